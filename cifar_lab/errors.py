@@ -1,0 +1,75 @@
+"""Every error that cifar-lab raises on purpose, and how its message is worded.
+
+    CifarLabError
+    ├── UsageError             the command line or a configuration is wrong: exit code 2
+    │   ├── RecipeError        unknown path, ill-typed or out-of-range value
+    │   ├── AblationError      an ablation file that cannot be right
+    │   ├── RegistryError      no ablation of that name, or a folder that cannot be read
+    │   ├── BudgetError        more parameters than the budget, before anything is trained
+    │   ├── DataError          images that are missing, damaged or not CIFAR-shaped
+    │   └── TrackingError      a store or a runs folder that cannot be used
+    ├── CellError              a cell could not be trained: exit code 1
+    └── Interrupted            Ctrl-C, after the state was saved: exit code 130
+
+A message is one line: the rule, the value that broke it, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CifarLabError(Exception):
+    """Root of the tree; `str(error)` is fit to be shown to a user as it is."""
+
+    exit_code = 1
+
+
+class UsageError(CifarLabError):
+    """What the user asked for cannot be done as asked."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe, or an override of one, is not valid."""
+
+
+class AblationError(UsageError):
+    """An ablation breaks one of its own rules."""
+
+
+class RegistryError(UsageError):
+    """An ablation, variant or scale is not known."""
+
+
+class BudgetError(UsageError):
+    """A network has more trainable parameters than the budget allows."""
+
+
+class DataError(UsageError):
+    """A data source cannot be read as CIFAR-10-shaped images."""
+
+
+class TrackingError(UsageError):
+    """A place to write results to cannot be used."""
+
+
+class CellError(CifarLabError):
+    """A cell did not reach its end."""
+
+
+class Interrupted(CifarLabError):
+    """The user stopped the work; what was done is saved."""
+
+    exit_code = 130
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for a close name, else `; one of: a, b, c` (or nothing when `valid` is empty)."""
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; one of: {', '.join(names)}" if names else ""

@@ -1,0 +1,379 @@
+"""The recipe: one fully resolved training configuration, frozen and validated. Every default lives here.
+
+The defaults are the Efficient ResNet of the writeup's Table 1 (`EFFICIENT_RESNET`); `RESNET18` is its stage 1.
+Lengths inside a schedule are fractions of the training, so that a recipe can be made shorter without touching them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cifar_lab.errors import RecipeError, nearest
+
+NUMERICS = 1
+"""Raised whenever a change moves the golden trajectory: cells trained before are then other cells."""
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Kernel = Annotated[int, Field(ge=1, le=11)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SE(_Part):
+    """Squeeze-and-excitation (Hu et al., 2018): per-channel gates from globally pooled features."""
+
+    placement: Literal["none", "stem", "block"] = "stem"
+    reduction: Count = 16
+
+    def hidden(self, channels: int) -> int:
+        """Width of the bottleneck for `channels` channels: never below 1."""
+        return max(1, channels // self.reduction)
+
+
+class Model(_Part):
+    """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on."""
+
+    blocks: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (4, 4, 3)
+    width: Count = 64
+    kernel: Kernel | tuple[Kernel, ...] = 3
+    """Side of the blocks' convolutions: one for all layers, or one each. Odd. (The stem is always 3×3.)"""
+    shortcut_kernel: Kernel | tuple[Kernel, ...] = 1
+    """Side of the projections on the shortcuts: one for all layers, or one each (the first has none to project)."""
+    batch_norm: bool = True
+    extra_fc: Count | None = None
+    """Width of a fully connected layer with ReLU before the output; none: no such layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability, before the classifier."""
+    se: SE = SE()
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        return self._per_layer(self.kernel)
+
+    @property
+    def shortcut_kernels(self) -> tuple[int, ...]:
+        return self._per_layer(self.shortcut_kernel)
+
+    def _per_layer(self, value: int | tuple[int, ...]) -> tuple[int, ...]:
+        return (value,) * len(self.blocks) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _kernels_fit(self) -> Self:
+        for path, kernels in (("kernel", self.kernels), ("shortcut_kernel", self.shortcut_kernels)):
+            if len(kernels) != len(self.blocks):
+                raise ValueError(f"model.{path} names {len(kernels)} layers, model.blocks {len(self.blocks)}")
+            if any(side % 2 == 0 for side in kernels):
+                raise ValueError(f"model.{path} must be odd, got {list(kernels)}")
+        return self
+
+
+class Data(_Part):
+    """What happens to images before the network sees them, and which of them are held out."""
+
+    crop: Annotated[int, Field(ge=0, le=16)] = 4
+    """Random crop: pixels of zero padding on each side; 0: no crop."""
+    flip: bool = True
+    """Mirror half of the images."""
+    normalise: bool = True
+    """Subtract the channel means and divide by the deviations of CIFAR-10; else only scale to [0, 1]."""
+    cutout: Annotated[int, Field(ge=0, le=32)] = 0
+    """Side of the blanked square in pixels (DeVries and Taylor, 2017); 0: none."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of the Beta distribution of MixUp (Zhang et al., 2018); 0: off. With `cutmix` too, each image takes one."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of the Beta distribution of CutMix (Yun et al., 2019); 0: off."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images held out as val, stratified: 5,000 of CIFAR-10's 50,000."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Which images are held out; the same for every seed, so that seeds share their val set."""
+
+
+class Lookahead(_Part):
+    """Lookahead around the optimizer (Zhang et al., 2019): every `k` steps, move slow weights by `alpha`."""
+
+    enabled: bool = True
+    k: Count = 5
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Clip(_Part):
+    """Gradient clipping: each element to ±threshold (`value`), or the whole gradient's 2-norm (`norm`)."""
+
+    by: Literal["none", "value", "norm"] = "value"
+    threshold: Annotated[float, Field(gt=0)] = 0.1
+
+
+OptimizerName = Literal["sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsprop", "adadelta", "muon"]
+WITH_MOMENTUM = frozenset({"sgd", "sgd_nesterov", "rmsprop", "muon"})
+
+
+class Optim(_Part):
+    """The optimizer. `momentum` acts on sgd, sgd_nesterov, rmsprop and muon only."""
+
+    name: OptimizerName = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    lookahead: Lookahead = Lookahead()
+    clip: Clip = Clip()
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.name == "sgd_nesterov" and self.momentum == 0:
+            raise ValueError("optim.name=sgd_nesterov needs optim.momentum > 0")
+        return self
+
+
+ScheduleName = Literal["constant", "cosine", "step", "multistep", "one_cycle", "warm_restarts"]
+_SCHEDULE_FIELDS: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "cosine": (),
+    "step": ("step_size", "gamma"),
+    "multistep": ("milestones", "gamma"),
+    "one_cycle": ("rise", "start_div", "final_div"),
+    "warm_restarts": ("period", "period_growth"),
+}
+
+
+class Schedule(_Part):
+    """How the learning rate moves. Positions and lengths are fractions of the whole training."""
+
+    name: ScheduleName = "cosine"
+    every: Literal["epoch", "step"] = "epoch"
+    """When the rate changes; the writeup's cosine moves once an epoch."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Linear rise from zero over this fraction, ahead of (and shortening) the schedule; by step."""
+    step_size: Annotated[float, Field(gt=0, le=1)] = 0.3
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    start_div: Annotated[float, Field(ge=1)] = 25.0
+    final_div: Annotated[float, Field(ge=1)] = 1e4
+    period: Annotated[float, Field(gt=0, le=1)] = 0.25
+    period_growth: Count = 1
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"schedule.milestones must rise, got {list(self.milestones)}")
+        return self
+
+
+class Train(_Part):
+    """How long, in which batches, at which precision, and on which split."""
+
+    epochs: Count = 200
+    batch_size: Count = 128
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    protocol: Literal["holdout", "writeup"] = "holdout"
+    """`holdout`: train on what val leaves, test once at the end. `writeup`: train on all, test each epoch."""
+
+
+class Recipe(_Part):
+    """One training configuration. `Recipe()` is the Efficient ResNet of the writeup's Table 1."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optim: Optim = Optim()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Fingerprint of the finished cell whose last weights the training starts from; none: from scratch."""
+
+    def override(self, diff: Mapping[str, object]) -> Recipe:
+        """This recipe with the dotted paths of `diff` set.
+
+        Raises:
+            RecipeError: a path is not known, or a value has the wrong type or range; the message names the nearest.
+        """
+        tree = self.model_dump(mode="json")
+        for path, value in diff.items():
+            _place(tree, path, value)
+        return _validated(tree, diff)
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its dotted path, in the order of declaration, as JSON values."""
+        return dict(_leaves(self.model_dump(mode="json")))
+
+    def active(self) -> dict[str, Any]:
+        """The tree without what has no effect (no SE, no reduction), each value in one canonical form."""
+        return _active(self)
+
+    def built(self) -> dict[str, Any]:
+        """Like `active`, with what is really built in place of what was asked for.
+
+        Reductions 16 and 32 on 16 channels ask for different things and build the same bottleneck of one.
+        """
+        tree = _active(self)
+        if self.model.se.placement != "none":
+            layers = len(self.model.blocks) if self.model.se.placement == "block" else 1
+            tree["model"]["se"]["reduction"] = [self.model.se.hidden(self.model.width * 2**i) for i in range(layers)]
+        return tree
+
+    def digest(self) -> str:
+        """sha256 of the active tree: two recipes with one digest train the same thing."""
+        return _sha256(self.active())
+
+    def fingerprint(self, *, seed: int, data_hash: str) -> str:
+        """Identity of the cell that trains this recipe with `seed` on the images of `data_hash`: 64 hex digits.
+
+        The parent of a warm start is part of the recipe (`init_from`), and so of the fingerprint.
+        """
+        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS})
+
+
+EFFICIENT_RESNET = Recipe()
+"""Table 1 of the writeup: [4, 4, 3], SE after the stem, Lookahead(SGD), cosine: 4,697,742 parameters."""
+
+RESNET18 = Recipe().override(
+    {
+        "model.blocks": (2, 1, 1, 1),
+        "model.se.placement": "none",
+        "optim.name": "sgd_nesterov",
+        "optim.lookahead.enabled": False,
+        "schedule.name": "constant",
+        "train.epochs": 100,
+    }
+)
+"""Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
+
+
+def paths() -> list[str]:
+    """Every dotted path that an override may name."""
+    return list(Recipe().flat())
+
+
+def parse_overrides(words: list[str]) -> dict[str, object]:
+    """`["train.epochs=30", "model.blocks=[3,3,3]"]` as a diff; values are JSON, and bare words are strings.
+
+    Raises:
+        RecipeError: a word is not `path=value`, a path is not known, or one path is set twice.
+    """
+    diff: dict[str, object] = {}
+    for word in words:
+        path, equals, text = word.partition("=")
+        if not equals:
+            raise RecipeError(f"an override reads path=value, got '{word}'{nearest(word, paths())}")
+        if path in diff:
+            raise RecipeError(f"{path} is set twice")
+        diff[path] = _parse_value(text)
+    for path in diff:
+        _place(Recipe().model_dump(mode="json"), path, None)
+    return diff
+
+
+def _parse_value(text: str) -> object:
+    if text.lower() in {"none", "null"}:
+        return None
+    if text.lower() in {"true", "on", "yes", "false", "off", "no"}:
+        return text.lower() in {"true", "on", "yes"}
+    for parse in (json.loads, float):
+        try:
+            return parse(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _place(tree: dict[str, Any], path: str, value: object) -> None:
+    if path not in paths():
+        raise RecipeError(f"no such path in a recipe: '{path}'{_near_path(path)}")
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        tree = tree[parent]
+    tree[leaf] = value
+
+
+def _near_path(path: str) -> str:
+    """A hint for an unknown path: the fields of a group that was named, else the nearest path or last part."""
+    inside = [known for known in paths() if known.startswith(path + ".")]
+    if inside:
+        return f"; it holds {', '.join(inside)}"
+    same_leaf = [known for known in paths() if known.endswith("." + path.rsplit(".", 1)[-1])]
+    if same_leaf:
+        return f"; did you mean '{nearest_of(path, same_leaf)}'?"
+    return nearest(path, paths()) if "did you mean" in nearest(path, paths()) else "; see `cifar-lab describe`"
+
+
+def nearest_of(name: str, names: list[str]) -> str:
+    """The one of `names` that shares most with `name`."""
+    return max(names, key=lambda known: len(set(known.split(".")) & set(name.split("."))))
+
+
+def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
+    try:
+        text = json.dumps(tree, allow_nan=True)
+    except TypeError as error:
+        raise RecipeError(f"a recipe holds JSON values only: {error}") from error
+    try:
+        return Recipe.model_validate_json(text)
+    except ValidationError as error:
+        raise RecipeError(_one_line(error, diff)) from error
+
+
+def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
+    """The first problem, worded as `path=value: rule; did you mean …?`."""
+    first = error.errors()[0]
+    loc = ".".join(str(part) for part in first["loc"])
+    path = next((known for known in paths() if loc == known or loc.startswith(known + ".")), loc)
+    rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if path not in paths():  # a rule over several fields, which names them itself
+        return rule
+    alternatives = [e["msg"].replace("Input should be ", "") for e in error.errors() if len(e["loc"]) > len(first["loc"])]
+    value = json.dumps(diff.get(path, first["input"]))
+    hint = ""
+    if first["type"] == "literal_error":
+        hint = nearest(str(first["input"]), re.findall(r"'([^']+)'", rule))
+        rule = "is not one of its values" if hint.startswith("; one of") else rule
+    elif alternatives:
+        rule += f" (or {alternatives[0]} each)"
+    return f"{path}={value}: {rule}{hint}"
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _active(recipe: Recipe) -> dict[str, Any]:
+    tree = recipe.model_dump(mode="json")
+    model, optim, data = tree["model"], tree["optim"], tree["data"]
+    model["kernel"] = list(recipe.model.kernels)
+    model["shortcut_kernel"] = list(recipe.model.shortcut_kernels[1:])
+    if recipe.model.se.placement == "none":
+        del model["se"]["reduction"]
+    if not recipe.optim.lookahead.enabled:
+        optim["lookahead"] = {"enabled": False}
+    if recipe.optim.clip.by == "none":
+        del optim["clip"]["threshold"]
+    if recipe.optim.name not in WITH_MOMENTUM:
+        del optim["momentum"]
+    keep = ("name", "every", "warmup", *_SCHEDULE_FIELDS[recipe.schedule.name])
+    tree["schedule"] = {key: tree["schedule"][key] for key in keep}
+    if recipe.schedule.name == "constant":
+        del tree["schedule"]["every"]
+    if recipe.train.protocol == "writeup":
+        del data["val_fraction"], data["split_seed"]
+    return tree
+
+
+def _sha256(tree: object) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+assert set(_SCHEDULE_FIELDS) == set(get_args(ScheduleName))
