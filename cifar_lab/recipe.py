@@ -6,10 +6,13 @@ Lengths inside a schedule are fractions of the training, so that a recipe can be
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -234,29 +237,16 @@ class Recipe(_Part):
         return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS})
 
 
-EFFICIENT_RESNET = Recipe()
-"""Table 1 of the writeup: [4, 4, 3], SE after the stem, Lookahead(SGD), cosine: 4,697,742 parameters."""
-
-RESNET18 = Recipe().override(
-    {
-        "model.blocks": (2, 1, 1, 1),
-        "model.se.placement": "none",
-        "optim.name": "sgd_nesterov",
-        "optim.lookahead.enabled": False,
-        "schedule.name": "constant",
-        "train.epochs": 100,
-    }
-)
-"""Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
-
-
-def paths() -> list[str]:
+@cache
+def paths() -> tuple[str, ...]:
     """Every dotted path that an override may name."""
-    return list(Recipe().flat())
+    return tuple(Recipe().flat())
 
 
 def parse_overrides(words: list[str]) -> dict[str, object]:
     """`["train.epochs=30", "model.blocks=[3,3,3]"]` as a diff; values are JSON, and bare words are strings.
+
+    A value of the wrong type is passed on as it stands: `Recipe.override` refuses it by name.
 
     Raises:
         RecipeError: a word is not `path=value`, a path is not known, or one path is set twice.
@@ -268,23 +258,32 @@ def parse_overrides(words: list[str]) -> dict[str, object]:
             raise RecipeError(f"an override reads path=value, got '{word}'{nearest(word, paths())}")
         if path in diff:
             raise RecipeError(f"{path} is set twice")
-        diff[path] = _parse_value(text)
-    for path in diff:
-        _place(Recipe().model_dump(mode="json"), path, None)
+        diff[path] = _parse_value(path, text)
     return diff
 
 
-def _parse_value(text: str) -> object:
-    if text.lower() in {"none", "null"}:
-        return None
-    if text.lower() in {"true", "on", "yes", "false", "off", "no"}:
-        return text.lower() in {"true", "on", "yes"}
-    for parse in (json.loads, float):
+def _parse_value(path: str, text: str) -> object:
+    """What `text` means at `path`: `none` is a name for `model.se.placement` and nothing for `model.extra_fc`."""
+    readings = [*_readings(text), text]
+    for value in readings:
         try:
-            return parse(text)
-        except ValueError:
+            Recipe().override({path: value})
+        except RecipeError:
+            if path not in paths():
+                raise
             continue
-    return text
+        return value
+    return readings[0]
+
+
+def _readings(text: str) -> Iterator[object]:
+    if text.lower() in {"none", "null"}:
+        yield None
+    if text.lower() in {"true", "on", "yes", "false", "off", "no"}:
+        yield text.lower() in {"true", "on", "yes"}
+    for parse in (json.loads, float):
+        with suppress(ValueError):
+            yield parse(text)
 
 
 def _place(tree: dict[str, Any], path: str, value: object) -> None:
@@ -301,15 +300,12 @@ def _near_path(path: str) -> str:
     inside = [known for known in paths() if known.startswith(path + ".")]
     if inside:
         return f"; it holds {', '.join(inside)}"
-    same_leaf = [known for known in paths() if known.endswith("." + path.rsplit(".", 1)[-1])]
-    if same_leaf:
-        return f"; did you mean '{nearest_of(path, same_leaf)}'?"
-    return nearest(path, paths()) if "did you mean" in nearest(path, paths()) else "; see `cifar-lab describe`"
-
-
-def nearest_of(name: str, names: list[str]) -> str:
-    """The one of `names` that shares most with `name`."""
-    return max(names, key=lambda known: len(set(known.split(".")) & set(name.split("."))))
+    close = nearest(path, paths())
+    if "did you mean" in close:
+        return close
+    leaves = {known.rsplit(".", 1)[-1]: known for known in paths()}
+    leaf = difflib.get_close_matches(path.rsplit(".", 1)[-1], leaves, n=1)
+    return f"; did you mean '{leaves[leaf[0]]}'?" if leaf else f"; it has {', '.join(Recipe.model_fields)}"
 
 
 def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
@@ -375,5 +371,20 @@ def _active(recipe: Recipe) -> dict[str, Any]:
 def _sha256(tree: object) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
+
+EFFICIENT_RESNET = Recipe()
+"""Table 1 of the writeup: [4, 4, 3], SE after the stem, Lookahead(SGD), cosine: 4,697,742 parameters."""
+
+RESNET18 = Recipe().override(
+    {
+        "model.blocks": (2, 1, 1, 1),
+        "model.se.placement": "none",
+        "optim.name": "sgd_nesterov",
+        "optim.lookahead.enabled": False,
+        "schedule.name": "constant",
+        "train.epochs": 100,
+    }
+)
+"""Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
 
 assert set(_SCHEDULE_FIELDS) == set(get_args(ScheduleName))

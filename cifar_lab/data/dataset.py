@@ -1,0 +1,55 @@
+"""The images of one source, decoded once: uint8 arrays, their labels, and a hash of the whole."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+"""(N, 32, 32, 3), rows, columns, RGB."""
+Labels = NDArray[np.int64]
+"""(N,), indices into `Dataset.classes`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Training and test images of one source. The arrays may be memory-mapped and are never written to."""
+
+    name: str
+    """What tables call it: `CIFAR-10`, `synthetic, not CIFAR-10`, or the name of the user's folder or zip."""
+    kind: Literal["cifar10", "path", "synthetic"]
+    classes: tuple[str, ...]
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    hash: str
+    """`content_hash` of the five fields above: 64 hex digits."""
+
+    def split(self, val_fraction: float, split_seed: int) -> tuple[Labels, Labels]:
+        """Indices of (train, val), both sorted: `val_fraction` of each class's training images, at least one, held out.
+
+        The draw depends on `split_seed` alone, so that every variant and seed holds out the same images.
+        """
+        rng = np.random.default_rng(split_seed)
+        val = [
+            rng.choice(members, size=max(1, round(len(members) * val_fraction)), replace=False)
+            for members in (np.flatnonzero(self.train_labels == c) for c in range(len(self.classes)))
+        ]
+        held_out = np.sort(np.concatenate(val))
+        return np.setdiff1d(np.arange(len(self.train_labels)), held_out), held_out
+
+
+def content_hash(
+    classes: tuple[str, ...], train_images: Images, train_labels: Labels, test_images: Images, test_labels: Labels
+) -> str:
+    """sha256 of class names, shapes, labels and pixels: 64 hex digits, equal wherever the pixels are equal."""
+    digest = hashlib.sha256("\n".join(classes).encode())
+    for array in (train_images, train_labels, test_images, test_labels):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
