@@ -1,0 +1,122 @@
+"""The one network of the lab: a configurable ResNet of basic blocks for 32×32 images.
+
+With `recipe.model` at its defaults it is the Efficient ResNet of Thakur, Chauhan and Gupta (2023, arXiv:2306.12100);
+with blocks [2, 2, 2, 2] and no SE it is the ResNet-18 of He et al. (2016) in its CIFAR form.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from cifar_lab import recipe
+from cifar_lab.models.se import SEBlock
+from cifar_lab.streams import stream
+
+CLASSES = 10
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions and a shortcut, which projects where the shape changes."""
+
+    def __init__(
+        self, model: recipe.Model, channels_in: int, channels: int, *, kernel: int, shortcut_kernel: int, stride: int
+    ) -> None:
+        super().__init__()
+        self.conv1 = _conv(model, channels_in, channels, kernel, stride)
+        self.bn1 = _norm(model, channels)
+        self.conv2 = _conv(model, channels, channels, kernel)
+        self.bn2 = _norm(model, channels)
+        self.se = _se(model, channels, placement="block")
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                _conv(model, channels_in, channels, shortcut_kernel, stride), _norm(model, channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C_in, H, W) -> (N, C, H / stride, W / stride)
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = self.se(self.bn2(self.conv2(y)))
+        return torch.relu(y + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Stem, layers of basic blocks, global average pool, classifier."""
+
+    def __init__(self, model: recipe.Model) -> None:
+        super().__init__()
+        self.conv1 = _conv(model, 3, model.width, kernel=3)
+        self.bn1 = _norm(model, model.width)
+        self.se = _se(model, model.width, placement="stem")
+        channels = model.width
+        for i, blocks in enumerate(model.blocks):
+            self.add_module(f"layer{i + 1}", _layer(model, i, channels, blocks))
+            channels = model.width * 2**i
+        self.depth = len(model.blocks)
+        self.extra_fc: nn.Module = nn.Identity()
+        if model.extra_fc is not None:
+            self.extra_fc = nn.Sequential(nn.Linear(channels, model.extra_fc), nn.ReLU())
+        self.dropout: nn.Module = nn.Dropout(model.dropout) if model.dropout else nn.Identity()
+        self.classifier = nn.Linear(model.extra_fc or channels, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, 3, 32, 32) -> (N, 10)
+        x = self.se(torch.relu(self.bn1(self.conv1(x))))
+        for i in range(self.depth):
+            x = self.get_submodule(f"layer{i + 1}")(x)
+        x = x.mean(dim=(2, 3))  # (N, C)
+        return self.classifier(self.dropout(self.extra_fc(x)))  # type: ignore[no-any-return]
+
+
+def build(model: recipe.Model, *, seed: int, device: torch.device | str = "cpu") -> ResNet:
+    """The network with its initial weights, channels_last, on `device`.
+
+    Each parameter draws from the stream of its own name, so that two variants of one seed share every parameter that
+    has one name and one shape in both, whatever else differs. The distributions are PyTorch's defaults, as in the
+    writeup's code: uniform in ±1/√fan_in for convolutions and linear layers (He et al., 2015, with a = √5).
+    """
+    with torch.device("meta"):
+        net = ResNet(model)
+    net = net.to_empty(device="cpu")
+    for name, module in net.named_modules():
+        _initialise(module, name, seed)
+    return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _initialise(module: nn.Module, name: str, seed: int) -> None:
+    if isinstance(module, nn.BatchNorm2d):
+        module.reset_running_stats()
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, (nn.Conv2d, nn.Linear)):
+        bound = 1 / math.sqrt(module.weight[0].numel())
+        for leaf, parameter in module.named_parameters(recurse=False):
+            generator = torch.Generator().manual_seed(stream(seed, "init", f"{name}.{leaf}"))
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+
+def _layer(model: recipe.Model, i: int, channels_in: int, blocks: int) -> nn.Sequential:
+    channels = model.width * 2**i
+    kernels = {"kernel": model.kernels[i], "shortcut_kernel": model.shortcut_kernels[i]}
+    first = BasicBlock(model, channels_in, channels, stride=1 if i == 0 else 2, **kernels)
+    return nn.Sequential(
+        first, *(BasicBlock(model, channels, channels, stride=1, **kernels) for _ in range(blocks - 1))
+    )
+
+
+def _conv(model: recipe.Model, channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    # Without batch norm nothing else shifts the channels, so the convolution gets the bias that the norm had.
+    return nn.Conv2d(
+        channels_in, channels, kernel, stride=stride, padding=kernel // 2, bias=not model.batch_norm
+    )
+
+
+def _norm(model: recipe.Model, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if model.batch_norm else nn.Identity()
+
+
+def _se(model: recipe.Model, channels: int, *, placement: str) -> nn.Module:
+    if model.se.placement != placement:
+        return nn.Identity()
+    return SEBlock(channels, model.se.hidden(channels))

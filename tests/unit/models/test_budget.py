@@ -1,0 +1,64 @@
+"""The writeup's parameter counts, to the digit, and the refusal of what is over the budget."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cifar_lab.errors import BudgetError
+from cifar_lab.models.budget import BUDGET, cost, require_within
+from cifar_lab.models.resnet import build
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe
+
+GOLDEN = {
+    "blocks [2,2,2,2]": (RESNET18, {"model.blocks": [2, 2, 2, 2]}, 11_173_962),
+    "blocks [2,1,1,1]": (RESNET18, {}, 4_977_226),
+    "efficient, no SE": (EFFICIENT_RESNET, {"model.se.placement": "none"}, 4_697_162),
+    "efficient": (EFFICIENT_RESNET, {}, 4_697_742),
+    "efficient, r=4": (EFFICIENT_RESNET, {"model.se.reduction": 4}, 4_699_290),
+    "blocks [3,3,3], no SE": (EFFICIENT_RESNET, {"model.blocks": [3, 3, 3], "model.se.placement": "none"}, 4_327_754),
+    "blocks [3,3,3]": (EFFICIENT_RESNET, {"model.blocks": [3, 3, 3]}, 4_328_334),
+    "blocks [5,5,2], no SE": (EFFICIENT_RESNET, {"model.blocks": [5, 5, 2], "model.se.placement": "none"}, 3_885_898),
+    "3×3 shortcuts": (EFFICIENT_RESNET, {"model.shortcut_kernel": 3}, 5_025_422),
+    "extra FC of 64": (RESNET18, {"model.extra_fc": 64}, 5_005_578),
+    "extra FC of 48": (RESNET18, {"model.extra_fc": 48}, 4_997_210),
+}
+
+
+@pytest.mark.parametrize(("baseline", "diff", "parameters"), GOLDEN.values(), ids=GOLDEN.keys())
+def test_parameter_counts_are_the_writeups(baseline: Recipe, diff: dict[str, object], parameters: int) -> None:
+    assert cost(baseline.override(diff).model).parameters == parameters
+
+
+def test_the_count_is_that_of_the_network_that_is_built() -> None:
+    for diff in ({}, {"model.batch_norm": False}, {"model.se.placement": "block", "model.width": 16}):
+        model = EFFICIENT_RESNET.override(diff).model
+        assert cost(model).parameters == sum(p.numel() for p in build(model, seed=0).parameters())
+
+
+def test_forward_cost_of_the_final_network() -> None:
+    assert 2 * cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
+
+
+def test_width_66_fits_and_67_does_not() -> None:
+    require_within("w66", EFFICIENT_RESNET.override({"model.width": 66}).model, BUDGET)
+    with pytest.raises(BudgetError):
+        require_within("w67", EFFICIENT_RESNET.override({"model.width": 67}).model, BUDGET)
+
+
+def test_refusal_names_count_limit_and_the_costliest_part() -> None:
+    with pytest.raises(BudgetError, match=r"11,173,962 parameters.*5,000,000.*layer4: 8,393,728"):
+        require_within("b2222", RESNET18.override({"model.blocks": [2, 2, 2, 2]}).model, BUDGET)
+
+
+def test_counting_allocates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.device] = []
+    original = torch.nn.Conv2d.__init__
+
+    def spy(self: torch.nn.Conv2d, *args: object, **kwargs: object) -> None:
+        original(self, *args, **kwargs)  # type: ignore[arg-type]
+        seen.append(self.weight.device)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "__init__", spy)
+    cost(EFFICIENT_RESNET.override({"model.width": 61}).model)
+    assert {device.type for device in seen} == {"meta"}
