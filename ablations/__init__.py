@@ -1,0 +1,1 @@
+"""One small file an ablation; the folder is the registry."""

@@ -1,0 +1,33 @@
+"""How many residual blocks, and in how many layers, serve best under five million parameters?
+
+Source: the writeup cut ResNet-18 ([2, 2, 2, 2], over the budget) to [2, 1, 1, 1], and later chose [4, 4, 3].
+None of the variants has SE, so that the blocks are the only thing that moves. The 100 epochs at a constant rate are
+our choice: the writeup gives none for this stage.
+
+Run time of all eighteen cells: about 9 hours on one A100-class GPU; `--scale small` 2 hours on two CPU cores.
+"""
+
+from cifar_lab.ablation import Ablation, Claim, Variant
+from cifar_lab.recipe import RESNET18
+
+QUOTE = "Decreasing residual blocks resulted in decreased accuracy"
+
+ABLATION = Ablation(
+    question="How many residual blocks, and in how many layers, serve best under the budget?",
+    source="Gupta, Pattanaik and Panchal (2024), ResNet Model for CIFAR-10 Image Classification, stages 1 and 5",
+    baseline=RESNET18,
+    factors=("model.blocks",),
+    variants=(
+        Variant(name="b2222", diff={"model.blocks": (2, 2, 2, 2)}, over_budget=True),
+        Variant(name="b2111"),
+        Variant(name="b1111", diff={"model.blocks": (1, 1, 1, 1)}),
+        Variant(name="b443", diff={"model.blocks": (4, 4, 3)}),
+        Variant(name="b333", diff={"model.blocks": (3, 3, 3)}),
+        Variant(name="b552", diff={"model.blocks": (5, 5, 2)}),
+    ),
+    control="b2111",
+    claims=(
+        Claim(quote=QUOTE, source="ResNet-18 cut to fit the budget", better="b2222", worse="b2111"),
+        Claim(quote=QUOTE, source="blocks, as a general statement", better="b2111", worse="b1111"),
+    ),
+)

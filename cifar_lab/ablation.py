@@ -1,0 +1,140 @@
+"""The words of a study: a baseline recipe, factors, variants as minimal diffs, seeds, claims.
+
+An ablation is data. It is checked when it is made, so that a file that imports is a study that can be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cifar_lab.errors import AblationError, RecipeError, nearest
+from cifar_lab.recipe import Recipe, paths
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
+
+
+class _Literal(BaseModel):
+    """Frozen, keyword-only; what is wrong is said as one line of an `AblationError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def __init__(self, **fields: object) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise AblationError(_one_line(type(self), error)) from error
+
+
+class Variant(_Literal):
+    """A named minimal diff on the baseline; an empty diff is the baseline itself."""
+
+    name: Name
+    diff: dict[str, Any] = {}
+    over_budget: bool = False
+    """Declared to exceed the budget, and trained for reference all the same."""
+
+
+class Claim(_Literal):
+    """What a source says about two variants, with its number where it gives one."""
+
+    quote: str
+    source: str
+    better: Name
+    """The variant that the source says is better, or one of the two that it says are alike."""
+    worse: Name
+    relation: Literal["better", "alike"] = "better"
+    size: float | None = None
+    """By how much, in points of accuracy; none: the source gives no number."""
+    scale: str = "writeup"
+    protocol: Literal["holdout", "writeup"] = "writeup"
+
+
+class Ablation(_Literal):
+    """One baseline, the factors it varies, the variants, the control that the others are compared with.
+
+    Raises:
+        AblationError: unknown path or factor, wrong type or range, a variant that touches a path outside the
+            factors, two variants that resolve to one recipe, a control or claim that names no variant.
+    """
+
+    name: str = ""
+    """Given by the registry: the name of its file."""
+    question: str
+    source: str
+    baseline: Recipe
+    factors: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    control: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+    claims: tuple[Claim, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_a_minimal_study(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        _require_distinct("variant", names)
+        _require_distinct("seed", self.seeds)
+        if any(seed < 0 for seed in self.seeds) or not self.seeds:
+            raise AblationError(f"seeds are integers from 0 up, got {list(self.seeds)}")
+        _require_known("control", self.control, names)
+        for factor in self.factors:
+            _require_known("factor", factor, paths())
+        for claim in self.claims:
+            _require_known("claim about a variant", claim.better, names)
+            _require_known("claim about a variant", claim.worse, names)
+        self._check_diffs()
+        return self
+
+    def _check_diffs(self) -> None:
+        made: dict[str, str] = {}
+        for variant in self.variants:
+            for path in variant.diff:
+                if path not in self.factors and path in paths():
+                    raise AblationError(
+                        f"variant '{variant.name}' touches '{path}', which is not a declared factor"
+                        f"{nearest(path, self.factors)}"
+                    )
+            try:
+                digest = self.recipe(variant.name).digest()
+            except RecipeError as error:
+                raise AblationError(f"variant '{variant.name}': {error}") from error
+            if digest in made:
+                raise AblationError(f"variants '{made[digest]}' and '{variant.name}' resolve to the same recipe")
+            made[digest] = variant.name
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            AblationError: there is none.
+        """
+        _require_known(f"{self.name or 'ablation'}: variant", name, [variant.name for variant in self.variants])
+        return next(variant for variant in self.variants if variant.name == name)
+
+    def recipe(self, variant: str) -> Recipe:
+        """The declared recipe of a variant: the baseline with its diff."""
+        return self.baseline.override(self.variant(variant).diff)
+
+
+def _require_known(what: str, name: str, valid: Iterable[str]) -> None:
+    valid = list(valid)
+    if name not in valid:
+        raise AblationError(f"{what} '{name}' is not there{nearest(name, valid)}")
+
+
+def _require_distinct(what: str, values: Iterable[str | int]) -> None:
+    seen: set[str | int] = set()
+    for value in values:
+        if value in seen:
+            raise AblationError(f"{what} '{value}' is named twice")
+        seen.add(value)
+
+
+def _one_line(kind: type[_Literal], error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    field = str(first["loc"][0]) if first["loc"] else ""
+    hint = nearest(field, kind.model_fields) if first["type"] == "extra_forbidden" else ""
+    return f"{kind.__name__}.{where}: {first['msg']}, got {first['input']!r:.80}{hint}"
