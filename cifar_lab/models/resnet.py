@@ -16,6 +16,8 @@ from cifar_lab.models.se import SEBlock
 from cifar_lab.streams import stream
 
 CLASSES = 10
+CHANNELS_LAST_FROM = 8
+"""Width from which convolutions run channels_last. Below it oneDNN 3.12 corrupts memory on AVX2 processors."""
 
 
 class BasicBlock(nn.Module):
@@ -47,6 +49,8 @@ class ResNet(nn.Module):
 
     def __init__(self, model: recipe.Model) -> None:
         super().__init__()
+        wide = model.width >= CHANNELS_LAST_FROM
+        self.memory_format = torch.channels_last if wide else torch.contiguous_format
         self.conv1 = _conv(model, 3, model.width, kernel=3)
         self.bn1 = _norm(model, model.width)
         self.se = _se(model, model.width, placement="stem")
@@ -62,6 +66,7 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(model.extra_fc or channels, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 32, 32) -> (N, 10)
+        x = x.contiguous(memory_format=self.memory_format)
         x = self.se(torch.relu(self.bn1(self.conv1(x))))
         for i in range(self.depth):
             x = self.get_submodule(f"layer{i + 1}")(x)
@@ -70,7 +75,7 @@ class ResNet(nn.Module):
 
 
 def build(model: recipe.Model, *, seed: int, device: torch.device | str = "cpu") -> ResNet:
-    """The network with its initial weights, channels_last, on `device`.
+    """The network with its initial weights, on `device`.
 
     Each parameter draws from the stream of its own name, so that two variants of one seed share every parameter that
     has one name and one shape in both, whatever else differs. The distributions are PyTorch's defaults, as in the
@@ -81,7 +86,7 @@ def build(model: recipe.Model, *, seed: int, device: torch.device | str = "cpu")
     net = net.to_empty(device="cpu")
     for name, module in net.named_modules():
         _initialise(module, name, seed)
-    return net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return net.to(device=device, memory_format=net.memory_format)  # type: ignore[call-overload, no-any-return]
 
 
 def _initialise(module: nn.Module, name: str, seed: int) -> None:

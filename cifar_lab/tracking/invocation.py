@@ -1,0 +1,86 @@
+"""What was asked for, each time cells were asked for: `runs/invocations/<time>-<ablation>.json`.
+
+A cell knows no ablation; these notes are how `compare` finds the cells of one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.tracking import atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One cell of an invocation: its place in the study, and its identity."""
+
+    variant: str
+    seed: int
+    fingerprint: str
+    recipe: str
+    """Digest of the recipe, the same for every seed of a variant."""
+    parameters: int
+    """Of the network as declared, which the budget judges."""
+    parameters_trained: int
+    """Of the network that the scale makes of it."""
+    macs: int
+    """Of one forward pass of the network that is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One call of `run-ablation` or `train`, written before the first cell is trained."""
+
+    id: str
+    """`20261122T210000.123-se_ratio`: sorts by time."""
+    ablation: str
+    question: str
+    """With source and claims, one a line: what an experiment is described by."""
+    factors: tuple[str, ...]
+    control: str
+    scale: str
+    protocol: str
+    data: dict[str, str]
+    """name, kind, hash and the source that was typed."""
+    overrides: dict[str, Any]
+    cells: tuple[Asked, ...]
+    command: str
+    execution: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def setting(self) -> tuple[str, str, str, str]:
+        """What makes two invocations answers to one question: ablation, scale, data and overrides."""
+        return (self.ablation, self.scale, self.data["hash"], json.dumps(self.overrides, sort_keys=True))
+
+    def write(self, runs: Path) -> None:
+        folder = runs / "invocations"
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(folder / f"{self.id}.json", asdict(self))
+
+
+def read_all(runs: Path) -> list[Invocation]:
+    """Every invocation in `runs`, the oldest first."""
+    return [_read(path) for path in sorted((runs / "invocations").glob("*.json"))]
+
+
+def _read(path: Path) -> Invocation:
+    tree = json.loads(path.read_text())
+    return Invocation(**{**tree, "factors": tuple(tree["factors"]), "cells": tuple(Asked(**cell) for cell in tree["cells"])})
+
+
+def unite(invocations: list[Invocation]) -> list[Asked]:
+    """The cells of invocations of one setting, each (variant, seed) once.
+
+    Where a variant's recipe has changed between them, only the cells of the latest recipe are one replicate.
+    """
+    latest = {cell.variant: cell.recipe for invocation in invocations for cell in invocation.cells}
+    cells = {
+        (cell.variant, cell.seed): cell
+        for invocation in invocations
+        for cell in invocation.cells
+        if cell.recipe == latest[cell.variant]
+    }
+    return list(cells.values())

@@ -1,0 +1,142 @@
+"""What a cell leaves on disk, in `runs/<fingerprint>/`, and the state that this puts it in.
+
+    cell.json             what it is: recipe, seed, data, parameters, execution, code
+    journal.jsonl         what happened, as it happened
+    checkpoint.pt         where it would go on; gone once the cell is finished
+    weights.safetensors   the last weights
+    predictions.npz       one test prediction an image, with its probability and the label
+    confusion.csv         rows: labels, columns: predictions
+    failure.json          the trace of the last attempt, if it failed
+    result.json           how it ended; written last, and only then is the cell finished
+    code.diff             the changes that were not committed when the training began, if any
+
+`cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […], "parameters",
+"macs", "numerics", "execution": {"device", "threads", "precision", "compile"}, "provenance": {"git_commit",
+"git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" | "diverged", "epoch", "step",
+"time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one line", "trace", "time": ms}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from cifar_lab.errors import TrackingError
+from cifar_lab.tracking import atomic
+
+State = Literal["missing", "running", "finished", "failed", "diverged"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """The folder of one cell. Reading never fails on a cell that was never begun."""
+
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.npz"
+
+    @property
+    def confusion(self) -> Path:
+        return self.folder / "confusion.csv"
+
+    @property
+    def code_diff(self) -> Path:
+        return self.folder / "code.diff"
+
+    def cell(self) -> dict[str, Any] | None:
+        return _read(self.folder / "cell.json")
+
+    def result(self) -> dict[str, Any] | None:
+        return _read(self.folder / "result.json")
+
+    def failure(self) -> dict[str, Any] | None:
+        return _read(self.folder / "failure.json")
+
+    def write_cell(self, tree: dict[str, Any]) -> None:
+        atomic.write_json(self.folder / "cell.json", tree)
+
+    def write_result(self, tree: dict[str, Any]) -> None:
+        """Finish the cell. Nothing may be written to its folder after this but by a redo."""
+        (self.folder / "failure.json").unlink(missing_ok=True)
+        atomic.write_json(self.folder / "result.json", tree)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def write_failure(self, tree: dict[str, Any]) -> None:
+        atomic.write_json(self.folder / "failure.json", tree)
+
+    def lock(self) -> FileLock:
+        """The right to train this cell; the kernel takes it back when its holder dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "lock")
+
+    def state(self) -> State:
+        result = self.result()
+        if result is not None:
+            return "diverged" if result["status"] == "diverged" else "finished"
+        if self._is_locked():
+            return "running"
+        return "failed" if (self.folder / "failure.json").exists() else "missing"
+
+    def _is_locked(self) -> bool:
+        if not (self.folder / "lock").exists():
+            return False
+        try:
+            with self.lock().acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
+def require_writable(runs: Path) -> None:
+    """Make the runs folder, or refuse.
+
+    Raises:
+        TrackingError: it cannot be made or written to.
+    """
+    probe = runs / f".probe-{os.getpid()}"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
+
+
+def find(runs: Path, prefix: str) -> Record:
+    """The one cell in `runs` whose fingerprint starts with `prefix`.
+
+    Raises:
+        TrackingError: there is none, or more than one.
+    """
+    found = sorted(path for path in runs.glob(f"{prefix}*") if len(path.name) == 64 and path.is_dir())
+    if len(found) != 1:
+        many = f"{len(found)} cells start so: " + ", ".join(path.name[:12] for path in found[:5])
+        raise TrackingError(f"fingerprint '{prefix}': {many if found else f'no such cell in {runs}'}")
+    return Record(found[0])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return tree

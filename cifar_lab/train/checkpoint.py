@@ -1,0 +1,31 @@
+"""The state from which a training goes on, on disk: whole or not there, read without running code from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_lab.errors import CellError
+from cifar_lab.tracking import atomic
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Replace the checkpoint at `path` by `state`: tensors, numbers, strings, and lists and dicts of these."""
+    atomic.write(path, lambda file: torch.save(state, file))
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """The state at `path`, or None when there is none.
+
+    Raises:
+        CellError: the file is there and cannot be read; a training that starts over would lose what it holds.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # noqa: BLE001 (torch raises a dozen kinds for a damaged file)
+        raise CellError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start over") from error
+    return state
