@@ -54,4 +54,7 @@ def _hint(path: Path) -> str:
     names = list(NAMES) if path.parent == Path() else []
     with suppress(OSError, ValueError):
         names += [p.name for p in path.parent.iterdir() if p.is_dir() or p.suffix.lower() == ".zip"]
-    return nearest(path.name, difflib.get_close_matches(path.name, names, n=1, cutoff=0.5))
+    for spelling in (path.name, path.name.lower()):
+        if close := difflib.get_close_matches(spelling, names, n=1, cutoff=0.5):
+            return nearest(spelling, close)
+    return ""

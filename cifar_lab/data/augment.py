@@ -65,14 +65,14 @@ def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.devi
         return np.random.default_rng(stream(seed, purpose, epoch))
 
     before, after = data.cutout // 2, data.cutout - data.cutout // 2
-    mixup, cutmix = _draw_mix(data, n, random("mix"))
+    lam, pasted = _draw_mix(data, n, random("mix"))
     arrays = {
         "order": random("order").permutation(n),
         "crop": random("crop").integers(0, 2 * data.crop, (n, 2), dtype=np.int32, endpoint=True),
         "flip": (random("flip").random(n) < 0.5) & data.flip,
         "cutout": _boxes(random("cutout").integers(0, SIDE, (n, 2)), before, after),
-        "mixup": mixup,
-        "cutmix": cutmix,
+        "mixup": lam,
+        "cutmix": pasted,
     }
     return Draws(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 

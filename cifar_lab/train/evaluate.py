@@ -47,7 +47,7 @@ def _judged(logits: Tensor, labels: Tensor) -> Evaluation:
     confidence, predictions = logits.softmax(dim=1).max(dim=1)
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
-        accuracy=(predictions == labels).float().mean().item(),
+        accuracy=(predictions == labels).sum().item() / len(labels),
         predictions=predictions.cpu(),
         labels=labels.cpu(),
         confidence=confidence.cpu(),

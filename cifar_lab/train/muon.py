@@ -38,8 +38,8 @@ class Muon(torch.optim.Optimizer):
     """Muon for `matrices` and SGD for `others`: both with Nesterov momentum and decoupled weight decay.
 
     A matrix of four dimensions, a convolution's (out, in, k, k), is taken as (out, in * k * k). It moves by
-    lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum): Jordan's scale, `adjust_lr_fn="original"` in
-    torch, so that a matrix with more rows than columns still moves its output by about lr in each element.
+    lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum): Jordan's scale (torch's "original"), by which
+    a tall matrix too changes its outputs by about lr of its inputs' size, element for element.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Images that cannot be used: each fault is caused for real, told in one line, and leaves nothing in the cache."""
+"""Images that cannot be used: each fault is caused for real, told in one line, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
@@ -31,7 +30,7 @@ def cache_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Ten classes of two training images and one test image, all as they should be."""
-    image = encoded(32, 32)
+    image = encoded()
     for name in NAMES:
         for file in (f"train/{name}/0.png", f"train/{name}/1.png", f"test/{name}/0.png"):
             path = tmp_path / "pictures" / file
@@ -40,17 +39,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def encoded(width: int, height: int, kind: str = "PNG", **how: Any) -> bytes:
+def encoded(width: int = 32, height: int = 32, kind: str = "PNG", mode: str = "RGB") -> bytes:
+    """A file of noise."""
     file = io.BytesIO()
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(file, kind, **how)
-    return file.getvalue()
-
-
-def deep() -> bytes:
-    """A 32×32 PNG of 16-bit grayscale."""
-    file = io.BytesIO()
-    Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(file, "PNG")
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(file, kind)
     return file.getvalue()
 
 
@@ -91,52 +84,53 @@ def write(name: str, content: bytes) -> Spoil:
 
 
 def remove(*names: str) -> Spoil:
-    return lambda folder: [shutil.rmtree(folder / name) for name in names]
+    def spoil(folder: Path) -> None:
+        for name in names:
+            shutil.rmtree(folder / name)
+
+    return spoil
 
 
-def empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
-def eleven(folder: Path) -> None:
-    for split in ("train", "test"):
-        shutil.copytree(folder / split / "cat", folder / split / "zebra")
+def twice(label: str, copy: str) -> Spoil:
+    return lambda folder: [shutil.copytree(folder / s / label, folder / s / copy) for s in ("train", "test")]
 
 
 CAT = "train/cat/1.png"
 IN_BOTH: dict[str, tuple[Spoil, tuple[str, ...]]] = {
-    "nothing in it": (empty, ("no images in train/", "expected train/<class>/* and test/<class>/*")),
+    "nothing in it": (
+        remove("train", "test"),
+        ("no images in train/", "expected train/<class>/* and test/<class>/*"),
+    ),
     "no train": (remove("train"), ("no images in train/",)),
     "no test": (remove("test"), ("no images in test/",)),
     "a class not in test": (remove("test/frog"), ("class 'frog' has no images in test/",)),
     "a class not in train": (remove("train/frog"), ("class 'frog' has no images in train/",)),
     "nine classes": (remove("train/frog", "test/frog"), ("found 9 classes", "airplane", "CIFAR-10 has 10")),
-    "eleven classes": (eleven, ("found 11 classes", "CIFAR-10 has 10")),
+    "eleven classes": (twice("cat", "zebra"), ("found 11 classes", "CIFAR-10 has 10")),
     "one training image": (lambda folder: (folder / CAT).unlink(), ("class 'cat' has 1 training image",)),
     "notes": (write("train/cat/notes.txt", b"a cat"), ("train/cat/notes.txt", ".png, .jpg, .jpeg")),
-    "an image without a class": (write("train/0.png", encoded(32, 32)), ("train/0.png", "train/<class>/*")),
-    "an image below a class": (write("train/cat/more/2.png", encoded(32, 32)), ("train/cat/more",)),
+    "an image without a class": (write("train/0.png", encoded()), ("train/0.png", "train/<class>/*")),
+    "an image below a class": (write("train/cat/more/2.png", encoded()), ("train/cat/more",)),
     "a class name of two lines": (
-        write("train/cat\ndog/0.png", encoded(32, 32)),
+        write("train/cat\ndog/0.png", encoded()),
         (r"cat\ndog", "not printable"),
     ),
     "text called an image": (write(CAT, b"I am a cat"), (CAT, "not a whole PNG or JPEG", "b'I am a c'")),
     "an empty image": (write(CAT, b""), (CAT, "not a whole PNG or JPEG")),
-    "a GIF called PNG": (write(CAT, encoded(32, 32, "GIF")), (CAT, "not a whole PNG or JPEG", "GIF89a")),
+    "a GIF called PNG": (write(CAT, encoded(kind="GIF")), (CAT, "not a whole PNG or JPEG", "GIF")),
     "a small PNG": (write(CAT, encoded(31, 31)), (CAT, "31×31", "expected 32×32")),
     "a small JPEG": (write("test/cat/0.jpg", encoded(31, 31, "JPEG")), ("test/cat/0.jpg", "31×31")),
     "a wide JPEG": (write("test/cat/0.jpg", encoded(64, 32, "JPEG")), ("test/cat/0.jpg", "64×32")),
-    "a truncated PNG": (write(CAT, encoded(32, 32)[:-200]), (CAT, "not a whole PNG or JPEG")),
+    "a truncated PNG": (write(CAT, encoded()[:-200]), (CAT, "not a whole PNG or JPEG")),
     "a truncated JPEG": (
-        write("train/cat/2.jpg", encoded(32, 32, "JPEG")[:-2]),
+        write("train/cat/2.jpg", encoded(kind="JPEG")[:-2]),
         ("train/cat/2.jpg", "truncated"),
     ),
-    "a JPEG's first bytes": (write("train/cat/2.jpg", encoded(32, 32, "JPEG")[:9]), ("train/cat/2.jpg",)),
-    "16 bits a pixel": (write(CAT, deep()), (CAT, "mode I;16", "8 bits")),
+    "a JPEG's first bytes": (write("train/cat/2.jpg", encoded(kind="JPEG")[:9]), ("train/cat/2.jpg",)),
+    "16 bits a pixel": (write(CAT, encoded(mode="I;16")), (CAT, "mode I;16", "8 bits")),
     "many pixels": (write(CAT, bomb(10_000)), (CAT, "10000×10000")),
     "more pixels than Pillow reads": (write(CAT, bomb(60_000)), (CAT, "3600000000 pixels")),
-    "a large file": (write(CAT, encoded(32, 32) + bytes(1 << 20)), (CAT, "larger than 1,048,576 bytes")),
+    "a large file": (write(CAT, encoded() + bytes(1 << 20)), (CAT, "larger than 1,048,576 bytes")),
 }
 
 
@@ -174,9 +168,10 @@ def lie(path: Path) -> None:
     change(path, struct.pack("<I", size), struct.pack("<I", 100))
 
 
-def encrypt(path: Path) -> None:
-    """The flag of a password, in the directory and in front of each file."""
-    change(path, b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01\x00")
+def directory(flags: int = 0, packing: int = 0) -> Spoil:
+    """Other flags and another way of packing for each file, in the zip's directory."""
+    start = b"PK\x01\x02\x14\x03\x14\x00"
+    return lambda path: change(path, start + bytes(4), start + struct.pack("<HH", flags, packing))
 
 
 IN_ZIPS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
@@ -186,12 +181,9 @@ IN_ZIPS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "half a zip": (lambda path: path.write_bytes(path.read_bytes()[:20_000]), ("truncated or damaged",)),
     "a corrupt file": (corrupt, ("'test/automobile/0.png' cannot be read", "Bad CRC-32")),
     "a file that lies": (lie, ("'train/cat/2.png' cannot be read",)),
-    "a password": (encrypt, ("cannot be read from the zip", "encrypted")),
-    "unknown packing": (
-        lambda path: change(path, b"PK\x01\x02\x14\x03\x14\x00\x00\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x00\x00\x63\x00"),
-        ("cannot be read from the zip", "compression"),
-    ),
-}  # fmt: skip
+    "a password": (directory(flags=1), ("cannot be read from the zip", "encrypted")),
+    "unknown packing": (directory(packing=99), ("cannot be read from the zip", "compression")),
+}
 
 
 @pytest.mark.parametrize("fault", IN_ZIPS)

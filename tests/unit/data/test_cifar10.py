@@ -7,7 +7,7 @@ import pickle
 import socket
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -39,7 +39,6 @@ class Server:
 
     body: bytes
     sent: int
-    url: str = ""
     asked: list[str] = field(default_factory=list)
 
 
@@ -71,9 +70,20 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
 
 
 @pytest.fixture
-def server(small: Small, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def served_at(small: Small, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], str]:
+    """Makes torchvision ask a port of this machine for CIFAR-10; returns the address."""
     from torchvision.datasets import CIFAR10
 
+    def served_at(port: int) -> str:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{port}/cifar-10-python.tar.gz")
+        return str(CIFAR10.url)
+
+    return served_at
+
+
+@pytest.fixture
+def server(small: Small, served_at: Callable[[int], str]) -> Iterator[Server]:
     state = Server(small.archive, len(small.archive))
 
     class Handler(BaseHTTPRequestHandler):
@@ -91,24 +101,9 @@ def server(small: Small, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
-        state.url = f"http://127.0.0.1:{http.server_port}/cifar-10-python.tar.gz"
-        monkeypatch.setattr(CIFAR10, "url", state.url)
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        served_at(http.server_port)
         yield state
         http.shutdown()
-
-
-@pytest.fixture
-def no_network(small: Small, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of a server that is not there."""
-    from torchvision.datasets import CIFAR10
-
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/cifar-10-python.tar.gz"
-    monkeypatch.setattr(CIFAR10, "url", url)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return url
 
 
 def test_a_download_becomes_arrays(small: Small, server: Server, tmp_path: Path) -> None:
@@ -190,32 +185,29 @@ def test_a_server_that_sends_something_else_is_refused(server: Server, cache_roo
 
 @pytest.mark.parametrize("there", ["nothing", "a truncated archive"])
 def test_without_network_one_line_says_what_works(
-    small: Small, no_network: str, cache_root: Path, there: str
+    small: Small, served_at: Callable[[int], str], cache_root: Path, there: str
 ) -> None:
     if there == "a truncated archive":
         (cache_root / "downloads").mkdir(parents=True)
         (cache_root / "downloads" / "cifar-10-python.tar.gz").write_bytes(small.archive[:-100])
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = served_at(closed.getsockname()[1])
     with pytest.raises(DataError) as caught:
         load("cifar10")
 
     message = str(caught.value)
     assert "\n" not in message
-    for part in (no_network, "Connection refused", "--data PATH", "train/<class>/*", "--data synthetic"):
+    for part in (url, "Connection refused", "--data PATH", "train/<class>/*", "--data synthetic"):
         assert part in message
     assert not (cache_root / "cifar10").exists()
     assert socket.getdefaulttimeout() is None
 
 
 def test_a_server_that_falls_silent_is_given_up(
-    small: Small, cache_root: Path, monkeypatch: pytest.MonkeyPatch
+    served_at: Callable[[int], str], cache_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchvision.datasets import CIFAR10
-
     monkeypatch.setattr(cifar10, "PATIENCE", 0.2)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setattr(
-            CIFAR10, "url", f"http://127.0.0.1:{silent.getsockname()[1]}/cifar-10-python.tar.gz"
-        )
+        served_at(silent.getsockname()[1])
         with pytest.raises(DataError, match="timed out"):
             load("cifar10")

@@ -1,4 +1,4 @@
-"""A folder or zip of train/<class>/* and test/<class>/* becomes arrays. What is refused is in tests/faults."""
+"""Folders and zips of train/<class>/* and test/<class>/* become arrays. Bad ones are in tests/faults."""
 
 from __future__ import annotations
 

@@ -1,0 +1,225 @@
+"""Train one cell: what a worker process does, from taking its lock to writing its result."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import Timeout
+from safetensors.torch import load_file, save
+
+from cifar_lab.data import load
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.split import split
+from cifar_lab.errors import CellError, Interrupted
+from cifar_lab.models.budget import cost
+from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.recipe import NUMERICS, Recipe
+from cifar_lab.run.execution import Execution, prepare_process
+from cifar_lab.run.memory import peak_mib
+from cifar_lab.run.provenance import code_diff, provenance
+from cifar_lab.run.summary import summarise
+from cifar_lab.tracking import atomic
+from cifar_lab.tracking.journal import Journal, read_points
+from cifar_lab.tracking.record import Record
+from cifar_lab.train import checkpoint
+from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
+from cifar_lab.train.loop import Outcome, Trainer, fit
+
+LOCK_PATIENCE = 5.0
+"""Seconds to wait for a cell's lock: somebody may only be looking whether it is held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One cell to be trained; it travels to a worker process."""
+
+    fingerprint: str
+    recipe: Recipe
+    seed: int
+    data: str
+    """The source as typed: `synthetic`, `cifar10`, or a path."""
+    data_hash: str
+    runs: Path
+    execution: Execution
+
+    @property
+    def record(self) -> Record:
+        return Record(self.runs / self.fingerprint)
+
+
+@dataclass(frozen=True)
+class _Scribe:
+    """Writes down what the loop says; passes live progress and wishes to stop between worker and runner."""
+
+    record: Record
+    journal: Journal
+    progress: Callable[[int, int, int], None]
+    stop: Callable[[], bool]
+    device: str
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        self.progress(epoch, step, steps)
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        self.journal.points(epoch, {**values, "memory/peak_mib": peak_mib(self.device)})
+
+    def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
+        checkpoint.save(self.record.checkpoint, state)
+        self.journal.write("checkpoint", epoch=epoch, step=step)
+
+    def wants_to_stop(self) -> bool:
+        return self.stop()
+
+
+def train_cell(
+    job: Job, progress: Callable[[int, int, int], None] = lambda *_: None, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Train `job` from where its record stands, and write its result; a finished cell is left alone.
+
+    Raises:
+        Interrupted: `stop` said so; the state is saved.
+        CellError: the cell cannot be trained; `failure.json` holds the trace, as for any other error.
+    """
+    record = job.record
+    try:
+        with record.lock().acquire(timeout=LOCK_PATIENCE):
+            if record.result() is not None:
+                return
+            try:
+                _train_locked(job, record, progress, stop)
+            except (Interrupted, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                _write_failure(record, error)
+                raise
+    except Timeout:
+        raise CellError(f"{job.fingerprint[:12]}: another process is training this cell") from None
+
+
+def _train_locked(
+    job: Job, record: Record, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
+) -> None:
+    dataset = load(job.data)
+    if dataset.hash != job.data_hash:
+        raise CellError(f"--data {job.data}: the images changed since the plan was made")
+    execution = _begin(job, record, dataset)
+    prepare_process(execution)
+    device = torch.device(execution.device)
+    net = build(job.recipe.model, seed=job.seed, device=device)
+    if job.recipe.init_from is not None:
+        _warm_start(net, Record(job.runs / job.recipe.init_from))
+    parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
+    trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
+    if execution.compile:
+        trainer.forward = torch.compile(net)  # type: ignore[assignment]
+
+    journal = Journal(record.folder)
+    state = checkpoint.load(record.checkpoint, device)
+    if state is None:
+        journal.write("start", execution=execution.as_dict(), provenance=provenance())
+        journal.write("resume", epoch=0, step=0)  # points of an attempt that saved nothing do not count
+    else:
+        trainer.load_state_dict(state)
+        if trainer.step == 0 and trainer.epoch:  # the checkpoint may have come without its line
+            journal.write("checkpoint", epoch=trainer.epoch, step=0)
+        journal.write("resume", epoch=trainer.epoch, step=trainer.step, execution=execution.as_dict())
+
+    outcome = fit(trainer, _Scribe(record, journal, progress, stop, execution.device))
+    _finish(record, journal, trainer, outcome, dataset)
+
+
+def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
+    """Write `cell.json`, or take the execution from the one that an earlier attempt wrote."""
+    before = record.cell()
+    if before is not None and record.checkpoint.exists():
+        return Execution(**before["execution"])
+    execution = job.execution.resolved(job.recipe)
+    counted = cost(job.recipe.model)
+    if code_diff():
+        record.code_diff.write_text(code_diff() + "\n")
+    record.write_cell(
+        {
+            "fingerprint": job.fingerprint,
+            "seed": job.seed,
+            "recipe": job.recipe.model_dump(mode="json"),
+            "data": {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash},
+            "classes": list(dataset.classes),
+            "parameters": counted.parameters,
+            "macs": counted.macs,
+            "numerics": NUMERICS,
+            "execution": execution.as_dict(),
+            "provenance": provenance(),
+        }
+    )
+    return execution
+
+
+def _warm_start(net: ResNet, parent: Record) -> None:
+    if parent.result() is None:
+        raise CellError(f"init_from {parent.fingerprint[:12]}: that cell is not finished")
+    try:
+        net.load_state_dict(load_file(parent.weights))
+    except RuntimeError as error:
+        raise CellError(f"init_from {parent.fingerprint[:12]}: its weights do not fit this network") from error
+
+
+def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome, dataset: Dataset) -> None:
+    """Write the artifacts, and the result last. The test images are evaluated here, for the first and only time."""
+    judged = None
+    if outcome.status == "finished":
+        judged = evaluate(trainer.evaluated, trainer.split.test, trainer.recipe.data, trainer.precision)
+        _write_artifacts(record, trainer, judged, dataset)
+    journal.write("end", status=outcome.status, epoch=outcome.epoch, step=outcome.step)
+    points = [(point.epoch, point.values) for point in read_points(record.folder)]
+    metrics = summarise(points, trainer.recipe.train.protocol)
+    metrics["seconds"], metrics["images_seen"] = trainer.seconds, float(trainer.images_seen)
+    if judged is not None:
+        metrics |= {"test/acc": judged.accuracy, "test/loss": judged.loss}
+    record.write_result(
+        {
+            "status": outcome.status,
+            "epoch": outcome.epoch,
+            "step": outcome.step,
+            "time": time.time_ns() // 1_000_000,
+            "metrics": metrics,
+        }
+    )
+
+
+def _write_artifacts(record: Record, trainer: Trainer, judged: Evaluation, dataset: Dataset) -> None:
+    weights = {name: tensor.contiguous().cpu() for name, tensor in trainer.evaluated.state_dict().items()}
+    atomic.write(record.weights, lambda file: file.write(save(weights)))
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        predictions=judged.predictions.numpy().astype(np.uint8),
+        labels=judged.labels.numpy().astype(np.uint8),
+        confidence=judged.confidence.numpy().astype(np.float32),
+    )
+    atomic.write(record.predictions, lambda file: file.write(buffer.getvalue()))
+    rows = confusion(judged, len(dataset.classes)).tolist()
+    table = [["label", *dataset.classes], *([name, *row] for name, row in zip(dataset.classes, rows, strict=True))]
+    text = "".join(",".join(str(value) for value in row) + "\n" for row in table)
+    atomic.write(record.confusion, lambda file: file.write(text.encode()))
+
+
+def _write_failure(record: Record, error: BaseException) -> None:
+    trace = "".join(traceback.format_exception(error))
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": time.time_ns() // 1_000_000})
+    Journal(record.folder).write("failed", trace=trace)
+    print(trace, file=sys.stderr, end="")
+
+
+def with_execution(job: Job, **changes: Any) -> Job:
+    """`job` with other fields of its execution, `device="cuda:1"`."""
+    return replace(job, execution=replace(job.execution, **changes))

@@ -1,0 +1,167 @@
+"""The local engine: each cell in a process of its own, so many at a time.
+
+Processes come from a fork server that has torch loaded, so one starts at once, dies alone, and gives its memory back.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.synchronize import Event
+from types import FrameType
+from typing import Protocol
+
+from cifar_lab.errors import CifarLabError, Interrupted
+from cifar_lab.run.cell import Job, train_cell, with_execution
+from cifar_lab.run.execution import ALLOCATOR
+
+REPORT_EVERY = 0.5
+"""Seconds between two messages of a worker about its progress."""
+
+
+class Listener(Protocol):
+    """Who is told what the engine does."""
+
+    def started(self, job: Job) -> None: ...
+    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None: ...
+    def ended(self, job: Job, error: str | None) -> None:
+        """`job`'s process is gone; `error` is one line when its cell is not finished."""
+
+    def tick(self) -> None:
+        """Called a few times a second."""
+
+
+@dataclass(frozen=True)
+class _Worker:
+    job: Job
+    process: ForkServerProcess
+    channel: Connection
+    slot: int
+
+
+class LocalEngine:
+    """Runs cells on this machine, `workers` at a time; on CUDA each worker slot has the GPU of its number."""
+
+    def __init__(self, workers: int, gpus: int = 0) -> None:
+        self._workers, self._gpus = workers, gpus
+        os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
+        self._context: ForkServerContext = mp.get_context("forkserver")
+        self._context.set_forkserver_preload(["cifar_lab.run.cell"])
+
+    def run(self, jobs: list[Job], listener: Listener) -> None:
+        """Train `jobs` in their order; a cell that fails stops no other.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; every running cell was asked to save first.
+        """
+        waiting, running = deque(jobs), list[_Worker]()
+        stop = self._context.Event()
+        with _signals(stop.set) as signalled:
+            while running or (waiting and not signalled()):
+                while waiting and len(running) < self._workers and not signalled():
+                    running.append(self._start(waiting.popleft(), _free_slot(running), stop, listener))
+                for worker in _ready(running):
+                    if not _listen(worker, listener):
+                        running.remove(worker)
+                listener.tick()
+        if signalled():
+            raise Interrupted(f"stopped after saving; {len(waiting)} of {len(jobs)} cells were not begun")
+
+    def _start(self, job: Job, slot: int, stop: Event, listener: Listener) -> _Worker:
+        if self._gpus:
+            job = with_execution(job, device=f"cuda:{slot % self._gpus}")
+        receive, send = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(job, send, stop), daemon=True)
+        process.start()
+        send.close()
+        listener.started(job)
+        return _Worker(job, process, receive, slot)
+
+
+def _free_slot(running: list[_Worker]) -> int:
+    taken = {worker.slot for worker in running}
+    return next(slot for slot in range(len(running) + 1) if slot not in taken)
+
+
+def _ready(running: list[_Worker]) -> list[_Worker]:
+    channels = {worker.channel: worker for worker in running}
+    return [channels[channel] for channel in wait(list(channels), timeout=0.2) if isinstance(channel, Connection)]
+
+
+def _listen(worker: _Worker, listener: Listener) -> bool:
+    """Pass on one message; False once the worker is gone."""
+    try:
+        listener.progress(worker.job, *worker.channel.recv())
+        return True
+    except EOFError:
+        worker.process.join()
+        worker.channel.close()
+        listener.ended(worker.job, _how_it_ended(worker))
+        return False
+
+
+def _how_it_ended(worker: _Worker) -> str | None:
+    record, code = worker.job.record, worker.process.exitcode
+    if record.result() is not None:
+        return None
+    if code == Interrupted.exit_code:
+        return "stopped, state saved"
+    failure = record.failure()
+    if code is not None and code < 0:
+        killed = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
+        record.write_failure({"error": killed, "trace": killed, "time": time.time_ns() // 1_000_000})
+        return killed
+    return failure["error"] if failure else f"its process ended with code {code}"
+
+
+@contextmanager
+def _signals(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM call `on_first` once; a second one ends the program as it would without us."""
+    received = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = True
+        on_first()
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _work(job: Job, channel: Connection, stop: Event) -> None:
+    """The body of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches everybody; the runner decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    reported = 0.0
+    orphaned = False
+
+    def progress(epoch: int, step: int, steps: int) -> None:
+        nonlocal reported, orphaned
+        if step != steps and time.monotonic() - reported < REPORT_EVERY:
+            return
+        reported = time.monotonic()
+        try:
+            channel.send((epoch, step, steps))
+        except BrokenPipeError:  # the runner is gone: save and leave, another one will go on from there
+            orphaned = True
+
+    try:
+        train_cell(job, progress, lambda: orphaned or stop.is_set())
+    except CifarLabError as error:
+        raise SystemExit(error.exit_code) from None
+    except Exception:  # noqa: BLE001 (its trace is in the journal, and the runner reports it)
+        raise SystemExit(1) from None

@@ -1,0 +1,73 @@
+"""How long cells will take on this machine, by timing a few steps of one of them."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+import torch.nn.functional as F
+
+from cifar_lab.models.budget import cost
+from cifar_lab.models.resnet import build
+from cifar_lab.recipe import Recipe
+from cifar_lab.run.execution import Execution
+from cifar_lab.run.plan import Cell, Plan
+from cifar_lab.train.precision import autocast
+
+FORWARD_SHARE = 1 / 3
+"""Cost of evaluating an image, against training on it: forward, without the two passes backward."""
+START_SECONDS = 4.0
+"""A worker's start, its data, and its artifacts."""
+PATIENCE = 4.0
+"""Seconds that the timing may take, about."""
+
+
+def estimate(plan: Plan, execution: Execution) -> dict[str, float]:
+    """Seconds for each cell that is not done, by fingerprint; one worker's, alone on its threads.
+
+    One network is timed, that of median cost, and the others follow by their multiply-accumulates. Expect a factor
+    of 1.5 either way.
+    """
+    todo = sorted((cell for cell in plan.cells if not cell.is_done), key=lambda cell: cost(cell.recipe.model).macs)
+    if not todo:
+        return {}
+    timed = todo[len(todo) // 2].recipe
+    per_mac = seconds_per_image(timed, execution.resolved(timed)) / cost(timed.model).macs
+    return {cell.fingerprint: START_SECONDS + _images(cell, plan) * per_mac * cost(cell.recipe.model).macs for cell in todo}
+
+
+def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
+    """Time of one training step, per image, with `execution`'s threads; small batches keep it short on a CPU."""
+    device = torch.device(execution.device)
+    batch = recipe.train.batch_size if device.type != "cpu" else min(32, recipe.train.batch_size)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(execution.threads)
+    net = build(recipe.model, seed=0, device=device)
+    images = torch.zeros(batch, 3, 32, 32, device=device)
+    labels = torch.zeros(batch, dtype=torch.long, device=device)
+
+    def step() -> float:
+        began = time.perf_counter()
+        with autocast(execution.precision, device):  # type: ignore[arg-type]
+            logits = net(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    times = [step()]
+    until = time.perf_counter() + PATIENCE - times[0]
+    while len(times) < 2 or (time.perf_counter() + min(times) < until and len(times) < 10):
+        times.append(step())
+    torch.set_num_threads(threads)
+    return sorted(times[1:])[(len(times) - 1) // 2] / batch
+
+
+def _images(cell: Cell, plan: Plan) -> float:
+    """How many images' training a cell costs, evaluations included."""
+    recipe, images, tested = cell.recipe, len(plan.dataset.train_labels), len(plan.dataset.test_labels)
+    held_out = images * recipe.data.val_fraction
+    holdout = recipe.train.protocol == "holdout"
+    trained = images - held_out if holdout else images
+    evaluated = held_out + (held_out if holdout else tested)
+    return recipe.train.epochs * (trained + FORWARD_SHARE * evaluated) + FORWARD_SHARE * tested

@@ -1,0 +1,110 @@
+"""How cells are run: chosen once an invocation, journalled, kept when a cell is resumed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import psutil
+
+from cifar_lab.errors import UsageError, nearest
+from cifar_lab.recipe import Recipe
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+MEMORY_PER_WORKER = 2 * 2**30
+"""Bytes that `--workers auto` leaves for each worker on the CPU."""
+
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+"""glibc's allocator told to keep its memory: by default each training step returns its activations to the kernel and
+faults them in again. Read when a process starts, so the runner sets it before it starts its workers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What may change the last digits of a result without being part of what is asked."""
+
+    device: str
+    threads: int
+    precision: str
+    """As the recipe asks for it, until `resolved`."""
+    compile: bool = False
+
+    def resolved(self, recipe: Recipe) -> Execution:
+        """With the precision that this device gives to `recipe`."""
+        import torch
+
+        from cifar_lab.train.precision import resolve
+
+        return replace(self, precision=resolve(recipe.train.precision, torch.device(self.device)))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def choose(device: str, workers: str, cells: int, *, compile: bool = False) -> tuple[Execution, int]:
+    """The execution for an invocation of `cells` cells, and its number of worker processes.
+
+    `workers` is a number or `auto`: on CUDA one a GPU, on the CPU one a core while memory lasts. Threads are divided
+    between the workers. The number of all cells counts, not of the missing ones, so that a resumed study goes on with
+    the threads that it began with.
+
+    Raises:
+        UsageError: an unknown device, one that is not there, or a number of workers below 1.
+    """
+    found = find_device(device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers == "auto":
+        count = min(cells, gpus() if found == "cuda" else _cpu_workers(cores) if found == "cpu" else 1)
+    elif workers.isdigit() and int(workers) >= 1:
+        count = int(workers)
+    else:
+        raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{workers}'")
+    count = max(1, count)
+    threads = max(1, cores // count)
+    return Execution(device=found, threads=threads, precision="auto", compile=compile), count
+
+
+def find_device(name: str) -> str:
+    """`name`, or for `auto` the best device that this machine has."""
+    import torch
+
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
+    if name == "auto":
+        return next(device for device, is_there in there.items() if is_there())
+    if name not in there:
+        raise UsageError(f"no device named '{name}'{nearest(name, DEVICES)}")
+    if not there[name]():
+        raise UsageError(f"--device {name}: this machine has none that torch can use")
+    return name
+
+
+def gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _cpu_workers(cores: int) -> int:
+    return max(1, min(cores, psutil.virtual_memory().available // MEMORY_PER_WORKER))
+
+
+def prepare_process(execution: Execution) -> None:
+    """Set this process's threads and device flags; the only place that touches torch's global state."""
+    import torch
+
+    torch.set_num_threads(execution.threads)
+    if execution.device == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True

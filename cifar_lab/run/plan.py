@@ -1,0 +1,148 @@
+"""The plan: which cells an ablation has, at a scale, on some data; which of them are done; what the rest will take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.ablation import Ablation
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.errors import BudgetError, UsageError
+from cifar_lab.models.budget import BUDGET, cost, require_within
+from cifar_lab.recipe import Recipe
+from cifar_lab.scale import Scale, require_distinct
+from cifar_lab.tracking.record import Record, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One variant × seed: what is declared, what is trained, and how far it is."""
+
+    variant: str
+    seed: int
+    declared: Recipe
+    """The variant's recipe with the overrides, without the scale: what the budget judges."""
+    recipe: Recipe
+    """What is trained."""
+    fingerprint: str
+    state: State
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}/s{self.seed}"
+
+    @property
+    def is_done(self) -> bool:
+        return self.state in {"finished", "diverged"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The cells of one question, seeds first, so that a half-finished study is balanced."""
+
+    ablation: Ablation
+    scale: Scale
+    source: str
+    """The data as typed."""
+    dataset: Dataset
+    overrides: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by fingerprint, for the cells that are not done."""
+
+    @property
+    def protocol(self) -> str:
+        return self.cells[0].recipe.train.protocol
+
+    def missing(self) -> list[Cell]:
+        """What a run would train: cells neither done nor failed, and not being trained by somebody else."""
+        return [cell for cell in self.cells if cell.state == "missing"]
+
+
+def make_plan(
+    ablation: Ablation,
+    *,
+    scale: Scale,
+    source: str,
+    dataset: Dataset,
+    runs: Path,
+    overrides: Mapping[str, Any] | None = None,
+    variants: list[str] | None = None,
+    seeds: tuple[int, ...] | None = None,
+    max_params: int = BUDGET,
+) -> Plan:
+    """Resolve every cell. Nothing is trained, and no weight is allocated.
+
+    Raises:
+        UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
+        BudgetError: a declared network is over `max_params` and does not say so.
+    """
+    overrides = dict(overrides or {})
+    names = [ablation.variant(name).name for name in variants] if variants else [v.name for v in ablation.variants]
+    declared = {name: ablation.recipe(name).override(overrides) for name in names}
+    for name, recipe in declared.items():
+        _require_budget(ablation, name, recipe, max_params)
+    recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
+    require_distinct(recipes, scale)
+    cells = [
+        _cell(name, seed, declared[name], recipes[name], dataset, runs)
+        for seed in (seeds if seeds is not None else ablation.seeds)
+        for name in names
+    ]
+    return Plan(
+        ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=tuple(cells)
+    )
+
+
+def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:
+    if ablation.variant(name).over_budget:
+        return
+    try:
+        require_within(f"{ablation.name}: variant '{name}'", recipe.model, limit)
+    except BudgetError as error:
+        raise BudgetError(f"{error}; a variant that is meant to be declares over_budget=True") from None
+
+
+def _cell(name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path) -> Cell:
+    fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
+    return Cell(
+        variant=name,
+        seed=seed,
+        declared=declared,
+        recipe=recipe,
+        fingerprint=fingerprint,
+        state=Record(runs / fingerprint).state(),
+    )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0-4` or `0,2,5` or both, `0-2,7`.
+
+    Raises:
+        UsageError: something else.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
+        seeds += range(int(first), int(last or first) + 1)
+    if len(set(seeds)) != len(seeds):
+        raise UsageError(f"--seeds names a seed twice: '{text}'")
+    return tuple(seeds)
+
+
+def as_dict(cell: Cell, estimates: Mapping[str, float]) -> dict[str, Any]:
+    """One cell as the `plan` command's JSON has it."""
+    return {
+        "fingerprint": cell.fingerprint,
+        "variant": cell.variant,
+        "seed": cell.seed,
+        "state": cell.state,
+        "estimate_seconds": None if cell.is_done else estimates.get(cell.fingerprint),
+        "parameters": cost(cell.declared.model).parameters,
+        "parameters_trained": cost(cell.recipe.model).parameters,
+        "macs": cost(cell.recipe.model).macs,
+    }

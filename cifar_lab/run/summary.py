@@ -1,0 +1,32 @@
+"""What the curves of a cell come down to: last and best accuracy, speed of convergence, gap."""
+
+from __future__ import annotations
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+
+
+def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict[str, float]:
+    """Metrics of a whole training from its points, (epoch, values) in order; accuracies in [0, 1].
+
+    `val/auc` is the mean of the accuracy over all epochs: the area under its curve over a length of one.
+    `epochs_to/x` is the first epoch that reached accuracy x, and is not there when none did. `gap` is the accuracy on
+    clean training images less that on val. Under `writeup`, `test` stands in the place of `val`, and its best epoch
+    is `test/peak_acc`: selected on test.
+    """
+    name = "test" if protocol == "writeup" else "val"
+    curve = [(epoch, values[f"{name}/acc"]) for epoch, values in points if f"{name}/acc" in values]
+    if not curve:
+        return {}
+    accuracies = [accuracy for _, accuracy in curve]
+    last = points[-1][1]
+    metrics = {
+        f"{name}/acc": accuracies[-1],
+        f"{name}/loss": last.get(f"{name}/loss"),
+        f"{name}/{'peak' if protocol == 'writeup' else 'best'}_acc": max(accuracies),
+        f"{name}/auc": sum(accuracies) / len(accuracies),
+        "gap": last["clean_train/acc"] - accuracies[-1],
+        "images_per_second": sum(values["images_per_second"] for _, values in points) / len(points),
+        "memory/peak_mib": max(values.get("memory/peak_mib", 0.0) for _, values in points),
+    }
+    reached = {f"epochs_to/{x}": next((epoch for epoch, accuracy in curve if accuracy >= x), None) for x in THRESHOLDS}
+    return {key: float(value) for key, value in (metrics | reached).items() if value is not None}
