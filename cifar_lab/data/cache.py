@@ -100,6 +100,7 @@ def _belong(images: NDArray[Any], labels: NDArray[Any], classes: int) -> bool:
     """Whether these are (N, 32, 32, 3) bytes and N labels of `classes` classes."""
     return (
         images.dtype == np.uint8
+        and labels.dtype == np.int64
         and labels.ndim == 1
         and images.shape == (len(labels), 32, 32, 3)
         and len(labels) > 0

@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 from cifar_lab.data.dataset import Dataset, Images, content_hash
 
 SIDE = 32
-TRAIN_PER_CLASS = 250
+TRAIN_PER_CLASS = 240
 TEST_PER_CLASS = 100
 SEED = 10
 
-PERIOD = (5.0, 10.0)
+PERIOD = (6.0, 9.0)
 """Side of a pattern's cell, in pixels."""
 TILT = 0.12
 """Greatest slope of a pattern's rows."""
-CONTRAST = (0.35, 1.0)
+CONTRAST = (0.6, 1.0)
 """How far ink stands out from paper; 1: as far as their two colours do."""
 LIGHT = 0.008
 """Greatest change of brightness from one pixel to the next, by uneven lighting; 1 is black to white."""
-GRAIN = 0.14
+SWAP = 0.5
+GRAIN = 0.1
 """Greatest error of a pixel; the errors are triangular about 0."""
 
 # The same bytes everywhere ask for arithmetic that IEEE 754 rounds exactly, element by element: + - * / sqrt floor
@@ -65,7 +66,7 @@ def diagonals(at: Place) -> Floats:
 
 
 def checks(at: Place) -> Floats:
-    return 4 * (_fold(at.u * 0.6) - 0.25) * (_fold(at.v * 0.6) - 0.25) 
+    return 4 * (_fold(at.u * 0.5) - 0.25) * (_fold(at.v * 0.5) - 0.25)
 
 
 def diamonds(at: Place) -> Floats:
@@ -73,7 +74,7 @@ def diamonds(at: Place) -> Floats:
 
 
 def dots(at: Place) -> Floats:
-    return 0.3 - _length(_fold(at.u), _fold(at.v))
+    return 0.36 - _length(1.25 * _fold(at.u * 0.8), 1.25 * _fold(at.v * 0.8))
 
 
 def rings(at: Place) -> Floats:
@@ -82,7 +83,7 @@ def rings(at: Place) -> Floats:
 
 def bricks(at: Place) -> Floats:
     shift = 0.5 * np.floor(at.v)
-    return 0.12 - np.minimum(_fold(at.v), 1.5 * _fold(at.u / 1.5 + shift))
+    return 0.14 - np.minimum(_fold(at.v), 1.4 * _fold(at.u / 1.4 + shift))
 
 
 def zigzags(at: Place) -> Floats:
@@ -91,7 +92,7 @@ def zigzags(at: Place) -> Floats:
 
 def crosses(at: Place) -> Floats:
     across, down = _fold(at.u), _fold(at.v)
-    return np.minimum(0.13 - np.minimum(across, down), 0.38 - np.maximum(across, down))
+    return np.minimum(0.11 - np.minimum(across, down), 0.4 - np.maximum(across, down))
 
 
 PATTERNS: tuple[Callable[[Place], Floats], ...] = (
@@ -132,7 +133,7 @@ def _paint(rng: np.random.Generator, pattern: Callable[[Place], Floats], n: int)
     ink = np.clip(0.5 + period * pattern(_place(rng, x, y, period, hand)), 0, 1)
 
     dark, light = _colour(rng, 0.1, 0.55, n), _colour(rng, 0.65, 1.0, n)  # (n, 1, 1, 3)
-    swapped = rng.random((n, 1, 1, 1)) < 0.5
+    swapped = rng.random((n, 1, 1, 1)) < SWAP
     middle, reach = (dark + light) / 2, np.where(swapped, dark - light, light - dark) * _between(rng, *CONTRAST, n)[..., None]
     lit = _between(rng, -LIGHT, LIGHT, n) * x + _between(rng, -LIGHT, LIGHT, n) * y
     grain = GRAIN * (rng.random((n, SIDE, SIDE, 3)) - rng.random((n, SIDE, SIDE, 3)))

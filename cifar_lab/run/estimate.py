@@ -20,26 +20,40 @@ START_SECONDS = 4.0
 """A worker's start, its data, and its artifacts."""
 PATIENCE = 4.0
 """Seconds that the timing may take, about."""
+TIMED_MACS = 3_000_000_000
+"""Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""
 
 
-def estimate(plan: Plan, execution: Execution) -> dict[str, float]:
+def estimate(plan: Plan, seconds_per_mac: float) -> dict[str, float]:
     """Seconds for each cell that is not done, by fingerprint; one worker's, alone on its threads.
 
-    One network is timed, that of median cost, and the others follow by their multiply-accumulates. Expect a factor
-    of 1.5 either way.
+    Expect a factor of 1.5 either way: small networks use a processor less well than large ones.
+    """
+    return {
+        cell.fingerprint: START_SECONDS + _images(cell, plan) * seconds_per_mac * cost(cell.recipe.model).macs
+        for cell in plan.cells
+        if not cell.is_done
+    }
+
+
+def measure(plan: Plan, execution: Execution) -> float:
+    """Seconds of training for each multiply-accumulate of a forward pass, from timing one cell's network.
+
+    The network of median cost among the cells to be trained is timed, with `execution`'s threads.
     """
     todo = sorted((cell for cell in plan.cells if not cell.is_done), key=lambda cell: cost(cell.recipe.model).macs)
     if not todo:
-        return {}
-    timed = todo[len(todo) // 2].recipe
-    per_mac = seconds_per_image(timed, execution.resolved(timed)) / cost(timed.model).macs
-    return {cell.fingerprint: START_SECONDS + _images(cell, plan) * per_mac * cost(cell.recipe.model).macs for cell in todo}
+        return 0.0
+    recipe = todo[len(todo) // 2].recipe
+    return seconds_per_image(recipe, execution.resolved(recipe)) / cost(recipe.model).macs
 
 
 def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
     """Time of one training step, per image, with `execution`'s threads; small batches keep it short on a CPU."""
     device = torch.device(execution.device)
-    batch = recipe.train.batch_size if device.type != "cpu" else min(32, recipe.train.batch_size)
+    batch = recipe.train.batch_size
+    if device.type == "cpu":
+        batch = min(batch, 32, max(4, TIMED_MACS // cost(recipe.model).macs))
     threads = torch.get_num_threads()
     torch.set_num_threads(execution.threads)
     net = build(recipe.model, seed=0, device=device)

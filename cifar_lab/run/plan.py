@@ -37,6 +37,10 @@ class Cell:
     def is_done(self) -> bool:
         return self.state in {"finished", "diverged"}
 
+    def now(self, runs: Path) -> State:
+        """The state that the cell is in by now."""
+        return Record(runs / self.fingerprint).state()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:

@@ -26,6 +26,7 @@ from cifar_lab.data.augment import (
     normalise_only,
 )
 from cifar_lab.recipe import Data
+from cifar_lab.streams import stream
 
 PLAIN = Data(crop=0, flip=False)
 EVERYTHING = Data(crop=4, flip=True, cutout=8, mixup=0.8, cutmix=1.0)
@@ -247,8 +248,24 @@ def test_order_crops_and_flips_are_the_same_whatever_else_is_on(data: Data) -> N
     assert other.flip.equal(plain.flip)
 
 
-def test_the_order_is_the_same_without_crop_and_flip() -> None:
-    assert draw(PLAIN, 1000, seed=3, epoch=7).order.equal(draw(Data(), 1000, seed=3, epoch=7).order)
+def test_order_crops_and_flips_come_from_streams_of_their_own() -> None:
+    draws = draw(Data(crop=4), 1000, seed=3, epoch=7)
+    order, crop, flip = (
+        np.random.default_rng(stream(3, purpose, 7)) for purpose in ("order", "crop", "flip")
+    )
+    assert (draws.order.numpy() == order.permutation(1000)).all()
+    assert (draws.crop.numpy() == crop.integers(0, 9, (1000, 2), dtype=np.int32)).all()
+    assert (draws.flip.numpy() == (flip.random(1000) < 0.5)).all()
+
+
+def test_what_is_off_is_drawn_as_no_change() -> None:
+    draws = draw(PLAIN, 1000, seed=3, epoch=7)
+    assert draws.order.equal(draw(Data(), 1000, seed=3, epoch=7).order)
+    assert not draws.crop.any()
+    assert not draws.flip.any()
+    assert (draws.mixup == 1).all()
+    for box in (draws.cutout, draws.cutmix):
+        assert box[:, :2].equal(box[:, 2:])
 
 
 def test_coins_of_the_mix_are_the_same_for_any_alpha() -> None:

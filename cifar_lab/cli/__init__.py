@@ -1,0 +1,36 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` and `list` are instant."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import click
+
+from cifar_lab.errors import CifarLabError
+
+
+def main() -> None:
+    """Entry point: run a command and turn its end into an exit code (see `cifar_lab.errors`)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; what went wrong is one line on standard error."""
+    verbose = bool({"-v", "--verbose"} & set(arguments))
+    arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}]
+    from cifar_lab.cli.app import app
+
+    try:
+        code = app(args=arguments, prog_name="cifar-lab", standalone_mode=False)
+    except (CifarLabError, click.ClickException) as error:
+        if verbose:
+            traceback.print_exc()
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        if message:
+            print(f"cifar-lab: {' '.join(message.split())}", file=sys.stderr)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("cifar-lab: stopped", file=sys.stderr)
+        return 130
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,100 @@
+"""From what was typed to a plan: the steps that `plan`, `run-ablation` and `train` share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cifar_lab import registry, scale
+from cifar_lab.ablation import Ablation
+from cifar_lab.cli.console import say
+from cifar_lab.errors import UsageError
+from cifar_lab.recipe import parse_overrides
+
+if TYPE_CHECKING:
+    from cifar_lab.data.dataset import Dataset
+    from cifar_lab.run.execution import Execution
+    from cifar_lab.run.plan import Plan
+
+
+class Asked(NamedTuple):
+    """A plan with its estimates, and how it would be executed."""
+
+    plan: Plan
+    execution: Execution
+    workers: int
+    seconds_per_mac: float
+
+    @property
+    def seconds(self) -> float:
+        """Estimate for all workers together."""
+        return total(self.plan, self.workers)
+
+
+def find(name: str, folders: list[Path] | None) -> Ablation:
+    """The ablation of that name, from the built-in folder or the user's own; broken files are reported."""
+    found = registry.discover(*(folders or []))
+    for broken in found.broken():
+        if broken.name != name:
+            say(f"warning: {broken.reason}")
+    return found.find(name)
+
+
+def resolve(
+    ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
+    variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool = False,
+) -> Asked:  # fmt: skip
+    """Check everything that was typed, cheap checks first, then read the images and time a few steps."""
+    chosen = scale.find(scale_name)
+    diff = parse_overrides(overrides or [])
+    names = [name.strip() for name in variants.split(",")] if variants else None
+    for name in names or []:
+        ablation.variant(name)
+    for variant in ablation.variants:
+        ablation.recipe(variant.name).override(diff)
+    limit = parse_count(max_params)
+
+    from cifar_lab.run.estimate import estimate, measure
+    from cifar_lab.run.execution import choose
+    from cifar_lab.run.plan import make_plan, parse_seeds
+
+    wanted = parse_seeds(seeds) if seeds is not None else None
+    source, dataset = read_data(data or chosen.data or "cifar10")
+    plan = make_plan(
+        ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
+        seeds=wanted, max_params=limit,
+    )  # fmt: skip
+    execution, count = choose(device, workers, len(plan.cells), compile=compile)
+    per_mac = measure(plan, execution)
+    return Asked(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac)
+
+
+def read_data(source: str) -> tuple[str, Dataset]:
+    """The source with its path made absolute, and its images."""
+    from cifar_lab.data import load
+
+    dataset = load(source, say=say)
+    return (str(Path(source).resolve()) if dataset.kind == "path" else source), dataset
+
+
+def total(plan: Plan, workers: int) -> float:
+    """Seconds until the last cell is done, if every worker is busy until then."""
+    return sum(plan.estimates.values()) / min(workers, max(1, len(plan.estimates)))
+
+
+def parse_count(text: str) -> int:
+    """`5M`, `800k` or `4900000`.
+
+    Raises:
+        UsageError: something else, or nothing above zero.
+    """
+    units = {"k": 1_000, "m": 1_000_000}
+    number, unit = (text[:-1], units[text[-1].lower()]) if text[-1:].lower() in units else (text, 1)
+    try:
+        count = round(float(number.replace(",", "").replace("_", "")) * unit)
+    except (ValueError, OverflowError):
+        count = 0
+    if count < 1:
+        raise UsageError(f"--max-params reads 5M, 800k or 4900000, got '{text}'")
+    return count

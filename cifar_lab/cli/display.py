@@ -1,0 +1,112 @@
+"""What a run looks like while it runs: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from rich.live import Live
+from rich.table import Table
+
+from cifar_lab.cli import console
+from cifar_lab.run.cell import Job
+from cifar_lab.tracking.journal import Point, Reader
+
+
+@dataclass
+class _Running:
+    """One cell that is being trained now."""
+
+    reader: Reader
+    epochs: int
+    began: float = field(default_factory=time.monotonic)
+    done: float = 0.0
+    """Epochs, with the fraction of the running one."""
+    done_at_start: float | None = None
+    last: Point | None = None
+
+    def left(self) -> str:
+        """How long the rest will take at the pace so far."""
+        gained = self.done - (self.done_at_start or 0.0)
+        if gained <= 0:
+            return ""
+        return console.duration((time.monotonic() - self.began) / gained * (self.epochs - self.done))
+
+
+class Display:
+    """Follows the engine; an `engine.Listener`. Use as a context manager."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        """`names`: what to call a cell, by fingerprint."""
+        self._names = names
+        self._running: dict[str, _Running] = {}
+        self._ended = 0
+        self._live = Live(console=console.err, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Display:
+        if console.err.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def started(self, job: Job) -> None:
+        cell = _Running(Reader(job.record.folder), job.recipe.train.epochs)
+        cell.reader.events()  # what an earlier attempt wrote is not news
+        self._running[job.fingerprint] = cell
+        if not console.err.is_terminal:
+            console.say(f"{self._names[job.fingerprint]}: training, {job.recipe.train.epochs} epochs")
+
+    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
+        cell = self._running[job.fingerprint]
+        cell.done = epoch - 1 + step / steps
+        if cell.done_at_start is None:
+            cell.done_at_start, cell.began = cell.done, time.monotonic()
+        self._news(job, cell)
+
+    def ended(self, job: Job, error: str | None) -> None:
+        cell = self._running.pop(job.fingerprint)
+        self._news(job, cell)
+        self._ended += 1
+        result = job.record.result()
+        if error is not None or result is None:
+            said = error
+        elif result["status"] == "diverged":
+            said = f"diverged in epoch {result['epoch']} at step {result['step']}"
+        else:
+            said = f"test {100 * result['metrics']['test/acc']:.2f} % in {console.duration(result['metrics']['seconds'])}"
+        console.say(f"{self._names[job.fingerprint]}: {said} [{self._ended} of {len(self._names)}]")
+
+    def tick(self) -> None:
+        if console.err.is_terminal:
+            self._live.update(self._table())
+
+    def _news(self, job: Job, cell: _Running) -> None:
+        for point in cell.reader.poll():
+            cell.last = point
+            if not console.err.is_terminal:
+                words = f"epoch {point.epoch}/{job.recipe.train.epochs}, {_accuracy(point)}"
+                speed = f"{point.values['images_per_second']:,.0f} images/s"
+                console.say(f"{self._names[job.fingerprint]}: {words}, {speed}")
+
+    def _table(self) -> Table:
+        rows = []
+        for fingerprint, cell in self._running.items():
+            point = cell.last
+            rows.append(
+                (
+                    self._names[fingerprint],
+                    f"{cell.done:.2f}",
+                    _accuracy(point) if point else "",
+                    f"{point.values['images_per_second']:,.0f}" if point else "",
+                    cell.left(),
+                )
+            )
+        title = f"{self._ended} of {len(self._names)} cells done"
+        return console.table(title, ("cell", "epoch", "accuracy", "images/s", "left"), rows, right=("epoch", "images/s"))
+
+
+def _accuracy(point: Point) -> str:
+    name = "val" if "val/acc" in point.values else "test"
+    return f"{name} {100 * point.values[f'{name}/acc']:.2f} %"

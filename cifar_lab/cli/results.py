@@ -1,0 +1,63 @@
+"""`compare`: the variants of an ablation side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cifar_lab import registry
+from cifar_lab import scale as scales
+from cifar_lab.cli import console
+from cifar_lab.cli import options as o
+from cifar_lab.errors import UsageError, nearest
+from cifar_lab.recipe import Recipe, parse_overrides
+
+if TYPE_CHECKING:
+    from cifar_lab.report.tables import Comparison
+
+FORMATS = ("table", "md", "csv", "json")
+
+
+def compare(
+    name: o.AblationName, overrides: o.Overrides = None,
+    scale: Annotated[str | None, typer.Option(help="Another scale than the latest invocation's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Other data than the latest invocation's.")] = None,
+    format: Annotated[str, typer.Option(help="table, md, csv or json.")] = "table",
+    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Means, deviations and paired differences to the control, from the latest invocation."""
+    if format not in FORMATS:
+        raise UsageError(f"no format named '{format}'{nearest(format, FORMATS)}")
+    if scale is not None:
+        scales.find(scale)
+    diff = parse_overrides(overrides or [])
+    Recipe().override(diff)
+    if name != "train":
+        registry.discover(*(ablations or [])).find(name)
+    from cifar_lab.report import tables
+    from cifar_lab.run.results import compare as compare_cells
+
+    comparison = compare_cells(runs.resolve(), name, scale=scale, data=data, overrides=diff)
+    if as_json or format == "json":
+        console.print_json(comparison.as_dict())
+    elif format == "table":
+        print_comparison(comparison)
+    else:
+        print({"md": tables.as_markdown, "csv": tables.as_csv}[format](comparison), end="")
+    return 0
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The table for a terminal, with what must be known before and after it is read."""
+    from cifar_lab.report.tables import HEADINGS, NUMBERS, cells
+
+    shown = [cells(row) for row in comparison.rows]
+    filled = [i for i in range(len(HEADINGS)) if any(row[i] for row in shown)]
+    out = console.out
+    for line in comparison.header():
+        out.print(line, markup=False, soft_wrap=True)
+    made = console.table("", [HEADINGS[i] for i in filled], [[row[i] for i in filled] for row in shown], right=NUMBERS)
+    out.print(made)
+    for line in comparison.footer():
+        out.print(line, style="dim", markup=False, soft_wrap=True)

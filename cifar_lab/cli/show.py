@@ -1,0 +1,145 @@
+"""`list`, `describe`, `plan`: what there is, before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cifar_lab import registry
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.cli import asked, console
+from cifar_lab.cli import options as o
+
+
+def list_(ablations: o.Folders = None, as_json: o.Json = False) -> int:
+    """The ablations that can be run."""
+    found = registry.discover(*(ablations or []))
+    for broken in found.broken():
+        console.say(f"warning: {broken.reason}")
+    if as_json:
+        console.print_json(
+            [
+                {"name": a.name, "question": a.question, "variants": [v.name for v in a.variants], "source": a.source}
+                for a in found
+            ]
+        )
+        return 0
+    rows = [(a.name, ", ".join(v.name for v in a.variants), len(a.seeds), a.question) for a in found]
+    console.out.print(console.table("", ("ablation", "variants", "seeds", "question"), rows, right=("seeds",)))
+    return 0
+
+
+def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json = False) -> int:
+    """One ablation: its question, factors, variants as diffs, parameters and MACs, claims."""
+    ablation = asked.find(name, ablations)
+    rows = [_described(ablation, variant) for variant in ablation.variants]
+    if as_json:
+        console.print_json(
+            {
+                "name": ablation.name,
+                "question": ablation.question,
+                "source": ablation.source,
+                "control": ablation.control,
+                "factors": list(ablation.factors),
+                "seeds": list(ablation.seeds),
+                "variants": rows,
+                "claims": [claim.model_dump() for claim in ablation.claims],
+            }
+        )
+        return 0
+    out = console.out
+    out.print(f"[bold]{ablation.name}[/]: {ablation.question}", soft_wrap=True)
+    out.print(f"source: {ablation.source}", markup=False, soft_wrap=True)
+    out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}\n", markup=False)
+    columns = ("variant", "difference to the baseline", "parameters", "MACs", "budget")
+    table = [
+        (
+            row["name"] + (" (control)" if row["name"] == ablation.control else ""),
+            ", ".join(f"{path} = {json.dumps(value)}" for path, value in row["diff"].items()) or "the baseline",
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e6:,.0f} M",
+            "within" if row["within_budget"] else "over, declared" if row["over_budget"] else "OVER",
+        )
+        for row in rows
+    ]
+    out.print(console.table("", columns, table, right=("parameters", "MACs")))
+    for claim in ablation.claims:
+        sign = ">" if claim.relation == "better" else "≈"
+        out.print(
+            f'\nclaim: "{claim.quote}": {claim.better} {sign} {claim.worse} ({claim.source})', markup=False, soft_wrap=True
+        )
+    return 0
+
+
+def plan(
+    name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
+    variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
+    max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """The cells of an ablation: which are done, what the rest will take on this machine. Nothing is trained."""
+    ablation = asked.find(name, ablations)
+    found = asked.resolve(
+        ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
+        seeds=seeds, max_params=max_params, device=device, workers=workers,
+    )  # fmt: skip
+    if as_json:
+        console.print_json(plan_tree(found))
+        return 0
+    columns = ("cell", "fingerprint", "state", "parameters", "trained", "MACs", "estimate")
+    tree = plan_tree(found)["cells"]
+    rows = [
+        (
+            f"{cell['variant']}/s{cell['seed']}",
+            cell["fingerprint"][:12],
+            cell["state"],
+            f"{cell['parameters']:,}",
+            f"{cell['parameters_trained']:,}",
+            f"{cell['macs'] / 1e6:,.0f} M",
+            console.duration(cell["estimate_seconds"]) if cell["estimate_seconds"] else "",
+        )
+        for cell in tree
+    ]
+    title = f"{ablation.name} · scale {scale} · {found.plan.dataset.name}"
+    console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
+    done = sum(cell.is_done for cell in found.plan.cells)
+    console.out.print(
+        f"\n{len(rows)} cells, {done} done; about {console.duration(found.seconds)} for the rest with "
+        f"{found.workers} worker{'s' * (found.workers > 1)} of {found.execution.threads} threads on {found.execution.device}"
+    )
+    return 0
+
+
+def plan_tree(found: asked.Asked) -> dict[str, Any]:
+    """The plan as its JSON has it."""
+    from cifar_lab.run.plan import as_dict
+
+    plan = found.plan
+    return {
+        "ablation": plan.ablation.name,
+        "scale": plan.scale.name,
+        "protocol": plan.protocol,
+        "data": {"name": plan.dataset.name, "hash": plan.dataset.hash},
+        "overrides": dict(plan.overrides),
+        "workers": found.workers,
+        "execution": found.execution.as_dict(),
+        "seconds": found.seconds,
+        "cells": [as_dict(cell, plan.estimates) for cell in plan.cells],
+    }
+
+
+def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
+    from cifar_lab.models.budget import BUDGET, cost
+
+    counted = cost(ablation.recipe(variant.name).model)
+    return {
+        "name": variant.name,
+        "diff": variant.diff,
+        "parameters": counted.parameters,
+        "macs": counted.macs,
+        "within_budget": counted.parameters <= BUDGET,
+        "over_budget": variant.over_budget,
+    }
+
+
+def _seeds(ablation: Ablation) -> str:
+    return ", ".join(str(seed) for seed in ablation.seeds)

@@ -1,0 +1,127 @@
+"""From what cells left on disk to a comparison of variants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.errors import TrackingError, nearest
+from cifar_lab.report.tables import Comparison, Row
+from cifar_lab.stats.replicates import paired_difference, summarise
+from cifar_lab.tracking.invocation import Asked, Invocation, read_all, unite
+from cifar_lab.tracking.record import Record
+
+
+def compare(
+    runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Comparison:  # fmt: skip
+    """The variants of `ablation` in the setting of its latest invocation, or of the latest that matches.
+
+    All invocations of that setting are read together: seeds that were added later join the earlier ones.
+
+    Raises:
+        TrackingError: nothing in `runs` matches.
+    """
+    everything = read_all(runs)
+    own = [invocation for invocation in everything if invocation.ablation == ablation]
+    matching = [invocation for invocation in own if _matches(invocation, scale, data, overrides)]
+    if not own:
+        raise TrackingError(
+            f"'{ablation}' has not been run in {runs}{nearest(ablation, {entry.ablation for entry in everything})}"
+        )
+    if not matching:
+        raise TrackingError(f"'{ablation}' was run as {'; '.join(_settings(own))}, never as asked for")
+    latest = matching[-1]
+    same = [invocation for invocation in own if invocation.setting() == latest.setting()]
+    metric = "test/peak_acc" if latest.protocol == "writeup" else "test/acc"
+    return Comparison(
+        ablation=ablation,
+        scale=latest.scale,
+        protocol=latest.protocol,
+        metric=metric,
+        control=latest.control,
+        data=latest.data["name"],
+        overrides=latest.overrides,
+        invocation=latest.id,
+        invocations=len(same),
+        rows=_rows(unite(same), runs, latest.control, metric),
+        others=tuple(_settings([entry for entry in matching if entry.setting() != latest.setting()])),
+    )
+
+
+def _matches(
+    invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
+) -> bool:
+    known = {invocation.data["kind"], invocation.data["name"], invocation.data["source"]}
+    return (
+        (scale is None or invocation.scale == scale)
+        and (data is None or data in known or str(Path(data).resolve()) in known)
+        and (not overrides or invocation.overrides == dict(overrides))
+    )
+
+
+def _settings(invocations: list[Invocation]) -> list[str]:
+    """One line a setting, the latest invocation of each."""
+    latest = {invocation.setting(): invocation for invocation in invocations}
+    return [
+        f"--scale {entry.scale} --data {entry.data['source']}"
+        + "".join(f" {path}={value}" for path, value in entry.overrides.items())
+        for entry in latest.values()
+    ]
+
+
+def _rows(cells: list[Asked], runs: Path, control: str, metric: str) -> tuple[Row, ...]:
+    variants = list(dict.fromkeys(cell.variant for cell in cells))
+    values = {name: _values([cell for cell in cells if cell.variant == name], runs, metric) for name in variants}
+    return tuple(
+        _row([cell for cell in cells if cell.variant == name], runs, values[name], values.get(control), name == control)
+        for name in variants
+    )
+
+
+def _values(cells: list[Asked], runs: Path, metric: str) -> dict[int, float]:
+    """The metric by seed, of the cells that reached their end."""
+    results = {cell.seed: Record(runs / cell.fingerprint).result() for cell in cells}
+    return {
+        seed: result["metrics"][metric]
+        for seed, result in sorted(results.items())
+        if result is not None and result["status"] == "finished"
+    }
+
+
+def _row(
+    cells: list[Asked], runs: Path, values: dict[int, float], control: dict[int, float] | None, is_control: bool
+) -> Row:
+    records = [Record(runs / cell.fingerprint) for cell in cells]
+    states = [record.state() for record in records]
+    executions = {str(cell["execution"]) for record in records if (cell := record.cell()) is not None}
+    ended = [result["metrics"] for record in records if (result := record.result()) is not None]
+    own, against = summarise(values), paired_difference(values, control or {})
+    return Row(
+        variant=cells[0].variant,
+        n=own.n,
+        mean=own.mean,
+        std=own.std,
+        difference=None if is_control else against.mean,
+        difference_std=None if is_control else against.std,
+        interval=None,
+        p_value=None,
+        verdict=None,
+        pairs=0 if is_control else against.n,
+        missing=states.count("missing"),
+        running=states.count("running"),
+        failed=states.count("failed"),
+        diverged=states.count("diverged"),
+        mixed_execution=len(executions) > 1,
+        parameters=cells[0].parameters,
+        parameters_trained=cells[0].parameters_trained,
+        macs=cells[0].macs,
+        seconds=_mean([metrics["seconds"] for metrics in ended]),
+        images_seen=_mean([metrics["images_seen"] for metrics in ended]),
+    )
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

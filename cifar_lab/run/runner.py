@@ -1,0 +1,106 @@
+"""Carry out a plan: note what is asked, train what is missing, ship what is written."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cifar_lab.ablation import Ablation
+from cifar_lab.errors import Interrupted
+from cifar_lab.models.budget import cost
+from cifar_lab.run.cell import Job
+from cifar_lab.run.engine import Listener, LocalEngine
+from cifar_lab.run.execution import Execution, gpus
+from cifar_lab.run.plan import Cell, Plan
+from cifar_lab.run.provenance import provenance
+from cifar_lab.tracking.invocation import Asked, Invocation
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did: cells trained now, cells found finished, and the error that ended it early, if one did."""
+
+    trained: int
+    reused: int
+    interrupted: Interrupted | None
+
+
+def invocation_of(plan: Plan, execution: Execution) -> Invocation:
+    """The note of `plan` being asked for now, by this command line."""
+    ablation = plan.ablation
+    now = datetime.now(UTC)
+    return Invocation(
+        id=f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}-{ablation.name}",
+        ablation=ablation.name,
+        question=describe(ablation),
+        factors=ablation.factors,
+        control=ablation.control,
+        scale=plan.scale.name,
+        protocol=plan.protocol,
+        data={
+            "name": plan.dataset.name,
+            "kind": plan.dataset.kind,
+            "hash": plan.dataset.hash,
+            "source": plan.source,
+        },
+        overrides=dict(plan.overrides),
+        cells=tuple(_asked(cell) for cell in plan.cells),
+        command=shlex.join(["cifar-lab", *sys.argv[1:]]),
+        execution=execution.as_dict(),
+        provenance=provenance(),
+    )
+
+
+def describe(ablation: Ablation) -> str:
+    """Question, source and claims of an ablation, one a line."""
+    claims = [f'Claim: "{claim.quote}" ({claim.source})' for claim in ablation.claims]
+    return "\n".join([ablation.question, f"Source: {ablation.source}", *claims])
+
+
+def carry_out(
+    plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, retry_failed: bool = False
+) -> Report:
+    """Train the missing cells of `plan` (and the failed ones, if they are to be tried again)."""
+    wanted = {"missing", "failed"} if retry_failed else {"missing"}
+    jobs = [_job(cell, plan, runs, execution) for cell in plan.cells if cell.state in wanted]
+    interrupted = None
+    invocation_of(plan, execution).write(runs)
+    if jobs:
+        engine = LocalEngine(min(workers, len(jobs)), gpus() if execution.device == "cuda" else 0)
+        try:
+            engine.run(jobs, listener)
+        except Interrupted as error:
+            interrupted = error
+    return Report(
+        trained=sum(job.record.result() is not None for job in jobs),
+        reused=sum(cell.is_done for cell in plan.cells),
+        interrupted=interrupted,
+    )
+
+
+def _job(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
+    return Job(
+        fingerprint=cell.fingerprint,
+        recipe=cell.recipe,
+        seed=cell.seed,
+        data=plan.source,
+        data_hash=plan.dataset.hash,
+        runs=runs,
+        execution=execution,
+    )
+
+
+def _asked(cell: Cell) -> Asked:
+    trained = cost(cell.recipe.model)
+    return Asked(
+        variant=cell.variant,
+        seed=cell.seed,
+        fingerprint=cell.fingerprint,
+        recipe=cell.recipe.digest(),
+        parameters=cost(cell.declared.model).parameters,
+        parameters_trained=trained.parameters,
+        macs=trained.macs,
+    )

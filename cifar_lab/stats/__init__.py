@@ -1,0 +1,1 @@
+"""Statistics of replicates: numpy and scipy only."""
