@@ -73,4 +73,4 @@ def _warm_restarts(progress: float, period: float, growth: int) -> float:
     else:  # m cosines together are (growth**m - 1) / (growth - 1) periods long
         done = _whole(math.log(1 + progress / period * (growth - 1), growth))
         begun, length = period * (growth**done - 1) / (growth - 1), period * growth**done
-    return _fall(max(0.0, progress - begun) / length)
+    return _fall((progress - begun) / length)

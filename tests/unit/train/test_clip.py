@@ -48,7 +48,7 @@ def test_by_value_each_element_is_clamped() -> None:
 def test_by_norm_the_whole_gradient_is_scaled_down_to_the_threshold_and_never_up(scale: float) -> None:
     clipped, before = parameters(scale), flat_gradient(parameters(scale))
     clip(clipped, Clip(by="norm", threshold=0.5))
-    norm = np.linalg.norm(before)
+    norm = float(np.linalg.norm(before))
     assert_allclose(flat_gradient(clipped), before * min(1, 0.5 / (norm + 1e-6)), rtol=1e-5)
 
 

@@ -153,7 +153,7 @@ def test_a_closure_computes_the_gradients_before_the_step() -> None:
 
     def closure() -> float:
         loss = matrix.square().sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
     assert optimizer.step(closure) > matrix.square().sum().item()

@@ -40,7 +40,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: 
     for _ in range(steps):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     return losses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from cifar_lab.recipe import Schedule
+from cifar_lab.recipe import Schedule, ScheduleName
 from cifar_lab.train.schedule import factor, lr_at
 
 NAMES = ["constant", "cosine", "step", "multistep", "one_cycle", "warm_restarts"]
@@ -150,7 +150,7 @@ def test_all_but_one_cycle_and_warm_restarts_only_fall(schedule: Schedule) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_rate_holds_for_an_epoch_unless_it_moves_by_step(name: str) -> None:
+def test_the_rate_holds_for_an_epoch_unless_it_moves_by_step(name: ScheduleName) -> None:
     rates = ours(Schedule(name=name, every="epoch"), epochs=20, steps_per_epoch=10)
     assert rates == [rate for rate in ours(Schedule(name=name, every="epoch"), epochs=20) for _ in range(10)]
     assert rates[::10] == ours(Schedule(name=name, every="step"), epochs=20, steps_per_epoch=10)[::10]
@@ -168,14 +168,14 @@ def test_a_rate_falls_on_its_epoch_in_spite_of_rounding(tenths: int) -> None:
 
 
 @pytest.mark.parametrize("every", ["epoch", "step"])
-def test_the_warm_up_rises_by_step_in_a_line_to_the_recipes_rate(every: Any) -> None:
+def test_the_warm_up_rises_by_step_in_a_line_to_the_recipes_rate(every: Literal["epoch", "step"]) -> None:
     rates = ours(Schedule(name="cosine", every=every, warmup=0.25), epochs=8, steps_per_epoch=10)
     assert rates[:20] == pytest.approx([0.1 * (step + 1) / 20 for step in range(20)])
     assert rates[20] == 0.1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_after_the_warm_up_the_whole_schedule_runs_over_what_remains(name: str) -> None:
+def test_after_the_warm_up_the_whole_schedule_runs_over_what_remains(name: ScheduleName) -> None:
     warmed = ours(Schedule(name=name, every="step", warmup=0.2), epochs=10, steps_per_epoch=10)
     assert warmed[20:] == ours(Schedule(name=name, every="step"), epochs=8, steps_per_epoch=10)
 
