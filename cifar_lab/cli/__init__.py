@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import traceback
 
-import click
+import typer
+from typer.exceptions import TyperException
 
 from cifar_lab.errors import CifarLabError
 
@@ -21,16 +22,18 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}]
     from cifar_lab.cli.app import app
 
+    arguments = arguments or ["--help"]
+
     try:
         code = app(args=arguments, prog_name="cifar-lab", standalone_mode=False)
-    except (CifarLabError, click.ClickException) as error:
+    except (CifarLabError, TyperException) as error:
         if verbose:
             traceback.print_exc()
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        message = error.format_message() if isinstance(error, TyperException) else str(error)
         if message:
             print(f"cifar-lab: {' '.join(message.split())}", file=sys.stderr)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("cifar-lab: stopped", file=sys.stderr)
         return 130
     return code if isinstance(code, int) else 0

@@ -7,12 +7,11 @@ from typing import Annotated
 import typer
 
 from cifar_lab import __version__
-from cifar_lab.cli import doctor, results, run, show, track
+from cifar_lab.cli import doctor, results, show, track, train
 
 app = typer.Typer(
     name="cifar-lab",
     help="Ablations on CIFAR-10 under a parameter budget: train what is missing, track it, compare it, believe it.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,8 +35,8 @@ def _root(
 app.command("list")(show.list_)
 app.command("describe")(show.describe)
 app.command("plan")(show.plan)
-app.command("run-ablation")(run.run_ablation)
-app.command("train")(run.train)
+app.command("run-ablation")(train.run_ablation)
+app.command("train")(train.train)
 app.command("compare")(results.compare)
 app.command("sync")(track.sync)
 app.command("ui")(track.ui)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cifar_lab.data.dataset import Dataset, Images, content_hash
 
 SIDE = 32
-TRAIN_PER_CLASS = 240
+TRAIN_PER_CLASS = 280
+MEAN=True
 TEST_PER_CLASS = 100
 SEED = 10
 
@@ -28,7 +29,7 @@ CONTRAST = (0.6, 1.0)
 """How far ink stands out from paper; 1: as far as their two colours do."""
 LIGHT = 0.008
 """Greatest change of brightness from one pixel to the next, by uneven lighting; 1 is black to white."""
-SWAP = 0.5
+SWAP = 0.0
 GRAIN = 0.1
 """Greatest error of a pixel; the errors are triangular about 0."""
 
@@ -62,7 +63,7 @@ def pinstripes(at: Place) -> Floats:
 
 
 def diagonals(at: Place) -> Floats:
-    return _fold((at.u + at.hand * at.v) * 0.7) - 0.25
+    return _fold((at.u + at.hand * at.v) * 0.75) - 0.25
 
 
 def checks(at: Place) -> Floats:
@@ -70,11 +71,11 @@ def checks(at: Place) -> Floats:
 
 
 def diamonds(at: Place) -> Floats:
-    return 0.4 - _fold(at.u * 0.8) - _fold(at.v * 0.6)
+    return 0.4 - _fold(at.u * 0.75) - _fold(at.v * 0.5)
 
 
 def dots(at: Place) -> Floats:
-    return 0.36 - _length(1.25 * _fold(at.u * 0.8), 1.25 * _fold(at.v * 0.8))
+    return _length(_fold(at.u * 0.75), _fold(at.v * 0.75)) - 0.29
 
 
 def rings(at: Place) -> Floats:
@@ -83,11 +84,11 @@ def rings(at: Place) -> Floats:
 
 def bricks(at: Place) -> Floats:
     shift = 0.5 * np.floor(at.v)
-    return 0.14 - np.minimum(_fold(at.v), 1.4 * _fold(at.u / 1.4 + shift))
+    return 0.14 - np.minimum(_fold(at.v), 1.33 * _fold(at.u * 0.75 + shift))
 
 
 def zigzags(at: Place) -> Floats:
-    return _fold(at.v + 1.4 * _fold(at.u * 0.6)) - 0.25
+    return _fold(at.v + 1.6 * _fold(at.u * 0.5)) - 0.25
 
 
 def crosses(at: Place) -> Floats:
@@ -137,15 +138,14 @@ def _paint(rng: np.random.Generator, pattern: Callable[[Place], Floats], n: int)
     middle, reach = (dark + light) / 2, np.where(swapped, dark - light, light - dark) * _between(rng, *CONTRAST, n)[..., None]
     lit = _between(rng, -LIGHT, LIGHT, n) * x + _between(rng, -LIGHT, LIGHT, n) * y
     grain = GRAIN * (rng.random((n, SIDE, SIDE, 3)) - rng.random((n, SIDE, SIDE, 3)))
-    painted = middle + reach * (ink - 0.5)[..., None] + lit[..., None] + grain
+    painted = middle + reach * (ink - (ink.mean((1,2),keepdims=True) if MEAN else 0.5))[..., None] + lit[..., None] + grain
     return np.floor(np.clip(painted, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _place(rng, x, y, period, hand) -> Place:
     n = len(period)
-    x, y = x - _between(rng, -12, 12, n), y - _between(rng, -12, 12, n)
     tilt = _between(rng, -TILT, TILT, n)
-    return Place(u=(x - tilt * y) / period, v=(y + tilt * x) / period, hand=hand)
+    return Place(u=(x - tilt * y) / period + _between(rng, -2, 2, n), v=(y + tilt * x) / period + _between(rng, -2, 2, n), hand=hand)
 
 
 def _colour(rng: np.random.Generator, darkest: float, brightest: float, n: int) -> Floats:

@@ -1,0 +1,102 @@
+"""The house keeps its arrows: who may import whom, and what stays out of an instant command."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[2]
+EVERYWHERE = {"errors", "streams"}
+MAY_IMPORT = {
+    "errors": set(),
+    "streams": set(),
+    "recipe": set(),
+    "ablation": {"recipe"},
+    "registry": {"ablation"},
+    "scale": {"recipe"},
+    "models": {"recipe"},
+    "data": {"recipe"},
+    "stats": set(),
+    "report": {"stats"},
+    "tracking": {"recipe"},
+    "train": {"recipe", "models", "data", "tracking"},
+    "run": {"recipe", "ablation", "registry", "scale", "models", "data", "train", "tracking", "stats", "report"},
+    "cli": {"recipe", "ablation", "registry", "scale", "models", "data", "tracking", "stats", "report", "run", "train"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+DOORS = {
+    "mlflow": {"cifar_lab/tracking/mlflow.py"},
+    "typer": {"cifar_lab/cli"},
+    "rich": {"cifar_lab/cli"},
+    "torchvision": {"cifar_lab/data/cifar10.py"},
+    "matplotlib": {"cifar_lab/report"},
+}
+WITHOUT_TORCH = ("errors", "streams", "recipe", "ablation", "registry", "scale", "stats", "tracking", "report")
+
+
+def _files() -> list[Path]:
+    return sorted((HOUSE / "cifar_lab").rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports anywhere; `from a import b` counts as `a.b` too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(HOUSE / "cifar_lab").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_arrows_point_one_way(path: Path) -> None:
+    room = _room(path)
+    allowed = MAY_IMPORT[room] | EVERYWHERE | {room}
+    reached = {name.split(".")[1] for name in _imports(path) if name.startswith("cifar_lab.")}
+    rooms = {_room(file) for file in _files()}
+    assert (reached & rooms) <= allowed, f"{path} reaches {sorted((reached & rooms) - allowed)}"
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_a_library_has_one_door(path: Path) -> None:
+    here = str(path.relative_to(HOUSE))
+    for library, doors in DOORS.items():
+        if any(name.split(".")[0] == library for name in _imports(path)):
+            assert any(here.startswith(door) for door in doors), f"{here} imports {library}"
+
+
+@pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_recipes_ablations_statistics_and_tracking_know_no_torch(path: Path) -> None:
+    if _room(path) in WITHOUT_TORCH:
+        assert not any(name.split(".")[0] in {"torch", "torchvision", "safetensors"} for name in _imports(path))
+
+
+@pytest.mark.parametrize("path", sorted((HOUSE / "ablations").glob("*.py")), ids=lambda path: path.name)
+def test_an_ablation_is_one_small_file_that_imports_the_vocabulary_only(path: Path) -> None:
+    assert _imports(path) <= {
+        "cifar_lab.ablation", "cifar_lab.ablation.Ablation", "cifar_lab.ablation.Claim", "cifar_lab.ablation.Variant",
+        "cifar_lab.recipe", "cifar_lab.recipe.EFFICIENT_RESNET", "cifar_lab.recipe.RESNET18",
+    }  # fmt: skip
+    assert len(path.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "list", "run-ablation --help"])
+def test_instant_commands_load_nothing_heavy(command: str) -> None:
+    program = (
+        "import sys; from cifar_lab.cli import run; run(sys.argv[1:]);"
+        "heavy = {'torch', 'torchvision', 'mlflow', 'optuna', 'numpy', 'matplotlib', 'pandas'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

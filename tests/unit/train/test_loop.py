@@ -1,0 +1,198 @@
+"""One loop: the same numbers twice, the same numbers after an interruption, and an end when the loss is not finite."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.split import split
+from cifar_lab.errors import Interrupted
+from cifar_lab.models.resnet import build
+from cifar_lab.recipe import Recipe
+from cifar_lab.train import loop
+from cifar_lab.train.evaluate import confusion, evaluate
+from cifar_lab.train.loop import Outcome, Trainer, fit
+
+TINY = Recipe().override(
+    {
+        "model.blocks": [1, 1],
+        "model.width": 8,
+        "model.dropout": 0.2,
+        "train.epochs": 2,
+        "train.batch_size": 16,
+        "train.ema": 0.5,
+        "data.val_fraction": 0.2,
+        "data.mixup": 0.4,
+        "data.cutmix": 1.0,
+        "optim.lookahead.k": 3,
+    }
+)
+"""Everything that holds state is on: momentum, Lookahead, moving average, dropout, mixing."""
+
+
+def _dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    return Dataset(
+        name="noise",
+        kind="synthetic",
+        classes=tuple("abcdefghij"),
+        train_images=rng.integers(0, 256, (100, 32, 32, 3), dtype=np.uint8),
+        train_labels=np.repeat(np.arange(10), 10),
+        test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8),
+        test_labels=np.repeat(np.arange(10), 2),
+        hash="noise",
+    )
+
+
+class Recorder:
+    """Keeps what it is told, and asks to stop at the steps that it is given."""
+
+    def __init__(self, stop_at: set[tuple[int, int]] = frozenset()) -> None:  # type: ignore[assignment]
+        self.values: dict[int, dict[str, float]] = {}
+        self.state: bytes = b""
+        self._stop_at, self._now = stop_at, (0, 0)
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        self._now = (epoch, step)
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        timed = {"images_per_second", "seconds"}
+        self.values[epoch] = {key: value for key, value in values.items() if key not in timed}
+
+    def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
+        file = io.BytesIO()
+        torch.save(state, file)
+        self.state = file.getvalue()
+
+    def wants_to_stop(self) -> bool:
+        return self._now in self._stop_at
+
+
+def _trainer(recipe: Recipe = TINY, seed: int = 0) -> Trainer:
+    torch.set_num_threads(1)
+    parts = split(_dataset(), recipe.data, recipe.train.protocol, torch.device("cpu"))
+    return Trainer(recipe, seed, build(recipe.model, seed=seed), parts, "fp32")
+
+
+def _run(recipe: Recipe = TINY, seed: int = 0) -> tuple[Trainer, Recorder, Outcome]:
+    trainer, recorder = _trainer(recipe, seed), Recorder()
+    return trainer, recorder, fit(trainer, recorder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> tuple[Trainer, Recorder, Outcome]:
+    return _run()
+
+
+def test_every_epoch_has_its_metrics(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+    trainer, recorder, outcome = undisturbed
+    assert outcome == Outcome("finished", 2)
+    assert set(recorder.values) == {1, 2}
+    assert set(recorder.values[2]) == {
+        "train/loss", "clean_train/loss", "clean_train/acc", "val/loss", "val/acc", "lr", "grad_norm", "images_seen",
+    }  # fmt: skip
+    assert recorder.values[2]["images_seen"] == 2 * 80
+    assert recorder.values[1]["lr"] == pytest.approx(0.1)
+    assert recorder.values[2]["lr"] == pytest.approx(0.05)
+
+
+def test_recipe_and_seed_give_the_same_numbers_twice(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+    trainer, recorder, _ = undisturbed
+    again, same, _ = _run()
+    assert same.values == recorder.values
+    assert all(torch.equal(a, b) for a, b in zip(trainer.parameters, again.parameters, strict=True))
+
+
+def test_another_seed_gives_others(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+    assert _run(seed=1)[1].values != undisturbed[1].values
+
+
+@pytest.mark.parametrize("stop_at", [{(1, 2)}, {(1, 1), (2, 4)}, {(2, 1), (2, 2), (2, 3)}], ids=str)
+def test_stopped_and_loaded_it_ends_with_the_same_numbers(
+    undisturbed: tuple[Trainer, Recorder, Outcome], stop_at: set[tuple[int, int]]
+) -> None:
+    values: dict[int, dict[str, float]] = {}
+    state = b""
+    for _ in range(len(stop_at) + 1):
+        trainer, recorder = _trainer(), Recorder(stop_at)
+        if state:
+            trainer.load_state_dict(torch.load(io.BytesIO(state), weights_only=True))
+        try:
+            fit(trainer, recorder)
+        except Interrupted:
+            state, stop_at = recorder.state, stop_at - {(trainer.epoch + 1, trainer.step)}
+        values |= recorder.values
+    assert values == undisturbed[1].values
+    assert all(torch.equal(a, b) for a, b in zip(undisturbed[0].parameters, trainer.parameters, strict=True))
+    ours, theirs = undisturbed[0].evaluated.state_dict(), trainer.evaluated.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_long_epoch_is_saved_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SAVE_EVERY", 0.0)
+    saved: list[tuple[int, int]] = []
+    trainer, recorder = _trainer(TINY.override({"train.epochs": 1})), Recorder()
+    monkeypatch.setattr(recorder, "saved", lambda epoch, step, state: saved.append((epoch, step)))
+    fit(trainer, recorder)
+    assert saved == [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_at_its_step() -> None:
+    recipe = TINY.override({"optim.lr": 1e30, "optim.clip.by": "none", "model.batch_norm": False, "train.ema": 0.0})
+    trainer, recorder, outcome = _run(recipe)
+    assert outcome.status == "diverged"
+    assert outcome.epoch == 1
+    assert outcome.step is not None
+    losses = trainer.losses[: trainer.step]
+    assert not math.isfinite(losses[outcome.step - 1])
+    assert losses[: outcome.step - 1].isfinite().all()
+    assert recorder.values == {}
+
+
+def test_under_the_writeups_protocol_all_images_train_and_test_is_watched() -> None:
+    trainer, recorder, _ = _run(TINY.override({"train.protocol": "writeup", "train.epochs": 1}))
+    assert recorder.values[1]["images_seen"] == 100
+    assert "test/acc" in recorder.values[1]
+    assert not any(name.startswith("val/") for name in recorder.values[1])
+
+
+def test_under_holdout_no_test_image_is_seen_before_the_end() -> None:
+    trainer = _trainer()
+    trainer.split.test.images.zero_()
+    blanked, recorder = trainer, Recorder()
+    fit(blanked, recorder)
+    assert recorder.values == _run()[1].values
+
+
+def test_val_images_never_train() -> None:
+    parts = _trainer().split
+    assert not set(parts.train.index.tolist()) & set(parts.watched.index.tolist())
+    assert set(parts.clean_train.index.tolist()) <= set(parts.train.index.tolist())
+    assert torch.bincount(parts.watched.labels[parts.watched.index]).tolist() == [2] * 10
+
+
+def test_evaluation_is_one_formula(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+    trainer = undisturbed[0]
+    judged = evaluate(trainer.evaluated, trainer.split.test, trainer.recipe.data, "fp32")
+    table = confusion(judged)
+    assert table.sum() == 20
+    assert table.diagonal().sum().item() / 20 == judged.accuracy
+    assert table.sum(dim=1).tolist() == [2] * 10
+    assert ((judged.confidence >= 0.1) & (judged.confidence <= 1)).all()
+    mean = -judged.confidence[judged.predictions == judged.labels].log().sum() / 20
+    assert judged.loss >= mean.item() - 1e-6
+
+
+def test_evaluating_changes_nothing(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+    trainer = _trainer()
+    before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
+    trainer.net.train()
+    evaluate(trainer.net, trainer.split.test, trainer.recipe.data, "fp32")
+    assert trainer.net.training
+    assert all(torch.equal(before[name], value) for name, value in trainer.net.state_dict().items())
