@@ -3,7 +3,7 @@
 No source: this is the yardstick for the other ablations. A difference that is small against this spread needs many
 seeds before it means anything.
 
-Run time of all ten cells: about 10 hours on one A100-class GPU; `--scale small` 1.1 hours on two CPU cores.
+Run time: 43 PFLOP a cell, ten cells; `cifar-lab plan noise_floor` says what that is in hours on your machine.
 """
 
 from cifar_lab.ablation import Ablation, Variant

@@ -67,9 +67,10 @@ class Interrupted(CifarLabError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a close name, else `; one of: a, b, c` (or nothing when `valid` is empty)."""
+    """`; did you mean 'x'?` for a close name in any case, else `; one of: a, b, c` (or nothing when `valid` is empty)."""
     names = list(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    folded = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
     if close:
-        return f"; did you mean '{close[0]}'?"
+        return f"; did you mean '{folded[close[0]]}'?"
     return f"; one of: {', '.join(names)}" if names else ""

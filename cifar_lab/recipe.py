@@ -73,7 +73,9 @@ class Model(_Part):
     def _kernels_fit(self) -> Self:
         for path, kernels in (("kernel", self.kernels), ("shortcut_kernel", self.shortcut_kernels)):
             if len(kernels) != len(self.blocks):
-                raise ValueError(f"model.{path} names {len(kernels)} layers, model.blocks {len(self.blocks)}")
+                raise ValueError(
+                    f"model.{path}={list(kernels)} is for {len(kernels)} layers, model.blocks has {len(self.blocks)}"
+                )
             if any(side % 2 == 0 for side in kernels):
                 raise ValueError(f"model.{path} must be odd, got {list(kernels)}")
         return self
@@ -273,7 +275,7 @@ def _parse_value(path: str, text: str) -> object:
                 raise
             continue
         return value
-    return readings[0]
+    return next(value for value in readings if value is not None and not isinstance(value, bool))  # as it was typed
 
 
 def _readings(text: str) -> Iterator[object]:

@@ -27,3 +27,48 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one, as a user would stand in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user would bring: ten classes, six training and two test images each, quick to train on."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 2)):
+        for c in range(10):
+            (root / part / f"class{c}").mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 128, (32, 32, 3), dtype=np.uint8)
+                pixels[:, 3 * c : 3 * c + 3] += 100
+                Image.fromarray(pixels).save(root / part / f"class{c}" / f"{i}.png")
+    return root
+
+
+TINY = '''"""Does dropout matter to a network of one block?"""
+
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.recipe import EFFICIENT_RESNET
+
+ABLATION = Ablation(
+    question="Does dropout matter to a network of one block?",
+    source="the tests",
+    baseline=EFFICIENT_RESNET.override(
+        {"model.blocks": (1,), "model.width": 8, "train.batch_size": 10, "train.epochs": 3, "data.val_fraction": 0.2}
+    ),
+    factors=("model.dropout",),
+    variants=(Variant(name="off"), Variant(name="on", diff={"model.dropout": 0.2})),
+    control="off",
+    seeds=(0, 1),
+)
+'''
+
+
+@pytest.fixture(scope="session")
+def tiny_ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one ablation, `tiny`: two variants, two seeds, three epochs, seconds."""
+    folder = tmp_path_factory.mktemp("ablations")
+    (folder / "tiny.py").write_text(TINY)
+    return folder

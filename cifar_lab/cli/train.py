@@ -30,25 +30,25 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train the cel
 def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    compile: o.Compile = False, max_params: o.MaxParams = "5M", retry_failed: RetryFailed = False,
+    compile: o.Compile = False, max_params: o.MaxParams = "5M", retry_failed: RetryFailed = False, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation, log them to MLflow, and print the comparison."""
     ablation = asked.find(name, ablations)
     found = _resolve_writable(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
-        seeds=seeds, max_params=max_params, device=device, workers=workers, compile=compile,
+        seeds=seeds, max_params=max_params, device=device, workers=workers, compile=compile, offline=offline,
     )  # fmt: skip
     _ask(found, yes)
-    return _run(found, runs.resolve(), retry_failed, as_json)
+    return _run(found, runs.resolve(), retry_failed=retry_failed, offline=offline, as_json=as_json)
 
 
 def train(
     overrides: o.Overrides = None,
     baseline: Annotated[str, typer.Option(help="efficient or resnet18: what the overrides start from.")] = "efficient",
     scale: o.ScaleName = "writeup", data: o.Data = None, seeds: o.Seeds = "0", device: o.Device = "auto",
-    compile: o.Compile = False, max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
-    as_json: o.Json = False,
+    compile: o.Compile = False, max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS, offline: o.Offline = False,
+    yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline with overrides."""
     if baseline not in BASELINES:
@@ -64,19 +64,20 @@ def train(
     )
     found = _resolve_writable(
         single, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=None, seeds=seeds,
-        max_params=max_params, device=device, workers="1", compile=compile,
+        max_params=max_params, device=device, workers="1", compile=compile, offline=offline,
     )  # fmt: skip
     _ask(found, yes)
-    return _run(found, runs.resolve(), retry_failed=True, as_json=as_json)
+    return _run(found, runs.resolve(), retry_failed=True, offline=offline, as_json=as_json)
 
 
-def _resolve_writable(ablation: Ablation, *, runs: Path, **typed: Any) -> asked.Asked:
+def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> asked.Asked:
     """Resolve what was typed, after the places to write to are known to be there."""
     from cifar_lab.tracking import mlflow
     from cifar_lab.tracking.record import require_writable
 
     require_writable(runs)
-    mlflow.require_usable(mlflow.resolve_uri())
+    if not offline:
+        mlflow.require_usable(mlflow.resolve_uri())
     return asked.resolve(ablation, runs=runs, **typed)
 
 
@@ -119,7 +120,7 @@ def _small_line(found: asked.Asked) -> str:
     return f"Smaller, about {console.duration(seconds)}: {line}"
 
 
-def _run(found: asked.Asked, runs: Path, retry_failed: bool, as_json: bool) -> int:
+def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, as_json: bool) -> int:
     from cifar_lab.cli.display import Display
     from cifar_lab.run.results import compare
     from cifar_lab.run.runner import carry_out
@@ -129,7 +130,7 @@ def _run(found: asked.Asked, runs: Path, retry_failed: bool, as_json: bool) -> i
     with Display(wanted) as display:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, listener=display,
-            retry_failed=retry_failed, say=console.say,
+            retry_failed=retry_failed, offline=offline, say=console.say,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     if as_json:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ class Invocation:
     command: str
     execution: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def time(self) -> int:
+        """When it was asked for, in ms, as its id says."""
+        stamp = datetime.strptime(self.id.partition("-")[0], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+        return round(stamp.timestamp() * 1000)
 
     def setting(self) -> tuple[str, str, str, str]:
         """What makes two invocations answers to one question: ablation, scale, data and overrides."""

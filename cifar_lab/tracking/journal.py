@@ -63,8 +63,15 @@ class Reader:
     """Reads the journal of one cell as it grows; `poll` returns what has come to stand since."""
 
     folder: Path
+    began: int | None = None
+    """Time of the start that the standing points come from: another one means that they all came anew."""
+    attempted: int | None = None
+    """Time of the latest start or resume."""
+    latest: int | None = None
+    """Time of the last event read."""
     _offset: int = 0
     _pending: dict[int, Point] = field(default_factory=dict)
+    _stood: bool = False
 
     def events(self) -> list[dict[str, Any]]:
         """The whole lines written since the last call."""
@@ -82,14 +89,26 @@ class Reader:
         """The points that a checkpoint has come to stand behind since the last call, in order of epoch."""
         standing: list[Point] = []
         for event in self.events():
-            if event["event"] == "points":
+            kind, self.latest = event["event"], event["time"]
+            if kind == "points":
                 self._pending[event["epoch"]] = Point(event["epoch"], event["time"], event["values"])
-            elif event["event"] == "resume":
-                self._pending.clear()
-            elif event["event"] in {"checkpoint", "end"}:
+            elif kind in {"start", "resume"}:
+                standing = self._go_back(event, standing)
+            elif kind in {"checkpoint", "end"}:
                 standing += [self._pending[epoch] for epoch in sorted(self._pending)]
+                self._stood = self._stood or bool(self._pending)
                 self._pending.clear()
         return standing
+
+    def _go_back(self, event: dict[str, Any], standing: list[Point]) -> list[Point]:
+        """Begin an attempt: what is left of `standing` at the epoch from which it goes on."""
+        self._pending.clear()
+        self.attempted = event["time"]
+        if event["event"] == "resume":
+            return [point for point in standing if point.epoch <= event["epoch"]]
+        if self.began is None or self._stood:
+            self.began, self._stood = event["time"], False
+        return []
 
 
 def read_points(folder: Path) -> list[Point]:

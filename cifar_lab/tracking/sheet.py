@@ -1,0 +1,146 @@
+"""What a tracking server is told of an invocation and of a cell, as plain data: names, tags, params, metrics."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cifar_lab.recipe import Recipe
+from cifar_lab.tracking.invocation import Asked, Invocation
+from cifar_lab.tracking.journal import Point
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow's UI renders as the description of a run or an experiment."""
+
+
+class Metric(NamedTuple):
+    """One value of one metric; a step is an epoch, a time is in ms."""
+
+    name: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What a run is begun with."""
+
+    name: str
+    identity: Mapping[str, str]
+    """The tags by which the run is found again."""
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    time: int
+    parent: str | None = None
+    data: Mapping[str, str] | None = None
+    """name, kind and hash of the images, for the run's dataset."""
+
+
+def note(invocation: Invocation) -> str:
+    """The description of an experiment, in Markdown."""
+    return invocation.question.replace("\n", "\n\n") + f"\n\nFactors: {', '.join(invocation.factors)}"
+
+
+def of_invocation(invocation: Invocation) -> Sheet:
+    """The parent run: what was asked."""
+    count = len(invocation.cells)
+    tags = {
+        "ablation": invocation.ablation,
+        "scale": invocation.scale,
+        "protocol": invocation.protocol,
+        "data": invocation.data["name"],
+        "control": invocation.control,
+        "factors": list(invocation.factors),
+        "overrides": invocation.overrides,
+        "command": invocation.command,
+        "cells": count,
+        NOTE: f"`{invocation.command}`\n\n{count} {'cell' if count == 1 else 'cells'}; control: {invocation.control}",
+        **_code(invocation.provenance),
+        **_dotted("execution", invocation.execution),
+    }
+    return Sheet(
+        name=invocation.id,
+        identity={"role": "invocation", "invocation": invocation.id},
+        tags=_texts(tags),
+        params={},
+        time=invocation.time,
+    )
+
+
+def of_cell(invocation: Invocation, asked: Asked, cell: Mapping[str, Any], *, began: int, parent: str) -> Sheet:
+    """The child run of a cell, from its `cell.json` and the time in ms at which its training began."""
+    provenance = cell["provenance"]
+    tags = {
+        "ablation": invocation.ablation,
+        "variant": asked.variant,
+        "seed": asked.seed,
+        "scale": invocation.scale,
+        "protocol": cell["recipe"]["train"]["protocol"],
+        "control": asked.variant == invocation.control,
+        "data": cell["data"]["name"],
+        "parameters": asked.parameters,
+        "parameters_trained": asked.parameters_trained,
+        "macs": asked.macs,
+        **_code(provenance),
+        **_dotted("version", provenance.get("versions", {})),
+        **_dotted("hardware", provenance.get("hardware", {})),
+        **_dotted("execution", cell["execution"]),
+    }
+    recipe = Recipe.model_validate_json(json.dumps(cell["recipe"]))
+    return Sheet(
+        name=f"{asked.variant}/s{asked.seed}",
+        identity={"role": "cell", "fingerprint": asked.fingerprint, "began": str(began)},
+        tags=_texts(tags),
+        params=_texts({**recipe.flat(), "variant": asked.variant, "seed": asked.seed}),
+        time=began,
+        parent=parent,
+        data=cell["data"],
+    )
+
+
+def metrics_of(points: Iterable[Point]) -> list[Metric]:
+    """Every value of the points of some epochs."""
+    return [
+        Metric(name, value, point.time, point.epoch)
+        for point in points
+        for name, value in point.values.items()
+        if math.isfinite(value)
+    ]
+
+
+def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[Metric]:
+    """The metrics of `result.json`. One whose name is also that of a curve is called `final/<name>`.
+
+    So `test/acc` is the test accuracy and nothing else, whether it is measured once or each epoch.
+    """
+    taken = set(curves)
+    return [
+        Metric(f"final/{name}" if name in taken else name, value, result["time"], result["epoch"])
+        for name, value in result["metrics"].items()
+        if math.isfinite(value)
+    ]
+
+
+def _code(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    commit = provenance.get("git_commit")
+    source = {"mlflow.source.git.commit": commit} if commit else {}
+    return {"git_commit": commit, "git_dirty": provenance.get("git_dirty"), "mlflow.source.name": "cifar-lab", **source}
+
+
+def _dotted(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{key}": value for key, value in tree.items()}
+
+
+def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _text(value) for key, value in tree.items()}
+
+
+def _text(value: object) -> str:
+    """As a user would type it: `none`, `true`, `[4, 4, 3]`."""
+    if isinstance(value, str):
+        return value
+    return "none" if value is None else json.dumps(value)

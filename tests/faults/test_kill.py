@@ -1,0 +1,162 @@
+"""Kill what runs, at the worst moments: nothing is lost, and the numbers are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from cifar_lab.tracking.journal import read_events, read_points
+from cifar_lab.tracking.record import Record
+
+EPOCHS = 12
+PATIENCE = 300.0
+TIMED = {"seconds", "images_per_second", "memory/peak_mib"}
+
+
+class Lab:
+    """The command line in a folder of its own."""
+
+    def __init__(self, folder: Path, images: Path, ablations: Path) -> None:
+        self.runs = folder / "runs"
+        self._folder = folder
+        self._line = [
+            sys.executable, "-m", "cifar_lab", "run-ablation", "tiny", f"train.epochs={EPOCHS}", "--data", str(images),
+            "--ablations", str(ablations), "--offline", "-y",
+        ]  # fmt: skip
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
+        # Output goes to files: a worker that outlives the runner would hold a pipe open.
+        with (self._folder / "out").open("w") as out, (self._folder / "err").open("w") as err:
+            return subprocess.Popen(
+                [*self._line, *more], cwd=self._folder, stdout=out, stderr=err, text=True, start_new_session=True
+            )
+
+    def run(self, *more: str) -> int:
+        return self.start(*more).wait(PATIENCE)
+
+    def said(self) -> str:
+        return (self._folder / "err").read_text()
+
+    def records(self) -> list[Record]:
+        return [Record(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
+
+
+def _numbers(record: Record) -> dict[str, Any]:
+    """All that must not depend on what happened on the way."""
+    result = record.result()
+    assert result is not None, record.state()
+    points = {p.epoch: {k: v for k, v in p.values.items() if k not in TIMED} for p in read_points(record.folder)}
+    weights = {name: array.tobytes() for name, array in load_file(record.weights).items()}
+    return {"metrics": {k: v for k, v in result["metrics"].items() if k not in TIMED}, "points": points, "w": weights}
+
+
+def _wait(until: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def _epochs(lab: Lab) -> int:
+    """Epochs that are saved by now, of all cells together."""
+    if not lab.runs.exists():
+        return 0
+    return sum(event["event"] == "checkpoint" for record in lab.records() for event in read_events(record.folder))
+
+
+@pytest.fixture(scope="module")
+def images_and_ablations(few_images: Path, tiny_ablation: Path) -> tuple[Path, Path]:
+    return few_images, tiny_ablation
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, images_and_ablations: tuple[Path, Path]
+) -> dict[str, dict[str, Any]]:
+    lab = Lab(tmp_path_factory.mktemp("undisturbed"), *images_and_ablations)
+    assert lab.run("--seeds", "0") == 0, lab.said()
+    return {record.fingerprint: _numbers(record) for record in lab.records()}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, images_and_ablations: tuple[Path, Path]) -> Lab:
+    return Lab(tmp_path, *images_and_ablations)
+
+
+def test_killed_with_everything_it_goes_on_and_ends_with_the_same_numbers(
+    lab: Lab, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    process = lab.start("--seeds", "0")
+    _wait(lambda: _epochs(lab) >= 3, "three saved epochs")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
+    assert any(record.checkpoint.exists() for record in lab.records())
+    assert all(record.state() in {"missing", "finished"} for record in lab.records())
+
+    assert lab.run("--seeds", "0") == 0, lab.said()
+    assert {record.fingerprint: _numbers(record) for record in lab.records()} == undisturbed
+    resumed = [e for record in lab.records() for e in read_events(record.folder) if e["event"] == "resume" and e["epoch"]]
+    assert resumed, "nothing was resumed: the kill came too late to test anything"
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(lab: Lab, undisturbed: dict[str, dict[str, Any]]) -> None:
+    process = lab.start("--seeds", "0")
+    _wait(lambda: _epochs(lab) >= 2, "two saved epochs")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+    assert process.wait(PATIENCE) == 130
+    assert "the same command goes on from there" in lab.said()
+    assert "Traceback" not in lab.said()
+    assert not any(record.failure() for record in lab.records())
+
+    assert lab.run("--seeds", "0") == 0, lab.said()
+    assert {record.fingerprint: _numbers(record) for record in lab.records()} == undisturbed
+
+
+def test_a_worker_that_is_killed_is_a_failed_cell_and_stops_no_other(
+    lab: Lab, undisturbed: dict[str, dict[str, Any]]
+) -> None:
+    process = lab.start("--seeds", "0", "--workers", "1")
+    _wait(lambda: _epochs(lab) >= 2, "two saved epochs")
+    os.kill(_worker_of(process.pid), signal.SIGKILL)
+    assert process.wait(PATIENCE) == 1
+    states = sorted(record.state() for record in lab.records())
+    assert states == ["failed", "finished"]
+    assert "killed by SIGKILL" in lab.said()
+
+    assert lab.run("--seeds", "0", "--workers", "1") == 1, "a failed cell is kept apart"
+    assert sorted(record.state() for record in lab.records()) == ["failed", "finished"]
+    assert lab.run("--seeds", "0", "--workers", "1", "--retry-failed") == 0, lab.said()
+    # Two workers share two cores and one has both: another execution, and on this network the same numbers or not.
+    assert all(record.result() is not None for record in lab.records())
+    assert {record.fingerprint for record in lab.records()} == set(undisturbed)
+
+
+def test_what_is_finished_is_not_trained_again(lab: Lab) -> None:
+    assert lab.run("--seeds", "0", "train.epochs=1") == 2, "an override that is given twice is refused"
+    assert lab.run("--seeds", "0") == 0
+    before = {record.folder: (record.folder / "result.json").stat().st_mtime_ns for record in lab.records()}
+    assert lab.run("--json") == 0
+    tree = json.loads((lab.runs.parent / "out").read_text())
+    assert (tree["trained"], tree["reused"]) == (2, 2)
+    assert {cell["state"] for cell in tree["cells"]} == {"finished"}
+    assert all((folder / "result.json").stat().st_mtime_ns == time for folder, time in before.items())
+
+
+def _worker_of(runner: int) -> int:
+    """The process that trains: a child of the fork server, which is a child of the runner."""
+    import psutil
+
+    for child in psutil.Process(runner).children(recursive=True):
+        if child.parent() is not None and child.ppid() != runner:
+            return child.pid
+    raise AssertionError("no worker process")
