@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from cifar_lab.errors import AblationError, RecipeError, nearest
 from cifar_lab.recipe import Recipe, paths
@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
 class _Literal(BaseModel):
     """Frozen, keyword-only; what is wrong is said as one line of an `AblationError`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
     def __init__(self, **fields: object) -> None:
         try:
@@ -33,7 +33,7 @@ class Variant(_Literal):
 
     name: Name
     diff: dict[str, Any] = {}
-    over_budget: bool = False
+    over_budget: StrictBool = False
     """Declared to exceed the budget, and trained for reference all the same."""
 
 
@@ -68,7 +68,7 @@ class Ablation(_Literal):
     factors: tuple[str, ...]
     variants: tuple[Variant, ...]
     control: str
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[StrictInt, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
 
     @model_validator(mode="after")

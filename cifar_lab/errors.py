@@ -67,7 +67,7 @@ class Interrupted(CifarLabError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a close name in any case, else `; one of: a, b, c` (or nothing when `valid` is empty)."""
+    """`; did you mean 'x'?` for a close name, in whatever case, else `; one of: a, b, c`; nothing of nothing."""
     names = list(valid)
     folded = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)

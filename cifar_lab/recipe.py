@@ -74,7 +74,7 @@ class Model(_Part):
         for path, kernels in (("kernel", self.kernels), ("shortcut_kernel", self.shortcut_kernels)):
             if len(kernels) != len(self.blocks):
                 raise ValueError(
-                    f"model.{path}={list(kernels)} is for {len(kernels)} layers, model.blocks has {len(self.blocks)}"
+                    f"model.{path}={list(kernels)} names {len(kernels)} layers, model.blocks {len(self.blocks)}"
                 )
             if any(side % 2 == 0 for side in kernels):
                 raise ValueError(f"model.{path} must be odd, got {list(kernels)}")
@@ -275,7 +275,8 @@ def _parse_value(path: str, text: str) -> object:
                 raise
             continue
         return value
-    return next(value for value in readings if value is not None and not isinstance(value, bool))  # as it was typed
+    as_typed = (value for value in readings if value is not None and not isinstance(value, bool))
+    return next(as_typed)  # refused as `off`, not as `false`
 
 
 def _readings(text: str) -> Iterator[object]:
@@ -329,7 +330,8 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
     rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if path not in paths():  # a rule over several fields, which names them itself
         return rule
-    alternatives = [e["msg"].replace("Input should be ", "") for e in error.errors() if len(e["loc"]) > len(first["loc"])]
+    deeper = [other for other in error.errors() if len(other["loc"]) > len(first["loc"])]
+    alternatives = [other["msg"].replace("Input should be ", "") for other in deeper]
     value = json.dumps(diff.get(path, first["input"]))
     hint = ""
     if first["type"] == "literal_error":

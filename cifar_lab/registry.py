@@ -94,7 +94,7 @@ def _load(path: Path) -> Ablation | Broken:
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave nothing in a user's folder
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 (whatever a user's file raises is reported, and hides no other file)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it raises hides no other)
         return Broken(name=path.stem, reason=f"{path.name}:{_line(error, path)}: {_said(error)}")
     finally:
         sys.dont_write_bytecode = bytecode
@@ -104,13 +104,13 @@ def _load(path: Path) -> Ablation | Broken:
     return ablation.model_copy(update={"name": path.stem})
 
 
-def _line(error: Exception, path: Path) -> int:
+def _line(error: BaseException, path: Path) -> int:
     if isinstance(error, SyntaxError) and error.lineno:
         return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return lines[-1] or 1 if lines else 1
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     first = (str(error) or type(error).__name__).splitlines()[0]
     return first if isinstance(error, CifarLabError) else f"{type(error).__name__}: {first}"

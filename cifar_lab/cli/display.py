@@ -75,7 +75,8 @@ class Display:
         elif result["status"] == "diverged":
             said = f"diverged in epoch {result['epoch']} at step {result['step']}"
         else:
-            said = f"test {100 * result['metrics']['test/acc']:.2f} % in {console.duration(result['metrics']['seconds'])}"
+            metrics = result["metrics"]
+            said = f"test {100 * metrics['test/acc']:.2f} % in {console.duration(metrics['seconds'])}"
         console.say(f"{self._names[job.fingerprint]}: {said} [{self._ended} of {len(self._names)}]")
 
     def tick(self) -> None:
@@ -104,7 +105,8 @@ class Display:
                 )
             )
         title = f"{self._ended} of {len(self._names)} cells done"
-        return console.table(title, ("cell", "epoch", "accuracy", "images/s", "left"), rows, right=("epoch", "images/s"))
+        columns = ("cell", "epoch", "accuracy", "images/s", "left")
+        return console.table(title, columns, rows, right=("epoch", "images/s"))
 
 
 def _accuracy(point: Point) -> str:

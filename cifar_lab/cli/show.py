@@ -65,9 +65,8 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     out.print(console.table("", columns, table, right=("parameters", "MACs")))
     for claim in ablation.claims:
         sign = ">" if claim.relation == "better" else "≈"
-        out.print(
-            f'\nclaim: "{claim.quote}": {claim.better} {sign} {claim.worse} ({claim.source})', markup=False, soft_wrap=True
-        )
+        said = f'claim: "{claim.quote}": {claim.better} {sign} {claim.worse} ({claim.source})'
+        out.print(said, markup=False, soft_wrap=True)
     return 0
 
 
@@ -102,10 +101,9 @@ def plan(
     title = f"{ablation.name} · scale {scale} · {found.plan.dataset.name}"
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
     done = sum(cell.is_done for cell in found.plan.cells)
-    console.out.print(
-        f"\n{len(rows)} cells, {done} done; about {console.duration(found.seconds)} for the rest with "
-        f"{found.workers} worker{'s' * (found.workers > 1)} of {found.execution.threads} threads on {found.execution.device}"
-    )
+    workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
+    rest = console.duration(found.seconds)
+    console.out.print(f"\n{len(rows)} cells, {done} done; about {rest} for the rest ({workers})")
     return 0
 
 

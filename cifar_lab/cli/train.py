@@ -30,7 +30,8 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train the cel
 def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    compile: o.Compile = False, max_params: o.MaxParams = "5M", retry_failed: RetryFailed = False, offline: o.Offline = False,
+    compile: o.Compile = False, max_params: o.MaxParams = "5M", retry_failed: RetryFailed = False,
+    offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation, log them to MLflow, and print the comparison."""
@@ -45,10 +46,10 @@ def run_ablation(
 
 def train(
     overrides: o.Overrides = None,
-    baseline: Annotated[str, typer.Option(help="efficient or resnet18: what the overrides start from.")] = "efficient",
+    baseline: Annotated[str, typer.Option(help="efficient or resnet18; overrides start from it.")] = "efficient",
     scale: o.ScaleName = "writeup", data: o.Data = None, seeds: o.Seeds = "0", device: o.Device = "auto",
-    compile: o.Compile = False, max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS, offline: o.Offline = False,
-    yes: o.Yes = False, as_json: o.Json = False,
+    compile: o.Compile = False, max_params: o.MaxParams = "5M", offline: o.Offline = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline with overrides."""
     if baseline not in BASELINES:
@@ -116,8 +117,8 @@ def _small_line(found: asked.Asked) -> str:
     )  # fmt: skip
     seconds = asked.total(replace(small, estimates=estimate(small, found.seconds_per_mac)), found.workers)
     words = [f"{path}={value}" for path, value in overrides.items()]
-    line = " ".join(["cifar-lab run-ablation", plan.ablation.name, "--scale small", "--data", plan.source, *words, "-y"])
-    return f"Smaller, about {console.duration(seconds)}: {line}"
+    line = ["cifar-lab run-ablation", plan.ablation.name, "--scale small", "--data", plan.source, *words, "-y"]
+    return f"Smaller, about {console.duration(seconds)}: {' '.join(line)}"
 
 
 def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, as_json: bool) -> int:
@@ -137,7 +138,8 @@ def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, a
         tree = show.plan_tree(found._replace(plan=after))
         console.print_json({**tree, "trained": report.trained, "reused": report.reused})
     else:
-        print_comparison(compare(runs, plan.ablation.name, scale=plan.scale.name, data=plan.source, overrides=plan.overrides))
+        name, scale = plan.ablation.name, plan.scale.name
+        print_comparison(compare(runs, name, scale=scale, data=plan.source, overrides=plan.overrides))
     return _conclude(after, report)
 
 

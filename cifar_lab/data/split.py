@@ -54,7 +54,8 @@ def split(dataset: Dataset, data: recipe.Data, protocol: str, device: torch.devi
     images, labels = _tensor(dataset.train_images, device), _tensor(dataset.train_labels, device)
     test_index = np.arange(len(dataset.test_labels))
     test = Part(_tensor(dataset.test_images, device), _tensor(dataset.test_labels, device), _tensor(test_index, device))
-    clean = np.sort(np.random.default_rng(data.split_seed).choice(rest, size=min(len(held_out), len(rest)), replace=False))
+    rng = np.random.default_rng(data.split_seed)
+    clean = np.sort(rng.choice(rest, size=min(len(held_out), len(rest)), replace=False))
     if protocol == "writeup":
         rest = np.arange(len(dataset.train_labels))
     return Split(

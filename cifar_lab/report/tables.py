@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-HEADINGS = ("variant", "n", "accuracy %", "± std", "Δ control", "± std", "verdict", "parameters", "MACs", "time", "note")
+HEADINGS = (
+    "variant", "n", "accuracy %", "± std", "Δ control", "± std", "verdict", "parameters", "MACs", "time", "note",
+)  # fmt: skip
 NUMBERS = ("n", "accuracy %", "± std", "Δ control", "parameters", "MACs", "time")
 
 
@@ -110,7 +112,8 @@ def note(row: Row) -> str:
 def as_markdown(comparison: Comparison) -> str:
     lines = [f"| {' | '.join(HEADINGS)} |", f"|{'|'.join('---:' if h in NUMBERS else '---' for h in HEADINGS)}|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in comparison.rows]
-    return "\n\n".join(["\n".join(_listed(comparison.header())), "\n".join(lines), "\n".join(_listed(comparison.footer()))])
+    parts = (_listed(comparison.header()), lines, _listed(comparison.footer()))
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:

@@ -215,7 +215,8 @@ def _write_artifacts(record: Record, trainer: Trainer, judged: Evaluation, datas
 def _write_failure(record: Record, error: BaseException) -> None:
     trace = "".join(traceback.format_exception(error))
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": time.time_ns() // 1_000_000})
+    now = time.time_ns() // 1_000_000
+    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": now})
     Journal(record.folder).write("failed", trace=trace)
     print(trace, file=sys.stderr, end="")
 

@@ -127,7 +127,7 @@ def _signals(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     """SIGINT and SIGTERM call `on_first` once; a second one ends the program as it would without us."""
     received = False
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         nonlocal received
         received = True
         on_first()

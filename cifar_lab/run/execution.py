@@ -95,7 +95,7 @@ def gpus() -> int:
 
 
 def _cpu_workers(cores: int) -> int:
-    return max(1, min(cores, psutil.virtual_memory().available // MEMORY_PER_WORKER))
+    return max(1, min(cores, int(psutil.virtual_memory().available) // MEMORY_PER_WORKER))
 
 
 def prepare_process(execution: Execution) -> None:

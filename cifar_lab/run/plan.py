@@ -84,8 +84,11 @@ def make_plan(
         BudgetError: a declared network is over `max_params` and does not say so.
     """
     overrides = dict(overrides or {})
-    names = [ablation.variant(name).name for name in variants] if variants else [v.name for v in ablation.variants]
+    chosen = variants or [variant.name for variant in ablation.variants]
+    names = [ablation.variant(name).name for name in dict.fromkeys(chosen)]
     declared = {name: ablation.recipe(name).override(overrides) for name in names}
+    as_held = declared[names[0]].flat()
+    overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are one setting where a path is a float
     for name, recipe in declared.items():
         _require_budget(ablation, name, recipe, max_params)
     recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
@@ -130,7 +133,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
         seeds += range(int(first), int(last or first) + 1)
     if len(set(seeds)) != len(seeds):

@@ -28,9 +28,8 @@ def compare(
     own = [invocation for invocation in everything if invocation.ablation == ablation]
     matching = [invocation for invocation in own if _matches(invocation, scale, data, overrides)]
     if not own:
-        raise TrackingError(
-            f"'{ablation}' has not been run in {runs}{nearest(ablation, {entry.ablation for entry in everything})}"
-        )
+        run = sorted({invocation.ablation for invocation in everything})
+        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, run)}")
     if not matching:
         raise TrackingError(f"'{ablation}' was run as {'; '.join(_settings(own))}, never as asked for")
     latest = matching[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,12 +12,16 @@ from pathlib import Path
 from cifar_lab.ablation import Ablation
 from cifar_lab.errors import Interrupted
 from cifar_lab.models.budget import cost
+from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
 from cifar_lab.run.execution import Execution, gpus
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import provenance
 from cifar_lab.tracking.invocation import Asked, Invocation
+
+DRAIN_SECONDS = 60.0
+"""How long a run waits for MLflow after its last cell."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +66,37 @@ def describe(ablation: Ablation) -> str:
 
 
 def carry_out(
-    plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, retry_failed: bool = False
-) -> Report:
-    """Train the missing cells of `plan` (and the failed ones, if they are to be tried again)."""
+    plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, say: Callable[[str], None],
+    retry_failed: bool = False, offline: bool = False,
+) -> Report:  # fmt: skip
+    """Train the missing cells of `plan` (and the failed ones, if they are to be tried again), and ship them meanwhile.
+
+    What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
+    """
     wanted = {"missing", "failed"} if retry_failed else {"missing"}
     jobs = [_job(cell, plan, runs, execution) for cell in plan.cells if cell.state in wanted]
-    interrupted = None
-    invocation_of(plan, execution).write(runs)
-    if jobs:
-        engine = LocalEngine(min(workers, len(jobs)), gpus() if execution.device == "cuda" else 0)
-        try:
-            engine.run(jobs, listener)
-        except Interrupted as error:
-            interrupted = error
+    invocation = invocation_of(plan, execution)
+    invocation.write(runs)
+    shipper = None if offline else shipping.start(runs, invocation, say)
+    interrupted = _train(jobs, workers, execution, listener)
+    if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
+        say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")
     return Report(
         trained=sum(job.record.result() is not None for job in jobs),
         reused=sum(cell.is_done for cell in plan.cells),
         interrupted=interrupted,
     )
+
+
+def _train(jobs: list[Job], workers: int, execution: Execution, listener: Listener) -> Interrupted | None:
+    if not jobs:
+        return None
+    engine = LocalEngine(min(workers, len(jobs)), gpus() if execution.device == "cuda" else 0)
+    try:
+        engine.run(jobs, listener)
+    except Interrupted as error:
+        return error
+    return None
 
 
 def _job(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:

@@ -75,7 +75,8 @@ def read_all(runs: Path) -> list[Invocation]:
 
 def _read(path: Path) -> Invocation:
     tree = json.loads(path.read_text())
-    return Invocation(**{**tree, "factors": tuple(tree["factors"]), "cells": tuple(Asked(**cell) for cell in tree["cells"])})
+    cells = tuple(Asked(**cell) for cell in tree["cells"])
+    return Invocation(**{**tree, "factors": tuple(tree["factors"]), "cells": cells})
 
 
 def unite(invocations: list[Invocation]) -> list[Asked]:

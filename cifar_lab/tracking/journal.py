@@ -7,8 +7,9 @@
     {"event": "failed",     "time": ms, "trace": "…"}
     {"event": "end",        "time": ms, "status": "finished"}
 
-Points count once a checkpoint stands behind them: those of an epoch that was lost are written again when it is
-trained again. A line torn by a kill is passed over.
+Points count once a checkpoint stands behind them: those of an epoch that was lost are written again when it
+is trained again. `start` begins from nothing, `resume` after `epoch`: what stood beyond that counts no more.
+A line torn by a kill is passed over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The only door to MLflow: where its store is, whether it can be used, and a client within its limits.
 
-Nothing here imports mlflow before a `Store` is opened: that takes seconds. The calls of a store raise `StoreAway` when
-the store cannot be reached, which is worth trying again, and MLflow's own exception when it refuses what it is told.
+Nothing here imports mlflow before a `Store` is opened: that takes seconds. The calls of a store raise
+`StoreAway` when it cannot be reached, which is worth trying again, and MLflow's own exception when it refuses
+what it is told.
 """
 
 from __future__ import annotations
@@ -36,9 +37,20 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDERR": "true",
 }
+CHATTER = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}
+"""The lowest level at which MLflow and what it uses may write to standard error."""
 REFUSALS = frozenset(
-    "BAD_REQUEST ENDPOINT_NOT_FOUND INVALID_PARAMETER_VALUE INVALID_STATE NOT_IMPLEMENTED PERMISSION_DENIED"
-    " RESOURCE_ALREADY_EXISTS RESOURCE_DOES_NOT_EXIST UNAUTHENTICATED".split()
+    {
+        "BAD_REQUEST",
+        "ENDPOINT_NOT_FOUND",
+        "INVALID_PARAMETER_VALUE",
+        "INVALID_STATE",
+        "NOT_IMPLEMENTED",
+        "PERMISSION_DENIED",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+        "UNAUTHENTICATED",
+    }
 )
 """MLflow's error codes that mean the same the next time. Any other one may pass."""
 
@@ -76,7 +88,7 @@ class Store:
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
-        for name, level in {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}.items():
+        for name, level in CHATTER.items():
             logging.getLogger(name).setLevel(level)
         with _reaching(uri):
             path = sqlite_path(uri)
@@ -85,7 +97,7 @@ class Store:
             return cls(uri, MlflowClient(uri))
 
     def experiment(self, name: str, note: str) -> str:
-        """The id of the experiment `name`, described by `note`. It is made, or brought back if it was deleted."""
+        """The id of the experiment `name`, described by `note`; it is made, or brought back from deletion."""
         with _reaching(self.uri):
             found = self._client.get_experiment_by_name(name)
             if found is None:
@@ -112,15 +124,11 @@ class Store:
         """The oldest run of `experiment` that has all of `tags`."""
         return next(iter(self._search(experiment, tags, page=1)), None)
 
-    def find_all(self, experiment: str, **tags: str) -> list[Found]:
-        """Every run of `experiment` that has all of `tags`, the oldest first."""
-        return list(self._search(experiment, tags, page=1000))
-
-    def find_elsewhere(self, name: str, **tags: str) -> Found | None:
-        """Like `find`, in the experiment `name`, which need not be there."""
+    def find_all(self, name: str, **tags: str) -> list[Found]:
+        """Every run of the experiment `name`, if there is one, that has all of `tags`; the oldest first."""
         with _reaching(self.uri):
-            found = self._client.get_experiment_by_name(name)
-        return self.find(found.experiment_id, **tags) if found else None
+            experiment = self._client.get_experiment_by_name(name)
+        return list(self._search(experiment.experiment_id, tags, page=1000)) if experiment else []
 
     def _search(self, experiment: str, tags: Mapping[str, str], page: int) -> Iterator[Found]:
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
@@ -128,9 +136,14 @@ class Store:
         while True:
             with _reaching(self.uri):
                 runs = self._client.search_runs(
-                    [experiment], wanted, max_results=page, order_by=["attributes.start_time ASC"], page_token=token
+                    [experiment],
+                    wanted,
+                    max_results=page,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
                 )
-            yield from (Found(run.info.run_id, run.info.status, run.data.tags, run.data.params) for run in runs)
+            for run in runs:
+                yield Found(run.info.run_id, run.info.status, run.data.tags, run.data.params)
             token = runs.token
             if not token:
                 return
@@ -142,13 +155,13 @@ class Store:
         parent = {"mlflow.parentRunId": sheet.parent} if sheet.parent else {}
         with _reaching(self.uri):
             if found is None:
-                identity = {**sheet.identity, **parent}
-                run = self._client.create_run(experiment, start_time=sheet.time, tags=identity, run_name=sheet.name)
+                tags = {**sheet.identity, **parent}
+                run = self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
                 found = Found(run.info.run_id, run.info.status, {}, {})
             if sheet.data is not None and "dataset" not in found.tags:
                 self._log_dataset(found.id, sheet.data)
-            params = [Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in sheet.params.items() if k not in found.params]
-            for some in _chunks(params, ENTITIES):
+            params = {key: value for key, value in sheet.params.items() if key not in found.params}
+            for some in _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES):
                 self._client.log_batch(found.id, params=some)
         self.tag(found.id, {key: value for key, value in sheet.tags.items() if key not in found.tags})
         return found.id
@@ -207,8 +220,8 @@ class Store:
 def _make_sqlite(path: Path, client: Any) -> None:
     """Make an MLflow database, and let it be read while it is written.
 
-    Two processes that make one database break it for good, and so does one that is killed meanwhile: the making is
-    done under a lock, beside the place that it is for.
+    Two processes that make one database break it for good, and so does one that is killed meanwhile: so it is
+    made under a lock, beside its place.
     """
     with FileLock(path.with_name(f"{path.name}.lock")):
         if not path.exists() or not path.stat().st_size:

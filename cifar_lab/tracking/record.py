@@ -10,10 +10,11 @@
     result.json           how it ended; written last, and only then is the cell finished
     code.diff             the changes that were not committed when the training began, if any
 
-`cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […], "parameters",
-"macs", "numerics", "execution": {"device", "threads", "precision", "compile"}, "provenance": {"git_commit",
-"git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" | "diverged", "epoch", "step",
-"time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one line", "trace", "time": ms}`.
+`cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
+"parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile"}, "provenance":
+{"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" |
+"diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
+line", "trace", "time": ms}`.
 """
 
 from __future__ import annotations

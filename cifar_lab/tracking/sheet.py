@@ -1,4 +1,4 @@
-"""What a tracking server is told of an invocation and of a cell, as plain data: names, tags, params, metrics."""
+"""What a tracking server is told of an invocation and of a cell: names, tags, params and metrics."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def of_invocation(invocation: Invocation) -> Sheet:
         "overrides": invocation.overrides,
         "command": invocation.command,
         "cells": count,
-        NOTE: f"`{invocation.command}`\n\n{count} {'cell' if count == 1 else 'cells'}; control: {invocation.control}",
+        NOTE: f"`{invocation.command}`\n\nCells: {count}. Control: {invocation.control}.",
         **_code(invocation.provenance),
         **_dotted("execution", invocation.execution),
     }
@@ -71,35 +71,45 @@ def of_invocation(invocation: Invocation) -> Sheet:
     )
 
 
-def of_cell(invocation: Invocation, asked: Asked, cell: Mapping[str, Any], *, began: int, parent: str) -> Sheet:
-    """The child run of a cell, from its `cell.json` and the time in ms at which its training began."""
-    provenance = cell["provenance"]
+def of_cell(
+    invocation: Invocation, asked: Asked, cell: Mapping[str, Any] | None, *, began: int | None, parent: str
+) -> Sheet:
+    """The child run of a cell, from its `cell.json` and the time in ms at which its training began.
+
+    A cell that failed before it wrote the one, or before it reached the other, has less to tell.
+    """
     tags = {
         "ablation": invocation.ablation,
         "variant": asked.variant,
         "seed": asked.seed,
         "scale": invocation.scale,
-        "protocol": cell["recipe"]["train"]["protocol"],
+        "protocol": invocation.protocol,
+        "data": invocation.data["name"],
         "control": asked.variant == invocation.control,
-        "data": cell["data"]["name"],
         "parameters": asked.parameters,
         "parameters_trained": asked.parameters_trained,
         "macs": asked.macs,
-        **_code(provenance),
-        **_dotted("version", provenance.get("versions", {})),
-        **_dotted("hardware", provenance.get("hardware", {})),
-        **_dotted("execution", cell["execution"]),
+        **(_circumstances(cell) if cell is not None else {}),
     }
-    recipe = Recipe.model_validate_json(json.dumps(cell["recipe"]))
+    params = _recipe(cell).flat() if cell is not None else {}
     return Sheet(
         name=f"{asked.variant}/s{asked.seed}",
-        identity={"role": "cell", "fingerprint": asked.fingerprint, "began": str(began)},
+        identity={
+            "role": "cell",
+            "fingerprint": asked.fingerprint,
+            "began": _text(began),
+        },
         tags=_texts(tags),
-        params=_texts({**recipe.flat(), "variant": asked.variant, "seed": asked.seed}),
-        time=began,
+        params=_texts({**params, "variant": asked.variant, "seed": asked.seed}),
+        time=began if began is not None else invocation.time,
         parent=parent,
-        data=cell["data"],
+        data=cell["data"] if cell is not None else None,
     )
+
+
+def recipe_json(cell: Mapping[str, Any]) -> str:
+    """The recipe of a `cell.json`, as a file of its own."""
+    return json.dumps(cell["recipe"], indent=1) + "\n"
 
 
 def metrics_of(points: Iterable[Point]) -> list[Metric]:
@@ -125,10 +135,25 @@ def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[
     ]
 
 
+def _recipe(cell: Mapping[str, Any]) -> Recipe:
+    return Recipe.model_validate_json(json.dumps(cell["recipe"]))
+
+
+def _circumstances(cell: Mapping[str, Any]) -> dict[str, Any]:
+    provenance = cell["provenance"]
+    return {
+        **_code(provenance),
+        **_dotted("version", provenance.get("versions", {})),
+        **_dotted("hardware", provenance.get("hardware", {})),
+        **_dotted("execution", cell["execution"]),
+    }
+
+
 def _code(provenance: Mapping[str, Any]) -> dict[str, Any]:
     commit = provenance.get("git_commit")
     source = {"mlflow.source.git.commit": commit} if commit else {}
-    return {"git_commit": commit, "git_dirty": provenance.get("git_dirty"), "mlflow.source.name": "cifar-lab", **source}
+    dirty = provenance.get("git_dirty")
+    return {"git_commit": commit, "git_dirty": dirty, "mlflow.source.name": "cifar-lab", **source}
 
 
 def _dotted(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:

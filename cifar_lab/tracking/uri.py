@@ -23,7 +23,7 @@ def resolve_uri() -> str:
 
 def redact(text: str) -> str:
     """`text` without the passwords of the addresses in it."""
-    text = re.sub(r"(://[^\s/:@]*):[^\s/]*@", r"\1:***@", text)
+    text = re.sub(r"(://[^\s/:@]*):\S*@", r"\1:***@", text)
     return re.sub(r"(?i)\b(password|pwd|token)=[^&\s]+", r"\1=***", text)
 
 

@@ -26,6 +26,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # noqa: BLE001 (torch raises a dozen kinds for a damaged file)
-        raise CellError(f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start over") from error
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
+        said = f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start over"
+        raise CellError(said) from error
     return state

@@ -67,7 +67,7 @@ class Trainer:
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
         self.ema: AveragedModel | None = None
         if recipe.train.ema:
-            average = get_ema_multi_avg_fn(recipe.train.ema)  # type: ignore[no-untyped-call]
+            average = get_ema_multi_avg_fn(recipe.train.ema)
             self.ema = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
         self.steps_per_epoch = math.ceil(len(split.train) / recipe.train.batch_size)
         self.epoch, self.step, self.images_seen = 0, 0, 0

@@ -98,5 +98,6 @@ def test_instant_commands_load_nothing_heavy(command: str) -> None:
         "heavy = {'torch', 'torchvision', 'mlflow', 'optuna', 'numpy', 'matplotlib', 'pandas'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *command.split()], capture_output=True, text=True, check=False)
+    line = [sys.executable, "-c", program, *command.split()]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

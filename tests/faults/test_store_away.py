@@ -1,0 +1,156 @@
+"""A tracking store that is away costs the training nothing, and loses nothing."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cifar_lab.errors import TrackingError
+from cifar_lab.recipe import Recipe
+from cifar_lab.tracking.invocation import Asked, Invocation
+from cifar_lab.tracking.journal import Journal
+from cifar_lab.tracking.mlflow import Store, require_usable, resolve_uri
+from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.shipper import Shipper, sync
+
+DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
+
+
+def _asked(seed: int) -> Asked:
+    recipe = Recipe()
+    return Asked(
+        variant="r16",
+        seed=seed,
+        fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
+        recipe=recipe.digest(),
+        parameters=1,
+        parameters_trained=1,
+        macs=1,
+    )
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def invocation(runs: Path) -> Invocation:
+    """Three cells: two finished, and one that was never begun."""
+    cells = tuple(_asked(seed) for seed in range(3))
+    for cell in cells[:2]:
+        record = Record(runs / cell.fingerprint)
+        record.folder.mkdir()
+        tree = {"recipe": Recipe().model_dump(mode="json"), "data": DATA, "execution": {}, "provenance": {}}
+        record.write_cell(tree)
+        journal = Journal(record.folder)
+        journal.write("start")
+        journal.points(1, {"val/acc": 0.5})
+        journal.write("end", status="finished")
+        result = {"status": "finished", "epoch": 1, "time": time.time_ns() // 1_000_000, "metrics": {"test/acc": 0.4}}
+        record.write_result(result)
+    asked = Invocation(
+        id="20260101T000000.000-se_ratio",
+        ablation="se_ratio",
+        question="?",
+        factors=("model.se.reduction",),
+        control="r16",
+        scale="smoke",
+        protocol="holdout",
+        data={**DATA, "source": "synthetic"},
+        overrides={},
+        cells=cells,
+        command="cifar-lab run-ablation se_ratio",
+        execution={},
+    )
+    asked.write(runs)
+    return asked
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Of a server that takes calls and never answers one."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield int(listener.getsockname()[1])
+
+
+def _drain(runs: Path, invocation: Invocation, timeout_s: float) -> tuple[int, float, list[str]]:
+    """(cells left, seconds that the caller was held up, what was said)."""
+    said: list[str] = []
+    began = time.monotonic()
+    shipper = Shipper(
+        runs, invocation, lambda: Store.open(resolve_uri()), draw=lambda record: {}, say=said.append, interval=0.05
+    )
+    shipper.start()
+    left = shipper.drain(timeout_s)
+    return left, time.monotonic() - began, said
+
+
+def test_a_server_that_is_down_is_given_up_in_time_and_sync_ships_everything_later(
+    runs: Path, invocation: Invocation, tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow  # noqa: F401 (its import is not what is timed)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{closed_port}")
+    require_usable(resolve_uri())
+    before = {path: path.read_bytes() for path in runs.rglob("*.json*")}
+    left, seconds, said = _drain(runs, invocation, 4)
+    assert left == 2
+    assert seconds < 12
+    assert len(said) == 1
+    assert "is away" in said[0]
+    assert "secret" not in said[0]
+    assert {path: path.read_bytes() for path in runs.rglob("*.json*")} == before
+
+    store = Store.open(f"sqlite:///{tmp_path}/mlflow.db")
+    assert sync(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (2, 0)
+    assert sync(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 0)
+    found = store.find_all("se_ratio", role="cell")
+    assert {run.tags["shipped"] for run in found} == {"complete"}
+    assert len(found) == 2
+
+
+def test_a_server_that_does_not_answer_holds_nobody_up(
+    runs: Path, invocation: Invocation, silent_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow  # noqa: F401
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    left, seconds, _ = _drain(runs, invocation, 1)
+    assert left == 2
+    assert seconds < 5
+
+
+def test_sync_to_a_server_that_is_down_says_so_and_counts_what_is_left(
+    runs: Path, invocation: Invocation, closed_port: int
+) -> None:
+    said: list[str] = []
+    store = Store.open(f"http://127.0.0.1:{closed_port}")
+    assert sync(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 2)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("place", ["file/mlflow.db", "file", "nowhere/mlflow.db", "."])
+def test_a_database_that_cannot_be_is_refused_in_one_line_before_anything_is_trained(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("this is no database\n" * 50)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{place}")
+    with pytest.raises(TrackingError) as refusal:
+        require_usable(resolve_uri())
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,246 @@
+"""An ablation is checked when it is made: whatever is not a minimal diff is refused in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cifar_lab.ablation import Ablation, Claim, Variant
+from cifar_lab.errors import AblationError
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe
+
+REDUCTION = "model.se.reduction"
+R4 = {REDUCTION: 4}
+
+
+def variants(**diffs: dict[str, Any]) -> tuple[Variant, ...]:
+    return tuple(Variant(name=name, diff=diff) for name, diff in diffs.items())
+
+
+def study(**changed: Any) -> Ablation:
+    """SE with reduction 16 (the control) and 4, with `changed` fields."""
+    fields: dict[str, Any] = {
+        "question": "Which reduction?",
+        "source": "a paper",
+        "baseline": EFFICIENT_RESNET,
+        "factors": (REDUCTION,),
+        "variants": variants(r16={}, r4=R4),
+        "control": "r16",
+    }
+    return Ablation(**(fields | changed))
+
+
+def claim(better: str = "r16", worse: str = "r4", **more: Any) -> Claim:
+    return Claim(quote="lower", source="stage 9", better=better, worse=worse, **more)
+
+
+def refusal(**changed: Any) -> str:
+    """The message that the study with `changed` is refused with: one line."""
+    with pytest.raises(AblationError) as caught:
+        study(**changed)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+# What it holds
+
+
+def test_a_variant_is_the_baseline_with_its_diff() -> None:
+    assert study().recipe("r16") == EFFICIENT_RESNET
+    assert study().recipe("r4") == EFFICIENT_RESNET.override(R4)
+    assert study(baseline=RESNET18, factors=(), variants=variants(r16={})).recipe("r16") == RESNET18
+
+
+def test_seeds_are_0_to_2_and_claims_none_unless_given() -> None:
+    assert (study().seeds, study().claims) == ((0, 1, 2), ())
+
+
+def test_a_study_of_one_variant_and_no_factor_is_a_yardstick() -> None:
+    assert study(factors=(), variants=variants(r16={})).recipe("r16") == Recipe()
+
+
+def test_a_variant_may_vary_several_factors() -> None:
+    pair = {"model.se.placement": "block", REDUCTION: 8}
+    made = study(factors=("model.se.placement", REDUCTION), variants=variants(r16={}, b8=pair))
+    assert made.recipe("b8").model.se.hidden(64) == 8
+
+
+def test_claims_about_variants_that_are_there_are_kept() -> None:
+    claims = (claim(), claim(relation="alike", size=0.3))
+    assert study(claims=claims).claims == claims
+
+
+def test_a_study_is_frozen() -> None:
+    for literal, name in ((study(), "control"), (study().variants[0], "name"), (claim(), "better")):
+        with pytest.raises(ValidationError):
+            setattr(literal, name, "r4")
+
+
+def test_two_variants_without_a_diff_do_not_share_one() -> None:
+    assert Variant(name="a").diff is not Variant(name="b").diff
+
+
+# What a diff may not be
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("model.se.reductoin", REDUCTION),
+        ("se.reduction", REDUCTION),
+        ("model.se", REDUCTION),
+        ("lr", "optim.lr"),
+    ],
+)
+def test_an_unknown_path_in_a_diff_is_refused_with_the_nearest(typed: str, meant: str) -> None:
+    message = refusal(variants=variants(r16={}, r4={typed: 4}))
+    assert "'r4'" in message
+    assert f"'{typed}'" in message
+    assert meant in message
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("4", '"4"'), (True, "true"), (4.0, "4.0"), (None, "null"), (0, "0"), (-4, "-4"), ([4], "[4]")],
+)
+def test_a_wrong_type_or_range_in_a_diff_is_refused_by_variant_path_and_value(value: Any, shown: str) -> None:
+    message = refusal(variants=variants(r16={}, r4={REDUCTION: value}))
+    assert "'r4'" in message
+    assert f"{REDUCTION}={shown}" in message
+
+
+def test_a_name_in_a_diff_that_is_none_of_its_values_is_refused_with_the_nearest() -> None:
+    message = refusal(factors=("optim.name",), variants=variants(r16={}, adam={"optim.name": "adm"}))
+    assert "did you mean 'adam'?" in message
+
+
+def test_a_value_that_json_cannot_say_is_refused() -> None:
+    assert "'r4'" in refusal(variants=variants(r16={}, r4={REDUCTION: {4}}))
+
+
+def test_a_path_outside_the_declared_factors_is_refused_with_the_nearest_factor() -> None:
+    message = refusal(variants=variants(r16={}, none={"model.se.placement": "none"}))
+    assert "'none'" in message
+    assert "'model.se.placement'" in message
+    assert f"did you mean '{REDUCTION}'?" in message
+
+
+def test_a_diff_that_touches_one_factor_and_one_path_outside_is_refused() -> None:
+    assert "optim.lr" in refusal(variants=variants(r16={}, r4={**R4, "optim.lr": 0.05}))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {REDUCTION: 16}),
+        ({}, {}),
+        (R4, dict(R4)),
+        ({"model.se.placement": "none"}, {"model.se.placement": "none", REDUCTION: 4}),
+        ({"model.kernel": 3}, {"model.kernel": [3, 3, 3]}),
+    ],
+    ids=["the default said aloud", "both empty", "both alike", "an inactive field", "two spellings"],
+)
+def test_two_variants_that_resolve_to_one_recipe_are_refused_naming_both(first: Any, second: Any) -> None:
+    factors = (REDUCTION, "model.se.placement", "model.kernel")
+    message = refusal(factors=factors, variants=variants(one=first, two=second), control="one")
+    assert "'one'" in message
+    assert "'two'" in message
+
+
+# What names nothing
+
+
+@pytest.mark.parametrize(("better", "worse", "lost"), [("r61", "r4", "r61"), ("r16", "r44", "r44")])
+def test_a_claim_about_a_variant_that_is_not_there_is_refused_with_the_nearest(
+    better: str, worse: str, lost: str
+) -> None:
+    message = refusal(claims=(claim(), claim(better=better, worse=worse)))
+    assert f"'{lost}'" in message
+    assert "did you mean 'r" in message
+
+
+def test_a_control_that_is_not_there_is_refused_with_the_nearest() -> None:
+    assert "'r8'" in refusal(control="r8")
+    assert "did you mean 'r16'?" in refusal(control="R16")
+
+
+def test_a_factor_that_is_no_path_is_refused_with_the_nearest() -> None:
+    message = refusal(factors=(REDUCTION, "model.se.plaecment"))
+    assert "'model.se.plaecment'" in message
+    assert "did you mean 'model.se.placement'?" in message
+
+
+def test_asking_for_a_variant_that_is_not_there_names_study_and_nearest() -> None:
+    named = study().model_copy(update={"name": "se_ratio"})
+    for ask in (named.variant, named.recipe):
+        with pytest.raises(AblationError, match=r"se_ratio: variant 'r5' .*did you mean 'r4'\?"):
+            ask("r5")
+
+
+# What a field may not be
+
+
+def test_two_variants_of_one_name_are_refused() -> None:
+    assert "'r16'" in refusal(variants=(Variant(name="r16"), Variant(name="r16", diff=R4)))
+
+
+def test_a_study_without_variants_is_refused() -> None:
+    assert "control 'r16'" in refusal(variants=())
+
+
+@pytest.mark.parametrize("seeds", [(), (0, -1), (0, 1, 0), (True,), ("0",), (0.5,), (1.0,), 3, "0-4"])
+def test_seeds_are_distinct_integers_from_0_up(seeds: Any) -> None:
+    assert "seed" in refusal(seeds=seeds)
+
+
+@pytest.mark.parametrize("name", ["", "R 16", "a/b", "a,b", "../x", "a\n", "-v", "ä", "x" * 61, 4])
+def test_a_variants_name_is_fit_for_a_command_line_and_a_path(name: Any) -> None:
+    with pytest.raises(AblationError, match=r"Variant\.name") as caught:
+        Variant(name=name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "typed", "meant"),
+    [
+        (lambda: study(varients=()), "varients", "variants"),
+        (lambda: study(seed=(0,)), "seed", "seeds"),
+        (lambda: Variant(name="a", dif={}), "dif", "diff"),  # type: ignore[call-arg]
+        (lambda: Variant(name="a", overbudget=True), "overbudget", "over_budget"),  # type: ignore[call-arg]
+        (lambda: claim(beter="r4"), "beter", "better"),
+    ],
+)
+def test_a_mistyped_field_is_refused_with_the_nearest(make: Any, typed: str, meant: str) -> None:
+    with pytest.raises(AblationError, match=rf"\.{typed}: .*did you mean '{meant}'\?"):
+        make()
+
+
+@pytest.mark.parametrize("field", ["question", "source", "baseline", "factors", "variants", "control"])
+def test_a_field_that_is_left_out_is_refused_by_name(field: str) -> None:
+    fields = {name: getattr(study(), name) for name in Ablation.model_fields if name != field}
+    with pytest.raises(AblationError, match=rf"Ablation\.{field}") as caught:
+        Ablation(**fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("factors", REDUCTION), ("variants", {"r16": {}}), ("control", None), ("baseline", "EFFICIENT_RESNET")],
+)
+def test_a_field_of_the_wrong_type_is_refused_by_name(field: str, value: Any) -> None:
+    assert f"Ablation.{field}" in refusal(**{field: value})
+
+
+def test_over_budget_and_size_are_not_guessed_from_other_types() -> None:
+    with pytest.raises(AblationError, match=r"Variant\.over_budget"):
+        Variant(name="a", over_budget="yes")  # type: ignore[arg-type]
+    with pytest.raises(AblationError, match=r"Claim\.size"):
+        claim(size=float("nan"))
+
+
+def test_a_claim_says_better_or_alike() -> None:
+    with pytest.raises(AblationError, match=r"Claim\.relation.*'worse'"):
+        claim(relation="worse")

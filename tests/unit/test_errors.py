@@ -1,0 +1,73 @@
+"""The tree of errors, its exit codes, and the nearest name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_lab import errors
+from cifar_lab.errors import CifarLabError, UsageError, nearest
+
+CLASSES = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
+DRAWN = re.compile(r"^(?P<lines>[│├└─ ]*)(?P<name>[A-Z]\w+)(?: {2,}(?P<meaning>.*))?$", re.MULTILINE)
+
+
+def drawn() -> dict[str, str | None]:
+    """Class and parent, as the docstring's tree has them."""
+    assert errors.__doc__ is not None
+    above: list[tuple[int, str]] = []
+    tree: dict[str, str | None] = {}
+    for match in DRAWN.finditer(errors.__doc__):
+        if match["lines"].strip(" ") == "" and above:
+            continue  # prose
+        depth = len(match["lines"])
+        above = [(d, name) for d, name in above if d < depth]
+        tree[match["name"]] = above[-1][1] if above else None
+        above.append((depth, match["name"]))
+    return tree
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
+    parents = {name: kind.__bases__[0].__name__ for name, kind in CLASSES.items()}
+    assert drawn() == parents | {"CifarLabError": None}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_error_is_a_cifar_lab_error_with_a_docstring(name: str) -> None:
+    assert issubclass(CLASSES[name], CifarLabError)
+    assert CLASSES[name].__doc__
+    assert str(CLASSES[name]("one line")) == "one line"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_exit_codes_are_2_for_what_was_asked_1_for_what_ran_and_130_for_a_stop(name: str) -> None:
+    kind = CLASSES[name]
+    assert kind.exit_code == (2 if issubclass(kind, UsageError) else 130 if name == "Interrupted" else 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "said"),
+    [
+        ("smal", ["smoke", "small", "writeup"], "; did you mean 'small'?"),
+        ("SMALL", ["smoke", "small", "writeup"], "; did you mean 'small'?"),
+        ("upper", ["UPPER", "lower"], "; did you mean 'UPPER'?"),
+        ("small", ["small"], "; did you mean 'small'?"),
+        ("zzz", ["smoke", "small"], "; one of: smoke, small"),
+        ("", ["smoke", "small"], "; one of: smoke, small"),
+        ("smal", [], ""),
+    ],
+)
+def test_the_nearest_name_or_all_of_them(name: str, valid: list[str], said: str) -> None:
+    assert nearest(name, valid) == said
+    assert nearest(name, iter(valid)) == said
+
+
+@given(st.text(), st.lists(st.text(alphabet="abcXYZ_.", min_size=1, max_size=8), max_size=6))
+def test_a_hint_names_valid_names_only(name: str, valid: list[str]) -> None:
+    hint = nearest(name, valid)
+    close = re.fullmatch(r"; did you mean '(.*)'\?", hint)
+    assert (close[1] in valid) if close else hint == (f"; one of: {', '.join(valid)}" if valid else "")

@@ -1,0 +1,101 @@
+"""Scales shrink every variant alike, by multipliers, and never set the protocol."""
+
+from __future__ import annotations
+
+import pytest
+
+from cifar_lab.errors import RegistryError, UsageError
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe
+from cifar_lab.scale import SCALES, Scale, find, require_distinct
+
+
+def reductions(*values: int, scale: Scale) -> dict[str, Recipe]:
+    return {f"r{r}": scale.apply(EFFICIENT_RESNET.override({"model.se.reduction": r})) for r in values}
+
+
+@pytest.mark.parametrize(("name", "width", "epochs"), [("smoke", 16, 2), ("small", 16, 10), ("writeup", 64, 200)])
+def test_a_scale_of_64_channels_and_200_epochs(name: str, width: int, epochs: int) -> None:
+    scaled = find(name).apply(EFFICIENT_RESNET)
+    assert (scaled.model.width, scaled.train.epochs) == (width, epochs)
+
+
+def test_a_scale_multiplies_what_a_variant_asks_for() -> None:
+    wide = EFFICIENT_RESNET.override({"model.width": 128, "train.epochs": 400})
+    assert (find("small").apply(wide).model.width, find("small").apply(wide).train.epochs) == (32, 20)
+    assert (find("smoke").apply(RESNET18).model.width, find("smoke").apply(RESNET18).train.epochs) == (16, 1)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+@pytest.mark.parametrize("name", SCALES)
+def test_one_channel_and_one_epoch_always_stay(name: str, width: int) -> None:
+    tiny = EFFICIENT_RESNET.override({"model.width": width, "train.epochs": 1})
+    assert find(name).apply(tiny).model.width >= 1
+    assert find(name).apply(tiny).train.epochs == 1
+
+
+@pytest.mark.parametrize("protocol", ["holdout", "writeup"])
+@pytest.mark.parametrize("name", SCALES)
+def test_a_scale_changes_width_and_epochs_and_nothing_else(name: str, protocol: str) -> None:
+    before = RESNET18.override({"train.protocol": protocol}).flat()
+    after = find(name).apply(Recipe().override(before)).flat()
+    assert after["train.protocol"] == protocol
+    assert {path for path in before if before[path] != after[path]} <= {"model.width", "train.epochs"}
+
+
+def test_the_scale_of_the_writeup_is_the_recipe_as_declared() -> None:
+    assert find("writeup").apply(EFFICIENT_RESNET) == EFFICIENT_RESNET
+
+
+def test_only_smoke_brings_its_own_data() -> None:
+    assert {name: scale.data for name, scale in SCALES.items()} == {
+        "smoke": "synthetic",
+        "small": None,
+        "writeup": None,
+    }
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("smal", "small"), ("SMOKE", "smoke"), ("write-up", "writeup")])
+def test_an_unknown_scale_is_refused_with_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(RegistryError) as caught:
+        find(typed)
+    assert f"'{typed}'" in str(caught.value)
+    assert f"did you mean '{meant}'?" in str(caught.value)
+
+
+def test_a_scale_like_no_other_is_refused_with_all_that_there_are() -> None:
+    with pytest.raises(RegistryError, match="one of: smoke, small, writeup"):
+        find("1/4")
+
+
+# Variants that coincide
+
+
+def test_reductions_16_and_32_are_one_network_at_width_16_and_two_at_64() -> None:
+    small, whole = find("small"), find("writeup")
+    with pytest.raises(UsageError) as caught:
+        require_distinct(reductions(8, 16, 32, scale=small), small)
+    assert all(word in str(caught.value) for word in ("'r16'", "'r32'", "small"))
+    assert "'r8'" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    require_distinct(reductions(8, 16, 32, scale=whole), whole)
+
+
+@pytest.mark.parametrize("field", ["model.width", "train.epochs"])
+def test_variants_that_round_to_one_width_or_length_are_refused(field: str) -> None:
+    small = find("small")
+    close = {f"v{n}": small.apply(EFFICIENT_RESNET.override({field: n})) for n in (64, 65)}
+    with pytest.raises(UsageError, match="'v64' and 'v65'"):
+        require_distinct(close, small)
+
+
+def test_variants_that_differ_in_anything_that_acts_pass() -> None:
+    small = find("small")
+    block = EFFICIENT_RESNET.override({"model.se.placement": "block"})
+    recipes = reductions(4, 8, 16, scale=small) | {
+        "block": small.apply(block),
+        "block32": small.apply(block.override({"model.se.reduction": 32})),
+        "none": small.apply(EFFICIENT_RESNET.override({"model.se.placement": "none"})),
+        "warmed": small.apply(EFFICIENT_RESNET.override({"init_from": "0" * 64})),
+    }
+    require_distinct(recipes, small)
+    require_distinct({}, small)

@@ -1,0 +1,163 @@
+"""Runs folders made by hand, and a fresh MLflow database that is made once and copied."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.recipe import Recipe
+from cifar_lab.tracking.invocation import Asked, Invocation
+from cifar_lab.tracking.journal import Journal
+from cifar_lab.tracking.mlflow import Store
+from cifar_lab.tracking.record import Record
+
+DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
+EXECUTION = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False}
+PROVENANCE = {
+    "git_commit": "c0ffee",
+    "git_dirty": False,
+    "versions": {"torch": "2.9"},
+    "hardware": {"cores": 2, "gpus": []},
+}
+CONFUSION = "label,cat,dog\ncat,3,1\ndog,0,4\n"
+
+
+class Study:
+    """Writes what a runner and its workers would leave in `runs`."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self.recipes = {f"r{n}": Recipe().override({"model.se.reduction": n}) for n in (4, 16)}
+
+    def asked(self, variant: str, seed: int) -> Asked:
+        recipe = self.recipes[variant]
+        return Asked(
+            variant=variant,
+            seed=seed,
+            fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
+            recipe=recipe.digest(),
+            parameters=1000,
+            parameters_trained=100,
+            macs=5000,
+        )
+
+    def invocation(
+        self, ablation: str = "se_ratio", *, time: str = "20260101T000000.000", seeds: int = 2
+    ) -> Invocation:
+        """Both variants with `seeds` seeds, asked for long before any cell is begun."""
+        invocation = Invocation(
+            id=f"{time}-{ablation}",
+            ablation=ablation,
+            question="Which ratio?\nSource: the writeup",
+            factors=("model.se.reduction",),
+            control="r16",
+            scale="smoke",
+            protocol="holdout",
+            data={**DATA, "source": "synthetic"},
+            overrides={},
+            cells=tuple(self.asked(variant, seed) for seed in range(seeds) for variant in self.recipes),
+            command=f"cifar-lab run-ablation {ablation}",
+            execution=EXECUTION,
+            provenance=PROVENANCE,
+        )
+        invocation.write(self.runs)
+        return invocation
+
+    def record(self, variant: str, seed: int) -> Record:
+        return Record(self.runs / self.asked(variant, seed).fingerprint)
+
+    def begin(self, variant: str = "r4", seed: int = 0) -> Journal:
+        record = self.record(variant, seed)
+        record.folder.mkdir(exist_ok=True)
+        record.write_cell(
+            {
+                "fingerprint": record.fingerprint,
+                "seed": seed,
+                "recipe": self.recipes[variant].model_dump(mode="json"),
+                "data": DATA,
+                "classes": ["cat", "dog"],
+                "execution": EXECUTION,
+                "provenance": PROVENANCE,
+            }
+        )
+        journal = Journal(record.folder)
+        journal.write("start")
+        journal.write("resume", epoch=0, step=0)
+        return journal
+
+    def train(self, journal: Journal, epochs: range) -> None:
+        for epoch in epochs:
+            journal.points(epoch, {"val/acc": epoch / 10, "val/loss": 1 / epoch, "train/loss": 2 / epoch, "lr": 0.1})
+            journal.write("checkpoint", epoch=epoch, step=0)
+
+    def finish(self, variant: str = "r4", seed: int = 0, *, status: str = "finished", epoch: int = 3) -> None:
+        record = self.record(variant, seed)
+        record.weights.write_bytes(b"weights")
+        record.predictions.write_bytes(b"predictions")
+        record.confusion.write_text(CONFUSION)
+        journal = Journal(record.folder)
+        journal.write("end", status=status)
+        time = 1 + max(event["time"] for event in events(record))
+        metrics = {"test/acc": 0.25 + seed, "val/acc": 0.3, "val/best_acc": 0.3}
+        record.write_result({"status": status, "epoch": epoch, "step": None, "time": time, "metrics": metrics})
+
+    def whole(self, variant: str = "r4", seed: int = 0, **end: Any) -> None:
+        """A cell from its begin to its end, after three epochs."""
+        self.train(self.begin(variant, seed), range(1, 4))
+        self.finish(variant, seed, **end)
+
+    def all(self) -> None:
+        for variant in self.recipes:
+            for seed in (0, 1):
+                self.whole(variant, seed)
+
+
+def events(record: Record) -> list[dict[str, Any]]:
+    from cifar_lab.tracking.journal import read_events
+
+    return read_events(record.folder)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    (tmp_path / "runs").mkdir()
+    return Study(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Store.open(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(_fresh: Path, tmp_path: Path) -> Store:
+    """An empty store of its own, `mlflow.db` in `tmp_path`."""
+    shutil.copy(_fresh, tmp_path / "mlflow.db")
+    return Store.open(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.fixture
+def client(store: Store) -> Any:
+    """MLflow's own client, to look at what was shipped."""
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(store.uri)
+
+
+@pytest.fixture
+def runs_of(client: Any) -> Callable[..., dict[str, Any]]:
+    """`runs_of("se_ratio", role="cell")`: the runs of an experiment, by name."""
+
+    def runs_of(ablation: str, role: str = "cell") -> dict[str, Any]:
+        experiment = client.get_experiment_by_name(ablation)
+        runs = client.search_runs([experiment.experiment_id], f"tags.role = '{role}'")
+        assert len({run.info.run_name for run in runs}) == len(runs), "two runs of one name"
+        return {run.info.run_name: run for run in runs}
+
+    return runs_of

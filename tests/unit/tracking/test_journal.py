@@ -1,0 +1,90 @@
+"""The journal survives kills, and a reader that follows it sees each point once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cifar_lab.tracking.journal import FILE, Journal, Reader, read_events, read_points
+
+
+def _epoch(journal: Journal, epoch: int, value: float = 0.5) -> None:
+    journal.points(epoch, {"val/acc": value})
+    journal.write("checkpoint", epoch=epoch, step=0)
+
+
+def test_a_torn_line_is_passed_over_and_does_not_swallow_the_next(tmp_path: Path) -> None:
+    _epoch(Journal(tmp_path), 1)
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"event": "points", "ti')
+    _epoch(Journal(tmp_path), 2)
+    assert [point.epoch for point in read_points(tmp_path)] == [1, 2]
+
+
+def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"event": "start", ')
+        file.flush()
+        assert reader.events() == []
+        file.write(b'"time": 1}\n')
+    assert reader.events() == [{"event": "start", "time": 1}]
+
+
+def test_points_without_a_checkpoint_do_not_stand(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    _epoch(journal, 1)
+    journal.points(2, {"val/acc": 0.6})
+    assert [point.epoch for point in read_points(tmp_path)] == [1]
+
+
+def test_an_epoch_lost_and_trained_again_counts_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write("start")
+    _epoch(journal, 1)
+    journal.points(2, {"val/acc": 0.1})
+    journal.write("resume", epoch=1, step=0)
+    _epoch(journal, 2, 0.9)
+    assert [(p.epoch, p.values["val/acc"]) for p in read_points(tmp_path)] == [(1, 0.5), (2, 0.9)]
+
+
+def test_a_start_from_nothing_forgets_what_stood(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.write("start")
+    for epoch in (1, 2, 3):
+        _epoch(journal, epoch)
+    journal.write("start")
+    _epoch(journal, 1, 0.7)
+    assert [(p.epoch, p.values["val/acc"]) for p in read_points(tmp_path)] == [(1, 0.7)]
+
+
+def test_a_reader_sees_each_point_once_as_the_journal_grows(tmp_path: Path) -> None:
+    reader, journal = Reader(tmp_path), Journal(tmp_path)
+    assert reader.poll() == []
+    _epoch(journal, 1)
+    assert [point.epoch for point in reader.poll()] == [1]
+    journal.points(2, {"val/acc": 0.6})
+    assert reader.poll() == []
+    journal.write("checkpoint", epoch=2, step=0)
+    assert [point.epoch for point in reader.poll()] == [2]
+    assert reader.poll() == []
+
+
+def test_a_start_is_another_training_only_if_points_stood_before_it(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    _append(tmp_path, {"event": "start", "time": 10}, {"event": "start", "time": 20})
+    assert (reader.poll(), reader.began, reader.attempted) == ([], 10, 20)
+    _append(tmp_path, {"event": "points", "time": 30, "epoch": 1, "values": {}}, {"event": "end", "time": 40})
+    _append(tmp_path, {"event": "start", "time": 50})
+    assert (reader.poll(), reader.began, reader.latest) == ([], 50, 50)
+
+
+def _append(folder: Path, *events: dict[str, object]) -> None:
+    with (folder / FILE).open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in events)
+
+
+def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.points(1, {"a": float("nan"), "b": float("inf"), "c": 1.0})
+    assert read_events(tmp_path)[0]["values"] == {"c": 1.0}

@@ -1,0 +1,104 @@
+"""A record's state follows from its files and its lock; files are whole or not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from cifar_lab.errors import TrackingError
+from cifar_lab.tracking import atomic
+from cifar_lab.tracking.record import Record, find, require_writable
+
+RESULT = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
+HOLD = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print(flush=True)
+    input()
+"""
+
+
+@contextmanager
+def _locked_elsewhere(record: Record) -> Iterator[None]:
+    record.folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", HOLD, str(record.folder / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.kill()
+
+
+def test_states(tmp_path: Path) -> None:
+    record = Record(tmp_path / "cell")
+    assert (record.state(), record.cell(), record.result(), record.failure()) == ("missing", None, None, None)
+    record.folder.mkdir()
+    record.write_failure({"error": "e", "trace": "t", "time": 1})
+    assert record.state() == "failed"
+    record.write_result({**RESULT, "status": "diverged"})
+    assert (record.state(), record.failure()) == ("diverged", None)
+    record.write_result(RESULT)
+    assert record.state() == "finished"
+
+
+def test_it_runs_while_another_process_holds_its_lock_and_no_longer(tmp_path: Path) -> None:
+    record = Record(tmp_path / "cell")
+    with _locked_elsewhere(record):
+        assert record.state() == "running"
+    assert record.state() == "missing"
+
+
+def test_a_failure_of_the_past_does_not_hide_that_it_runs(tmp_path: Path) -> None:
+    record = Record(tmp_path / "cell")
+    with _locked_elsewhere(record):
+        record.write_failure({"error": "e", "trace": "t", "time": 1})
+        assert record.state() == "running"
+
+
+def test_a_result_ends_the_checkpoint(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.checkpoint.write_bytes(b"state")
+    record.write_result(RESULT)
+    assert not record.checkpoint.exists()
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise OSError("the disk is full")
+
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(OSError, match="full"):
+        atomic.write(tmp_path / "file", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_json_has_no_infinity(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        atomic.write_json(tmp_path / "file.json", {"loss": float("inf")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prefix_finds_one_cell_or_says_why_not(tmp_path: Path) -> None:
+    for name in ("a" * 64, "ab" + "c" * 62):
+        (tmp_path / name).mkdir()
+    assert find(tmp_path, "ab").fingerprint == "ab" + "c" * 62
+    with pytest.raises(TrackingError, match="2 cells start so"):
+        find(tmp_path, "a")
+    with pytest.raises(TrackingError, match="no such cell"):
+        find(tmp_path, "f")
+
+
+def test_a_runs_folder_under_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError, match="cannot be written") as refusal:
+        require_writable(tmp_path / "file" / "runs")
+    assert "\n" not in str(refusal.value)

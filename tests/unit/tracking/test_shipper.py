@@ -1,0 +1,301 @@
+"""What MLflow shows is what the journals say: each cell once, each point once, whenever it is shipped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cifar_lab.tracking import shipper as module
+from cifar_lab.tracking.mlflow import Store
+from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.shipper import Shipper, sync
+
+Runs = Callable[..., dict[str, Any]]
+
+
+def draw(record: Record) -> dict[str, bytes]:
+    return {"figures/loss.png": b"png", "confusion.png": b"png"}
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def ship(study: Any, store: Store, said: list[str]) -> Callable[..., Shipper]:
+    """`ship(invocation)`: a shipper that is at work."""
+
+    def ship(invocation: Any, **options: Any) -> Shipper:
+        options = {"draw": draw, "say": said.append, "interval": 0.05, **options}
+        shipper = Shipper(study.runs, invocation, lambda: store, **options)
+        shipper.start()
+        return shipper
+
+    return ship
+
+
+@pytest.fixture
+def sync_all(study: Any, store: Store, said: list[str]) -> Callable[[], tuple[int, int]]:
+    from cifar_lab.tracking.invocation import read_all
+
+    return lambda: sync(study.runs, read_all(study.runs), store, draw=draw, say=said.append)
+
+
+def _artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
+    return {item.path for item in client.list_artifacts(run.info.run_id, folder)}
+
+
+def _history(client: Any, run: Any, name: str) -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_ablation_is_an_experiment_an_invocation_a_run_and_a_cell_a_run_below_it(
+    study: Any, ship: Any, runs_of: Runs, client: Any, said: list[str]
+) -> None:
+    invocation = study.invocation()
+    study.all()
+    assert ship(invocation).drain(60) == 0
+    (parent,) = runs_of("se_ratio", "invocation").values()
+    cells = runs_of("se_ratio")
+    assert sorted(cells) == ["r16/s0", "r16/s1", "r4/s0", "r4/s1"]
+    assert (parent.info.run_name, parent.info.status) == (invocation.id, "FINISHED")
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells.values()} == {parent.info.run_id}
+    assert "Which ratio?" in client.get_experiment_by_name("se_ratio").tags["mlflow.note.content"]
+    assert parent.data.tags["command"] == "cifar-lab run-ablation se_ratio"
+    assert said == []
+
+
+def test_a_cell_tells_its_recipe_where_it_ran_and_how_it_ended(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    study.whole("r4", 1)
+    ship(study.invocation()).drain(60)
+    run = runs_of("se_ratio")["r4/s1"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.se.reduction"] == "4"
+    assert run.data.params["model.blocks"] == "[4, 4, 3]"
+    assert run.data.params["model.extra_fc"] == "none"
+    assert (run.data.params["variant"], run.data.params["seed"]) == ("r4", "1")
+    tags = {
+        "ablation": "se_ratio",
+        "variant": "r4",
+        "seed": "1",
+        "scale": "smoke",
+        "control": "false",
+        "role": "cell",
+        "protocol": "holdout",
+        "data": "synthetic",
+        "fingerprint": study.asked("r4", 1).fingerprint,
+        "git_commit": "c0ffee",
+        "git_dirty": "false",
+        "status": "finished",
+        "shipped": "complete",
+        "version.torch": "2.9",
+        "hardware.cores": "2",
+        "execution.device": "cpu",
+    }
+    assert {name: run.data.tags[name] for name in tags} == tags
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("synthetic", "d" * 36)
+    assert _artifacts(client, run) == {
+        "cell.json",
+        "confusion.csv",
+        "confusion.png",
+        "figures",
+        "journal.jsonl",
+        "predictions.npz",
+        "recipe.json",
+        "result.json",
+        "weights.safetensors",
+    }
+    assert _artifacts(client, run, "figures") == {"figures/loss.png"}
+
+
+def test_curves_keep_their_epochs_and_results_their_names(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
+    study.whole()
+    ship(study.invocation()).drain(60)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert _history(client, run, "val/acc") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert run.data.metrics["test/acc"] == 0.25
+    assert run.data.metrics["final/val/acc"] == 0.3
+    assert run.data.metrics["val/best_acc"] == 0.3
+
+
+def test_a_journal_is_shipped_as_it_grows(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
+    invocation = study.invocation()
+    shipper = ship(invocation)
+    journal = study.begin()
+    study.train(journal, range(1, 2))
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None and "r4/s0" in runs_of("se_ratio"))
+    _until(lambda: "val/acc" in runs_of("se_ratio")["r4/s0"].data.metrics)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.tags["shipped"]) == ("RUNNING", "partial")
+    study.train(journal, range(2, 4))
+    study.finish()
+    assert shipper.drain(60) == 0
+    run = runs_of("se_ratio")["r4/s0"]
+    assert [epoch for epoch, _ in _history(client, run, "val/acc")] == [1, 2, 3]
+    assert (run.info.status, run.data.tags["shipped"]) == ("FINISHED", "complete")
+
+
+def test_what_was_shipped_is_not_shipped_again(
+    study: Any, ship: Any, sync_all: Any, runs_of: Runs, client: Any
+) -> None:
+    study.all()
+    ship(study.invocation()).drain(60)
+    ship(study.invocation(time="20260102T000000.000")).drain(60)
+    assert sync_all() == (0, 0)
+    assert len(runs_of("se_ratio")) == 4
+    assert len(runs_of("se_ratio", "invocation")) == 2
+    assert len(_history(client, runs_of("se_ratio")["r4/s0"], "val/acc")) == 3
+
+
+def test_a_shipment_that_broke_off_is_sent_again_and_stored_once(
+    study: Any, sync_all: Any, runs_of: Runs, client: Any
+) -> None:
+    study.invocation()
+    study.whole()
+    assert sync_all() == (1, 0)
+    run = runs_of("se_ratio")["r4/s0"]
+    client.set_tag(run.info.run_id, "shipped_to", "1")
+    assert sync_all() == (1, 0)
+    assert len(_history(client, runs_of("se_ratio")["r4/s0"], "val/acc")) == 3
+    assert len(_history(client, run, "test/acc")) == 1
+    assert sync_all() == (0, 0)
+
+
+def test_a_cell_that_another_ablation_reuses_has_a_run_of_its_own_there(
+    study: Any, sync_all: Any, runs_of: Runs
+) -> None:
+    study.invocation()
+    study.all()
+    study.invocation("blocks", time="20990101T000000.000")
+    assert sync_all() == (8, 0)
+    first, second = runs_of("se_ratio")["r4/s0"], runs_of("blocks")["r4/s0"]
+    assert second.data.tags["reused_from"] == first.info.run_id
+    assert "reused_from" not in first.data.tags
+    assert second.data.metrics == first.data.metrics
+
+
+def test_a_failure_is_shipped_with_its_trace_and_a_retry_goes_on_in_the_same_run(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    invocation = study.invocation()
+    journal = study.begin()
+    study.train(journal, range(1, 3))
+    failed_at = time.time_ns() // 1_000_000
+    study.record("r4", 0).write_failure({"error": "OSError: no", "trace": "Traceback…", "time": failed_at})
+    ship(invocation).drain(60)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.tags["status"], run.info.end_time) == ("FAILED", "failed", failed_at)
+    assert "failure.txt" in _artifacts(client, run)
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "FAILED"
+
+    time.sleep(0.002)
+    journal.write("resume", epoch=2, step=0)
+    study.train(journal, range(3, 4))
+    study.finish()
+    ship(study.invocation(time="20260102T000000.000")).drain(60)
+    again = runs_of("se_ratio")["r4/s0"]
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert [epoch for epoch, _ in _history(client, again, "val/acc")] == [1, 2, 3]
+
+
+def test_a_cell_that_failed_before_it_began_is_shown_too(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.invocation()
+    study.record("r4", 0).folder.mkdir()
+    study.record("r4", 0).write_failure({"error": "DataError: no", "trace": "Traceback…", "time": 5})
+    assert sync_all() == (1, 0)
+    assert runs_of("se_ratio")["r4/s0"].info.status == "FAILED"
+    study.whole()
+    assert sync_all() == (1, 0)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.params["model.se.reduction"]) == ("FINISHED", "4")
+
+
+def test_a_diverged_cell_is_a_result(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.invocation()
+    study.whole(status="diverged")
+    sync_all()
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "diverged")
+
+
+def test_a_cell_that_was_stopped_is_killed_and_complete_as_far_as_it_goes(
+    study: Any, ship: Any, sync_all: Any, runs_of: Runs
+) -> None:
+    invocation = study.invocation()
+    study.train(study.begin(), range(1, 3))
+    assert ship(invocation).drain(60) == 0
+    assert runs_of("se_ratio")["r4/s0"].info.status == "KILLED"
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "KILLED"
+    assert sync_all() == (0, 0)
+
+
+def test_a_cell_that_is_redone_has_a_new_run(study: Any, sync_all: Any, runs_of: Runs, client: Any) -> None:
+    import shutil
+
+    study.invocation()
+    study.whole()
+    sync_all()
+    old = runs_of("se_ratio")["r4/s0"]
+    shutil.rmtree(study.record("r4", 0).folder)
+    time.sleep(0.002)
+    study.whole()
+    assert sync_all() == (1, 0)
+    assert runs_of("se_ratio")["r4/s0"].info.run_id != old.info.run_id
+    assert client.get_run(old.info.run_id).data.tags["role"] == "superseded"
+
+
+def test_a_figure_that_cannot_be_drawn_is_said_and_stops_nothing(
+    study: Any, ship: Any, runs_of: Runs, said: list[str]
+) -> None:
+    def fail(record: Record) -> dict[str, bytes]:
+        raise ValueError("no points")
+
+    study.whole()
+    assert ship(study.invocation(), draw=fail).drain(60) == 0
+    assert said == ["r4/s0: no figures: ValueError: no points"]
+    assert runs_of("se_ratio")["r4/s0"].data.tags["shipped"] == "complete"
+
+
+def test_one_cell_that_cannot_be_shipped_is_said_once_and_stops_no_other(
+    study: Any, ship: Any, runs_of: Runs, said: list[str]
+) -> None:
+    study.all()
+    (study.record("r4", 0).folder / "cell.json").write_text("{}")
+    assert ship(study.invocation()).drain(60) == 1
+    assert len(said) == 1
+    assert said[0].startswith("MLflow does not get r4/s0: ")
+    assert sorted(runs_of("se_ratio")) == ["r16/s0", "r16/s1", "r4/s1"]
+
+
+def test_a_store_that_comes_back_gets_everything(
+    study: Any, store: Store, runs_of: Runs, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", (0.01, 0.1))
+    answers = iter([module.StoreAway("away"), module.StoreAway("away"), store])
+
+    def open_store() -> Store:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    study.all()
+    shipper = Shipper(study.runs, study.invocation(), open_store, draw=draw, say=said.append, interval=0.05)
+    shipper.start()
+    assert shipper.drain(60) == 0
+    assert len(said) == 1
+    assert len(runs_of("se_ratio")) == 4
