@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +39,7 @@ def run_ablation(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
         seeds=seeds, max_params=max_params, device=device, workers=workers, compile=compile, offline=offline,
     )  # fmt: skip
-    _ask(found, yes)
+    _ask(found, runs.resolve(), yes)
     return _run(found, runs.resolve(), retry_failed=retry_failed, offline=offline, as_json=as_json)
 
 
@@ -67,7 +66,7 @@ def train(
         single, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=None, seeds=seeds,
         max_params=max_params, device=device, workers="1", compile=compile, offline=offline,
     )  # fmt: skip
-    _ask(found, yes)
+    _ask(found, runs.resolve(), yes)
     return _run(found, runs.resolve(), retry_failed=True, offline=offline, as_json=as_json)
 
 
@@ -82,7 +81,7 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     return asked.resolve(ablation, runs=runs, **typed)
 
 
-def _ask(found: asked.Asked, yes: bool) -> None:
+def _ask(found: asked.Asked, runs: Path, yes: bool) -> None:
     """Have more than an hour on a CPU confirmed; without a terminal, refuse, and name what is quick."""
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
@@ -90,7 +89,7 @@ def _ask(found: asked.Asked, yes: bool) -> None:
         f"{len(found.plan.estimates)} cells, about {console.duration(found.seconds)} on this machine's CPU "
         f"with {found.workers} workers."
     )
-    hint = _small_line(found)
+    hint = _small_line(found, runs)
     if hint:
         console.say(hint)
     if sys.stdin.isatty():
@@ -101,7 +100,8 @@ def _ask(found: asked.Asked, yes: bool) -> None:
     )
 
 
-def _small_line(found: asked.Asked) -> str:
+def _small_line(found: asked.Asked, runs: Path) -> str:
+    """The same study at `--scale small`, ready to copy, with its estimate."""
     from cifar_lab import scale as scales
     from cifar_lab.run.estimate import estimate
     from cifar_lab.run.plan import make_plan
@@ -111,7 +111,7 @@ def _small_line(found: asked.Asked) -> str:
     plan = found.plan
     overrides = {path: value for path, value in plan.overrides.items() if path not in {"model.width", "train.epochs"}}
     small = make_plan(
-        plan.ablation, scale=scales.find("small"), source=plan.source, dataset=plan.dataset, runs=Path(os.devnull),
+        plan.ablation, scale=scales.find("small"), source=plan.source, dataset=plan.dataset, runs=runs,
         overrides=overrides, variants=list(dict.fromkeys(cell.variant for cell in plan.cells)),
         seeds=tuple(dict.fromkeys(cell.seed for cell in plan.cells)), max_params=2**62,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from cifar_lab.data.dataset import Dataset, Images, content_hash
 from cifar_lab.data.synthetic import PATTERNS, SIDE, TEST_PER_CLASS, TRAIN_PER_CLASS, Pattern, Place, generate
 
 # A change here means other images, and so other cells. Where that is meant, measure the smoke cell anew.
-GOLDEN = "fbb2ce0d7f54d77580d194748a68f5ab29252747ac1b30a8c15bf5af23eda23d"
+GOLDEN = "a50becb8d4895120f8e288ee466c91abcc41e5a3262104e456b1109b062193d8"
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,10 @@ def test_a_linear_classifier_stays_low(data: Dataset, l2: float) -> None:
 
 
 def _linear_accuracy(data: Dataset, l2: float) -> float:
-    """Test accuracy of multinomial logistic regression on the pixels, trained to convergence."""
+    """Test accuracy of multinomial logistic regression on the pixels, trained until its loss stands still."""
     train, labels = _rows(data.train_images), torch.from_numpy(data.train_labels)
     weight, bias = torch.zeros(10, train.shape[1], requires_grad=True), torch.zeros(10, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=40, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()

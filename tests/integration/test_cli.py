@@ -1,0 +1,150 @@
+"""What users type, end to end: run, compare, run again, sync; JSON as the design names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli import run
+from cifar_lab.tracking.record import Record
+
+
+class Ran:
+    """One finished `run-ablation tiny` in a folder of its own, with MLflow."""
+
+    def __init__(self, folder: Path, images: Path, ablations: Path, cache: Path) -> None:
+        self.folder = folder
+        self.common = ["--data", str(images), "--ablations", str(ablations)]
+        self.environment = {**os.environ, "CIFAR_LAB_CACHE": str(cache)}
+        self.environment.pop("MLFLOW_TRACKING_URI", None)
+        line = [sys.executable, "-m", "cifar_lab", "run-ablation", "tiny", *self.common, "--json"]
+        self.done = subprocess.run(
+            line, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=500, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, few_images: Path, tiny_ablation: Path) -> Ran:
+    made = Ran(tmp_path_factory.mktemp("ran"), few_images, tiny_ablation, tmp_path_factory.mktemp("cache"))
+    assert made.done.returncode == 0, made.done.stderr
+    return made
+
+
+def _json(line: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    assert run([*line, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_prints_the_plan_and_what_was_trained_and_nothing_else(ran: Ran) -> None:
+    tree = json.loads(ran.done.stdout)
+    assert (tree["trained"], tree["reused"]) == (4, 0)
+    assert [(c["variant"], c["seed"]) for c in tree["cells"]] == [("off", 0), ("on", 0), ("off", 1), ("on", 1)]
+    assert {cell["state"] for cell in tree["cells"]} == {"finished"}
+    assert all(set(cell) >= {"fingerprint", "variant", "seed", "state", "estimate_seconds"} for cell in tree["cells"])
+
+
+def test_every_cell_leaves_its_whole_record(ran: Ran) -> None:
+    for cell in json.loads(ran.done.stdout)["cells"]:
+        record = Record(ran.folder / "runs" / cell["fingerprint"])
+        assert record.state() == "finished"
+        for path in (record.weights, record.predictions, record.confusion):
+            assert path.stat().st_size > 0
+        assert not record.checkpoint.exists(), "a checkpoint outlived its cell"
+        tree = record.cell()
+        assert tree is not None
+        assert tree["seed"] == cell["seed"]
+        assert tree["provenance"]["versions"]["torch"]
+        result = record.result()
+        assert result is not None
+        assert {"test/acc", "test/loss", "val/acc", "val/auc", "gap", "seconds", "images_seen"} <= set(result["metrics"])
+
+
+def test_compare_in_every_form(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ran.folder)
+    line = ["compare", "tiny", "--ablations", ran.common[-1]]
+    tree = _json(line, capsys)
+    assert {"ablation", "scale", "metric", "control", "rows"} <= set(tree)
+    rows = {row["variant"]: row for row in tree["rows"]}
+    assert rows["off"]["n"] == rows["on"]["n"] == rows["on"]["pairs"] == 2
+    assert rows["off"]["difference"] is None
+    assert rows["on"]["difference"] == pytest.approx(rows["on"]["mean"] - rows["off"]["mean"])
+    assert rows["on"]["interval"] is rows["on"]["p_value"] is rows["on"]["verdict"] is None
+    for form, mark in {"table": "tiny · scale writeup", "md": "| variant |", "csv": "ablation,scale"}.items():
+        assert run([*line, "--format", form]) == 0
+        printed = capsys.readouterr().out
+        assert mark in printed
+        assert "off" in printed
+
+
+def test_a_second_run_trains_nothing(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ran.folder)
+    monkeypatch.setenv("CIFAR_LAB_CACHE", ran.environment["CIFAR_LAB_CACHE"])
+    tree = _json(["run-ablation", "tiny", *ran.common, "--offline"], capsys)
+    assert (tree["trained"], tree["reused"]) == (0, 4)
+    assert _json(["plan", "tiny", *ran.common], capsys)["seconds"] == 0
+
+
+def test_mlflow_has_a_parent_and_a_run_for_each_cell(ran: Ran) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{ran.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id], "tags.role = 'cell'")}
+    assert set(runs) == {"off/s0", "on/s0", "off/s1", "on/s1"}
+    results = {cell["variant"] + f"/s{cell['seed']}": cell for cell in json.loads(ran.done.stdout)["cells"]}
+    for name, found in runs.items():
+        result = Record(ran.folder / "runs" / results[name]["fingerprint"]).result()
+        assert result is not None
+        assert found.data.metrics["test/acc"] == result["metrics"]["test/acc"]
+        assert found.data.tags["fingerprint"] == results[name]["fingerprint"]
+        assert found.data.params["model.dropout"] == ("0.2" if name.startswith("on") else "0.0")
+        artifacts = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}
+        assert len(artifacts) == 4
+
+
+def test_sync_after_a_run_has_nothing_left(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ran.folder)
+    assert _json(["sync"], capsys) == {"shipped": 0, "left": 0}
+
+
+def test_list_and_describe_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = _json(["list"], capsys)
+    assert all(set(entry) >= {"name", "question", "variants", "source"} for entry in listed)
+    described = _json(["describe", "block_counts"], capsys)
+    assert set(described) >= {"name", "question", "control", "factors", "variants", "claims"}
+    rows = {row["name"]: row for row in described["variants"]}
+    assert rows["b2111"]["parameters"] == 4_977_226
+    assert (rows["b2222"]["within_budget"], rows["b2222"]["over_budget"]) == (False, True)
+    assert (rows["b443"]["within_budget"], rows["b443"]["over_budget"]) == (True, False)
+
+
+def test_a_broken_file_is_reported_and_hides_no_other(
+    tmp_path: Path, tiny_ablation: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.py").write_text("x = 1\nraise ValueError('no good')\n")
+    (tmp_path / "tiny.py").write_text((tiny_ablation / "tiny.py").read_text())
+    assert run(["list", "--ablations", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "broken.py:2: ValueError: no good" in captured.err
+    assert "tiny" in captured.out
+
+
+def test_one_recipe_is_trained_by_hand(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["model.blocks=[1]", "model.width=8", "train.epochs=1", "train.batch_size=10", "data.val_fraction=0.2"]
+    tree = _json(["train", *small, "--data", ran.common[1], "--offline"], capsys)
+    assert tree["trained"] == 1
+    parent = tree["cells"][0]["fingerprint"]
+    tree = _json(["train", *small, f"init_from={parent}", "--data", ran.common[1], "--offline"], capsys)
+    assert tree["trained"] == 1
+    assert tree["cells"][0]["fingerprint"] != parent
