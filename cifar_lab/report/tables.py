@@ -58,6 +58,8 @@ class Comparison:
     rows: tuple[Row, ...]
     others: tuple[str, ...] = ()
     """Other settings that match what was asked for."""
+    made: tuple[str, ...] = ()
+    """How the numbers came about: command, hardware, versions, hours, date; one a line."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -112,7 +114,7 @@ def note(row: Row) -> str:
 def as_markdown(comparison: Comparison) -> str:
     lines = [f"| {' | '.join(HEADINGS)} |", f"|{'|'.join('---:' if h in NUMBERS else '---' for h in HEADINGS)}|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in comparison.rows]
-    parts = (_listed(comparison.header()), lines, _listed(comparison.footer()))
+    parts = (_listed(comparison.header()), lines, _listed(comparison.footer()), _listed(comparison.made))
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 

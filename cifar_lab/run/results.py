@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,40 @@ def compare(
         invocations=len(same),
         rows=_rows(unite(same), runs, latest.control, metric),
         others=tuple(_settings([entry for entry in matching if entry.setting() != latest.setting()])),
+        made=tuple(_made(latest, [Record(runs / cell.fingerprint) for cell in unite(same)])),
     )
+
+
+def _made(latest: Invocation, records: list[Record]) -> list[str]:
+    """Command, hardware, versions and time behind the cells, as each cell wrote them down when it was trained."""
+    cells = [cell for record in records if (cell := record.cell()) is not None]
+    provenances = [cell["provenance"] for cell in cells if cell.get("provenance")]
+    results = [result for record in records if (result := record.result()) is not None]
+    lines = [f"command: `{latest.command}`"]
+    lines += sorted({f"hardware: {_hardware(entry['hardware'])}" for entry in provenances if "hardware" in entry})
+    lines += sorted({f"execution: {_words(cell['execution'])}" for cell in cells})
+    lines += sorted({f"versions: {_words(entry['versions'])}" for entry in provenances if "versions" in entry})
+    lines += sorted({f"code: {_commit(entry)}" for entry in provenances})
+    if results:
+        days = sorted({f"{datetime.fromtimestamp(result['time'] / 1000, UTC):%Y-%m-%d}" for result in results})
+        hours = sum(result["metrics"].get("seconds", 0.0) for result in results) / 3600
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        lines.append(f"{len(results)} cells, {hours:.1f} hours of training in all, {when}")
+    return lines
+
+
+def _hardware(found: Mapping[str, Any]) -> str:
+    gpus = ", ".join(found.get("gpus") or []) or "no GPU"
+    return f"{found.get('processor')}, {found.get('cores')} cores, {found.get('memory_gib')} GiB, {gpus}"
+
+
+def _commit(provenance: Mapping[str, Any]) -> str:
+    commit = provenance.get("git_commit") or "not a checkout"
+    return commit[:12] + (" with changes that were not committed" if provenance.get("git_dirty") else "")
+
+
+def _words(tree: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in tree.items() if value is not None)
 
 
 def _matches(

@@ -122,6 +122,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(lab: Lab, undisturbed: dic
     assert {record.fingerprint: _numbers(record) for record in lab.records()} == undisturbed
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_a_failed_cell_and_stops_no_other(
     lab: Lab, undisturbed: dict[str, dict[str, Any]]
 ) -> None:

@@ -98,7 +98,7 @@ def test_resnet18_is_stage_1_of_the_writeup() -> None:
 REFUSED: dict[str, list[Any]] = {
     "model.width": [True, "64", 64.0, None, 0, -3],
     "model.blocks": [4, "443", [], [4, 4, 0], [4, 4, True], [4, 4, "3"], [1, 1, 1, 1, 1, 1]],
-    "model.kernel": ["3", 3.5, True, -1, 13, [3, 3, 13], [3, 3, "x"], [3, 3], [3, 3, 3, 3], [], [3, 3, 4]],
+    "model.kernel": ["3", 3.5, True, -1, 13, [3, 3, 13], [3, 3, "x"], [3, 3], [3, 3, 3, 3], [], [3, 3, 4], [4, 3, 3]],
     "model.shortcut_kernel": [[1, 1], [1, 1, 2]],
     "model.batch_norm": ["true", 1],
     "model.extra_fc": [0, True, "none"],
@@ -248,7 +248,8 @@ def test_an_override_leaves_the_recipe_it_starts_from_alone() -> None:
         ("model.extra_fc=none", None), ("model.extra_fc=None", None), ("model.extra_fc=null", None),
         ("model.extra_fc=48", 48), ("init_from=none", None), (f"init_from={NO_DATA}", NO_DATA),
         ("data.flip=off", False), ("data.flip=no", False), ("data.flip=False", False),
-        ("data.flip=on", True), ("data.flip=true", True), ("optim.lookahead.enabled=off", False),
+        ("data.flip=on", True), ("data.flip=Yes", True), ("data.flip=true", True),
+        ("optim.lookahead.enabled=off", False),
     ],
 )  # fmt: skip
 def test_a_word_is_read_as_its_path_needs_it(word: str, value: object) -> None:
@@ -384,13 +385,6 @@ NO_LOOKAHEAD = {"optim.lookahead.enabled": False}
         ], ({}, {"model.shortcut_kernel": [3, 1, 1]}), ({}, {"model.shortcut_kernel": [1, 1, 1]}),
         ({}, {"model.kernel": [3, 3, 3]}), ({"model.kernel": 5}, {"model.kernel": [5, 5, 5]}),
         ({"model.blocks": [2]}, {"model.shortcut_kernel": 3}),
-        *[({}, {f"schedule.{field}": 0.2}) for field in ("step_size", "gamma", "rise", "period")],
-        ({}, {"schedule.milestones": [0.1], "schedule.start_div": 2.0, "schedule.final_div": 2.0}),
-        ({"schedule.name": "step"}, {"schedule.milestones": [0.1]}),
-        ({"schedule.name": "multistep"}, {"schedule.step_size": 0.1}),
-        ({"schedule.name": "one_cycle"}, {"schedule.period": 0.1, "schedule.gamma": 0.5}),
-        ({"schedule.name": "warm_restarts"}, {"schedule.rise": 0.1, "schedule.gamma": 0.5}),
-        ({"schedule.name": "constant"}, {"schedule.every": "step", "schedule.gamma": 0.5}),
         ({"train.protocol": "writeup"}, {"data.val_fraction": 0.2}),
         ({"train.protocol": "writeup"}, {"data.split_seed": 3}),
     ],
@@ -402,10 +396,37 @@ def test_what_has_no_effect_is_not_in_the_fingerprint(base: dict[str, Any], diff
     assert fingerprint(recipe.override(diff)) == fingerprint(recipe)
 
 
-@pytest.mark.parametrize("name", ["sgd", "sgd_nesterov", "rmsprop", "muon"])
-def test_momentum_is_in_the_fingerprint_of_optimizers_that_have_it(name: str) -> None:
-    recipe = EFFICIENT_RESNET.override({"optim.name": name})
-    assert fingerprint(recipe.override({"optim.momentum": 0.5})) != fingerprint(recipe)
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [
+        *[({"optim.name": name}, "optim.momentum") for name in ("sgd", "sgd_nesterov", "rmsprop", "muon")],
+        ({"optim.clip.by": "norm"}, "optim.clip.threshold"),
+        ({"model.se.placement": "block"}, "model.se.reduction"),
+        ({"train.protocol": "holdout"}, "data.split_seed"),
+    ],
+)
+def test_a_field_is_in_the_fingerprint_wherever_it_acts(base: dict[str, Any], path: str) -> None:
+    recipe = EFFICIENT_RESNET.override(base)
+    assert fingerprint(recipe.override({path: CHANGED[path][1]})) != fingerprint(recipe)
+
+
+SCHEDULES = {
+    "constant": {"name", "warmup"},
+    "cosine": {"name", "warmup", "every"},
+    "step": {"name", "warmup", "every", "step_size", "gamma"},
+    "multistep": {"name", "warmup", "every", "milestones", "gamma"},
+    "one_cycle": {"name", "warmup", "every", "rise", "start_div", "final_div"},
+    "warm_restarts": {"name", "warmup", "every", "period", "period_growth"},
+}
+
+
+@pytest.mark.parametrize("field", [path.split(".")[1] for path in CHANGED if path.startswith("schedule.")])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_of_a_schedule_its_own_fields_are_in_the_fingerprint(schedule: str, field: str) -> None:
+    recipe = EFFICIENT_RESNET.override({"schedule.name": schedule})
+    value = "cosine" if schedule == "constant" and field == "name" else CHANGED[f"schedule.{field}"][1]
+    changed = recipe.override({f"schedule.{field}": value})
+    assert (fingerprint(changed) != fingerprint(recipe)) == (field in SCHEDULES[schedule])
 
 
 @pytest.mark.parametrize("path", ["data.mixup", "optim.lr"])

@@ -61,7 +61,7 @@ def test_a_difference_has_a_sign() -> None:
 
 
 def test_cost_stands_beside_accuracy() -> None:
-    there = shown(row())
+    there = shown(row(parameters_trained=295_000))
     assert (there["n"], there["parameters"], there["MACs"], there["time"]) == ("5", "4,699,290", "799 M", "3,661 s")
 
 

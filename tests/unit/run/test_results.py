@@ -48,7 +48,9 @@ class Runs:
         metrics = {"test/acc": accuracy, "test/peak_acc": accuracy + 0.01, "seconds": 60.0, "images_seen": 1000.0}
         if status == "diverged":
             metrics = {"seconds": 6.0, "images_seen": 100.0}
-        self.record(asked, execution).write_result({"status": status, "epoch": 10, "step": 0, "metrics": metrics})
+        self.record(asked, execution).write_result(
+            {"status": status, "epoch": 10, "step": 0, "time": 1_790_000_000_000, "metrics": metrics}
+        )
 
     def ask(self, cells: list[Asked], **changed: Any) -> str:
         """One more call of `run-ablation` for `cells`, later than those before; its id."""

@@ -1,0 +1,61 @@
+"""The golden trajectory: what the numerics version stands for.
+
+A change that moves these losses makes new cells of all old ones: raise `cifar_lab.recipe.NUMERICS` with it, and write the
+new losses here. Processors round differently, so the last digits are not compared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lab.data import augment
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.split import split
+from cifar_lab.models.resnet import build
+from cifar_lab.recipe import NUMERICS, Recipe
+from cifar_lab.train.loop import Trainer, _train_step
+
+RECIPES = {
+    "efficient": {},
+    "resnet18": {
+        "model.blocks": [1, 1], "model.se.placement": "none", "optim.name": "sgd_nesterov", "optim.lookahead.enabled": False,
+    },
+    "mixed": {"data.mixup": 0.2, "data.cutmix": 1.0, "data.cutout": 8, "train.label_smoothing": 0.1},
+}  # fmt: skip
+GOLDEN = {
+    "efficient": [2.19427, 2.53287, 2.52636, 2.41008, 2.49776],
+    "resnet18": [2.19713, 2.52778, 2.46578, 2.3369, 2.39283],
+    "mixed": [2.13456, 2.54356, 2.52169, 2.40582, 2.49984],
+}
+
+
+def _losses(diff: dict[str, object]) -> list[float]:
+    rng = np.random.default_rng(1)
+    dataset = Dataset(
+        name="noise",
+        kind="synthetic",
+        classes=tuple("abcdefghij"),
+        train_images=rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8),
+        train_labels=np.repeat(np.arange(10), 6),
+        test_images=rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8),
+        test_labels=np.arange(10),
+        hash="noise",
+    )
+    small = {"model.width": 8, "model.blocks": [1, 1, 1], "train.batch_size": 10, "data.val_fraction": 0.17}
+    recipe = Recipe().override({**small, **diff})
+    torch.set_num_threads(1)
+    parts = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu"))
+    trainer = Trainer(recipe, 0, build(recipe.model, seed=0), parts, "fp32")
+    draws = augment.draw(recipe.data, len(parts.train), seed=0, epoch=0)
+    for _ in range(5):
+        _train_step(trainer, draws)
+        trainer.step += 1
+    return trainer.losses[:5].tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_first_losses_are_those_of_numerics_1(name: str) -> None:
+    assert NUMERICS == 1
+    assert _losses(RECIPES[name]) == pytest.approx(GOLDEN[name], rel=1e-3)

@@ -1,0 +1,49 @@
+"""The embedded images teach a network within a smoke cell, and a linear classifier next to nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cifar_lab import registry, scale
+from cifar_lab.data import load
+from cifar_lab.data.dataset import Images
+from cifar_lab.run.cell import Job, train_cell
+from cifar_lab.run.execution import Execution
+
+
+@pytest.mark.slow
+def test_the_control_passes_half_and_a_linear_classifier_stays_twenty_points_under_it(tmp_path: Path) -> None:
+    dataset = load("synthetic")
+    recipe = scale.find("smoke").apply(registry.discover().find("se_ratio").recipe("r16"))
+    job = Job(
+        fingerprint=recipe.fingerprint(seed=0, data_hash=dataset.hash),
+        recipe=recipe,
+        seed=0,
+        data="synthetic",
+        data_hash=dataset.hash,
+        runs=tmp_path,
+        execution=Execution(device="cpu", threads=1, precision="auto"),
+    )
+    train_cell(job)
+    result = job.record.result()
+    assert result is not None
+    accuracy = result["metrics"]["test/acc"]
+    assert accuracy > 0.5
+
+    def flat(images: Images) -> torch.Tensor:
+        return torch.from_numpy(images.reshape(len(images), -1)).float() / 127.5 - 1
+
+    x, y = flat(dataset.train_images), torch.from_numpy(dataset.train_labels)
+    linear = torch.nn.Linear(x.shape[1], 10)
+    optimizer = torch.optim.AdamW(linear.parameters(), lr=1e-3, weight_decay=1.0)
+    for _ in range(300):
+        optimizer.zero_grad()
+        F.cross_entropy(linear(x), y).backward()
+        optimizer.step()
+    test = torch.from_numpy(dataset.test_labels)
+    by_pixels = (linear(flat(dataset.test_images)).argmax(1) == test).float().mean().item()
+    assert by_pixels <= accuracy - 0.2
