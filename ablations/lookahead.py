@@ -19,7 +19,5 @@ ABLATION = Ablation(
         Variant(name="off", diff={"optim.lookahead.enabled": False}),
     ),
     control="on",
-    claims=(
-        Claim(quote="more effective exploration", source="Lookahead, on and off", better="on", worse="off"),
-    ),
+    claims=(Claim(quote="more effective exploration", source="Lookahead, on and off", better="on", worse="off"),),
 )

@@ -77,9 +77,7 @@ def _explained() -> Iterator[None]:
         yield
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        message = (
-            f"the cache folder {str(root())!r} cannot be written: {reason}; set {VARIABLE} to one that can"
-        )
+        message = f"the cache folder {str(root())!r} cannot be written: {reason}; set {VARIABLE} to one that can"
         raise DataError(message) from error
 
 

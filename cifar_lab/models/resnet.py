@@ -112,9 +112,7 @@ def _layer(model: recipe.Model, i: int, channels_in: int, blocks: int) -> nn.Seq
 
 def _conv(model: recipe.Model, channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     # Without batch norm nothing else shifts the channels, so the convolution gets the bias that the norm had.
-    return nn.Conv2d(
-        channels_in, channels, kernel, stride=stride, padding=kernel // 2, bias=not model.batch_norm
-    )
+    return nn.Conv2d(channels_in, channels, kernel, stride=stride, padding=kernel // 2, bias=not model.batch_norm)
 
 
 def _norm(model: recipe.Model, channels: int) -> nn.Module:

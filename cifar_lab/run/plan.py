@@ -98,9 +98,7 @@ def make_plan(
         for seed in (seeds if seeds is not None else ablation.seeds)
         for name in names
     ]
-    return Plan(
-        ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=tuple(cells)
-    )
+    return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=tuple(cells))
 
 
 def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:

@@ -84,9 +84,7 @@ def _words(tree: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in tree.items() if value is not None)
 
 
-def _matches(
-    invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
-) -> bool:
+def _matches(invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None) -> bool:
     known = {invocation.data["kind"], invocation.data["name"], invocation.data["source"]}
     return (
         (scale is None or invocation.scale == scale)

@@ -67,8 +67,10 @@ def test_a_variant_honours_the_budget_or_declares_that_it_does_not(ablation: Abl
 
 @pytest.mark.parametrize(("ablation", "variant"), VARIANTS, ids=[f"{a.name}-{v}" for a, v in VARIANTS])
 def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_images: Dataset) -> None:
-    recipe = SCALES["smoke"].apply(ablation.recipe(variant)).override(
-        {"train.batch_size": BATCH, "train.epochs": 1, "data.val_fraction": 0.25}
+    recipe = (
+        SCALES["smoke"]
+        .apply(ablation.recipe(variant))
+        .override({"train.batch_size": BATCH, "train.epochs": 1, "data.val_fraction": 0.25})
     )
     torch.set_num_threads(1)
     parts = split(few_images, recipe.data, recipe.train.protocol, torch.device("cpu"))

@@ -51,9 +51,7 @@ def bomb(side: int) -> bytes:
     """A PNG of a few bytes whose header promises `side` × `side` pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     data = b"IDAT" + zlib.compress(bytes(100))
-    chunks = (
-        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data, b"IEND")
-    )
+    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data, b"IEND"))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 

@@ -62,7 +62,11 @@ def test_one_line_and_exit_code_2(
 
 
 def test_a_store_that_cannot_be_written_is_refused_before_training(
-    folder: Path, few_images: Path, tiny_ablation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    few_images: Path,
+    tiny_ablation: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (folder / "file").write_text("not a folder")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/file/mlflow.db")

@@ -106,7 +106,9 @@ def test_killed_with_everything_it_goes_on_and_ends_with_the_same_numbers(
     assert lab.run("--seeds", "0") == 0, lab.said()
     assert {record.fingerprint: _numbers(record) for record in lab.records()} == undisturbed
     events = [event for record in lab.records() for event in read_events(record.folder)]
-    assert any(event["event"] == "resume" and event["epoch"] for event in events), "nothing was resumed: the kill came too late to test anything"
+    assert any(event["event"] == "resume" and event["epoch"] for event in events), (
+        "nothing was resumed: the kill came too late to test anything"
+    )
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(lab: Lab, undisturbed: dict[str, dict[str, Any]]) -> None:

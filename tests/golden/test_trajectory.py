@@ -1,7 +1,7 @@
 """The golden trajectory: what the numerics version stands for.
 
-A change that moves these losses makes new cells of all old ones: raise `cifar_lab.recipe.NUMERICS` with it, and write the
-new losses here. Processors round differently, so the last digits are not compared.
+A change that moves these losses makes new cells of all old ones: raise `cifar_lab.recipe.NUMERICS` with it, and write
+the new losses here. Processors round differently, so the last digits are not compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from cifar_lab.train.loop import Trainer, _train_step
 RECIPES = {
     "efficient": {},
     "resnet18": {
-        "model.blocks": [1, 1], "model.se.placement": "none", "optim.name": "sgd_nesterov", "optim.lookahead.enabled": False,
+        "model.blocks": [1, 1], "model.se.placement": "none", "optim.name": "sgd_nesterov",
+        "optim.lookahead.enabled": False,
     },
     "mixed": {"data.mixup": 0.2, "data.cutmix": 1.0, "data.cutout": 8, "train.label_smoothing": 0.1},
 }  # fmt: skip

@@ -62,7 +62,9 @@ def test_every_cell_leaves_its_whole_record(ran: Ran) -> None:
         assert tree["provenance"]["versions"]["torch"]
         result = record.result()
         assert result is not None
-        assert {"test/acc", "test/loss", "val/acc", "val/auc", "gap", "seconds", "images_seen"} <= set(result["metrics"])
+        assert {"test/acc", "test/loss", "val/acc", "val/auc", "gap", "seconds", "images_seen"} <= set(
+            result["metrics"]
+        )
 
 
 def test_compare_in_every_form(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +84,9 @@ def test_compare_in_every_form(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys
         assert "off" in printed
 
 
-def test_a_second_run_trains_nothing(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_trains_nothing(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ran.folder)
     monkeypatch.setenv("CIFAR_LAB_CACHE", ran.environment["CIFAR_LAB_CACHE"])
     tree = _json(["run-ablation", "tiny", *ran.common, "--offline"], capsys)

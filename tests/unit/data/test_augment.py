@@ -33,9 +33,7 @@ EVERYTHING = Data(crop=4, flip=True, cutout=8, mixup=0.8, cutmix=1.0)
 
 
 def pixels(n: int = 16) -> Tensor:
-    return torch.randint(
-        0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)
-    )
+    return torch.randint(0, 256, (n, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
 
 
 def float_batch(n: int = 16) -> Batch:
@@ -251,9 +249,7 @@ def test_order_crops_and_flips_are_the_same_whatever_else_is_on(data: Data) -> N
 
 def test_order_crops_and_flips_come_from_streams_of_their_own() -> None:
     draws = draw(Data(crop=4), 1000, seed=3, epoch=7)
-    order, crop, flip = (
-        np.random.default_rng(stream(3, purpose, 7)) for purpose in ("order", "crop", "flip")
-    )
+    order, crop, flip = (np.random.default_rng(stream(3, purpose, 7)) for purpose in ("order", "crop", "flip"))
     assert (draws.order.numpy() == order.permutation(1000)).all()
     assert (draws.crop.numpy() == crop.integers(0, 9, (1000, 2), dtype=np.int32)).all()
     assert (draws.flip.numpy() == (flip.random(1000) < 0.5)).all()

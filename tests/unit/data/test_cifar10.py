@@ -129,9 +129,7 @@ def test_a_second_fetch_needs_no_network(server: Server, tmp_path: Path) -> None
     assert server.asked == []
 
 
-def test_a_second_load_needs_no_torchvision(
-    server: Server, cache_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_load_needs_no_torchvision(server: Server, cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     first = load("cifar10", say=said.append)
     monkeypatch.setattr(cifar10, "fetch", lambda *_: pytest.fail("fetched again"))
@@ -141,9 +139,7 @@ def test_a_second_load_needs_no_torchvision(
     assert (cache_root / "downloads" / "cifar-10-python.tar.gz").exists()
 
 
-def test_standard_output_stays_clean(
-    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_standard_output_stays_clean(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cifar10.fetch(tmp_path / "downloads")
 
     assert capsys.readouterr().out == ""

@@ -15,9 +15,7 @@ from PIL import Image
 from cifar_lab.data import image_folder, load
 
 Zipped = Callable[..., Path]
-REAL = Path(
-    os.environ.get("CIFAR_LAB_TEST_ZIP") or Path(__file__).parents[4] / "shared" / "data" / "cifar10-jpeg.zip"
-)
+REAL = Path(os.environ.get("CIFAR_LAB_TEST_ZIP") or Path(__file__).parents[4] / "shared" / "data" / "cifar10-jpeg.zip")
 
 
 def encoded(image: Image.Image, **how: Any) -> bytes:
@@ -84,23 +82,17 @@ def test_other_8_bit_modes_become_rgb(folder: Path, mode: str) -> None:
     image = noise(32, 32, 4).convert("RGB").convert(mode)
     image.save(folder / "train" / "airplane" / "0.png")
 
-    np.testing.assert_array_equal(
-        image_folder.decode(folder).train_images[0], np.asarray(image.convert("RGB"))
-    )
+    np.testing.assert_array_equal(image_folder.decode(folder).train_images[0], np.asarray(image.convert("RGB")))
 
 
 def test_a_transparent_palette_becomes_rgb_without_a_warning(folder: Path) -> None:
     image = noise(32, 32, 3).convert("P", palette=Image.Palette.ADAPTIVE)
     image.save(folder / "train" / "airplane" / "0.png", transparency=bytes(range(256)))
 
-    np.testing.assert_array_equal(
-        image_folder.decode(folder).train_images[0], np.asarray(image.convert("RGB"))
-    )
+    np.testing.assert_array_equal(image_folder.decode(folder).train_images[0], np.asarray(image.convert("RGB")))
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"comment": "a cat"}]
-)
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"comment": "a cat"}])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_jpeg_has_the_pixels_that_pillow_finds(folder: Path, mode: str, how: dict[str, Any]) -> None:
     data = encoded(noise(32, 32, 3).convert(mode), format="JPEG", **how)

@@ -81,9 +81,7 @@ def test_loading_copies_the_tensors() -> None:
     first, second = Run(k=1), Run(k=1)
     second.lookahead.load_state_dict(first.lookahead.state_dict())
     first.step()
-    assert all(
-        (slow == part).all() for slow, part in zip(slow_weights(second), (START[:1], START[1:]), strict=True)
-    )
+    assert all((slow == part).all() for slow, part in zip(slow_weights(second), (START[:1], START[1:]), strict=True))
 
 
 def slow_weights(run: Run) -> list[Any]:

@@ -22,9 +22,7 @@ def weights(*shapes: tuple[int, ...], seed: int = 0) -> list[torch.nn.Parameter]
 
 
 def set_gradients(parameters: list[torch.nn.Parameter], step: int) -> None:
-    for gradient, parameter in zip(
-        weights(*(p.shape for p in parameters), seed=step), parameters, strict=True
-    ):
+    for gradient, parameter in zip(weights(*(p.shape for p in parameters), seed=step), parameters, strict=True):
         parameter.grad = gradient.detach()
 
 
@@ -33,9 +31,7 @@ def muon(matrices: list[torch.nn.Parameter], others: list[torch.nn.Parameter]) -
 
 
 def torchs_muon(matrices: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Muon(
-        matrices, lr=LR, momentum=MOMENTUM, weight_decay=DECAY, adjust_lr_fn="original", ns_steps=5
-    )
+    return torch.optim.Muon(matrices, lr=LR, momentum=MOMENTUM, weight_decay=DECAY, adjust_lr_fn="original", ns_steps=5)
 
 
 # The orthogonal matrix
@@ -64,9 +60,7 @@ def test_orthogonalise_applies_jordans_quintic_to_each_singular_value() -> None:
 
 def test_the_scale_of_a_matrix_does_not_matter() -> None:
     matrix = weights((6, 10))[0].detach()
-    torch.testing.assert_close(
-        orthogonalise(1e-3 * matrix), orthogonalise(1e3 * matrix), rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(orthogonalise(1e-3 * matrix), orthogonalise(1e3 * matrix), rtol=1e-3, atol=1e-3)
 
 
 def test_a_matrix_of_zeros_stays_zero() -> None:

@@ -59,9 +59,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: 
         ("muon", Muon, {"momentum": 0.8}),
     ],
 )
-def test_name_and_numbers_of_the_recipe_reach_the_optimizer(
-    name: Any, kind: type, settings: dict[str, Any]
-) -> None:
+def test_name_and_numbers_of_the_recipe_reach_the_optimizer(name: Any, kind: type, settings: dict[str, Any]) -> None:
     optimizer = build(network(), Optim(name=name, lr=0.03, momentum=0.8, weight_decay=0.002))
     assert type(optimizer) is kind
     for group in optimizer.param_groups:

@@ -65,14 +65,10 @@ def test_cosine_is_torchs_cosine_annealing(epochs: int) -> None:
 @pytest.mark.parametrize(("epochs", "every"), [(10, 1), (10, 3), (200, 60), (30, 30)])
 def test_step_is_torchs(epochs: int, every: int) -> None:
     expected = torchs(lambda o: lr_scheduler.StepLR(o, every, gamma=0.2), epochs)
-    assert ours(Schedule(name="step", step_size=every / epochs, gamma=0.2), epochs=epochs) == pytest.approx(
-        expected
-    )
+    assert ours(Schedule(name="step", step_size=every / epochs, gamma=0.2), epochs=epochs) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("epochs", "milestones"), [(10, [3, 7]), (200, [60, 120, 160]), (30, [0, 29]), (5, [])]
-)
+@pytest.mark.parametrize(("epochs", "milestones"), [(10, [3, 7]), (200, [60, 120, 160]), (30, [0, 29]), (5, [])])
 def test_multistep_is_torchs(epochs: int, milestones: list[int]) -> None:
     expected = torchs(lambda o: lr_scheduler.MultiStepLR(o, milestones, gamma=0.2), epochs)
     schedule = Schedule(name="multistep", milestones=tuple(m / epochs for m in milestones), gamma=0.2)
@@ -103,9 +99,7 @@ def torchs_one_cycle(schedule: Schedule, steps: int) -> list[float]:
     return torchs(make, steps)
 
 
-@pytest.mark.parametrize(
-    ("rise", "start_div", "final_div"), [(0.3, 25.0, 1e4), (0.5, 1.0, 10.0), (0.1, 4.0, 1.0)]
-)
+@pytest.mark.parametrize(("rise", "start_div", "final_div"), [(0.3, 25.0, 1e4), (0.5, 1.0, 10.0), (0.1, 4.0, 1.0)])
 def test_one_cycle_is_torchs_with_its_peak_at_rise_and_its_end_at_one(
     rise: float, start_div: float, final_div: float
 ) -> None:
@@ -187,9 +181,7 @@ def test_a_warm_up_that_ends_within_an_epoch_holds_its_rate_to_the_end_of_it() -
 
 
 def test_the_warm_up_of_one_cycle_leads_to_where_the_cycle_starts() -> None:
-    rates = ours(
-        Schedule(name="one_cycle", every="step", warmup=0.1, start_div=10.0), epochs=10, steps_per_epoch=10
-    )
+    rates = ours(Schedule(name="one_cycle", every="step", warmup=0.1, start_div=10.0), epochs=10, steps_per_epoch=10)
     assert rates[9] == pytest.approx(0.01)
     assert rates[10] == pytest.approx(0.01)
 
