@@ -29,11 +29,13 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
 ) -> int:
     """Serve the MLflow UI of this folder's runs on 127.0.0.1, with as few processes as it can be."""
-    from cifar_lab.tracking import mlflow
+    from cifar_lab.tracking import mlflow, view
 
-    uri = mlflow.resolve_uri()
+    uri, server = mlflow.resolve_uri(), f"http://127.0.0.1:{port}"
     mlflow.require_usable(uri)
-    console.say(f"MLflow on {mlflow.redact(uri)}: http://127.0.0.1:{port} (Ctrl-C ends it)")
+    console.say(f"MLflow on {mlflow.redact(uri)}: {server} (up in some seconds; Ctrl-C ends it)")
+    for name, experiment in sorted(mlflow.Store.open(uri).experiments().items()):
+        console.say(f"{name}: {view.link(server, experiment)}")
     lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
     try:

@@ -21,15 +21,15 @@ TRAIN_PER_CLASS = 280
 """Less the 10 % of val, 20 batches of 128: two epochs end as Lookahead (k = 5) takes its slow weights."""
 TEST_PER_CLASS = 100
 
-PERIOD = (5.0, 10.0)
+PERIOD = (5.5, 9.0)
 """Pixels to a unit of `Place`."""
-TILT = 0.18
+TILT = 0.12
 """Greatest slope of a pattern's rows."""
-CONTRAST = (0.3, 0.9)
+CONTRAST = (0.6, 1.0)
 """How far ink stands out from paper; 1: as far as their two colours do."""
 LIGHT = 0.006
 """Greatest change of brightness from one pixel to the next by uneven light; black is 0, white 1."""
-GRAIN = 0.12
+GRAIN = 0.08
 """Greatest deviation of one pixel in one channel, in the same measure."""
 
 # The same bytes everywhere ask for arithmetic that IEEE 754 rounds exactly, element by element: + - * / sqrt

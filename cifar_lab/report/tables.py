@@ -121,8 +121,8 @@ def as_markdown(comparison: Comparison) -> str:
 def as_csv(comparison: Comparison) -> str:
     """One line a variant, every field of `Row` unrounded, ahead of it what names the comparison."""
     out = io.StringIO()
-    rows = [{"ablation": comparison.ablation, "scale": comparison.scale, "data": comparison.data, **asdict(row)}
-            for row in comparison.rows]  # fmt: skip
+    names = {name: getattr(comparison, name) for name in ("ablation", "scale", "protocol", "metric", "control", "data")}
+    rows = [{**names, **asdict(row)} for row in comparison.rows]
     writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

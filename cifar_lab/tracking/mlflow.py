@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from cifar_lab.errors import CifarLabError
+from cifar_lab.tracking import view
 from cifar_lab.tracking.sheet import NOTE, Metric, Sheet
 from cifar_lab.tracking.uri import redact, require_usable, resolve_uri, sqlite_path
 
@@ -105,9 +106,15 @@ class Store:
                 found = self._client.get_experiment_by_name(name)
             elif found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
-            if found.tags.get(NOTE) != note:
-                self._client.set_experiment_tag(found.experiment_id, NOTE, _cut(note, TAG))
+            for key, value in {NOTE: _cut(note, TAG), view.TAG: view.shared_state()}.items():
+                if found.tags.get(key) != value:
+                    self._client.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
+
+    def experiments(self) -> dict[str, str]:
+        """Ids by name of the experiments that have a view of ours."""
+        with _reaching(self.uri):
+            return {e.name: str(e.experiment_id) for e in self._client.search_experiments() if view.TAG in e.tags}
 
     def _create_experiment(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -184,7 +184,7 @@ def test_asking_for_a_variant_that_is_not_there_names_study_and_nearest() -> Non
 
 
 def test_two_variants_of_one_name_are_refused() -> None:
-    assert "'r16'" in refusal(variants=(Variant(name="r16"), Variant(name="r16", diff=R4)))
+    assert "'r16' is named twice" in refusal(variants=(Variant(name="r16"), Variant(name="r16", diff=R4)))
 
 
 def test_a_study_without_variants_is_refused() -> None:

@@ -168,6 +168,12 @@ def test_the_header_tells_the_last_weights_from_a_peak_that_was_selected_on_test
     assert "selected on test" not in text(comparison())
 
 
+def test_the_csv_names_protocol_and_metric() -> None:
+    peak = comparison(metric="test/peak_acc", protocol="writeup")
+    for line in csv.DictReader(io.StringIO(as_csv(peak))):
+        assert (line["metric"], line["protocol"], line["control"]) == ("test/peak_acc", "writeup", "r16")
+
+
 def test_the_header_says_when_several_invocations_are_read_together() -> None:
     assert "3" in comparison(invocations=3).header()[-1]
     assert "latest of" not in text(comparison())
@@ -187,6 +193,7 @@ def test_the_footer_lists_other_settings() -> None:
     assert "--scale small --data cifar10" in text(comparison(others=("--scale small --data cifar10",)))
 
 
-def test_markdown_carries_header_and_footer() -> None:
-    of = replace(comparison(CONTROL, row(n=3)), others=("--scale small --data cifar10",))
-    assert all(line in as_markdown(of) for line in of.header() + of.footer())
+def test_markdown_carries_header_footer_and_how_the_numbers_were_made() -> None:
+    made = ("command: `cifar-lab run-ablation se_ratio`", "hardware: EPYC, 2 cores")
+    of = replace(comparison(CONTROL, row(n=3)), others=("--scale small --data cifar10",), made=made)
+    assert all(line in as_markdown(of) for line in [*of.header(), *of.footer(), *made])

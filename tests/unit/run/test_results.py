@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from cifar_lab.tracking.record import Record
 CIFAR10 = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
 SYNTHETIC = {"name": "synthetic, not CIFAR-10", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
 CPU = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
+PROVENANCE = {
+    "git_commit": "0123456789abcdef" * 2 + "01234567",
+    "git_dirty": True,
+    "versions": {"torch": "2.9.1"},
+    "hardware": {"processor": "EPYC", "cores": 2, "memory_gib": 8, "gpus": []},
+}
 R16, R4 = (0.90, 0.92, 0.91), (0.89, 0.90, 0.915)
 
 
@@ -40,7 +47,8 @@ class Runs:
         """The record of a cell that was begun."""
         record = Record(self.folder / asked.fingerprint)
         record.folder.mkdir(parents=True, exist_ok=True)
-        record.write_cell({"fingerprint": asked.fingerprint, "seed": asked.seed, "execution": execution})
+        tree = {"fingerprint": asked.fingerprint, "seed": asked.seed, "execution": execution, "provenance": PROVENANCE}
+        record.write_cell(tree)
         return record
 
     def end(self, asked: Asked, accuracy: float, *, status: str = "finished", execution: dict[str, Any] = CPU) -> None:
@@ -145,23 +153,32 @@ def test_a_study_without_its_control_has_no_differences(runs: Runs) -> None:
     assert (row.n, row.difference, row.pairs) == (2, None, 0)
 
 
+def test_how_the_numbers_were_made_is_what_the_cells_wrote_down(runs: Runs) -> None:
+    runs.study()
+    made = "\n".join(compare(runs.folder, "se_ratio").made)
+    for word in ("`cifar-lab run-ablation se_ratio`", "EPYC", "torch 2.9.1", "bf16", "0123456789ab", "not committed"):
+        assert word in made
+    assert "6 cells, 0.1 hours" in made
+    assert made.count("EPYC") == 1
+
+
 # What is not there
 
 
 def test_missing_running_failed_and_diverged_cells_are_counted_and_in_no_mean(runs: Runs) -> None:
-    cells = [runs.cell("r4", seed) for seed in range(6)]
+    cells = [runs.cell("r4", seed) for seed in range(7)]
     runs.end(cells[0], 0.90)
     runs.end(cells[1], 0.92)
     runs.end(cells[2], 0.0, status="diverged")
     runs.record(cells[3]).write_failure({"error": "out of memory", "trace": ""})
-    runs.ask([*cells, *(runs.cell("r16", seed) for seed in range(6))])
+    runs.ask([*cells, *(runs.cell("r16", seed) for seed in range(7))])
     with runs.record(cells[4]).lock().acquire():
         found = rows(compare(runs.folder, "se_ratio"))
     row = found["r4"]
     assert (row.n, row.mean) == (2, pytest.approx(0.91))
-    assert (row.missing, row.running, row.failed, row.diverged) == (1, 1, 1, 1)
+    assert (row.missing, row.running, row.failed, row.diverged) == (2, 1, 1, 1)
     nothing = found["r16"]
-    assert (nothing.n, nothing.mean, nothing.std, nothing.missing) == (0, None, None, 6)
+    assert (nothing.n, nothing.mean, nothing.std, nothing.missing) == (0, None, None, 7)
     assert (nothing.seconds, nothing.images_seen) == (None, None)
 
 
@@ -221,6 +238,17 @@ def test_cells_of_a_recipe_that_has_changed_since_are_no_replicates(runs: Runs) 
     runs.study(r16=(0.9, 0.9), r4=(0.8, 0.8), recipe="as it is")
     row = rows(compare(runs.folder, "se_ratio"))["r4"]
     assert (row.n, row.mean, row.missing) == (2, pytest.approx(0.8), 0)
+
+
+def test_of_two_cells_of_one_variant_and_seed_the_later_counts(runs: Runs) -> None:
+    """As when the numerics have moved: the recipe is the same, and the fingerprint is not."""
+    before = runs.cell("r16", 0)
+    after = replace(before, fingerprint="f" * 64)
+    runs.end(after, 0.9)
+    runs.ask([before])
+    runs.ask([after])
+    row = rows(compare(runs.folder, "se_ratio"))["r16"]
+    assert (row.n, row.mean, row.missing) == (1, 0.9, 0)
 
 
 @pytest.mark.parametrize(
