@@ -93,6 +93,7 @@ def _load(path: Path) -> Ablation | Broken:
     module = importlib.util.module_from_spec(spec)
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave nothing in a user's folder
     try:
+        sys.modules[spec.name] = module  # dataclasses look their module up while it loads
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it raises hides no other)
         return Broken(name=path.stem, reason=f"{path.name}:{_line(error, path)}: {_said(error)}")

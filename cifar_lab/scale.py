@@ -63,7 +63,7 @@ def require_distinct(recipes: Mapping[str, Recipe], scale: Scale) -> None:
         key = json.dumps(recipe.built(), sort_keys=True)
         if key in made:
             raise UsageError(
-                f"variants '{made[key]}' and '{name}' build the same network and recipe at --scale {scale.name}; "
-                f"leave one out with --variants, or choose another scale"
+                f"variants '{made[key]}' and '{name}' build the same network and recipe at --scale {scale.name} "
+                f"with these overrides; leave one out with --variants, or choose others"
             )
         made[key] = name

@@ -32,9 +32,8 @@ def compare(
     if scale is not None:
         scales.find(scale)
     diff = parse_overrides(overrides or [])
-    Recipe().override(diff)
-    if name != "train":
-        registry.discover(*(ablations or [])).find(name)
+    baseline = Recipe() if name == "train" else registry.discover(*(ablations or [])).find(name).baseline
+    baseline.override(diff)
     from cifar_lab.report import tables
     from cifar_lab.run.results import compare as compare_cells
 

@@ -80,7 +80,9 @@ class Comparison:
         """What must be known before a number is believed."""
         lines = []
         if any(row.mixed_execution for row in self.rows):
-            lines.append("* cells of this row ran under different executions (device, threads, precision)")
+            lines.append(
+                "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
+            )
         if any(row.parameters != row.parameters_trained for row in self.rows):
             lines.append("parameters: as declared, which the budget judges; the scale trained smaller networks")
         if min((row.n for row in self.rows), default=0) < 5:
@@ -108,7 +110,10 @@ def cells(row: Row) -> list[str]:
 def note(row: Row) -> str:
     """What is not in the mean: nothing is dropped in silence."""
     counts = {"missing": row.missing, "running": row.running, "failed": row.failed, "diverged": row.diverged}
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    words = [f"{count} {word}" for word, count in counts.items() if count]
+    if row.difference is not None and row.pairs < row.n:
+        words.append(f"Δ over {row.pairs} seeds")
+    return ", ".join(words)
 
 
 def as_markdown(comparison: Comparison) -> str:

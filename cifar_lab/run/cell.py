@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 import time
 import traceback
@@ -177,6 +178,9 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
     judged = None
     if outcome.status == "finished":
         judged = evaluate(trainer.evaluated, trainer.split.test, trainer.recipe.data, trainer.precision)
+        if not math.isfinite(judged.loss):  # the very last update broke it
+            judged, outcome = None, Outcome("diverged", outcome.epoch, trainer.steps_per_epoch)
+    if judged is not None:
         _write_artifacts(record, trainer, judged, dataset)
     journal.write("end", status=outcome.status, epoch=outcome.epoch, step=outcome.step)
     points = [(point.epoch, point.values) for point in read_points(record.folder)]

@@ -61,7 +61,7 @@ def choose(device: str, workers: str, cells: int, *, compile: bool = False) -> t
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers == "auto":
         count = min(cells, gpus() if found == "cuda" else _cpu_workers(cores) if found == "cpu" else 1)
-    elif workers.isdigit() and int(workers) >= 1:
+    elif workers.isascii() and workers.isdecimal() and int(workers) >= 1:
         count = int(workers)
     else:
         raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{workers}'")

@@ -15,6 +15,8 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.scale import Scale, require_distinct
 from cifar_lab.tracking.record import Record, State
 
+MOST_SEEDS = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -133,6 +135,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
+        if int(last or first) - int(first) >= MOST_SEEDS:
+            raise UsageError(f"--seeds takes {MOST_SEEDS} seeds at most, got '{text}'")
         seeds += range(int(first), int(last or first) + 1)
     if len(set(seeds)) != len(seeds):
         raise UsageError(f"--seeds names a seed twice: '{text}'")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -98,18 +100,25 @@ def _settings(invocations: list[Invocation]) -> list[str]:
     latest = {invocation.setting(): invocation for invocation in invocations}
     return [
         f"--scale {entry.scale} --data {entry.data['source']}"
-        + "".join(f" {path}={value}" for path, value in entry.overrides.items())
+        + "".join(f" {path}={json.dumps(value, separators=(',', ':'))}" for path, value in entry.overrides.items())
         for entry in latest.values()
     ]
 
 
 def _rows(cells: list[Asked], runs: Path, control: str, metric: str) -> tuple[Row, ...]:
     variants = list(dict.fromkeys(cell.variant for cell in cells))
-    values = {name: _values([cell for cell in cells if cell.variant == name], runs, metric) for name in variants}
-    return tuple(
-        _row([cell for cell in cells if cell.variant == name], runs, values[name], values.get(control), name == control)
-        for name in variants
-    )
+    of = {name: [cell for cell in cells if cell.variant == name] for name in variants}
+    values = {name: _values(of[name], runs, metric) for name in variants}
+    rows = (_row(of[name], runs, values[name], values.get(control), name == control) for name in variants)
+    usual = _executions(of.get(control, []), runs)
+    mixed = (len(_executions(of[name], runs) | usual) > 1 for name in variants)
+    return tuple(replace(row, mixed_execution=is_mixed) for row, is_mixed in zip(rows, mixed, strict=True))
+
+
+def _executions(cells: list[Asked], runs: Path) -> set[str]:
+    """The different ways in which these cells were run."""
+    trees = (Record(runs / cell.fingerprint).cell() for cell in cells)
+    return {str(tree["execution"]) for tree in trees if tree is not None}
 
 
 def _values(cells: list[Asked], runs: Path, metric: str) -> dict[int, float]:
@@ -127,7 +136,6 @@ def _row(
 ) -> Row:
     records = [Record(runs / cell.fingerprint) for cell in cells]
     states = [record.state() for record in records]
-    executions = {str(cell["execution"]) for record in records if (cell := record.cell()) is not None}
     ended = [result["metrics"] for record in records if (result := record.result()) is not None]
     own, against = summarise(values), paired_difference(values, control or {})
     return Row(
@@ -145,7 +153,7 @@ def _row(
         running=states.count("running"),
         failed=states.count("failed"),
         diverged=states.count("diverged"),
-        mixed_execution=len(executions) > 1,
+        mixed_execution=False,
         parameters=cells[0].parameters,
         parameters_trained=cells[0].parameters_trained,
         macs=cells[0].macs,

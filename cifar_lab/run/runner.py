@@ -12,6 +12,7 @@ from pathlib import Path
 from cifar_lab.ablation import Ablation
 from cifar_lab.errors import Interrupted
 from cifar_lab.models.budget import cost
+from cifar_lab.recipe import NUMERICS
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
@@ -56,6 +57,7 @@ def invocation_of(plan: Plan, execution: Execution) -> Invocation:
         command=shlex.join(["cifar-lab", *sys.argv[1:]]),
         execution=execution.as_dict(),
         provenance=provenance(),
+        baseline=f"{plan.scale.apply(ablation.baseline).override(plan.overrides).digest()}/{NUMERICS}",
     )
 
 

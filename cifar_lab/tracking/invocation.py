@@ -51,6 +51,9 @@ class Invocation:
     command: str
     execution: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+    baseline: str = ""
+    """Digest of the recipe that every variant is a diff on, and the numerics version: where these change, differences
+    to cells from before would be differences of two things at once."""
 
     @property
     def time(self) -> int:
@@ -58,9 +61,10 @@ class Invocation:
         stamp = datetime.strptime(self.id.partition("-")[0], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
         return round(stamp.timestamp() * 1000)
 
-    def setting(self) -> tuple[str, str, str, str]:
-        """What makes two invocations answers to one question: ablation, scale, data and overrides."""
-        return (self.ablation, self.scale, self.data["hash"], json.dumps(self.overrides, sort_keys=True))
+    def setting(self) -> tuple[str, ...]:
+        """What makes two invocations answers to one question: ablation, baseline, scale, data and overrides."""
+        overrides = json.dumps(self.overrides, sort_keys=True)
+        return (self.ablation, self.baseline, self.scale, self.data["hash"], overrides)
 
     def write(self, runs: Path) -> None:
         folder = runs / "invocations"

@@ -360,3 +360,22 @@ def test_the_json_of_a_study_in_which_nothing_is_done(runs: Runs) -> None:
     runs.ask([runs.cell("r16", 0), runs.cell("r4", 0)])
     tree = json.loads(json.dumps(compare(runs.folder, "se_ratio").as_dict(), allow_nan=False))
     assert [(row["n"], row["mean"], row["missing"]) for row in tree["rows"]] == [(0, None, 1), (0, None, 1)]
+
+
+def test_a_baseline_that_has_changed_since_begins_a_comparison_of_its_own(runs: Runs) -> None:
+    runs.study(baseline="old/1")
+    edited = runs.cell("r4", 0, recipe="edited")
+    runs.end(edited, 0.99)
+    runs.ask([edited], baseline="new/1")
+    (row,) = compare(runs.folder, "se_ratio").rows
+    assert row.variant == "r4"
+    assert row.difference is None, "a new variant was compared with a control on the old baseline"
+
+
+def test_rows_that_ran_otherwise_than_the_control_are_marked(runs: Runs) -> None:
+    cells = [runs.cell("r16", 0), runs.cell("r4", 0), runs.cell("r2", 0)]
+    for cell, execution in zip(cells, (CPU, {**CPU, "device": "cuda"}, CPU), strict=True):
+        runs.end(cell, 0.9, execution=execution)
+    runs.ask(cells)
+    found = rows(compare(runs.folder, "se_ratio"))
+    assert [found[name].mixed_execution for name in ("r16", "r4", "r2")] == [False, True, False]
