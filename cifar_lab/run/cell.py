@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from cifar_lab.errors import CellError, Interrupted
 from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import NUMERICS, Recipe
-from cifar_lab.run.execution import Execution, prepare_process
+from cifar_lab.run.execution import Execution, is_there, prepare_process
 from cifar_lab.run.memory import peak_mib
 from cifar_lab.run.provenance import code_diff, provenance
 from cifar_lab.run.summary import summarise
@@ -51,6 +51,8 @@ class Job:
     data_hash: str
     runs: Path
     execution: Execution
+    place: str = ""
+    """The one of several devices of a kind, `cuda:1`. Where a cell lies is no part of how it is run."""
 
     @property
     def record(self) -> Record:
@@ -114,7 +116,7 @@ def _train_locked(
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
     execution = _begin(job, record, dataset)
     prepare_process(execution)
-    device = torch.device(execution.device)
+    device = torch.device(job.place if job.place.startswith(execution.device) else execution.device)
     net = build(job.recipe.model, seed=job.seed, device=device)
     if job.recipe.init_from is not None:
         _warm_start(net, Record(job.runs / job.recipe.init_from))
@@ -134,7 +136,7 @@ def _train_locked(
             journal.write("checkpoint", epoch=trainer.epoch, step=0)
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, execution=execution.as_dict())
 
-    outcome = fit(trainer, _Scribe(record, journal, progress, stop, execution.device))
+    outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
     _finish(record, journal, trainer, outcome, dataset)
 
 
@@ -142,7 +144,12 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
     """Write `cell.json`, or take the execution from the one that an earlier attempt wrote."""
     before = record.cell()
     if before is not None and record.checkpoint.exists():
-        return Execution(**before["execution"])
+        kept = Execution(**before["execution"])
+        if not is_there(kept.device):
+            raise CellError(
+                f"{job.fingerprint[:12]} was begun on {kept.device}, which is not here; its folder keeps it"
+            )
+        return kept
     execution = job.execution.resolved(job.recipe)
     counted = cost(job.recipe.model)
     if code_diff():
@@ -223,8 +230,3 @@ def _write_failure(record: Record, error: BaseException) -> None:
     record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": now})
     Journal(record.folder).write("failed", trace=trace)
     print(trace, file=sys.stderr, end="")
-
-
-def with_execution(job: Job, **changes: Any) -> Job:
-    """`job` with other fields of its execution, `device="cuda:1"`."""
-    return replace(job, execution=replace(job.execution, **changes))

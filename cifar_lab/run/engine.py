@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.synchronize import Event
@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Protocol
 
 from cifar_lab.errors import CifarLabError, Interrupted
-from cifar_lab.run.cell import Job, train_cell, with_execution
+from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import ALLOCATOR
 
 REPORT_EVERY = 0.5
@@ -77,7 +77,7 @@ class LocalEngine:
 
     def _start(self, job: Job, slot: int, stop: Event, listener: Listener) -> _Worker:
         if self._gpus:
-            job = with_execution(job, device=f"cuda:{slot % self._gpus}")
+            job = replace(job, place=f"cuda:{slot % self._gpus}")
         receive, send = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(job, send, stop), daemon=True)
         process.start()

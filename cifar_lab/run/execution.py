@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -72,20 +71,22 @@ def choose(device: str, workers: str, cells: int, *, compile: bool = False) -> t
 
 def find_device(name: str) -> str:
     """`name`, or for `auto` the best device that this machine has."""
-    import torch
-
-    there: dict[str, Callable[[], bool]] = {
-        "cuda": torch.cuda.is_available,
-        "mps": torch.backends.mps.is_available,
-        "cpu": lambda: True,
-    }
     if name == "auto":
-        return next(device for device, is_there in there.items() if is_there())
-    if name not in there:
+        return next(device for device in ("cuda", "mps", "cpu") if is_there(device))
+    if name not in DEVICES:
         raise UsageError(f"no device named '{name}'{nearest(name, DEVICES)}")
-    if not there[name]():
+    if not is_there(name):
         raise UsageError(f"--device {name}: this machine has none that torch can use")
     return name
+
+
+def is_there(device: str) -> bool:
+    """Whether torch can use a `cuda`, `mps` or `cpu` device here."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return device == "cpu" or torch.backends.mps.is_available()
 
 
 def gpus() -> int:

@@ -1,0 +1,138 @@
+"""One cell, from its lock to its result: what it writes, where it goes on, and how it fails."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_lab.data import load
+from cifar_lab.errors import CellError
+from cifar_lab.recipe import Recipe
+from cifar_lab.run import cell
+from cifar_lab.run.cell import Job, train_cell
+from cifar_lab.run.execution import Execution
+from cifar_lab.tracking.journal import read_events, read_points
+from cifar_lab.train.evaluate import Evaluation
+
+TINY = Recipe().override(
+    {
+        "model.blocks": [1],
+        "model.width": 8,
+        "train.epochs": 2,
+        "train.batch_size": 10,
+        "data.val_fraction": 0.2,
+    }
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path, few_images: Path) -> Job:
+    dataset = load(str(few_images))
+    return Job(
+        fingerprint=TINY.fingerprint(seed=0, data_hash=dataset.hash),
+        recipe=TINY,
+        seed=0,
+        data=str(few_images),
+        data_hash=dataset.hash,
+        runs=tmp_path,
+        execution=Execution(device="cpu", threads=1, precision="auto"),
+    )
+
+
+def test_a_cell_leaves_its_recipe_points_predictions_and_result(job: Job) -> None:
+    train_cell(job)
+    record = job.record
+    assert record.state() == "finished"
+    tree, result = record.cell(), record.result()
+    assert tree is not None
+    assert result is not None
+    assert Recipe.model_validate_json(json.dumps(tree["recipe"])) == TINY
+    assert tree["execution"]["precision"] in {"fp32", "bf16"}
+    assert [point.epoch for point in read_points(record.folder)] == [1, 2]
+    stored = np.load(record.predictions)
+    assert (stored["predictions"] == stored["labels"]).mean() == pytest.approx(result["metrics"]["test/acc"])
+    rows = [line.split(",") for line in record.confusion.read_text().splitlines()]
+    assert rows[0] == ["label", *tree["classes"]]
+    assert sum(int(count) for row in rows[1:] for count in row[1:]) == len(stored["labels"])
+
+
+def test_a_finished_cell_is_left_alone(job: Job) -> None:
+    train_cell(job)
+    before = (job.record.folder / "journal.jsonl").read_bytes()
+    train_cell(job)
+    assert (job.record.folder / "journal.jsonl").read_bytes() == before
+
+
+def test_a_cell_that_another_process_trains_is_not_trained_twice(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cell, "LOCK_PATIENCE", 0.1)
+    with job.record.lock(), pytest.raises(CellError, match="another process"):
+        train_cell(job)
+
+
+def test_a_failure_keeps_its_trace_and_is_forgotten_once_the_cell_is_finished(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the GPU fell out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell, "fit", broken)
+        with pytest.raises(RuntimeError):
+            train_cell(job)
+    failure = job.record.failure()
+    assert failure is not None
+    assert failure["error"] == "RuntimeError: the GPU fell out"
+    assert "Traceback" in failure["trace"]
+    assert job.record.state() == "failed"
+    assert read_events(job.record.folder)[-1]["event"] == "failed"
+    train_cell(job)
+    assert job.record.state() == "finished"
+
+
+def test_images_that_changed_since_the_plan_are_refused(job: Job) -> None:
+    with pytest.raises(CellError, match="images changed"):
+        train_cell(replace(job, data_hash="0" * 64))
+
+
+def test_a_network_that_breaks_in_its_last_update_has_diverged(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = torch.zeros(20, dtype=torch.long)
+    broken = Evaluation(float("nan"), 0.1, nothing, nothing, nothing.float())
+    monkeypatch.setattr(cell, "evaluate", lambda *_: broken)
+    train_cell(job)
+    assert job.record.state() == "diverged"
+    assert "test/acc" not in (job.record.result() or {})["metrics"]
+
+
+def test_a_warm_start_begins_with_its_parents_weights(job: Job) -> None:
+    train_cell(job)
+    recipe = TINY.override({"init_from": job.fingerprint, "optim.lr": 1e-12})
+    child = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=0, data_hash=job.data_hash))
+    assert child.fingerprint != job.fingerprint
+    train_cell(child)
+    parent, own = (np.load(one.record.predictions)["predictions"] for one in (job, child))
+    assert (parent == own).mean() > 0.9
+
+
+@pytest.mark.parametrize("parent", ["missing", "another shape"])
+def test_a_parent_that_does_not_fit_is_said(job: Job, parent: str) -> None:
+    train_cell(job)
+    diff = {"init_from": "0" * 64} if parent == "missing" else {"init_from": job.fingerprint, "model.width": 9}
+    recipe = TINY.override(diff)
+    child = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=0, data_hash=job.data_hash))
+    with pytest.raises(CellError, match="not finished" if parent == "missing" else "do not fit"):
+        train_cell(child)
+
+
+def test_a_cell_begun_on_a_device_that_is_gone_is_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.record.folder.mkdir(parents=True)
+    job.record.write_cell({"execution": {"device": "cuda", "threads": 1, "precision": "bf16", "compile": False}})
+    job.record.checkpoint.touch()
+    monkeypatch.setattr(cell, "is_there", lambda device: device == "cpu")
+    with pytest.raises(CellError, match="begun on cuda"):
+        train_cell(job)
+    assert job.record.checkpoint.exists()
