@@ -63,10 +63,7 @@ class Registry:
 
 def built_in() -> Path:
     """The folder of the built-in ablations: beside `cifar_lab` in a checkout and in an installed wheel alike."""
-    spec = importlib.util.find_spec("ablations")
-    if spec is None or not spec.submodule_search_locations:
-        raise RegistryError("the package 'ablations' is not installed beside cifar_lab")
-    return Path(spec.submodule_search_locations[0])
+    return Path(__file__).resolve().parents[1] / "ablations"
 
 
 def discover(*user_folders: Path) -> Registry:

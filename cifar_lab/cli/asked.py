@@ -48,11 +48,9 @@ def resolve(
     """Check everything that was typed, cheap checks first, then read the images and time a few steps."""
     chosen = scale.find(scale_name)
     diff = parse_overrides(overrides or [])
-    names = [name.strip() for name in variants.split(",")] if variants else None
-    for name in names or []:
-        ablation.variant(name)
-    for variant in ablation.variants:
-        ablation.recipe(variant.name).override(diff)
+    names = [name.strip() for name in variants.split(",")] if variants is not None else None
+    for name in names if names is not None else [variant.name for variant in ablation.variants]:
+        ablation.recipe(name).override(diff)
     limit = parse_count(max_params)
 
     from cifar_lab.run.estimate import estimate, measure
@@ -60,7 +58,7 @@ def resolve(
     from cifar_lab.run.plan import make_plan, parse_seeds
 
     wanted = parse_seeds(seeds) if seeds is not None else None
-    source, dataset = read_data(data or chosen.data or "cifar10")
+    source, dataset = read_data(data if data is not None else chosen.data or "cifar10")
     plan = make_plan(
         ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
         seeds=wanted, max_params=limit,
@@ -80,7 +78,8 @@ def read_data(source: str) -> tuple[str, Dataset]:
 
 def total(plan: Plan, workers: int) -> float:
     """Seconds until the last cell is done, if every worker is busy until then."""
-    return sum(plan.estimates.values()) / min(workers, max(1, len(plan.estimates)))
+    cells = plan.to_train()
+    return sum(plan.estimates.get(cell.fingerprint, 0.0) for cell in cells) / min(workers, max(1, len(cells)))
 
 
 def parse_count(text: str) -> int:

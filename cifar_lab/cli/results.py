@@ -11,7 +11,7 @@ from cifar_lab import scale as scales
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.recipe import Recipe, parse_overrides
+from cifar_lab.recipe import parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.report.tables import Comparison
@@ -32,8 +32,8 @@ def compare(
     if scale is not None:
         scales.find(scale)
     diff = parse_overrides(overrides or [])
-    baseline = Recipe() if name == "train" else registry.discover(*(ablations or [])).find(name).baseline
-    baseline.override(diff)
+    if name != "train":
+        registry.discover(*(ablations or [])).find(name)
     from cifar_lab.report import tables
     from cifar_lab.run.results import compare as compare_cells
 

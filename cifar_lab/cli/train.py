@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +42,11 @@ def run_ablation(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
         seeds=seeds, max_params=max_params, device=device, workers=workers, compile=compile, offline=offline,
     )  # fmt: skip
-    _ask(found, runs.resolve(), yes)
+    typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers, "--runs": runs}
+    usual = (None, "auto", o.DEFAULT_RUNS)
+    words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
+    words += [word for path in ablations or [] for word in ("--ablations", str(path))]
+    _ask(found, runs.resolve(), yes, words)
     return _run(found, runs.resolve(), retry_failed=retry_failed, offline=offline, as_json=as_json)
 
 
@@ -66,7 +73,7 @@ def train(
         single, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=None, seeds=seeds,
         max_params=max_params, device=device, workers="1", compile=compile, offline=offline,
     )  # fmt: skip
-    _ask(found, runs.resolve(), yes)
+    _ask(found, runs.resolve(), yes, [])
     return _run(found, runs.resolve(), retry_failed=True, offline=offline, as_json=as_json)
 
 
@@ -81,44 +88,40 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     return asked.resolve(ablation, runs=runs, **typed)
 
 
-def _ask(found: asked.Asked, runs: Path, yes: bool) -> None:
+def _ask(found: asked.Asked, runs: Path, yes: bool, typed: list[str]) -> None:
     """Have more than an hour on a CPU confirmed; without a terminal, refuse, and name what is quick."""
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
-    console.say(
-        f"{len(found.plan.estimates)} cells, about {console.duration(found.seconds)} on this machine's CPU "
-        f"with {found.workers} workers."
-    )
-    hint = _small_line(found, runs)
-    if hint:
-        console.say(hint)
-    if sys.stdin.isatty():
-        typer.confirm("Go on?", abort=True, err=True)
-        return
-    raise UsageError(
-        f"about {console.duration(found.seconds)} of training needs -y where there is no terminal to ask. {hint}"
-    )
+    hint = _small_line(found, runs, typed)
+    long = f"{len(found.plan.to_train())} cells, about {console.duration(found.seconds)} with {found.workers} workers"
+    if not sys.stdin.isatty():
+        raise UsageError(f"{long}: more than an hour on a CPU needs -y where there is no terminal to ask. {hint}")
+    console.say(f"{long}. {hint}")
+    typer.confirm("Go on?", abort=True, err=True)
 
 
-def _small_line(found: asked.Asked, runs: Path) -> str:
-    """The same study at `--scale small`, ready to copy, with its estimate."""
+def _small_line(found: asked.Asked, runs: Path, typed: list[str]) -> str:
+    """The same study at `--scale small`, ready to copy, with its estimate; nothing where there is no such study."""
     from cifar_lab import scale as scales
     from cifar_lab.run.estimate import estimate
     from cifar_lab.run.plan import make_plan
 
-    if found.plan.scale.name != "writeup" or found.plan.ablation.name == "train":
-        return ""
     plan = found.plan
+    if plan.scale.name != "writeup" or plan.ablation.name == "train":
+        return ""
     overrides = {path: value for path, value in plan.overrides.items() if path not in {"model.width", "train.epochs"}}
-    small = make_plan(
-        plan.ablation, scale=scales.find("small"), source=plan.source, dataset=plan.dataset, runs=runs,
-        overrides=overrides, variants=list(dict.fromkeys(cell.variant for cell in plan.cells)),
-        seeds=tuple(dict.fromkeys(cell.seed for cell in plan.cells)), max_params=2**62,
-    )  # fmt: skip
+    try:
+        small = make_plan(
+            plan.ablation, scale=scales.find("small"), source=plan.source, dataset=plan.dataset, runs=runs,
+            overrides=overrides, variants=list(dict.fromkeys(cell.variant for cell in plan.cells)),
+            seeds=tuple(dict.fromkeys(cell.seed for cell in plan.cells)), max_params=2**62,
+        )  # fmt: skip
+    except UsageError:  # its variants coincide when they are small
+        return ""
     seconds = asked.total(replace(small, estimates=estimate(small, found.seconds_per_mac)), found.workers)
-    words = [f"{path}={value}" for path, value in overrides.items()]
-    line = ["cifar-lab run-ablation", plan.ablation.name, "--scale small", "--data", plan.source, *words, "-y"]
-    return f"Smaller, about {console.duration(seconds)}: {' '.join(line)}"
+    words = [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items()]
+    line = ["cifar-lab", "run-ablation", plan.ablation.name, *words, "--scale", "small", "--data", plan.source, *typed]
+    return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"
 
 
 def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, as_json: bool) -> int:
@@ -127,7 +130,7 @@ def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, a
     from cifar_lab.run.runner import carry_out
 
     plan = found.plan
-    wanted = {cell.fingerprint: cell.name for cell in plan.cells if not cell.is_done}
+    wanted = {cell.fingerprint: cell.name for cell in plan.to_train(retry_failed=retry_failed)}
     with Display(wanted) as display:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, listener=display,
@@ -140,15 +143,21 @@ def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, a
     else:
         name, scale = plan.ablation.name, plan.scale.name
         print_comparison(compare(runs, name, scale=scale, data=plan.source, overrides=plan.overrides))
-    return _conclude(after, report)
+    return _conclude(after, report, runs)
 
 
-def _conclude(plan: Plan, report: Report) -> int:
-    failed = [cell for cell in plan.cells if cell.state == "failed"]
-    console.say(f"{report.trained} trained, {report.reused} reused, {len(failed)} failed")
-    for cell in failed:
-        console.say(f"{cell.name} failed: see runs/{cell.fingerprint[:12]}…/failure.json; again with --retry-failed")
+def _conclude(plan: Plan, report: Report, runs: Path) -> int:
+    """Say what was done and what was not; whatever is not done makes the exit code 1."""
+    undone = [cell for cell in plan.cells if not cell.is_done]
+    counts = Counter(cell.state for cell in undone)
+    said = [f"{report.trained} trained", f"{report.reused} reused", f"{counts.pop('failed', 0)} failed"]
+    console.say(", ".join([*said, *(f"{count} {state}" for state, count in counts.items())]))
+    for cell in undone:
+        if cell.state == "failed":
+            console.say(
+                f"{cell.name} failed: see {runs / cell.fingerprint / 'failure.json'}; again with --retry-failed"
+            )
     if report.interrupted is not None:
         console.say(f"{report.interrupted}; the same command goes on from there")
         return report.interrupted.exit_code
-    return 1 if failed else 0
+    return 1 if undone else 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -111,6 +110,7 @@ def train_cell(
 def _train_locked(
     job: Job, record: Record, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
 ) -> None:
+    record.clean()
     dataset = load(job.data)
     if dataset.hash != job.data_hash:
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
@@ -123,7 +123,7 @@ def _train_locked(
     parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
     if execution.compile:
-        trainer.forward = torch.compile(net)  # type: ignore[assignment]
+        trainer.forward = torch.compile(net, dynamic=False)  # type: ignore[assignment]
 
     journal = Journal(record.folder)
     state = checkpoint.load(record.checkpoint, device)
@@ -134,7 +134,8 @@ def _train_locked(
         trainer.load_state_dict(state)
         if trainer.step == 0 and trainer.epoch:  # the checkpoint may have come without its line
             journal.write("checkpoint", epoch=trainer.epoch, step=0)
-        journal.write("resume", epoch=trainer.epoch, step=trainer.step, execution=execution.as_dict())
+        written = {"execution": execution.as_dict(), "provenance": provenance()}
+        journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
     _finish(record, journal, trainer, outcome, dataset)
@@ -152,6 +153,7 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
         return kept
     execution = job.execution.resolved(job.recipe)
     counted = cost(job.recipe.model)
+    record.code_diff.unlink(missing_ok=True)
     if code_diff():
         record.code_diff.write_text(code_diff() + "\n")
     record.write_cell(
@@ -172,7 +174,7 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
 
 
 def _warm_start(net: ResNet, parent: Record) -> None:
-    if parent.result() is None:
+    if (parent.result() or {}).get("status") != "finished":
         raise CellError(f"init_from {parent.fingerprint[:12]}: that cell is not finished")
     try:
         net.load_state_dict(load_file(parent.weights))
@@ -229,4 +231,3 @@ def _write_failure(record: Record, error: BaseException) -> None:
     now = time.time_ns() // 1_000_000
     record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": now})
     Journal(record.folder).write("failed", trace=trace)
-    print(trace, file=sys.stderr, end="")

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.synchronize import Event
@@ -55,6 +56,11 @@ class LocalEngine:
         os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
         self._context: ForkServerContext = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["cifar_lab.run.cell"])
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # else Ctrl-C kills the server while it loads torch
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def run(self, jobs: list[Job], listener: Listener) -> None:
         """Train `jobs` in their order; a cell that fails stops no other.
@@ -114,12 +120,15 @@ def _how_it_ended(worker: _Worker) -> str | None:
         return None
     if code == Interrupted.exit_code:
         return "stopped, state saved"
-    failure = record.failure()
+    if record.state() == "running":
+        return "another process is training this cell"
+    if (failure := record.failure()) is not None:
+        return str(failure["error"])
+    said = f"its process ended with code {code}"
     if code is not None and code < 0:
-        killed = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
-        record.write_failure({"error": killed, "trace": killed, "time": time.time_ns() // 1_000_000})
-        return killed
-    return failure["error"] if failure else f"its process ended with code {code}"
+        said = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
+    record.write_failure({"error": said, "trace": said, "time": time.time_ns() // 1_000_000})
+    return said
 
 
 @contextmanager
@@ -145,9 +154,14 @@ def _signals(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
 def _work(job: Job, channel: Connection, stop: Event) -> None:
     """The body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches everybody; the runner decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     reported = 0.0
-    orphaned = False
+    orphaned = terminated = False
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:  # a scheduler's end of time reaches everybody, too
+        nonlocal terminated
+        terminated = True
+
+    signal.signal(signal.SIGTERM, terminate)
 
     def progress(epoch: int, step: int, steps: int) -> None:
         nonlocal reported, orphaned
@@ -160,7 +174,7 @@ def _work(job: Job, channel: Connection, stop: Event) -> None:
             orphaned = True
 
     try:
-        train_cell(job, progress, lambda: orphaned or stop.is_set())
+        train_cell(job, progress, lambda: orphaned or terminated or stop.is_set())
     except CifarLabError as error:
         raise SystemExit(error.exit_code) from None
     except Exception:  # noqa: BLE001 (its trace is in the journal, and the runner reports it)

@@ -13,7 +13,7 @@ from cifar_lab.recipe import Recipe
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MEMORY_PER_WORKER = 2 * 2**30
-"""Bytes that `--workers auto` leaves for each worker on the CPU."""
+"""Bytes of the machine's memory that `--workers auto` counts for each worker on the CPU."""
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
@@ -96,7 +96,7 @@ def gpus() -> int:
 
 
 def _cpu_workers(cores: int) -> int:
-    return max(1, min(cores, int(psutil.virtual_memory().available) // MEMORY_PER_WORKER))
+    return max(1, min(cores, int(psutil.virtual_memory().total) // MEMORY_PER_WORKER))
 
 
 def prepare_process(execution: Execution) -> None:
@@ -107,5 +107,5 @@ def prepare_process(execution: Execution) -> None:
     if execution.device == "cuda":
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32; who wants speed takes bf16
+        torch.backends.cudnn.allow_tf32 = False

@@ -62,9 +62,10 @@ class Plan:
     def protocol(self) -> str:
         return self.cells[0].recipe.train.protocol
 
-    def missing(self) -> list[Cell]:
-        """What a run would train: cells neither done nor failed, and not being trained by somebody else."""
-        return [cell for cell in self.cells if cell.state == "missing"]
+    def to_train(self, *, retry_failed: bool = False) -> list[Cell]:
+        """What a run trains: the cells neither done nor failed (unless these are retried) nor in somebody's hands."""
+        wanted = {"missing", "failed"} if retry_failed else {"missing"}
+        return [cell for cell in self.cells if cell.state in wanted]
 
 
 def make_plan(

@@ -21,7 +21,7 @@ def provenance() -> dict[str, Any]:
     commit = _git("rev-parse", "HEAD") if _is_checkout() else None
     return {
         "git_commit": commit,
-        "git_dirty": bool(code_diff()),
+        "git_dirty": commit is not None and bool(_git("status", "--porcelain", "--", "cifar_lab", "ablations")),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": _hardware(),
     }

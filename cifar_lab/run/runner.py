@@ -57,7 +57,7 @@ def invocation_of(plan: Plan, execution: Execution) -> Invocation:
         command=shlex.join(["cifar-lab", *sys.argv[1:]]),
         execution=execution.as_dict(),
         provenance=provenance(),
-        baseline=f"{plan.scale.apply(ablation.baseline).override(plan.overrides).digest()}/{NUMERICS}",
+        baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
     )
 
 
@@ -75,8 +75,7 @@ def carry_out(
 
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
-    wanted = {"missing", "failed"} if retry_failed else {"missing"}
-    jobs = [_job(cell, plan, runs, execution) for cell in plan.cells if cell.state in wanted]
+    jobs = [_job(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     invocation = invocation_of(plan, execution)
     invocation.write(runs)
     shipper = None if offline else shipping.start(runs, invocation, say)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import atomic
 
 
@@ -78,7 +79,14 @@ def read_all(runs: Path) -> list[Invocation]:
 
 
 def _read(path: Path) -> Invocation:
-    tree = json.loads(path.read_text())
+    try:
+        tree = json.loads(path.read_text())
+        return _parsed(tree)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrackingError(f"{path}: not an invocation ({error})") from error
+
+
+def _parsed(tree: dict[str, Any]) -> Invocation:
     cells = tuple(Asked(**cell) for cell in tree["cells"])
     return Invocation(**{**tree, "factors": tuple(tree["factors"]), "cells": cells})
 

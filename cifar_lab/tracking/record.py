@@ -81,6 +81,12 @@ class Record:
         atomic.write_json(self.folder / "result.json", tree)
         self.checkpoint.unlink(missing_ok=True)
 
+    def clean(self) -> None:
+        """Forget how an earlier attempt failed, and what it left half-written. For the holder of the lock."""
+        (self.folder / "failure.json").unlink(missing_ok=True)
+        for partial in self.folder.glob(".*.partial"):
+            partial.unlink()
+
     def write_failure(self, tree: dict[str, Any]) -> None:
         atomic.write_json(self.folder / "failure.json", tree)
 
@@ -138,6 +144,8 @@ def find(runs: Path, prefix: str) -> Record:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         tree: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError) as error:
+        raise TrackingError(f"{path}: cannot be read ({error})") from error
     return tree

@@ -111,10 +111,13 @@ def test_killed_with_everything_it_goes_on_and_ends_with_the_same_numbers(
     )
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(lab: Lab, undisturbed: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "a scheduler"])
+def test_told_to_stop_it_saves_says_how_to_go_on_and_exits_130(
+    lab: Lab, undisturbed: dict[str, dict[str, Any]], by: signal.Signals
+) -> None:
     process = lab.start("--seeds", "0")
     _wait(lambda: _epochs(lab) >= 2, "two saved epochs")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+    os.killpg(process.pid, by)  # as terminals and schedulers do: to every process
     assert process.wait(PATIENCE) == 130
     assert "the same command goes on from there" in lab.said()
     assert "Traceback" not in lab.said()
