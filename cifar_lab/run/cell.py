@@ -25,7 +25,6 @@ from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import NUMERICS, Recipe
 from cifar_lab.run.execution import Execution, is_there, prepare_process
 from cifar_lab.run.memory import peak_mib
-from cifar_lab.run.provenance import code_diff, provenance
 from cifar_lab.run.summary import summarise
 from cifar_lab.tracking import atomic
 from cifar_lab.tracking.journal import Journal, read_points
@@ -50,6 +49,9 @@ class Job:
     data_hash: str
     runs: Path
     execution: Execution
+    provenance: dict[str, Any]
+    """Of the runner: the code that is loaded, which the checkout may no longer hold when a cell begins."""
+    code_diff: str = ""
     place: str = ""
     """The one of several devices of a kind, `cuda:1`. Where a cell lies is no part of how it is run."""
 
@@ -128,13 +130,13 @@ def _train_locked(
     journal = Journal(record.folder)
     state = checkpoint.load(record.checkpoint, device)
     if state is None:
-        journal.write("start", execution=execution.as_dict(), provenance=provenance())
+        journal.write("start", execution=execution.as_dict(), provenance=job.provenance)
         journal.write("resume", epoch=0, step=0)  # points of an attempt that saved nothing do not count
     else:
         trainer.load_state_dict(state)
         if trainer.step == 0 and trainer.epoch:  # the checkpoint may have come without its line
             journal.write("checkpoint", epoch=trainer.epoch, step=0)
-        written = {"execution": execution.as_dict(), "provenance": provenance()}
+        written = {"execution": execution.as_dict(), "provenance": job.provenance}
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
@@ -154,8 +156,8 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
     execution = job.execution.resolved(job.recipe)
     counted = cost(job.recipe.model)
     record.code_diff.unlink(missing_ok=True)
-    if code_diff():
-        record.code_diff.write_text(code_diff() + "\n")
+    if job.code_diff:
+        record.code_diff.write_text(job.code_diff + "\n")
     record.write_cell(
         {
             "fingerprint": job.fingerprint,
@@ -167,7 +169,7 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
             "macs": counted.macs,
             "numerics": NUMERICS,
             "execution": execution.as_dict(),
-            "provenance": provenance(),
+            "provenance": job.provenance,
         }
     )
     return execution

@@ -18,7 +18,7 @@ from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
 from cifar_lab.run.execution import Execution, gpus
 from cifar_lab.run.plan import Cell, Plan
-from cifar_lab.run.provenance import provenance
+from cifar_lab.run.provenance import code_diff, provenance
 from cifar_lab.tracking.invocation import Asked, Invocation
 
 DRAIN_SECONDS = 60.0
@@ -109,6 +109,8 @@ def _job(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
         data_hash=plan.dataset.hash,
         runs=runs,
         execution=execution,
+        provenance=provenance(),
+        code_diff=code_diff(),
     )
 
 

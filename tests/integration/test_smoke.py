@@ -13,6 +13,7 @@ from cifar_lab.data import load
 from cifar_lab.data.dataset import Images
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import Execution
+from cifar_lab.run.provenance import provenance
 
 
 @pytest.mark.slow
@@ -27,6 +28,7 @@ def test_the_control_passes_half_and_a_linear_classifier_stays_twenty_points_und
         data_hash=dataset.hash,
         runs=tmp_path,
         execution=Execution(device="cpu", threads=1, precision="auto"),
+        provenance=provenance(),
     )
     train_cell(job)
     result = job.record.result()

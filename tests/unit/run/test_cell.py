@@ -16,6 +16,7 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.run import cell
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import Execution
+from cifar_lab.run.provenance import provenance
 from cifar_lab.tracking.journal import read_events, read_points
 from cifar_lab.train.evaluate import Evaluation
 
@@ -41,6 +42,7 @@ def job(tmp_path: Path, few_images: Path) -> Job:
         data_hash=dataset.hash,
         runs=tmp_path,
         execution=Execution(device="cpu", threads=1, precision="auto"),
+        provenance=provenance(),
     )
 
 
