@@ -56,11 +56,13 @@ class LocalEngine:
         os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
         self._context: ForkServerContext = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["cifar_lab.run.cell"])
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # else Ctrl-C kills the server while it loads torch
+        # The server outlives every signal that reaches the whole group: without it nobody learns how workers end.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             forkserver.ensure_running()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def run(self, jobs: list[Job], listener: Listener) -> None:
         """Train `jobs` in their order; a cell that fails stops no other.

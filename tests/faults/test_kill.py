@@ -100,6 +100,7 @@ def test_killed_with_everything_it_goes_on_and_ends_with_the_same_numbers(
     _wait(lambda: _epochs(lab) >= 3, "three saved epochs")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(PATIENCE)
+    _wait(lambda: all(record.state() != "running" for record in lab.records()), "the workers to be gone")
     assert any(record.checkpoint.exists() for record in lab.records())
     assert all(record.state() in {"missing", "finished"} for record in lab.records())
 
