@@ -35,6 +35,10 @@ class Variant(_Literal):
     diff: dict[str, Any] = {}
     over_budget: StrictBool = False
     """Declared to exceed the budget, and trained for reference all the same."""
+    base: Name | None = None
+    """The earlier variant that `diff` is on; none: the one that it continues, else the baseline."""
+    continues: Name | None = None
+    """The earlier variant from whose last weights, of the same seed, the training starts; none: from scratch."""
 
 
 class Claim(_Literal):
@@ -57,7 +61,8 @@ class Ablation(_Literal):
 
     Raises:
         AblationError: unknown path or factor, wrong type or range, a variant that touches a path outside the
-            factors, two variants that resolve to one recipe, a control or claim that names no variant.
+            factors, two variants that resolve to one recipe, a control or claim that names no variant, a stage that
+            stands on a later one or continues a training of another network.
     """
 
     name: str = ""
@@ -68,6 +73,8 @@ class Ablation(_Literal):
     factors: tuple[str, ...]
     variants: tuple[Variant, ...]
     control: str
+    chain: StrictBool = False
+    """The variants are stages: the first is the control, and each of the others is compared with the one before."""
     seeds: tuple[StrictInt, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
 
@@ -79,6 +86,8 @@ class Ablation(_Literal):
         if any(seed < 0 for seed in self.seeds) or not self.seeds:
             raise AblationError(f"seeds are integers from 0 up, got {list(self.seeds)}")
         _require_known("control", self.control, names)
+        if self.chain and self.control != names[0]:
+            raise AblationError(f"the control of a chain is its first stage, '{names[0]}', not '{self.control}'")
         for factor in self.factors:
             _require_known("factor", factor, paths())
         for claim in self.claims:
@@ -88,21 +97,31 @@ class Ablation(_Literal):
         return self
 
     def _check_diffs(self) -> None:
-        made: dict[str, str] = {}
-        for variant in self.variants:
-            for path in variant.diff:
-                if path not in self.factors and path in paths():
-                    raise AblationError(
-                        f"variant '{variant.name}' touches '{path}', which is not a declared factor"
-                        f"{nearest(path, self.factors)}"
-                    )
+        made: dict[tuple[str, ...], str] = {}
+        for i, variant in enumerate(self.variants):
+            earlier = [other.name for other in self.variants[:i]]
+            for word, name in (("is based on", variant.base), ("continues", variant.continues)):
+                if name is not None:
+                    _require_known(f"variant '{variant.name}' {word} an earlier variant:", name, earlier)
+            self._require_factors(variant)
             try:
-                digest = self.recipe(variant.name).digest()
+                recipe = self.recipe(variant.name)
             except RecipeError as error:
                 raise AblationError(f"variant '{variant.name}': {error}") from error
-            if digest in made:
-                raise AblationError(f"variants '{made[digest]}' and '{variant.name}' resolve to the same recipe")
-            made[digest] = variant.name
+            if variant.continues and recipe.model != self.recipe(variant.continues).model:
+                raise AblationError(f"variant '{variant.name}' continues '{variant.continues}' with another network")
+            lineage = tuple(self.recipe(name).digest() for name in (variant.name, *self.ancestors(variant.name)))
+            if lineage in made:
+                raise AblationError(f"variants '{made[lineage]}' and '{variant.name}' resolve to the same recipe")
+            made[lineage] = variant.name
+
+    def _require_factors(self, variant: Variant) -> None:
+        for path in variant.diff:
+            if path not in self.factors and path in paths():
+                raise AblationError(
+                    f"variant '{variant.name}' touches '{path}', which is not a declared factor"
+                    f"{nearest(path, self.factors)}"
+                )
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -114,8 +133,22 @@ class Ablation(_Literal):
         return next(variant for variant in self.variants if variant.name == name)
 
     def recipe(self, variant: str) -> Recipe:
-        """The declared recipe of a variant: the baseline with its diff."""
-        return self.baseline.override(self.variant(variant).diff)
+        """The declared recipe of a variant: the baseline, or the variant that it is based on, with its diff."""
+        chosen = self.variant(variant)
+        base = chosen.base or chosen.continues
+        return (self.recipe(base) if base else self.baseline).override(chosen.diff)
+
+    def ancestors(self, variant: str) -> tuple[str, ...]:
+        """The variants whose weights it descends from, the nearest first."""
+        parent = self.variant(variant).continues
+        return (parent, *self.ancestors(parent)) if parent else ()
+
+    def compared_with(self, variant: str) -> str | None:
+        """What a variant is compared with: the control, in a chain the stage before; the control with nothing."""
+        if variant == self.control:
+            return None
+        names = [other.name for other in self.variants]
+        return names[names.index(variant) - 1] if self.chain else self.control
 
 
 def _require_known(what: str, name: str, valid: Iterable[str]) -> None:

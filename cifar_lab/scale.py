@@ -1,10 +1,14 @@
-"""Scales: named overlays that shrink every variant alike, by multipliers."""
+"""Scales: named overlays that shrink every variant alike, by multipliers.
+
+`small/5` is `small` with a fifth of its epochs.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cifar_lab.errors import RegistryError, UsageError, nearest
@@ -25,10 +29,15 @@ class Scale:
         """`recipe` shrunk: at least one channel and one epoch stay."""
         return recipe.override(
             {
-                "model.width": max(1, round(recipe.model.width * self.width)),
-                "train.epochs": max(1, round(recipe.train.epochs * self.epochs)),
+                "model.width": _times(recipe.model.width, self.width),
+                "train.epochs": _times(recipe.train.epochs, self.epochs),
             }
         )
+
+
+def _times(count: int, multiplier: Fraction) -> int:
+    """`count` multiplied and rounded half up, so that 64 and 66 channels stay two widths; at least 1."""
+    return max(1, math.floor(count * multiplier + Fraction(1, 2)))
 
 
 SCALES = {
@@ -42,25 +51,36 @@ SCALES = {
 
 
 def find(name: str) -> Scale:
-    """The scale of that name.
+    """The scale of that name, or `NAME/N`: the same with a share of its epochs, each variant's cut alike.
 
     Raises:
         RegistryError: there is none.
+        UsageError: N is not a whole number from 2 up.
     """
-    if name not in SCALES:
-        raise RegistryError(f"no scale named '{name}'{nearest(name, SCALES)}")
-    return SCALES[name]
+    base, slash, share = name.partition("/")
+    if base not in SCALES:
+        raise RegistryError(f"no scale named '{base}'{nearest(base, SCALES)}")
+    if not slash:
+        return SCALES[base]
+    if not (share.isascii() and share.isdecimal() and int(share) >= 2):
+        raise UsageError(f"--scale {name}: a share of the epochs reads {base}/5, a whole number from 2 up")
+    return replace(SCALES[base], name=f"{base}/{int(share)}", epochs=SCALES[base].epochs / int(share))
 
 
-def require_distinct(recipes: Mapping[str, Recipe], scale: Scale) -> None:
+def require_distinct(
+    recipes: Mapping[str, Recipe], scale: Scale, parents: Mapping[str, str | None] | None = None
+) -> None:
     """Refuse variants whose *built* networks and recipes coincide at `scale`.
+
+    `parents` names, for a variant that continues another, that other: from different weights the same recipe is
+    another training.
 
     Raises:
         UsageError: two variants would train the same thing under two names.
     """
     made: dict[str, str] = {}
     for name, recipe in recipes.items():
-        key = json.dumps(recipe.built(), sort_keys=True)
+        key = json.dumps([recipe.built(), (parents or {}).get(name)], sort_keys=True)
         if key in made:
             raise UsageError(
                 f"variants '{made[key]}' and '{name}' build the same network and recipe at --scale {scale.name} "

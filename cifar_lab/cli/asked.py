@@ -44,6 +44,7 @@ def find(name: str, folders: list[Path] | None) -> Ablation:
 def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool = False,
+    cells_per_gpu: int = 1,
 ) -> Asked:  # fmt: skip
     """Check everything that was typed, cheap checks first, then read the images and time a few steps."""
     chosen = scale.find(scale_name)
@@ -63,7 +64,7 @@ def resolve(
         ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
         seeds=wanted, max_params=limit,
     )  # fmt: skip
-    execution, count = choose(device, workers, len(plan.cells), compile=compile)
+    execution, count = choose(device, workers, len(plan.cells), compile=compile, cells_per_gpu=cells_per_gpu)
     per_mac = measure(plan, execution)
     return Asked(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac)
 

@@ -41,6 +41,7 @@ class Display:
         self._names = names
         self._running: dict[str, _Running] = {}
         self._ended = 0
+        self._waiting = 0
         self._live = Live(console=console.err, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Display:
@@ -66,8 +67,9 @@ class Display:
         self._news(job, cell)
 
     def ended(self, job: Job, error: str | None) -> None:
-        cell = self._running.pop(job.fingerprint)
-        self._news(job, cell)
+        cell = self._running.pop(job.fingerprint, None)
+        if cell is not None:
+            self._news(job, cell)
         self._ended += 1
         result = job.record.result()
         if error is not None or result is None:
@@ -77,11 +79,18 @@ class Display:
         else:
             metrics = result["metrics"]
             said = f"test {100 * metrics['test/acc']:.2f} % in {console.duration(metrics['seconds'])}"
+            said += "" if cell is not None else " (trained by another runner)"
         console.say(f"{self._names[job.fingerprint]}: {said} [{self._ended} of {len(self._names)}]")
 
-    def tick(self) -> None:
+    def put_off(self, job: Job) -> None:
+        del self._running[job.fingerprint]
+
+    def tick(self, waiting: int) -> None:
+        if waiting and not self._running and not console.err.is_terminal and waiting != self._waiting:
+            console.say(f"{waiting} cells wait for another runner")
+        self._waiting = waiting if not self._running else 0
         if console.err.is_terminal:
-            self._live.update(self._table())
+            self._live.update(self._table(waiting))
 
     def _news(self, job: Job, cell: _Running) -> None:
         for point in cell.reader.poll():
@@ -91,7 +100,7 @@ class Display:
                 speed = f"{point.values['images_per_second']:,.0f} images/s"
                 console.say(f"{self._names[job.fingerprint]}: {words}, {speed}")
 
-    def _table(self) -> Table:
+    def _table(self, waiting: int) -> Table:
         rows = []
         for fingerprint, cell in self._running.items():
             point = cell.last
@@ -104,7 +113,7 @@ class Display:
                     cell.left(),
                 )
             )
-        title = f"{self._ended} of {len(self._names)} cells done"
+        title = f"{self._ended} of {len(self._names)} cells done, {waiting} wait"
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 HEADINGS = (
-    "variant", "n", "accuracy %", "± std", "Δ control", "± std", "verdict", "parameters", "MACs", "time", "note",
+    "variant", "n", "accuracy %", "± std", "Δ", "± std", "verdict", "parameters", "MACs", "time", "note",
 )  # fmt: skip
-NUMBERS = ("n", "accuracy %", "± std", "Δ control", "parameters", "MACs", "time")
+NUMBERS = ("n", "accuracy %", "± std", "Δ", "parameters", "MACs", "time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,8 @@ class Row:
     """One variant. Accuracies and differences are fractions; `interval`, `p_value` and `verdict` are not known yet."""
 
     variant: str
+    against: str | None
+    """The variant that it is compared with; none for the control."""
     n: int
     mean: float | None
     std: float | None
@@ -56,6 +58,8 @@ class Comparison:
     """The latest, which chose the setting."""
     invocations: int
     rows: tuple[Row, ...]
+    chain: bool = False
+    """Each row is compared with a row of its own, the stage before."""
     others: tuple[str, ...] = ()
     """Other settings that match what was asked for."""
     made: tuple[str, ...] = ()
@@ -71,7 +75,8 @@ class Comparison:
         metric = "accuracy on test, of the last weights, looked at once"
         if self.metric == "test/peak_acc":
             metric = "peak accuracy on test over the epochs: selected on test"
-        lines.append(f"{metric} · Δ against {self.control}, paired by seed")
+        against = "the stage before" if self.chain else self.control
+        lines.append(f"{metric} · Δ against {against}, paired by seed")
         more = f", the latest of {self.invocations} in this setting" if self.invocations > 1 else ""
         lines.append(f"invocation {self.invocation}{more}")
         return lines

@@ -95,7 +95,7 @@ def train_cell(
     """
     record = job.record
     try:
-        with record.lock().acquire(timeout=LOCK_PATIENCE):
+        with record.owned(patience=LOCK_PATIENCE):
             if record.result() is not None:
                 return
             try:

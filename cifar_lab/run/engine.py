@@ -9,7 +9,6 @@ import multiprocessing as mp
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,9 +22,12 @@ from typing import Protocol
 from cifar_lab.errors import CifarLabError, Interrupted
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import ALLOCATOR
+from cifar_lab.run.queue import Queue, Settled
 
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks at cells that wait for others."""
 
 
 class Listener(Protocol):
@@ -34,10 +36,13 @@ class Listener(Protocol):
     def started(self, job: Job) -> None: ...
     def progress(self, job: Job, epoch: int, step: int, steps: int) -> None: ...
     def ended(self, job: Job, error: str | None) -> None:
-        """`job`'s process is gone; `error` is one line when its cell is not finished."""
+        """`job` is over, here or in another runner; `error` is one line when its cell is not finished."""
 
-    def tick(self) -> None:
-        """Called a few times a second."""
+    def put_off(self, job: Job) -> None:
+        """`job` was started here, but another runner had it already."""
+
+    def tick(self, waiting: int) -> None:
+        """Called a few times a second; `waiting` cells are not begun."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class LocalEngine:
 
     def __init__(self, workers: int, gpus: int = 0) -> None:
         self._workers, self._gpus = workers, gpus
+        self.trained = 0
+        """Cells that came to their end here."""
         os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
         self._context: ForkServerContext = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["cifar_lab.run.cell"])
@@ -65,32 +72,66 @@ class LocalEngine:
                 signal.signal(number, handler)
 
     def run(self, jobs: list[Job], listener: Listener) -> None:
-        """Train `jobs` in their order; a cell that fails stops no other.
+        """Train `jobs`, in their order where nothing holds them back; a cell that fails stops no other.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; every running cell was asked to save first.
         """
-        waiting, running = deque(jobs), list[_Worker]()
+        self._queue, self._running, self._listener = Queue(jobs), list[_Worker](), listener
+        self._looked = -LOOK_EVERY
         stop = self._context.Event()
         with _signals(stop.set) as signalled:
-            while running or (waiting and not signalled()):
-                while waiting and len(running) < self._workers and not signalled():
-                    running.append(self._start(waiting.popleft(), _free_slot(running), stop, listener))
-                for worker in _ready(running):
-                    if not _listen(worker, listener):
-                        running.remove(worker)
-                listener.tick()
+            while self._running or (self._queue and not signalled()):
+                while not signalled() and self._begin_one(stop):
+                    pass
+                for worker in _ready(self._running):
+                    self._listen(worker)
+                listener.tick(len(self._queue))
         if signalled():
-            raise Interrupted(f"stopped after saving; {len(waiting)} of {len(jobs)} cells were not begun")
+            raise Interrupted(f"stopped after saving; {len(self._queue)} of {len(jobs)} cells were not begun")
 
-    def _start(self, job: Job, slot: int, stop: Event, listener: Listener) -> _Worker:
+    def _begin_one(self, stop: Event) -> bool:
+        """Start a cell, or note that one is over already; False when there is no free worker or nothing to do now."""
+        if len(self._running) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY:
+            return False
+        found = self._queue.take({worker.job.fingerprint for worker in self._running})
+        if found is None:
+            self._looked = time.monotonic()
+        elif isinstance(found, Settled):
+            self._listener.ended(found.job, found.error)
+        else:
+            self._running.append(self._start(found, _free_slot(self._running), stop))
+        return found is not None
+
+    def _listen(self, worker: _Worker) -> None:
+        """Pass on one message, or what the end of the worker means."""
+        try:
+            self._listener.progress(worker.job, *worker.channel.recv())
+        except EOFError:
+            worker.process.join()
+            worker.channel.close()
+            self._running.remove(worker)
+            self._looked = -LOOK_EVERY
+            self._conclude(worker)
+
+    def _conclude(self, worker: _Worker) -> None:
+        job, code = worker.job, worker.process.exitcode
+        if job.record.result() is None and code != Interrupted.exit_code and job.record.state() == "running":
+            self._listener.put_off(job)
+            self._queue.put_back(job)
+            return
+        error = _how_it_ended(worker)
+        self.trained += error is None
+        self._listener.ended(job, error)
+
+    def _start(self, job: Job, slot: int, stop: Event) -> _Worker:
         if self._gpus:
             job = replace(job, place=f"cuda:{slot % self._gpus}")
         receive, send = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(job, send, stop), daemon=True)
         process.start()
         send.close()
-        listener.started(job)
+        self._listener.started(job)
         return _Worker(job, process, receive, slot)
 
 
@@ -104,26 +145,12 @@ def _ready(running: list[_Worker]) -> list[_Worker]:
     return [channels[channel] for channel in wait(list(channels), timeout=0.2) if isinstance(channel, Connection)]
 
 
-def _listen(worker: _Worker, listener: Listener) -> bool:
-    """Pass on one message; False once the worker is gone."""
-    try:
-        listener.progress(worker.job, *worker.channel.recv())
-        return True
-    except EOFError:
-        worker.process.join()
-        worker.channel.close()
-        listener.ended(worker.job, _how_it_ended(worker))
-        return False
-
-
 def _how_it_ended(worker: _Worker) -> str | None:
     record, code = worker.job.record, worker.process.exitcode
     if record.result() is not None:
         return None
     if code == Interrupted.exit_code:
         return "stopped, state saved"
-    if record.state() == "running":
-        return "another process is training this cell"
     if (failure := record.failure()) is not None:
         return str(failure["error"])
     said = f"its process ended with code {code}"

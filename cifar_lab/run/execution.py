@@ -46,10 +46,12 @@ class Execution:
         return asdict(self)
 
 
-def choose(device: str, workers: str, cells: int, *, compile: bool = False) -> tuple[Execution, int]:
+def choose(
+    device: str, workers: str, cells: int, *, compile: bool = False, cells_per_gpu: int = 1
+) -> tuple[Execution, int]:
     """The execution for an invocation of `cells` cells, and its number of worker processes.
 
-    `workers` is a number or `auto`: on CUDA one a GPU, on the CPU one a core while memory lasts. Threads are divided
+    `workers` is a number or `auto`: on CUDA `cells_per_gpu` a GPU, on the CPU one a core while memory lasts. Threads are divided
     between the workers. The number of all cells counts, not of the missing ones, so that a resumed study goes on with
     the threads that it began with.
 
@@ -59,7 +61,7 @@ def choose(device: str, workers: str, cells: int, *, compile: bool = False) -> t
     found = find_device(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers == "auto":
-        count = min(cells, gpus() if found == "cuda" else _cpu_workers(cores) if found == "cpu" else 1)
+        count = min(cells, gpus() * cells_per_gpu if found == "cuda" else _cpu_workers(cores) if found == "cpu" else 1)
     elif workers.isascii() and workers.isdecimal() and int(workers) >= 1:
         count = int(workers)
     else:

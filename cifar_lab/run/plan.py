@@ -30,6 +30,10 @@ class Cell:
     """What is trained."""
     fingerprint: str
     state: State
+    lineage: str
+    """Digest of the recipe, and of those that it descends from: the same for every seed of a variant."""
+    needs: tuple[str, ...] = ()
+    """Fingerprints of the cells whose weights it descends from, the nearest first."""
 
     @property
     def name(self) -> str:
@@ -63,9 +67,13 @@ class Plan:
         return self.cells[0].recipe.train.protocol
 
     def to_train(self, *, retry_failed: bool = False) -> list[Cell]:
-        """What a run trains: the cells neither done nor failed (unless these are retried) nor in somebody's hands."""
-        wanted = {"missing", "failed"} if retry_failed else {"missing"}
-        return [cell for cell in self.cells if cell.state in wanted]
+        """What a run brings to its end: the cells neither done nor failed (unless these are retried).
+
+        Those that another runner trains now are among them: they are waited for, and taken over if it dies.
+        """
+        left_alone = set() if retry_failed else {"failed"}
+        cells = [cell for cell in self.cells if not cell.is_done and cell.state not in left_alone]
+        return list({cell.fingerprint: cell for cell in reversed(cells)}.values())[::-1]
 
 
 def make_plan(
@@ -88,20 +96,28 @@ def make_plan(
     """
     overrides = dict(overrides or {})
     chosen = variants or [variant.name for variant in ablation.variants]
-    names = [ablation.variant(name).name for name in dict.fromkeys(chosen)]
+    names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
     declared = {name: ablation.recipe(name).override(overrides) for name in names}
     as_held = declared[names[0]].flat()
     overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are one setting where a path is a float
     for name, recipe in declared.items():
         _require_budget(ablation, name, recipe, max_params)
     recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
-    require_distinct(recipes, scale)
-    cells = [
-        _cell(name, seed, declared[name], recipes[name], dataset, runs)
-        for seed in (seeds if seeds is not None else ablation.seeds)
-        for name in names
-    ]
+    require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
+    cells: list[Cell] = []
+    for seed in seeds if seeds is not None else ablation.seeds:
+        made: dict[str, Cell] = {}
+        for name in names:
+            parent = made.get(ablation.variant(name).continues or "")
+            made[name] = _cell(name, seed, declared[name], recipes[name], dataset, runs, parent)
+        cells += made.values()
     return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=tuple(cells))
+
+
+def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
+    """`names`, each behind the stages that it needs; a stage that is needed joins the plan by itself."""
+    lines = ([*reversed(ablation.ancestors(name)), name] for name in names)
+    return list(dict.fromkeys(name for line in lines for name in line))
 
 
 def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:
@@ -113,7 +129,12 @@ def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -
         raise BudgetError(f"{error}; a variant that is meant to be declares over_budget=True") from None
 
 
-def _cell(name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path) -> Cell:
+def _cell(
+    name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path, parent: Cell | None
+) -> Cell:
+    lineage = recipe.digest()
+    if parent is not None:
+        recipe, lineage = recipe.override({"init_from": parent.fingerprint}), f"{lineage} after {parent.lineage}"
     fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
     return Cell(
         variant=name,
@@ -122,6 +143,8 @@ def _cell(name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Datas
         recipe=recipe,
         fingerprint=fingerprint,
         state=Record(runs / fingerprint).state(),
+        lineage=lineage,
+        needs=(parent.fingerprint, *parent.needs) if parent is not None else (),
     )
 
 

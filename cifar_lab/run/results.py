@@ -48,7 +48,8 @@ def compare(
         overrides=latest.overrides,
         invocation=latest.id,
         invocations=len(same),
-        rows=_rows(unite(same), runs, latest.control, metric),
+        chain=any(latest.compared_with(cell.variant) not in {None, latest.control} for cell in latest.cells),
+        rows=_rows(same, runs, metric),
         others=tuple(_settings([entry for entry in matching if entry.setting() != latest.setting()])),
         made=tuple(_made(latest, [Record(runs / cell.fingerprint) for cell in unite(same)])),
     )
@@ -105,14 +106,19 @@ def _settings(invocations: list[Invocation]) -> list[str]:
     ]
 
 
-def _rows(cells: list[Asked], runs: Path, control: str, metric: str) -> tuple[Row, ...]:
-    variants = list(dict.fromkeys(cell.variant for cell in cells))
+def _rows(same: list[Invocation], runs: Path, metric: str) -> tuple[Row, ...]:
+    cells, against = unite(same), same[-1].compared_with
+    fullest = max(same, key=lambda invocation: len({cell.variant for cell in invocation.cells}))
+    variants = list(dict.fromkeys(cell.variant for cell in (*fullest.cells, *cells)))
     of = {name: [cell for cell in cells if cell.variant == name] for name in variants}
     values = {name: _values(of[name], runs, metric) for name in variants}
-    rows = (_row(of[name], runs, values[name], values.get(control), name == control) for name in variants)
-    usual = _executions(of.get(control, []), runs)
-    mixed = (len(_executions(of[name], runs) | usual) > 1 for name in variants)
-    return tuple(replace(row, mixed_execution=is_mixed) for row, is_mixed in zip(rows, mixed, strict=True))
+    rows = []
+    for name in variants:
+        other = against(name)
+        row = _row(of[name], runs, values[name], values.get(other) if other is not None else None, other)
+        ways = _executions(of[name], runs) | (_executions(of.get(other, []), runs) if other is not None else set())
+        rows.append(replace(row, mixed_execution=len(ways) > 1))
+    return tuple(rows)
 
 
 def _executions(cells: list[Asked], runs: Path) -> set[str]:
@@ -132,23 +138,24 @@ def _values(cells: list[Asked], runs: Path, metric: str) -> dict[int, float]:
 
 
 def _row(
-    cells: list[Asked], runs: Path, values: dict[int, float], control: dict[int, float] | None, is_control: bool
+    cells: list[Asked], runs: Path, values: dict[int, float], control: dict[int, float] | None, against: str | None
 ) -> Row:
     records = [Record(runs / cell.fingerprint) for cell in cells]
     states = [record.state() for record in records]
     ended = [result["metrics"] for record in records if (result := record.result()) is not None]
-    own, against = summarise(values), paired_difference(values, control or {})
+    own, paired = summarise(values), paired_difference(values, control or {})
     return Row(
         variant=cells[0].variant,
+        against=against,
         n=own.n,
         mean=own.mean,
         std=own.std,
-        difference=None if is_control else against.mean,
-        difference_std=None if is_control else against.std,
+        difference=None if against is None else paired.mean,
+        difference_std=None if against is None else paired.std,
         interval=None,
         p_value=None,
         verdict=None,
-        pairs=0 if is_control else against.n,
+        pairs=0 if against is None else paired.n,
         missing=states.count("missing"),
         running=states.count("running"),
         failed=states.count("failed"),

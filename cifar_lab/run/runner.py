@@ -58,6 +58,7 @@ def invocation_of(plan: Plan, execution: Execution) -> Invocation:
         execution=execution.as_dict(),
         provenance=provenance(),
         baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
+        against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
     )
 
 
@@ -79,25 +80,27 @@ def carry_out(
     invocation = invocation_of(plan, execution)
     invocation.write(runs)
     shipper = None if offline else shipping.start(runs, invocation, say)
-    interrupted = _train(jobs, workers, execution, listener)
+    trained, interrupted = _train(jobs, workers, execution, listener)
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
         say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")
     return Report(
-        trained=sum(job.record.result() is not None for job in jobs),
+        trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
         interrupted=interrupted,
     )
 
 
-def _train(jobs: list[Job], workers: int, execution: Execution, listener: Listener) -> Interrupted | None:
+def _train(jobs: list[Job], workers: int, execution: Execution, listener: Listener) -> tuple[int, Interrupted | None]:
+    """How many cells this runner trained to their end, and what ended it early."""
     if not jobs:
-        return None
+        return 0, None
     engine = LocalEngine(min(workers, len(jobs)), gpus() if execution.device == "cuda" else 0)
+    interrupted = None
     try:
         engine.run(jobs, listener)
     except Interrupted as error:
-        return error
-    return None
+        interrupted = error
+    return engine.trained, interrupted
 
 
 def _job(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
@@ -120,7 +123,7 @@ def _asked(cell: Cell) -> Asked:
         variant=cell.variant,
         seed=cell.seed,
         fingerprint=cell.fingerprint,
-        recipe=cell.recipe.digest(),
+        recipe=cell.lineage,
         parameters=cost(cell.declared.model).parameters,
         parameters_trained=trained.parameters,
         macs=trained.macs,

@@ -56,6 +56,13 @@ class Invocation:
     """Digest of the recipe that every variant is a diff on, and the numerics version: where these change, differences
     to cells from before would be differences of two things at once."""
 
+    against: dict[str, str] = field(default_factory=dict)
+    """What each variant is compared with, where that is not the control: in a chain, the stage before."""
+
+    def compared_with(self, variant: str) -> str | None:
+        """The variant that `variant` is compared with; the control with nothing."""
+        return None if variant == self.control else self.against.get(variant, self.control)
+
     @property
     def time(self) -> int:
         """When it was asked for, in ms, as its id says."""

@@ -8,19 +8,25 @@
     confusion.csv         rows: labels, columns: predictions
     failure.json          the trace of the last attempt, if it failed
     result.json           how it ended; written last, and only then is the cell finished
+    owner.json            who trains it, touched while they live: host, process, time
     code.diff             the changes that were not committed when the training began, if any
 
 `cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
 "parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile"}, "provenance":
 {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" |
 "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
-line", "trace", "time": ms}`.
+line", "trace", "time": ms}`; `owner.json`: `{"host", "pid", "time": ms}`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +37,11 @@ from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import atomic
 
 State = Literal["missing", "running", "finished", "failed", "diverged"]
+
+BEAT = 10.0
+"""Seconds between two signs of life of a cell's owner."""
+SILENCE = 120.0
+"""Seconds without one after which an owner on another host, whose lock cannot be seen from here, counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,10 @@ class Record:
     def cell(self) -> dict[str, Any] | None:
         return _read(self.folder / "cell.json")
 
+    def owner(self) -> dict[str, Any] | None:
+        """Who trains the cell, or trained it last: host, pid, and the time in ms of their last sign of life."""
+        return _read(self.folder / "owner.json")
+
     def result(self) -> dict[str, Any] | None:
         return _read(self.folder / "result.json")
 
@@ -87,6 +102,18 @@ class Record:
         for partial in self.folder.glob(".*.partial"):
             partial.unlink()
 
+    def set_aside(self) -> Path:
+        """Move the whole folder to `superseded/` beside it, so that the cell is trained anew; where it went.
+
+        Raises:
+            Timeout: somebody trains it.
+        """
+        with self.lock().acquire(timeout=0):
+            place = self.folder.parent / "superseded" / f"{self.fingerprint}.{time.time_ns() // 1_000_000}"
+            place.parent.mkdir(exist_ok=True)
+            self.folder.rename(place)
+        return place
+
     def write_failure(self, tree: dict[str, Any]) -> None:
         atomic.write_json(self.folder / "failure.json", tree)
 
@@ -95,11 +122,41 @@ class Record:
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / "lock")
 
+    @contextmanager
+    def owned(self, *, patience: float) -> Iterator[None]:
+        """Hold the cell: its lock, and signs of life for hosts on which the lock cannot be seen (some network disks).
+
+        Raises:
+            Timeout: after `patience` seconds somebody still holds it.
+        """
+        with self.lock().acquire(timeout=patience):
+            if self._is_held_elsewhere():
+                raise Timeout(str(self.folder / "lock"))
+            done = threading.Event()
+            self._beat()
+            heart = threading.Thread(target=self._beat_until, args=(done,), name="heartbeat", daemon=True)
+            heart.start()
+            try:
+                yield
+            finally:
+                done.set()
+                heart.join()
+                (self.folder / "owner.json").unlink(missing_ok=True)
+
+    def _beat_until(self, done: threading.Event) -> None:
+        while not done.wait(BEAT):
+            with suppress(OSError):  # a full disk stops the training where it writes what counts, not here
+                self._beat()
+
+    def _beat(self) -> None:
+        now = time.time_ns() // 1_000_000
+        atomic.write_json(self.folder / "owner.json", {"host": socket.gethostname(), "pid": os.getpid(), "time": now})
+
     def state(self) -> State:
         result = self.result()
         if result is not None:
             return "diverged" if result["status"] == "diverged" else "finished"
-        if self._is_locked():
+        if self._is_locked() or self._is_held_elsewhere():
             return "running"
         return "failed" if (self.folder / "failure.json").exists() else "missing"
 
@@ -111,6 +168,13 @@ class Record:
                 return False
         except Timeout:
             return True
+
+    def _is_held_elsewhere(self) -> bool:
+        """Whether the last sign of life came from another host, and not long ago."""
+        owner = self.owner()
+        if owner is None or owner["host"] == socket.gethostname():
+            return False
+        return bool(time.time() - owner["time"] / 1000 < SILENCE)
 
 
 def require_writable(runs: Path) -> None:

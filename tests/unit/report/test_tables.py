@@ -17,7 +17,7 @@ SYNTHETIC = "synthetic, not CIFAR-10"
 
 def row(variant: str = "r4", **changed: Any) -> Row:
     fields: dict[str, Any] = {
-        "n": 5, "mean": 0.91234, "std": 0.0012, "difference": -0.00456, "difference_std": 0.0034, "pairs": 5,
+        "against": "r16", "n": 5, "mean": 0.91234, "std": 0.0012, "difference": -0.00456, "difference_std": 0.0034, "pairs": 5,
         "interval": None, "p_value": None, "verdict": None, "missing": 0, "running": 0, "failed": 0, "diverged": 0,
         "mixed_execution": False, "parameters": 4_699_290, "parameters_trained": 4_699_290, "macs": 798_690_304,
         "seconds": 3661.4, "images_seen": 9e6,
@@ -33,14 +33,14 @@ def comparison(*rows: Row, **changed: Any) -> Comparison:
     return Comparison(rows=rows or (CONTROL, row()), **(fields | changed))
 
 
-CONTROL = row("r16", mean=0.9169, difference=None, difference_std=None, pairs=0)
+CONTROL = row("r16", against=None, mean=0.9169, difference=None, difference_std=None, pairs=0)
 NOTHING = row("r2", n=0, mean=None, std=None, difference=None, difference_std=None, seconds=None, missing=5)
 
 
 def shown(of: Row) -> dict[str, str]:
     """A row's cells by heading; the two deviations as `± std` and `± Δ`."""
     names = list(HEADINGS)
-    names[names.index("Δ control") + 1] = "± Δ"
+    names[names.index("Δ") + 1] = "± Δ"
     return dict(zip(names, cells(of), strict=True))
 
 
@@ -53,11 +53,11 @@ def text(of: Comparison) -> str:
 
 def test_accuracies_and_differences_are_shown_in_points_of_a_percent() -> None:
     there = shown(row())
-    assert (there["accuracy %"], there["± std"], there["Δ control"], there["± Δ"]) == ("91.23", "0.12", "-0.46", "0.34")
+    assert (there["accuracy %"], there["± std"], there["Δ"], there["± Δ"]) == ("91.23", "0.12", "-0.46", "0.34")
 
 
 def test_a_difference_has_a_sign() -> None:
-    assert shown(row(difference=0.00456))["Δ control"] == "+0.46"
+    assert shown(row(difference=0.00456))["Δ"] == "+0.46"
 
 
 def test_cost_stands_beside_accuracy() -> None:
@@ -67,7 +67,7 @@ def test_cost_stands_beside_accuracy() -> None:
 
 def test_what_is_not_known_is_blank_and_what_is_missing_is_said() -> None:
     there = shown(NOTHING)
-    assert (there["n"], there["accuracy %"], there["± std"], there["Δ control"], there["time"]) == ("0", "", "", "", "")
+    assert (there["n"], there["accuracy %"], there["± std"], there["Δ"], there["time"]) == ("0", "", "", "", "")
     assert there["note"] == "5 missing"
 
 
