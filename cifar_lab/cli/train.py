@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,25 +12,33 @@ import typer
 from cifar_lab.ablation import Ablation, Variant
 from cifar_lab.cli import asked, console, show
 from cifar_lab.cli import options as o
+from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.results import print_comparison
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe, parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.run.plan import Plan
     from cifar_lab.run.runner import Report
 
-ASK_ABOVE = 3600.0
-"""Seconds on a CPU above which a run asks first."""
 BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18}
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train the cells that failed before, too.")]
+Redo = Annotated[
+    list[str] | None,
+    typer.Option("--redo", metavar="FINGERPRINT", help="Set a cell's record aside and train it anew; repeatable."),
+]
+CellsPerGpu = Annotated[int, typer.Option("--cells-per-gpu", min=1, help="With --workers auto: processes a GPU.")]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="FINGERPRINT", help="Go on from a finished cell's last weights, with its recipe."),
+]
 
 
 def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    compile: o.Compile = False, max_params: o.MaxParams = "5M", retry_failed: RetryFailed = False,
-    offline: o.Offline = False,
+    compile: o.Compile = False, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
+    retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation, log them to MLflow, and print the comparison."""
@@ -41,40 +46,77 @@ def run_ablation(
     found = _resolve_writable(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
         seeds=seeds, max_params=max_params, device=device, workers=workers, compile=compile, offline=offline,
+        cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
+    found = _set_aside(found, runs.resolve(), redo or [], yes)
     typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers, "--runs": runs}
     usual = (None, "auto", o.DEFAULT_RUNS)
     words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
     words += [word for path in ablations or [] for word in ("--ablations", str(path))]
-    _ask(found, runs.resolve(), yes, words)
+    confirm_long(found, runs.resolve(), yes, words)
     return _run(found, runs.resolve(), retry_failed=retry_failed, offline=offline, as_json=as_json)
 
 
 def train(
     overrides: o.Overrides = None,
-    baseline: Annotated[str, typer.Option(help="efficient or resnet18; overrides start from it.")] = "efficient",
-    scale: o.ScaleName = "writeup", data: o.Data = None, seeds: o.Seeds = "0", device: o.Device = "auto",
-    compile: o.Compile = False, max_params: o.MaxParams = "5M", offline: o.Offline = False,
-    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    baseline: Annotated[str | None, typer.Option(help="efficient (the default) or resnet18.")] = None,
+    parent: From = None,
+    scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,
+    data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = False,
+    max_params: o.MaxParams = "5M", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Train one recipe: a baseline with overrides."""
-    if baseline not in BASELINES:
-        raise UsageError(f"no baseline named '{baseline}'{nearest(baseline, BASELINES)}")
-    single = Ablation(
+    """Train one recipe: a baseline, or a finished cell's recipe and weights, with overrides."""
+    if parent is not None:
+        taken = {"--baseline": baseline, "--scale": scale}
+        if clash := [flag for flag, value in taken.items() if value is not None]:
+            raise UsageError(f"{clash[0]} does not go with --from, which goes on with the cell's own recipe and size")
+        name, recipe, source, seed = _further(parent, runs.resolve(), overrides or [])
+        data, seeds = data or source, seeds or seed
+    else:
+        name = baseline or "efficient"
+        if name not in BASELINES:
+            raise UsageError(f"no baseline named '{name}'{nearest(name, BASELINES)}")
+        recipe = BASELINES[name]
+    found = _resolve_writable(
+        _single(name, recipe), scale_name=scale or "writeup", data=data, runs=runs.resolve(), overrides=overrides,
+        variants=None, seeds=seeds or "0", max_params=max_params, device=device, workers="1", compile=compile,
+        offline=offline,
+    )  # fmt: skip
+    confirm_long(found, runs.resolve(), yes, [])
+    return _run(found, runs.resolve(), retry_failed=True, offline=offline, as_json=as_json)
+
+
+def _single(name: str, recipe: Recipe) -> Ablation:
+    return Ablation(
         name="train",
         question="single recipes, trained by hand",
         source="the command line",
-        baseline=BASELINES[baseline],
+        baseline=recipe,
         factors=(),
-        variants=(Variant(name=baseline),),
-        control=baseline,
+        variants=(Variant(name=name),),
+        control=name,
     )
-    found = _resolve_writable(
-        single, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=None, seeds=seeds,
-        max_params=max_params, device=device, workers="1", compile=compile, offline=offline,
-    )  # fmt: skip
-    _ask(found, runs.resolve(), yes, [])
-    return _run(found, runs.resolve(), retry_failed=True, offline=offline, as_json=as_json)
+
+
+def _further(prefix: str, runs: Path, overrides: list[str]) -> tuple[str, Recipe, str, str]:
+    """What to call a further training of a cell, and the cell's recipe with its weights, data and seed."""
+    from cifar_lab.run.further import further_training
+
+    found = further_training(runs, prefix, parse_overrides(overrides))
+    return f"from-{found.parent[:12]}", found.recipe, found.source, str(found.seed)
+
+
+def _set_aside(found: asked.Asked, runs: Path, prefixes: list[str], yes: bool) -> asked.Asked:
+    """The plan with the cells to be redone missing, their records moved aside."""
+    from cifar_lab.run.redo import find, set_aside
+
+    cells = [find(found.plan, prefix) for prefix in prefixes]
+    if not cells:
+        return found
+    names = ", ".join(cell.name for cell in cells)
+    confirm("Go on?", f"Setting aside what was trained of {names}", yes, "`cifar-lab clean` would delete it for good.")
+    return found._replace(plan=set_aside(found.plan, cells, runs))
 
 
 def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> asked.Asked:
@@ -86,42 +128,6 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     if not offline:
         mlflow.require_usable(mlflow.resolve_uri())
     return asked.resolve(ablation, runs=runs, **typed)
-
-
-def _ask(found: asked.Asked, runs: Path, yes: bool, typed: list[str]) -> None:
-    """Have more than an hour on a CPU confirmed; without a terminal, refuse, and name what is quick."""
-    if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
-        return
-    hint = _small_line(found, runs, typed)
-    long = f"{len(found.plan.to_train())} cells, about {console.duration(found.seconds)} with {found.workers} workers"
-    if not sys.stdin.isatty():
-        raise UsageError(f"{long}: more than an hour on a CPU needs -y where there is no terminal to ask. {hint}")
-    console.say(f"{long}. {hint}")
-    typer.confirm("Go on?", abort=True, err=True)
-
-
-def _small_line(found: asked.Asked, runs: Path, typed: list[str]) -> str:
-    """The same study at `--scale small`, ready to copy, with its estimate; nothing where there is no such study."""
-    from cifar_lab import scale as scales
-    from cifar_lab.run.estimate import estimate
-    from cifar_lab.run.plan import make_plan
-
-    plan = found.plan
-    if plan.scale.name != "writeup" or plan.ablation.name == "train":
-        return ""
-    overrides = {path: value for path, value in plan.overrides.items() if path not in {"model.width", "train.epochs"}}
-    try:
-        small = make_plan(
-            plan.ablation, scale=scales.find("small"), source=plan.source, dataset=plan.dataset, runs=runs,
-            overrides=overrides, variants=list(dict.fromkeys(cell.variant for cell in plan.cells)),
-            seeds=tuple(dict.fromkeys(cell.seed for cell in plan.cells)), max_params=2**62,
-        )  # fmt: skip
-    except UsageError:  # its variants coincide when they are small
-        return ""
-    seconds = asked.total(replace(small, estimates=estimate(small, found.seconds_per_mac)), found.workers)
-    words = [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items()]
-    line = ["cifar-lab", "run-ablation", plan.ablation.name, *words, "--scale", "small", "--data", plan.source, *typed]
-    return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"
 
 
 def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, as_json: bool) -> int:

@@ -51,9 +51,9 @@ def choose(
 ) -> tuple[Execution, int]:
     """The execution for an invocation of `cells` cells, and its number of worker processes.
 
-    `workers` is a number or `auto`: on CUDA `cells_per_gpu` a GPU, on the CPU one a core while memory lasts. Threads are divided
-    between the workers. The number of all cells counts, not of the missing ones, so that a resumed study goes on with
-    the threads that it began with.
+    `workers` is a number or `auto`: on CUDA `cells_per_gpu` a GPU, on the CPU one a core while memory lasts. Threads
+    are divided between the workers. The number of all cells counts, not of the missing ones, so that a resumed study
+    goes on with the threads that it began with.
 
     Raises:
         UsageError: an unknown device, one that is not there, or a number of workers below 1.

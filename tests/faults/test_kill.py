@@ -34,9 +34,9 @@ class Lab:
             "--ablations", str(ablations), "--offline", "-y",
         ]  # fmt: skip
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
+    def start(self, *more: str, runner: str = "") -> subprocess.Popen[str]:
         # Output goes to files: a worker that outlives the runner would hold a pipe open.
-        with (self._folder / "out").open("w") as out, (self._folder / "err").open("w") as err:
+        with (self._folder / f"out{runner}").open("w") as out, (self._folder / f"err{runner}").open("w") as err:
             return subprocess.Popen(
                 [*self._line, *more], cwd=self._folder, stdout=out, stderr=err, text=True, start_new_session=True
             )
@@ -44,8 +44,11 @@ class Lab:
     def run(self, *more: str) -> int:
         return self.start(*more).wait(PATIENCE)
 
-    def said(self) -> str:
-        return (self._folder / "err").read_text()
+    def said(self, runner: str = "") -> str:
+        return (self._folder / f"err{runner}").read_text()
+
+    def trained(self, runner: str) -> int:
+        return int(json.loads((self._folder / f"out{runner}").read_text())["trained"])
 
     def records(self) -> list[Record]:
         return [Record(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
@@ -157,6 +160,32 @@ def test_what_is_finished_is_not_trained_again(lab: Lab) -> None:
     assert (tree["trained"], tree["reused"]) == (2, 2)
     assert {cell["state"] for cell in tree["cells"]} == {"finished"}
     assert all((folder / "result.json").stat().st_mtime_ns == time for folder, time in before.items())
+
+
+def test_two_runners_share_the_cells_and_train_none_twice(lab: Lab) -> None:
+    runners = {name: lab.start("--workers", "1", "--json", runner=name) for name in ("a", "b")}
+    assert [process.wait(PATIENCE) for process in runners.values()] == [0, 0], lab.said("a") + lab.said("b")
+    shares = [lab.trained(name) for name in runners]
+    assert sum(shares) == 4
+    assert min(shares) >= 1, "one runner did all the work"
+    for record in lab.records():
+        starts = [event for event in read_events(record.folder) if event["event"] == "start"]
+        assert len(starts) == 1
+        assert record.owner() is None
+
+
+def test_what_a_killed_runner_leaves_the_other_takes_over(lab: Lab, undisturbed: dict[str, dict[str, Any]]) -> None:
+    # One thread each, as two workers on two cores have: the same execution as the undisturbed run.
+    first = lab.start("--seeds", "0", runner="a")
+    _wait(lambda: _epochs(lab) >= 3, "three saved epochs")
+    os.killpg(first.pid, signal.SIGSTOP)  # alive and silent, so that the second one surely finds its cells taken
+    second = lab.start("--seeds", "0", "--json", runner="b")
+    _wait(lambda: "wait for another runner" in lab.said("b"), "the second runner to wait")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait(PATIENCE)
+    assert second.wait(PATIENCE) == 0, lab.said("b")
+    assert lab.trained("b") >= 1, "the kill came too late to test anything"
+    assert {record.fingerprint: _numbers(record) for record in lab.records()} == undisturbed
 
 
 def _worker_of(runner: int) -> int:

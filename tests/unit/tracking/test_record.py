@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from filelock import Timeout
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import atomic
-from cifar_lab.tracking.record import Record, find, require_writable
+from cifar_lab.tracking.record import SILENCE, Record, find, require_writable
 
 RESULT = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 HOLD = """
@@ -102,3 +106,51 @@ def test_a_runs_folder_under_a_file_is_refused_in_one_line(tmp_path: Path) -> No
     with pytest.raises(TrackingError, match="cannot be written") as refusal:
         require_writable(tmp_path / "file" / "runs")
     assert "\n" not in str(refusal.value)
+
+
+def test_whoever_holds_it_says_who_they_are(tmp_path: Path) -> None:
+    record = Record(tmp_path / "cell")
+    with record.owned(patience=0):
+        owner = record.owner()
+        assert owner is not None
+        assert (owner["host"], owner["pid"]) == (socket.gethostname(), os.getpid())
+        assert record.state() == "running"
+    assert record.owner() is None
+    assert record.state() == "missing"
+
+
+def test_a_sign_of_life_from_another_host_holds_it_until_it_is_too_old(tmp_path: Path) -> None:
+    record = Record(tmp_path / "cell")
+    record.folder.mkdir()
+    now = time.time_ns() // 1_000_000
+    atomic.write_json(record.folder / "owner.json", {"host": "elsewhere", "pid": 1, "time": now - 1000})
+    assert record.state() == "running"
+    with pytest.raises(Timeout), record.owned(patience=0):
+        pass
+    silent = now - round(1000 * SILENCE) - 1
+    atomic.write_json(record.folder / "owner.json", {"host": "elsewhere", "pid": 1, "time": silent})
+    assert record.state() == "missing"
+    with record.owned(patience=0):
+        assert record.state() == "running"
+
+
+def test_the_heart_beats_while_the_cell_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cifar_lab.tracking.record.BEAT", 0.01)
+    record = Record(tmp_path / "cell")
+    with record.owned(patience=0):
+        first = record.owner()
+        end = time.monotonic() + 10
+        while record.owner() == first:
+            assert time.monotonic() < end, "no second sign of life"
+
+
+def test_set_aside_it_is_missing_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    record = Record(tmp_path / ("0" * 64))
+    record.folder.mkdir()
+    record.write_result(RESULT)
+    place = record.set_aside()
+    assert record.state() == "missing"
+    assert place.parent == tmp_path / "superseded"
+    assert Record(place).result() == RESULT
+    with _locked_elsewhere(record), pytest.raises(Timeout):
+        record.set_aside()

@@ -1,0 +1,66 @@
+"""Ask before what takes long or takes something away."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+from cifar_lab.cli import asked, console
+from cifar_lab.errors import UsageError
+
+ASK_ABOVE = 3600.0
+"""Seconds on a CPU above which a run asks first."""
+
+
+def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
+    """Have `what` confirmed, unless `yes`; `hint` is said beside it. Answering no ends the program with exit code 1.
+
+    Raises:
+        UsageError: there is no terminal to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what} needs -y where there is no terminal to ask. {hint}")
+    console.say(f"{what}. {hint}")
+    if not typer.confirm(question, err=True):
+        console.say("nothing was done")
+        raise typer.Exit(1)
+
+
+def confirm_long(found: asked.Asked, runs: Path, yes: bool, typed: list[str]) -> None:
+    """Have more than an hour on a CPU confirmed; without a terminal, refuse, and name what is quick."""
+    if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
+        return
+    hint = _small_line(found, runs, typed)
+    long = f"{len(found.plan.to_train())} cells, about {console.duration(found.seconds)} with {found.workers} workers"
+    confirm("Go on?", f"{long}: more than an hour on a CPU", yes, hint)
+
+
+def _small_line(found: asked.Asked, runs: Path, typed: list[str]) -> str:
+    """The same study at `--scale small`, ready to copy, with its estimate; nothing where there is no such study."""
+    from cifar_lab import scale as scales
+    from cifar_lab.run.estimate import estimate
+    from cifar_lab.run.plan import make_plan
+
+    plan = found.plan
+    if plan.scale.name != "writeup" or plan.ablation.name == "train":
+        return ""
+    overrides = {path: value for path, value in plan.overrides.items() if path not in {"model.width", "train.epochs"}}
+    try:
+        small = make_plan(
+            plan.ablation, scale=scales.find("small"), source=plan.source, dataset=plan.dataset, runs=runs,
+            overrides=overrides, variants=list(dict.fromkeys(cell.variant for cell in plan.cells)),
+            seeds=tuple(dict.fromkeys(cell.seed for cell in plan.cells)), max_params=2**62,
+        )  # fmt: skip
+    except UsageError:  # its variants coincide when they are small
+        return ""
+    seconds = asked.total(replace(small, estimates=estimate(small, found.seconds_per_mac)), found.workers)
+    words = [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items()]
+    line = ["cifar-lab", "run-ablation", plan.ablation.name, *words, "--scale", "small", "--data", plan.source, *typed]
+    return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"

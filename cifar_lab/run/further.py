@@ -1,0 +1,53 @@
+"""Further training: the recipe that goes on from a finished cell's last weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.errors import TrackingError, UsageError
+from cifar_lab.recipe import Recipe
+from cifar_lab.tracking import record
+from cifar_lab.tracking.invocation import read_all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Further:
+    """Where a further training starts from."""
+
+    parent: str
+    """Fingerprint of the cell that it continues."""
+    recipe: Recipe
+    """The cell's own, with its weights to start from."""
+    source: str
+    """The data that the cell was trained on, as typed then."""
+    seed: int
+
+
+def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> Further:
+    """What going on from the cell `prefix` in `runs` begins with; `overrides` may change all but the network.
+
+    Raises:
+        TrackingError: there is no such cell.
+        UsageError: it is not finished, or `overrides` ask for another network.
+    """
+    found = record.find(runs, prefix)
+    cell, result = found.cell(), found.result() or {}
+    if cell is None or result.get("status") != "finished":
+        raise UsageError(f"--from {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
+    recipe = Recipe.model_validate_json(json.dumps(cell["recipe"])).override({"init_from": found.fingerprint})
+    changed = recipe.override(overrides)
+    if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):
+        paths = ", ".join(path for path in overrides if path.startswith("model."))
+        raise UsageError(f"--from {prefix}: its weights fit its own network only, and {paths} asks for another")
+    return Further(parent=found.fingerprint, recipe=recipe, source=_source(runs, found.fingerprint), seed=cell["seed"])
+
+
+def _source(runs: Path, fingerprint: str) -> str:
+    for invocation in reversed(read_all(runs)):
+        if any(cell.fingerprint == fingerprint for cell in invocation.cells):
+            return invocation.data["source"]
+    raise TrackingError(f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name it by --data")

@@ -1,0 +1,49 @@
+"""Train a finished or failed cell anew: its record is set aside, not deleted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import Timeout
+
+from cifar_lab.errors import UsageError
+from cifar_lab.run.plan import Cell, Plan
+from cifar_lab.tracking.record import Record
+
+
+def find(plan: Plan, prefix: str) -> Cell:
+    """The one cell of `plan` whose fingerprint starts with `prefix`.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    found = {cell.fingerprint: cell for cell in plan.cells if cell.fingerprint.startswith(prefix)}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    which = "; ".join(f"{cell.name} is {cell.fingerprint[:12]}" for cell in list((found or _all(plan)).values())[:5])
+    raise UsageError(f"--redo {prefix}: {len(found)} cells of {plan.ablation.name} start so; {which}")
+
+
+def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
+    """`plan` with `cells` missing. Cells that continue one of them keep their results: the same weights led to them.
+
+    Raises:
+        UsageError: a cell is being trained.
+    """
+    for cell in cells:
+        record = Record(runs / cell.fingerprint)
+        try:
+            if record.cell() is not None or record.failure() is not None:
+                record.set_aside()
+        except Timeout:
+            raise UsageError(f"--redo {cell.fingerprint[:12]}: {cell.name} is being trained") from None
+    gone = {cell.fingerprint for cell in cells}
+    return replace(
+        plan,
+        cells=tuple(replace(cell, state="missing") if cell.fingerprint in gone else cell for cell in plan.cells),
+    )
+
+
+def _all(plan: Plan) -> dict[str, Cell]:
+    return {cell.fingerprint: cell for cell in plan.cells}
