@@ -41,7 +41,7 @@ ABLATION = Ablation(
     control="s1",
     chain=True,
     claims=(
-        Claim(quote="a smaller learning rate, ≈ 92 %", source="stage 2 after stage 1", better="s2", worse="s1", size=4),
+        Claim(quote="with a smaller learning rate", source="≈ 92 % after ≈ 88 %", better="s2", worse="s1", size=4),
         Claim(quote="similar", source="stage 3 beside stage 2", better="s3", worse="s2", relation="alike"),
         Claim(quote="≈ 92.5 %", source="stage 4, MixUp and CutMix", better="s4", worse="s3", size=0.5),
         Claim(quote="95.87 %", source="stage 5 after ≈ 92.5 %", better="s5", worse="s4", size=3.37),

@@ -52,7 +52,7 @@ class Claim(_Literal):
     relation: Literal["better", "alike"] = "better"
     size: float | None = None
     """By how much, in points of accuracy; none: the source gives no number."""
-    scale: str = "writeup"
+    scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
 
 
@@ -60,8 +60,8 @@ class Ablation(_Literal):
     """One baseline, the factors it varies, the variants, the control that the others are compared with.
 
     Raises:
-        AblationError: unknown path or factor, wrong type or range, a variant that touches a path outside the
-            factors, two variants that resolve to one recipe, a control or claim that names no variant, a stage that
+        AblationError: unknown path or factor, wrong type or range, a factor that nothing varies, a variant that
+            touches a path outside the factors, two variants that resolve to one recipe, a control or claim that names no variant, a stage that
             stands on a later one or continues a training of another network.
     """
 
@@ -88,12 +88,18 @@ class Ablation(_Literal):
         _require_known("control", self.control, names)
         if self.chain and self.control != names[0]:
             raise AblationError(f"the control of a chain is its first stage, '{names[0]}', not '{self.control}'")
+        _require_distinct("factor", self.factors)
         for factor in self.factors:
             _require_known("factor", factor, paths())
         for claim in self.claims:
             _require_known("claim about a variant", claim.better, names)
             _require_known("claim about a variant", claim.worse, names)
+            if claim.better == claim.worse:
+                raise AblationError(f"a claim compares two variants, and this one '{claim.better}' with itself")
         self._check_diffs()
+        for factor in self.factors:
+            if not any(factor in variant.diff for variant in self.variants):
+                raise AblationError(f"factor '{factor}' is varied by no variant")
         return self
 
     def _check_diffs(self) -> None:

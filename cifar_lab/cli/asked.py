@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cifar_lab.run.plan import Plan
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """A plan with its estimates, and how it would be executed."""
 
     plan: Plan
@@ -45,7 +45,7 @@ def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool = False,
     cells_per_gpu: int = 1,
-) -> Asked:  # fmt: skip
+) -> Request:  # fmt: skip
     """Check everything that was typed, cheap checks first, then read the images and time a few steps."""
     chosen = scale.find(scale_name)
     diff = parse_overrides(overrides or [])
@@ -66,7 +66,7 @@ def resolve(
     )  # fmt: skip
     execution, count = choose(device, workers, len(plan.cells), compile=compile, cells_per_gpu=cells_per_gpu)
     per_mac = measure(plan, execution)
-    return Asked(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac)
+    return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac)
 
 
 def read_data(source: str) -> tuple[str, Dataset]:

@@ -33,7 +33,7 @@ def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
         raise typer.Exit(1)
 
 
-def confirm_long(found: asked.Asked, runs: Path, yes: bool, typed: list[str]) -> None:
+def confirm_long(found: asked.Request, runs: Path, yes: bool, typed: list[str]) -> None:
     """Have more than an hour on a CPU confirmed; without a terminal, refuse, and name what is quick."""
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
@@ -42,7 +42,7 @@ def confirm_long(found: asked.Asked, runs: Path, yes: bool, typed: list[str]) ->
     confirm("Go on?", f"{long}: more than an hour on a CPU", yes, hint)
 
 
-def _small_line(found: asked.Asked, runs: Path, typed: list[str]) -> str:
+def _small_line(found: asked.Request, runs: Path, typed: list[str]) -> str:
     """The same study at `--scale small`, ready to copy, with its estimate; nothing where there is no such study."""
     from cifar_lab import scale as scales
     from cifar_lab.run.estimate import estimate

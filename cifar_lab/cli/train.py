@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant
 from cifar_lab.cli import asked, console, show
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.results import print_comparison
-from cifar_lab.errors import UsageError, nearest
+from cifar_lab.errors import Interrupted, UsageError, nearest
 from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe, parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.run.plan import Plan
     from cifar_lab.run.runner import Report
 
+EVERY = "all"
+"""In place of an ablation's name: every one of them."""
 BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18}
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train the cells that failed before, too.")]
 Redo = Annotated[
@@ -41,20 +45,61 @@ def run_ablation(
     retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Train the missing cells of an ablation, log them to MLflow, and print the comparison."""
-    ablation = asked.find(name, ablations)
-    found = _resolve_writable(
-        ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
-        seeds=seeds, max_params=max_params, device=device, workers=workers, compile=compile, offline=offline,
-        cells_per_gpu=cells_per_gpu,
-    )  # fmt: skip
-    found = _set_aside(found, runs.resolve(), redo or [], yes)
+    """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
+    options: dict[str, Any] = {
+        "scale_name": scale, "data": data, "runs": runs.resolve(), "overrides": overrides, "variants": variants,
+        "seeds": seeds, "max_params": max_params, "device": device, "workers": workers, "compile": compile,
+        "cells_per_gpu": cells_per_gpu, "offline": offline,
+    }  # fmt: skip
     typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers, "--runs": runs}
     usual = (None, "auto", o.DEFAULT_RUNS)
     words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
     words += [word for path in ablations or [] for word in ("--ablations", str(path))]
-    confirm_long(found, runs.resolve(), yes, words)
-    return _run(found, runs.resolve(), retry_failed=retry_failed, offline=offline, as_json=as_json)
+
+    def run_one(each: str) -> Outcome:
+        found = _resolve_writable(asked.find(each, ablations), **options)
+        found = _set_aside(found, runs.resolve(), redo or [], yes)
+        confirm_long(found, runs.resolve(), yes, words)
+        return _run(found, runs.resolve(), retry_failed=retry_failed, offline=offline, show_table=not as_json)
+
+    if name != EVERY:
+        return _print(run_one(name), as_json)
+    return _print_every([_said(run_one, each) for each in registry.discover(*(ablations or [])).names()], as_json)
+
+
+class Outcome(NamedTuple):
+    """How a run ended: its exit code, and the plan after it as JSON has it; none where it could not be begun."""
+
+    code: int
+    tree: dict[str, Any] | None
+
+
+def _said(run_one: Callable[[str], Outcome], name: str) -> Outcome:
+    """One of many ablations: what is wrong with it is said, and holds up no other."""
+    console.say(f"== {name}")
+    try:
+        outcome = run_one(name)
+    except UsageError as error:
+        console.say(f"{name}: {error}")
+        return Outcome(error.exit_code, None)
+    if outcome.code == Interrupted.exit_code:
+        raise Interrupted("stopped; the same command goes on from there")
+    return outcome
+
+
+def _print(outcome: Outcome, as_json: bool) -> int:
+    if as_json:
+        console.print_json(outcome.tree)
+    return outcome.code
+
+
+def _print_every(outcomes: list[Outcome], as_json: bool) -> int:
+    trees = [outcome.tree for outcome in outcomes if outcome.tree is not None]
+    if as_json:
+        console.print_json(trees)
+    trained, reused = (sum(tree[word] for tree in trees) for word in ("trained", "reused"))
+    console.say(f"{len(trees)} of {len(outcomes)} ablations: {trained} cells trained, {reused} reused")
+    return max((outcome.code for outcome in outcomes), default=0)
 
 
 def train(
@@ -84,7 +129,8 @@ def train(
         offline=offline,
     )  # fmt: skip
     confirm_long(found, runs.resolve(), yes, [])
-    return _run(found, runs.resolve(), retry_failed=True, offline=offline, as_json=as_json)
+    outcome = _run(found, runs.resolve(), retry_failed=True, offline=offline, show_table=not as_json)
+    return _print(outcome, as_json)
 
 
 def _single(name: str, recipe: Recipe) -> Ablation:
@@ -107,7 +153,7 @@ def _further(prefix: str, runs: Path, overrides: list[str]) -> tuple[str, Recipe
     return f"from-{found.parent[:12]}", found.recipe, found.source, str(found.seed)
 
 
-def _set_aside(found: asked.Asked, runs: Path, prefixes: list[str], yes: bool) -> asked.Asked:
+def _set_aside(found: asked.Request, runs: Path, prefixes: list[str], yes: bool) -> asked.Request:
     """The plan with the cells to be redone missing, their records moved aside."""
     from cifar_lab.run.redo import find, set_aside
 
@@ -119,7 +165,7 @@ def _set_aside(found: asked.Asked, runs: Path, prefixes: list[str], yes: bool) -
     return found._replace(plan=set_aside(found.plan, cells, runs))
 
 
-def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> asked.Asked:
+def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> asked.Request:
     """Resolve what was typed, after the places to write to are known to be there."""
     from cifar_lab.tracking import mlflow
     from cifar_lab.tracking.record import require_writable
@@ -130,7 +176,7 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     return asked.resolve(ablation, runs=runs, **typed)
 
 
-def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, as_json: bool) -> int:
+def _run(found: asked.Request, runs: Path, *, retry_failed: bool, offline: bool, show_table: bool) -> Outcome:
     from cifar_lab.cli.display import Display
     from cifar_lab.run.results import compare
     from cifar_lab.run.runner import carry_out
@@ -143,13 +189,11 @@ def _run(found: asked.Asked, runs: Path, *, retry_failed: bool, offline: bool, a
             retry_failed=retry_failed, offline=offline, say=console.say,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
-    if as_json:
-        tree = show.plan_tree(found._replace(plan=after))
-        console.print_json({**tree, "trained": report.trained, "reused": report.reused})
-    else:
+    tree = {**show.plan_tree(found._replace(plan=after)), "trained": report.trained, "reused": report.reused}
+    if show_table:
         name, scale = plan.ablation.name, plan.scale.name
         print_comparison(compare(runs, name, scale=scale, data=plan.source, overrides=plan.overrides))
-    return _conclude(after, report, runs)
+    return Outcome(_conclude(after, report, runs), tree)
 
 
 def _conclude(plan: Plan, report: Report, runs: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -12,12 +14,69 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.split import split
 from cifar_lab.models.budget import BUDGET, cost
 from cifar_lab.models.resnet import build
-from cifar_lab.scale import SCALES, require_distinct
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18
+from cifar_lab.scale import SCALES, Scale, require_distinct
 from cifar_lab.train.loop import Trainer, fit
 
-ABLATIONS = list(registry.discover())
+FILES = {path.stem: path for path in registry.built_in().glob("[!_]*.py")}
+ABLATIONS = [ablation for ablation in registry.discover() if ablation.name in FILES]  # packages may bring more
 VARIANTS = [(ablation, variant.name) for ablation in ABLATIONS for variant in ablation.variants]
-BATCH = 16
+BATCH = 4
+REGISTRY = registry.built_in().parent / "docs" / "registry.md"
+
+NAMES = {
+    "augmentation", "batch_norm", "batch_size", "block_counts", "dropout", "extra_fc", "grad_clip", "kernel_sizes",
+    "label_smoothing", "layers", "lookahead", "lr_schedule", "mixup_cutmix", "noise_floor", "optimizers",
+    "se_placement", "se_ratio", "se_ratio_x_lookahead", "shortcut_kernels", "weight_decay", "width", "writeup_ladder",
+}  # fmt: skip
+
+VARIED_BY_THE_WRITEUP = [
+    ("block_counts", {"model.blocks"}, "Decreasing residual blocks resulted in decreased accuracy"),
+    ("kernel_sizes", {"model.kernel"}, "equivalent or worse"),
+    ("batch_norm", {"model.batch_norm"}, "equivalent or worse"),
+    ("batch_norm", {"model.batch_norm"}, "helped with speeding up convergence"),
+    ("extra_fc", {"model.extra_fc"}, "didn't have much effect"),
+    ("optimizers", {"optim.name"}, "SGD with Nesterov best"),
+    ("grad_clip", {"optim.clip.by"}, "speeds up convergence, above all in the first epochs"),
+    ("lr_schedule", {"schedule.name"}, "converge to minima rather than oscillate"),
+    ("weight_decay", {"optim.weight_decay"}, "crucial"),
+    ("augmentation", {"data.crop", "data.flip", "data.normalise"}, "crucial"),
+    ("mixup_cutmix", {"data.mixup", "data.cutmix"}, "improves robustness and accuracy"),
+    ("lookahead", {"optim.lookahead.enabled"}, "more effective exploration"),
+    ("se_ratio", {"model.se.placement"}, "significantly improved"),
+    ("se_ratio", {"model.se.reduction"}, "lower"),
+]
+"""Every row of the writeup's factors: the ablation, its paths, and the words for what came of it."""
+
+COUNTED = [
+    ("block_counts", "b2222", 11_173_962),
+    ("block_counts", "b2111", 4_977_226),
+    ("block_counts", "b443", 4_697_162),
+    ("block_counts", "b333", 4_327_754),
+    ("block_counts", "b552", 3_885_898),
+    ("se_ratio", "none", 4_697_162),
+    ("se_ratio", "r16", 4_697_742),
+    ("se_ratio", "r4", 4_699_290),
+    ("extra_fc", "fc48", 4_997_210),
+    ("shortcut_kernels", "s3x3", 5_025_422),
+    ("writeup_ladder", "s1", 4_977_226),
+    ("writeup_ladder", "s8", 4_697_742),
+    ("writeup_ladder", "s9", 4_699_290),
+]
+"""Parameters that the writeup names, or that its networks were found to have."""
+
+
+def _trained_once() -> list[tuple[Ablation, str]]:
+    """The variants, less those whose recipe an ablation before trains: they share their cells."""
+    return list({ablation.recipe(name).digest(): (ablation, name) for ablation, name in reversed(VARIANTS)}.values())
+
+
+def _find(name: str) -> Ablation:
+    return next(ablation for ablation in ABLATIONS if ablation.name == name)
+
+
+def _parameters(ablation: str, variant: str) -> int:
+    return cost(_find(ablation).recipe(variant).model).parameters
 
 
 class Nobody:
@@ -38,14 +97,14 @@ class Nobody:
 
 @pytest.fixture(scope="module")
 def few_images() -> Dataset:
-    """Forty training images, four a class; two batches under holdout."""
+    """Ten training images of two classes: two batches of four, one image a class held out as val, one to test."""
     whole = load("synthetic")
-    train = [i for c in range(10) for i in (whole.train_labels == c).nonzero()[0][:4]]
-    test = [i for c in range(10) for i in (whole.test_labels == c).nonzero()[0][:1]]
+    train = [i for c in range(2) for i in (whole.train_labels == c).nonzero()[0][:5]]
+    test = [i for c in range(2) for i in (whole.test_labels == c).nonzero()[0][:1]]
     return Dataset(
         name=whole.name,
         kind=whole.kind,
-        classes=whole.classes,
+        classes=whole.classes[:2],
         train_images=whole.train_images[train],
         train_labels=whole.train_labels[train],
         test_images=whole.test_images[test],
@@ -54,9 +113,9 @@ def few_images() -> Dataset:
     )
 
 
-def test_no_ablation_file_is_broken() -> None:
+def test_the_whole_study_is_there_and_no_file_is_broken() -> None:
     assert registry.discover().broken() == []
-    assert {"se_ratio", "block_counts", "lookahead", "noise_floor"} <= {ablation.name for ablation in ABLATIONS}
+    assert set(FILES) == NAMES == {ablation.name for ablation in ABLATIONS}
 
 
 @pytest.mark.parametrize(("ablation", "variant"), VARIANTS, ids=[f"{a.name}-{v}" for a, v in VARIANTS])
@@ -65,12 +124,12 @@ def test_a_variant_honours_the_budget_or_declares_that_it_does_not(ablation: Abl
     assert over == ablation.variant(variant).over_budget
 
 
-@pytest.mark.parametrize(("ablation", "variant"), VARIANTS, ids=[f"{a.name}-{v}" for a, v in VARIANTS])
+@pytest.mark.parametrize(("ablation", "variant"), _trained_once(), ids=[f"{a.name}-{v}" for a, v in _trained_once()])
 def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_images: Dataset) -> None:
     recipe = (
         SCALES["smoke"]
         .apply(ablation.recipe(variant))
-        .override({"train.batch_size": BATCH, "train.epochs": 1, "data.val_fraction": 0.25})
+        .override({"train.batch_size": BATCH, "train.epochs": 1, "data.val_fraction": 0.2})
     )
     torch.set_num_threads(1)
     parts = split(few_images, recipe.data, recipe.train.protocol, torch.device("cpu"))
@@ -86,15 +145,111 @@ def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_imag
 
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES.keys())
-def test_no_two_variants_build_the_same_thing_at_any_scale(ablation: Ablation, scale: object) -> None:
-    require_distinct({v.name: scale.apply(ablation.recipe(v.name)) for v in ablation.variants}, scale)  # type: ignore[attr-defined, arg-type]
+def test_no_two_variants_build_the_same_thing_at_any_scale(ablation: Ablation, scale: Scale) -> None:
+    recipes = {variant.name: scale.apply(ablation.recipe(variant.name)) for variant in ablation.variants}
+    require_distinct(recipes, scale, {variant.name: variant.continues for variant in ablation.variants})
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
 def test_the_question_the_source_and_the_run_time_are_said(ablation: Ablation) -> None:
-    text = (registry.built_in() / f"{ablation.name}.py").read_text()
-    docstring = text.split('"""')[1]
+    docstring = FILES[ablation.name].read_text().split('"""')[1]
     assert docstring.splitlines()[0].endswith("?")
     assert "ource:" in docstring
     assert "Run time" in docstring
     assert ablation.question.endswith("?")
+
+
+# What the files say
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
+def test_the_run_time_is_that_of_the_recipes(ablation: Ablation) -> None:
+    """`N PFLOP a cell, M cells`, or `N to M PFLOP a cell`, by 45,000 images, 6 FLOPs a MAC; a chain says it a seed."""
+    recipes = [ablation.recipe(variant.name) for variant in ablation.variants]
+    petaflops = [recipe.train.epochs * 45_000 * 6 * cost(recipe.model).macs / 1e15 for recipe in recipes]
+    docstring = " ".join(FILES[ablation.name].read_text().split('"""')[1].split())
+    said = re.search(r"Run time: (?:(\d+) to )?(\d+) PFLOP a (?:cell, (\w+) cells|seed);", docstring)
+    assert said is not None
+    low, high, cells = said.groups()
+    if cells is None:
+        assert int(high) == round(sum(petaflops))
+        return
+    assert (int(low or high), int(high)) == (round(min(petaflops)), round(max(petaflops)))
+    words = {"six": 6, "ten": 10, "fifteen": 15, "eighteen": 18}
+    assert (words.get(cells) or int(cells)) == len(recipes) * len(ablation.seeds)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
+def test_a_claim_quotes_and_names_its_source(ablation: Ablation) -> None:
+    for claim in ablation.claims:
+        assert claim.quote.strip()
+        assert claim.source.strip()
+        assert (claim.scale, claim.protocol) == ("writeup", "writeup")
+
+
+def test_no_pair_of_cells_is_claimed_about_twice() -> None:
+    pairs = [
+        tuple((ablation.recipe(name).digest(), ablation.ancestors(name)) for name in (claim.better, claim.worse))
+        for ablation in ABLATIONS
+        for claim in ablation.claims
+    ]
+    assert len(set(pairs)) == len(pairs)
+
+
+@pytest.mark.parametrize("ablation", [a for a in ABLATIONS if not a.chain], ids=lambda ablation: ablation.name)
+def test_the_control_is_the_baseline_as_the_writeup_had_it(ablation: Ablation) -> None:
+    assert ablation.recipe(ablation.control) == ablation.baseline
+    assert ablation.baseline in (EFFICIENT_RESNET, RESNET18, RESNET18.override({"schedule.name": "cosine"}))
+
+
+@pytest.mark.parametrize(("name", "paths", "words"), VARIED_BY_THE_WRITEUP)
+def test_what_the_writeup_varied_is_varied_and_what_it_says_is_quoted(name: str, paths: set[str], words: str) -> None:
+    assert paths <= set(_find(name).factors)
+    assert words in " ".join(FILES[name].read_text().split())
+
+
+# Golden counts
+
+
+@pytest.mark.parametrize(("ablation", "variant", "parameters"), COUNTED)
+def test_a_network_has_the_parameters_that_it_had(ablation: str, variant: str, parameters: int) -> None:
+    assert _parameters(ablation, variant) == parameters
+
+
+def test_66_channels_and_48_features_are_the_most_that_fit() -> None:
+    assert _parameters("width", "w66") == 4_995_554
+    assert cost(EFFICIENT_RESNET.override({"model.width": 67}).model).parameters > BUDGET
+    assert cost(RESNET18.override({"model.extra_fc": 64}).model).parameters == 5_005_578
+
+
+def test_fewer_and_more_layers_have_as_many_blocks_and_nearly_as_many_parameters() -> None:
+    layers = _find("layers")
+    for variant in layers.variants:
+        assert sum(layers.recipe(variant.name).model.blocks) == 11
+        assert _parameters("layers", variant.name) == pytest.approx(4_697_742, rel=0.01)
+    assert [_parameters("layers", name) for name in ("two", "four")] == [4_676_176, 4_671_565]
+
+
+def test_a_forward_pass_of_the_final_network_costs_what_was_counted() -> None:
+    assert 2 * cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
+
+
+# docs/registry.md
+
+
+def _rows() -> dict[str, list[str]]:
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in REGISTRY.read_text().splitlines()]
+    return {row[0].strip("`"): row for row in cells if row and row[0].startswith("`")}
+
+
+def test_the_registrys_page_names_every_ablation_and_fits_a_screen() -> None:
+    assert set(_rows()) == NAMES
+    assert max(len(line) for line in REGISTRY.read_text().splitlines()) <= 160
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
+def test_the_registrys_page_has_the_variants_the_control_and_what_is_over_the_budget(ablation: Ablation) -> None:
+    shown = _rows()[ablation.name][3].split(", ")
+    assert [name.strip("*†") for name in shown] == [variant.name for variant in ablation.variants]
+    assert [name.strip("*†") for name in shown if "**" in name] == [ablation.control]
+    assert [name.endswith("†") for name in shown] == [variant.over_budget for variant in ablation.variants]

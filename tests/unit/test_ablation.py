@@ -244,3 +244,133 @@ def test_over_budget_and_size_are_not_guessed_from_other_types() -> None:
 def test_a_claim_says_better_or_alike() -> None:
     with pytest.raises(AblationError, match=r"Claim\.relation.*'worse'"):
         claim(relation="worse")
+
+
+def test_a_claim_compares_two_variants() -> None:
+    assert "'r4' with itself" in refusal(claims=(claim(better="r4", worse="r4"),))
+
+
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [((REDUCTION, REDUCTION), "is named twice"), ((REDUCTION, "optim.lr"), "'optim.lr' is varied by no variant")],
+)
+def test_a_factor_is_declared_once_and_varied(factors: tuple[str, ...], said: str) -> None:
+    assert said in refusal(factors=factors)
+
+
+# Stages that stand on one another
+
+
+EPOCHS, LR, WIDTH = "train.epochs", "optim.lr", "model.width"
+FINER = {LR: 0.01}
+
+
+def chain(**changed: Any) -> Ablation:
+    """`long` trains on from `first`, `wide` is a network of its own, and `longer` trains on from `long`."""
+    stages = (
+        Variant(name="first"),
+        Variant(name="long", continues="first", diff={**FINER, EPOCHS: 40}),
+        Variant(name="wide", base="first", diff={WIDTH: 32}),
+        Variant(name="longer", continues="long", diff={EPOCHS: 30}),
+    )
+    fields: dict[str, Any] = {"factors": (EPOCHS, LR, WIDTH), "variants": stages, "control": "first", "chain": True}
+    return study(**(fields | changed))
+
+
+def stages(*later: Variant, **changed: Any) -> dict[str, Any]:
+    """Fields of a chain of `first`, a finer `second` from scratch, and `later`."""
+    named = (Variant(name="first"), Variant(name="second", diff=FINER), *later)
+    used = {path for variant in named for path in variant.diff}
+    return {"variants": named, "factors": tuple(sorted(used)), "control": "first", "chain": True, **changed}
+
+
+def test_a_stage_has_the_recipe_of_what_it_stands_on_with_its_diff() -> None:
+    made = chain()
+    assert made.recipe("first") == EFFICIENT_RESNET
+    assert made.recipe("long") == EFFICIENT_RESNET.override({**FINER, EPOCHS: 40})
+    assert made.recipe("longer") == EFFICIENT_RESNET.override({**FINER, EPOCHS: 30})
+    assert made.recipe("wide") == EFFICIENT_RESNET.override({WIDTH: 32})
+
+
+def test_a_stage_with_a_base_and_a_parent_takes_the_recipe_of_one_and_the_weights_of_the_other() -> None:
+    made = study(**stages(Variant(name="third", base="first", continues="second", diff={EPOCHS: 30})))
+    assert made.recipe("third") == EFFICIENT_RESNET.override({EPOCHS: 30})
+    assert made.ancestors("third") == ("second",)
+
+
+def test_a_declared_recipe_names_no_parents_cell() -> None:
+    assert all(chain().recipe(variant.name).init_from is None for variant in chain().variants)
+
+
+def test_ancestors_are_the_stages_whose_weights_it_descends_from_the_nearest_first() -> None:
+    made = chain()
+    lines = {variant.name: made.ancestors(variant.name) for variant in made.variants}
+    assert lines == {"first": (), "long": ("first",), "wide": (), "longer": ("long", "first")}
+
+
+def test_a_stage_is_compared_with_the_one_before_and_the_first_with_nothing() -> None:
+    made = chain()
+    pairs = {variant.name: made.compared_with(variant.name) for variant in made.variants}
+    assert pairs == {"first": None, "long": "first", "wide": "long", "longer": "wide"}
+
+
+def test_outside_a_chain_a_variant_is_compared_with_the_control() -> None:
+    made = study(variants=variants(r4=R4, r8={REDUCTION: 8}, r16={}))
+    assert [made.compared_with(name) for name in ("r4", "r8", "r16")] == ["r16", "r16", None]
+
+
+def test_a_stage_may_stand_on_another_without_a_chain() -> None:
+    made = chain(chain=False)
+    assert made.ancestors("longer") == ("long", "first")
+    assert made.compared_with("longer") == "first"
+
+
+def test_the_control_of_a_chain_is_its_first_stage() -> None:
+    message = refusal(**stages(control="second"))
+    assert "'first', not 'second'" in message
+    assert study(**stages(control="second", chain=False)).control == "second"
+
+
+@pytest.mark.parametrize("field", ["base", "continues"])
+@pytest.mark.parametrize("stage", ["third", "fourth", "fifth"], ids=["itself", "a later one", "none"])
+def test_a_stage_stands_on_an_earlier_one(field: str, stage: str) -> None:
+    third = Variant.model_validate({"name": "third", field: stage, "diff": {EPOCHS: 30}})
+    message = refusal(**stages(third, Variant(name="fourth", diff={EPOCHS: 40})))
+    assert "'third'" in message
+    assert "earlier variant" in message
+    assert f"'{stage}' is not there" in message
+
+
+@pytest.mark.parametrize("field", ["base", "continues"])
+def test_a_mistyped_stage_is_refused_with_the_nearest(field: str) -> None:
+    third = Variant.model_validate({"name": "third", field: "secnd", "diff": {EPOCHS: 30}})
+    assert "did you mean 'second'?" in refusal(**stages(third))
+
+
+@pytest.mark.parametrize("diff", [{WIDTH: 32}, {"model.blocks": (3, 3, 3)}, {"model.se.placement": "none"}])
+def test_a_stage_that_continues_another_network_is_refused(diff: dict[str, Any]) -> None:
+    message = refusal(**stages(Variant(name="third", continues="second", diff=diff)))
+    assert "'third' continues 'second' with another network" in message
+
+
+def test_another_network_behind_a_base_is_refused_too() -> None:
+    wide = Variant(name="wide", diff={WIDTH: 32})
+    message = refusal(**stages(wide, Variant(name="third", base="wide", continues="first")))
+    assert "'third' continues 'first' with another network" in message
+
+
+def test_one_recipe_from_other_weights_is_another_training() -> None:
+    again = Variant(name="again", continues="second")
+    assert study(**stages(again)).recipe("again") == study(**stages(again)).recipe("second")
+    with pytest.raises(AblationError, match="'again' and 'twice' resolve to the same recipe"):
+        study(**stages(again, Variant(name="twice", continues="second")))
+
+
+def test_two_stages_from_scratch_with_one_recipe_are_refused_whatever_they_are_based_on() -> None:
+    message = refusal(**stages(Variant(name="third", base="first", diff=FINER)))
+    assert "'second' and 'third' resolve to the same recipe" in message
+
+
+def test_a_diff_on_a_stage_touches_declared_factors_only() -> None:
+    third = Variant(name="third", continues="second", diff={EPOCHS: 30})
+    assert "'train.epochs', which is not a declared factor" in refusal(**stages(third, factors=(LR,)))

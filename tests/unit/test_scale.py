@@ -67,6 +67,56 @@ def test_a_scale_like_no_other_is_refused_with_all_that_there_are() -> None:
         find("1/4")
 
 
+# A share of the epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "epochs"), [("small/5", 16, 2), ("small/2", 16, 5), ("writeup/10", 64, 20), ("smoke/2", 16, 1)]
+)
+def test_a_share_of_a_scale_cuts_its_epochs_and_not_its_width(name: str, width: int, epochs: int) -> None:
+    scaled = find(name).apply(EFFICIENT_RESNET)
+    assert (scaled.model.width, scaled.train.epochs) == (width, epochs)
+
+
+def test_a_share_has_one_name_and_the_data_of_its_scale() -> None:
+    assert find("small/05") == find("small/5")
+    assert find("small/5").name == "small/5"
+    assert (find("smoke/2").data, find("small/5").data) == ("synthetic", None)
+    assert find("small").name == "small"
+
+
+@pytest.mark.parametrize("share", ["", "0", "1", "-5", "+5", "2.5", "1/5", "5/", " 5", "five", "²", "٥"])
+def test_a_share_that_is_no_whole_number_from_2_up_is_refused_with_the_rule(share: str) -> None:
+    with pytest.raises(UsageError, match="reads small/5, a whole number from 2 up") as caught:
+        find(f"small/{share}")
+    assert f"small/{share}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_share_of_an_unknown_scale_is_refused_with_the_nearest() -> None:
+    with pytest.raises(RegistryError, match=r"'smal'; did you mean 'small'\?"):
+        find("smal/5")
+
+
+# Half up
+
+
+@pytest.mark.parametrize(("width", "quarter"), [(66, 17), (64, 16), (62, 16), (65, 16), (67, 17), (2, 1), (1, 1)])
+def test_widths_are_rounded_half_up(width: int, quarter: int) -> None:
+    assert find("small").apply(EFFICIENT_RESNET.override({"model.width": width})).model.width == quarter
+
+
+@pytest.mark.parametrize(("epochs", "left"), [(30, 2), (50, 3), (10, 1), (9, 1), (29, 1), (31, 2)])
+def test_epochs_are_rounded_half_up(epochs: int, left: int) -> None:
+    assert find("small").apply(EFFICIENT_RESNET.override({"train.epochs": epochs})).train.epochs == left
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_66_and_64_channels_stay_two_widths(name: str) -> None:
+    scale = find(name)
+    require_distinct({f"w{n}": scale.apply(EFFICIENT_RESNET.override({"model.width": n})) for n in (64, 66)}, scale)
+
+
 # Variants that coincide
 
 
@@ -99,3 +149,10 @@ def test_variants_that_differ_in_anything_that_acts_pass() -> None:
     }
     require_distinct(recipes, small)
     require_distinct({}, small)
+
+
+def test_one_recipe_from_other_weights_is_another_training() -> None:
+    recipes = dict.fromkeys(("s5", "s6", "s7"), EFFICIENT_RESNET)
+    require_distinct(recipes, find("smoke"), {"s5": None, "s6": "s5", "s7": "s6"})
+    with pytest.raises(UsageError, match="'s6' and 's7'"):
+        require_distinct(recipes, find("smoke"), {"s5": None, "s6": "s5", "s7": "s5"})

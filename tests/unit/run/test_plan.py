@@ -210,7 +210,8 @@ def test_an_override_that_makes_variants_coincide_is_refused_naming_both(runs: P
 
 
 def test_variants_that_coincide_at_the_scale_are_refused_unless_one_is_left_out(runs: Path) -> None:
-    r32 = study(variants=(Variant(name="r16"), Variant(name="r32", diff={"model.se.reduction": 32})))
+    two = (Variant(name="r16"), Variant(name="r32", diff={"model.se.reduction": 32}))
+    r32 = study(variants=two, factors=("model.se.reduction",))
     with pytest.raises(UsageError, match=r"'r16' and 'r32'.*small"):
         plan(runs, r32)
     assert len(plan(runs, r32, variants=["r32"]).cells) == 3

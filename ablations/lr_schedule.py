@@ -1,0 +1,34 @@
+"""Which learning-rate schedule serves the ResNet-18 best?
+
+Source: the writeup lowered the rate later (stage 2), then took CosineAnnealingLR (stage 3), to converge to minima
+rather than oscillate. Here all train for 100 epochs from scratch, which is our choice: stage 2 was trained on from
+stage 1, as `writeup_ladder` has it. `step` stands for a smaller rate later: a tenth at 30, 60 and 90 % of the way.
+All have 0.1 as their highest rate. One-cycle moves by step, as its authors have it, as it would begin with a whole
+epoch at 0.004 otherwise; the others move once an epoch, as the writeup's cosine. Restarts come each quarter.
+
+Run time: 9 PFLOP a cell, 15 cells; `cifar-lab plan lr_schedule` says what that is on your machine.
+"""
+
+from cifar_lab.ablation import Ablation, Claim, Variant
+from cifar_lab.recipe import RESNET18
+
+QUOTE = "helps converge to minima rather than oscillate"
+
+ABLATION = Ablation(
+    question="Which learning-rate schedule serves best?",
+    source="Gupta, Pattanaik and Panchal (2024), ResNet Model for CIFAR-10 Image Classification, stages 1 to 3",
+    baseline=RESNET18,
+    factors=("schedule.name", "schedule.every"),
+    variants=(
+        Variant(name="constant"),
+        Variant(name="cosine", diff={"schedule.name": "cosine"}),
+        Variant(name="step", diff={"schedule.name": "step"}),
+        Variant(name="one_cycle", diff={"schedule.name": "one_cycle", "schedule.every": "step"}),
+        Variant(name="warm_restarts", diff={"schedule.name": "warm_restarts"}),
+    ),
+    control="constant",
+    claims=(
+        Claim(quote=QUOTE, source="CosineAnnealingLR", better="cosine", worse="constant"),
+        Claim(quote=QUOTE, source="a smaller rate later", better="step", worse="constant"),
+    ),
+)

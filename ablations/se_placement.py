@@ -1,0 +1,24 @@
+"""Where should squeeze-and-excitation sit: after the stem, in every block, or nowhere?
+
+Source: the network of Table 1 has one SE block, after the stem (580 parameters); Hu et al. (2018) put one into every
+block (36,448 parameters here). The writeup does not compare the two. That SE "significantly improved" the network is
+a claim of `se_ratio`, which shares the cells of `stem` and `none`; it is not made twice.
+
+Run time: 43 PFLOP a cell, 9 cells; `cifar-lab plan se_placement` says what that is on your machine.
+"""
+
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.recipe import EFFICIENT_RESNET
+
+ABLATION = Ablation(
+    question="Where should SE sit: after the stem, in every block, or nowhere?",
+    source="Gupta, Pattanaik and Panchal (2024), ResNet Model for CIFAR-10 Image Classification, Table 1",
+    baseline=EFFICIENT_RESNET,
+    factors=("model.se.placement",),
+    variants=(
+        Variant(name="stem"),
+        Variant(name="none", diff={"model.se.placement": "none"}),
+        Variant(name="block", diff={"model.se.placement": "block"}),
+    ),
+    control="stem",
+)

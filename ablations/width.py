@@ -1,0 +1,24 @@
+"""How much accuracy does each channel of the Efficient ResNet buy?
+
+Source: Table 1 has 64 channels; the writeup says nothing of other widths, so that there is no claim, and 32 and 48 are
+our choice. 66 is the widest within the budget (4,995,554 parameters; 67 has 5,147,892).
+
+Run time: 11 to 46 PFLOP a cell, 12 cells; `cifar-lab plan width` says what that is on your machine.
+"""
+
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.recipe import EFFICIENT_RESNET
+
+ABLATION = Ablation(
+    question="How much accuracy does the width buy?",
+    source="Gupta, Pattanaik and Panchal (2024), ResNet Model for CIFAR-10 Image Classification, Table 1",
+    baseline=EFFICIENT_RESNET,
+    factors=("model.width",),
+    variants=(
+        Variant(name="w64"),
+        Variant(name="w32", diff={"model.width": 32}),
+        Variant(name="w48", diff={"model.width": 48}),
+        Variant(name="w66", diff={"model.width": 66}),
+    ),
+    control="w64",
+)
