@@ -61,8 +61,8 @@ class Ablation(_Literal):
 
     Raises:
         AblationError: unknown path or factor, wrong type or range, a factor that nothing varies, a variant that
-            touches a path outside the factors, two variants that resolve to one recipe, a control or claim that names no variant, a stage that
-            stands on a later one or continues a training of another network.
+            touches a path outside the factors, two variants that resolve to one recipe, a control or claim that names
+            no variant, a stage that stands on a later one or continues a training of another network.
     """
 
     name: str = ""
@@ -114,7 +114,7 @@ class Ablation(_Literal):
                 recipe = self.recipe(variant.name)
             except RecipeError as error:
                 raise AblationError(f"variant '{variant.name}': {error}") from error
-            if variant.continues and recipe.model != self.recipe(variant.continues).model:
+            if variant.continues and _weights(recipe) != _weights(self.recipe(variant.continues)):
                 raise AblationError(f"variant '{variant.name}' continues '{variant.continues}' with another network")
             lineage = tuple(self.recipe(name).digest() for name in (variant.name, *self.ancestors(variant.name)))
             if lineage in made:
@@ -151,10 +151,15 @@ class Ablation(_Literal):
 
     def compared_with(self, variant: str) -> str | None:
         """What a variant is compared with: the control, in a chain the stage before; the control with nothing."""
-        if variant == self.control:
-            return None
         names = [other.name for other in self.variants]
+        if self.variant(variant).name == self.control:
+            return None
         return names[names.index(variant) - 1] if self.chain else self.control
+
+
+def _weights(recipe: Recipe) -> object:
+    """What the shapes of a network's weights follow from."""
+    return recipe.override({"model.dropout": 0.0}).active()["model"]
 
 
 def _require_known(what: str, name: str, valid: Iterable[str]) -> None:

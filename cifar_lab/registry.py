@@ -1,51 +1,101 @@
-"""Where ablations are found: the built-in folder `ablations/`, and folders of the user's own.
+"""Where ablations are found: the built-in folder `ablations/`, installed packages, and folders of the user's own.
 
-A file that cannot be read hides no other: it is reported beside them, by name and line.
+A package names its own by an entry point of the group `cifar_lab.ablations`; its files are read as a user's are, and
+the package itself is not imported. A user's folder may replace what is there before it; a package may not. A file or
+package that cannot be read hides no other: it is reported beside them, by name and line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from cifar_lab.ablation import Ablation
 from cifar_lab.errors import CifarLabError, RegistryError, nearest
 
+GROUP = "cifar_lab.ablations"
+"""The entry points of packages that bring ablations: `mylab = "mylab.ablations"`."""
+BUILT_IN = "built-in"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """An ablation file that could not be read, and why, in one line."""
+    """What was meant as an ablation, or as a package of them, and is not used; and why, in one line."""
 
     name: str
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files of ablations, and the word of `list` for where they come from: built-in, a package's name, a folder."""
+
+    name: str
+    files: tuple[Path, ...]
+    is_package: bool = False
+    """It takes no name that is taken."""
+
+    def say(self, reason: str) -> str:
+        """`reason`, with the package that it is about."""
+        return f"package {self.name}: {reason}" if self.is_package else reason
+
+
 @dataclass(frozen=True)
 class Registry:
-    """The ablations of some folders; of two with one name the later folder's is taken."""
+    """The ablations of some sources, read when they are asked for. Of two folders, the later one's name is taken."""
 
-    folders: tuple[Path, ...]
+    sources: tuple[Source, ...]
+    unread: tuple[Broken, ...] = ()
+    """Packages that are not there, or hold nothing."""
+    _read: dict[str, Ablation | Broken] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def _read(self) -> dict[str, Ablation | Broken]:
-        return {path.stem: _load(path) for folder in self.folders for path in _files(folder)}
+    def _files(self) -> tuple[dict[str, tuple[Source, Path]], list[Broken]]:
+        """The file that each name stands for, and those whose name was taken; none of them is read."""
+        chosen: dict[str, tuple[Source, Path]] = {}
+        refused = []
+        for source in self.sources:
+            for path in source.files:
+                owner, first = chosen.get(path.stem, (source, None))
+                if first is None or not source.is_package:
+                    chosen[path.stem] = (source, path)
+                elif path != first:
+                    refused.append(_refused(source, path, owner=owner))
+        return chosen, refused
+
+    def _entry(self, name: str) -> Ablation | Broken | None:
+        if name not in self._read and name in self._files[0]:
+            source, path = self._files[0][name]
+            self._read[name] = _load(source, path)
+        return self._read.get(name)
+
+    def known(self) -> list[str]:
+        """The names of all files, sorted, whether they can be read or not: no file is opened."""
+        return sorted(self._files[0])
 
     def names(self) -> list[str]:
         """Names of the ablations that can be read, sorted."""
         return [ablation.name for ablation in self]
 
     def __iter__(self) -> Iterator[Ablation]:
-        found = sorted(self._read.items())
-        return iter([entry for _, entry in found if isinstance(entry, Ablation)])
+        found = [self._entry(name) for name in self.known()]
+        return iter([entry for entry in found if isinstance(entry, Ablation)])
+
+    def origin(self, name: str) -> str:
+        """Where the ablation of that name comes from: `built-in`, a package's name, or a folder."""
+        return self._files[0][name][0].name
 
     def broken(self) -> list[Broken]:
-        """The files that could not be read."""
-        return [entry for entry in self._read.values() if isinstance(entry, Broken)]
+        """The files and packages that are not used."""
+        found = [self._entry(name) for name in self.known()]
+        return [*self.unread, *self._files[1], *(entry for entry in found if isinstance(entry, Broken))]
 
     def find(self, name: str) -> Ablation:
         """The ablation of that name.
@@ -53,7 +103,7 @@ class Registry:
         Raises:
             RegistryError: there is none, or its file is broken.
         """
-        entry = self._read.get(name)
+        entry = self._entry(name)
         if isinstance(entry, Broken):
             raise RegistryError(entry.reason)
         if entry is None:
@@ -67,22 +117,80 @@ def built_in() -> Path:
 
 
 def discover(*user_folders: Path) -> Registry:
-    """The built-in ablations and those of `user_folders`.
+    """The built-in ablations, those of installed packages, and those of `user_folders`.
 
     Raises:
         RegistryError: a folder is not there.
     """
     for folder in user_folders:
         if not folder.is_dir():
-            raise RegistryError(f"--ablations {folder}: no such folder")
-    return Registry((built_in(), *user_folders))
+            raise RegistryError(f"no such folder: {folder} (--ablations or CIFAR_LAB_ABLATIONS)")
+    points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    found = [_package(point) for point in points]
+    packages = [source for source in found if isinstance(source, Source)]
+    own = Source(name=BUILT_IN, files=_files(built_in()))
+    users = [Source(name=str(folder), files=_files(folder)) for folder in user_folders]
+    return Registry((own, *packages, *users), tuple(entry for entry in found if isinstance(entry, Broken)))
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
+def _files(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in folder.glob("*.py") if not path.name.startswith("_")))
 
 
-def _load(path: Path) -> Ablation | Broken:
+def _package(point: EntryPoint) -> Source | Broken:
+    """The files of the module that an entry point names: those of a package, or a module's own."""
+    source = Source(name=(point.dist.name if point.dist else None) or point.value, files=(), is_package=True)
+    try:
+        places = _locate(point.value)
+        files = [path for place in places for path in (_files(place) if place.is_dir() else (place,))]
+        if not files:
+            raise RegistryError(f"no ablation in {places[0]}")
+    except Exception as error:  # noqa: BLE001 (whatever a finder raises hides no other)
+        reason = source.say(f"entry point {point.name} = '{point.value}': {_said(error)}")
+        return Broken(name=f"{source.name}:{point.name}", reason=reason)
+    return replace(source, files=tuple(files))
+
+
+def _locate(module: str) -> list[Path]:
+    """The file or folders of a module. Nothing is imported, not even its parents, which may load anything.
+
+    Raises:
+        RegistryError: it is not there as files.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise RegistryError("a package's name is wanted, as in 'mylab.ablations'")
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        raise RegistryError(f"no module named '{top}'")
+    places = [Path(place) for place in spec.submodule_search_locations or [spec.origin or top]]
+    for part in rest:
+        places = _inside(places, part)
+    if not all(place.is_dir() or (place.suffix == ".py" and place.is_file()) for place in places):
+        raise RegistryError(f"{places[0]} is neither a folder nor a .py file")
+    return places
+
+
+def _inside(places: list[Path], part: str) -> list[Path]:
+    """The module `part` of a package: a package of its own, else a file, else folders without `__init__.py`."""
+    for place in places:
+        for found in (place / part, place / f"{part}.py"):
+            if (found / "__init__.py").is_file() or found.is_file():
+                return [found]
+    folders = [place / part for place in places if (place / part).is_dir()]
+    if not folders:
+        inside = {path.stem for place in places if place.is_dir() for path in place.iterdir()}
+        hint = nearest(part, sorted(name for name in inside if name.isidentifier() and not name.startswith("_")))
+        raise RegistryError(f"{places[0]} holds no '{part}'{hint}")
+    return folders
+
+
+def _refused(source: Source, path: Path, *, owner: Source) -> Broken:
+    reason = f"{path.name} is not used: an ablation '{path.stem}' is there already ({owner.name})"
+    return Broken(name=f"{source.name}:{path.stem}", reason=source.say(reason))
+
+
+def _load(source: Source, path: Path) -> Ablation | Broken:
     """Run the file as a module of its own, and take its `ABLATION`."""
     spec = importlib.util.spec_from_file_location(f"_cifar_lab_ablation_{path.stem}", path)
     assert spec is not None
@@ -91,14 +199,15 @@ def _load(path: Path) -> Ablation | Broken:
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave nothing in a user's folder
     try:
         sys.modules[spec.name] = module  # dataclasses look their module up while it loads
-        spec.loader.exec_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it raises hides no other)
-        return Broken(name=path.stem, reason=f"{path.name}:{_line(error, path)}: {_said(error)}")
+        return Broken(name=path.stem, reason=source.say(f"{path.name}:{_line(error, path)}: {_said(error)}"))
     finally:
         sys.dont_write_bytecode = bytecode
     ablation = getattr(module, "ABLATION", None)
     if not isinstance(ablation, Ablation):
-        return Broken(name=path.stem, reason=f"{path.name}:1: defines no ABLATION = Ablation(…)")
+        return Broken(name=path.stem, reason=source.say(f"{path.name}:1: defines no ABLATION = Ablation(…)"))
     return ablation.model_copy(update={"name": path.stem})
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cifar_lab import __version__
-from cifar_lab.cli import doctor, results, show, track, train
+from cifar_lab.cli import doctor, keep, living, results, show, tail, track, train
 
 app = typer.Typer(
     name="cifar-lab",
@@ -37,7 +37,12 @@ app.command("describe")(show.describe)
 app.command("plan")(show.plan)
 app.command("run-ablation")(train.run_ablation)
 app.command("train")(train.train)
+app.command("status")(living.status)
+app.command("failures")(living.failures)
+app.command("tail")(tail.tail)
 app.command("compare")(results.compare)
+app.command("diff")(keep.diff)
 app.command("sync")(track.sync)
 app.command("ui")(track.ui)
 app.command("doctor")(doctor.doctor)
+app.command("clean")(keep.clean)

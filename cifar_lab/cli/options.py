@@ -2,30 +2,76 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-AblationName = Annotated[str, typer.Argument(metavar="ABLATION", help="Name of an ablation; see `cifar-lab list`.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[PATH=VALUE]…", help="Recipe overrides, `train.epochs=30`; they win.")
+from cifar_lab.cli import completion
+
+FOLDERS = "CIFAR_LAB_ABLATIONS"
+
+
+def _folders(ctx: typer.Context, folders: list[Path] | None) -> list[Path] | None:
+    """The environment's folders without empty ones: a stray separator does not mean the current folder."""
+    source = ctx.get_parameter_source("ablations")
+    if source is None or source.name != "ENVIRONMENT":
+        return folders
+    return [Path(folder) for folder in os.environ[FOLDERS].split(os.pathsep) if folder]
+
+
+AblationName = Annotated[
+    str,
+    typer.Argument(
+        metavar="ABLATION", help="Name of an ablation; see `cifar-lab list`.", autocompletion=completion.ablations
+    ),
 ]
-ScaleName = Annotated[str, typer.Option("--scale", help="smoke, small or writeup: shrinks every variant alike.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PATH=VALUE]…",
+        help="Recipe overrides, `train.epochs=30`; they win.",
+        autocompletion=completion.overrides,
+    ),
+]
+Fingerprint = Annotated[
+    str,
+    typer.Argument(
+        metavar="FINGERPRINT", help="Of a cell; its first digits are enough.", autocompletion=completion.fingerprints
+    ),
+]
+ScaleName = Annotated[
+    str,
+    typer.Option(
+        "--scale", help="smoke, small or writeup: shrinks every variant alike.", autocompletion=completion.scales
+    ),
+]
 Data = Annotated[
     str | None,
-    typer.Option(help="cifar10, synthetic, or a folder or zip of train/<class>/* and test/<class>/* images."),
+    typer.Option(
+        help="cifar10, synthetic, or a folder or zip of train/<class>/* and test/<class>/* images.",
+        autocompletion=completion.data,
+    ),
 ]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="CIFAR_LAB_RUNS", help="Where cells are kept.", show_default="./runs")
 ]
 Folders = Annotated[
-    list[Path] | None, typer.Option("--ablations", metavar="DIR", help="A folder with ablations of your own.")
+    list[Path] | None,
+    typer.Option(
+        "--ablations", metavar="DIR", envvar=FOLDERS, callback=_folders, help="A folder with ablations of your own."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-Variants = Annotated[str | None, typer.Option(help="Only these, comma-separated: r4,r16.")]
+Variants = Annotated[
+    str | None, typer.Option(help="Only these, comma-separated: r4,r16.", autocompletion=completion.variants)
+]
 Seeds = Annotated[str | None, typer.Option(help="Replicates: 0-4 or 0,2,5.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda or mps.", autocompletion=completion.one_of("auto", "cpu", "cuda", "mps")),
+]
 Workers = Annotated[str, typer.Option(help="Processes that train at the same time: auto or a number.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile networks; pays on long trainings.")]
 MaxParams = Annotated[str, typer.Option(help="Budget of trainable parameters: 5M, 800k or a number.")]

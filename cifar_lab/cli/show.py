@@ -17,16 +17,27 @@ def list_(ablations: o.Folders = None, as_json: o.Json = False) -> int:
     for broken in found.broken():
         console.say(f"warning: {broken.reason}")
     if as_json:
-        console.print_json(
-            [
-                {"name": a.name, "question": a.question, "variants": [v.name for v in a.variants], "source": a.source}
-                for a in found
-            ]
-        )
+        console.print_json([_listed(ablation, found.origin(ablation.name)) for ablation in found])
         return 0
-    rows = [(a.name, ", ".join(v.name for v in a.variants), len(a.seeds), a.question) for a in found]
-    console.out.print(console.table("", ("ablation", "variants", "seeds", "question"), rows, right=("seeds",)))
+    columns = ["ablation", "variants", "seeds", "question"]
+    rows = [[a.name, ", ".join(v.name for v in a.variants), len(a.seeds), a.question] for a in found]
+    origins = [found.origin(ablation.name) for ablation in found]
+    if set(origins) > {registry.BUILT_IN}:
+        columns.append("from")
+        rows = [[*row, origin] for row, origin in zip(rows, origins, strict=True)]
+    console.out.print(console.table("", columns, rows, right=("seeds",)))
     return 0
+
+
+def _listed(ablation: Ablation, origin: str) -> dict[str, Any]:
+    names = [variant.name for variant in ablation.variants]
+    return {
+        "name": ablation.name,
+        "question": ablation.question,
+        "variants": names,
+        "source": ablation.source,
+        "from": origin,
+    }
 
 
 def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json = False) -> int:
@@ -40,6 +51,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
                 "question": ablation.question,
                 "source": ablation.source,
                 "control": ablation.control,
+                "chain": ablation.chain,
                 "factors": list(ablation.factors),
                 "seeds": list(ablation.seeds),
                 "variants": rows,
@@ -50,12 +62,15 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     out = console.out
     out.print(f"[bold]{ablation.name}[/]: {ablation.question}", soft_wrap=True)
     out.print(f"source: {ablation.source}", markup=False, soft_wrap=True)
-    out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}\n", markup=False)
+    out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}", markup=False)
+    if ablation.chain:
+        out.print("a chain: each stage is compared with the one before it")
+    out.print()
     columns = ("variant", "difference to the baseline", "parameters", "MACs", "budget")
     table = [
         (
             row["name"] + (" (control)" if row["name"] == ablation.control else ""),
-            ", ".join(f"{path} = {json.dumps(value)}" for path, value in row["diff"].items()) or "the baseline",
+            _difference(row),
             f"{row['parameters']:,}",
             f"{row['macs'] / 1e6:,.0f} M",
             "within" if row["within_budget"] else "over, declared" if row["over_budget"] else "OVER",
@@ -107,7 +122,7 @@ def plan(
     return 0
 
 
-def plan_tree(found: asked.Asked) -> dict[str, Any]:
+def plan_tree(found: asked.Request) -> dict[str, Any]:
     """The plan as its JSON has it."""
     from cifar_lab.run.plan import as_dict
 
@@ -132,11 +147,23 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
     return {
         "name": variant.name,
         "diff": variant.diff,
+        "base": variant.base,
+        "continues": variant.continues,
         "parameters": counted.parameters,
         "macs": counted.macs,
         "within_budget": counted.parameters <= BUDGET,
         "over_budget": variant.over_budget,
     }
+
+
+def _difference(row: dict[str, Any]) -> str:
+    """`continues s1: optim.lr = 0.01`: what a variant stands on, where that is not the baseline, and its diff."""
+    diff = ", ".join(f"{path} = {json.dumps(value)}" for path, value in row["diff"].items())
+    if row["continues"] or row["base"]:
+        stands = [f"continues {row['continues']}"] if row["continues"] else []
+        stands += [f"on {row['base']}"] if row["base"] else []
+        return f"{', '.join(stands)}: {diff or 'the same recipe'}"
+    return diff or "the baseline"
 
 
 def _seeds(ablation: Ablation) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
-from typing import Annotated
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
+from cifar_lab.errors import TrackingError, nearest
+
+if TYPE_CHECKING:
+    from cifar_lab.tracking.mlflow import Shown
 
 
 def sync(runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
@@ -26,19 +33,84 @@ def sync(runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    ablation: Annotated[str | None, typer.Argument(help="Open this one, and not the one that was run last.")] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Print the links, open no browser.")] = False,
+    as_json: o.Json = False,
 ) -> int:
-    """Serve the MLflow UI of this folder's runs on 127.0.0.1, with as few processes as it can be."""
-    from cifar_lab.tracking import mlflow, view
+    """Serve the MLflow UI of this folder's runs on 127.0.0.1, and open the table of an ablation; Ctrl-C ends it.
 
-    uri, server = mlflow.resolve_uri(), f"http://127.0.0.1:{port}"
+    Where MLFLOW_TRACKING_URI names a server, that one is opened and none is started.
+    """
+    from cifar_lab.tracking import mlflow, server
+
+    uri = mlflow.resolve_uri()
     mlflow.require_usable(uri)
-    console.say(f"MLflow on {mlflow.redact(uri)}: {server} (up in some seconds; Ctrl-C ends it)")
-    for name, experiment in sorted(mlflow.Store.open(uri).experiments().items()):
-        console.say(f"{name}: {view.link(server, experiment)}")
-    lean = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port), "--workers", "1"]
+    address = server.address_of(uri)
+    if address is not None:
+        _point_to(address, _chosen(mlflow.Store.open(uri).shown(), ablation), as_json=as_json, no_open=no_open)
+        return 0
+    server.require_free(port)
+    shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
+    console.say(f"MLflow on {mlflow.redact(uri)}: starting, some seconds")
     try:
-        return subprocess.run([*command, "--host", "127.0.0.1"], env={**os.environ, **lean}, check=False).returncode
+        with _ended_like_ctrl_c(), server.serve(uri, port) as served:
+            _point_to(served.address, shown, as_json=as_json, no_open=no_open)
+            console.say("Ctrl-C ends it")
+            served.wait()
+            raise TrackingError(f"the MLflow server ended: {served.last_words()}")
     except KeyboardInterrupt:
         return 0
+
+
+def _chosen(shown: list[Shown], ablation: str | None) -> list[Shown]:
+    """All experiments, that of `ablation` first, else the one that was run last."""
+    names = [entry.name for entry in shown]
+    if ablation is not None and ablation not in names:
+        raise TrackingError(f"MLflow has no runs of '{ablation}'{nearest(ablation, names)}")
+    return sorted(shown, key=lambda entry: entry.name != ablation)
+
+
+def _point_to(address: str, shown: list[Shown], *, as_json: bool, no_open: bool) -> None:
+    """Print where each ablation is, and open the first."""
+    from cifar_lab.tracking import view
+
+    links = [
+        {
+            "ablation": entry.name,
+            "table": view.link(address, entry.experiment, entry.key),
+            "charts": view.link(address, entry.experiment, entry.key, charts=True),
+        }
+        for entry in shown
+    ]
+    if as_json:
+        console.print_json({"server": address, "ablations": links})
+    for link in links if not as_json else ():
+        console.out.print(f"{link['ablation']}\n  table   {link['table']}\n  charts  {link['charts']}", soft_wrap=True)
+    if not links:
+        console.say(f"{address}: no ablation here yet; `run-ablation` brings one, `sync` those that were not shipped")
+    sys.stdout.flush()
+    if not no_open and _has_desktop():
+        webbrowser.open(links[0]["table"] if links else address)
+
+
+def _has_desktop() -> bool:
+    """Whether somebody sits at this machine, before a screen that can show a browser."""
+    if not sys.stdout.isatty():
+        return False
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let a SIGTERM and a closed terminal end the block as Ctrl-C does, so that no server is left behind."""
+
+    def end(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

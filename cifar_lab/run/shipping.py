@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from cifar_lab.report import figures
+from cifar_lab.report import figures, tables
+from cifar_lab.run import results
 from cifar_lab.tracking import mlflow
 from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.journal import read_points
+from cifar_lab.tracking.overview import Table, Tabulate
 from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipper import Shipper, sync
 
@@ -16,7 +19,9 @@ from cifar_lab.tracking.shipper import Shipper, sync
 def start(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> Shipper:
     """A thread that ships the cells of `invocation` while they are trained."""
     uri = mlflow.resolve_uri()  # now: where the user stands, and not where a thread finds itself later
-    shipper = Shipper(runs, invocation, lambda: mlflow.Store.open(uri), draw=_artist([invocation]), say=say)
+    shipper = Shipper(
+        runs, invocation, lambda: mlflow.Store.open(uri), draw=_artist(read_all(runs)), say=say, tabulate=_writer(runs)
+    )
     shipper.start()
     return shipper
 
@@ -30,7 +35,34 @@ def sync_all(runs: Path, say: Callable[[str], None]) -> tuple[int, int]:
     uri = mlflow.resolve_uri()
     mlflow.require_usable(uri)
     invocations = read_all(runs)
-    return sync(runs, invocations, mlflow.Store.open(uri), draw=_artist(invocations), say=say)
+    store = mlflow.Store.open(uri)
+    return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=_writer(runs))
+
+
+class _Exactly(dict[str, Any]):
+    """These overrides and no others: `compare` takes empty ones for any."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def _writer(runs: Path) -> Tabulate:
+    """Writes the table that `compare` prints for the setting of an invocation."""
+
+    def tabulate(invocation: Invocation) -> Table | None:
+        found = results.compare(
+            runs,
+            invocation.ablation,
+            scale=invocation.scale,
+            data=invocation.data["source"],
+            overrides=_Exactly(invocation.overrides),
+        )
+        settings = {past.id: past.setting() for past in read_all(runs)}
+        if settings[found.invocation] != invocation.setting():  # such as other images of the same name
+            return None
+        return Table(tables.as_markdown(found), tables.as_csv(found))
+
+    return tabulate
 
 
 def _artist(invocations: Iterable[Invocation]) -> Callable[[Record], dict[str, bytes]]:

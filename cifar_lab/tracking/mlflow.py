@@ -15,21 +15,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock
 
 from cifar_lab.errors import CifarLabError
 from cifar_lab.tracking import view
-from cifar_lab.tracking.sheet import NOTE, Metric, Sheet
+from cifar_lab.tracking.sheet import Metric, Sheet
 from cifar_lab.tracking.uri import redact, require_usable, resolve_uri, sqlite_path
 
-__all__ = ["Found", "Store", "StoreAway", "redact", "require_usable", "resolve_uri"]
+__all__ = ["Found", "Shown", "Store", "StoreAway", "redact", "require_usable", "resolve_uri"]
 
 METRICS, ENTITIES = 1000, 100
 """The most metrics, and the most params or tags, that one call may carry."""
-KEY, TAG, PARAM, DIGEST = 250, 8000, 6000, 36
-"""The longest key, tag, param and digest of a data set, in characters."""
+KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG = 250, 8000, 6000, 36, 5000
+"""The longest key, tag, param, digest of a data set and tag of an experiment, in characters."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the shipper has its own patience; seven retries take minutes
@@ -72,6 +72,14 @@ class Found:
     params: Mapping[str, str]
 
 
+class Shown(NamedTuple):
+    """An experiment with its view, by id and key."""
+
+    name: str
+    experiment: str
+    key: str
+
+
 class Store:
     """One MLflow tracking store, for one thread."""
 
@@ -97,8 +105,8 @@ class Store:
                 _make_sqlite(path, MlflowClient)
             return cls(uri, MlflowClient(uri))
 
-    def experiment(self, name: str, note: str) -> str:
-        """The id of the experiment `name`, described by `note`; it is made, or brought back from deletion."""
+    def experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """The id of the experiment `name`, with `tags`; it is made, or brought back from deletion."""
         with _reaching(self.uri):
             found = self._client.get_experiment_by_name(name)
             if found is None:
@@ -106,15 +114,18 @@ class Store:
                 found = self._client.get_experiment_by_name(name)
             elif found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
-            for key, value in {NOTE: _cut(note, TAG), view.TAG: view.shared_state()}.items():
-                if found.tags.get(key) != value:
-                    self._client.set_experiment_tag(found.experiment_id, key, value)
+            for key, value in tags.items():
+                if found.tags.get(key) != _cut(value, EXPERIMENT_TAG):
+                    self._client.set_experiment_tag(found.experiment_id, key, _cut(value, EXPERIMENT_TAG))
             return str(found.experiment_id)
 
-    def experiments(self) -> dict[str, str]:
-        """Ids by name of the experiments that have a view of ours."""
+    def shown(self) -> list[Shown]:
+        """The experiments that have a view of ours, the one that was asked for last first."""
         with _reaching(self.uri):
-            return {e.name: str(e.experiment_id) for e in self._client.search_experiments() if view.TAG in e.tags}
+            every = list(self._client.search_experiments())
+        views = [(experiment, view.latest(experiment.tags)) for experiment in every]
+        ours = [(Shown(e.name, str(e.experiment_id), found[0]), found[1]) for e, found in views if found is not None]
+        return [shown for shown, _ in sorted(ours, key=lambda item: item[1], reverse=True)]
 
     def _create_experiment(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -14,6 +14,10 @@ from cifar_lab.tracking.journal import Point
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow's UI renders as the description of a run or an experiment."""
+DELTA = "delta/"
+"""Before the name of a metric: less that of the cell of the same seed that the cell is compared with."""
+COMPARED = ("test/acc", "test/peak_acc", "val/acc", "val/auc", "test/auc", "gap", "seconds")
+"""The metrics that have a delta; so has each `epochs_to/…`."""
 
 
 class Metric(NamedTuple):
@@ -58,7 +62,7 @@ def of_invocation(invocation: Invocation) -> Sheet:
         "overrides": invocation.overrides,
         "command": invocation.command,
         "cells": count,
-        NOTE: f"`{invocation.command}`\n\nCells: {count}. Control: {invocation.control}.",
+        NOTE: heading(invocation),
         **_code(invocation.provenance),
         **_dotted("execution", invocation.execution),
     }
@@ -71,12 +75,18 @@ def of_invocation(invocation: Invocation) -> Sheet:
     )
 
 
+def heading(invocation: Invocation) -> str:
+    """How the description of a parent run begins, in Markdown."""
+    return f"`{invocation.command}`\n\nCells: {len(invocation.cells)}. Control: {invocation.control}."
+
+
 def of_cell(
-    invocation: Invocation, asked: Asked, cell: Mapping[str, Any] | None, *, began: int | None, parent: str
+    invocation: Invocation, asked: Asked, cell: Mapping[str, Any] | None, *, began: int | None, time: int, parent: str
 ) -> Sheet:
     """The child run of a cell, from its `cell.json` and the time in ms at which its training began.
 
-    A cell that failed before it wrote the one, or before it reached the other, has less to tell.
+    A cell that failed before it wrote the one, or before it reached the other, has less to tell: `time` is when its
+    run starts then.
     """
     tags = {
         "ablation": invocation.ablation,
@@ -86,12 +96,12 @@ def of_cell(
         "protocol": invocation.protocol,
         "data": invocation.data["name"],
         "control": asked.variant == invocation.control,
-        "parameters": asked.parameters,
-        "parameters_trained": asked.parameters_trained,
-        "macs": asked.macs,
+        **_sizes(asked),
         **(_circumstances(cell) if cell is not None else {}),
     }
     params = _recipe(cell).flat() if cell is not None else {}
+    params |= {"variant": asked.variant, "seed": asked.seed}
+    params |= _sizes(asked)  # tags already; but of a group of runs the UI shows params only
     return Sheet(
         name=f"{asked.variant}/s{asked.seed}",
         identity={
@@ -100,8 +110,8 @@ def of_cell(
             "began": _text(began),
         },
         tags=_texts(tags),
-        params=_texts({**params, "variant": asked.variant, "seed": asked.seed}),
-        time=began if began is not None else invocation.time,
+        params=_texts(params),
+        time=began if began is not None else time,
         parent=parent,
         data=cell["data"] if cell is not None else None,
     )
@@ -133,6 +143,25 @@ def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[
         for name, value in result["metrics"].items()
         if math.isfinite(value)
     ]
+
+
+def metrics_of_difference(result: Mapping[str, Any], reference: Mapping[str, Any], *, since: int) -> list[Metric]:
+    """What tells the result of a cell from that of the one it is compared with; nothing unless both are finished.
+
+    Accuracies and their differences are fractions. The time in ms is that of the later result, or `since` when the two
+    are compared if that is later yet: what is sent again is stored once, and what replaces it counts as newer.
+    """
+    if {result["status"], reference["status"]} != {"finished"}:
+        return []
+    own, other = result["metrics"], reference["metrics"]
+    time = max(result["time"], reference["time"], since)
+    names = [name for name in own if name in other and (name in COMPARED or name.startswith("epochs_to/"))]
+    differences = {name: round(own[name] - other[name], 9) for name in names}  # without the dust of 0.9 - 0.88
+    return [Metric(DELTA + name, value, time, result["epoch"]) for name, value in differences.items()]
+
+
+def _sizes(asked: Asked) -> dict[str, int]:
+    return {"parameters": asked.parameters, "parameters_trained": asked.parameters_trained, "macs": asked.macs}
 
 
 def _recipe(cell: Mapping[str, Any]) -> Recipe:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from cifar_lab.tracking import journal, sheet
+from cifar_lab.tracking import journal, sheet, view
+from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point, Reader
 from cifar_lab.tracking.mlflow import Found, Store
 from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.sheet import Metric
 
 Draw = Callable[[Record], dict[str, bytes]]
 """Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
@@ -29,15 +31,18 @@ class Place:
 
     experiment: str
     parent: str
+    found: Found | None
+    """The parent as it was found; none where it was made now."""
 
     @classmethod
-    def of(cls, invocation: Invocation, store: Store, runs: Path) -> Place:
+    def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
         """Find the place, or make it."""
-        asked = sheet.of_invocation(invocation)
+        asked, seen = sheet.of_invocation(invocation), history.view(invocation)
         with shipping_lock(runs):
-            experiment = store.experiment(invocation.ablation, sheet.note(invocation))
+            tags = {sheet.NOTE: sheet.note(invocation), seen.tag: seen.value()}
+            experiment = store.experiment(invocation.ablation, tags)
             found = store.find(experiment, **asked.identity)
-            return cls(experiment, store.start(experiment, asked, found))
+            return cls(experiment, store.start(experiment, asked, found), found)
 
 
 def shipping_lock(runs: Path) -> FileLock:
@@ -52,18 +57,20 @@ class Shipment:
     runs: Path
     invocation: Invocation
     asked: Asked
-    history: Sequence[Invocation]
-    """Every invocation in `runs`, the oldest first: they tell which ablation a cell was trained for."""
+    history: History
+    """Every invocation in `runs`: they tell what the cell was trained for, and what it is compared with."""
     draw: Draw
     say: Say
     is_settled: bool = False
     """The store has all that was on disk at the last look."""
-    _run: str | None = None
+    run: str | None = None
+    """Id of the cell's run, once it is known."""
     _status: str | None = None
     _sent: str | None = None
     _began: int | None = None
     _reader: Reader = field(init=False)
     _unsent: list[Point] = field(default_factory=list)
+    _tags: dict[str, str] = field(default_factory=dict)
     _curves: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -75,8 +82,11 @@ class Shipment:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing of the cell is on disk."""
-        return self.record.cell() is None and self.record.failure() is None
+        """Nothing of the cell is on disk that a run could begin with: no training has begun, and none has failed."""
+        record = self.record
+        if self._reader.began is not None or record.result() is not None or record.failure() is not None:
+            return False
+        return not any(event["event"] == "start" for event in journal.read_events(record.folder))
 
     def mark(self) -> str | None:
         """The time in ms of the latest thing on disk: the store's `shipped_to`, once it has everything."""
@@ -86,6 +96,14 @@ class Shipment:
             reader.poll()
         return _mark(result, record.failure(), reader)
 
+    def look(self, found: Found | None) -> None:
+        """Take the store's word for what it has of the cell."""
+        mark = self.mark()
+        is_whole = found is not None and found.status != "RUNNING" and found.tags.get("shipped_to") == mark
+        lacking = self._dues(self.record.result())[0].items() - (found.tags.items() if found is not None else set())
+        self.run = found.id if found is not None and is_whole else None
+        self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
+
     def ship(self, store: Store, place: Place, *, closing: bool) -> bool:
         """Send what the store lacks; whether there was anything. `closing`: we train the cell no more.
 
@@ -93,17 +111,33 @@ class Shipment:
             StoreAway: go on later, from where this ended.
         """
         result, failure = self.record.result(), self.record.failure()
-        self.is_settled = self.is_empty or (result is not None and self._sent == str(result["time"]))
-        if self.is_settled:
+        dues, differences = self._dues(result)
+        if result is not None and self._sent == str(result["time"]) and dues.items() <= self._tags.items():
+            self.is_settled = True
             return False
+        self.is_settled = False
         self._read()
+        if self._began is None and result is None and failure is None:  # what starts now would seem to last too long
+            self.is_settled = True
+            return False
+        is_new = self._ship_record(store, place, result, failure, closing=closing)
+        if lacking := dict(dues.items() - self._tags.items()):
+            assert self.run is not None
+            store.log(self.run, differences)
+            store.tag(self.run, lacking)
+            self._tags |= lacking
+        self.is_settled = True
+        return is_new or bool(lacking)
+
+    def _ship_record(self, store: Store, place: Place, result: Any, failure: Any, *, closing: bool) -> bool:
+        """Send what is on disk of the cell itself; whether there was anything."""
         mark = _mark(result, failure, self._reader)
-        if self._run is None:
-            self._find_or_start(store, place, mark)
-        assert self._run is not None
+        if self.run is None:
+            self._find_or_start(store, place, mark, failure)
+        assert self.run is not None
         is_new = self._sent != mark
         if self._unsent:
-            store.log(self._run, sheet.metrics_of(self._unsent))
+            store.log(self.run, sheet.metrics_of(self._unsent))
             self._unsent.clear()
         status = self._status_now(result, failure, closing=closing)
         if status != self._status or (is_new and status in {"failed", "stopped"}):
@@ -111,50 +145,66 @@ class Shipment:
             is_new = True
         if is_new and mark is not None:
             shipped = "complete" if result is not None else "partial"
-            store.tag(self._run, {"shipped": shipped, "shipped_to": mark})
-        self._sent, self.is_settled = mark, True
+            store.tag(self.run, {"shipped": shipped, "shipped_to": mark})
+        self._sent = mark
         return is_new
+
+    def _dues(self, result: Any) -> tuple[dict[str, str], list[Metric]]:
+        """What the other cells make of this one: tags, and its differences to the cell that it is compared with.
+
+        The tag `delta_to` tells which differences the store has; it changes with either of the two results.
+        """
+        standing = self.history.standing(self.invocation.ablation, self.asked.fingerprint)
+        values = {True: view.CURRENT, False: view.REPLACED}
+        tags = {view.setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
+        reference = standing.reference
+        other = Record(self.runs / reference.fingerprint).result() if reference is not None else None
+        if result is None or reference is None or other is None:
+            return tags, []
+        differences = sheet.metrics_of_difference(result, other, since=standing.since)
+        if differences:
+            tags["compared_with"] = f"{reference.variant}/s{reference.seed}"
+            tags["delta_to"] = f"{reference.fingerprint[:12]} {differences[0].time}"
+        return tags, differences
 
     def _read(self) -> None:
         new = self._reader.poll()
         if self._reader.began != self._began:  # a training from scratch: it has a run of its own
-            self._began, self._run, self._status, self._sent = self._reader.began, None, None, None
+            self._began, self.run, self._status, self._sent = self._reader.began, None, None, None
             self._unsent.clear()
+            self._tags = {}
         self._unsent += new
         self._curves.update(name for point in new for name in point.values)
 
-    def _find_or_start(self, store: Store, place: Place, mark: str | None) -> None:
+    def _find_or_start(self, store: Store, place: Place, mark: str | None, failure: Any) -> None:
         began, cell = self._began, self.record.cell()
         with shipping_lock(self.runs):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
             if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:
                 store.tag(found.id, {"role": "superseded"})
                 found = None
+            self._tags = dict(found.tags) if found is not None else {}
             if found is not None and found.tags.get("shipped_to") == mark:
                 self._unsent.clear()
-                self._sent, self._status, self._run = mark, found.tags.get("status"), found.id
+                self._sent, self._status, self.run = mark, found.tags.get("status"), found.id
                 return
-            told = sheet.of_cell(self.invocation, self.asked, cell, began=began, parent=place.parent)
+            time = failure["time"] if failure is not None else self.invocation.time
+            told = sheet.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
             run = store.start(place.experiment, told, found)
             changed = {"began": told.identity["began"]} if found is not None else self._origin(store)
             if changed:
                 store.tag(run, changed)
-        self._run, self._status = run, _status_of(found)
+        self.run, self._status = run, _status_of(found)
 
     def _origin(self, store: Store) -> dict[str, str]:
         """`reused_from`, if the cell was trained for another ablation."""
-        began, fingerprint = self._began, self.asked.fingerprint
-        if began is None:
+        if self._began is None:
             return {}
-        asked = [
-            past.ablation
-            for past in self.history
-            if past.time <= began and any(cell.fingerprint == fingerprint for cell in past.cells)
-        ]
-        if not asked or asked[-1] == self.invocation.ablation:
+        first = self.history.trained_for(self.asked.fingerprint, self._began)
+        if first is None or first == self.invocation.ablation:
             return {}
-        first = store.find_all(asked[-1], role="cell", fingerprint=fingerprint)
-        return {"reused_from": first[0].id if first else fingerprint}
+        found = store.find_all(first, role="cell", fingerprint=self.asked.fingerprint)
+        return {"reused_from": found[0].id if found else self.asked.fingerprint}
 
     def _status_now(self, result: Any, failure: Any, *, closing: bool) -> str:
         if result is not None:
@@ -164,20 +214,20 @@ class Shipment:
         return "stopped" if closing and self.record.state() != "running" else "running"
 
     def _turn_to(self, status: str, store: Store, result: Any, failure: Any) -> None:
-        assert self._run is not None
+        assert self.run is not None
         if status == "running":
-            store.resume(self._run)
+            store.resume(self.run)
         elif status == "stopped":
-            store.end(self._run, "KILLED", self._reader.latest or 0)
+            store.end(self.run, "KILLED", self._reader.latest or 0)
         elif status == "failed":
-            store.upload(self._run, self._files(), {"failure.txt": failure["trace"].encode()})
-            store.tag(self._run, {"last_error": failure["error"]})
-            store.end(self._run, "FAILED", failure["time"])
+            store.upload(self.run, self._files(), {"failure.txt": failure["trace"].encode()})
+            store.tag(self.run, {"last_error": failure["error"]})
+            store.end(self.run, "FAILED", failure["time"])
         else:
-            store.log(self._run, sheet.metrics_of_result(result, self._curves))
-            store.upload(self._run, self._files(), {"recipe.json": self._recipe(), **self._pictures()})
-            store.end(self._run, "FINISHED", result["time"])
-        store.tag(self._run, {"status": status})
+            store.log(self.run, sheet.metrics_of_result(result, self._curves))
+            store.upload(self.run, self._files(), {"recipe.json": self._recipe(), **self._pictures()})
+            store.end(self.run, "FINISHED", result["time"])
+        store.tag(self.run, {"status": status})
         self._status = status
 
     def _files(self) -> list[Path]:

@@ -6,8 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cifar_lab.tracking import overview
+from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.mlflow import Store, StoreAway
+from cifar_lab.tracking.overview import Tabulate, no_table
 from cifar_lab.tracking.shipment import Draw, Place, Say, Shipment
 
 PATIENCE = (1.0, 30.0)
@@ -30,13 +33,15 @@ class Shipper(threading.Thread):
         *,
         draw: Draw,
         say: Say,
+        tabulate: Tabulate = no_table,
         interval: float = 1.0,
     ) -> None:
         """`interval`: seconds between two looks at the journals."""
         super().__init__(name="shipper", daemon=True)
         self._runs, self._invocation, self._open_store = runs, invocation, open_store
-        self._say, self._interval = say, interval
-        self._shipments = _shipments(runs, invocation, read_all(runs), draw, say)
+        self._draw, self._say, self._tabulate, self._interval = draw, say, tabulate, interval
+        self._history = History(read_all(runs))
+        self._shipments = _shipments(runs, invocation, self._history, draw, say)
         self._broken: set[str] = set()
         self._store: Store | None = None
         self._place: Place | None = None
@@ -86,7 +91,7 @@ class Shipper(threading.Thread):
         if self._store is None:
             self._store = self._open_store()
         if self._place is None:
-            self._place = Place.of(self._invocation, self._store, self._runs)
+            self._place = Place.of(self._invocation, self._store, self._runs, self._history)
         for shipment in self._shipments:
             name = shipment.asked.fingerprint
             if self._abandoned.is_set():
@@ -102,23 +107,34 @@ class Shipper(threading.Thread):
                     self._say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
                 self._broken.add(name)
         if closing:
-            _end_parent(self._store, self._place, self._invocation, self._shipments)
+            self._close(self._store, self._place)
+
+    def _close(self, store: Store, place: Place) -> None:
+        """Write down how the invocation ended, and what its cells mean to those that were asked for before."""
+        overview.end(store, place, self._invocation, self._shipments)
+        overview.describe(store, place, self._invocation, self._shipments, self._tabulate, self._say)
+        for past in self._history.same_setting(self._invocation):
+            if past.id < self._invocation.id and not self._abandoned.is_set():
+                shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
+                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say)
 
 
-def sync(runs: Path, invocations: Sequence[Invocation], store: Store, *, draw: Draw, say: Say) -> tuple[int, int]:
-    """Ship whatever the store lacks of the cells of `invocations`.
+def sync(
+    runs: Path, invocations: Sequence[Invocation], store: Store, *, draw: Draw, say: Say, tabulate: Tabulate = no_table
+) -> tuple[int, int]:
+    """Ship whatever the store lacks of the cells of `invocations`, and bring the runs of these up to date.
 
     The store is asked what it has: one that was lost is filled again, and a full one is left alone.
 
     Returns:
         The number of cells shipped now, and of those that are still not wholly shipped.
     """
-    history = read_all(runs)
+    history = History(read_all(runs))
     batches = [(entry, _shipments(runs, entry, history, draw, say)) for entry in invocations]
     shipped = 0
     try:
         for invocation, shipments in batches:
-            shipped += _sync_one(runs, invocation, shipments, store, say)
+            shipped += _sync_one(runs, invocation, shipments, store, tabulate, say)
     except StoreAway as error:
         say(str(error))
     left = {
@@ -130,11 +146,14 @@ def sync(runs: Path, invocations: Sequence[Invocation], store: Store, *, draw: D
     return shipped, len(left)
 
 
-def _sync_one(runs: Path, invocation: Invocation, shipments: list[Shipment], store: Store, say: Say) -> int:
-    lacking = _lacking(invocation, shipments, store)
-    if not lacking:
+def _sync_one(
+    runs: Path, invocation: Invocation, shipments: list[Shipment], store: Store, tabulate: Tabulate, say: Say
+) -> int:
+    _look(invocation, shipments, store)
+    if all(shipment.is_empty for shipment in shipments):
         return 0
-    place, shipped = Place.of(invocation, store, runs), 0
+    place, shipped = Place.of(invocation, store, runs, shipments[0].history), 0
+    lacking = [shipment for shipment in shipments if not shipment.is_settled]
     for shipment in lacking:
         try:
             shipped += shipment.ship(store, place, closing=True)
@@ -142,40 +161,23 @@ def _sync_one(runs: Path, invocation: Invocation, shipments: list[Shipment], sto
             raise
         except Exception as error:  # noqa: BLE001 (said; the other cells go on)
             say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
-    _end_parent(store, place, invocation, shipments)
+    if lacking or place.found is None or place.found.status == "RUNNING":
+        overview.end(store, place, invocation, shipments)
+    overview.describe(store, place, invocation, shipments, tabulate, say)
     return shipped
 
 
-def _lacking(invocation: Invocation, shipments: list[Shipment], store: Store) -> list[Shipment]:
-    """The shipments that the store does not have, as it says itself; the others are settled by that."""
-    shipped_to = {
-        run.tags["fingerprint"]: run.tags.get("shipped_to")
-        for run in store.find_all(invocation.ablation, role="cell")
-        if run.status != "RUNNING"
-    }
+def _look(invocation: Invocation, shipments: list[Shipment], store: Store) -> None:
+    """Settle the shipments that the store has, as it says itself."""
+    cells = {run.tags["fingerprint"]: run for run in store.find_all(invocation.ablation, role="cell")}
     for shipment in shipments:
-        mark = shipped_to.get(shipment.asked.fingerprint)
-        shipment.is_settled = shipment.is_empty or (mark is not None and mark == shipment.mark())
-    return [shipment for shipment in shipments if not shipment.is_settled]
+        shipment.look(cells.get(shipment.asked.fingerprint))
 
 
-def _shipments(
-    runs: Path, invocation: Invocation, history: Sequence[Invocation], draw: Draw, say: Say
-) -> list[Shipment]:
+def _shipments(runs: Path, invocation: Invocation, history: History, draw: Draw, say: Say) -> list[Shipment]:
     """One shipment a cell; variants that coincide share their cell, and so its run."""
     cells = {asked.fingerprint: asked for asked in reversed(invocation.cells)}
     return [Shipment(runs, invocation, asked, history, draw, say) for asked in reversed(cells.values())]
-
-
-def _end_parent(store: Store, place: Place, invocation: Invocation, shipments: list[Shipment]) -> None:
-    """Say of an invocation how its cells ended, unless one of them is still being trained."""
-    states = [shipment.record.state() for shipment in shipments]
-    if "running" in states:
-        return
-    ended = all(state in {"finished", "diverged"} for state in states)
-    status = "FINISHED" if ended else "FAILED" if "failed" in states else "KILLED"
-    times = [int(mark) for shipment in shipments if (mark := shipment.mark()) is not None]
-    store.end(place.parent, status, max([invocation.time, *times]))
 
 
 def _left(shipments: list[Shipment]) -> int:

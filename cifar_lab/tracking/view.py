@@ -1,7 +1,8 @@
-"""The view of an experiment in MLflow's UI: a row a variant with its mean, its seeds beneath.
+"""How MLflow's UI shows an ablation: a row a variant with its mean, the best first, and charts of the same groups.
 
 Left to itself the UI shows the newest parent run and no metric. It reads its state from a tag of the experiment, in a
-format that MLflow does not document: nothing may depend on it, and a UI that cannot read it shows its own default.
+format that MLflow does not document (read from the 3.17 UI): nothing may depend on it, and a UI that cannot read it
+shows its own default. A view shows one setting: means over cells of two scales or of two data sets mean nothing.
 """
 
 from __future__ import annotations
@@ -9,49 +10,155 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-KEY = "cifar-lab"
-TAG = f"mlflow.sharedViewState.{KEY}"
-COLUMNS = (
-    "metrics.`test/acc`",
-    "metrics.`val/acc`",
-    "metrics.`gap`",
-    "metrics.`seconds`",
-    "params.`variant`",
-    "params.`seed`",
-    "tags.`scale`",
-    "tags.`data`",
-    "tags.`parameters`",
-)
+from cifar_lab.tracking.sheet import DELTA
 
-
-def shared_state() -> str:
-    """The value of `TAG`: cells only, the best first, grouped by variant and scale."""
-    state = {
-        "searchFilter": "tags.role = 'cell'",
-        "orderByKey": "metrics.`test/acc`",
-        "orderByAsc": False,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
-        "selectedColumns": list(COLUMNS),
-        "groupBy": {
-            "aggregateFunction": "average",
-            "groupByKeys": [{"mode": "tag", "groupByData": tag} for tag in ("variant", "scale")],
-        },
-        "groupsExpanded": {},
-        "runsHiddenMode": "SHOWALL",
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "columnOrder": [],
-        "columnWidths": {},
-    }
-    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    return json.dumps({"name": "by variant", "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
+PREFIX = "mlflow.sharedViewState."
+NAME = "cifar-lab"
+CURRENT, REPLACED = "current", "replaced"
+"""Values of a cell's tag for a setting: one of its replicates, and one of a recipe that its variant has no more."""
+THRESHOLDS = ("0.5", "0.7", "0.8", "0.9", "0.95")
+RUN, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
+"""Columns that are always there."""
+WIDTHS = {RUN: 190, CREATED: 130, DURATION: 80}
+WIDTH = 130
+"""In pixels: of these, and of the others."""
+LONGEST = 5000
+"""Characters that the tag of an experiment may have. Many variants do not fit in, and are shown unfolded."""
+SHOWN = 20
+"""The most variants in one chart."""
 
 
-def link(server: str, experiment: str, *, charts: bool = False) -> str:
-    """Address of the view of `experiment` (its id) on `server`, `http://127.0.0.1:5000`."""
-    address = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One setting of an ablation, as the UI is to show it."""
+
+    setting: str
+    """Digest: cells that belong to it have the tag `setting_tag(setting)`."""
+    name: str
+    """As a person calls it: `small · CIFAR-10`."""
+    variants: tuple[str, ...]
+    metric: str
+    """What variants are ordered by: `test/acc`."""
+    began: int
+    time: int
+    """First and latest invocation, in ms."""
+
+    @property
+    def key(self) -> str:
+        return f"{NAME}-{self.setting}"
+
+    @property
+    def tag(self) -> str:
+        """The tag of the experiment that holds it."""
+        return PREFIX + self.key
+
+    def value(self) -> str:
+        """The value of `tag`."""
+        state = self._state()
+        value = self._packed(state)
+        return value if len(value) <= LONGEST else self._packed({**state, "groupsExpanded": {}})
+
+    def _packed(self, state: Mapping[str, Any]) -> str:
+        packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
+        names = {"name": self.name, "createdAt": self.began, "updatedAt": self.time}
+        return json.dumps({**names, "state": f"deflate;{packed}"}, ensure_ascii=False)
+
+    def _state(self) -> dict[str, Any]:
+        columns = _columns(self.metric)
+        return {
+            "searchFilter": f"tags.role = 'cell' and tags.`{setting_tag(self.setting)}` = '{CURRENT}'",
+            "orderByKey": f"metrics.`{self.metric}`",
+            "orderByAsc": False,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": columns,
+            "columnOrder": [RUN, CREATED, *columns, DURATION],  # a width counts only for a column that is named here
+            "columnWidths": {**dict.fromkeys(columns, WIDTH), **WIDTHS},
+            "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "variant"}]},
+            "groupsExpanded": {f"tag.variant.{variant}": False for variant in self.variants},
+            "runsHiddenMode": "SHOW_ALL",
+            "useGroupedValuesInCharts": True,
+            "hideEmptyCharts": True,
+            "isAccordionReordered": True,  # else the UI sorts the sections by name
+            **_charts(self.metric),
+        }
+
+
+def setting_tag(setting: str) -> str:
+    """The tag of the cells that belong to a setting."""
+    return f"setting.{setting}"
+
+
+def latest(tags: Mapping[str, str]) -> tuple[str, int] | None:
+    """Key and time of the view of ours that was asked for last, among the tags of an experiment."""
+    ours = {key.removeprefix(PREFIX): value for key, value in tags.items() if key.startswith(PREFIX + NAME)}
+    return max(((key, _asked(value)) for key, value in ours.items()), key=lambda item: item[1], default=None)
+
+
+def link(server: str, experiment: str, key: str, *, charts: bool = False) -> str:
+    """Address of the view `key` of `experiment` (its id) on `server`, `http://127.0.0.1:5000`."""
+    address = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
     return address + ("&compareRunsMode=CHART" if charts else "")
+
+
+def run_link(experiment: str, run: str) -> str:
+    """Where a note that is read in the UI finds a run, on whatever server."""
+    return f"#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
+
+
+def _asked(value: str) -> int:
+    """When the view in a tag was asked for, in ms; 0 of one that somebody else wrote."""
+    try:
+        return int(json.loads(value)["updatedAt"])
+    except (ValueError, TypeError, KeyError):
+        return 0
+
+
+def _columns(metric: str) -> list[str]:
+    names = [metric, DELTA + metric, "test/acc", DELTA + "test/acc", "val/acc", "gap", "seconds"]
+    speeds = ["val/auc", "test/auc", *(f"epochs_to/{threshold}" for threshold in THRESHOLDS)]
+    first, last = ([f"metrics.`{name}`" for name in some] for some in (dict.fromkeys(names), speeds))
+    return [*first, "params.`parameters`", *last, "tags.`status`"]
+
+
+def _charts(metric: str) -> dict[str, Any]:
+    """Sections of charts, by title; the UI adds what else it finds below them."""
+    watched = "val" if metric == "test/acc" else "test"
+    sections = {
+        "Which variant is best": [_bar(DELTA + metric), _bar(metric), _scatter("seconds", metric)],
+        "How it got there": [_line(f"{watched}/acc"), _line("train/loss"), _line("lr")],
+        "At what cost": [_bar("seconds"), _bar("gap"), _bar(f"{watched}/auc")],
+    }
+    charts, titles = [], []
+    for i, (title, cards) in enumerate(sections.items()):
+        uuid = f"{NAME}-section-{i}"
+        titles.append({"uuid": uuid, "name": title, "display": True, "isReordered": True, "isGenerated": False})
+        charts += [{**card, "uuid": f"{uuid}-{j}", "metricSectionId": uuid} for j, card in enumerate(cards)]
+    return {"compareRunCharts": charts, "compareRunSections": titles}
+
+
+def _card(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"type": kind, "runsCountToCompare": SHOWN, "deleted": False, "isGenerated": False, **settings}
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return _card("BAR", metricKey=metric, displayName=metric)
+
+
+def _line(metric: str) -> dict[str, Any]:
+    return _card(
+        "LINE", metricKey=metric, selectedMetricKeys=[metric], displayName=metric, lineSmoothness=0,
+        scaleType="linear", xAxisScaleType="linear", xAxisKey="step", selectedXAxisMetricKey="", yAxisKey="metric",
+        yAxisExpressions=[], range={}, useGlobalXaxisKey=True, useGlobalLineSmoothing=True,
+    )  # fmt: skip
+
+
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return _card("SCATTER", displayName=f"{y} by {x}", **axes)

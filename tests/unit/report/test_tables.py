@@ -17,7 +17,8 @@ SYNTHETIC = "synthetic, not CIFAR-10"
 
 def row(variant: str = "r4", **changed: Any) -> Row:
     fields: dict[str, Any] = {
-        "against": "r16", "n": 5, "mean": 0.91234, "std": 0.0012, "difference": -0.00456, "difference_std": 0.0034, "pairs": 5,
+        "against": "r16",
+        "n": 5, "mean": 0.91234, "std": 0.0012, "difference": -0.00456, "difference_std": 0.0034, "pairs": 5,
         "interval": None, "p_value": None, "verdict": None, "missing": 0, "running": 0, "failed": 0, "diverged": 0,
         "mixed_execution": False, "parameters": 4_699_290, "parameters_trained": 4_699_290, "macs": 798_690_304,
         "seconds": 3661.4, "images_seen": 9e6,

@@ -46,23 +46,22 @@ class Study:
         )
 
     def invocation(
-        self, ablation: str = "se_ratio", *, time: str = "20260101T000000.000", seeds: int = 2
-    ) -> Invocation:
-        """Both variants with `seeds` seeds, asked for long before any cell is begun."""
+        self, ablation: str = "se_ratio", *, time: str = "20260101T000000.000", seeds: int = 2,
+        variants: tuple[str, ...] | None = None, **fields: Any,
+    ) -> Invocation:  # fmt: skip
+        """Both variants, or some, with `seeds` seeds, asked for long before any cell is begun."""
         invocation = Invocation(
             id=f"{time}-{ablation}",
             ablation=ablation,
             question="Which ratio?\nSource: the writeup",
             factors=("model.se.reduction",),
-            control="r16",
             scale="smoke",
-            protocol="holdout",
             data={**DATA, "source": "synthetic"},
-            overrides={},
-            cells=tuple(self.asked(variant, seed) for seed in range(seeds) for variant in self.recipes),
+            cells=tuple(self.asked(variant, seed) for seed in range(seeds) for variant in variants or self.recipes),
             command=f"cifar-lab run-ablation {ablation}",
             execution=EXECUTION,
             provenance=PROVENANCE,
+            **{"control": "r16", "protocol": "holdout", "overrides": {}, **fields},
         )
         invocation.write(self.runs)
         return invocation
@@ -94,7 +93,15 @@ class Study:
             journal.points(epoch, {"val/acc": epoch / 10, "val/loss": 1 / epoch, "train/loss": 2 / epoch, "lr": 0.1})
             journal.write("checkpoint", epoch=epoch, step=0)
 
-    def finish(self, variant: str = "r4", seed: int = 0, *, status: str = "finished", epoch: int = 3) -> None:
+    def finish(
+        self,
+        variant: str = "r4",
+        seed: int = 0,
+        *,
+        status: str = "finished",
+        epoch: int = 3,
+        accuracy: float | None = None,
+    ) -> None:
         record = self.record(variant, seed)
         record.weights.write_bytes(b"weights")
         record.predictions.write_bytes(b"predictions")
@@ -102,7 +109,8 @@ class Study:
         journal = Journal(record.folder)
         journal.write("end", status=status)
         time = 1 + max(event["time"] for event in events(record))
-        metrics = {"test/acc": 0.25 + seed, "val/acc": 0.3, "val/best_acc": 0.3}
+        metrics = {"test/acc": 0.25 + seed if accuracy is None else accuracy, "val/acc": 0.3, "val/best_acc": 0.3}
+        metrics |= more or {}
         record.write_result({"status": status, "epoch": epoch, "step": None, "time": time, "metrics": metrics})
 
     def whole(self, variant: str = "r4", seed: int = 0, **end: Any) -> None:

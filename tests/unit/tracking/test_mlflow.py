@@ -13,6 +13,7 @@ import pytest
 from cifar_lab.errors import TrackingError
 from cifar_lab.tracking.mlflow import Store, redact, require_usable, resolve_uri
 from cifar_lab.tracking.sheet import Metric, Sheet
+from cifar_lab.tracking.view import View
 
 
 def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +109,7 @@ def test_everything_is_cut_to_the_limits(store: Store, client: Any) -> None:
         time=1,
         data={"name": "d", "kind": "folder", "hash": "a" * 64},
     )
-    run = store.start(store.experiment("limits", "note"), sheet)
+    run = store.start(store.experiment("limits", {}), sheet)
     store.log(run, [Metric("loss", 0.5, 1000 + step, step) for step in range(2500)])
     shown = client.get_run(run)
     assert len(client.get_metric_history(run, "loss")) == 2500
@@ -118,7 +119,7 @@ def test_everything_is_cut_to_the_limits(store: Store, client: Any) -> None:
 
 
 def test_a_start_that_broke_off_is_made_whole(store: Store, client: Any) -> None:
-    experiment = store.experiment("broken", "note")
+    experiment = store.experiment("broken", {})
     begun = Sheet(name="r", identity={"role": "cell", "fingerprint": "f"}, tags={}, params={}, time=1)
     run = store.start(experiment, begun)
     whole = Sheet(name="r", identity=begun.identity, tags={"a": "1"}, params={"p": "1"}, time=1)
@@ -127,8 +128,20 @@ def test_a_start_that_broke_off_is_made_whole(store: Store, client: Any) -> None
     assert client.get_run(run).data.params == {"p": "1"}
 
 
+def test_the_experiment_that_was_asked_for_last_is_shown_first(store: Store) -> None:
+    for name, time in {"early": 1, "late": 3, "middle": 2}.items():
+        seen = View(setting="s", name="small", variants=("a",), metric="test/acc", began=0, time=time)
+        store.experiment(name, {seen.tag: seen.value()})
+    store.experiment("of somebody else", {"mlflow.sharedViewState.theirs": "{}"})
+    assert [(shown.name, shown.key) for shown in store.shown()] == [
+        ("late", "cifar-lab-s"),
+        ("middle", "cifar-lab-s"),
+        ("early", "cifar-lab-s"),
+    ]
+
+
 def test_a_deleted_experiment_comes_back(store: Store, client: Any) -> None:
-    experiment = store.experiment("gone", "note")
+    experiment = store.experiment("gone", {})
     client.delete_experiment(experiment)
-    assert store.experiment("gone", "note") == experiment
+    assert store.experiment("gone", {}) == experiment
     assert client.get_experiment(experiment).lifecycle_stage == "active"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from cifar_lab.tracking import overview
 from cifar_lab.tracking import shipper as module
 from cifar_lab.tracking.mlflow import Store
+from cifar_lab.tracking.overview import Table
 from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipper import Shipper, sync
 
@@ -299,3 +302,181 @@ def test_a_store_that_comes_back_gets_everything(
     assert shipper.drain(60) == 0
     assert len(said) == 1
     assert len(runs_of("se_ratio")) == 4
+
+
+def test_a_run_begins_when_its_training_begins(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
+    """Before the journal says so there is `cell.json` only, and the run would seem to have lasted since the asking."""
+    shipper = ship(study.invocation())
+    (journal := study.begin())._path.unlink()
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None)
+    time.sleep(0.3)
+    assert runs_of("se_ratio") == {}
+    journal.write("start")
+    study.train(journal, range(1, 4))
+    study.finish()
+    assert shipper.drain(60) == 0
+    info = runs_of("se_ratio")["r4/s0"].info
+    assert 0 < info.end_time - info.start_time < 60_000
+
+
+def test_what_never_began_is_not_waited_for(study: Any, ship: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.begin()._path.unlink()
+    assert ship(study.invocation()).drain(60) == 0
+    assert sync_all() == (0, 0)
+    assert runs_of("se_ratio") == {}
+
+
+def test_a_cell_that_failed_before_it_began_lasted_no_time(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.invocation()
+    study.record("r4", 0).folder.mkdir()
+    failed_at = time.time_ns() // 1_000_000
+    study.record("r4", 0).write_failure({"error": "DataError: no", "trace": "Traceback…", "time": failed_at})
+    sync_all()
+    info = runs_of("se_ratio")["r4/s0"].info
+    assert info.start_time == info.end_time == failed_at
+
+
+def test_a_cell_tells_how_it_differs_from_the_control_whichever_ends_last(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    shipper = ship(study.invocation())
+    study.whole("r4", 0, accuracy=0.75)
+    study.whole("r16", 1, accuracy=0.5)
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None and len(runs_of("se_ratio")) == 2)
+    _until(lambda: runs_of("se_ratio")["r4/s0"].data.tags.get("shipped") == "complete")
+    assert not _deltas(runs_of("se_ratio")["r4/s0"])
+    study.whole("r16", 0, accuracy=0.5)
+    study.whole("r4", 1, accuracy=0.25)
+    assert shipper.drain(60) == 0
+    cells = runs_of("se_ratio")
+    assert {name: run.data.metrics["delta/test/acc"] for name, run in cells.items()} == {
+        "r4/s0": 0.25,
+        "r4/s1": -0.25,
+        "r16/s0": 0.0,
+        "r16/s1": 0.0,
+    }
+    assert cells["r4/s1"].data.tags["compared_with"] == "r16/s1"
+    assert cells["r4/s1"].data.metrics["delta/val/acc"] == 0.0
+
+
+def test_a_difference_is_sent_once(study: Any, ship: Any, sync_all: Any, runs_of: Runs, client: Any) -> None:
+    study.all()
+    ship(study.invocation()).drain(60)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert sync_all() == (0, 0)
+    client.set_tag(run.info.run_id, "delta_to", "lost")
+    assert sync_all() == (1, 0)
+    assert sync_all() == (0, 0)
+    assert len(_history(client, run, "delta/test/acc")) == 1
+
+
+def test_a_control_that_is_asked_for_later_completes_what_was_there(study: Any, ship: Any, runs_of: Runs) -> None:
+    study.whole("r4", 0, accuracy=0.75)
+    ship(study.invocation(variants=("r4",), seeds=1)).drain(60)
+    assert not _deltas(runs_of("se_ratio")["r4/s0"])
+    study.whole("r16", 0, accuracy=0.5)
+    ship(study.invocation(variants=("r16",), seeds=1, time="20260102T000000.000")).drain(60)
+    assert runs_of("se_ratio")["r4/s0"].data.metrics["delta/test/acc"] == 0.25
+
+
+def test_a_stage_of_a_chain_is_compared_with_the_stage_before(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.recipes["r2"] = study.recipes["r4"].override({"model.se.reduction": 2})
+    study.invocation(seeds=1, against={"r4": "r16", "r2": "r4"})
+    for variant, accuracy in {"r16": 0.25, "r4": 0.75, "r2": 0.5}.items():
+        study.whole(variant, 0, accuracy=accuracy)
+    assert sync_all() == (3, 0)
+    cells = runs_of("se_ratio")
+    assert cells["r4/s0"].data.metrics["delta/test/acc"] == 0.5
+    assert cells["r2/s0"].data.metrics["delta/test/acc"] == -0.25
+
+
+def test_another_control_replaces_the_differences(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.whole("r4", 0, accuracy=0.75)
+    study.whole("r16", 0, accuracy=0.5)
+    study.invocation(seeds=1)
+    sync_all()
+    study.invocation(seeds=1, control="r4", time="20990101T000000.000")
+    assert sync_all() == (2, 0)
+    deltas = {name: run.data.metrics["delta/test/acc"] for name, run in runs_of("se_ratio").items()}
+    assert deltas == {"r4/s0": 0.0, "r16/s0": -0.25}
+    assert sync_all() == (0, 0)
+
+
+def test_a_diverged_cell_and_a_lone_variant_have_no_difference(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.whole("r16", 0)
+    study.whole("r4", 0, status="diverged")
+    study.invocation(seeds=1)
+    study.invocation("alone", seeds=1, variants=("r16",), time="20990101T000000.000")
+    sync_all()
+    assert not _deltas(runs_of("se_ratio")["r4/s0"])
+    assert not _deltas(runs_of("alone")["r16/s0"])
+
+
+def test_a_cell_that_two_settings_share_is_in_the_view_of_both(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.all()
+    study.invocation()
+    study.invocation(overrides={"optim.lr": 0.1}, time="20260102T000000.000")
+    assert sync_all() == (4, 0)
+    tags = runs_of("se_ratio")["r4/s0"].data.tags
+    assert [value for tag, value in tags.items() if tag.startswith("setting.")] == ["current", "current"]
+    assert sync_all() == (0, 0)
+
+
+def _deltas(run: Any) -> set[str]:
+    return {name for name in run.data.metrics if name.startswith("delta/")}
+
+
+def _note(runs_of: Runs, invocation: Any) -> str:
+    return str(runs_of("se_ratio", "invocation")[invocation.id].data.tags["mlflow.note.content"])
+
+
+def test_the_run_of_an_invocation_has_the_table_and_a_link_to_each_cell(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    study.all()
+    invocation = study.invocation()
+    table = Table("- header\n\n| variant | n |\n|---|---|\n| r4 | 2 |\n", "variant,n\nr4,2\n")
+    ship(invocation, tabulate=lambda _: table).drain(60)
+    note, parent = _note(runs_of, invocation), runs_of("se_ratio", "invocation")[invocation.id]
+    assert note.startswith("| variant | n |\n|---|---|\n| r4 | 2 |\n\n`cifar-lab run-ablation se_ratio`")
+    for run in runs_of("se_ratio").values():
+        seed = run.data.tags["seed"]
+        assert f"[s{seed}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?" in note
+    assert _artifacts(client, parent) == {"comparison.md", "comparison.csv"}
+
+
+def test_sync_brings_a_note_up_to_date_and_leaves_one_that_is(study: Any, store: Store, runs_of: Runs) -> None:
+    study.all()
+    invocation = study.invocation()
+    for name in ("one", "two", "two"):
+        sync(study.runs, [invocation], store, draw=draw, say=print, tabulate=lambda _, name=name: Table(name, name))
+        assert name in _note(runs_of, invocation)
+
+
+def test_a_table_that_cannot_be_made_is_said_and_stops_nothing(
+    study: Any, ship: Any, runs_of: Runs, said: list[str]
+) -> None:
+    def fail(invocation: Any) -> None:
+        raise ValueError("no numbers")
+
+    study.all()
+    invocation = study.invocation()
+    assert ship(invocation, tabulate=fail).drain(60) == 0
+    assert said == [f"{invocation.id}: no table: ValueError: no numbers"]
+    assert "[s1](" in _note(runs_of, invocation)
+
+
+def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(study: Any, store: Store, runs_of: Runs) -> None:
+    study.recipes = {f"r{n}": study.recipes["r4"].override({"model.se.reduction": n}) for n in range(1, 41)}
+    invocation = study.invocation(seeds=3)
+    shipments = module._shipments(study.runs, invocation, module.History([invocation]), draw, print)
+    for shipment in shipments:
+        shipment.run = "f" * 32
+    note = overview.note(invocation, Table("| table |", ""), "1", shipments)
+    assert len(note) < 8000
+    assert note.startswith("| table |")
+    links, left = note.count("- r"), int(re.findall(r"- (\d+) more variants have no room", note)[0])
+    assert links + left == 40
+    longer = overview.note(invocation, Table("| table |" * 1000, ""), "1", shipments)
+    assert len(longer) < 8000
+    assert "comparison.md" in longer

@@ -1,0 +1,137 @@
+"""What TAB offers: names of ablations, variants, scales and data, recipe paths and their values, fingerprints.
+
+Shells ask at every TAB, so nothing heavy is imported here, and what cannot be completed is no error: nothing is
+offered, and the shell offers files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import wraps
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+
+from cifar_lab import registry
+from cifar_lab.recipe import Recipe, paths
+from cifar_lab.scale import SCALES
+
+Completer = Callable[[typer.Context, str], list[str]]
+DATA = ("cifar10", "synthetic")
+BOOLEANS = ("true", "false")
+
+
+def _quiet(complete: Completer) -> Completer:
+    """`complete` that never raises, and prints nothing into the line that is being typed."""
+
+    @wraps(complete)
+    def quiet(ctx: typer.Context, incomplete: str) -> list[str]:
+        try:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                return complete(ctx, incomplete)
+        except Exception:  # noqa: BLE001 (a shell has no use for it)
+            return []
+
+    return quiet
+
+
+def one_of(*words: str) -> Completer:
+    """A completer of fixed words."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+        return _starting(incomplete, words)
+
+    return complete
+
+
+@_quiet
+def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of ablations, by their files: none is opened."""
+    return _starting(incomplete, registry.discover(*_folders(ctx)).known())
+
+
+@_quiet
+def variants(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The last of a comma list: a variant of the ablation on the line that the list does not have yet."""
+    *listed, last = incomplete.split(",")
+    unparsed = [word for word in ctx.args if not word.startswith("-")]  # an option that waits for its value stops it
+    name = ctx.params.get("name") or unparsed[0]
+    found = registry.discover(*_folders(ctx)).find(name)
+    names = [variant.name for variant in found.variants if variant.name not in listed]
+    return [",".join([*listed, name]) for name in _starting(last, names)]
+
+
+@_quiet
+def overrides(ctx: typer.Context, incomplete: str) -> list[str]:
+    """`train.ep` to `train.epochs=`, and `optim.name=ad` to its values; a path is offered once a line.
+
+    bash breaks words at `=` and replaces what is behind it only.
+    """
+    words = list(ctx.params.get("overrides") or [])
+    path, equals, value = incomplete.partition("=")
+    if equals:
+        return [f"{path}={known}" for known in _starting(value, _values(path))]
+    if incomplete and words[-1:] == ["="]:
+        return _starting(incomplete, _values(words[-2]))
+    if not incomplete and words[-1:] and words[-1] in paths():
+        return _values(words[-1])
+    named = {word.partition("=")[0] for word in words}
+    return _paths(incomplete, [path for path in paths() if path not in named])
+
+
+@_quiet
+def data(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Names of data with the folders and zips beside them; where no name fits, the shell completes files itself."""
+    names = _starting(incomplete, DATA)
+    beside = [path for path in sorted(Path().iterdir()) if not path.name.startswith(".")]
+    files = [f"{path}/" if path.is_dir() else str(path) for path in beside if path.is_dir() or path.suffix == ".zip"]
+    return [*names, *_starting(incomplete, files)] if names else []
+
+
+@_quiet
+def fingerprints(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The cells of the runs folder."""
+    cells = (path.name for path in Path(ctx.params.get("runs") or "runs").iterdir())
+    return _starting(incomplete, sorted(name for name in cells if re.fullmatch("[0-9a-f]{64}", name)))
+
+
+scales = one_of(*SCALES)
+
+
+def _paths(incomplete: str, known: Iterable[str]) -> list[str]:
+    """`path=` for each; the only one comes with its values, so that the shell sets no space behind the `=`."""
+    found = _starting(incomplete, known)
+    values = [f"{found[0]}={value}" for value in _values(found[0])] if len(found) == 1 else []
+    return [*(f"{path}=" for path in found), *values]
+
+
+def _values(path: str) -> list[str]:
+    """All values of a path where they are few, else its default, as JSON without spaces."""
+    kind = _annotation(path)
+    if kind is bool:
+        return list(BOOLEANS)
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    default = Recipe().flat()[path]
+    return ["none" if default is None else json.dumps(default, separators=(",", ":"))]
+
+
+def _annotation(path: str) -> Any:
+    part: Any = Recipe
+    for name in path.split("."):
+        part = part.model_fields[name].annotation
+    return part
+
+
+def _folders(ctx: typer.Context) -> list[Path]:
+    """The user's folders that are there; one that is misspelt takes no other's names away."""
+    return [Path(folder) for folder in ctx.params.get("ablations") or [] if Path(folder).is_dir()]
+
+
+def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if word.startswith(incomplete)]

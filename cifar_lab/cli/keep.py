@@ -1,0 +1,150 @@
+"""`diff` and `clean`: what tells two cells apart, and what need not be kept."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.text import Text
+
+from cifar_lab.cli import console
+from cifar_lab.cli import options as o
+from cifar_lab.cli.tail import find_cell, identity
+from cifar_lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from cifar_lab.run.cleaning import Item
+    from cifar_lab.run.difference import Difference, Row
+
+LOSES = {"leftover": "nothing: half-written, or of a cell that ended", "superseded": "what a redo set aside"}
+OlderThan = Annotated[
+    str, typer.Option("--older-than", metavar="AGE", help="Checkpoints that nobody went on from for so long: 12h, 7d.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what can be freed.")]
+
+
+def diff(
+    one: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="Of a cell, or how it begins.")],
+    other: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="Of the cell to compare it with.")],
+    runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """What tells two cells apart: recipe, seed and data, execution, code, environment, result."""
+    from cifar_lab.run.difference import compare_cells
+
+    a, b = (find_cell(runs.resolve(), prefix) for prefix in (one, other))
+    found = compare_cells(a, b)
+    if as_json:
+        console.print_json(found.as_dict())
+        return 0
+    for letter, record in (("a", a), ("b", b)):
+        console.out.print(f"{letter}: {identity(record)}", markup=False, soft_wrap=True)
+    for part in _parts(found):
+        console.out.print(part, soft_wrap=not isinstance(part, str))
+    return 0
+
+
+def clean(
+    older_than: OlderThan = "7d", dry_run: DryRun = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Free what is of no more use: abandoned checkpoints, half-written files, records that a redo set aside.
+
+    Results, journals and weights stay, and whatever is trained now.
+    """
+    from cifar_lab.run.cleaning import find_items, parse_age
+
+    items = find_items(runs.resolve(), parse_age(older_than))
+    said = f"{len(items)} to free, {_size(sum(item.size for item in items))}"
+    if not as_json:
+        console.out.print(_items_table(items) if items else f"nothing to free in {runs.resolve()}", soft_wrap=True)
+    if items and not dry_run:
+        _ask(said, yes)
+    freed, kept = _free([] if dry_run else items)
+    if as_json:
+        trees = [{**item.as_dict(), "freed": item in freed} for item in items]
+        console.print_json({"dry_run": dry_run, "freed_bytes": sum(item.size for item in freed), "items": trees})
+    elif items:
+        done = f"freed {len(freed)} of {len(items)}, {_size(sum(item.size for item in freed))}"
+        console.out.print(f"{said}; nothing is freed with --dry-run" if dry_run else done, soft_wrap=True)
+    return 1 if kept else 0
+
+
+def _parts(found: Difference) -> Iterator[RenderableType]:
+    states = {fingerprint[:12]: state for fingerprint, state in found.unfinished.items()}
+    for name, rows in found.sections.items():
+        code = found.code_diff if name == "code" else ""
+        missing = states if name == "result" else {}
+        same = "" if rows or code or missing else ": the same"
+        yield Text.assemble("\n", (name, "bold"), same)
+        yield from (Text(f"{fingerprint} has no result: {state}") for fingerprint, state in missing.items())
+        if rows:
+            yield _section(rows)
+        if name == "code" and not same:
+            yield Text(f"changes that were not committed:\n{code}" if code else "changes not committed: the same")
+
+
+def _section(rows: list[Row]) -> RenderableType:
+    measured = any(row.difference is not None for row in rows)
+    columns = ("", "a", "b", *(("b − a",) if measured else ()))
+    shown = [(row.path, _value(row.a), _value(row.b), *((_difference(row),) if measured else ())) for row in rows]
+    return console.table("", columns, shown, right=("b − a",))
+
+
+def _difference(row: Row) -> str:
+    return f"{row.difference:+.6g}" if row.difference is not None else ""
+
+
+def _value(value: Any) -> str:
+    """A value as it fits into a column: digests and commits cut to 12 digits."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return escape(re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", text))
+
+
+def _items_table(items: list[Item]) -> RenderableType:
+    rows = []
+    for item in items:
+        loses = LOSES.get(item.kind, f"its progress, {item.epoch} epochs")
+        name = (item.cell.fingerprint if item.cell is not None else item.path.name)[:12]
+        age = console.duration(max(0.0, time.time() - item.touched))
+        rows.append((f"{name}/{item.path.name}" if item.cell else name, _size(item.size), age, loses))
+    return console.table("", ("what", "size", "untouched for", "what is lost"), rows, right=("size",))
+
+
+def _ask(said: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{said}: deleting needs -y where there is no terminal to ask")
+    console.say(said)
+    typer.confirm("Delete them?", abort=True, err=True)
+
+
+def _free(items: list[Item]) -> tuple[list[Item], list[Item]]:
+    """Those that were freed, and those that the disk would not give up."""
+    from cifar_lab.run.cleaning import free
+
+    freed, kept = [], []
+    for item in items:
+        try:
+            reason = free(item)
+        except OSError as error:
+            kept.append(item)
+            reason = f"it cannot be deleted ({error.strerror})"
+        if reason is None:
+            freed.append(item)
+        else:
+            console.say(f"{item.path} stays: {reason}")
+    return freed, kept
+
+
+def _size(count: int) -> str:
+    """`640 kB`, `56 MB` or `1.2 GB`."""
+    if count < 1_000_000:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.0f} MB" if count < 1_000_000_000 else f"{count / 1e9:.1f} GB"

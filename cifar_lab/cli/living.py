@@ -1,0 +1,180 @@
+"""`status` and `failures`: how far the cells are, and what went wrong in them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.text import Text
+
+from cifar_lab import registry
+from cifar_lab import scale as scales
+from cifar_lab.cli import console, watch
+from cifar_lab.cli import options as o
+from cifar_lab.recipe import parse_overrides
+
+if TYPE_CHECKING:
+    from cifar_lab.run.failures import Divergence, Failure
+    from cifar_lab.run.progress import Progress
+    from cifar_lab.run.setting import Setting
+    from cifar_lab.run.status import Status
+
+MaybeName = Annotated[str | None, typer.Argument(metavar="[ABLATION]", help="One that was run; none: all of them.")]
+MaybeScale = Annotated[str | None, typer.Option("--scale", help="Another scale than the latest invocation's.")]
+MaybeData = Annotated[str | None, typer.Option("--data", help="Other data than the latest invocation's.")]
+LINES = 15
+"""Of a trace, unless all of it is asked for."""
+
+
+def status(
+    name: MaybeName = None, overrides: o.Overrides = None,
+    watched: Annotated[bool, typer.Option("--watch", help="Draw it again every 2 s, until all is done.")] = False,
+    scale: MaybeScale = None, data: MaybeData = None,
+    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """How far the cells are: of every ablation that was run, or of one, cell by cell."""
+    from cifar_lab.run.status import look
+
+    def look_again() -> list[Status]:
+        return [look(setting, runs.resolve()) for setting in _settings(name, overrides, scale, data, runs, ablations)]
+
+    def tree(found: list[Status]) -> object:
+        return found[0].as_dict() if name is not None else [entry.summary() for entry in found]
+
+    def show(found: list[Status]) -> RenderableType:
+        return _one(found[0]) if name is not None else _all(found, runs.resolve())
+
+    if watched:
+        return watch.watch(look_again, tree if as_json else None, show)
+    found = look_again()
+    if as_json:
+        console.print_json(tree(found))
+    else:
+        console.out.print(show(found), soft_wrap=True)
+    return 0
+
+
+def failures(
+    name: MaybeName = None, overrides: o.Overrides = None,
+    full: Annotated[bool, typer.Option("--full", help="Whole traces, not their last lines.")] = False,
+    scale: MaybeScale = None, data: MaybeData = None,
+    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """The cells that failed, why, and the command that tries them again; exit code 1 when there are any."""
+    from cifar_lab.run.failures import Divergence, Failure, read_failures
+
+    settings = _settings(name, overrides, scale, data, runs, ablations)
+    found = read_failures(settings, runs.resolve())
+    failed = [entry for entry in found if isinstance(entry, Failure)]
+    diverged = [entry for entry in found if isinstance(entry, Divergence)]
+    if as_json:
+        console.print_json({"failed": [f.as_dict() for f in failed], "diverged": [d.as_dict() for d in diverged]})
+    else:
+        for line in _failure_lines(failed, diverged, full):
+            console.out.print(line, soft_wrap=True)
+    return 1 if failed else 0
+
+
+def _settings(
+    name: str | None, overrides: list[str] | None, scale: str | None, data: str | None, runs: Path,
+    ablations: list[Path] | None,
+) -> list[Setting]:  # fmt: skip
+    """The setting of one ablation that is asked for, or all settings of all of them."""
+    from cifar_lab.run.setting import choose, read_settings
+
+    if scale is not None:
+        scales.find(scale)
+    if name is None:
+        return read_settings(runs.resolve(), scale=scale, data=data)
+    diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).names()
+    return [choose(runs.resolve(), name, scale=scale, data=data, overrides=diff, known=known)]
+
+
+def _all(found: list[Status], runs: Path) -> RenderableType:
+    if not found:
+        return Text(f"nothing has been run in {runs}")
+    counted = [state for state in found[0].counts() if any(entry.counts()[state] for entry in found)]
+    rows = []
+    for entry in found:
+        latest = entry.setting.latest
+        counts = [str(entry.counts()[state] or "") for state in counted]
+        rows.append((latest.ablation, escape(entry.setting.title()), len(entry.cells), *counts, _minute(latest.time)))
+    columns = ("ablation", "setting", "cells", *counted, "last asked for")
+    made = console.table("", columns, rows, right=("cells", *counted))
+    made.columns[-1].no_wrap = True
+    return made
+
+
+def _one(status: Status) -> RenderableType:
+    setting = status.setting
+    more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
+    columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen ago", "left")
+    shown = [_row(cell) for cell in status.cells]
+    filled = [i for i in range(len(columns)) if any(row[i] for row in shown)]
+    made = console.table("", [columns[i] for i in filled], [[row[i] for i in filled] for row in shown],
+                         right=columns[3:])  # fmt: skip
+    for column in made.columns[1:3]:
+        column.no_wrap = True
+    lines = [f"{setting.latest.ablation} · {setting.title()}", f"invocation {setting.latest.id}{more}"]
+    notes = [Text(f"{cell.name}: {note}") for cell in status.cells for note in _notes(cell, setting.latest.ablation)]
+    others = [Text(f"also there: {other}", style="dim") for other in setting.others]
+    return Group(*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others)
+
+
+def _row(cell: Progress) -> list[str]:
+    colour = "red" if cell.state == "failed" or cell.silent is not None else ""
+    epochs = f"/{cell.epochs}" if cell.epochs is not None else ""
+    return [
+        cell.name,
+        cell.asked.fingerprint[:12],
+        f"[{colour}]{cell.state}[/]" if colour else cell.state,
+        f"{cell.epoch}{epochs}" if cell.epoch or cell.state == "running" else "",
+        f"{100 * cell.val:.2f}" if cell.val is not None else "",
+        f"{100 * cell.test:.2f}" if cell.test is not None else "",
+        f"{cell.images_per_second:,.0f}" if cell.images_per_second is not None else "",
+        console.duration(max(0.0, time.time() - cell.seen / 1000)) if cell.seen is not None else "",
+        console.duration(cell.left) if cell.left is not None else "",
+    ]
+
+
+def _notes(cell: Progress, ablation: str) -> Iterator[str]:
+    """What has no room in a table."""
+    if cell.owner is not None:
+        yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
+    if cell.silent is not None:
+        yield f"no sign of life since {console.duration(cell.silent)}"
+    if cell.state == "diverged":
+        yield f"diverged in epoch {cell.epoch} at step {cell.step}"
+    if cell.waits_for is not None:
+        yield f"waits for {cell.waits_for}" + (", which did not finish" if cell.stuck else "")
+    if cell.error is not None and cell.state == "failed":
+        yield f"{cell.error} (`cifar-lab failures {ablation}`)"
+    if cell.resumes and cell.state == "missing":
+        yield f"stopped after epoch {cell.epoch}, from where it goes on"
+
+
+def _failure_lines(failed: list[Failure], diverged: list[Divergence], full: bool) -> Iterator[Text]:
+    for bad in failed:
+        yield Text.assemble((str(bad.name), "bold"), f"  {bad.fingerprint[:12]}  failed {_minute(bad.time)}")
+        yield Text(bad.error, style="red")
+        trace = bad.trace.rstrip().splitlines()
+        left_out = 0 if full else max(0, len(trace) - LINES)
+        if left_out:
+            yield Text(f"  … {left_out} lines before; --full shows them", style="dim")
+        yield from (Text(f"  {line}") for line in trace[left_out:])
+        yield Text(f"again: {bad.again}\n")
+    for result in diverged:
+        when = f"diverged in epoch {result.epoch} at step {result.step}, {_minute(result.time)}"
+        yield Text(f"{result.name}  {result.fingerprint[:12]}  {when} (a result)")
+    yield Text("no failures" if not failed else f"{len(failed)} failed")
+
+
+def _minute(moment: int) -> str:
+    """A time in ms, in words of the local clock."""
+    return f"{datetime.fromtimestamp(moment / 1000):%Y-%m-%d %H:%M}"

@@ -1,0 +1,172 @@
+"""`tail`: the journal of one cell, in words."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cifar_lab.cli import console
+from cifar_lab.cli import options as o
+from cifar_lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from cifar_lab.tracking.journal import Reader
+    from cifar_lab.tracking.record import Record
+
+EVERY = 1.0
+"""Seconds between two looks at a journal that is followed."""
+Fingerprint = Annotated[str, typer.Argument(metavar="FINGERPRINT", help="Of a cell, or how it begins.")]
+Event = dict[str, Any]
+ACCURACIES = {"val": "val/acc", "test": "test/acc", "train": "clean_train/acc"}
+
+
+def tail(
+    fingerprint: Fingerprint,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the cell ends.")] = False,
+    epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="How many of the last epochs.")] = 10,
+    runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """What happened in a cell, a line an epoch. With -f and --json: one JSON object a line."""
+    from cifar_lab.tracking.journal import Reader
+
+    record = find_cell(runs.resolve(), fingerprint)
+    reader = Reader(record.folder)
+    events = _last(_shown(reader.events()), epochs)
+    if as_json:
+        head = {"fingerprint": record.fingerprint, "state": record.state(), "known_as": _known_as(record)}
+        if not follow:
+            console.print_json({**head, "events": events})
+            return 0
+        print(json.dumps(head), flush=True)
+    else:
+        _say(identity(record))
+    _print(events, record, as_json)
+    if follow:
+        with suppress(KeyboardInterrupt):
+            _follow(record, reader, as_json)
+    return 0
+
+
+def find_cell(runs: Path, prefix: str) -> Record:
+    """The cell in `runs` whose fingerprint begins with `prefix`, in whatever case.
+
+    Raises:
+        UsageError: that is not the beginning of a fingerprint.
+        TrackingError: none begins so, or more than one.
+    """
+    from cifar_lab.tracking.record import find
+
+    if not re.fullmatch("[0-9a-fA-F]{1,64}", prefix):
+        raise UsageError(f"a fingerprint has up to 64 of the digits 0-9 and a-f, got '{prefix}'")
+    return find(runs, prefix.lower())
+
+
+def identity(record: Record) -> str:
+    """`se_ratio r4/s0, noise_floor r4/s0 · 0123456789ab · running`."""
+    from cifar_lab.run.setting import names
+
+    known = ", ".join(str(name) for name in names(record.folder.parent).get(record.fingerprint, ()))
+    return f"{known or 'never asked for'} · {record.fingerprint[:12]} · {_state(record)}"
+
+
+def _known_as(record: Record) -> list[dict[str, Any]]:
+    from cifar_lab.run.setting import names
+
+    return [name._asdict() for name in names(record.folder.parent).get(record.fingerprint, ())]
+
+
+def _state(record: Record) -> str:
+    result, state = record.result(), record.state()
+    if state == "missing":
+        return "nobody trains it"
+    if result is None or "test/acc" not in result["metrics"]:
+        return state
+    seconds = console.duration(result["metrics"].get("seconds", 0.0))
+    return f"{state}, test {100 * result['metrics']['test/acc']:.2f} % in {seconds}"
+
+
+def _shown(events: list[Event]) -> list[Event]:
+    """Those that are news: that an epoch is saved follows from the epoch."""
+    return [event for event in events if event["event"] != "checkpoint"]
+
+
+def _last(events: list[Event], epochs: int) -> list[Event]:
+    """`events` from the first of the last `epochs` epochs on."""
+    points = [i for i, event in enumerate(events) if event["event"] == "points"]
+    if len(points) <= epochs:
+        return events
+    return events[points[-epochs] if epochs else points[-1] + 1 :]
+
+
+def _follow(record: Record, reader: Reader, as_json: bool) -> None:
+    """Print what comes until the cell has ended, or whoever trained it is gone."""
+    was_trained, told = False, False
+    while True:
+        state, owner = record.state(), record.owner()
+        _print(_shown(reader.events()), record, as_json)
+        if state in {"finished", "diverged", "failed"} or (state == "missing" and was_trained):
+            break
+        if state == "missing" and not told:
+            console.say("nobody trains it now; this waits for somebody who does, Ctrl-C ends it")
+            told = True
+        was_trained = was_trained or (state == "running" and owner is not None)  # not by somebody who only looks
+        time.sleep(EVERY)
+    if not as_json:
+        _say(_state(record))
+
+
+def _print(events: list[Event], record: Record, as_json: bool) -> None:
+    epochs = (record.cell() or {}).get("recipe", {}).get("train", {}).get("epochs")
+    for event in events:
+        if as_json:
+            print(json.dumps(event), flush=True)
+        elif (words := _words(event, epochs)) is not None:
+            _say(f"{datetime.fromtimestamp(event['time'] / 1000):%Y-%m-%d %H:%M:%S}  {words}")
+
+
+def _words(event: Event, epochs: int | None) -> str | None:
+    match event["event"]:
+        case "start":
+            return f"started{_execution(event)}"
+        case "resume" if event["epoch"] == event["step"] == 0:  # follows a start
+            return None
+        case "resume":
+            step = f" and {event['step']} steps" if event["step"] else ""
+            return f"went on after epoch {event['epoch']}{step}{_execution(event)}"
+        case "points":
+            return _metrics(event["epoch"], epochs, event["values"])
+        case "failed":
+            return f"failed: {(event['trace'].rstrip().splitlines() or [''])[-1]}"
+        case "end" if event["status"] == "diverged":
+            return f"diverged in epoch {event.get('epoch')} at step {event.get('step')}"
+        case "end":
+            return "all epochs done"
+    return str(event["event"])
+
+
+def _execution(event: Event) -> str:
+    execution = event.get("execution")
+    if not execution:
+        return ""
+    compiled = ", compiled" if execution.get("compile") else ""
+    return f" on {execution['device']}, {execution['threads']} threads, {execution['precision']}{compiled}"
+
+
+def _metrics(epoch: int, epochs: int | None, values: dict[str, float]) -> str:
+    words = [f"epoch {epoch:>{len(str(epochs or epoch))}}" + (f"/{epochs}" if epochs else "")]
+    words += [f"{name} {100 * values[key]:.2f} %" for name, key in ACCURACIES.items() if key in values]
+    words += [f"loss {values['train/loss']:.4f}"] if "train/loss" in values else []
+    words += [f"lr {values['lr']:.3g}"] if "lr" in values else []
+    words += [f"{values['images_per_second']:,.0f} img/s"] if "images_per_second" in values else []
+    return "  ".join(words)
+
+
+def _say(line: str) -> None:
+    console.out.print(line, markup=False, soft_wrap=True)

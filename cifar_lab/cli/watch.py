@@ -1,0 +1,110 @@
+"""Looking at the same thing again and again: redrawn in a terminal, a line a change elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.live import Live
+
+from cifar_lab.cli import console
+
+if TYPE_CHECKING:
+    from cifar_lab.run.status import Status
+
+EVERY = 2.0
+"""Seconds between two looks."""
+Look = Callable[[], "list[Status]"]
+
+
+def watch(
+    look: Look, tree: Callable[[list[Status]], object] | None, show: Callable[[list[Status]], RenderableType]
+) -> int:
+    """Look until nothing will change by itself any more, or Ctrl-C. `tree`: print it, as one line of JSON a change."""
+    with suppress(KeyboardInterrupt):
+        if tree is not None:
+            _print_trees(look, tree)
+        elif console.out.is_terminal:
+            _redraw(look, show)
+        else:
+            _print_changes(look)
+    return 0
+
+
+def total(status: Status) -> str:
+    """`15 cells: 12 finished, 2 running, 1 missing; about 20 min left at this pace`."""
+    counts = ", ".join(f"{count} {state}" for state, count in status.counts().items() if count)
+    left = ""
+    if not status.is_settled and status.left is not None:
+        running = status.counts()["running"]
+        left = f"; about {console.duration(status.left)} left at this pace" + ("" if running else ", one at a time")
+    return f"{len(status.cells)} cells: {counts}{left}"
+
+
+def _redraw(look: Look, show: Callable[[list[Status]], RenderableType]) -> None:
+    with Live(console=console.out, auto_refresh=False, vertical_overflow="visible") as live:
+        for found in _until_settled(look):
+            live.update(show(found), refresh=True)
+
+
+def _print_trees(look: Look, tree: Callable[[list[Status]], object]) -> None:
+    before = None
+    for found in _until_settled(look):
+        now = _states(found)
+        if now != before:
+            print(json.dumps(tree(found), allow_nan=False), flush=True)
+        before = now
+
+
+def _print_changes(look: Look) -> None:
+    before = None
+    for found in _until_settled(look):
+        now = _states(found)
+        if before is None:
+            _say_totals(found)
+        elif now != before:
+            _say_changes(before, now)
+            if all(status.is_settled for status in found):
+                _say_totals(found)
+        before = now
+
+
+def _until_settled(look: Look) -> Iterator[list[Status]]:
+    while True:
+        found = look()
+        yield found
+        if all(status.is_settled for status in found):
+            return
+        time.sleep(EVERY)
+
+
+def _states(found: list[Status]) -> dict[str, str]:
+    """The state of every cell, by its name."""
+    return {
+        f"{status.setting.latest.ablation} {cell.name} ({cell.asked.fingerprint[:12]})": (
+            cell.state if cell.silent is None else f"{cell.state}, without a sign of life"
+        )
+        for status in found
+        for cell in status.cells
+    }
+
+
+def _say_totals(found: list[Status]) -> None:
+    for status in found:
+        _say(f"{status.setting.latest.ablation} · {status.setting.title()}: {total(status)}")
+
+
+def _say_changes(before: dict[str, str], now: dict[str, str]) -> None:
+    for name, state in now.items():
+        was = before.get(name, "not asked for")
+        if was != state:
+            _say(f"{datetime.now():%H:%M:%S}  {name}: {was} → {state}")
+
+
+def _say(line: str) -> None:
+    console.out.print(line, markup=False, soft_wrap=True)

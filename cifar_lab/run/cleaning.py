@@ -1,0 +1,128 @@
+"""What takes room and is of no more use: progress nobody goes on with, half-written files, records set aside by a redo.
+
+Results, journals and weights are never touched, and nothing of a cell that is trained.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import Timeout
+
+from cifar_lab.errors import UsageError
+from cifar_lab.tracking.journal import FILE, read_points
+from cifar_lab.tracking.record import Record
+
+Kind = Literal["checkpoint", "leftover", "superseded"]
+UNITS = {"h": 3600.0, "d": 86400.0}
+IN_USE = 3600.0
+"""Seconds for which a half-written file that no lock protects may still belong to somebody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One file or folder that can be freed."""
+
+    kind: Kind
+    path: Path
+    size: int
+    """Bytes."""
+    touched: float
+    """Seconds since 1970: when it, or the journal beside a checkpoint, was last written."""
+    epoch: int = 0
+    """Epochs of progress that go with a checkpoint."""
+    cell: Record | None = None
+    """Whose lock is held while it is freed; none: it is nobody's any more."""
+
+    def as_dict(self) -> dict[str, Any]:
+        fingerprint = self.cell.fingerprint if self.cell is not None else None
+        named = {"kind": self.kind, "path": str(self.path), "bytes": self.size, "fingerprint": fingerprint}
+        return {**named, "epoch": self.epoch, "touched": round(self.touched * 1000)}
+
+
+def parse_age(text: str) -> float:
+    """`12h` or `7d`, in seconds.
+
+    Raises:
+        UsageError: something else.
+    """
+    if not re.fullmatch(r"[0-9]{1,6}[hd]", text):
+        raise UsageError(f"--older-than reads 12h, 7d or 0d, got '{text}'")
+    return int(text[:-1]) * UNITS[text[-1]]
+
+
+def find_items(runs: Path, older_than: float) -> list[Item]:
+    """What can be freed in `runs`. `older_than`: seconds after which nobody is expected to go on from a checkpoint."""
+    latest = time.time() - older_than
+    cells = (Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir())
+    found = [item for record in cells for item in _of_cell(record, latest)]
+    loose = _items("leftover", (runs / "invocations").glob(".*.partial"))
+    found += [item for item in loose if item.touched < time.time() - IN_USE]
+    return [*found, *_items("superseded", (runs / "superseded").glob("*"))]
+
+
+def _of_cell(record: Record, latest: float) -> Iterator[Item]:
+    """What one cell has, unless it is trained now: a checkpoint not touched since `latest`, half-written files."""
+    partials = sorted(record.folder.glob(".*.partial"))
+    has_checkpoint = record.checkpoint.exists()
+    if not (partials or has_checkpoint) or record.state() == "running":
+        return
+    yield from _items("leftover", partials, record)
+    if has_checkpoint and record.result() is not None:  # killed between its result and the end of its checkpoint
+        yield from _items("leftover", [record.checkpoint], record)
+    elif has_checkpoint:
+        points = read_points(record.folder)
+        for item in _items("checkpoint", [record.checkpoint], record):
+            if item.touched <= latest:
+                yield replace(item, epoch=points[-1].epoch if points else 0)
+
+
+def free(item: Item) -> str | None:
+    """Delete `item`; why it was left, if its cell was taken up meanwhile.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    try:
+        if (item.cell or Record(item.path)).state() == "running":
+            return "its cell is trained now"
+        with item.cell.lock().acquire(timeout=0) if item.cell is not None else nullcontext():
+            if _touched(item.path) > item.touched:
+                return "somebody has gone on from it meanwhile"
+            _delete(item.path)
+    except Timeout:
+        return "its cell is trained now"
+    except FileNotFoundError:  # its cell is finished, or somebody else cleans
+        return "it is gone already"
+    return None
+
+
+def _items(kind: Kind, paths: Iterable[Path], cell: Record | None = None) -> Iterator[Item]:
+    for path in sorted(paths):
+        with suppress(FileNotFoundError):  # whoever was writing it has finished
+            yield Item(kind=kind, path=path, size=_size(path), touched=_touched(path), cell=cell)
+
+
+def _touched(path: Path) -> float:
+    """When `path` was last written; for a checkpoint, the journal beside it."""
+    journal = path.parent / FILE
+    return (journal if path.name == "checkpoint.pt" and journal.exists() else path).lstat().st_mtime
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
+    return sum(file.lstat().st_size for file in files if file.is_symlink() or file.is_file())
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

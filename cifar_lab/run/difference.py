@@ -1,0 +1,149 @@
+"""What tells two cells apart: what they were asked to do, how it was done, and what came of it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from cifar_lab.errors import TrackingError
+from cifar_lab.recipe import Recipe
+from cifar_lab.tracking.journal import read_events
+from cifar_lab.tracking.record import Record
+
+ABSENT = "—"
+"""In place of a value that one of the two does not have, or that has no effect there."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that differs."""
+
+    path: str
+    a: Any
+    b: Any
+
+    @property
+    def difference(self) -> float | None:
+        """b less a, of numbers."""
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (self.a, self.b))
+        return self.b - self.a if numbers else None
+
+    def as_dict(self) -> dict[str, Any]:
+        a, b = (None if value == ABSENT else value for value in (self.a, self.b))
+        return {"path": self.path, "a": a, "b": b, "difference": self.difference}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Two cells, section by section. An empty section means that they are the same there."""
+
+    a: Record
+    b: Record
+    sections: dict[str, list[Row]]
+    """recipe, seed and data, execution, code, environment, result."""
+    code_diff: str
+    """Unified diff of the changes that were not committed, if they were not the same."""
+    unfinished: dict[str, str]
+    """State by fingerprint of the cells without a result."""
+
+    def as_dict(self) -> dict[str, Any]:
+        sections = {name.replace(" ", "_"): [row.as_dict() for row in rows] for name, rows in self.sections.items()}
+        cells = {"a": self.a.fingerprint, "b": self.b.fingerprint}
+        return {**cells, **sections, "code_diff": self.code_diff, "unfinished": self.unfinished}
+
+
+def compare_cells(a: Record, b: Record) -> Difference:
+    """What tells `a` and `b` apart.
+
+    Raises:
+        TrackingError: one of them was never begun.
+    """
+    trees = [_cell(record) for record in (a, b)]
+    sections = {
+        "recipe": _recipe_rows(trees[0]["recipe"], trees[1]["recipe"]),
+        "seed and data": _rows(*({"seed": tree["seed"], "data": tree["data"]} for tree in trees)),
+        "execution": _rows(*(tree["execution"] for tree in trees)),
+        "code": _rows(*(_code(tree, record) for tree, record in zip(trees, (a, b), strict=True))),
+        "environment": _rows(*(_environment(tree) for tree in trees)),
+        "result": _rows(*(_outcome(record) for record in (a, b))),
+    }
+    unfinished = {record.fingerprint: record.state() for record in (a, b) if record.result() is None}
+    return Difference(a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished))
+
+
+def _cell(record: Record) -> dict[str, Any]:
+    tree = record.cell()
+    if tree is None:
+        raise TrackingError(f"{record.fingerprint[:12]} was never begun: there is nothing to compare")
+    return tree
+
+
+def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
+    """The leaves that differ, by dotted path."""
+    left, right = dict(_leaves(a)), dict(_leaves(b))
+    pairs = ((path, left.get(path, ABSENT), right.get(path, ABSENT)) for path in {**left, **right})
+    return [Row(path, one, other) for path, one, other in pairs if one != other]
+
+
+def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
+    """The paths that differ, with the values as they were written; what has no effect is left out.
+
+    A path counts as the same if either its value as written or its canonical form is: a kernel of 3 and one of 3 in
+    each layer, and a kernel of 3 in three layers and in four.
+    """
+    (left, left_flat), (right, right_flat) = (_read_recipe(tree) for tree in (a, b))
+    rows = []
+    for path in [path for path in {**left_flat, **right_flat} if path in left or path in right]:
+        one = left_flat.get(path) if path in left else ABSENT
+        other = right_flat.get(path) if path in right else ABSENT
+        if one != other and left.get(path, ABSENT) != right.get(path, ABSENT):
+            rows.append(Row(path, one, other))
+    return rows
+
+
+def _read_recipe(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The active and all fields by path; of a recipe that this version cannot read, all fields twice."""
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(tree))
+    except ValidationError:
+        return dict(_leaves(tree)), dict(_leaves(tree))
+    return dict(_leaves(recipe.active())), recipe.flat()
+
+
+def _code(tree: dict[str, Any], record: Record) -> dict[str, Any]:
+    """Commits that the cell was trained at, of which a resumed cell may have several."""
+    provenance = tree.get("provenance", {})
+    resumed = (event.get("provenance", {}).get("git_commit") for event in read_events(record.folder))
+    commits = [commit for commit in dict.fromkeys([provenance.get("git_commit"), *resumed]) if commit]
+    named = {"commit": " then ".join(commits) or "not a checkout", "dirty": bool(provenance.get("git_dirty"))}
+    return {**named, "numerics": tree.get("numerics")}
+
+
+def _environment(tree: dict[str, Any]) -> dict[str, Any]:
+    provenance = tree.get("provenance", {})
+    return {"versions": provenance.get("versions", {}), "hardware": provenance.get("hardware", {})}
+
+
+def _outcome(record: Record) -> dict[str, Any]:
+    result = record.result()
+    return {} if result is None else {"status": result["status"], "epoch": result["epoch"], **result["metrics"]}
+
+
+def _code_diff(a: Record, b: Record) -> str:
+    texts = [record.code_diff.read_text() if record.code_diff.exists() else "" for record in (a, b)]
+    old, new = (f"{record.fingerprint[:12]}/{record.code_diff.name}" for record in (a, b))
+    left, right = (text.splitlines() for text in texts)
+    return "\n".join(difflib.unified_diff(left, right, old, new, lineterm=""))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,82 @@
+"""What went wrong in the cells of a setting, and the command that tries it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.run.setting import Name, Setting
+from cifar_lab.tracking.invocation import Invocation
+from cifar_lab.tracking.record import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A cell whose last attempt failed."""
+
+    name: Name
+    fingerprint: str
+    error: str
+    time: int
+    """In ms."""
+    trace: str
+    again: str
+    """The command that asked for it, told to try failed cells again: all of it, so that it is executed alike."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """A cell whose loss was not finite any more: a result."""
+
+    name: Name
+    fingerprint: str
+    time: int
+    epoch: int
+    step: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+
+
+def read_failures(settings: Iterable[Setting], runs: Path) -> list[Failure | Divergence]:
+    """The failed and the diverged cells of `settings`, each once, under the name that the latest setting gives it."""
+    found: dict[str, Failure | Divergence] = {}
+    for setting in settings:
+        for bad in _of(setting, runs):
+            found[bad.fingerprint] = bad
+    return list(found.values())
+
+
+def _of(setting: Setting, runs: Path) -> Iterator[Failure | Divergence]:
+    for asked in setting.cells:
+        record = Record(runs / asked.fingerprint)
+        name = Name(setting.latest.ablation, asked.variant, asked.seed)
+        match record.state():
+            case "failed":
+                failure = record.failure() or {}
+                again = _again(setting.invocations, asked.fingerprint)
+                told = {key: failure.get(key, unknown) for key, unknown in (("error", ""), ("trace", ""), ("time", 0))}
+                yield Failure(name=name, fingerprint=asked.fingerprint, again=again, **told)
+            case "diverged":
+                result = record.result() or {}
+                when = {key: result[key] for key in ("time", "epoch", "step")}
+                yield Divergence(name=name, fingerprint=asked.fingerprint, **when)
+
+
+def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
+    latest = next(i for i in reversed(invocations) if any(cell.fingerprint == fingerprint for cell in i.cells))
+    words = iter(shlex.split(latest.command))
+    kept = []
+    for word in words:
+        if word == "--redo":  # whatever was thrown away then stays as it is now
+            next(words, None)
+        elif word not in {"--json", "--retry-failed"} and not word.startswith("--redo="):
+            kept.append(word)
+    retry = [] if latest.ablation == "train" else ["--retry-failed"]  # `train` tries a failed cell again by itself
+    return shlex.join([*kept, *retry])

@@ -1,0 +1,118 @@
+"""A setting: the invocations that ask one question, and the cells that answer it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cifar_lab.errors import TrackingError, nearest
+from cifar_lab.tracking.invocation import Asked, Invocation, read_all, unite
+
+
+class Name(NamedTuple):
+    """What an ablation calls a cell."""
+
+    ablation: str
+    variant: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.ablation} {self.variant}/s{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One ablation at one scale, on some data, with some overrides."""
+
+    latest: Invocation
+    """The invocation that chose the setting."""
+    invocations: tuple[Invocation, ...]
+    """All of the setting, the oldest first."""
+    others: tuple[str, ...] = ()
+    """Other settings that match what was asked for, as they are typed."""
+
+    @property
+    def cells(self) -> list[Asked]:
+        """The cells of all its invocations, each variant and seed once."""
+        return unite(list(self.invocations))
+
+    def title(self) -> str:
+        """`scale small · CIFAR-10 · train.epochs=3`."""
+        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *_overrides(self.latest)])
+
+    def as_dict(self) -> dict[str, Any]:
+        latest = self.latest
+        data = {key: latest.data[key] for key in ("name", "hash")}
+        named = {"ablation": latest.ablation, "scale": latest.scale, "data": data, "overrides": latest.overrides}
+        return {**named, "invocation": latest.id, "invocations": len(self.invocations)}
+
+
+def choose(
+    runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None, known: Iterable[str] = (),
+) -> Setting:  # fmt: skip
+    """The setting of the latest invocation of `ablation` that matches: the one that `compare` reads.
+
+    `known`: names of ablations that could be run, for the hint in the error.
+
+    Raises:
+        TrackingError: nothing in `runs` matches.
+    """
+    everything = read_all(runs)
+    own = [invocation for invocation in everything if invocation.ablation == ablation]
+    if not own:
+        names = sorted({invocation.ablation for invocation in everything} | set(known) - {ablation})
+        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, names)}")
+    matching = [invocation for invocation in own if _matches(invocation, scale, data, overrides)]
+    if not matching:
+        raise TrackingError(f"'{ablation}' was run as {'; '.join(_typed(own))}, never as asked for")
+    latest = matching[-1]
+    others = _typed([invocation for invocation in matching if invocation.setting() != latest.setting()])
+    return Setting(latest=latest, invocations=_same(latest, own), others=tuple(others))
+
+
+def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
+    """Every setting in `runs` that matches; that of the latest invocation comes last."""
+    everything = read_all(runs)
+    matching = [invocation for invocation in everything if _matches(invocation, scale, data, None)]
+    latest = {invocation.setting(): invocation for invocation in matching}
+    ordered = sorted(latest.values(), key=lambda invocation: invocation.id)
+    return [Setting(latest=invocation, invocations=_same(invocation, everything)) for invocation in ordered]
+
+
+def names(runs: Path) -> dict[str, list[Name]]:
+    """What every cell that was ever asked for is known as, by fingerprint, the latest name first."""
+    found: dict[str, dict[Name, None]] = {}
+    for invocation in reversed(read_all(runs)):
+        for cell in invocation.cells:
+            found.setdefault(cell.fingerprint, {})[Name(invocation.ablation, cell.variant, cell.seed)] = None
+    return {fingerprint: list(known) for fingerprint, known in found.items()}
+
+
+def _same(latest: Invocation, invocations: list[Invocation]) -> tuple[Invocation, ...]:
+    return tuple(invocation for invocation in invocations if invocation.setting() == latest.setting())
+
+
+def _matches(invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None) -> bool:
+    known = {invocation.data["kind"], invocation.data["name"], invocation.data["source"]}
+    return (
+        (scale is None or invocation.scale == scale)
+        and (data is None or data in known or str(Path(data).resolve()) in known)
+        and (not overrides or invocation.overrides == dict(overrides))
+    )
+
+
+def _typed(invocations: list[Invocation]) -> list[str]:
+    """What selects the setting of each, one a setting."""
+    latest = {invocation.setting(): invocation for invocation in invocations}
+    return [
+        " ".join([f"--scale {entry.scale} --data {entry.data['source']}", *_overrides(entry)])
+        for entry in latest.values()
+    ]
+
+
+def _overrides(invocation: Invocation) -> list[str]:
+    return [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in invocation.overrides.items()]

@@ -1,0 +1,103 @@
+"""What the run of an invocation says of its cells: how they ended, their table, and where each of them is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cifar_lab.tracking import sheet, view
+from cifar_lab.tracking.invocation import Invocation
+from cifar_lab.tracking.mlflow import TAG, Store
+from cifar_lab.tracking.shipment import Place, Say, Shipment
+
+NOTED = "noted"
+"""The tag that tells which table the run has."""
+ROOM = 200
+"""Characters kept free for the line that says what was left out."""
+
+
+class Table(NamedTuple):
+    """The comparison of an invocation's variants, twice."""
+
+    markdown: str
+    csv: str
+
+
+Tabulate = Callable[[Invocation], Table | None]
+"""The table of the setting of an invocation; none if it cannot be made."""
+
+
+def no_table(invocation: Invocation) -> None:  # noqa: ARG001 (a Tabulate)
+    """For a runner that makes no tables."""
+    return
+
+
+def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
+    """Say of an invocation how its cells ended, unless one of them is still being trained."""
+    states = [shipment.record.state() for shipment in shipments]
+    if "running" in states:
+        return
+    ended = all(state in {"finished", "diverged"} for state in states)
+    status = "FINISHED" if ended else "FAILED" if "failed" in states else "KILLED"
+    times = [int(mark) for shipment in shipments if (mark := shipment.mark()) is not None]
+    store.end(place.parent, status, max([invocation.time, *times]))
+
+
+def describe(
+    store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment], tabulate: Tabulate, say: Say
+) -> None:
+    """Give the run of an invocation its note and its table, unless it has them; a table is not taken away again."""
+    table = _table(invocation, tabulate, say)
+    if table is None and place.found is not None and NOTED in place.found.tags:
+        return
+    written = note(invocation, table, place.experiment, shipments)
+    parts = (written, *(table or ()))
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    if place.found is not None and place.found.tags.get(NOTED) == digest:
+        return
+    if table is not None:
+        made = {"comparison.md": table.markdown.encode(), "comparison.csv": table.csv.encode()}
+        store.upload(place.parent, [], made)
+    store.tag(place.parent, {sheet.NOTE: written, NOTED: digest})
+
+
+def note(invocation: Invocation, table: Table | None, experiment: str, shipments: Sequence[Shipment]) -> str:
+    """In Markdown: the table, the command, and a link to the run of each cell; no longer than a tag may be.
+
+    Where that is too much, links are left out, and then the table, which is an artifact too; the note says so. The
+    rows of the table come first, for the UI folds away what is beyond the first lines.
+    """
+    text = sheet.heading(invocation)
+    if table is not None and len(text) + len(table.markdown) < TAG - ROOM:
+        lines = table.markdown.strip().splitlines()
+        rows = [line for line in lines if line.startswith("|")]
+        text = "\n".join([*rows, "", text, "", *(line for line in lines if not line.startswith("|"))])
+    elif table is not None:
+        text += "\n\nThe table is too long for a note: see the artifact `comparison.md`."
+    return text + _links(experiment, shipments, TAG - ROOM - len(text))
+
+
+def _links(experiment: str, shipments: Sequence[Shipment], room: int) -> str:
+    """A line a variant, as far as they fit into `room` characters."""
+    lines: dict[str, str] = {}
+    for shipment in shipments:
+        if shipment.run is not None:
+            asked = shipment.asked
+            seen = lines.get(asked.variant, f"- {asked.variant}:")
+            lines[asked.variant] = f"{seen} [s{asked.seed}]({view.run_link(experiment, shipment.run)})"
+    text, left = "", len(lines)
+    for line in lines.values():
+        if len(text) + len(line) + 1 > room:
+            more = f"- {left} more variants have no room here: see the table of this experiment's runs"
+            return f"\n\nCells:\n{text}\n{more}"
+        text, left = f"{text}\n{line}", left - 1
+    return f"\n\nCells:\n{text}" if text else ""
+
+
+def _table(invocation: Invocation, tabulate: Tabulate, say: Say) -> Table | None:
+    try:
+        return tabulate(invocation)
+    except Exception as error:  # noqa: BLE001 (a table is not worth a result; it is said)
+        say(f"{invocation.id}: no table: {type(error).__name__}: {error}")
+        return None

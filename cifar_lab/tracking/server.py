@@ -1,0 +1,135 @@
+"""MLflow's own server, lean: one worker, no job runners, no telemetry, for this machine only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from cifar_lab.errors import TrackingError
+
+HOST = "127.0.0.1"
+ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+PATIENCE = 120.0
+"""Seconds until a server that does not answer counts as broken; 6 to 9 are usual."""
+GRACE = 5.0
+"""Seconds that it has to end by itself."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers at `address`, `http://127.0.0.1:5000`."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait(self) -> int:
+        """Wait for it to end, which it does not by itself; its exit code."""
+        return self.process.wait()
+
+    def last_words(self) -> str:
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1].strip() if lines else "it said nothing"
+
+
+def address_of(uri: str) -> str | None:
+    """The address of the server that `uri` names, fit to be shown; none for a store without a server."""
+    parts = urlsplit(uri)
+    if parts.scheme not in {"http", "https"}:
+        return None
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+
+def require_free(port: int) -> None:
+    """Refuse a port that somebody has.
+
+    Raises:
+        TrackingError: it names the next free one.
+    """
+    if not _is_free(port):
+        free = next((other for other in range(port + 1, min(port + 1000, 65536)) if _is_free(other)), None)
+        hint = f"; {free} is free: --port {free}" if free is not None else ""
+        raise TrackingError(f"--port {port} is taken on {HOST}{hint}")
+
+
+@contextmanager
+def serve(uri: str, port: int) -> Iterator[Server]:
+    """A server of the store `uri`, from its first answer on; it ends with the block. What it says goes to a file.
+
+    Raises:
+        TrackingError: it ended, or did not answer in time; with its last words.
+    """
+    handle, name = tempfile.mkstemp(prefix="cifar-lab-ui-", suffix=".log")
+    server = Server(f"http://{HOST}:{port}", _start(uri, port, handle), Path(name))
+    try:
+        _await(server)
+        yield server
+    finally:
+        _end(server.process)
+        if not server.process.returncode or server.process.returncode == -signal.SIGTERM:
+            server.log.unlink(missing_ok=True)  # it ended as it was told, and nobody will ask
+
+
+def _start(uri: str, port: int, log: int) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that it can be ended with the processes that it starts, and by us only."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+    try:
+        return subprocess.Popen(
+            command, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    finally:
+        os.close(log)
+
+
+def _await(server: Server) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not _answers(server.address):
+        if server.process.poll() is not None:
+            raise TrackingError(f"the MLflow server ended: {server.last_words()} (all of it: {server.log})")
+        if time.monotonic() > deadline:
+            raise TrackingError(f"the MLflow server does not answer: {server.last_words()} (all of it: {server.log})")
+        time.sleep(0.1)
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=2) as reply:
+        return bool(reply.status == 200)
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, kind)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+            return
+
+
+def _is_free(port: int) -> bool:
+    """Whether nobody listens there; a port that a server has just left counts as free."""
+    with socket.socket() as caller:
+        if caller.connect_ex((HOST, port)) == 0:
+            return False
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError:
+            return False
+    return True
