@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ def compare(
     name: o.AblationName, overrides: o.Overrides = None,
     scale: Annotated[str | None, typer.Option(help="Another scale than the latest invocation's.")] = None,
     data: Annotated[str | None, typer.Option(help="Other data than the latest invocation's.")] = None,
+    invocation: Annotated[str | None, typer.Option(help="An earlier one's setting, by the id in its header.")] = None,
     format: Annotated[str, typer.Option(help="table, md, csv or json.")] = "table",
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
@@ -32,12 +34,14 @@ def compare(
     if scale is not None:
         scales.find(scale)
     diff = parse_overrides(overrides or [])
+    if invocation is not None and (scale is not None or data is not None or diff):
+        raise UsageError("--invocation names a whole setting; leave --scale, --data and overrides out")
     if name != "train":
         registry.discover(*(ablations or [])).find(name)
     from cifar_lab.report import tables
     from cifar_lab.run.results import compare as compare_cells
 
-    comparison = compare_cells(runs.resolve(), name, scale=scale, data=data, overrides=diff)
+    comparison = compare_cells(runs.resolve(), name, scale=scale, data=data, overrides=diff, invocation=invocation)
     if as_json or format == "json":
         console.print_json(comparison.as_dict())
     elif format == "table":
@@ -49,14 +53,23 @@ def compare(
 
 def print_comparison(comparison: Comparison) -> None:
     """The table for a terminal, with what must be known before and after it is read."""
-    from cifar_lab.report.tables import HEADINGS, NUMBERS, cells
+    from cifar_lab.report.tables import FIT, HEADINGS, NUMBERS, cells, fit_cells, fit_headings
 
-    shown = [cells(row) for row in comparison.rows]
-    filled = [i for i in range(len(HEADINGS)) if any(row[i] for row in shown)]
     out = console.out
     for line in comparison.header():
         out.print(line, markup=False, soft_wrap=True)
-    made = console.table("", [HEADINGS[i] for i in filled], [[row[i] for i in filled] for row in shown], right=NUMBERS)
-    out.print(made)
+    _print_table(HEADINGS, [cells(row) for row in comparison.rows], NUMBERS)
+    fit = fit_headings(comparison)
+    rows = [fit_cells(row, comparison.threshold) for row in comparison.rows]
+    if any(any(row[1:]) for row in rows):
+        out.print("\nspeed and fit: AUC is the mean accuracy over epochs, gap is clean train less val", style="dim")
+        _print_table(fit, rows, fit[1 : len(FIT)])
     for line in comparison.footer():
         out.print(line, style="dim", markup=False, soft_wrap=True)
+
+
+def _print_table(headings: Sequence[str], rows: list[list[str]], right: Sequence[str]) -> None:
+    """Without the columns that say nothing."""
+    filled = [i for i in range(len(headings)) if any(row[i] for row in rows)]
+    columns = [headings[i] for i in filled]
+    console.out.print(console.table("", columns, [[row[i] for i in filled] for row in rows], right=right))

@@ -11,16 +11,19 @@ from typing import Any
 
 from cifar_lab.errors import TrackingError, nearest
 from cifar_lab.report.tables import Comparison, Row
+from cifar_lab.run.summary import THRESHOLDS
+from cifar_lab.stats.convergence import epochs_to, rise
 from cifar_lab.stats.replicates import paired_difference, summarise
 from cifar_lab.tracking.invocation import Asked, Invocation, read_all, unite
+from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record
 
 
 def compare(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
 ) -> Comparison:  # fmt: skip
-    """The variants of `ablation` in the setting of its latest invocation, or of the latest that matches.
+    """The variants of `ablation` in the setting of its latest invocation, of the latest that matches, or of one by id.
 
     All invocations of that setting are read together: seeds that were added later join the earlier ones.
 
@@ -29,7 +32,9 @@ def compare(
     """
     everything = read_all(runs)
     own = [invocation for invocation in everything if invocation.ablation == ablation]
-    matching = [invocation for invocation in own if _matches(invocation, scale, data, overrides)]
+    if invocation is not None:
+        own = own[: 1 + _position(own, invocation)]
+    matching = [entry for entry in own if _matches(entry, scale, data, overrides)]
     if not own:
         run = sorted({invocation.ablation for invocation in everything})
         raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, run)}")
@@ -53,6 +58,13 @@ def compare(
         others=tuple(_settings([entry for entry in matching if entry.setting() != latest.setting()])),
         made=tuple(_made(latest, [Record(runs / cell.fingerprint) for cell in unite(same)])),
     )
+
+
+def _position(own: list[Invocation], id: str) -> int:
+    ids = [invocation.id for invocation in own]
+    if id not in ids:
+        raise TrackingError(f"--invocation {id}: no such invocation{nearest(id, ids)}")
+    return ids.index(id)
 
 
 def _made(latest: Invocation, records: list[Record]) -> list[str]:
@@ -116,6 +128,7 @@ def _rows(same: list[Invocation], runs: Path, metric: str) -> tuple[Row, ...]:
     for name in variants:
         other = against(name)
         row = _row(of[name], runs, values[name], values.get(other) if other is not None else None, other)
+        row = replace(row, **_convergence(of[name], of.get(other or "", []), runs))
         ways = _executions(of[name], runs) | (_executions(of.get(other, []), runs) if other is not None else set())
         rows.append(replace(row, mixed_execution=len(ways) > 1))
     return tuple(rows)
@@ -128,13 +141,8 @@ def _executions(cells: list[Asked], runs: Path) -> set[str]:
 
 
 def _values(cells: list[Asked], runs: Path, metric: str) -> dict[int, float]:
-    """The metric by seed, of the cells that reached their end."""
-    results = {cell.seed: Record(runs / cell.fingerprint).result() for cell in cells}
-    return {
-        seed: result["metrics"][metric]
-        for seed, result in sorted(results.items())
-        if result is not None and result["status"] == "finished"
-    }
+    """The metric by seed, of the cells that reached their end and have it."""
+    return _by_seed(_finished(cells, runs), (metric,))
 
 
 def _row(
@@ -167,6 +175,45 @@ def _row(
         seconds=_mean([metrics["seconds"] for metrics in ended]),
         images_seen=_mean([metrics["images_seen"] for metrics in ended]),
     )
+
+
+def _convergence(cells: list[Asked], others: list[Asked], runs: Path) -> dict[str, Any]:
+    """Speed and generalisation of the finished cells, and the differences by seed to what they are compared with."""
+    finished, before = _finished(cells, runs), _finished(others, runs)
+    found: dict[str, Any] = {
+        "epochs_to": {
+            str(x): epochs_to(metrics.get(f"epochs_to/{x}") for metrics in finished.values()) for x in THRESHOLDS
+        },
+        "rises": tuple(value for cell in cells if (value := _rise(Record(runs / cell.fingerprint))) is not None),
+    }
+    for name, keys in {"gap": ("gap",), "auc": ("val/auc", "test/auc")}.items():
+        own, against = _by_seed(finished, keys), _by_seed(before, keys)
+        found[name], found[f"{name}_difference"] = summarise(own).mean, paired_difference(own, against).mean
+    return found
+
+
+def _finished(cells: list[Asked], runs: Path) -> dict[int, dict[str, float]]:
+    """The metrics by seed of the cells that reached their end."""
+    results = {cell.seed: Record(runs / cell.fingerprint).result() for cell in cells}
+    return {
+        seed: found["metrics"] for seed, found in sorted(results.items()) if found and found["status"] == "finished"
+    }
+
+
+def _by_seed(finished: Mapping[int, Mapping[str, float]], keys: tuple[str, ...]) -> dict[int, float]:
+    return {seed: metrics[key] for seed, metrics in finished.items() for key in keys if key in metrics}
+
+
+def _rise(record: Record) -> float | None:
+    """From the result, or from the journal of a cell that was finished before results held it."""
+    result = record.result()
+    if result is None or result["status"] != "finished":
+        return None
+    if "rise" in result["metrics"]:
+        return float(result["metrics"]["rise"])
+    curves = ([point.values.get(name) for point in read_points(record.folder)] for name in ("val/acc", "test/acc"))
+    whole = ([value for value in curve if value is not None] for curve in curves)
+    return next((rise(curve) for curve in whole if curve), None)
 
 
 def _mean(values: list[float]) -> float | None:

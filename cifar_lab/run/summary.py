@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cifar_lab.stats.convergence import rise
+
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 
@@ -10,8 +12,8 @@ def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict
 
     `val/auc` is the mean of the accuracy over all epochs: the area under its curve over a length of one.
     `epochs_to/x` is the first epoch that reached accuracy x, and is not there when none did. `gap` is the accuracy on
-    clean training images less that on val. Under `writeup`, `test` stands in the place of `val`, and its best epoch
-    is `test/peak_acc`: selected on test.
+    clean training images less that on val; `rise` is what the last tenth of the epochs still brought. Under `writeup`,
+    `test` stands in the place of `val`, and its best epoch is `test/peak_acc`: selected on test.
     """
     name = "test" if protocol == "writeup" else "val"
     curve = [(epoch, values[f"{name}/acc"]) for epoch, values in points if f"{name}/acc" in values]
@@ -25,6 +27,7 @@ def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict
         f"{name}/{'peak' if protocol == 'writeup' else 'best'}_acc": max(accuracies),
         f"{name}/auc": sum(accuracies) / len(accuracies),
         "gap": last["clean_train/acc"] - accuracies[-1],
+        "rise": rise(accuracies),
         "images_per_second": sum(values["images_per_second"] for _, values in points) / len(points),
         "memory/peak_mib": max(values.get("memory/peak_mib", 0.0) for _, values in points),
     }

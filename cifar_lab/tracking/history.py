@@ -56,7 +56,7 @@ class History:
         """The setting of an invocation, as MLflow's UI is to show it: the same for every invocation of the setting."""
         same = self.same_setting(invocation)
         last = same[-1]
-        overrides = (f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in last.overrides.items())
+        overrides = (f"{path}={_typed(value)}" for path, value in last.overrides.items())
         return View(
             setting=digest(last),
             name=" · ".join([last.scale, last.data["name"], *overrides]),
@@ -87,6 +87,11 @@ class History:
     def _last(self, ablation: str, fingerprint: str) -> Invocation:
         """The latest to ask for a cell. Where its settings disagree on the reference, that of this one counts."""
         return next(past for past in reversed(self._asked[fingerprint]) if past.ablation == ablation)
+
+
+def _typed(value: object) -> str:
+    """As it was typed, or could have been."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def digest(invocation: Invocation) -> str:

@@ -66,13 +66,13 @@ def note(invocation: Invocation, table: Table | None, experiment: str, shipments
     """In Markdown: the table, the command, and a link to the run of each cell; no longer than a tag may be.
 
     Where that is too much, links are left out, and then the table, which is an artifact too; the note says so. The
-    rows of the table come first, for the UI folds away what is beyond the first lines.
+    result comes first, for the UI folds away what is beyond the first lines.
     """
     text = sheet.heading(invocation)
     if table is not None and len(text) + len(table.markdown) < TAG - ROOM:
-        lines = table.markdown.strip().splitlines()
-        rows = [line for line in lines if line.startswith("|")]
-        text = "\n".join([*rows, "", text, "", *(line for line in lines if not line.startswith("|"))])
+        blocks = table.markdown.strip().split("\n\n")
+        result = next((block for block in blocks if block.startswith("|")), blocks[0])
+        text = "\n\n".join([result, text, *(block for block in blocks if block != result)])
     elif table is not None:
         text += "\n\nThe table is too long for a note: see the artifact `comparison.md`."
     return text + _links(experiment, shipments, TAG - ROOM - len(text))

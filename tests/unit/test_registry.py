@@ -1,9 +1,11 @@
-"""Ablations are found by folder, and a file that cannot be read hides no other."""
+"""Ablations are found by folder and by package, and what cannot be read hides no other."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,29 @@ BROKEN = {
     ),
     "an ablation error": (GOOD.replace('control="a"', 'control="b"'), 4, "control 'b'"),
 }
+
+
+Install = Callable[..., Path]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a distribution with one entry point, and the files of its package, where Python looks."""
+
+    def installed(name: str, value: str, **files: str) -> Path:
+        site = tmp_path / f"site-{name}"
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[cifar_lab.ablations]\nstudies = {value}\n")
+        for path, text in files.items():
+            file = site / f"{path.replace('__', '/')}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        monkeypatch.syspath_prepend(str(site))
+        return site
+
+    return installed
 
 
 @pytest.fixture
@@ -177,3 +202,122 @@ def test_finding_studies_loads_neither_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+def test_a_packages_ablations_are_found_and_the_package_is_not_imported(install: Install) -> None:
+    site = install("lab_a", "lab_a.ablations", lab_a__ablations__theirs=GOOD)
+    for folder in ("lab_a", "lab_a/ablations"):
+        (site / folder / "__init__.py").write_text("raise ValueError('imported')")
+    found = discover()
+    assert found.broken() == []
+    assert found.find("theirs").question == "Mine?"
+    assert (found.origin("theirs"), found.origin("se_ratio")) == ("lab_a", "built-in")
+    assert "lab_a" not in sys.modules
+    assert not list(site.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("lab_b", "lab_b__theirs"),
+        ("lab_b.deep.studies", "lab_b__deep__studies__theirs"),
+        ("theirs", "theirs"),
+        ("lab_b.theirs", "lab_b__theirs"),
+    ],
+    ids=["the package itself", "folders without __init__.py", "one module", "one module in a package"],
+)
+def test_a_package_may_be_folders_or_one_module(install: Install, value: str, path: str) -> None:
+    install("lab_b", value, **{path: GOOD})
+    assert discover().origin("theirs") == "lab_b"
+    assert discover().find("theirs").name == "theirs"
+    assert discover().broken() == []
+
+
+def test_an_ablation_of_a_package_may_import_its_neighbours(install: Install) -> None:
+    text = GOOD.replace('"Mine?"', "QUESTION").replace("\n\n", "\nfrom lab_c.words import QUESTION\n\n", 1)
+    install("lab_c", "lab_c.ablations", lab_c__ablations__theirs=text, lab_c__words='QUESTION = "Ours?"\n')
+    assert discover().find("theirs").question == "Ours?"
+
+
+def test_a_package_replaces_neither_a_built_in_ablation_nor_another_packages(install: Install, mine: Path) -> None:
+    install("lab_d", "lab_d", lab_d__se_ratio=GOOD, lab_d__theirs=GOOD.replace("Mine?", "First?"))
+    install("lab_e", "lab_e", lab_e__theirs=GOOD.replace("Mine?", "Second?"), lab_e__other=GOOD)
+    found = discover()
+    assert found.find("se_ratio").question != "Mine?"
+    assert found.find("theirs").question == "First?"
+    assert found.find("other").question == "Mine?"
+    assert [entry.reason for entry in found.broken()] == [
+        "package lab_d: se_ratio.py is not used: an ablation 'se_ratio' is there already (built-in)",
+        "package lab_e: theirs.py is not used: an ablation 'theirs' is there already (lab_d)",
+    ]
+    (mine / "theirs.py").write_text(GOOD)
+    assert discover(mine).find("theirs").question == "Mine?"
+    assert discover(mine).origin("theirs") == str(mine)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("lab_nowhere.ablations", "no module named 'lab_nowhere'"),
+        ("lab_f.ablation", "holds no 'ablation'; did you mean 'ablations'?"),
+        ("lab_f.ablations.theirs.deeper", "theirs.py holds no 'deeper'"),
+        ("lab_f.empty", "no ablation in"),
+        ("lab_f.ablations:ABLATION", "a package's name is wanted"),
+        ("lab f", "a package's name is wanted"),
+        ("itertools", "neither a folder nor a .py file"),
+    ],
+)
+def test_a_package_that_cannot_be_found_is_reported_by_name_and_hides_no_other(
+    install: Install, mine: Path, value: str, said: str
+) -> None:
+    install("lab_f", value, lab_f__ablations__theirs=GOOD, lab_f__empty____init__="")
+    install("lab_g", "lab_g", lab_g__good=GOOD)
+    found = discover(mine)
+    (broken,) = found.broken()
+    assert broken.name == "lab_f:studies"
+    assert broken.reason.startswith(f"package lab_f: entry point studies = '{value}': ")
+    assert said in broken.reason
+    assert "\n" not in broken.reason
+    assert {"mine", "good", "se_ratio"} <= set(found.names())
+
+
+def test_a_broken_file_of_a_package_is_reported_with_the_package(install: Install) -> None:
+    install("lab_h", "lab_h", lab_h__theirs="x = 1\nraise ValueError('no good')\n", lab_h__good=GOOD)
+    (broken,) = discover().broken()
+    assert broken.reason == "package lab_h: theirs.py:2: ValueError: no good"
+    with pytest.raises(RegistryError, match="package lab_h: theirs"):
+        discover().find("theirs")
+    assert "good" in discover().names()
+
+
+def test_a_package_in_a_zip_is_reported(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("lab_i", "lab_zipped.ablations")
+    with zipfile.ZipFile(tmp_path / "lab.zip", "w") as archive:
+        archive.writestr("lab_zipped/__init__.py", "")
+        archive.writestr("lab_zipped/ablations/theirs.py", GOOD)
+    monkeypatch.syspath_prepend(str(tmp_path / "lab.zip"))
+    (broken,) = discover().broken()
+    assert "lab.zip/lab_zipped" in broken.reason
+
+
+def test_two_entry_points_of_one_package_are_no_clash(install: Install) -> None:
+    site = install("lab_j", "lab_j", lab_j__theirs=GOOD)
+    (site / "lab_j-1.0.dist-info" / "entry_points.txt").write_text("[cifar_lab.ablations]\na = lab_j\nb = lab_j\n")
+    assert discover().broken() == []
+
+
+def test_what_a_file_prints_stays_out_of_standard_output(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mine / "mine.py").write_text(GOOD + 'print("hello")\n')
+    assert discover(mine).find("mine")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_names_are_known_before_a_file_is_read(mine: Path) -> None:
+    (mine / "broken.py").write_text("raise ValueError")
+    assert {"mine", "broken", "se_ratio"} <= set(discover(mine).known())
+
+
+def test_finding_one_reads_no_other(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mine / "other.py").write_text(GOOD + 'print("read")\n')
+    discover(mine).find("mine")
+    assert capsys.readouterr().err == ""

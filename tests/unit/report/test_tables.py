@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from cifar_lab.report.tables import HEADINGS, NUMBERS, Comparison, Row, as_csv, as_markdown, cells, note
+from cifar_lab.report.tables import HEADINGS, NUMBERS, Comparison, Row, as_csv, as_markdown, cells, fit_cells, note
+from cifar_lab.stats.convergence import Reached
 
 SYNTHETIC = "synthetic, not CIFAR-10"
 
@@ -99,9 +100,10 @@ def test_every_row_has_a_cell_for_every_heading() -> None:
 # All forms, the same numbers
 
 
-def markdown_rows(made: str) -> list[list[str]]:
-    lines = [line for line in made.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+def markdown_rows(made: str, which: int = 0) -> list[list[str]]:
+    """The rows of one of the tables, the first unless said otherwise."""
+    tables = [part for part in made.split("\n\n") if part.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[which].splitlines()]
 
 
 def test_the_markdown_table_holds_the_cells_of_every_row() -> None:
@@ -136,6 +138,34 @@ def test_markdown_csv_and_json_say_the_same() -> None:
             assert (as_table[place] == "") == (value is None)
             if value is not None:
                 assert float(as_table[place]) == pytest.approx(100 * value, abs=0.005001)
+
+
+FAST = {"0.5": Reached(mean=2.0, reached=5, of=5), "0.7": Reached(mean=4.5, reached=5, of=5)}
+SLOW = {"0.5": Reached(mean=3.0, reached=5, of=5), "0.7": Reached(mean=9.0, reached=2, of=5)}
+FITTED = {"gap": 0.031, "gap_difference": -0.002, "auc": 0.8, "auc_difference": 0.01, "rises": (0.02, 0.04)}
+
+
+def test_speed_and_fit_have_a_table_of_their_own() -> None:
+    of = comparison(replace(CONTROL, epochs_to=FAST), row(epochs_to=SLOW, **FITTED))
+    headings, _, control, slower = markdown_rows(as_markdown(of), which=1)
+    assert headings[1] == "epochs to 70 %"
+    assert control[1] == "4.5"
+    assert slower[:7] == ["r4", "9.0 (2 of 5)", "80.00", "+1.00", "+3.10", "-0.20", "+3.00"]
+
+
+def test_the_threshold_is_the_highest_that_every_cell_of_the_control_reached_else_any_cell() -> None:
+    nowhere = {"0.5": Reached(mean=None, reached=0, of=5)}
+    assert comparison(replace(CONTROL, epochs_to=SLOW), row(epochs_to=FAST)).threshold == "0.5"
+    assert comparison(replace(CONTROL, epochs_to=nowhere), row(epochs_to=FAST)).threshold == "0.7"
+    assert comparison(replace(CONTROL, epochs_to=nowhere), row(epochs_to=nowhere)).threshold is None
+    shown = fit_cells(row(epochs_to=nowhere), "0.5")
+    assert shown[1] == "never"
+
+
+def test_a_curve_that_still_rises_is_said() -> None:
+    said = "\n".join(comparison(CONTROL, row(rises=(0.02, 0.04))).footer())
+    assert "still rising, by points in the last tenth of the epochs: r4 +3.0" in said
+    assert "still rising" not in "\n".join(comparison(CONTROL, row(rises=(0.0002,))).footer())
 
 
 def test_the_json_has_the_keys_of_the_interface() -> None:

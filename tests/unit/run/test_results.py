@@ -379,3 +379,56 @@ def test_rows_that_ran_otherwise_than_the_control_are_marked(runs: Runs) -> None
     runs.ask(cells)
     found = rows(compare(runs.folder, "se_ratio"))
     assert [found[name].mixed_execution for name in ("r16", "r4", "r2")] == [False, True, False]
+
+
+# Speed and fit, and a setting by its id
+
+
+def test_gap_area_and_epochs_come_from_the_results_with_differences_by_seed(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    for variant, gaps, reached in (("r16", (0.01, 0.03), (4, 6)), ("r4", (0.02, 0.05), (3, None))):
+        for seed, (gap, epoch) in enumerate(zip(gaps, reached, strict=True)):
+            asked = runs.cell(variant, seed)
+            metrics = {
+                "test/acc": 0.9,
+                "val/auc": 0.5 + gap,
+                "gap": gap,
+                "seconds": 1.0,
+                "images_seen": 1.0,
+                "rise": 0.1,
+            }
+            metrics |= {"epochs_to/0.7": float(epoch)} if epoch else {}
+            tree = {"status": "finished", "epoch": 10, "step": 0, "time": 1_790_000_000_000, "metrics": metrics}
+            runs.record(asked).write_result(tree)
+    runs.ask([runs.cell(variant, seed) for seed in (0, 1) for variant in ("r16", "r4")])
+    control, other = compare(tmp_path, "se_ratio").rows
+    assert control.gap == pytest.approx(0.02)
+    assert other.gap_difference == pytest.approx(0.015)
+    assert other.auc_difference == pytest.approx(0.015)
+    assert control.gap_difference is None
+    assert (control.epochs_to["0.7"].mean, control.epochs_to["0.9"].reached) == (5, 0)
+    assert (other.epochs_to["0.7"].mean, other.epochs_to["0.7"].reached, other.epochs_to["0.7"].of) == (3, 1, 2)
+    assert other.rises == (0.1, 0.1)
+
+
+def test_an_earlier_setting_is_chosen_by_its_id(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    first = runs.ask([runs.cell("r16", 0)])
+    runs.ask([runs.cell("r16", 0, "other")], overrides={"train.epochs": 3})
+    assert compare(tmp_path, "se_ratio").overrides == {"train.epochs": 3}
+    assert compare(tmp_path, "se_ratio", invocation=first).overrides == {}
+    with pytest.raises(TrackingError, match="no such invocation; did you mean"):
+        compare(tmp_path, "se_ratio", invocation=first[:-1])
+
+
+def test_in_a_chain_each_stage_is_compared_with_the_one_before(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    accuracies = {"s1": 0.5, "s2": 0.7, "s3": 0.6}
+    for stage, accuracy in accuracies.items():
+        runs.end(runs.cell(stage, 0), accuracy)
+    runs.ask([runs.cell(stage, 0) for stage in accuracies], control="s1", against={"s2": "s1", "s3": "s2"})
+    made = compare(tmp_path, "se_ratio")
+    assert made.chain
+    assert [row.against for row in made.rows] == [None, "s1", "s2"]
+    assert [row.difference for row in made.rows] == [None, pytest.approx(0.2), pytest.approx(-0.1)]
+    assert "the stage before" in made.header()[1]

@@ -94,14 +94,9 @@ class Study:
             journal.write("checkpoint", epoch=epoch, step=0)
 
     def finish(
-        self,
-        variant: str = "r4",
-        seed: int = 0,
-        *,
-        status: str = "finished",
-        epoch: int = 3,
-        accuracy: float | None = None,
-    ) -> None:
+        self, variant: str = "r4", seed: int = 0, *, status: str = "finished", epoch: int = 3,
+        accuracy: float | None = None, more: dict[str, float] | None = None,
+    ) -> None:  # fmt: skip
         record = self.record(variant, seed)
         record.weights.write_bytes(b"weights")
         record.predictions.write_bytes(b"predictions")

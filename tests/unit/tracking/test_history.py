@@ -38,10 +38,10 @@ def test_a_cell_of_a_recipe_that_its_variant_has_no_more_is_a_replicate_no_more(
 
 def test_settings_have_views_of_their_own_and_each_names_its_overrides(study: Any) -> None:
     plain = study.invocation()
-    other = study.invocation(overrides={"train.epochs": 3}, time="20260102T000000.000")
+    other = study.invocation(overrides={"train.epochs": 3, "schedule.name": "cosine"}, time="20260102T000000.000")
     history = History([plain, other])
     assert history.view(plain).name == "smoke · synthetic"
-    assert history.view(other).name == "smoke · synthetic · train.epochs=3"
+    assert history.view(other).name == "smoke · synthetic · train.epochs=3 · schedule.name=cosine"
     assert history.view(plain).key != history.view(other).key
 
 

@@ -435,10 +435,11 @@ def test_the_run_of_an_invocation_has_the_table_and_a_link_to_each_cell(
 ) -> None:
     study.all()
     invocation = study.invocation()
-    table = Table("- header\n\n| variant | n |\n|---|---|\n| r4 | 2 |\n", "variant,n\nr4,2\n")
+    table = Table("- header\n\n| variant | n |\n|---|---|\n| r4 | 2 |\n\n| more |\n", "variant,n\nr4,2\n")
     ship(invocation, tabulate=lambda _: table).drain(60)
     note, parent = _note(runs_of, invocation), runs_of("se_ratio", "invocation")[invocation.id]
     assert note.startswith("| variant | n |\n|---|---|\n| r4 | 2 |\n\n`cifar-lab run-ablation se_ratio`")
+    assert "\n\n- header\n\n| more |\n\nCells:\n" in note
     for run in runs_of("se_ratio").values():
         seed = run.data.tags["seed"]
         assert f"[s{seed}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?" in note

@@ -1,0 +1,132 @@
+"""docs/extending.md works as it is written: its files are made, its package is put where Python looks, and both run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from cifar_lab.ablation import Ablation
+from cifar_lab.cli import run
+from cifar_lab.cli.app import app
+from cifar_lab.registry import discover
+
+PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+FILES = dict(re.findall(r"^`([^`\n]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+COMMANDS = [
+    line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
+]
+TINY = [
+    "model.blocks=[1]", "model.width=8", "train.batch_size=10", "data.val_fraction=0.2", "train.epochs=1",
+    "--seeds", "0", "--device", "cpu", "--workers", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the page, and what an installer would write about its package."""
+    root = tmp_path_factory.mktemp("extending")
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    project = tomllib.loads(FILES["mylab/pyproject.toml"])["project"]
+    info = root / "mylab" / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = [f"{name} = {value}" for name, value in project["entry-points"]["cifar_lab.ablations"].items()]
+    (info / "entry_points.txt").write_text("\n".join(["[cifar_lab.ablations]", *points, ""]))
+    return root
+
+
+def _ran(root: Path, *words: str, **environment: str) -> Any:
+    """The JSON of a command, typed in the folder of the page's files."""
+    known = {**os.environ, "PYTHONPATH": str(root / "mylab"), **environment}
+    line = [sys.executable, "-m", "cifar_lab", *words, "--json"]
+    done = subprocess.run(line, cwd=root, env=known, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_page_has_the_files_it_speaks_of() -> None:
+    assert set(FILES) == {
+        "mine/smoothing.py",
+        "mine/cool_down.py",
+        "mylab/pyproject.toml",
+        "mylab/mylab/baselines.py",
+        "mylab/mylab/ablations/peak_rate.py",
+    }
+
+
+def test_list_says_where_each_comes_from(written: Path) -> None:
+    from_ = {entry["name"]: entry["from"] for entry in _ran(written, "list", "--ablations", "mine")}
+    assert (from_["smoothing"], from_["cool_down"], from_["peak_rate"]) == ("mine", "mine", "mylab")
+    assert set(from_.values()) == {"built-in", "mine", "mylab"}
+    in_environment = _ran(written, "list", CIFAR_LAB_ABLATIONS=os.pathsep.join(["mine", ""]))
+    assert {entry["name"]: entry["from"] for entry in in_environment} == from_
+
+
+def test_the_table_names_origins_only_where_they_differ(
+    written: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CIFAR_LAB_ABLATIONS", raising=False)
+    monkeypatch.chdir(written)
+    assert run(["list"]) == 0
+    assert "built-in" not in capsys.readouterr().out
+    assert run(["list", "--ablations", "mine"]) == 0
+    table = capsys.readouterr().out
+    assert "from" in table.splitlines()[0]
+    assert "built-in" in table
+    assert "mine" in table
+
+
+def test_the_packages_study_is_described_and_runs(written: Path, few_images: Path) -> None:
+    described = _ran(written, "describe", "peak_rate")
+    assert [row["diff"] for row in described["variants"]] == [{}, {"optim.lr": 0.2}, {"optim.lr": 0.4}]
+    words = ["peak_rate", *TINY, "--data", str(few_images), "--variants", "lr20"]
+    done = _ran(written, "run-ablation", *words, "--offline")
+    assert (done["trained"], {cell["state"] for cell in done["cells"]}) == (1, {"finished"})
+
+
+def test_the_file_in_a_folder_is_planned(written: Path, few_images: Path) -> None:
+    plan = _ran(written, "plan", "smoothing", "--ablations", "mine", *TINY, "--data", str(few_images))
+    assert [cell["variant"] for cell in plan["cells"]] == ["off", "ls05", "ls10"]
+
+
+@pytest.fixture
+def chain(written: Path) -> Ablation:
+    return discover(written / "mine").find("cool_down")
+
+
+def test_the_chain_is_what_the_page_says_of_it(chain: Ablation) -> None:
+    assert [chain.compared_with(variant.name) for variant in chain.variants] == [None, "flat", "cooled", "cosine"]
+    assert chain.recipe("cooled").schedule.name == "constant"
+    assert chain.recipe("smooth").schedule.name == "cosine"
+    assert chain.ancestors("cooled") == ("flat",)
+    assert chain.ancestors("smooth") == ()
+
+
+def test_a_stage_brings_the_one_that_it_continues(written: Path, few_images: Path) -> None:
+    words = ["cool_down", "--ablations", "mine", *TINY, "--data", str(few_images), "--variants", "cooled"]
+    plan = _ran(written, "plan", *words)
+    assert [cell["variant"] for cell in plan["cells"]] == ["flat", "cooled"]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("cifar-lab")])
+def test_the_commands_of_the_page_are_there(line: str) -> None:
+    _, name, *words = line.split()
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_nothing_but_commands_is_typed() -> None:
+    assert {line.split()[0] for line in COMMANDS} == {"cifar-lab", "pip"}
