@@ -19,6 +19,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(home / "cache"))
     monkeypatch.delenv("CIFAR_LAB_RUNS", raising=False)
+    monkeypatch.delenv("CIFAR_LAB_ABLATIONS", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 

@@ -51,8 +51,9 @@ def one_of(*words: str) -> Completer:
 
 @_quiet
 def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of ablations, by their files: none is opened."""
-    return _starting(incomplete, registry.discover(*_folders(ctx)).known())
+    """Names of ablations, by their files: none is opened. `run-ablation` takes all of them, too."""
+    every = ["all"] if ctx.info_name == "run-ablation" else []
+    return _starting(incomplete, [*registry.discover(*_folders(ctx)).known(), *every])
 
 
 @_quiet

@@ -33,7 +33,9 @@ def sync(runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
 
 
 def ui(
-    ablation: Annotated[str | None, typer.Argument(help="Open this one, and not the one that was run last.")] = None,
+    ablation: Annotated[
+        str | None, typer.Argument(metavar="ABLATION", help="Open this one, and not the one that was run last.")
+    ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the links, open no browser.")] = False,
     as_json: o.Json = False,

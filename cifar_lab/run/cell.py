@@ -33,7 +33,7 @@ from cifar_lab.train import checkpoint
 from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
 from cifar_lab.train.loop import Outcome, Trainer, fit
 
-LOCK_PATIENCE = 5.0
+LOCK_PATIENCE = 1.0
 """Seconds to wait for a cell's lock: somebody may only be looking whether it is held."""
 
 
@@ -86,8 +86,8 @@ class _Scribe:
 
 def train_cell(
     job: Job, progress: Callable[[int, int, int], None] = lambda *_: None, stop: Callable[[], bool] = lambda: False
-) -> None:
-    """Train `job` from where its record stands, and write its result; a finished cell is left alone.
+) -> bool:
+    """Train `job` from where its record stands, and write its result; False for a finished cell, which is left alone.
 
     Raises:
         Interrupted: `stop` said so; the state is saved.
@@ -97,7 +97,7 @@ def train_cell(
     try:
         with record.owned(patience=LOCK_PATIENCE):
             if record.result() is not None:
-                return
+                return False
             try:
                 _train_locked(job, record, progress, stop)
             except (Interrupted, KeyboardInterrupt):
@@ -107,6 +107,7 @@ def train_cell(
                 raise
     except Timeout:
         raise CellError(f"{job.fingerprint[:12]}: another process is training this cell") from None
+    return True
 
 
 def _train_locked(

@@ -26,6 +26,8 @@ from cifar_lab.run.queue import Queue, Settled
 
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
+FOUND_FINISHED = 3
+"""Exit code of a worker whose cell another runner had finished when it got the lock."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at cells that wait for others."""
 
@@ -121,7 +123,7 @@ class LocalEngine:
             self._queue.put_back(job)
             return
         error = _how_it_ended(worker)
-        self.trained += error is None
+        self.trained += error is None and code != FOUND_FINISHED
         self._listener.ended(job, error)
 
     def _start(self, job: Job, slot: int, stop: Event) -> _Worker:
@@ -203,8 +205,10 @@ def _work(job: Job, channel: Connection, stop: Event) -> None:
             orphaned = True
 
     try:
-        train_cell(job, progress, lambda: orphaned or terminated or stop.is_set())
+        trained = train_cell(job, progress, lambda: orphaned or terminated or stop.is_set())
     except CifarLabError as error:
         raise SystemExit(error.exit_code) from None
     except Exception:  # noqa: BLE001 (its trace is in the journal, and the runner reports it)
         raise SystemExit(1) from None
+    if not trained:
+        raise SystemExit(FOUND_FINISHED)

@@ -52,6 +52,7 @@ def test_names_of_ablations(tab: Tab, command: str) -> None:
     assert {"se_ratio", "block_counts"} <= set(tab(f"{command} "))
     assert set(tab(f"{command} block_")) == {"block_counts"}
     assert tab(f"{command} nothing_like_it") == []
+    assert tab(f"{command} al") == (["all"] if command == "run-ablation" else [])
 
 
 def test_names_in_folders_of_the_line_and_of_the_environment(
