@@ -26,8 +26,8 @@ def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"{what} needs -y where there is no terminal to ask. {hint}")
-    console.say(f"{what}. {hint}")
+        raise UsageError(f"{what} needs -y where there is no terminal to ask. {hint}".rstrip(". "))
+    console.say(f"{what}. {hint}".rstrip())
     if not typer.confirm(question, err=True):
         console.say("nothing was done")
         raise typer.Exit(1)

@@ -10,9 +10,9 @@ from cifar_lab.cli import options as o
 from cifar_lab.errors import CifarLabError
 
 
-def doctor(runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
+def doctor(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False) -> int:
     """Check devices, precision, stores and folders; exit code 1 when something is not usable."""
-    rows = _checks(runs.resolve())
+    rows = _checks(runs.resolve(), ablations or [])
     if as_json:
         console.print_json([{"check": name, "ok": ok, "found": found} for name, ok, found in rows])
     else:
@@ -21,7 +21,7 @@ def doctor(runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
     return 0 if all(ok for _, ok, _ in rows) else 1
 
 
-def _checks(runs: Path) -> list[tuple[str, bool, str]]:
+def _checks(runs: Path, folders: list[Path]) -> list[tuple[str, bool, str]]:
     from cifar_lab import registry
     from cifar_lab.data.cache import root
     from cifar_lab.run.execution import choose
@@ -36,7 +36,7 @@ def _checks(runs: Path) -> list[tuple[str, bool, str]]:
     from cifar_lab.train.precision import resolve
 
     precision = resolve("auto", torch.device(execution.device))
-    ablations = registry.discover()
+    ablations = registry.discover(*folders)
     broken = "; ".join(entry.reason for entry in ablations.broken())
     uri = mlflow.resolve_uri()
     return [
@@ -44,7 +44,12 @@ def _checks(runs: Path) -> list[tuple[str, bool, str]]:
         ("processor", True, f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"),
         ("GPUs", True, ", ".join(hardware["gpus"]) or "none"),
         ("execution", True, f"{execution.device}, {precision}, {workers} workers of {execution.threads} threads"),
-        ("ablations", not broken, broken or f"{len(ablations.names())} in {registry.built_in()}"),
+        (
+            "ablations",
+            not broken,
+            broken
+            or f"{len(ablations.names())} from {', '.join(map(str, [registry.built_in(), *folders]))} and packages",
+        ),
         ("runs folder", *_usable(lambda: record.require_writable(runs), str(runs))),
         ("MLflow store", *_usable(lambda: mlflow.require_usable(uri), mlflow.redact(uri))),
         ("data cache", *_usable(lambda: record.require_writable(root()), str(root()))),

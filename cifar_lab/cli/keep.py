@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +14,8 @@ from rich.text import Text
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.confirm import confirm
 from cifar_lab.cli.tail import find_cell, identity
-from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
     from cifar_lab.run.cleaning import Item
@@ -30,8 +29,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what can be f
 
 
 def diff(
-    one: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="Of a cell, or how it begins.")],
-    other: Annotated[str, typer.Argument(metavar="FINGERPRINT", help="Of the cell to compare it with.")],
+    one: o.Fingerprint, other: o.Fingerprint,
     runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """What tells two cells apart: recipe, seed and data, execution, code, environment, result."""
@@ -64,7 +62,7 @@ def clean(
     if not as_json:
         console.out.print(_items_table(items) if items else f"nothing to free in {runs.resolve()}", soft_wrap=True)
     if items and not dry_run:
-        _ask(said, yes)
+        confirm("Delete them?", f"{said}: deleting", yes)
     freed, kept = _free([] if dry_run else items)
     if as_json:
         trees = [{**item.as_dict(), "freed": item in freed} for item in items]
@@ -114,15 +112,6 @@ def _items_table(items: list[Item]) -> RenderableType:
         age = console.duration(max(0.0, time.time() - item.touched))
         rows.append((f"{name}/{item.path.name}" if item.cell else name, _size(item.size), age, loses))
     return console.table("", ("what", "size", "untouched for", "what is lost"), rows, right=("size",))
-
-
-def _ask(said: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"{said}: deleting needs -y where there is no terminal to ask")
-    console.say(said)
-    typer.confirm("Delete them?", abort=True, err=True)
 
 
 def _free(items: list[Item]) -> tuple[list[Item], list[Item]]:

@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 
 EVERY = 1.0
 """Seconds between two looks at a journal that is followed."""
-Fingerprint = Annotated[str, typer.Argument(metavar="FINGERPRINT", help="Of a cell, or how it begins.")]
 Event = dict[str, Any]
 ACCURACIES = {"val": "val/acc", "test": "test/acc", "train": "clean_train/acc"}
 
 
 def tail(
-    fingerprint: Fingerprint,
+    fingerprint: o.Fingerprint,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the cell ends.")] = False,
     epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="How many of the last epochs.")] = 10,
     runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,

@@ -12,7 +12,7 @@ import typer
 
 from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.cli import asked, console, show
+from cifar_lab.cli import asked, completion, console, show
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.results import print_comparison
@@ -29,12 +29,22 @@ BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18}
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train the cells that failed before, too.")]
 Redo = Annotated[
     list[str] | None,
-    typer.Option("--redo", metavar="FINGERPRINT", help="Set a cell's record aside and train it anew; repeatable."),
+    typer.Option(
+        "--redo",
+        metavar="FINGERPRINT",
+        autocompletion=completion.fingerprints,
+        help="Set a cell's record aside and train it anew; repeatable.",
+    ),
 ]
 CellsPerGpu = Annotated[int, typer.Option("--cells-per-gpu", min=1, help="With --workers auto: processes a GPU.")]
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="FINGERPRINT", help="Go on from a finished cell's last weights, with its recipe."),
+    typer.Option(
+        "--from",
+        metavar="FINGERPRINT",
+        autocompletion=completion.fingerprints,
+        help="Go on from a finished cell's last weights, with its recipe.",
+    ),
 ]
 
 

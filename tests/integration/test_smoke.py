@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,32 @@ def test_the_control_passes_half_and_a_linear_classifier_stays_twenty_points_und
     test = torch.from_numpy(dataset.test_labels)
     by_pixels = (linear(flat(dataset.test_images)).argmax(1) == test).float().mean().item()
     assert by_pixels <= accuracy - 0.2
+
+
+@pytest.mark.slow
+def test_every_ablation_runs_at_smoke_in_one_go_and_shared_cells_are_trained_once(folder: Path) -> None:
+    line = [
+        sys.executable,
+        "-m",
+        "cifar_lab",
+        "run-ablation",
+        "all",
+        "--scale",
+        "smoke",
+        "--seeds",
+        "0",
+        "-y",
+        "--json",
+    ]
+    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    trees = json.loads(done.stdout)
+    ablations = list(registry.discover())
+    assert [tree["ablation"] for tree in trees] == [ablation.name for ablation in ablations]
+    asked = [cell for tree in trees for cell in tree["cells"]]
+    assert len(asked) == sum(len(ablation.variants) for ablation in ablations)
+    assert {cell["state"] for cell in asked} <= {"finished", "diverged"}
+    distinct = {cell["fingerprint"] for cell in asked}
+    assert sum(tree["trained"] for tree in trees) == len(distinct)
+    assert sum(tree["reused"] for tree in trees) == len(asked) - len(distinct)
+    print(f"{len(ablations)} ablations, {len(asked)} cells asked for, {len(distinct)} trained")

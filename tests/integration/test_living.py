@@ -1,0 +1,120 @@
+"""Living with a run: what is asked of it while it goes on, when something failed, and when it is over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli import run
+from cifar_lab.tracking.record import Record
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, few_images: Path, tiny_ablation: Path) -> Path:
+    """A folder in which `tiny` was run with one seed."""
+    folder = tmp_path_factory.mktemp("living")
+    line = [sys.executable, "-m", "cifar_lab", "run-ablation", "tiny", "--data", str(few_images), "--ablations"]
+    environment = {**os.environ, "CIFAR_LAB_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    done = subprocess.run(
+        [*line, str(tiny_ablation), "--seeds", "0", "--offline"], cwd=folder, env=environment, capture_output=True,
+        text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(ran: Path, monkeypatch: pytest.MonkeyPatch, tiny_ablation: Path) -> None:
+    monkeypatch.chdir(ran)
+    monkeypatch.setenv("CIFAR_LAB_ABLATIONS", str(tiny_ablation))
+
+
+def _json(capsys: pytest.CaptureFixture[str], *line: str, code: int = 0) -> Any:
+    assert run([*line, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def _said(capsys: pytest.CaptureFixture[str], *line: str, code: int = 0) -> str:
+    assert run([*line]) == code
+    found = capsys.readouterr()
+    return found.out + found.err
+
+
+def _records() -> list[Record]:
+    return [Record(path) for path in sorted(Path("runs").resolve().iterdir()) if len(path.name) == 64]
+
+
+def test_status_shows_every_ablation_and_every_cell_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tiny" in _said(capsys, "status")
+    said = _said(capsys, "status", "tiny")
+    assert "off/s0" in said
+    assert "2 cells: 2 finished" in said
+    tree = _json(capsys, "status", "tiny")
+    assert {cell["state"] for cell in tree["cells"]} == {"finished"}
+
+
+def test_a_cell_that_is_trained_now_is_seen_with_its_owner(capsys: pytest.CaptureFixture[str]) -> None:
+    record = _records()[0]
+    result = (record.folder / "result.json").read_bytes()
+    (record.folder / "result.json").unlink()
+    try:
+        with record.owned(patience=0):
+            assert "running" in _said(capsys, "status", "tiny")
+    finally:
+        (record.folder / "result.json").write_bytes(result)
+
+
+def test_no_failures_is_said_and_a_failure_comes_with_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no failures" in _said(capsys, "failures", "tiny")
+    record = _records()[0]
+    result = (record.folder / "result.json").read_bytes()
+    (record.folder / "result.json").unlink()
+    try:
+        record.write_failure({"error": "RuntimeError: out of memory", "trace": "Traceback: here", "time": 1})
+        said = _said(capsys, "failures", "tiny", code=1)
+        assert "out of memory" in said
+        assert "Traceback: here" in said
+        assert "--retry-failed" in said
+    finally:
+        (record.folder / "failure.json").unlink()
+        (record.folder / "result.json").write_bytes(result)
+
+
+def test_tail_tells_a_cell_epoch_by_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    said = _said(capsys, "tail", _records()[0].fingerprint[:10])
+    assert "tiny" in said
+    for epoch in ("1/3", "2/3", "3/3"):
+        assert epoch in said
+    assert "no such cell" in _said(capsys, "tail", "0000", code=2)
+
+
+def test_diff_names_what_tells_two_cells_apart_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = (record.fingerprint[:10] for record in _records())
+    said = _said(capsys, "diff", a, b)
+    assert "model.dropout" in said
+    assert "optim.lr" not in said
+    assert "model.dropout" in json.dumps(_json(capsys, "diff", a, b))
+
+
+def test_clean_frees_an_abandoned_checkpoint_and_leaves_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing to free" in _said(capsys, "clean", "--older-than", "0d")
+    record = Record(Path("runs").resolve() / ("0" * 64))
+    record.folder.mkdir()
+    record.write_cell({"seed": 0})
+    record.checkpoint.write_bytes(b"x" * 1000)
+    assert "1 to free" in _said(capsys, "clean", "--older-than", "0d", "--dry-run")
+    assert record.checkpoint.exists()
+    assert "-y" in _said(capsys, "clean", "--older-than", "0d", code=2)
+    with record.lock():
+        _said(capsys, "clean", "--older-than", "0d", "-y")
+        assert record.checkpoint.exists(), "what is trained now stays"
+    _said(capsys, "clean", "--older-than", "0d", "-y")
+    assert not record.checkpoint.exists()
+    assert all(other.result() for other in _records() if other.folder != record.folder)
+    assert "7d" in _said(capsys, "clean", "--older-than", "soon", code=2)
