@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,7 @@ from cifar_lab.errors import UsageError, nearest
 from cifar_lab.recipe import parse_overrides
 
 if TYPE_CHECKING:
-    from cifar_lab.report.tables import Comparison
+    from cifar_lab.report.comparison import Comparison
 
 FORMATS = ("table", "md", "csv", "json")
 
@@ -52,24 +51,17 @@ def compare(
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """The table for a terminal, with what must be known before and after it is read."""
-    from cifar_lab.report.tables import FIT, HEADINGS, NUMBERS, cells, fit_cells, fit_headings
+    """The tables for a terminal, with what must be known before and after they are read."""
+    from cifar_lab.report.tables import HEADINGS, NUMBERS, cells, filled, fit_caption, fit_table
 
     out = console.out
     for line in comparison.header():
         out.print(line, markup=False, soft_wrap=True)
-    _print_table(HEADINGS, [cells(row) for row in comparison.rows], NUMBERS)
-    fit = fit_headings(comparison)
-    rows = [fit_cells(row, comparison.threshold) for row in comparison.rows]
-    if any(any(row[1:]) for row in rows):
-        out.print("\nspeed and fit: AUC is the mean accuracy over epochs, gap is clean train less val", style="dim")
-        _print_table(fit, rows, fit[1 : len(FIT)])
+    headings, rows = filled(HEADINGS, [cells(row) for row in comparison.rows])
+    out.print(console.table("", headings, rows, right=NUMBERS))
+    headings, rows = fit_table(comparison)
+    if rows:
+        out.print("\n" + fit_caption(comparison), style="dim", markup=False, soft_wrap=True)
+        out.print(console.table("", headings, rows, right=headings[1:]))
     for line in comparison.footer():
         out.print(line, style="dim", markup=False, soft_wrap=True)
-
-
-def _print_table(headings: Sequence[str], rows: list[list[str]], right: Sequence[str]) -> None:
-    """Without the columns that say nothing."""
-    filled = [i for i in range(len(headings)) if any(row[i] for row in rows)]
-    columns = [headings[i] for i in filled]
-    console.out.print(console.table("", columns, [[row[i] for i in filled] for row in rows], right=right))

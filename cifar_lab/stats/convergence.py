@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 WORTH_SAYING = 0.001
@@ -26,12 +26,28 @@ def epochs_to(epochs: Iterable[float | None]) -> Reached:
     return Reached(mean=sum(there) / len(there) if there else None, reached=len(there), of=len(every))
 
 
+def epochs_to_difference(epochs: Mapping[int, float | None], control: Mapping[int, float | None]) -> Reached:
+    """Summary of `epochs - control` over the seeds that both have; below zero is faster.
+
+    A seed has a difference where both reached the threshold, and is counted in `of` where they did not: that one of
+    them never did says which was faster, and not by how much.
+    """
+    pairs = [(epochs[seed], control[seed]) for seed in sorted(epochs.keys() & control.keys())]
+    return epochs_to(None if one is None or other is None else one - other for one, other in pairs)
+
+
+def last_tenth(epochs: int) -> int:
+    """How many epochs the last tenth of a training is: one at least, a half rounded up."""
+    return max(1, math.floor(epochs / 10 + 0.5))
+
+
 def rise(accuracies: Sequence[float]) -> float | None:
     """Mean accuracy over the last tenth of the epochs less that over as many before; None of less than two epochs.
 
-    The last tenth is one epoch at least. A schedule that ends low makes it rise whatever the length of the training.
+    A schedule that ends low makes the last tenth rise whatever the length of the training: a rise says that the curve
+    had not come to rest, and not that more epochs would have brought as much again.
     """
-    window = max(1, math.floor(len(accuracies) / 10 + 0.5))
+    window = last_tenth(len(accuracies))
     if len(accuracies) < 2 * window:
         return None
     last, before = accuracies[-window:], accuracies[-2 * window : -window]

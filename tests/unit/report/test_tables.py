@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from cifar_lab.report.tables import HEADINGS, NUMBERS, Comparison, Row, as_csv, as_markdown, cells, fit_cells, note
+from cifar_lab.report.comparison import Comparison, Row
+from cifar_lab.report.tables import FIT, HEADINGS, NUMBERS, as_csv, as_markdown, cells, fit_cells, fit_table, note
 from cifar_lab.stats.convergence import Reached
 
 SYNTHETIC = "synthetic, not CIFAR-10"
@@ -140,39 +141,127 @@ def test_markdown_csv_and_json_say_the_same() -> None:
                 assert float(as_table[place]) == pytest.approx(100 * value, abs=0.005001)
 
 
-FAST = {"0.5": Reached(mean=2.0, reached=5, of=5), "0.7": Reached(mean=4.5, reached=5, of=5)}
-SLOW = {"0.5": Reached(mean=3.0, reached=5, of=5), "0.7": Reached(mean=9.0, reached=2, of=5)}
-FITTED = {"gap": 0.031, "gap_difference": -0.002, "auc": 0.8, "auc_difference": 0.01, "rises": (0.02, 0.04)}
-
-
-def test_speed_and_fit_have_a_table_of_their_own() -> None:
-    of = comparison(replace(CONTROL, epochs_to=FAST), row(epochs_to=SLOW, **FITTED))
-    headings, _, control, slower = markdown_rows(as_markdown(of), which=1)
-    assert headings[1] == "epochs to 70 %"
-    assert control[1] == "4.5"
-    assert slower[:7] == ["r4", "9.0 (2 of 5)", "80.00", "+1.00", "+3.10", "-0.20", "+3.00"]
-
-
-def test_the_threshold_is_the_highest_that_every_cell_of_the_control_reached_else_any_cell() -> None:
-    nowhere = {"0.5": Reached(mean=None, reached=0, of=5)}
-    assert comparison(replace(CONTROL, epochs_to=SLOW), row(epochs_to=FAST)).threshold == "0.5"
-    assert comparison(replace(CONTROL, epochs_to=nowhere), row(epochs_to=FAST)).threshold == "0.7"
-    assert comparison(replace(CONTROL, epochs_to=nowhere), row(epochs_to=nowhere)).threshold is None
-    shown = fit_cells(row(epochs_to=nowhere), "0.5")
-    assert shown[1] == "never"
-
-
-def test_a_curve_that_still_rises_is_said() -> None:
-    said = "\n".join(comparison(CONTROL, row(rises=(0.02, 0.04))).footer())
-    assert "still rising, by points in the last tenth of the epochs: r4 +3.0" in said
-    assert "still rising" not in "\n".join(comparison(CONTROL, row(rises=(0.0002,))).footer())
-
-
 def test_the_json_has_the_keys_of_the_interface() -> None:
     tree = comparison().as_dict()
     assert {"ablation", "scale", "metric", "control", "rows"} <= set(tree)
     keys = {"variant", "n", "mean", "std", "difference", "interval", "p_value", "verdict"}
     assert all(keys <= set(each) for each in tree["rows"])
+
+
+# Speed and fit
+
+
+def reached(mean: float | None, reached: int, of: int = 5) -> Reached:
+    return Reached(mean=mean, reached=reached, of=of)
+
+
+FAST = {"0.5": reached(2.0, 5), "0.7": reached(4.5, 5)}
+SLOW = {"0.5": reached(3.0, 5), "0.7": reached(9.0, 2)}
+NOWHERE = {"0.5": reached(None, 0), "0.7": reached(None, 0)}
+FITTED = {
+    "gap": 0.031, "gap_difference": -0.002, "auc": 0.8, "auc_difference": 0.01, "rises": (0.02, 0.04), "epochs": 10,
+    "epochs_to": SLOW, "epochs_to_difference": {"0.5": reached(1.0, 5), "0.7": reached(4.5, 2)},
+}  # fmt: skip
+FITTED_CONTROL = replace(CONTROL, epochs_to=FAST, gap=0.033, auc=0.79, rises=(0.01, 0.02), epochs=10)
+
+
+def test_speed_and_fit_have_a_table_of_their_own() -> None:
+    headings, rows = fit_table(comparison(FITTED_CONTROL, row(**FITTED)))
+    assert headings == [
+        "variant", "epochs to 70 %", "Δ epochs", "AUC %", "Δ AUC", "gap", "Δ gap", "rise", "images seen",
+    ]  # fmt: skip
+    assert rows == [
+        ["r16", "4.5", "", "79.00", "", "+3.30", "", "+1.50", "9,000,000"],
+        ["r4", "9.0 (2 of 5)", "+4.5 (2 of 5)", "80.00", "+1.00", "+3.10", "-0.20", "+3.00", "9,000,000"],
+    ]
+
+
+def test_the_markdown_has_the_second_table_below_the_first_and_says_what_its_words_mean() -> None:
+    of = comparison(FITTED_CONTROL, row(**FITTED))
+    headings, rows = fit_table(of)
+    made = as_markdown(of)
+    first, rule, *body = markdown_rows(made, which=1)
+    assert (first, body) == (headings, rows)
+    assert rule == ["---", *["---:"] * (len(headings) - 1)]
+    assert made.index("| variant | n |") < made.index("gap: clean train less val") < made.index("| variant | epochs to")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"), [("holdout", "less val ·"), ("writeup", "less test ·"), ("mixed", "less val (test, under")]
+)
+def test_the_second_table_says_which_images_were_watched(protocol: str, words: str) -> None:
+    assert words in as_markdown(comparison(FITTED_CONTROL, protocol=protocol))
+
+
+def test_columns_of_which_nothing_is_known_are_not_in_the_second_table() -> None:
+    headings, rows = fit_table(comparison(replace(CONTROL, gap=0.01), replace(NOTHING, images_seen=None)))
+    assert headings == ["variant", "gap", "images seen"]
+    assert rows == [["r16", "+1.00", "9,000,000"], ["r2", "", ""]]
+
+
+def test_where_nothing_is_finished_there_is_no_second_table() -> None:
+    of = comparison(replace(NOTHING, images_seen=None))
+    assert fit_table(of) == ([], [])
+    assert "AUC:" not in as_markdown(of)
+
+
+def test_the_threshold_is_the_highest_that_every_cell_of_the_control_reached_else_any_cell() -> None:
+    assert comparison(replace(CONTROL, epochs_to=FAST), row(epochs_to=SLOW)).threshold == "0.7"
+    assert comparison(replace(CONTROL, epochs_to=SLOW), row(epochs_to=FAST)).threshold == "0.5"
+    assert comparison(replace(CONTROL, epochs_to=NOWHERE), row(epochs_to=SLOW)).threshold == "0.7"
+    assert comparison(replace(CONTROL, epochs_to={"0.5": reached(None, 0, 0)}), row(epochs_to=SLOW)).threshold == "0.7"
+    assert comparison(replace(CONTROL, epochs_to=NOWHERE), row(epochs_to=NOWHERE)).threshold is None
+    assert comparison(row(epochs_to=SLOW)).threshold == "0.7", "without a control, any cell"
+
+
+def test_a_threshold_that_nobody_reached_has_no_column() -> None:
+    headings, _ = fit_table(comparison(replace(FITTED_CONTROL, epochs_to=NOWHERE), row(epochs_to=NOWHERE)))
+    assert not any("epochs" in heading for heading in headings)
+
+
+def test_cells_that_never_got_there_are_said() -> None:
+    headings, rows = fit_table(comparison(FITTED_CONTROL, row(epochs_to=NOWHERE), replace(NOTHING, epochs_to={})))
+    assert headings[1] == "epochs to 70 %"
+    assert [each[1] for each in rows] == ["4.5", "never", ""]
+    assert fit_cells(row(epochs_to={"0.5": reached(None, 0, 0)}), "0.5")[1] == ""
+
+
+def test_every_row_has_a_cell_for_every_heading_of_the_second_table() -> None:
+    assert {len(fit_cells(each, x)) for each in (row(**FITTED), CONTROL, NOTHING) for x in ("0.7", None)} == {len(FIT)}
+
+
+def test_the_csv_has_a_column_for_each_number_of_each_threshold() -> None:
+    first, second = csv.DictReader(io.StringIO(as_csv(comparison(CONTROL, row(**FITTED)))))
+    assert [second[f"epochs_to_0.7_{name}"] for name in ("mean", "reached", "of")] == ["9.0", "2", "5"]
+    assert [second[f"epochs_to_difference_0.7_{name}"] for name in ("mean", "reached", "of")] == ["4.5", "2", "5"]
+    assert (float(second["gap"]), float(second["auc_difference"]), float(second["rise"])) == (0.031, 0.01, 0.03)
+    assert (first["epochs_to_0.7_mean"], first["gap"], first["rise"]) == ("", "", "")
+    assert not any("{" in value for value in second.values())
+
+
+# Curves that had not come to rest
+
+
+def rising(*lengths: int | None) -> str:
+    of = (row(f"r{i}", rises=(0.031,), epochs=length) for i, length in enumerate(lengths))
+    return next((line for line in comparison(CONTROL, *of).footer() if line.startswith("still rising")), "")
+
+
+def test_curves_that_still_rise_are_said_with_the_length_of_the_training() -> None:
+    assert rising(10) == "still rising: r0 +3.1 points in the last epoch of 10: a longer training may change the order"
+    assert "r0 +3.1, r1 +3.1 points in the last tenth of 200 epochs:" in rising(200, 200)
+
+
+def test_of_trainings_of_several_lengths_the_range_is_said() -> None:
+    assert "points in the last epoch of 2 to 10 epochs:" in rising(10, 2)
+    assert "points in the last tenth of 2 to 200 epochs:" in rising(200, 2)
+    assert "points in the last tenth of the epochs:" in rising(None)
+
+
+def test_curves_that_are_flat_or_as_likely_fall_are_not_said() -> None:
+    for rises in ((), (0.0002,), (-0.02,), (-0.04, 0.03, 0.07)):
+        assert "still rising" not in text(comparison(CONTROL, row(rises=rises, epochs=10)))
+    assert "still rising: r4 +3.0" in text(comparison(CONTROL, row(rises=(0.02, 0.03, 0.04), epochs=10)))
 
 
 # What must be known beside the numbers

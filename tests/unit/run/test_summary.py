@@ -65,6 +65,19 @@ def test_a_gap_may_be_negative() -> None:
     assert summarise(curve(0.5, **{"clean_train/acc": 0.45}), "holdout")["gap"] == pytest.approx(-0.05)
 
 
+@pytest.mark.parametrize(("protocol", "name"), [("holdout", "val"), ("writeup", "test")])
+def test_the_rise_is_what_the_last_tenth_of_the_watched_accuracy_brought(protocol: str, name: str) -> None:
+    assert summarise(curve(*[0.3] * 9, 0.34, name=name), protocol)["rise"] == pytest.approx(0.04)
+    two_each = [0.1] * 16 + [0.4, 0.5, 0.5, 0.6]
+    assert summarise(curve(*two_each, name=name), protocol)["rise"] == pytest.approx(0.55 - 0.45)
+
+
+def test_one_epoch_has_no_rise_and_all_else() -> None:
+    metrics = summarise(curve(0.62), "holdout")
+    assert "rise" not in metrics
+    assert (metrics["val/acc"], metrics["val/auc"], metrics["epochs_to/0.6"]) == (0.62, 0.62, 1)
+
+
 def test_nothing_trained_is_nothing_to_say() -> None:
     assert summarise([], "holdout") == {}
     assert summarise([(1, {"train/loss": 2.0})], "holdout") == {}

@@ -1,0 +1,147 @@
+"""The comparison of an ablation's variants: its numbers, and what must be known before they are read and believed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cifar_lab.stats.convergence import Reached, last_tenth, still_rises
+
+MIXED = "mixed"
+"""In place of a protocol where the variants differ in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One variant. Accuracies and differences are fractions; `interval`, `p_value` and `verdict` are not known yet."""
+
+    variant: str
+    against: str | None
+    """The variant that it is compared with; none for the control."""
+    n: int
+    mean: float | None
+    std: float | None
+    difference: float | None
+    difference_std: float | None
+    interval: tuple[float, float] | None
+    p_value: float | None
+    verdict: str | None
+    pairs: int
+    missing: int
+    running: int
+    failed: int
+    diverged: int
+    mixed_execution: bool
+    parameters: int
+    parameters_trained: int
+    macs: int
+    seconds: float | None
+    """Mean training time of a cell."""
+    images_seen: float | None
+    epochs: int | None = None
+    """The length of a training that was finished."""
+    gap: float | None = None
+    """Mean over cells of the accuracy on clean training images less that on the watched ones: how far it overfits."""
+    gap_difference: float | None = None
+    """Mean of the differences by seed, as `difference` is."""
+    auc: float | None = None
+    """Mean of the watched accuracy over all epochs: the area under its curve over a length of one."""
+    auc_difference: float | None = None
+    epochs_to: dict[str, Reached] = field(default_factory=dict)
+    """By threshold: the first epoch that reached it."""
+    epochs_to_difference: dict[str, Reached] = field(default_factory=dict)
+    """By threshold: over the seeds in which both reached it."""
+    rises: tuple[float, ...] = ()
+    """Of each cell: how much the last tenth of its epochs still brought."""
+
+    @property
+    def rise(self) -> float | None:
+        """Mean of `rises`."""
+        return sum(self.rises) / len(self.rises) if self.rises else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "rise": self.rise}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The rows of one ablation at one scale, and where they come from."""
+
+    ablation: str
+    scale: str
+    protocol: str
+    """holdout, writeup, or `MIXED`."""
+    metric: str
+    control: str
+    data: str
+    overrides: dict[str, Any]
+    invocation: str
+    """The latest of the setting."""
+    invocations: int
+    rows: tuple[Row, ...]
+    chain: bool = False
+    """Each row is compared with a row of its own, the stage before."""
+    others: tuple[str, ...] = ()
+    """Other settings that match what was asked for."""
+    made: tuple[str, ...] = ()
+    """How the numbers came about: command, hardware, versions, hours, date; one a line."""
+
+    def as_dict(self) -> dict[str, Any]:
+        rows = [row.as_dict() for row in self.rows]
+        return {**asdict(self), "threshold": self.threshold, "rows": rows}
+
+    @property
+    def threshold(self) -> str | None:
+        """The one that `epochs to` is shown for: the highest that all cells of the control reached, else any cell."""
+        first = next((row for row in self.rows if row.variant == self.control), None)
+        of_control = first.epochs_to if first is not None else {}
+        whole = [x for x, found in of_control.items() if found.of and found.reached == found.of]
+        some = [x for row in self.rows for x, found in row.epochs_to.items() if found.reached]
+        return max(whole or some, key=float, default=None)
+
+    @property
+    def watched(self) -> str:
+        """The images that were looked at in every epoch, in words."""
+        return {"holdout": "val", "writeup": "test"}.get(self.protocol, "val (test, under protocol writeup)")
+
+    def header(self) -> list[str]:
+        """What must be known before a number is read."""
+        setting = " ".join(f"{path}={value}" for path, value in self.overrides.items())
+        lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
+        against = "the stage before" if self.chain else self.control
+        lines.append(f"{self._metric()} · Δ against {against}, paired by seed")
+        more = f", the latest of {self.invocations} in this setting" if self.invocations > 1 else ""
+        lines.append(f"invocation {self.invocation}{more}")
+        return lines
+
+    def _metric(self) -> str:
+        if self.metric == "test/peak_acc":
+            return "peak accuracy on test over the epochs: selected on test"
+        if self.protocol == MIXED:
+            return "accuracy on test, of the last weights; protocols differ: writeup looked at it in every epoch"
+        return "accuracy on test, of the last weights, looked at once"
+
+    def footer(self) -> list[str]:
+        """What must be known before a number is believed."""
+        lines = []
+        if any(row.mixed_execution for row in self.rows):
+            lines.append(
+                "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
+            )
+        if any(row.parameters != row.parameters_trained for row in self.rows):
+            lines.append("parameters: as declared, which the budget judges; the scale trained smaller networks")
+        if min((row.n for row in self.rows), default=0) < 5:
+            lines.append("fewer than five seeds: read differences with care; `noise_floor` shows how much chance moves")
+        if rising := [row for row in self.rows if still_rises(row.rises)]:
+            words = ", ".join(f"{row.variant} {100 * (row.rise or 0):+.1f}" for row in rising)
+            lines.append(f"still rising: {words} points in {_end(rising)}: a longer training may change the order")
+        return lines + [f"also there: {other}" for other in self.others]
+
+
+def _end(rising: list[Row]) -> str:
+    """`the last tenth of 200 epochs`; of a short training, the last epoch."""
+    lengths = sorted({row.epochs for row in rising if row.epochs is not None})
+    part = "the last epoch" if lengths and last_tenth(lengths[-1]) == 1 else "the last tenth"
+    if len(lengths) == 1:
+        return f"{part} of {lengths[0]}" + ("" if part == "the last epoch" else " epochs")
+    return part + (f" of {lengths[0]} to {lengths[-1]} epochs" if lengths else " of the epochs")
