@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,17 +22,14 @@ if TYPE_CHECKING:
     from cifar_lab.run.cleaning import Item
     from cifar_lab.run.difference import Difference, Row
 
-LOSES = {"leftover": "nothing: half-written, or of a cell that ended", "superseded": "what a redo set aside"}
+LOSES = {"leftover": "nothing", "superseded": "what a redo set aside"}
 OlderThan = Annotated[
     str, typer.Option("--older-than", metavar="AGE", help="Checkpoints that nobody went on from for so long: 12h, 7d.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what can be freed.")]
 
 
-def diff(
-    one: o.Fingerprint, other: o.Fingerprint,
-    runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
-) -> int:  # fmt: skip
+def diff(one: o.Fingerprint, other: o.Fingerprint, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
     """What tells two cells apart: recipe, seed and data, execution, code, environment, result."""
     from cifar_lab.run.difference import compare_cells
 
@@ -43,7 +41,7 @@ def diff(
     for letter, record in (("a", a), ("b", b)):
         console.out.print(f"{letter}: {identity(record)}", markup=False, soft_wrap=True)
     for part in _parts(found):
-        console.out.print(part, soft_wrap=not isinstance(part, str))
+        console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
     return 0
 
 
@@ -60,7 +58,8 @@ def clean(
     items = find_items(runs.resolve(), parse_age(older_than))
     said = f"{len(items)} to free, {_size(sum(item.size for item in items))}"
     if not as_json:
-        console.out.print(_items_table(items) if items else f"nothing to free in {runs.resolve()}", soft_wrap=True)
+        nothing = Text(f"nothing to free in {runs.resolve()}")
+        console.out.print(_items_table(items, runs.resolve()) if items else nothing, soft_wrap=not items)
     if items and not dry_run:
         confirm("Delete them?", f"{said}: deleting", yes)
     freed, kept = _free([] if dry_run else items)
@@ -79,7 +78,7 @@ def _parts(found: Difference) -> Iterator[RenderableType]:
         code = found.code_diff if name == "code" else ""
         missing = states if name == "result" else {}
         same = "" if rows or code or missing else ": the same"
-        yield Text.assemble("\n", (name, "bold"), same)
+        yield Text.assemble("" if same else "\n", (name, "bold"), same)
         yield from (Text(f"{fingerprint} has no result: {state}") for fingerprint, state in missing.items())
         if rows:
             yield _section(rows)
@@ -104,14 +103,17 @@ def _value(value: Any) -> str:
     return escape(re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", text))
 
 
-def _items_table(items: list[Item]) -> RenderableType:
-    rows = []
+def _items_table(items: list[Item], runs: Path) -> RenderableType:
+    from cifar_lab.run.setting import names
+
+    known, rows = names(runs), []
     for item in items:
-        loses = LOSES.get(item.kind, f"its progress, {item.epoch} epochs")
-        name = (item.cell.fingerprint if item.cell is not None else item.path.name)[:12]
+        fingerprint = item.cell.fingerprint if item.cell is not None else item.path.name.partition(".")[0]
+        cell = " ".join([*map(str, known.get(fingerprint, ())[:1]), fingerprint[:12]])
         age = console.duration(max(0.0, time.time() - item.touched))
-        rows.append((f"{name}/{item.path.name}" if item.cell else name, _size(item.size), age, loses))
-    return console.table("", ("what", "size", "untouched for", "what is lost"), rows, right=("size",))
+        loses = LOSES.get(item.kind, f"its progress, {item.epoch} epochs")
+        rows.append((item.kind, cell, _size(item.size), age, loses))
+    return console.table("", ("what", "cell", "size", "untouched", "what is lost"), rows, right=("size", "untouched"))
 
 
 def _free(items: list[Item]) -> tuple[list[Item], list[Item]]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.text import Text
 
 from cifar_lab import registry
 from cifar_lab import scale as scales
-from cifar_lab.cli import console, watch
+from cifar_lab.cli import completion, console, watch
 from cifar_lab.cli import options as o
 from cifar_lab.recipe import parse_overrides
 
@@ -25,9 +25,20 @@ if TYPE_CHECKING:
     from cifar_lab.run.setting import Setting
     from cifar_lab.run.status import Status
 
-MaybeName = Annotated[str | None, typer.Argument(metavar="[ABLATION]", help="One that was run; none: all of them.")]
-MaybeScale = Annotated[str | None, typer.Option("--scale", help="Another scale than the latest invocation's.")]
-MaybeData = Annotated[str | None, typer.Option("--data", help="Other data than the latest invocation's.")]
+MaybeName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ABLATION]", help="One that was run; none: all of them.", autocompletion=completion.ablations
+    ),
+]
+MaybeScale = Annotated[
+    str | None,
+    typer.Option("--scale", help="Another scale than the latest invocation's.", autocompletion=completion.scales),
+]
+MaybeData = Annotated[
+    str | None,
+    typer.Option("--data", help="Other data than the latest invocation's.", autocompletion=completion.data),
+]
 LINES = 15
 """Of a trace, unless all of it is asked for."""
 
@@ -47,8 +58,8 @@ def status(
     def tree(found: list[Status]) -> object:
         return found[0].as_dict() if name is not None else [entry.summary() for entry in found]
 
-    def show(found: list[Status]) -> RenderableType:
-        return _one(found[0]) if name is not None else _all(found, runs.resolve())
+    def show(found: list[Status]) -> list[RenderableType]:
+        return _one(found[0]) if name is not None else [_all(found, runs.resolve())]
 
     if watched:
         return watch.watch(look_again, tree if as_json else None, show)
@@ -56,7 +67,8 @@ def status(
     if as_json:
         console.print_json(tree(found))
     else:
-        console.out.print(show(found), soft_wrap=True)
+        for part in show(found):
+            console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
     return 0
 
 
@@ -92,39 +104,39 @@ def _settings(
         scales.find(scale)
     if name is None:
         return read_settings(runs.resolve(), scale=scale, data=data)
-    diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).names()
+    diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).known()
     return [choose(runs.resolve(), name, scale=scale, data=data, overrides=diff, known=known)]
 
 
 def _all(found: list[Status], runs: Path) -> RenderableType:
     if not found:
         return Text(f"nothing has been run in {runs}")
-    counted = [state for state in found[0].counts() if any(entry.counts()[state] for entry in found)]
     rows = []
     for entry in found:
-        latest = entry.setting.latest
-        counts = [str(entry.counts()[state] or "") for state in counted]
-        rows.append((latest.ablation, escape(entry.setting.title()), len(entry.cells), *counts, _minute(latest.time)))
-    columns = ("ablation", "setting", "cells", *counted, "last asked for")
-    made = console.table("", columns, rows, right=("cells", *counted))
-    made.columns[-1].no_wrap = True
+        latest, counts = entry.setting.latest, watch.counts(entry)
+        rows.append((latest.ablation, escape(entry.setting.title()), len(entry.cells), counts, _minute(latest.time)))
+    made = console.table("", ("ablation", "setting", "cells", "of these", "asked for"), rows, right=("cells",))
+    for i in (0, -1):
+        made.columns[i].no_wrap = True
     return made
 
 
-def _one(status: Status) -> RenderableType:
+def _one(status: Status) -> list[RenderableType]:
+    """Header, table, notes on single cells, and what is left."""
     setting = status.setting
     more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
-    columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen ago", "left")
+    columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen", "left")
     shown = [_row(cell) for cell in status.cells]
     filled = [i for i in range(len(columns)) if any(row[i] for row in shown)]
     made = console.table("", [columns[i] for i in filled], [[row[i] for i in filled] for row in shown],
                          right=columns[3:])  # fmt: skip
+    made.padding = (0, 1, 0, 0)
     for column in made.columns[1:3]:
         column.no_wrap = True
     lines = [f"{setting.latest.ablation} · {setting.title()}", f"invocation {setting.latest.id}{more}"]
     notes = [Text(f"{cell.name}: {note}") for cell in status.cells for note in _notes(cell, setting.latest.ablation)]
     others = [Text(f"also there: {other}", style="dim") for other in setting.others]
-    return Group(*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others)
+    return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
 
 
 def _row(cell: Progress) -> list[str]:

@@ -117,7 +117,7 @@ def _follow(record: Record, reader: Reader, as_json: bool) -> None:
             told = True
         was_trained = was_trained or (state == "running" and owner is not None)  # not by somebody who only looks
         time.sleep(EVERY)
-    if not as_json:
+    if not as_json and state != "failed":  # its last line has said so
         _say(_state(record))
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 
 from cifar_lab.cli import console
@@ -23,7 +23,7 @@ Look = Callable[[], "list[Status]"]
 
 
 def watch(
-    look: Look, tree: Callable[[list[Status]], object] | None, show: Callable[[list[Status]], RenderableType]
+    look: Look, tree: Callable[[list[Status]], object] | None, show: Callable[[list[Status]], list[RenderableType]]
 ) -> int:
     """Look until nothing will change by itself any more, or Ctrl-C. `tree`: print it, as one line of JSON a change."""
     with suppress(KeyboardInterrupt):
@@ -38,18 +38,22 @@ def watch(
 
 def total(status: Status) -> str:
     """`15 cells: 12 finished, 2 running, 1 missing; about 20 min left at this pace`."""
-    counts = ", ".join(f"{count} {state}" for state, count in status.counts().items() if count)
     left = ""
     if not status.is_settled and status.left is not None:
         running = status.counts()["running"]
         left = f"; about {console.duration(status.left)} left at this pace" + ("" if running else ", one at a time")
-    return f"{len(status.cells)} cells: {counts}{left}"
+    return f"{len(status.cells)} cells: {counts(status)}{left}"
 
 
-def _redraw(look: Look, show: Callable[[list[Status]], RenderableType]) -> None:
+def counts(status: Status) -> str:
+    """`12 finished, 2 running, 1 missing`."""
+    return ", ".join(f"{count} {state}" for state, count in status.counts().items() if count)
+
+
+def _redraw(look: Look, show: Callable[[list[Status]], list[RenderableType]]) -> None:
     with Live(console=console.out, auto_refresh=False, vertical_overflow="visible") as live:
         for found in _until_settled(look):
-            live.update(show(found), refresh=True)
+            live.update(Group(*show(found)), refresh=True)
 
 
 def _print_trees(look: Look, tree: Callable[[list[Status]], object]) -> None:

@@ -21,17 +21,18 @@ ABSENT = "—"
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that differs."""
+    """One thing that differs; of results, each that was measured."""
 
     path: str
     a: Any
     b: Any
+    is_measured: bool = False
 
     @property
     def difference(self) -> float | None:
-        """b less a, of numbers."""
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (self.a, self.b))
-        return self.b - self.a if numbers else None
+        """b less a, of what was measured; of a seed or a reduction it would say nothing."""
+        numbers = all(isinstance(value, int | float) for value in (self.a, self.b))
+        return self.b - self.a if numbers and self.is_measured else None
 
     def as_dict(self) -> dict[str, Any]:
         a, b = (None if value == ABSENT else value for value in (self.a, self.b))
@@ -70,7 +71,7 @@ def compare_cells(a: Record, b: Record) -> Difference:
         "execution": _rows(*(tree["execution"] for tree in trees)),
         "code": _rows(*(_code(tree, record) for tree, record in zip(trees, (a, b), strict=True))),
         "environment": _rows(*(_environment(tree) for tree in trees)),
-        "result": _rows(*(_outcome(record) for record in (a, b))),
+        "result": _result_rows(_outcome(a), _outcome(b)),
     }
     unfinished = {record.fingerprint: record.state() for record in (a, b) if record.result() is None}
     return Difference(a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished))
@@ -90,13 +91,23 @@ def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
     return [Row(path, one, other) for path, one, other in pairs if one != other]
 
 
+def _result_rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
+    """What the two came to, side by side, equal or not, accuracies first; nothing where all of it is equal."""
+    keys = sorted({**a, **b}, key=lambda key: (key not in {"status", "epoch"}, not key.endswith("acc"), key))
+    return [Row(key, a.get(key, ABSENT), b.get(key, ABSENT), is_measured=True) for key in keys] if a != b else []
+
+
 def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
     """The paths that differ, with the values as they were written; what has no effect is left out.
 
     A path counts as the same if either its value as written or its canonical form is: a kernel of 3 and one of 3 in
-    each layer, and a kernel of 3 in three layers and in four.
+    each layer, and a kernel of 3 in three layers and in four. If this version cannot read one of them, both are
+    compared as they were written.
     """
-    (left, left_flat), (right, right_flat) = (_read_recipe(tree) for tree in (a, b))
+    try:
+        (left, left_flat), (right, right_flat) = (_read_recipe(tree) for tree in (a, b))
+    except ValidationError:
+        return _rows(a, b)
     rows = []
     for path in [path for path in {**left_flat, **right_flat} if path in left or path in right]:
         one = left_flat.get(path) if path in left else ABSENT
@@ -107,11 +118,8 @@ def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
 
 
 def _read_recipe(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The active and all fields by path; of a recipe that this version cannot read, all fields twice."""
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(tree))
-    except ValidationError:
-        return dict(_leaves(tree)), dict(_leaves(tree))
+    """The active and all fields by path. Raises ValidationError for a recipe that this version cannot read."""
+    recipe = Recipe.model_validate_json(json.dumps(tree))
     return dict(_leaves(recipe.active())), recipe.flat()
 
 

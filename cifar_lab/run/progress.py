@@ -111,7 +111,7 @@ def _running(
     silence = now - owner["time"] / 1000 if owner else 0.0
     pace = _pace(points, reader.attempted)
     left = None
-    if pace is not None and known.epochs is not None:
+    if pace is not None and known.epochs is not None and silence <= SILENCE:
         left = max(0.0, pace * (known.epochs - known.epoch) - max(0.0, now - points[-1].time / 1000))
     return replace(
         known,

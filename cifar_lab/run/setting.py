@@ -27,12 +27,14 @@ class Name(NamedTuple):
 class Setting:
     """One ablation at one scale, on some data, with some overrides."""
 
-    latest: Invocation
-    """The invocation that chose the setting."""
     invocations: tuple[Invocation, ...]
     """All of the setting, the oldest first."""
     others: tuple[str, ...] = ()
     """Other settings that match what was asked for, as they are typed."""
+
+    @property
+    def latest(self) -> Invocation:
+        return self.invocations[-1]
 
     @property
     def cells(self) -> list[Asked]:
@@ -64,14 +66,14 @@ def choose(
     everything = read_all(runs)
     own = [invocation for invocation in everything if invocation.ablation == ablation]
     if not own:
-        names = sorted({invocation.ablation for invocation in everything} | set(known) - {ablation})
-        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, names)}")
+        run, known = {invocation.ablation for invocation in everything}, set(known)
+        hints = run if ablation in known else run | known
+        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")
     matching = [invocation for invocation in own if _matches(invocation, scale, data, overrides)]
     if not matching:
         raise TrackingError(f"'{ablation}' was run as {'; '.join(_typed(own))}, never as asked for")
-    latest = matching[-1]
-    others = _typed([invocation for invocation in matching if invocation.setting() != latest.setting()])
-    return Setting(latest=latest, invocations=_same(latest, own), others=tuple(others))
+    others = [invocation for invocation in matching if invocation.setting() != matching[-1].setting()]
+    return Setting(invocations=_same(matching[-1], own), others=tuple(_typed(others)))
 
 
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
@@ -79,8 +81,8 @@ def read_settings(runs: Path, *, scale: str | None = None, data: str | None = No
     everything = read_all(runs)
     matching = [invocation for invocation in everything if _matches(invocation, scale, data, None)]
     latest = {invocation.setting(): invocation for invocation in matching}
-    ordered = sorted(latest.values(), key=lambda invocation: invocation.id)
-    return [Setting(latest=invocation, invocations=_same(invocation, everything)) for invocation in ordered]
+    found = [Setting(invocations=_same(invocation, everything)) for invocation in latest.values()]
+    return sorted(found, key=lambda setting: setting.latest.id)
 
 
 def names(runs: Path) -> dict[str, list[Name]]:
