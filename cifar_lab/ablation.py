@@ -41,19 +41,88 @@ class Variant(_Literal):
     """The earlier variant from whose last weights, of the same seed, the training starts; none: from scratch."""
 
 
+Points = Annotated[float, Field(gt=0, le=100, strict=True)]
+"""Percentage points of accuracy; per cent where it is an accuracy."""
+
+
 class Claim(_Literal):
-    """What a source says about two variants, with its number where it gives one."""
+    """What a source says about one variant or two, with its number where it gives one; `cifar-lab verify` judges it.
+
+    Raises:
+        AblationError: a variant too few or too many for the relation, or a number that does not go with it.
+    """
 
     quote: str
     source: str
     better: Name
-    """The variant that the source says is better, or one of the two that it says are alike."""
-    worse: Name
-    relation: Literal["better", "alike"] = "better"
-    size: float | None = None
-    """By how much, in points of accuracy; none: the source gives no number."""
+    """The variant that the source says is better, one of two that it says are alike, or the one that reaches."""
+    worse: Name | None = None
+    """The other variant; of `reaches`, none."""
+    relation: Literal["better", "alike", "not better", "reaches"] = "better"
+    """`not better`: `worse` is equivalent to `better`, or worse. `reaches`: `better` alone has the `accuracy`."""
+    metric: Literal["accuracy", "convergence", "gap"] = "accuracy"
+    """`convergence`: the mean of the watched accuracy over all epochs. `gap`: the accuracy on clean training images
+    less the watched one at the end, where less is better."""
+    size: Points | None = None
+    """By how much it is better; none: the source gives no number."""
+    accuracy: Points | None = None
+    """What `reaches` reaches, in per cent."""
+    tolerance: Points | None = None
+    """How far off `size` or `accuracy` may be; 0.5 where they are given without one, as published numbers are mostly
+    of single runs."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_number_has_a_tolerance(cls, fields: Any) -> Any:
+        has_number = fields.get("size") is not None or fields.get("accuracy") is not None
+        return {"tolerance": 0.5, **fields} if has_number else fields
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        said = f"claim '{self.relation}' about '{self.better}'"
+        if self.relation == "reaches":
+            if self.worse is not None or self.accuracy is None or self.metric != "accuracy":
+                raise AblationError(f"{said}: it takes accuracy=…, and neither worse=… nor another metric")
+        elif self.worse is None:
+            raise AblationError(f"{said}: worse=… is missing, the variant that it is compared with")
+        elif self.accuracy is not None:
+            raise AblationError(f"{said}: accuracy={self.accuracy:g} is for relation 'reaches'; a difference is a size")
+        if self.worse == self.better:
+            raise AblationError(f"a claim compares two variants, and this one '{self.better}' with itself")
+        if self.size is not None and self.relation != "better":
+            raise AblationError(f"{said}: size={self.size:g} is for relation 'better'")
+        if self.tolerance is not None and self.size is None and self.accuracy is None:
+            raise AblationError(f"{said}: tolerance={self.tolerance:g} without a size or an accuracy")
+        return self
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Those it is about."""
+        return (self.better,) if self.worse is None else (self.better, self.worse)
+
+    @property
+    def compares(self) -> str:
+        """`r16 > r4`, `s2 > s1 by 4`, `s3 ≈ s2`, `on ≥ off`, `on > off in convergence`, `s8 reaches 97.08 %`."""
+        if self.accuracy is not None:
+            return f"{self.better} reaches {self.accuracy:g} %"
+        signs = {"better": "<", "not better": "≤"} if self.metric == "gap" else {"better": ">", "not better": "≥"}
+        by = f" by {self.size:g}" if self.size is not None else ""
+        metric = f" in {self.metric}" if self.metric != "accuracy" else ""
+        return f"{self.better} {signs.get(self.relation, '≈')} {self.worse}{by}{metric}"
+
+
+MARGINS = {"smoke": 2.0, "small": 0.5, "writeup": 0.2}
+"""By scale, in points of accuracy: the difference that does not matter, where an ablation does not say."""
+
+
+class Crossing(_Literal):
+    """A 2 × 2 study: two factors, each as the control has it or changed."""
+
+    factors: tuple[str, str]
+    variants: tuple[Name, Name, Name, Name]
+    """Neither changed (the control), the first, the second, both."""
 
 
 class Ablation(_Literal):
@@ -77,6 +146,8 @@ class Ablation(_Literal):
     """The variants are stages: the first is the control, and each of the others is compared with the one before."""
     seeds: tuple[StrictInt, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
+    margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = {}
+    """By scale, in points of accuracy: a difference that small does not matter; none: `MARGINS`."""
 
     @model_validator(mode="after")
     def _is_a_minimal_study(self) -> Self:
@@ -91,11 +162,8 @@ class Ablation(_Literal):
         _require_distinct("factor", self.factors)
         for factor in self.factors:
             _require_known("factor", factor, paths())
-        for claim in self.claims:
-            _require_known("claim about a variant", claim.better, names)
-            _require_known("claim about a variant", claim.worse, names)
-            if claim.better == claim.worse:
-                raise AblationError(f"a claim compares two variants, and this one '{claim.better}' with itself")
+        for name in [name for claim in self.claims for name in claim.variants]:
+            _require_known("claim about a variant", name, names)
         self._check_diffs()
         for factor in self.factors:
             if not any(factor in variant.diff for variant in self.variants):
@@ -155,6 +223,27 @@ class Ablation(_Literal):
         if self.variant(variant).name == self.control:
             return None
         return names[names.index(variant) - 1] if self.chain else self.control
+
+    def margin(self, scale: str) -> float:
+        """The difference that does not matter at `scale` (`small`, `small/5`), as a fraction of accuracy."""
+        name: Any = scale.partition("/")[0]
+        return self.margins.get(name, MARGINS[name]) / 100
+
+    def crossing(self) -> Crossing | None:
+        """The 2 × 2 study that this is; None if it is none."""
+        if len(self.factors) != 2 or len(self.variants) != 4 or self.chain:
+            return None
+        control, one, two = self.recipe(self.control).flat(), *self.factors
+        changed: dict[tuple[bool, bool], str] = {}
+        for variant in self.variants:
+            flat = self.recipe(variant.name).flat()
+            changed[flat[one] != control[one], flat[two] != control[two]] = variant.name
+        order = [(False, False), (True, False), (False, True), (True, True)]
+        values = [{self.recipe(v.name).flat()[factor] for v in self.variants} for factor in self.factors]
+        if set(changed) != set(order) or any(len(found) != 2 for found in values):
+            return None
+        a, b, c, d = (changed[key] for key in order)
+        return Crossing(factors=(one, two), variants=(a, b, c, d))
 
 
 def _weights(recipe: Recipe) -> object:

@@ -123,6 +123,8 @@ def _all(found: list[Status], runs: Path) -> RenderableType:
 
 def _one(status: Status) -> list[RenderableType]:
     """Header, table, notes on single cells, and what is left."""
+    from cifar_lab.run.setting import typed
+
     setting = status.setting
     more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
     columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen", "left")
@@ -135,7 +137,7 @@ def _one(status: Status) -> list[RenderableType]:
         column.no_wrap = True
     lines = [f"{setting.latest.ablation} · {setting.title()}", f"invocation {setting.latest.id}{more}"]
     notes = [Text(f"{cell.name}: {note}") for cell in status.cells for note in _notes(cell, setting.latest.ablation)]
-    others = [Text(f"also there: {other}", style="dim") for other in setting.others]
+    others = [Text(f"also there: {typed(other)}", style="dim") for other in setting.others]
     return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
 
 

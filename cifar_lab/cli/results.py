@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.measure import Measurement
 
 from cifar_lab import registry
 from cifar_lab import scale as scales
@@ -16,7 +18,7 @@ from cifar_lab.recipe import parse_overrides
 if TYPE_CHECKING:
     from cifar_lab.report.comparison import Comparison
 
-FORMATS = ("table", "md", "csv", "json")
+FORMATS = ("table", "md", "csv", "latex", "json")
 
 
 def compare(
@@ -24,7 +26,7 @@ def compare(
     scale: Annotated[str | None, typer.Option(help="Another scale than the latest invocation's.")] = None,
     data: Annotated[str | None, typer.Option(help="Other data than the latest invocation's.")] = None,
     invocation: Annotated[str | None, typer.Option(help="An earlier one's setting, by the id in its header.")] = None,
-    format: Annotated[str, typer.Option(help="table, md, csv or json.")] = "table",
+    format: Annotated[str, typer.Option(help="table, md, csv, latex or json.")] = "table",
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Means, deviations and paired differences to the control, from the latest invocation."""
@@ -46,22 +48,26 @@ def compare(
     elif format == "table":
         print_comparison(comparison)
     else:
-        print({"md": tables.as_markdown, "csv": tables.as_csv}[format](comparison), end="")
+        print({"md": tables.as_markdown, "csv": tables.as_csv, "latex": tables.as_latex}[format](comparison), end="")
     return 0
 
 
 def print_comparison(comparison: Comparison) -> None:
     """The tables for a terminal, with what must be known before and after they are read."""
-    from cifar_lab.report.tables import HEADINGS, NUMBERS, cells, filled, fit_caption, fit_table
+    from cifar_lab.report.sheets import sheets
 
     out = console.out
     for line in comparison.header():
         out.print(line, markup=False, soft_wrap=True)
-    headings, rows = filled(HEADINGS, [cells(row) for row in comparison.rows])
-    out.print(console.table("", headings, rows, right=NUMBERS))
-    headings, rows = fit_table(comparison)
-    if rows:
-        out.print("\n" + fit_caption(comparison), style="dim", markup=False, soft_wrap=True)
-        out.print(console.table("", headings, rows, right=headings[1:]))
+    for sheet in sheets(comparison):
+        if sheet.caption:
+            out.print("\n" + sheet.caption, style="dim", markup=False, soft_wrap=True)
+        rows = [[escape(cell) for cell in row] for row in sheet.rows]
+        made = console.table("", sheet.headings, rows, right=sheet.numbers)
+        made.columns[0].no_wrap = True
+        if Measurement.get(out, out.options.update(max_width=1000), made).maximum > out.width:
+            made.padding = (0, 1, 0, 0)
+        out.print(made)
+    out.print()
     for line in comparison.footer():
         out.print(line, style="dim", markup=False, soft_wrap=True)

@@ -201,8 +201,7 @@ def _run(found: asked.Request, runs: Path, *, retry_failed: bool, offline: bool,
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     tree = {**show.plan_tree(found._replace(plan=after)), "trained": report.trained, "reused": report.reused}
     if show_table:
-        name, scale = plan.ablation.name, plan.scale.name
-        print_comparison(compare(runs, name, scale=scale, data=plan.source, overrides=plan.overrides))
+        print_comparison(compare(runs, plan.ablation.name, invocation=report.invocation))
     return Outcome(_conclude(after, report, runs), tree)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cifar_lab.stats.convergence import Reached, last_tenth, still_rises
+from cifar_lab.stats.decide import RULE
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
@@ -13,7 +14,7 @@ MIXED = "mixed"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One variant. Accuracies and differences are fractions; `interval`, `p_value` and `verdict` are not known yet."""
+    """One variant. Accuracies, differences and intervals are fractions, what is by seed is of finished cells."""
 
     variant: str
     against: str | None
@@ -21,11 +22,37 @@ class Row:
     n: int
     mean: float | None
     std: float | None
+    values: dict[int, float]
+    """By seed."""
+    mean_interval: tuple[float, float] | None
+    """Of `mean`, 95 %, for this variant alone."""
     difference: float | None
     difference_std: float | None
+    differences: dict[int, float]
+    """By seed, over the seeds that both have."""
     interval: tuple[float, float] | None
+    """Of `difference`, at `level`: those of all rows hold together."""
+    level: float | None
+    """The nominal confidence of `interval`."""
+    welch: tuple[float, float] | None
+    """What `interval` would be if the seeds were not paired."""
+    correlation: float | None
+    """Between variant and control over the seeds."""
+    effect: float | None
+    """`difference` over `difference_std`: Hedges' g of pairs."""
     p_value: float | None
+    """Of the sign-flip test, two-sided."""
+    p_holm: float | None
+    """`p_value`, corrected for the number of rows that were compared."""
+    p_exact: bool | None
+    p_smallest: float | None
+    """The smallest p-value that so many pairs can have, before correction."""
     verdict: str | None
+    """better, worse, equivalent, undecided; diverged where every cell was; none where nothing was compared."""
+    reason: str | None
+    """Why there is a difference, or none, and no interval."""
+    seeds_needed: dict[str, int | None]
+    """By difference in points (`0.1`): pairs that show it with power 0.8; None where 10,000 do not."""
     pairs: int
     missing: int
     running: int
@@ -64,6 +91,33 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Effect:
+    """A contrast of a 2 × 2 study; the intervals of its three hold together."""
+
+    name: str
+    """`model.se.reduction`, or `model.se.reduction × optim.lookahead` of the interaction."""
+    pairs: int
+    difference: float | None
+    interval: tuple[float, float] | None
+    level: float
+    verdict: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """How the number of seeds came about."""
+
+    looks: tuple[int, ...]
+    """Seeds at each look that was planned."""
+    seen: int
+    """How many of the looks have been taken."""
+    levels: tuple[float, ...]
+    """Nominal confidence of an interval at each look."""
+    spending: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The rows of one ablation at one scale, and where they come from."""
 
@@ -79,6 +133,16 @@ class Comparison:
     """The latest of the setting."""
     invocations: int
     rows: tuple[Row, ...]
+    margin: float
+    """The difference that does not matter, a fraction."""
+    confidence: float = 0.95
+    """Of all intervals of differences together."""
+    comparisons: int = 1
+    """How many those are: rows with something to be compared with."""
+    effects: tuple[Effect, ...] = ()
+    """Of a 2 × 2 study: two main effects and the interaction."""
+    stopping: Stopped | None = None
+    """Where seeds were added until all was decided."""
     chain: bool = False
     """Each row is compared with a row of its own, the stage before."""
     others: tuple[str, ...] = ()
@@ -128,14 +192,32 @@ class Comparison:
             lines.append(
                 "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
             )
-        if any(row.parameters != row.parameters_trained for row in self.rows):
-            lines.append("parameters: as declared, which the budget judges; the scale trained smaller networks")
-        if min((row.n for row in self.rows), default=0) < 5:
-            lines.append("fewer than five seeds: read differences with care; `noise_floor` shows how much chance moves")
+        if self.comparisons and any(row.differences for row in self.rows):
+            lines += self._statistics()
         if rising := [row for row in self.rows if still_rises(row.rises)]:
             words = ", ".join(f"{row.variant} {100 * (row.rise or 0):+.1f}" for row in rising)
             lines.append(f"still rising: {words} points in {_end(rising)}: a longer training may change the order")
         return lines + [f"also there: {other}" for other in self.others]
+
+    def _statistics(self) -> list[str]:
+        """The rule, what its intervals hold for, and what so few seeds cannot show."""
+        together = "" if self.comparisons == 1 else f" together ({self.comparisons} differences, Šidák)"
+        lines = [
+            f"interval: {100 * self.confidence:.0f} %{together}, Student, over seeds; for this test set and this split",
+            f"margin: {100 * self.margin:g} points; {RULE}",
+        ]
+        if self.stopping is not None:
+            looks = ", ".join(map(str, self.stopping.looks))
+            lines.append(
+                f"seeds were added until all was decided: looks after {looks} seeds, {self.stopping.seen} taken; the "
+                f"intervals hold at every look (alpha spending: {self.stopping.spending})"
+            )
+        fewest = min((row.pairs for row in self.rows if row.differences), default=0)
+        if fewest == 1:
+            lines.append("one seed shows no deviation: nothing is decided; `noise_floor` shows how much chance moves")
+        elif fewest < 6:
+            lines.append(f"{fewest} pairs: no sign-flip p below {2.0 ** (1 - fewest):g}, before correction")
+        return lines
 
 
 def _end(rising: list[Row]) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.errors import TrackingError, nearest
 from cifar_lab.report.comparison import MIXED, Comparison
-from cifar_lab.run.rows import Replicate, make_rows, read
-from cifar_lab.tracking.invocation import Invocation, read_all, unite
+from cifar_lab.run.differences import CONFIDENCE, make_effects, margin_of, stopped
+from cifar_lab.run.replicate import Replicate, group, read
+from cifar_lab.run.rows import make_rows
+from cifar_lab.run.setting import Setting, choose, typed
+from cifar_lab.tracking.invocation import Invocation
 
 
 def compare(
@@ -25,13 +26,19 @@ def compare(
     Raises:
         TrackingError: nothing in `runs` matches.
     """
-    own, matching = _select(runs, ablation, scale, data, overrides, invocation)
-    same = [entry for entry in own if entry.setting() == matching[-1].setting()]
-    latest, replicates = same[-1], read(unite(same), runs)
+    setting = choose(runs, ablation, scale=scale, data=data, overrides=overrides, invocation=invocation)
+    return tabulate(setting, runs)
+
+
+def tabulate(setting: Setting, runs: Path) -> Comparison:
+    """The comparison of one setting, from its cells as they lie in `runs` now."""
+    same, latest = setting.invocations, setting.latest
+    replicates = read(setting.cells, runs)
     protocol = _protocol(latest, replicates)
     metric = "test/peak_acc" if protocol == "writeup" else "test/acc"
+    rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
     return Comparison(
-        ablation=ablation,
+        ablation=latest.ablation,
         scale=latest.scale,
         protocol=protocol,
         metric=metric,
@@ -41,36 +48,15 @@ def compare(
         invocation=latest.id,
         invocations=len(same),
         chain=any(latest.compared_with(cell.variant) not in {None, latest.control} for cell in latest.cells),
-        rows=make_rows(same, replicates, metric),
-        others=tuple(_others([entry for entry in matching if entry.setting() != latest.setting()])),
+        rows=rows,
+        margin=margin,
+        confidence=CONFIDENCE,
+        comparisons=sum(row.against is not None for row in rows),
+        effects=make_effects(same, of, metric, margin),
+        stopping=stopped(same, of),
+        others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),
         made=tuple(_made(latest, replicates)),
     )
-
-
-def _select(
-    runs: Path, ablation: str, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None, id: str | None
-) -> tuple[list[Invocation], list[Invocation]]:
-    """The invocations of `ablation`, and those among them that match; both the oldest first."""
-    everything = read_all(runs)
-    own = [entry for entry in everything if entry.ablation == ablation]
-    if not own:
-        run = sorted({entry.ablation for entry in everything})
-        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, run)}")
-    if id is not None:
-        return own, [_named(id, own, everything)]
-    matching = [entry for entry in own if _matches(entry, scale, data, overrides)]
-    if not matching:
-        raise TrackingError(f"'{ablation}' was run as {'; '.join(_settings(own))}, never as asked for")
-    return own, matching
-
-
-def _named(id: str, own: list[Invocation], everything: list[Invocation]) -> Invocation:
-    for entry in everything:
-        if entry.id == id:
-            if entry in own:
-                return entry
-            raise TrackingError(f"--invocation {id}: of '{entry.ablation}', not of '{own[0].ablation}'")
-    raise TrackingError(f"--invocation {id}: no such invocation{nearest(id, [entry.id for entry in own])}")
 
 
 def _protocol(latest: Invocation, replicates: Sequence[Replicate]) -> str:
@@ -109,28 +95,3 @@ def _commit(provenance: Mapping[str, Any]) -> str:
 
 def _words(tree: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in tree.items() if value is not None)
-
-
-def _matches(invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None) -> bool:
-    known = {invocation.data["kind"], invocation.data["name"], invocation.data["source"]}
-    return (
-        (scale is None or invocation.scale == scale)
-        and (data is None or data in known or str(Path(data).resolve()) in known)
-        and (not overrides or invocation.overrides == dict(overrides))
-    )
-
-
-def _settings(invocations: list[Invocation]) -> list[str]:
-    """One line a setting, as it is typed."""
-    return list(dict.fromkeys(_typed(entry) for entry in invocations))
-
-
-def _others(invocations: list[Invocation]) -> list[str]:
-    """One line a setting, with the id of its latest invocation: what was typed need not tell it from the others."""
-    latest = {entry.setting(): entry for entry in invocations}
-    return [f"--invocation {entry.id} ({_typed(entry)})" for entry in latest.values()]
-
-
-def _typed(entry: Invocation) -> str:
-    overrides = [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in entry.overrides.items()]
-    return " ".join([f"--scale {entry.scale} --data {entry.data['source']}", *overrides])

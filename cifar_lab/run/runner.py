@@ -32,6 +32,8 @@ class Report:
     trained: int
     reused: int
     interrupted: Interrupted | None
+    invocation: str
+    """Its id, by which `compare` finds it."""
 
 
 def invocation_of(plan: Plan, execution: Execution) -> Invocation:
@@ -58,6 +60,8 @@ def invocation_of(plan: Plan, execution: Execution) -> Invocation:
         execution=execution.as_dict(),
         provenance=provenance(),
         baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
+        margin=ablation.margin(plan.scale.name),
+        crossing=crossing.model_dump(mode="json") if (crossing := ablation.crossing()) is not None else None,
         against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
     )
 
@@ -87,6 +91,7 @@ def carry_out(
         trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
         interrupted=interrupted,
+        invocation=invocation.id,
     )
 
 

@@ -29,8 +29,8 @@ class Setting:
 
     invocations: tuple[Invocation, ...]
     """All of the setting, the oldest first."""
-    others: tuple[str, ...] = ()
-    """Other settings that match what was asked for, as they are typed."""
+    others: tuple[Invocation, ...] = ()
+    """The latest invocation of every other setting that matches what was asked for."""
 
     @property
     def latest(self) -> Invocation:
@@ -54,9 +54,9 @@ class Setting:
 
 def choose(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None, known: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None, known: Iterable[str] = (),
 ) -> Setting:  # fmt: skip
-    """The setting of the latest invocation of `ablation` that matches: the one that `compare` reads.
+    """The setting of the latest invocation of `ablation` that matches, or of the one with the id `invocation`.
 
     `known`: names of ablations that could be run, for the hint in the error.
 
@@ -64,16 +64,19 @@ def choose(
         TrackingError: nothing in `runs` matches.
     """
     everything = read_all(runs)
-    own = [invocation for invocation in everything if invocation.ablation == ablation]
+    own = [entry for entry in everything if entry.ablation == ablation]
     if not own:
-        run, known = {invocation.ablation for invocation in everything}, set(known)
+        run, known = {entry.ablation for entry in everything}, set(known)
         hints = run if ablation in known else run | known
         raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")
-    matching = [invocation for invocation in own if _matches(invocation, scale, data, overrides)]
+    if invocation is not None:
+        return Setting(invocations=_same(_named(invocation, own, everything), own))
+    matching = [entry for entry in own if _matches(entry, scale, data, overrides)]
     if not matching:
-        raise TrackingError(f"'{ablation}' was run as {'; '.join(_typed(own))}, never as asked for")
-    others = [invocation for invocation in matching if invocation.setting() != matching[-1].setting()]
-    return Setting(invocations=_same(matching[-1], own), others=tuple(_typed(others)))
+        settings = "; ".join(map(typed, _latest(own)))
+        raise TrackingError(f"'{ablation}' was run as {settings}, never as asked for")
+    others = [entry for entry in matching if entry.setting() != matching[-1].setting()]
+    return Setting(invocations=_same(matching[-1], own), others=tuple(_latest(others)))
 
 
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
@@ -107,13 +110,25 @@ def _matches(invocation: Invocation, scale: str | None, data: str | None, overri
     )
 
 
-def _typed(invocations: list[Invocation]) -> list[str]:
-    """What selects the setting of each, one a setting."""
-    latest = {invocation.setting(): invocation for invocation in invocations}
-    return [
-        " ".join([f"--scale {entry.scale} --data {entry.data['source']}", *_overrides(entry)])
-        for entry in latest.values()
-    ]
+def _named(id: str, own: list[Invocation], everything: list[Invocation]) -> Invocation:
+    for entry in everything:
+        if entry.id == id:
+            if entry in own:
+                return entry
+            raise TrackingError(f"--invocation {id}: of '{entry.ablation}', not of '{own[0].ablation}'")
+    raise TrackingError(f"--invocation {id}: no such invocation{nearest(id, [entry.id for entry in own])}")
+
+
+def _latest(invocations: list[Invocation]) -> list[Invocation]:
+    """The latest of each setting."""
+    return list({entry.setting(): entry for entry in invocations}.values())
+
+
+def typed(invocation: Invocation) -> str:
+    """What selects the setting of an invocation on the command line."""
+    return " ".join([
+        f"--scale {invocation.scale} --data {invocation.data['source']}", *_overrides(invocation)
+    ])  # fmt: skip
 
 
 def _overrides(invocation: Invocation) -> list[str]:

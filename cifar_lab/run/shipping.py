@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from cifar_lab.report import figures, tables
 from cifar_lab.run import results
@@ -39,27 +38,11 @@ def sync_all(runs: Path, say: Callable[[str], None]) -> tuple[int, int]:
     return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=_writer(runs))
 
 
-class _Exactly(dict[str, Any]):
-    """These overrides and no others: `compare` takes empty ones for any."""
-
-    def __bool__(self) -> bool:
-        return True
-
-
 def _writer(runs: Path) -> Tabulate:
     """Writes the table that `compare` prints for the setting of an invocation."""
 
-    def tabulate(invocation: Invocation) -> Table | None:
-        found = results.compare(
-            runs,
-            invocation.ablation,
-            scale=invocation.scale,
-            data=invocation.data["source"],
-            overrides=_Exactly(invocation.overrides),
-        )
-        settings = {past.id: past.setting() for past in read_all(runs)}
-        if settings[found.invocation] != invocation.setting():  # such as other images of the same name
-            return None
+    def tabulate(invocation: Invocation) -> Table:
+        found = results.compare(runs, invocation.ablation, invocation=invocation.id)
         return Table(tables.as_markdown(found), tables.as_csv(found))
 
     return tabulate

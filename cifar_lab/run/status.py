@@ -11,7 +11,7 @@ from typing import Any
 
 from cifar_lab.run import progress
 from cifar_lab.run.progress import Progress
-from cifar_lab.run.setting import Setting
+from cifar_lab.run.setting import Setting, typed
 from cifar_lab.tracking.record import Record, State
 
 STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "missing")
@@ -49,7 +49,11 @@ class Status:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON, with the cells."""
-        return {**self.summary(), "cells": [cell.as_dict() for cell in self.cells], "others": list(self.setting.others)}
+        return {
+            **self.summary(),
+            "cells": [cell.as_dict() for cell in self.cells],
+            "others": [typed(other) for other in self.setting.others],
+        }
 
 
 def look(setting: Setting, runs: Path, now: float | None = None) -> Status:

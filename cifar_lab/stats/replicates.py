@@ -1,4 +1,4 @@
-"""What a handful of seeds says: mean, deviation, and the paired difference to a control."""
+"""What a handful of seeds says: mean and deviation, and what they differ by."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def summarise(values: Mapping[int, float]) -> Summary:
     )
 
 
-def paired_difference(values: Mapping[int, float], control: Mapping[int, float]) -> Summary:
-    """Summary of `values - control` over the seeds that both have: the others say nothing about the difference."""
-    return summarise({seed: values[seed] - control[seed] for seed in sorted(values.keys() & control.keys())})
+def differences(values: Mapping[int, float], control: Mapping[int, float]) -> dict[int, float]:
+    """`values - control` by seed, over the seeds that both have: the others say nothing about it."""
+    return {seed: values[seed] - control[seed] for seed in sorted(values.keys() & control.keys())}

@@ -33,6 +33,21 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When to look, and what each look may conclude: fixed before the first cell is trained."""
+
+    looks: tuple[int, ...]
+    """Seeds at each look; the last is the most that will be trained."""
+    levels: tuple[float, ...]
+    """Nominal confidence of a difference's interval at each look; together they hold with `confidence`."""
+    comparisons: int
+    """Differences that the error is shared among."""
+    confidence: float = 0.95
+    spending: str = "pocock"
+    """The alpha-spending function: Lan and DeMets (1983), after Pocock."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Invocation:
     """One call of `run-ablation` or `train`, written before the first cell is trained."""
 
@@ -58,6 +73,15 @@ class Invocation:
 
     against: dict[str, str] = field(default_factory=dict)
     """What each variant is compared with, where that is not the control: in a chain, the stage before."""
+
+    margin: float | None = None
+    """The difference in accuracy that does not matter, a fraction; of a note from before margins, none."""
+
+    crossing: dict[str, list[str]] | None = None
+    """Of a 2 × 2 study: its `factors`, and its `variants`: neither changed, the first, the second, both."""
+
+    stopping: Stopping | None = None
+    """Where seeds are added until all is decided: the rule, fixed before the first cell."""
 
     def compared_with(self, variant: str) -> str | None:
         """The variant that `variant` is compared with; the control with nothing."""
@@ -95,7 +119,10 @@ def _read(path: Path) -> Invocation:
 
 def _parsed(tree: dict[str, Any]) -> Invocation:
     cells = tuple(Asked(**cell) for cell in tree["cells"])
-    return Invocation(**{**tree, "factors": tuple(tree["factors"]), "cells": cells})
+    rule = tree.get("stopping")
+    if rule is not None:
+        rule = Stopping(**{**rule, "looks": tuple(rule["looks"]), "levels": tuple(rule["levels"])})
+    return Invocation(**{**tree, "factors": tuple(tree["factors"]), "cells": cells, "stopping": rule})
 
 
 def unite(invocations: list[Invocation]) -> list[Asked]:

@@ -16,7 +16,7 @@ import pytest
 from cifar_lab.errors import TrackingError
 from cifar_lab.run.failures import Divergence, Failure, read_failures
 from cifar_lab.run.progress import Progress
-from cifar_lab.run.setting import choose, names, read_settings
+from cifar_lab.run.setting import choose, names, read_settings, typed
 from cifar_lab.run.status import Status, look
 from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.record import SILENCE, Record
@@ -196,7 +196,7 @@ def test_the_latest_setting_is_read_with_all_its_invocations_and_the_others_are_
     runs.ask([runs.cell("r16", 9)])
     setting = choose(runs.folder, "se_ratio")
     assert (setting.latest.scale, len(setting.invocations), len(setting.cells)) == ("small", 2, 7)
-    assert setting.others == ("--scale writeup --data cifar10",)
+    assert [typed(other) for other in setting.others] == ["--scale writeup --data cifar10"]
     assert choose(runs.folder, "se_ratio", scale="writeup").latest.scale == "writeup"
     assert [found.latest.scale for found in read_settings(runs.folder)] == ["writeup", "small"]
     assert names(runs.folder)[runs.cell("r16", 9).fingerprint][0] == ("se_ratio", "r16", 9)

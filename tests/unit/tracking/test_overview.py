@@ -21,6 +21,6 @@ def test_each_setting_has_its_own_table(study: Any, store: Any, runs_of: Any, mo
     assert sync_all(study.runs, said.append) == (2, 0)
     assert said == []
     notes = {name: run.data.tags["mlflow.note.content"] for name, run in runs_of("se_ratio", "invocation").items()}
-    assert "| r4 | 1 | 75.00 |  | +25.00 |" in notes[plain.id]
+    assert "| r4 | 1 | 75.00 | +25.00 |" in notes[plain.id]
     assert "optim.lr" not in notes[plain.id]
     assert "optim.lr=0.05" in notes[other.id]

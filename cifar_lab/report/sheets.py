@@ -1,0 +1,210 @@
+"""The tables of a comparison, as words: every form of it, from a terminal to a page, shows these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cifar_lab.report.comparison import Comparison, Effect, Row
+from cifar_lab.stats.convergence import Reached
+from cifar_lab.stats.paired import ONE_PAIR
+
+HEADINGS = ("variant", "n", "accuracy %", "± std", "Δ", "interval", "verdict", "note")
+NUMBERS = ("n", "accuracy %", "± std", "Δ", "interval")
+COST = ("variant", "accuracy %", "parameters", "trained", "MACs", "time", "images seen")
+"""Of the table of cost: what each accuracy was bought with."""
+EVIDENCE = ("variant", "pairs", "Δ ± std", "effect", "p", "p Holm", "r", "Welch", "width", "seeds")
+"""Of the table of evidence: what stands behind each difference, what pairing bought, what more seeds would show."""
+EFFECTS = ("effect", "pairs", "Δ", "interval", "verdict", "note")
+"""Of the table of a 2 × 2 study."""
+FIT = ("variant", "epochs to", "Δ epochs", "AUC %", "Δ AUC", "gap", "Δ gap", "rise")
+"""Of the table of fit: how fast each variant learned, how far it overfits, and whether it had come to rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A table of words; empty if nothing is known."""
+
+    caption: str
+    """What its words mean."""
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[str, ...]
+    """Headings of columns that are set to the right."""
+
+
+def sheets(comparison: Comparison) -> list[Sheet]:
+    """The tables that have something to say, the result first; columns that say nothing are left out."""
+    made = (result(comparison), effects(comparison), cost(comparison), fit(comparison), evidence(comparison))
+    return [sheet for sheet in made if sheet.rows]
+
+
+def result(comparison: Comparison) -> Sheet:
+    """Accuracy, difference and verdict of each variant, and what it costs."""
+    return _filled("", HEADINGS, [cells(row) for row in comparison.rows], NUMBERS)
+
+
+def cells(row: Row) -> list[str]:
+    """The row's cells under `HEADINGS`."""
+    return [
+        row.variant + (" *" if row.mixed_execution else ""),
+        str(row.n),
+        points(row.mean),
+        points(row.std),
+        points(row.difference, sign=True),
+        span(row.interval),
+        row.verdict or "",
+        note(row),
+    ]
+
+
+def note(row: Row) -> str:
+    """What is not in the mean: nothing is dropped in silence."""
+    counts = {"missing": row.missing, "running": row.running, "failed": row.failed, "diverged": row.diverged}
+    words = [f"{count} {word}" for word, count in counts.items() if count]
+    if row.difference is not None and row.pairs < row.n:
+        words.append(f"Δ over {row.pairs} seeds")
+    if row.reason not in {None, ONE_PAIR} and row.n:  # one pair: the footer says it once for all
+        words.append(str(row.reason))
+    return ", ".join(words)
+
+
+def cost(comparison: Comparison) -> Sheet:
+    """What each accuracy was bought with; parameters as trained only where the scale made other networks."""
+    scaled = any(row.parameters != row.parameters_trained for row in comparison.rows)
+    rows = [cost_cells(row, scaled=scaled) for row in comparison.rows]
+    declared = "parameters: as declared, which the budget judges · trained: of the smaller network of this scale · "
+    caption = "MACs: of one image, forward · time: of training, a cell"
+    return _filled((declared if scaled else "") + caption, COST, rows, COST[1:])
+
+
+def cost_cells(row: Row, *, scaled: bool) -> list[str]:
+    """The row's cells under `COST`."""
+    return [
+        row.variant,
+        points(row.mean),
+        f"{row.parameters:,}",
+        f"{row.parameters_trained:,}" if scaled else "",
+        f"{row.macs / 1e6:,.0f} M",
+        "" if row.seconds is None else f"{row.seconds:,.0f} s",
+        "" if row.images_seen is None else f"{row.images_seen:,.0f}",
+    ]
+
+
+def evidence(comparison: Comparison) -> Sheet:
+    """What stands behind the differences; nothing where none has an interval."""
+    rows = [evidence_cells(row) for row in comparison.rows if row.interval is not None]
+    caption = (
+        "effect: Δ over its deviation (Hedges) · p: sign-flip, two-sided · r: correlation of the pairs · Welch: the "
+        "interval without pairing · width: paired over unpaired · seeds: that show 0.1, 0.2, 0.5 points with power "
+        "0.8"
+    )
+    return _filled(caption, EVIDENCE, rows, EVIDENCE[1:])
+
+
+def evidence_cells(row: Row) -> list[str]:
+    """The row's cells under `EVIDENCE`."""
+    return [
+        row.variant,
+        str(row.pairs),
+        points(row.difference_std),
+        "" if row.effect is None else f"{row.effect:+.1f}",
+        _p(row.p_value, exact=row.p_exact is not False),
+        _p(row.p_holm, exact=row.p_exact is not False),
+        "" if row.correlation is None else f"{row.correlation:+.2f}",
+        span(row.welch),
+        _width(row),
+        " / ".join("> 10000" if count is None else str(count) for count in row.seeds_needed.values()),
+    ]
+
+
+def effects(comparison: Comparison) -> Sheet:
+    """Main effects and interaction of a 2 × 2 study."""
+    caption = "each factor changed, averaged over the other; ×: how far the effect of one depends on the other"
+    return _filled(caption, EFFECTS, [effect_cells(each) for each in comparison.effects], EFFECTS[1:4])
+
+
+def effect_cells(effect: Effect) -> list[str]:
+    """The effect's cells under `EFFECTS`."""
+    return [
+        effect.name,
+        str(effect.pairs),
+        points(effect.difference, sign=True),
+        span(effect.interval),
+        effect.verdict or "",
+        effect.reason or "",
+    ]
+
+
+def fit(comparison: Comparison) -> Sheet:
+    """Speed and generalisation, the threshold named; nothing where no cell was finished."""
+    x = comparison.threshold
+    named = [f"epochs to {100 * float(x):.0f} %" if x is not None and name == "epochs to" else name for name in FIT]
+    seen = comparison.watched
+    caption = (
+        f"AUC: mean {seen} accuracy over epochs · gap: clean train less {seen} · rise: in the last tenth of epochs"
+    )
+    return _filled(caption, named, [fit_cells(row, x) for row in comparison.rows], named[1:])
+
+
+def fit_cells(row: Row, threshold: str | None) -> list[str]:
+    """The row's cells under `FIT`: speed of convergence, and generalisation."""
+    return [
+        row.variant,
+        _epochs(row.epochs_to.get(threshold or "")),
+        _fewer(row.epochs_to_difference.get(threshold or "")),
+        points(row.auc),
+        points(row.auc_difference, sign=True),
+        points(row.gap, sign=True),
+        points(row.gap_difference, sign=True),
+        points(row.rise, sign=True),
+    ]
+
+
+def points(value: float | None, *, sign: bool = False) -> str:
+    """A fraction of accuracy in points of a percent: `91.23`, `-0.46`."""
+    return "" if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """An interval in points: `[-0.90, +0.02]`."""
+    return "" if interval is None else f"[{points(interval[0], sign=True)}, {points(interval[1], sign=True)}]"
+
+
+def _filled(caption: str, headings: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> Sheet:
+    """Without the columns that say nothing; without rows where only names are left."""
+    kept = [i for i in range(len(headings)) if any(row[i] for row in rows)]
+    shown = rows if len(kept) > 1 else []
+    return Sheet(
+        caption=caption,
+        headings=tuple(headings[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in shown),
+        numbers=tuple(headings[i] for i in kept if headings[i] in set(numbers)),
+    )
+
+
+def _p(value: float | None, *, exact: bool) -> str:
+    """Four digits; `≈` where patterns of signs were drawn."""
+    return "" if value is None else ("" if exact else "≈ ") + (f"{value:.4f}" if value >= 0.0001 else "< 0.0001")
+
+
+def _width(row: Row) -> str:
+    if row.interval is None or row.welch is None or row.welch[1] <= row.welch[0]:
+        return ""
+    return f"{(row.interval[1] - row.interval[0]) / (row.welch[1] - row.welch[0]):.2f}"
+
+
+def _epochs(found: Reached | None) -> str:
+    """`4.5`, `4.5 (2 of 3)` where a cell never got there, `never` where none did."""
+    if found is None or not found.of:
+        return ""
+    return "never" if found.mean is None else f"{found.mean:.1f}{_part(found)}"
+
+
+def _fewer(found: Reached | None) -> str:
+    """`-1.5`, `-1.5 (2 of 3)` where the others have no difference."""
+    return "" if found is None or found.mean is None else f"{found.mean:+.1f}{_part(found)}"
+
+
+def _part(found: Reached) -> str:
+    return "" if found.reached == found.of else f" ({found.reached} of {found.of})"

@@ -1,0 +1,159 @@
+"""What each variant of a setting differs by from what it is compared with, and what that says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cifar_lab.ablation import MARGINS
+from cifar_lab.report.comparison import Effect, Stopped
+from cifar_lab.run.replicate import Replicate, by_seed
+from cifar_lab.stats.decide import decide
+from cifar_lab.stats.factorial import effects
+from cifar_lab.stats.family import holm, per_comparison
+from cifar_lab.stats.paired import NO_PAIR, PairedDifference, paired_difference
+from cifar_lab.stats.power import seeds_needed
+from cifar_lab.tracking.invocation import Invocation, Stopping
+
+CONFIDENCE = 0.95
+"""Of all intervals of a table together."""
+WORTH_SEEING = ("0.1", "0.2", "0.5")
+"""Differences in points for which the seeds that show them are worked out."""
+NO_LOOK = "seeds are being added until all is decided, and no planned look is complete"
+ENDED = frozenset({"finished", "diverged"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One difference with what it says."""
+
+    found: PairedDifference
+    verdict: str | None = None
+    p_holm: float | None = None
+    seeds_needed: Mapping[str, int | None] | None = None
+
+    @classmethod
+    def nothing(cls) -> Compared:
+        """Of a row that is compared with none."""
+        return cls(found=PairedDifference(differences={}, level=CONFIDENCE))
+
+    def fields(self) -> dict[str, Any]:
+        """What a `Row` says of it."""
+        found, test = self.found, self.found.test
+        return {
+            "difference": found.mean,
+            "difference_std": found.std,
+            "differences": found.differences,
+            "pairs": found.pairs,
+            "interval": found.interval,
+            "level": found.level if found.interval is not None else None,
+            "welch": found.welch,
+            "correlation": found.correlation,
+            "effect": found.effect,
+            "p_value": test.p_value if test is not None else None,
+            "p_holm": self.p_holm,
+            "p_exact": test.is_exact if test is not None else None,
+            "p_smallest": test.smallest if test is not None else None,
+            "verdict": self.verdict,
+            "reason": found.reason,
+            "seeds_needed": dict(self.seeds_needed or {}),
+        }
+
+
+def make_differences(
+    same: Sequence[Invocation], of: Mapping[str, list[Replicate]], against: Mapping[str, str | None], metric: str
+) -> dict[str, Compared]:
+    """By variant that is compared with another: the difference in `metric`; their intervals hold together."""
+    margin, rule = margin_of(same), rule_of(same)
+    family = {name: other for name, other in against.items() if other is not None}
+    level = per_comparison(CONFIDENCE, len(family))
+    made = {}
+    for name, other in family.items():
+        own, theirs = of[name], of.get(other, [])
+        found = _differ(own, theirs, metric, level) if rule is None else _at_look(own, theirs, metric, rule)
+        made[name] = Compared(found=found, verdict=_verdict(found, own, margin), seeds_needed=_seeds(found, level))
+    adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
+    return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}
+
+
+def make_effects(
+    same: Sequence[Invocation], of: Mapping[str, list[Replicate]], metric: str, margin: float
+) -> tuple[Effect, ...]:
+    """Of a 2 × 2 study: what each factor does by itself, and their interaction."""
+    crossing = same[-1].crossing
+    if crossing is None or not all(of.get(variant) for variant in crossing["variants"]):
+        return ()
+    found = effects([by_seed(of[variant], metric) for variant in crossing["variants"]], CONFIDENCE)
+    one, two = crossing["factors"]
+    named = {one: found.first, two: found.second, f"{one} × {two}": found.interaction}
+    return tuple(
+        Effect(
+            name=name,
+            pairs=each.pairs,
+            difference=each.mean,
+            interval=each.interval,
+            level=each.level,
+            verdict=decide(each.interval, margin),
+            reason=each.reason,
+        )
+        for name, each in named.items()
+    )
+
+
+def margin_of(same: Sequence[Invocation]) -> float:
+    """The difference that does not matter, as the latest invocation declared it."""
+    latest = same[-1]
+    return latest.margin if latest.margin is not None else MARGINS[latest.scale.partition("/")[0]] / 100
+
+
+def rule_of(same: Sequence[Invocation]) -> Stopping | None:
+    """The stopping rule of a setting; whoever adds seeds by hand later does not undo it."""
+    return next((each.stopping for each in reversed(same) if each.stopping is not None), None)
+
+
+def stopped(same: Sequence[Invocation], of: Mapping[str, list[Replicate]]) -> Stopped | None:
+    """The rule of a setting, and how many of its looks have been taken."""
+    rule = rule_of(same)
+    if rule is None:
+        return None
+    seen = max((looks_taken(rule, own) for own in of.values()), default=0)
+    return Stopped(looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending)
+
+
+def looks_taken(rule: Stopping, *groups: Sequence[Replicate]) -> int:
+    """How many looks are complete in each of `groups`: every one of their first seeds came to its end."""
+    ended = [{each.asked.seed for each in group if each.state in ENDED} for group in groups]
+    return sum(all(set(range(n)) <= seeds for seeds in ended) for n in rule.looks)
+
+
+def _differ(own: list[Replicate], theirs: list[Replicate], metric: str, level: float) -> PairedDifference:
+    found = paired_difference(by_seed(own, metric), by_seed(theirs, metric), level=level)
+    if found.reason == NO_PAIR and own and theirs:
+        for name, group in (("the variant", own), ("what it is compared with", theirs)):
+            if all(each.state == "diverged" for each in group):
+                return replace(found, reason=f"{name} diverged in every seed")
+    return found
+
+
+def _at_look(own: list[Replicate], theirs: list[Replicate], metric: str, rule: Stopping) -> PairedDifference:
+    """The difference on the seeds of the last complete look: what was trained since is not looked at yet."""
+    taken = looks_taken(rule, own, theirs)
+    if not taken:
+        return PairedDifference(differences={}, level=rule.levels[0], reason=NO_LOOK)
+    seeds, level = range(rule.looks[taken - 1]), rule.levels[taken - 1]
+    mine, others = ([each for each in group if each.asked.seed in seeds] for group in (own, theirs))
+    return _differ(mine, others, metric, level)
+
+
+def _verdict(found: PairedDifference, own: list[Replicate], margin: float) -> str | None:
+    if own and all(each.state == "diverged" for each in own):
+        return "diverged"
+    decided = decide(found.interval, margin)
+    return "undecided" if decided is None and found.pairs else decided
+
+
+def _seeds(found: PairedDifference, level: float) -> dict[str, int | None]:
+    if not found.std or found.pairs < 3:  # a deviation of two says next to nothing
+        return {}
+    return {points: seeds_needed(float(points) / 100, found.std, level) for points in WORTH_SEEING}

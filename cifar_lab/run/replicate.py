@@ -1,0 +1,67 @@
+"""What a cell of a setting left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.stats.convergence import rise
+from cifar_lab.tracking.invocation import Asked
+from cifar_lab.tracking.journal import read_points
+from cifar_lab.tracking.record import Record, State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicate:
+    """One cell as it was found."""
+
+    asked: Asked
+    state: State
+    cell: dict[str, Any] | None
+    """`cell.json`, once it was begun."""
+    result: dict[str, Any] | None
+    """`result.json`, once it came to its end."""
+    rise: float | None
+    """What the last tenth of its epochs still brought, if it was finished and had two epochs at least."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of a cell that was finished; a diverged one has none that could be compared."""
+        return self.result["metrics"] if self.result is not None and self.state == "finished" else {}
+
+
+def read(cells: Iterable[Asked], runs: Path) -> list[Replicate]:
+    """The cells as they lie in `runs` now."""
+    return [_read(asked, Record(runs / asked.fingerprint)) for asked in cells]
+
+
+def _read(asked: Asked, record: Record) -> Replicate:
+    state = record.state()
+    result = record.result() if state in {"finished", "diverged"} else None
+    found = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
+    return Replicate(asked=asked, state=state, cell=record.cell(), result=result, rise=found)
+
+
+def _rise(record: Record, metrics: dict[str, float]) -> float | None:
+    """From the result, or from the journal of a cell that was finished before results held it."""
+    if "rise" in metrics:
+        return metrics["rise"]
+    points = read_points(record.folder)
+    curves = ([p.values[name] for p in points if name in p.values] for name in ("val/acc", "test/acc"))
+    return next((rise(curve) for curve in curves if curve), None)
+
+
+def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
+    """The metric, under whichever of its names, of the cells that were finished and have it."""
+    found = {each.asked.seed: each.metrics[key] for each in replicates for key in keys if key in each.metrics}
+    return dict(sorted(found.items()))
+
+
+def group(replicates: Iterable[Replicate]) -> dict[str, list[Replicate]]:
+    """By variant."""
+    found: dict[str, list[Replicate]] = {}
+    for each in replicates:
+        found.setdefault(each.asked.variant, []).append(each)
+    return found

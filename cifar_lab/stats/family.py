@@ -1,0 +1,28 @@
+"""Many comparisons at once: how wide each interval must be, and what its p-value becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def per_comparison(confidence: float, comparisons: int) -> float:
+    """The level of each of k intervals that together hold with `confidence`: `confidence`^(1/k).
+
+    Šidák (1967), "Rectangular confidence regions for the means of multivariate normal distributions". Exact for
+    independent comparisons. Differences to one control depend on one another, which leaves the intervals a little too
+    wide: `docs/statistics.md` measures by how much.
+    """
+    return float(confidence ** (1 / comparisons)) if comparisons > 1 else confidence
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Each p-value, adjusted for the number of them.
+
+    Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    adjusted, highest = {}, 0.0
+    ordered = sorted(p_values.items(), key=lambda item: item[1])
+    for rank, (name, p) in enumerate(ordered):
+        highest = max(highest, min(1.0, (len(ordered) - rank) * p))
+        adjusted[name] = highest
+    return {name: adjusted[name] for name in p_values}

@@ -1,0 +1,44 @@
+"""Two networks on the same images. What is found holds for this pair of networks, not for their recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """Of `images`, those that only `a` or only `b` classified rightly; accuracies and intervals are fractions."""
+
+    images: int
+    only_a: int
+    only_b: int
+    difference: float
+    """Accuracy of b less that of a."""
+    interval: tuple[float, float]
+    """95 % percentile interval of `difference` over images, by paired bootstrap."""
+    p_value: float
+    """Exact McNemar test."""
+
+
+def compare_networks(right_a: np.ndarray, right_b: np.ndarray) -> Disagreement:
+    """Two networks by what each has right, (N,) bool, N ≥ 1, the same images in the same order.
+
+    McNemar (1947), exact: of the images on which the two differ, half would favour either. The bootstrap draws
+    images with replacement, keeping what both networks said of each; as only three outcomes count, it draws
+    their numbers (multinomial), which is the same distribution.
+    """
+    images = len(right_a)
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    p = stats.binomtest(only_b, only_a + only_b).pvalue if only_a + only_b else 1.0
+    shares = [only_a / images, only_b / images, 1 - (only_a + only_b) / images]
+    drawn = np.random.default_rng(0).multinomial(images, shares, size=RESAMPLES)
+    low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / images, [0.025, 0.975])
+    return Disagreement(
+        images=images, only_a=only_a, only_b=only_b, difference=(only_b - only_a) / images,
+        interval=(float(low), float(high)), p_value=float(p),
+    )  # fmt: skip

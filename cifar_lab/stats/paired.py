@@ -1,0 +1,126 @@
+"""The paired difference of a variant to its control: on the seeds that both have, with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from cifar_lab.stats.replicates import differences
+from cifar_lab.stats.signflip import SignFlip, sign_flip
+
+Values = Mapping[int, float]
+"""A measurement by seed."""
+Interval = tuple[float, float]
+
+NO_PAIR = "no seed is finished in both"
+ONE_PAIR = "one seed: no deviation, no interval"
+NO_VARIANCE = "the same difference in every seed: no variance to build an interval on"
+_ALIKE = 1e-12
+"""A deviation below this is rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """`values - control`. What cannot be computed is None, and `reason` says why."""
+
+    differences: dict[int, float]
+    """By seed, in order."""
+    mean: float | None = None
+    std: float | None = None
+    """Sample deviation of the differences; None below two."""
+    interval: Interval | None = None
+    """Student's, at `level`."""
+    level: float
+    """Confidence of `interval`: 0.95 for one comparison, more for one of several."""
+    effect: float | None = None
+    """Mean over deviation of the differences, corrected for bias: Hedges' g of pairs. None below three."""
+    correlation: float | None = None
+    """Of the pairs: what pairing by seed has to work with. None below three, or where one side does not vary."""
+    welch: Interval | None = None
+    """What the interval would be if the seeds were not paired, at the same level."""
+    test: SignFlip | None = None
+    reason: str | None = None
+
+    @property
+    def pairs(self) -> int:
+        return len(self.differences)
+
+    @property
+    def bought(self) -> float | None:
+        """Width of the paired interval over that of Welch's: below 1, pairing paid."""
+        if self.interval is None or self.welch is None or self.welch[1] <= self.welch[0]:
+            return None
+        return (self.interval[1] - self.interval[0]) / (self.welch[1] - self.welch[0])
+
+
+def paired_difference(values: Values, control: Values, *, level: float = 0.95) -> PairedDifference:
+    """The difference over the seeds that both have: the others say nothing about it."""
+    found = of_differences(differences(values, control), level=level)
+    if found.interval is None:
+        return found
+    a, b = (np.array([side[seed] for seed in found.differences]) for side in (values, control))
+    return replace(found, correlation=_correlation(a, b), welch=welch(a, b, level))
+
+
+def of_differences(by_seed: Values, *, level: float = 0.95) -> PairedDifference:
+    """What differences by seed say by themselves: all but what pairing bought."""
+    array = np.array(list(by_seed.values()))
+    found = PairedDifference(differences=dict(by_seed), level=level)
+    if len(array) == 0:
+        return replace(found, reason=NO_PAIR)
+    mean = float(array.mean())
+    found = replace(found, mean=mean, test=sign_flip(array.tolist()))
+    if len(array) == 1:
+        return replace(found, reason=ONE_PAIR)
+    std = float(array.std(ddof=1))
+    if std < _ALIKE:
+        return replace(found, std=0.0, reason=NO_VARIANCE)
+    effect = mean / std * _unbiased(len(array) - 1) if len(array) > 2 else None
+    return replace(found, std=std, interval=student(mean, std, len(array), level), effect=effect)
+
+
+def student(mean: float, std: float, n: int, level: float) -> Interval:
+    """Student's interval of a mean of `n` ≥ 2 normal values."""
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def interval(values: Values, *, level: float = 0.95) -> Interval | None:
+    """Student's interval of the mean of `values`; None below two, or where they do not vary."""
+    array = np.array(list(values.values()))
+    if len(array) < 2 or (std := float(array.std(ddof=1))) < _ALIKE:
+        return None
+    return student(float(array.mean()), std, len(array), level)
+
+
+def welch(a: np.ndarray, b: np.ndarray, level: float) -> Interval | None:
+    """Interval of mean(a) - mean(b), unpaired, variances unequal, two of each at least; None where nothing varies.
+
+    Welch (1947), "The generalization of 'Student's' problem when several different population variances are involved".
+    """
+    of_a, of_b = float(a.var(ddof=1)) / len(a), float(b.var(ddof=1)) / len(b)
+    if of_a + of_b < _ALIKE**2:
+        return None
+    degrees = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(of_a + of_b)
+    difference = float(a.mean() - b.mean())
+    return difference - half, difference + half
+
+
+def _unbiased(degrees: int) -> float:
+    """The factor that takes the small-sample bias out of a mean over a deviation of `degrees` ≥ 2.
+
+    Hedges (1981), "Distribution theory for Glass's estimator of effect size and related estimators".
+    """
+    return math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees - 1) / 2)) * math.sqrt(2 / degrees)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Pearson's; None below three pairs, where it is ±1, or where one of the two does not vary."""
+    if len(a) < 3 or min(a.std(), b.std()) < _ALIKE:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])

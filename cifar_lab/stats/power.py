@@ -1,0 +1,38 @@
+"""How many seeds it takes to see a difference."""
+
+from __future__ import annotations
+
+import math
+
+from scipy import stats
+
+POWER = 0.8
+MOST = 10_000
+_FAR = 1e6
+"""In standard errors: beyond this the answer is 1, and scipy's series do not converge."""
+
+
+def power(n: int, difference: float, std: float, level: float) -> float:
+    """Probability that the Student interval at `level` of `n` ≥ 2 paired differences excludes 0, on either side.
+
+    `difference`: their true mean; `std` > 0: their true deviation. Their t is noncentral. Both sides are read off its
+    upper tail: scipy's lower one is NaN where it is far away.
+    """
+    critical = float(stats.t.ppf((1 + level) / 2, n - 1))
+    shift = min(abs(difference) / std * math.sqrt(n), _FAR)
+    return sum(float(stats.nct.sf(critical, n - 1, side)) for side in (shift, -shift))
+
+
+def seeds_needed(difference: float, std: float, level: float, wanted: float = POWER) -> int | None:
+    """The fewest pairs that show `difference` with probability `wanted`; None if `MOST` do not.
+
+    `std` is taken as if it were known. What is needed goes with its square, which few seeds estimate badly: of five
+    pairs, nine estimates in ten lie between 0.18 and 2.4 times the truth, of twenty between 0.53 and 1.6.
+    """
+    if power(MOST, difference, std, level) < wanted:
+        return None
+    low, high = 1, MOST  # `low` never suffices, `high` always does
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle, difference, std, level) >= wanted else (middle, high)
+    return high

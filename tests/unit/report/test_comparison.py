@@ -1,0 +1,86 @@
+"""What must be known before a comparison is read and believed."""
+
+from __future__ import annotations
+
+import pytest
+from made.comparisons import CONTROL, UNCOMPARED, comparison, row, text
+
+from cifar_lab.report.comparison import Stopped
+from cifar_lab.stats.decide import RULE
+
+# Curves that had not come to rest
+
+
+def rising(*lengths: int | None) -> str:
+    of = (row(f"r{i}", rises=(0.031,), epochs=length) for i, length in enumerate(lengths))
+    return next((line for line in comparison(CONTROL, *of).footer() if line.startswith("still rising")), "")
+
+
+def test_curves_that_still_rise_are_said_with_the_length_of_the_training() -> None:
+    assert rising(10) == "still rising: r0 +3.1 points in the last epoch of 10: a longer training may change the order"
+    assert "r0 +3.1, r1 +3.1 points in the last tenth of 200 epochs:" in rising(200, 200)
+
+
+def test_of_trainings_of_several_lengths_the_range_is_said() -> None:
+    assert "points in the last epoch of 2 to 10 epochs:" in rising(10, 2)
+    assert "points in the last tenth of 2 to 200 epochs:" in rising(200, 2)
+    assert "points in the last tenth of the epochs:" in rising(None)
+
+
+def test_curves_that_are_flat_or_as_likely_fall_are_not_said() -> None:
+    for rises in ((), (0.0002,), (-0.02,), (-0.04, 0.03, 0.07)):
+        assert "still rising" not in text(comparison(CONTROL, row(rises=rises, epochs=10)))
+    assert "still rising: r4 +3.0" in text(comparison(CONTROL, row(rises=(0.02, 0.03, 0.04), epochs=10)))
+
+
+# Header and footer
+
+
+def test_the_header_names_study_scale_data_overrides_control_and_invocation() -> None:
+    head = "\n".join(comparison(scale="small", overrides={"train.epochs": 30, "optim.lr": 0.05}).header())
+    for word in ("se_ratio", "small", "CIFAR-10", "train.epochs=30", "optim.lr=0.05", "r16", "20261122T210000.000"):
+        assert word in head
+
+
+def test_the_header_tells_the_last_weights_from_a_peak_that_was_selected_on_test() -> None:
+    assert "selected on test" in text(comparison(metric="test/peak_acc", protocol="writeup"))
+    assert "selected on test" not in text(comparison())
+
+
+def test_the_header_says_when_several_invocations_are_read_together() -> None:
+    assert "3" in comparison(invocations=3).header()[-1]
+    assert "latest of" not in text(comparison())
+
+
+def test_the_footer_states_the_rule_the_margin_and_what_the_intervals_hold_for() -> None:
+    said = text(comparison(margin=0.005, comparisons=4))
+    for words in (RULE, "margin: 0.5 points", "95 % together (4 differences, Šidák)", "this test set and this split"):
+        assert words in said
+    assert "together" not in text(comparison())
+
+
+def test_a_table_of_nothing_compared_states_no_rule() -> None:
+    assert RULE not in text(comparison(CONTROL, comparisons=0))
+
+
+@pytest.mark.parametrize(("pairs", "smallest"), [(2, "0.5"), (3, "0.25"), (5, "0.0625"), (6, None)])
+def test_the_footer_says_which_p_values_so_few_pairs_can_have(pairs: int, smallest: str | None) -> None:
+    of = row(pairs=pairs, differences=dict.fromkeys(range(pairs), 0.01))
+    line = f"{pairs} pairs: no sign-flip p below {smallest}"
+    assert (line in text(comparison(CONTROL, of))) == (smallest is not None)
+
+
+def test_one_seed_decides_nothing_and_the_footer_says_so() -> None:
+    one = row(**{**UNCOMPARED, "pairs": 1, "differences": {0: 0.01}})
+    assert "one seed shows no deviation" in text(comparison(CONTROL, one))
+
+
+def test_seeds_that_were_added_until_all_was_decided_are_said() -> None:
+    stopped = Stopped(looks=(5, 8, 12), seen=2, levels=(0.97, 0.98, 0.98), spending="pocock")
+    said = text(comparison(stopping=stopped))
+    assert "looks after 5, 8, 12 seeds, 2 taken" in said
+    assert "added until" not in text(comparison())
+
+
+def test_the_footer_lists_other_settings() -> None:
+    assert "--scale small --data cifar10" in text(comparison(others=("--scale small --data cifar10",)))
