@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.measure import Measurement
 
 from cifar_lab import registry
 from cifar_lab import scale as scales
@@ -62,12 +61,9 @@ def print_comparison(comparison: Comparison) -> None:
     for sheet in sheets(comparison):
         if sheet.caption:
             out.print("\n" + sheet.caption, style="dim", markup=False, soft_wrap=True)
-        rows = [[escape(cell) for cell in row] for row in sheet.rows]
-        made = console.table("", sheet.headings, rows, right=sheet.numbers)
-        made.columns[0].no_wrap = True
-        if Measurement.get(out, out.options.update(max_width=1000), made).maximum > out.width:
-            made.padding = (0, 1, 0, 0)
-        out.print(made)
+        for part in sheet.folded(out.width):
+            rows = [[escape(cell) for cell in row] for row in part.rows]
+            out.print(console.table("", part.headings, rows, right=part.numbers))
     out.print()
     for line in comparison.footer():
         out.print(line, style="dim", markup=False, soft_wrap=True)

@@ -16,13 +16,17 @@ from cifar_lab.cli import asked, completion, console, show
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.results import print_comparison
+from cifar_lab.cli.until import MaxSeeds, UntilDecided, most_seeds, run_looks
 from cifar_lab.errors import Interrupted, UsageError, nearest
 from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe, parse_overrides
 
 if TYPE_CHECKING:
+    from cifar_lab.report.comparison import Comparison
     from cifar_lab.run.plan import Plan
     from cifar_lab.run.runner import Report
+    from cifar_lab.tracking.invocation import Stopping
 
+Print = Callable[["Comparison"], None]
 EVERY = "all"
 """In place of an ablation's name: every one of them."""
 BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18}
@@ -52,14 +56,16 @@ def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
     compile: o.Compile = False, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
-    retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
+    until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, retry_failed: RetryFailed = False,
+    redo: Redo = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
+    most = most_seeds(until_decided, max_seeds, seeds)
     options: dict[str, Any] = {
         "scale_name": scale, "data": data, "runs": runs.resolve(), "overrides": overrides, "variants": variants,
-        "seeds": seeds, "max_params": max_params, "device": device, "workers": workers, "compile": compile,
-        "cells_per_gpu": cells_per_gpu, "offline": offline,
+        "seeds": seeds if most is None else f"0-{max(most, 1) - 1}", "max_params": max_params, "device": device,
+        "workers": workers, "compile": compile, "cells_per_gpu": cells_per_gpu, "offline": offline,
     }  # fmt: skip
     typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers, "--runs": runs}
     usual = (None, "auto", o.DEFAULT_RUNS)
@@ -70,8 +76,16 @@ def run_ablation(
         found = _resolve_writable(asked.find(each, ablations), **options)
         found = _set_aside(found, runs.resolve(), redo or [], yes)
         confirm_long(found, runs.resolve(), yes, words)
-        return _run(found, runs.resolve(), retry_failed=retry_failed, offline=offline, show_table=not as_json)
+        if most is None:
+            return _run(found, runs.resolve(), print_table=print_table, **how)
 
+        def run_part(part: asked.Request, rule: Stopping) -> Outcome:
+            return _run(part, runs.resolve(), stopping=rule, **how)
+
+        return run_looks(found, runs.resolve(), most, run_part, print_table)
+
+    how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline}
+    print_table = None if as_json else print_comparison
     if name != EVERY:
         return _print(run_one(name), as_json)
     return _print_every([_said(run_one, each) for each in registry.discover(*(ablations or [])).names()], as_json)
@@ -139,7 +153,9 @@ def train(
         offline=offline,
     )  # fmt: skip
     confirm_long(found, runs.resolve(), yes, [])
-    outcome = _run(found, runs.resolve(), retry_failed=True, offline=offline, show_table=not as_json)
+    outcome = _run(
+        found, runs.resolve(), retry_failed=True, offline=offline, print_table=None if as_json else print_comparison
+    )
     return _print(outcome, as_json)
 
 
@@ -186,7 +202,10 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     return asked.resolve(ablation, runs=runs, **typed)
 
 
-def _run(found: asked.Request, runs: Path, *, retry_failed: bool, offline: bool, show_table: bool) -> Outcome:
+def _run(
+    found: asked.Request, runs: Path, *, retry_failed: bool, offline: bool, stopping: Stopping | None = None,
+    print_table: Print | None = None,
+) -> Outcome:  # fmt: skip
     from cifar_lab.cli.display import Display
     from cifar_lab.run.results import compare
     from cifar_lab.run.runner import carry_out
@@ -196,12 +215,12 @@ def _run(found: asked.Request, runs: Path, *, retry_failed: bool, offline: bool,
     with Display(wanted) as display:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, listener=display,
-            retry_failed=retry_failed, offline=offline, say=console.say,
+            retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     tree = {**show.plan_tree(found._replace(plan=after)), "trained": report.trained, "reused": report.reused}
-    if show_table:
-        print_comparison(compare(runs, plan.ablation.name, invocation=report.invocation))
+    if print_table is not None:
+        print_table(compare(runs, plan.ablation.name, invocation=report.invocation))
     return Outcome(_conclude(after, report, runs), tree)
 
 

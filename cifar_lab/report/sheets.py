@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cifar_lab.report.comparison import Comparison, Effect, Row
 from cifar_lab.stats.convergence import Reached
@@ -31,6 +31,22 @@ class Sheet:
     rows: tuple[tuple[str, ...], ...]
     numbers: tuple[str, ...]
     """Headings of columns that are set to the right."""
+
+    def folded(self, width: int, gap: int = 2) -> list[Sheet]:
+        """In parts that fit in `width` letters, the first column in each; a part has two columns at least."""
+        widths = [max(map(len, column)) + gap for column in zip(self.headings, *self.rows, strict=True)]
+        parts, taken = [[0]], widths[0]
+        for i in range(1, len(widths)):
+            if taken + widths[i] - gap > width and len(parts[-1]) > 1:
+                parts.append([0])
+                taken = widths[0]
+            parts[-1].append(i)
+            taken += widths[i]
+        return [self._columns(part) for part in parts]
+
+    def _columns(self, kept: list[int]) -> Sheet:
+        rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
+        return replace(self, headings=tuple(self.headings[i] for i in kept), rows=rows)
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
@@ -114,7 +130,7 @@ def evidence_cells(row: Row) -> list[str]:
         "" if row.correlation is None else f"{row.correlation:+.2f}",
         span(row.welch),
         _width(row),
-        " / ".join("> 10000" if count is None else str(count) for count in row.seeds_needed.values()),
+        " / ".join(">10k" if count is None else str(count) for count in row.seeds_needed.values()),
     ]
 
 

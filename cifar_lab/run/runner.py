@@ -19,7 +19,7 @@ from cifar_lab.run.engine import Listener, LocalEngine
 from cifar_lab.run.execution import Execution, gpus
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import code_diff, provenance
-from cifar_lab.tracking.invocation import Asked, Invocation
+from cifar_lab.tracking.invocation import Asked, Invocation, Stopping
 
 DRAIN_SECONDS = 60.0
 """How long a run waits for MLflow after its last cell."""
@@ -36,7 +36,7 @@ class Report:
     """Its id, by which `compare` finds it."""
 
 
-def invocation_of(plan: Plan, execution: Execution) -> Invocation:
+def invocation_of(plan: Plan, execution: Execution | None, stopping: Stopping | None = None) -> Invocation:
     """The note of `plan` being asked for now, by this command line."""
     ablation = plan.ablation
     now = datetime.now(UTC)
@@ -57,11 +57,12 @@ def invocation_of(plan: Plan, execution: Execution) -> Invocation:
         overrides=dict(plan.overrides),
         cells=tuple(_asked(cell) for cell in plan.cells),
         command=shlex.join(["cifar-lab", *sys.argv[1:]]),
-        execution=execution.as_dict(),
+        execution=execution.as_dict() if execution is not None else {},
         provenance=provenance(),
         baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
         margin=ablation.margin(plan.scale.name),
         crossing=crossing.model_dump(mode="json") if (crossing := ablation.crossing()) is not None else None,
+        stopping=stopping,
         against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
     )
 
@@ -74,14 +75,14 @@ def describe(ablation: Ablation) -> str:
 
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, say: Callable[[str], None],
-    retry_failed: bool = False, offline: bool = False,
+    retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None,
 ) -> Report:  # fmt: skip
     """Train the missing cells of `plan` (and the failed ones, if they are to be tried again), and ship them meanwhile.
 
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
     jobs = [_job(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
-    invocation = invocation_of(plan, execution)
+    invocation = invocation_of(plan, execution, stopping)
     invocation.write(runs)
     shipper = None if offline else shipping.start(runs, invocation, say)
     trained, interrupted = _train(jobs, workers, execution, listener)

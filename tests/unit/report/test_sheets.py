@@ -99,6 +99,19 @@ def test_columns_and_tables_that_say_nothing_are_left_out() -> None:
     assert [sheet.headings for sheet in found] == [("variant", "n", "note"), ("variant", "parameters", "MACs")]
 
 
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_a_table_folds_into_parts_that_fit_and_nothing_is_lost(width: int) -> None:
+    whole = evidence(comparison(CONTROL, row(), row("r8")))
+    parts = whole.folded(width)
+    assert all(part.headings[0] == "variant" and len(part.headings) > 1 for part in parts)
+    assert [name for part in parts for name in part.headings[1:]] == list(whole.headings[1:])
+    for i, own in enumerate(whole.rows):
+        assert [cell for part in parts for cell in part.rows[i][1:]] == list(own[1:])
+    for part in parts:
+        wide = sum(max(map(len, column)) for column in zip(part.headings, *part.rows, strict=True))
+        assert wide + 2 * (len(part.headings) - 1) <= width or len(part.headings) == 2
+
+
 # Cost
 
 
@@ -128,7 +141,7 @@ def test_evidence_stands_behind_each_difference() -> None:
 
 def test_seeds_that_are_needed_are_shown_and_more_than_can_be_is_said() -> None:
     there = shown_evidence(row())
-    assert there["seeds"] == "93 / 25 / > 10000"
+    assert there["seeds"] == "93 / 25 / >10k"
     assert shown_evidence(row(seeds_needed={}))["seeds"] == ""
 
 

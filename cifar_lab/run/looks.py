@@ -1,0 +1,85 @@
+"""Adding seeds until all is decided: the rule, what each look trains, and what is still open after it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cifar_lab.errors import UsageError
+from cifar_lab.report.comparison import Comparison
+from cifar_lab.run.differences import CONFIDENCE, rule_of
+from cifar_lab.run.plan import Plan
+from cifar_lab.run.runner import invocation_of
+from cifar_lab.run.setting import Setting
+from cifar_lab.stats import sequential
+from cifar_lab.stats.family import per_comparison
+from cifar_lab.tracking.invocation import Stopping, read_all
+
+DECIDED = frozenset({"better", "worse", "equivalent", "diverged"})
+
+
+def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
+    """The stopping rule for `plan` with `most` seeds; the error is shared among all differences of its ablation.
+
+    Raises:
+        UsageError: `most` is below `sequential.FEWEST`, nothing is compared, or results of `setting` have been seen
+            under another rule.
+    """
+    if most < sequential.FEWEST:
+        raise UsageError(f"--max-seeds {most}: a rule that may stop early needs {sequential.FEWEST} at least")
+    comparisons = len(plan.ablation.variants) - 1
+    if comparisons < 1:
+        raise UsageError(f"'{plan.ablation.name}' compares nothing: there is nothing to decide")
+    looks = sequential.looks(most)
+    known = rule_of(setting.invocations) if setting is not None else None
+    if known is not None:
+        if (known.looks, known.comparisons) != (looks, comparisons):
+            raise UsageError(
+                f"--max-seeds {most}: these cells were begun with --max-seeds {known.looks[-1]}, and a rule is fixed "
+                "before its first look"
+            )
+        return known
+    levels = sequential.levels(looks, 1 - per_comparison(CONFIDENCE, comparisons))
+    return Stopping(looks=looks, levels=levels, comparisons=comparisons, confidence=CONFIDENCE)
+
+
+def find_setting(plan: Plan, runs: Path) -> Setting | None:
+    """What was asked for before in the setting of `plan`."""
+    wanted = invocation_of(plan, None).setting()
+    same = tuple(entry for entry in read_all(runs) if entry.setting() == wanted)
+    return Setting(invocations=same) if same else None
+
+
+def part(plan: Plan, seeds: int, undecided: Collection[str] | None, runs: Path) -> Plan:
+    """What a look trains: the first `seeds` of the variants that are `undecided`, and of what they are compared with.
+
+    None: of all. The cells stand as they are by now.
+    """
+    ablation = plan.ablation
+    others = {ablation.compared_with(name) for name in undecided or ()}
+    kept = [
+        cell
+        for cell in plan.cells
+        if cell.seed < seeds and (undecided is None or cell.variant in undecided or cell.variant in others)
+    ]
+    needed = {fingerprint for cell in kept for fingerprint in cell.needs} | {cell.fingerprint for cell in kept}
+    cells = [cell for cell in plan.cells if cell.fingerprint in needed]
+    return replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in cells))
+
+
+def has_new(plan: Plan, setting: Setting) -> bool:
+    """Whether some cell of `plan` is not done, or was not asked for in `setting` yet."""
+    asked = {cell.fingerprint for cell in setting.cells}
+    return any(not cell.is_done or cell.fingerprint not in asked for cell in plan.cells)
+
+
+def union(parts: Sequence[Plan], runs: Path) -> Plan:
+    """The plan of all `parts` together, as its cells stand by now."""
+    cells = {cell.fingerprint: cell for plan in parts for cell in plan.cells}
+    return replace(parts[0], cells=tuple(replace(cell, state=cell.now(runs)) for cell in cells.values()))
+
+
+def undecided(comparison: Comparison) -> list[str]:
+    """The variants that are compared with another and not decided."""
+    return [row.variant for row in comparison.rows if row.against is not None and row.verdict not in DECIDED]
