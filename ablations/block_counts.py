@@ -29,5 +29,6 @@ ABLATION = Ablation(
     claims=(
         Claim(quote=QUOTE, source="ResNet-18 cut to fit the budget", better="b2222", worse="b2111"),
         Claim(quote=QUOTE, source="blocks, as a general statement", better="b2111", worse="b1111"),
+        Claim(quote=QUOTE, source="the same, in three layers", better="b443", worse="b333"),
     ),
 )

@@ -12,7 +12,7 @@ from cifar_lab.ablation import Ablation, Claim, Variant
 from cifar_lab.recipe import RESNET18
 
 QUOTE = "equivalent or worse"
-SOURCE = "different kernel sizes per layer; refuted if they beat 3×3 everywhere"
+SOURCE = "different kernel sizes per layer, which are not named"
 
 ABLATION = Ablation(
     question="Which layer can do without 3×3 kernels, and does a 5×5 help?",
@@ -29,10 +29,10 @@ ABLATION = Ablation(
     ),
     control="k3333",
     claims=(
-        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k1333"),
-        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k3133"),
-        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k3313"),
-        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k3331"),
-        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k5333"),
+        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k1333", relation="not better"),
+        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k3133", relation="not better"),
+        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k3313", relation="not better"),
+        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k3331", relation="not better"),
+        Claim(quote=QUOTE, source=SOURCE, better="k3333", worse="k5333", relation="not better"),
     ),
 )

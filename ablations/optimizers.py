@@ -6,6 +6,7 @@ ones, untuned, as for SGD: rate, momentum and decay are factors too. The adaptiv
 PyTorch give. They have no decay, as L2 through a normaliser is not the decay that SGD has (Loshchilov and Hutter,
 2019); adamw, which decouples it, has the 0.05 usual in vision. Momentum is 0 for rmsprop, whose author has none: 0.9
 would make its rate ten times as high. Muon has Jordan's 0.02, 0.95 and 0.01. All fall along the cosine of stage 3.
+AdamW, RMSprop and Adadelta stand for the "etc.", which is our reading; nothing is claimed about Muon, which is younger.
 
 Run time: 9 PFLOP a cell, 24 cells; `cifar-lab plan optimizers` says what that is on your machine.
 """
@@ -36,5 +37,8 @@ ABLATION = Ablation(
         Claim(quote=QUOTE, source="against SGD without it", better="sgd_nesterov", worse="sgd"),
         Claim(quote=QUOTE, source="against Adagrad", better="sgd_nesterov", worse="adagrad"),
         Claim(quote=QUOTE, source="against Adam", better="sgd_nesterov", worse="adam"),
+        Claim(quote=QUOTE, source='against AdamW, if "etc." has it', better="sgd_nesterov", worse="adamw"),
+        Claim(quote=QUOTE, source='against RMSprop, if "etc." has it', better="sgd_nesterov", worse="rmsprop"),
+        Claim(quote=QUOTE, source='against Adadelta, if "etc." has it', better="sgd_nesterov", worse="adadelta"),
     ),
 )

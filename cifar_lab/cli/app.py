@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cifar_lab import __version__
-from cifar_lab.cli import doctor, keep, living, results, show, tail, track, train
+from cifar_lab.cli import doctor, keep, living, report, results, show, tail, track, train, verify
 
 app = typer.Typer(
     name="cifar-lab",
@@ -41,6 +41,8 @@ app.command("status")(living.status)
 app.command("failures")(living.failures)
 app.command("tail")(tail.tail)
 app.command("compare")(results.compare)
+app.command("report")(report.report)
+app.command("verify")(verify.verify)
 app.command("diff")(keep.diff)
 app.command("sync")(track.sync)
 app.command("ui")(track.ui)

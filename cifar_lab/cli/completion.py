@@ -101,6 +101,14 @@ def fingerprints(ctx: typer.Context, incomplete: str) -> list[str]:
     return _starting(incomplete, sorted(name for name in cells if re.fullmatch("[0-9a-f]{64}", name)))
 
 
+@_quiet
+def invocations(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids of the invocations of the ablation on the line, the latest first."""
+    name = ctx.params.get("name") or ""
+    folder = Path(ctx.params.get("runs") or "runs") / "invocations"
+    return _starting(incomplete, sorted((path.stem for path in folder.glob(f"*-{name}.json")), reverse=True))
+
+
 scales = one_of(*SCALES)
 
 

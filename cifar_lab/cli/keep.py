@@ -21,6 +21,7 @@ from cifar_lab.cli.tail import find_cell, identity
 if TYPE_CHECKING:
     from cifar_lab.run.cleaning import Item
     from cifar_lab.run.difference import Difference, Row
+    from cifar_lab.stats.images import Disagreement
 
 LOSES = {"leftover": "nothing", "superseded": "what a redo set aside"}
 OlderThan = Annotated[
@@ -84,6 +85,19 @@ def _parts(found: Difference) -> Iterator[RenderableType]:
             yield _section(rows)
         if name == "code" and not same:
             yield Text(f"changes that were not committed:\n{code}" if code else "changes not committed: the same")
+    if found.images is not None:
+        yield Text.assemble("\n", ("this pair of networks, image by image", "bold"))
+        yield Text(_image_lines(found.images))
+
+
+def _image_lines(found: Disagreement) -> str:
+    low, high = (100 * bound for bound in found.interval)
+    return (
+        f"of {found.images:,} test images, {found.only_a:,} are right in a alone and {found.only_b:,} in b alone\n"
+        f"b − a: {100 * found.difference:+.2f} points, [{low:+.2f}, {high:+.2f}] over images (95 %, paired bootstrap); "
+        f"exact McNemar p {found.p_value:.2g}\n"
+        "it holds for these two networks; of what their recipes do, only several seeds can tell: `compare`"
+    )
 
 
 def _section(rows: list[Row]) -> RenderableType:

@@ -31,14 +31,6 @@ MaybeName = Annotated[
         metavar="[ABLATION]", help="One that was run; none: all of them.", autocompletion=completion.ablations
     ),
 ]
-MaybeScale = Annotated[
-    str | None,
-    typer.Option("--scale", help="Another scale than the latest invocation's.", autocompletion=completion.scales),
-]
-MaybeData = Annotated[
-    str | None,
-    typer.Option("--data", help="Other data than the latest invocation's.", autocompletion=completion.data),
-]
 LINES = 15
 """Of a trace, unless all of it is asked for."""
 
@@ -46,7 +38,7 @@ LINES = 15
 def status(
     name: MaybeName = None, overrides: o.Overrides = None,
     watched: Annotated[bool, typer.Option("--watch", help="Draw it again every 2 s, until all is done.")] = False,
-    scale: MaybeScale = None, data: MaybeData = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """How far the cells are: of every ablation that was run, or of one, cell by cell."""
@@ -75,7 +67,7 @@ def status(
 def failures(
     name: MaybeName = None, overrides: o.Overrides = None,
     full: Annotated[bool, typer.Option("--full", help="Whole traces, not their last lines.")] = False,
-    scale: MaybeScale = None, data: MaybeData = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """The cells that failed, why, and the command that tries them again; exit code 1 when there are any."""

@@ -79,3 +79,11 @@ Offline = Annotated[bool, typer.Option("--offline", help="Ship nothing to MLflow
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 DEFAULT_RUNS = Path("runs")
+MaybeScale = Annotated[
+    str | None,
+    typer.Option("--scale", help="Another scale than the latest invocation's.", autocompletion=completion.scales),
+]
+MaybeData = Annotated[
+    str | None,
+    typer.Option("--data", help="Other data than the latest invocation's.", autocompletion=completion.data),
+]

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from cifar_lab import registry
 from cifar_lab import scale as scales
-from cifar_lab.cli import console
+from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.recipe import parse_overrides
@@ -17,14 +17,21 @@ from cifar_lab.recipe import parse_overrides
 if TYPE_CHECKING:
     from cifar_lab.report.comparison import Comparison
 
+Earlier = Annotated[
+    str | None,
+    typer.Option(
+        "--invocation",
+        autocompletion=completion.invocations,
+        help="An earlier one's setting, by the id in its header.",
+    ),
+]
 FORMATS = ("table", "md", "csv", "latex", "json")
 
 
 def compare(
     name: o.AblationName, overrides: o.Overrides = None,
-    scale: Annotated[str | None, typer.Option(help="Another scale than the latest invocation's.")] = None,
-    data: Annotated[str | None, typer.Option(help="Other data than the latest invocation's.")] = None,
-    invocation: Annotated[str | None, typer.Option(help="An earlier one's setting, by the id in its header.")] = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None,
+    invocation: Earlier = None,
     format: Annotated[str, typer.Option(help="table, md, csv, latex or json.")] = "table",
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip

@@ -79,8 +79,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     ]
     out.print(console.table("", columns, table, right=("parameters", "MACs")))
     for claim in ablation.claims:
-        sign = ">" if claim.relation == "better" else "≈"
-        said = f'claim: "{claim.quote}": {claim.better} {sign} {claim.worse} ({claim.source})'
+        said = f'claim: "{claim.quote}": {claim.compares} ({claim.source})'
         out.print(said, markup=False, soft_wrap=True)
     return 0
 

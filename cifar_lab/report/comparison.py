@@ -80,6 +80,8 @@ class Row:
     """By threshold: over the seeds in which both reached it."""
     rises: tuple[float, ...] = ()
     """Of each cell: how much the last tenth of its epochs still brought."""
+    continues: bool = False
+    """It goes on from the weights of another variant."""
 
     @property
     def rise(self) -> float | None:
@@ -194,6 +196,8 @@ class Comparison:
             )
         if self.comparisons and any(row.differences for row in self.rows):
             lines += self._statistics()
+        if any(row.continues and row.epochs_to for row in self.rows):
+            lines.append("a stage that goes on from another counts its epochs from there, not from scratch")
         if rising := [row for row in self.rows if still_rises(row.rises)]:
             words = ", ".join(f"{row.variant} {100 * (row.rise or 0):+.1f}" for row in rising)
             lines.append(f"still rising: {words} points in {_end(rising)}: a longer training may change the order")

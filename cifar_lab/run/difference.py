@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.recipe import Recipe
+from cifar_lab.stats.images import Disagreement, compare_networks
 from cifar_lab.tracking.journal import read_events
 from cifar_lab.tracking.record import Record
 
@@ -51,11 +53,14 @@ class Difference:
     """Unified diff of the changes that were not committed, if they were not the same."""
     unfinished: dict[str, str]
     """State by fingerprint of the cells without a result."""
+    images: Disagreement | None = None
+    """What the two said of each test image, where both have predictions of the same images."""
 
     def as_dict(self) -> dict[str, Any]:
         sections = {name.replace(" ", "_"): [row.as_dict() for row in rows] for name, rows in self.sections.items()}
         cells = {"a": self.a.fingerprint, "b": self.b.fingerprint}
-        return {**cells, **sections, "code_diff": self.code_diff, "unfinished": self.unfinished}
+        images = asdict(self.images) if self.images is not None else None
+        return {**cells, **sections, "code_diff": self.code_diff, "unfinished": self.unfinished, "images": images}
 
 
 def compare_cells(a: Record, b: Record) -> Difference:
@@ -74,7 +79,9 @@ def compare_cells(a: Record, b: Record) -> Difference:
         "result": _result_rows(_outcome(a), _outcome(b)),
     }
     unfinished = {record.fingerprint: record.state() for record in (a, b) if record.result() is None}
-    return Difference(a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished))
+    return Difference(
+        a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished), images=_by_image(a, b)
+    )  # fmt: skip
 
 
 def _cell(record: Record) -> dict[str, Any]:
@@ -82,6 +89,16 @@ def _cell(record: Record) -> dict[str, Any]:
     if tree is None:
         raise TrackingError(f"{record.fingerprint[:12]} was never begun: there is nothing to compare")
     return tree
+
+
+def _by_image(a: Record, b: Record) -> Disagreement | None:
+    if not (a.predictions.exists() and b.predictions.exists()):
+        return None
+    with np.load(a.predictions) as one, np.load(b.predictions) as other:
+        labels = one["labels"]
+        if not np.array_equal(labels, other["labels"]):  # other images
+            return None
+        return compare_networks(one["predictions"] == labels, other["predictions"] == labels)
 
 
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:

@@ -12,6 +12,7 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import BudgetError, UsageError
 from cifar_lab.models.budget import BUDGET, cost, require_within
 from cifar_lab.recipe import Recipe
+from cifar_lab.report.comparison import MIXED
 from cifar_lab.scale import Scale, require_distinct
 from cifar_lab.tracking.record import Record, State
 
@@ -64,7 +65,9 @@ class Plan:
 
     @property
     def protocol(self) -> str:
-        return self.cells[0].recipe.train.protocol
+        """That of all cells, or `MIXED`."""
+        found = {cell.recipe.train.protocol for cell in self.cells}
+        return found.pop() if len(found) == 1 else MIXED
 
     def to_train(self, *, retry_failed: bool = False) -> list[Cell]:
         """What a run brings to its end: the cells neither done nor failed (unless these are retried).

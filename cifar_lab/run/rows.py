@@ -48,6 +48,7 @@ def _row(own: list[Replicate], other: list[Replicate], against: str | None, comp
         failed=states.count("failed"),
         diverged=states.count("diverged"),
         mixed_execution=len({str(each.cell["execution"]) for each in (*own, *other) if each.cell is not None}) > 1,
+        continues=any(each.cell["recipe"].get("init_from") for each in own if each.cell is not None),
         parameters=asked.parameters,
         parameters_trained=asked.parameters_trained,
         macs=asked.macs,

@@ -32,7 +32,7 @@ def study(**changed: Any) -> Ablation:
     return Ablation(**(fields | changed))
 
 
-def claim(better: str = "r16", worse: str = "r4", **more: Any) -> Claim:
+def claim(better: str = "r16", worse: str | None = "r4", **more: Any) -> Claim:
     return Claim(quote="lower", source="stage 9", better=better, worse=worse, **more)
 
 
@@ -69,7 +69,7 @@ def test_a_variant_may_vary_several_factors() -> None:
 
 
 def test_claims_about_variants_that_are_there_are_kept() -> None:
-    claims = (claim(), claim(relation="alike", size=0.3))
+    claims = (claim(size=0.3), claim(worse=None, relation="reaches", accuracy=97.08))
     assert study(claims=claims).claims == claims
 
 
@@ -234,20 +234,9 @@ def test_a_field_of_the_wrong_type_is_refused_by_name(field: str, value: Any) ->
     assert f"Ablation.{field}" in refusal(**{field: value})
 
 
-def test_over_budget_and_size_are_not_guessed_from_other_types() -> None:
+def test_over_budget_is_not_guessed_from_other_types() -> None:
     with pytest.raises(AblationError, match=r"Variant\.over_budget"):
         Variant(name="a", over_budget="yes")  # type: ignore[arg-type]
-    with pytest.raises(AblationError, match=r"Claim\.size"):
-        claim(size=float("nan"))
-
-
-def test_a_claim_says_better_or_alike() -> None:
-    with pytest.raises(AblationError, match=r"Claim\.relation.*'worse'"):
-        claim(relation="worse")
-
-
-def test_a_claim_compares_two_variants() -> None:
-    assert "'r4' with itself" in refusal(claims=(claim(better="r4", worse="r4"),))
 
 
 @pytest.mark.parametrize(
@@ -256,6 +245,79 @@ def test_a_claim_compares_two_variants() -> None:
 )
 def test_a_factor_is_declared_once_and_varied(factors: tuple[str, ...], said: str) -> None:
     assert said in refusal(factors=factors)
+
+
+# What a claim says
+
+
+@pytest.mark.parametrize(
+    ("fields", "compares"),
+    [
+        ({}, "r16 > r4"),
+        ({"size": 1.21}, "r16 > r4 by 1.21"),
+        ({"relation": "alike"}, "r16 ≈ r4"),
+        ({"relation": "not better"}, "r16 ≥ r4"),
+        ({"metric": "convergence"}, "r16 > r4 in convergence"),
+        ({"metric": "gap"}, "r16 < r4 in gap"),
+        ({"relation": "not better", "metric": "gap"}, "r16 ≤ r4 in gap"),
+        ({"relation": "reaches", "worse": None, "accuracy": 97.08}, "r16 reaches 97.08 %"),
+    ],
+)
+def test_a_claim_in_signs(fields: dict[str, Any], compares: str) -> None:
+    assert claim(**fields).compares == compares
+
+
+def test_a_claim_is_about_one_variant_or_two() -> None:
+    assert claim().variants == ("r16", "r4")
+    assert claim(worse=None, relation="reaches", accuracy=90).variants == ("r16",)
+
+
+def test_a_claim_is_made_as_the_writeup_made_its_own_unless_it_says_otherwise() -> None:
+    assert (claim().relation, claim().metric, claim().scale, claim().protocol) == (
+        "better", "accuracy", "writeup", "writeup",
+    )  # fmt: skip
+
+
+def test_a_number_may_be_off_by_half_a_point_unless_the_claim_says_otherwise() -> None:
+    assert claim().tolerance is None
+    assert claim(size=1.21).tolerance == 0.5
+    assert claim(worse=None, relation="reaches", accuracy=97.08).tolerance == 0.5
+    assert claim(size=4, tolerance=1).tolerance == 1
+
+
+@pytest.mark.parametrize("name", ["worse", "equals", "not_better"])
+def test_a_relation_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(AblationError, match=rf"Claim\.relation.*'{name}'"):
+        claim(relation=name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"worse": "r16"}, "'r16' with itself"),
+        ({"worse": None}, "worse=… is missing"),
+        ({"worse": None, "relation": "alike"}, "worse=… is missing"),
+        ({"accuracy": 97.08}, "accuracy=97.08 is for relation 'reaches'"),
+        ({"relation": "alike", "size": 0.3}, "size=0.3 is for relation 'better'"),
+        ({"relation": "not better", "size": 0.3}, "size=0.3 is for relation 'better'"),
+        ({"tolerance": 0.5}, "tolerance=0.5 without a size or an accuracy"),
+        ({"relation": "reaches", "accuracy": 90}, "'reaches'.*neither worse="),
+        ({"relation": "reaches", "worse": None}, "takes accuracy="),
+        ({"relation": "reaches", "worse": None, "accuracy": 90, "metric": "gap"}, "nor another metric"),
+        ({"relation": "reaches", "worse": None, "accuracy": 90, "size": 1}, "size=1 is for relation 'better'"),
+    ],
+)
+def test_a_claim_that_does_not_say_one_thing_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(AblationError, match=said) as caught:
+        claim(**fields)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["size", "accuracy", "tolerance"])
+@pytest.mark.parametrize("value", [0, -1.2, 101, "1.2", True, float("nan"), float("inf")])
+def test_a_number_of_a_claim_is_in_points_from_0_to_100(field: str, value: Any) -> None:
+    with pytest.raises(AblationError, match=rf"Claim\.{field}"):
+        claim(**{field: value})
 
 
 # Stages that stand on one another

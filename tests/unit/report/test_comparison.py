@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made.comparisons import CONTROL, UNCOMPARED, comparison, row, text
+from made.comparisons import CONTROL, UNCOMPARED, comparison, reached, row, text
 
 from cifar_lab.report.comparison import Stopped
 from cifar_lab.stats.decide import RULE
@@ -80,6 +80,12 @@ def test_seeds_that_were_added_until_all_was_decided_are_said() -> None:
     said = text(comparison(stopping=stopped))
     assert "looks after 5, 8, 12 seeds, 2 taken" in said
     assert "added until" not in text(comparison())
+
+
+def test_the_footer_says_where_the_epochs_of_a_stage_that_goes_on_begin() -> None:
+    of = row(continues=True, epochs_to={"0.5": reached(2.0, 5)})
+    assert "counts its epochs from there" in text(comparison(CONTROL, of))
+    assert "counts its epochs" not in text(comparison())
 
 
 def test_the_footer_lists_other_settings() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cifar_lab.errors import TrackingError
@@ -131,3 +132,28 @@ def test_a_cell_without_a_result_is_named_and_json_has_null_for_what_is_not_ther
 def test_a_cell_that_was_never_begun_is_refused(cells: tuple[Record, Record], tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="never begun"):
         compare_cells(cells[0], Record(tmp_path / ("c" * 64)))
+
+
+# Image by image
+
+
+def predict(record: Record, predictions: list[int], labels: list[int]) -> None:
+    np.savez(record.predictions, predictions=np.array(predictions, np.uint8), labels=np.array(labels, np.uint8))
+
+
+def test_two_networks_are_compared_on_each_image(cells: tuple[Record, Record]) -> None:
+    predict(cells[0], [0, 1, 2, 3], [0, 1, 0, 0])
+    predict(cells[1], [0, 1, 0, 0], [0, 1, 0, 0])
+    found = compare_cells(*cells).images
+    assert found is not None
+    assert (found.images, found.only_a, found.only_b, found.difference) == (4, 0, 2, 0.5)
+    assert compare_cells(*cells).as_dict()["images"]["p_value"] == 0.5
+
+
+def test_networks_without_predictions_or_on_other_images_are_not(cells: tuple[Record, Record]) -> None:
+    assert compare_cells(*cells).images is None
+    predict(cells[0], [0, 1], [0, 1])
+    assert compare_cells(*cells).images is None
+    predict(cells[1], [0, 1], [1, 1])
+    assert compare_cells(*cells).images is None
+    assert compare_cells(*cells).as_dict()["images"] is None

@@ -1,0 +1,323 @@
+"""Do the intervals hold what they promise? Simulated studies, judged by the functions that judge real ones.
+
+    python benchmarks/simulation.py --studies 100000      # markdown on standard output, a few minutes on one core
+
+Studies are drawn in blocks; levels, critical values, boundaries, predicted power and verdicts are `cifar_lab.stats`'s.
+What is written anew, means and deviations of a block, is first checked against `paired_difference`, study by study.
+(This file is not called `statistics`: beside it, every script's `import mlflow` would find it in place of Python's.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy
+
+from cifar_lab.stats.decide import decide
+from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.paired import paired_difference, student
+from cifar_lab.stats.power import power
+from cifar_lab.stats.sequential import levels, looks
+
+CONFIDENCE = 0.95
+SEEDS, VARIANTS, CORRELATIONS = (3, 5, 10, 20), (1, 2, 4, 7), (0.0, 0.5)
+NOISES = {"equal": (1.0, 1.0), "noisy control": (3.0, 1.0), "noisy variant": (1.0, 3.0)}
+"""Deviations of the control and of the first variant; every other variant has 1."""
+EFFECTS = (0.0, 0.5, 2.0, 5.0)
+"""True differences, in deviations of a paired difference."""
+FAR = 3.0
+"""The margin, in the same unit, at which `equivalent` is tried: wide enough that three seeds can say it."""
+BLOCK = 10_000
+_SEED = 20261123  # not the one that the product draws its boundaries with
+Measure = Callable[[int, np.random.Generator], Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Where studies come from: normal accuracies; seeds that variants share make `correlation` between any two."""
+
+    seeds: int
+    variants: int = 1
+    noise: str = "equal"
+    correlation: float = 0.0
+
+    def deviations(self) -> np.ndarray:
+        """Of control and variants, (variants + 1,)."""
+        return np.array([*NOISES[self.noise], *[1.0] * (self.variants - 1)])
+
+    def units(self) -> np.ndarray:
+        """Deviations of the paired differences, (variants,)."""
+        control, theirs = self.deviations()[0], self.deviations()[1:]
+        found: np.ndarray = np.sqrt(control**2 + theirs**2 - 2 * self.correlation * control * theirs)
+        return found
+
+    def draw(self, studies: int, random: np.random.Generator) -> np.ndarray:
+        """Accuracies of a world in which nothing differs: (studies, variants + 1, seeds), the control first."""
+        shared = math.sqrt(self.correlation) * random.standard_normal((studies, 1, self.seeds))
+        own = random.standard_normal((studies, self.variants + 1, self.seeds))
+        found: np.ndarray = self.deviations()[:, None] * (shared + math.sqrt(1 - self.correlation) * own)
+        return found
+
+
+def differences(accuracies: np.ndarray) -> np.ndarray:
+    """Of each variant to the control, seed by seed: (studies, variants, seeds)."""
+    paired: np.ndarray = accuracies[:, 1:] - accuracies[:, :1]
+    return paired
+
+
+def intervals(paired: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends over the last axis, by the critical value of the product's `student`."""
+    n = paired.shape[-1]
+    half = student(0.0, 1.0, n, level)[1] * paired.std(axis=-1, ddof=1)
+    middle = paired.mean(axis=-1)
+    return middle - half, middle + half
+
+
+def verdicts(low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
+    """What the product's `decide` says of each interval, in their shape."""
+    ends = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
+    return np.array([decide(pair, margin) for pair in ends]).reshape(low.shape)
+
+
+def averaged(measure: Measure, studies: int, *key: int) -> np.ndarray:
+    """Shares that `measure` finds in blocks of studies, averaged over all of them. `key`: its own random numbers."""
+    random = np.random.default_rng([_SEED, *key])
+    blocks = [min(BLOCK, studies - start) for start in range(0, studies, BLOCK)]
+    return np.average([measure(block, random) for block in blocks], axis=0, weights=blocks)
+
+
+def monte_carlo(share: float, studies: int) -> float:
+    """Three standard errors of a share of so many studies."""
+    return 3 * math.sqrt(share * (1 - share) / studies)
+
+
+def check(world: World, studies: int = 50) -> None:
+    """The product's function, study by study, finds the intervals that are computed here in blocks.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    level = per_comparison(CONFIDENCE, world.variants)
+    accuracies = world.draw(studies, np.random.default_rng(_SEED))
+    low, high = intervals(differences(accuracies), level)
+    for study, variant in itertools.product(range(studies), range(world.variants)):
+        control, own = (dict(enumerate(accuracies[study, row].tolist())) for row in (0, variant + 1))
+        found = paired_difference(own, control, level=level).interval
+        np.testing.assert_allclose((low[study, variant], high[study, variant]), found or (), rtol=0, atol=1e-12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Shares of studies without a difference, or of their intervals."""
+
+    each: float
+    """Intervals that hold the truth."""
+    together: float
+    """Studies all of whose intervals do."""
+    fooled: float
+    """Studies that call any variant better or worse."""
+    equated: float
+    """Studies that call any variant equivalent, where each truly differs by the margin."""
+
+
+def coverage(world: World, studies: int) -> Coverage:
+    """How often the intervals of a table hold, one by one and together, and what `decide` makes of them."""
+    level, margins = per_comparison(CONFIDENCE, world.variants), FAR * world.units()
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        low, high = intervals(differences(world.draw(block, random)), level)
+        holds = (low <= 0) & (high >= 0)
+        fooled = np.isin(verdicts(low, high, 0.0), ["better", "worse"])
+        equated = verdicts(low / margins + 1, high / margins + 1, 1.0) == "equivalent"
+        return [holds.mean(), holds.all(1).mean(), fooled.any(1).mean(), equated.any(1).mean()]
+
+    key = (1, world.seeds, world.variants, list(NOISES).index(world.noise), int(10 * world.correlation))
+    each, together, fooled, equated = averaged(measure, studies, *key)
+    return Coverage(each=each, together=together, fooled=fooled, equated=equated)
+
+
+SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "normal": lambda random, shape: random.standard_normal(shape),
+    "outliers": lambda random, shape: random.standard_t(3, shape),
+    "skewed": lambda random, shape: random.exponential(1.0, shape) - 1,
+}
+"""Distributions of a paired difference, all of mean 0: outliers, Student's with 3 degrees; skewed, exponential."""
+
+
+def coverage_of_shape(shape: str, seeds: int, level: float, studies: int) -> float:
+    """How often the interval of one difference holds where differences are not normal."""
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        low, high = intervals(SHAPES[shape](random, (block, seeds)), level)
+        return [((low <= 0) & (high >= 0)).mean()]
+
+    return float(averaged(measure, studies, 2, seeds, list(SHAPES).index(shape), round(1e4 * level))[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """Shares of intervals that exclude 0: as the product predicts, and as they did."""
+
+    predicted: float
+    measured: float
+
+
+def power_of(seeds: int, variants: int, effect: float, studies: int) -> Power:
+    """`effect`: the true difference of each variant, in deviations of a paired difference."""
+    world, level = World(seeds=seeds, variants=variants, correlation=0.5), per_comparison(CONFIDENCE, variants)
+    shift = effect * world.units()[:, None]
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        said = verdicts(*intervals(differences(world.draw(block, random)) + shift, level), 0.0)
+        return [np.isin(said[:, 0], ["better", "worse"]).mean()]
+
+    measured = averaged(measure, studies, 3, seeds, variants, int(10 * effect))[0]
+    return Power(predicted=power(seeds, effect, 1.0, level), measured=float(measured))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequential:
+    """What looking early comes to, as shares of studies, variants or cells."""
+
+    wrong: float
+    """Studies that say of any variant what is not true: better, worse, or equivalent where it differs by the margin."""
+    undecided: float
+    """Variants that are undecided at the last look."""
+    saved: float
+    """Cells that were not trained, of all seeds of control and variants."""
+
+
+BOUNDARIES: dict[str, Callable[[tuple[int, ...], float], Sequence[float]]] = {
+    "of one look": lambda plan, error: [1 - error] * len(plan),
+    "of textbooks": lambda plan, error: levels(tuple(1000 * n for n in plan), error),
+    "of the product": levels,
+}
+"""Levels by plan and error. Textbooks': of Gaussian means of known variance, which is Student's t with many seeds."""
+
+
+def sequential(
+    plan: tuple[int, ...], effects: Sequence[float], margin: float, studies: int, boundaries: str = "of the product"
+) -> Sequential:
+    """Studies with looks after `plan` seeds: a variant gets no more once decided, the control while any is not.
+
+    `effects`, `margin`: in deviations of a paired difference.
+    """
+    most, world = plan[-1], World(seeds=plan[-1], variants=len(effects), correlation=0.5)
+    truth, error = np.array(effects), 1 - per_comparison(CONFIDENCE, len(effects))
+    by_look = BOUNDARIES[boundaries](plan, error)
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        paired = differences(world.draw(block, random)) / world.units()[:, None] + truth[:, None]
+        said, trained = _until_decided(paired, plan, by_look, margin)
+        wrong = (said == "better") & (truth <= 0) | (said == "worse") & (truth >= 0)
+        wrong |= (said == "equivalent") & (np.abs(truth) >= margin)
+        cells = trained.sum(1) + trained.max(1)
+        return [wrong.any(1).mean(), (said == "undecided").mean(), 1 - cells.mean() / (most * (len(effects) + 1))]
+
+    wrong, undecided, saved = averaged(measure, studies, 4, most, len(effects), round(10 * margin))
+    return Sequential(wrong=wrong, undecided=undecided, saved=saved)
+
+
+def _until_decided(
+    paired: np.ndarray, plan: Sequence[int], by_look: Sequence[float], margin: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Verdicts and seeds that were trained, (studies, variants) each, of differences (studies, variants, seeds)."""
+    said, trained = np.full(paired.shape[:2], "undecided"), np.zeros(paired.shape[:2], dtype=int)
+    for n, level in zip(plan, by_look, strict=True):
+        waiting = said == "undecided"
+        trained[waiting] = n
+        said[waiting] = verdicts(*intervals(paired[waiting][:, :n], level), margin)
+    return said, trained
+
+
+def coverage_table(studies: int) -> Iterable[str]:
+    yield row("noise", "correlation", "n", "each, k = 1, 2, 4, 7", "together, k = 1", "2", "4", "7", "false, at most")
+    yield row("---", *["---:"] * 2, "---", *["---:"] * 5)
+    equated = 0.0
+    for noise, correlation, seeds in itertools.product(NOISES, CORRELATIONS, SEEDS):
+        worlds = [World(seeds=seeds, variants=k, noise=noise, correlation=correlation) for k in VARIANTS]
+        found = [coverage(world, studies) for world in worlds]
+        equated = max(equated, *(one.equated for one in found))
+        each, fooled = ", ".join(percent(one.each) for one in found), max(one.fooled for one in found)
+        yield row(noise, correlation, seeds, each, *(percent(one.together) for one in found), percent(fooled))
+    yield f"\nFalse equivalent, every variant off by the margin of {FAR:g} deviations: at most {percent(equated)}."
+
+
+def shape_table(studies: int) -> Iterable[str]:
+    yield row("differences", "level", *(f"n = {seeds}" for seeds in SEEDS))
+    yield row("---", "---:", *["---:"] * len(SEEDS))
+    for shape, k in itertools.product(SHAPES, (1, 7)):
+        level = per_comparison(CONFIDENCE, k)
+        held = (percent(coverage_of_shape(shape, seeds, level, studies)) for seeds in SEEDS)
+        yield row(shape, percent(level), *held)
+
+
+def power_table(studies: int) -> Iterable[str]:
+    yield row("difference, deviations", "k", *(f"n = {seeds}: predicted, measured" for seeds in SEEDS))
+    yield row("---:", "---:", *["---"] * len(SEEDS))
+    for effect, k in itertools.product((0.5, 1.0, 2.0), (1, 4)):
+        found = (power_of(seeds, k, effect, studies) for seeds in SEEDS)
+        yield row(f"{effect:g}", k, *(f"{percent(one.predicted)}, {percent(one.measured)}" for one in found))
+
+
+def sequential_table(studies: int) -> Iterable[str]:
+    yield row("K", "differences, deviations", "margin", "wrong", "undecided at K", "cells saved")
+    yield row("---:", "---", *["---:"] * 4)
+    alone = [(effect,) for effect in EFFECTS]
+    for most, effects, margin in itertools.product((12, 20), [*alone, (0.0,) * 4, EFFECTS], (0.0, 1.0)):
+        found = sequential(looks(most), effects, margin, studies)
+        shares = (percent(share) for share in (found.wrong, found.undecided, found.saved))
+        yield row(most, ", ".join(f"{effect:g}" for effect in effects), f"{margin:g}" if margin else "none", *shares)
+
+
+def boundaries_table(studies: int) -> Iterable[str]:
+    plans = [looks(12), looks(20), looks(40), tuple(range(2, 13))]
+    yield row("looks after", *(", ".join(map(str, plan)) for plan in plans))
+    yield row("---", *["---:"] * len(plans))
+    for boundaries in BOUNDARIES:
+        found = (sequential(plan, (0.0,), 0.0, studies, boundaries) for plan in plans)
+        yield row(f"levels {boundaries}", *(percent(one.wrong) for one in found))
+
+
+TABLES = {
+    "Coverage, and verdicts that are false": coverage_table,
+    "Coverage of one interval where differences are not normal": shape_table,
+    "Power": power_table,
+    "Stopping early": sequential_table,
+    "Wrong where nothing differs, by where the levels come from": boundaries_table,
+}
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+def row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=100_000, help="simulated studies behind each number")
+    studies, begun = parser.parse_args().studies, time.perf_counter()
+    for noise, correlation in itertools.product(NOISES, CORRELATIONS):
+        check(World(seeds=5, variants=4, noise=noise, correlation=correlation))
+    off = percent(monte_carlo(CONFIDENCE, studies))
+    print(f"{studies:,} simulated studies a number, all in %; three standard errors of 95 %: {off}")
+    for title, table in TABLES.items():
+        print(f"\n## {title}\n")
+        for line in table(studies):
+            print(line, flush=True)
+    versions = f"python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
+    print(f"\n{versions}; {time.perf_counter() - begun:,.0f} s on {platform.machine()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""`report`: what was found, as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cifar_lab import registry
+from cifar_lab import scale as scales
+from cifar_lab.cli import completion, console
+from cifar_lab.cli import options as o
+from cifar_lab.errors import UsageError
+from cifar_lab.recipe import parse_overrides
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ABLATION]… [PATH=VALUE]…",
+        help="Ablations that were run; overrides select their setting.",
+        autocompletion=completion.ablations,
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page is written.")]
+All = Annotated[bool, typer.Option("--all", help="The whole registry on one page, what was not run with it.")]
+
+
+def report(
+    names: Names = None, output: Output = Path("report.html"), everything: All = False,
+    scale: o.MaybeScale = None, data: o.MaybeData = None,
+    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Write a page of one ablation or several: numbers, plots, claims, curves, and where they come from."""
+    words = names or []
+    chosen, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    if everything == bool(chosen):
+        raise UsageError("name one ablation or more, or say --all")
+    if everything and overrides:
+        raise UsageError(f"--all takes every ablation as it was run last; leave {overrides[0]} out")
+    _require_place(output)
+    if scale is not None:
+        scales.find(scale)
+    page, told = (
+        _story(runs.resolve(), ablations, scale, data)
+        if everything
+        else _report(list(dict.fromkeys(chosen)), overrides, runs.resolve(), ablations, scale, data)
+    )
+    size = _write(output, page)
+    if as_json:
+        console.print_json({"path": str(output.resolve()), "ablations": told, "bytes": size})
+    else:
+        console.out.print(str(output), markup=False, soft_wrap=True)
+    return 0
+
+
+def _report(
+    names: list[str], overrides: list[str], runs: Path, folders: list[Path] | None, scale: str | None, data: str | None
+) -> tuple[str, list[str]]:
+    diff, found = parse_overrides(overrides), registry.discover(*(folders or []))
+    chosen = [found.find(name) for name in names]
+    from cifar_lab.report import page
+    from cifar_lab.run import study
+
+    studies = [study.load(runs, ablation, scale=scale, data=data, overrides=diff) for ablation in chosen]
+    return page.report(studies), names
+
+
+def _story(runs: Path, folders: list[Path] | None, scale: str | None, data: str | None) -> tuple[str, list[str]]:
+    found = registry.discover(*(folders or []))
+    for broken in found.broken():
+        console.say(f"warning: {broken.reason}")
+    from cifar_lab.report import page
+    from cifar_lab.run import study
+
+    chapters = study.chapters(runs, found, scale=scale, data=data)
+    names = [entry.name for chapter in chapters for entry in chapter.entries]
+    return page.story(chapters, title=study.TITLE, introduction=study.INTRODUCTION), names
+
+
+def _require_place(output: Path) -> None:
+    """Before anything is read."""
+    if output.is_dir():
+        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'report.html'}")
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {output}: no such folder: {output.parent}")
+
+
+def _write(output: Path, page: str) -> int:
+    """The whole page or nothing; how many bytes."""
+    from cifar_lab.tracking import atomic
+
+    text = page.encode()
+    try:
+        atomic.write(output, lambda file: file.write(text))
+    except OSError as error:
+        raise UsageError(f"-o {output}: {error.strerror or error}") from error
+    return len(text)

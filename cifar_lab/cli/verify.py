@@ -1,0 +1,178 @@
+"""`verify`: what the sources claim, against what was measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from textwrap import wrap
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cifar_lab import registry
+from cifar_lab import scale as scales
+from cifar_lab.ablation import Ablation
+from cifar_lab.cli import completion, console
+from cifar_lab.cli import options as o
+from cifar_lab.recipe import parse_overrides
+
+if TYPE_CHECKING:
+    from cifar_lab.run.verification import Finding
+
+STYLES = {
+    "supported": "bold green",
+    "refuted": "bold red",
+    "direction agrees": "green",
+    "direction disagrees": "yellow",
+    "inconclusive": "",
+    "not measured": "dim",
+}
+HEADINGS = ("claim", "compares", "status", "measured")
+GAP = 2
+"""Columns between two columns."""
+WIDEST = (48, 28, 19, 60)
+"""Of each column, however wide the terminal is."""
+FOLDED = ((0, 17), (1, 14), (3, 27), (0, 14), (2, 12))
+"""What gives way in a narrow one, in this order: a column, and how narrow it becomes at most."""
+ELSEWHERE = "elsewhere than at a claim's scale, protocol and data a direction agrees or disagrees, and that is all"
+
+
+def _offered(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ablations; paths of recipes where none starts so."""
+    return completion.ablations(ctx, incomplete) or completion.overrides(ctx, incomplete)
+
+
+def verify(
+    asked: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ABLATION|PATH=VALUE",
+            help="Ablations, none: all that claim something; and recipe overrides, of another setting.",
+            autocompletion=_offered,
+        ),
+    ] = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """What the sources claim, against what was measured; exit code 1 when a claim is refuted."""
+    if scale is not None:
+        scales.find(scale)
+    overrides = parse_overrides([word for word in asked or [] if "=" in word])
+    names = list(dict.fromkeys(word for word in asked or [] if "=" not in word))
+    chosen = _choose(names, registry.discover(*(ablations or [])))
+    from cifar_lab.run import verification
+
+    found = [
+        verification.verify(runs.resolve(), ablation, scale=scale, data=data, overrides=overrides)
+        for ablation in chosen
+    ]
+    findings = [finding for each in found for finding in each]
+    if as_json:
+        console.print_json([finding.as_dict() for finding in findings])
+    else:
+        silent = [ablation.name for ablation in chosen if not ablation.claims]
+        for line in _lines(findings, silent, everything=not names):
+            console.out.print(line, soft_wrap=isinstance(line, Text) and not line.overflow)
+    return 1 if any(finding.status == "refuted" for finding in findings) else 0
+
+
+def _choose(names: list[str], known: registry.Registry) -> list[Ablation]:
+    """Those that are named, else all that claim something.
+
+    Raises:
+        RegistryError: there is none of that name, or its file is broken.
+    """
+    if names:
+        return [known.find(name) for name in names]
+    for broken in known.broken():
+        console.say(f"warning: {broken.reason}")
+    return [ablation for ablation in known if ablation.claims]
+
+
+def _lines(findings: list[Finding], silent: list[str], *, everything: bool) -> Iterator[Text | Table]:
+    """A table an ablation; where all are asked for, those that were not measured share a few lines."""
+    from cifar_lab.run.verification import NOT_RUN
+
+    groups = {name: list(own) for name, own in groupby(findings, key=lambda finding: finding.ablation)}
+    shown = {name: own for name, own in groups.items() if own[0].setting is not None or not everything}
+    widths = _widths([finding for own in shown.values() for finding in own], console.out.width)
+    for own in shown.values():
+        yield from _header(own)
+        yield _table(own, widths)
+        yield Text()
+    for name in silent:
+        yield Text(f"{name} claims nothing: see `cifar-lab describe {name}`\n")
+    left = {name: own for name, own in groups.items() if name not in shown}
+    for words, was_run in ((NOT_RUN, False), ("run, and not as asked for", True)):
+        named = [f"{name} ({len(own)})" for name, own in left.items() if (own[0].judgement.why != NOT_RUN) == was_run]
+        if named:
+            yield Text(f"{words}, with their claims: {', '.join(named)}\n", style="dim", overflow="fold")
+    if any(finding.differs for finding in findings):
+        yield Text(ELSEWHERE, style="dim")
+    yield _total(findings)
+
+
+def _header(own: Sequence[Finding]) -> Iterator[Text]:
+    """The ablation, and where it was measured."""
+    name, setting = (own[0].ablation, "bold"), own[0].setting
+    if setting is None:
+        yield Text.assemble(name, " · ", own[0].judgement.why.removeprefix(f"'{own[0].ablation}' "))
+        return
+    title, protocol = setting.title(), f" · protocol {own[0].protocol}"
+    yield Text.assemble(name, f" · {title}", "" if "train.protocol=" in title else protocol)
+    more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
+    margin = next((finding.measured["margin"] for finding in own if finding.measured is not None), None)
+    small = f" · less than {100 * margin:.2f} points does not matter" if margin is not None else ""
+    yield Text(f"invocation {setting.latest.id}{more}{small}", style="dim")
+    from cifar_lab.run.setting import typed
+
+    for other in setting.others:
+        yield Text(f"also there: {typed(other)}", style="dim")
+
+
+def _table(own: Sequence[Finding], widths: Sequence[int]) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for heading, width in zip(HEADINGS, widths, strict=True):
+        made.add_column(heading, width=width, overflow="fold")
+    quote = None
+    for finding in own:
+        claim, judged = finding.claim, finding.judgement
+        said = "" if claim.quote == quote else "\n".join(_quoted(claim.quote, widths[0]))
+        numbers = [Text(judged.numbers)] if judged.numbers else []
+        why = [Text(judged.why, style="dim")] if judged.why and finding.setting is not None else []
+        made.add_row(
+            Text(said), Text(claim.compares), Text(finding.status, style=STYLES[finding.status]),
+            Text("\n").join([*numbers, *why]),
+        )  # fmt: skip
+        quote = claim.quote
+    return made
+
+
+def _quoted(quote: str, width: int) -> list[str]:
+    """In quotation marks, on three lines at most."""
+    return wrap(f"“{quote}”", width, max_lines=3, placeholder="…”")
+
+
+def _widths(findings: Sequence[Finding], room: int) -> list[int]:
+    """The same for all tables: as wide as what they hold, and the claims have what is left."""
+    texts = [
+        (f"“{finding.claim.quote}”", finding.claim.compares, finding.status, finding.judgement.numbers)
+        for finding in findings
+    ]
+    wished = zip(HEADINGS, *texts, strict=True)
+    widths = [min(max(map(len, column)), most) for column, most in zip(wished, WIDEST, strict=True)]
+    widths[3] = max(widths[3], min(WIDEST[3], room - sum(widths[:3]) - 3 * GAP))
+    for column, narrowest in FOLDED:
+        over = sum(widths) + 3 * GAP - room
+        widths[column] -= max(0, min(over, widths[column] - narrowest))
+    return widths
+
+
+def _total(findings: Sequence[Finding]) -> Text:
+    counts: Counter[str] = Counter(finding.status for finding in findings)
+    parts: list[Text] = [Text(f"{len(findings)} claim{'' if len(findings) == 1 else 's'}")]
+    parts += [Text(f"{counts[status]} {status}", style=style) for status, style in STYLES.items() if counts[status]]
+    return Text(" · ").join(parts)

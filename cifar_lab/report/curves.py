@@ -1,0 +1,245 @@
+"""What happened epoch by epoch: learning curves with a band over seeds, and the writeup's four figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, quantiles
+
+from markupsafe import Markup
+
+from cifar_lab.report import svg
+from cifar_lab.report.figures import INTERVAL, NAMES, intervals
+from cifar_lab.report.plots import indices
+from cifar_lab.report.sheets import points
+from cifar_lab.report.study import Curve, Study
+from cifar_lab.report.svg import Scale
+
+HEIGHT = 220.0
+PANEL = 110.0
+FEW = 12
+"""Epochs up to which each has a mark of its own."""
+APART = 20
+"""How many times the lowest of the highest learning rates the highest is, from which on their axis is logarithmic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Middle:
+    """The curves of a variant's finished cells, epoch by epoch."""
+
+    index: int
+    """Of its row, which colours it."""
+    seeds: int
+    mean: list[tuple[int, float]]
+    low: list[tuple[int, float]]
+    high: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """The learning curves of one variant, and the control's behind them."""
+
+    name: str
+    words: str
+    drawing: Markup
+
+
+def middle(curves: Mapping[int, Curve], index: int = 0) -> Middle:
+    """Mean, lowest and highest over the seeds, at the epochs that all of them have."""
+    found = [dict(curve) for curve in curves.values()]
+    epochs = sorted(set(found[0]).intersection(*found[1:])) if found else []
+    by_epoch = {epoch: [curve[epoch] for curve in found] for epoch in epochs}
+    return Middle(
+        index=index,
+        seeds=len(found),
+        mean=[(epoch, fmean(values)) for epoch, values in by_epoch.items()],
+        low=[(epoch, min(values)) for epoch, values in by_epoch.items()],
+        high=[(epoch, max(values)) for epoch, values in by_epoch.items()],
+    )
+
+
+def finished(study: Study, metric: str) -> dict[str, Middle]:
+    """By variant, in the order of the rows; without those of which no cell was finished."""
+    found = {}
+    index = indices(study.comparison)
+    for row in study.comparison.rows:
+        curves = {seed: curve for seed, curve in study.curve(row.variant, metric).items() if seed in row.values}
+        if (made := middle(curves, index[row.variant])).mean:
+            found[row.variant] = made
+    return found
+
+
+def diverged(study: Study, metric: str) -> dict[str, dict[int, Curve]]:
+    """By variant and seed: the curves of cells that diverged, as far as they went."""
+    found = {}
+    for row in study.comparison.rows:
+        curves = study.curve(row.variant, metric).items()
+        found[row.variant] = {seed: curve for seed, curve in curves if seed not in row.values and curve}
+    return found
+
+
+def watched(study: Study) -> str:
+    """`validation`, `test`, or both."""
+    return NAMES.get(study.comparison.watched, study.comparison.watched)
+
+
+# Learning curves
+
+
+def panels(study: Study) -> list[Panel]:
+    """A panel a variant, all with the same axes."""
+    known, lost = finished(study, "watched/acc"), diverged(study, "watched/acc")
+    every: list[Curve] = [curve for made in known.values() for curve in (made.low, made.high)]
+    every += [curve for curves in lost.values() for curve in curves.values()]
+    if not any(every):
+        return []
+    x, y = _epochs(every), svg.linear([100 * value for curve in every for _, value in curve], count=4)
+    control = known.get(study.comparison.control)
+    return [
+        _panel(study, row.variant, known.get(row.variant), lost[row.variant], control, (x, y))
+        for row in study.comparison.rows
+    ]
+
+
+def _panel(
+    study: Study, name: str, own: Middle | None, lost: Mapping[int, Curve], control: Middle | None,
+    axes: tuple[Scale, Scale],
+) -> Panel:  # fmt: skip
+    (x, y), index = axes, indices(study.comparison)[name]
+    style = svg.style(index)
+    parts, marks, words = [], [], f"no cell finished{_lost(lost)}"
+    if control is not None and name != study.comparison.control:
+        said = f"{study.comparison.control}: mean of {_seeds(control)}"
+        parts.append(svg.line(_percent(control.mean), x, y, PANEL, said, "control"))
+    if own is not None:
+        if own.seeds > 1:
+            said = f"{name}: lowest to highest of {_seeds(own)}"
+            parts.append(svg.band(_percent(own.low), _percent(own.high), x, y, PANEL, said, style))
+        said = f"{name}: mean of {_seeds(own)}"
+        parts.append(svg.line(_percent(own.mean), x, y, PANEL, said, f"solid {style}"))
+        epoch, last = own.mean[-1]
+        marks.append(svg.mark(x.x(epoch), y.y(100 * last, PANEL), f"{name}: {points(last)} %", index=index))
+        words = f"{points(last)} % after epoch {epoch}, {_seeds(own)}{_lost(lost)}"
+    for seed, curve in lost.items():
+        said, (epoch, last) = f"{name}, seed {seed}: diverged", curve[-1]
+        parts.append(svg.line(_percent(curve), x, y, PANEL, said, f"lost {style}"))
+        marks.append(svg.cross(x.x(epoch), y.y(100 * last, PANEL), said, style))
+    axis = Markup("").join([svg.x_axis(x, PANEL, ""), svg.y_axis(y, PANEL, "")])
+    said = f"{watched(study)} accuracy by epoch, {name}: {words}"
+    inside, left = (axis, svg.lines(PANEL, *parts), *marks), svg.room(y)
+    whole = svg.drawing(*inside, height=PANEL, words=said, class_="small", left=left)
+    return Panel(name=name, words=words, drawing=whole)
+
+
+def _lost(curves: Mapping[int, Curve]) -> str:
+    return f", {len(curves)} diverged" if curves else ""
+
+
+def _seeds(made: Middle) -> str:
+    return f"{made.seeds} seeds" if made.seeds > 1 else "one seed"
+
+
+# The writeup's four figures
+
+
+def learning_rate(study: Study) -> Markup | None:
+    """Figure 1."""
+    found = finished(study, "lr")
+    peaks = [max(value for _, value in made.mean) for made in found.values()]
+    if not peaks or max(peaks) <= 0:
+        return None
+    values = [value for made in found.values() for _, value in made.mean]
+    apart = max(peaks) > APART * min(peaks)
+    scale = svg.logarithmic(values, decades=5) if apart else svg.linear([0.0, *values])
+    title = f"learning rate, logarithmic, from {scale.low:g}" if apart else "learning rate"
+    return _figure(found, scale, title, lambda made: made.mean)
+
+
+def accuracy(study: Study, *, late: bool = False) -> Markup | None:
+    """Figure 2: one line a variant, the mean over its seeds.
+
+    late: the second half of the longest training, where the lines lie close; None where that is but a few epochs.
+    """
+    found = finished(study, "watched/acc")
+    longest = max((made.mean[-1][0] for made in found.values()), default=0)
+    since = longest // 2 if late else 0
+    if not found or (late and since < FEW):
+        return None
+    drawn = {name: [(e, v) for e, v in _percent(made.mean) if e > since] for name, made in found.items()}
+    kept = {name: found[name] for name, values in drawn.items() if values}
+    scale = svg.linear([value for values in drawn.values() for _, value in values])
+    title = f"{watched(study)} accuracy, %"
+    return _figure(kept, scale, title, lambda made: [(e, v) for e, v in _percent(made.mean) if e > since])
+
+
+def accuracy_by_interval(study: Study) -> Markup | None:
+    """Figure 3: means of ten epochs; of one, where fewer than ten were trained."""
+    found = finished(study, "watched/acc")
+    if not found:
+        return None
+    length = interval_length(study)
+    steps = {
+        name: [(first - 0.5, last + 0.5, 100 * mean) for first, last, mean in intervals(made.mean, length)]
+        for name, made in found.items()
+    }
+    y = svg.linear([value for each in steps.values() for _, _, value in each])
+    x = svg.linear([end for each in steps.values() for first, last, _ in each for end in (first, last)], room=0.0,
+                   whole=True)  # fmt: skip
+    paths, marks = [], []
+    for name, each in steps.items():
+        index, (first, last, value) = found[name].index, each[-1]
+        paths.append(svg.stairs(each, x, y, HEIGHT, f"{name}: {len(each)} intervals", svg.style(index)))
+        said = f"{name}, epochs {first + 0.5:.0f} to {last - 0.5:.0f}: {value:.2f} %"
+        marks.append(svg.mark(x.x((first + last) / 2), y.y(value, HEIGHT), said, index=index))
+    title = f"{watched(study)} accuracy, %, mean of {length} epochs"
+    return _whole(x, y, title, paths, marks)
+
+
+def interval_length(study: Study) -> int:
+    """Epochs that figure 3 takes together."""
+    found = finished(study, "watched/acc")
+    return INTERVAL if max((made.mean[-1][0] for made in found.values()), default=0) >= INTERVAL else 1
+
+
+def loss(study: Study, metric: str) -> Markup | None:
+    """Figure 4, of `train/loss` or `watched/loss`."""
+    found = finished(study, metric)
+    if not found:
+        return None
+    values = [value for made in found.values() for _, value in made.mean]
+    what = "training" if metric == "train/loss" else watched(study)
+    return _figure(found, svg.linear([0.0, _top(values)]), f"{what} loss, nats", lambda made: made.mean)
+
+
+def _top(values: Sequence[float]) -> float:
+    """The highest, unless a few are so high that nothing would be seen of the others: then it is cut off there."""
+    high = quantiles(values, n=10)[-1] if len(values) > 1 else values[0]
+    return max(values) if max(values) <= 4 * high else 2 * high
+
+
+def _figure(
+    found: Mapping[str, Middle], y: Scale, title: str, curve: Callable[[Middle], Sequence[tuple[int, float]]]
+) -> Markup:
+    drawn = {name: curve(made) for name, made in found.items()}
+    x = _epochs(drawn.values())
+    paths, marks = [], []
+    for name, values in drawn.items():
+        index, said = found[name].index, f"{name}: mean of {_seeds(found[name])}"
+        paths.append(svg.line(values, x, y, HEIGHT, said, svg.style(index)))
+        for epoch, value in values if len(values) <= FEW else values[-1:]:
+            said = f"{name}, epoch {epoch}: {value:.4g}"
+            marks.append(svg.mark(x.x(epoch), y.y(value, HEIGHT), said, index=index))
+    return _whole(x, y, title, paths, marks)
+
+
+def _whole(x: Scale, y: Scale, title: str, paths: Sequence[Markup], marks: Sequence[Markup]) -> Markup:
+    axes, said = (svg.x_axis(x, HEIGHT, "epoch"), svg.y_axis(y, HEIGHT, title)), f"{title} by epoch"
+    return svg.drawing(*axes, svg.lines(HEIGHT, *paths), *marks, height=HEIGHT, words=said, left=svg.room(y))
+
+
+def _epochs(curves: Iterable[Sequence[tuple[int, float]]]) -> Scale:
+    return svg.linear([float(epoch) for curve in curves for epoch, _ in curve], room=0.0, whole=True)
+
+
+def _percent(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    return [(epoch, 100 * value) for epoch, value in curve]

@@ -1,0 +1,124 @@
+"""A comparison in one sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from cifar_lab.report.comparison import Comparison, Row
+from cifar_lab.report.sheets import points, span
+from cifar_lab.report.study import Finding, Study
+from cifar_lab.stats.claims import STATUSES
+
+WORDS = ("better", "worse", "equivalent", "undecided", "diverged", "not compared")
+"""What a row can come to, in the order in which it is said."""
+MOST = 3
+"""Names or numbers of one kind in a sentence."""
+
+
+def headline(comparison: Comparison) -> str:
+    """`Of 4 variants against r16: 1 worse (none, -0.80 [-1.20, -0.40] points), 3 undecided; 5 seeds, …`."""
+    rows = _compared(comparison)
+    if not rows:
+        return f"{_accuracies(comparison)}; {setting(comparison)}."
+    what = f"{_count(len(rows), 'stage')}, each against the one before" if comparison.chain else (
+        f"{_count(len(rows), 'variant')} against {comparison.control}"
+    )  # fmt: skip
+    kinds = [f"{len(found)} {kind}{_details(kind, found)}" for kind, found in _kinds(rows).items()]
+    return f"Of {what}: {', '.join(kinds)}; {setting(comparison)}."
+
+
+def brief(comparison: Comparison) -> list[tuple[str, str]]:
+    """(verdict, names of its rows) for a table."""
+    rows = _compared(comparison)
+    if not rows:
+        return [("", _accuracies(comparison))]
+    return [(kind, ", ".join(row.variant for row in found)) for kind, found in _kinds(rows).items()]
+
+
+def setting(comparison: Comparison) -> str:
+    """`5 seeds, scale small/5, CIFAR-10`."""
+    rows = _compared(comparison) or list(comparison.rows)
+    seeds = [row.pairs if row.against is not None else row.n for row in rows]
+    seeds = [n for n, row in zip(seeds, rows, strict=True) if n or row.verdict != "diverged"] or [0]
+    low, high = min(seeds), max(seeds)
+    many = _count(high, "seed") if low == high else f"{low} to {high} seeds"
+    overrides = [f"{path}={value}" for path, value in comparison.overrides.items()]
+    return ", ".join([many, f"scale {comparison.scale}", comparison.data, *overrides])
+
+
+def unfinished(comparison: Comparison) -> str:
+    """`Of 25 cells, 2 missing, 1 failed.`; nothing where every cell was finished."""
+    counts = Counter[str]()
+    for row in comparison.rows:
+        counts.update(running=row.running, missing=row.missing, failed=row.failed, diverged=row.diverged)
+    said = [f"{n} {state}" for state, n in counts.items() if n]
+    total = sum(row.n for row in comparison.rows) + counts.total()
+    return f"Of {total} cells, {', '.join(said)}." if said else ""
+
+
+def claims(findings: Iterable[Finding]) -> str:
+    """`2 claims: 1 supported, 1 not measured`; nothing without claims."""
+    found = statuses(findings)
+    said = ", ".join(f"{n} {status}" for status, n in found)
+    return f"{_count(sum(n for _, n in found), 'claim')}: {said}" if found else ""
+
+
+def statuses(findings: Iterable[Finding]) -> list[tuple[str, int]]:
+    """How many claims have each status, the most telling first."""
+    found = Counter[str](finding.status for finding in findings)
+    return [(status, found[status]) for status in dict.fromkeys([*STATUSES, *found]) if found[status]]
+
+
+def noise(study: Study) -> str:
+    """How much the control moves with nothing but the seed."""
+    comparison = study.comparison
+    row = next((row for row in comparison.rows if row.variant == comparison.control), None)
+    if row is None or row.std is None:
+        return "One seed, or none, of the control: how far chance alone moves it is not known."
+    values = sorted(row.values.values())
+    return (
+        f"With nothing but the seed changed, {row.variant} moves by ± {points(row.std)} points (deviation over "
+        f"{row.n} seeds; from {points(values[0])} to {points(values[-1])} %)."
+    )
+
+
+def _compared(comparison: Comparison) -> list[Row]:
+    return [row for row in comparison.rows if row.against is not None]
+
+
+def _kinds(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {kind: [] for kind in WORDS}
+    for row in rows:
+        found[row.verdict or "not compared"].append(row)
+    return {kind: own for kind, own in found.items() if own}
+
+
+def _details(kind: str, rows: Sequence[Row]) -> str:
+    """Numbers of what matters, names of what does not, and why nothing was decided, where all have one reason."""
+    if kind in {"better", "worse"}:
+        rows = sorted(rows, key=lambda row: -abs(row.difference or 0.0))
+        said = [f"{row.variant}, {points(row.difference, sign=True)} {span(row.interval)}" for row in rows[:MOST]]
+        return f" ({'; '.join(said)} points{_more(rows)})"
+    if kind in {"undecided", "not compared"}:
+        reasons = {row.reason for row in rows}
+        return f" ({reason})" if len(reasons) == 1 and (reason := reasons.pop()) else ""
+    return f" ({', '.join(row.variant for row in rows[:MOST])}{_more(rows)})"
+
+
+def _more(rows: Sequence[Row]) -> str:
+    return f" and {len(rows) - MOST} more" if len(rows) > MOST else ""
+
+
+def _accuracies(comparison: Comparison) -> str:
+    """Of rows that are compared with nothing."""
+    said = [
+        f"{row.variant}: {points(row.mean)} %" + (f" ± {points(row.std)}" if row.std is not None else "")
+        for row in comparison.rows
+        if row.mean is not None
+    ]
+    return ", ".join(said) or "No cell is finished"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

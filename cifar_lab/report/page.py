@@ -1,0 +1,213 @@
+"""One HTML file from studies: it asks for nothing outside itself, runs no script, and prints."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cifar_lab.report import curves, headline, plots, sheets, svg
+from cifar_lab.report.comparison import Row
+from cifar_lab.report.figures import INTERVAL
+from cifar_lab.report.study import STATES, Cell, Chapter, Described, Study, Unmeasured
+
+TEMPLATES = Path(__file__).with_name("templates")
+GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", "missing": "–"}
+
+
+class Figure(NamedTuple):
+    """A drawing, and what must be known to read it."""
+
+    title: str
+    drawing: Markup
+    caption: str = ""
+
+
+class Grid(NamedTuple):
+    """The cells of a study: a row a variant, a column a seed."""
+
+    seeds: list[int]
+    rows: list[tuple[str, list[Cell | None]]]
+    counts: str
+    notes: list[str]
+
+
+def report(studies: Sequence[Study]) -> str:
+    """A page of one study, or of several with a table of what they say ahead."""
+    chapters = (Chapter(title="", words="", entries=tuple(studies)),)
+    title = studies[0].name if len(studies) == 1 else f"{len(studies)} ablations"
+    return _render(title=title, introduction="", chapters=chapters)
+
+
+def story(chapters: Sequence[Chapter], *, title: str, introduction: str) -> str:
+    """A page that is read from top to bottom: a table of everything, then chapter by chapter."""
+    return _render(title=title, introduction=introduction, chapters=chapters)
+
+
+def _render(*, title: str, introduction: str, chapters: Sequence[Chapter]) -> str:
+    entries = [entry for chapter in chapters for entry in chapter.entries]
+    return _environment().get_template("page.html").render(
+        title=title,
+        introduction=introduction,
+        chapters=chapters,
+        entries=entries,
+        is_single=len(entries) == 1,
+        score=score(entries),
+    )  # fmt: skip
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.globals |= {"headline": headline, "sheets": sheets, "plots": plots, "glyphs": GLYPHS}
+    made.filters |= {"slug": slug, "difference": difference, "count": count}
+    made.globals |= {
+        "differences": differences, "effects": effects, "accuracies": accuracies, "costs": costs, "panels": panels,
+        "four": four, "legend": legend, "grid": grid, "watched": curves.watched,
+    }  # fmt: skip
+    made.tests["study"] = lambda entry: isinstance(entry, Study)
+    return made
+
+
+def score(entries: Sequence[Study | Unmeasured]) -> str:
+    """`Of 22 ablations, 21 are measured. 30 claims: 12 supported, …`."""
+    measured = sum(isinstance(entry, Study) for entry in entries)
+    found = headline.claims([finding for entry in entries for finding in entry.findings])
+    return f"Of {len(entries)} ablations, {measured} are measured." + (f" {found}." if found else "")
+
+
+# The parts of a study
+
+
+def differences(study: Study) -> list[Figure]:
+    """The plot of differences, and a close-up where outliers squeeze the others."""
+    comparison = study.comparison
+    whole = plots.differences(comparison)
+    if whole is None:
+        return []
+    found = [Figure("Differences", whole, _reading(study))]
+    limit = plots.closeup(comparison)
+    if limit is not None and (near := plots.differences(comparison, limit)) is not None:
+        said = f"The same within ± {sheets.points(limit)} points; arrows point to what lies beyond."
+        found.append(Figure("Differences, close-up", near, said))
+    return found
+
+
+def _reading(study: Study) -> str:
+    """How to read the plot of differences, and why intervals are not there."""
+    comparison = study.comparison
+    rows = [row for row in comparison.rows if row.against is not None]
+    against = "the stage before" if comparison.chain else comparison.control
+    said = [f"Small dots: one seed each, less {against} with the same seed."]
+    if any(row.interval is not None for row in rows):
+        many = f", {len(rows)} together" if len(rows) > 1 else ""
+        said.append(f"Large marks with bars: their mean and its {100 * comparison.confidence:.0f} % interval{many}.")
+    said.append(f"Shaded: ± {sheets.points(comparison.margin)} points, a difference that does not matter.")
+    return " ".join([*said, *_without_interval(rows)])
+
+
+def _without_interval(rows: Sequence[Row]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.interval is None:
+            reasons.setdefault(row.reason or "nothing to compare", []).append(row.variant)
+    if len(reasons) == 1 and sum(map(len, reasons.values())) == len(rows):
+        return [f"No intervals: {next(iter(reasons))}."]
+    return [f"No interval of {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+
+
+def effects(study: Study) -> list[Figure]:
+    """Of a 2 × 2 study."""
+    found = plots.effects(study.comparison)
+    return [Figure("", found)] if found is not None else []
+
+
+def accuracies(study: Study) -> list[Figure]:
+    """Accuracy itself, where no difference is drawn or each is to another row."""
+    comparison = study.comparison
+    if any(row.against is not None for row in comparison.rows) and not comparison.chain:
+        return []
+    found = plots.accuracies(comparison)
+    said = "Small dots: one seed each. Large marks with bars: their mean and its own 95 % interval."
+    return [Figure("Accuracy", found, said)] if found is not None else []
+
+
+def costs(study: Study) -> list[Figure]:
+    return [Figure("", found) for found in plots.costs(study.comparison)]
+
+
+def panels(study: Study) -> list[curves.Panel]:
+    return curves.panels(study)
+
+
+def four(study: Study) -> list[Figure]:
+    """The writeup's four figures; the loss in two, as that on mixed images is not that on clean ones."""
+    length = curves.interval_length(study)
+    short = "" if length == INTERVAL else f"Fewer than {INTERVAL} epochs were trained: intervals of one."
+    seen = curves.watched(study)
+    made = (
+        ("1 · Learning rate by epoch", curves.learning_rate(study), ""),
+        (f"2 · {seen.capitalize()} accuracy by epoch", curves.accuracy(study), ""),
+        (f"2 · {seen.capitalize()} accuracy, close-up", curves.accuracy(study, late=True), "The second half."),
+        (f"3 · {seen.capitalize()} accuracy, mean of {INTERVAL} epochs", curves.accuracy_by_interval(study), short),
+        ("4 · Training loss by epoch", curves.loss(study, "train/loss"), "As trained on: augmented and mixed images."),
+        (f"4 · {seen.capitalize()} loss by epoch", curves.loss(study, "watched/loss"), ""),
+    )
+    return [Figure(title, found, caption) for title, found, caption in made if found is not None]
+
+
+def legend(study: Study) -> list[tuple[str, Markup]]:
+    """(variant, its line and mark); of one that is not drawn, with the reason; nothing for a single one."""
+    rows = {row.variant: row for row in study.comparison.rows}
+    if len(rows) == 1:
+        return []
+    return [
+        (name if rows[name].mean is not None else f"{name}: {plots.ended(rows[name])}", svg.swatch(index))
+        for name, index in plots.indices(study.comparison).items()
+    ]
+
+
+def grid(study: Study) -> Grid:
+    found = {(cell.variant, cell.seed): cell for cell in study.cells}
+    seeds = sorted({cell.seed for cell in study.cells})
+    variants = dict.fromkeys(cell.variant for cell in study.cells)
+    states = Counter(cell.state for cell in study.cells)
+    return Grid(
+        seeds=seeds,
+        rows=[(variant, [found.get((variant, seed)) for seed in seeds]) for variant in variants],
+        counts=", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
+        notes=[f"{cell.variant}, seed {cell.seed}: {cell.note}" for cell in study.cells if cell.note],
+    )
+
+
+# Words
+
+
+def slug(name: str) -> str:
+    """A name as an anchor."""
+    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
+
+
+def difference(variant: Described) -> list[str]:
+    """What a variant stands on, where that is not the baseline, and its diff, each a line."""
+    stands = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
+    lines = stands + [f"{path} = {json.dumps(value, ensure_ascii=False)}" for path, value in variant.diff.items()]
+    return lines or ["the baseline"]
+
+
+def count(value: int | None) -> str:
+    """`4,697,742`."""
+    return "" if value is None else f"{value:,}"

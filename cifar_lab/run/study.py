@@ -1,0 +1,208 @@
+"""From what cells left on disk to what a page says of an ablation; and the order in which a page tells of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.errors import TrackingError
+from cifar_lab.report.comparison import Comparison
+from cifar_lab.report.study import METRICS, Cell, Chapter, Curve, Described, Finding, Study, Unmeasured
+from cifar_lab.run.progress import Progress
+from cifar_lab.run.results import tabulate
+from cifar_lab.run.setting import Setting, choose, typed
+from cifar_lab.run.status import look
+from cifar_lab.tracking.invocation import Invocation, read_all
+from cifar_lab.tracking.journal import read_points
+from cifar_lab.tracking.record import Record
+
+TITLE = "The writeup, measured again"
+INTRODUCTION = (
+    "“ResNet Model for CIFAR-10 Image Classification” (Gupta, Pattanaik and Panchal, 2024) modified ResNets under a "
+    "budget of five million parameters until one had a test accuracy of 97.08 %. Here its steps are taken again, one "
+    "at a time."
+)
+CHAPTERS = (
+    ("The ladder", "The nine stages from the first network to the last, each compared with the one before it.",
+     ("writeup_ladder",)),
+    ("The factors it varied", "One at a time, in the order in which the writeup tells of them.",
+     ("block_counts", "kernel_sizes", "batch_norm", "extra_fc", "optimizers", "grad_clip", "lr_schedule",
+      "weight_decay", "augmentation", "mixup_cutmix", "lookahead", "se_placement", "se_ratio")),
+    ("What it does not vary", "Choices of its final network and training that it states without comparing them; and "
+     "the yardstick, how far the seed alone moves an accuracy.",
+     ("layers", "shortcut_kernels", "width", "dropout", "batch_size", "label_smoothing", "se_ratio_x_lookahead",
+      "noise_floor")),
+)  # fmt: skip
+OTHERS = ("Others", "Ablations that are not of the writeup.")
+
+
+def load(
+    runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Study:  # fmt: skip
+    """What is known of `ablation` in the setting of its latest invocation that matches.
+
+    Raises:
+        TrackingError: nothing in `runs` matches.
+    """
+    setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides)
+    comparison = tabulate(setting, runs)
+    return Study(
+        comparison=comparison,
+        question=ablation.question,
+        source=ablation.source,
+        variants=tuple(_described(ablation, comparison)),
+        findings=tuple(_findings(runs, ablation, scale, data, overrides)),
+        curves=_curves(setting, runs),
+        cells=tuple(_cell(cell) for cell in look(setting, runs).cells),
+        provenance=tuple(_provenance(comparison, setting)),
+        reproduce=tuple(_reproduce(setting, runs)),
+    )
+
+
+def chapters(
+    runs: Path, ablations: Iterable[Ablation], *, scale: str | None = None, data: str | None = None,
+) -> tuple[Chapter, ...]:  # fmt: skip
+    """All of `ablations`, in the order of the writeup, those of the user's own last; what was not run is said.
+
+    Raises:
+        TrackingError: notes or records in `runs` cannot be read.
+    """
+    known = {ablation.name: ablation for ablation in ablations}
+    run = {entry.ablation for entry in read_all(runs)}
+    told = {name for _, _, names in CHAPTERS for name in names}
+    plan = (*CHAPTERS, (*OTHERS, tuple(name for name in known if name not in told)))
+    made = [
+        Chapter(
+            title=title,
+            words=words,
+            entries=tuple(_entry(runs, known[name], run, scale, data) for name in names if name in known),
+        )
+        for title, words, names in plan
+    ]
+    return tuple(chapter for chapter in made if chapter.entries)
+
+
+def _entry(runs: Path, ablation: Ablation, run: set[str], scale: str | None, data: str | None) -> Study | Unmeasured:
+    if ablation.name in run:
+        try:
+            choose(runs, ablation.name, scale=scale, data=data)
+        except TrackingError:  # the notes were read before: none of them matches
+            return _unmeasured(runs, ablation, scale, data)
+        return load(runs, ablation, scale=scale, data=data)
+    return _unmeasured(runs, ablation, scale, data)
+
+
+def _unmeasured(runs: Path, ablation: Ablation, scale: str | None, data: str | None) -> Unmeasured:
+    asked = [f"--scale {scale}"] if scale is not None else []
+    asked += [f"--data {data}"] if data is not None else []
+    return Unmeasured(
+        name=ablation.name,
+        question=ablation.question,
+        source=ablation.source,
+        findings=tuple(_findings(runs, ablation, scale, data, None)),
+        command=" ".join(["cifar-lab run-ablation", ablation.name, *asked]),
+    )
+
+
+def _findings(
+    runs: Path, ablation: Ablation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
+) -> Iterator[Finding]:
+    from cifar_lab.run.verification import verify
+
+    for found in verify(runs, ablation, scale=scale, data=data, overrides=overrides):
+        measured = str(found.measured["words"]) if found.measured is not None else found.judgement.why
+        elsewhere = f"not where it was claimed: {', '.join(found.differs)}" if found.differs else ""
+        yield Finding(
+            quote=found.claim.quote,
+            source=found.claim.source,
+            status=found.status,
+            compares=found.claim.compares,
+            measured="; ".join(words for words in (measured, elsewhere) if words),
+        )
+
+
+def _described(ablation: Ablation, comparison: Comparison) -> Iterator[Described]:
+    """The variants as declared; of those that were asked for, with what they cost."""
+    rows = {row.variant: row for row in comparison.rows}
+    for variant in ablation.variants:
+        row = rows.get(variant.name)
+        yield Described(
+            name=variant.name,
+            diff=variant.diff,
+            base=variant.continues or variant.base,
+            continues=_continues(variant),
+            over_budget=variant.over_budget,
+            parameters=row.parameters if row is not None else None,
+            parameters_trained=row.parameters_trained if row is not None else None,
+            macs=row.macs if row is not None else None,
+        )
+
+
+def _continues(variant: Variant) -> bool:
+    return variant.continues is not None
+
+
+def _curves(setting: Setting, runs: Path) -> dict[str, dict[str, dict[int, Curve]]]:
+    """By variant, metric and seed, of the cells that came to their end."""
+    found: dict[str, dict[str, dict[int, Curve]]] = {}
+    for asked in setting.cells:
+        record = Record(runs / asked.fingerprint)
+        if record.state() not in {"finished", "diverged"}:
+            continue
+        points = read_points(record.folder)
+        for metric in METRICS:
+            if curve := [(point.epoch, point.values[metric]) for point in points if metric in point.values]:
+                found.setdefault(asked.variant, {}).setdefault(metric, {})[asked.seed] = curve
+    return found
+
+
+def _cell(found: Progress) -> Cell:
+    notes = []
+    if found.state == "diverged":
+        notes.append(f"diverged in epoch {found.epoch} at step {found.step}")
+    if found.error is not None and found.state == "failed":
+        notes.append(f"failed: {found.error}")
+    if found.waits_for is not None:
+        notes.append(f"waits for {found.waits_for}" + (", which did not finish" if found.stuck else ""))
+    return Cell(
+        variant=found.asked.variant,
+        seed=found.asked.seed,
+        state=found.state,
+        fingerprint=found.asked.fingerprint,
+        note=", ".join(notes),
+    )
+
+
+# Where it comes from
+
+
+def _provenance(comparison: Comparison, setting: Setting) -> Iterator[tuple[str, str]]:
+    """What `made` says, with the identity of the data and the invocations."""
+    latest = setting.latest
+    for line in comparison.made:
+        term, colon, words = line.partition(": ")
+        yield (term, words.strip("`")) if colon else ("time", line)
+    yield "data", f"{latest.data['name']}, sha256 {latest.data['hash']}"
+    yield "invocations", ", ".join(entry.id for entry in setting.invocations)
+
+
+def _reproduce(setting: Setting, runs: Path) -> Iterator[str]:
+    """The code that the cells were trained with, where it was one; the commands that asked for them; this page."""
+    cells = [Record(runs / asked.fingerprint).cell() for asked in setting.cells]
+    codes = [cell["provenance"] for cell in cells if cell is not None and cell.get("provenance")]
+    commits = sorted({str(code["git_commit"]) for code in codes if code.get("git_commit")})
+    if len(commits) == 1:
+        changed = any(code.get("git_dirty") for code in codes)
+        note = "  # and the changes in code.diff of each cell" if changed else ""
+        yield f"git checkout {commits[0]}{note}"
+    elif commits:
+        yield f"# trained with {len(commits)} commits: {', '.join(commit[:12] for commit in commits)}"
+    yield from dict.fromkeys(entry.command for entry in setting.invocations)
+    yield f"cifar-lab report {setting.latest.ablation} {_selection(setting.latest)} -o report.html"
+
+
+def _selection(invocation: Invocation) -> str:
+    return typed(invocation)

@@ -1,0 +1,212 @@
+"""From what cells left on disk to judged claims."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.ablation import Ablation, Claim
+from cifar_lab.errors import TrackingError
+from cifar_lab.report.comparison import MIXED
+from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, looks_taken, margin_of, rule_of
+from cifar_lab.run.replicate import Replicate, by_seed, group, read
+from cifar_lab.run.setting import Setting, choose
+from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accuracy, judge_difference
+from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.replicates import summarise
+from cifar_lab.tracking.invocation import read_all
+
+NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
+"""Overrides that leave the study what it is: the protocol is looked at by itself, precision belongs to the machine."""
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One claim of an ablation, and what came of it."""
+
+    ablation: str
+    claim: Claim
+    judgement: Judgement
+    setting: Setting | None = None
+    """Where it was measured; none: nowhere."""
+    protocol: str = ""
+    differs: tuple[str, ...] = ()
+    """In what that is not where the claim was made: `scale small`, `data cifar10-jpeg`, …."""
+    measured: Mapping[str, Any] | None = None
+    """The numbers, as fractions; none where it was not measured."""
+
+    @property
+    def status(self) -> Status:
+        return self.judgement.status
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON; `scale` and `protocol` are the claim's, those of the measurement are in `measured`."""
+        claim = self.claim.model_dump(mode="json", exclude={"quote"})
+        named = {"ablation": self.ablation, "claim": self.claim.quote, "compares": self.claim.compares, **claim}
+        found = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
+        return {**named, **found, "measured": dict(self.measured) if self.measured is not None else None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """A setting, and its cells as they lie on disk."""
+
+    setting: Setting
+    cells: Mapping[str, list[Replicate]]
+    """By variant."""
+    protocol: str
+    level: float
+    """Confidence of the interval of each difference: those of all claims hold together."""
+
+    def look(self, variants: Sequence[str]) -> tuple[list[list[Replicate]], float] | None:
+        """The cells of `variants`, and the level at which they may be judged.
+
+        Where seeds are added until all is decided: those of the last complete look; None before the first.
+        """
+        groups = [self.cells.get(name, []) for name in variants]
+        rule = rule_of(self.setting.invocations)
+        if rule is None or not all(groups):
+            return groups, self.level
+        taken = looks_taken(rule, *groups)
+        if not taken:
+            return None
+        seeds = range(rule.looks[taken - 1])
+        first = [[each for each in own if each.asked.seed in seeds] for own in groups]
+        return first, max(self.level, rule.levels[taken - 1])
+
+
+def verify(
+    runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[Finding]:  # fmt: skip
+    """Each claim of `ablation`, judged in the setting that `compare` reads.
+
+    What was never run, or never as asked for, is not measured.
+
+    Raises:
+        TrackingError: notes or records in `runs` cannot be read.
+    """
+    if not any(entry.ablation == ablation.name for entry in read_all(runs)):
+        return _unmeasured(ablation, NOT_RUN)
+    try:
+        setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides)
+    except TrackingError as error:  # the notes were read above: none of them matches
+        return _unmeasured(ablation, str(error))
+    replicates = read(setting.cells, runs)
+    measured = _Measured(
+        setting=setting,
+        cells=group(replicates),
+        protocol=_protocol(setting, replicates),
+        level=per_comparison(CONFIDENCE, sum(claim.worse is not None for claim in ablation.claims)),
+    )
+    return [_find(ablation.name, claim, measured) for claim in ablation.claims]
+
+
+def _unmeasured(ablation: Ablation, why: str) -> list[Finding]:
+    judged = Judgement(status="not measured", why=why)
+    return [Finding(ablation=ablation.name, claim=claim, judgement=judged) for claim in ablation.claims]
+
+
+def _protocol(setting: Setting, replicates: Sequence[Replicate]) -> str:
+    """The one of all cells, or `MIXED`: an invocation notes that of its first cell."""
+    latest = setting.latest.protocol
+    trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
+    return MIXED if trained - {latest} else latest
+
+
+def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
+    differs = _differs(claim, measured)
+    looked, numbers = measured.look(claim.variants), None
+    judged = Judgement(status="not measured", why=NO_LOOK)
+    if looked is not None:
+        groups, level = looked
+        keys = _keys(claim, measured.protocol)
+        sides = [_side(name, own, keys) for name, own in zip(claim.variants, groups, strict=True)]
+        judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, as_claimed=not differs)
+        if judged.status != "not measured":
+            judged = _with_executions(judged, groups)
+            numbers = _numbers(judged, sides, keys, measured)
+    return Finding(
+        ablation=ablation,
+        claim=claim,
+        judgement=judged,
+        setting=measured.setting,
+        protocol=measured.protocol,
+        differs=differs,
+        measured=numbers,
+    )
+
+
+def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
+    latest = measured.setting.latest
+    other = {path: value for path, value in latest.overrides.items() if path not in NO_SUBJECT}
+    found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
+    found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
+    found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
+    return (*found, *(f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in other.items()))
+
+
+def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
+    """The names in a result of what the claim is about."""
+    if claim.metric == "convergence":
+        return ("val/auc", "test/auc")
+    if claim.metric == "gap":
+        return ("gap",)
+    return ("test/peak_acc",) if protocol == "writeup" else ("test/acc",)
+
+
+def _side(name: str, own: list[Replicate], keys: tuple[str, ...]) -> Side:
+    return Side(name=name, values=by_seed(own, *keys), states=Counter(each.state for each in own))
+
+
+def _judge(claim: Claim, sides: list[Side], margin: float, level: float, *, as_claimed: bool) -> Judgement:
+    tolerance = (claim.tolerance or 0.0) / 100
+    if claim.relation == "reaches":
+        assert claim.accuracy is not None  # a claim is checked when it is made
+        return judge_accuracy(sides[0], accuracy=claim.accuracy / 100, tolerance=tolerance, as_claimed=as_claimed)
+    return judge_difference(
+        claim.relation,
+        *sides,
+        margin=margin,
+        level=level,
+        size=claim.size / 100 if claim.size is not None else None,
+        tolerance=tolerance,
+        as_claimed=as_claimed,
+        lower_is_better=claim.metric == "gap",
+    )
+
+
+def _with_executions(judged: Judgement, groups: list[list[Replicate]]) -> Judgement:
+    """Says so where the cells were not all executed alike: `compare` marks their rows."""
+    executions = {str(each.cell["execution"]) for own in groups for each in own if each.cell is not None}
+    if len(executions) < 2:
+        return judged
+    return replace(judged, why=joined(judged.why, "executions are mixed"))
+
+
+def _numbers(judged: Judgement, sides: list[Side], keys: tuple[str, ...], measured: _Measured) -> dict[str, Any]:
+    latest, found = measured.setting.latest, judged.difference
+    return {
+        "words": judged.words,
+        "metric": " or ".join(keys),
+        "difference": found.mean if found is not None else None,
+        "accuracy": judged.mean,
+        "interval": found.interval if found is not None else judged.interval,
+        "level": found.level if found is not None else CONFIDENCE,
+        "pairs": found.pairs if found is not None else None,
+        "margin": margin_of(measured.setting.invocations),
+        "n": {side.name: len(side.values) for side in sides},
+        "means": {side.name: summarise(side.values).mean for side in sides},
+        "cells": {side.name: dict(side.states) for side in sides},
+        "scale": latest.scale,
+        "protocol": measured.protocol,
+        "data": latest.data["name"],
+        "overrides": latest.overrides,
+        "invocation": latest.id,
+        "invocations": len(measured.setting.invocations),
+    }

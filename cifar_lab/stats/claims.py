@@ -1,0 +1,206 @@
+"""Judging a claim from numbers: does what was measured bear out what a source says?
+
+`d` is how far the variant named `better` is ahead of the one named `worse`, paired by seed; its interval is Student's.
+The margin is the difference that does not matter.
+
+    relation     supported                            refuted
+    better       the interval lies above 0            below 0, or within ± margin
+    alike        within ± margin                      above + margin, or below - margin
+    not better   not below - margin                   below - margin
+    reaches      the mean's within the number ± its   beside that
+                 tolerance
+
+What is neither is inconclusive. `not better` reads "`worse` is equivalent to `better`, or worse".
+
+With a size, `better` asks for the size, too: an interval above 0 that does not meet size ± tolerance refutes it,
+and a difference that lies within the margin does not where the claimed one does.
+
+Where all seeds of a variant diverged, two at least, that is a result: the other one is better.
+
+A claim speaks of the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
+size, say whether its direction agrees or disagrees, and an accuracy is not judged at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from cifar_lab.stats.paired import Interval, PairedDifference, Values, interval, paired_difference
+
+Relation = Literal["better", "alike", "not better"]
+Status = Literal["supported", "refuted", "direction agrees", "direction disagrees", "inconclusive", "not measured"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+_ELSEWHERE: dict[Status, Status] = {"supported": "direction agrees", "refuted": "direction disagrees"}
+ONE_SEED = "one seed: no interval"
+SAME = "the same in every seed: no variance to build an interval on"
+AS_CLAIMED_ONLY = "an accuracy is judged only at the scale, protocol and data that it was claimed at"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A variant, as it was measured."""
+
+    name: str
+    values: Values
+    """By seed, of the cells that were finished."""
+    states: Mapping[str, int] = field(default_factory=dict)
+    """How many of its cells are finished, diverged, missing, …; none: it was not asked for."""
+
+    @property
+    def cells(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def has_diverged(self) -> bool:
+        """In every seed, of which there are two at least."""
+        return self.states.get("diverged", 0) == self.cells >= 2
+
+    def lacks(self) -> str:
+        """What its values do not say: `off diverged in 1 of 3 seeds, 1 missing`; nothing where all were finished."""
+        if not self.cells:
+            return f"{self.name} was not run"
+        diverged, of = self.states.get("diverged", 0), f"of {_many(self.cells, 'seed')}"
+        others = [f"{n} {state}" for state, n in self.states.items() if n and state not in {"finished", "diverged"}]
+        if diverged:
+            return ", ".join([f"{self.name} diverged in {diverged} {of}", *others])
+        return f"{self.name}: {', '.join(others)} {of}" if others else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A status, and why."""
+
+    status: Status
+    why: str = ""
+    """Empty where the numbers say it all."""
+    difference: PairedDifference | None = None
+    """Of two variants: above 0 where `better` is ahead."""
+    mean: float | None = None
+    """Of one variant that is said to reach a number, with its interval."""
+    interval: Interval | None = None
+    seeds: int = 0
+
+    @property
+    def numbers(self) -> str:
+        """`+0.42 [+0.10, +0.74] points over 5 pairs`, `97.02 [96.80, 97.24] % over 3 seeds`; empty without any."""
+        if self.mean is not None:
+            return f"{100 * self.mean:.2f}{_bracket(self.interval, '.2f')} % over {_many(self.seeds, 'seed')}"
+        found = self.difference
+        if found is None or found.mean is None:
+            return ""
+        return f"{100 * found.mean:+.2f}{_bracket(found.interval, '+.2f')} points over {_many(found.pairs, 'pair')}"
+
+    @property
+    def words(self) -> str:
+        """Numbers and reason in one line."""
+        return joined(self.numbers, self.why)
+
+
+def judge_difference(
+    relation: Relation, better: Side, worse: Side, *, margin: float, level: float, size: float | None = None,
+    tolerance: float = 0.0, as_claimed: bool = True, lower_is_better: bool = False,
+) -> Judgement:  # fmt: skip
+    """What the shared seeds of two variants say of a claim; all numbers are fractions.
+
+    `level`: confidence of the interval. `as_claimed`: measured at the claim's scale, protocol and data.
+    """
+    lacks = joined(better.lacks(), worse.lacks())
+    ahead, behind = (worse, better) if lower_is_better else (better, worse)
+    found = paired_difference(ahead.values, behind.values, level=level)
+    size = size if as_claimed else None
+    if (gone := _after_divergence(relation, better, worse, size)) is not None:
+        status, why = gone
+    elif not better.values or not worse.values:
+        return Judgement(status="not measured", why=lacks or "no finished cell has the metric")
+    elif found.interval is None:
+        status, why = "inconclusive", found.reason or ""
+    else:
+        status, why = _decide(relation, found.interval, margin, (better.name, worse.name), size, tolerance)
+    status = status if as_claimed else _ELSEWHERE.get(status, status)
+    return Judgement(status=status, why=joined(why, lacks), difference=found)
+
+
+def judge_accuracy(side: Side, *, accuracy: float, tolerance: float, as_claimed: bool = True) -> Judgement:
+    """What the seeds of one variant say of the accuracy that it is said to reach; all numbers are fractions."""
+    if not as_claimed:
+        return Judgement(status="not measured", why=AS_CLAIMED_ONLY)
+    lacks, claimed = side.lacks(), f"{100 * accuracy:.2f} ± {100 * tolerance:.2f} %"
+    if not side.values:
+        return Judgement(status="refuted" if side.has_diverged else "not measured", why=lacks)
+    found, n = interval(side.values), len(side.values)
+    mean = sum(side.values.values()) / n
+    if found is None:
+        unknown = joined(ONE_SEED if n == 1 else SAME, lacks)
+        return Judgement(status="inconclusive", why=unknown, mean=mean, seeds=n)
+    status, why = _place(found, accuracy - tolerance, accuracy + tolerance, claimed)
+    return Judgement(status=status, why=joined(why, lacks), mean=mean, interval=found, seeds=n)
+
+
+def joined(*parts: str) -> str:
+    """The parts that say something, in one line."""
+    return "; ".join(part for part in parts if part)
+
+
+def _after_divergence(relation: Relation, better: Side, worse: Side, size: float | None) -> tuple[Status, str] | None:
+    """What it says that one of the two diverged in every seed; None where neither did, or the other is not there."""
+    if worse.has_diverged and len(better.values) >= 2:
+        if size is not None:
+            return "inconclusive", "the direction holds, the size cannot be told"
+        return ("refuted" if relation == "alike" else "supported"), ""
+    return ("refuted", "") if better.has_diverged and len(worse.values) >= 2 else None
+
+
+def _decide(
+    relation: Relation, found: Interval, margin: float, names: tuple[str, str], size: float | None, tolerance: float
+) -> tuple[Status, str]:
+    (low, high), (better, worse), points = found, names, f"{100 * margin:.2f}"
+    if relation == "better":
+        return _decide_better(found, margin, worse, size, tolerance)
+    if high < -margin:
+        return "refuted", f"{worse} is ahead by more than {points}"
+    if relation == "not better":
+        return ("supported", "") if low >= -margin else ("inconclusive", f"{worse} may be ahead by more than {points}")
+    if low > margin:
+        return "refuted", f"{better} is ahead by more than {points}"
+    if -margin <= low and high <= margin:
+        return "supported", f"within ± {points}"
+    return "inconclusive", f"neither within ± {points} nor beside it"
+
+
+def _decide_better(
+    found: Interval, margin: float, worse: str, size: float | None, tolerance: float
+) -> tuple[Status, str]:
+    low, high = found
+    claims_more = size is None or size > margin
+    if high < 0:
+        return "refuted", f"{worse} is ahead"
+    if -margin <= low and high <= margin and claims_more:
+        return "refuted", f"equivalent: within ± {100 * margin:.2f}"
+    if low <= 0:
+        return "inconclusive", "either may be ahead"
+    if size is None:
+        return "supported", ""
+    claimed = f"{100 * size:.2f} ± {100 * tolerance:.2f}"
+    if high < size - tolerance or low > size + tolerance:
+        return "refuted", f"the direction holds, the size does not: claimed {claimed}"
+    return "supported", f"fits the claimed {claimed}"
+
+
+def _place(found: Interval, low: float, high: float, claimed: str) -> tuple[Status, str]:
+    """Where the interval of a mean lies beside what was claimed."""
+    if found[1] < low or found[0] > high:
+        return "refuted", f"{'below' if found[1] < low else 'above'} the claimed {claimed}"
+    if low <= found[0] and found[1] <= high:
+        return "supported", f"within the claimed {claimed}"
+    return "inconclusive", f"reaches out of the claimed {claimed}"
+
+
+def _bracket(found: Interval | None, form: str) -> str:
+    return f" [{100 * found[0]:{form}}, {100 * found[1]:{form}}]" if found is not None else ""
+
+
+def _many(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
