@@ -83,10 +83,13 @@ def _environment() -> Environment:
 
 
 def score(entries: Sequence[Study | Unmeasured]) -> str:
-    """`Of 22 ablations, 21 are measured. 30 claims: 12 supported, …`."""
-    measured = sum(isinstance(entry, Study) for entry in entries)
+    """`Of 22 ablations, 21 are measured (scale small, CIFAR-10). 30 claims: 12 supported, …`."""
+    measured = [entry.comparison for entry in entries if isinstance(entry, Study)]
+    settings = dict.fromkeys(f"scale {each.scale}, {each.data}" for each in measured)
+    where = f" ({'; '.join(settings)})" if measured else ""
     found = headline.claims([finding for entry in entries for finding in entry.findings])
-    return f"Of {len(entries)} ablations, {measured} are measured." + (f" {found}." if found else "")
+    said = f"Of {len(entries)} ablations, {len(measured) or 'none'} {'is' if len(measured) == 1 else 'are'} measured"
+    return f"{said}{where}." + (f" {found}." if found else "")
 
 
 # The parts of a study

@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 STRETCHED = 1000
 """Width of the coordinates in which lines are drawn, which are stretched to the width of the box."""
+FINEST = 1e-9
+"""Differences below this are rounding."""
 STYLES = 9
 """Colours with a dash pattern of their own."""
 SHAPES = (
@@ -81,8 +83,8 @@ def linear(values: Iterable[float], *, count: int = 5, room: float = 0.05, whole
     """
     every = list(values) or [0.0, 1.0]
     low, high = min(every), max(every)
-    span = high - low or abs(high) * 0.1 or 1.0
-    edge = room * span if high > low else span / 2
+    is_wide = high - low > FINEST * max(1.0, abs(low), abs(high))
+    edge = room * (high - low) if is_wide else 0.05 * abs(high) if abs(high) > 1000 * FINEST else 0.5
     low, high = low - edge, high + edge
     step = nice((high - low) / count)
     step = max(1.0, step) if whole else step
@@ -101,9 +103,9 @@ def logarithmic(values: Iterable[float], *, decades: int = 4) -> Scale:
 
 
 def nice(step: float) -> float:
-    """The smallest of 1, 2, 2.5 and 5 times a power of ten that is not below `step`."""
+    """Whatever of 1, 2 and 5 times a power of ten comes closest to `step`, by ratio."""
     power = 10.0 ** math.floor(math.log10(step))
-    return power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor >= step / power - 1e-9)
+    return min((power * factor for factor in (1, 2, 5, 10)), key=lambda found: abs(math.log(found / step)))
 
 
 # Axes

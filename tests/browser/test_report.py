@@ -1,0 +1,137 @@
+"""The page of `report` in a browser: alone, in both themes, on a telephone, on paper."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli import run
+
+pytestmark = pytest.mark.browser
+
+PHONE = {"width": 400, "height": 800}
+WIDE = {"width": 1200, "height": 900}
+Open = Callable[..., Any]
+
+
+class Log:
+    """What a page asked for, and what it complained about."""
+
+    def __init__(self, page: Any) -> None:
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+
+@pytest.fixture(scope="module")
+def reports(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """The page of one study, and that of the whole registry."""
+    folder = tmp_path_factory.mktemp("reports")
+    made = {"one": folder / "one.html", "all": folder / "all.html"}
+    for name, what in (("one", "se_ratio"), ("all", "--all")):
+        assert run(["report", what, "--runs", str(shipped / "runs"), "-o", str(made[name])]) == 0
+    return made
+
+
+@pytest.fixture
+def opened(page: Any, reports: Mapping[str, Path]) -> Iterator[Open]:
+    """`opened("one", theme="dark", size=PHONE)`: a page of its own, and the log of what it did."""
+    pages = []
+
+    def open_(name: str, *, theme: str = "light", size: Mapping[str, int] = WIDE) -> tuple[Any, Log]:
+        made = page.context.browser.new_page(viewport=dict(size), color_scheme=theme)
+        pages.append(made)
+        log = Log(made)
+        made.goto(reports[name].as_uri())
+        made.wait_for_load_state("networkidle")
+        return made, log
+
+    yield open_
+    for made in pages:
+        made.close()
+
+
+def _save(made: Any, name: str) -> None:
+    folder = os.environ.get("CIFAR_LAB_PICTURES")
+    if folder:
+        made.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+@pytest.mark.parametrize("name", ["one", "all"])
+def test_nothing_is_asked_for_but_the_file_and_nothing_is_complained_about(
+    opened: Open, reports: Mapping[str, Path], name: str
+) -> None:
+    made, log = opened(name)
+    made.locator("summary").first.click() if name == "all" else None
+    assert log.requests == [reports[name].as_uri()]
+    assert log.complaints == []
+
+
+def test_light_and_dark_differ_and_plots_follow_the_theme(opened: Open) -> None:
+    shots, inks = [], []
+    for theme in ("light", "dark"):
+        made, _ = opened("one", theme=theme)
+        shots.append(made.screenshot())
+        inks.append(made.locator(".plot .zero").first.evaluate("it => getComputedStyle(it).stroke"))
+        _save(made, f"report-{theme}")
+    assert shots[0] != shots[1]
+    assert inks[0] != inks[1]
+
+
+@pytest.mark.parametrize("name", ["one", "all"])
+def test_on_a_telephone_nothing_has_to_be_scrolled_sideways_but_tables(opened: Open, name: str) -> None:
+    made, _ = opened(name, size=PHONE)
+    made.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert made.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    wide = made.evaluate(
+        "[...document.querySelectorAll('body *')].filter(it => !it.closest('.scroll') && "
+        "it.getBoundingClientRect().right > innerWidth + 0.5).map(it => it.outerHTML.slice(0, 80))"
+    )
+    assert wide == []
+    _save(made, f"report-{name}-phone")
+
+
+def test_the_marks_of_a_plot_lie_inside_its_box_at_every_width(opened: Open) -> None:
+    for size in (PHONE, WIDE):
+        made, _ = opened("one", size=size)
+        outside = made.evaluate(
+            "[...document.querySelectorAll('.plot > svg')].flatMap(box => { const r = box.getBoundingClientRect();"
+            "return [...box.querySelectorAll('circle, .mark path, .line')].filter(it => { "
+            "const m = it.getBoundingClientRect(); return m.right < r.left - 8 || m.left > r.right + 8 || "
+            "m.bottom < r.top - 8 || m.top > r.bottom + 8 }).map(it => it.outerHTML.slice(0, 80)) })"
+        )
+        assert outside == []
+
+
+def test_words_keep_their_size_on_a_telephone(opened: Open) -> None:
+    sizes = []
+    for size in (PHONE, WIDE):
+        made, _ = opened("one", size=size)
+        label = made.locator(".plot .name").first
+        sizes.append(label.evaluate("it => it.getBoundingClientRect().height"))
+    assert sizes[0] == pytest.approx(sizes[1], abs=1)
+
+
+def test_on_paper_all_is_open_on_several_pages(opened: Open) -> None:
+    one = opened("one")[0].pdf(prefer_css_page_size=True)
+    whole = opened("all")[0]
+    whole.emulate_media(media="print")
+    shown = whole.locator("details dl").first.evaluate("it => it.checkVisibility()")
+    printed = [len(re.findall(rb"/Type\s*/Page\b", pdf)) for pdf in (one, whole.pdf(prefer_css_page_size=True))]
+    assert shown
+    assert printed[0] >= 2
+    assert printed[1] > printed[0]
+
+
+def test_links_of_the_table_lead_to_their_study(opened: Open) -> None:
+    made, _ = opened("all")
+    made.get_by_role("link", name="se_ratio", exact=True).first.click()
+    top = made.locator("article#se_ratio").evaluate("it => it.getBoundingClientRect().top")
+    assert abs(top) < 5

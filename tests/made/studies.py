@@ -1,0 +1,74 @@
+"""Studies made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from made.comparisons import CONTROL, comparison, row
+
+from cifar_lab.report.comparison import Row
+from cifar_lab.report.study import Cell, Described, Finding, Study
+
+EPOCHS = 20
+DIFFERENCES = {0: -0.0061, 1: -0.0038, 2: -0.0052, 3: -0.0021, 4: -0.0056}
+WORSE = row(
+    verdict="worse", differences=DIFFERENCES, difference=sum(DIFFERENCES.values()) / 5,
+    values={seed: 0.9169 + value for seed, value in DIFFERENCES.items()},
+)  # fmt: skip
+LOST = row(
+    "off", n=0, mean=None, std=None, mean_interval=None, values={}, difference=None, differences={}, pairs=0,
+    interval=None, verdict="diverged", reason="the variant diverged in every seed", diverged=3, seconds=None,
+)  # fmt: skip
+ONE_SEED = row(
+    n=1, pairs=1, std=None, mean_interval=None, interval=None, values={0: 0.9123}, difference=-0.0046,
+    differences={0: -0.0046}, verdict="undecided", reason="one seed: no deviation, no interval",
+)  # fmt: skip
+
+
+def curve(end: float, epochs: int = EPOCHS) -> list[tuple[int, float]]:
+    """An accuracy that rises from a tenth to `end`."""
+    return [(epoch, 0.1 + (end - 0.1) * epoch / epochs) for epoch in range(1, epochs + 1)]
+
+
+def curves(of: Row, split: str = "val", epochs: int = EPOCHS) -> dict[str, dict[int, list[tuple[int, float]]]]:
+    """Of the finished cells all epochs, of a diverged one the first quarter."""
+    ends = {seed: curve(value, epochs) for seed, value in of.values.items()}
+    seeds = iter(range(100))
+    for _ in range(of.diverged):
+        seed = next(seed for seed in seeds if seed not in ends)
+        ends[seed] = curve(0.4, epochs)[: max(1, epochs // 4)]
+    losses = {seed: [(epoch, 2 * (1 - value)) for epoch, value in values] for seed, values in ends.items()}
+    rates = {seed: [(epoch, 0.1 * (1 - (epoch - 1) / epochs)) for epoch, _ in ends[seed]] for seed in ends}
+    return {"lr": rates, f"{split}/acc": ends, "train/loss": losses, f"{split}/loss": losses}
+
+
+def cells(of: Row) -> list[Cell]:
+    """The finished ones by their seeds, the others behind them."""
+    seeds = sorted(of.values)
+    states = ["finished"] * len(seeds)
+    for state in ("diverged", "failed", "running", "missing"):
+        states += [state] * getattr(of, state)
+    more = range(max(seeds, default=-1) + 1, 100)
+    return [
+        Cell(variant=of.variant, seed=seed, state=state, fingerprint="f" * 64)
+        for seed, state in zip([*seeds, *more], states, strict=False)
+    ]
+
+
+def study(*rows: Row, epochs: int = EPOCHS, split: str = "val", **changed: Any) -> Study:
+    """Of these rows, with curves and cells that fit them."""
+    rows = rows or (CONTROL, WORSE)
+    fields: dict[str, Any] = {
+        "comparison": comparison(*rows),
+        "question": "Which reduction ratio?",
+        "source": "the tests",
+        "variants": tuple(
+            Described(name=each.variant, diff={"model.se.reduction": 4}, parameters=each.parameters) for each in rows
+        ),
+        "findings": (Finding(quote="4 is lower", source="stage 9", status="supported", compares="r16 > r4"),),
+        "curves": {each.variant: curves(each, split, epochs) for each in rows},
+        "cells": tuple(cell for each in rows for cell in cells(each)),
+        "provenance": (("command", "cifar-lab run-ablation se_ratio"), ("data", "CIFAR-10, sha256 " + "c" * 64)),
+        "reproduce": ("git checkout 0123", "cifar-lab run-ablation se_ratio"),
+    }
+    return Study(**(fields | changed))
