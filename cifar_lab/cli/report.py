@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cifar_lab import registry
 from cifar_lab import scale as scales
+from cifar_lab.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError
@@ -36,16 +38,15 @@ def report(
     chosen, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     if everything == bool(chosen):
         raise UsageError("name one ablation or more, or say --all")
-    if everything and overrides:
-        raise UsageError(f"--all takes every ablation as it was run last; leave {overrides[0]} out")
     _require_place(output)
     if scale is not None:
         scales.find(scale)
-    page, told = (
-        _story(runs.resolve(), ablations, scale, data)
-        if everything
-        else _report(list(dict.fromkeys(chosen)), overrides, runs.resolve(), ablations, scale, data)
-    )
+    asked = {"scale": scale, "data": data, "overrides": parse_overrides(overrides)}
+    found = registry.discover(*(ablations or []))
+    if everything:
+        page, told = _story(runs.resolve(), found, asked)
+    else:
+        page, told = _report(runs.resolve(), [found.find(name) for name in dict.fromkeys(chosen)], asked)
     size = _write(output, page)
     if as_json:
         console.print_json({"path": str(output.resolve()), "ablations": told, "bytes": size})
@@ -54,26 +55,21 @@ def report(
     return 0
 
 
-def _report(
-    names: list[str], overrides: list[str], runs: Path, folders: list[Path] | None, scale: str | None, data: str | None
-) -> tuple[str, list[str]]:
-    diff, found = parse_overrides(overrides), registry.discover(*(folders or []))
-    chosen = [found.find(name) for name in names]
+def _report(runs: Path, ablations: list[Ablation], asked: Mapping[str, Any]) -> tuple[str, list[str]]:
     from cifar_lab.report import page
     from cifar_lab.run import study
 
-    studies = [study.load(runs, ablation, scale=scale, data=data, overrides=diff) for ablation in chosen]
-    return page.report(studies), names
+    studies = [study.load(runs, ablation, **asked) for ablation in ablations]
+    return page.report(studies), [each.name for each in studies]
 
 
-def _story(runs: Path, folders: list[Path] | None, scale: str | None, data: str | None) -> tuple[str, list[str]]:
-    found = registry.discover(*(folders or []))
+def _story(runs: Path, found: registry.Registry, asked: Mapping[str, Any]) -> tuple[str, list[str]]:
     for broken in found.broken():
         console.say(f"warning: {broken.reason}")
     from cifar_lab.report import page
     from cifar_lab.run import study
 
-    chapters = study.chapters(runs, found, scale=scale, data=data)
+    chapters = study.chapters(runs, found, **asked)
     names = [entry.name for chapter in chapters for entry in chapter.entries]
     return page.story(chapters, title=study.TITLE, introduction=study.INTRODUCTION), names
 

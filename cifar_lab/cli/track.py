@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from cifar_lab import registry
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, nearest
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from cifar_lab.tracking.mlflow import Shown
 
 
-def sync(runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
+def sync(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False) -> int:
     """Ship to MLflow what it does not have yet; safe to repeat."""
     from cifar_lab.run.shipping import sync_all
 
-    shipped, left = sync_all(runs.resolve(), console.say)
+    shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])))
     if as_json:
         console.print_json({"shipped": shipped, "left": left})
     else:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from cifar_lab.ablation import Ablation
+from cifar_lab.errors import RegistryError
+from cifar_lab.registry import Registry
 from cifar_lab.report import figures, tables
-from cifar_lab.run import results
+from cifar_lab.report.page import report
+from cifar_lab.run import results, study
 from cifar_lab.tracking import mlflow
 from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.journal import read_points
@@ -15,18 +19,21 @@ from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipper import Shipper, sync
 
 
-def start(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> Shipper:
+def start(runs: Path, invocation: Invocation, ablation: Ablation, say: Callable[[str], None]) -> Shipper:
     """A thread that ships the cells of `invocation` while they are trained."""
     uri = mlflow.resolve_uri()  # now: where the user stands, and not where a thread finds itself later
     shipper = Shipper(
-        runs, invocation, lambda: mlflow.Store.open(uri), draw=_artist(read_all(runs)), say=say, tabulate=_writer(runs)
-    )
+        runs, invocation, lambda: mlflow.Store.open(uri), draw=_artist(read_all(runs)), say=say,
+        tabulate=_writer(runs, lambda _: ablation),
+    )  # fmt: skip
     shipper.start()
     return shipper
 
 
-def sync_all(runs: Path, say: Callable[[str], None]) -> tuple[int, int]:
+def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None = None) -> tuple[int, int]:
     """Ship everything in `runs` that the store lacks: (cells shipped now, cells left).
+
+    An ablation that `registry` does not have gets its tables, and no report.
 
     Raises:
         TrackingError: the store cannot be written.
@@ -35,15 +42,30 @@ def sync_all(runs: Path, say: Callable[[str], None]) -> tuple[int, int]:
     mlflow.require_usable(uri)
     invocations = read_all(runs)
     store = mlflow.Store.open(uri)
-    return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=_writer(runs))
+    return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=_writer(runs, _finder(registry)))
 
 
-def _writer(runs: Path) -> Tabulate:
-    """Writes the table that `compare` prints for the setting of an invocation."""
+def _finder(registry: Registry | None) -> Callable[[str], Ablation | None]:
+    def find(name: str) -> Ablation | None:
+        try:
+            return registry.find(name) if registry is not None else None
+        except RegistryError:
+            return None
+
+    return find
+
+
+def _writer(runs: Path, find: Callable[[str], Ablation | None]) -> Tabulate:
+    """Writes what `compare` and `report` show of the setting of an invocation."""
 
     def tabulate(invocation: Invocation) -> Table:
         found = results.compare(runs, invocation.ablation, invocation=invocation.id)
-        return Table(tables.as_markdown(found), tables.as_csv(found))
+
+        def page() -> str:
+            known = find(invocation.ablation)
+            return report([study.load(runs, known, invocation=invocation.id)]) if known is not None else ""
+
+        return Table(tables.as_markdown(found), tables.as_csv(found), page)
 
     return tabulate
 

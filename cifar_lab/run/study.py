@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.ablation import Ablation
 from cifar_lab.errors import TrackingError
 from cifar_lab.report.comparison import Comparison
 from cifar_lab.report.study import METRICS, Cell, Chapter, Curve, Described, Finding, Study, Unmeasured
@@ -14,7 +15,9 @@ from cifar_lab.run.progress import Progress
 from cifar_lab.run.results import tabulate
 from cifar_lab.run.setting import Setting, choose, typed
 from cifar_lab.run.status import look
-from cifar_lab.tracking.invocation import Invocation, read_all
+from cifar_lab.run.verification import Finding as Judged
+from cifar_lab.run.verification import judge_setting, verify
+from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record
 
@@ -40,21 +43,21 @@ OTHERS = ("Others", "Ablations that are not of the writeup.")
 
 def load(
     runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
 ) -> Study:  # fmt: skip
-    """What is known of `ablation` in the setting of its latest invocation that matches.
+    """What is known of `ablation` in the setting of its latest invocation that matches, or of the one with an id.
 
     Raises:
         TrackingError: nothing in `runs` matches.
     """
-    setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides)
+    setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     comparison = tabulate(setting, runs)
     return Study(
         comparison=comparison,
         question=ablation.question,
         source=ablation.source,
         variants=tuple(_described(ablation, comparison)),
-        findings=tuple(_findings(runs, ablation, scale, data, overrides)),
+        findings=tuple(map(_finding, judge_setting(ablation, setting, runs))),
         curves=_curves(setting, runs),
         cells=tuple(_cell(cell) for cell in look(setting, runs).cells),
         provenance=tuple(_provenance(comparison, setting)),
@@ -64,6 +67,7 @@ def load(
 
 def chapters(
     runs: Path, ablations: Iterable[Ablation], *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Chapter, ...]:  # fmt: skip
     """All of `ablations`, in the order of the writeup, those of the user's own last; what was not run is said.
 
@@ -72,56 +76,53 @@ def chapters(
     """
     known = {ablation.name: ablation for ablation in ablations}
     run = {entry.ablation for entry in read_all(runs)}
+    asked = {"scale": scale, "data": data, "overrides": overrides}
     told = {name for _, _, names in CHAPTERS for name in names}
     plan = (*CHAPTERS, (*OTHERS, tuple(name for name in known if name not in told)))
     made = [
         Chapter(
             title=title,
             words=words,
-            entries=tuple(_entry(runs, known[name], run, scale, data) for name in names if name in known),
+            entries=tuple(_entry(runs, known[name], run, asked) for name in names if name in known),
         )
         for title, words, names in plan
     ]
     return tuple(chapter for chapter in made if chapter.entries)
 
 
-def _entry(runs: Path, ablation: Ablation, run: set[str], scale: str | None, data: str | None) -> Study | Unmeasured:
+def _entry(runs: Path, ablation: Ablation, run: set[str], asked: Mapping[str, Any]) -> Study | Unmeasured:
     if ablation.name in run:
         try:
-            choose(runs, ablation.name, scale=scale, data=data)
+            choose(runs, ablation.name, **asked)
         except TrackingError:  # the notes were read before: none of them matches
-            return _unmeasured(runs, ablation, scale, data)
-        return load(runs, ablation, scale=scale, data=data)
-    return _unmeasured(runs, ablation, scale, data)
+            return _unmeasured(runs, ablation, asked)
+        return load(runs, ablation, **asked)
+    return _unmeasured(runs, ablation, asked)
 
 
-def _unmeasured(runs: Path, ablation: Ablation, scale: str | None, data: str | None) -> Unmeasured:
-    asked = [f"--scale {scale}"] if scale is not None else []
-    asked += [f"--data {data}"] if data is not None else []
+def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> Unmeasured:
+    words = [f"--{name} {asked[name]}" for name in ("scale", "data") if asked[name] is not None]
+    overrides = asked["overrides"] or {}
+    words += [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items()]
     return Unmeasured(
         name=ablation.name,
         question=ablation.question,
         source=ablation.source,
-        findings=tuple(_findings(runs, ablation, scale, data, None)),
-        command=" ".join(["cifar-lab run-ablation", ablation.name, *asked]),
+        findings=tuple(map(_finding, verify(runs, ablation, **asked))),
+        command=" ".join(["cifar-lab run-ablation", ablation.name, *words]),
     )
 
 
-def _findings(
-    runs: Path, ablation: Ablation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
-) -> Iterator[Finding]:
-    from cifar_lab.run.verification import verify
-
-    for found in verify(runs, ablation, scale=scale, data=data, overrides=overrides):
-        measured = str(found.measured["words"]) if found.measured is not None else found.judgement.why
-        elsewhere = f"not where it was claimed: {', '.join(found.differs)}" if found.differs else ""
-        yield Finding(
-            quote=found.claim.quote,
-            source=found.claim.source,
-            status=found.status,
-            compares=found.claim.compares,
-            measured="; ".join(words for words in (measured, elsewhere) if words),
-        )
+def _finding(found: Judged) -> Finding:
+    measured = str(found.measured["words"]) if found.measured is not None else found.judgement.why
+    elsewhere = f"not where it was claimed: {', '.join(found.differs)}" if found.differs else ""
+    return Finding(
+        quote=found.claim.quote,
+        source=found.claim.source,
+        status=found.status,
+        compares=found.claim.compares,
+        measured="; ".join(words for words in (measured, elsewhere) if words),
+    )
 
 
 def _described(ablation: Ablation, comparison: Comparison) -> Iterator[Described]:
@@ -133,16 +134,12 @@ def _described(ablation: Ablation, comparison: Comparison) -> Iterator[Described
             name=variant.name,
             diff=variant.diff,
             base=variant.continues or variant.base,
-            continues=_continues(variant),
+            continues=variant.continues is not None,
             over_budget=variant.over_budget,
             parameters=row.parameters if row is not None else None,
             parameters_trained=row.parameters_trained if row is not None else None,
             macs=row.macs if row is not None else None,
         )
-
-
-def _continues(variant: Variant) -> bool:
-    return variant.continues is not None
 
 
 def _curves(setting: Setting, runs: Path) -> dict[str, dict[str, dict[int, Curve]]]:
@@ -201,8 +198,4 @@ def _reproduce(setting: Setting, runs: Path) -> Iterator[str]:
     elif commits:
         yield f"# trained with {len(commits)} commits: {', '.join(commit[:12] for commit in commits)}"
     yield from dict.fromkeys(entry.command for entry in setting.invocations)
-    yield f"cifar-lab report {setting.latest.ablation} {_selection(setting.latest)} -o report.html"
-
-
-def _selection(invocation: Invocation) -> str:
-    return typed(invocation)
+    yield f"cifar-lab report {setting.latest.ablation} {typed(setting.latest)} -o report.html"

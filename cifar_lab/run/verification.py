@@ -97,6 +97,11 @@ def verify(
         setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides)
     except TrackingError as error:  # the notes were read above: none of them matches
         return _unmeasured(ablation, str(error))
+    return judge_setting(ablation, setting, runs)
+
+
+def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Finding]:
+    """Each claim of `ablation`, judged by the cells of one setting as they lie in `runs` now."""
     replicates = read(setting.cells, runs)
     measured = _Measured(
         setting=setting,

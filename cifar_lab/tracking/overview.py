@@ -17,11 +17,18 @@ ROOM = 200
 """Characters kept free for the line that says what was left out."""
 
 
+def no_page() -> str:
+    """Where there is none."""
+    return ""
+
+
 class Table(NamedTuple):
-    """The comparison of an invocation's variants, twice."""
+    """The comparison of an invocation's variants, in several forms."""
 
     markdown: str
     csv: str
+    page: Callable[[], str] = no_page
+    """Makes the HTML report, which is more work; an empty one is none."""
 
 
 Tabulate = Callable[[Invocation], Table | None]
@@ -52,13 +59,13 @@ def describe(
     if table is None and place.found is not None and NOTED in place.found.tags:
         return
     written = note(invocation, table, place.experiment, shipments)
-    parts = (written, *(table or ()))
+    parts = (written, *((table.markdown, table.csv) if table is not None else ()))
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     if place.found is not None and place.found.tags.get(NOTED) == digest:
         return
     if table is not None:
-        made = {"comparison.md": table.markdown.encode(), "comparison.csv": table.csv.encode()}
-        store.upload(place.parent, [], made)
+        made = {"comparison.md": table.markdown, "comparison.csv": table.csv, "report.html": table.page()}
+        store.upload(place.parent, [], {name: text.encode() for name, text in made.items() if text})
     store.tag(place.parent, {sheet.NOTE: written, NOTED: digest})
 
 

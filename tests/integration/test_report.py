@@ -94,7 +94,7 @@ def test_all_has_the_whole_registry_in_the_order_of_the_writeup(
         (["tiny", "-o", "."], "a file is wanted"),
         ([], "name one ablation or more, or say --all"),
         (["tiny", "--all"], "name one ablation or more, or say --all"),
-        (["--all", "train.epochs=7"], "name one ablation or more, or say --all"),
+        (["--all", "train.epoch=7"], "did you mean 'train.epochs'?"),
     ],
 )
 def test_what_cannot_be_reported_is_one_line_and_nothing_is_written(

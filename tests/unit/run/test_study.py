@@ -127,6 +127,15 @@ def test_what_was_never_run_cannot_be_loaded(runs: Any) -> None:
         found(runs, scale="writeup")
 
 
+def test_an_earlier_setting_is_loaded_by_the_id_of_its_invocation(runs: Any) -> None:
+    first = runs.study()
+    runs.study(r4=(0.5, 0.5, 0.5), recipe="other", overrides={"train.epochs": 3})
+    of = found(runs, invocation=first)
+    assert of.comparison == compare(runs.folder, "se_ratio", invocation=first)
+    assert of.comparison.overrides == {}
+    assert "+0.83" in of.findings[0].measured, "claims are judged in that setting too"
+
+
 # The story
 
 
@@ -158,6 +167,19 @@ def test_what_was_run_in_another_setting_only_is_not_measured(runs: Any) -> None
     (entry,) = told[0].entries
     assert isinstance(entry, Unmeasured)
     assert entry.command == "cifar-lab run-ablation se_ratio --scale writeup"
+
+
+def test_overrides_select_the_setting_of_every_ablation(runs: Any) -> None:
+    overrides = {"train.protocol": "writeup"}
+    ((entry,),) = (chapter.entries for chapter in chapters(runs.folder, [SE_RATIO], overrides=overrides))
+    assert isinstance(entry, Unmeasured)
+    assert entry.command == 'cifar-lab run-ablation se_ratio train.protocol="writeup"'
+    runs.study()
+    runs.study(recipe="other", protocol="writeup", overrides=overrides)
+    runs.study()
+    ((entry,),) = (chapter.entries for chapter in chapters(runs.folder, [SE_RATIO], overrides=overrides))
+    assert isinstance(entry, Study)
+    assert entry.comparison.protocol == "writeup"
 
 
 def test_ablations_of_the_users_own_come_last(runs: Any) -> None:
