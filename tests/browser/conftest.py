@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cifar_lab import registry
 from cifar_lab.recipe import Recipe
 from cifar_lab.run.shipping import sync_all
 from cifar_lab.tracking.invocation import Asked, Invocation
@@ -109,7 +110,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(folder)
-        assert sync_all(folder / "runs", said.append) == (6, 0)
+        assert sync_all(folder / "runs", said.append, registry.discover()) == (6, 0)
     assert said == []
     return folder
 

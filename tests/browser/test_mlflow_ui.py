@@ -104,7 +104,7 @@ def test_the_note_of_an_invocation_has_its_table_and_leads_to_its_cells(
     (parent,) = store.find_all("se_ratio", role="invocation")
     server, experiment = links["table"].split("/#")[0], store.shown()[0].experiment
     _open(page, f"{server}/#/experiments/{experiment}/runs/{parent.id}?workflowType=machine_learning", "table")
-    rows = page.locator("table", has_text="accuracy %").locator("tbody tr")
+    rows = page.locator("table", has_text="verdict").locator("tbody tr")
     cells = [row.locator("td").all_inner_texts()[:5] for row in rows.all()]
     assert [[cell.strip() for cell in row] for row in cells] == [
         ["none", "2", "80.00", "14.14", "-1.00"],
@@ -118,9 +118,24 @@ def test_the_note_of_an_invocation_has_its_table_and_leads_to_its_cells(
     opened.value.close()
 
 
+def test_the_report_of_an_invocation_opens_in_the_ui(
+    page: Any, links: dict[str, str], shipped: Any, picture: Callable[[str], None]
+) -> None:
+    store = Store.open(f"sqlite:///{shipped / 'mlflow.db'}")
+    (parent,) = store.find_all("se_ratio", role="invocation")
+    server, experiment = links["table"].split("/#")[0], store.shown()[0].experiment
+    _open(page, f"{server}/#/experiments/{experiment}/runs/{parent.id}/artifacts/report.html", "iframe")
+    inside = page.frame_locator("iframe").first
+    inside.get_by_role("heading", name="Which reduction ratio").first.wait_for()
+    assert inside.locator("svg").count() > 0
+    picture("mlflow-report")
+
+
 def test_the_table_is_kept_with_the_invocation(shipped: Any) -> None:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{shipped / 'mlflow.db'}")
     (parent,) = client.search_runs([client.get_experiment_by_name("se_ratio").experiment_id], "tags.role='invocation'")
-    assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {"comparison.csv", "comparison.md"}
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} == {
+        "comparison.csv", "comparison.md", "report.html",
+    }  # fmt: skip
