@@ -183,6 +183,8 @@ class Comparison:
     def _metric(self) -> str:
         if self.metric == "test/peak_acc":
             return "peak accuracy on test over the epochs: selected on test"
+        if self.metric == "val/acc":
+            return "accuracy on val, of the last weights; a search does not look at test"
         if self.protocol == MIXED:
             return "accuracy on test, of the last weights; protocols differ: writeup looked at it in every epoch"
         return "accuracy on test, of the last weights, looked at once"

@@ -22,7 +22,7 @@ from typing import Protocol
 from cifar_lab.errors import CifarLabError, Interrupted
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import ALLOCATOR
-from cifar_lab.run.queue import Queue, Settled
+from cifar_lab.run.queue import Settled
 
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
@@ -30,6 +30,22 @@ FOUND_FINISHED = 3
 """Exit code of a worker whose cell another runner had finished when it got the lock."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at cells that wait for others."""
+
+
+class Source(Protocol):
+    """Where the engine gets its cells from; a `queue.Queue` is one."""
+
+    def __len__(self) -> int:
+        """How many are not begun; 0 once there will be no more."""
+
+    def take(self, running: set[str]) -> Job | Settled | None:
+        """The next one to begin, or one that is over already; None while all must wait.
+
+        `running`: fingerprints of the cells that this engine trains now.
+        """
+
+    def put_back(self, job: Job) -> None:
+        """Another runner was quicker to take `job`."""
 
 
 class Listener(Protocol):
@@ -53,6 +69,7 @@ class _Worker:
     process: ForkServerProcess
     channel: Connection
     slot: int
+    stop: Event
 
 
 class LocalEngine:
@@ -73,26 +90,37 @@ class LocalEngine:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def run(self, jobs: list[Job], listener: Listener) -> None:
-        """Train `jobs`, in their order where nothing holds them back; a cell that fails stops no other.
+    def run(self, source: Source, listener: Listener) -> None:
+        """Train what `source` has, in its order; a cell that fails stops no other.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; every running cell was asked to save first.
         """
-        self._queue, self._running, self._listener = Queue(jobs), list[_Worker](), listener
+        self._queue, self._running, self._listener = source, list[_Worker](), listener
         self._looked = -LOOK_EVERY
-        stop = self._context.Event()
-        with _signals(stop.set) as signalled:
-            while self._running or (self._queue and not signalled()):
-                while not signalled() and self._begin_one(stop):
+        with _signals(self._stop_all) as signalled:
+            while self._running or (len(self._queue) and not signalled()):
+                while not signalled() and self._begin_one():
                     pass
+                if signalled():  # one may have been started while the signal came
+                    self._stop_all()
                 for worker in _ready(self._running):
                     self._listen(worker)
                 listener.tick(len(self._queue))
         if signalled():
-            raise Interrupted(f"stopped after saving; {len(self._queue)} of {len(jobs)} cells were not begun")
+            raise Interrupted(f"stopped after saving; {len(self._queue)} cells were not begun")
 
-    def _begin_one(self, stop: Event) -> bool:
+    def stop(self, fingerprint: str) -> None:
+        """Have a cell that is being trained save and stop; it ends like one that was interrupted."""
+        for worker in self._running:
+            if worker.job.fingerprint == fingerprint:
+                worker.stop.set()
+
+    def _stop_all(self) -> None:
+        for worker in self._running:
+            worker.stop.set()
+
+    def _begin_one(self) -> bool:
         """Start a cell, or note that one is over already; False when there is no free worker or nothing to do now."""
         if len(self._running) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY:
             return False
@@ -102,7 +130,7 @@ class LocalEngine:
         elif isinstance(found, Settled):
             self._listener.ended(found.job, found.error)
         else:
-            self._running.append(self._start(found, _free_slot(self._running), stop))
+            self._running.append(self._start(found, _free_slot(self._running)))
         return found is not None
 
     def _listen(self, worker: _Worker) -> None:
@@ -126,15 +154,16 @@ class LocalEngine:
         self.trained += error is None and code != FOUND_FINISHED
         self._listener.ended(job, error)
 
-    def _start(self, job: Job, slot: int, stop: Event) -> _Worker:
+    def _start(self, job: Job, slot: int) -> _Worker:
         if self._gpus:
             job = replace(job, place=f"cuda:{slot % self._gpus}")
         receive, send = self._context.Pipe(duplex=False)
+        stop = self._context.Event()
         process = self._context.Process(target=_work, args=(job, send, stop), daemon=True)
         process.start()
         send.close()
         self._listener.started(job)
-        return _Worker(job, process, receive, slot)
+        return _Worker(job, process, receive, slot, stop)
 
 
 def _free_slot(running: list[_Worker]) -> int:

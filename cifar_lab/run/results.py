@@ -35,7 +35,7 @@ def tabulate(setting: Setting, runs: Path) -> Comparison:
     same, latest = setting.invocations, setting.latest
     replicates = read(setting.cells, runs)
     protocol = _protocol(latest, replicates)
-    metric = "test/peak_acc" if protocol == "writeup" else "test/acc"
+    metric = latest.metric or ("test/peak_acc" if protocol == "writeup" else "test/acc")
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
     return Comparison(
         ablation=latest.ablation,

@@ -19,6 +19,7 @@ from cifar_lab.run.engine import Listener, LocalEngine
 from cifar_lab.run.execution import Execution, gpus
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import code_diff, provenance
+from cifar_lab.run.queue import Queue
 from cifar_lab.tracking.invocation import Asked, Invocation, Stopping
 
 DRAIN_SECONDS = 60.0
@@ -55,7 +56,7 @@ def invocation_of(plan: Plan, execution: Execution | None, stopping: Stopping | 
             "source": plan.source,
         },
         overrides=dict(plan.overrides),
-        cells=tuple(_asked(cell) for cell in plan.cells),
+        cells=tuple(asked_of(cell) for cell in plan.cells),
         command=shlex.join(["cifar-lab", *sys.argv[1:]]),
         execution=execution.as_dict() if execution is not None else {},
         provenance=provenance(),
@@ -81,7 +82,7 @@ def carry_out(
 
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
-    jobs = [_job(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
+    jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     invocation = invocation_of(plan, execution, stopping)
     invocation.write(runs)
     shipper = None if offline else shipping.start(runs, invocation, ablation=plan.ablation, say=say)
@@ -103,13 +104,14 @@ def _train(jobs: list[Job], workers: int, execution: Execution, listener: Listen
     engine = LocalEngine(min(workers, len(jobs)), gpus() if execution.device == "cuda" else 0)
     interrupted = None
     try:
-        engine.run(jobs, listener)
+        engine.run(Queue(jobs), listener)
     except Interrupted as error:
         interrupted = error
     return engine.trained, interrupted
 
 
-def _job(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
+def job_of(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
+    """What a worker needs to train a cell of `plan`."""
     return Job(
         fingerprint=cell.fingerprint,
         recipe=cell.recipe,
@@ -123,7 +125,8 @@ def _job(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
     )
 
 
-def _asked(cell: Cell) -> Asked:
+def asked_of(cell: Cell) -> Asked:
+    """How a note of what was asked names a cell."""
     trained = cost(cell.recipe.model)
     return Asked(
         variant=cell.variant,

@@ -19,7 +19,7 @@ from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipper import Shipper, sync
 
 
-def start(runs: Path, invocation: Invocation, ablation: Ablation, say: Callable[[str], None]) -> Shipper:
+def start(runs: Path, invocation: Invocation, ablation: Ablation | None, say: Callable[[str], None]) -> Shipper:
     """A thread that ships the cells of `invocation` while they are trained."""
     uri = mlflow.resolve_uri()  # now: where the user stands, and not where a thread finds itself later
     shipper = Shipper(

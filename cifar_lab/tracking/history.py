@@ -61,7 +61,7 @@ class History:
             setting=digest(last),
             name=" · ".join([last.scale, last.data["name"], *overrides]),
             variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
-            metric="test/peak_acc" if last.protocol == "writeup" else "test/acc",
+            metric=last.metric or ("test/peak_acc" if last.protocol == "writeup" else "test/acc"),
             began=same[0].time,
             time=last.time,
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import atomic
+from cifar_lab.tracking.uri import redacted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,16 @@ class Invocation:
 
     stopping: Stopping | None = None
     """Where seeds are added until all is decided: the rule, fixed before the first cell."""
+
+    metric: str | None = None
+    """What cells are compared by; none: the accuracy on test. A search looks at `val/acc`, and at test not at all."""
+
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By fingerprint: what a run of a cell is tagged with beside what every cell has."""
+
+    def __post_init__(self) -> None:
+        # What was typed may hold a database's password, and a note is read by many, in MLflow too.
+        object.__setattr__(self, "command", redacted(self.command))
 
     def compared_with(self, variant: str) -> str | None:
         """The variant that `variant` is compared with; the control with nothing."""

@@ -22,9 +22,9 @@ from filelock import FileLock
 from cifar_lab.errors import CifarLabError
 from cifar_lab.tracking import view
 from cifar_lab.tracking.sheet import Metric, Sheet
-from cifar_lab.tracking.uri import redact, require_usable, resolve_uri, sqlite_path
+from cifar_lab.tracking.uri import redacted, require_usable, resolve_uri, sqlite_path
 
-__all__ = ["Found", "Shown", "Store", "StoreAway", "redact", "require_usable", "resolve_uri"]
+__all__ = ["Found", "Shown", "Store", "StoreAway", "redact", "redacted", "require_usable", "resolve_uri"]
 
 METRICS, ENTITIES = 1000, 100
 """The most metrics, and the most params or tags, that one call may carry."""
@@ -56,6 +56,7 @@ REFUSALS = frozenset(
 """MLflow's error codes that mean the same the next time. Any other one may pass."""
 
 T = TypeVar("T")
+redact = redacted
 
 
 class StoreAway(CifarLabError):
@@ -264,7 +265,7 @@ def _reaching(uri: str) -> Iterator[None]:
         if isinstance(error, MlflowException) and error.error_code in REFUSALS:
             raise
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreAway(f"MLflow on {redact(uri)} is away: {redact(first)}") from error
+        raise StoreAway(f"MLflow on {redacted(uri)} is away: {redacted(first)}") from error
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

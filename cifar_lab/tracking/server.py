@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from cifar_lab.errors import TrackingError
+from cifar_lab.tracking.uri import redacted
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -41,7 +42,7 @@ class Server:
 
     def last_words(self) -> str:
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip() if lines else "it said nothing"
+        return redacted(lines[-1].strip()) if lines else "it said nothing"
 
 
 def address_of(uri: str) -> str | None:
@@ -83,13 +84,15 @@ def serve(uri: str, port: int) -> Iterator[Server]:
 
 
 def _start(uri: str, port: int, log: int) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that it can be ended with the processes that it starts, and by us only."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+    """In a session of its own, so that it can be ended with the processes that it starts, and by us only.
+
+    A database's address may hold a password, and a command line is shown to every user of the machine.
+    """
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     try:
         return subprocess.Popen(
-            command, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True,
+            command, env={**os.environ, **ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri}, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     finally:
         os.close(log)

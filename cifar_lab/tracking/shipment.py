@@ -157,15 +157,22 @@ class Shipment:
         standing = self.history.standing(self.invocation.ablation, self.asked.fingerprint)
         values = {True: view.CURRENT, False: view.REPLACED}
         tags = {view.setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
+        tags |= self.invocation.tags.get(self.asked.fingerprint, {})
         reference = standing.reference
         other = Record(self.runs / reference.fingerprint).result() if reference is not None else None
         if result is None or reference is None or other is None:
             return tags, []
-        differences = sheet.metrics_of_difference(result, other, since=standing.since)
+        differences = self._seen(sheet.metrics_of_difference(result, other, since=standing.since))
         if differences:
             tags["compared_with"] = f"{reference.variant}/s{reference.seed}"
             tags["delta_to"] = f"{reference.fingerprint[:12]} {differences[0].time}"
         return tags, differences
+
+    def _seen(self, metrics: list[Metric]) -> list[Metric]:
+        """Without what a search must not choose by."""
+        if not (self.invocation.metric or "").startswith("val/"):
+            return metrics
+        return [metric for metric in metrics if not metric.name.removeprefix(sheet.DELTA).startswith("test/")]
 
     def _read(self) -> None:
         new = self._reader.poll()
@@ -224,7 +231,7 @@ class Shipment:
             store.tag(self.run, {"last_error": failure["error"]})
             store.end(self.run, "FAILED", failure["time"])
         else:
-            store.log(self.run, sheet.metrics_of_result(result, self._curves))
+            store.log(self.run, self._seen(sheet.metrics_of_result(result, self._curves)))
             store.upload(self.run, self._files(), {"recipe.json": self._recipe(), **self._pictures()})
             store.end(self.run, "FINISHED", result["time"])
         store.tag(self.run, {"status": status})

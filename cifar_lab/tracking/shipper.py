@@ -46,6 +46,7 @@ class Shipper(threading.Thread):
         self._store: Store | None = None
         self._place: Place | None = None
         self._is_away = False
+        self._grown: Invocation | None = None
         self._closing, self._abandoned = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -53,6 +54,10 @@ class Shipper(threading.Thread):
             self._ship_until_drained()
         except Exception as error:  # noqa: BLE001 (said; the training goes on, and `sync` can ship later)
             self._say(f"MLflow gets nothing from this run: {_one_line(error)}")
+
+    def follow(self, invocation: Invocation) -> None:
+        """Go on with an invocation that has grown: a search asks for one cell after another."""
+        self._grown = invocation
 
     def drain(self, timeout_s: float) -> int:
         """Ship what is left for at most `timeout_s` seconds, and end; the number of cells still left."""
@@ -88,6 +93,7 @@ class Shipper(threading.Thread):
         self._abandoned.wait(min(delay, CLOSING_PATIENCE))
 
     def _look(self, *, closing: bool) -> None:
+        self._grow()
         if self._store is None:
             self._store = self._open_store()
         if self._place is None:
@@ -108,6 +114,20 @@ class Shipper(threading.Thread):
                 self._broken.add(name)
         if closing:
             self._close(self._store, self._place)
+
+    def _grow(self) -> None:
+        """Take in the cells and tags that `follow` brought."""
+        if self._grown is None:
+            return
+        self._invocation, self._grown = self._grown, None
+        self._history = History(read_all(self._runs))
+        known = {shipment.asked.fingerprint: shipment for shipment in self._shipments}
+        for shipment in _shipments(self._runs, self._invocation, self._history, self._draw, self._say):
+            old = known.get(shipment.asked.fingerprint)
+            if old is None:
+                self._shipments.append(shipment)
+            else:
+                old.invocation, old.history = self._invocation, self._history
 
     def _close(self, store: Store, place: Place) -> None:
         """Write down how the invocation ended, and what its cells mean to those that were asked for before."""

@@ -10,6 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from cifar_lab.errors import TrackingError
 
+IN_ADDRESS = re.compile(r"(://[^\s/:@]*):\S*@")
+IN_QUERY = re.compile(r"""([\w-]*(?:password|passwd|pwd|token|secret))=('[^']*'|"[^"]*"|[^&\s]+)""", re.IGNORECASE)
+"""What holds a password, after the part that is shown: `user:…@` and `password=…`, as libpq takes it, too."""
+
 
 def resolve_uri() -> str:
     """`MLFLOW_TRACKING_URI`, else MLflow's own default in the current folder."""
@@ -21,10 +25,13 @@ def resolve_uri() -> str:
     return f"sqlite:///{Path('mlflow.db').absolute()}"
 
 
-def redact(text: str) -> str:
-    """`text` without the passwords of the addresses in it."""
-    text = re.sub(r"(://[^\s/:@]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(?i)\b(password|pwd|token)=[^&\s]+", r"\1=***", text)
+def redacted(text: str) -> str:
+    """`text` without the passwords of the addresses in it. Whatever prints, logs or records an address asks here.
+
+    `http://user:secret@host` and `postgresql://host/db?password=secret` keep all but the secret; where a password
+    has a `/` or `@` of its own, more than it may go.
+    """
+    return IN_QUERY.sub(r"\1=***", IN_ADDRESS.sub(r"\1:***@", text))
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -83,4 +90,4 @@ def _require_folder(folder: Path, uri: str) -> None:
 
 
 def _unusable(uri: str, why: str) -> TrackingError:
-    return TrackingError(f"MLFLOW_TRACKING_URI={redact(uri)}: {why}")
+    return TrackingError(f"MLFLOW_TRACKING_URI={redacted(uri)}: {why}")

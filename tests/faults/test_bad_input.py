@@ -33,7 +33,7 @@ CASES = {
     "data named wrongly": ("plan se_ratio --data cifar100", "did you mean 'cifar10'?"),
     "data not there": ("plan se_ratio --data nowhere/at/all.zip", "nowhere/at/all.zip"),
     "nothing to compare": ("compare se_ratio", "has not been run"),
-    "format": ("compare se_ratio --format html", "table, md, csv, json"),
+    "format": ("compare se_ratio --format html", "table, md, csv, latex, json"),
     "baseline": ("train --baseline resnet81", "did you mean 'resnet18'?"),
     "runs folder": (RUN + " --runs {file}/runs", "cannot be written"),
     "too long to go unasked": ("run-ablation se_ratio --data synthetic --device cpu --offline", "--scale small"),

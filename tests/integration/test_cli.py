@@ -76,8 +76,13 @@ def test_compare_in_every_form(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys
     assert rows["off"]["n"] == rows["on"]["n"] == rows["on"]["pairs"] == 2
     assert rows["off"]["difference"] is None
     assert rows["on"]["difference"] == pytest.approx(rows["on"]["mean"] - rows["off"]["mean"])
-    assert rows["on"]["interval"] is rows["on"]["p_value"] is rows["on"]["verdict"] is None
-    for form, mark in {"table": "tiny · scale writeup", "md": "| variant |", "csv": "ablation,scale"}.items():
+    assert rows["on"]["verdict"] in {"better", "worse", "equivalent", "undecided"}
+    assert rows["off"]["verdict"] is rows["off"]["interval"] is rows["off"]["p_value"] is None
+    low, high = rows["on"]["interval"]
+    assert low < rows["on"]["difference"] < high
+    assert rows["on"]["p_value"] in {0.5, 1.0}, "two pairs have two sign-flip p-values"
+    marks = {"table": "tiny · scale writeup", "md": "| variant |", "csv": "ablation,scale", "latex": r"\toprule"}
+    for form, mark in marks.items():
         assert run([*line, "--format", form]) == 0
         printed = capsys.readouterr().out
         assert mark in printed
