@@ -16,11 +16,14 @@ test: .venv/.installed-dev  ## The quick tier: minutes on two cores
 test-all: .venv/.installed-dev  ## Everything that this machine can run
 	$(BIN)/python -m pytest
 
-check: .venv/.installed-dev  ## Lint, format, types, and the direction of imports
+check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, and docker/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/contracts/test_imports.py
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/shellcheck docker/entrypoint.sh
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
 
 clean:  ## Remove the environment and what tools cached; runs and stores stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

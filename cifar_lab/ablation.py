@@ -5,13 +5,14 @@ An ablation is data. It is checked when it is made, so that a file that imports 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from cifar_lab.errors import AblationError, RecipeError, nearest
-from cifar_lab.recipe import Recipe, paths
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe, paths
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
 
@@ -72,6 +73,9 @@ class Claim(_Literal):
     of single runs."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
+    under: dict[str, Any] = {}
+    """The settings under which it was made, where the ablation's baseline has others: a diff on the baseline. Judged
+    without them, it is a direction at most."""
 
     @model_validator(mode="before")
     @classmethod
@@ -97,6 +101,10 @@ class Claim(_Literal):
             raise AblationError(f"{said}: tolerance={self.tolerance:g} without a size or an accuracy")
         return self
 
+    def missing(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Those settings of `under` that `overrides` do not bring."""
+        return {path: value for path, value in _as_json(self.under).items() if overrides.get(path) != value}
+
     @property
     def variants(self) -> tuple[str, ...]:
         """Those it is about."""
@@ -115,6 +123,19 @@ class Claim(_Literal):
 
 MARGINS = {"smoke": 2.0, "small": 0.5, "writeup": 0.2}
 """By scale, in points of accuracy: the difference that does not matter, where an ablation does not say."""
+
+
+PUBLISHED = {"Efficient ResNet": EFFICIENT_RESNET, "ResNet-18": RESNET18}
+"""The writeup's two baselines: of its Table 1, and of its stage 1."""
+
+
+def diff_in_words(diff: Mapping[str, Any]) -> str:
+    """`schedule.name=cosine, optim.lr=0.01`: paths and values as they are typed."""
+    return ", ".join(f"{path}={_word(value)}" for path, value in diff.items())
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 class Crossing(_Literal):
@@ -136,6 +157,8 @@ class Ablation(_Literal):
 
     name: str = ""
     """Given by the registry: the name of its file."""
+    doc: str = ""
+    """Given by the registry: the docstring of its file."""
     question: str
     source: str
     baseline: Recipe
@@ -164,6 +187,8 @@ class Ablation(_Literal):
             _require_known("factor", factor, paths())
         for name in [name for claim in self.claims for name in claim.variants]:
             _require_known("claim about a variant", name, names)
+        for claim in self.claims:
+            self._require_other_settings(claim)
         self._check_diffs()
         for factor in self.factors:
             if not any(factor in variant.diff for variant in self.variants):
@@ -189,6 +214,17 @@ class Ablation(_Literal):
                 raise AblationError(f"variants '{made[lineage]}' and '{variant.name}' resolve to the same recipe")
             made[lineage] = variant.name
 
+    def _require_other_settings(self, claim: Claim) -> None:
+        """`under` holds what the baseline can have, and has not."""
+        said = f"claim '{claim.compares}'"
+        try:
+            made, own = self.baseline.override(claim.under).flat(), self.baseline.flat()
+        except RecipeError as error:
+            raise AblationError(f"{said}: under: {error}") from error
+        for path in claim.under:
+            if made[path] == own[path]:
+                raise AblationError(f"{said}: under: the baseline has {diff_in_words({path: own[path]})} already")
+
     def _require_factors(self, variant: Variant) -> None:
         for path in variant.diff:
             if path not in self.factors and path in paths():
@@ -196,6 +232,22 @@ class Ablation(_Literal):
                     f"variant '{variant.name}' touches '{path}', which is not a declared factor"
                     f"{nearest(path, self.factors)}"
                 )
+
+    @property
+    def based_on(self) -> tuple[str, dict[str, Any]]:
+        """The published baseline that its own is, or is nearest to, and what it has otherwise."""
+        flat = self.baseline.flat()
+        diffs = {
+            name: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
+            for name, published in PUBLISHED.items()
+        }
+        return min(diffs.items(), key=lambda named: len(named[1]))
+
+    @property
+    def baseline_in_words(self) -> str:
+        """`ResNet-18 with schedule.name=cosine`."""
+        name, diff = self.based_on
+        return f"{name} with {diff_in_words(diff)}" if diff else name
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -244,6 +296,11 @@ class Ablation(_Literal):
             return None
         a, b, c, d = (changed[key] for key in order)
         return Crossing(factors=(one, two), variants=(a, b, c, d))
+
+
+def _as_json(diff: Mapping[str, Any]) -> dict[str, Any]:
+    """With lists for tuples, as a recipe on disk has them."""
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in diff.items()}
 
 
 def _weights(recipe: Recipe) -> object:

@@ -4,6 +4,7 @@
     ├── UsageError             the command line or a configuration is wrong: exit code 2
     │   ├── RecipeError        unknown path, ill-typed or out-of-range value
     │   ├── AblationError      an ablation file that cannot be right
+    │   ├── SpaceError         a search space that cannot be right, or is not there
     │   ├── RegistryError      no ablation of that name, or a folder that cannot be read
     │   ├── BudgetError        more parameters than the budget, before anything is trained
     │   ├── DataError          images that are missing, damaged or not CIFAR-shaped
@@ -38,6 +39,10 @@ class RecipeError(UsageError):
 
 class AblationError(UsageError):
     """An ablation breaks one of its own rules."""
+
+
+class SpaceError(UsageError):
+    """A search space breaks one of its own rules, or none has that name."""
 
 
 class RegistryError(UsageError):

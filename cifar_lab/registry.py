@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Iterator
@@ -208,7 +209,7 @@ def _load(source: Source, path: Path) -> Ablation | Broken:
     ablation = getattr(module, "ABLATION", None)
     if not isinstance(ablation, Ablation):
         return Broken(name=path.stem, reason=source.say(f"{path.name}:1: defines no ABLATION = Ablation(…)"))
-    return ablation.model_copy(update={"name": path.stem})
+    return ablation.model_copy(update={"name": path.stem, "doc": inspect.getdoc(module) or ""})
 
 
 def _line(error: BaseException, path: Path) -> int:

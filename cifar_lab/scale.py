@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -87,3 +87,28 @@ def require_distinct(
                 f"with these overrides; leave one out with --variants, or choose others"
             )
         made[key] = name
+
+
+def trained_alike(
+    recipes: Mapping[str, Recipe],
+    rates: Callable[[Recipe], Sequence[float]],
+    parents: Mapping[str, str | None] | None = None,
+) -> dict[str, str]:
+    """The variants that train the same thing as an earlier one, although their recipes differ: that one.
+
+    Two schedules may be one in a training that is short: all begin at the same rate. `rates` gives the learning rate
+    of every step, and is asked for recipes only that are otherwise the same; `parents` as in `require_distinct`.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, recipe in recipes.items():
+        tree = recipe.built()
+        del tree["schedule"], tree["optim"]["lr"]
+        groups.setdefault(json.dumps([tree, (parents or {}).get(name)], sort_keys=True), []).append(name)
+    found: dict[str, str] = {}
+    for names in groups.values():
+        first: dict[tuple[float, ...], str] = {}
+        for name in names if len(names) > 1 else ():
+            earlier = first.setdefault(tuple(rates(recipes[name])), name)
+            if earlier != name:
+                found[name] = earlier
+    return found

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cifar_lab.cli import console
 from cifar_lab.run.cell import Job
+from cifar_lab.run.engine import STOPPED
 from cifar_lab.tracking.journal import Point, Reader
 
 
@@ -25,6 +26,11 @@ class _Running:
     done_at_start: float | None = None
     last: Point | None = None
 
+    @property
+    def is_ours(self) -> bool:
+        """It has come to a step: until then another runner may turn out to have it."""
+        return self.done_at_start is not None
+
     def left(self) -> str:
         """How long the rest will take at the pace so far."""
         gained = self.done - (self.done_at_start or 0.0)
@@ -36,8 +42,9 @@ class _Running:
 class Display:
     """Follows the engine; an `engine.Listener`. Use as a context manager."""
 
-    def __init__(self, names: dict[str, str]) -> None:
-        """`names`: what to call a cell, by fingerprint."""
+    def __init__(self, names: dict[str, str], *, is_search: bool = False) -> None:
+        """`names`: what to call a cell, by fingerprint. A search is shown val only: nobody is to choose by test."""
+        self._metric = "val/acc" if is_search else "test/acc"
         self._names = names
         self._running: dict[str, _Running] = {}
         self._ended = 0
@@ -56,13 +63,13 @@ class Display:
         cell = _Running(Reader(job.record.folder), job.recipe.train.epochs)
         cell.reader.events()  # what an earlier attempt wrote is not news
         self._running[job.fingerprint] = cell
-        if not console.err.is_terminal:
-            console.say(f"{self._names[job.fingerprint]}: training, {job.recipe.train.epochs} epochs")
 
     def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
         cell = self._running[job.fingerprint]
         cell.done = epoch - 1 + step / steps
-        if cell.done_at_start is None:
+        if not cell.is_ours:
+            if not console.err.is_terminal:
+                console.say(f"{self._names[job.fingerprint]}: training, {job.recipe.train.epochs} epochs")
             cell.done_at_start, cell.began = cell.done, time.monotonic()
         self._news(job, cell)
 
@@ -70,6 +77,9 @@ class Display:
         cell = self._running.pop(job.fingerprint, None)
         if cell is not None:
             self._news(job, cell)
+        if error == STOPPED:
+            console.say(f"{self._names[job.fingerprint]}: {error}")
+            return
         self._ended += 1
         result = job.record.result()
         if error is not None or result is None:
@@ -78,16 +88,17 @@ class Display:
             said = f"diverged in epoch {result['epoch']} at step {result['step']}"
         else:
             metrics = result["metrics"]
-            said = f"test {100 * metrics['test/acc']:.2f} % in {console.duration(metrics['seconds'])}"
+            split = self._metric.partition("/")[0]
+            said = f"{split} {100 * metrics[self._metric]:.2f} % in {console.duration(metrics['seconds'])}"
             said += "" if cell is not None else " (trained by another runner)"
         console.say(f"{self._names[job.fingerprint]}: {said} [{self._ended} of {len(self._names)}]")
 
     def put_off(self, job: Job) -> None:
-        del self._running[job.fingerprint]
+        self._running.pop(job.fingerprint, None)
 
     def tick(self, waiting: int) -> None:
         if waiting and not self._running and not console.err.is_terminal and waiting != self._waiting:
-            console.say(f"{waiting} cells wait for another runner")
+            console.say(f"{waiting} {'cell waits' if waiting == 1 else 'cells wait'} for another runner")
         self._waiting = waiting if not self._running else 0
         if console.err.is_terminal:
             self._live.update(self._table(waiting))
@@ -107,7 +118,7 @@ class Display:
             rows.append(
                 (
                     self._names[fingerprint],
-                    f"{cell.done:.2f}",
+                    f"{cell.done:.2f}" if cell.is_ours else "begins",
                     _accuracy(point) if point else "",
                     f"{point.values['images_per_second']:,.0f}" if point else "",
                     cell.left(),

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 LOSES = {"leftover": "nothing", "superseded": "what a redo set aside"}
 OlderThan = Annotated[
-    str, typer.Option("--older-than", metavar="AGE", help="Checkpoints that nobody went on from for so long: 12h, 7d.")
+    str,
+    typer.Option("--older-than", metavar="AGE", help="Checkpoints and records set aside, left alone for so long: 12h."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what can be freed.")]
 
@@ -52,7 +53,8 @@ def clean(
 ) -> int:  # fmt: skip
     """Free what is of no more use: abandoned checkpoints, half-written files, records that a redo set aside.
 
-    Results, journals and weights stay, and whatever is trained now.
+    Results, journals and weights stay, and whatever is trained now. A record that a redo set aside stays until its
+    cell is finished again.
     """
     from cifar_lab.run.cleaning import find_items, parse_age
 

@@ -38,14 +38,15 @@ LINES = 15
 def status(
     name: MaybeName = None, overrides: o.Overrides = None,
     watched: Annotated[bool, typer.Option("--watch", help="Draw it again every 2 s, until all is done.")] = False,
-    scale: o.MaybeScale = None, data: o.MaybeData = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """How far the cells are: of every ablation that was run, or of one, cell by cell."""
     from cifar_lab.run.status import look
 
     def look_again() -> list[Status]:
-        return [look(setting, runs.resolve()) for setting in _settings(name, overrides, scale, data, runs, ablations)]
+        settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
+        return [look(setting, runs.resolve()) for setting in settings]
 
     def tree(found: list[Status]) -> object:
         return found[0].as_dict() if name is not None else [entry.summary() for entry in found]
@@ -67,13 +68,13 @@ def status(
 def failures(
     name: MaybeName = None, overrides: o.Overrides = None,
     full: Annotated[bool, typer.Option("--full", help="Whole traces, not their last lines.")] = False,
-    scale: o.MaybeScale = None, data: o.MaybeData = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """The cells that failed, why, and the command that tries them again; exit code 1 when there are any."""
     from cifar_lab.run.failures import Divergence, Failure, read_failures
 
-    settings = _settings(name, overrides, scale, data, runs, ablations)
+    settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
     found = read_failures(settings, runs.resolve())
     failed = [entry for entry in found if isinstance(entry, Failure)]
     diverged = [entry for entry in found if isinstance(entry, Divergence)]
@@ -86,18 +87,20 @@ def failures(
 
 
 def _settings(
-    name: str | None, overrides: list[str] | None, scale: str | None, data: str | None, runs: Path,
-    ablations: list[Path] | None,
+    name: str | None, overrides: list[str] | None, scale: str | None, data: str | None, invocation: str | None,
+    runs: Path, ablations: list[Path] | None,
 ) -> list[Setting]:  # fmt: skip
     """The setting of one ablation that is asked for, or all settings of all of them."""
     from cifar_lab.run.setting import choose, read_settings
 
     if scale is not None:
         scales.find(scale)
+    o.require_whole(invocation, [name] if name is not None else [], scale, data, overrides or [])
     if name is None:
         return read_settings(runs.resolve(), scale=scale, data=data)
     diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).known()
-    return [choose(runs.resolve(), name, scale=scale, data=data, overrides=diff, known=known)]
+    selected = {"scale": scale, "data": data, "invocation": invocation}
+    return [choose(runs.resolve(), name, overrides=diff, known=known, **selected)]
 
 
 def _all(found: list[Status], runs: Path) -> RenderableType:
@@ -115,7 +118,7 @@ def _all(found: list[Status], runs: Path) -> RenderableType:
 
 def _one(status: Status) -> list[RenderableType]:
     """Header, table, notes on single cells, and what is left."""
-    from cifar_lab.run.setting import typed
+    from cifar_lab.run.setting import selector
 
     setting = status.setting
     more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
@@ -129,7 +132,7 @@ def _one(status: Status) -> list[RenderableType]:
         column.no_wrap = True
     lines = [f"{setting.latest.ablation} · {setting.title()}", f"invocation {setting.latest.id}{more}"]
     notes = [Text(f"{cell.name}: {note}") for cell in status.cells for note in _notes(cell, setting.latest.ablation)]
-    others = [Text(f"also there: {typed(other)}", style="dim") for other in setting.others]
+    others = [Text(f"also there: {selector(other)}", style="dim") for other in setting.others]
     return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cifar_lab.cli import completion
+from cifar_lab.errors import UsageError
 
 FOLDERS = "CIFAR_LAB_ABLATIONS"
 
@@ -87,3 +89,28 @@ MaybeData = Annotated[
     str | None,
     typer.Option("--data", help="Other data than the latest invocation's.", autocompletion=completion.data),
 ]
+MaybeInvocation = Annotated[
+    str | None,
+    typer.Option(
+        "--invocation",
+        metavar="ID",
+        help="An earlier one's setting, by the id in its header.",
+        autocompletion=completion.invocations,
+    ),
+]
+
+
+def require_whole(
+    invocation: str | None, names: Collection[str], scale: str | None, data: str | None, overrides: Collection[str]
+) -> None:
+    """An id selects a setting of one ablation by itself.
+
+    Raises:
+        UsageError: there is an id, and more that selects, or not one ablation.
+    """
+    if invocation is None:
+        return
+    if len(names) != 1:
+        raise UsageError("--invocation is of one ablation: name it, and no other")
+    if scale is not None or data is not None or overrides:
+        raise UsageError("--invocation names a whole setting; leave --scale, --data and overrides out")

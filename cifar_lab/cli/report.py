@@ -30,7 +30,7 @@ All = Annotated[bool, typer.Option("--all", help="The whole registry on one page
 
 def report(
     names: Names = None, output: Output = Path("report.html"), everything: All = False,
-    scale: o.MaybeScale = None, data: o.MaybeData = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Write a page of one ablation or several: numbers, plots, claims, curves, and where they come from."""
@@ -41,12 +41,14 @@ def report(
     _require_place(output)
     if scale is not None:
         scales.find(scale)
+    o.require_whole(invocation, set(chosen), scale, data, overrides)
     asked = {"scale": scale, "data": data, "overrides": parse_overrides(overrides)}
     found = registry.discover(*(ablations or []))
     if everything:
         page, told = _story(runs.resolve(), found, asked)
     else:
-        page, told = _report(runs.resolve(), [found.find(name) for name in dict.fromkeys(chosen)], asked)
+        named = [found.find(name) for name in dict.fromkeys(chosen)]
+        page, told = _report(runs.resolve(), named, {**asked, "invocation": invocation})
     size = _write(output, page)
     if as_json:
         console.print_json({"path": str(output.resolve()), "ablations": told, "bytes": size})

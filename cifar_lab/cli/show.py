@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_lab import registry
-from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.ablation import Ablation, Variant, diff_in_words
 from cifar_lab.cli import asked, console
 from cifar_lab.cli import options as o
+from cifar_lab.scale import trained_alike
+
+if TYPE_CHECKING:
+    from cifar_lab.recipe import Recipe
+    from cifar_lab.run.plan import Plan
 
 
 def list_(ablations: o.Folders = None, as_json: o.Json = False) -> int:
@@ -52,6 +57,8 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
                 "source": ablation.source,
                 "control": ablation.control,
                 "chain": ablation.chain,
+                "baseline": dict(zip(("name", "diff"), ablation.based_on, strict=True)),
+                "doc": ablation.doc,
                 "factors": list(ablation.factors),
                 "seeds": list(ablation.seeds),
                 "variants": rows,
@@ -62,9 +69,12 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     out = console.out
     out.print(f"[bold]{ablation.name}[/]: {ablation.question}", soft_wrap=True)
     out.print(f"source: {ablation.source}", markup=False, soft_wrap=True)
+    out.print(f"baseline: {ablation.baseline_in_words}", markup=False, soft_wrap=True)
     out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}", markup=False)
     if ablation.chain:
         out.print("a chain: each stage is compared with the one before it")
+    for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
+        out.print("\n" + " ".join(paragraph.split()), markup=False, style="dim")
     out.print()
     columns = ("variant", "difference to the baseline", "parameters", "MACs", "budget")
     table = [
@@ -79,7 +89,8 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     ]
     out.print(console.table("", columns, table, right=("parameters", "MACs")))
     for claim in ablation.claims:
-        said = f'claim: "{claim.quote}": {claim.compares} ({claim.source})'
+        under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
+        said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
         out.print(said, markup=False, soft_wrap=True)
     return 0
 
@@ -99,7 +110,8 @@ def plan(
         console.print_json(plan_tree(found))
         return 0
     columns = ("cell", "fingerprint", "state", "parameters", "trained", "MACs", "estimate")
-    tree = plan_tree(found)["cells"]
+    whole = plan_tree(found)
+    tree = whole["cells"]
     rows = [
         (
             f"{cell['variant']}/s{cell['seed']}",
@@ -114,6 +126,9 @@ def plan(
     ]
     title = f"{ablation.name} · scale {scale} · {found.plan.dataset.name}"
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
+    for name, earlier in whole["same_as"].items():
+        out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
+        console.out.print(out, markup=False, soft_wrap=True)
     done = sum(cell.is_done for cell in found.plan.cells)
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
     rest = console.duration(found.seconds)
@@ -135,8 +150,31 @@ def plan_tree(found: asked.Request) -> dict[str, Any]:
         "workers": found.workers,
         "execution": found.execution.as_dict(),
         "seconds": found.seconds,
+        "same_as": _alike(plan),
         "cells": [as_dict(cell, plan.estimates) for cell in plan.cells],
     }
+
+
+def _alike(plan: Plan) -> dict[str, str]:
+    """The variants that train the same as an earlier one, as their schedules are one in so few epochs: that one."""
+    from math import ceil
+
+    from cifar_lab.train.schedule import lr_at
+
+    dataset = plan.dataset
+
+    def rates(recipe: Recipe) -> list[float]:
+        rest = len(dataset.train_labels)
+        if recipe.train.protocol == "holdout":
+            rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
+        per_epoch, epochs = ceil(rest / recipe.train.batch_size), recipe.train.epochs
+        steps = range(per_epoch * epochs)
+        return [
+            lr_at(recipe.schedule, recipe.optim.lr, step=i, steps_per_epoch=per_epoch, epochs=epochs) for i in steps
+        ]
+
+    recipes = {cell.variant: cell.recipe for cell in plan.cells if cell.seed == plan.cells[0].seed}
+    return trained_alike(recipes, rates)
 
 
 def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from cifar_lab.cli import asked, completion, console, show
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.results import print_comparison
-from cifar_lab.cli.until import MaxSeeds, UntilDecided, most_seeds, run_looks
+from cifar_lab.cli.until import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.errors import Interrupted, UsageError, nearest
 from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe, parse_overrides
 
@@ -56,12 +56,12 @@ def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
     compile: o.Compile = False, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
-    until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, retry_failed: RetryFailed = False,
-    redo: Redo = None, offline: o.Offline = False,
+    until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
+    retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
-    most = most_seeds(until_decided, max_seeds, seeds)
+    most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     options: dict[str, Any] = {
         "scale_name": scale, "data": data, "runs": runs.resolve(), "overrides": overrides, "variants": variants,
         "seeds": seeds if most is None else f"0-{max(most, 1) - 1}", "max_params": max_params, "device": device,
@@ -74,16 +74,20 @@ def run_ablation(
 
     def run_one(each: str) -> Outcome:
         found = _resolve_writable(asked.find(each, ablations), **options)
-        found = _set_aside(found, runs.resolve(), redo or [], yes)
+        if drop_rule:
+            confirm_drop(found.plan, runs.resolve(), yes)
+        found = _set_aside(found, runs.resolve(), redo or [], yes, as_before=as_before)
         confirm_long(found, runs.resolve(), yes, words)
         if most is None:
-            return _run(found, runs.resolve(), print_table=print_table, **how)
+            stopping = _dropped() if drop_rule else None
+            return _run(found, runs.resolve(), print_table=print_table, stopping=stopping, **how)
 
         def run_part(part: asked.Request, rule: Stopping) -> Outcome:
             return _run(part, runs.resolve(), stopping=rule, **how)
 
-        return run_looks(found, runs.resolve(), most, run_part, print_table)
+        return run_looks(found, runs.resolve(), most, run_part, print_table, yes)
 
+    as_before = (device, workers, compile) == ("auto", "auto", False)
     how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline}
     print_table = None if as_json else print_comparison
     if name != EVERY:
@@ -121,8 +125,10 @@ def _print_every(outcomes: list[Outcome], as_json: bool) -> int:
     trees = [outcome.tree for outcome in outcomes if outcome.tree is not None]
     if as_json:
         console.print_json(trees)
-    trained, reused = (sum(tree[word] for tree in trees) for word in ("trained", "reused"))
-    console.say(f"{len(trees)} of {len(outcomes)} ablations: {trained} cells trained, {reused} reused")
+    words = {"trained": "cells trained", "by_another_runner": "by another runner", "reused": "reused"}
+    counts = {word: sum(tree[word] for tree in trees) for word in words}
+    said = [f"{count} {words[word]}" for word, count in counts.items() if count or word != "by_another_runner"]
+    console.say(f"{len(trees)} of {len(outcomes)} ablations: {', '.join(said)}")
     return max((outcome.code for outcome in outcomes), default=0)
 
 
@@ -179,15 +185,33 @@ def _further(prefix: str, runs: Path, overrides: list[str]) -> tuple[str, Recipe
     return f"from-{found.parent[:12]}", found.recipe, found.source, str(found.seed)
 
 
-def _set_aside(found: asked.Request, runs: Path, prefixes: list[str], yes: bool) -> asked.Request:
-    """The plan with the cells to be redone missing, their records moved aside."""
-    from cifar_lab.run.redo import find, set_aside
+def _dropped() -> Stopping:
+    from cifar_lab.tracking.invocation import DROPPED
+
+    return DROPPED
+
+
+def _set_aside(
+    found: asked.Request, runs: Path, prefixes: list[str], yes: bool, *, as_before: bool
+) -> asked.Request:  # fmt: skip
+    """The plan with the cells to be redone missing, their records moved aside.
+
+    `as_before`: it is executed as those records were, with as many workers as their threads leave room for.
+    """
+    from cifar_lab.run.redo import executed_as, find, known_as, set_aside
 
     cells = [find(found.plan, prefix) for prefix in prefixes]
     if not cells:
         return found
-    names = ", ".join(cell.name for cell in cells)
-    confirm("Go on?", f"Setting aside what was trained of {names}", yes, "`cifar-lab clean` would delete it for good.")
+    if as_before:
+        execution = executed_as(cells, runs, found.execution)
+        threads = found.execution.threads * found.workers
+        workers = max(1, min(found.workers, threads // execution.threads))
+        found = found._replace(execution=execution, workers=workers)
+    named = "; ".join(known_as(cell, found.plan, runs) for cell in cells)
+    confirm(
+        "Go on?", f"Setting aside what was trained of {named}", yes, "`cifar-lab clean` deletes it for good, later."
+    )
     return found._replace(plan=set_aside(found.plan, cells, runs))
 
 
@@ -218,17 +242,21 @@ def _run(
             retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
-    tree = {**show.plan_tree(found._replace(plan=after)), "trained": report.trained, "reused": report.reused}
+    ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))
+    others = max(0, ended - report.trained)
+    counts = {"trained": report.trained, "by_another_runner": others, "reused": report.reused}
+    tree = {**show.plan_tree(found._replace(plan=after)), **counts}
     if print_table is not None:
         print_table(compare(runs, plan.ablation.name, invocation=report.invocation))
-    return Outcome(_conclude(after, report, runs), tree)
+    return Outcome(_conclude(after, report, others, runs), tree)
 
 
-def _conclude(plan: Plan, report: Report, runs: Path) -> int:
+def _conclude(plan: Plan, report: Report, others: int, runs: Path) -> int:
     """Say what was done and what was not; whatever is not done makes the exit code 1."""
     undone = [cell for cell in plan.cells if not cell.is_done]
     counts = Counter(cell.state for cell in undone)
-    said = [f"{report.trained} trained", f"{report.reused} reused", f"{counts.pop('failed', 0)} failed"]
+    said = [f"{report.trained} trained", *([f"{others} by another runner"] if others else [])]
+    said += [f"{report.reused} reused", f"{counts.pop('failed', 0)} failed"]
     console.say(", ".join([*said, *(f"{count} {state}" for state, count in counts.items())]))
     for cell in undone:
         if cell.state == "failed":

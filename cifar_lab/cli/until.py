@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar_lab.cli import console, show
+from cifar_lab.cli.confirm import confirm
 from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,14 +23,25 @@ if TYPE_CHECKING:
 UntilDecided = Annotated[
     bool, typer.Option("--until-decided", help="Add seeds by a rule fixed beforehand, and stop where all is decided.")
 ]
-MaxSeeds = Annotated[
-    int | None, typer.Option("--max-seeds", metavar="K", help="With --until-decided: the most seeds, 12 or more.")
-]
 USUAL = 20
 """Seeds at most, unless said otherwise."""
+MaxSeeds = Annotated[
+    int | None,
+    typer.Option(
+        "--max-seeds", metavar="K", show_default=str(USUAL), help="With --until-decided: the most seeds, 12 or more."
+    ),
+]
+DropRule = Annotated[
+    bool,
+    typer.Option(
+        "--drop-rule",
+        help="Give up the rule of an earlier --until-decided: seeds are as asked for, and tables say so. "
+        "Without it, the rule holds for fixed seeds too.",
+    ),
+]
 
 
-def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None) -> int | None:
+def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None, drop_rule: bool = False) -> int | None:
     """How many seeds there may be at most; None where their number is fixed.
 
     Raises:
@@ -38,6 +51,8 @@ def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None) ->
         if max_seeds is not None:
             raise UsageError("--max-seeds goes with --until-decided; without it, name the seeds: --seeds 0-9")
         return None
+    if drop_rule:
+        raise UsageError("--drop-rule gives up the rule that --until-decided goes by; type one of them")
     if seeds is not None:
         raise UsageError("--until-decided adds seeds from 0 up by its own rule; leave --seeds out")
     return USUAL if max_seeds is None else max_seeds
@@ -45,15 +60,23 @@ def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None) ->
 
 def run_looks(
     found: Request, runs: Path, most: int, run: Callable[[Request, Stopping], Outcome],
-    print_table: Callable[[Comparison], None] | None,
+    print_table: Callable[[Comparison], None] | None, yes: bool,
 ) -> Outcome:  # fmt: skip
-    """Run the parts of `found` that each look asks for; its plan holds all seeds there may be."""
+    """Run the parts of `found` that each look asks for; its plan holds all seeds there may be.
+
+    A rule that is begun now is confirmed where there is a terminal, unless `yes`.
+    """
     from cifar_lab.run import looks
     from cifar_lab.run.results import tabulate
 
     plan = found.plan
-    rule = looks.make_rule(plan, most, looks.find_setting(plan, runs))
-    console.say(f"looks after {', '.join(map(str, rule.looks))} seeds; the rule is in the runs folder")
+    before = looks.find_setting(plan, runs)
+    rule = looks.make_rule(plan, most, before)
+    said = f"looks after {', '.join(map(str, rule.looks))} seeds, {most} at most; this rule is fixed once it is begun"
+    if looks.has_rule(before) or yes or not sys.stdin.isatty():
+        console.say(said)
+    else:
+        confirm("Begin?", said, yes)
     outcomes: list[Outcome] = []
     parts: list[Plan] = []
     undecided: list[str] | None = None
@@ -76,6 +99,20 @@ def run_looks(
     return outcomes[-1]._replace(tree=_tree(found, looks.union(parts, runs), outcomes))
 
 
+def confirm_drop(plan: Plan, runs: Path, yes: bool) -> None:
+    """Have the end of the rule of `plan`'s setting confirmed; one that was dropped before is not asked about.
+
+    Raises:
+        UsageError: no rule was begun.
+    """
+    from cifar_lab.run import looks
+
+    setting = looks.find_setting(plan, runs)
+    looks.require_droppable(setting)
+    if looks.has_rule(setting):
+        confirm("Drop it?", "Dropping the stopping rule cannot be undone, and every table will say so", yes)
+
+
 def _words(comparison: Comparison) -> str:
     return ", ".join(
         f"{row.variant} {row.verdict or 'undecided'}" for row in comparison.rows if row.against is not None
@@ -86,4 +123,6 @@ def _tree(found: Request, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]
     """One plan of all looks; `reused` are the cells that no look trained."""
     trained = sum(outcome.tree["trained"] for outcome in outcomes if outcome.tree is not None)
     done = sum(cell.is_done for cell in plan.cells)
-    return {**show.plan_tree(found._replace(plan=plan)), "trained": trained, "reused": done - trained}
+    others = sum(outcome.tree["by_another_runner"] for outcome in outcomes if outcome.tree is not None)
+    counts = {"trained": trained, "by_another_runner": others, "reused": done - trained - others}
+    return {**show.plan_tree(found._replace(plan=plan)), **counts}

@@ -35,8 +35,12 @@ GAP = 2
 """Columns between two columns."""
 WIDEST = (48, 28, 19, 60)
 """Of each column, however wide the terminal is."""
-FOLDED = ((0, 17), (1, 14), (3, 27), (0, 14), (2, 12))
-"""What gives way in a narrow one, in this order: a column, and how narrow it becomes at most."""
+FOLDED = ((3, 36), (0, 28), (1, 18), (3, 24))
+"""What gives way in a narrow one, in this order: a column, and how narrow it becomes at most.
+
+Where that is not enough, each claim takes lines of its own instead of a row.
+"""
+INDENT = "  "
 ELSEWHERE = "elsewhere than at a claim's scale, protocol and data a direction agrees or disagrees, and that is all"
 
 
@@ -54,19 +58,25 @@ def verify(
             autocompletion=_offered,
         ),
     ] = None,
-    scale: o.MaybeScale = None, data: o.MaybeData = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
-    as_json: o.Json = False,
+    scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
+    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """What the sources claim, against what was measured; exit code 1 when a claim is refuted."""
+    """What the sources claim, against what was measured; exit code 1 when a claim is refuted.
+
+    Unless a setting is asked for, it is the one that the claims speak of; where that has no results, the latest.
+    """
     if scale is not None:
         scales.find(scale)
     overrides = parse_overrides([word for word in asked or [] if "=" in word])
     names = list(dict.fromkeys(word for word in asked or [] if "=" not in word))
+    o.require_whole(invocation, names, scale, data, overrides)
     chosen = _choose(names, registry.discover(*(ablations or [])))
     from cifar_lab.run import verification
 
     found = [
-        verification.verify(runs.resolve(), ablation, scale=scale, data=data, overrides=overrides)
+        verification.verify(
+            runs.resolve(), ablation, scale=scale, data=data, overrides=overrides, invocation=invocation
+        )
         for ablation in chosen
     ]
     findings = [finding for each in found for finding in each]
@@ -93,15 +103,23 @@ def _choose(names: list[str], known: registry.Registry) -> list[Ablation]:
 
 
 def _lines(findings: list[Finding], silent: list[str], *, everything: bool) -> Iterator[Text | Table]:
-    """A table an ablation; where all are asked for, those that were not measured share a few lines."""
+    """A table an ablation; where all are asked for, those that were not measured share a few lines.
+
+    The counts stand first as well where several ablations have them scrolled away.
+    """
     from cifar_lab.run.verification import NOT_RUN
 
     groups = {name: list(own) for name, own in groupby(findings, key=lambda finding: finding.ablation)}
     shown = {name: own for name, own in groups.items() if own[0].setting is not None or not everything}
+    if len(shown) > 1:
+        yield from (_total(findings), Text())
     widths = _widths([finding for own in shown.values() for finding in own], console.out.width)
     for own in shown.values():
+        shared = _shared(own)
         yield from _header(own)
-        yield _table(own, widths)
+        if shared:
+            yield Text(f"all of them: {'; '.join(shared)}", style="dim")
+        yield from [_table(own, widths, shared)] if widths is not None else _stacked(own, shared)
         yield Text()
     for name in silent:
         yield Text(f"{name} claims nothing: see `cifar-lab describe {name}`\n")
@@ -127,25 +145,53 @@ def _header(own: Sequence[Finding]) -> Iterator[Text]:
     margin = next((finding.measured["margin"] for finding in own if finding.measured is not None), None)
     small = f" · less than {100 * margin:.2f} points does not matter" if margin is not None else ""
     yield Text(f"invocation {setting.latest.id}{more}{small}", style="dim")
-    from cifar_lab.run.setting import typed
+    from cifar_lab.run.setting import selector
 
     for other in setting.others:
-        yield Text(f"also there: {typed(other)}", style="dim")
+        yield Text(f"also there: {selector(other)}", style="dim")
 
 
-def _table(own: Sequence[Finding], widths: Sequence[int]) -> Table:
+def _shared(own: Sequence[Finding]) -> list[str]:
+    """The reasons that all claims of an ablation have in common, said once."""
+    if len(own) < 2 or own[0].setting is None:
+        return []
+    every = [finding.judgement.why.split("; ") for finding in own]
+    return [why for why in dict.fromkeys(every[0]) if why and all(why in each for each in every)]
+
+
+def _measured(finding: Finding, shared: Sequence[str]) -> list[Text]:
+    """The numbers, and why they say no more; one a line."""
+    judged = finding.judgement
+    why = "; ".join(part for part in judged.why.split("; ") if part not in shared)
+    numbers = [Text(judged.numbers)] if judged.numbers else []
+    return numbers + ([Text(why, style="dim")] if why and finding.setting is not None else [])
+
+
+def _stacked(own: Sequence[Finding], shared: Sequence[str]) -> Iterator[Text]:
+    """For a narrow terminal: what is claimed in a line, and below it what came of that."""
+    room = console.out.width
+    for finding in own:
+        claim = finding.claim
+        yield Text("\n".join(wrap(f"“{claim.quote}” · {claim.compares}", room)))
+        found = Text(finding.status, style=STYLES[finding.status])
+        if measured := _measured(finding, shared):
+            found = Text.assemble(found, "  ", Text("; ").join(measured))
+        for line in found.wrap(console.out, room - len(INDENT)):
+            line.rstrip()
+            yield Text.assemble(INDENT, line)
+
+
+def _table(own: Sequence[Finding], widths: Sequence[int], shared: Sequence[str]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
     for heading, width in zip(HEADINGS, widths, strict=True):
         made.add_column(heading, width=width, overflow="fold")
     quote = None
     for finding in own:
-        claim, judged = finding.claim, finding.judgement
+        claim = finding.claim
         said = "" if claim.quote == quote else "\n".join(_quoted(claim.quote, widths[0]))
-        numbers = [Text(judged.numbers)] if judged.numbers else []
-        why = [Text(judged.why, style="dim")] if judged.why and finding.setting is not None else []
         made.add_row(
             Text(said), Text(claim.compares), Text(finding.status, style=STYLES[finding.status]),
-            Text("\n").join([*numbers, *why]),
+            Text("\n").join(_measured(finding, shared)),
         )  # fmt: skip
         quote = claim.quote
     return made
@@ -156,8 +202,8 @@ def _quoted(quote: str, width: int) -> list[str]:
     return wrap(f"“{quote}”", width, max_lines=3, placeholder="…”")
 
 
-def _widths(findings: Sequence[Finding], room: int) -> list[int]:
-    """The same for all tables: as wide as what they hold, and the claims have what is left."""
+def _widths(findings: Sequence[Finding], room: int) -> list[int] | None:
+    """The same for all tables: as wide as what they hold, and the claims have what is left; None: no table fits."""
     texts = [
         (f"“{finding.claim.quote}”", finding.claim.compares, finding.status, finding.judgement.numbers)
         for finding in findings
@@ -168,7 +214,7 @@ def _widths(findings: Sequence[Finding], room: int) -> list[int]:
     for column, narrowest in FOLDED:
         over = sum(widths) + 3 * GAP - room
         widths[column] -= max(0, min(over, widths[column] - narrowest))
-    return widths
+    return widths if sum(widths) + 3 * GAP <= room else None
 
 
 def _total(findings: Sequence[Finding]) -> Text:

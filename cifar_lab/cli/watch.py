@@ -19,13 +19,18 @@ if TYPE_CHECKING:
 
 EVERY = 2.0
 """Seconds between two looks."""
+PAUSE = 30.0
+"""Seconds without a sign of life after which a runner is not just between two cells."""
 Look = Callable[[], "list[Status]"]
 
 
 def watch(
     look: Look, tree: Callable[[list[Status]], object] | None, show: Callable[[list[Status]], list[RenderableType]]
 ) -> int:
-    """Look until nothing will change by itself any more, or Ctrl-C. `tree`: print it, as one line of JSON a change."""
+    """Look until nothing will change by itself any more, or Ctrl-C. `tree`: print it, as one line of JSON a change.
+
+    Where cells are missing that nobody trains, it says so, on standard error beside JSON.
+    """
     with suppress(KeyboardInterrupt):
         if tree is not None:
             _print_trees(look, tree)
@@ -33,6 +38,8 @@ def watch(
             _redraw(look, show)
         else:
             _print_changes(look)
+        for line in _abandoned(look()):
+            (console.say if tree is not None else _say)(line)
     return 0
 
 
@@ -82,9 +89,39 @@ def _until_settled(look: Look) -> Iterator[list[Status]]:
     while True:
         found = look()
         yield found
-        if all(status.is_settled for status in found):
+        if all(status.is_settled or is_idle(status) for status in found):
             return
         time.sleep(EVERY)
+
+
+def is_idle(status: Status, now: float | None = None) -> bool:
+    """Whether cells are missing and nobody trains: none runs, and nobody asked for one or ended one a moment ago.
+
+    `now`: seconds since 1970; none: the present.
+    """
+    if status.is_settled or status.counts()["running"]:
+        return False
+    seen = max([status.setting.latest.time, *(cell.seen for cell in status.cells if cell.seen is not None)])
+    return (time.time() if now is None else now) - seen / 1000 > PAUSE
+
+
+def _abandoned(found: list[Status]) -> Iterator[str]:
+    """That nobody trains what is missing, with the commands that would."""
+    from cifar_lab.run.setting import again
+
+    for status in found:
+        if not is_idle(status):
+            continue
+        wanted = {cell.asked.fingerprint for cell in status.cells if cell.state == "missing" and not cell.stuck}
+        commands: list[str] = []
+        for invocation in reversed(status.setting.invocations):
+            asked = wanted & {cell.fingerprint for cell in invocation.cells}
+            commands += [again(invocation)] if asked else []
+            wanted -= asked
+        missing = status.counts()["missing"]
+        cells = "1 cell is" if missing == 1 else f"{missing} cells are"
+        yield f"{status.setting.latest.ablation}: {cells} missing and nobody is training; to go on:"
+        yield from (f"  {command}" for command in dict.fromkeys(commands))
 
 
 def _states(found: list[Status]) -> dict[str, str]:

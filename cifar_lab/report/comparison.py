@@ -82,6 +82,8 @@ class Row:
     """Of each cell: how much the last tenth of its epochs still brought."""
     continues: bool = False
     """It goes on from the weights of another variant."""
+    same_as: str | None = None
+    """An earlier variant that came to the same numbers, to the last bit, in every seed that both have."""
 
     @property
     def rise(self) -> float | None:
@@ -117,6 +119,8 @@ class Stopped:
     levels: tuple[float, ...]
     """Nominal confidence of an interval at each look."""
     spending: str
+    dropped: bool = False
+    """The rule was given up later: nothing holds at its looks any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,11 +163,14 @@ class Comparison:
     @property
     def threshold(self) -> str | None:
         """The one that `epochs to` is shown for: the highest that all cells of the control reached, else any cell."""
-        first = next((row for row in self.rows if row.variant == self.control), None)
-        of_control = first.epochs_to if first is not None else {}
-        whole = [x for x, found in of_control.items() if found.of and found.reached == found.of]
         some = [x for row in self.rows for x, found in row.epochs_to.items() if found.reached]
+        whole = [x for x in some if self.reached_by_control(x)]
         return max(whole or some, key=float, default=None)
+
+    def reached_by_control(self, threshold: str) -> bool:
+        """Every finished cell of the control reached it."""
+        of_control = (row.epochs_to.get(threshold) for row in self.rows if row.variant == self.control)
+        return any(found is not None and found.of and found.reached == found.of for found in of_control)
 
     @property
     def watched(self) -> str:
@@ -175,7 +182,8 @@ class Comparison:
         setting = " ".join(f"{path}={value}" for path, value in self.overrides.items())
         lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
         against = "the stage before" if self.chain else self.control
-        lines.append(f"{self._metric()} · Δ against {against}, paired by seed")
+        compared = any(row.difference is not None for row in self.rows)
+        lines.append(self._metric() + (f" · Δ against {against}, paired by seed" if compared else ""))
         more = f", the latest of {self.invocations} in this setting" if self.invocations > 1 else ""
         lines.append(f"invocation {self.invocation}{more}")
         return lines
@@ -199,10 +207,11 @@ class Comparison:
         if self.comparisons and any(row.differences for row in self.rows):
             lines += self._statistics()
         if any(row.continues and row.epochs_to for row in self.rows):
-            lines.append("a stage that goes on from another counts its epochs from there, not from scratch")
+            lines.append("a stage that goes on from another begins warm: its speed is compared with nothing")
         if rising := [row for row in self.rows if still_rises(row.rises)]:
             words = ", ".join(f"{row.variant} {100 * (row.rise or 0):+.1f}" for row in rising)
-            lines.append(f"still rising: {words} points in {_end(rising)}: a longer training may change the order")
+            order = ": a longer training may change the order" if len(self.rows) > 1 else ""
+            lines.append(f"still rising: {words} points in {_end(rising)}{order}")
         return lines + [f"also there: {other}" for other in self.others]
 
     def _statistics(self) -> list[str]:
@@ -212,7 +221,11 @@ class Comparison:
             f"interval: {100 * self.confidence:.0f} %{together}, Student, over seeds; for this test set and this split",
             f"margin: {100 * self.margin:g} points; {RULE}",
         ]
-        if self.stopping is not None:
+        if self.stopping is not None and self.stopping.dropped:
+            lines.append(
+                "a stopping rule was dropped after results were seen: intervals are not protected against looking"
+            )
+        elif self.stopping is not None:
             looks = ", ".join(map(str, self.stopping.looks))
             lines.append(
                 f"seeds were added until all was decided: looks after {looks} seeds, {self.stopping.seen} taken; the "

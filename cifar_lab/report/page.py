@@ -73,7 +73,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.globals |= {"headline": headline, "sheets": sheets, "plots": plots, "glyphs": GLYPHS}
-    made.filters |= {"slug": slug, "difference": difference, "count": count}
+    made.filters |= {"slug": slug, "difference": difference, "count": count, "paragraphs": paragraphs}
     made.globals |= {
         "differences": differences, "effects": effects, "accuracies": accuracies, "costs": costs, "panels": panels,
         "four": four, "legend": legend, "grid": grid, "watched": curves.watched,
@@ -209,6 +209,11 @@ def difference(variant: Described) -> list[str]:
     stands = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
     lines = stands + [f"{path} = {json.dumps(value, ensure_ascii=False)}" for path, value in variant.diff.items()]
     return lines or ["the baseline"]
+
+
+def paragraphs(text: str) -> list[str]:
+    """Its paragraphs, each in one line."""
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
 def count(value: int | None) -> str:

@@ -82,6 +82,8 @@ def note(row: Row) -> str:
         words.append(f"Δ over {row.pairs} seeds")
     if row.reason not in {None, ONE_PAIR} and row.n:  # one pair: the footer says it once for all
         words.append(str(row.reason))
+    if row.same_as is not None:
+        words.append(f"the same numbers as {row.same_as} in every seed")
     return ", ".join(words)
 
 
@@ -91,6 +93,8 @@ def cost(comparison: Comparison) -> Sheet:
     rows = [cost_cells(row, scaled=scaled) for row in comparison.rows]
     declared = "parameters: as declared, which the budget judges · trained: of the smaller network of this scale · "
     caption = "MACs: of one image, forward · time: of training, a cell"
+    if any(row.continues for row in comparison.rows):
+        caption += " · images seen: of this stage alone, without the one that it goes on from"
     return _filled((declared if scaled else "") + caption, COST, rows, COST[1:])
 
 
@@ -160,17 +164,26 @@ def fit(comparison: Comparison) -> Sheet:
     caption = (
         f"AUC: mean {seen} accuracy over epochs · gap: clean train less {seen} · rise: in the last tenth of epochs"
     )
-    return _filled(caption, named, [fit_cells(row, x) for row in comparison.rows], named[1:])
+    if x is not None:
+        whose = "every cell of the control" if comparison.reached_by_control(x) else "any cell"
+        caption = f"epochs to: the highest threshold that {whose} reached · {caption}"
+    warm = {row.variant for row in comparison.rows if row.continues}
+    rows = [fit_cells(row, x, warm=bool({row.variant, row.against} & warm)) for row in comparison.rows]
+    return _filled(caption, named, rows, named[1:])
 
 
-def fit_cells(row: Row, threshold: str | None) -> list[str]:
-    """The row's cells under `FIT`: speed of convergence, and generalisation."""
+def fit_cells(row: Row, threshold: str | None, *, warm: bool = False) -> list[str]:
+    """The row's cells under `FIT`: speed of convergence, and generalisation.
+
+    `warm`: this stage or the one before goes on from another, and the two have no common start to be compared from.
+    """
+    x = threshold or ""
     return [
         row.variant,
-        _epochs(row.epochs_to.get(threshold or "")),
-        _fewer(row.epochs_to_difference.get(threshold or "")),
+        "" if row.continues else _epochs(row.epochs_to.get(x)),
+        "" if warm else _fewer(row.epochs_to_difference.get(x)),
         points(row.auc),
-        points(row.auc_difference, sign=True),
+        "" if warm else points(row.auc_difference, sign=True),
         points(row.gap, sign=True),
         points(row.gap_difference, sign=True),
         points(row.rise, sign=True),

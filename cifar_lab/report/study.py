@@ -72,6 +72,10 @@ class Study:
     question: str
     source: str
     variants: tuple[Described, ...]
+    doc: str = ""
+    """What its file says of it, in paragraphs: the choices behind it."""
+    baseline: str = ""
+    """What the variants are diffs on, in words."""
     findings: tuple[Finding, ...] = ()
     curves: Curves = field(default_factory=dict)
     cells: tuple[Cell, ...] = ()

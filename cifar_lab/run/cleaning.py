@@ -21,6 +21,8 @@ from cifar_lab.tracking.journal import FILE, read_points
 from cifar_lab.tracking.record import Record
 
 Kind = Literal["checkpoint", "leftover", "superseded"]
+SUPERSEDED = "superseded"
+"""Where a redo sets records aside, as `<fingerprint>.<ms since 1970>`."""
 UNITS = {"h": 3600.0, "d": 86400.0}
 IN_USE = 3600.0
 """Seconds for which a half-written file that no lock protects may still belong to somebody."""
@@ -35,7 +37,7 @@ class Item:
     size: int
     """Bytes."""
     touched: float
-    """Seconds since 1970: when it, or the journal beside a checkpoint, was last written."""
+    """Seconds since 1970: when it, or the journal beside a checkpoint, was last written, or a record set aside."""
     epoch: int = 0
     """Epochs of progress that go with a checkpoint."""
     cell: Record | None = None
@@ -59,13 +61,23 @@ def parse_age(text: str) -> float:
 
 
 def find_items(runs: Path, older_than: float) -> list[Item]:
-    """What can be freed in `runs`. `older_than`: seconds after which nobody is expected to go on from a checkpoint."""
+    """What can be freed in `runs`.
+
+    `older_than`: seconds after which nobody is expected to go on from a checkpoint, or to miss what a redo set aside.
+    """
     latest = time.time() - older_than
     cells = (Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir())
     found = [item for record in cells for item in _of_cell(record, latest)]
     loose = _items("leftover", (runs / "invocations").glob(".*.partial"))
     found += [item for item in loose if item.touched < time.time() - IN_USE]
-    return [*found, *_items("superseded", (runs / "superseded").glob("*"))]
+    set_aside = (path for path in (runs / SUPERSEDED).glob("*") if _is_replaced(path))
+    return [*found, *(item for item in _items("superseded", set_aside) if item.touched <= latest)]
+
+
+def _is_replaced(path: Path) -> bool:
+    """Whether the cell whose record a redo set aside at `path` has come to its end again: else it is all there is."""
+    fingerprint = path.name.partition(".")[0]
+    return len(fingerprint) != 64 or Record(path.parent.parent / fingerprint).result() is not None
 
 
 def _of_cell(record: Record, latest: float) -> Iterator[Item]:
@@ -96,6 +108,8 @@ def free(item: Item) -> str | None:
         with item.cell.lock().acquire(timeout=0) if item.cell is not None else nullcontext():
             if _touched(item.path) > item.touched:
                 return "somebody has gone on from it meanwhile"
+            if item.kind == "superseded" and not _is_replaced(item.path):
+                return "its cell is not finished"
             _delete(item.path)
     except Timeout:
         return "its cell is trained now"
@@ -111,7 +125,9 @@ def _items(kind: Kind, paths: Iterable[Path], cell: Record | None = None) -> Ite
 
 
 def _touched(path: Path) -> float:
-    """When `path` was last written; for a checkpoint, the journal beside it."""
+    """When `path` was last written; for a checkpoint, the journal beside it; for a record, when it was set aside."""
+    if path.parent.name == SUPERSEDED and (when := re.fullmatch(r"[0-9a-f]{64}\.([0-9]{10,15})", path.name)):
+        return int(when[1]) / 1000  # a folder that is moved keeps its own time
     journal = path.parent / FILE
     return (journal if path.name == "checkpoint.pt" and journal.exists() else path).lstat().st_mtime
 

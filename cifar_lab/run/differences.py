@@ -108,17 +108,26 @@ def margin_of(same: Sequence[Invocation]) -> float:
 
 
 def rule_of(same: Sequence[Invocation]) -> Stopping | None:
-    """The stopping rule of a setting; whoever adds seeds by hand later does not undo it."""
+    """The stopping rule of a setting; whoever adds seeds by hand later does not undo it, but may drop it."""
+    return None if was_dropped(same) else _begun(same)
+
+
+def was_dropped(same: Sequence[Invocation]) -> bool:
+    """Whether a setting had a stopping rule that was dropped: for good, as its results had been seen."""
+    return any(each.stopping_dropped for each in same)
+
+
+def _begun(same: Sequence[Invocation]) -> Stopping | None:
     return next((each.stopping for each in reversed(same) if each.stopping is not None), None)
 
 
 def stopped(same: Sequence[Invocation], of: Mapping[str, list[Replicate]]) -> Stopped | None:
     """The rule of a setting, and how many of its looks have been taken."""
-    rule = rule_of(same)
+    rule = _begun(same)
     if rule is None:
         return None
     seen = max((looks_taken(rule, own) for own in of.values()), default=0)
-    return Stopped(looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending)
+    return Stopped(looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending, dropped=was_dropped(same))
 
 
 def looks_taken(rule: Stopping, *groups: Sequence[Replicate]) -> int:

@@ -19,6 +19,8 @@ from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Protocol
 
+from filelock import Timeout
+
 from cifar_lab.errors import CifarLabError, Interrupted
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import ALLOCATOR
@@ -28,6 +30,10 @@ REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
 FOUND_FINISHED = 3
 """Exit code of a worker whose cell another runner had finished when it got the lock."""
+TAKEN = 4
+"""Exit code of a worker that another runner was quicker than."""
+STOPPED = "stopped, state saved"
+"""The `error` of a cell that was told to stop: it is not over."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at cells that wait for others."""
 
@@ -57,7 +63,7 @@ class Listener(Protocol):
         """`job` is over, here or in another runner; `error` is one line when its cell is not finished."""
 
     def put_off(self, job: Job) -> None:
-        """`job` was started here, but another runner had it already."""
+        """`job` was started here, but another runner had it already, or has finished it: `ended` follows."""
 
     def tick(self, waiting: int) -> None:
         """Called a few times a second; `waiting` cells are not begun."""
@@ -106,9 +112,10 @@ class LocalEngine:
                     self._stop_all()
                 for worker in _ready(self._running):
                     self._listen(worker)
-                listener.tick(len(self._queue))
+                if self._running or not signalled():  # what is left after a stop waits for nobody
+                    listener.tick(len(self._queue))
         if signalled():
-            raise Interrupted(f"stopped after saving; {len(self._queue)} cells were not begun")
+            raise Interrupted(_stopped(len(self._queue)))
 
     def stop(self, fingerprint: str) -> None:
         """Have a cell that is being trained save and stop; it ends like one that was interrupted."""
@@ -146,10 +153,12 @@ class LocalEngine:
 
     def _conclude(self, worker: _Worker) -> None:
         job, code = worker.job, worker.process.exitcode
-        if job.record.result() is None and code != Interrupted.exit_code and job.record.state() == "running":
+        if code == TAKEN or (code != Interrupted.exit_code and job.record.state() == "running"):
             self._listener.put_off(job)
             self._queue.put_back(job)
             return
+        if code == FOUND_FINISHED:
+            self._listener.put_off(job)
         error = _how_it_ended(worker)
         self.trained += error is None and code != FOUND_FINISHED
         self._listener.ended(job, error)
@@ -164,6 +173,11 @@ class LocalEngine:
         send.close()
         self._listener.started(job)
         return _Worker(job, process, receive, slot, stop)
+
+
+def _stopped(left: int) -> str:
+    many = {0: "", 1: "; 1 cell was not begun"}
+    return "stopped after saving" + many.get(left, f"; {left} cells were not begun")
 
 
 def _free_slot(running: list[_Worker]) -> int:
@@ -181,7 +195,7 @@ def _how_it_ended(worker: _Worker) -> str | None:
     if record.result() is not None:
         return None
     if code == Interrupted.exit_code:
-        return "stopped, state saved"
+        return STOPPED
     if (failure := record.failure()) is not None:
         return str(failure["error"])
     said = f"its process ended with code {code}"
@@ -236,7 +250,7 @@ def _work(job: Job, channel: Connection, stop: Event) -> None:
     try:
         trained = train_cell(job, progress, lambda: orphaned or terminated or stop.is_set())
     except CifarLabError as error:
-        raise SystemExit(error.exit_code) from None
+        raise SystemExit(TAKEN if isinstance(error.__context__, Timeout) else error.exit_code) from None
     except Exception:  # noqa: BLE001 (its trace is in the journal, and the runner reports it)
         raise SystemExit(1) from None
     if not trained:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_lab.errors import UsageError
 from cifar_lab.report.comparison import Comparison
-from cifar_lab.run.differences import CONFIDENCE, rule_of
+from cifar_lab.run.differences import CONFIDENCE, rule_of, was_dropped
 from cifar_lab.run.plan import Plan
 from cifar_lab.run.runner import invocation_of
 from cifar_lab.run.setting import Setting
@@ -24,7 +24,7 @@ def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
 
     Raises:
         UsageError: `most` is below `sequential.FEWEST`, nothing is compared, or results of `setting` have been seen
-            under another rule.
+            under another rule, or one that was dropped.
     """
     if most < sequential.FEWEST:
         raise UsageError(f"--max-seeds {most}: a rule that may stop early needs {sequential.FEWEST} at least")
@@ -32,16 +32,33 @@ def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
     if comparisons < 1:
         raise UsageError(f"'{plan.ablation.name}' compares nothing: there is nothing to decide")
     looks = sequential.looks(most)
+    if setting is not None and was_dropped(setting.invocations):
+        raise UsageError("--until-decided: the rule of these cells was dropped, and another cannot be begun on results")
     known = rule_of(setting.invocations) if setting is not None else None
     if known is not None:
         if (known.looks, known.comparisons) != (looks, comparisons):
             raise UsageError(
                 f"--max-seeds {most}: these cells were begun with --max-seeds {known.looks[-1]}, and a rule is fixed "
-                "before its first look"
+                "before its first look; --drop-rule gives it up"
             )
         return known
     levels = sequential.levels(looks, 1 - per_comparison(CONFIDENCE, comparisons))
     return Stopping(looks=looks, levels=levels, comparisons=comparisons, confidence=CONFIDENCE)
+
+
+def has_rule(setting: Setting | None) -> bool:
+    """Whether a rule was begun that still holds."""
+    return setting is not None and rule_of(setting.invocations) is not None
+
+
+def require_droppable(setting: Setting | None) -> None:
+    """A rule that was dropped already may be dropped again: a command that was stopped goes on.
+
+    Raises:
+        UsageError: none was begun.
+    """
+    if not has_rule(setting) and not (setting is not None and was_dropped(setting.invocations)):
+        raise UsageError("--drop-rule: no stopping rule was begun at this scale, on this data, with these overrides")
 
 
 def find_setting(plan: Plan, runs: Path) -> Setting | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from filelock import Timeout
 
 from cifar_lab.errors import UsageError
+from cifar_lab.run.execution import Execution, is_there
 from cifar_lab.run.plan import Cell, Plan
+from cifar_lab.run.setting import Name, names
 from cifar_lab.tracking.record import Record
 
 
@@ -23,6 +26,32 @@ def find(plan: Plan, prefix: str) -> Cell:
         return next(iter(found.values()))
     which = "; ".join(f"{cell.name} is {cell.fingerprint[:12]}" for cell in list((found or _all(plan)).values())[:5])
     raise UsageError(f"--redo {prefix}: {len(found)} cells of {plan.ablation.name} start so; {which}")
+
+
+def known_as(cell: Cell, plan: Plan, runs: Path) -> str:
+    """`r4/s0`, with every other name that an ablation has for it: `r4/s0 (layers base/s0, too)`."""
+    own = Name(plan.ablation.name, cell.variant, cell.seed)
+    others = [str(name) for name in names(runs).get(cell.fingerprint, []) if name != own]
+    return f"{cell.name} ({', '.join(others)}, too)" if others else cell.name
+
+
+def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Execution:
+    """How the records that `cells` are to replace were made: device, threads and compile; `chosen` where none was.
+
+    Raises:
+        UsageError: they were not all made alike, or on a device that is not here.
+    """
+    records = [Record(runs / cell.fingerprint).cell() for cell in cells]
+    before = [record["execution"] for record in records if record is not None]
+    found = {replace(chosen, **{name: each[name] for name in ("device", "threads", "compile")}) for each in before}
+    if len(found) > 1:
+        raise UsageError("--redo: these cells were executed differently; redo them one by one, or type --workers")
+    execution = found.pop() if found else chosen
+    if not is_there(execution.device):
+        raise UsageError(
+            f"--redo: trained on {execution.device} before, which this machine has not; type --device to go elsewhere"
+        )
+    return execution
 
 
 def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cifar_lab.report.comparison import Row
@@ -14,6 +15,9 @@ from cifar_lab.stats.paired import interval
 from cifar_lab.stats.replicates import differences, summarise
 from cifar_lab.tracking.invocation import Invocation
 
+OF_THE_MACHINE = frozenset({"seconds", "images_per_second", "memory/peak_mib"})
+"""Metrics that tell of where a cell was trained, and nothing of what."""
+
 
 def make_rows(same: Sequence[Invocation], replicates: list[Replicate], metric: str) -> tuple[Row, ...]:
     """A row a variant of the invocations of one setting, in the order in which the fullest of them asked for them."""
@@ -23,13 +27,31 @@ def make_rows(same: Sequence[Invocation], replicates: list[Replicate], metric: s
     for replicate in replicates:
         of[replicate.asked.variant].append(replicate)
     against = {name: same[-1].compared_with(name) for name, own in of.items() if own}
-    compared = make_differences(same, of, against, metric)
-    return tuple(_row(of[name], of.get(other or "", []), other, compared.get(name), metric)
+    compared, alike = make_differences(same, of, against, metric), _alike(of)
+    return tuple(_row(of[name], of.get(other or "", []), other, compared.get(name), metric, alike.get(name))
                  for name, other in against.items())  # fmt: skip
 
 
+def _alike(of: Mapping[str, list[Replicate]]) -> dict[str, str]:
+    """The variants with the same numbers, to the last bit, as an earlier one in every seed that both have: that one."""
+    numbers = {name: {each.asked.seed: _numbers(each) for each in own if each.metrics} for name, own in of.items()}
+    found: dict[str, str] = {}
+    for earlier, name in itertools.combinations(numbers, 2):
+        own, theirs = numbers[name], numbers[earlier]
+        shared = own.keys() & theirs.keys()
+        if shared and all(own[seed] and own[seed] == theirs[seed] for seed in shared):
+            found.setdefault(name, earlier)
+    return found
+
+
+def _numbers(replicate: Replicate) -> dict[str, float]:
+    """What a training came to, without what only tells of the machine; nothing without a loss, as accuracies meet."""
+    numbers = {key: value for key, value in replicate.metrics.items() if key not in OF_THE_MACHINE}
+    return numbers if any(key.endswith("loss") for key in numbers) else {}
+
+
 def _row(own: list[Replicate], other: list[Replicate], against: str | None, compared: Compared | None,
-         metric: str) -> Row:  # fmt: skip
+         metric: str, same_as: str | None) -> Row:  # fmt: skip
     values = by_seed(own, metric)
     found = summarise(values)
     states = [replicate.state for replicate in own]
@@ -53,6 +75,7 @@ def _row(own: list[Replicate], other: list[Replicate], against: str | None, comp
         parameters_trained=asked.parameters_trained,
         macs=asked.macs,
         seconds=_mean([metrics["seconds"] for metrics in finished]),
+        same_as=same_as,
         images_seen=_mean([metrics["images_seen"] for metrics in finished]),
         **(compared or Compared.nothing()).fields(),
         **_fit(own, other),

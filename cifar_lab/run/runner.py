@@ -21,6 +21,7 @@ from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import code_diff, provenance
 from cifar_lab.run.queue import Queue
 from cifar_lab.tracking.invocation import Asked, Invocation, Stopping
+from cifar_lab.tracking.uri import redacted
 
 DRAIN_SECONDS = 60.0
 """How long a run waits for MLflow after its last cell."""
@@ -57,7 +58,7 @@ def invocation_of(plan: Plan, execution: Execution | None, stopping: Stopping | 
         },
         overrides=dict(plan.overrides),
         cells=tuple(asked_of(cell) for cell in plan.cells),
-        command=shlex.join(["cifar-lab", *sys.argv[1:]]),
+        command=redacted(shlex.join(["cifar-lab", *sys.argv[1:]])),
         execution=execution.as_dict() if execution is not None else {},
         provenance=provenance(),
         baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ def choose(
 ) -> Setting:  # fmt: skip
     """The setting of the latest invocation of `ablation` that matches, or of the one with the id `invocation`.
 
+    Without `overrides`, any match; where `scale` or `data` is asked for, a setting that has none goes first.
     `known`: names of ablations that could be run, for the hint in the error.
 
     Raises:
@@ -75,8 +77,11 @@ def choose(
     if not matching:
         settings = "; ".join(map(typed, _latest(own)))
         raise TrackingError(f"'{ablation}' was run as {settings}, never as asked for")
-    others = [entry for entry in matching if entry.setting() != matching[-1].setting()]
-    return Setting(invocations=_same(matching[-1], own), others=tuple(_latest(others)))
+    plain = [entry for entry in matching if not entry.overrides]
+    is_plain = (scale is not None or data is not None) and not overrides and plain
+    chosen = (plain if is_plain else matching)[-1]
+    others = [entry for entry in matching if entry.setting() != chosen.setting()]
+    return Setting(invocations=_same(chosen, own), others=tuple(_latest(others)))
 
 
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
@@ -124,8 +129,24 @@ def _latest(invocations: list[Invocation]) -> list[Invocation]:
     return list({entry.setting(): entry for entry in invocations}.values())
 
 
+def selector(invocation: Invocation) -> str:
+    """What selects the setting of an invocation and no other, with what that setting is."""
+    return f"--invocation {invocation.id} ({typed(invocation)})"
+
+
+def again(invocation: Invocation) -> str:
+    """The command that asked for an invocation, as it may be typed once more: it trains what is missing."""
+    words, kept = iter(shlex.split(invocation.command)), []
+    for word in words:
+        if word == "--redo":  # whatever was set aside then stays as it is now
+            next(words, None)
+        elif word != "--json" and not word.startswith("--redo="):
+            kept.append(word)
+    return shlex.join(kept)
+
+
 def typed(invocation: Invocation) -> str:
-    """What selects the setting of an invocation on the command line."""
+    """What the setting of an invocation is, as its options and overrides are typed."""
     return " ".join([
         f"--scale {invocation.scale} --data {invocation.data['source']}", *_overrides(invocation)
     ])  # fmt: skip

@@ -56,6 +56,8 @@ def load(
         comparison=comparison,
         question=ablation.question,
         source=ablation.source,
+        doc=ablation.doc,
+        baseline=ablation.baseline_in_words,
         variants=tuple(_described(ablation, comparison)),
         findings=tuple(map(_finding, judge_setting(ablation, setting, runs))),
         curves=_curves(setting, runs),
@@ -115,7 +117,8 @@ def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> Unm
 
 def _finding(found: Judged) -> Finding:
     measured = str(found.measured["words"]) if found.measured is not None else found.judgement.why
-    elsewhere = f"not where it was claimed: {', '.join(found.differs)}" if found.differs else ""
+    unsaid = [words for words in found.differs if words not in measured]
+    elsewhere = f"not where it was claimed: {', '.join(unsaid)}" if unsaid else ""
     return Finding(
         quote=found.claim.quote,
         source=found.claim.source,

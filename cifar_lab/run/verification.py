@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.ablation import Ablation, Claim
+from cifar_lab.ablation import Ablation, Claim, diff_in_words
 from cifar_lab.errors import TrackingError
 from cifar_lab.report.comparison import MIXED
 from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, looks_taken, margin_of, rule_of
@@ -19,10 +19,13 @@ from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accura
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.stats.replicates import summarise
 from cifar_lab.tracking.invocation import read_all
+from cifar_lab.tracking.record import Record
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
 """Overrides that leave the study what it is: the protocol is looked at by itself, precision belongs to the machine."""
 NOT_RUN = "not run"
+MADE_WITH = "made with"
+"""Of a claim: settings that its ablation's baseline has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +85,55 @@ class _Measured:
 
 def verify(
     runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
 ) -> list[Finding]:  # fmt: skip
-    """Each claim of `ablation`, judged in the setting that `compare` reads.
+    """Each claim of `ablation`, judged in the setting that is asked for.
 
-    What was never run, or never as asked for, is not measured.
+    Where nothing is: the one that the claims speak of, if a cell of it is finished; else the latest without
+    overrides; else the latest. What was never run, or never as asked for, is not measured.
 
     Raises:
-        TrackingError: notes or records in `runs` cannot be read.
+        TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
     if not any(entry.ablation == ablation.name for entry in read_all(runs)):
         return _unmeasured(ablation, NOT_RUN)
     try:
-        setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides)
+        setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     except TrackingError as error:  # the notes were read above: none of them matches
+        if invocation is not None:
+            raise
         return _unmeasured(ablation, str(error))
+    if (scale, data, invocation) == (None, None, None) and not overrides:
+        setting = _preferred(ablation, setting, runs)
     return judge_setting(ablation, setting, runs)
+
+
+def _preferred(ablation: Ablation, latest: Setting, runs: Path) -> Setting:
+    """Of `latest` and the other settings, the one to judge claims in where none is asked for."""
+    entries = sorted([*latest.others, latest.latest], key=lambda entry: entry.id)
+    settings = [choose(runs, ablation.name, invocation=entry.id) for entry in entries]
+    claimed = [each for each in settings if _claims_met(ablation, each) and _has_finished(each, runs)]
+    plain = [each for each in settings if not each.latest.overrides]
+    chosen = (sorted(claimed, key=lambda each: _claims_met(ablation, each)) or plain or settings)[-1]
+    return replace(chosen, others=tuple(entry for entry in entries if entry.id != chosen.latest.id))
+
+
+def _claims_met(ablation: Ablation, setting: Setting) -> int:
+    """Twice how many claims speak of this scale and protocol, of CIFAR-10, and of this recipe; once, of its like.
+
+    That is a recipe which has not all that the claim was made with, and nothing else.
+    """
+    latest, met = setting.latest, 0
+    for claim in ablation.claims:
+        missing = claim.missing(latest.overrides)
+        alike = set(latest.overrides) <= NO_SUBJECT | (claim.under.keys() - missing.keys())
+        there = (latest.scale, latest.protocol, latest.data["kind"]) == (claim.scale, claim.protocol, "cifar10")
+        met += (1 if missing else 2) if alike and there else 0
+    return met
+
+
+def _has_finished(setting: Setting, runs: Path) -> bool:
+    return any((Record(runs / asked.fingerprint).result() or {}).get("status") == "finished" for asked in setting.cells)
 
 
 def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Finding]:
@@ -135,6 +171,8 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
         judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, as_claimed=not differs)
         if judged.status != "not measured":
             judged = _with_executions(judged, groups)
+            made_with = [words for words in differs if words.startswith(MADE_WITH)]  # the header does not say it
+            judged = replace(judged, why=joined(judged.why, *made_with))
             numbers = _numbers(judged, sides, keys, measured)
     return Finding(
         ablation=ablation,
@@ -149,10 +187,13 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
 
 def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
     latest = measured.setting.latest
-    other = {path: value for path, value in latest.overrides.items() if path not in NO_SUBJECT}
+    missing = claim.missing(latest.overrides)
+    alike = NO_SUBJECT | (claim.under.keys() - missing.keys())
+    other = {path: value for path, value in latest.overrides.items() if path not in alike}
     found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
     found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
     found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
+    found += [f"{MADE_WITH} {diff_in_words(missing)}"] if missing else []
     return (*found, *(f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in other.items()))
 
 

@@ -48,6 +48,10 @@ class Stopping:
     """The alpha-spending function: Lan and DeMets (1983), after Pocock."""
 
 
+DROPPED = Stopping(looks=(), levels=(), comparisons=0)
+"""No rule any more: an invocation that is begun with it drops the one that its setting had."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
     """One call of `run-ablation` or `train`, written before the first cell is trained."""
@@ -84,6 +88,9 @@ class Invocation:
     stopping: Stopping | None = None
     """Where seeds are added until all is decided: the rule, fixed before the first cell."""
 
+    stopping_dropped: bool = False
+    """The rule of its setting ends with it: from here the number of seeds is chosen by whoever has seen results."""
+
     metric: str | None = None
     """What cells are compared by; none: the accuracy on test. A search looks at `val/acc`, and at test not at all."""
 
@@ -93,6 +100,9 @@ class Invocation:
     def __post_init__(self) -> None:
         # What was typed may hold a database's password, and a note is read by many, in MLflow too.
         object.__setattr__(self, "command", redacted(self.command))
+        if self.stopping == DROPPED:
+            object.__setattr__(self, "stopping", None)
+            object.__setattr__(self, "stopping_dropped", True)
 
     def compared_with(self, variant: str) -> str | None:
         """The variant that `variant` is compared with; the control with nothing."""

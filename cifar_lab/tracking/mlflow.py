@@ -22,7 +22,7 @@ from filelock import FileLock
 from cifar_lab.errors import CifarLabError
 from cifar_lab.tracking import view
 from cifar_lab.tracking.sheet import Metric, Sheet
-from cifar_lab.tracking.uri import redacted, require_usable, resolve_uri, sqlite_path
+from cifar_lab.tracking.uri import redacted, require_usable, resolve_uri, sqlite_path, without_credentials
 
 __all__ = ["Found", "Shown", "Store", "StoreAway", "redact", "redacted", "require_usable", "resolve_uri"]
 
@@ -104,7 +104,9 @@ class Store:
             path = sqlite_path(uri)
             if path is not None:
                 _make_sqlite(path, MlflowClient)
-            return cls(uri, MlflowClient(uri))
+            address, credentials = without_credentials(uri)
+            os.environ.update(credentials)
+            return cls(uri, MlflowClient(address))
 
     def experiment(self, name: str, tags: Mapping[str, str]) -> str:
         """The id of the experiment `name`, with `tags`; it is made, or brought back from deletion."""

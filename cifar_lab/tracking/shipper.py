@@ -12,6 +12,7 @@ from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.mlflow import Store, StoreAway
 from cifar_lab.tracking.overview import Tabulate, no_table
 from cifar_lab.tracking.shipment import Draw, Place, Say, Shipment
+from cifar_lab.tracking.uri import redacted
 
 PATIENCE = (1.0, 30.0)
 """Seconds to wait for a store that is away: at first, and at most; doubled in between."""
@@ -213,4 +214,4 @@ def _name(shipment: Shipment) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return redacted(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")

@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cifar_lab.errors import TrackingError
 
@@ -32,6 +32,18 @@ def redacted(text: str) -> str:
     has a `/` or `@` of its own, more than it may go.
     """
     return IN_QUERY.sub(r"\1=***", IN_ADDRESS.sub(r"\1:***@", text))
+
+
+def without_credentials(uri: str) -> tuple[str, dict[str, str]]:
+    """A server's address without user and password, and these as MLflow takes them from the environment.
+
+    MLflow repeats the address that it was given: in messages, tracebacks and logs. Another store's stays as it is.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in {"http", "https"} or not (parts.username and parts.password):
+        return uri, {}
+    named = {"MLFLOW_TRACKING_USERNAME": unquote(parts.username), "MLFLOW_TRACKING_PASSWORD": unquote(parts.password)}
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), named
 
 
 def sqlite_path(uri: str) -> Path | None:

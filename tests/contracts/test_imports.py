@@ -11,6 +11,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[2]
 EVERYWHERE = {"errors", "streams"}
+BELOW_RUN = {"recipe", "ablation", "registry", "scale", "models", "data", "train", "tracking", "stats", "report"}
 MAY_IMPORT = {
     "errors": set(),
     "streams": set(),
@@ -24,8 +25,9 @@ MAY_IMPORT = {
     "report": {"stats"},
     "tracking": {"recipe"},
     "train": {"recipe", "models", "data", "tracking"},
-    "run": {"recipe", "ablation", "registry", "scale", "models", "data", "train", "tracking", "stats", "report"},
-    "cli": {"recipe", "ablation", "registry", "scale", "models", "data", "tracking", "stats", "report", "run", "train"},
+    "run": BELOW_RUN,
+    "search": BELOW_RUN | {"run"},
+    "cli": BELOW_RUN | {"run", "search"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -35,6 +37,7 @@ DOORS = {
     "rich": {"cifar_lab/cli"},
     "torchvision": {"cifar_lab/data/cifar10.py"},
     "matplotlib": {"cifar_lab/report"},
+    "optuna": {"cifar_lab/search"},
 }
 WITHOUT_TORCH = ("errors", "streams", "recipe", "ablation", "registry", "scale", "stats", "tracking", "report")
 
@@ -89,6 +92,25 @@ def test_an_ablation_is_one_small_file_that_imports_the_vocabulary_only(path: Pa
         "cifar_lab.recipe", "cifar_lab.recipe.EFFICIENT_RESNET", "cifar_lab.recipe.RESNET18",
     }  # fmt: skip
     assert len(path.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize(
+    "path", sorted((HOUSE / "cifar_lab/search/spaces").glob("[!_]*.py")), ids=lambda path: path.name
+)
+def test_a_space_is_one_small_file_that_imports_the_vocabulary_only(path: Path) -> None:
+    dimensions = {f"cifar_lab.search.dimension.{name}" for name in ("Bundle", "Choice", "Integer", "Real")}
+    assert _imports(path) <= dimensions | {
+        "cifar_lab.search.dimension", "cifar_lab.search.space", "cifar_lab.search.space.Space",
+        "cifar_lab.recipe", "cifar_lab.recipe.EFFICIENT_RESNET", "cifar_lab.recipe.RESNET18",
+    }  # fmt: skip
+    assert len(path.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize("name", ["space.py", "dimension.py", "declared.py", "draw.py", "spaces"])
+def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
+    place = HOUSE / "cifar_lab/search" / name
+    for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        assert not any(module.split(".")[0] in {"torch", "optuna"} for module in _imports(path)), path
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "list", "run-ablation --help"])

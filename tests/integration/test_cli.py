@@ -135,6 +135,17 @@ def test_list_and_describe_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (rows["b443"]["within_budget"], rows["b443"]["over_budget"]) == (True, False)
 
 
+def test_describe_says_the_baseline_and_why_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    described = _json(["describe", "optimizers"], capsys)
+    assert described["baseline"] == {"name": "ResNet-18", "diff": {"schedule.name": "cosine"}}
+    assert described["doc"].startswith("Which optimizer trains the ResNet-18 best in equal epochs?\n\nSource: ")
+    assert run(["describe", "se_ratio"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "baseline: Efficient ResNet factors: " in shown
+    assert "Run time: 43 PFLOP a cell" in shown
+    assert "(stage 9 against stage 8 (97.08 %); made with data.mixup=1.0, data.cutmix=1.0)" in shown
+
+
 def test_a_broken_file_is_reported_and_hides_no_other(
     tmp_path: Path, tiny_ablation: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

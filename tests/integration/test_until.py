@@ -160,3 +160,68 @@ def test_only_what_is_missing_is_trained_for_each_look(here: Path, capsys: pytes
     tree, _ = ended(capsys, "--variants", "plain,slow", "train.epochs=1")
     assert tree["trained"] + tree["reused"] == len(tree["cells"])
     assert {cell["state"] for cell in tree["cells"]} <= {"finished", "diverged"}
+
+
+# The rule is fixed, and can be dropped
+
+
+def fixed(*more: str, code: int = 0) -> None:
+    assert run(line("--seeds", "0-11", "--json", *more)) == code
+
+
+def compared(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    assert run(["compare", "three", "--ablations", "mine", "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_beforehand_it_says_that_the_rule_is_fixed_and_asks_where_somebody_can_answer(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish_all(cells(capsys), {"slow": -0.3, "drop": 0.3})
+    asked = [word for word in line("--until-decided", "--max-seeds", "12") if word != "-y"]
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
+    assert run(asked) == 1
+    said = capsys.readouterr().err
+    assert "looks after 5, 8, 12 seeds, 12 at most; this rule is fixed once it is begun" in said
+    assert not (here / "runs" / "invocations").exists()
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: True)
+    assert run(asked) == 0
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: pytest.fail("it was begun: nothing is asked"))
+    assert run(asked) == 0
+
+
+def test_fixed_seeds_keep_the_rule_until_it_is_dropped_and_then_tables_say_so(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_all(cells(capsys), {"slow": -0.3})
+    ended(capsys)
+    fixed()
+    assert compared(capsys)["stopping"]["dropped"] is False
+    fixed("--drop-rule")
+    assert [note["stopping_dropped"] for note in notes(here)][-2:] == [False, True]
+    assert notes(here)[-1]["stopping"] is None
+    tree = compared(capsys)
+    assert tree["stopping"]["dropped"] is True
+    assert [row["level"] for row in tree["rows"] if row["level"]] == pytest.approx([0.95**0.5] * 2)
+    assert [row["pairs"] for row in tree["rows"] if row["level"]] == [12, 12]
+    assert run(["compare", "three", "--ablations", "mine"]) == 0
+    assert "a stopping rule was dropped after results were seen" in capsys.readouterr().out
+    fixed("--drop-rule")
+    assert run(line("--until-decided", "--max-seeds", "12")) == 2
+    assert "was dropped" in capsys.readouterr().err
+
+
+def test_a_rule_that_was_never_begun_is_not_dropped(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line("--drop-rule", "--seeds", "0")) == 2
+    assert "no stopping rule was begun" in capsys.readouterr().err
+    assert run(line("--drop-rule", "--until-decided")) == 2
+    assert not (here / "runs" / "invocations").exists()
+
+
+def test_the_usual_most_seeds_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run-ablation", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.partition("--max-seeds K")[2].split())
+    assert shown.startswith("With --until-decided: the most seeds, 12 or more. [default: (20)]")

@@ -158,7 +158,11 @@ def test_an_ablation_without_claims_says_so(capsys: pytest.CaptureFixture[str]) 
 def test_scale_data_and_overrides_select_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
     ended(better(), **AS_CLAIMED)
     ended(better(), data=JPEG)
-    assert "also there: --scale writeup --data cifar10 train.protocol=" in said(capsys, "mine")
+    first, second = sorted(path.stem for path in Path("runs/invocations").glob("*.json"))
+    other = f"also there: --invocation {second} (--scale small --data /images/cifar10-jpeg.zip)"
+    assert other in said(capsys, "mine", code=1), "the claims speak of the first"
+    assert found(capsys, "mine", "--invocation", second)[0]["status"] == "direction agrees"
+    assert found(capsys, "mine", "--invocation", first, code=1)[0]["status"] == "supported"
     for asked in (["--scale", "writeup"], ["--data", "cifar10"], ["train.protocol=writeup"]):
         assert found(capsys, "mine", *asked, code=1)[0]["status"] == "supported"
     assert found(capsys, "mine", "--data", "cifar10-jpeg")[0]["status"] == "direction agrees"
@@ -173,6 +177,8 @@ def test_scale_data_and_overrides_select_a_setting(capsys: pytest.CaptureFixture
         (["min"], "did you mean 'mine'?"),
         (["mine", "--scale", "smal"], "did you mean 'small'?"),
         (["mine", "train.epoch=3"], "did you mean 'train.epochs'?"),
+        (["--invocation", "20261122T210000.000-mine"], "is of one ablation"),
+        (["mine", "--scale", "small", "--invocation", "20261122T210000.000-mine"], "names a whole setting"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(line: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,13 +210,33 @@ def test_tables_fit_with_the_longest_names_of_the_registry(
         values[ablation.control] = [0.904, 0.912, 0.910]
         ended(values, ablation=ablation.name)
     text = said(capsys)
-    tables = [part for part in text.split("\n\n") if "compares" in part]
+    tables = [part for part in text.split("\n\n") if "\ninvocation " in part]
     assert len(tables) == len(BUILT_IN)
     for table in tables:
-        lines = table.splitlines()
-        heading = next(i for i, line in enumerate(lines) if line.startswith("claim "))
-        assert max(len(line.rstrip()) for line in lines[heading:]) <= width
+        heading = [i for i, line in enumerate(table.splitlines()) if line.startswith("claim ")]
+        assert bool(heading) == (width > 80)
+        assert max(len(line.rstrip()) for line in table.splitlines()[(heading or [2])[0]:]) <= width
     assert "not run, with their claims: mine (3)" in text
+    assert text.splitlines()[0] == text.splitlines()[-1], "the counts first and last"
+
+
+def test_in_a_narrow_terminal_each_claim_takes_two_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "out", Console(highlight=False, width=60))
+    ended(better(), **AS_CLAIMED)
+    lines = said(capsys, "mine", code=1).splitlines()
+    at = lines.index("“dropout [bold]helps[/]” · on > off")
+    assert lines[at + 1] == "  supported  +1.04 [+0.94, +1.14] points over 4 pairs"
+
+
+@pytest.mark.parametrize("width", [60, WIDTH])
+def test_a_reason_that_all_claims_share_is_said_once(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "out", Console(highlight=False, width=width))
+    ended({"b2222": [0.9], "b2111": [0.89], "b1111": [0.88], "b443": [0.9], "b333": [0.89]}, ablation="block_counts")
+    assert said(capsys, "block_counts").count("one seed: no deviation, no interval") == 1
 
 
 def test_tab_offers_ablations_and_then_paths(

@@ -54,6 +54,22 @@ def test_a_variant_is_the_baseline_with_its_diff() -> None:
     assert study(baseline=RESNET18, factors=(), variants=variants(r16={})).recipe("r16") == RESNET18
 
 
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        (EFFICIENT_RESNET, "Efficient ResNet"),
+        (RESNET18, "ResNet-18"),
+        (RESNET18.override({"schedule.name": "cosine"}), "ResNet-18 with schedule.name=cosine"),
+        (
+            EFFICIENT_RESNET.override({"train.epochs": 30, "model.blocks": (4, 3)}),
+            "Efficient ResNet with model.blocks=[4,3], train.epochs=30",
+        ),
+    ],
+)
+def test_a_baseline_is_named_after_the_published_one_that_it_is_nearest_to(baseline: Recipe, words: str) -> None:
+    assert study(baseline=baseline, factors=(), variants=variants(r16={})).baseline_in_words == words
+
+
 def test_seeds_are_0_to_2_and_claims_none_unless_given() -> None:
     assert (study().seeds, study().claims) == ((0, 1, 2), ())
 
@@ -276,6 +292,32 @@ def test_a_claim_is_made_as_the_writeup_made_its_own_unless_it_says_otherwise() 
     assert (claim().relation, claim().metric, claim().scale, claim().protocol) == (
         "better", "accuracy", "writeup", "writeup",
     )  # fmt: skip
+
+
+def test_a_claim_names_settings_that_the_baseline_has_not() -> None:
+    made = claim(under={"data.mixup": 1.0, "model.kernel": (5, 3, 3)})
+    assert study(claims=(made,)).claims == (made,)
+    assert claim().under == {}
+    assert made.missing({}) == {"data.mixup": 1.0, "model.kernel": [5, 3, 3]}
+    assert made.missing({"data.mixup": 1.0, "train.epochs": 3}) == {"model.kernel": [5, 3, 3]}
+    assert made.missing({"data.mixup": 0.5, "model.kernel": [5, 3, 3]}) == {"data.mixup": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("under", "said"),
+    [
+        ({"data.mixpu": 1.0}, "no such path in a recipe: 'data.mixpu'; did you mean 'data.mixup'?"),
+        ({"data.mixup": -1.0}, "data.mixup=-1.0"),
+        ({"data.mixup": 1.0, "optim.lr": 0.1}, "the baseline has optim.lr=0.1 already"),
+        ({"schedule.name": "cosine"}, "the baseline has schedule.name=cosine already"),
+    ],
+)
+def test_settings_of_a_claim_that_no_baseline_can_have_or_this_one_has_are_refused(
+    under: dict[str, Any], said: str
+) -> None:
+    message = refusal(claims=(claim(under=under),))
+    assert "claim 'r16 > r4': under: " in message
+    assert said in message
 
 
 def test_a_number_may_be_off_by_half_a_point_unless_the_claim_says_otherwise() -> None:

@@ -22,7 +22,8 @@ def ablation(*variants: Variant, factors: tuple[str, ...] = FACTORS, **changed: 
 
 
 NEITHER, ONE = Variant(name="a"), Variant(name="b", diff={"model.se.reduction": 4})
-TWO, BOTH = Variant(name="c", diff={"model.dropout": 0.5}), Variant(name="d", diff={"model.se.reduction": 4, "model.dropout": 0.5})  # fmt: skip
+TWO = Variant(name="c", diff={"model.dropout": 0.5})
+BOTH = Variant(name="d", diff={"model.se.reduction": 4, "model.dropout": 0.5})
 
 
 def test_a_margin_is_that_of_the_scale_unless_declared() -> None:

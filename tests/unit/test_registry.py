@@ -102,6 +102,13 @@ def test_of_two_files_of_one_name_the_users_is_taken_and_of_two_users_the_later(
     assert discover(mine, later).names().count("se_ratio") == 1
 
 
+def test_the_docstring_of_a_file_is_kept_and_a_file_needs_none(mine: Path) -> None:
+    (mine / "said.py").write_text('"""Which?\n\n    Source: me.\n"""\n' + GOOD)
+    found = discover(mine)
+    assert found.find("said").doc == "Which?\n\nSource: me."
+    assert found.find("mine").doc == ""
+
+
 def test_only_files_that_are_meant_as_studies_are_read(mine: Path) -> None:
     for name in ("_parts.py", "__init__.py", "notes.txt", "mine.py.bak"):
         (mine / name).write_text("raise ValueError")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from cifar_lab.errors import RegistryError, UsageError
 from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe
-from cifar_lab.scale import SCALES, Scale, find, require_distinct
+from cifar_lab.scale import SCALES, Scale, find, require_distinct, trained_alike
+from cifar_lab.train.schedule import lr_at
 
 
 def reductions(*values: int, scale: Scale) -> dict[str, Recipe]:
@@ -156,3 +159,33 @@ def test_one_recipe_from_other_weights_is_another_training() -> None:
     require_distinct(recipes, find("smoke"), {"s5": None, "s6": "s5", "s7": "s6"})
     with pytest.raises(UsageError, match="'s6' and 's7'"):
         require_distinct(recipes, find("smoke"), {"s5": None, "s6": "s5", "s7": "s5"})
+
+
+def rates_of(asked: list[str], epochs: int = 1) -> Callable[[Recipe], list[float]]:
+    """The rate at each of ten steps an epoch; notes of which schedules it was asked."""
+
+    def rates(recipe: Recipe) -> list[float]:
+        asked.append(recipe.schedule.name)
+        where = {"steps_per_epoch": 10, "epochs": epochs}
+        return [lr_at(recipe.schedule, recipe.optim.lr, step=step, **where) for step in range(10 * epochs)]
+
+    return rates
+
+
+SCHEDULES = {
+    name: EFFICIENT_RESNET.override({"schedule.name": name}) for name in ("constant", "cosine", "step", "one_cycle")
+}
+
+
+def test_schedules_that_are_one_in_a_single_epoch_train_the_same() -> None:
+    assert trained_alike(SCHEDULES, rates_of([])) == {"cosine": "constant", "step": "constant"}
+    assert trained_alike(SCHEDULES, rates_of([], epochs=4)) == {}
+
+
+def test_what_differs_in_more_than_its_rates_is_not_asked_for_them() -> None:
+    asked: list[str] = []
+    wider = SCHEDULES["cosine"].override({"model.width": 66})
+    assert trained_alike({"a": SCHEDULES["constant"], "b": wider}, rates_of(asked)) == {}
+    assert asked == []
+    of = {"a": SCHEDULES["constant"], "b": SCHEDULES["cosine"]}
+    assert trained_alike(of, rates_of([]), {"a": None, "b": "a"}) == {}, "from other weights it is another training"

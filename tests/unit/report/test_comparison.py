@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from made.comparisons import CONTROL, UNCOMPARED, comparison, reached, row, text
+from made.comparisons import CONTROL, NOTHING, UNCOMPARED, comparison, reached, row, text
 
 from cifar_lab.report.comparison import Stopped
 from cifar_lab.stats.decide import RULE
@@ -40,6 +40,20 @@ def test_the_header_names_study_scale_data_overrides_control_and_invocation() ->
     head = "\n".join(comparison(scale="small", overrides={"train.epochs": 30, "optim.lr": 0.05}).header())
     for word in ("se_ratio", "small", "CIFAR-10", "train.epochs=30", "optim.lr=0.05", "r16", "20261122T210000.000"):
         assert word in head
+
+
+def test_where_nothing_is_compared_the_header_names_nothing_to_be_compared_with() -> None:
+    assert "Δ against r16, paired by seed" in text(comparison())
+    assert "Δ" not in text(comparison(CONTROL, comparisons=0))
+    assert "Δ" not in text(comparison(CONTROL, NOTHING))
+
+
+def test_a_training_that_still_rises_alone_has_no_order_to_change() -> None:
+    rising = {"rises": (0.02, 0.03, 0.025), "epochs": 10}
+    assert "may change the order" in text(comparison(CONTROL, row(**rising)))
+    said = text(comparison(row("control", against=None, **(UNCOMPARED | rising)), control="control", comparisons=0))
+    assert "still rising: control +2.5 points in the last epoch of 10" in said
+    assert "order" not in said
 
 
 def test_the_header_tells_the_last_weights_from_a_peak_that_was_selected_on_test() -> None:
@@ -82,11 +96,18 @@ def test_seeds_that_were_added_until_all_was_decided_are_said() -> None:
     assert "added until" not in text(comparison())
 
 
-def test_the_footer_says_where_the_epochs_of_a_stage_that_goes_on_begin() -> None:
+def test_the_footer_says_that_the_speed_of_a_stage_that_goes_on_is_not_compared() -> None:
     of = row(continues=True, epochs_to={"0.5": reached(2.0, 5)})
-    assert "counts its epochs from there" in text(comparison(CONTROL, of))
-    assert "counts its epochs" not in text(comparison())
+    assert "begins warm" in text(comparison(CONTROL, of))
+    assert "begins warm" not in text(comparison())
 
 
 def test_the_footer_lists_other_settings() -> None:
     assert "--scale small --data cifar10" in text(comparison(others=("--scale small --data cifar10",)))
+
+
+def test_a_rule_that_was_dropped_is_said_in_place_of_its_looks() -> None:
+    dropped = Stopped(looks=(5, 8, 12), seen=2, levels=(0.97, 0.98, 0.98), spending="pocock", dropped=True)
+    said = text(comparison(stopping=dropped))
+    assert "a stopping rule was dropped after results were seen: intervals are not protected against looking" in said
+    assert "added until" not in said

@@ -216,6 +216,14 @@ def test_one_study_has_no_table_of_contents_and_hides_nothing() -> None:
     assert "details" not in {tag for tag, _ in made.tags}
 
 
+def test_the_baseline_is_said_and_how_it_was_set_up_is_folded() -> None:
+    made = read(study(baseline="ResNet-18 with schedule.name=cosine", doc="Which ratio?\n\nSource: <a\npaper>.\n"))
+    assert "Baseline: ResNet-18 with schedule.name=cosine" in made.text
+    assert "How it was set up" in made.text
+    assert "Source: <a paper>." in made.text
+    assert [tag for tag, _ in made.tags].count("details") == 1
+
+
 def test_a_story_has_chapters_and_says_what_was_not_measured() -> None:
     chapters = (
         Chapter(title="The ladder", words="Nine stages.", entries=(study(),)),

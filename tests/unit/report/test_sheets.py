@@ -201,6 +201,30 @@ def test_the_table_of_fit_says_which_images_were_watched(protocol: str, words: s
     assert words in fit(comparison(FITTED_CONTROL, protocol=protocol)).caption
 
 
+def test_the_table_of_fit_says_how_its_threshold_was_chosen() -> None:
+    assert "the highest threshold that every cell of the control reached" in fit_table(FITTED_CONTROL).caption
+    never = replace(FITTED_CONTROL, epochs_to=NOWHERE)
+    assert "the highest threshold that any cell reached" in fit_table(never, row(**FITTED)).caption
+    assert "threshold" not in fit_table(never).caption
+
+
+def test_the_speed_of_a_stage_that_begins_warm_is_compared_with_nothing() -> None:
+    warm = row("s2", against="r16", continues=True, **FITTED)
+    cold = row("s3", against="s2", **FITTED)
+    again = row("s4", against="s3", **FITTED)
+    found = {cells[0]: dict(zip(FIT, cells, strict=True)) for cells in fit_table(FITTED_CONTROL, warm, cold, again).rows}
+    compared = ("epochs to", "Δ epochs", "Δ AUC")
+    assert [found["s2"][name] for name in compared] == ["", "", ""]
+    assert [found["s3"][name] for name in compared] == ["9.0 (2 of 5)", "", ""]
+    assert all(found["s4"][name] for name in compared)
+    assert all(found[stage]["AUC %"] and found[stage]["Δ gap"] for stage in ("s2", "s3", "s4"))
+
+
+def test_images_seen_by_a_stage_that_goes_on_are_its_own() -> None:
+    assert "of this stage alone" in cost(comparison(CONTROL, row("s2", continues=True))).caption
+    assert "of this stage alone" not in cost(comparison()).caption
+
+
 def test_columns_of_which_nothing_is_known_are_not_in_the_table_of_fit() -> None:
     found = fit_table(replace(CONTROL, gap=0.01), NOTHING)
     assert found.headings == ("variant", "gap")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cifar_lab.report.comparison import Row
+from cifar_lab.report.sheets import note
 from cifar_lab.run.results import compare
 from cifar_lab.stats.convergence import Reached
 from cifar_lab.tracking.journal import Journal
@@ -70,6 +71,34 @@ def test_under_the_writeups_protocol_the_area_is_that_of_test(runs: Any) -> None
     runs.end(runs.cell("r16", 0), 0.9, protocol="writeup", **{"test/auc": 0.7})
     runs.ask([runs.cell("r16", 0)], protocol="writeup")
     assert rows(runs)["r16"].auc == 0.7
+
+
+# The same numbers
+
+
+def losses(*values: float, **more: float) -> list[dict[str, float]]:
+    """Metrics by seed."""
+    return [{"test/loss": value, **more} for value in values]
+
+
+def test_a_variant_with_the_numbers_of_an_earlier_one_in_every_seed_that_both_have_says_so(runs: Any) -> None:
+    found = ended(
+        runs,
+        {
+            "r16": losses(0.31, 0.32, images_per_second=100.0),
+            "r4": losses(0.31, 0.32, 0.33, images_per_second=99.0),
+            "r8": losses(0.31, 0.320001),
+            "r2": losses(0.31),
+        },
+    )
+    assert {name: row.same_as for name, row in found.items()} == {
+        "r16": None, "r4": "r16", "r8": None, "r2": "r16",
+    }  # fmt: skip
+    assert "the same numbers as r16 in every seed" in note(found["r4"])
+
+
+def test_accuracies_that_meet_are_not_the_same_training(runs: Any) -> None:
+    assert ended(runs, {"r16": [{}, {}], "r4": [{}, {}]})["r4"].same_as is None
 
 
 # Epochs to a threshold

@@ -41,6 +41,8 @@ def test_question_source_and_every_declared_variant_are_there(runs: Any) -> None
     runs.study()
     of = found(runs)
     assert (of.question, of.source) == (SE_RATIO.question, SE_RATIO.source)
+    assert (of.doc, of.baseline) == (SE_RATIO.doc, "Efficient ResNet")
+    assert of.doc.startswith("Which reduction ratio")
     assert [variant.name for variant in of.variants] == ["none", "r16", "r8", "r4", "r2"]
     by_name = {variant.name: variant for variant in of.variants}
     assert by_name["r4"].diff == {"model.se.reduction": 4}

@@ -70,7 +70,7 @@ def test_the_published_claims_are_judged_from_their_own_cells(runs: Any) -> None
     """Of the registry's own: `r16` against `r4`, and against `none`, which was not run."""
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
     ratio, block = verify(runs.folder, SE_RATIO)
-    assert (ratio.status, ratio.claim.compares) == ("supported", "r16 > r4")
+    assert (ratio.status, ratio.claim.compares) == ("direction agrees", "r16 > r4")
     assert (block.status, block.measured) == ("not measured", None)
     assert "none was not run" in block.judgement.why
 
@@ -120,6 +120,35 @@ def test_at_another_scale_protocol_data_or_recipe_a_direction_agrees_at_most(
     ]  # fmt: skip
     assert {each.differs for each in found} == {(differs,)}
     assert found[3].measured is None
+
+
+MIXED_IN = {"data.mixup": 1.0, "data.cutmix": 1.0}
+
+
+def test_a_claim_made_on_another_recipe_is_a_direction_at_most_and_says_with_what_it_was_made(runs: Any) -> None:
+    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
+    agrees, disagrees, plain = verify(
+        runs.folder, ablation(claim(under=MIXED_IN), claim("r4", "r16", under=MIXED_IN), claim())
+    )
+    assert (agrees.status, disagrees.status, plain.status) == ("direction agrees", "direction disagrees", "supported")
+    assert agrees.differs == ("made with data.mixup=1.0, data.cutmix=1.0",)
+    assert "made with data.mixup=1.0, data.cutmix=1.0" in numbers(agrees)["words"]
+    assert (plain.differs, plain.judgement.why) == ((), "")
+
+
+def test_overrides_that_bring_back_what_a_claim_was_made_with_make_no_other_study_of_it(runs: Any) -> None:
+    overrides = {"train.protocol": "writeup", **MIXED_IN}
+    runs.study(r16=AHEAD, r4=BEHIND, **{**AS_CLAIMED, "overrides": overrides})
+    found, plain = verify(runs.folder, ablation(claim(under=MIXED_IN), claim()))
+    assert (found.status, found.differs) == ("supported", ())
+    assert (plain.status, plain.differs) == ("direction agrees", ("data.mixup=1.0", "data.cutmix=1.0"))
+
+
+def test_half_of_what_a_claim_was_made_with_is_not_enough(runs: Any) -> None:
+    runs.study(r16=AHEAD, r4=BEHIND, **{**AS_CLAIMED, "overrides": {"data.mixup": 1.0, "data.cutmix": 0.5}})
+    found = one(runs, claim(under=MIXED_IN))
+    assert found.status == "direction agrees"
+    assert found.differs == ("made with data.cutmix=1.0", "data.cutmix=0.5")
 
 
 def test_the_precision_is_how_a_study_is_run_and_not_another_one(runs: Any) -> None:
@@ -238,15 +267,42 @@ def test_mixed_executions_are_said(runs: Any) -> None:
 # Which cells
 
 
-def test_the_latest_setting_is_read_and_another_is_asked_for(runs: Any) -> None:
-    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
+def test_the_setting_that_claims_speak_of_is_read_unless_another_is_asked_for(runs: Any) -> None:
+    claimed = runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
+    latest = runs.study(recipe="small", scale="small")
+    found = one(runs)
+    assert found.setting is not None
+    assert (found.setting.latest.id, [other.id for other in found.setting.others]) == (claimed, [latest])
+    assert numbers(one(runs, invocation=latest))["invocation"] == latest
+    assert numbers(one(runs, scale="small"))["invocation"] == latest
+    with pytest.raises(TrackingError, match="no such invocation"):
+        one(runs, invocation="20261122T210009.000-se_ratio")
+
+
+def test_the_setting_that_claims_speak_of_is_not_read_before_a_cell_of_it_is_finished(runs: Any) -> None:
+    plain = runs.study(recipe="small", scale="small")
+    runs.study(recipe="long", scale="small", overrides={"train.epochs": 3})
+    runs.ask([runs.cell("r16", 0, "as claimed")], **AS_CLAIMED)
+    assert numbers(one(runs))["invocation"] == plain, "one without overrides goes first"
+
+
+def test_of_settings_alike_the_one_that_has_what_a_claim_was_made_with_is_read(runs: Any) -> None:
+    overrides = {"train.protocol": "writeup", **MIXED_IN}
+    full = runs.study(r16=AHEAD, r4=BEHIND, **{**AS_CLAIMED, "overrides": overrides})
+    latest = runs.study(r16=AHEAD, r4=BEHIND, recipe="b", **AS_CLAIMED)
+    assert numbers(one(runs, claim(under=MIXED_IN)))["invocation"] == full
+    assert numbers(one(runs, claim()))["invocation"] == latest
+
+
+def test_without_results_as_claimed_the_latest_is_read_and_another_is_asked_for(runs: Any) -> None:
+    runs.study(r16=AHEAD, r4=BEHIND, **{**AS_CLAIMED, "scale": "writeup/5"})
     latest = runs.study(recipe="small", scale="small")
     found = one(runs)
     assert found.setting is not None
     assert (found.setting.latest.id, numbers(found)["invocation"]) == (latest, latest)
     assert len(found.setting.others) == 1
-    assert one(runs, scale="writeup").status == "supported"
-    assert one(runs, overrides={"train.protocol": "writeup"}).status == "supported"
+    assert one(runs, scale="writeup/5").status == "direction agrees"
+    assert numbers(one(runs, overrides={"train.protocol": "writeup"}))["scale"] == "writeup/5"
 
 
 def test_seeds_that_were_added_later_join(runs: Any) -> None:

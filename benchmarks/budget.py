@@ -1,0 +1,232 @@
+"""How should a search treat candidates over the budget, which are never trained? Three ways, on a surrogate.
+
+    python benchmarks/budget.py --seeds 10      # a markdown table, then JSON, on standard output; minutes on one core
+
+Nothing is trained: `surrogate` is a smooth function of a recipe with a little noise, made up so that accuracy grows
+with parameters and the budget binds. It says which way finds good candidates in few trainings, not how good they are.
+The space, the budget and the samplers are the product's; trial 0 is the baseline, as in a sweep. An infeasible
+candidate has no accuracy of its own, so whatever a sampler is told of it is made up: 0, or the median so far.
+Ways and samplers take turns, seed by seed. Medians over the seeds, with the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import random
+import statistics
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from cifar_lab import recipe
+from cifar_lab.models.resnet import ResNet
+from cifar_lab.recipe import Recipe
+from cifar_lab.search.budget import Budget
+from cifar_lab.search.draw import Draw
+from cifar_lab.search.samplers import make_sampler
+from cifar_lab.search.space import Space
+from cifar_lab.search.spaces import find
+
+WAYS = {
+    "constraint, told 0": "its constraint is set, its value is 0",
+    "constraint, told the median": "its constraint is set, its value is the median of what was trained",
+    "rejection, pruned": "it is pruned, and another one asked for",
+    "rejection, failed": "it is failed, and another one asked for",
+    "penalty": "its value is the median of what was trained, less 0.1 × the excess",
+}
+SAME = {"gp": ("rejection, failed",), "random": tuple(WAYS)[1:]}
+"""Ways that are one to a sampler: gp sees neither pruned nor failed trials, random sees nothing."""
+PENALTY = 0.1
+"""Accuracy lost at twice the budget."""
+TRAINED = {"tpe": 50, "gp": 25, "random": 50}
+"""Trials trained in one search."""
+ASKED = 3
+"""A search ends after so many times as many candidates at the latest."""
+EARLY = 15
+"""Trained trials after which the best is looked at first."""
+
+
+OPTIMIZERS = {"sgd": 0.0, "sgd_nesterov": 0.002, "adam": -0.015, "adamw": -0.006, "muon": 0.003}
+BEST_RATE = {"sgd": 1.0, "sgd_nesterov": 0.8, "adam": 1.5, "adamw": 2.0, "muon": 0.7}
+"""In multiples of the customary rate."""
+NOISE = 0.0015
+"""Deviation of the accuracy between two trainings of one recipe."""
+
+
+def surrogate(tried: Recipe, params: dict[str, Any]) -> float:
+    """An accuracy from 0.1 to 1 without noise; `params`: those of the trial, with rates in customary units."""
+    model, data, optim, size = tried.model, tried.data, tried.optim, math.log10(parameters(tried.model) / 1e6)
+    is_deep = sum(model.blocks) > 7
+    value = 0.945 + 0.022 * math.tanh(size)  # more is better, and ever less so
+    value += 0.004 * is_deep - 0.003 * (model.kernels[0] == 5) - 0.001 * (model.shortcut_kernels[0] == 3)
+    value += {"none": 0.0, "stem": 0.001, "block": 0.004}[model.se.placement]
+    value -= 0.001 * abs(math.log2(model.se.reduction / 8)) * (model.se.placement == "block")
+    value += OPTIMIZERS[optim.name] - 0.006 * (optim.name == "adam" and is_deep)
+    off = math.log10(params["lr / customary"] / BEST_RATE[optim.name] * 128 / tried.train.batch_size)
+    value -= 0.03 * off**2 * (1.6 if optim.clip.by == "none" else 1.0)
+    value -= 0.012 * math.log10(params["decay / customary"]) ** 2
+    value += (0.004 + 0.006 * size) * (data.cutmix > 0) + 0.003 * size * (data.mixup > 0)
+    value -= 0.005 * (data.mixup == 1.0 and data.cutmix == 1.0)
+    value += 0.002 * optim.lookahead.enabled - 0.001 * (tried.train.batch_size == 256)
+    return min(max(value, 0.1), 1.0)
+
+
+@cache
+def parameters(model: recipe.Model) -> int:
+    """As the budget counts them, without the MACs: five times as fast."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in ResNet(model).parameters())
+
+
+def excess(tried: Recipe, budget: Budget) -> float:
+    """What `Budget.constraints` says."""
+    return (parameters(tried.model) - budget.max_params) / budget.max_params
+
+
+def check(space: Space, budget: Budget, draws: int = 10) -> None:
+    """Excesses are those of the product.
+
+    Raises:
+        AssertionError: they are not.
+    """
+    chance = random.Random(0)
+    for _ in range(draws):
+        tried = space.baseline.override(space.suggest(Draw(chance)))
+        assert {"parameters": excess(tried, budget)} == budget.constraints(tried)
+
+
+@dataclass
+class Search:
+    """What one search did."""
+
+    infeasible: list[bool] = field(default_factory=list)
+    """Of each candidate that was asked for."""
+    best: list[float] = field(default_factory=list)
+    """After each training, the accuracy without noise of the one that looked best."""
+    seconds: float = 0.0
+    """CPU time, nearly all of it the sampler's and the counting of networks that no search before had."""
+
+    def share(self, half: int) -> float:
+        """Infeasible candidates of the first or the second half, in %."""
+        middle = len(self.infeasible) // 2
+        part = self.infeasible[:middle] if half == 0 else self.infeasible[middle:]
+        return 100 * statistics.mean(part)
+
+
+def search(space: Space, budget: Budget, sampler: str, way: str, seed: int) -> Search:
+    """One search of `TRAINED` trials."""
+    done, chance, seen = Search(), random.Random(seed), list[tuple[float, float]]()
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(sampler, seed=seed))
+    first = space.params_of(space.baseline)
+    assert first is not None, "the baseline is in the space"
+    study.enqueue_trial(first)
+    begun = time.process_time()
+    while len(seen) < TRAINED[sampler] and len(done.infeasible) < ASKED * TRAINED[sampler]:
+        trial = study.ask()
+        tried = space.baseline.override(space.suggest(trial))
+        over = excess(tried, budget)
+        done.infeasible.append(over > 0)
+        if way.startswith("constraint"):
+            trial.set_constraint("parameters", over)
+        if over > 0:
+            _tell_infeasible(study, trial, way, over, [value for value, _ in seen])
+            continue
+        mean = surrogate(tried, trial.params)
+        seen.append((mean + chance.gauss(0, NOISE), mean))
+        study.tell(trial, seen[-1][0])
+        done.best.append(max(seen)[1])
+    done.seconds = time.process_time() - begun
+    return done
+
+
+def _tell_infeasible(study: optuna.Study, trial: optuna.Trial, way: str, over: float, trained: Sequence[float]) -> None:
+    if way.startswith("rejection"):
+        study.tell(trial, state=TrialState.PRUNED if "pruned" in way else TrialState.FAIL)
+    elif way == "penalty":
+        study.tell(trial, statistics.median(trained) - PENALTY * over)
+    else:
+        study.tell(trial, statistics.median(trained) if "median" in way else 0.0)
+
+
+def table(searches: dict[tuple[str, str], list[Search]]) -> Iterable[str]:
+    yield row("sampler", "way", "infeasible, 1st half %", "2nd half %", "asked a training", f"best after {EARLY}",
+              "best at the end", "ended early", "CPU s")  # fmt: skip
+    yield row("---", "---", *["---:"] * 7)
+    for (sampler, way), found in searches.items():
+        yield row(
+            sampler,
+            way,
+            spread([one.share(0) for one in found], 0),
+            spread([one.share(1) for one in found], 0),
+            spread([len(one.infeasible) / max(1, len(one.best)) for one in found], 2),
+            spread([100 * one.best[:EARLY][-1] for one in found], 2),
+            spread([100 * one.best[-1] for one in found], 2),
+            sum(len(one.best) < TRAINED[sampler] for one in found),
+            spread([one.seconds for one in found], 0),
+        )
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def as_json(searches: dict[tuple[str, str], list[Search]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "sampler": sampler,
+            "way": way,
+            "infeasible": [[round(one.share(half), 1) for half in (0, 1)] for one in found],
+            "asked": [len(one.infeasible) for one in found],
+            "trained": [len(one.best) for one in found],
+            "best_early": [round(100 * one.best[:EARLY][-1], 3) for one in found],
+            "best": [round(100 * one.best[-1], 3) for one in found],
+        }
+        for (sampler, way), found in searches.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10, help="searches behind each number")
+    parser.add_argument("--samplers", default="tpe,gp,random", help="of them, which")
+    parser.add_argument("--max-params", type=int, default=5_000_000, help="the budget")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    space, budget = find("writeup"), Budget(max_params=asked.max_params)
+    check(space, budget)
+    pairs = [
+        (sampler, way) for sampler in asked.samplers.split(",") for way in WAYS if way not in SAME.get(sampler, ())
+    ]
+    searches: dict[tuple[str, str], list[Search]] = {pair: [] for pair in pairs}
+    begun = time.process_time()
+    for seed in range(asked.seeds):
+        for sampler, way in pairs:
+            searches[sampler, way].append(search(space, budget, sampler, way, seed))
+    print(f"{asked.seeds} seeds, budget {budget.max_params:,} parameters, space '{space.name}'\n")
+    for line in table(searches):
+        print(line)
+    for way, meaning in WAYS.items():
+        print(f"- {way}: {meaning}")
+    print(f"\n{json.dumps(as_json(searches))}\n")
+    versions = f"python {platform.python_version()}, optuna {optuna.__version__}, torch {torch.__version__}"
+    print(f"{versions}; {time.process_time() - begun:,.0f} s of CPU time on {platform.machine()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Hyperparameter search under the budget, with Optuna."""

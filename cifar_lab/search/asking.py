@@ -1,0 +1,219 @@
+"""Between Optuna and the engine: which cell is next, and what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from cifar_lab.errors import UsageError
+from cifar_lab.run.cell import Job
+from cifar_lab.run.queue import Settled
+from cifar_lab.search import storage as stores
+from cifar_lab.search import trials as found
+from cifar_lab.search.study import Setting
+from cifar_lab.tracking.journal import Reader
+
+OVER_IN_A_ROW = 1000
+"""Candidates over the budget, one after another, before the search gives up."""
+FAILED_IN_A_ROW = 5
+LOOK_EVERY = 5.0
+"""Seconds between two looks at what other runners did, and at trials that were lost."""
+UNBEGUN = 60.0
+"""Seconds that a trial may take from being asked for to having a cell."""
+NOTHING = 0.0
+"""The accuracy that an infeasible or diverged trial is told with: samplers learn from it, nobody reads it."""
+
+
+@dataclass
+class _Open:
+    """A cell that is waited for, and the trials that it will answer."""
+
+    job: Job
+    trials: list[Trial]
+    reader: Reader
+    pruned_at: int | None = None
+
+
+@dataclass
+class Asking:
+    """A source of cells for the engine, and a listener that tells the study what became of them.
+
+    `make_job(number, diff)`: the cell of a trial. `stop(fingerprint)`: have a cell save and stop. `begun(trial, job)`
+    and `told(trial)`: called when a trial has its cell, and when it has its value.
+    """
+
+    study: optuna.Study
+    setting: Setting
+    wanted: int
+    make_job: Callable[[int, dict[str, object]], Job]
+    stop: Callable[[str], None]
+    begun: Callable[[Trial, Job], None]
+    told: Callable[[int], None]
+    _open: dict[str, _Open] = field(default_factory=dict)
+    _waiting: list[Job] = field(default_factory=list)
+    _failures: int = 0
+    _looked: float = 0.0
+    _left: int = 0
+
+    # A source of cells
+
+    def __len__(self) -> int:
+        """How many trials are still to be begun here, those that another runner has not begun by now."""
+        if time.monotonic() - self._looked > LOOK_EVERY:
+            self._look()
+        return self._left + len(self._waiting)
+
+    def take(self, running: set[str]) -> Job | Settled | None:
+        """The cell of the next trial; candidates over the budget are told and passed over."""
+        self._look()
+        for held in self._waiting:
+            state = held.record.state()
+            if held.fingerprint not in running and state != "running":
+                self._waiting.remove(held)
+                return Settled(held, None) if state in {"finished", "diverged"} else held
+        for _ in range(OVER_IN_A_ROW):
+            self._look()
+            if self._left <= 0:
+                return None
+            trial = self.study.ask()
+            job = self._begin(trial)
+            if job is not None:
+                return self._offer(trial, job)
+        raise UsageError(
+            f"{OVER_IN_A_ROW} candidates in a row were over the budget: search a smaller space, or allow more"
+        )
+
+    def put_back(self, job: Job) -> None:
+        """Another runner trains it: its result will do for us, too."""
+        self._waiting.append(job)
+
+    def _offer(self, trial: Trial, job: Job) -> Job | Settled | None:
+        """`job`, unless it is done already or under way."""
+        known = self._open.get(job.fingerprint)
+        if known is not None:
+            known.trials.append(trial)
+            return None
+        self._open[job.fingerprint] = _Open(job, [trial], Reader(job.record.folder))
+        if job.record.state() in {"finished", "diverged"}:
+            trial.set_user_attr(found.REUSED, True)
+            return Settled(job, None)
+        return job
+
+    def _begin(self, trial: Trial) -> Job | None:
+        """The cell of a trial that was just asked; None if it is over the budget, or one too many."""
+        diff = self.setting.space.suggest(trial)
+        declared = self.setting.declared(diff)
+        trial.set_user_attr(found.DIFF, diff)
+        trial.set_user_attr(found.COUNTS, self.setting.budget.counts(declared))
+        limits = self.setting.budget.constraints(declared)
+        for name, value in limits.items():
+            trial.set_constraint(name, value)
+        if any(value > 0 for value in limits.values()):
+            self.study.tell(trial, self._values(trial, NOTHING))
+            return None
+        job = self.make_job(trial.number, diff)
+        trial.set_user_attr(found.CELL, job.fingerprint)
+        if self._is_surplus(trial):
+            trial.set_user_attr(found.SURPLUS, True)
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+        self.begun(trial, job)
+        return job
+
+    def _is_surplus(self, trial: Trial) -> bool:
+        """Whether other runners have asked for the last ones at the same time."""
+        earlier = [other for other in found.of(self.study) if other.number < trial.number]
+        return found.count(earlier).counted >= self.wanted
+
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        stores.beat(self.study._storage, [trial for cell in self._open.values() for trial in cell.trials])
+        stores.retry_lost(self.study)
+        if not stores.has_heartbeat(self.study._storage):
+            self._adopt()
+        self._left = max(0, self.wanted - found.count(found.of(self.study)).counted)
+
+    def _adopt(self) -> None:
+        """Take over the trials whose runner has died: those that run, and whose cell nobody holds."""
+        ours = {trial.number for cell in self._open.values() for trial in cell.trials}
+        for lost in found.of(self.study):
+            if lost.state != TrialState.RUNNING or lost.number in ours:
+                continue
+            if found.CELL not in lost.user_attrs:
+                self._give_up(lost)
+                continue
+            trial = Trial(self.study, lost._trial_id)
+            job = self.make_job(lost.number, found.diff_of(lost))
+            if job.record.state() == "running":
+                continue
+            known = self._open.get(job.fingerprint)
+            if known is not None:
+                known.trials.append(trial)
+                continue
+            self.begun(trial, job)
+            self._open[job.fingerprint] = _Open(job, [trial], Reader(job.record.folder))
+            self._waiting.append(job)
+
+    def _give_up(self, lost: FrozenTrial) -> None:
+        """A trial whose runner died before it had a cell: nothing is lost with it."""
+        age = datetime.now() - (lost.datetime_start or datetime.min)  # noqa: DTZ005 (optuna's times have no zone)
+        if age.total_seconds() > UNBEGUN:
+            self.study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    # A listener
+
+    def started(self, job: Job) -> None:
+        """A cell is begun. What an earlier attempt wrote was reported then, and is reported again: it is known."""
+
+    def progress(self, job: Job) -> None:
+        """Report each epoch's accuracy on val, and stop the cell if its trial is to be pruned."""
+        cell = self._open[job.fingerprint]
+        for point in cell.reader.poll():
+            if "val/acc" not in point.values or len(self.setting.objectives) > 1 or cell.pruned_at is not None:
+                continue
+            for trial in cell.trials:
+                trial.report(point.values["val/acc"], point.epoch)
+            if point.epoch < job.recipe.train.epochs and all(trial.should_prune() for trial in cell.trials):
+                cell.pruned_at = point.epoch
+                self.stop(job.fingerprint)
+
+    def pruned_at(self, job: Job) -> int | None:
+        """The epoch after which a cell was told to stop; None for one that was not, or that ended all the same."""
+        cell = self._open.get(job.fingerprint)
+        return cell.pruned_at if cell is not None and job.record.result() is None else None
+
+    def ended(self, job: Job, error: str | None) -> None:
+        cell = self._open.pop(job.fingerprint)
+        result = job.record.result()
+        if result is None and cell.pruned_at is None and error is not None and job.record.failure() is None:
+            return  # interrupted: whoever comes next goes on with these trials
+        self._failures = 0 if result is not None or cell.pruned_at is not None else self._failures + 1
+        for trial in cell.trials:
+            self._tell(trial, cell, result, error)
+            self.told(trial.number)
+        if self._failures >= FAILED_IN_A_ROW:
+            raise UsageError(f"{FAILED_IN_A_ROW} trials in a row failed: {error}")
+
+    def _tell(self, trial: Trial, cell: _Open, result: dict[str, object] | None, error: str | None) -> None:
+        if result is None and cell.pruned_at is not None:
+            trial.set_user_attr(found.PRUNED_AT, cell.pruned_at)
+            self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        elif result is None:
+            trial.set_user_attr(found.ERROR, error)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            metrics = result["metrics"]
+            assert isinstance(metrics, dict), "a result has metrics"
+            if result["status"] == "diverged":
+                trial.set_user_attr(found.DIVERGED, True)
+            self.study.tell(trial, self._values(trial, float(metrics.get("val/acc", NOTHING))), skip_if_finished=True)
+
+    def _values(self, trial: Trial, accuracy: float) -> list[float]:
+        counts = trial.user_attrs[found.COUNTS]
+        known = {"accuracy": accuracy, "params": float(counts["parameters"]), "macs": float(counts["macs"])}
+        return [known[name] for name in self.setting.objectives]

@@ -1,0 +1,130 @@
+"""The cells of a study's trials, and the note that says of each which trial it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.run.cell import Job
+from cifar_lab.run.execution import Execution
+from cifar_lab.run.plan import Plan, make_plan
+from cifar_lab.run.runner import asked_of, invocation_of, job_of
+from cifar_lab.search.study import Setting
+from cifar_lab.tracking.invocation import Asked, Invocation, read_all
+
+NOTE = "invocation"
+"""The user attribute of a study that holds the id of its note."""
+UNBOUNDED = 2**62
+"""The budget was judged before a cell is planned."""
+
+
+def experiment(study: str) -> str:
+    """What a study is called among the ablations."""
+    return f"sweep.{study}"
+
+
+def name_of(number: int) -> str:
+    """`t007`: the variant that a trial is."""
+    return f"t{number:03}"
+
+
+@dataclass
+class Cells:
+    """Plans the cell of each trial, and keeps the note of them in `runs`; several runners may share it."""
+
+    setting: Setting
+    dataset: Dataset
+    source: str
+    runs: Path
+    execution: Execution
+    changed: Callable[[Invocation], None] = lambda _: None
+    """Called with the note whenever it has grown."""
+    _id: str = ""
+    _planned: dict[int, Plan] = field(default_factory=dict)
+
+    def job(self, number: int, diff: Mapping[str, Any]) -> Job:
+        """The cell of a trial."""
+        plan = self._plan(number, diff)
+        return job_of(plan.cells[0], plan, self.runs, self.execution)
+
+    def begin(self, study: optuna.Study, number: int, job: Job) -> None:
+        """Write down that a trial has its cell."""
+        plan = self._planned.pop(number)
+        with self._lock():
+            note = self._note(study, plan)
+            asked = asked_of(plan.cells[0])
+            cells = {cell.variant: cell for cell in (*note.cells, asked)}
+            grown = replace(note, cells=_ordered(cells), control=name_of(min(map(_number, cells))))
+            self._write(grown, job.fingerprint, {"trial": str(number)})
+
+    def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
+        """Write down what became of the trial of a cell."""
+        with self._lock():
+            note = next(entry for entry in read_all(self.runs) if entry.id == self._id)
+            self._write(note, fingerprint, tags)
+
+    def _write(self, note: Invocation, fingerprint: str, tags: dict[str, str]) -> None:
+        known = {**note.tags, fingerprint: {**note.tags.get(fingerprint, {}), **tags}}
+        note = replace(note, tags=known)
+        note.write(self.runs)
+        self.changed(note)
+
+    def _plan(self, number: int, diff: Mapping[str, Any]) -> Plan:
+        setting = self.setting
+        ablation = Ablation(
+            name=experiment(setting.study),
+            question=f"Which recipe of the space '{setting.space.name}' is best on val?",
+            source=f"a search of {setting.space.question}",
+            baseline=setting.space.baseline,
+            factors=tuple(diff),
+            variants=(Variant(name=name_of(number), diff=dict(diff)),),
+            control=name_of(number),
+            seeds=(setting.seed,),
+        )
+        plan = make_plan(
+            ablation, scale=setting.scale, source=self.source, dataset=self.dataset, runs=self.runs,
+            overrides=setting.overrides, max_params=UNBOUNDED,
+        )  # fmt: skip
+        self._planned[number] = plan
+        return plan
+
+    def _note(self, study: optuna.Study, plan: Plan) -> Invocation:
+        """The note of the study as it stands, or a new one."""
+        self._id = self._id or study.user_attrs.get(NOTE, "")
+        known = [entry for entry in read_all(self.runs) if entry.id == self._id] if self._id else []
+        if known:
+            return known[0]
+        made = replace(
+            invocation_of(plan, self.execution), cells=(), metric="val/acc", margin=None,
+            factors=tuple(sorted(set(self.setting.space.paths()))),
+        )  # fmt: skip
+        if self._id:  # another host has begun it: one run in MLflow stands for all
+            return replace(made, id=self._id)
+        study.set_user_attr(NOTE, made.id)
+        self._id = made.id
+        return made
+
+    def _lock(self) -> FileLock:
+        self.runs.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.runs / "studies.lock")
+
+
+def _ordered(cells: dict[str, Asked]) -> tuple[Asked, ...]:
+    return tuple(cells[name] for name in sorted(cells, key=_number))
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("t"))
+
+
+def dumps(value: object) -> str:
+    """Compact JSON, for tags."""
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,33 @@
+"""Which dimensions of a space the accuracy of a study's trials followed."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+
+from cifar_lab.search import trials as found
+
+FEWEST = 8
+"""Trials with a value, below which an importance would be noise."""
+
+
+def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """By evaluator (`fanova`, `ped_anova`) and parameter: its share, the largest first; empty below `FEWEST` trials.
+
+    fANOVA (Hutter et al. 2014) shares out the variance of the accuracy over the whole space; PED-ANOVA (Watanabe et al.
+    2023) asks what tells the best tenth from the rest. They answer two questions and may rank differently. Only trials
+    that were trained count, and only parameters that all of them have.
+    """
+    results = [trial for trial in found.of(study) if found.is_result(trial)]
+    if len(results) < FEWEST:
+        return {}
+    kept = optuna.create_study(direction="maximize")
+    kept.add_trials([_first_objective(trial) for trial in results])
+    if not set.intersection(*(set(trial.params) for trial in results)):
+        return {}
+    evaluators = {"fanova": FanovaImportanceEvaluator(seed=0), "ped_anova": PedAnovaImportanceEvaluator()}
+    return {name: get_param_importances(kept, evaluator=evaluator) for name, evaluator in evaluators.items()}
+
+
+def _first_objective(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
+    return optuna.trial.create_trial(value=trial.values[0], params=trial.params, distributions=trial.distributions)

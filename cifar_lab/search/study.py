@@ -1,0 +1,149 @@
+"""A study: what is searched, for what, under which budget; all of it is fixed when it is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+
+from cifar_lab import scale as scales
+from cifar_lab.errors import UsageError, nearest
+from cifar_lab.recipe import NUMERICS, Recipe
+from cifar_lab.scale import Scale
+from cifar_lab.search.budget import Budget
+from cifar_lab.search.space import Space
+from cifar_lab.search.spaces import find
+
+SETTING = "setting"
+"""The user attribute of a study that holds what it searches."""
+OBJECTIVES = {
+    "accuracy": optuna.study.StudyDirection.MAXIMIZE,
+    "params": optuna.study.StudyDirection.MINIMIZE,
+    "macs": optuna.study.StudyDirection.MINIMIZE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a study searches. Two runners of one study have the same."""
+
+    study: str
+    space: Space
+    space_source: str = ""
+    """As typed: the name of a space, or the path of a file."""
+    scale: Scale
+    data: dict[str, str]
+    """name, kind, hash and the source as typed."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    budget: Budget
+    objectives: tuple[str, ...] = ("accuracy",)
+    seed: int = 0
+
+    def declared(self, diff: dict[str, Any]) -> Recipe:
+        """The recipe that the budget judges: without the scale."""
+        return self.space.baseline.override(diff).override(self.overrides)
+
+    def recipe(self, diff: dict[str, Any]) -> Recipe:
+        """The recipe that is trained."""
+        return self.scale.apply(self.space.baseline.override(diff)).override(self.overrides)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What must be the same for two runners of one study."""
+        return {
+            "space": self.space.name,
+            "space_digest": self.space.digest(),
+            "scale": self.scale.name,
+            "data": self.data["hash"],
+            "overrides": self.overrides,
+            "max_params": self.budget.max_params,
+            "max_macs": self.budget.max_macs,
+            "objectives": list(self.objectives),
+            "seed": self.seed,
+            "numerics": NUMERICS,
+        }
+
+    def origins(self) -> dict[str, Any]:
+        """Where space and data are: two hosts may have them in two places."""
+        return {"space_source": self.space_source, "data_source": self.data}
+
+
+def open_study(
+    storage: BaseStorage, setting: Setting, sampler: optuna.samplers.BaseSampler, pruner: optuna.pruners.BasePruner
+) -> optuna.Study:
+    """The study of that name, made if there is none; its first trial is the baseline of the space.
+
+    Raises:
+        UsageError: there is one that searches something else.
+    """
+    study = optuna.create_study(
+        study_name=setting.study,
+        storage=storage,
+        sampler=sampler,
+        pruner=pruner,
+        directions=[OBJECTIVES[name] for name in setting.objectives],
+        load_if_exists=True,
+    )
+    wanted = json.loads(json.dumps(setting.as_dict()))
+    known = study.user_attrs.get(SETTING)
+    if known is None:
+        study.set_user_attr(SETTING, {**wanted, **setting.origins()})
+        baseline = setting.space.params_of(setting.space.baseline)
+        if baseline is not None:
+            study.enqueue_trial(baseline, skip_if_exists=True)
+    elif any(known.get(key) != value for key, value in wanted.items()):
+        other = next(key for key in wanted if known.get(key) != wanted[key])
+        raise UsageError(
+            f"--study {setting.study} exists with another {other.removesuffix('_digest')}: "
+            f"{_short(known.get(other))}, not {_short(wanted[other])}; take another name"
+        )
+    return study
+
+
+def load_study(storage: BaseStorage, name: str) -> optuna.Study:
+    """The study of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = optuna.get_all_study_names(storage)
+    if name not in known:
+        raise UsageError(f"no study named '{name}'{nearest(name, known)}")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def names(storage: BaseStorage) -> list[str]:
+    """Names of the studies in a storage, sorted."""
+    return sorted(optuna.get_all_study_names(storage))
+
+
+def setting_of(study: optuna.Study) -> Setting:
+    """What a study searches, as it was fixed when it was made.
+
+    Raises:
+        UsageError: its space is no longer the one it was made with.
+    """
+    known = study.user_attrs.get(SETTING)
+    if known is None:
+        raise UsageError(f"{study.study_name} is no study of cifar-lab")
+    space = find(known["space_source"])
+    if space.digest() != known["space_digest"]:
+        raise UsageError(
+            f"the space '{known['space']}' of {study.study_name} has been changed since the study was made"
+        )
+    return Setting(
+        study=study.study_name,
+        space=space,
+        scale=scales.find(known["scale"]),
+        data=known["data_source"],
+        overrides=known["overrides"],
+        budget=Budget(max_params=known["max_params"], max_macs=known["max_macs"]),
+        objectives=tuple(known["objectives"]),
+        seed=known["seed"],
+    )
+
+
+def _short(value: Any) -> str:
+    return str(value)[:12] if isinstance(value, str) and len(value) > 40 else str(value)

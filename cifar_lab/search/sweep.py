@@ -1,0 +1,113 @@
+"""Carry out a search: ask, train under the budget, tell, until as many trials are there as were wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import Trial
+
+from cifar_lab.errors import Interrupted
+from cifar_lab.run import shipping
+from cifar_lab.run.cell import Job
+from cifar_lab.run.engine import Listener, LocalEngine
+from cifar_lab.run.execution import gpus
+from cifar_lab.run.runner import DRAIN_SECONDS
+from cifar_lab.search import trials as found
+from cifar_lab.search.asking import Asking
+from cifar_lab.search.cells import Cells, dumps
+from cifar_lab.search.study import Setting
+from cifar_lab.tracking.invocation import Invocation
+from cifar_lab.tracking.shipper import Shipper
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of a search did: cells trained to their end now, and the error that ended it early."""
+
+    trained: int
+    interrupted: Interrupted | None
+
+
+class _Both:
+    """Tells the search and whoever watches."""
+
+    def __init__(self, asking: Asking, watcher: Listener) -> None:
+        self._asking, self._watcher = asking, watcher
+
+    def started(self, job: Job) -> None:
+        self._asking.started(job)
+        self._watcher.started(job)
+
+    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
+        self._watcher.progress(job, epoch, step, steps)
+        self._asking.progress(job)
+
+    def ended(self, job: Job, error: str | None) -> None:
+        pruned = self._asking.pruned_at(job)
+        self._asking.ended(job, error)
+        self._watcher.ended(job, error if pruned is None else f"pruned after epoch {pruned}")
+
+    def put_off(self, job: Job) -> None:
+        self._watcher.put_off(job)
+
+    def tick(self, waiting: int) -> None:  # noqa: ARG002
+        """What is wanted and not begun waits for nobody else."""
+        self._watcher.tick(0)
+
+
+def run_sweep(
+    study: optuna.Study, setting: Setting, cells: Cells, *, wanted: int, workers: int, watcher: Listener,
+    say: Callable[[str], None], named: Callable[[Job, int], None], offline: bool = False,
+) -> Report:  # fmt: skip
+    """Bring `study` to `wanted` trials that were trained, answered from a finished cell, or pruned.
+
+    `named(job, number)`: called before a cell is begun, with the number of its trial.
+
+    Raises:
+        UsageError: candidates are over the budget, or trials fail, without end.
+    """
+    engine = LocalEngine(workers, gpus() if cells.execution.device == "cuda" else 0)
+    shipper: Shipper | None = None
+
+    def grown(note: Invocation) -> None:
+        nonlocal shipper
+        if offline:
+            return
+        if shipper is None:
+            shipper = shipping.start(cells.runs, note, None, say)
+        else:
+            shipper.follow(note)
+
+    def begun(trial: Trial, job: Job) -> None:
+        named(job, trial.number)
+        cells.begin(study, trial.number, job)
+
+    def told(number: int) -> None:
+        trial = next(each for each in found.of(study) if each.number == number)
+        cells.tag(str(trial.user_attrs[found.CELL]), _tags(trial))
+
+    cells.changed = grown
+    asking = Asking(
+        study=study, setting=setting, wanted=wanted, make_job=cells.job, stop=engine.stop, begun=begun, told=told
+    )  # fmt: skip
+    interrupted = None
+    try:
+        engine.run(asking, _Both(asking, watcher))
+    except Interrupted as error:
+        interrupted = error
+    finally:
+        if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
+            say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")
+    return Report(engine.trained, interrupted)
+
+
+def _tags(trial: optuna.trial.FrozenTrial) -> dict[str, str]:
+    """What became of a trial, as its run is tagged."""
+    tags: dict[str, Any] = {"trial_state": trial.state.name.lower(), "trial_params": dumps(trial.params)}
+    for name in (found.PRUNED_AT, found.DIVERGED, found.REUSED, found.ERROR):
+        if name in trial.user_attrs:
+            tags[f"trial_{name}"] = trial.user_attrs[name]
+    return {name: value if isinstance(value, str) else dumps(value) for name, value in tags.items()}

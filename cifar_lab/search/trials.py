@@ -1,0 +1,97 @@
+"""What became of the trials of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+CELL, DIFF, COUNTS, REUSED = "cell", "diff", "counts", "reused"
+"""User attributes of a trial: the fingerprint of its cell, its diff, what its network counts, whether it was there."""
+PRUNED_AT, DIVERGED, ERROR, SURPLUS = "pruned_at", "diverged", "error", "surplus"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many trials there are of each kind. An infeasible one is neither wanted nor a failure."""
+
+    trained: int
+    """Finished with a value, of their own or of a cell that was there."""
+    pruned: int
+    infeasible: int
+    failed: int
+    running: int
+
+    @property
+    def counted(self) -> int:
+        """Those that count among the trials wanted."""
+        return self.trained + self.pruned + self.running
+
+
+def is_infeasible(trial: FrozenTrial) -> bool:
+    """Over the budget: it was never trained."""
+    return any(value > 0 for value in constraints(trial).values())
+
+
+def constraints(trial: FrozenTrial) -> dict[str, float]:
+    """By name; above 0 is violated."""
+    return dict(trial.constraints or {})
+
+
+def is_result(trial: FrozenTrial) -> bool:
+    """It has a value that was measured."""
+    return trial.state == TrialState.COMPLETE and not is_infeasible(trial)
+
+
+def is_surplus(trial: FrozenTrial) -> bool:
+    """Asked for by two runners at once, and withdrawn."""
+    return bool(trial.user_attrs.get(SURPLUS))
+
+
+def count(trials: Iterable[FrozenTrial]) -> Counts:
+    kinds = [_kind(trial) for trial in trials]
+    names = ("trained", "pruned", "infeasible", "failed", "running")
+    return Counts(**{name: kinds.count(name) for name in names})
+
+
+def _kind(trial: FrozenTrial) -> str:
+    if trial.state == TrialState.WAITING or is_surplus(trial):
+        return "none"
+    if is_infeasible(trial):
+        return "infeasible"
+    kinds = {TrialState.COMPLETE: "trained", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    return kinds.get(trial.state, "running")
+
+
+def of(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials, by number."""
+    return study.get_trials(deepcopy=False)
+
+
+def best(study: optuna.Study) -> FrozenTrial | None:
+    """The trial with the best first objective; of several, the first. None before one has a value."""
+    found = [trial for trial in of(study) if is_result(trial)]
+    return max(found, key=lambda trial: (trial.values[0], -trial.number), default=None)
+
+
+def front(study: optuna.Study) -> list[FrozenTrial]:
+    """Accuracy against parameters: the trials that no other beats in both, the smallest network first."""
+    found = sorted((t for t in of(study) if is_result(t)), key=lambda t: (parameters(t), -t.values[0], t.number))
+    kept: list[FrozenTrial] = []
+    for trial in found:
+        if not kept or trial.values[0] > kept[-1].values[0]:
+            kept.append(trial)
+    return kept
+
+
+def parameters(trial: FrozenTrial) -> int:
+    """Of the network as declared."""
+    return int(trial.user_attrs[COUNTS]["parameters"])
+
+
+def diff_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The trial's diff on the baseline of the space."""
+    return dict(trial.user_attrs[DIFF])

@@ -1,0 +1,373 @@
+"""The services of docker/compose.yaml, started by hand: its commands and environments, on free ports of this machine.
+
+What a container would change is changed here in one place, `_Here.moved`: names of hosts, ports and folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from cifar_lab.tracking.record import Record
+
+pytestmark = pytest.mark.slow
+
+HOUSE = Path(__file__).parents[2]
+DOCKER = HOUSE / "docker"
+SERVICES: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+SECRET = "correct:horse/battery@staple"
+"""What an address could not hold as it is."""
+TINY = ["--variants", "r16,none", "--seeds", "0", "model.width=8", "model.blocks=[1]", "train.epochs=1"]
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Where this machine has what containers have elsewhere."""
+
+    folder: Path
+    database: int
+    tracking: int
+
+    @property
+    def secret(self) -> Path:
+        return self.folder / "secret"
+
+    def moved(self, text: str) -> str:
+        places = {
+            "@postgres:5432": f"@127.0.0.1:{self.database}",
+            "http://mlflow:5000": self.address,
+            "--host=0.0.0.0": "--host=127.0.0.1",
+            "--port=5000": f"--port={self.tracking}",
+            "/run/secrets/postgres_password": str(self.secret),
+            "/var/lib/": f"{self.folder}/",
+        }
+        for there, here in places.items():
+            text = text.replace(there, here)
+        return text
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.tracking}"
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What a container of `service` has, and nothing of ours but what finds programs."""
+        image = (
+            dict(re.findall(r"\b((?:CIFAR_LAB|MLFLOW)_\w+)=(\S+)", DOCKERFILE)) if "build" in SERVICES[service] else {}
+        )
+        known = {**image, **SERVICES[service].get("environment", {})}
+        ours = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "LANG": "C.UTF-8",
+        }
+        return {**ours, "OMP_NUM_THREADS": "1", **{key: self.moved(_filled(value)) for key, value in known.items()}}
+
+    def command(self, service: str, **variables: str) -> list[str]:
+        """What a container of `service` runs: the entrypoint of its image, or its own, with its command."""
+        entrypoint = SERVICES[service].get("entrypoint") or _entrypoint(SERVICES[service]["build"]["target"])
+        assert entrypoint[0] == "entrypoint.sh"
+        words = [self.moved(_filled(word, **variables)) for word in SERVICES[service]["command"]]
+        return [str(DOCKER / entrypoint[0]), *entrypoint[1:], *words]
+
+
+def _filled(text: str, **variables: str) -> str:
+    """`${NAME:-default}` as compose fills it in."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1], found[2]), text)
+
+
+def _entrypoint(target: str) -> list[str]:
+    stage = {"cpu": "worker"}.get(target, target)
+    found = re.search(rf"^FROM \S+ AS {stage}$.*?^ENTRYPOINT (\[.*?\])$", DOCKERFILE, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return list(json.loads(found[1]))
+
+
+def _programs() -> Path:
+    """The folder of PostgreSQL's programs; distributions keep most of them off the PATH."""
+    found = shutil.which("initdb")
+    folders = [Path(found).parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
+    for folder in folders:
+        if all((folder / name).exists() for name in ("initdb", "postgres", "psql", "pg_isready")):
+            return folder
+    pytest.skip("PostgreSQL's programs are not here: neither on the PATH nor in /usr/lib/postgresql/*/bin")
+
+
+def _other_user() -> dict[str, Any]:
+    """Who runs PostgreSQL, which refuses root."""
+    if os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    pytest.skip("PostgreSQL refuses root, and there is no other user to run it")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def _started(line: list[str], log: Path, answers: Callable[[], bool], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A service, from its first answer on."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=file, stderr=file, **how)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not answers():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _postgres(here: _Here) -> Iterator[None]:
+    """PostgreSQL as its image sets it up from compose.yaml's environment.
+
+    Its folder is not in `here.folder`: pytest's folders are closed to other users, and a socket's path must be short.
+    """
+    programs, other = _programs(), _other_user()
+    service, environment = SERVICES["postgres"], here.environment("postgres")
+    environment["PATH"] = f"{programs}:{environment['PATH']}"
+    with tempfile.TemporaryDirectory(prefix="cifar-lab-postgres-") as name:
+        folder = Path(name)
+        password = folder / "password"
+        password.write_text(here.secret.read_text())
+        if other:
+            for path in (folder, password):
+                os.chown(path, other["user"], other["group"])
+        how: dict[str, Any] = {"cwd": name, "env": {**environment, "HOME": name}, **other}
+        user = environment["POSTGRES_USER"]
+        made = [programs / "initdb", "--pgdata=data", f"--username={user}", "--pwfile=password", "--auth-local=trust"]
+        made += [*shlex.split(environment["POSTGRES_INITDB_ARGS"]), "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]
+        subprocess.run(made, check=True, capture_output=True, **how)
+        line = [str(programs / "postgres"), "-D", "data", "-p", str(here.database), "-k", name, "-F"]
+        line += ["-c", "listen_addresses=127.0.0.1"]
+        check = [str(programs / service["healthcheck"]["test"][1]), *service["healthcheck"]["test"][2:]]
+        calling = {**how, "env": {**how["env"], "PGPORT": str(here.database)}, "capture_output": True}
+
+        def answers() -> bool:
+            return subprocess.run(check, check=False, **calling).returncode == 0
+
+        with _started(line, here.folder / "postgres.log", answers, **how):
+            psql = [programs / "psql", f"--host={name}", f"--username={user}", "--no-psqlrc", "-v", "ON_ERROR_STOP=1"]
+            (script,) = [DOCKER / v.split(":")[0] for v in service["volumes"] if "/docker-entrypoint-initdb.d/" in v]
+            created = f"CREATE DATABASE {environment['POSTGRES_DB']};\n{script.read_text()}"
+            subprocess.run([*psql, "--dbname=postgres"], input=created.encode(), check=True, **calling)
+            yield
+
+
+@contextmanager
+def _mlflow(here: _Here) -> Iterator[subprocess.Popen[bytes]]:
+    environment = here.environment("mlflow")
+    (artifacts,) = SERVICES["mlflow"]["volumes"]
+    Path(here.moved(artifacts.partition(":")[2])).mkdir(parents=True)
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"{here.address}/health", timeout=4) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+    log = here.folder / "mlflow.log"
+    with _started(here.command("mlflow"), log, answers, cwd=here.folder, env=environment) as process:
+        yield process
+
+
+@dataclass(frozen=True)
+class Services:
+    """PostgreSQL and MLflow as they run here, and the process of the latter."""
+
+    here: _Here
+    server: subprocess.Popen[bytes]
+
+    def run(self, service: str, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A container of `service`, with `more` words on its command line."""
+        return self.run_line([*self.here.command(service, **variables), *more], service)
+
+    def run_line(self, line: list[str], service: str, **other: str) -> subprocess.CompletedProcess[str]:
+        environment = {**self.here.environment(service), **other}
+        return subprocess.run(
+            line, cwd=self.here.folder, env=environment, capture_output=True, text=True, timeout=500, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    here = _Here(tmp_path_factory.mktemp("services"), _free_port(), _free_port())
+    here.secret.write_text(SECRET + "\n")
+    with ExitStack() as stack:
+        stack.enter_context(_postgres(here))
+        yield Services(here, stack.enter_context(_mlflow(here)))
+
+
+@pytest.fixture(scope="module")
+def ran(services: Services) -> subprocess.CompletedProcess[str]:
+    """The service `ablation`, made tiny."""
+    done = services.run("ablation", *TINY, CIFAR_LAB_WORKERS="1")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def client(services: Services) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(services.here.address)
+
+
+@pytest.fixture(scope="module")
+def runs(ran: object, client: Any) -> dict[str, list[Any]]:
+    """The server's runs by role."""
+    experiment = client.get_experiment_by_name("se_ratio")
+    found = client.search_runs([experiment.experiment_id])
+    return {role: [run for run in found if run.data.tags["role"] == role] for role in ("invocation", "cell")}
+
+
+def _status(address: str, host: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers={"Host": host}), timeout=10) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_server_answers_to_its_names_alone(services: Services) -> None:
+    (_, called) = SERVICES["worker"]["environment"]["MLFLOW_TRACKING_URI"].split("://")
+    address = f"{services.here.address}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    assert [_status(address, host) for host in (called, "localhost:5050", "127.0.0.1")] == [200, 200, 403]
+    assert _status(address, "elsewhere:5000") == 403
+
+
+def test_the_server_is_lean(services: Services) -> None:
+    process = psutil.Process(services.server.pid)
+    assert 1 + len(process.children(recursive=True)) <= 3
+
+
+def test_the_runs_of_an_ablation_arrive(services: Services, runs: dict[str, list[Any]]) -> None:
+    cells = {run.info.run_name: run for run in runs["cell"]}
+    assert set(cells) == {"r16/s0", "none/s0"}
+    assert {run.info.status for run in [*runs["cell"], *runs["invocation"]]} == {"FINISHED"}
+    for run in cells.values():
+        record = Record(services.here.folder / "cifar-lab" / "runs" / run.data.tags["fingerprint"])
+        result = record.result()
+        assert result is not None
+        assert run.data.metrics["test/acc"] == result["metrics"]["test/acc"]
+        assert run.data.params["model.width"] == "8"
+
+
+def test_artifacts_are_read_through_the_server(services: Services, client: Any, runs: dict[str, list[Any]]) -> None:
+    (invocation,) = runs["invocation"]
+    assert invocation.info.artifact_uri.startswith("mlflow-artifacts:/")
+    names = {artifact.path for artifact in client.list_artifacts(invocation.info.run_id)}
+    assert "report.html" in names
+    asked = f"{services.here.address}/get-artifact?path=report.html&run_uuid={invocation.info.run_id}"
+    with urllib.request.urlopen(asked, timeout=30) as reply:
+        assert b"se_ratio" in reply.read()
+    for cell in runs["cell"]:
+        record = Record(services.here.folder / "cifar-lab" / "runs" / cell.data.tags["fingerprint"])
+        fetched = client.download_artifacts(cell.info.run_id, record.weights.name)
+        assert Path(fetched).read_bytes() == record.weights.read_bytes()
+    assert any((services.here.folder / "mlflow" / "artifacts").rglob("report.html"))
+
+
+def test_the_address_of_studies_leads_to_a_database_of_their_own(services: Services) -> None:
+    made = services.run("tables")
+    assert made.returncode == 0, made.stderr
+    again = services.run("tables")
+    assert again.returncode == 0, again.stderr
+    program = (
+        "import os, sqlalchemy as s; e = s.create_engine(os.environ['CIFAR_LAB_STORAGE']);"
+        "print(e.connect().exec_driver_sql('select current_database()').scalar(), s.inspect(e).has_table('trials'))"
+    )
+    line = [sys.executable, "-c", program]
+    entered = services.run_line([str(DOCKER / "entrypoint.sh"), *line], "worker")
+    assert entered.stdout.split() == ["optuna", "True"], entered.stderr
+    refused = services.run_line(line, "worker")
+    assert refused.returncode != 0
+    assert "password" in refused.stderr
+    for done in (made, again, entered, refused):
+        assert SECRET not in done.stdout + done.stderr
+
+
+def test_the_secret_is_nowhere(
+    services: Services, ran: subprocess.CompletedProcess[str], client: Any, runs: dict[str, list[Any]]
+) -> None:
+    pieces = [SECRET, "horse/battery"]
+    folder = services.here.folder
+    said = {"stdout": ran.stdout, "stderr": ran.stderr}
+    said |= {name: (folder / name).read_text() for name in ("postgres.log", "mlflow.log")}
+    process = psutil.Process(services.server.pid)
+    said |= {str(each.pid): " ".join(each.cmdline()) for each in [process, *process.children(recursive=True)]}
+    for run in [*runs["cell"], *runs["invocation"]]:
+        said[run.info.run_id] = str(run.to_dictionary())
+    said["experiments"] = str([dict(experiment.tags) for experiment in client.search_experiments()])
+    for place, text in said.items():
+        assert not any(piece in text for piece in pieces), place
+    files = [path for path in folder.rglob("*") if path.is_file() and path != services.here.secret]
+    assert len(files) > 20
+    for path in files:
+        content = path.read_bytes()
+        assert not any(piece.encode() in content for piece in pieces), path
+
+
+def test_an_address_with_a_password_is_never_shown(services: Services, ran: object) -> None:
+    """A server behind a proxy that asks for one: the name is used, the password is neither printed nor recorded."""
+    shown = services.here.address.partition("://")[2]
+    address, away = f"http://lab:hidden-word@{shown}", "http://lab:hidden-word@127.0.0.1:9"
+    lab = _entrypoint("cpu")[1:]
+    said = []
+    for uri, line, code in [
+        (address, ["doctor"], 0),
+        (address, ["sync"], 0),
+        (address, ["ui", "--no-open"], 0),
+        (address, ["run-ablation", "se_ratio", "--scale", "smoke", "--data", "synthetic", *TINY, "--json"], 0),
+        (away, ["sync"], 1),
+        (away, ["ui", "--no-open", "-v"], 1),
+        (away, ["doctor", "--json"], 0),
+    ]:
+        done = services.run_line([*lab, *line], "ablation", MLFLOW_TRACKING_URI=uri)
+        assert done.returncode == code, (line, done.stderr)
+        said.append(done.stdout + done.stderr)
+    assert shown in said[2]
+    assert "MLflow" not in said[3], said[3]
+    assert "is away" in said[4]
+    assert "Traceback" in said[5]
+    assert not any("hidden-word" in text for text in said)
+    assert not any(b"hidden-word" in path.read_bytes() for path in services.here.folder.rglob("*") if path.is_file())

@@ -1,0 +1,69 @@
+"""What a run says of its cells, where there is no terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli.display import Display
+from cifar_lab.recipe import Recipe
+from cifar_lab.run.cell import Job
+from cifar_lab.run.engine import STOPPED
+from cifar_lab.run.execution import Execution
+from cifar_lab.tracking.record import Record
+
+A, B = "a" * 64, "b" * 64
+NAMES = {A: "off/s0", B: "on/s0"}
+
+
+def job(folder: Path, fingerprint: str = A) -> Job:
+    Record(folder / fingerprint).folder.mkdir(parents=True, exist_ok=True)
+    return Job(
+        fingerprint=fingerprint, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
+        execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
+    )  # fmt: skip
+
+
+def finish(one: Job) -> None:
+    metrics = {"test/acc": 0.5, "seconds": 1.0}
+    one.record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": metrics})
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Any:
+    return lambda: capsys.readouterr().err.splitlines()
+
+
+def test_a_cell_is_announced_once_it_is_trained_here(tmp_path: Path, said: Any) -> None:
+    display, one = Display(NAMES), job(tmp_path)
+    display.started(one)
+    assert said() == []
+    display.progress(one, 1, 1, 100)
+    display.progress(one, 1, 2, 100)
+    assert said() == [f"off/s0: training, {Recipe().train.epochs} epochs"]
+
+
+def test_a_cell_that_another_runner_got_first_is_not_announced(tmp_path: Path, said: Any) -> None:
+    display, one = Display(NAMES), job(tmp_path)
+    display.started(one)
+    display.put_off(one)
+    display.tick(1)
+    finish(one)
+    display.ended(one, None)
+    assert said() == [
+        "1 cell waits for another runner",
+        "off/s0: test 50.00 % in 1 s (trained by another runner) [1 of 2]",
+    ]
+
+
+def test_a_cell_that_was_stopped_is_not_counted_as_done(tmp_path: Path, said: Any) -> None:
+    display, one, other = Display(NAMES), job(tmp_path), job(tmp_path, B)
+    display.started(one)
+    display.ended(one, STOPPED)
+    finish(other)
+    display.ended(other, None)
+    stopped, finished = said()
+    assert stopped == f"off/s0: {STOPPED}"
+    assert finished.endswith("[1 of 2]")

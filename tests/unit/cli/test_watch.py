@@ -1,0 +1,63 @@
+"""Watching ends where nobody trains what is missing, and says what would."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli import run
+from cifar_lab.cli.watch import PAUSE, is_idle
+from cifar_lab.run.setting import choose
+from cifar_lab.run.status import look
+from cifar_lab.tracking.invocation import Asked, Invocation
+from cifar_lab.tracking.record import Record
+
+DATA = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
+COMMAND = "cifar-lab run-ablation se_ratio --scale small --seeds 0"
+
+
+@pytest.fixture
+def asked(folder: Path) -> Invocation:
+    """`se_ratio` was asked for long ago, one cell."""
+    cell = Asked(variant="r4", seed=0, fingerprint="a" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1)
+    found = Invocation(
+        id="20260101T000000.000-se_ratio", ablation="se_ratio", question="?", factors=(), control="r4", scale="small",
+        protocol="holdout", data=DATA, overrides={}, cells=(cell,), command=f"{COMMAND} --json", execution={},
+    )  # fmt: skip
+    found.write(folder / "runs")
+    return found
+
+
+def test_where_nobody_trains_the_command_that_would_is_said_and_watching_ends(
+    asked: Invocation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "se_ratio", "--watch"]) == 0
+    said = capsys.readouterr().out
+    assert "se_ratio: 1 cell is missing and nobody is training; to go on:\n" in said
+    assert said.rstrip().endswith(f"  {COMMAND}")
+
+
+def test_with_json_it_is_said_beside_it(asked: Invocation, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", "se_ratio", "--watch", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [json.loads(line)["missing"] for line in captured.out.splitlines()] == [1]
+    assert COMMAND in captured.err
+
+
+def test_a_runner_that_trains_or_is_between_two_cells_is_waited_for(asked: Invocation) -> None:
+    runs = Path("runs").resolve()
+
+    def idle(now: float) -> bool:
+        return is_idle(look(choose(runs, "se_ratio"), runs, now), now)
+
+    begun: Any = asked.time / 1000
+    assert not idle(begun + PAUSE - 1)
+    assert idle(begun + PAUSE + 1)
+    record = Record(runs / ("a" * 64))
+    record.folder.mkdir()
+    with record.owned(patience=0):
+        assert not idle(time.time() + 9)

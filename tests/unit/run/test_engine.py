@@ -1,0 +1,86 @@
+"""What the end of a worker means: trained here, somebody else's, stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.errors import Interrupted
+from cifar_lab.recipe import Recipe
+from cifar_lab.run import engine
+from cifar_lab.run.cell import Job
+from cifar_lab.run.engine import FOUND_FINISHED, STOPPED, TAKEN, LocalEngine
+from cifar_lab.run.execution import Execution
+
+
+class _Heard:
+    """A listener and a source that note what they are told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, ...]] = []
+
+    def put_off(self, _job: Job) -> None:
+        self.events.append(("put off",))
+
+    def put_back(self, _job: Job) -> None:
+        self.events.append(("put back",))
+
+    def ended(self, _job: Job, error: str | None) -> None:
+        self.events.append(("ended", str(error)))
+
+
+class _Process:
+    def __init__(self, exitcode: int) -> None:
+        self.exitcode = exitcode
+
+
+def conclude(folder: Path, code: int, *, finished: bool) -> tuple[list[tuple[str, ...]], int]:
+    """What is told when a worker ends with `code`, and how many cells count as trained here."""
+    job = Job(
+        fingerprint="a" * 64, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
+        execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
+    )  # fmt: skip
+    job.record.folder.mkdir(parents=True)
+    if finished:
+        job.record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
+    heard: Any = _Heard()
+    local = LocalEngine.__new__(LocalEngine)
+    local._listener, local._queue, local.trained = heard, heard, 0
+    unused: Any = None
+    process: Any = _Process(code)
+    local._conclude(engine._Worker(job, process, unused, 0, unused))
+    return heard.events, local.trained
+
+
+def test_a_worker_that_ends_well_has_trained_its_cell(tmp_path: Path) -> None:
+    assert conclude(tmp_path, 0, finished=True) == ([("ended", "None")], 1)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_cell_that_another_runner_holds_is_put_back_whatever_became_of_it_meanwhile(
+    finished: bool, tmp_path: Path
+) -> None:
+    assert conclude(tmp_path, TAKEN, finished=finished) == ([("put off",), ("put back",)], 0)
+    assert not (tmp_path / ("a" * 64) / "failure.json").exists()
+
+
+def test_a_cell_that_another_runner_had_finished_is_not_counted_as_trained(tmp_path: Path) -> None:
+    assert conclude(tmp_path, FOUND_FINISHED, finished=True) == ([("put off",), ("ended", "None")], 0)
+
+
+def test_a_cell_that_was_stopped_says_so(tmp_path: Path) -> None:
+    assert conclude(tmp_path, Interrupted.exit_code, finished=False) == ([("ended", STOPPED)], 0)
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (0, "stopped after saving"),
+        (1, "stopped after saving; 1 cell was not begun"),
+        (3, "stopped after saving; 3 cells were not begun"),
+    ],
+)
+def test_only_cells_that_were_not_begun_are_said_to_be(left: int, said: str) -> None:
+    assert engine._stopped(left) == said

@@ -1,0 +1,318 @@
+"""From Optuna to cells and back: what is asked, what is told, and what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from cifar_lab.errors import UsageError
+from cifar_lab.recipe import RESNET18
+from cifar_lab.run.cell import Job
+from cifar_lab.run.execution import Execution
+from cifar_lab.run.queue import Settled
+from cifar_lab.scale import SCALES
+from cifar_lab.search import asking, trials
+from cifar_lab.search.asking import FAILED_IN_A_ROW, Asking
+from cifar_lab.search.budget import Budget
+from cifar_lab.search.dimension import Choice, Integer, Real
+from cifar_lab.search.space import Space
+from cifar_lab.search.storage import open_storage
+from cifar_lab.search.study import Setting, open_study
+from cifar_lab.tracking.journal import Journal
+from cifar_lab.tracking.record import Record
+
+SPACE = Space(
+    question="Which tiny network?",
+    baseline=RESNET18.override({"model.width": 32, "model.blocks": (1, 1)}),
+    dimensions=(
+        Integer(path="model.width", low=32, high=128, step=32),
+        Real(path="optim.lr", low=0.001, high=1.0, log=True),
+        Choice(path="model.dropout", values=(0.0, 0.3)),
+    ),
+)
+STOPPED = "stopped, state saved"
+
+
+def setting(**changed: Any) -> Setting:
+    fields: dict[str, Any] = {
+        "study": "tiny", "space": SPACE, "scale": SCALES["smoke"], "budget": Budget(max_params=400_000),
+        "data": {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64, "source": "synthetic"},
+        "overrides": {"train.epochs": 3},
+    }  # fmt: skip
+    return Setting(**(fields | changed))
+
+
+@dataclass
+class Search:
+    """A study on disk, and one runner of it; cells are trained by the test."""
+
+    folder: Path
+    wanted: int = 5
+    setting: Setting = field(default_factory=setting)
+    sampler: optuna.samplers.BaseSampler = field(default_factory=lambda: optuna.samplers.RandomSampler(seed=0))
+    pruner: optuna.pruners.BasePruner = field(default_factory=optuna.pruners.NopPruner)
+    stopped: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.study = open_study(open_storage(None, self.folder), self.setting, self.sampler, self.pruner)
+        self.asking = Asking(
+            study=self.study, setting=self.setting, wanted=self.wanted, make_job=self.job,
+            stop=self.stopped.append, begun=lambda *_: None, told=lambda _: None,
+        )  # fmt: skip
+
+    def job(self, number: int, diff: dict[str, Any]) -> Job:
+        recipe = self.setting.recipe(diff)
+        return Job(
+            fingerprint=recipe.fingerprint(seed=0, data_hash="d" * 64), recipe=recipe, seed=0, data="synthetic",
+            data_hash="d" * 64, runs=self.folder, provenance={},
+            execution=Execution(device="cpu", threads=1, precision="fp32", compile=False),
+        )  # fmt: skip
+
+    def take(self) -> Job:
+        found = self.asking.take(set())
+        assert isinstance(found, Job)
+        self.asking.started(found)
+        return found
+
+    def finish(self, job: Job, accuracy: float = 0.5, status: str = "finished") -> None:
+        write_result(job.record, accuracy, status)
+        self.asking.ended(job, None)
+
+    def counts(self) -> trials.Counts:
+        return trials.count(trials.of(self.study))
+
+    def trial(self, number: int) -> optuna.trial.FrozenTrial:
+        return trials.of(self.study)[number]
+
+
+def write_result(record: Record, accuracy: float, status: str = "finished") -> None:
+    record.folder.mkdir(parents=True, exist_ok=True)
+    metrics = {"val/acc": accuracy, "test/acc": 0.99} if status == "finished" else {}
+    record.write_result({"status": status, "epoch": 3, "step": 0, "time": 1, "metrics": metrics})
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return Search(tmp_path / "runs")
+
+
+def run(search: Search, accuracy: Callable[[int], float] = lambda n: 0.3 + 0.01 * n) -> int:
+    """Train all that is wanted; how many cells that were."""
+    trained = 0
+    while len(search.asking):
+        found = search.asking.take(set())
+        if isinstance(found, Settled):
+            search.asking.ended(found.job, found.error)
+        elif found is not None:
+            search.asking.started(found)
+            search.finish(found, accuracy(trained))
+            trained += 1
+    return trained
+
+
+# What is asked
+
+
+def test_the_baseline_is_trial_0(search: Search) -> None:
+    job = search.take()
+    assert job.recipe == search.setting.recipe({})
+    assert search.trial(0).user_attrs[trials.CELL] == job.fingerprint
+
+
+def test_candidates_over_the_budget_are_told_and_never_trained(search: Search) -> None:
+    trained = run(search)
+    counts = search.counts()
+    assert counts.infeasible > 0, "the space goes beyond the budget"
+    assert (counts.trained, counts.counted) == (5, 5)
+    assert trained <= 5
+    for trial in trials.of(search.study):
+        assert trials.is_infeasible(trial) == (trials.parameters(trial) > 400_000)
+        assert trials.is_infeasible(trial) == (trials.CELL not in trial.user_attrs)
+        assert trial.state == TrialState.COMPLETE, "an infeasible trial has a value, so that samplers learn from it"
+
+
+def test_as_many_as_were_wanted_and_run_again_nothing_more(search: Search) -> None:
+    run(search)
+    again = Search(search.folder)
+    assert len(again.asking) == 0
+    assert again.asking.take(set()) is None
+    assert run(Search(search.folder, wanted=7)) <= 2
+    assert search.counts().trained == 7
+
+
+def test_a_cell_that_is_finished_answers_a_trial_at_once(search: Search) -> None:
+    job = search.job(0, {})
+    write_result(job.record, 0.7)
+    found = search.asking.take(set())
+    assert isinstance(found, Settled)
+    search.asking.ended(found.job, found.error)
+    assert (search.trial(0).value, search.trial(0).user_attrs[trials.REUSED]) == (0.7, True)
+
+
+def test_a_smaller_budget_than_any_candidate_ends_the_search(tmp_path: Path) -> None:
+    tight = Search(tmp_path / "runs", setting=setting(budget=Budget(max_params=10)))
+    with pytest.raises(UsageError, match="in a row were over the budget"):
+        tight.asking.take(set())
+
+
+# What is told
+
+
+def test_the_value_is_the_accuracy_on_val(search: Search) -> None:
+    search.finish(search.take(), 0.625)
+    assert search.trial(0).value == 0.625
+
+
+def test_a_cell_that_diverged_is_a_result_with_the_least_value(search: Search) -> None:
+    search.finish(search.take(), status="diverged")
+    trial = search.trial(0)
+    assert (trial.state, trial.value, trial.user_attrs[trials.DIVERGED]) == (TrialState.COMPLETE, 0.0, True)
+
+
+def test_a_cell_that_failed_is_no_result_and_not_counted(search: Search) -> None:
+    job = search.take()
+    job.record.folder.mkdir(parents=True)
+    job.record.write_failure({"error": "boom", "trace": "boom", "time": 1})
+    search.asking.ended(job, "boom")
+    assert search.trial(0).state == TrialState.FAIL
+    assert (search.counts().failed, search.counts().counted, len(search.asking)) == (1, 0, 5)
+
+
+def test_trials_that_fail_without_end_stop_the_search(search: Search) -> None:
+    def fail_one() -> None:
+        job = search.take()
+        job.record.folder.mkdir(parents=True, exist_ok=True)
+        job.record.write_failure({"error": "boom", "trace": "boom", "time": 1})
+        search.asking.ended(job, "boom")
+
+    for _ in range(FAILED_IN_A_ROW - 1):
+        fail_one()
+    with pytest.raises(UsageError, match="in a row failed: boom"):
+        fail_one()
+
+
+class _AfterTwo(optuna.pruners.BasePruner):
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.last_step == 2
+
+
+def test_pruners_see_val_accuracy_each_epoch_and_stop_the_cell(tmp_path: Path) -> None:
+    search = Search(tmp_path / "runs", pruner=_AfterTwo())
+    job = search.take()
+    job.record.folder.mkdir(parents=True)
+    journal = Journal(job.record.folder)
+    journal.write("start")
+    for epoch, accuracy in enumerate((0.2, 0.4), start=1):
+        journal.points(epoch, {"val/acc": accuracy, "test/acc": 0.9})
+        journal.write("checkpoint", epoch=epoch, step=0)
+        search.asking.progress(job)
+    assert search.stopped == [job.fingerprint]
+    assert search.asking.pruned_at(job) == 2
+    search.asking.ended(job, STOPPED)
+    trial = search.trial(0)
+    assert (trial.state, trial.user_attrs[trials.PRUNED_AT]) == (TrialState.PRUNED, 2)
+    assert trial.intermediate_values == {1: 0.2, 2: 0.4}
+    assert search.counts().counted == 1, "a pruned trial was trained, and counts"
+
+
+def test_of_two_objectives_both_are_told_and_nothing_is_pruned(tmp_path: Path) -> None:
+    search = Search(tmp_path / "runs", setting=setting(objectives=("accuracy", "params")))
+    search.finish(search.take(), 0.5)
+    assert search.trial(0).values == [0.5, float(trials.parameters(search.trial(0)))]
+
+
+# Runners that die, and runners beside one another
+
+
+def test_a_trial_whose_runner_died_is_gone_on_with_by_the_next(search: Search) -> None:
+    lost = search.take()
+    other = Search(search.folder)
+    found = other.take()
+    assert found.fingerprint == lost.fingerprint
+    other.finish(found, 0.4)
+    assert (other.trial(0).state, other.trial(0).value) == (TrialState.COMPLETE, 0.4)
+    assert len(trials.of(other.study)) == 1
+
+
+def test_a_trial_that_is_trained_elsewhere_is_left_alone(search: Search) -> None:
+    job = search.take()
+    with job.record.owned(patience=1.0):
+        other = Search(search.folder, wanted=5)
+        found = other.take()
+        assert found.fingerprint != job.fingerprint
+        assert other.counts().running == 2
+
+
+def test_an_interrupted_trial_stays_open(search: Search) -> None:
+    job = search.take()
+    search.asking.ended(job, STOPPED)
+    assert search.trial(0).state == TrialState.RUNNING
+    assert Search(search.folder).take().fingerprint == job.fingerprint
+
+
+def test_two_runners_do_not_go_beyond_what_is_wanted(tmp_path: Path) -> None:
+    one = Search(tmp_path / "runs", wanted=3)
+    other = Search(tmp_path / "runs", wanted=3, sampler=optuna.samplers.RandomSampler(seed=7))
+    first, second = one.take(), one.take()
+    with first.record.owned(patience=1.0), second.record.owned(patience=1.0):
+        third = other.take()
+        with third.record.owned(patience=1.0):
+            assert one.asking.take({first.fingerprint, second.fingerprint}) is None
+            assert len(one.asking) == 0
+    assert one.counts().counted == 3
+
+
+def test_a_trial_that_two_runners_asked_for_at_once_is_withdrawn(tmp_path: Path) -> None:
+    search = Search(tmp_path / "runs", wanted=1, setting=setting(budget=Budget()))
+    search.take()
+    search.asking._left = 1  # as it was before the other one asked
+    late = search.study.ask()
+    assert search.asking._begin(late) is None
+    assert trials.is_surplus(search.trial(1))
+    assert search.counts().counted == 1
+
+
+def test_a_trial_whose_runner_died_before_it_had_a_cell_is_given_up(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search.study.ask()
+    search.asking._look()
+    assert search.counts().running == 1, "it may be on its way"
+    monkeypatch.setattr(asking, "UNBEGUN", -1.0)
+    search.asking._look()
+    assert (search.counts().running, search.counts().failed) == (0, 1)
+
+
+# The study
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [({"budget": Budget(max_params=300_000)}, "max_params"), ({"overrides": {"train.epochs": 4}}, "overrides"),
+     ({"scale": SCALES["small"]}, "scale"), ({"objectives": ("accuracy", "params")}, "objectives")],
+)  # fmt: skip
+def test_a_study_that_searches_something_else_is_refused(tmp_path: Path, changed: dict[str, Any], word: str) -> None:
+    Search(tmp_path / "runs")
+    with pytest.raises(UsageError, match=word):
+        Search(tmp_path / "runs", setting=setting(**changed))
+
+
+def test_the_best_is_that_on_val_and_the_front_has_no_trial_that_another_beats_in_both(search: Search) -> None:
+    run(search, lambda n: (0.3, 0.6, 0.5, 0.2, 0.4)[n % 5])
+    best = trials.best(search.study)
+    assert best is not None
+    results = [trial for trial in trials.of(search.study) if trials.is_result(trial)]
+    assert best.value == max(trial.value or 0.0 for trial in results)
+    front = trials.front(search.study)
+    assert best in front
+    for trial in front:
+        assert not any(
+            trials.parameters(other) <= trials.parameters(trial) and (other.value or 0.0) > (trial.value or 0.0)
+            for other in results
+        )
