@@ -73,7 +73,7 @@ def overrides(ctx: typer.Context, incomplete: str) -> list[str]:
 
     bash breaks words at `=` and replaces what is behind it only.
     """
-    words = list(ctx.params.get("overrides") or [])
+    words = _typed(ctx, "overrides", "names", "asked")
     path, equals, value = incomplete.partition("=")
     if equals:
         return [f"{path}={known}" for known in _starting(value, _values(path))]
@@ -83,6 +83,15 @@ def overrides(ctx: typer.Context, incomplete: str) -> list[str]:
         return _values(words[-1])
     named = {word.partition("=")[0] for word in words}
     return _paths(incomplete, [path for path in paths() if path not in named])
+
+
+@_quiet
+def ablations_or_overrides(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Of a command that takes several of both: ablations that the line does not have yet; else paths."""
+    named = _typed(ctx, "names", "asked")
+    is_value = named[-1:] == ["="]  # bash broke the word there
+    names = [] if is_value else [name for name in ablations(ctx, incomplete) if name not in named]
+    return names or overrides(ctx, incomplete)
 
 
 @_quiet
@@ -135,6 +144,11 @@ def _annotation(path: str) -> Any:
     for name in path.split("."):
         part = part.model_fields[name].annotation
     return part
+
+
+def _typed(ctx: typer.Context, *parameters: str) -> list[str]:
+    """The words of whichever of these the command has, as far as the line goes."""
+    return [word for parameter in parameters for word in ctx.params.get(parameter) or []]
 
 
 def _folders(ctx: typer.Context) -> list[Path]:

@@ -38,7 +38,8 @@ def confirm_long(found: asked.Request, runs: Path, yes: bool, typed: list[str]) 
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
     hint = _small_line(found, runs, typed)
-    long = f"{len(found.plan.to_train())} cells, about {console.duration(found.seconds)} with {found.workers} workers"
+    cells, workers = console.many(len(found.plan.to_train()), "cell"), console.many(found.workers, "worker")
+    long = f"{cells}, about {console.duration(found.seconds)} with {workers}"
     confirm("Go on?", f"{long}: more than an hour on a CPU", yes, hint)
 
 

@@ -34,6 +34,11 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, 
     return made
 
 
+def many(count: int, noun: str) -> str:
+    """`1 cell`, `12 cells`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3.5 h` or `2.1 days`."""
     if seconds < 90:

@@ -69,7 +69,8 @@ class Display:
         cell.done = epoch - 1 + step / steps
         if not cell.is_ours:
             if not console.err.is_terminal:
-                console.say(f"{self._names[job.fingerprint]}: training, {job.recipe.train.epochs} epochs")
+                epochs = console.many(job.recipe.train.epochs, "epoch")
+                console.say(f"{self._names[job.fingerprint]}: training, {epochs}")
             cell.done_at_start, cell.began = cell.done, time.monotonic()
         self._news(job, cell)
 
@@ -124,7 +125,7 @@ class Display:
                     cell.left(),
                 )
             )
-        title = f"{self._ended} of {len(self._names)} cells done, {waiting} wait"
+        title = f"{self._ended} of {console.many(len(self._names), 'cell')} done, {waiting} wait"
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
 

@@ -169,6 +169,8 @@ def _notes(cell: Progress, ablation: str) -> Iterator[str]:
 
 
 def _failure_lines(failed: list[Failure], diverged: list[Divergence], full: bool) -> Iterator[Text]:
+    if failed:
+        yield Text("failed:", style="bold")
     for bad in failed:
         yield Text.assemble((str(bad.name), "bold"), f"  {bad.fingerprint[:12]}  failed {_minute(bad.time)}")
         yield Text(bad.error, style="red")
@@ -178,9 +180,11 @@ def _failure_lines(failed: list[Failure], diverged: list[Divergence], full: bool
             yield Text(f"  … {left_out} lines before; --full shows them", style="dim")
         yield from (Text(f"  {line}") for line in trace[left_out:])
         yield Text(f"again: {bad.again}\n")
+    if diverged:
+        yield Text("diverged, which is a result:", style="bold")
     for result in diverged:
-        when = f"diverged in epoch {result.epoch} at step {result.step}, {_minute(result.time)}"
-        yield Text(f"{result.name}  {result.fingerprint[:12]}  {when} (a result)")
+        when = f"in epoch {result.epoch} at step {result.step}, {_minute(result.time)}"
+        yield Text(f"{result.name}  {result.fingerprint[:12]}  {when}")
     yield Text("no failures" if not failed else f"{len(failed)} failed")
 
 

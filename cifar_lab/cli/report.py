@@ -21,7 +21,7 @@ Names = Annotated[
     typer.Argument(
         metavar="[ABLATION]… [PATH=VALUE]…",
         help="Ablations that were run; overrides select their setting.",
-        autocompletion=completion.ablations,
+        autocompletion=completion.ablations_or_overrides,
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page is written.")]

@@ -32,7 +32,9 @@ def compare(
     name: o.AblationName, overrides: o.Overrides = None,
     scale: o.MaybeScale = None, data: o.MaybeData = None,
     invocation: Earlier = None,
-    format: Annotated[str, typer.Option(help="table, md, csv, latex or json.")] = "table",
+    format: Annotated[
+        str, typer.Option(help="table, md, csv, latex or json.", autocompletion=completion.one_of(*FORMATS))
+    ] = "table",
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Means, deviations and paired differences to the control, from the latest invocation."""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from cifar_lab.recipe import Recipe
     from cifar_lab.run.plan import Plan
 
+ROOM = 90
+"""Columns of a terminal that `list` wants for the names of variants; in fewer, they are counted."""
+
 
 def list_(ablations: o.Folders = None, as_json: o.Json = False) -> int:
     """The ablations that can be run."""
@@ -24,13 +27,18 @@ def list_(ablations: o.Folders = None, as_json: o.Json = False) -> int:
     if as_json:
         console.print_json([_listed(ablation, found.origin(ablation.name)) for ablation in found])
         return 0
-    columns = ["ablation", "variants", "seeds", "question"]
-    rows = [[a.name, ", ".join(v.name for v in a.variants), len(a.seeds), a.question] for a in found]
+    if console.out.width < ROOM:
+        columns = ["ablation", "variants", "question"]
+        rows = [[a.name, len(a.variants), a.question] for a in found]
+    else:
+        columns = ["ablation", "variants", "seeds", "question"]
+        rows = [[a.name, ", ".join(v.name for v in a.variants), len(a.seeds), a.question] for a in found]
     origins = [found.origin(ablation.name) for ablation in found]
     if set(origins) > {registry.BUILT_IN}:
         columns.append("from")
         rows = [[*row, origin] for row, origin in zip(rows, origins, strict=True)]
-    console.out.print(console.table("", columns, rows, right=("seeds",)))
+    numbers = ("seeds", "variants") if console.out.width < ROOM else ("seeds",)
+    console.out.print(console.table("", columns, rows, right=numbers))
     return 0
 
 
@@ -132,7 +140,7 @@ def plan(
     done = sum(cell.is_done for cell in found.plan.cells)
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
     rest = console.duration(found.seconds)
-    console.out.print(f"\n{len(rows)} cells, {done} done; about {rest} for the rest ({workers})")
+    console.out.print(f"\n{console.many(len(rows), 'cell')}, {done} done; about {rest} for the rest ({workers})")
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cifar_lab import registry
-from cifar_lab.cli import console
+from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, nearest
 
@@ -29,13 +29,18 @@ def sync(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.
     if as_json:
         console.print_json({"shipped": shipped, "left": left})
     else:
-        console.out.print(f"{shipped} cells shipped, {left} left")
+        console.out.print(f"{console.many(shipped, 'cell')} shipped, {left} left")
     return 1 if left else 0
 
 
 def ui(
     ablation: Annotated[
-        str | None, typer.Argument(metavar="ABLATION", help="Open this one, and not the one that was run last.")
+        str | None,
+        typer.Argument(
+            metavar="ABLATION",
+            help="Open this one, and not the one that was run last.",
+            autocompletion=completion.ablations,
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the links, open no browser.")] = False,

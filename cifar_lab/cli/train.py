@@ -134,7 +134,10 @@ def _print_every(outcomes: list[Outcome], as_json: bool) -> int:
 
 def train(
     overrides: o.Overrides = None,
-    baseline: Annotated[str | None, typer.Option(help="efficient (the default) or resnet18.")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="efficient (the default) or resnet18.", autocompletion=completion.one_of(*BASELINES)),
+    ] = None,
     parent: From = None,
     scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = False,

@@ -49,7 +49,7 @@ def total(status: Status) -> str:
     if not status.is_settled and status.left is not None:
         running = status.counts()["running"]
         left = f"; about {console.duration(status.left)} left at this pace" + ("" if running else ", one at a time")
-    return f"{len(status.cells)} cells: {counts(status)}{left}"
+    return f"{console.many(len(status.cells), 'cell')}: {counts(status)}{left}"
 
 
 def counts(status: Status) -> str:

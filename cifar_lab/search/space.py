@@ -81,10 +81,8 @@ class Space(Declared):
                 if parameter is None:
                     return None
                 taken[dimension.name] = parameter
-        with contextlib.suppress(RecipeError):
-            found = self.baseline.override(self._diff(taken))
-            return taken if found.digest() == recipe.digest() else None
-        return None
+        found = self.baseline.override(self._diff(taken))
+        return taken if found.digest() == recipe.digest() else None
 
     def digest(self) -> str:
         """sha256 of all that decides what is tried: two spaces with one digest have the same trials."""

@@ -125,6 +125,7 @@ def test_told_to_stop_it_saves_says_how_to_go_on_and_exits_130(
     assert process.wait(PATIENCE) == 130
     assert "the same command goes on from there" in lab.said()
     assert "Traceback" not in lab.said()
+    assert "for another runner" not in lab.said(), "what was stopped waits for nobody"
     assert not any(record.failure() for record in lab.records())
 
     assert lab.run("--seeds", "0") == 0, lab.said()
@@ -167,6 +168,11 @@ def test_two_runners_share_the_cells_and_train_none_twice(lab: Lab) -> None:
     assert [process.wait(PATIENCE) for process in runners.values()] == [0, 0], lab.said("a") + lab.said("b")
     shares = [lab.trained(name) for name in runners]
     assert sum(shares) == 4
+    for name, mine in zip(runners, shares, strict=True):
+        assert lab.said(name).count(": training, ") == mine, "what the other has is not announced"
+        tree = json.loads((lab.runs.parent / f"out{name}").read_text())
+        assert mine + tree["by_another_runner"] + tree["reused"] == 4
+        assert f"{mine} trained, {tree['by_another_runner']} by another runner, " in lab.said(name)
     assert min(shares) >= 1, "one runner did all the work"
     for record in lab.records():
         starts = [event for event in read_events(record.folder) if event["event"] == "start"]

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from cifar_lab.cli import run
+from cifar_lab.cli import console, run
 from cifar_lab.tracking.record import Record
 
 
@@ -133,6 +135,29 @@ def test_list_and_describe_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["b2111"]["parameters"] == 4_977_226
     assert (rows["b2222"]["within_budget"], rows["b2222"]["over_budget"]) == (False, True)
     assert (rows["b443"]["within_budget"], rows["b443"]["over_budget"]) == (True, False)
+
+
+def test_in_a_narrow_terminal_a_row_of_the_list_takes_two_lines_at_most(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "out", Console(highlight=False, width=80))
+    assert run(["list"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines()[1:] if line.strip()]
+    assert max(map(len, lines)) <= 80
+    starts = [i for i, line in enumerate(lines) if not line.startswith(" ")]
+    assert len(starts) == 22
+    assert max(b - a for a, b in pairwise([*starts, len(lines)])) <= 2
+    monkeypatch.setattr(console, "out", Console(highlight=False, width=200))
+    assert run(["list"]) == 0
+    assert "none, r16, r8, r4, r2" in capsys.readouterr().out
+
+
+def test_a_plan_says_which_variants_train_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["plan", "lr_schedule", "--scale", "smoke", "--seeds", "0,1", "--runs", str(tmp_path)]
+    assert _json(line, capsys)["same_as"] == dict.fromkeys(("cosine", "step", "warm_restarts"), "constant")
+    assert run([*line, "--variants", "constant,step"]) == 0
+    assert "step trains the same as constant here" in capsys.readouterr().out
+    assert _json([*line, "train.epochs=10"], capsys)["same_as"] == {}
 
 
 def test_describe_says_the_baseline_and_why_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:

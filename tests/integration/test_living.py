@@ -59,6 +59,16 @@ def test_status_shows_every_ablation_and_every_cell_of_one(capsys: pytest.Captur
     assert {cell["state"] for cell in tree["cells"]} == {"finished"}
 
 
+def test_an_invocation_is_asked_for_by_its_id(capsys: pytest.CaptureFixture[str]) -> None:
+    (id,) = (path.stem for path in Path("runs/invocations").glob("*.json"))
+    for command in ("status", "failures", "verify"):
+        _said(capsys, command, "tiny", "--invocation", id)
+        assert "no such invocation" in _said(capsys, command, "tiny", "--invocation", "2020", code=2)
+    assert "is of one ablation" in _said(capsys, "status", "--invocation", id, code=2)
+    _said(capsys, "report", "tiny", "--invocation", id)
+    assert "is of one ablation" in _said(capsys, "report", "--all", "--invocation", id, code=2)
+
+
 def test_a_cell_that_is_trained_now_is_seen_with_its_owner(capsys: pytest.CaptureFixture[str]) -> None:
     record = _records()[0]
     result = (record.folder / "result.json").read_bytes()

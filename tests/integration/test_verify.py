@@ -215,7 +215,7 @@ def test_tables_fit_with_the_longest_names_of_the_registry(
     for table in tables:
         heading = [i for i, line in enumerate(table.splitlines()) if line.startswith("claim ")]
         assert bool(heading) == (width > 80)
-        assert max(len(line.rstrip()) for line in table.splitlines()[(heading or [2])[0]:]) <= width
+        assert max(len(line.rstrip()) for line in table.splitlines()[(heading or [2])[0] :]) <= width
     assert "not run, with their claims: mine (3)" in text
     assert text.splitlines()[0] == text.splitlines()[-1], "the counts first and last"
 

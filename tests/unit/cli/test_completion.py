@@ -92,6 +92,20 @@ def test_the_only_path_comes_with_its_values_so_that_no_space_is_set_behind_it(t
     assert tab("train data.fl") == ["data.flip=", "data.flip=true", "data.flip=false"]
 
 
+def test_what_has_few_values(tab: Tab) -> None:
+    assert tab("compare se_ratio --format ") == ["table", "md", "csv", "latex", "json"]
+    assert tab("compare se_ratio --format l") == ["latex"]
+    assert tab("train --baseline ") == ["efficient", "resnet18"]
+    assert tab("ui block_") == ["block_counts"]
+
+
+def test_where_several_ablations_are_taken_each_is_offered_once_and_then_paths(tab: Tab) -> None:
+    assert tab("report se_r") == ["se_ratio", "se_ratio_x_lookahead"]
+    assert tab("report se_ratio se_r") == ["se_ratio_x_lookahead"]
+    assert tab("report se_ratio train.ep") == ["train.epochs=", "train.epochs=200"]
+    assert tab("report se_ratio train.protocol|=|w") == ["writeup"]
+
+
 @pytest.mark.parametrize("broken", ["=", "|=|"], ids=["zsh and fish", "bash"])
 def test_values_of_a_path(tab: Tab, broken: str) -> None:
     def values(path: str, start: str) -> list[str]:

@@ -212,7 +212,8 @@ def test_the_speed_of_a_stage_that_begins_warm_is_compared_with_nothing() -> Non
     warm = row("s2", against="r16", continues=True, **FITTED)
     cold = row("s3", against="s2", **FITTED)
     again = row("s4", against="s3", **FITTED)
-    found = {cells[0]: dict(zip(FIT, cells, strict=True)) for cells in fit_table(FITTED_CONTROL, warm, cold, again).rows}
+    table = fit_table(FITTED_CONTROL, warm, cold, again)
+    found = {cells[0]: dict(zip(FIT, cells, strict=True)) for cells in table.rows}
     compared = ("epochs to", "Δ epochs", "Δ AUC")
     assert [found["s2"][name] for name in compared] == ["", "", ""]
     assert [found["s3"][name] for name in compared] == ["9.0 (2 of 5)", "", ""]

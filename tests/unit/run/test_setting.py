@@ -14,8 +14,8 @@ def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrid
     plain = runs.study()
     changed = runs.study(recipe="b", overrides={"train.epochs": 3})
     assert choose(runs.folder, "se_ratio").latest.id == changed, "nothing is typed: the latest"
-    for asked in ({"scale": "small"}, {"data": "cifar10"}):
-        setting = choose(runs.folder, "se_ratio", **asked)
+    for scale, data in (("small", None), (None, "cifar10")):
+        setting = choose(runs.folder, "se_ratio", scale=scale, data=data)
         assert (setting.latest.id, [other.id for other in setting.others]) == (plain, [changed])
     assert choose(runs.folder, "se_ratio", scale="small", overrides={"train.epochs": 3}).latest.id == changed
 

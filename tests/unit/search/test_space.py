@@ -223,12 +223,11 @@ def test_parameters_that_are_not_of_the_space_are_refused(params: dict[str, Any]
     assert said in refusal(lambda: space(WIDTH, PLACEMENT, REDUCTION).diff_of(params))
 
 
-def test_a_recipe_that_fits_the_space_but_not_the_baseline_is_outside() -> None:
-    three = SMALL.override({"model.blocks": (2, 1, 1), "model.kernel": (1, 3, 3)})
-    searched = space(BLOCKS, baseline=SMALL.override({"model.shortcut_kernel": 1}))
-    assert searched.params_of(three) is None
-    two = space(Choice(path="model.dropout", values=(0.0, 0.1)), baseline=SMALL.override({"model.kernel": (3, 1)}))
-    assert two.params_of(three) is None
+def test_a_recipe_of_another_depth_is_outside() -> None:
+    deeper = SMALL.override({"model.blocks": (2, 1, 1), "model.kernel": (1, 3, 3)})
+    assert space(BLOCKS).params_of(deeper) is None
+    per_layer = SMALL.override({"model.kernel": (3, 1)})
+    assert space(Choice(path="model.dropout", values=(0.0, 0.1)), baseline=per_layer).params_of(deeper) is None
 
 
 # What is refused
