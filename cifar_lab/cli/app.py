@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cifar_lab import __version__
-from cifar_lab.cli import doctor, keep, living, report, results, search, show, tail, track, train, verify
+from cifar_lab.cli import doctor, keep, living, report, results, search, show, sweep_report, tail, track, train, verify
 
 app = typer.Typer(
     name="cifar-lab",
@@ -47,6 +47,7 @@ app.command("sweep")(search.sweep)
 app.command("sweep-status")(search.sweep_status)
 app.command("sweep-best")(search.sweep_best)
 app.command("sweep-importance")(search.sweep_importance)
+app.command("sweep-report")(sweep_report.sweep_report)
 app.command("ablate-best")(search.ablate_best)
 app.command("diff")(keep.diff)
 app.command("sync")(track.sync)

@@ -51,7 +51,7 @@ def _checks(runs: Path, folders: list[Path]) -> list[tuple[str, bool, str]]:
             or f"{len(ablations.names())} from {', '.join(map(str, [registry.built_in(), *folders]))} and packages",
         ),
         ("runs folder", *_usable(lambda: record.require_writable(runs), str(runs))),
-        ("MLflow store", *_usable(lambda: mlflow.require_usable(uri), mlflow.redact(uri))),
+        ("MLflow store", *_usable(lambda: mlflow.require_usable(uri), mlflow.redacted(uri))),
         ("data cache", *_usable(lambda: record.require_writable(root()), str(root()))),
     ]
 

@@ -45,7 +45,7 @@ def compare(
     diff = parse_overrides(overrides or [])
     if invocation is not None and (scale is not None or data is not None or diff):
         raise UsageError("--invocation names a whole setting; leave --scale, --data and overrides out")
-    if name != "train":
+    if name != "train" and not name.startswith("sweep."):
         registry.discover(*(ablations or [])).find(name)
     from cifar_lab.report import tables
     from cifar_lab.run.results import compare as compare_cells

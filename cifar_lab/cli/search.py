@@ -17,13 +17,11 @@ from cifar_lab.errors import UsageError, nearest
 from cifar_lab.recipe import parse_overrides
 
 if TYPE_CHECKING:
-    import optuna
-    from optuna.storages import BaseStorage
-    from optuna.trial import FrozenTrial
-
     from cifar_lab.run.cell import Job
     from cifar_lab.search.space import Space
-    from cifar_lab.search.study import Setting
+    from cifar_lab.search.storage import BaseStorage
+    from cifar_lab.search.study import Optuna, Setting
+    from cifar_lab.search.trials import Trial
 
 STORAGE = "CIFAR_LAB_STORAGE"
 Study = Annotated[str, typer.Option("--study", metavar="NAME", help="What the search is called; the same goes on.")]
@@ -284,7 +282,7 @@ def _write(path: Path, text: str) -> None:
         raise UsageError(f"{path}: {error.strerror or error}") from error
 
 
-def _tree(study: optuna.Study) -> dict[str, Any]:
+def _tree(study: Optuna) -> dict[str, Any]:
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import setting_of
 
@@ -302,7 +300,7 @@ def _tree(study: optuna.Study) -> dict[str, Any]:
     }
 
 
-def _best_tree(setting: Setting, trial: FrozenTrial) -> dict[str, Any]:
+def _best_tree(setting: Setting, trial: Trial) -> dict[str, Any]:
     from cifar_lab.search import trials as results
 
     recipe = setting.declared(results.diff_of(trial))
@@ -316,7 +314,7 @@ def _best_tree(setting: Setting, trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _print_study(study: optuna.Study) -> None:
+def _print_study(study: Optuna) -> None:
     """Counts, the front, and the best recipe as a diff."""
     from cifar_lab.search.study import setting_of
 

@@ -60,7 +60,7 @@ def ui(
         return 0
     server.require_free(port)
     shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
-    console.say(f"MLflow on {mlflow.redact(uri)}: starting, some seconds")
+    console.say(f"MLflow on {mlflow.redacted(uri)}: starting, some seconds")
     try:
         with _ended_like_ctrl_c(), server.serve(uri, port) as served:
             _point_to(served.address, shown, as_json=as_json, no_open=no_open)

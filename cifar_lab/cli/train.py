@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -41,6 +42,9 @@ Redo = Annotated[
     ),
 ]
 CellsPerGpu = Annotated[int, typer.Option("--cells-per-gpu", min=1, help="With --workers auto: processes a GPU.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe as JSON: what `sweep-best -o` writes.")
+]
 From = Annotated[
     str | None,
     typer.Option(
@@ -138,19 +142,23 @@ def train(
         str | None,
         typer.Option(help="efficient (the default) or resnet18.", autocompletion=completion.one_of(*BASELINES)),
     ] = None,
-    parent: From = None,
+    parent: From = None, file: RecipeFile = None,
     scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = False,
     max_params: o.MaxParams = "5M", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Train one recipe: a baseline, or a finished cell's recipe and weights, with overrides."""
+    """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     if parent is not None:
-        taken = {"--baseline": baseline, "--scale": scale}
+        taken = {"--baseline": baseline, "--recipe": file, "--scale": scale}
         if clash := [flag for flag, value in taken.items() if value is not None]:
             raise UsageError(f"{clash[0]} does not go with --from, which goes on with the cell's own recipe and size")
         name, recipe, source, seed = _further(parent, runs.resolve(), overrides or [])
         data, seeds = data or source, seeds or seed
+    elif file is not None:
+        if baseline is not None:
+            raise UsageError("--baseline does not go with --recipe: the file has the whole recipe")
+        name, recipe = "recipe", _read_recipe(file)
     else:
         name = baseline or "efficient"
         if name not in BASELINES:
@@ -166,6 +174,26 @@ def train(
         found, runs.resolve(), retry_failed=True, offline=offline, print_table=None if as_json else print_comparison
     )
     return _print(outcome, as_json)
+
+
+def _read_recipe(file: Path) -> Recipe:
+    """The recipe of a JSON file, as `sweep-best -o` writes it; what it leaves out is default."""
+    try:
+        tree = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--recipe {file}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"--recipe {file}: a JSON object is wanted, as `sweep-best -o` writes it")
+    return Recipe().override(dict(_leaves(tree)))
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """By dotted path."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _single(name: str, recipe: Recipe) -> Ablation:

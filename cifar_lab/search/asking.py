@@ -161,7 +161,7 @@ class Asking:
 
     def _give_up(self, lost: FrozenTrial) -> None:
         """A trial whose runner died before it had a cell: nothing is lost with it."""
-        age = datetime.now() - (lost.datetime_start or datetime.min)  # noqa: DTZ005 (optuna's times have no zone)
+        age = datetime.now() - (lost.datetime_start or datetime.min)
         if age.total_seconds() > UNBEGUN:
             self.study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
 

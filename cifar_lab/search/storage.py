@@ -13,6 +13,8 @@ from optuna.storages.journal import JournalFileBackend
 from cifar_lab.errors import UsageError
 from cifar_lab.tracking.uri import redacted
 
+__all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storage", "quiet", "retry_lost"]
+
 HEARTBEAT, GRACE = 20, 90
 """Seconds between two signs of life of a trial on a database, and without one before it is taken for lost."""
 TRIES = 3
@@ -23,6 +25,7 @@ def quiet() -> None:
     """Optuna says what the display says already."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message=".*[Hh]eartbeat", category=UserWarning)
 
 
 def open_storage(url: str | None, runs: Path) -> BaseStorage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,10 @@ from cifar_lab.search.budget import Budget
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find
 
+Optuna = optuna.Study
+"""What Optuna calls a study."""
+PATIENCE = 10.0
+"""Seconds to wait for a runner that is making the study just now."""
 SETTING = "setting"
 """The user attribute of a study that holds what it searches."""
 OBJECTIVES = {
@@ -78,28 +83,35 @@ def open_study(
     Raises:
         UsageError: there is one that searches something else.
     """
-    study = optuna.create_study(
-        study_name=setting.study,
-        storage=storage,
-        sampler=sampler,
-        pruner=pruner,
-        directions=[OBJECTIVES[name] for name in setting.objectives],
-        load_if_exists=True,
-    )
+    shared: dict[str, Any] = {"study_name": setting.study, "storage": storage, "sampler": sampler, "pruner": pruner}
+    directions = [OBJECTIVES[name] for name in setting.objectives]
     wanted = json.loads(json.dumps(setting.as_dict()))
-    known = study.user_attrs.get(SETTING)
+    try:
+        study = optuna.create_study(**shared, directions=directions)
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(**shared)
+        _require_same(study, wanted)
+        return study
+    baseline = setting.space.params_of(setting.space.baseline)
+    if baseline is not None:
+        study.enqueue_trial(baseline)
+    study.set_user_attr(SETTING, {**wanted, **setting.origins()})  # last: now others may go on with it
+    return study
+
+
+def _require_same(study: optuna.Study, wanted: dict[str, Any]) -> None:
+    """Whether it searches what is wanted; one that was just made by another runner is waited for."""
+    ends = time.monotonic() + PATIENCE
+    while (known := study.user_attrs.get(SETTING)) is None and time.monotonic() < ends:
+        time.sleep(0.1)
     if known is None:
-        study.set_user_attr(SETTING, {**wanted, **setting.origins()})
-        baseline = setting.space.params_of(setting.space.baseline)
-        if baseline is not None:
-            study.enqueue_trial(baseline, skip_if_exists=True)
-    elif any(known.get(key) != value for key, value in wanted.items()):
-        other = next(key for key in wanted if known.get(key) != wanted[key])
+        raise UsageError(f"--study {study.study_name}: there is one, and it is not of cifar-lab; take another name")
+    other = next((key for key, value in wanted.items() if known.get(key) != value), None)
+    if other is not None:
         raise UsageError(
-            f"--study {setting.study} exists with another {other.removesuffix('_digest')}: "
+            f"--study {study.study_name} exists with another {other.removesuffix('_digest')}: "
             f"{_short(known.get(other))}, not {_short(wanted[other])}; take another name"
         )
-    return study
 
 
 def load_study(storage: BaseStorage, name: str) -> optuna.Study:

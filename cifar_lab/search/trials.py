@@ -9,6 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+Trial = FrozenTrial
+"""A trial as it is read from a study."""
 CELL, DIFF, COUNTS, REUSED = "cell", "diff", "counts", "reused"
 """User attributes of a trial: the fingerprint of its cell, its diff, what its network counts, whether it was there."""
 PRUNED_AT, DIVERGED, ERROR, SURPLUS = "pruned_at", "diverged", "error", "surplus"

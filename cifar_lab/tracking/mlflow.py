@@ -24,7 +24,7 @@ from cifar_lab.tracking import view
 from cifar_lab.tracking.sheet import Metric, Sheet
 from cifar_lab.tracking.uri import redacted, require_usable, resolve_uri, sqlite_path, without_credentials
 
-__all__ = ["Found", "Shown", "Store", "StoreAway", "redact", "redacted", "require_usable", "resolve_uri"]
+__all__ = ["Found", "Shown", "Store", "StoreAway", "redacted", "require_usable", "resolve_uri"]
 
 METRICS, ENTITIES = 1000, 100
 """The most metrics, and the most params or tags, that one call may carry."""
@@ -56,7 +56,6 @@ REFUSALS = frozenset(
 """MLflow's error codes that mean the same the next time. Any other one may pass."""
 
 T = TypeVar("T")
-redact = redacted
 
 
 class StoreAway(CifarLabError):

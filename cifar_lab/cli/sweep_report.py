@@ -1,0 +1,57 @@
+"""`sweep-report`: what a search found, as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cifar_lab.cli import console
+from cifar_lab.cli import options as o
+from cifar_lab.cli.search import Name, Storage
+from cifar_lab.errors import UsageError
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page is written.")]
+
+
+def sweep_report(
+    name: Name, output: Output = Path("sweep.html"), storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Write a page of one search: history, accuracy against parameters, what mattered, the best recipe, all trials."""
+    _require_place(output)
+    from cifar_lab.report import search as report
+    from cifar_lab.search import page
+    from cifar_lab.search import storage as stores
+    from cifar_lab.search.study import load_study
+
+    stores.quiet()
+    study = load_study(stores.open_existing(storage, runs.resolve()), name)
+    found = page.load(study, runs=runs.resolve(), storage=storage)
+    size = _write(output, report.report(found))
+    if as_json:
+        console.print_json({"path": str(output.resolve()), "study": found.study, "bytes": size})
+    else:
+        console.out.print(str(output), markup=False, soft_wrap=True)
+    return 0
+
+
+def _require_place(output: Path) -> None:
+    """Before anything is read."""
+    if output.is_dir():
+        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'sweep.html'}")
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {output}: no such folder: {output.parent}")
+
+
+def _write(output: Path, page: str) -> int:
+    """The whole page or nothing; how many bytes."""
+    from cifar_lab.tracking import atomic
+
+    text = page.encode()
+    try:
+        atomic.write(output, lambda file: file.write(text))
+    except OSError as error:
+        raise UsageError(f"-o {output}: {error.strerror or error}") from error
+    return len(text)

@@ -1,0 +1,293 @@
+"""All that a page says of one search, and the page: it asks for nothing outside itself, runs no script, and prints."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from cifar_lab.report import page, search_plots
+from cifar_lab.report.sheets import Sheet, points
+
+STATES = ("trained", "pruned", "infeasible", "failed", "running")
+SAID = {"trained": "with a value"}
+"""Of a state, what is counted in the headline; of the others, the state."""
+FOLDED = 60
+"""Trials from which on their table is folded."""
+FRONT = ("trial", "val %", "parameters", "differs from the baseline by")
+TRIALS = ("trial", "state", "val %", "parameters", "pruned at", "differs from the baseline by")
+NUMBERS = ("val %", "parameters", "pruned at")
+BEST = ("path", "baseline", "best", "by")
+
+Parameter = bool | int | float | str
+"""What a trial took of a dimension."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """What was varied: a choice among `labels`, or a range from `low` to `high`."""
+
+    name: str
+    words: str
+    """Its values: `16 to 96 by 8`."""
+    labels: tuple[Parameter, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    is_log: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One candidate, and what became of it. Accuracies are fractions."""
+
+    number: int
+    state: str
+    """One of `STATES`."""
+    value: float | None = None
+    """Accuracy on val; of a trained one alone."""
+    parameters: int | None = None
+    """Of the network as declared; none before it was counted."""
+    macs: int | None = None
+    pruned_at: int | None = None
+    """The epoch after which it was stopped."""
+    last: float | None = None
+    """The last accuracy that a pruned one reported."""
+    has_diverged: bool = False
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+    """By dimension, of those that it was asked for."""
+    diff: Mapping[str, Any] | None = None
+    """By path, what it differs in from the baseline of the space; none where it ended before it had one."""
+    note: str = ""
+    """Why it failed."""
+
+    @property
+    def name(self) -> str:
+        return f"t{self.number:03}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A path in which the best recipe is not the baseline of the space."""
+
+    path: str
+    baseline: Any
+    best: Any
+    by: str
+    """The dimension that searched it; or `set`, by an override."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """One study."""
+
+    study: str
+    question: str
+    space: str
+    scale: str
+    data: str
+    max_params: int
+    max_macs: int | None = None
+    objectives: tuple[str, ...] = ("accuracy",)
+    dimensions: tuple[Dimension, ...]
+    trials: tuple[Trial, ...] = ()
+    """By number."""
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By evaluator and dimension, a share."""
+    fewest: int = 1
+    """Trials with a value, below which an importance would be noise."""
+    changes: tuple[Change, ...] = ()
+    """Of the best recipe; none for the baseline itself."""
+    recipe: Mapping[str, Any] | None = None
+    """The best one, as a file of it holds it."""
+    how: tuple[tuple[str, str], ...] = ()
+    """How it was searched: terms and words."""
+    reproduce: tuple[str, ...] = ()
+    """Lines of a shell that come to the same numbers."""
+
+    @property
+    def results(self) -> list[Trial]:
+        """Trials with a value."""
+        return [trial for trial in self.trials if trial.value is not None]
+
+    @property
+    def best(self) -> Trial | None:
+        """Of several equal ones, the first."""
+        return max(self.results, key=lambda trial: (accuracy(trial), -trial.number), default=None)
+
+    @property
+    def baseline(self) -> Trial | None:
+        """The trial of the baseline itself, if it has a value."""
+        return next((trial for trial in self.results if trial.diff is not None and not trial.diff), None)
+
+    @property
+    def best_tenth(self) -> list[Trial]:
+        """Of the trials with a value, one at least; the best first."""
+        ranked = sorted(self.results, key=lambda trial: (-accuracy(trial), trial.number))
+        return ranked[: math.ceil(len(ranked) / 10)]
+
+    @property
+    def ordered(self) -> list[Dimension]:
+        """The dimensions, the most important first; those whose importance is not known last."""
+        shares: dict[str, float] = {}
+        for known in reversed(self.importances.values()):
+            shares |= known
+        return sorted(self.dimensions, key=lambda each: -shares.get(each.name, -1.0))
+
+    def front(self, cost: str = "parameters") -> list[Trial]:
+        """Trials that no other beats in both accuracy and `cost` (parameters, or macs), the cheapest first."""
+        found = [trial for trial in self.results if getattr(trial, cost) is not None]
+        kept: list[Trial] = []
+        for trial in sorted(found, key=lambda each: (getattr(each, cost), -accuracy(each), each.number)):
+            if not kept or accuracy(trial) > accuracy(kept[-1]):
+                kept.append(trial)
+        return kept
+
+
+def accuracy(trial: Trial) -> float:
+    """Of a trial with a value."""
+    assert trial.value is not None, "only results are ranked"
+    return trial.value
+
+
+def report(search: Search) -> str:
+    """The page of one search."""
+    return _environment().get_template("search.html").render(search=search)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(page.TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    words: tuple[Callable[..., object], ...] = (
+        headline, caution, setting, without_importances, changes, front, trials, as_json,
+    )  # fmt: skip
+    made.globals |= {"plots": search_plots, "FOLDED": FOLDED, **{each.__name__: each for each in words}}
+    made.filters |= {each.__name__: each for each in (page.slug, page.difference, page.count, page.paragraphs)}
+    return made
+
+
+# Words
+
+
+def headline(search: Search) -> str:
+    """`Best of wide: 94.12 % on val with 4,697,742 parameters (t023; the baseline has 93.01 %). 31 trials with …`."""
+    best, said = search.best, f"No trial of {search.study} has a value yet."
+    if best is not None:
+        baseline = search.baseline
+        aside = best.name
+        if baseline is best:
+            aside += ", the baseline itself"
+        elif baseline is not None:
+            aside += f"; the baseline has {points(baseline.value)} %"
+        said = f"Best of {search.study}: {points(best.value)} % on val with {cost(best)} parameters ({aside})."
+    return f"{said} {counts(search)}; scale {search.scale}, {search.data}."
+
+
+def counts(search: Search) -> str:
+    """`31 trials with a value, 6 pruned, 9 infeasible`."""
+    found = Counter(trial.state for trial in search.trials)
+    diverged = sum(trial.has_diverged for trial in search.trials)
+    first = f"{found['trained']} trial{'' if found['trained'] == 1 else 's'} {SAID['trained']}"
+    first += f" ({diverged} diverged)" if diverged else ""
+    return ", ".join([first, *(f"{found[state]} {state}" for state in STATES[1:] if found[state])])
+
+
+def caution(search: Search) -> str:
+    """Why the best one is not as good as it looks."""
+    many = len(search.results)
+    chosen = f"the best of {many}, chosen" if many > 1 else "chosen"
+    return f"One seed a trial, and {chosen} on val: {points(search.best.value if search.best else None)} % is flattered by luck."
+
+
+def setting(search: Search) -> list[str]:
+    """What was searched, under which budget."""
+    limits = [f"{search.max_params:,} parameters"]
+    limits += [f"{search.max_macs:,} MACs"] if search.max_macs is not None else []
+    wanted = [] if len(search.objectives) == 1 else [f"objectives: {', '.join(search.objectives)}"]
+    return [f"space {search.space}, {len(search.dimensions)} dimensions", f"budget {' and '.join(limits)}", *wanted]
+
+
+def without_importances(search: Search) -> str:
+    """Why none are shown; nothing where they are."""
+    if any(search.importances.values()):
+        return ""
+    many = len(search.results)
+    if many < search.fewest:
+        return f"Importances would be noise: {many} of the {search.fewest} trials with a value that they take."
+    if len({trial.value for trial in search.results}) == 1:
+        return "No importances: every trial has the same value."
+    return "No importances: there is no dimension that every trial with a value was asked for."
+
+
+def cost(trial: Trial) -> str:
+    return "an unknown number of" if trial.parameters is None else f"{trial.parameters:,}"
+
+
+def differs(diff: Mapping[str, Any] | None) -> str:
+    """`model.width=32, optim.lr=0.0123`."""
+    if diff is None:
+        return ""
+    return ", ".join(f"{path}={short(value)}" for path, value in diff.items()) or "nothing"
+
+
+def short(value: Any) -> str:
+    """A value in a table: a rate in three digits."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, separators=(",", ":"), default=str)
+
+
+def as_json(search: Search) -> str:
+    """The best recipe as a file holds it."""
+    return json.dumps(search.recipe, indent=1, ensure_ascii=False)
+
+
+# Tables
+
+
+def changes(search: Search) -> Sheet:
+    """The best recipe against the baseline."""
+    rows = [(each.path, short(each.baseline), short(each.best), each.by) for each in search.changes]
+    return _sheet(BEST, rows, "by: the dimension that searched it, or set, where an override did" if rows else "")
+
+
+def front(search: Search) -> Sheet:
+    """What no other trial beats in both accuracy and parameters."""
+    rows = [(each.name, points(each.value), cost(each), differs(each.diff)) for each in search.front()]
+    return _sheet(FRONT, rows, "")
+
+
+def trials(search: Search) -> Sheet:
+    """All of them."""
+    best = search.best
+    return _sheet(TRIALS, [_row(trial, is_best=trial is best) for trial in search.trials], "")
+
+
+def _row(trial: Trial, *, is_best: bool) -> tuple[str, ...]:
+    state = "diverged" if trial.has_diverged else trial.state
+    pruned = "" if trial.pruned_at is None else f"epoch {trial.pruned_at}"
+    pruned += f", {points(trial.last)} %" if trial.last is not None and pruned else ""
+    return (
+        trial.name,
+        "best" if is_best else f"{state}: {trial.note}" if trial.note else state,
+        points(trial.value),
+        "" if trial.parameters is None else f"{trial.parameters:,}",
+        pruned,
+        differs(trial.diff),
+    )
+
+
+def _sheet(headings: Sequence[str], rows: Iterable[tuple[str, ...]], caption: str) -> Sheet:
+    return Sheet(caption=caption, headings=tuple(headings), rows=tuple(rows), numbers=NUMBERS)

@@ -1,0 +1,201 @@
+"""From a study in its storage to what a page says of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from cifar_lab.recipe import Recipe
+from cifar_lab.report.search import STATES, Change, Dimension, Search, Trial
+from cifar_lab.search import trials as found
+from cifar_lab.search.cells import NOTE
+from cifar_lab.search.dimension import Dimension as Searched
+from cifar_lab.search.dimension import Integer, Real
+from cifar_lab.search.importance import FEWEST, importances
+from cifar_lab.search.samplers import PRUNERS, SAMPLERS
+from cifar_lab.search.study import Setting, setting_of
+from cifar_lab.tracking.invocation import Invocation, read_all
+from cifar_lab.tracking.uri import redacted
+
+TIME = "%Y-%m-%d %H:%M"
+
+
+def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Search:
+    """What is known of `study`; `runs` may hold the note of how it was begun; `storage`, as typed.
+
+    Raises:
+        UsageError: it is no study of cifar-lab, or its space has been changed since.
+        TrackingError: a note in `runs` cannot be read.
+    """
+    setting, best = setting_of(study), found.best(study)
+    note = _note(study, runs)
+    recipe = setting.declared(found.diff_of(best)) if best is not None else None
+    return Search(
+        study=setting.study,
+        question=setting.space.question,
+        space=setting.space.name,
+        scale=setting.scale.name,
+        data=setting.data["name"],
+        max_params=setting.budget.max_params,
+        max_macs=setting.budget.max_macs,
+        objectives=setting.objectives,
+        dimensions=tuple(map(_dimension, setting.space.dimensions)),
+        trials=tuple(_trials(study, setting)),
+        importances=_importances(study),
+        fewest=FEWEST,
+        changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
+        recipe=recipe.model_dump(mode="json") if recipe is not None else None,
+        how=tuple(_how(study, setting, note, storage or str(runs / "studies.journal"))),
+        reproduce=tuple(_reproduce(study, setting, note, storage)),
+    )
+
+
+def _dimension(searched: Searched) -> Dimension:
+    if isinstance(searched, Integer | Real):
+        return Dimension(
+            name=searched.name, words=searched.words, low=searched.low, high=searched.high, is_log=searched.log
+        )
+    return Dimension(name=searched.name, words=searched.words, labels=searched.labels)
+
+
+def _trials(study: optuna.Study, setting: Setting) -> Iterator[Trial]:
+    """Those that were begun and not withdrawn."""
+    for trial in found.of(study):
+        state = _state(trial)
+        if state is not None:
+            yield _trial(trial, state, setting)
+
+
+def _state(trial: FrozenTrial) -> str | None:
+    """What it is counted as; none if it is not counted."""
+    counts = found.count([trial])
+    return next((state for state in STATES if getattr(counts, state)), None)
+
+
+def _trial(trial: FrozenTrial, state: str, setting: Setting) -> Trial:
+    counts = trial.user_attrs.get(found.COUNTS, {})
+    diff = found.diff_of(trial) if found.DIFF in trial.user_attrs else None
+    reported = sorted(trial.intermediate_values.items())
+    is_pruned = state == "pruned"
+    return Trial(
+        number=trial.number,
+        state=state,
+        value=float(trial.values[0]) if state == "trained" else None,
+        parameters=counts.get("parameters"),
+        macs=counts.get("macs"),
+        pruned_at=trial.user_attrs.get(found.PRUNED_AT, trial.last_step) if is_pruned else None,
+        last=float(reported[-1][1]) if is_pruned and reported else None,
+        has_diverged=state == "trained" and bool(trial.user_attrs.get(found.DIVERGED)),
+        params=dict(trial.params),
+        diff=None if diff is None else _differs(setting.space.baseline, setting.space.baseline.override(diff)),
+        note=_first_line(trial.user_attrs.get(found.ERROR)) if state == "failed" else "",
+    )
+
+
+def _first_line(text: object) -> str:
+    return next(iter(str(text or "").strip().splitlines()), "")
+
+
+def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
+    """By path, what `other` has instead."""
+    plain = one.flat()
+    return {path: value for path, value in other.flat().items() if value != plain[path]}
+
+
+def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """None where every trial has the same value, and nothing can be shared out."""
+    if len({trial.values[0] for trial in found.of(study) if found.is_result(trial)}) < 2:
+        return {}
+    return {name: {each: float(share) for each, share in by.items()} for name, by in importances(study).items()}
+
+
+def _changes(setting: Setting, recipe: Recipe) -> Iterator[Change]:
+    owners = {path: dimension.name for dimension in setting.space.dimensions for path in dimension.paths()}
+    plain = setting.space.baseline.flat()
+    for path, value in _differs(setting.space.baseline, recipe).items():
+        yield Change(path=path, baseline=plain[path], best=value, by=owners.get(path, "set"))
+
+
+# How
+
+
+def _note(study: optuna.Study, runs: Path) -> Invocation | None:
+    """The note of the first runner, if it is in `runs`."""
+    wanted = study.user_attrs.get(NOTE)
+    return next((note for note in read_all(runs) if note.id == wanted), None) if wanted else None
+
+
+def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str) -> Iterator[tuple[str, str]]:
+    budget, space = setting.budget, setting.space
+    macs = f" and {budget.max_macs:,} MACs" if budget.max_macs is not None else ""
+    yield "space", f"{space.name}, sha256 {space.digest()}"
+    if note is not None:
+        command = shlex.split(note.command)
+        yield "sampler", _typed(command, "--sampler", SAMPLERS[0])
+        yield "pruner", "none" if len(setting.objectives) > 1 else _typed(command, "--pruner", PRUNERS[0])
+    yield "budget", f"{budget.max_params:,} parameters{macs}, of the network as declared, before the scale"
+    yield "objectives", ", ".join(setting.objectives)
+    yield "scale", setting.scale.name
+    yield "overrides", _words(setting.overrides) or "none"
+    yield "seed", f"{setting.seed}, of every trial"
+    yield "data", f"{setting.data['name']}, sha256 {setting.data['hash']}"
+    yield "storage", redacted(storage)
+    if note is not None:
+        yield "command", note.command
+        yield "executed on", ", ".join(f"{name} {_plain(value)}" for name, value in note.execution.items())
+    begun = [trial.datetime_start for trial in found.of(study) if trial.datetime_start is not None]
+    ended = [trial.datetime_complete for trial in found.of(study) if trial.datetime_complete is not None]
+    if begun:
+        yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
+
+
+def _typed(command: list[str], option: str, default: str) -> str:
+    """What the first runner was told; untold, the default, which is the first of its kind."""
+    for i, word in enumerate(command):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else "".join(command[i + 1 : i + 2])
+    return default
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _words(overrides: Mapping[str, Any]) -> str:
+    found = (f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items())
+    return " ".join(shlex.quote(word) for word in found)
+
+
+def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str | None) -> Iterator[str]:
+    """The code that it was begun with; the search; the best recipe with fresh seeds; which of its factors matters."""
+    code = note.provenance if note is not None else {}
+    if code.get("git_commit"):
+        changed = "  # and changes that were not committed" if code.get("git_dirty") else ""
+        yield f"git checkout {code['git_commit']}{changed}"
+    name = shlex.quote(setting.study)
+    kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
+    yield note.command if note is not None else _command(study, setting) + kept
+    if found.best(study) is not None:
+        where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
+        yield f"cifar-lab sweep-best {name} -o best.json{kept}"
+        yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {_words(setting.overrides)}".rstrip()
+        yield f"cifar-lab ablate-best {name}{kept}"
+    yield f"cifar-lab sweep-report {name}{kept}"
+
+
+def _command(study: optuna.Study, setting: Setting) -> str:
+    """What comes to the same study, where it is not known what was typed."""
+    budget, counted = setting.budget, found.count(found.of(study)).counted
+    words = ["cifar-lab", "sweep", "--study", setting.study, "--trials", str(max(1, counted))]
+    words += ["--space", setting.space_source, "--max-params", str(budget.max_params)]
+    words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []
+    words += ["--objective", ",".join(setting.objectives), "--seed", str(setting.seed)]
+    words += ["--scale", setting.scale.name, "--data", setting.data["source"]]
+    return f"{shlex.join(words)} {_words(setting.overrides)}".rstrip()
