@@ -1,0 +1,116 @@
+"""`sweep` from the command line: tiny networks, really trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli import run
+from cifar_lab.tracking.invocation import read_all
+
+SPACE = '''
+"""Which tiny network?"""
+from cifar_lab.recipe import RESNET18
+from cifar_lab.search.dimension import Choice, Integer, Real
+from cifar_lab.search.space import Space
+
+SPACE = Space(
+    question="Which tiny network?",
+    baseline=RESNET18.override({"model.width": 32, "model.blocks": (1, 1)}),
+    dimensions=(
+        Integer(path="model.width", low=32, high=128, step=32),
+        Real(path="optim.lr", low=0.001, high=1.0, log=True),
+        Choice(path="model.dropout", values=(0.0, 0.3)),
+    ),
+)
+'''
+BUDGET = 400_000
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "tiny.py").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def line(trials: int, *more: str) -> list[str]:
+    return ["sweep", "--study", "tiny", "--space", "tiny.py", "--trials", str(trials), "--scale", "smoke",
+            "--sampler", "random", "--pruner", "none", "--max-params", str(BUDGET), "--offline", "-y",
+            *more]  # fmt: skip
+
+
+def printed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> Any:
+    capsys.readouterr()
+    assert run(arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_what_is_wanted_and_only_what_fits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = printed(capsys, line(3, "--json"))
+    assert {"study", "trained", "total", "infeasible", "pruned", "failed", "best"} <= set(tree)
+    assert (tree["study"], tree["total"], tree["failed"]) == ("tiny", 3, 0)
+    assert {"value", "parameters", "recipe"} <= set(tree["best"])
+    assert tree["best"]["parameters"] <= BUDGET
+    (note,) = read_all(here / "runs")
+    assert all(cell.parameters <= BUDGET for cell in note.cells)
+    assert (note.ablation, note.control, note.metric) == ("sweep.tiny", "t000", "val/acc")
+
+    again = printed(capsys, line(3, "--json"))
+    assert (again["trained"], again["total"]) == (0, 3)
+    more = printed(capsys, line(4, "--json"))
+    assert (more["trained"] <= 1, more["total"]) == (True, 4)
+
+    assert run(["sweep-best", "tiny", "-o", "best.json"]) == 0
+    written = json.loads((here / "best.json").read_text())
+    assert written["model"]["width"] in {32, 64, 96, 128}
+    capsys.readouterr()
+    assert run(["train", "--recipe", "best.json", "--scale", "smoke", "--seeds", "7", "--offline", "-y", "--json"]) == 0
+    assert run(["compare", "sweep.tiny", "--json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["model.width=64"], "searched by the space"),
+        (["--space", "nosuch"], "no space named 'nosuch'"),
+        (["--sampler", "tpee"], "tpe"),
+        (["--pruner", "hyperbandd"], "hyperband"),
+        (["--objective", "accuracy,speed"], "no objective named 'speed'"),
+        (["--objective", "params"], "accuracy comes first"),
+        (["--max-params", "600"], "the smallest seen: 77,866 parameters"),
+        (["train.protocol=writeup"], "looks at val only"),
+        (["--storage", "postgresql://me:hidden@127.0.0.1:1/x"], "me:***@127.0.0.1"),
+    ],
+)
+def test_bad_input_is_one_line_and_trains_nothing(
+    more: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line(2, *more)) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "hidden" not in error
+    assert not list((here).glob("runs/*/cell.json"))
+
+
+@pytest.mark.parametrize("command", ["sweep-best", "sweep-importance", "ablate-best"])
+def test_a_study_that_is_not_there_is_said(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "nosuch"]) == 2
+    assert "is not there" in capsys.readouterr().err
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('{"model": {"widht": 3}}', "did you mean 'model.width'"), ("[1]", "a JSON object"), ("{", "--recipe bad.json")],
+)
+def test_a_recipe_file_that_is_none_is_refused(
+    text: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "bad.json").write_text(text)
+    assert run(["train", "--recipe", "bad.json", "--scale", "smoke", "--offline", "-y"]) == 2
+    assert said in capsys.readouterr().err
