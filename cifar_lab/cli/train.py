@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +15,8 @@ from cifar_lab.ablation import Ablation, Variant
 from cifar_lab.cli import asked, completion, console, show
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm, confirm_long
+from cifar_lab.cli.outcome import Outcome
+from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
 from cifar_lab.cli.results import print_comparison
 from cifar_lab.cli.until import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.errors import Interrupted, UsageError, nearest
@@ -42,9 +43,6 @@ Redo = Annotated[
     ),
 ]
 CellsPerGpu = Annotated[int, typer.Option("--cells-per-gpu", min=1, help="With --workers auto: processes a GPU.")]
-RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe as JSON: what `sweep-best -o` writes.")
-]
 From = Annotated[
     str | None,
     typer.Option(
@@ -99,13 +97,6 @@ def run_ablation(
     return _print_every([_said(run_one, each) for each in registry.discover(*(ablations or [])).names()], as_json)
 
 
-class Outcome(NamedTuple):
-    """How a run ended: its exit code, and the plan after it as JSON has it; none where it could not be begun."""
-
-    code: int
-    tree: dict[str, Any] | None
-
-
 def _said(run_one: Callable[[str], Outcome], name: str) -> Outcome:
     """One of many ablations: what is wrong with it is said, and holds up no other."""
     console.say(f"== {name}")
@@ -158,7 +149,7 @@ def train(
     elif file is not None:
         if baseline is not None:
             raise UsageError("--baseline does not go with --recipe: the file has the whole recipe")
-        name, recipe = "recipe", _read_recipe(file)
+        name, recipe = "recipe", read_recipe(file)
     else:
         name = baseline or "efficient"
         if name not in BASELINES:
@@ -174,26 +165,6 @@ def train(
         found, runs.resolve(), retry_failed=True, offline=offline, print_table=None if as_json else print_comparison
     )
     return _print(outcome, as_json)
-
-
-def _read_recipe(file: Path) -> Recipe:
-    """The recipe of a JSON file, as `sweep-best -o` writes it; what it leaves out is default."""
-    try:
-        tree = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--recipe {file}: {getattr(error, 'strerror', None) or error}") from error
-    if not isinstance(tree, dict):
-        raise UsageError(f"--recipe {file}: a JSON object is wanted, as `sweep-best -o` writes it")
-    return Recipe().override(dict(_leaves(tree)))
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """By dotted path."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _single(name: str, recipe: Recipe) -> Ablation:

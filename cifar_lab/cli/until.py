@@ -15,7 +15,7 @@ from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
     from cifar_lab.cli.asked import Request
-    from cifar_lab.cli.train import Outcome
+    from cifar_lab.cli.outcome import Outcome
     from cifar_lab.report.comparison import Comparison
     from cifar_lab.run.plan import Plan
     from cifar_lab.tracking.invocation import Stopping
