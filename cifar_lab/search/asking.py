@@ -112,7 +112,8 @@ class Asking:
         trial.set_user_attr(found.COUNTS, self.setting.budget.counts(declared))
         limits = self.setting.budget.constraints(declared)
         for name, value in limits.items():
-            trial.set_constraint(name, value)
+            if name not in trial.constraints:  # one that was lost and is retried has them already
+                trial.set_constraint(name, value)
         if any(value > 0 for value in limits.values()):
             self.study.tell(trial, self._values(trial, NOTHING))
             return None

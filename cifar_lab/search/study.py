@@ -91,6 +91,7 @@ def open_study(
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(**shared)
         _require_same(study, wanted)
+        sampler.reseed_rng()  # one that was seeded alike would propose what another runner did
         return study
     baseline = setting.space.params_of(setting.space.baseline)
     if baseline is not None:
