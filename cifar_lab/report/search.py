@@ -135,7 +135,7 @@ class Search:
     def ordered(self) -> list[Dimension]:
         """The dimensions, the most important first; those whose importance is not known last."""
         shares: dict[str, float] = {}
-        for known in reversed(self.importances.values()):
+        for known in reversed(list(self.importances.values())):
             shares |= known
         return sorted(self.dimensions, key=lambda each: -shares.get(each.name, -1.0))
 
