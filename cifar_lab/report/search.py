@@ -208,7 +208,8 @@ def caution(search: Search) -> str:
     """Why the best one is not as good as it looks."""
     many = len(search.results)
     chosen = f"the best of {many}, chosen" if many > 1 else "chosen"
-    return f"One seed a trial, and {chosen} on val: {points(search.best.value if search.best else None)} % is flattered by luck."
+    value = points(search.best.value if search.best else None)
+    return f"One seed a trial, and {chosen} on val: {value} % is flattered by luck."
 
 
 def setting(search: Search) -> list[str]:

@@ -172,7 +172,7 @@ def _cost_scale(values: Sequence[float], limit: int | None) -> Scale:
 
 
 def fine(low: float, high: float) -> Scale:
-    """A logarithmic scale of a range, with 1, 2 and 5 times powers of ten as ticks; powers alone where these are many."""
+    """A logarithmic scale of a range, with 1, 2 and 5 times powers of ten as ticks; powers alone where many."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     ticks = [tick for tick in every if low * 0.999 <= tick <= high * 1.001]
