@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -47,6 +46,8 @@ class Model(_Part):
 
     blocks: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (4, 4, 3)
     width: Count = 64
+    stem: Literal["conv", "whitening"] = "conv"
+    """`whitening`: fixed filters that whiten 3×3 patches, then a 1×1 convolution (Page, 2018; Jordan, 2024)."""
     kernel: Kernel | tuple[Kernel, ...] = 3
     """Side of the blocks' convolutions: one for all layers, or one each. Odd. (The stem is always 3×3.)"""
     shortcut_kernel: Kernel | tuple[Kernel, ...] = 1
@@ -88,6 +89,8 @@ class Data(_Part):
     """Random crop: pixels of zero padding on each side; 0: no crop."""
     flip: bool = True
     """Mirror half of the images."""
+    alternating_flip: bool = False
+    """Chance decides in the first epoch alone; from then on an image is mirrored every second epoch (Jordan, 2024)."""
     normalise: bool = True
     """Subtract the channel means and divide by the deviations of CIFAR-10; else only scale to [0, 1]."""
     cutout: Annotated[int, Field(ge=0, le=32)] = 0
@@ -128,6 +131,8 @@ class Optim(_Part):
     lr: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    decay_norms: bool = True
+    """Weight decay acts on batch norm's factors, and on biases, too, as in the writeup's code."""
     lookahead: Lookahead = Lookahead()
     clip: Clip = Clip()
 
@@ -138,10 +143,11 @@ class Optim(_Part):
         return self
 
 
-ScheduleName = Literal["constant", "cosine", "step", "multistep", "one_cycle", "warm_restarts"]
+ScheduleName = Literal["constant", "cosine", "linear", "step", "multistep", "one_cycle", "warm_restarts"]
 _SCHEDULE_FIELDS: dict[str, tuple[str, ...]] = {
     "constant": (),
     "cosine": (),
+    "linear": (),
     "step": ("step_size", "gamma"),
     "multistep": ("milestones", "gamma"),
     "one_cycle": ("rise", "start_div", "final_div"),
@@ -181,6 +187,9 @@ class Train(_Part):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
+    tta: Literal["none", "flip", "flip_shift"] = "none"
+    """Test-time augmentation, wherever accuracy is measured: the mean of the logits of an image and its mirror, or of
+    these and both shifted by a pixel to two sides (Jordan, 2024)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     protocol: Literal["holdout", "writeup"] = "holdout"
     """`holdout`: train on what val leaves, test once at the end. `writeup`: train on all, test each epoch."""
@@ -243,50 +252,6 @@ class Recipe(_Part):
 def paths() -> tuple[str, ...]:
     """Every dotted path that an override may name."""
     return tuple(Recipe().flat())
-
-
-def parse_overrides(words: list[str]) -> dict[str, object]:
-    """`["train.epochs=30", "model.blocks=[3,3,3]"]` as a diff; values are JSON, and bare words are strings.
-
-    A value of the wrong type is passed on as it stands: `Recipe.override` refuses it by name.
-
-    Raises:
-        RecipeError: a word is not `path=value`, a path is not known, or one path is set twice.
-    """
-    diff: dict[str, object] = {}
-    for word in words:
-        path, equals, text = word.partition("=")
-        if not equals:
-            raise RecipeError(f"an override reads path=value, got '{word}'{nearest(word, paths())}")
-        if path in diff:
-            raise RecipeError(f"{path} is set twice")
-        diff[path] = _parse_value(path, text)
-    return diff
-
-
-def _parse_value(path: str, text: str) -> object:
-    """What `text` means at `path`: `none` is a name for `model.se.placement` and nothing for `model.extra_fc`."""
-    readings = [*_readings(text), text]
-    for value in readings:
-        try:
-            Recipe().override({path: value})
-        except RecipeError:
-            if path not in paths():
-                raise
-            continue
-        return value
-    as_typed = (value for value in readings if value is not None and not isinstance(value, bool))
-    return next(as_typed)  # refused as `off`, not as `false`
-
-
-def _readings(text: str) -> Iterator[object]:
-    if text.lower() in {"none", "null"}:
-        yield None
-    if text.lower() in {"true", "on", "yes", "false", "off", "no"}:
-        yield text.lower() in {"true", "on", "yes"}
-    for parse in (json.loads, float):
-        with suppress(ValueError):
-            yield parse(text)
 
 
 def _place(tree: dict[str, Any], path: str, value: object) -> None:
@@ -357,6 +322,7 @@ def _active(recipe: Recipe) -> dict[str, Any]:
     model["shortcut_kernel"] = list(recipe.model.shortcut_kernels[1:])
     if recipe.model.se.placement == "none":
         del model["se"]["reduction"]
+    _drop_younger(recipe, tree)
     if not recipe.optim.lookahead.enabled:
         optim["lookahead"] = {"enabled": False}
     if recipe.optim.clip.by == "none":
@@ -370,6 +336,18 @@ def _active(recipe: Recipe) -> dict[str, Any]:
     if recipe.train.protocol == "writeup":
         del data["val_fraction"], data["split_seed"]
     return tree
+
+
+def _drop_younger(recipe: Recipe, tree: dict[str, Any]) -> None:
+    """Take out the fields that came after cells had been trained, where they change nothing: these cells stay."""
+    if recipe.model.stem == "conv":
+        del tree["model"]["stem"]
+    if not (recipe.data.flip and recipe.data.alternating_flip):
+        del tree["data"]["alternating_flip"]
+    if recipe.optim.decay_norms or not recipe.optim.weight_decay:
+        del tree["optim"]["decay_norms"]
+    if recipe.train.tta == "none":
+        del tree["train"]["tta"]
 
 
 def _sha256(tree: object) -> str:

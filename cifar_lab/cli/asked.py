@@ -10,7 +10,7 @@ from cifar_lab import registry, scale
 from cifar_lab.ablation import Ablation
 from cifar_lab.cli.console import say
 from cifar_lab.errors import UsageError
-from cifar_lab.recipe import parse_overrides
+from cifar_lab.overrides import parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.data.dataset import Dataset

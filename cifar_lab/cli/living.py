@@ -17,7 +17,7 @@ from cifar_lab import registry
 from cifar_lab import scale as scales
 from cifar_lab.cli import completion, console, watch
 from cifar_lab.cli import options as o
-from cifar_lab.recipe import parse_overrides
+from cifar_lab.overrides import parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.run.failures import Divergence, Failure

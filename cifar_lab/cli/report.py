@@ -14,7 +14,7 @@ from cifar_lab.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError
-from cifar_lab.recipe import parse_overrides
+from cifar_lab.overrides import parse_overrides
 
 Names = Annotated[
     list[str] | None,

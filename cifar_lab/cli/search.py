@@ -14,7 +14,7 @@ from cifar_lab.cli import asked, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.recipe import parse_overrides
+from cifar_lab.overrides import parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.run.cell import Job

@@ -20,7 +20,8 @@ from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
 from cifar_lab.cli.results import print_comparison
 from cifar_lab.cli.until import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.errors import Interrupted, UsageError, nearest
-from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe, parse_overrides
+from cifar_lab.overrides import parse_overrides
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe
 
 if TYPE_CHECKING:
     from cifar_lab.report.comparison import Comparison

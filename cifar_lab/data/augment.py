@@ -64,12 +64,13 @@ def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.devi
     def random(purpose: str) -> np.random.Generator:
         return np.random.default_rng(stream(seed, purpose, epoch))
 
+    order = random("order").permutation(n)
     before, after = data.cutout // 2, data.cutout - data.cutout // 2
     lam, pasted = _draw_mix(data, n, random("mix"))
     arrays = {
-        "order": random("order").permutation(n),
+        "order": order,
         "crop": random("crop").integers(0, 2 * data.crop, (n, 2), dtype=np.int32, endpoint=True),
-        "flip": (random("flip").random(n) < 0.5) & data.flip,
+        "flip": _draw_flip(data, order, seed=seed, epoch=epoch),
         "cutout": _boxes(random("cutout").integers(0, SIDE, (n, 2)), before, after),
         "mixup": lam,
         "cutmix": pasted,
@@ -167,6 +168,14 @@ def _affine(normalise: bool, device: torch.device) -> Batch:
     """(scale, shift), (96,) float32 each, such that pixel * scale + shift is what the network sees."""
     mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
     return (1 / (255 * std)).repeat(SIDE).to(device), (-mean / std).repeat(SIDE).to(device)
+
+
+def _draw_flip(data: recipe.Data, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:
+    """`Draws.flip`: a coin a position; or, alternating, a coin an image in the first epoch, which then is turned."""
+    if not data.alternating_flip:
+        return (np.random.default_rng(stream(seed, "flip", epoch)).random(len(order)) < 0.5) & data.flip
+    begun = np.random.default_rng(stream(seed, "flip", 0)).random(len(order)) < 0.5
+    return (begun[order] ^ bool(epoch % 2)) & data.flip
 
 
 def _draw_mix(data: recipe.Data, n: int, random: np.random.Generator) -> tuple[Floats, Ints]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cifar_lab import recipe
 from cifar_lab.models.se import SEBlock
+from cifar_lab.models.whitening import FILTERS, Whitening
 from cifar_lab.streams import stream
 
 CLASSES = 10
@@ -51,7 +52,8 @@ class ResNet(nn.Module):
         super().__init__()
         wide = model.width >= CHANNELS_LAST_FROM
         self.memory_format = torch.channels_last if wide else torch.contiguous_format
-        self.conv1 = _conv(model, 3, model.width, kernel=3)
+        self.whitening: nn.Module = Whitening() if model.stem == "whitening" else nn.Identity()
+        self.conv1 = _conv(model, *((FILTERS, model.width, 1) if model.stem == "whitening" else (3, model.width, 3)))
         self.bn1 = _norm(model, model.width)
         self.se = _se(model, model.width, placement="stem")
         channels = model.width
@@ -67,7 +69,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 32, 32) -> (N, 10)
         x = x.contiguous(memory_format=self.memory_format)
-        x = self.se(torch.relu(self.bn1(self.conv1(x))))
+        x = self.se(torch.relu(self.bn1(self.conv1(self.whitening(x)))))
         for i in range(self.depth):
             x = self.get_submodule(f"layer{i + 1}")(x)
         x = x.mean(dim=(2, 3))  # (N, C)
@@ -90,7 +92,9 @@ def build(model: recipe.Model, *, seed: int, device: torch.device | str = "cpu")
 
 
 def _initialise(module: nn.Module, name: str, seed: int) -> None:
-    if isinstance(module, nn.BatchNorm2d):
+    if isinstance(module, Whitening):
+        module.reset()
+    elif isinstance(module, nn.BatchNorm2d):
         module.reset_running_stats()
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)

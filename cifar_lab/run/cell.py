@@ -32,6 +32,7 @@ from cifar_lab.tracking.record import Record
 from cifar_lab.train import checkpoint
 from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
 from cifar_lab.train.loop import Outcome, Trainer, fit
+from cifar_lab.train.whiten import whiten
 
 LOCK_PATIENCE = 1.0
 """Seconds to wait for a cell's lock: somebody may only be looking whether it is held."""
@@ -121,9 +122,10 @@ def _train_locked(
     prepare_process(execution)
     device = torch.device(job.place if job.place.startswith(execution.device) else execution.device)
     net = build(job.recipe.model, seed=job.seed, device=device)
+    parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
+    whiten(net, parts.train, job.recipe.data)
     if job.recipe.init_from is not None:
         _warm_start(net, Record(job.runs / job.recipe.init_from))
-    parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
     if execution.compile:
         trainer.forward = torch.compile(net, dynamic=False)  # type: ignore[assignment]
@@ -189,7 +191,8 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
     """Write the artifacts, and the result last. The test images are evaluated here, for the first and only time."""
     judged = None
     if outcome.status == "finished":
-        judged = evaluate(trainer.evaluated, trainer.split.test, trainer.recipe.data, trainer.precision)
+        recipe, test = trainer.recipe, trainer.split.test
+        judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
         if not math.isfinite(judged.loss):  # the very last update broke it
             judged, outcome = None, Outcome("diverged", outcome.epoch, trainer.steps_per_epoch)
     if judged is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from cifar_lab.data.split import Part
 from cifar_lab.train.precision import Precision, autocast
 
 BATCH = 500
+TTA = Literal["none", "flip", "flip_shift"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, part: Part, data: recipe.Data, precision: Precision) -> Evaluation:
+def evaluate(net: nn.Module, part: Part, data: recipe.Data, precision: Precision, tta: TTA = "none") -> Evaluation:
     """Mean cross-entropy (without label smoothing), accuracy in [0, 1], and each image's prediction."""
     was_training = net.training
     net.eval()
@@ -37,10 +39,28 @@ def evaluate(net: nn.Module, part: Part, data: recipe.Data, precision: Precision
     for positions in torch.arange(len(part), device=device).split(BATCH):
         images, targets = part.take(positions)
         with autocast(precision, device):
-            logits.append(net(normalise_only(images, data)).float())
+            seen = views(normalise_only(images, data), tta)
+            logits.append(sum(weight * net(view).float() for weight, view in seen))
         labels.append(targets)
     net.train(was_training)
     return _judged(torch.cat(logits), torch.cat(labels))
+
+
+def views(images: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
+    """What the network is shown of `images` (N, 3, 32, 32), and the weight of what it says; weights sum to 1.
+
+    `flip`: each image and its mirror. `flip_shift`: half of the weight on these, a quarter each on both moved by a
+    pixel up and left, and down and right, the edge repeated by reflection (Jordan, 2024, arXiv:2404.00498).
+    """
+    if tta == "none":
+        return [(1.0, images)]
+    if tta == "flip":
+        return [(0.5, images), (0.5, images.flip(3))]
+    side = images.shape[-1]
+    padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+    moved = [padded[:, :, at : at + side, at : at + side] for at in (0, 2)]
+    weighted = [(0.25, images), *((0.125, each) for each in moved)]
+    return [pair for weight, each in weighted for pair in ((weight, each), (weight, each.flip(3)))]
 
 
 def _judged(logits: Tensor, labels: Tensor) -> Evaluation:

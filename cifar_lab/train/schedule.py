@@ -13,8 +13,9 @@ _EDGE = 1e-9
 def factor(schedule: Schedule, progress: float) -> float:
     """What the learning rate is multiplied by at `progress`, in [0, 1), of the schedule: in [0, 1].
 
-    With fractions where torch counts epochs, `cosine` is torch's `CosineAnnealingLR(T_max=epochs)`, `step`
-    its `StepLR`, `multistep` its `MultiStepLR` and `warm_restarts` its `CosineAnnealingWarmRestarts`.
+    With fractions where torch counts epochs, `cosine` is torch's `CosineAnnealingLR(T_max=epochs)`, `linear` its
+    `LinearLR(1, 0, epochs)`, `step` its `StepLR`, `multistep` its `MultiStepLR` and `warm_restarts` its
+    `CosineAnnealingWarmRestarts`.
 
     `one_cycle` is its `OneCycleLR(anneal_strategy="cos")` but for the convention of steps: torch's peak is at
     step rise * steps - 1 and its end at the last step; here they are at `rise` and at 1, just behind it.
@@ -24,6 +25,8 @@ def factor(schedule: Schedule, progress: float) -> float:
             return 1.0
         case "cosine":
             return _fall(progress)
+        case "linear":
+            return 1 - progress
         case "step":
             return schedule.gamma ** _whole(progress / schedule.step_size)
         case "multistep":

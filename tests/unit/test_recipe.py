@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from cifar_lab import recipe as module
 from cifar_lab.errors import RecipeError
-from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Model, Recipe, parse_overrides, paths
+from cifar_lab.overrides import parse_overrides
+from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Model, Recipe, paths
 
 NO_DATA = "0" * 64
 
@@ -323,7 +324,9 @@ CHANGED: dict[str, tuple[dict[str, Any], Any]] = {
     "schedule.period": ({"schedule.name": "warm_restarts"}, 0.1),
     "schedule.period_growth": ({"schedule.name": "warm_restarts"}, 2), "train.epochs": ({}, 30),
     "train.batch_size": ({}, 64), "train.label_smoothing": ({}, 0.1), "train.ema": ({}, 0.99),
-    "train.precision": ({}, "fp32"), "train.protocol": ({}, "writeup"), "init_from": ({}, "f" * 64),
+    "model.stem": ({}, "whitening"), "data.alternating_flip": ({}, True), "optim.decay_norms": ({}, False),
+    "train.tta": ({}, "flip"), "train.precision": ({}, "fp32"), "train.protocol": ({}, "writeup"),
+    "init_from": ({}, "f" * 64),
 }  # fmt: skip
 
 
@@ -387,6 +390,8 @@ NO_LOOKAHEAD = {"optim.lookahead.enabled": False}
         ({"model.blocks": [2]}, {"model.shortcut_kernel": 3}),
         ({"train.protocol": "writeup"}, {"data.val_fraction": 0.2}),
         ({"train.protocol": "writeup"}, {"data.split_seed": 3}),
+        ({"data.flip": False}, {"data.alternating_flip": True}),
+        ({"optim.weight_decay": 0.0}, {"optim.decay_norms": False}),
     ],
 )  # fmt: skip
 def test_what_has_no_effect_is_not_in_the_fingerprint(base: dict[str, Any], diff: dict[str, Any]) -> None:
@@ -413,6 +418,7 @@ def test_a_field_is_in_the_fingerprint_wherever_it_acts(base: dict[str, Any], pa
 SCHEDULES = {
     "constant": {"name", "warmup"},
     "cosine": {"name", "warmup", "every"},
+    "linear": {"name", "warmup", "every"},
     "step": {"name", "warmup", "every", "step_size", "gamma"},
     "multistep": {"name", "warmup", "every", "milestones", "gamma"},
     "one_cycle": {"name", "warmup", "every", "rise", "start_div", "final_div"},

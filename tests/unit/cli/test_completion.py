@@ -13,7 +13,8 @@ import typer
 
 from cifar_lab.cli import completion, run
 from cifar_lab.cli import options as o
-from cifar_lab.recipe import Recipe, parse_overrides, paths
+from cifar_lab.overrides import parse_overrides
+from cifar_lab.recipe import Recipe, paths
 
 Tab = Callable[[str], list[str]]
 CELL = "a" * 63 + "0"

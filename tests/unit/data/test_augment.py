@@ -255,6 +255,29 @@ def test_order_crops_and_flips_come_from_streams_of_their_own() -> None:
     assert (draws.flip.numpy() == (flip.random(1000) < 0.5)).all()
 
 
+def flips_by_image(data: Data, epoch: int, seed: int = 0) -> NDArray[np.bool_]:
+    draws = draw(data, 500, seed=seed, epoch=epoch)
+    flips = np.empty(500, dtype=bool)
+    flips[draws.order.numpy()] = draws.flip.numpy()
+    return flips
+
+
+def test_alternating_each_image_is_mirrored_every_second_epoch() -> None:
+    data = Data(alternating_flip=True)
+    first, second, third = (flips_by_image(data, epoch) for epoch in range(3))
+    assert (first != second).all()
+    assert (first == third).all()
+    assert 200 < first.sum() < 300
+    assert (first != flips_by_image(data, 0, seed=1)).any()
+
+
+def test_alternating_changes_neither_the_order_nor_the_crops_and_off_is_off() -> None:
+    plain, alternating = (draw(Data(alternating_flip=on), 500, seed=0, epoch=3) for on in (False, True))
+    assert (plain.order == alternating.order).all()
+    assert (plain.crop == alternating.crop).all()
+    assert not draw(Data(flip=False, alternating_flip=True), 500, seed=0, epoch=1).flip.any()
+
+
 def test_what_is_off_is_drawn_as_no_change() -> None:
     draws = draw(PLAIN, 1000, seed=3, epoch=7)
     assert draws.order.equal(draw(Data(), 1000, seed=3, epoch=7).order)

@@ -40,6 +40,12 @@ def test_forward_cost_of_the_final_network() -> None:
     assert 2 * cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
 
 
+def test_filters_that_whiten_are_not_trained_and_do_cost() -> None:
+    plain, whitened = (cost(EFFICIENT_RESNET.override({"model.stem": stem}).model) for stem in ("conv", "whitening"))
+    assert whitened.parameters - plain.parameters == (54 - 27) * 64
+    assert whitened.macs - plain.macs == 32 * 32 * (54 * 27 + 54 * 64 - 27 * 64)
+
+
 def test_width_66_fits_and_67_does_not() -> None:
     require_within("w66", EFFICIENT_RESNET.override({"model.width": 66}).model, BUDGET)
     with pytest.raises(BudgetError):

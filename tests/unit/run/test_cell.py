@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cifar_lab.data import load
 from cifar_lab.errors import CellError
+from cifar_lab.models.resnet import build
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import cell
 from cifar_lab.run.cell import Job, train_cell
@@ -61,6 +63,15 @@ def test_a_cell_leaves_its_recipe_points_predictions_and_result(job: Job) -> Non
     rows = [line.split(",") for line in record.confusion.read_text().splitlines()]
     assert rows[0] == ["label", *tree["classes"]]
     assert sum(int(count) for row in rows[1:] for count in row[1:]) == len(stored["labels"])
+
+
+def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: Job) -> None:
+    recipe = TINY.override({"model.stem": "whitening"})
+    train_cell(replace(job, recipe=recipe))
+    filters = load_file(job.record.weights)["whitening.filters"]
+    unfitted = build(recipe.model, seed=0).state_dict()["whitening.filters"]
+    assert filters.isfinite().all()
+    assert not torch.equal(filters, unfitted)
 
 
 def test_a_finished_cell_is_left_alone(job: Job) -> None:

@@ -193,6 +193,13 @@ def test_an_evaluation_is_what_numpy_makes_of_the_logits(undisturbed: tuple[Trai
     assert judged.confidence.numpy() == pytest.approx(shares.max(1), abs=1e-5)
 
 
+def test_accuracies_of_an_epoch_are_measured_with_the_recipes_views() -> None:
+    trainer, recorder, _ = _run(TINY.override({"train.tta": "flip_shift", "train.epochs": 1}))
+    judged = evaluate(trainer.evaluated, trainer.split.watched, trainer.recipe.data, "fp32", "flip_shift")
+    plain = evaluate(trainer.evaluated, trainer.split.watched, trainer.recipe.data, "fp32")
+    assert recorder.values[1]["val/loss"] == judged.loss != plain.loss
+
+
 def test_the_confusion_matrix_has_labels_down_and_predictions_across() -> None:
     labels, predictions = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 2, 1, 1])
     judged = Evaluation(0.0, 0.5, predictions, labels, torch.ones(4))

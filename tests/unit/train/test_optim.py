@@ -74,6 +74,29 @@ def test_every_parameter_is_in_one_group(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("all_decay", [True, False])
+def test_biases_and_norms_decay_unless_they_are_spared(name: Any, all_decay: bool) -> None:
+    """Without a gradient, decay alone moves a parameter."""
+    model = network()
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    optimizer = build(model, Optim(name=name, weight_decay=0.1, decay_norms=all_decay))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    moved = {key for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    matrices = {key for key, value in before.items() if value.ndim >= 2}
+    assert moved == ({key for key, value in before.items() if value.any()} if all_decay else matrices)
+
+
+@pytest.mark.parametrize("all_decay", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_in_one_group_spared_or_not(name: Any, all_decay: bool) -> None:
+    model = network()
+    groups = build(model, Optim(name=name, weight_decay=0.1, decay_norms=all_decay)).param_groups
+    assert sorted(map(id, model.parameters())) == sorted(id(p) for group in groups for p in group["params"])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_loss_falls(name: Any) -> None:
     model = network()
     losses = train(model, build(model, Optim(name=name, lr=1.0 if name == "adadelta" else 0.02)), 15)

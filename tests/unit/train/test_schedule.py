@@ -15,7 +15,7 @@ from torch.optim import lr_scheduler
 from cifar_lab.recipe import Schedule, ScheduleName
 from cifar_lab.train.schedule import factor, lr_at
 
-NAMES = ["constant", "cosine", "step", "multistep", "one_cycle", "warm_restarts"]
+NAMES = ["constant", "cosine", "linear", "step", "multistep", "one_cycle", "warm_restarts"]
 
 
 def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[float]:
@@ -54,6 +54,12 @@ def schedules(draw: st.DrawFn) -> Schedule:
 
 
 # Against torch
+
+
+@pytest.mark.parametrize("epochs", [1, 7, 200])
+def test_linear_is_torchs_linear_lr_to_zero(epochs: int) -> None:
+    expected = torchs(lambda o: lr_scheduler.LinearLR(o, 1.0, 0.0, total_iters=epochs), epochs)
+    assert ours(Schedule(name="linear"), epochs=epochs) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("epochs", [1, 7, 200])
