@@ -59,6 +59,7 @@ def sweep(
     from cifar_lab.search import samplers
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
+    from cifar_lab.search.artifacts import artifacts
     from cifar_lab.search.cells import Cells, name_of
     from cifar_lab.search.study import open_study
     from cifar_lab.search.sweep import run_sweep
@@ -82,7 +83,7 @@ def sweep(
     with Display(names, is_search=True) as display:
         report = run_sweep(
             opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say, named=named,
-            offline=offline,
+            files=lambda _: artifacts(opened, runs.resolve(), storage), offline=offline,
         )  # fmt: skip
     tree = {**_tree(opened), "trained": report.trained}
     if as_json:

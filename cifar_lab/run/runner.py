@@ -86,7 +86,8 @@ def carry_out(
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     invocation = invocation_of(plan, execution, stopping)
     invocation.write(runs)
-    shipper = None if offline else shipping.start(runs, invocation, ablation=plan.ablation, say=say)
+    page = shipping.reports(runs, lambda _: plan.ablation)
+    shipper = None if offline else shipping.start(runs, invocation, page, say)
     trained, interrupted = _train(jobs, workers, execution, listener)
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
         say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cifar_lab.ablation import Ablation
@@ -18,16 +18,29 @@ from cifar_lab.tracking.overview import Table, Tabulate
 from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipper import Shipper, sync
 
+Files = Callable[[Invocation], Mapping[str, str]]
+"""What goes beside the table of an invocation, by the name of its file."""
 
-def start(runs: Path, invocation: Invocation, ablation: Ablation | None, say: Callable[[str], None]) -> Shipper:
-    """A thread that ships the cells of `invocation` while they are trained."""
+
+def start(runs: Path, invocation: Invocation, files: Files, say: Callable[[str], None]) -> Shipper:
+    """A thread that ships the cells of `invocation` while they are trained; `files` is called in it, at the end."""
     uri = mlflow.resolve_uri()  # now: where the user stands, and not where a thread finds itself later
     shipper = Shipper(
         runs, invocation, lambda: mlflow.Store.open(uri), draw=_artist(read_all(runs)), say=say,
-        tabulate=_writer(runs, lambda _: ablation),
+        tabulate=_writer(runs, files),
     )  # fmt: skip
     shipper.start()
     return shipper
+
+
+def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:
+    """The HTML report of the ablation that `find` knows by its name; of one that it does not know, nothing."""
+
+    def files(invocation: Invocation) -> Mapping[str, str]:
+        known = find(invocation.ablation)
+        return {"report.html": report([study.load(runs, known, invocation=invocation.id)])} if known else {}
+
+    return files
 
 
 def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None = None) -> tuple[int, int]:
@@ -42,7 +55,8 @@ def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None =
     mlflow.require_usable(uri)
     invocations = read_all(runs)
     store = mlflow.Store.open(uri)
-    return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=_writer(runs, _finder(registry)))
+    tabulate = _writer(runs, reports(runs, _finder(registry)))
+    return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate)
 
 
 def _finder(registry: Registry | None) -> Callable[[str], Ablation | None]:
@@ -55,17 +69,12 @@ def _finder(registry: Registry | None) -> Callable[[str], Ablation | None]:
     return find
 
 
-def _writer(runs: Path, find: Callable[[str], Ablation | None]) -> Tabulate:
-    """Writes what `compare` and `report` show of the setting of an invocation."""
+def _writer(runs: Path, files: Files) -> Tabulate:
+    """Writes what `compare` shows of the setting of an invocation, and `files`."""
 
     def tabulate(invocation: Invocation) -> Table:
         found = results.compare(runs, invocation.ablation, invocation=invocation.id)
-
-        def page() -> str:
-            known = find(invocation.ablation)
-            return report([study.load(runs, known, invocation=invocation.id)]) if known is not None else ""
-
-        return Table(tables.as_markdown(found), tables.as_csv(found), page)
+        return Table(tables.as_markdown(found), tables.as_csv(found), lambda: files(invocation))
 
     return tabulate
 

@@ -15,6 +15,7 @@ from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
 from cifar_lab.run.execution import gpus
 from cifar_lab.run.runner import DRAIN_SECONDS
+from cifar_lab.run.shipping import Files
 from cifar_lab.search import trials as found
 from cifar_lab.search.asking import Asking
 from cifar_lab.search.cells import Cells, dumps
@@ -60,11 +61,12 @@ class _Both:
 
 def run_sweep(
     study: optuna.Study, setting: Setting, cells: Cells, *, wanted: int, workers: int, watcher: Listener,
-    say: Callable[[str], None], named: Callable[[Job, int], None], offline: bool = False,
+    say: Callable[[str], None], named: Callable[[Job, int], None], files: Files, offline: bool = False,
 ) -> Report:  # fmt: skip
     """Bring `study` to `wanted` trials that were trained, answered from a finished cell, or pruned.
 
-    `named(job, number)`: called before a cell is begun, with the number of its trial.
+    `named(job, number)`: called before a cell is begun, with the number of its trial. `files`: what the run of the
+    study in the tracking store keeps beside its table.
 
     Raises:
         UsageError: candidates are over the budget, or trials fail, without end.
@@ -77,7 +79,7 @@ def run_sweep(
         if offline:
             return
         if shipper is None:
-            shipper = shipping.start(cells.runs, note, None, say)
+            shipper = shipping.start(cells.runs, note, files, say)
         else:
             shipper.follow(note)
 

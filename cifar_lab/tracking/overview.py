@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from cifar_lab.tracking import sheet, view
@@ -17,9 +17,9 @@ ROOM = 200
 """Characters kept free for the line that says what was left out."""
 
 
-def no_page() -> str:
-    """Where there is none."""
-    return ""
+def no_files() -> Mapping[str, str]:
+    """Where there are none."""
+    return {}
 
 
 class Table(NamedTuple):
@@ -27,8 +27,8 @@ class Table(NamedTuple):
 
     markdown: str
     csv: str
-    page: Callable[[], str] = no_page
-    """Makes the HTML report, which is more work; an empty one is none."""
+    files: Callable[[], Mapping[str, str]] = no_files
+    """Makes what is more work, by the name of its file: `report.html`."""
 
 
 Tabulate = Callable[[Invocation], Table | None]
@@ -64,8 +64,8 @@ def describe(
     if place.found is not None and place.found.tags.get(NOTED) == digest:
         return
     if table is not None:
-        made = {"comparison.md": table.markdown, "comparison.csv": table.csv, "report.html": table.page()}
-        store.upload(place.parent, [], {name: text.encode() for name, text in made.items() if text})
+        made = {"comparison.md": table.markdown, "comparison.csv": table.csv, **_files(invocation, table, say)}
+        store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
     store.tag(place.parent, {sheet.NOTE: written, NOTED: digest})
 
 
@@ -108,3 +108,11 @@ def _table(invocation: Invocation, tabulate: Tabulate, say: Say) -> Table | None
     except Exception as error:  # noqa: BLE001 (a table is not worth a result; it is said)
         say(f"{invocation.id}: no table: {type(error).__name__}: {error}")
         return None
+
+
+def _files(invocation: Invocation, table: Table, say: Say) -> Mapping[str, str]:
+    try:
+        return table.files()
+    except Exception as error:  # noqa: BLE001 (nor is a page; it is said)
+        say(f"{invocation.id}: no report: {type(error).__name__}: {error}")
+        return {}

@@ -467,6 +467,20 @@ def test_a_table_that_cannot_be_made_is_said_and_stops_nothing(
     assert "[s1](" in _note(runs_of, invocation)
 
 
+def test_a_report_that_cannot_be_made_is_said_and_the_table_stays(
+    study: Any, ship: Any, runs_of: Runs, client: Any, said: list[str]
+) -> None:
+    def fail() -> dict[str, str]:
+        raise ValueError("no numbers")
+
+    study.all()
+    invocation = study.invocation()
+    assert ship(invocation, tabulate=lambda _: Table("| table |", "", fail)).drain(60) == 0
+    assert said == [f"{invocation.id}: no report: ValueError: no numbers"]
+    parent = runs_of("se_ratio", "invocation")[invocation.id]
+    assert _artifacts(client, parent) == {"comparison.md", "comparison.csv"}
+
+
 def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(study: Any, store: Store, runs_of: Runs) -> None:
     study.recipes = {f"r{n}": study.recipes["r4"].override({"model.se.reduction": n}) for n in range(1, 41)}
     invocation = study.invocation(seeds=3)

@@ -1,0 +1,23 @@
+"""What the run of a search keeps in the tracking store: its page, and its best recipe as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import optuna
+
+from cifar_lab.report.search import report
+from cifar_lab.search import page
+
+
+def artifacts(study: optuna.Study, runs: Path, storage: str | None = None) -> Mapping[str, str]:
+    """`report.html`, and `best.json` for `train --recipe` once a trial has a value; `storage`, as typed.
+
+    Raises:
+        UsageError: it is no study of cifar-lab, or its space has been changed since.
+    """
+    found = page.load(study, runs=runs, storage=storage)
+    best = {"best.json": json.dumps(found.recipe, indent=1) + "\n"} if found.recipe is not None else {}
+    return {"report.html": report(found), **best}
