@@ -3,7 +3,7 @@
 Source: the factors that the writeup varied, one by one, here all at once. Its final network is inside: trial 0.
 Rates and decays are in multiples of what is customary for the optimizer (those of the ablation `optimizers`; adam's
 decay, which is 0 there, is a fifth of SGD's), so that 1 is a fair start for each. Reduction ratios are asked for only
-where there is an SE block. A fifth of the candidates or less is within 5,000,000 parameters at random.
+where there is an SE block. About half of the candidates are within 5,000,000 parameters at random.
 """
 
 from cifar_lab.recipe import EFFICIENT_RESNET
