@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ LOOK_EVERY = 5.0
 UNBEGUN = 60.0
 """Seconds that a trial may take from being asked for to having a cell."""
 NOTHING = 0.0
-"""The accuracy that an infeasible or diverged trial is told with: samplers learn from it, nobody reads it."""
+"""The accuracy that a diverged trial is told with: samplers learn from it, nobody reads it."""
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Asking:
             if name not in trial.constraints:  # one that was lost and is retried has them already
                 trial.set_constraint(name, value)
         if any(value > 0 for value in limits.values()):
-            self.study.tell(trial, self._values(trial, NOTHING))
+            self._tell_infeasible(trial)
             return None
         job = self.make_job(trial.number, diff)
         trial.set_user_attr(found.CELL, job.fingerprint)
@@ -125,6 +126,18 @@ class Asking:
             return None
         self.begun(trial, job)
         return job
+
+    def _tell_infeasible(self, trial: Trial) -> None:
+        """Its constraint says what is wrong with it; the accuracy it is told with, the median so far, says nothing.
+
+        A gp models accuracy and constraint apart, and an accuracy of 0 would bend its model of the first
+        (`benchmarks/budget.py`). Before there is a median the trial is failed, which teaches no sampler anything.
+        """
+        known = [other.values[0] for other in found.of(self.study) if found.is_result(other)]
+        if known:
+            self.study.tell(trial, self._values(trial, statistics.median(known)))
+        else:
+            self.study.tell(trial, state=TrialState.FAIL)
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Whether other runners have asked for the last ones at the same time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,24 @@ def test_candidates_over_the_budget_are_told_and_never_trained(search: Search) -
         assert trials.is_infeasible(trial) == (trials.parameters(trial) > 400_000)
         assert trials.is_infeasible(trial) == (trials.CELL not in trial.user_attrs)
         assert trial.state == TrialState.COMPLETE, "an infeasible trial has a value, so that samplers learn from it"
+
+
+def test_an_infeasible_trial_is_told_with_the_median_of_those_trained_before_it(search: Search) -> None:
+    run(search)
+    every = trials.of(search.study)
+    for trial in filter(trials.is_infeasible, every):
+        before = [other.values[0] for other in every[: trial.number] if trials.is_result(other)]
+        assert trial.values == [statistics.median(before)]
+
+
+def test_before_there_is_a_median_an_infeasible_trial_has_no_value_and_is_no_failure(search: Search) -> None:
+    for _ in range(5):  # so many workers at once: none of them has a result yet
+        search.take()
+    untold = [trial for trial in trials.of(search.study) if trials.is_infeasible(trial)]
+    assert untold, "the space goes beyond the budget"
+    assert {trial.state for trial in untold} == {TrialState.FAIL}
+    counts = search.counts()
+    assert (counts.infeasible, counts.failed, counts.counted) == (len(untold), 0, 5)
 
 
 def test_as_many_as_were_wanted_and_run_again_nothing_more(search: Search) -> None:
