@@ -119,8 +119,29 @@ class Stopped:
     levels: tuple[float, ...]
     """Nominal confidence of an interval at each look."""
     spending: str
+    before: int = 0
+    """Seeds that were compared before the rule was begun."""
     dropped: bool = False
     """The rule was given up later: nothing holds at its looks any more."""
+
+    def words(self, all_decided: bool) -> list[str]:
+        """What must be known of it before a number is believed."""
+        if self.dropped:
+            return ["a stopping rule was dropped after results were seen: intervals are not protected against looking"]
+        looks, last = ", ".join(map(str, self.looks)), self.seen == len(self.looks)
+        until = "and not all is decided" if last and not all_decided else "until all is decided"
+        lines = [
+            f"seeds are added by a rule, {until}: looks after {looks} seeds, {self.seen} taken; the intervals hold at "
+            f"every look (alpha spending: {self.spending}), each at the level of its look",
+            "p, and the seeds needed: as if there had been one look; Δ of a variant that was decided early is biased "
+            "away from 0",
+        ]
+        if self.before:
+            many = "1 seed was" if self.before == 1 else f"{self.before} seeds were"
+            lines.append(
+                f"{many} compared before the rule was begun: what could be concluded then is not accounted for"
+            )
+        return lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +170,8 @@ class Comparison:
     """Of a 2 × 2 study: two main effects and the interaction."""
     stopping: Stopped | None = None
     """Where seeds were added until all was decided."""
+    margin_before: tuple[float, str] | None = None
+    """Another margin that was in force before, and the invocation that changed it."""
     chain: bool = False
     """Each row is compared with a row of its own, the stage before."""
     others: tuple[str, ...] = ()
@@ -219,24 +242,35 @@ class Comparison:
         together = "" if self.comparisons == 1 else f" together ({self.comparisons} differences, Šidák)"
         lines = [
             f"interval: {100 * self.confidence:.0f} %{together}, Student, over seeds; for this test set and this split",
-            f"margin: {100 * self.margin:g} points; {RULE}",
+            f"margin: {_points(self.margin)}; {RULE}",
         ]
-        if self.stopping is not None and self.stopping.dropped:
+        if self.margin_before is not None:
+            margin, since = self.margin_before
+            lines.append(f"the margin was {_points(margin)} before invocation {since}, when results could be seen")
+        if self.stopping is not None:
+            lines += self.stopping.words(all(each.verdict != "undecided" for each in (*self.rows, *self.effects)))
+        return lines + self._smallest()
+
+    def _smallest(self) -> list[str]:
+        """What pairs are too few for: of one there is no interval, and of some no small p."""
+        compared = [row for row in self.rows if row.differences]
+        lines = []
+        if alone := [row.variant for row in compared if row.pairs == 1]:
+            who = "" if len(alone) == len(compared) else f"{', '.join(alone)}: "
             lines.append(
-                "a stopping rule was dropped after results were seen: intervals are not protected against looking"
+                f"{who}one seed shows no deviation and decides nothing; see how much chance moves: noise_floor"
             )
-        elif self.stopping is not None:
-            looks = ", ".join(map(str, self.stopping.looks))
-            lines.append(
-                f"seeds were added until all was decided: looks after {looks} seeds, {self.stopping.seen} taken; the "
-                f"intervals hold at every look (alpha spending: {self.stopping.spending})"
-            )
-        fewest = min((row.pairs for row in self.rows if row.differences), default=0)
-        if fewest == 1:
-            lines.append("one seed shows no deviation: nothing is decided; `noise_floor` shows how much chance moves")
-        elif fewest < 6:
-            lines.append(f"{fewest} pairs: no sign-flip p below {2.0 ** (1 - fewest):g}, before correction")
+        some = sorted({row.pairs for row in compared if row.pairs > 1})
+        if some:
+            floor, k = 2.0 ** (1 - some[-1]), len(compared)
+            pairs = f"{some[0]} to {some[-1]} pairs" if len(some) > 1 else f"{some[0]} pairs"
+            corrected = f", {min(1.0, k * floor):.2g} where it is the smallest of {k}" if k > 1 else ""
+            lines.append(f"{pairs}: no sign-flip p is below {floor:.2g}{corrected}")
         return lines
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:g} point" + ("" if 100 * fraction == 1 else "s")
 
 
 def _end(rising: list[Row]) -> str:

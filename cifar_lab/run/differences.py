@@ -9,8 +9,9 @@ from typing import Any
 from cifar_lab.ablation import MARGINS
 from cifar_lab.report.comparison import Effect, Stopped
 from cifar_lab.run.replicate import Replicate, by_seed
+from cifar_lab.stats import sequential
 from cifar_lab.stats.decide import decide
-from cifar_lab.stats.factorial import effects
+from cifar_lab.stats.factorial import CONTRASTS, Effects, effects
 from cifar_lab.stats.family import holm, per_comparison
 from cifar_lab.stats.paired import NO_PAIR, PairedDifference, paired_difference
 from cifar_lab.stats.power import seeds_needed
@@ -84,7 +85,7 @@ def make_effects(
     crossing = same[-1].crossing
     if crossing is None or not all(of.get(variant) for variant in crossing["variants"]):
         return ()
-    found = effects([by_seed(of[variant], metric) for variant in crossing["variants"]], CONFIDENCE)
+    found = _effects(same, [of[variant] for variant in crossing["variants"]], metric)
     one, two = crossing["factors"]
     named = {one: found.first, two: found.second, f"{one} × {two}": found.interaction}
     return tuple(
@@ -101,10 +102,33 @@ def make_effects(
     )
 
 
+def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metric: str) -> Effects:
+    """On all seeds; under a stopping rule, on those of the last look that all four have, at the level of that look."""
+    rule = rule_of(same)
+    if rule is None:
+        return effects([by_seed(own, metric) for own in groups])
+    taken = looks_taken(rule, *groups)
+    levels = sequential.levels(rule.looks, 1 - per_comparison(rule.confidence, CONTRASTS))
+    seeds = range(rule.looks[taken - 1] if taken else 0)
+    seen = [by_seed([each for each in own if each.asked.seed in seeds], metric) for own in groups]
+    return effects(seen, levels[max(0, taken - 1)])
+
+
 def margin_of(same: Sequence[Invocation]) -> float:
-    """The difference that does not matter, as the latest invocation declared it."""
-    latest = same[-1]
-    return latest.margin if latest.margin is not None else MARGINS[latest.scale.partition("/")[0]] / 100
+    """The difference that does not matter: as a stopping rule fixed it, else as the latest invocation declared it."""
+    rule = rule_of(same)
+    return rule.margin if rule is not None and rule.margin is not None else _margin(same[-1])
+
+
+def margin_before(same: Sequence[Invocation]) -> tuple[float, str] | None:
+    """Another margin that was in force before the one that is now, and the first invocation that did not have it."""
+    now, margins = margin_of(same), [_margin(each) for each in same]
+    changed = [i for i in range(1, len(same)) if margins[i] == now != margins[i - 1]]
+    return (margins[changed[-1] - 1], same[changed[-1]].id) if changed else None
+
+
+def _margin(of: Invocation) -> float:
+    return of.margin if of.margin is not None else MARGINS[of.scale.partition("/")[0]] / 100
 
 
 def rule_of(same: Sequence[Invocation]) -> Stopping | None:
@@ -127,7 +151,10 @@ def stopped(same: Sequence[Invocation], of: Mapping[str, list[Replicate]]) -> St
     if rule is None:
         return None
     seen = max((looks_taken(rule, own) for own in of.values()), default=0)
-    return Stopped(looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending, dropped=was_dropped(same))
+    return Stopped(
+        looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending, before=rule.before,
+        dropped=was_dropped(same),
+    )  # fmt: skip
 
 
 def looks_taken(rule: Stopping, *groups: Sequence[Replicate]) -> int:

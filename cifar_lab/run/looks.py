@@ -41,9 +41,34 @@ def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
                 f"--max-seeds {most}: these cells were begun with --max-seeds {known.looks[-1]}, and a rule is fixed "
                 "before its first look; --drop-rule gives it up"
             )
+        _require_margin(plan, known)
         return known
-    levels = sequential.levels(looks, 1 - per_comparison(CONFIDENCE, comparisons))
-    return Stopping(looks=looks, levels=levels, comparisons=comparisons, confidence=CONFIDENCE)
+    return Stopping(
+        looks=looks,
+        levels=sequential.levels(looks, 1 - per_comparison(CONFIDENCE, comparisons)),
+        comparisons=comparisons,
+        confidence=CONFIDENCE,
+        margin=plan.ablation.margin(plan.scale.name),
+        before=_compared_before(plan, setting),
+    )
+
+
+def _require_margin(plan: Plan, rule: Stopping) -> None:
+    now = plan.ablation.margin(plan.scale.name)
+    if rule.margin is not None and rule.margin != now:
+        raise UsageError(
+            f"'{plan.ablation.name}' declares a margin of {100 * now:g} points, and the rule of these cells was begun "
+            f"with {100 * rule.margin:g}: results have been seen since; put it back, or --drop-rule"
+        )
+
+
+def _compared_before(plan: Plan, setting: Setting | None) -> int:
+    """Seeds of which a pair was asked for in `setting`, and had come to its end, before a rule was begun."""
+    if setting is None:
+        return 0
+    asked, ablation = {cell.fingerprint for cell in setting.cells}, plan.ablation
+    seen = {(cell.variant, cell.seed) for cell in plan.cells if cell.is_done and cell.fingerprint in asked}
+    return len({seed for variant, seed in seen if (ablation.compared_with(variant), seed) in seen})
 
 
 def has_rule(setting: Setting | None) -> bool:
@@ -98,5 +123,8 @@ def union(parts: Sequence[Plan], runs: Path) -> Plan:
 
 
 def undecided(comparison: Comparison) -> list[str]:
-    """The variants that are compared with another and not decided."""
-    return [row.variant for row in comparison.rows if row.against is not None and row.verdict not in DECIDED]
+    """The variants that are compared with another and not decided; of a 2 × 2 study all, until its effects are."""
+    compared = [row for row in comparison.rows if row.against is not None]
+    if any(effect.verdict not in DECIDED for effect in comparison.effects):
+        return [row.variant for row in compared if row.verdict != "diverged"]
+    return [row.variant for row in compared if row.verdict not in DECIDED]

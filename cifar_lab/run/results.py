@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.report.comparison import MIXED, Comparison
-from cifar_lab.run.differences import CONFIDENCE, make_effects, margin_of, stopped
+from cifar_lab.run.differences import CONFIDENCE, make_effects, margin_before, margin_of, stopped
 from cifar_lab.run.replicate import Replicate, group, read
 from cifar_lab.run.rows import make_rows
 from cifar_lab.run.setting import Setting, choose, typed
@@ -50,6 +50,7 @@ def tabulate(setting: Setting, runs: Path) -> Comparison:
         chain=any(latest.compared_with(cell.variant) not in {None, latest.control} for cell in latest.cells),
         rows=rows,
         margin=margin,
+        margin_before=margin_before(same),
         confidence=CONFIDENCE,
         comparisons=sum(row.against is not None for row in rows),
         effects=make_effects(same, of, metric, margin),

@@ -12,9 +12,10 @@ from typing import Any
 from cifar_lab.ablation import Ablation, Claim, diff_in_words
 from cifar_lab.errors import TrackingError
 from cifar_lab.report.comparison import MIXED
-from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, looks_taken, margin_of, rule_of
+from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.run.replicate import Replicate, by_seed, group, read
 from cifar_lab.run.setting import Setting, choose
+from cifar_lab.stats import sequential
 from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.stats.replicates import summarise
@@ -24,6 +25,7 @@ from cifar_lab.tracking.record import Record
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
 """Overrides that leave the study what it is: the protocol is looked at by itself, precision belongs to the machine."""
 NOT_RUN = "not run"
+DROPPED_RULE = "a stopping rule was dropped: not protected against looking"
 MADE_WITH = "made with"
 """Of a claim: settings that its ablation's baseline has not."""
 
@@ -69,18 +71,19 @@ class _Measured:
     def look(self, variants: Sequence[str]) -> tuple[list[list[Replicate]], float] | None:
         """The cells of `variants`, and the level at which they may be judged.
 
-        Where seeds are added until all is decided: those of the last complete look; None before the first.
+        Where seeds are added until all is decided: those of the last complete look; None before the first. One variant
+        is judged by itself, the differences of all claims together.
         """
         groups = [self.cells.get(name, []) for name in variants]
-        rule = rule_of(self.setting.invocations)
+        rule, level = rule_of(self.setting.invocations), self.level if len(variants) > 1 else CONFIDENCE
         if rule is None or not all(groups):
-            return groups, self.level
+            return groups, level
         taken = looks_taken(rule, *groups)
         if not taken:
             return None
         seeds = range(rule.looks[taken - 1])
         first = [[each for each in own if each.asked.seed in seeds] for own in groups]
-        return first, max(self.level, rule.levels[taken - 1])
+        return first, sequential.levels(rule.looks, 1 - level)[taken - 1]
 
 
 def verify(
@@ -172,7 +175,8 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
         if judged.status != "not measured":
             judged = _with_executions(judged, groups)
             made_with = [words for words in differs if words.startswith(MADE_WITH)]  # the header does not say it
-            judged = replace(judged, why=joined(judged.why, *made_with))
+            looked_at = DROPPED_RULE if was_dropped(measured.setting.invocations) else ""
+            judged = replace(judged, why=joined(judged.why, *made_with, looked_at))
             numbers = _numbers(judged, sides, keys, measured)
     return Finding(
         ablation=ablation,
@@ -214,7 +218,9 @@ def _judge(claim: Claim, sides: list[Side], margin: float, level: float, *, as_c
     tolerance = (claim.tolerance or 0.0) / 100
     if claim.relation == "reaches":
         assert claim.accuracy is not None  # a claim is checked when it is made
-        return judge_accuracy(sides[0], accuracy=claim.accuracy / 100, tolerance=tolerance, as_claimed=as_claimed)
+        return judge_accuracy(
+            sides[0], accuracy=claim.accuracy / 100, tolerance=tolerance, level=level, as_claimed=as_claimed
+        )
     return judge_difference(
         claim.relation,
         *sides,
@@ -243,7 +249,7 @@ def _numbers(judged: Judgement, sides: list[Side], keys: tuple[str, ...], measur
         "difference": found.mean if found is not None else None,
         "accuracy": judged.mean,
         "interval": found.interval if found is not None else judged.interval,
-        "level": found.level if found is not None else CONFIDENCE,
+        "level": found.level if found is not None else judged.level,
         "pairs": found.pairs if found is not None else None,
         "margin": margin_of(measured.setting.invocations),
         "n": {side.name: len(side.values) for side in sides},

@@ -18,7 +18,8 @@ and a difference that lies within the margin does not where the claimed one does
 Where all seeds of a variant diverged, two at least, that is a result: the other one is better.
 
 A claim speaks of the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
-size, say whether its direction agrees or disagrees, and an accuracy is not judged at all.
+size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. Of `better` the sign alone is
+a direction: a difference within the margin of another scale, which may be wider than what is claimed, is inconclusive.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Judgement:
     mean: float | None = None
     """Of one variant that is said to reach a number, with its interval."""
     interval: Interval | None = None
+    level: float | None = None
+    """Confidence of that interval."""
     seeds: int = 0
 
     @property
@@ -119,24 +122,28 @@ def judge_difference(
         status, why = "inconclusive", found.reason or ""
     else:
         status, why = _decide(relation, found.interval, margin, (better.name, worse.name), size, tolerance)
+        if relation == "better" and not as_claimed:
+            status, why = _direction(found.interval, margin, worse.name)
     status = status if as_claimed else _ELSEWHERE.get(status, status)
     return Judgement(status=status, why=joined(why, lacks), difference=found)
 
 
-def judge_accuracy(side: Side, *, accuracy: float, tolerance: float, as_claimed: bool = True) -> Judgement:
+def judge_accuracy(
+    side: Side, *, accuracy: float, tolerance: float, level: float = 0.95, as_claimed: bool = True
+) -> Judgement:
     """What the seeds of one variant say of the accuracy that it is said to reach; all numbers are fractions."""
     if not as_claimed:
         return Judgement(status="not measured", why=AS_CLAIMED_ONLY)
     lacks, claimed = side.lacks(), f"{100 * accuracy:.2f} ± {100 * tolerance:.2f} %"
     if not side.values:
         return Judgement(status="refuted" if side.has_diverged else "not measured", why=lacks)
-    found, n = interval(side.values), len(side.values)
+    found, n = interval(side.values, level=level), len(side.values)
     mean = sum(side.values.values()) / n
     if found is None:
         unknown = joined(ONE_SEED if n == 1 else SAME, lacks)
         return Judgement(status="inconclusive", why=unknown, mean=mean, seeds=n)
     status, why = _place(found, accuracy - tolerance, accuracy + tolerance, claimed)
-    return Judgement(status=status, why=joined(why, lacks), mean=mean, interval=found, seeds=n)
+    return Judgement(status=status, why=joined(why, lacks), mean=mean, interval=found, level=level, seeds=n)
 
 
 def joined(*parts: str) -> str:
@@ -187,6 +194,17 @@ def _decide_better(
     if high < size - tolerance or low > size + tolerance:
         return "refuted", f"the direction holds, the size does not: claimed {claimed}"
     return "supported", f"fits the claimed {claimed}"
+
+
+def _direction(found: Interval, margin: float, worse: str) -> tuple[Status, str]:
+    """What `better` comes to elsewhere than where it was claimed: which of the two is ahead, by however little."""
+    low, high = found
+    within = f"equivalent here: within ± {100 * margin:.2f}" if -margin <= low and high <= margin else ""
+    if low > 0:
+        return "supported", within
+    if high < 0:
+        return "refuted", joined(f"{worse} is ahead", within)
+    return "inconclusive", within or "either may be ahead"
 
 
 def _place(found: Interval, low: float, high: float, claimed: str) -> tuple[Status, str]:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.stats.paired import PairedDifference, Values, of_differences
 
+CONTRASTS = 3
+"""Two main effects and an interaction."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
@@ -20,11 +23,13 @@ class Effects:
     """What changing the first does when the second is changed, less what it does when it is not."""
 
 
-def effects(cells: Sequence[Values], confidence: float = 0.95) -> Effects:
-    """`cells`: measurements by seed of (neither, first, second, both changed). A seed counts where all four have it."""
+def effects(cells: Sequence[Values], level: float = per_comparison(0.95, CONTRASTS)) -> Effects:
+    """`cells`: measurements by seed of (neither, first, second, both changed). A seed counts where all four have it.
+
+    `level`: confidence of each interval; by default all three hold together with 95 %.
+    """
     seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
     neither, first, second, both = ([cell[seed] for seed in seeds] for cell in cells)
-    level = per_comparison(confidence, 3)
 
     def contrast(values: Sequence[float]) -> PairedDifference:
         return of_differences(dict(zip(seeds, values, strict=True)), level=level)

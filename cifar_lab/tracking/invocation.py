@@ -46,6 +46,10 @@ class Stopping:
     confidence: float = 0.95
     spending: str = "pocock"
     """The alpha-spending function: Lan and DeMets (1983), after Pocock."""
+    margin: float | None = None
+    """The difference that does not matter, a fraction, as it was when the rule was begun."""
+    before: int = 0
+    """Seeds that were compared already, and could be seen, before the rule was begun."""
 
 
 DROPPED = Stopping(looks=(), levels=(), comparisons=0)

@@ -93,6 +93,26 @@ def test_a_clear_variant_stops_at_the_first_look_and_an_open_one_goes_on(
     assert "look 1 of 3, 5 seeds: slow worse, drop undecided" in said
 
 
+def test_a_rule_that_is_begun_on_results_says_how_many_were_seen(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_all(cells(capsys), {"slow": -0.3})
+    assert run(line("--seeds", "0-2", "--json")) == 0
+    capsys.readouterr()
+    ended(capsys)
+    assert notes(here)[-1]["stopping"]["before"] == 3
+    assert run(["compare", "three", "--ablations", "mine"]) == 0
+    assert "3 seeds were compared before the rule was begun" in capsys.readouterr().out
+
+
+def test_the_margin_of_a_rule_cannot_be_changed_after_results(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish_all(cells(capsys), {"slow": -0.3})
+    ended(capsys)
+    (here / "mine" / "three.py").write_text(ABLATION.replace('"smoke": 1.0', '"smoke": 4.0'))
+    assert run(line("--until-decided", "--max-seeds", "12")) == 2
+    assert "declares a margin of 4 points, and the rule of these cells was begun with 1" in capsys.readouterr().err
+
+
 def test_where_all_is_decided_no_seed_is_added(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish_all(cells(capsys), {"slow": -0.3, "drop": 0.3})
     tree, _ = ended(capsys)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from made.comparisons import CONTROL, NOTHING, UNCOMPARED, comparison, reached, row, text
 
-from cifar_lab.report.comparison import Stopped
+from cifar_lab.report.comparison import Row, Stopped
 from cifar_lab.stats.decide import RULE
 
 # Curves that had not come to rest
@@ -77,11 +79,18 @@ def test_a_table_of_nothing_compared_states_no_rule() -> None:
     assert RULE not in text(comparison(CONTROL, comparisons=0))
 
 
-@pytest.mark.parametrize(("pairs", "smallest"), [(2, "0.5"), (3, "0.25"), (5, "0.0625"), (6, None)])
-def test_the_footer_says_which_p_values_so_few_pairs_can_have(pairs: int, smallest: str | None) -> None:
-    of = row(pairs=pairs, differences=dict.fromkeys(range(pairs), 0.01))
-    line = f"{pairs} pairs: no sign-flip p below {smallest}"
-    assert (line in text(comparison(CONTROL, of))) == (smallest is not None)
+def of_pairs(pairs: int, name: str = "r4") -> Row:
+    return row(name, pairs=pairs, differences=dict.fromkeys(range(pairs), 0.01))
+
+
+@pytest.mark.parametrize(("pairs", "smallest"), [(2, "0.5"), (3, "0.25"), (5, "0.062"), (10, "0.002")])
+def test_the_footer_says_which_p_values_so_few_pairs_can_have(pairs: int, smallest: str) -> None:
+    assert f"{pairs} pairs: no sign-flip p is below {smallest}" in text(comparison(CONTROL, of_pairs(pairs)))
+
+
+def test_the_smallest_p_is_that_of_most_pairs_and_corrected_for_all_differences() -> None:
+    said = text(comparison(CONTROL, of_pairs(2), of_pairs(7, "r8"), of_pairs(7, "r2"), comparisons=3))
+    assert "2 to 7 pairs: no sign-flip p is below 0.016, 0.047 where it is the smallest of 3" in said
 
 
 def test_one_seed_decides_nothing_and_the_footer_says_so() -> None:
@@ -89,11 +98,38 @@ def test_one_seed_decides_nothing_and_the_footer_says_so() -> None:
     assert "one seed shows no deviation" in text(comparison(CONTROL, one))
 
 
+def test_where_others_have_more_seeds_the_footer_names_those_that_have_one() -> None:
+    one = row("r8", **{**UNCOMPARED, "pairs": 1, "differences": {0: 0.01}})
+    assert "r8: one seed shows no deviation" in text(comparison(CONTROL, of_pairs(5), one))
+
+
+def stopped(**changed: Any) -> Stopped:
+    fields: dict[str, Any] = {"looks": (5, 8, 12), "seen": 2, "levels": (0.97, 0.98, 0.98), "spending": "pocock"}
+    return Stopped(**(fields | changed))
+
+
 def test_seeds_that_were_added_until_all_was_decided_are_said() -> None:
-    stopped = Stopped(looks=(5, 8, 12), seen=2, levels=(0.97, 0.98, 0.98), spending="pocock")
-    said = text(comparison(stopping=stopped))
-    assert "looks after 5, 8, 12 seeds, 2 taken" in said
-    assert "added until" not in text(comparison())
+    said = text(comparison(stopping=stopped()))
+    assert "added by a rule, until all is decided: looks after 5, 8, 12 seeds, 2 taken" in said
+    assert "as if there had been one look" in said
+    assert "by a rule" not in text(comparison())
+
+
+def test_a_rule_that_ended_with_something_undecided_says_so() -> None:
+    open_row = row(verdict="undecided")
+    assert "and not all is decided" in text(comparison(CONTROL, open_row, stopping=stopped(seen=3)))
+    assert "until all is decided" in text(comparison(CONTROL, row(verdict="worse"), stopping=stopped(seen=3)))
+
+
+def test_seeds_that_were_seen_before_a_rule_was_begun_are_said() -> None:
+    assert "5 seeds were compared before the rule was begun" in text(comparison(stopping=stopped(before=5)))
+    assert "before the rule" not in text(comparison(stopping=stopped()))
+
+
+def test_a_margin_that_was_changed_is_said() -> None:
+    said = text(comparison(margin=0.04, margin_before=(0.01, "20260101T000000.000-se_ratio")))
+    assert "margin: 4 points" in said
+    assert "the margin was 1 point before invocation 20260101T000000.000-se_ratio" in said
 
 
 def test_the_footer_says_that_the_speed_of_a_stage_that_goes_on_is_not_compared() -> None:
@@ -110,4 +146,4 @@ def test_a_rule_that_was_dropped_is_said_in_place_of_its_looks() -> None:
     dropped = Stopped(looks=(5, 8, 12), seen=2, levels=(0.97, 0.98, 0.98), spending="pocock", dropped=True)
     said = text(comparison(stopping=dropped))
     assert "a stopping rule was dropped after results were seen: intervals are not protected against looking" in said
-    assert "added until" not in said
+    assert "added by a rule" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 from cifar_lab.report.comparison import Comparison, Row
 from cifar_lab.run.differences import NO_LOOK
 from cifar_lab.run.results import compare
+from cifar_lab.stats import sequential
 from cifar_lab.stats.paired import NO_VARIANCE, ONE_PAIR
 from cifar_lab.tracking.invocation import Stopping
 
@@ -183,6 +185,50 @@ def test_a_crossing_has_main_effects_and_an_interaction(runs: Any) -> None:
     assert both.difference == pytest.approx(-0.02)
     assert one.level == pytest.approx(0.95 ** (1 / 3))
     assert one.verdict == "worse"
+
+
+CROSSED = {"factors": ["reduction", "lookahead"], "variants": ["r16", "r4", "r16-off", "r4-off"]}
+
+
+def crossed(seeds: int) -> dict[str, tuple[float, ...]]:
+    one, two = (0.002, -0.001, 0.001, 0.0, 0.003), (0.0, 0.001, -0.003, 0.001, -0.001)
+    every = (CONTROL, shifted(-0.02, one), shifted(-0.01), shifted(-0.05, two))
+    return {name: values[:seeds] for name, values in zip(CROSSED["variants"], every, strict=True)}
+
+
+def test_under_a_rule_effects_are_those_of_the_last_look_at_its_level(runs: Any) -> None:
+    plain = ended(runs, crossed(3), crossing=CROSSED).effects
+    looked = ended(runs, crossed(4), crossing=CROSSED, stopping=RULE).effects
+    levels = sequential.levels(RULE.looks, 1 - 0.95 ** (1 / 3))
+    assert [each.level for each in looked] == [levels[0]] * 3
+    assert [(each.difference, each.pairs) for each in looked] == [(each.difference, 3) for each in plain]
+    for each, other in zip(looked, plain, strict=True):
+        assert each.interval is not None
+        assert other.interval is not None
+        assert each.interval[0] < other.interval[0]
+
+
+def test_before_the_first_look_there_is_no_effect(runs: Any) -> None:
+    found = ended(runs, crossed(2), crossing=CROSSED, stopping=RULE).effects
+    assert [(each.interval, each.pairs) for each in found] == [(None, 0)] * 3
+
+
+# The margin
+
+
+def test_a_rule_keeps_the_margin_that_it_was_begun_with(runs: Any) -> None:
+    fixed = replace(RULE, margin=0.03)
+    assert ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, stopping=fixed, margin=0.03).margin == 0.03
+    assert ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.01).margin == 0.03
+
+
+def test_without_a_rule_the_latest_margin_holds_and_the_one_before_is_named(runs: Any) -> None:
+    first = ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.01)
+    assert (first.margin, first.margin_before) == (0.01, None)
+    second = ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.04)
+    assert (second.margin, second.margin_before) == (0.04, (0.01, second.invocation))
+    third = ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.04)
+    assert third.margin_before == (0.01, second.invocation)
 
 
 def test_a_crossing_with_a_corner_missing_has_none(runs: Any) -> None:

@@ -13,6 +13,7 @@ from cifar_lab.errors import TrackingError
 from cifar_lab.run.differences import NO_LOOK
 from cifar_lab.run.results import compare
 from cifar_lab.run.verification import Finding, verify
+from cifar_lab.stats import sequential
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.tracking.invocation import Stopping
 
@@ -319,7 +320,21 @@ def test_while_seeds_are_added_only_complete_looks_are_judged_at_their_level(run
     assert (waiting.status, waiting.judgement.why, waiting.measured) == ("not measured", NO_LOOK, None)
     runs.study(r16=AHEAD, r4=BEHIND, stopping=rule, **AS_CLAIMED)
     found = numbers(one(runs))
-    assert (found["pairs"], found["level"]) == (3, 0.99)
+    assert (found["pairs"], found["level"]) == (3, sequential.levels((3, 6), 1 - 0.95)[0])
+
+
+def test_while_seeds_are_added_the_intervals_of_all_claims_hold_together_at_every_look(runs: Any) -> None:
+    rule = Stopping(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
+    runs.study(r16=AHEAD, r4=BEHIND, stopping=rule, **AS_CLAIMED)
+    first, _ = verify(runs.folder, ablation(claim(size=1), claim("r4", "r16")))
+    assert numbers(first)["level"] == sequential.levels((3, 6), 1 - 0.95 ** (1 / 2))[0]
+
+
+def test_a_rule_that_was_dropped_is_said_with_each_claim(runs: Any) -> None:
+    rule = Stopping(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
+    runs.study(r16=AHEAD, r4=BEHIND, stopping=rule, **AS_CLAIMED)
+    runs.study(r16=AHEAD, r4=BEHIND, stopping_dropped=True, **AS_CLAIMED)
+    assert "a stopping rule was dropped" in one(runs).judgement.why
 
 
 # JSON

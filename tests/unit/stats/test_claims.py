@@ -156,7 +156,9 @@ def test_of_a_gap_the_smaller_is_ahead() -> None:
     [
         ("better", 0.1, 0.9, "direction agrees"),
         ("better", -0.9, -0.1, "direction disagrees"),
-        ("better", -0.4, 0.4, "direction disagrees"),
+        ("better", -0.4, 0.4, "inconclusive"),
+        ("better", 0.1, 0.4, "direction agrees"),
+        ("better", -0.4, -0.1, "direction disagrees"),
         ("better", -0.4, 0.9, "inconclusive"),
         ("alike", -0.4, 0.4, "direction agrees"),
         ("not better", -0.9, -0.6, "direction disagrees"),
@@ -173,7 +175,13 @@ def test_elsewhere_a_size_does_not_matter() -> None:
     assert found.status == "direction agrees"
     assert "size" not in found.why
     within = judge("better", 0.05, 0.35, size=0.0018, tolerance=0.005, as_claimed=False)
-    assert within.status == "direction disagrees"
+    assert (within.status, within.why) == ("direction agrees", "equivalent here: within ± 0.50")
+
+
+def test_an_accuracy_is_judged_at_the_level_that_is_asked_for() -> None:
+    found = judge_accuracy(side("a", [0.90, 0.91, 0.92]), accuracy=0.91, tolerance=0.05, level=0.99)
+    expected = stats.t.interval(0.99, 2, 0.91, 0.01 / 3**0.5)
+    assert (found.interval, found.level) == (pytest.approx(tuple(expected)), 0.99)
 
 
 def test_elsewhere_an_accuracy_is_not_judged() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_lab.stats.factorial import effects
+from cifar_lab.stats import sequential
+from cifar_lab.stats.factorial import CONTRASTS, effects
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.stats.paired import NO_PAIR, NO_VARIANCE, ONE_PAIR, Values
 
@@ -47,8 +48,8 @@ def test_by_hand() -> None:
 
 def test_the_intervals_hold_together() -> None:
     study = _study(5)
-    found = effects(_cells(study), confidence=0.9)
-    level = per_comparison(0.9, 3)
+    found = effects(_cells(study))
+    level = per_comparison(0.95, 3)
     neither, first, second, both = study
     for effect, contrast in (
         (found.first, ((first - neither) + (both - second)) / 2),
@@ -82,3 +83,21 @@ def test_too_few_seeds_say_so(seeds: int, reason: str) -> None:
 def test_a_contrast_is_not_a_pair_of_samples() -> None:
     found = effects(_cells(_study(5))).first
     assert (found.welch, found.correlation, found.bought) == (None, None, None)
+
+
+def test_at_every_look_of_a_rule_the_three_hold_together() -> None:
+    """Null studies, looked at three times: as many as allowed show an effect at some look, and no more."""
+    looks, studies = (5, 8, 12), 4000
+    levels = sequential.levels(looks, 1 - per_comparison(0.95, CONTRASTS))
+    cells = np.random.default_rng(1).standard_normal((4, studies, looks[-1]))
+    neither, first, second, both = cells
+    contrasts = np.stack(
+        [first - neither + both - second, second - neither + both - first, both - second - first + neither]
+    )
+    fooled, fooled_at_95 = np.zeros(studies, dtype=bool), np.zeros(studies, dtype=bool)
+    for n, level in zip(looks, levels, strict=True):
+        t = np.abs(stats.ttest_1samp(contrasts[:, :, :n], 0, axis=2).statistic)
+        fooled |= (t > stats.t.isf((1 - level) / 2, n - 1)).any(axis=0)
+        fooled_at_95 |= (t > stats.t.isf((1 - per_comparison(0.95, 3)) / 2, n - 1)).any(axis=0)
+    assert 0.035 < fooled.mean() < 0.061  # 0.05 ± 3.2 standard errors; a little less for their correlation
+    assert fooled_at_95.mean() > 0.08
