@@ -264,8 +264,8 @@ class Comparison:
         if some:
             floor, k = 2.0 ** (1 - some[-1]), len(compared)
             pairs = f"{some[0]} to {some[-1]} pairs" if len(some) > 1 else f"{some[0]} pairs"
-            corrected = f", {min(1.0, k * floor):.2g} where it is the smallest of {k}" if k > 1 else ""
-            lines.append(f"{pairs}: no sign-flip p is below {floor:.2g}{corrected}")
+            corrected = f", {min(1.0, k * floor):.3g} where it is the smallest of {k}" if k > 1 else ""
+            lines.append(f"{pairs}: no sign-flip p is below {floor:.3g}{corrected}")
         return lines
 
 

@@ -83,14 +83,14 @@ def of_pairs(pairs: int, name: str = "r4") -> Row:
     return row(name, pairs=pairs, differences=dict.fromkeys(range(pairs), 0.01))
 
 
-@pytest.mark.parametrize(("pairs", "smallest"), [(2, "0.5"), (3, "0.25"), (5, "0.062"), (10, "0.002")])
+@pytest.mark.parametrize(("pairs", "smallest"), [(2, "0.5"), (3, "0.25"), (5, "0.0625"), (10, "0.00195")])
 def test_the_footer_says_which_p_values_so_few_pairs_can_have(pairs: int, smallest: str) -> None:
     assert f"{pairs} pairs: no sign-flip p is below {smallest}" in text(comparison(CONTROL, of_pairs(pairs)))
 
 
 def test_the_smallest_p_is_that_of_most_pairs_and_corrected_for_all_differences() -> None:
     said = text(comparison(CONTROL, of_pairs(2), of_pairs(7, "r8"), of_pairs(7, "r2"), comparisons=3))
-    assert "2 to 7 pairs: no sign-flip p is below 0.016, 0.047 where it is the smallest of 3" in said
+    assert "2 to 7 pairs: no sign-flip p is below 0.0156, 0.0469 where it is the smallest of 3" in said
 
 
 def test_one_seed_decides_nothing_and_the_footer_says_so() -> None:
