@@ -60,14 +60,16 @@ class Asking:
     _failures: int = 0
     _looked: float = 0.0
     _left: int = 0
+    elsewhere: int = 0
+    """Trials that are wanted and with other runners: should one be lost, it is our turn."""
 
     # A source of cells
 
     def __len__(self) -> int:
-        """How many trials are still to be begun here, those that another runner has not begun by now."""
+        """How many trials may still have to be begun here."""
         if time.monotonic() - self._looked > LOOK_EVERY:
             self._look()
-        return self._left + len(self._waiting)
+        return self._left + len(self._waiting) + self.elsewhere
 
     def take(self, running: set[str]) -> Job | Settled | None:
         """The cell of the next trial; candidates over the budget are told and passed over."""
@@ -82,6 +84,7 @@ class Asking:
             if self._left <= 0:
                 return None
             trial = self.study.ask()
+            stores.beat(self.study._storage, [trial])  # one that never gave a sign of life is never taken for lost
             job = self._begin(trial)
             if job is not None:
                 return self._offer(trial, job)
@@ -148,13 +151,28 @@ class Asking:
         self._looked = time.monotonic()
         stores.beat(self.study._storage, [trial for cell in self._open.values() for trial in cell.trials])
         stores.retry_lost(self.study)
-        if not stores.has_heartbeat(self.study._storage):
+        if stores.has_heartbeat(self.study._storage):
+            self._give_up_unbegun()
+        else:
             self._adopt()
-        self._left = max(0, self.wanted - found.count(found.of(self.study)).counted)
+        counts, ours = found.count(found.of(self.study)), len(self._ours())
+        self._left = max(0, self.wanted - counts.counted)
+        missing = self.wanted - counts.trained - counts.pruned - ours
+        self.elsewhere = max(0, min(missing, counts.running - ours))
+
+    def _ours(self) -> set[int]:
+        """Numbers of the trials that this runner has."""
+        return {trial.number for cell in self._open.values() for trial in cell.trials}
+
+    def _give_up_unbegun(self) -> None:
+        """On a database, what has a cell has given a sign of life, and is found out by its heartbeat."""
+        for lost in found.of(self.study):
+            if lost.state == TrialState.RUNNING and found.CELL not in lost.user_attrs:
+                self._give_up(lost)
 
     def _adopt(self) -> None:
         """Take over the trials whose runner has died: those that run, and whose cell nobody holds."""
-        ours = {trial.number for cell in self._open.values() for trial in cell.trials}
+        ours = self._ours()
         for lost in found.of(self.study):
             if lost.state != TrialState.RUNNING or lost.number in ours:
                 continue

@@ -17,6 +17,7 @@ from cifar_lab.run.cell import Job
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Plan, make_plan
 from cifar_lab.run.runner import asked_of, invocation_of, job_of
+from cifar_lab.search import trials as found
 from cifar_lab.search.study import Setting
 from cifar_lab.tracking.invocation import Asked, Invocation, read_all
 
@@ -56,14 +57,22 @@ class Cells:
         return job_of(plan.cells[0], plan, self.runs, self.execution)
 
     def begin(self, study: optuna.Study, number: int, job: Job) -> None:
-        """Write down that a trial has its cell."""
-        plan = self._planned.pop(number)
+        """Write down that a trial has its cell; in place of those that were lost with it, if it is asked for again."""
+        plan, lost = self._planned.pop(number), set(map(name_of, self._lost(study, number)))
         with self._lock():
             note = self._note(study, plan)
             asked = asked_of(plan.cells[0])
-            cells = {cell.variant: cell for cell in (*note.cells, asked)}
-            grown = replace(note, cells=_ordered(cells), control=name_of(min(map(_number, cells))))
+            cells = {cell.variant: cell for cell in (*note.cells, asked) if cell.variant not in lost}
+            grown = replace(note, cells=_ordered(cells), control=self._control(cells))
             self._write(grown, job.fingerprint, {"trial": str(number)})
+
+    def _lost(self, study: optuna.Study, number: int) -> list[int]:
+        return next((found.history(trial) for trial in found.of(study) if trial.number == number), [])
+
+    def _control(self, cells: Mapping[str, Asked]) -> str:
+        """The trial of the baseline; before there is one, the first."""
+        plain = self.setting.recipe({}).digest()
+        return name_of(min(map(_number, [name for name, cell in cells.items() if cell.recipe == plain] or cells)))
 
     def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
         """Write down what became of the trial of a cell."""

@@ -55,8 +55,8 @@ class _Both:
         self._watcher.put_off(job)
 
     def tick(self, waiting: int) -> None:  # noqa: ARG002
-        """What is wanted and not begun waits for nobody else."""
-        self._watcher.tick(0)
+        """What is wanted and not begun waits for nobody; at the end, we wait for what others have begun."""
+        self._watcher.tick(self._asking.elsewhere)
 
 
 def run_sweep(

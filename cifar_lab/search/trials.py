@@ -53,8 +53,21 @@ def is_surplus(trial: FrozenTrial) -> bool:
     return bool(trial.user_attrs.get(SURPLUS))
 
 
+def retried(trials: Iterable[FrozenTrial]) -> set[int]:
+    """Numbers of the trials that were lost and asked for again: a later one stands for each."""
+    return {number for trial in trials for number in history(trial)}
+
+
+def history(trial: FrozenTrial) -> list[int]:
+    """Numbers of the lost trials that `trial` is asked for again in place of."""
+    return list(trial.system_attrs.get("retry_history", []))  # Optuna's own reader of it warns that it may change
+
+
 def count(trials: Iterable[FrozenTrial]) -> Counts:
-    kinds = [_kind(trial) for trial in trials]
+    """A trial that was lost and is asked for again is no failure."""
+    every = list(trials)
+    again = retried(every)
+    kinds = [_kind(trial) for trial in every if trial.number not in again]
     names = ("trained", "pruned", "infeasible", "failed", "running")
     return Counts(**{name: kinds.count(name) for name in names})
 

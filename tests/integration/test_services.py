@@ -11,6 +11,7 @@ import pwd
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,15 +20,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import psutil
 import pytest
 import yaml
+from optuna.trial import FrozenTrial, TrialState
 
+from cifar_lab.search import trials as found
+from cifar_lab.tracking.invocation import read_all
+from cifar_lab.tracking.journal import read_events
 from cifar_lab.tracking.record import Record
 
 pytestmark = pytest.mark.slow
@@ -38,8 +44,11 @@ SERVICES: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 SECRET = "correct:horse/battery@staple"
 """What an address could not hold as it is."""
+PIECES = ("horse/battery", "horse%2Fbattery")
+"""Of the secret, as it is and as an address would quote it."""
 TINY = ["--variants", "r16,none", "--seeds", "0", "model.width=8", "model.blocks=[1]", "train.epochs=1"]
-PATIENCE = 120.0
+PATIENCE, LONG = 120.0, 500.0
+"""Seconds that a service may take to answer, and a command to end."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +233,7 @@ class Services:
     def run_line(self, line: list[str], service: str, **other: str) -> subprocess.CompletedProcess[str]:
         environment = {**self.here.environment(service), **other}
         return subprocess.run(
-            line, cwd=self.here.folder, env=environment, capture_output=True, text=True, timeout=500, check=False
+            line, cwd=self.here.folder, env=environment, capture_output=True, text=True, timeout=LONG, check=False
         )
 
 
@@ -329,7 +338,6 @@ def test_the_address_of_studies_leads_to_a_database_of_their_own(services: Servi
 def test_the_secret_is_nowhere(
     services: Services, ran: subprocess.CompletedProcess[str], client: Any, runs: dict[str, list[Any]]
 ) -> None:
-    pieces = [SECRET, "horse/battery"]
     folder = services.here.folder
     said = {"stdout": ran.stdout, "stderr": ran.stderr}
     said |= {name: (folder / name).read_text() for name in ("postgres.log", "mlflow.log")}
@@ -339,12 +347,12 @@ def test_the_secret_is_nowhere(
         said[run.info.run_id] = str(run.to_dictionary())
     said["experiments"] = str([dict(experiment.tags) for experiment in client.search_experiments()])
     for place, text in said.items():
-        assert not any(piece in text for piece in pieces), place
+        assert not any(piece in text for piece in PIECES), place
     files = [path for path in folder.rglob("*") if path.is_file() and path != services.here.secret]
     assert len(files) > 20
     for path in files:
         content = path.read_bytes()
-        assert not any(piece.encode() in content for piece in pieces), path
+        assert not any(piece.encode() in content for piece in PIECES), path
 
 
 def test_an_address_with_a_password_is_never_shown(services: Services, ran: object) -> None:
@@ -371,3 +379,222 @@ def test_an_address_with_a_password_is_never_shown(services: Services, ran: obje
     assert "Traceback" in said[5]
     assert not any("hidden-word" in text for text in said)
     assert not any(b"hidden-word" in path.read_bytes() for path in services.here.folder.rglob("*") if path.is_file())
+
+
+# A search by two runners, one of which is killed
+
+STUDY, WANTED, MOST = "two", 3, 100_000
+SPACE = '''
+"""Which tiny network? The baseline is over the budget, and so is every second candidate."""
+from cifar_lab.recipe import RESNET18
+from cifar_lab.search.dimension import Integer, Real
+from cifar_lab.search.space import Space
+
+SPACE = Space(
+    question="Which tiny network?",
+    baseline=RESNET18.override(
+        {"model.width": 128, "model.blocks": (1,), "train.batch_size": 10, "data.val_fraction": 0.2}
+    ),
+    dimensions=(
+        Integer(path="model.width", low=32, high=128, step=32),
+        Real(path="optim.lr", low=0.001, high=0.1, log=True),
+    ),
+)
+'''
+GRACE = 15
+HASTY = f"""
+from cifar_lab.cli import main
+from cifar_lab.search import asking, storage
+
+storage.GRACE, asking.LOOK_EVERY = {GRACE}, 1.0
+main()
+"""
+"""`cifar-lab` that takes a silent trial for lost after 15 seconds instead of 90."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A study on PostgreSQL, in a folder that its runners share; each is the service `worker`, made tiny and hasty."""
+
+    services: Services
+    folder: Path
+    images: Path
+
+    @contextmanager
+    def runner(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """One that has a process group of its own; whatever is left of that in the end is killed."""
+        with (self.folder / f"{name}.out").open("wb") as out, (self.folder / f"{name}.err").open("wb") as err:
+            how: dict[str, Any] = {"cwd": self.folder, "env": self.services.here.environment("worker")}
+            process = subprocess.Popen(self._line(), stdout=out, stderr=err, start_new_session=True, **how)
+        try:
+            yield process
+        finally:
+            _kill(process)
+
+    @contextmanager
+    def runner_beside(self, first: subprocess.Popen[bytes]) -> Iterator[tuple[Record, subprocess.Popen[bytes]]]:
+        """A second one, from when it trains on, and the cell of the first, which is held still in the middle of it."""
+        cell = self.cell_of(first)
+        owner = cell.owner()
+        assert owner is not None
+        os.kill(owner["pid"], signal.SIGSTOP)  # the worker alone: its runner goes on saying that the trial is alive
+        with self.runner("other") as other:
+            self.cell_of(other)
+            yield cell, other
+
+    def _line(self) -> list[str]:
+        chosen = {"STUDY": STUDY, "TRIALS": str(WANTED), "WORKERS": "1", "DATA": str(self.images)}
+        variables = {f"CIFAR_LAB_{name}": value for name, value in chosen.items()}
+        entrypoint, program, *words = self.services.here.command("worker", **variables)
+        assert program == "cifar-lab"
+        more = ["--runs=runs", "--space=tiny.py", f"--max-params={MOST}", "--sampler=random", "--pruner=none", "--json"]
+        return [entrypoint, sys.executable, "-c", HASTY, *words, *more, "train.epochs=12"]
+
+    def said(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.err")))
+
+    def tree(self, name: str) -> dict[str, Any]:
+        """What a runner printed in the end."""
+        text = (self.folder / f"{name}.out").read_text()
+        assert text, self.said()
+        return dict(json.loads(text))
+
+    def records(self) -> list[Record]:
+        return [Record(path) for path in sorted((self.folder / "runs").glob("*")) if len(path.name) == 64]
+
+    def cell_of(self, runner: subprocess.Popen[bytes]) -> Record:
+        """The cell that a process of `runner` is training, from its first saved epoch on."""
+        deadline = time.monotonic() + LONG
+        while time.monotonic() < deadline:
+            assert runner.poll() is None, self.said()
+            for record in self.records():
+                if _is_trained_by(runner, record) and "checkpoint" in _events(record):
+                    return record
+            time.sleep(0.02)
+        raise AssertionError(f"waited in vain for a saved epoch: {self.said()}")
+
+    def trials(self) -> list[FrozenTrial]:
+        address = self.services.here.environment("worker")["CIFAR_LAB_STORAGE"]
+        storage = optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"password": SECRET}})
+        return optuna.load_study(study_name=STUDY, storage=storage).get_trials()
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A sweep that is complete although one of its runners was killed."""
+
+    sweep: Sweep
+    lost: str
+    """The fingerprint of the cell that was killed."""
+    ended: dict[str, int]
+    """The exit codes of the runners that came to their end, by name, in that order."""
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """What the last of them printed."""
+        return self.sweep.tree(list(self.ended)[-1])
+
+    def trained(self) -> list[FrozenTrial]:
+        return [trial for trial in self.sweep.trials() if found.is_result(trial)]
+
+
+def _is_trained_by(runner: subprocess.Popen[bytes], record: Record) -> bool:
+    owner = record.owner()
+    with suppress(ProcessLookupError):
+        return owner is not None and os.getpgid(owner["pid"]) == runner.pid
+    return False
+
+
+def _events(record: Record) -> list[str]:
+    return [event["event"] for event in read_events(record.folder)]
+
+
+def _kill(runner: subprocess.Popen[bytes]) -> None:
+    """With its workers."""
+    with suppress(ProcessLookupError):
+        os.killpg(runner.pid, signal.SIGKILL)
+    runner.wait()
+
+
+@pytest.fixture(scope="module")
+def killed(services: Services, few_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """Two runners, one of them killed in the middle of a trial; a third, if the other was done before the grace was."""
+    assert services.run("tables").returncode == 0
+    sweep = Sweep(services, tmp_path_factory.mktemp("sweep"), few_images)
+    (sweep.folder / "tiny.py").write_text(SPACE)
+    with sweep.runner("victim") as victim, sweep.runner_beside(victim) as (lost, other):
+        _kill(victim)
+        assert lost.result() is None
+        ended = {"other": other.wait(LONG)}
+    if sweep.tree("other")["total"] < WANTED:
+        time.sleep(GRACE)
+        with sweep.runner("third") as third:
+            ended["third"] = third.wait(LONG)
+    return Killed(sweep, lost.fingerprint, ended)
+
+
+def test_a_study_has_what_is_wanted_although_a_runner_was_killed(killed: Killed) -> None:
+    assert [killed.tree[kind] for kind in ("total", "with_value", "running")] == [WANTED, WANTED, 0]
+    assert sum(killed.sweep.tree(name)["trained"] for name in killed.ended) == WANTED
+    assert len(killed.trained()) == WANTED
+    assert "Traceback" not in killed.sweep.said()
+
+
+def test_what_a_killed_runner_was_training_is_asked_for_again_and_goes_on(killed: Killed) -> None:
+    begun = [t for t in killed.sweep.trials() if found.CELL in t.user_attrs and not found.is_surplus(t)]
+    first, again = (trial for trial in begun if trial.user_attrs[found.CELL] == killed.lost)
+    assert (first.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert first.params == again.params
+    assert all(trial.state == TrialState.COMPLETE for trial in begun if trial != first)
+    events = read_events(killed.sweep.folder / "runs" / killed.lost)
+    assert [event["epoch"] > 0 for event in events if event["event"] == "resume"] == [False, True]
+
+
+def test_no_cell_of_a_study_is_trained_twice(killed: Killed) -> None:
+    fingerprints = [trial.user_attrs[found.CELL] for trial in killed.trained() if found.REUSED not in trial.user_attrs]
+    assert sorted(fingerprints) == [record.fingerprint for record in killed.sweep.records()]
+    for record in killed.sweep.records():
+        events = _events(record)
+        assert (events.count("start"), events.count("end"), events[-1]) == (1, 1, "end")
+        assert read_events(record.folder)[-1]["status"] in {"finished", "diverged"}
+
+
+def test_what_is_trained_is_within_the_budget(killed: Killed) -> None:
+    over = [trial for trial in killed.sweep.trials() if found.is_infeasible(trial)]
+    assert over[0].number == 0, "the baseline is over the budget"
+    assert all(found.parameters(trial) > MOST and found.CELL not in trial.user_attrs for trial in over)
+    assert all(found.parameters(trial) <= MOST for trial in killed.trained())
+    (note,) = read_all(killed.sweep.folder / "runs")
+    assert all(max(cell.parameters, cell.parameters_trained) <= MOST for cell in note.cells)
+    assert {cell.fingerprint for cell in note.cells} == {record.fingerprint for record in killed.sweep.records()}
+
+
+def test_the_server_has_one_run_of_each_cell_of_a_study(killed: Killed, client: Any) -> None:
+    experiment = client.get_experiment_by_name(f"sweep.{STUDY}")
+    runs = [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["role"] == "cell"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    shipped = sorted(run.data.tags["fingerprint"] for run in runs)
+    assert shipped == [record.fingerprint for record in killed.sweep.records()]
+
+
+def test_the_secret_is_in_nothing_of_a_study(services: Services, killed: Killed) -> None:
+    """Neither in what runners said and noted, nor in the logs and artifacts of the services, nor in the databases."""
+    files = [path for folder in (killed.sweep.folder, services.here.folder) for path in folder.rglob("*")]
+    said: dict[Any, bytes] = {p: p.read_bytes() for p in files if p.is_file() and p != services.here.secret}
+    said |= {name: _dump(services, name) for name in ("optuna", "mlflow")}
+    assert all(killed.lost.encode() in said[name] for name in ("optuna", "mlflow"))
+    for place, content in said.items():
+        assert not any(piece.encode() in content for piece in PIECES), place
+
+
+def _dump(services: Services, database: str) -> bytes:
+    """All that a database holds."""
+    address = f"postgresql://cifar_lab@127.0.0.1:{services.here.database}/{database}"
+    line = [str(DOCKER / "entrypoint.sh"), str(_programs() / "pg_dump"), address]
+    done = services.run_line(line, "worker")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.encode()
+
+
+def test_a_trial_that_was_lost_and_retried_is_no_failure(killed: Killed) -> None:
+    assert (killed.tree["failed"], list(killed.ended.values())[-1]) == (0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,11 @@ from cifar_lab.run.cell import Job
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.queue import Settled
 from cifar_lab.scale import SCALES
-from cifar_lab.search import asking, trials
+from cifar_lab.search import asking, storage, trials
 from cifar_lab.search.asking import FAILED_IN_A_ROW, Asking
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.dimension import Choice, Integer, Real
 from cifar_lab.search.space import Space
-from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import Setting, open_study
 from cifar_lab.tracking.journal import Journal
 from cifar_lab.tracking.record import Record
@@ -59,9 +59,10 @@ class Search:
     sampler: optuna.samplers.BaseSampler = field(default_factory=lambda: optuna.samplers.RandomSampler(seed=0))
     pruner: optuna.pruners.BasePruner = field(default_factory=optuna.pruners.NopPruner)
     stopped: list[str] = field(default_factory=list)
+    url: str | None = None
 
     def __post_init__(self) -> None:
-        self.study = open_study(open_storage(None, self.folder), self.setting, self.sampler, self.pruner)
+        self.study = open_study(storage.open_storage(self.url, self.folder), self.setting, self.sampler, self.pruner)
         self.asking = Asking(
             study=self.study, setting=self.setting, wanted=self.wanted, make_job=self.job,
             stop=self.stopped.append, begun=lambda *_: None, told=lambda _: None,
@@ -283,8 +284,53 @@ def test_two_runners_do_not_go_beyond_what_is_wanted(tmp_path: Path) -> None:
         third = other.take()
         with third.record.owned(patience=1.0):
             assert one.asking.take({first.fingerprint, second.fingerprint}) is None
-            assert len(one.asking) == 0
     assert one.counts().counted == 3
+
+
+def test_a_runner_waits_for_the_last_trial_of_another_and_takes_it_over_if_that_one_dies(tmp_path: Path) -> None:
+    one, other = (Search(tmp_path / "runs", wanted=2) for _ in range(2))
+    own = one.take()
+    with own.record.owned(patience=1.0):
+        last = other.take()
+    with last.record.owned(patience=1.0):
+        one.finish(own)
+        assert one.asking.take(set()) is None
+        assert (len(one.asking), one.asking.elsewhere) == (1, 1)
+    taken = one.asking.take(set())  # nobody holds it any more
+    assert isinstance(taken, Job)
+    one.finish(taken)
+    assert (len(one.asking), one.counts().trained) == (0, 2)
+
+
+def test_a_runner_does_not_wait_for_trials_beyond_what_it_wants(tmp_path: Path) -> None:
+    one, other = Search(tmp_path / "runs", wanted=1), Search(tmp_path / "runs", wanted=2)
+    one.finish(one.take())
+    with other.take().record.owned(patience=1.0):
+        assert one.asking.take(set()) is None
+        assert len(one.asking) == 0
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With heartbeats, and trials that are taken for lost after a second."""
+    monkeypatch.setattr(storage, "HEARTBEAT", 1)
+    monkeypatch.setattr(storage, "GRACE", 1)
+    monkeypatch.setattr(asking, "LOOK_EVERY", 0.0)
+    return f"sqlite:///{tmp_path}/studies.db"
+
+
+def test_on_a_database_a_trial_that_was_lost_at_once_is_asked_for_again_and_is_no_failure(
+    tmp_path: Path, database: str
+) -> None:
+    lost = Search(tmp_path / "runs", wanted=2, url=database).take()
+    time.sleep(2.5)
+    other = Search(tmp_path / "runs", wanted=2, url=database)
+    run(other)
+    counts = other.counts()
+    assert (counts.trained, counts.running, counts.failed) == (2, 0, 0)
+    again = next(trial for trial in trials.of(other.study) if trials.history(trial))
+    assert (trials.history(again), again.user_attrs[trials.CELL]) == ([0], lost.fingerprint)
+    assert trials.retried(trials.of(other.study)) == {0}
 
 
 def test_a_trial_that_two_runners_asked_for_at_once_is_withdrawn(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""The note of a study: which trial each cell is, and which is the baseline's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from cifar_lab.data import load
+from cifar_lab.recipe import RESNET18
+from cifar_lab.run.execution import Execution
+from cifar_lab.scale import SCALES
+from cifar_lab.search.budget import Budget
+from cifar_lab.search.cells import Cells
+from cifar_lab.search.dimension import Real
+from cifar_lab.search.space import Space
+from cifar_lab.search.study import Setting
+from cifar_lab.tracking.invocation import Invocation, read_all
+
+SPACE = Space(
+    question="Which rate?",
+    baseline=RESNET18.override({"model.width": 32, "model.blocks": (1,)}),
+    dimensions=(Real(path="optim.lr", low=0.001, high=1.0, log=True),),
+)
+
+
+@pytest.fixture
+def cells(tmp_path: Path, few_images: Path) -> Cells:
+    dataset = load(str(few_images))
+    data = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": str(few_images)}
+    setting = Setting(study="tiny", space=SPACE, scale=SCALES["smoke"], data=data, budget=Budget())
+    execution = Execution(device="cpu", threads=1, precision="fp32")
+    return Cells(setting=setting, dataset=dataset, source=str(few_images), runs=tmp_path / "runs", execution=execution)
+
+
+def begin(cells: Cells, study: optuna.Study, rate: float | None, retries: list[int] | None = None) -> Invocation:
+    """A trial of that rate, none being the baseline's, is begun; the note as it stands then."""
+    attributes = {"retry_history": retries, "failed_trial": retries[0]} if retries else {}
+    study.add_trial(optuna.trial.create_trial(value=0.0, system_attrs=attributes))
+    number = len(study.trials) - 1
+    cells.begin(study, number, cells.job(number, {} if rate is None else {"optim.lr": rate}))
+    (note,) = read_all(cells.runs)
+    return note
+
+
+def test_a_trial_that_is_asked_for_again_stands_in_place_of_the_lost_one(cells: Cells) -> None:
+    study = optuna.create_study()
+    begin(cells, study, None)
+    begin(cells, study, 0.02)
+    note = begin(cells, study, 0.02, retries=[1])
+    assert [cell.variant for cell in note.cells] == ["t000", "t002"]
+    assert len({cell.fingerprint for cell in note.cells}) == 2
+
+
+def test_the_control_is_the_baselines_trial_also_when_it_was_lost_and_asked_for_again(cells: Cells) -> None:
+    study = optuna.create_study()
+    assert begin(cells, study, None).control == "t000"
+    assert begin(cells, study, 0.02).control == "t000"
+    assert begin(cells, study, None, retries=[0]).control == "t002"
