@@ -124,7 +124,7 @@ class Stopped:
     dropped: bool = False
     """The rule was given up later: nothing holds at its looks any more."""
 
-    def words(self, all_decided: bool) -> list[str]:
+    def words(self, *, all_decided: bool) -> list[str]:
         """What must be known of it before a number is believed."""
         if self.dropped:
             return ["a stopping rule was dropped after results were seen: intervals are not protected against looking"]
@@ -248,7 +248,8 @@ class Comparison:
             margin, since = self.margin_before
             lines.append(f"the margin was {_points(margin)} before invocation {since}, when results could be seen")
         if self.stopping is not None:
-            lines += self.stopping.words(all(each.verdict != "undecided" for each in (*self.rows, *self.effects)))
+            verdicts = [row.verdict for row in self.rows] + [effect.verdict for effect in self.effects]
+            lines += self.stopping.words(all_decided="undecided" not in verdicts)
         return lines + self._smallest()
 
     def _smallest(self) -> list[str]:
