@@ -90,6 +90,8 @@ def _parts(found: Difference) -> Iterator[RenderableType]:
     if found.images is not None:
         yield Text.assemble("\n", ("this pair of networks, image by image", "bold"))
         yield Text(_image_lines(found.images))
+    else:
+        yield Text(f"\n{found.images_reason}")
 
 
 def _image_lines(found: Disagreement) -> str:

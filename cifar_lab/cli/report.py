@@ -33,7 +33,10 @@ def report(
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Write a page of one ablation or several: numbers, plots, claims, curves, and where they come from."""
+    """Write a page of one ablation or several: numbers, plots, claims, curves, and where they come from.
+
+    Unless a setting is asked for, it is the one that the claims speak of; where that has no results, the latest.
+    """
     words = names or []
     chosen, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     if everything == bool(chosen):

@@ -218,7 +218,9 @@ def _widths(findings: Sequence[Finding], room: int) -> list[int] | None:
 
 
 def _total(findings: Sequence[Finding]) -> Text:
+    from cifar_lab.report.headline import counted
+
     counts: Counter[str] = Counter(finding.status for finding in findings)
     parts: list[Text] = [Text(f"{len(findings)} claim{'' if len(findings) == 1 else 's'}")]
-    parts += [Text(f"{counts[status]} {status}", style=style) for status, style in STYLES.items() if counts[status]]
+    parts += [Text(counted(counts[status], status), style=style) for status, style in STYLES.items() if counts[status]]
     return Text(" · ").join(parts)

@@ -19,6 +19,8 @@ HEIGHT = 220.0
 PANEL = 110.0
 FEW = 12
 """Epochs up to which each has a mark of its own."""
+NEAR = 11.0
+"""Pixels within which two marks lie on one another."""
 APART = 20
 """How many times the lowest of the highest learning rates the highest is, from which on their axis is logarithmic."""
 
@@ -33,6 +35,13 @@ class Middle:
     mean: list[tuple[int, float]]
     low: list[tuple[int, float]]
     high: list[tuple[int, float]]
+    last: dict[int, float]
+    """By seed, in the last of these epochs."""
+
+    @property
+    def is_point(self) -> bool:
+        """Of a single epoch: there is no line and no band."""
+        return len(self.mean) == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +64,7 @@ def middle(curves: Mapping[int, Curve], index: int = 0) -> Middle:
         mean=[(epoch, fmean(values)) for epoch, values in by_epoch.items()],
         low=[(epoch, min(values)) for epoch, values in by_epoch.items()],
         high=[(epoch, max(values)) for epoch, values in by_epoch.items()],
+        last={seed: dict(curve)[epochs[-1]] for seed, curve in curves.items()} if epochs else {},
     )
 
 
@@ -110,11 +120,12 @@ def _panel(
     parts, marks, words = [], [], f"no cell finished{_lost(lost)}"
     if control is not None and name != study.comparison.control:
         said = f"{study.comparison.control}: mean of {_seeds(control)}"
-        parts.append(svg.line(_percent(control.mean), x, y, PANEL, said, "control"))
+        parts.append(svg.line(_level(control, x), x, y, PANEL, said, "control"))
     if own is not None:
         if own.seeds > 1:
             said = f"{name}: lowest to highest of {_seeds(own)}"
-            parts.append(svg.band(_percent(own.low), _percent(own.high), x, y, PANEL, said, style))
+            marks += _whisker(name, own, x, y, said, style) if own.is_point else []
+            parts += [] if own.is_point else [svg.band(_percent(own.low), _percent(own.high), x, y, PANEL, said, style)]
         said = f"{name}: mean of {_seeds(own)}"
         parts.append(svg.line(_percent(own.mean), x, y, PANEL, said, f"solid {style}"))
         epoch, last = own.mean[-1]
@@ -129,6 +140,38 @@ def _panel(
     inside, left = (axis, svg.lines(PANEL, *parts), *marks), svg.room(y)
     whole = svg.drawing(*inside, height=PANEL, words=said, class_="small", left=left)
     return Panel(name=name, words=words, drawing=whole)
+
+
+def _level(made: Middle, x: Scale) -> list[tuple[float, float]]:
+    """The mean as a line; of a single epoch one from side to side, to be seen behind the marks of another variant."""
+    if made.is_point:
+        return [(x.low, 100 * made.mean[0][1]), (x.high, 100 * made.mean[0][1])]
+    return [(float(epoch), value) for epoch, value in _percent(made.mean)]
+
+
+def _whisker(name: str, own: Middle, x: Scale, y: Scale, said: str, style: str) -> list[Markup]:
+    """Of a single epoch: from the lowest to the highest seed, and beside it each seed, those that are alike apart."""
+    ((epoch, low),), ((_, high),) = own.low, own.high
+    at, heights = x.x(epoch), [y.y(100 * value, PANEL) for value in own.last.values()]
+    dots = [
+        svg.moved(svg.dot(at, height, f"{name}, seed {seed}: {points(own.last[seed])} %"), 13 + 8 * lane)
+        for seed, height, lane in zip(own.last, heights, svg.lanes(heights, 7.0), strict=True)
+    ]
+    return [svg.post(at, y.y(100 * high, PANEL), y.y(100 * low, PANEL), said, style), *dots]
+
+
+def reading(study: Study) -> str:
+    """How to read the panels."""
+    known = finished(study, "watched/acc")
+    single = bool(known) and all(made.is_point for made in known.values())
+    what = f"{watched(study).capitalize()} accuracy, %, " + ("after one epoch" if single else "by epoch")
+    spread = "with a bar from the lowest to the highest" if single else "in a band from the lowest to the highest"
+    said = f"{what}: the mean over finished seeds {spread}"
+    if single and any(made.seeds > 1 for made in known.values()):
+        said += "; small dots beside it, one seed each"
+    if len(study.comparison.rows) > 1:
+        said += f"; thin grey, {study.comparison.control}"
+    return f"{said}; × where a cell diverged."
 
 
 def _lost(curves: Mapping[int, Curve]) -> str:
@@ -173,7 +216,7 @@ def accuracy(study: Study, *, late: bool = False) -> Markup | None:
 
 
 def accuracy_by_interval(study: Study) -> Markup | None:
-    """Figure 3: means of ten epochs; of one, where fewer than ten were trained."""
+    """Figure 3: means of ten epochs; each by itself, where fewer than ten were trained."""
     found = finished(study, "watched/acc")
     if not found:
         return None
@@ -188,11 +231,13 @@ def accuracy_by_interval(study: Study) -> Markup | None:
     paths, marks = [], []
     for name, each in steps.items():
         index, (first, last, value) = found[name].index, each[-1]
-        paths.append(svg.stairs(each, x, y, HEIGHT, f"{name}: {len(each)} intervals", svg.style(index)))
+        many = f"{len(each)} interval" + ("" if len(each) == 1 else "s")
+        paths.append(svg.stairs(each, x, y, HEIGHT, f"{name}: {many}", svg.style(index)))
         said = f"{name}, epochs {first + 0.5:.0f} to {last - 0.5:.0f}: {value:.2f} %"
-        marks.append(svg.mark(x.x((first + last) / 2), y.y(value, HEIGHT), said, index=index))
-    title = f"{watched(study)} accuracy, %, mean of {length} epochs"
-    return _whole(x, y, title, paths, marks)
+        height = y.y(value, HEIGHT)
+        marks.append((height, svg.mark(x.x((first + last) / 2), height, said, index=index)))
+    title = f"{watched(study)} accuracy, %" + (f", mean of {length} epochs" if length > 1 else "")
+    return _whole(x, y, title, paths, _dodged(marks, all(len(each) == 1 for each in steps.values())))
 
 
 def interval_length(study: Study) -> int:
@@ -227,9 +272,16 @@ def _figure(
         index, said = found[name].index, f"{name}: mean of {_seeds(found[name])}"
         paths.append(svg.line(values, x, y, HEIGHT, said, svg.style(index)))
         for epoch, value in values if len(values) <= FEW else values[-1:]:
-            said = f"{name}, epoch {epoch}: {value:.4g}"
-            marks.append(svg.mark(x.x(epoch), y.y(value, HEIGHT), said, index=index))
-    return _whole(x, y, title, paths, marks)
+            said, height = f"{name}, epoch {epoch}: {value:.4g}", y.y(value, HEIGHT)
+            marks.append((height, svg.mark(x.x(epoch), height, said, index=index)))
+    return _whole(x, y, title, paths, _dodged(marks, all(len(values) == 1 for values in drawn.values())))
+
+
+def _dodged(marks: Sequence[tuple[float, Markup]], at_one_x: bool) -> list[Markup]:
+    """Marks, each with its y; where all have one x, those that would lie on one another to the right and the left."""
+    lanes = svg.lanes([height for height, _ in marks], NEAR) if at_one_x else [0] * len(marks)
+    sides = [(lane + 1) // 2 * (1 if lane % 2 else -1) for lane in lanes]
+    return [svg.moved(mark, 1.2 * NEAR * side) for side, (_, mark) in zip(sides, marks, strict=True)]
 
 
 def _whole(x: Scale, y: Scale, title: str, paths: Sequence[Markup], marks: Sequence[Markup]) -> Markup:

@@ -6,18 +6,25 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cifar_lab.report.comparison import Comparison, Row
-from cifar_lab.report.sheets import points, span
+from cifar_lab.report.plots import of
+from cifar_lab.report.sheets import effect_verdict, is_interaction, points, span, without_metric
 from cifar_lab.report.study import Finding, Study
 from cifar_lab.stats.claims import STATUSES
 
-WORDS = ("better", "worse", "equivalent", "undecided", "diverged", "not compared")
+PARTLY = " where it trains"
+"""Of a verdict over the seeds in which the variant did not diverge."""
+WORDS = ("better", f"better{PARTLY}", "worse", f"worse{PARTLY}", "equivalent", f"equivalent{PARTLY}", "undecided",
+         "diverged", "not compared")  # fmt: skip
 """What a row can come to, in the order in which it is said."""
 MOST = 3
 """Names or numbers of one kind in a sentence."""
 
 
 def headline(comparison: Comparison) -> str:
-    """`Of 4 variants against r16: 1 worse (none, -0.80 [-1.20, -0.40] points), 3 undecided; 5 seeds, …`."""
+    """`Of 4 variants against r16: 1 worse (none, -0.80 [-1.20, -0.40] points), 3 undecided; 5 seeds, …`.
+
+    A 2 × 2 study asks for its interaction: that comes first.
+    """
     rows = _compared(comparison)
     if not rows:
         return f"{_accuracies(comparison)}; {setting(comparison)}."
@@ -25,7 +32,19 @@ def headline(comparison: Comparison) -> str:
         f"{_count(len(rows), 'variant')} against {comparison.control}"
     )  # fmt: skip
     kinds = [f"{len(found)} {kind}{_details(kind, found)}" for kind, found in _kinds(rows).items()]
-    return f"Of {what}: {', '.join(kinds)}; {setting(comparison)}."
+    return f"{_interaction(comparison)}Of {what}: {', '.join(kinds)}; {setting(comparison)}."
+
+
+def _interaction(comparison: Comparison) -> str:
+    """`Interaction of a and b: absent (within ± 0.50), +0.10 [-0.20, +0.40] points. `; nothing without one."""
+    effect = next((each for each in comparison.effects if is_interaction(each)), None)
+    if effect is None:
+        return ""
+    word = effect_verdict(effect) or "undecided"
+    why = f"within ± {points(comparison.margin)}" if word == "absent" else effect.reason or ""
+    numbers = f", {points(effect.difference, sign=True)} {span(effect.interval)}".rstrip() + " points"
+    said = word + (f" ({why})" if why else "") + (numbers if effect.difference is not None else "")
+    return f"Interaction of {effect.name.replace(' × ', ' and ')}: {said}. "
 
 
 def brief(comparison: Comparison) -> list[tuple[str, str]]:
@@ -33,7 +52,9 @@ def brief(comparison: Comparison) -> list[tuple[str, str]]:
     rows = _compared(comparison)
     if not rows:
         return [("", _accuracies(comparison))]
-    return [(kind, ", ".join(row.variant for row in found)) for kind, found in _kinds(rows).items()]
+    lead = [(f"interaction {effect_verdict(each) or 'undecided'}", "") for each in comparison.effects
+            if is_interaction(each)]  # fmt: skip
+    return lead + [(kind, ", ".join(_named(row, " (", ")") for row in found)) for kind, found in _kinds(rows).items()]
 
 
 def setting(comparison: Comparison) -> str:
@@ -52,6 +73,7 @@ def unfinished(comparison: Comparison) -> str:
     counts = Counter[str]()
     for row in comparison.rows:
         counts.update(running=row.running, missing=row.missing, failed=row.failed, diverged=row.diverged)
+        counts[f"finished without {comparison.metric}"] += without_metric(row)
     said = [f"{n} {state}" for state, n in counts.items() if n]
     total = sum(row.n for row in comparison.rows) + counts.total()
     return f"Of {total} cells, {', '.join(said)}." if said else ""
@@ -60,7 +82,7 @@ def unfinished(comparison: Comparison) -> str:
 def claims(findings: Iterable[Finding]) -> str:
     """`2 claims: 1 supported, 1 not measured`; nothing without claims."""
     found = statuses(findings)
-    said = ", ".join(f"{n} {status}" for status, n in found)
+    said = ", ".join(counted(n, status) for status, n in found)
     return f"{_count(sum(n for _, n in found), 'claim')}: {said}" if found else ""
 
 
@@ -68,6 +90,12 @@ def statuses(findings: Iterable[Finding]) -> list[tuple[str, int]]:
     """How many claims have each status, the most telling first."""
     found = Counter[str](finding.status for finding in findings)
     return [(status, found[status]) for status in dict.fromkeys([*STATUSES, *found]) if found[status]]
+
+
+def counted(n: int, status: str) -> str:
+    """`2 supported`; `1 direction agrees`, `3 directions agree`."""
+    noun, _, verb = status.partition(" ")
+    return f"{n} {noun}s {verb.removesuffix('s')}" if noun == "direction" and n != 1 else f"{n} {status}"
 
 
 def noise(study: Study) -> str:
@@ -90,20 +118,31 @@ def _compared(comparison: Comparison) -> list[Row]:
 def _kinds(rows: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {kind: [] for kind in WORDS}
     for row in rows:
-        found[row.verdict or "not compared"].append(row)
+        found[_kind(row)].append(row)
     return {kind: own for kind, own in found.items() if own}
+
+
+def _kind(row: Row) -> str:
+    kind = row.verdict or "not compared"
+    return f"{kind}{PARTLY}" if row.diverged and f"{kind}{PARTLY}" in WORDS else kind
+
+
+def _named(row: Row, before: str = ", ", after: str = "") -> str:
+    """A variant, and how many of its cells its verdict says nothing of: `k3313, 2 of 5 diverged`."""
+    lost = f"{before}{row.diverged} of {of(row)} diverged{after}"
+    return f"{row.variant}{lost}" if _kind(row).endswith(PARTLY) else row.variant
 
 
 def _details(kind: str, rows: Sequence[Row]) -> str:
     """Numbers of what matters, names of what does not, and why nothing was decided, where all have one reason."""
-    if kind in {"better", "worse"}:
+    if kind.removesuffix(PARTLY) in {"better", "worse"}:
         rows = sorted(rows, key=lambda row: -abs(row.difference or 0.0))
-        said = [f"{row.variant}, {points(row.difference, sign=True)} {span(row.interval)}" for row in rows[:MOST]]
+        said = [f"{_named(row)}, {points(row.difference, sign=True)} {span(row.interval)}" for row in rows[:MOST]]
         return f" ({'; '.join(said)} points{_more(rows)})"
     if kind in {"undecided", "not compared"}:
         reasons = {row.reason for row in rows}
         return f" ({reason})" if len(reasons) == 1 and (reason := reasons.pop()) else ""
-    return f" ({', '.join(row.variant for row in rows[:MOST])}{_more(rows)})"
+    return f" ({', '.join(map(_named, rows[:MOST]))}{_more(rows)})"
 
 
 def _more(rows: Sequence[Row]) -> str:

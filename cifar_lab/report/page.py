@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -10,15 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from cifar_lab.report import curves, headline, plots, sheets, svg
 from cifar_lab.report.comparison import Row
 from cifar_lab.report.figures import INTERVAL
+from cifar_lab.report.strips import is_cut
 from cifar_lab.report.study import STATES, Cell, Chapter, Described, Study, Unmeasured
 
 TEMPLATES = Path(__file__).with_name("templates")
 GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", "missing": "–"}
+
+ARROWS = "An arrow in place of an end: the interval reaches farther; its numbers are in the table."
 
 
 class Figure(NamedTuple):
@@ -76,7 +80,8 @@ def _environment() -> Environment:
     made.filters |= {"slug": slug, "difference": difference, "count": count, "paragraphs": paragraphs}
     made.globals |= {
         "differences": differences, "effects": effects, "accuracies": accuracies, "costs": costs, "panels": panels,
-        "four": four, "legend": legend, "grid": grid, "watched": curves.watched,
+        "four": four, "legend": legend, "grid": grid, "reading": curves.reading, "prose": prose,
+        "cost_reading": cost_reading, "claims_reading": claims_reading,
     }  # fmt: skip
     made.tests["study"] = lambda entry: isinstance(entry, Study)
     return made
@@ -101,7 +106,7 @@ def differences(study: Study) -> list[Figure]:
     whole = plots.differences(comparison)
     if whole is None:
         return []
-    found = [Figure("Differences", whole, _reading(study))]
+    found = [Figure("Differences", whole, _with_arrows(_reading(study), whole))]
     limit = plots.closeup(comparison)
     if limit is not None and (near := plots.differences(comparison, limit)) is not None:
         said = f"The same within ± {sheets.points(limit)} points; arrows point to what lies beyond."
@@ -135,7 +140,7 @@ def _without_interval(rows: Sequence[Row]) -> list[str]:
 def effects(study: Study) -> list[Figure]:
     """Of a 2 × 2 study."""
     found = plots.effects(study.comparison)
-    return [Figure("", found)] if found is not None else []
+    return [Figure("", found, _with_arrows("", found))] if found is not None else []
 
 
 def accuracies(study: Study) -> list[Figure]:
@@ -145,11 +150,39 @@ def accuracies(study: Study) -> list[Figure]:
         return []
     found = plots.accuracies(comparison)
     said = "Small dots: one seed each. Large marks with bars: their mean and its own 95 % interval."
-    return [Figure("Accuracy", found, said)] if found is not None else []
+    return [Figure("Accuracy", found, _with_arrows(said, found))] if found is not None else []
+
+
+def _with_arrows(said: str, drawing: Markup) -> str:
+    """What is said of a drawing, and what its arrows mean, where there are any."""
+    return f"{said} {ARROWS}".strip() if is_cut(drawing) else said
 
 
 def costs(study: Study) -> list[Figure]:
     return [Figure("", found) for found in plots.costs(study.comparison)]
+
+
+def cost_reading(study: Study) -> str:
+    """What the bars are; nothing where there are none."""
+    if all(row.mean_interval is None for row in study.comparison.rows):
+        return ""
+    return (
+        "Vertical bars: the 95 % interval of each variant's mean over seeds, each by itself. Whether two variants "
+        "differ is said by the plot of differences, not by whether their bars overlap."
+    )
+
+
+def claims_reading(study: Study) -> str:
+    """Why a difference has another sign and interval under the claims; nothing where none is measured."""
+    together = sum(finding.is_difference for finding in study.findings)
+    if not any(finding.is_difference and finding.status != "not measured" for finding in study.findings):
+        return ""
+    holds = f"intervals hold together over the {together} claims" if together > 1 else "its interval holds by itself"
+    comparison = study.comparison
+    against = "the stage before" if comparison.chain else comparison.control
+    many, own = comparison.comparisons, "whose intervals hold together over the"
+    above = f"variant minus {against}" + (f", {own} {many} differences" if many > 1 else "")
+    return f"A difference here: better minus worse, as the claim has it; {holds}. Above: {above}."
 
 
 def panels(study: Study) -> list[curves.Panel]:
@@ -159,13 +192,14 @@ def panels(study: Study) -> list[curves.Panel]:
 def four(study: Study) -> list[Figure]:
     """The writeup's four figures; the loss in two, as that on mixed images is not that on clean ones."""
     length = curves.interval_length(study)
-    short = "" if length == INTERVAL else f"Fewer than {INTERVAL} epochs were trained: intervals of one."
+    means = f"mean of {length} epochs" if length > 1 else "epoch by epoch"
+    short = "" if length > 1 else f"Fewer than {INTERVAL} epochs were trained: there are no means of {INTERVAL}."
     seen = curves.watched(study)
     made = (
         ("1 · Learning rate by epoch", curves.learning_rate(study), ""),
         (f"2 · {seen.capitalize()} accuracy by epoch", curves.accuracy(study), ""),
         (f"2 · {seen.capitalize()} accuracy, close-up", curves.accuracy(study, late=True), "The second half."),
-        (f"3 · {seen.capitalize()} accuracy, mean of {INTERVAL} epochs", curves.accuracy_by_interval(study), short),
+        (f"3 · {seen.capitalize()} accuracy, {means}", curves.accuracy_by_interval(study), short),
         ("4 · Training loss by epoch", curves.loss(study, "train/loss"), "As trained on: augmented and mixed images."),
         (f"4 · {seen.capitalize()} loss by epoch", curves.loss(study, "watched/loss"), ""),
     )
@@ -174,11 +208,11 @@ def four(study: Study) -> list[Figure]:
 
 def legend(study: Study) -> list[tuple[str, Markup]]:
     """(variant, its line and mark); of one that is not drawn, with the reason; nothing for a single one."""
-    rows = {row.variant: row for row in study.comparison.rows}
+    rows, metric = {row.variant: row for row in study.comparison.rows}, study.comparison.metric
     if len(rows) == 1:
         return []
     return [
-        (name if rows[name].mean is not None else f"{name}: {plots.ended(rows[name])}", svg.swatch(index))
+        (name if rows[name].mean is not None else f"{name}: {plots.ended(rows[name], metric)}", svg.swatch(index))
         for name, index in plots.indices(study.comparison).items()
     ]
 
@@ -211,9 +245,14 @@ def difference(variant: Described) -> list[str]:
     return lines or ["the baseline"]
 
 
-def paragraphs(text: str) -> list[str]:
+def paragraphs(text: str) -> list[Markup]:
     """Its paragraphs, each in one line."""
-    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+    return [prose(" ".join(part.split())) for part in text.split("\n\n") if part.strip()]
+
+
+def prose(text: str) -> Markup:
+    """Text of a docstring or a message: what stands between backticks is code."""
+    return Markup(re.sub(r"(`+)([^`]+)\1", r"<code>\2</code>", str(escape(text))))  # escaped before
 
 
 def count(value: int | None) -> str:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from statistics import median_low
 
 from markupsafe import Markup
 
 from cifar_lab.report import svg
 from cifar_lab.report.comparison import Comparison, Row
-from cifar_lab.report.sheets import note, points, span
+from cifar_lab.report.sheets import effect_verdict, is_interaction, note, points, without_metric
+from cifar_lab.report.strips import Strip, held, strips
 from cifar_lab.report.svg import Scale
 
-ROW = 42.0
-"""Pixels from one variant to the next."""
 PANEL = 190.0
 """Height of a panel of costs."""
-LONGEST = 18
-"""Letters of a name."""
 OUTLIER = 6
 """How many times farther out than the typical variant the farthest must be to earn the others a close-up."""
 ALIKE = 0.02
 """Costs that differ by less are not drawn."""
-SHAPES = {"better": 3, "worse": 4, "equivalent": 1}
-"""Of the mean by verdict: triangles up and down, a square; else a circle."""
 COSTS = (
     ("parameters_trained", 1e6, "parameters, millions"),
     ("macs", 1e6, "multiply-accumulates an image, millions"),
@@ -32,41 +26,12 @@ COSTS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Strip:
-    """One line of a dot-and-interval plot; values are fractions."""
-
-    name: str
-    verdict: str = ""
-    mean: float | None = None
-    interval: tuple[float, float] | None = None
-    dots: Mapping[int, float] = field(default_factory=dict)
-    """By seed."""
-    label: str = ""
-    """What is written for a long name."""
-    words: str = ""
-    """What stands in the place of marks, where there is nothing to draw."""
-
-    @property
-    def values(self) -> list[float]:
-        return [*self.dots.values(), *(self.interval or ()), *([self.mean] if self.mean is not None else [])]
-
-    @property
-    def short(self) -> str:
-        label = self.label or self.name
-        return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
-
-    @property
-    def reach(self) -> float:
-        return max(map(abs, self.values), default=0.0)
-
-
 def differences(comparison: Comparison, limit: float | None = None) -> Markup | None:
     """Each row's differences by seed, their mean and its interval; None where nothing is compared.
 
     limit: a close-up of the differences up to it.
     """
-    found = [_of_difference(row) for row in comparison.rows if row.against is not None]
+    found = [_of_difference(row, comparison.metric) for row in comparison.rows if row.against is not None]
     if not found:
         return None
     against = "the stage before" if comparison.chain else comparison.control
@@ -76,11 +41,15 @@ def differences(comparison: Comparison, limit: float | None = None) -> Markup | 
 
 def closeup(comparison: Comparison) -> float | None:
     """The limit of a close-up, where a few rows are so far out that nothing is seen of the others; else None."""
-    found = [_of_difference(row).reach for row in comparison.rows if row.against is not None and row.differences]
+    rows = [row for row in comparison.rows if row.against is not None and row.differences]
+    found = [_of_difference(row, comparison.metric) for row in rows]
     if not found:
         return None
-    near = [reach for reach in found if reach <= OUTLIER * max(median_low(found), comparison.margin)]
-    return 1.1 * max(*near, comparison.margin) if near and len(near) < len(found) else None
+    most = OUTLIER * max(median_low([strip.reach for strip in found]), comparison.margin)
+    near = [strip for strip in found if strip.reach <= most]
+    if not near or len(near) == len(found):
+        return None
+    return 1.1 * max(map(abs, held(near, comparison.margin)))
 
 
 def effects(comparison: Comparison) -> Markup | None:
@@ -88,8 +57,8 @@ def effects(comparison: Comparison) -> Markup | None:
     found = [
         Strip(
             name=effect.name,
-            label="interaction" if "×" in effect.name else effect.name.partition(".")[2] or effect.name,
-            verdict=effect.verdict or "",
+            label="interaction" if is_interaction(effect) else effect.name.partition(".")[2] or effect.name,
+            verdict=effect_verdict(effect),
             mean=effect.difference,
             interval=effect.interval,
             words="" if effect.difference is not None else effect.reason or "",
@@ -107,7 +76,7 @@ def accuracies(comparison: Comparison) -> Markup | None:
             mean=row.mean,
             interval=row.mean_interval,
             dots=row.values,
-            words="" if row.mean is not None else ended(row),
+            words="" if row.mean is not None else ended(row, comparison.metric),
         )
         for row in comparison.rows
     ]
@@ -121,18 +90,18 @@ def indices(comparison: Comparison) -> dict[str, int]:
     return {name: i for i, name in enumerate(ordered)}
 
 
-def ended(row: Row) -> str:
+def ended(row: Row, metric: str = "test/acc") -> str:
     """What became of a row without a mean: `diverged in 3 of 3`, else what its note says."""
-    return f"diverged in {row.diverged} of {of(row)}" if row.verdict == "diverged" else note(row)
+    return f"diverged in {row.diverged} of {of(row)}" if row.verdict == "diverged" else note(row, metric)
 
 
 def of(row: Row) -> int:
     """Cells that were asked for."""
-    return row.n + row.missing + row.running + row.failed + row.diverged
+    return row.n + row.missing + row.running + row.failed + row.diverged + without_metric(row)
 
 
-def _of_difference(row: Row) -> Strip:
-    nothing = "" if row.difference is not None else ended(row) if row.n == 0 else row.reason or ""
+def _of_difference(row: Row, metric: str) -> Strip:
+    nothing = "" if row.difference is not None else ended(row, metric) if row.n == 0 else row.reason or ""
     return Strip(
         name=row.variant,
         verdict=row.verdict or "",
@@ -141,81 +110,6 @@ def _of_difference(row: Row) -> Strip:
         dots=row.differences,
         words=nothing,
     )
-
-
-# Dots and intervals
-
-
-def strips(found: Sequence[Strip], *, title: str, margin: float | None = None, limit: float | None = None) -> Markup:
-    """A line each: dots of the seeds, above them the mean and its interval; the margin shaded.
-
-    margin: none of accuracies, which are not differences.
-    """
-    signed = margin is not None
-    values = [100 * value for strip in found for value in strip.values]
-    if margin is not None:
-        values += [0.0, -130 * margin, 130 * margin]
-    if limit is not None:
-        values = [min(max(value, -100 * limit), 100 * limit) for value in values]
-    scale, height = svg.linear(values), ROW * len(found)
-    parts = []
-    if margin is not None:
-        said = f"± {points(margin)} points: a difference that does not matter"
-        parts.append(svg.shade(scale, -100 * margin, 100 * margin, height, said))
-    parts.append(svg.x_axis(scale, height, title))
-    if signed:
-        parts.append(svg.tag("line", class_="zero", x1=scale.x(0), x2=scale.x(0), y1=-6, y2=height))
-    left = 18 + max(max(8.2 * len(strip.short), 6.6 * len(strip.verdict)) for strip in found)
-    for i, strip in enumerate(found):
-        parts += [_label(strip, ROW * (i + 0.5), left), *_strip(strip, scale, ROW * (i + 0.5), signed, limit)]
-    words = f"{title}: " + "; ".join(f"{strip.name} {_aside(strip, signed) or strip.words}" for strip in found)
-    return svg.drawing(*parts, height=height, words=words, class_="strips", left=left)
-
-
-def _label(strip: Strip, y: float, left: float) -> Markup:
-    """Name and verdict, at the edge of the page."""
-    name = svg.tag("text", svg.tag("title", strip.name), strip.short, class_="name", x=0, dx=-left, y=y)
-    class_ = f"verdict {strip.verdict or 'none'}"
-    return name + svg.tag("text", strip.verdict, class_=class_, x=0, dx=-left, y=y + 13)
-
-
-def _strip(strip: Strip, scale: Scale, y: float, signed: bool, limit: float | None) -> Iterator[Markup]:
-    class_ = strip.verdict or "none"
-    yield svg.tag("text", _aside(strip, signed), class_="aside", x="100%", dx=14, y=y + 3)
-    if not strip.values:
-        if strip.verdict == "diverged":
-            yield svg.cross("1%", y + 1, f"{strip.name}: {strip.words}", class_)
-        yield svg.tag("text", strip.words, class_="instead", x="1%", dx=12, y=y + 5)
-        return
-    said = f"{strip.name}: {_aside(strip, signed)}"
-    if strip.interval is not None and not _is_beyond(strip.mean, limit):
-        low, high = (scale.x(100 * end) for end in strip.interval)
-        yield svg.bar(low, high, y - 4, said, class_)
-    if strip.mean is not None and len(strip.dots) != 1:  # the mean of one seed is that seed
-        index = SHAPES.get(strip.verdict, 0)
-        shape = svg.mark(scale.x(100 * strip.mean), y - 4, said, index=index, class_=class_)
-        yield _arrow(strip.mean, y, said) if _is_beyond(strip.mean, limit) else shape
-    for seed, value in strip.dots.items():
-        said = f"{strip.name}, seed {seed}: {points(value, sign=signed)}"
-        if not _is_beyond(value, limit):
-            yield svg.dot(scale.x(100 * value), y + 9, said)
-        elif not _is_beyond(strip.mean, limit) or len(strip.dots) == 1:
-            yield _arrow(value, y + 9, said)
-
-
-def _is_beyond(value: float | None, limit: float | None) -> bool:
-    return value is not None and limit is not None and abs(value) > limit
-
-
-def _arrow(value: float, y: float, words: str) -> Markup:
-    return svg.arrow("0%" if value < 0 else "100%", y, words, left=value < 0)
-
-
-def _aside(strip: Strip, signed: bool) -> str:
-    """`-0.80 [-1.20, -0.40]`; of accuracies `91.23 [91.01, 91.45]`."""
-    if strip.interval is None or signed:
-        return f"{points(strip.mean, sign=signed)} {span(strip.interval)}".strip()
-    return f"{points(strip.mean)} [{', '.join(map(points, strip.interval))}]"
 
 
 # Cost

@@ -57,11 +57,11 @@ def sheets(comparison: Comparison) -> list[Sheet]:
 
 def result(comparison: Comparison) -> Sheet:
     """Accuracy, difference and verdict of each variant, and what it costs."""
-    return _filled("", HEADINGS, [cells(row) for row in comparison.rows], NUMBERS)
+    return _filled("", HEADINGS, [cells(row, comparison.metric) for row in comparison.rows], NUMBERS)
 
 
-def cells(row: Row) -> list[str]:
-    """The row's cells under `HEADINGS`."""
+def cells(row: Row, metric: str = "test/acc") -> list[str]:
+    """The row's cells under `HEADINGS`; `metric` is what is compared."""
     return [
         row.variant + (" *" if row.mixed_execution else ""),
         str(row.n),
@@ -70,21 +70,28 @@ def cells(row: Row) -> list[str]:
         points(row.difference, sign=True),
         span(row.interval),
         row.verdict or "",
-        note(row),
+        note(row, metric),
     ]
 
 
-def note(row: Row) -> str:
+def note(row: Row, metric: str = "test/acc") -> str:
     """What is not in the mean: nothing is dropped in silence."""
     counts = {"missing": row.missing, "running": row.running, "failed": row.failed, "diverged": row.diverged}
     words = [f"{count} {word}" for word, count in counts.items() if count]
+    if lacks := without_metric(row):
+        words.append(f"{lacks} finished without {metric}")
     if row.difference is not None and row.pairs < row.n:
-        words.append(f"Δ over {row.pairs} seeds")
+        words.append(f"Δ over {row.pairs} seed{'' if row.pairs == 1 else 's'}")
     if row.reason not in {None, ONE_PAIR} and row.n:  # one pair: the footer says it once for all
         words.append(str(row.reason))
     if row.same_as is not None:
         words.append(f"the same numbers as {row.same_as} in every seed")
     return ", ".join(words)
+
+
+def without_metric(row: Row) -> int:
+    """Cells that were finished and lack what is compared: `n` does not count them, and the epochs to a threshold do."""
+    return max([0, *(found.of - row.n for found in row.epochs_to.values())])
 
 
 def cost(comparison: Comparison) -> Sheet:
@@ -151,9 +158,22 @@ def effect_cells(effect: Effect) -> list[str]:
         str(effect.pairs),
         points(effect.difference, sign=True),
         span(effect.interval),
-        effect.verdict or "",
+        effect_verdict(effect),
         effect.reason or "",
     ]
+
+
+def is_interaction(effect: Effect) -> bool:
+    """Of the three contrasts of a 2 × 2 study, the one that is of both factors."""
+    return "×" in effect.name
+
+
+def effect_verdict(effect: Effect) -> str:
+    """A main effect is better or worse; an interaction is there or is not, whichever its sign."""
+    if not is_interaction(effect):
+        return effect.verdict or ""
+    said = {"better": "present", "worse": "present", "equivalent": "absent", "undecided": "undecided"}
+    return said.get(effect.verdict or "", "")
 
 
 def fit(comparison: Comparison) -> Sheet:

@@ -49,6 +49,8 @@ class Finding:
     """Which variants it is about: `r16 > r4`."""
     measured: str = ""
     """What was measured, in words, and why that is all."""
+    is_difference: bool = True
+    """It is about two variants: its interval is one of those that hold together."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,8 @@ SHAPES = (
     "M0 -5.2L4.9 -1.6L3.1 4.3H-3.1L-4.9 -1.6z",  # pentagon
     "M-5 -2.2h10v4.4h-10z",  # bar
 )
+HEAD = "head"
+"""The class of an arrow in place of an end."""
 CROSS = "M-4 -4L4 4M-4 4L4 -4"
 
 Point = tuple[float, float]
@@ -174,15 +176,32 @@ def dot(x: str, y: float, words: str, class_: str = "seed") -> Markup:
     return tag("circle", _said(words), class_=class_, cx=x, cy=y, r=3.2)
 
 
-def bar(x1: str, x2: str, y: float, words: str, class_: str = "") -> Markup:
-    """An interval from left to right, with ends."""
-    ends = [tag("line", x1=x, x2=x, y1=y - 4, y2=y + 4) for x in (x1, x2)]
+def bar(x1: str, x2: str, y: float, words: str, class_: str = "", cut: tuple[bool, bool] = (False, False)) -> Markup:
+    """An interval from left to right, with ends; one that is cut off, as it lies beyond the axis, is an arrow."""
+    ends = []
+    for x, is_cut, head in ((x1, cut[0], "M5 -4L-1 0L5 4"), (x2, cut[1], "M-5 -4L1 0L-5 4")):
+        arrow = tag("svg", tag("path", d=head), class_=HEAD, x=x, y=y)
+        ends.append(arrow if is_cut else tag("line", x1=x, x2=x, y1=y - 4, y2=y + 4))
     return tag("g", _said(words), tag("line", x1=x1, x2=x2, y1=y, y2=y), *ends, class_=f"bar {class_}".strip())
 
 
 def post(x: str, y1: float, y2: float, words: str, class_: str = "") -> Markup:
     """An interval from top to bottom."""
     return tag("g", _said(words), tag("line", x1=x, x2=x, y1=y1, y2=y2), class_=f"bar {class_}".strip())
+
+
+def moved(made: Markup, dx: float) -> Markup:
+    """To the right by so many pixels: beside its place, which others share."""
+    return tag("g", made, transform=f"translate({dx:g} 0)") if dx else made
+
+
+def lanes(places: Sequence[float], apart: float) -> list[int]:
+    """For marks at one x and these y: for each the first lane in which no mark before it is nearer than `apart`."""
+    taken: list[int] = []
+    for i, place in enumerate(places):
+        near = {taken[j] for j in range(i) if abs(places[j] - place) < apart}
+        taken.append(next(lane for lane in range(i + 1) if lane not in near))
+    return taken
 
 
 def shade(scale: Scale, low: float, high: float, height: float, words: str) -> Markup:
@@ -230,10 +249,13 @@ def lines(height: float, *paths: Markup) -> Markup:
 # The whole
 
 
-def drawing(*parts: Markup, height: float, words: str, class_: str = "", left: float = 36) -> Markup:
-    """A drawing in its box. `words` say what it shows to who does not see it; `left`: room for labels, in pixels."""
+def drawing(
+    *parts: Markup, height: float, words: str, class_: str = "", left: float = 36, right: float | None = None
+) -> Markup:
+    """A drawing in its box. `words` say what it shows to who does not see it; `left`, `right`: room for labels, px."""
     inner = tag("svg", *parts, role="img", aria_label=words, height=height)
-    return tag("div", inner, class_=f"plot {class_}".strip(), style=f"--left:{left:g}px")
+    style = f"--left:{left:g}px" + (f";--right:{right:g}px" if right is not None else "")
+    return tag("div", inner, class_=f"plot {class_}".strip(), style=style)
 
 
 def swatch(index: int) -> Markup:

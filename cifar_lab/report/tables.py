@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from cifar_lab.report.comparison import Comparison
@@ -38,11 +40,19 @@ def as_latex(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One line a variant, every field of `Row` unrounded, ahead of it what names the comparison."""
+    """One line a variant, every field of `Row` unrounded, ahead of it what names the comparison.
+
+    `kind` tells variants from the effects of a 2 × 2 study, which have lines of their own below, without a variant:
+    `contrast` names them, and what they share with a variant stands in its columns.
+    """
     out = io.StringIO()
-    named = ("ablation", "scale", "protocol", "metric", "control", "data", "margin", "confidence", "comparisons")
-    names = {name: getattr(comparison, name) for name in named}
-    rows = [{**names, **dict(_columns(row.as_dict()))} for row in comparison.rows]
+    named = ("ablation", "scale", "protocol", "metric", "control", "data", "invocation", "margin", "confidence",
+             "comparisons")  # fmt: skip
+    names = {name: getattr(comparison, name) for name in named} | {"overrides": json.dumps(comparison.overrides)}
+    rows = [{**names, "kind": "variant", "contrast": "", **dict(_columns(row.as_dict()))} for row in comparison.rows]
+    for effect in comparison.effects:
+        fields = asdict(effect)
+        rows.append({**names, "kind": "effect", "contrast": fields.pop("name"), **dict(_columns(fields))})
     every = dict.fromkeys(key for row in rows for key in row)
     writer = csv.DictWriter(out, fieldnames=list(every), lineterminator="\n")
     writer.writeheader()
@@ -87,8 +97,8 @@ def _latex_table(sheet: Sheet, caption: str, notes: list[str]) -> list[str]:
 
 
 def latex(text: str) -> str:
-    """`text` with everything escaped that LaTeX would take for its own."""
-    return text.translate(_LATEX)
+    """`text` with everything escaped that LaTeX would take for its own; what stands between backticks is code."""
+    return re.sub(r"(`+)([^`]+)\1", r"\\texttt{\2}", text.translate(_LATEX))
 
 
 def _listed(lines: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import ValidationError
@@ -17,6 +18,9 @@ from cifar_lab.stats.images import Disagreement, compare_networks
 from cifar_lab.tracking.journal import read_events
 from cifar_lab.tracking.record import Record
 
+NEEDED = ("recipe", "seed", "data.hash", "execution")
+"""Of `cell.json`: without these there is nothing to set side by side."""
+NOT_BY_IMAGE = "not compared image by image"
 ABSENT = "—"
 """In place of a value that one of the two does not have, or that has no effect there."""
 
@@ -55,19 +59,22 @@ class Difference:
     """State by fingerprint of the cells without a result."""
     images: Disagreement | None = None
     """What the two said of each test image, where both have predictions of the same images."""
+    images_reason: str | None = None
+    """Why they were not compared image by image."""
 
     def as_dict(self) -> dict[str, Any]:
         sections = {name.replace(" ", "_"): [row.as_dict() for row in rows] for name, rows in self.sections.items()}
         cells = {"a": self.a.fingerprint, "b": self.b.fingerprint}
         images = asdict(self.images) if self.images is not None else None
-        return {**cells, **sections, "code_diff": self.code_diff, "unfinished": self.unfinished, "images": images}
+        return {**cells, **sections, "code_diff": self.code_diff, "unfinished": self.unfinished, "images": images,
+                "images_reason": self.images_reason}  # fmt: skip
 
 
 def compare_cells(a: Record, b: Record) -> Difference:
     """What tells `a` and `b` apart.
 
     Raises:
-        TrackingError: one of them was never begun.
+        TrackingError: one of them was never begun, or is damaged.
     """
     trees = [_cell(record) for record in (a, b)]
     sections = {
@@ -79,26 +86,56 @@ def compare_cells(a: Record, b: Record) -> Difference:
         "result": _result_rows(_outcome(a), _outcome(b)),
     }
     unfinished = {record.fingerprint: record.state() for record in (a, b) if record.result() is None}
+    reason = _not_by_image((a, b), [tree["data"] for tree in trees])
     return Difference(
-        a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished), images=_by_image(a, b)
+        a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished),
+        images=_by_image(a, b) if reason is None else None, images_reason=reason,
     )  # fmt: skip
 
 
 def _cell(record: Record) -> dict[str, Any]:
-    tree = record.cell()
+    tree = record.cell(*NEEDED)
     if tree is None:
         raise TrackingError(f"{record.fingerprint[:12]} was never begun: there is nothing to compare")
     return tree
 
 
-def _by_image(a: Record, b: Record) -> Disagreement | None:
-    if not (a.predictions.exists() and b.predictions.exists()):
-        return None
-    with np.load(a.predictions) as one, np.load(b.predictions) as other:
-        labels = one["labels"]
-        if not np.array_equal(labels, other["labels"]):  # other images
-            return None
-        return compare_networks(one["predictions"] == labels, other["predictions"] == labels)
+def _not_by_image(records: tuple[Record, Record], data: list[dict[str, Any]]) -> str | None:
+    """Why the two cannot be compared image by image; None where they can.
+
+    Equal labels do not make equal images: two data sets may have the same classes in the same order.
+    """
+    without = [letter for letter, record in zip("ab", records, strict=True) if not record.predictions.exists()]
+    if without:
+        whose = f" of {without[0]}" if len(without) == 1 else ""
+        return f"no predictions stored{whose}: {NOT_BY_IMAGE}"
+    if data[0]["hash"] != data[1]["hash"]:
+        names = " and ".join(f"{each.get('name', 'data')} ({each['hash'][:12]})" for each in data)
+        return f"other images, {names}: {NOT_BY_IMAGE}"
+    one, other = (_predicted(record)[1] for record in records)
+    return None if np.array_equal(one, other) else f"other labels for the same data: {NOT_BY_IMAGE}"
+
+
+def _by_image(a: Record, b: Record) -> Disagreement:
+    (one, labels), (other, _) = _predicted(a), _predicted(b)
+    return compare_networks(one == labels, other == labels)
+
+
+def _predicted(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels of the test images, as many of one as of the other.
+
+    Raises:
+        TrackingError: the file is damaged.
+    """
+    path = record.predictions
+    try:
+        with np.load(path) as file:
+            predictions, labels = file["predictions"], file["labels"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise TrackingError(f"{path}: cannot be read ({error})") from error
+    if labels.ndim != 1 or predictions.shape != labels.shape or not len(labels):
+        raise TrackingError(f"{path}: damaged: not one prediction for each label")
+    return predictions, labels
 
 
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:

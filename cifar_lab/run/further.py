@@ -35,7 +35,7 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> F
         UsageError: it is not finished, or `overrides` ask for another network.
     """
     found = record.find(runs, prefix)
-    cell, result = found.cell(), found.result() or {}
+    cell, result = found.cell("recipe", "seed"), found.result() or {}
     if cell is None or result.get("status") != "finished":
         raise UsageError(f"--from {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
     recipe = Recipe.model_validate_json(json.dumps(cell["recipe"])).override({"init_from": found.fingerprint})

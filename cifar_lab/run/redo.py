@@ -41,7 +41,7 @@ def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Executi
     Raises:
         UsageError: they were not all made alike, or on a device that is not here.
     """
-    records = [Record(runs / cell.fingerprint).cell() for cell in cells]
+    records = [Record(runs / cell.fingerprint).cell("execution") for cell in cells]
     before = [record["execution"] for record in records if record is not None]
     found = {replace(chosen, **{name: each[name] for name in ("device", "threads", "compile")}) for each in before}
     if len(found) > 1:

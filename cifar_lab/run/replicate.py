@@ -12,6 +12,9 @@ from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record, State
 
+NEEDED = ("recipe.train.protocol", "execution")
+"""Of `cell.json`: without these a cell cannot be put beside others."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate:
@@ -33,7 +36,11 @@ class Replicate:
 
 
 def read(cells: Iterable[Asked], runs: Path) -> list[Replicate]:
-    """The cells as they lie in `runs` now."""
+    """The cells as they lie in `runs` now.
+
+    Raises:
+        TrackingError: one of them is damaged.
+    """
     return [_read(asked, Record(runs / asked.fingerprint)) for asked in cells]
 
 
@@ -41,7 +48,7 @@ def _read(asked: Asked, record: Record) -> Replicate:
     state = record.state()
     result = record.result() if state in {"finished", "diverged"} else None
     found = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
-    return Replicate(asked=asked, state=state, cell=record.cell(), result=result, rise=found)
+    return Replicate(asked=asked, state=state, cell=record.cell(*NEEDED), result=result, rise=found)
 
 
 def _rise(record: Record, metrics: dict[str, float]) -> float | None:

@@ -80,7 +80,8 @@ def _made(latest: Invocation, replicates: Sequence[Replicate]) -> list[str]:
         days = sorted({f"{datetime.fromtimestamp(result['time'] / 1000, UTC):%Y-%m-%d}" for result in results})
         hours = sum(result["metrics"].get("seconds", 0.0) for result in results) / 3600
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-        lines.append(f"{len(results)} cells, {hours:.1f} hours of training in all, {when}")
+        cells_ended = "1 cell" if len(results) == 1 else f"{len(results)} cells"
+        lines.append(f"{cells_ended}, {hours:.1f} hours of training in all, {when}")
     return lines
 
 

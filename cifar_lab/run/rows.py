@@ -74,9 +74,9 @@ def _row(own: list[Replicate], other: list[Replicate], against: str | None, comp
         parameters=asked.parameters,
         parameters_trained=asked.parameters_trained,
         macs=asked.macs,
-        seconds=_mean([metrics["seconds"] for metrics in finished]),
+        seconds=_mean([metrics["seconds"] for metrics in finished if "seconds" in metrics]),
         same_as=same_as,
-        images_seen=_mean([metrics["images_seen"] for metrics in finished]),
+        images_seen=_mean([metrics["images_seen"] for metrics in finished if "images_seen" in metrics]),
         **(compared or Compared.nothing()).fields(),
         **_fit(own, other),
     )
@@ -104,7 +104,9 @@ def _fit(own: list[Replicate], other: list[Replicate]) -> dict[str, Any]:
 
 def _epochs_to(replicates: list[Replicate], threshold: str) -> dict[int, float | None]:
     """By seed of the finished cells: the first epoch at `threshold`, None where there was none."""
-    return {each.asked.seed: each.metrics.get(f"epochs_to/{threshold}") for each in replicates if each.metrics}
+    return {
+        each.asked.seed: each.metrics.get(f"epochs_to/{threshold}") for each in replicates if each.state == "finished"
+    }
 
 
 def _mean(values: list[float]) -> float | None:

@@ -16,7 +16,7 @@ from cifar_lab.run.results import tabulate
 from cifar_lab.run.setting import Setting, choose, typed
 from cifar_lab.run.status import look
 from cifar_lab.run.verification import Finding as Judged
-from cifar_lab.run.verification import judge_setting, verify
+from cifar_lab.run.verification import preferred, judge_setting, verify
 from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record
@@ -47,10 +47,15 @@ def load(
 ) -> Study:  # fmt: skip
     """What is known of `ablation` in the setting of its latest invocation that matches, or of the one with an id.
 
+    Where nothing is asked for: in the setting that `verify` judges the claims in, so that a smoke test after a long
+    study does not take its place.
+
     Raises:
         TrackingError: nothing in `runs` matches.
     """
     setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
+    if (scale, data, invocation) == (None, None, None) and not overrides:
+        setting = preferred(ablation, setting, runs)
     comparison = tabulate(setting, runs)
     return Study(
         comparison=comparison,
@@ -125,6 +130,7 @@ def _finding(found: Judged) -> Finding:
         status=found.status,
         compares=found.claim.compares,
         measured="; ".join(words for words in (measured, elsewhere) if words),
+        is_difference=found.claim.worse is not None,
     )
 
 

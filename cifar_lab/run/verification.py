@@ -107,11 +107,11 @@ def verify(
             raise
         return _unmeasured(ablation, str(error))
     if (scale, data, invocation) == (None, None, None) and not overrides:
-        setting = _preferred(ablation, setting, runs)
+        setting = preferred(ablation, setting, runs)
     return judge_setting(ablation, setting, runs)
 
 
-def _preferred(ablation: Ablation, latest: Setting, runs: Path) -> Setting:
+def preferred(ablation: Ablation, latest: Setting, runs: Path) -> Setting:
     """Of `latest` and the other settings, the one to judge claims in where none is asked for."""
     entries = sorted([*latest.others, latest.latest], key=lambda entry: entry.id)
     settings = [choose(runs, ablation.name, invocation=entry.id) for entry in entries]

@@ -25,7 +25,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from cifar_lab.errors import TrackingError
-from cifar_lab.tracking import atomic
+from cifar_lab.tracking import atomic, shape
+from cifar_lab.tracking.shape import Shape
 
 State = Literal["missing", "running", "finished", "failed", "diverged"]
 
@@ -46,7 +47,7 @@ SILENCE = 120.0
 
 @dataclass(frozen=True)
 class Record:
-    """The folder of one cell. Reading never fails on a cell that was never begun."""
+    """The folder of one cell. Reading never fails on a cell that was never begun; what is damaged is refused."""
 
     folder: Path
 
@@ -74,18 +75,19 @@ class Record:
     def code_diff(self) -> Path:
         return self.folder / "code.diff"
 
-    def cell(self) -> dict[str, Any] | None:
-        return _read(self.folder / "cell.json")
+    def cell(self, *needed: str) -> dict[str, Any] | None:
+        """`cell.json`, once it was begun; `needed`: the dotted paths that must be in it."""
+        return _read(self.folder / "cell.json", shape.CELL, needed)
 
     def owner(self) -> dict[str, Any] | None:
         """Who trains the cell, or trained it last: host, pid, and the time in ms of their last sign of life."""
-        return _read(self.folder / "owner.json")
+        return _read(self.folder / "owner.json", shape.OWNER)
 
     def result(self) -> dict[str, Any] | None:
-        return _read(self.folder / "result.json")
+        return _read(self.folder / "result.json", shape.RESULT)
 
     def failure(self) -> dict[str, Any] | None:
-        return _read(self.folder / "failure.json")
+        return _read(self.folder / "failure.json", shape.FAILURE)
 
     def write_cell(self, tree: dict[str, Any]) -> None:
         atomic.write_json(self.folder / "cell.json", tree)
@@ -205,11 +207,19 @@ def find(runs: Path, prefix: str) -> Record:
     return Record(found[0])
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, expected: Shape, needed: Iterable[str] = ()) -> dict[str, Any] | None:
+    """What `path` holds; None where it is not there.
+
+    Raises:
+        TrackingError: it cannot be read, or is not what it must be; the line names the file and the rule.
+    """
     try:
         tree: dict[str, Any] = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise TrackingError(f"{path}: cannot be read ({error})") from error
+    rule = shape.broken(tree, expected, needed)
+    if rule is not None:
+        raise TrackingError(f"{path}: damaged: {rule}")
     return tree

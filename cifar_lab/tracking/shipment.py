@@ -184,7 +184,7 @@ class Shipment:
         self._curves.update(name for point in new for name in point.values)
 
     def _find_or_start(self, store: Store, place: Place, mark: str | None, failure: Any) -> None:
-        began, cell = self._began, self.record.cell()
+        began, cell = self._began, self.record.cell("recipe", "data", "execution", "provenance")
         with shipping_lock(self.runs):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
             if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:

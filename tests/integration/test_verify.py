@@ -121,6 +121,13 @@ def test_elsewhere_nothing_is_refuted(capsys: pytest.CaptureFixture[str]) -> Non
     assert "a direction agrees or disagrees, and that is all" in text
 
 
+def test_several_directions_are_counted_in_english(capsys: pytest.CaptureFixture[str]) -> None:
+    ended(better(), data=JPEG)
+    ended({name: better()["off"] for name in ("r16", "r4")}, ablation="se_ratio", data=JPEG)
+    ended({"off": better()["off"], "on": better()["on"]}, ablation="lookahead", data=JPEG)
+    assert "2 directions agree ·" in said(capsys, "mine", "lookahead")
+
+
 def test_the_json_is_all_that_is_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     ended(better(), **AS_CLAIMED)
     first, second, third = found(capsys, "mine", code=1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
-from made.comparisons import CONTROL, NOTHING, comparison, row
+from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 from made.studies import DIFFERENCES, LOST, ONE_SEED, WORSE, cells, study
 
 from cifar_lab.report import headline, page, sheets
@@ -157,6 +158,114 @@ def test_the_noise_floor_is_that_of_the_control() -> None:
     assert "not known" in headline.noise(study(replace(CONTROL, std=None)))
 
 
+def test_a_verdict_of_some_seeds_says_that_the_others_diverged() -> None:
+    partly = replace(WORSE, variant="k3313", verdict="better", n=3, pairs=3, diverged=2, difference=0.053,
+                     interval=(0.01, 0.09))  # fmt: skip
+    of = comparison(CONTROL, partly, replace(WORSE, verdict="better", difference=0.01, interval=(0.002, 0.02)))
+    assert headline.headline(of).startswith(
+        "Of 2 variants against r16: 1 better (r4, +1.00 [+0.20, +2.00] points), "
+        "1 better where it trains (k3313, 2 of 5 diverged, +5.30 [+1.00, +9.00] points); "
+    )
+    assert headline.brief(of)[1] == ("better where it trains", "k3313 (2 of 5 diverged)")
+    assert "1 equivalent where it trains (k3313, 2 of 5 diverged)" in headline.headline(
+        comparison(CONTROL, replace(partly, verdict="equivalent"))
+    )
+
+
+INTERACTION = Effect(
+    name="model.se.reduction × optim.lookahead.enabled", pairs=5, difference=0.0112, interval=(0.004, 0.0184),
+    level=0.98, verdict="better", reason=None,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, "present, +1.12 [+0.40, +1.84] points"),
+        ({"verdict": "worse", "difference": -0.0112, "interval": (-0.0184, -0.004)},
+         "present, -1.12 [-1.84, -0.40] points"),
+        ({"verdict": "equivalent", "difference": 0.0, "interval": (-0.001, 0.001)},
+         "absent (within ± 0.20), +0.00 [-0.10, +0.10] points"),
+        ({"verdict": "undecided", "interval": (-0.01, 0.03)}, "undecided, +1.12 [-1.00, +3.00] points"),
+        ({"verdict": None, "interval": None, "reason": "one seed: no deviation, no interval"},
+         "undecided (one seed: no deviation, no interval), +1.12 points"),
+        ({"verdict": None, "interval": None, "difference": None, "reason": "no seed is finished in both"},
+         "undecided (no seed is finished in both)"),
+    ],
+)  # fmt: skip
+def test_of_two_factors_the_headline_leads_with_their_interaction(changed: dict[str, Any], words: str) -> None:
+    main = replace(INTERACTION, name="model.se.reduction")
+    of = comparison(CONTROL, WORSE, effects=(main, replace(INTERACTION, **changed)))
+    lead = f"Interaction of model.se.reduction and optim.lookahead.enabled: {words}. Of 1 variant against r16: 1 worse"
+    assert headline.headline(of).startswith(lead)
+    assert headline.brief(of)[0] == (f"interaction {words.partition(' ')[0].strip(',')}", "")
+    assert headline.brief(of)[1] == ("worse", "r4")
+
+
+def test_directions_are_counted_in_english() -> None:
+    found = [Finding(quote="", source="", status="direction agrees") for _ in range(3)]
+    assert headline.claims(found) == "3 claims: 3 directions agree"
+    assert headline.claims([*found[:1], replace(found[0], status="direction disagrees")]) == (
+        "2 claims: 1 direction agrees, 1 direction disagrees"
+    )
+    assert headline.counted(2, "direction disagrees") == "2 directions disagree"
+    assert headline.counted(2, "not measured") == "2 not measured"
+
+
+# How to read it
+
+
+def test_the_bars_of_the_plots_of_cost_are_explained() -> None:
+    small = replace(WORSE, parameters_trained=1_000_000)
+    assert (
+        "Vertical bars: the 95 % interval of each variant's mean over seeds, each by itself."
+        in read(study(CONTROL, small)).text
+    )
+    bare = study(replace(CONTROL, mean_interval=None), replace(small, mean_interval=None))
+    assert "Vertical bars" not in read(bare).text
+
+
+def test_arrows_in_place_of_ends_are_explained_where_there_are_any() -> None:
+    wide = replace(WORSE, interval=(-3.0, 3.0))
+    assert page.ARROWS in read(study(CONTROL, wide)).text
+    assert page.ARROWS not in read().text
+
+
+def test_the_claims_say_why_a_difference_has_another_sign_and_interval_there() -> None:
+    one = Finding(quote="4 is lower", source="stage 9", status="supported", compares="r16 > r4")
+    reaches = replace(one, compares="r16 reaches 97 %", is_difference=False)
+    assert (
+        "A difference here: better minus worse, as the claim has it; intervals hold together over the 2 claims. "
+        "Above: variant minus r16." in read(study(findings=(one, one, reaches))).text
+    )
+    assert "as the claim has it; its interval holds by itself." in read(study(findings=(one, reaches))).text
+    several = study(findings=(one,), comparison=comparison(CONTROL, WORSE, row("r2"), comparisons=2))
+    assert "whose intervals hold together over the 2 differences." in page.claims_reading(several)
+    assert page.claims_reading(study(findings=(reaches,))) == ""
+    assert page.claims_reading(study(findings=(replace(one, status="not measured"),))) == ""
+
+
+def test_fewer_than_ten_epochs_have_no_means_of_ten_in_title_axis_and_caption() -> None:
+    text = read(study(epochs=3)).text
+    assert "mean of" not in text.replace("mean of 5 seeds", "")
+    assert "3 · Validation accuracy, epoch by epoch" in text
+    assert "3 · Validation accuracy, mean of 10 epochs" in read().text
+
+
+def test_what_stands_between_backticks_is_code() -> None:
+    assert page.prose("see `a <b>` and ``c``") == "see <code>a &lt;b&gt;</code> and <code>c</code>"
+    assert page.prose("one ` alone") == "one ` alone"
+    of = study(doc="Whether `none` is <fit>.", question="Is `x` it?", source="`y`", baseline="`z`")
+    text = page.report([of])
+    assert "Whether <code>none</code> is &lt;fit&gt;." in text
+    assert all(f"<code>{letter}</code>" in text for letter in "xyz")
+
+
+def test_the_cells_of_the_main_table_know_their_headings_for_a_narrow_screen() -> None:
+    found = [attributes.get("data-heading") for tag, attributes in read().tags if tag == "td"]
+    assert {"n", "accuracy %", "± std", "Δ", "interval", "verdict"} <= set(found)
+
+
 # What is not there
 
 
@@ -166,6 +275,8 @@ def test_cells_that_did_not_finish_are_counted_at_the_top_and_named_below() -> N
     of = study(CONTROL, partial, cells=(*cells(CONTROL), *cells(WORSE), failed))
     text = read(of).text
     assert "Of 13 cells, 2 missing, 1 failed." in text
+    lacks = replace(WORSE, n=4, epochs_to={"0.5": reached(2.0, 5)})
+    assert headline.unfinished(comparison(CONTROL, lacks)) == "Of 10 cells, 1 finished without test/acc."
     assert "10 finished, 1 failed." in text
     assert "r4, seed 9: failed: out of memory" in text
 

@@ -13,7 +13,7 @@ from made.comparisons import CONTROL, NOTHING, comparison, row
 from made.studies import DIFFERENCES, LOST, ONE_SEED, WORSE, curve, study
 from markupsafe import Markup
 
-from cifar_lab.report import curves, plots
+from cifar_lab.report import curves, plots, svg
 from cifar_lab.report.comparison import Effect
 from cifar_lab.report.figures import intervals
 from cifar_lab.report.sheets import points, span
@@ -124,6 +124,55 @@ def test_an_outlier_earns_the_others_a_close_up() -> None:
     (arrow,) = of_class(root, "beyond")
     assert said(arrow).startswith("off: -60.00")
     assert arrow.get("x") == "0%"
+
+
+WIDE = replace(
+    WORSE, n=2, pairs=2, difference=0.1434, differences={0: 0.12, 1: 0.1668}, interval=(-3.4272, 3.714),
+)  # fmt: skip
+
+
+def test_an_interval_that_no_accuracies_could_have_leaves_the_axis_to_what_was_measured() -> None:
+    root = parsed(plots.differences(comparison(CONTROL, WIDE)))
+    ticks = [float(text.text or "") for text in of_class(root, "tick")]
+    assert -2 < min(ticks) < max(ticks) < 20
+    seeds = [share(dot.get("cx")) for dot in of_class(root, "seed")]
+    assert seeds[1] - seeds[0] > 20, "the seeds are seen apart"
+    (bar,) = of_class(root, "bar")
+    assert len(of_class(bar, svg.HEAD)) == 2
+    assert [share(head.get("x")) for head in of_class(bar, svg.HEAD)] == [0, 100]
+    assert "+14.34 [-342.72, +371.40]" in texts(root), "the numbers beside it stay"
+
+
+def test_an_interval_that_is_not_far_out_is_drawn_whole() -> None:
+    root = parsed(plots.differences(comparison(CONTROL, WORSE)))
+    assert of_class(root, svg.HEAD) == []
+    far = replace(WIDE, interval=(0.05, 3.714))
+    (head,) = of_class(parsed(plots.differences(comparison(CONTROL, far))), svg.HEAD)
+    assert share(head.get("x")) == 100
+
+
+def test_an_effect_has_no_seeds_and_its_axis_ends_where_accuracies_do() -> None:
+    def drawn(interval: tuple[float, float]) -> ElementTree.Element:
+        effect = Effect(name="a × b", pairs=2, difference=0.01, interval=interval, level=0.98, verdict="undecided",
+                        reason=None)  # fmt: skip
+        return parsed(plots.effects(comparison(CONTROL, WORSE, effects=(effect,))))
+
+    assert of_class(drawn((-0.3, 0.32)), svg.HEAD) == []
+    assert len(of_class(drawn((-4.0, 4.02)), svg.HEAD)) == 2
+
+
+def test_a_huge_interval_earns_no_close_up() -> None:
+    assert plots.closeup(comparison(CONTROL, WORSE, replace(WORSE, variant="r2", interval=(-3.0, 3.0)))) is None
+
+
+def test_the_room_on_the_right_is_that_of_the_longest_numbers() -> None:
+    def right(*rows: Any) -> float:
+        found = re.search(r"--right:([\d.]+)px", str(plots.differences(comparison(CONTROL, *rows))))
+        assert found is not None
+        return float(found[1])
+
+    assert right(WORSE, WIDE) == right(WIDE) > right(WORSE)
+    assert right(WIDE) >= 6.7 * len("+14.34 [-342.72, +371.40]")
 
 
 def test_without_an_outlier_there_is_no_close_up() -> None:
@@ -265,6 +314,44 @@ def test_long_trainings_have_a_close_up_of_their_second_half() -> None:
 def test_one_epoch_is_a_mark() -> None:
     root = parsed(curves.accuracy(study(epochs=1)))
     assert len(of_class(root, "mark")) == 2
+
+
+def test_one_epoch_has_a_bar_from_the_lowest_to_the_highest_seed_and_every_seed() -> None:
+    control, variant = (parsed(panel.drawing) for panel in curves.panels(study(epochs=1)))
+    assert of_class(variant, "band") == []
+    (bar,) = of_class(variant, "bar")
+    assert said(bar) == "r4: lowest to highest of 5 seeds"
+    dots = of_class(variant, "seed")
+    assert [said(dot) for dot in dots] == [
+        f"r4, seed {seed}: {points(value)} %" for seed, value in WORSE.values.items()
+    ]
+    ends = sorted(float(bar.findall("line")[0].get(name) or "") for name in ("y1", "y2"))
+    heights = [float(dot.get("cy") or "") for dot in dots]
+    assert ends == [min(heights), max(heights)]
+    (level,) = of_class(variant, "control")
+    assert re.fullmatch(r"M0 \S+L1000 \S+", level.get("d") or ""), "from side to side"
+
+
+def test_seeds_and_variants_that_lie_on_one_another_are_drawn_beside_one_another() -> None:
+    alike = replace(WORSE, values=dict.fromkeys(range(3), 0.9169), n=3)
+    of = study(replace(CONTROL, values=alike.values, n=3), alike, epochs=1)
+    places = [re.findall(r"translate\((\S+) 0\)", str(panel.drawing)) for panel in curves.panels(of)]
+    assert places[1] == ["13", "21", "29"]
+    for figure in (curves.accuracy(of), curves.accuracy_by_interval(of), curves.loss(of, "train/loss")):
+        assert len(re.findall(r"translate\(", str(figure))) == 1, "one of two marks is moved aside"
+    assert "translate" not in str(curves.accuracy(study(epochs=3)))
+
+
+def test_the_words_above_the_panels_promise_what_is_drawn() -> None:
+    assert "by epoch: the mean over finished seeds in a band" in curves.reading(study())
+    words = "after one epoch: the mean over finished seeds with a bar from the lowest to the highest; small dots"
+    assert words in curves.reading(study(epochs=1))
+    assert "small dots" not in curves.reading(study(CONTROL, epochs=1, curves={}))
+
+
+def test_means_of_ten_epochs_are_named_where_there_are_any() -> None:
+    assert "mean of 10 epochs" in texts(parsed(curves.accuracy_by_interval(study(epochs=20))))
+    assert "mean of" not in texts(parsed(curves.accuracy_by_interval(study(epochs=3))))
 
 
 def test_losses_far_out_are_cut_off() -> None:

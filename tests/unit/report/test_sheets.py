@@ -18,12 +18,14 @@ from cifar_lab.report.sheets import (
     cells,
     cost,
     cost_cells,
+    effect_verdict,
     effects,
     evidence,
     evidence_cells,
     fit,
     fit_cells,
     note,
+    result,
     sheets,
     span,
 )  # fmt: skip
@@ -65,6 +67,14 @@ def test_a_row_says_how_many_cells_are_not_in_its_mean() -> None:
     assert all(word in said for word in ("1 missing", "2 running", "3 failed", "4 diverged"))
     assert note(row()) == ""
     assert note(row(pairs=3)) == "Δ over 3 seeds"
+    assert note(row(pairs=1)) == "Δ over 1 seed"
+
+
+def test_a_finished_cell_without_the_metric_is_said_and_counted_nowhere_else() -> None:
+    assert note(row(n=4, pairs=4, epochs_to=FAST)) == "1 finished without test/acc"
+    peak = comparison(CONTROL, row(n=4, pairs=4, epochs_to=FAST), metric="test/peak_acc")
+    assert result(peak).rows[1][-1] == "1 finished without test/peak_acc"
+    assert note(row(epochs_to=FAST)) == ""
 
 
 def test_a_row_without_an_interval_says_why() -> None:
@@ -163,8 +173,21 @@ def test_a_crossing_has_its_effects_and_others_have_none() -> None:
     effect = Effect(
         name="a × b", pairs=5, difference=0.004, interval=(0.001, 0.007), level=0.983, verdict="better", reason=None
     )
-    assert effects(comparison(effects=(effect,))).rows == (("a × b", "5", "+0.40", "[+0.10, +0.70]", "better"),)
+    assert effects(comparison(effects=(replace(effect, name="a"),))).rows == (
+        ("a", "5", "+0.40", "[+0.10, +0.70]", "better"),
+    )
     assert effects(comparison()).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [("better", "present"), ("worse", "present"), ("equivalent", "absent"), ("undecided", "undecided"), (None, "")],
+)
+def test_an_interaction_is_there_or_not_and_neither_better_nor_worse(verdict: str | None, said: str) -> None:
+    effect = Effect(name="a × b", pairs=5, difference=0.004, interval=(0.001, 0.007), level=0.983, verdict=verdict,
+                    reason=None)  # fmt: skip
+    assert effect_verdict(effect) == said
+    assert effect_verdict(replace(effect, name="a")) == (verdict or "")
 
 
 # Speed and fit

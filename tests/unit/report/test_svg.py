@@ -38,7 +38,8 @@ def test_attributes_may_have_hyphens_and_those_without_a_value_are_left_out() ->
     "made",
     [
         svg.mark("1%", 2, NASTY), svg.cross("1%", 2, NASTY), svg.dot("1%", 2, NASTY), svg.bar("1%", "2%", 3, NASTY),
-        svg.post("1%", 1, 2, NASTY), svg.arrow("1%", 2, NASTY, left=True), svg.drawing(height=1, words=NASTY),
+        svg.bar("1%", "2%", 3, NASTY, cut=(True, True)), svg.post("1%", 1, 2, NASTY),
+        svg.arrow("1%", 2, NASTY, left=True), svg.drawing(height=1, words=NASTY),
         svg.x_axis(svg.linear([0, 1]), 10, NASTY), svg.y_axis(svg.linear([0, 1]), 10, NASTY),
     ],
 )  # fmt: skip
@@ -136,3 +137,26 @@ def test_a_band_is_closed_between_its_two_lines() -> None:
 def test_variants_are_told_apart_by_more_than_colour() -> None:
     looks = {(svg.style(i), re.findall(r' d="([^"]+)"', svg.mark("0%", 0, "", index=i))[0]) for i in range(72)}
     assert len(looks) == 72
+
+
+# Where there is no room
+
+
+def test_an_interval_that_is_cut_off_has_an_arrow_in_place_of_that_end() -> None:
+    for cut, ends, heads in (((False, False), 2, 0), ((True, False), 1, 1), ((True, True), 0, 2)):
+        (group,) = parsed(svg.bar("10%", "90%", 5, "", cut=cut))
+        assert len(group.findall("line")) == 1 + ends
+        assert len([each for each in group if each.get("class") == svg.HEAD]) == heads
+
+
+def test_marks_that_would_lie_on_one_another_get_lanes_and_others_none() -> None:
+    assert svg.lanes([10, 50, 90], 10) == [0, 0, 0]
+    assert svg.lanes([10, 10, 10], 10) == [0, 1, 2]
+    assert svg.lanes([10, 15, 22, 60], 10) == [0, 1, 0, 0]
+    assert svg.moved(svg.dot("1%", 2, ""), 0) == svg.dot("1%", 2, "")
+    assert 'transform="translate(12 0)"' in svg.moved(svg.dot("1%", 2, ""), 12)
+
+
+def test_a_drawing_leaves_the_room_on_the_right_that_it_is_told_to() -> None:
+    assert 'style="--left:36px;--right:120px"' in svg.drawing(height=1, words="", right=120)
+    assert 'style="--left:36px"' in svg.drawing(height=1, words="")

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 
-from cifar_lab.report.comparison import Comparison
+from cifar_lab.report.comparison import Comparison, Effect
 from cifar_lab.report.sheets import cells, sheets
 from cifar_lab.report.tables import as_csv, as_latex, as_markdown, latex
 
@@ -110,6 +110,11 @@ def test_latex_escapes_what_it_would_take_for_its_own() -> None:
     assert "se\\_ratio" in as_latex(comparison())
 
 
+def test_code_in_a_message_is_set_as_code_in_latex() -> None:
+    assert latex("see `noise_floor`, ``a & b`` too") == r"see \texttt{noise\_floor}, \texttt{a \& b} too"
+    assert latex("one ` alone") == "one ` alone"
+
+
 def test_latex_of_what_a_table_can_hold_is_ascii() -> None:
     sign = re.compile(r"[^\x00-\x7f]")
     made = as_latex(comparison(data="50 % · a × b ± Δ ≈ – − †"))
@@ -135,13 +140,34 @@ def test_the_csv_names_protocol_and_metric() -> None:
         assert (line["metric"], line["protocol"], line["control"]) == ("test/peak_acc", "writeup", "r16")
 
 
+def test_the_csv_names_the_setting_as_the_other_forms_do() -> None:
+    of = comparison(overrides={"train.epochs": 3, "optim.name": "sgd"})
+    for line in csv.DictReader(io.StringIO(as_csv(of))):
+        assert json.loads(line["overrides"]) == of.overrides
+        assert (line["invocation"], line["kind"], line["contrast"]) == (of.invocation, "variant", "")
+
+
+def test_effects_are_lines_of_the_csv_that_no_reader_takes_for_variants() -> None:
+    names = ("model.se.reduction", "optim.lookahead.enabled", "model.se.reduction × optim.lookahead.enabled")
+    found = tuple(
+        Effect(name=name, pairs=5, difference=0.004, interval=(0.001, 0.007), level=0.983, verdict="better",
+               reason=None) for name in names
+    )  # fmt: skip
+    lines = list(csv.DictReader(io.StringIO(as_csv(comparison(CONTROL, row(), effects=found)))))
+    assert [line["kind"] for line in lines] == ["variant"] * 2 + ["effect"] * 3
+    assert tuple(line["contrast"] for line in lines[2:]) == names
+    assert {line["variant"] for line in lines[2:]} == {""}
+    assert [float(lines[4][name]) for name in ("difference", "level", "pairs")] == [0.004, 0.983, 5.0]
+    assert (json.loads(lines[4]["interval"]), lines[4]["verdict"]) == ([0.001, 0.007], "better")
+
+
 def test_the_csv_has_a_column_for_each_number_of_each_threshold() -> None:
     first, second = csv.DictReader(io.StringIO(as_csv(comparison(CONTROL, row(**FITTED)))))
     assert [second[f"epochs_to_0.7_{name}"] for name in ("mean", "reached", "of")] == ["9.0", "2", "5"]
     assert [second[f"epochs_to_difference_0.7_{name}"] for name in ("mean", "reached", "of")] == ["4.5", "2", "5"]
     assert (float(second["gap"]), float(second["auc_difference"]), float(second["rise"])) == (0.031, 0.01, 0.03)
     assert (first["epochs_to_0.7_mean"], first["gap"], first["rise"]) == ("", "", "")
-    assert not any("{" in value for value in second.values())
+    assert [name for name, value in second.items() if "{" in value] == ["overrides"]
 
 
 def test_markdown_carries_header_footer_and_how_the_numbers_were_made() -> None:

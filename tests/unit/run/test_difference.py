@@ -157,3 +157,47 @@ def test_networks_without_predictions_or_on_other_images_are_not(cells: tuple[Re
     predict(cells[1], [0, 1], [1, 1])
     assert compare_cells(*cells).images is None
     assert compare_cells(*cells).as_dict()["images"] is None
+
+
+def test_without_predictions_it_says_that_none_are_stored(cells: tuple[Record, Record]) -> None:
+    assert compare_cells(*cells).images_reason == "no predictions stored: not compared image by image"
+    predict(cells[0], [0, 1], [0, 1])
+    assert compare_cells(*cells).images_reason == "no predictions stored of b: not compared image by image"
+    predict(cells[1], [0, 1], [0, 1])
+    assert compare_cells(*cells).images_reason is None
+
+
+def test_other_images_with_the_same_labels_are_not_compared_and_it_says_why(cells: tuple[Record, Record]) -> None:
+    write(cells[1], data={"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64})
+    for record in cells:
+        predict(record, [0, 1], [0, 1])
+    found = compare_cells(*cells)
+    assert found.images is None
+    expected = "other images, synthetic (dddddddddddd) and CIFAR-10 (cccccccccccc): not compared image by image"
+    assert found.as_dict()["images_reason"] == expected
+
+
+def test_other_labels_of_one_data_set_are_said_too(cells: tuple[Record, Record]) -> None:
+    predict(cells[0], [0, 1], [0, 1])
+    predict(cells[1], [0, 1], [1, 1])
+    assert compare_cells(*cells).images_reason == "other labels for the same data: not compared image by image"
+
+
+# What is damaged
+
+
+def test_predictions_that_are_damaged_are_one_line_that_names_the_file(cells: tuple[Record, Record]) -> None:
+    predict(cells[1], [0, 1], [0, 1])
+    cells[0].predictions.write_bytes(b"PK half of it")
+    with pytest.raises(TrackingError, match=r"a/predictions\.npz: cannot be read") as refusal:
+        compare_cells(*cells)
+    assert "\n" not in str(refusal.value)
+    predict(cells[0], [0, 1, 1], [0, 1])
+    with pytest.raises(TrackingError, match="damaged: not one prediction for each label"):
+        compare_cells(*cells)
+
+
+def test_a_cell_without_what_is_set_side_by_side_is_refused(cells: tuple[Record, Record]) -> None:
+    cells[0].write_cell({"seed": 0, "recipe": {}, "execution": CPU})
+    with pytest.raises(TrackingError, match=r"cell\.json: damaged: 'data\.hash' is missing"):
+        compare_cells(*cells)

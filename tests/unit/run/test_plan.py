@@ -18,6 +18,7 @@ from cifar_lab.run.plan import Plan, as_dict, make_plan, parse_seeds
 from cifar_lab.tracking.record import Record
 
 SMALL_NET = EFFICIENT_RESNET.override({"model.blocks": [1, 1]})
+FINISHED: dict[str, Any] = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 
 
 def images(data_hash: str = "d" * 64) -> Dataset:
@@ -128,8 +129,8 @@ def begin(runs: Path, fingerprint: str) -> Record:
 
 def test_states_are_what_the_records_say(runs: Path) -> None:
     finished, diverged, failed, running, begun, *_ = (cell.fingerprint for cell in plan(runs).cells)
-    begin(runs, finished).write_result({"status": "finished", "metrics": {}})
-    begin(runs, diverged).write_result({"status": "diverged", "metrics": {}})
+    begin(runs, finished).write_result(FINISHED)
+    begin(runs, diverged).write_result({**FINISHED, "status": "diverged"})
     begin(runs, failed).write_failure({"error": "out of memory", "trace": ""})
     begin(runs, begun).write_cell({"seed": 1})
     with begin(runs, running).lock().acquire():
@@ -150,13 +151,13 @@ def test_a_log_or_a_checkpoint_does_not_make_a_cell_finished(runs: Path) -> None
 
 def test_a_cell_knows_the_state_it_is_in_by_now(runs: Path) -> None:
     cell = plan(runs).cells[0]
-    begin(runs, cell.fingerprint).write_result({"status": "finished", "metrics": {}})
+    begin(runs, cell.fingerprint).write_result(FINISHED)
     assert (cell.state, cell.now(runs)) == ("missing", "finished")
 
 
 def test_the_json_of_a_cell(runs: Path) -> None:
     made = plan(runs)
-    begin(runs, made.cells[0].fingerprint).write_result({"status": "finished", "metrics": {}})
+    begin(runs, made.cells[0].fingerprint).write_result(FINISHED)
     done, todo, *_ = plan(runs).cells
     estimates = {cell.fingerprint: 12.5 for cell in made.cells}
     assert as_dict(todo, estimates) == {

@@ -190,3 +190,15 @@ def test_a_protocol_that_only_cells_which_were_never_begun_have_is_not_mixed(run
     runs.end(runs.cell("holdout", 0), 0.8)
     runs.ask([runs.cell("holdout", 0), runs.cell("writeup", 0)], control="holdout")
     assert compare(runs.folder, "se_ratio").protocol == "holdout"
+
+
+# What is not there
+
+
+def test_a_finished_cell_that_measured_nothing_is_counted_in_the_note(runs: Any) -> None:
+    runs.study()
+    record = Record(runs.folder / runs.cell("r4", 2).fingerprint)
+    result = {"status": "finished", "epoch": 10, "step": None, "time": 1_790_000_000_000, "metrics": {}}
+    record.write_result(result)
+    found = rows(runs)["r4"]
+    assert (found.n, found.pairs, note(found)) == (2, 2, "1 finished without test/acc")

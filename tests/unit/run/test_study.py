@@ -198,3 +198,52 @@ def test_notes_that_cannot_be_read_are_an_error_and_not_a_gap(runs: Any) -> None
     (runs.folder / "invocations" / "20261122T210009.000-se_ratio.json").write_text("{")
     with pytest.raises(TrackingError, match="not an invocation"):
         chapters(runs.folder, BUILT_IN)
+
+
+# Which setting
+
+
+CLAIMED: dict[str, Any] = {"scale": "writeup", "protocol": "writeup", "overrides": {"train.protocol": "writeup"}}
+
+
+def test_without_a_setting_it_is_the_one_that_verify_judges_and_not_the_latest(runs: Any) -> None:
+    full = runs.study(recipe="full", **CLAIMED)
+    smoke = runs.study(recipe="smoke", scale="smoke", r4=(0.1, 0.2, 0.3))
+    (judged, *_) = verify(runs.folder, SE_RATIO)
+    assert judged.setting is not None
+    of = found(runs)
+    assert of.comparison.invocation == judged.setting.latest.id == full
+    assert [finding.status for finding in of.findings] == [each.status for each in verify(runs.folder, SE_RATIO)]
+    ((entry,),) = (chapter.entries for chapter in chapters(runs.folder, [SE_RATIO]))
+    assert isinstance(entry, Study)
+    assert entry.comparison == of.comparison
+    assert any(smoke in line for line in of.comparison.footer()), "the other setting is listed"
+
+
+def test_whoever_names_a_setting_gets_that_one(runs: Any) -> None:
+    full = runs.study(recipe="full", **CLAIMED)
+    smoke = runs.study(recipe="smoke", scale="smoke")
+    assert found(runs, scale="smoke").comparison.invocation == smoke
+    assert found(runs, data="cifar10").comparison.invocation == smoke, "the latest without overrides"
+    assert found(runs, invocation=smoke).comparison.invocation == smoke
+    assert found(runs, overrides={"train.protocol": "writeup"}).comparison.invocation == full
+    assert compare(runs.folder, "se_ratio").invocation == smoke, "compare reads the latest"
+
+
+def test_an_ablation_without_claims_is_told_in_its_latest_setting_without_overrides(runs: Any) -> None:
+    silent = SE_RATIO.model_copy(update={"claims": ()})
+    plain = runs.study()
+    changed = runs.study(recipe="other", overrides={"train.epochs": 3})
+    of = load(runs.folder, silent)
+    assert of.comparison.invocation == plain
+    assert any(changed in line for line in of.comparison.footer())
+
+
+def test_a_claim_of_one_variant_is_told_apart_from_those_of_a_difference(runs: Any) -> None:
+    runs.study()
+    assert {finding.is_difference for finding in found(runs).findings} == {True}
+    ladder = BUILT_IN.find("writeup_ladder")
+    runs.ask([runs.cell(name, 0) for name in ("s1", "s2")], ablation="writeup_ladder", control="s1")
+    told = load(runs.folder, ladder).findings
+    assert [each.is_difference for each in told] == [claim.worse is not None for claim in ladder.claims]
+    assert {each.is_difference for each in told} == {True, False}

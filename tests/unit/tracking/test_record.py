@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -154,3 +155,39 @@ def test_set_aside_it_is_missing_and_nothing_of_it_is_lost(tmp_path: Path) -> No
     assert Record(place).result() == RESULT
     with _locked_elsewhere(record), pytest.raises(Timeout):
         record.set_aside()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "rule"),
+    [
+        ("result.json", "[]", "[] is not an object"),
+        ("result.json", '{"status": "finished", "epoch": 1, "step": null, "time": 1}', "'metrics' is missing"),
+        ("result.json", '{"epoch": true}', "'epoch' is True, not a whole number"),
+        ("failure.json", '{"error": 3}', "'error' is 3, not text"),
+        ("owner.json", '{"host": "here", "pid": 1}', "'time' is missing"),
+        ("cell.json", '{"provenance": {"hardware": []}}', "'provenance.hardware' is [], not an object"),
+    ],
+)
+def test_what_is_damaged_is_refused_by_file_and_rule(tmp_path: Path, file: str, text: str, rule: str) -> None:
+    (tmp_path / file).write_text(text)
+    readers = {"result.json": Record.result, "failure.json": Record.failure, "owner.json": Record.owner}
+    with pytest.raises(TrackingError) as refusal:
+        readers.get(file, Record.cell)(Record(tmp_path))
+    assert str(refusal.value) == f"{tmp_path / file}: damaged: {rule}"
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", '"0.9"', "true", "null"])
+def test_a_metric_is_a_finite_number(tmp_path: Path, value: str) -> None:
+    text = json.dumps({**RESULT, "metrics": {"test/acc": "?"}}).replace('"?"', value)
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(TrackingError, match=r"metric 'test/acc' is .*, not a finite number"):
+        Record(tmp_path).state()
+
+
+def test_what_a_reader_needs_of_a_cell_is_named_by_path(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.write_cell({"recipe": {"train": {}}, "execution": {}})
+    assert record.cell("recipe", "execution") is not None
+    with pytest.raises(TrackingError, match=r"cell\.json: damaged: 'recipe\.train\.protocol' is missing"):
+        record.cell("recipe.train.protocol")
+    assert Record(tmp_path / "nowhere").cell("recipe") is None

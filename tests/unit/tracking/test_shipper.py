@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import overview
 from cifar_lab.tracking import shipper as module
 from cifar_lab.tracking.mlflow import Store
@@ -495,3 +496,11 @@ def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(study: Any, s
     longer = overview.note(invocation, Table("| table |" * 1000, ""), "1", shipments)
     assert len(longer) < 8000
     assert "comparison.md" in longer
+
+
+def test_sync_names_a_record_that_is_damaged(study: Any, sync_all: Any) -> None:
+    study.all()
+    study.invocation()
+    (path := study.record("r4", 0).folder / "result.json").write_text("[]")
+    with pytest.raises(TrackingError, match=rf"{re.escape(str(path))}: damaged: \[\] is not an object"):
+        sync_all()

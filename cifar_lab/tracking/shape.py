@@ -1,0 +1,94 @@
+"""What the files of a record must look like before anything is read from them: one rule a field, each in words.
+
+A record is written whole or not at all; what is damaged was edited, copied in part, or comes from something else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+
+class Kind(NamedTuple):
+    """What a value must be: in words, and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+class Shape(NamedTuple):
+    """The fields of a file that are looked at, by dotted path."""
+
+    kinds: Mapping[str, Kind]
+    needed: frozenset[str]
+    """Those without which nothing can be done with it."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """A number that can be reckoned with; `NaN` and `Infinity`, which Python reads from JSON, are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+TEXT = Kind("text", lambda value: isinstance(value, str))
+WHOLE = Kind("a whole number", _is_whole)
+STEP = Kind("a whole number or null", lambda value: value is None or _is_whole(value))
+OBJECT = Kind("an object", lambda value: isinstance(value, dict))
+ENDED = Kind("finished or diverged", lambda value: isinstance(value, str) and value in {"finished", "diverged"})
+
+CELL = Shape(
+    {
+        "seed": WHOLE, "recipe": OBJECT, "recipe.train": OBJECT, "recipe.train.protocol": TEXT, "data": OBJECT,
+        "data.hash": TEXT, "execution": OBJECT, "provenance": OBJECT, "provenance.versions": OBJECT,
+        "provenance.hardware": OBJECT,
+    },
+    frozenset(),  # each reader needs other fields, and names them
+)  # fmt: skip
+RESULT = Shape(
+    {"status": ENDED, "epoch": WHOLE, "step": STEP, "time": WHOLE, "metrics": OBJECT},
+    frozenset({"status", "epoch", "step", "time", "metrics"}),
+)
+FAILURE = Shape({"error": TEXT, "trace": TEXT, "time": WHOLE}, frozenset({"error", "trace"}))
+OWNER = Shape({"host": TEXT, "pid": WHOLE, "time": WHOLE}, frozenset({"host", "pid", "time"}))
+
+
+def broken(tree: Any, shape: Shape, needed: Iterable[str] = ()) -> str | None:
+    """The first rule that `tree` breaks, with what it has instead; None where it breaks none.
+
+    needed: paths that must be there beside those that the shape needs itself. Every metric must be a finite number;
+    which metrics there are is nobody's rule, for a training that diverged has no accuracy.
+    """
+    if not isinstance(tree, dict):
+        return f"{_short(tree)} is not an object"
+    known = {path: _find(tree, path) for path in shape.kinds}
+    for path, kind in shape.kinds.items():
+        if known[path] is not _ABSENT and not kind.holds(known[path]):
+            return f"'{path}' is {_short(known[path])}, not {kind.words}"
+    missing = [path for path in (*sorted(shape.needed), *needed) if _find(tree, path) is _ABSENT]
+    if missing:
+        return f"'{missing[0]}' is missing"
+    metrics = tree.get("metrics", {}) if "metrics" in shape.kinds else {}
+    bad = next((name for name, value in metrics.items() if not is_finite(value)), None)
+    return None if bad is None else f"metric '{bad}' is {_short(metrics[bad])}, not a finite number"
+
+
+_ABSENT = object()
+
+
+def _find(tree: Any, path: str) -> Any:
+    """The value at a dotted path; `_ABSENT` where there is none."""
+    for name in path.split("."):
+        if not isinstance(tree, dict) or name not in tree:
+            return _ABSENT
+        tree = tree[name]
+    return tree
+
+
+def _short(value: Any) -> str:
+    """A value in a message of one line."""
+    text = "null" if value is None else str(value) if isinstance(value, float) else repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
