@@ -16,7 +16,7 @@ from cifar_lab.run.results import tabulate
 from cifar_lab.run.setting import Setting, choose, typed
 from cifar_lab.run.status import look
 from cifar_lab.run.verification import Finding as Judged
-from cifar_lab.run.verification import preferred, judge_setting, verify
+from cifar_lab.run.verification import judge_setting, preferred, verify
 from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record
