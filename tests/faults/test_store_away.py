@@ -52,8 +52,8 @@ def invocation(runs: Path) -> Invocation:
         journal.write("start")
         journal.points(1, {"val/acc": 0.5})
         journal.write("end", status="finished")
-        result = {"status": "finished", "epoch": 1, "time": time.time_ns() // 1_000_000, "metrics": {"test/acc": 0.4}}
-        record.write_result(result)
+        now = time.time_ns() // 1_000_000
+        record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": now, "metrics": {"test/acc": 0.4}})
     asked = Invocation(
         id="20260101T000000.000-se_ratio",
         ablation="se_ratio",
