@@ -15,14 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cifar_lab.report import page, search_plots
 from cifar_lab.report.sheets import Sheet, points
 
-STATES = ("trained", "pruned", "infeasible", "failed", "running")
+STATES = ("trained", "diverged", "pruned", "infeasible", "failed", "running")
 SAID = {"trained": "with a value"}
 """Of a state, what is counted in the headline; of the others, the state."""
-FOLDED = 60
+FOLDED = 20
 """Trials from which on their table is folded."""
 FRONT = ("trial", "val %", "parameters", "differs from the baseline by")
-TRIALS = ("trial", "state", "val %", "parameters", "pruned at", "differs from the baseline by")
-NUMBERS = ("val %", "parameters", "pruned at")
+TRIALS = ("trial", "state", "val %", "parameters", "differs from the baseline by")
+NUMBERS = ("val %", "parameters")
 BEST = ("path", "baseline", "best", "by")
 
 Parameter = bool | int | float | str
@@ -58,7 +58,6 @@ class Trial:
     """The epoch after which it was stopped."""
     last: float | None = None
     """The last accuracy that a pruned one reported."""
-    has_diverged: bool = False
     params: Mapping[str, Parameter] = field(default_factory=dict)
     """By dimension, of those that it was asked for."""
     diff: Mapping[str, Any] | None = None
@@ -117,19 +116,22 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """Of several equal ones, the first."""
-        return max(self.results, key=lambda trial: (accuracy(trial), -trial.number), default=None)
+        return next(iter(self.ranked), None)
 
     @property
     def baseline(self) -> Trial | None:
-        """The trial of the baseline itself, if it has a value."""
+        """The first trial of the baseline itself that has a value, if there is one."""
         return next((trial for trial in self.results if trial.diff is not None and not trial.diff), None)
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """Trials with a value, the best first; of several equal ones, the first."""
+        return sorted(self.results, key=lambda trial: (-accuracy(trial), trial.number))
 
     @property
     def best_tenth(self) -> list[Trial]:
         """Of the trials with a value, one at least; the best first."""
-        ranked = sorted(self.results, key=lambda trial: (-accuracy(trial), trial.number))
-        return ranked[: math.ceil(len(ranked) / 10)]
+        return self.ranked[: math.ceil(len(self.results) / 10)]
 
     @property
     def ordered(self) -> list[Dimension]:
@@ -171,7 +173,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     words: tuple[Callable[..., object], ...] = (
-        headline, caution, setting, without_importances, changes, front, trials, as_json,
+        headline, caution, remedy, setting, without_importances, changes, front, trials, as_json,
     )  # fmt: skip
     made.globals |= {"plots": search_plots, "FOLDED": FOLDED, **{each.__name__: each for each in words}}
     made.filters |= {each.__name__: each for each in (page.slug, page.difference, page.count, page.paragraphs)}
@@ -198,18 +200,24 @@ def headline(search: Search) -> str:
 def counts(search: Search) -> str:
     """`31 trials with a value, 6 pruned, 9 infeasible`."""
     found = Counter(trial.state for trial in search.trials)
-    diverged = sum(trial.has_diverged for trial in search.trials)
     first = f"{found['trained']} trial{'' if found['trained'] == 1 else 's'} {SAID['trained']}"
-    first += f" ({diverged} diverged)" if diverged else ""
     return ", ".join([first, *(f"{found[state]} {state}" for state in STATES[1:] if found[state])])
 
 
 def caution(search: Search) -> str:
     """Why the best one is not as good as it looks."""
     many = len(search.results)
-    chosen = f"the best of {many}, chosen" if many > 1 else "chosen"
+    if many == 1:
+        return "One trial of one seed: there is nothing to compare it with."
+    if search.best is search.baseline:
+        return f"Of {many} trials none is better than the baseline. One seed each: small differences are luck."
     value = points(search.best.value if search.best else None)
-    return f"One seed a trial, and {chosen} on val: {value} % is flattered by luck."
+    return f"One seed a trial, and the best of {many}, chosen on val: {value} % is flattered by luck."
+
+
+def remedy(search: Search) -> str:
+    """The command that tells skill from luck; nothing where nothing was tuned."""
+    return next((line for line in search.reproduce if line.startswith("cifar-lab ablate-best ")), "")
 
 
 def setting(search: Search) -> list[str]:
@@ -277,17 +285,21 @@ def trials(search: Search) -> Sheet:
 
 
 def _row(trial: Trial, *, is_best: bool) -> tuple[str, ...]:
-    state = "diverged" if trial.has_diverged else trial.state
-    pruned = "" if trial.pruned_at is None else f"epoch {trial.pruned_at}"
-    pruned += f", {points(trial.last)} %" if trial.last is not None and pruned else ""
     return (
         trial.name,
-        "best" if is_best else f"{state}: {trial.note}" if trial.note else state,
+        "best" if is_best else became(trial),
         points(trial.value),
         "" if trial.parameters is None else f"{trial.parameters:,}",
-        pruned,
         differs(trial.diff),
     )
+
+
+def became(trial: Trial) -> str:
+    """`pruned after epoch 4, at 70.21 %`; `failed: RuntimeError: out of memory`."""
+    if trial.pruned_at is not None:
+        at = f", at {points(trial.last)} %" if trial.last is not None else ""
+        return f"{trial.state} after epoch {trial.pruned_at}{at}"
+    return f"{trial.state}: {trial.note}" if trial.note else trial.state
 
 
 def _sheet(headings: Sequence[str], rows: Iterable[tuple[str, ...]], caption: str) -> Sheet:

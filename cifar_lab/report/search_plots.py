@@ -28,9 +28,13 @@ ROW, LOWER = 64.0, 12.0
 """Pixels from one axis of parallel coordinates to the next, and from a label to one below it."""
 LETTERS = 34
 """Letters that fit beside one another under an axis, on a telephone."""
+WHOLE, NAME, TICK = 36, 20, 16
+"""Letters of a dimension's name above its axis, of one beside its bar, and of the label of a choice, at most."""
 NOT_ASKED, KEPT = 0.96, 0.88
 """Where, on an axis, trials stand that were not asked for it; and how much of it is left to the others."""
-BAR, PAIR = 0.34, 0.52
+LETTER = 8.2
+"""Width of a letter of a dimension's name, in pixels, at most."""
+BAR, PAIR = 0.3, 0.52
 """Width of the longest bar, and where the second column begins."""
 COSTS = (("parameters", "parameters as declared", "max_params"), ("macs", "multiply-accumulates an image", "max_macs"))
 UNIT = 1e6
@@ -41,7 +45,7 @@ EVALUATORS = {"fanova": "fANOVA", "ped_anova": "PED-ANOVA"}
 
 def accuracies(search: Search) -> Scale | None:
     """In percent; a few values that are far below the others are at its low end. None where nothing was measured."""
-    values = [t.value for t in search.results if t.value is not None and not t.has_diverged]
+    values = [trial.value for trial in search.results if trial.value is not None]
     every = values + [trial.last for trial in search.trials if trial.last is not None]
     if not every:
         return None
@@ -61,16 +65,16 @@ def history(search: Search) -> Figure | None:
     x = svg.linear([trial.number for trial in search.trials], room=0.03, whole=True)
     parts = [svg.x_axis(x, HEIGHT + LANE, "trial"), svg.y_axis(y, HEIGHT, "accuracy on val, %")]
     baseline, steps = search.baseline, _best_so_far(search, x.high)
-    if baseline is not None and baseline.value is not None and not baseline.has_diverged:
+    if baseline is not None and baseline.value is not None:
         parts += _reference(y.y(100 * baseline.value, HEIGHT))
     if steps:
         line = svg.stairs(steps, x, y, HEIGHT, "best so far", "s1 solid")
         parts.append(svg.lines(HEIGHT, line))
-    new = {value for _, _, value in steps}
+    new = {number for number, _, _ in steps}
     for trial in search.trials:
-        is_new = trial.value is not None and 100 * trial.value in new
-        parts += _tried(trial, x.x(trial.number), y, "seed on" if is_new else "seed")
-    below = sum(100 * value < y.low for trial in search.trials if (value := _reached(trial)) is not None)
+        parts += _tried(trial, x.x(trial.number), y, "seed on" if trial.number in new else "seed")
+    reached = [trial.last if trial.value is None else trial.value for trial in search.trials]
+    below = sum(100 * value < y.low for value in reached if value is not None)
     caption = f"{below} far below the others, drawn at the low end." if below else ""
     words = f"accuracy on val by trial: {len(search.results)} trials with a value"
     return Figure("", svg.drawing(*parts, height=HEIGHT + LANE, words=words, left=svg.room(y)), caption)
@@ -83,7 +87,7 @@ def history_key(search: Search) -> list[tuple[Markup, str]]:
     found += [(_sample(_stroke("line s1 solid"), svg.dot("15", 8, "", "seed on")), "best so far")] if found else []
     if "pruned" in states:
         found.append((_sample(svg.cross("15", 8, "", "beyond")), "pruned, at its last reported value"))
-    if any(trial.has_diverged for trial in search.trials):
+    if "diverged" in states:
         found.append((_sample(svg.cross("15", 8, "", "diverged")), "diverged"))
     if "infeasible" in states:
         found.append((_sample(_tick("15", 2, 14, "")), "infeasible: over the budget, not trained"))
@@ -96,16 +100,16 @@ def _best_so_far(search: Search, end: float) -> list[tuple[float, float, float]]
     """(from trial, to trial, percent) of each value that no trial before it has."""
     found: list[tuple[int, float]] = []
     for trial in search.results:
-        if trial.value is not None and not trial.has_diverged and (not found or 100 * trial.value > found[-1][1]):
+        if trial.value is not None and (not found or 100 * trial.value > found[-1][1]):
             found.append((trial.number, 100 * trial.value))
-    ends = [number for number, _ in found[1:]] + [end]
+    ends = [number for number, _ in found[1:]] + [end] if found else []
     return [(number, last, value) for (number, value), last in zip(found, ends, strict=True)]
 
 
 def _tried(trial: Trial, x: str, y: Scale, class_: str) -> Iterator[Markup]:
     """The mark of a trial; nothing of one that runs."""
     low, high = HEIGHT + 4, HEIGHT + LANE
-    if trial.has_diverged:
+    if trial.state == "diverged":
         yield svg.cross(x, (low + high) / 2, f"{trial.name}: diverged", "diverged")
     elif trial.value is not None:
         yield svg.dot(x, y.y(100 * trial.value, HEIGHT), _said(trial), class_)
@@ -114,10 +118,6 @@ def _tried(trial: Trial, x: str, y: Scale, class_: str) -> Iterator[Markup]:
         yield svg.cross(x, y.y(100 * trial.last, HEIGHT), said, "beyond")
     elif trial.state in {"infeasible", "failed"}:
         yield _tick(x, low, high, f"{trial.name}: {trial.note or trial.state}{_weight(trial)}", trial.state)
-
-
-def _reached(trial: Trial) -> float | None:
-    return None if trial.has_diverged else trial.value if trial.value is not None else trial.last
 
 
 def _reference(y: float) -> list[Markup]:
@@ -195,7 +195,7 @@ def _costing(trial: Trial, x: str, y: Scale, *, is_front: bool) -> Iterator[Mark
         yield svg.tag(
             "svg", svg.tag("path", svg.tag("title", said), d="M-2 -9h4v9h-4z"), class_="lane hollow", x=x, y=HEIGHT
         )
-    elif trial.value is not None and not trial.has_diverged:
+    elif trial.value is not None:
         yield svg.dot(x, y.y(100 * trial.value, HEIGHT), _said(trial), "seed on" if is_front else "seed")
 
 
@@ -216,9 +216,8 @@ def cost_key(search: Search) -> list[tuple[Markup, str]]:
 def parallel(search: Search) -> Figure:
     """An axis for accuracy and one for each dimension, one below the other; a line for each trial with a value."""
     score = accuracies(search) or svg.linear([])
-    shown = [trial for trial in search.results if not trial.has_diverged]
-    ranked = sorted(shown, key=lambda trial: (trial.value or 0.0, -trial.number))  # the best are drawn on top
-    ranks = {trial.number: i / max(1, len(ranked) - 1) for i, trial in enumerate(ranked)}
+    ranked = list(reversed(search.ranked))  # the best are drawn on top
+    ranks = {trial.number: i / (len(ranked) - 1) if len(ranked) > 1 else 0.5 for i, trial in enumerate(ranked)}
     ordered = search.ordered
     height = ROW * len(ordered)
     down, across = Scale(low=-height, high=0.0, ticks=()), Scale(low=0.0, high=1.0, ticks=())
@@ -236,10 +235,18 @@ def parallel(search: Search) -> Figure:
     for i, axle in enumerate(axles):
         parts += axle.drawn(ROW * (i + 1))
     words = f"accuracy on val and {len(ordered)} dimensions: {len(ranked)} trials"
-    caption = "Dimensions by importance, the first on top." if search.importances else ""
+    drawn = svg.drawing(*parts, *dots, height=height, words=words, class_="parallel", left=16)
+    return Figure("", drawn, " ".join(_reading(search, axles)))
+
+
+def _reading(search: Search, axles: Sequence[Axle]) -> Iterator[str]:
+    """How parallel coordinates are read."""
+    if search.importances:
+        yield "Dimensions by importance, the first on top."
+    if len(search.results) > 1 and any(axle.dimension.labels for axle in axles):
+        yield "Trials with the same choice stand side by side, the better ones on the right."
     if any(axle.has_gaps for axle in axles):
-        caption = f"{caption} “not asked”: another choice left nothing to ask for.".strip()
-    return Figure("", svg.drawing(*parts, *dots, height=height, words=words, class_="parallel", left=16), caption)
+        yield "“not asked”: another choice left nothing to ask for."
 
 
 def parallel_key(search: Search) -> list[tuple[Markup, str]]:
@@ -277,8 +284,9 @@ class Axle:
     def drawn(self, y: float) -> Iterator[Markup]:
         """The axis, its name above it, its labels below it; every other one lower where they are many."""
         yield svg.tag("line", class_="axle", x1=0, x2=_percent(self._part), y1=y, y2=y)
-        yield svg.tag("text", self.dimension.name, class_="name", x=0, dx=-12, y=y - 14)
-        named = list(self._named())
+        name = self.dimension.name
+        yield svg.tag("text", svg.tag("title", name), _clipped(name, WHOLE), class_="name", x=0, dx=-12, y=y - 14)
+        named = [(share, _clipped(text, TICK)) for share, text in self._named()]
         is_crowded = sum(len(text) + 2 for _, text in named) > LETTERS
         for i, (share, text) in enumerate(named):
             lower = LOWER if is_crowded and i % 2 else 0.0
@@ -314,7 +322,7 @@ def importances(search: Search) -> Figure:
     """A row for each dimension: its share by either evaluator, as a bar and a number."""
     found = {name: shares for name, shares in search.importances.items() if shares}
     names = [each.name for each in search.ordered if any(each.name in shares for shares in found.values())]
-    row, left = 26.0, 14 + 6.9 * max(len(_clipped(name)) for name in names)
+    row, left = 26.0, 14 + LETTER * max(len(_clipped(name, NAME)) for name in names)
     most = max(share for shares in found.values() for share in shares.values()) or 1.0
     parts = []
     for column, (evaluator, shares) in enumerate(found.items()):
@@ -328,12 +336,14 @@ def importances(search: Search) -> Figure:
                 parts.append(svg.tag("text", "–", class_="tick", x=_percent(PAIR * column), y=row * i + 15))
     for i, name in enumerate(names):
         title = svg.tag("title", name)
-        parts.append(svg.tag("text", title, _clipped(name), class_="name end", x=0, dx=-10, y=row * i + 15))
+        parts.append(svg.tag("text", title, _clipped(name, NAME), class_="name end", x=0, dx=-10, y=row * i + 15))
     missing = [each.name for each in search.ordered if each.name not in names]
     caption = (
         "fANOVA: share of the variance over the whole space. PED-ANOVA: what tells the best tenth from the rest. They "
         "answer two questions, and may rank differently."
     )
+    is_partial = any(name not in shares for shares in found.values() for name in names)
+    caption += " –: not every trial was asked for it." if is_partial else ""
     caption += f" Not every trial was asked for: {', '.join(missing)}." if missing else ""
     words = "importances: " + "; ".join(f"{name} {share:.3f}" for name, share in next(iter(found.values())).items())
     return Figure("", svg.drawing(*parts, height=row * len(names), words=words, class_="bars", left=left), caption)
@@ -358,8 +368,8 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _clipped(name: str) -> str:
-    return name if len(name) <= 20 else f"{name[:19]}…"
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _said(trial: Trial) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
-from cifar_lab.search.study import Setting, setting_of
+from cifar_lab.search.study import SETTING, Setting, setting_of
 from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.uri import redacted
 
@@ -33,7 +35,7 @@ def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Sear
         UsageError: it is no study of cifar-lab, or its space has been changed since.
         TrackingError: a note in `runs` cannot be read.
     """
-    setting, best = setting_of(study), found.best(study)
+    setting, best = setting_of(study), _best(study)
     note = _note(study, runs)
     recipe = setting.declared(found.diff_of(best)) if best is not None else None
     return Search(
@@ -66,22 +68,32 @@ def _dimension(searched: Searched) -> Dimension:
 
 def _trials(study: optuna.Study, setting: Setting) -> Iterator[Trial]:
     """Those that were begun and not withdrawn."""
-    for trial in found.of(study):
+    every = found.of(study)
+    lost = found.retried(every)
+    for trial in every:
         state = _state(trial)
-        if state is not None:
+        if state is not None and trial.number not in lost:
             yield _trial(trial, state, setting)
 
 
 def _state(trial: FrozenTrial) -> str | None:
-    """What it is counted as; none if it is not counted."""
-    counts = found.count([trial])
-    return next((state for state in STATES if getattr(counts, state)), None)
+    """What it is counted as; none if it is not counted. Of one that diverged, the value is a stopgap for samplers."""
+    if found.is_result(trial) and (trial.user_attrs.get(found.DIVERGED) or not math.isfinite(trial.values[0])):
+        return "diverged"
+    counts = asdict(found.count([trial]))
+    return next((state for state in STATES if counts.get(state)), None)
+
+
+def _best(study: optuna.Study) -> FrozenTrial | None:
+    """The trial with the best accuracy that did not diverge; of several, the first."""
+    results = [trial for trial in found.of(study) if _state(trial) == "trained"]
+    return max(results, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
 def _trial(trial: FrozenTrial, state: str, setting: Setting) -> Trial:
     counts = trial.user_attrs.get(found.COUNTS, {})
     diff = found.diff_of(trial) if found.DIFF in trial.user_attrs else None
-    reported = sorted(trial.intermediate_values.items())
+    reported = [value for _, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)]
     is_pruned = state == "pruned"
     return Trial(
         number=trial.number,
@@ -90,8 +102,7 @@ def _trial(trial: FrozenTrial, state: str, setting: Setting) -> Trial:
         parameters=counts.get("parameters"),
         macs=counts.get("macs"),
         pruned_at=trial.user_attrs.get(found.PRUNED_AT, trial.last_step) if is_pruned else None,
-        last=float(reported[-1][1]) if is_pruned and reported else None,
-        has_diverged=state == "trained" and bool(trial.user_attrs.get(found.DIVERGED)),
+        last=float(reported[-1]) if is_pruned and reported else None,
         params=dict(trial.params),
         diff=None if diff is None else _differs(setting.space.baseline, setting.space.baseline.override(diff)),
         note=_first_line(trial.user_attrs.get(found.ERROR)) if state == "failed" else "",
@@ -99,7 +110,8 @@ def _trial(trial: FrozenTrial, state: str, setting: Setting) -> Trial:
 
 
 def _first_line(text: object) -> str:
-    return next(iter(str(text or "").strip().splitlines()), "")
+    """Without passwords: an error may repeat the address that was away."""
+    return redacted(next(iter(str(text or "").strip().splitlines()), ""))
 
 
 def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
@@ -136,7 +148,7 @@ def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage
     macs = f" and {budget.max_macs:,} MACs" if budget.max_macs is not None else ""
     yield "space", f"{space.name}, sha256 {space.digest()}"
     if note is not None:
-        command = shlex.split(note.command)
+        command = _split(note.command)
         yield "sampler", _typed(command, "--sampler", SAMPLERS[0])
         yield "pruner", "none" if len(setting.objectives) > 1 else _typed(command, "--pruner", PRUNERS[0])
     yield "budget", f"{budget.max_params:,} parameters{macs}, of the network as declared, before the scale"
@@ -153,6 +165,14 @@ def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage
     ended = [trial.datetime_complete for trial in found.of(study) if trial.datetime_complete is not None]
     if begun:
         yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
+
+
+def _split(command: str) -> list[str]:
+    """Its words; where a password went, a quote may have gone with it."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
 
 
 def _typed(command: list[str], option: str, default: str) -> str:
@@ -182,11 +202,13 @@ def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, s
     name = shlex.quote(setting.study)
     kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
     yield note.command if note is not None else _command(study, setting) + kept
-    if found.best(study) is not None:
+    best = _best(study)
+    if best is not None:
         where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"
         yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {_words(setting.overrides)}".rstrip()
-        yield f"cifar-lab ablate-best {name}{kept}"
+        if setting.declared(found.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
+            yield f"cifar-lab ablate-best {name}{kept}"
     yield f"cifar-lab sweep-report {name}{kept}"
 
 
@@ -194,7 +216,7 @@ def _command(study: optuna.Study, setting: Setting) -> str:
     """What comes to the same study, where it is not known what was typed."""
     budget, counted = setting.budget, found.count(found.of(study)).counted
     words = ["cifar-lab", "sweep", "--study", setting.study, "--trials", str(max(1, counted))]
-    words += ["--space", setting.space_source, "--max-params", str(budget.max_params)]
+    words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]
     words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []
     words += ["--objective", ",".join(setting.objectives), "--seed", str(setting.seed)]
     words += ["--scale", setting.scale.name, "--data", setting.data["source"]]

@@ -1,22 +1,43 @@
-"""The page of `report` in a browser: alone, in both themes, on a telephone, on paper."""
+"""The pages of `report` and `sweep-report` in a browser: alone, in both themes, on a telephone, on paper."""
 
 from __future__ import annotations
 
 import os
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made.spaces import Told
 
 from cifar_lab.cli import run
+from cifar_lab.search.budget import Budget
+from cifar_lab.search.storage import open_storage
 
 pytestmark = pytest.mark.browser
 
 PHONE = {"width": 400, "height": 800}
 WIDE = {"width": 1200, "height": 900}
 Open = Callable[..., Any]
+NASTY = "<script>document.title=1;alert(1)"
+SPACE = f"""
+from cifar_lab.recipe import RESNET18
+from cifar_lab.search.dimension import Bundle, Integer, Real
+from cifar_lab.search.space import Space
+
+NASTY = {NASTY!r}
+SPACE = Space(
+    question=NASTY,
+    baseline=RESNET18.override({{"model.width": 32, "model.blocks": (1, 1)}}),
+    dimensions=(
+        Integer(path="model.width", low=16, high=128, step=16),
+        Real(name=NASTY + "n" * 60, path="optim.lr", low=0.001, high=1.0, log=True),
+        Bundle(name="clip", options={{NASTY: {{"optim.clip.by": "none"}}, "l" * 60: {{"optim.clip.by": "norm"}}}}),
+    ),
+)
+"""
 
 
 class Log:
@@ -32,12 +53,26 @@ class Log:
 
 @pytest.fixture(scope="module")
 def reports(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """The page of one study, and that of the whole registry."""
+    """The page of one study, that of the whole registry, and that of a search."""
     folder = tmp_path_factory.mktemp("reports")
-    made = {"one": folder / "one.html", "all": folder / "all.html"}
+    made = {"one": folder / "one.html", "all": folder / "all.html", "sweep": folder / "sweep.html"}
     for name, what in (("one", "se_ratio"), ("all", "--all")):
         assert run(["report", what, "--runs", str(shipped / "runs"), "-o", str(made[name])]) == 0
+    _search(folder)
+    assert run(["sweep-report", NASTY, "--runs", str(folder), "-o", str(made["sweep"])]) == 0
     return made
+
+
+def _search(folder: Path) -> None:
+    """A study of 30 trials, in which whatever a user may name is nasty."""
+    (folder / f"{NASTY}.py").write_text(SPACE)
+    source, chance = str(folder / f"{NASTY}.py"), random.Random(0)
+    made = Told(source, study=NASTY, storage=open_storage(None, folder), budget=Budget(max_params=400_000))
+    for i in range(27):
+        made.trained(0.8 + 0.1 * chance.random(), diverged=i == 5)
+    made.pruned(0.3, 0.5, params={"model.width": 16})
+    made.failed(NASTY, {"model.width": 16})
+    made.begun({"model.width": 16})
 
 
 @pytest.fixture
@@ -64,12 +99,12 @@ def _save(made: Any, name: str) -> None:
         made.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
-@pytest.mark.parametrize("name", ["one", "all"])
+@pytest.mark.parametrize("name", ["one", "all", "sweep"])
 def test_nothing_is_asked_for_but_the_file_and_nothing_is_complained_about(
     opened: Open, reports: Mapping[str, Path], name: str
 ) -> None:
     made, log = opened(name)
-    made.locator("summary").first.click() if name == "all" else None
+    made.locator("summary").first.click() if name != "one" else None
     assert log.requests == [reports[name].as_uri()]
     assert log.complaints == []
 
@@ -85,7 +120,7 @@ def test_light_and_dark_differ_and_plots_follow_the_theme(opened: Open) -> None:
     assert inks[0] != inks[1]
 
 
-@pytest.mark.parametrize("name", ["one", "all"])
+@pytest.mark.parametrize("name", ["one", "all", "sweep"])
 def test_on_a_telephone_nothing_has_to_be_scrolled_sideways_but_tables(opened: Open, name: str) -> None:
     made, _ = opened(name, size=PHONE)
     made.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
@@ -98,9 +133,10 @@ def test_on_a_telephone_nothing_has_to_be_scrolled_sideways_but_tables(opened: O
     _save(made, f"report-{name}-phone")
 
 
-def test_the_marks_of_a_plot_lie_inside_its_box_at_every_width(opened: Open) -> None:
+@pytest.mark.parametrize("name", ["one", "sweep"])
+def test_the_marks_of_a_plot_lie_inside_its_box_at_every_width(opened: Open, name: str) -> None:
     for size in (PHONE, WIDE):
-        made, _ = opened("one", size=size)
+        made, _ = opened(name, size=size)
         outside = made.evaluate(
             "[...document.querySelectorAll('.plot > svg')].flatMap(box => { const r = box.getBoundingClientRect();"
             "return [...box.querySelectorAll('circle, .mark path, .line')].filter(it => { "
@@ -135,3 +171,32 @@ def test_links_of_the_table_lead_to_their_study(opened: Open) -> None:
     made.get_by_role("link", name="se_ratio", exact=True).first.click()
     top = made.locator("article#se_ratio").evaluate("it => it.getBoundingClientRect().top")
     assert abs(top) < 5
+
+
+# A search
+
+
+def test_the_words_of_a_search_are_inside_the_screen_of_a_telephone(opened: Open) -> None:
+    made, _ = opened("sweep", size=PHONE)
+    cut = made.evaluate(
+        "[...document.querySelectorAll('svg text')].filter(it => { const r = it.getBoundingClientRect();"
+        "return r.left < 0 || r.right > innerWidth }).map(it => it.textContent)"
+    )
+    assert cut == []
+
+
+def test_what_a_user_named_is_text_and_is_never_run(opened: Open) -> None:
+    made, _ = opened("sweep")
+    made.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert made.evaluate("document.scripts.length") == 0
+    assert made.title() == f"{NASTY} · sweep"
+    assert made.locator("h1").inner_text() == NASTY
+    shown = made.locator("main").inner_text()
+    assert all(words in shown for words in (f"Best of {NASTY}", f"space {NASTY},", f"failed: {NASTY}", f"{NASTY}nnn"))
+
+
+def test_on_paper_a_search_hides_nothing(opened: Open) -> None:
+    made, _ = opened("sweep")
+    made.emulate_media(media="print")
+    assert made.locator("details table").evaluate("it => it.checkVisibility()")
+    assert made.locator("details pre").evaluate("it => it.checkVisibility()")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made.spaces import Told
 
 from cifar_lab.cli import run
+from cifar_lab.search.storage import open_storage
 from cifar_lab.tracking.invocation import read_all
 
 SPACE = '''
@@ -97,7 +99,7 @@ def test_bad_input_is_one_line_and_trains_nothing(
     assert not list((here).glob("runs/*/cell.json"))
 
 
-@pytest.mark.parametrize("command", ["sweep-best", "sweep-importance", "ablate-best"])
+@pytest.mark.parametrize("command", ["sweep-best", "sweep-importance", "sweep-report", "ablate-best"])
 def test_a_study_that_is_not_there_is_said(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "nosuch"]) == 2
     assert "is not there" in capsys.readouterr().err
@@ -114,3 +116,46 @@ def test_a_recipe_file_that_is_none_is_refused(
     (here / "bad.json").write_text(text)
     assert run(["train", "--recipe", "bad.json", "--scale", "smoke", "--offline", "-y"]) == 2
     assert said in capsys.readouterr().err
+
+
+# The page
+
+
+@pytest.fixture
+def told(here: Path) -> Path:
+    """A folder with a study that nobody trained, `wide`, in a file whose name holds a password."""
+    made = Told(storage=open_storage(str(here / "password=s3cret"), here))
+    for accuracy in (0.8, 0.85, 0.82):
+        made.trained(accuracy)
+    return here
+
+
+def test_sweep_report_writes_a_page_of_a_study(told: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["sweep-report", "wide", "--storage", "password=s3cret"]
+    assert run(line) == 0
+    assert capsys.readouterr().out == "sweep.html\n"
+    text = (told / "sweep.html").read_text(encoding="utf-8")
+    assert "Best of wide: 85.00 % on val" in text
+    assert "s3cret" not in text
+    found = printed(capsys, [*line, "-o", "page.html", "--json"])
+    assert found == {"path": str(told / "page.html"), "study": "wide", "bytes": len(text.encode())}
+    assert (told / "page.html").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["wide", "-o", "nowhere/sweep.html"], "-o nowhere/sweep.html: no such folder: nowhere"),
+        (["wide", "-o", "."], "a folder; a file is wanted"),
+        (["wdie"], "no study named 'wdie'; did you mean 'wide'?"),
+    ],
+)
+def test_a_page_that_cannot_be_made_is_one_line_and_nothing_is_written(
+    more: list[str], said: str, told: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(told.iterdir())
+    assert run(["sweep-report", *more, "--storage", "password=s3cret"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+    assert set(told.iterdir()) == before

@@ -1,13 +1,24 @@
-"""Search spaces made by hand, and at random."""
+"""Search spaces made by hand, and at random; and a study of one, whose trials nobody trains."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
+import optuna
+from optuna.samplers import RandomSampler
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import TrialState
+
 from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.scale import SCALES
+from cifar_lab.search import trials
+from cifar_lab.search.budget import Budget
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
 from cifar_lab.search.space import Space
+from cifar_lab.search.spaces import find
+from cifar_lab.search.study import Setting, open_study
 
 SMALL = EFFICIENT_RESNET.override({"model.blocks": (1, 1), "model.width": 8})
 RATES = {"sgd": 0.1, "adam": 0.001, "muon": 0.02}
@@ -87,3 +98,57 @@ def _norm(chance: random.Random) -> list[Dimension]:
 
 def _batch(chance: random.Random) -> list[Dimension]:
     return [Integer(path="train.batch_size", low=chance.randint(1, 99), high=chance.randint(100, 999), log=True)]
+
+
+class Told:
+    """A study that nobody trains: each trial of it becomes what a test says. Trial 0 is the baseline's."""
+
+    def __init__(self, source: str = "optimizer", *, storage: BaseStorage | None = None, **changed: Any) -> None:
+        data = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
+        fields: dict[str, Any] = {
+            "study": "wide", "space": find(source), "space_source": source, "scale": SCALES["small"], "data": data,
+            "budget": Budget(),
+        }  # fmt: skip
+        self.setting = Setting(**(fields | changed))
+        self.study = open_study(
+            storage or InMemoryStorage(), self.setting, RandomSampler(seed=0), optuna.pruners.NopPruner()
+        )
+
+    def begun(self, params: Mapping[str, Any] | None = None) -> optuna.Trial:
+        """A trial that runs, with all that a sweep writes down of one; what `params` leaves out is random."""
+        if params is not None:
+            assert not self.study.get_trials(states=(TrialState.WAITING,)), "begin the baseline first"
+            self.study.enqueue_trial(dict(params))
+        trial = self.study.ask()
+        diff = self.setting.space.suggest(trial)
+        declared = self.setting.declared(diff)
+        trial.set_user_attr(trials.DIFF, diff)
+        trial.set_user_attr(trials.COUNTS, self.setting.budget.counts(declared))
+        for name, excess in self.setting.budget.constraints(declared).items():
+            trial.set_constraint(name, excess)
+        return trial
+
+    def trained(self, accuracy: float, params: Mapping[str, Any] | None = None, **attributes: Any) -> optuna.Trial:
+        """With this accuracy on val; over the budget, it is an infeasible one."""
+        trial = self.begun(params)
+        counts = trial.user_attrs[trials.COUNTS]
+        known = {"accuracy": accuracy, "params": counts["parameters"], "macs": counts["macs"]}
+        return self._ended(trial, [known[name] for name in self.setting.objectives], **attributes)
+
+    def pruned(self, *reported: float, params: Mapping[str, Any] | None = None) -> optuna.Trial:
+        """After as many epochs as it reported."""
+        trial = self.begun(params)
+        for epoch, accuracy in enumerate(reported, start=1):
+            trial.report(accuracy, epoch)
+        return self._ended(trial, state=TrialState.PRUNED, **{trials.PRUNED_AT: len(reported)})
+
+    def failed(self, error: str, params: Mapping[str, Any] | None = None) -> optuna.Trial:
+        return self._ended(self.begun(params), state=TrialState.FAIL, **{trials.ERROR: error})
+
+    def _ended(
+        self, trial: optuna.Trial, values: list[float] | None = None, state: TrialState | None = None, **attributes: Any
+    ) -> optuna.Trial:
+        for name, value in attributes.items():
+            trial.set_user_attr(name, value)
+        self.study.tell(trial, values, state=state)
+        return trial

@@ -1,4 +1,4 @@
-"""Studies made by hand."""
+"""Studies made by hand, and searches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from made.comparisons import CONTROL, comparison, row
 
 from cifar_lab.report.comparison import Row
+from cifar_lab.report.search import Dimension, Search, Trial
 from cifar_lab.report.study import Cell, Described, Finding, Study
 
 EPOCHS = 20
@@ -72,3 +73,28 @@ def study(*rows: Row, epochs: int = EPOCHS, split: str = "val", **changed: Any) 
         "reproduce": ("git checkout 0123", "cifar-lab run-ablation se_ratio"),
     }
     return Study(**(fields | changed))
+
+
+# Searches
+
+WIDTH = Dimension(name="model.width", words="16 to 96 by 8", low=16.0, high=96.0)
+RATE = Dimension(name="rate", words="0.01 to 1, log", low=0.01, high=1.0, is_log=True)
+NAME = Dimension(name="optim.name", words="sgd, adam", labels=("sgd", "adam"))
+TAKEN = {"model.width": 32, "rate": 0.1, "optim.name": "sgd"}
+
+
+def trial(number: int, value: float | None = None, **changed: Any) -> Trial:
+    """One with a value; or of another state, without."""
+    fields: dict[str, Any] = {
+        "state": "trained", "parameters": 1_000_000 * (number + 1), "params": TAKEN, "diff": {"model.width": 32},
+    }  # fmt: skip
+    return Trial(number=number, value=value, **(fields | changed))
+
+
+def search(*trials: Trial, **changed: Any) -> Search:
+    """Of these trials."""
+    fields: dict[str, Any] = {
+        "study": "wide", "question": "Which network?", "space": "writeup", "scale": "small", "data": "CIFAR-10",
+        "max_params": 5_000_000, "dimensions": (WIDTH, RATE, NAME), "fewest": 8,
+    }  # fmt: skip
+    return Search(trials=trials, **(fields | changed))
