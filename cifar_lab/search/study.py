@@ -31,6 +31,9 @@ OBJECTIVES = {
 }
 
 
+NAMES = {"accuracy": "accuracy on val", "params": "parameters", "macs": "MACs"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a study searches. Two runners of one study have the same."""
@@ -93,6 +96,7 @@ def open_study(
         _require_same(study, wanted)
         sampler.reseed_rng()  # one that was seeded alike would propose what another runner did
         return study
+    study.set_metric_names([NAMES[name] for name in setting.objectives])  # for whoever looks with Optuna's dashboard
     baseline = setting.space.params_of(setting.space.baseline)
     if baseline is not None:
         study.enqueue_trial(baseline)

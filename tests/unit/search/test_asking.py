@@ -127,6 +127,10 @@ def test_the_baseline_is_trial_0(search: Search) -> None:
     assert search.trial(0).user_attrs[trials.CELL] == job.fingerprint
 
 
+def test_optunas_own_tools_are_told_what_the_values_are(search: Search) -> None:
+    assert search.study.metric_names == ["accuracy on val"]
+
+
 def test_candidates_over_the_budget_are_told_and_never_trained(search: Search) -> None:
     trained = run(search)
     counts = search.counts()
