@@ -63,13 +63,13 @@ def main(words: Sequence[str]) -> int:
 
 def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entry | None:
     """One section, in a folder of its own that is gone afterwards; None where it could not even begin."""
-    load, began = machine.load_now(), time.monotonic()
+    busy, began = machine.busy_cores(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cifar-lab-bench-") as scratch:
         asked = Asked(
-            rounds=1 if typed.quick else typed.rounds, is_quick=typed.quick, data=machine.data_of(typed.data),
-            scratch=Path(scratch), cell_epochs=typed.cell_epochs, cell_images=typed.cell_images,
+            is_quick=typed.quick, data=machine.data_of(typed.data), scratch=Path(scratch),
+            cell_epochs=typed.cell_epochs, cell_images=typed.cell_images,
         )  # fmt: skip
-        rounds = 1 if typed.quick else asked.rounds * SECTIONS[name].ROUNDS
+        rounds = 1 if typed.quick else typed.rounds * SECTIONS[name].ROUNDS
         asked.say(f"{name}: {rounds} rounds")
         try:
             section = SECTIONS[name].measure(asked, rounds)
@@ -77,7 +77,7 @@ def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entr
             asked.say(f"{name}: its scene could not be set: {error}")
             return None
         minutes = (time.monotonic() - began) / 60
-        made = machine.made(name, _without_only(words), asked, rounds=rounds, load_before=load, minutes=minutes)
+        made = machine.made(name, _without_only(words), asked, rounds=rounds, busy=busy, minutes=minutes)
     return Entry(made=made, section=section)
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from PIL import Image
 from sized import arguments, recipe_of, repeated
@@ -118,7 +117,6 @@ def evaluate(net: nn.Module, batches: DataLoader) -> float:
 def whole(source: str, width: int, epochs: int, seed: int) -> dict[str, float]:
     """A training from its data to its accuracy on test, with the evaluations that a cell of the lab makes."""
     torch.manual_seed(seed)
-    np.random.seed(seed)
     recipe = recipe_of(width)
     parts = split(load(source), recipe.data, recipe.train.protocol, torch.device("cpu"))
     batch = recipe.train.batch_size

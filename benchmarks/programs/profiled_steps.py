@@ -6,7 +6,6 @@ named by ranges that this program puts around the lab's functions; the optimizer
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ RANGES = {"lab.input": "input", "lab.clip": "clipping", "lab.lookahead": "Lookah
 """Groups by how the name of a range begins: everything below it belongs to it."""
 NAMES = (
     ("convolution_backward", "convolutions, backward"),
+    ("convolutionbackward", "convolutions, backward"),
     ("conv", "convolutions, forward"),
     ("batch_norm", "batch norm"),
     ("batchnorm", "batch norm"),
@@ -36,9 +36,9 @@ NAMES = (
     ("cast", "casts between bf16 and fp32"),
     ("aten::to", "casts between bf16 and fp32"),
     ("aten::_to_copy", "casts between bf16 and fp32"),
-    ("ToCopy", "casts between bf16 and fp32"),
+    ("tocopy", "casts between bf16 and fp32"),
 )
-"""Groups by what the name of an operation contains, the first that fits."""
+"""Groups by what the name of an operation contains, in small letters; the first that fits."""
 REST = "elementwise and the rest"
 
 
@@ -51,7 +51,7 @@ def group_of(event: FunctionEvent) -> str:
         for begin, group in RANGES.items():
             if each.name.startswith(begin):
                 return group
-    return next((group for each in family for part, group in NAMES if part in each.name), REST)
+    return next((group for each in family for part, group in NAMES if part in each.name.lower()), REST)
 
 
 def named(module: Any, attribute: str, name: str) -> None:
@@ -81,7 +81,6 @@ def main() -> None:
     for event in seen.events() or []:
         groups[group_of(event)] += event.self_cpu_time_total
     steps = asked.steps + 1
-    print(json.dumps({event.key: event.self_cpu_time_total for event in seen.key_averages()}))
     say({name: micro / 1000 / steps for name, micro in groups.items()})
 
 

@@ -11,7 +11,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from records import write_finished
@@ -82,7 +81,7 @@ def main() -> None:
         dataset = load(asked.data)
         for job in finished:
             write_finished(job, dataset, accuracy=0.9)
-        source = HandedOut([*finished, *(replace(job) for job in fresh)])
+        source = HandedOut(jobs)
         source.engine = LocalEngine(workers=1)
         source.engine.run(source, source)
         alone = [source.over[job.fingerprint] - source.taken[job.fingerprint] for job in finished]

@@ -9,6 +9,7 @@ from side_by_side.section import Row, Section, Table
 from side_by_side.spread import ratio
 from side_by_side.turns import take_turns
 
+from cifar_lab.run.execution import ALLOCATOR
 from sections.lab import steps
 
 NAME = "evaluation"
@@ -28,7 +29,7 @@ def measure(asked: Asked, rounds: int) -> Section:
         contenders.append(steps(asked, _name(TRAIN, width), "lab_loop", width, count))
         for name, file in ((LAB, "lab_evaluation"), (PLAIN, "plain_evaluation")):
             line = program(file, "--width", width, "--data", asked.data, "--images", images)
-            environment = contenders[0].environment if name == LAB else {}
+            environment = ALLOCATOR if name == LAB else {}
             contenders.append(Contender(name=_name(name, width), line=line, folder=asked.scratch / "evaluation",
                                         environment=environment))  # fmt: skip
     found = take_turns(contenders, rounds, asked.say)

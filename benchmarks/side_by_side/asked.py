@@ -15,7 +15,6 @@ T = TypeVar("T")
 class Asked:
     """How much to measure, and on what."""
 
-    rounds: int
     is_quick: bool
     data: str
     """`synthetic`, or the absolute path of a folder or zip."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,17 +85,29 @@ def run(line: list[str], folder: Path, environment: Mapping[str, str]) -> str:
     Raises:
         Failed: it ended with another code than 0, or took too long.
     """
+    process = subprocess.Popen(
+        line, cwd=folder, env={**plain_environment(), **environment}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            line, cwd=folder, env={**plain_environment(), **environment}, timeout=PATIENCE, check=False,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        )  # fmt: skip
+        printed, complaints = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired as error:
+        _end(process)
         raise Failed(f"given up after {PATIENCE:.0f} s") from error
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["it said nothing"]
-        raise Failed(f"it ended with code {done.returncode}: {said[-1]}")
-    return done.stdout
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode:
+        said = complaints.strip().splitlines() or printed.strip().splitlines() or ["it said nothing"]
+        raise Failed(f"it ended with code {process.returncode}: {said[-1]}")
+    return printed
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End it with all that it started, so that none of them is in the way of those that come after."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def plain_environment() -> dict[str, str]:

@@ -8,8 +8,8 @@ from side_by_side.goal import Goal
 from side_by_side.section import Entry, Made, Section, Table
 from side_by_side.spread import Absent, Found, Spread, shown
 
-BUSY = 0.5
-"""Processes that want a core, more than which mean that something else was running."""
+BUSY = 0.2
+"""Busy cores before a section, more than which mean that something else was running."""
 GOALS_ARE_FOR = (2, True)
 """Cores, and whether there are units for bf16: the goals were set for such a machine."""
 HEAD = """# Benchmarks
@@ -29,7 +29,7 @@ def page(entries: Sequence[Entry]) -> str:
 def _warnings(entries: Sequence[Entry]) -> Iterator[str]:
     if quick := [entry.section.name for entry in entries if entry.made.is_quick]:
         yield f"**Made with `--quick`, to see that it works: the numbers mean nothing** ({', '.join(quick)})."
-    if busy := [entry.section.name for entry in entries if entry.made.load > BUSY]:
+    if busy := [entry.section.name for entry in entries if entry.made.busy > BUSY]:
         yield f"**Something else was running when these began: {', '.join(busy)}.** Read their numbers with care."
     if any((entry.made.cores, entry.made.has_bf16) != GOALS_ARE_FOR for entry in entries):
         yield "The goals were set for two cores with units for bf16 (AVX512-BF16). This machine is another one."
@@ -96,7 +96,7 @@ def _goals(section: Section) -> Iterator[str]:
 
 
 def _made(made: Made) -> str:
-    took = f"{made.date}, {made.rounds} rounds, {shown(made.minutes)} minutes, load {made.load:.2f} before it"
+    took = f"{made.date}, {made.rounds} rounds, {shown(made.minutes)} minutes, {made.busy:.2f} cores busy before it"
     return "\n".join(f"- {line}" for line in (took, made.data, made.hardware, made.versions, f"code: {made.commit}"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from PIL import Image
 
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset, Images, Labels
-from side_by_side.contender import command, run
+from side_by_side.contender import run
+
+DECODE = "import sys; from cifar_lab.data import load; load(sys.argv[1])"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +43,7 @@ class Pictures:
         path, environment = folder / f"{train}.zip", {"CIFAR_LAB_CACHE": str(folder / "cache")}
         folder.mkdir(parents=True, exist_ok=True)
         counts = write_zip(load(source), path, {"train": train, "test": train // 5})
-        decode = command("plan", "se_ratio", "--scale", "smoke", "--seeds", 0, "--variants", "r16", "--data", path)
-        run(list(decode), folder, environment)
+        run([sys.executable, "-c", DECODE, str(path)], folder, environment)
         return cls(source=str(path), **counts, environment=environment)
 
     @property

@@ -57,8 +57,8 @@ class Made:
     hardware: str
     versions: str
     commit: str
-    load: float
-    """Processes that wanted a core, on average, in the minute before the section began."""
+    busy: float
+    """Cores that were busy with something else just before the section began."""
     cores: int
     has_bf16: bool
     """Whether the processor multiplies bf16 matrices itself."""

@@ -22,7 +22,7 @@ def made(**changed: Any) -> Made:
     fields: dict[str, Any] = {
         "command": "python benchmarks/bench.py --only training", "date": "2026-11-24 08:00 UTC", "rounds": 3,
         "is_quick": False, "data": "images: synthetic, not CIFAR-10, 2,800 to train on", "hardware": "AMD EPYC",
-        "versions": "python 3.11.7, torch 2.15.0", "commit": "0123456789ab", "load": 0.1, "cores": 2, "has_bf16": True,
+        "versions": "python 3.11.7, torch 2.15.0", "commit": "0123456789ab", "busy": 0.1, "cores": 2, "has_bf16": True,
         "minutes": 12.3,
     }  # fmt: skip
     return Made(**(fields | changed))

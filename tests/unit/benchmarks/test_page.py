@@ -60,7 +60,7 @@ def test_a_section_names_its_command_hardware_versions_and_date() -> None:
     ("circumstances", "words"),
     [
         ({"is_quick": True}, "the numbers mean nothing"),
-        ({"load": 1.7}, "Something else was running"),
+        ({"busy": 1.7}, "Something else was running"),
         ({"cores": 8}, "This machine is another one"),
         ({"has_bf16": False}, "This machine is another one"),
     ],
