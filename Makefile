@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check clean
+.PHONY: demo test test-all check bench clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -24,6 +24,9 @@ check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, a
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/shellcheck docker/entrypoint.sh
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
+
+bench: .venv/.installed-dev  ## Measure beside a plain loop and Lightning, where that is installed; make bench ARGS=--quick
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 clean:  ## Remove the environment and what tools cached; runs and stores stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,113 @@
+"""Measure the lab beside its peers, and write docs/benchmarks.md and docs/benchmarks.json.
+
+    make bench                                                 # everything; best on a machine that does nothing else
+    python benchmarks/bench.py --only training,input           # these sections; the others stay as they were
+    python benchmarks/bench.py --quick --out /tmp/bench        # one round of a few steps: to see that it works
+    python benchmarks/bench.py --data cifar10-jpeg.zip         # real images in place of synthetic ones
+
+The files are written anew after each section. Exit code 1: something could not be measured. (No file here may be named
+like a module of Python's or of a library: this folder comes first where modules are looked for.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sections import (
+    accuracy,
+    command_line,
+    evaluation,
+    feeding,
+    memory,
+    planning,
+    profiled,
+    tracking,
+    training,
+    whole_cell,
+    workers,
+)
+from side_by_side import archive, machine
+from side_by_side.asked import Asked
+from side_by_side.contender import Failed
+from side_by_side.section import Entry, Section
+from side_by_side.spread import Absent
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+EVERY = (
+    training, whole_cell, feeding, tracking, evaluation, command_line, planning, workers, memory, accuracy, profiled,
+)  # fmt: skip
+SECTIONS = {section.NAME: section for section in EVERY}
+ROUNDS = 5
+
+
+def main(words: Sequence[str]) -> int:
+    typed = _parser().parse_args(words)
+    names = list(SECTIONS) if typed.only is None else [name.strip() for name in typed.only.split(",")]
+    if unknown := [name for name in names if name not in SECTIONS]:
+        print(f"bench.py: no section named '{unknown[0]}'; there are {', '.join(SECTIONS)}", file=sys.stderr)
+        return 2
+    whole = True
+    for name in names:
+        entry = _measure(name, typed, words)
+        whole = whole and entry is not None and _is_whole(entry.section)
+        if entry is not None:
+            archive.write(typed.out, archive.merge(archive.read(typed.out), [entry], list(SECTIONS)))
+    print(f"{typed.out / archive.PAGE}, {typed.out / archive.NUMBERS}", file=sys.stderr)
+    return 0 if whole else 1
+
+
+def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entry | None:
+    """One section, in a folder of its own that is gone afterwards; None where it could not even begin."""
+    busy, began = machine.busy_cores(), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="cifar-lab-bench-") as scratch:
+        asked = Asked(
+            is_quick=typed.quick, data=machine.data_of(typed.data), scratch=Path(scratch),
+            cell_epochs=typed.cell_epochs, cell_images=typed.cell_images,
+        )  # fmt: skip
+        rounds = 1 if typed.quick else typed.rounds * SECTIONS[name].ROUNDS
+        asked.say(f"{name}: {rounds} rounds")
+        try:
+            section = SECTIONS[name].measure(asked, rounds)
+        except Failed as error:
+            asked.say(f"{name}: its scene could not be set: {error}")
+            return None
+        minutes = (time.monotonic() - began) / 60
+        made = machine.made(name, _without_only(words), asked, rounds=rounds, busy=busy, minutes=minutes)
+    return Entry(made=made, section=section)
+
+
+def _is_whole(section: Section) -> bool:
+    """Whether everything was measured but what is not installed, or needs more than one round."""
+    found = [row.measured for table in section.tables for row in table.rows]
+    return not any(isinstance(one, Absent) and one.reason != "not installed" for one in found)
+
+
+def _without_only(words: Sequence[str]) -> list[str]:
+    """The words of the command line that hold for every section alike."""
+    kept, skip = list[str](), False
+    for word in words:
+        if not (skip or word.startswith(("--only", "--out"))):
+            kept.append(word)
+        skip = word in {"--only", "--out"}
+    return kept
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="NAME,…", help=f"of the sections {', '.join(SECTIONS)}")
+    parser.add_argument("--quick", action="store_true", help="one round, a few steps: the numbers mean nothing")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="in which all contenders take their turn")
+    parser.add_argument("--data", default="synthetic", help="synthetic, or a folder or zip of images")
+    parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the two files")
+    parser.add_argument("--cell-epochs", type=int, help="of the whole cell; without it, those of its scale")
+    parser.add_argument("--cell-images", type=int, help="training images of the whole cell; without it, all")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

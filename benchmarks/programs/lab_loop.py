@@ -1,0 +1,86 @@
+"""Images a second of the lab's own loop, `cifar_lab.train.loop.fit`, as a worker with all threads runs it.
+
+Everything in a step is the lab's: images taken and augmented, bf16 where the processor has it, loss, clipping, the
+optimizer and Lookahead, and what is kept for the metrics. The allocator's settings are the runner's, which a worker
+gets from its environment: start it with these, as `bench.py` does.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from sized import arguments, recipe_of, repeated
+from stopwatch import Stopwatch, say
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar_lab import recipe
+from cifar_lab.data.split import split
+from cifar_lab.errors import Interrupted
+from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.recipe import Recipe
+from cifar_lab.run.execution import Execution, choose, prepare_process
+from cifar_lab.train.loop import Trainer, fit
+
+
+class Watch:
+    """An observer that ticks after each step, and wants to stop when the stopwatch is done."""
+
+    def __init__(self, watch: Stopwatch, batch: int) -> None:
+        self.watch, self.batch = watch, batch
+
+    def step(self, epoch: int, step: int, steps: int) -> None:  # noqa: ARG002 (an Observer)
+        self.watch.tick(self.batch)
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None: ...
+    def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None: ...
+
+    def wants_to_stop(self) -> bool:
+        return self.watch.is_done
+
+
+def trainer_of(asked: Recipe, source: str, images: int) -> tuple[Trainer, Execution]:
+    """A training as a cell begins it, alone on this machine's processor, with `images` images in an epoch at least."""
+    execution = choose("cpu", "1", cells=1)[0].resolved(asked)
+    prepare_process(execution)
+    net = build(asked.model, seed=0)
+    parts = split(repeated(source, images), asked.data, asked.train.protocol, torch.device("cpu"))
+    return Trainer(asked, 0, net, parts, execution.precision), execution  # type: ignore[arg-type]
+
+
+def train(trainer: Trainer, observer: Watch) -> None:
+    """Steps until the watch of `observer` is done. An epoch must be longer than that."""
+    try:
+        fit(trainer, observer)
+    except Interrupted:
+        return
+    raise AssertionError("the training ended before it was timed")
+
+
+def flops_per_image(model: recipe.Model, batch: int) -> float:
+    """Two for each multiply-accumulate of a training step, forward and backward, by torch's own counter."""
+    with torch.device("meta"):
+        net: nn.Module = ResNet(model)
+        with FlopCounterMode(display=False) as counter:
+            F.cross_entropy(net(torch.empty(batch, 3, 32, 32)), torch.zeros(batch, dtype=torch.long)).backward()
+    return counter.get_total_flops() / batch
+
+
+def main() -> None:
+    asked = arguments(__doc__).parse_args()
+    wanted = recipe_of(asked.width)
+    batch = wanted.train.batch_size
+    trainer, execution = trainer_of(wanted, asked.data, (asked.warmup + asked.steps + 1) * batch)
+    watch = Stopwatch(asked.warmup, asked.steps)
+    train(trainer, Watch(watch, batch))
+    numbers = watch.numbers()
+    rate = flops_per_image(wanted.model, batch) * numbers["images_per_second"]
+    print(f"{execution}, allocator {'told' if 'MALLOC_TRIM_THRESHOLD_' in os.environ else 'not told'} to keep memory")
+    say({**numbers, "flops_per_image": flops_per_image(wanted.model, batch), "flops_per_second": rate})
+
+
+if __name__ == "__main__":
+    main()

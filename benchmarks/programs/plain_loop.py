@@ -1,0 +1,158 @@
+"""The loop that tutorials teach, on the network of the lab.
+
+    python benchmarks/programs/plain_loop.py --epochs 10        # a whole training: val each epoch, test at the end
+    python benchmarks/programs/plain_loop.py --steps 20         # the speed of its steps
+
+It has: fp32; NCHW; PIL images through torchvision's RandomCrop, RandomHorizontalFlip, ToTensor and Normalize; a
+DataLoader with two workers; SGD with momentum and weight decay; gradients clipped by value; Lookahead in a few plain
+lines; a cosine by epoch; `loss.item()` each step; torch's own number of threads, and the system's memory allocator.
+Images are in memory when it begins, as torchvision's CIFAR10 has them. It has no tracking, no figures, no checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from PIL import Image
+from sized import arguments, recipe_of, repeated
+from stopwatch import Stopwatch, say
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from cifar_lab.data import load
+from cifar_lab.data.augment import MEAN, STD
+from cifar_lab.data.split import Part, split
+from cifar_lab.models.resnet import build
+from cifar_lab.recipe import Recipe
+
+WORKERS = 2
+TO_TENSOR = (transforms.ToTensor(), transforms.Normalize(MEAN, STD))
+AUGMENTED = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), *TO_TENSOR])
+CLEAN = transforms.Compose(TO_TENSOR)
+
+
+class Pictures(Dataset):
+    """Hands out images as `torchvision.datasets.CIFAR10` does: an array in memory, made a PIL image, transformed."""
+
+    def __init__(self, part: Part, transform: Callable[[Image.Image], Tensor]) -> None:
+        index = part.index.numpy()
+        self.images, self.labels = part.images.numpy()[index], part.labels.numpy()[index]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.images[i])), int(self.labels[i])
+
+
+def loader(part: Part, batch: int, *, train: bool, **more: object) -> DataLoader:
+    """Batches of images (N, 3, 32, 32) and labels."""
+    pictures = Pictures(part, AUGMENTED if train else CLEAN)
+    return DataLoader(pictures, batch_size=batch, shuffle=train, num_workers=WORKERS, **more)
+
+
+def network(recipe: Recipe, seed: int) -> nn.Module:
+    """The lab's network and initial weights, laid out as torch does by itself: NCHW."""
+    net = build(recipe.model, seed=seed)
+    net.memory_format = torch.contiguous_format
+    return net.to(memory_format=torch.contiguous_format)
+
+
+class Lookahead:
+    """Every k steps the slow weights go part of the way to the fast ones, which go on from there."""
+
+    def __init__(self, parameters: Iterable[Tensor], k: int, alpha: float) -> None:
+        self.fast, self.k, self.alpha, self.steps = list(parameters), k, alpha, 0
+        self.slow = [p.detach().clone() for p in self.fast]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps % self.k == 0:
+            for slow, fast in zip(self.slow, self.fast, strict=True):
+                slow.add_(fast - slow, alpha=self.alpha)
+                fast.copy_(slow)
+
+
+def tools(net: nn.Module, recipe: Recipe) -> tuple[torch.optim.Optimizer, Lookahead]:
+    """The optimizer of the recipe, SGD, and Lookahead around it."""
+    optim = recipe.optim
+    sgd = torch.optim.SGD(net.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
+    return sgd, Lookahead(net.parameters(), optim.lookahead.k, optim.lookahead.alpha)
+
+
+def train_epoch(
+    net: nn.Module, batches: DataLoader, optimizer: torch.optim.Optimizer, lookahead: Lookahead, threshold: float,
+    watch: Stopwatch | None = None,
+) -> float:  # fmt: skip
+    """The mean loss of an epoch; with a `watch`, it ends as soon as that is done."""
+    net.train()
+    criterion, running = nn.CrossEntropyLoss(), 0.0
+    for images, labels in batches:
+        optimizer.zero_grad()
+        loss = criterion(net(images), labels)
+        loss.backward()
+        nn.utils.clip_grad_value_(net.parameters(), threshold)
+        optimizer.step()
+        lookahead.step()
+        running += loss.item()
+        if watch is not None:
+            watch.tick(len(images))
+            if watch.is_done:
+                break
+    return running / len(batches)
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, batches: DataLoader) -> float:
+    """Accuracy, in %."""
+    net.eval()
+    right = sum((net(images).argmax(1) == labels).sum().item() for images, labels in batches)
+    return 100 * right / len(batches.dataset)
+
+
+def whole(source: str, width: int, epochs: int, seed: int) -> dict[str, float]:
+    """A training from its data to its accuracy on test, with the evaluations that a cell of the lab makes."""
+    torch.manual_seed(seed)
+    recipe = recipe_of(width)
+    parts = split(load(source), recipe.data, recipe.train.protocol, torch.device("cpu"))
+    batch = recipe.train.batch_size
+    train = loader(parts.train, batch, train=True)
+    clean, val, test = (loader(part, batch, train=False) for part in (parts.clean_train, parts.watched, parts.test))
+    net = network(recipe, seed)
+    optimizer, lookahead = tools(net, recipe)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
+    for epoch in range(epochs):
+        loss = train_epoch(net, train, optimizer, lookahead, recipe.optim.clip.threshold)
+        schedule.step()
+        print(f"epoch {epoch + 1}: loss {loss:.3f}, train {evaluate(net, clean):.2f} %, val {evaluate(net, val):.2f} %")
+    return {"accuracy": evaluate(net, test)}
+
+
+def steady(source: str, width: int, warmup: int, steps: int) -> dict[str, float]:
+    """The speed of its steps."""
+    recipe = recipe_of(width)
+    batch = recipe.train.batch_size
+    dataset = repeated(source, (warmup + steps + 1) * batch)
+    parts = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu"))
+    net, watch = network(recipe, 0), Stopwatch(warmup, steps)
+    train_epoch(net, loader(parts.train, batch, train=True), *tools(net, recipe), recipe.optim.clip.threshold, watch)
+    return watch.numbers()
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--epochs", type=int, default=0, help="a whole training of so many epochs")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    if asked.epochs:
+        say(whole(asked.data, asked.width, asked.epochs, asked.seed))
+    else:
+        say(steady(asked.data, asked.width, asked.warmup, asked.steps))
+
+
+if __name__ == "__main__":
+    main()

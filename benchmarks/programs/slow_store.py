@@ -1,0 +1,59 @@
+"""A tracking server that is slow: it answers what an MLflow client asks, each time after some seconds."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+PLACE = "mlflow-artifacts:/1"
+EXPERIMENT = {"experiment_id": "1", "name": "slow", "artifact_location": PLACE, "lifecycle_stage": "active"}
+RUN = {"run_id": "1", "run_uuid": "1", "experiment_id": "1", "status": "RUNNING", "artifact_uri": f"{PLACE}/1"}
+ANSWERS: dict[str, Any] = {
+    "get-by-name": {"experiment": EXPERIMENT},
+    "get": {"run": {"info": RUN, "data": {}}, "experiment": EXPERIMENT},
+    "create": {"experiment_id": "1", "run": {"info": RUN, "data": {}}},
+    "update": {"run_info": RUN},
+}
+"""By the last word of a path. Whatever else is asked for was done: `{}`."""
+
+
+class SlowStore:
+    """Listens from the start to the end of the process, on a port of its own."""
+
+    def __init__(self, delay: float) -> None:
+        self.delay, self.answers, self.metrics = delay, 0, 0
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                time.sleep(store.delay)
+                store.note(body)
+                text = json.dumps(ANSWERS.get(self.path.partition("?")[0].rsplit("/", 1)[-1], {})).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_POST = do_PATCH = do_PUT = _answer  # noqa: N815
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def note(self, body: bytes) -> None:
+        """Count an answer, and the metrics that it was sent."""
+        self.answers += 1
+        try:
+            self.metrics += len(json.loads(body).get("metrics", []))
+        except ValueError:  # not JSON: a file, or nothing
+            return

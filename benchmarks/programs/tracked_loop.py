@@ -1,0 +1,129 @@
+"""Steps of a cell whose runner tracks it: a metric every step, where the lab writes its metrics once an epoch.
+
+The process is the runner: it starts the lab's shipper, which tails the cell's journal and feeds MLflow. The cell is
+trained in a worker, from a fork server, as in the lab; its observer appends to the lab's journal after every step, and
+lets the points count every few steps, as an epoch's end does.
+
+    --store none      nothing is written
+    --store sqlite    MLflow's own default, made in the current folder
+    --store slow      a server that answers each call after `--delay` seconds
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import sqlite3
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from lab_loop import Watch, train, trainer_of
+from records import cell_tree
+from sized import arguments
+from slow_store import SlowStore
+from stopwatch import Stopwatch, say
+
+from cifar_lab import registry, scale
+from cifar_lab.data import load
+from cifar_lab.run import shipping
+from cifar_lab.run.cell import Job
+from cifar_lab.run.execution import choose
+from cifar_lab.run.plan import make_plan
+from cifar_lab.run.runner import invocation_of, job_of
+from cifar_lab.tracking.invocation import Invocation
+from cifar_lab.tracking.journal import Journal
+from cifar_lab.train.loop import Trainer
+
+COUNT_EVERY = 20
+"""Steps after which the points that were written count, and are shipped."""
+DRAIN = 60.0
+"""Seconds to wait, after the training, until the store has what it was sent."""
+
+
+class Tracked(Watch):
+    """Writes a metric after each step, and adds up how long that takes."""
+
+    def __init__(self, watch: Stopwatch, trainer: Trainer, journal: Journal | None) -> None:
+        super().__init__(watch, trainer.recipe.train.batch_size)
+        self.trainer, self.journal, self.seconds, self.calls = trainer, journal, 0.0, 0
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        if self.journal is not None:
+            began = time.perf_counter()
+            self.journal.points(step, {"train/loss": self.trainer.losses[step - 1].item()})
+            if step % COUNT_EVERY == 0:
+                self.journal.write("checkpoint", epoch=step, step=0)
+            self.seconds += time.perf_counter() - began
+            self.calls += 1
+        super().step(epoch, step, steps)
+
+
+def work(job: Job, warmup: int, steps: int, is_tracked: bool, channel: Connection) -> None:
+    """The worker: train, and send what the stopwatch says."""
+    batch = job.recipe.train.batch_size
+    trainer, _ = trainer_of(job.recipe, job.data, (warmup + steps + 1) * batch)
+    journal = None
+    if is_tracked:
+        job.record.folder.mkdir(parents=True)
+        job.record.write_cell(cell_tree(job, load(job.data)))
+        journal = Journal(job.record.folder)
+        journal.write("start", execution=job.execution.as_dict(), provenance=job.provenance)
+        journal.write("resume", epoch=0, step=0)
+    watch = Stopwatch(warmup, steps)
+    observer = Tracked(watch, trainer, journal)
+    train(trainer, observer)
+    if journal is not None:
+        journal.write("checkpoint", epoch=warmup + steps, step=0)
+    numbers = watch.numbers()
+    mean = batch / numbers["images_per_second"]
+    channel.send({**numbers, "mean_step_seconds": mean, "tracking_seconds": observer.seconds / max(1, observer.calls)})
+
+
+def job_here(source: str, width: int) -> tuple[Job, Invocation]:
+    """The one cell, noted in `./runs` as an invocation."""
+    runs = Path("runs").resolve()
+    plan = make_plan(
+        registry.discover().find("se_ratio"), scale=scale.find("small"), source=source, dataset=load(source),
+        runs=runs, overrides={"model.width": width}, variants=["r16"], seeds=(0,),
+    )  # fmt: skip
+    execution, _ = choose("cpu", "1", cells=1)
+    invocation = invocation_of(plan, execution)
+    invocation.write(runs)
+    return job_of(plan.cells[0], plan, runs, execution), invocation
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--store", choices=("none", "sqlite", "slow"), default="none")
+    parser.add_argument("--delay", type=float, default=2.0, help="of the slow store, in seconds")
+    asked = parser.parse_args()
+    is_tracked = asked.store != "none"
+    slow = SlowStore(asked.delay) if asked.store == "slow" else None
+    if slow is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = slow.uri
+    job, invocation = job_here(asked.data, asked.width)
+    shipper = shipping.start(job.runs, invocation, lambda _: {}, print) if is_tracked else None
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["cifar_lab.run.cell"])
+    receive, send = context.Pipe(duplex=False)
+    worker = context.Process(target=work, args=(job, asked.warmup, asked.steps, is_tracked, send), daemon=True)
+    worker.start()
+    send.close()
+    numbers = receive.recv()
+    worker.join()
+    answered = slow.answers if slow is not None else 0  # until here, while it trained
+    if shipper is not None:
+        shipper.drain(DRAIN)
+    stored = slow.metrics if slow is not None else _stored() if is_tracked else 0
+    say({**numbers, "answers": answered, "metrics_stored": stored})
+
+
+def _stored() -> int:
+    """Metrics in the default store of the current folder."""
+    with sqlite3.connect("mlflow.db") as connection:
+        return int(connection.execute("SELECT count(*) FROM metrics").fetchone()[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Seconds that a worker of the local engine takes to start.
+
+Twice: from the engine's taking a cell to the end of a worker that finds it finished, which is the process alone, its
+start, its lock and its end; and to the first step of a cell, with its images loaded and its network built. The first
+worker of all waits for the fork server to load torch; it is named by itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from records import write_finished
+from sized import arguments
+from stopwatch import say
+
+from cifar_lab import registry, scale
+from cifar_lab.data import load
+from cifar_lab.run.cell import Job
+from cifar_lab.run.engine import LocalEngine
+from cifar_lab.run.execution import choose
+from cifar_lab.run.plan import make_plan
+from cifar_lab.run.runner import job_of
+from cifar_lab.tracking.journal import read_events
+
+
+class HandedOut:
+    """Jobs one after another, whatever their records say; a source of the engine, and its listener."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._waiting = list(jobs)
+        self.taken: dict[str, float] = {}
+        self.over: dict[str, float] = {}
+        self.engine: LocalEngine | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self, running: set[str]) -> Job:  # noqa: ARG002 (a Source)
+        job = self._waiting.pop(0)
+        self.taken[job.fingerprint] = time.time()
+        return job
+
+    def put_back(self, job: Job) -> None:
+        raise AssertionError(f"somebody else trains {job.fingerprint}")
+
+    def started(self, job: Job) -> None: ...
+
+    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:  # noqa: ARG002 (a Listener)
+        assert self.engine is not None
+        self.engine.stop(job.fingerprint)  # its first step is all that is wanted of it
+
+    def ended(self, job: Job, error: str | None) -> None:  # noqa: ARG002 (a Listener)
+        self.over[job.fingerprint] = time.time()
+
+    def put_off(self, job: Job) -> None: ...
+    def tick(self, waiting: int) -> None: ...
+
+
+def jobs_in(runs: Path, source: str, count: int) -> list[Job]:
+    """Cells of one small recipe, by as many seeds."""
+    dataset = load(source)
+    plan = make_plan(
+        registry.discover().find("se_ratio"), scale=scale.find("small"), source=source, dataset=dataset, runs=runs,
+        variants=["r16"], seeds=tuple(range(count)),
+    )  # fmt: skip
+    execution, _ = choose("cpu", "1", cells=1)
+    return [job_of(cell, plan, runs, execution) for cell in plan.cells]
+
+
+def main() -> None:
+    parser = arguments(__doc__, steady=False)
+    parser.add_argument("--workers", type=int, default=5, help="of each kind, one after another")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = jobs_in(Path(folder), asked.data, 2 * asked.workers + 1)
+        finished, fresh = jobs[: asked.workers + 1], jobs[asked.workers + 1 :]
+        dataset = load(asked.data)
+        for job in finished:
+            write_finished(job, dataset, accuracy=0.9)
+        source = HandedOut(jobs)
+        source.engine = LocalEngine(workers=1)
+        source.engine.run(source, source)
+        alone = [source.over[job.fingerprint] - source.taken[job.fingerprint] for job in finished]
+        begun = [_began(job) - source.taken[job.fingerprint] for job in fresh]
+    say({"first": alone[0], "process": statistics.median(alone[1:]), "first_step": statistics.median(begun)})
+
+
+def _began(job: Job) -> float:
+    """When the cell stood before its first step, in seconds."""
+    return float(next(event["time"] for event in read_events(job.record.folder) if event["event"] == "start")) / 1000
+
+
+if __name__ == "__main__":
+    main()

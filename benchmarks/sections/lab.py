@@ -1,0 +1,27 @@
+"""What several sections run: the lab's programs, and what its commands left on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from side_by_side.asked import Asked
+from side_by_side.contender import Contender, Results, program
+
+from cifar_lab.run.execution import ALLOCATOR
+
+
+def steps(asked: Asked, name: str, file: str, width: int, count: tuple[int, int], *words: object) -> Contender:
+    """A program that times training steps: `count` of them, (warmup, timed)."""
+    line = program(file, "--width", width, "--data", asked.data, "--warmup", count[0], "--steps", count[1], *words)
+    environment = ALLOCATOR if file.startswith(("lab_", "tracked_", "profiled_")) else {}
+    return Contender(name=name, line=line, folder=asked.scratch / name, environment=environment)
+
+
+def only_cell(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
+    """The numbers of the one cell in `runs`, which is finished."""
+    (path,) = (folder / "runs").glob("*/result.json")
+    result = json.loads(path.read_text())
+    if result["status"] != "finished":
+        raise ValueError(f"the cell {result['status']}")
+    return {"accuracy": 100 * result["metrics"]["test/acc"], "peak_mib": result["metrics"]["memory/peak_mib"]}

@@ -1,0 +1,101 @@
+"""What a cell takes of the memory, whether it grows, and whether workers share their images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from side_by_side.asked import Asked
+from side_by_side.contender import Contender, Results, command, last_line, program
+from side_by_side.goal import Goal
+from side_by_side.pictures import Pictures
+from side_by_side.section import Row, Section, Table
+from side_by_side.spread import Found, by_round
+from side_by_side.turns import take_turns
+
+from cifar_lab.tracking.journal import read_points
+
+NAME = "memory"
+ROUNDS = 1
+PEAK, ONCE, COPY, GROWTH = 1.5, 1.05, 0.5, 1.02
+MANY, FEW = 20_000, 2_800
+"""Training images that two workers share, where the data are synthetic; and those of the one cell."""
+TWO, TENTH, CELL, PLAIN = "two workers", "two workers, a tenth of the images", "one cell", "plain loop"
+TOLD = """GB (10⁹ bytes) from Linux's own books, looked at twice a second: proportional shares (PSS, of
+`smaps_rollup`), in which what n processes share counts once, over the whole family of processes. Two workers train
+two cells of width 16 at the same time; should one have copied the images, its private memory would grow by a byte for
+each byte of them, against the same run on a tenth of the images. One cell: of width 16, its peak as its own journal
+has it epoch by epoch (resident, with all of torch)."""
+
+
+def measure(asked: Asked, rounds: int) -> Section:
+    count = asked.size(MANY, 600)
+    whole = asked.data != "synthetic" and not asked.is_quick
+    many = Pictures.all_of(asked.data) if whole else Pictures.some_of(asked.data, count, asked.scratch / "images")
+    tenth = Pictures.some_of(asked.data, many.train // 10, asked.scratch / "images")
+    few = Pictures.some_of(asked.data, asked.size(FEW, 300), asked.scratch / "images")
+    epochs = asked.size(10, 3)
+    found = take_turns(
+        [_two(asked, TWO, many), _two(asked, TENTH, tenth), *_alone(asked, few, epochs)], rounds, asked.say
+    )
+    images = many.bytes / 1e9
+    shared, counted = (_gb(found.of(TWO, number)) for number in ("images", "images_resident"))
+    grown = by_round(lambda all_, part: (all_ - part) / (images - tenth.bytes / 1e9),
+                     *(_gb(found.of(name, "private")) for name in (TWO, TENTH)))  # fmt: skip
+    rows = {
+        "two workers, the whole family": _gb(found.of(TWO, "whole")),
+        "images, counted in full in every process": counted,
+        "images, as they are shared": shared,
+        "one cell, the whole family": _gb(found.of(CELL, "whole")),
+        "one cell, its worker's peak": _gb(found.of(CELL, "peak")),
+        "plain loop, the whole family": _gb(found.of(PLAIN, "whole")),
+    }
+    return Section(
+        name=NAME,
+        title="Memory",
+        told=f"{TOLD} The pixels that are shared are {images:.4f} GB, and {few.train:,} images are the one cell's.",
+        tables=(
+            Table(title="memory", unit="GB", rows=tuple(Row(name=k, measured=v) for k, v in rows.items())),
+        ),
+        goals=(
+            Goal(what="images in memory, over their size", at="most", limit=ONCE, unit="×",
+                 measured=by_round(lambda held: held / images, shared)),
+            Goal(what="private bytes of a worker for a byte of images", at="most", limit=COPY, unit="bytes",
+                 measured=grown),
+            Goal(what="peak of a cell of width 16", at="most", limit=PEAK, unit="GB",
+                 measured=_gb(found.of(CELL, "peak"))),
+            Goal(what=f"its peak after {epochs} epochs, over that after the second", at="most", limit=GROWTH, unit="×",
+                 measured=found.of(CELL, "growth")),
+        ),
+        notes=(f"processes that had the images in memory at once: {found.of(TWO, 'holders')}",),
+    )  # fmt: skip
+
+
+def _gb(found: Found) -> Found:
+    return by_round(lambda size: size / 1e9, found)
+
+
+def _two(asked: Asked, name: str, pictures: Pictures) -> Contender:
+    line = command("run-ablation", "se_ratio", "--variants", "r16,none", "--seeds", 0, "--scale", "small",
+                   "train.epochs=1", "--workers", 2, "--device", "cpu", "--data", pictures.source, "--offline",
+                   "-y")  # fmt: skip
+    return Contender(name=name, line=program("watched_run", "--", *line), folder=asked.scratch / "two",
+                     environment=pictures.environment)  # fmt: skip
+
+
+def _alone(asked: Asked, pictures: Pictures, epochs: int) -> tuple[Contender, Contender]:
+    cell = command("train", "--scale", "small", f"train.epochs={epochs}", "--device", "cpu", "--data",
+                   pictures.source, "--offline", "-y")  # fmt: skip
+    plain = program("plain_loop", "--epochs", 1, "--data", pictures.source)
+    return (
+        Contender(name=CELL, line=program("watched_run", "--", *cell), folder=asked.scratch / "one", read=peaks,
+                  environment=pictures.environment),
+        Contender(name=PLAIN, line=program("watched_run", "--", *plain), folder=asked.scratch / "plain",
+                  environment=pictures.environment),
+    )  # fmt: skip
+
+
+def peaks(printed: str, folder: Path) -> Results:
+    """What was watched, and the peak of the one cell in `runs`, in bytes, by its journal."""
+    (path,) = (folder / "runs").glob("*/journal.jsonl")
+    found = [point.values["memory/peak_mib"] * 2**20 for point in read_points(path.parent)]
+    return {**last_line(printed, folder), "peak": found[-1], "growth": found[-1] / found[1]}

@@ -1,0 +1,147 @@
+"""How long it takes to plan many cells, and to find them all finished."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from side_by_side.asked import Asked
+from side_by_side.contender import Contender, command, nothing, program, run
+from side_by_side.goal import Goal
+from side_by_side.section import Row, Section, Table
+from side_by_side.spread import Absent, Found, Spread, by_round
+from side_by_side.turns import Measured, take_turns
+
+NAME = "planning"
+ROUNDS = 1
+PLAN_SECONDS, AGAIN_SECONDS = 1.0, 2.0
+VARIANTS = 5
+"""Of the study, `se_ratio`; its seeds make it as large as is wanted."""
+STEADY = 2.5
+"""From the second to the third size there are twice as many cells more as from the first to the second, and where
+time grows in proportion twice the seconds; four times where it grows with the square."""
+TOLD = """Seconds beyond the imports: from the start of the command to its end, less a fresh process that imports what
+the command loads and does nothing, measured in the same round. `plan` of a study of which nothing is trained;
+`run-ablation` of one of which every cell is finished, which trains nothing and prints its table. The finished cells
+are records written by hand, two epochs each, without weights. With the store: MLflow's own has all the cells already,
+and the run waits until it has seen that. `plan` also times a few steps to estimate, however many cells there are: see
+the row of the least cells."""
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A folder that is the same before every round."""
+
+    folder: Path
+
+    def keep(self) -> None:
+        shutil.copytree(self.folder, self._kept)
+
+    def restore(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self._kept, self.folder)
+
+    @property
+    def _kept(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.kept")
+
+
+def measure(asked: Asked, rounds: int) -> Section:
+    sizes = (VARIANTS, *asked.size((250, 500, 1000), (10, 15, 25)))
+    most = sizes[-1]
+    missing = {_words(size, "missing"): _plan(asked, size) for size in sizes}
+    finished = {_words(size, "finished"): _again(asked, size) for size in sizes}
+    stored = {_words(most, "finished, with the store"): _again(asked, most, with_store=True)}
+    groups = {"plan": missing, "run-ablation": {**finished, **stored}}
+    bases = {}
+    for contenders in (missing, finished, stored):
+        first, last = next(iter(contenders.values())), list(contenders.values())[-1]
+        bases |= dict.fromkeys((each.name for each in contenders.values()), _imports(asked, first, last))
+    contenders = [*(each for group in groups.values() for each in group.values())]
+    found = take_turns([*{base.name: base for base in bases.values()}.values(), *contenders], rounds, asked.say)
+    beyond = {each.name: _beyond(found, each, bases[each.name]) for each in contenders}
+    tables = tuple(
+        Table(title=f"{title} of se_ratio", unit="s beyond the imports",
+              rows=tuple(Row(name=words, measured=beyond[each.name]) for words, each in group.items()))
+        for title, group in groups.items()
+    )  # fmt: skip
+    goals = (
+        _limit(beyond, missing, "plan", PLAN_SECONDS),
+        _limit(beyond, finished, "run-ablation, offline", AGAIN_SECONDS),
+        _limit(beyond, stored, "run-ablation", AGAIN_SECONDS),
+        _growth(beyond, missing, "plan"),
+        _growth(beyond, finished, "run-ablation, offline"),
+    )
+    notes = tuple(f"imports of {base.name.partition(' ')[2]}: {found.of(base.name, 'wall_seconds')} s"
+                  for base in {base.name: base for base in bases.values()}.values())  # fmt: skip
+    return Section(name=NAME, title="Many cells", told=TOLD, tables=tables, goals=goals, notes=notes)
+
+
+def _words(size: int, state: str) -> str:
+    return f"{size:,} cells {state}"
+
+
+def _study(asked: Asked, size: int) -> tuple[str, ...]:
+    """The words that name a study of so many cells."""
+    return ("se_ratio", "--scale", "smoke", "--seeds", f"0-{size // VARIANTS - 1}", "--data", asked.data)
+
+
+def _plan(asked: Asked, size: int) -> Contender:
+    line = command("plan", *_study(asked, size), "--device", "cpu")
+    return Contender(name=f"plan, {size} cells", line=line, folder=asked.scratch / "plan", read=nothing)
+
+
+def _again(asked: Asked, size: int, *, with_store: bool = False) -> Contender:
+    """A re-run in a folder that is made here, once, and brought back before each round."""
+    scene = _Scene(asked.scratch / f"finished-{size}{'-stored' * with_store}")
+    scene.folder.mkdir()
+    words = _study(asked, size)
+    asked.say(f"  writing {size} finished cells{' and shipping them' * with_store}")
+    run([*program("finish_study", *words), *(["--ship"] if with_store else [])], scene.folder, {})
+    scene.keep()
+    line = command("run-ablation", *words, "--device", "cpu", "-y", *([] if with_store else ["--offline"]))
+    name = f"run-ablation, {size} cells{', with the store' * with_store}"
+    return Contender(name=name, line=line, folder=scene.folder, read=nothing, prepare=scene.restore)
+
+
+def _imports(asked: Asked, first: Contender, last: Contender) -> Contender:
+    """What `last` imports, as `first`, the same command with fewer cells, was seen to; nothing else."""
+    listed = asked.scratch / f"{last.name}.modules"
+    words = first.line[first.line.index("cifar_lab") + 1 :]
+    (first.prepare or partial(first.folder.mkdir, exist_ok=True))()
+    run([*program("modules_of", listed), *words], first.folder, {})
+    line = program("modules_of", listed)
+    return Contender(name=f"imports {last.name.partition(',')[0]}{', with the store' * ('store' in last.name)}",
+                     line=line, folder=asked.scratch / "imports", read=nothing)  # fmt: skip
+
+
+def _beyond(found: Measured, contender: Contender, base: Contender) -> Found:
+    whole, imports = (found.of(each.name, "wall_seconds") for each in (contender, base))
+    return by_round(lambda seconds, least: seconds - least, whole, imports)
+
+
+def _limit(beyond: dict[str, Found], group: dict[str, Contender], title: str, seconds: float) -> Goal:
+    words, contender = list(group.items())[-1]
+    return Goal(what=f"{title}, {words}", at="most", limit=seconds, unit="s", measured=beyond[contender.name])
+
+
+def _growth(beyond: dict[str, Found], group: dict[str, Contender], title: str) -> Goal:
+    """By the medians: the difference of two that lie near each other says little in one round."""
+    sizes = [beyond[contender.name] for contender in list(group.values())[-3:]]
+    what = f"{title}: twice the cells more take so many times the time"
+    return Goal(what=what, at="most", limit=STEADY, unit="×", measured=growth(*sizes))
+
+
+def growth(small: Found, middle: Found, large: Found) -> Found:
+    """How much more the second half of the cells takes than the quarter before it, by the medians."""
+    every: Sequence[Found] = (small, middle, large)
+    for one in every:
+        if isinstance(one, Absent):
+            return one
+    low, between, high = (one.median for one in every if isinstance(one, Spread))
+    if between <= low:
+        return Absent("the smaller sizes take too little to tell")
+    return Spread(((high - between) / (between - low),))

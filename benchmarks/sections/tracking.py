@@ -1,0 +1,73 @@
+"""What tracking costs a training, and whether a step ever waits for it."""
+
+from __future__ import annotations
+
+from side_by_side.asked import Asked
+from side_by_side.goal import Goal
+from side_by_side.section import Row, Section, Table
+from side_by_side.spread import by_round
+from side_by_side.turns import Measured, take_turns
+
+from sections.lab import steps
+
+NAME = "tracking"
+ROUNDS = 1
+SHARE = 1.0
+DELAY = 2.0
+"""Seconds after which the slow server answers."""
+NONE, SQLITE, SLOW = "nothing written", "MLflow's own store", f"a server that answers after {DELAY:g} s"
+STORES = {NONE: "none", SQLITE: "sqlite", SLOW: "slow"}
+TOLD = """Training steps at width 16 with a metric every step, where the lab by itself writes its metrics once an
+epoch. The worker appends each to the cell's journal; the runner beside it tails the journal and feeds MLflow, on the
+same cores: its imports and the making of its store lie within these steps. As many steps as an epoch of CIFAR-10 has.
+A step that waited for an answer of the slow server would last as long as that takes."""
+
+
+def measure(asked: Asked, rounds: int) -> Section:
+    count = asked.size((5, 347), (1, 3))
+    contenders = [
+        steps(asked, name, "tracked_loop", 16, count, "--store", store, "--delay", DELAY)
+        for name, store in STORES.items()
+    ]
+    found = take_turns(contenders, rounds, asked.say)
+    return Section(
+        name=NAME,
+        title="Tracking",
+        told=TOLD,
+        tables=(
+            _table(found, "mean of all steps", "mean_step_seconds", against=NONE),
+            _table(found, "longest step", "longest_step_seconds", against=NONE),
+            _table(found, "in calls that track, a step", "tracking_seconds"),
+        ),
+        goals=tuple(_goals(found)),
+        notes=(
+            f"metrics that the stores had at the end: {found.of(SQLITE, 'metrics_stored')} in MLflow's own, "
+            f"{found.of(SLOW, 'metrics_stored')} in the slow server",
+            f"answers of the slow server while steps were taken: {found.of(SLOW, 'answers')}",
+        ),
+    )
+
+
+def _table(found: Measured, title: str, number: str, against: str = "") -> Table:
+    rows = tuple(
+        Row(name=name, measured=by_round(lambda seconds: 1000 * seconds, found.of(name, number))) for name in STORES
+    )
+    return Table(title=title, unit="ms", rows=rows, against=against)
+
+
+def _goals(found: Measured) -> list[Goal]:
+    means = {name: found.of(name, "mean_step_seconds") for name in STORES}
+    goals = []
+    for name in (SQLITE, SLOW):
+        calls = by_round(lambda spent, step: 100 * spent / step, found.of(name, "tracking_seconds"), means[name])
+        longer = by_round(lambda mine, alone: 100 * (mine / alone - 1), means[name], means[NONE])
+        goals += [
+            Goal(what=f"{name}: share of a step spent in calls that track", at="most", limit=SHARE, unit="%",
+                 measured=calls),
+            Goal(what=f"{name}: epoch longer than without, all that runs beside it included", at="most", limit=SHARE,
+                 unit="%", measured=longer),
+        ]  # fmt: skip
+    longest = found.of(SLOW, "longest_step_seconds")
+    goals.append(Goal(what="longest step with the slow server, against one answer of it", at="most", limit=DELAY,
+                      unit="s", measured=longest))  # fmt: skip
+    return goals

@@ -1,0 +1,92 @@
+"""Training steps in a steady state, against the plain loop, Lightning, and what the processor can do at most."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from side_by_side.asked import Asked
+from side_by_side.contender import Contender, program
+from side_by_side.goal import Goal
+from side_by_side.section import Row, Section, Table
+from side_by_side.spread import by_round, ratio
+from side_by_side.turns import Measured, take_turns
+
+from sections.lab import steps
+
+NAME = "training"
+ROUNDS = 1
+WIDTHS = {64: "the writeup's network", 16: "width 16"}
+PLAIN, LAB, CEILING = "plain loop", "cifar-lab", "ceilings"
+LIGHTNING = {"Lightning": "32-true", "Lightning, bf16-mixed": "bf16-mixed"}
+WANTED = {64: (3.6, 90.0), 16: (2.8, 55.0)}
+"""By width: times the plain loop, and % of the ceiling."""
+TOLD = """Images a second of training steps, batch 128, after the first steps. `cifar-lab`: its own loop with all that
+a step of a cell does, in one process with all threads. Plain loop: the one that tutorials teach, in fp32 and NCHW,
+with PIL images from a DataLoader of two workers, and the same clipping, SGD and Lookahead
+(`benchmarks/programs/plain_loop.py`). Lightning: its `Trainer` on the plain loop's images, at its default precision
+and at the one that it advises for speed. All train the same network from the same weights. FLOPs are torch's count,
+two a multiply-accumulate, forward and backward. Ceilings: products of two square matrices, the best of some."""
+
+
+def measure(asked: Asked, rounds: int) -> Section:
+    found = take_turns(_contenders(asked), rounds, asked.say)
+    return Section(
+        name=NAME,
+        title="Training",
+        told=TOLD,
+        tables=(*(_speed(found, width) for width in WIDTHS), _work(found)),
+        goals=tuple(goal for width in WIDTHS for goal in _goals(found, width)),
+    )
+
+
+def _contenders(asked: Asked) -> list[Contender]:
+    size, products = asked.size((4096, 5), (512, 1))
+    line = program("ceilings", "--size", size, "--products", products)
+    made = [Contender(name=CEILING, line=line, folder=asked.scratch / CEILING)]
+    for width in WIDTHS:
+        count = asked.size((3, 10) if width == 64 else (5, 40), (1, 1))
+        made.append(steps(asked, _name(LAB, width), "lab_loop", width, count))
+        made.append(steps(asked, _name(PLAIN, width), "plain_loop", width, count))
+        for name, precision in LIGHTNING.items():
+            peer = steps(asked, _name(name, width), "lightning_loop", width, count, "--precision", precision)
+            made.append(replace(peer, needs="lightning"))
+    return made
+
+
+def _name(contender: str, width: int) -> str:
+    return f"{contender}, {width}"
+
+
+def _speed(found: Measured, width: int) -> Table:
+    names = (PLAIN, *LIGHTNING, LAB)
+    rows = tuple(Row(name=name, measured=found.of(_name(name, width), "images_per_second")) for name in names)
+    return Table(title=WIDTHS[width], unit="images/s", rows=rows, against=PLAIN)
+
+
+def _work(found: Measured) -> Table:
+    """What the processor comes to: a peer's network is the lab's, so its FLOPs are the lab's count too."""
+    rows = [
+        Row(name=f"{precision} matrix product", measured=by_round(lambda x: x / 1e9, found.of(CEILING, precision)))
+        for precision in ("bf16", "fp32")
+    ]
+    for width, words in WIDTHS.items():
+        flops = found.of(_name(LAB, width), "flops_per_image")
+        for name in (PLAIN, LAB):
+            speed = found.of(_name(name, width), "images_per_second")
+            work = by_round(lambda rate, each: rate * each / 1e9, speed, flops)
+            rows.append(Row(name=f"{name}, {words}", measured=work))
+    return Table(title="work", unit="GFLOP/s", rows=tuple(rows), against=rows[0].name)
+
+
+def _goals(found: Measured, width: int) -> tuple[Goal, Goal]:
+    times, share = WANTED[width]
+    lab, plain = (found.of(_name(name, width), "images_per_second") for name in (LAB, PLAIN))
+    used = by_round(
+        lambda mine, most: 100 * mine / most, found.of(_name(LAB, width), "flops_per_second"),
+        found.of(CEILING, "fastest"),
+    )  # fmt: skip
+    return (
+        Goal(what=f"{WIDTHS[width]}: speed over the plain loop's", at="least", limit=times, unit="×",
+             measured=ratio(lab, plain)),
+        Goal(what=f"{WIDTHS[width]}: share of the faster ceiling", at="least", limit=share, unit="%", measured=used),
+    )  # fmt: skip

@@ -1,0 +1,31 @@
+"""What the command line asked for, and the sizes that follow from it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How much to measure, and on what."""
+
+    is_quick: bool
+    data: str
+    """`synthetic`, or the absolute path of a folder or zip."""
+    scratch: Path
+    """An empty folder for everything that contenders write."""
+    cell_epochs: int | None = None
+    """Of the whole cell; None: those of its scale."""
+    cell_images: int | None = None
+    """Training images of the whole cell; None: all."""
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+
+    def size(self, full: T, quick: T) -> T:
+        """A number of steps, images or cells: `quick` where it only has to be seen that it works."""
+        return quick if self.is_quick else full

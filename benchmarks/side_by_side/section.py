@@ -1,0 +1,74 @@
+"""A section of the page: tables of what was measured, the goals it is held against, and how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from side_by_side.goal import Goal
+from side_by_side.spread import Found, ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A contender, or another thing that was measured."""
+
+    name: str
+    measured: Found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of one unit. `against` names the row that the others are compared with; empty: they are not."""
+
+    title: str
+    unit: str
+    rows: tuple[Row, ...]
+    against: str = ""
+
+    def ratios(self) -> tuple[Found, ...]:
+        """Of each row to the one of `against`, round by round; empty where none is named."""
+        base = next((row.measured for row in self.rows if row.name == self.against), None)
+        return () if base is None else tuple(ratio(row.measured, base) for row in self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What one question came to."""
+
+    name: str
+    """As `--only` knows it."""
+    title: str
+    told: str
+    """What is compared, and how, in a few sentences."""
+    tables: tuple[Table, ...]
+    goals: tuple[Goal, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """Where the numbers of a section come from."""
+
+    command: str
+    date: str
+    rounds: int
+    is_quick: bool
+    data: str
+    hardware: str
+    versions: str
+    commit: str
+    busy: float
+    """Cores that were busy with something else just before the section began."""
+    cores: int
+    has_bf16: bool
+    """Whether the processor multiplies bf16 matrices itself."""
+    minutes: float
+    """How long the section took."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A section, and how it was made."""
+
+    made: Made
+    section: Section

@@ -1,0 +1,109 @@
+"""The page says what was measured and what was missed, and its numbers are those of the file beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made.benchmarks import LAB, PLAIN, entry, goal
+from side_by_side import archive
+from side_by_side.page import page
+from side_by_side.section import Entry
+from side_by_side.spread import Absent, Spread, shown
+
+REACHED = goal(what="another", measured=Spread((3.0, 3.1, 3.2)))
+UNKNOWN = goal(what="a third", measured=Absent("not installed"))
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of every table."""
+    lines = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_missed_goal_is_said_at_the_top_and_beside_its_number() -> None:
+    text = page([entry(goal(), REACHED, UNKNOWN)])
+    assert "**1 of 3 goals reached, 1 missed, 1 not measured.**" in text
+    top = text[: text.index("## Training")]
+    line = "- Training: speed over the plain loop's is 2.76 × where ≥ 2.80 × was wanted; missed by 0.0400 × (1.43 %)"
+    assert line in top
+    assert "- Training: a third (≥ 2.80 × wanted): not installed" in top
+    assert ["speed over the plain loop's", "≥ 2.80 ×", "2.76 ×", "2.52", "2.93", "**missed by 0.0400 × (1.43 %)**"] in (
+        rows(text)
+    )
+
+
+def test_where_all_goals_are_reached_none_is_listed() -> None:
+    text = page([entry(REACHED)])
+    assert "**1 of 1 goals reached, 0 missed, 0 not measured.**" in text
+    assert "Missed:" not in text
+    assert "Not measured:" not in text
+
+
+def test_a_table_has_medians_extremes_and_ratios_and_says_what_is_not_there() -> None:
+    found = rows(page([entry()]))
+    assert ["width 16", "images/s", "lowest", "highest", "× plain loop"] in found
+    assert ["plain loop", "410", "380", "500", "1.00"] in found
+    assert ["Lightning", "not measured: not installed", "", "", ""] in found
+    assert ["cifar-lab", "1,200", "1,050", "1,260", "2.76"] in found
+
+
+def test_a_section_names_its_command_hardware_versions_and_date() -> None:
+    text = page([entry()])
+    for words in ("python benchmarks/bench.py --only training", "AMD EPYC", "torch 2.15.0", "2026-11-24", "3 rounds"):
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("circumstances", "words"),
+    [
+        ({"is_quick": True}, "the numbers mean nothing"),
+        ({"busy": 1.7}, "Something else was running"),
+        ({"cores": 8}, "This machine is another one"),
+        ({"has_bf16": False}, "This machine is another one"),
+    ],
+)
+def test_what_spoils_the_numbers_is_said_first(circumstances: dict[str, Any], words: str) -> None:
+    assert words not in page([entry()])
+    text = page([entry(), entry(name="other", circumstances=circumstances)])
+    assert words in text[: text.index("## ")]
+
+
+def test_the_file_has_the_numbers_of_the_page(tmp_path: Path) -> None:
+    archive.write(tmp_path, [entry(goal(), REACHED, UNKNOWN)])
+    text = (tmp_path / archive.PAGE).read_text()
+    (tree,) = json.loads((tmp_path / archive.NUMBERS).read_text())
+    table, goals = tree["section"]["tables"][0], tree["section"]["goals"]
+    for row in table["rows"]:
+        found, of = row["measured"], row["ratio"]
+        numbers = [found["median"], found["lowest"], found["highest"], of["median"]] if "values" in found else None
+        cells = [shown(number) for number in numbers] if numbers else [f"not measured: {found['reason']}", "", "", ""]
+        assert [row["name"], *cells] in rows(text)
+    for each in goals:
+        assert each["verdict"] in text
+        if "values" in each["measured"]:
+            assert f"| {shown(each['measured']['median'])} {each['unit']} |" in text
+    assert table["rows"][2]["measured"]["values"] == list(LAB.values)
+    assert table["rows"][0]["measured"]["values"] == list(PLAIN.values)
+
+
+def test_what_was_written_is_read_again(tmp_path: Path) -> None:
+    entries = (entry(goal(), UNKNOWN), entry(REACHED, name="input", title="Input"))
+    archive.write(tmp_path, entries)
+    assert archive.read(tmp_path) == entries
+    assert archive.read(tmp_path / "nothing") == ()
+
+
+def test_a_section_measured_anew_takes_its_own_place_and_leaves_the_others() -> None:
+    before = [entry(name="training"), entry(name="input")]
+    now = entry(name="input", circumstances={"date": "2026-12-01 08:00 UTC"})
+    first = entry(name="cell")
+    merged = archive.merge(before, [now, first], ["training", "cell", "input"])
+    assert merged == [before[0], first, now]
+
+
+def test_a_bar_in_a_name_breaks_no_table() -> None:
+    one: Entry = entry(goal(what="a|b"))
+    assert any(cells[0] == "a/b" for cells in rows(page([one])))

@@ -1,0 +1,77 @@
+"""What sections make of their numbers, where that is more than a ratio."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sections.accuracy import equal
+from sections.lab import only_cell
+from sections.planning import growth
+from sections.workers import cells_an_hour
+from side_by_side.spread import Absent, Spread
+
+
+@pytest.mark.parametrize(("power", "wanted"), [(1, 2.0), (2, 4.0)])
+def test_growth_tells_a_line_from_a_square(power: int, wanted: float) -> None:
+    sizes = [Spread((3.0 + (cells / 250) ** power,)) for cells in (250, 500, 1000)]
+    found = growth(*sizes)
+    assert isinstance(found, Spread)
+    assert found.median == pytest.approx(wanted if power == 1 else 12 / 3)
+
+
+def test_growth_is_absent_where_more_cells_took_no_more_time() -> None:
+    assert isinstance(growth(Spread((1.0,)), Spread((0.9,)), Spread((2.0,))), Absent)
+    assert growth(Absent("it failed"), Spread((1.0,)), Spread((2.0,))) == Absent("it failed")
+
+
+def test_accuracies_are_equal_within_half_of_welch_s_interval() -> None:
+    near = equal(Spread((50.0, 52.0, 51.0)), Spread((51.0, 50.5, 52.0)))
+    far = equal(Spread((50.0, 52.0, 51.0)), Spread((70.0, 71.0, 69.0)))
+    assert near.is_reached is True
+    assert far.is_reached is False
+    assert far.measured == Spread((19.0,))
+    assert 0 < far.limit < 4
+
+
+def test_one_seed_tells_nothing_of_chance() -> None:
+    assert equal(Spread((50.0,)), Spread((50.0,))).is_reached is None
+    assert equal(Absent("it failed"), Spread((50.0, 51.0))).measured == Absent("it failed")
+
+
+def test_a_cell_that_diverged_has_no_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / ("f" * 64)
+    folder.mkdir(parents=True)
+    metrics = {"test/acc": 0.5, "memory/peak_mib": 700.0}
+    (folder / "result.json").write_text(json.dumps({"status": "finished", "metrics": metrics}))
+    assert only_cell("", tmp_path) == {"accuracy": 50.0, "peak_mib": 700.0}
+    (folder / "result.json").write_text(json.dumps({"status": "diverged", "metrics": {}}))
+    with pytest.raises(ValueError, match="diverged"):
+        only_cell("", tmp_path)
+
+
+def test_cells_an_hour_count_from_the_note_to_the_last_result(tmp_path: Path) -> None:
+    from cifar_lab.tracking.invocation import Asked, Invocation
+    from cifar_lab.tracking.record import Record
+
+    runs = tmp_path / "runs"
+    cells = tuple(
+        Asked(
+            variant="a", seed=seed, fingerprint=f"{seed}" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1
+        )
+        for seed in (0, 1)
+    )
+    invocation = Invocation(
+        id="20261124T080000.000-x", ablation="x", question="", factors=(), control="a", scale="smoke",
+        protocol="holdout", data={"name": "n", "hash": "h"}, overrides={}, cells=cells, command="", execution={},
+    )  # fmt: skip
+    invocation.write(runs)
+    for cell, seconds in zip(cells, (10, 20), strict=True):
+        record = Record(runs / cell.fingerprint)
+        record.folder.mkdir()
+        record.write_result({"status": "finished", "time": invocation.time + 1000 * seconds, "metrics": {}})
+    assert cells_an_hour("", tmp_path) == {"cells_an_hour": 360.0}
+    (runs / cells[0].fingerprint / "result.json").unlink()
+    with pytest.raises(ValueError, match="1 cells came to no end"):
+        cells_an_hour("", tmp_path)
