@@ -70,7 +70,8 @@ def test_cells_an_hour_count_from_the_note_to_the_last_result(tmp_path: Path) ->
     for cell, seconds in zip(cells, (10, 20), strict=True):
         record = Record(runs / cell.fingerprint)
         record.folder.mkdir()
-        record.write_result({"status": "finished", "time": invocation.time + 1000 * seconds, "metrics": {}})
+        ended = {"status": "finished", "epoch": 1, "step": 0, "time": invocation.time + 1000 * seconds, "metrics": {}}
+        record.write_result(ended)
     assert cells_an_hour("", tmp_path) == {"cells_an_hour": 360.0}
     (runs / cells[0].fingerprint / "result.json").unlink()
     with pytest.raises(ValueError, match="1 cells came to no end"):
