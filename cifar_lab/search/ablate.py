@@ -11,6 +11,8 @@ from cifar_lab.ablation import Ablation, Variant
 from cifar_lab.errors import AblationError, UsageError
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import Recipe
+from cifar_lab.search.dimension import Dimension
+from cifar_lab.search.space import Space
 from cifar_lab.search.study import Setting
 
 CONTROL, ALL = "best", "all_reverted"
@@ -21,18 +23,21 @@ SEEDS = (1, 2, 3)
 def ablate_best(setting: Setting, params: Mapping[str, Any]) -> Ablation:
     """The best recipe of a study as the control, each tuned dimension reverted by itself, and all of them at once.
 
-    A dimension that makes no difference to the best recipe has no variant.
+    A dimension is put back in its own unit: a rate of twice what is customary for Muon becomes what is customary for
+    Muon, and SGD in place of Muon keeps twice what is customary, for SGD. One that makes no difference to the best
+    recipe has no variant.
 
     Raises:
         UsageError: the best recipe is the baseline.
     """
     space = setting.space
     best = space.baseline.override(space.diff_of(dict(params)))
-    groups = {dimension.name: dimension.paths() for dimension in space.dimensions}
-    diffs = {name: _reverting(paths, best, space.baseline) for name, paths in groups.items()}
+    diffs = {
+        dimension.name: _changes(best, _reverted(space, dimension, params, best)) for dimension in space.dimensions
+    }
     variants = [Variant(name=CONTROL)]
     lineages = {best.digest()}
-    everything = {path: value for diff in diffs.values() for path, value in diff.items()}
+    everything = {path: _plain(space, path) for path in _tuned(space, best)}
     for name, diff in {**diffs, ALL: everything}.items():
         made = _variant(name, diff, best, setting.budget.max_params)
         if made is not None and (digest := best.override(diff).digest()) not in lineages:
@@ -86,10 +91,35 @@ def _call(variant: Variant) -> str:
     return f"Variant({', '.join(words)})"
 
 
-def _reverting(paths: tuple[str, ...], best: Recipe, baseline: Recipe) -> dict[str, Any]:
-    """What puts `paths` of the best recipe back."""
-    tuned, plain = best.flat(), baseline.flat()
-    return {path: plain[path] for path in paths if tuned[path] != plain[path]}
+def _reverted(space: Space, back: Dimension, params: Mapping[str, Any], best: Recipe) -> Recipe:
+    """The best recipe with one dimension as the baseline has it, and what this switches on as the baseline has it too.
+
+    Where the baseline has no such parameter (it is outside of the space), the paths of the dimension are put back.
+    """
+    plain = space.params_of(space.baseline) or {}
+    taken: dict[str, Any] = {}
+    for dimension in space.dimensions:
+        if dimension.is_on(taken):
+            source = plain if dimension == back or dimension.name not in params else params
+            if dimension.name not in source:
+                return best.override({path: _plain(space, path) for path in back.paths()})
+            taken[dimension.name] = source[dimension.name]
+    return space.baseline.override(space.diff_of(taken))
+
+
+def _changes(best: Recipe, other: Recipe) -> dict[str, Any]:
+    """By path, what `other` has instead."""
+    tuned = best.flat()
+    return {path: value for path, value in other.flat().items() if value != tuned[path]}
+
+
+def _tuned(space: Space, best: Recipe) -> list[str]:
+    """The paths in which the best recipe is not the baseline."""
+    return list(_changes(best, space.baseline))
+
+
+def _plain(space: Space, path: str) -> Any:
+    return space.baseline.flat()[path]
 
 
 def _variant(name: str, diff: dict[str, Any], best: Recipe, limit: int) -> Variant | None:

@@ -13,7 +13,7 @@ from cifar_lab.recipe import RESNET18
 from cifar_lab.scale import SCALES
 from cifar_lab.search.ablate import ablate_best, as_file
 from cifar_lab.search.budget import Budget
-from cifar_lab.search.dimension import Bundle, Choice, Integer
+from cifar_lab.search.dimension import Bundle, Choice, Integer, Real
 from cifar_lab.search.space import Space
 from cifar_lab.search.study import Setting
 
@@ -57,6 +57,39 @@ def test_each_tuned_factor_is_reverted_by_itself_and_all_at_once() -> None:
     assert diffs["optim.name"] == {"optim.name": "sgd_nesterov"}
     assert diffs["clip"] == {"optim.clip.by": "value", "optim.clip.threshold": 0.1}
     assert made.recipe("all_reverted").digest() == SPACE.baseline.digest()
+
+
+RATES = {"optim.name": {"sgd_nesterov": 0.1, "muon": 0.02}}
+TUNED = Space(
+    question="Which?",
+    baseline=RESNET18.override({"model.se.placement": "stem", "model.se.reduction": 4}),
+    dimensions=(
+        Choice(path="model.se.placement", values=("none", "stem")),
+        Choice(path="model.se.reduction", values=(4, 8, 16), when={"model.se.placement": ("stem",)}),
+        Choice(path="optim.name", values=("sgd_nesterov", "muon")),
+        Real(name="lr / customary", path="optim.lr", low=0.1, high=5.0, log=True, unit=RATES),
+    ),
+)
+
+
+def test_a_dimension_is_put_back_in_its_own_unit_and_what_it_switches_on_is_the_baselines() -> None:
+    best = {"model.se.placement": "none", "optim.name": "muon", "lr / customary": 0.5}
+    made = ablate_best(setting(space=TUNED), best)
+    recipes = {variant.name: made.recipe(variant.name) for variant in made.variants}
+    assert (recipes["best"].optim.name, recipes["best"].optim.lr) == ("muon", pytest.approx(0.01))
+    assert (recipes["lr-customary"].optim.name, recipes["lr-customary"].optim.lr) == ("muon", pytest.approx(0.02))
+    assert (recipes["optim.name"].optim.name, recipes["optim.name"].optim.lr) == ("sgd_nesterov", pytest.approx(0.05))
+    se = recipes["model.se.placement"].model.se
+    assert (se.placement, se.reduction) == ("stem", 4)
+    assert recipes["all_reverted"].digest() == TUNED.baseline.digest()
+
+
+def test_a_baseline_outside_of_the_space_is_put_back_path_by_path() -> None:
+    outside = Space(question="Which?", baseline=RESNET18.override({"model.width": 30}), dimensions=SPACE.dimensions[:2])
+    made = ablate_best(setting(space=outside), {"model.width": 32, "optim.name": "adam"})
+    diffs = {variant.name: variant.diff for variant in made.variants}
+    assert diffs["model.width"] == {"model.width": 30}
+    assert diffs["optim.name"] == {"optim.name": "sgd_nesterov"}
 
 
 def test_what_was_not_tuned_away_from_the_baseline_has_no_variant() -> None:
