@@ -139,7 +139,7 @@ def test_the_marks_of_a_plot_lie_inside_its_box_at_every_width(opened: Open, nam
         made, _ = opened(name, size=size)
         outside = made.evaluate(
             "[...document.querySelectorAll('.plot > svg')].flatMap(box => { const r = box.getBoundingClientRect();"
-            "return [...box.querySelectorAll('circle, .mark path, .line')].filter(it => { "
+            "return [...box.querySelectorAll('circle, .mark path, .line, .lane')].filter(it => { "
             "const m = it.getBoundingClientRect(); return m.right < r.left - 8 || m.left > r.right + 8 || "
             "m.bottom < r.top - 8 || m.top > r.bottom + 8 }).map(it => it.outerHTML.slice(0, 80)) })"
         )
@@ -183,6 +183,22 @@ def test_the_words_of_a_search_are_inside_the_screen_of_a_telephone(opened: Open
         "return r.left < 0 || r.right > innerWidth }).map(it => it.textContent)"
     )
     assert cut == []
+
+
+def test_terms_stand_above_their_words_on_a_telephone_and_beside_them_elsewhere(opened: Open) -> None:
+    """However long they are: the name of a dimension is a term."""
+    widest, shifts = {}, {}
+    for size in (PHONE, WIDE):
+        made, _ = opened("sweep", size=size)
+        made.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        places = made.evaluate(
+            "[...document.querySelectorAll('dt')].map(it => [it, it.nextElementSibling].map("
+            "each => each.getBoundingClientRect())).map(([dt, dd]) => [dt.width, dd.left - dt.left])"
+        )
+        widest[size["width"]] = max(width for width, _ in places)
+        shifts[size["width"]] = [shift for _, shift in places]
+    assert max(shifts[PHONE["width"]]) == 0 < min(shifts[WIDE["width"]])
+    assert widest[WIDE["width"]] <= 18 * 16
 
 
 def test_what_a_user_named_is_text_and_is_never_run(opened: Open) -> None:
