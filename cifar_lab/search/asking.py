@@ -241,9 +241,11 @@ class Asking:
         else:
             metrics = result["metrics"]
             assert isinstance(metrics, dict), "a result has metrics"
-            if result["status"] == "diverged":
+            has_diverged = result["status"] == "diverged"
+            if has_diverged:
                 trial.set_user_attr(found.DIVERGED, True)
-            self.study.tell(trial, self._values(trial, float(metrics.get("val/acc", NOTHING))), skip_if_finished=True)
+            accuracy = NOTHING if has_diverged else float(metrics.get("val/acc", NOTHING))  # it may have had one before
+            self.study.tell(trial, self._values(trial, accuracy), skip_if_finished=True)
 
     def _values(self, trial: Trial, accuracy: float) -> list[float]:
         counts = trial.user_attrs[found.COUNTS]

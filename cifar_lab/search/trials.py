@@ -48,6 +48,11 @@ def is_result(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.COMPLETE and not is_infeasible(trial)
 
 
+def has_diverged(trial: FrozenTrial) -> bool:
+    """Its value is a stopgap for samplers."""
+    return bool(trial.user_attrs.get(DIVERGED))
+
+
 def is_surplus(trial: FrozenTrial) -> bool:
     """Asked for by two runners at once, and withdrawn."""
     return bool(trial.user_attrs.get(SURPLUS))
@@ -87,14 +92,15 @@ def of(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
-    """The trial with the best first objective; of several, the first. None before one has a value."""
-    found = [trial for trial in of(study) if is_result(trial)]
+    """The trial with the best first objective; of several, the first. None before one has a value of its own."""
+    found = [trial for trial in of(study) if is_result(trial) and not has_diverged(trial)]
     return max(found, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
 def front(study: optuna.Study) -> list[FrozenTrial]:
     """Accuracy against parameters: the trials that no other beats in both, the smallest network first."""
-    found = sorted((t for t in of(study) if is_result(t)), key=lambda t: (parameters(t), -t.values[0], t.number))
+    sound = (trial for trial in of(study) if is_result(trial) and not has_diverged(trial))
+    found = sorted(sound, key=lambda t: (parameters(t), -t.values[0], t.number))
     kept: list[FrozenTrial] = []
     for trial in found:
         if not kept or trial.values[0] > kept[-1].values[0]:

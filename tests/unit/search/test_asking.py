@@ -95,7 +95,10 @@ class Search:
 
 def write_result(record: Record, accuracy: float, status: str = "finished") -> None:
     record.folder.mkdir(parents=True, exist_ok=True)
-    metrics = {"val/acc": accuracy, "test/acc": 0.99} if status == "finished" else {}
+    metrics = {
+        "val/acc": accuracy,
+        **({"test/acc": 0.99} if status == "finished" else {}),
+    }  # diverged: of an epoch before
     record.write_result({"status": status, "epoch": 3, "step": 0, "time": 1, "metrics": metrics})
 
 
@@ -197,6 +200,7 @@ def test_a_cell_that_diverged_is_a_result_with_the_least_value(search: Search) -
     search.finish(search.take(), status="diverged")
     trial = search.trial(0)
     assert (trial.state, trial.value, trial.user_attrs[trials.DIVERGED]) == (TrialState.COMPLETE, 0.0, True)
+    assert (trials.best(search.study), trials.front(search.study)) == (None, [])
 
 
 def test_a_cell_that_failed_is_no_result_and_not_counted(search: Search) -> None:
