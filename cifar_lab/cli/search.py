@@ -213,15 +213,18 @@ def sweep_importance(
     name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
     """Which dimensions the accuracy followed: fANOVA and PED-ANOVA side by side."""
+    from cifar_lab.report.search import no_importances
+    from cifar_lab.search import trials
     from cifar_lab.search.importance import FEWEST, importances
     from cifar_lab.search.study import load_study
 
-    found = importances(load_study(_open(storage, runs), name))
+    study = load_study(_open(storage, runs), name)
+    found = importances(study)
     if as_json:
         console.print_json(found)
         return 0
     if not found:
-        console.out.print(f"fewer than {FEWEST} trials of {name} have a value: importances would be noise")
+        console.out.print(no_importances([trial.values[0] for trial in trials.sound(study)], FEWEST))
         return 0
     first = next(iter(found.values()))
     rows = [(each, *(f"{values[each]:.3f}" for values in found.values())) for each in first]

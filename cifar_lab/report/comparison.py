@@ -105,6 +105,7 @@ class Effect:
     interval: tuple[float, float] | None
     level: float
     verdict: str | None
+    """Of a main effect better, worse, equivalent or undecided; of the interaction present, absent or undecided."""
     reason: str | None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from cifar_lab.report.comparison import Comparison, Row
 from cifar_lab.report.plots import of
-from cifar_lab.report.sheets import effect_verdict, is_interaction, points, span, without_metric
+from cifar_lab.report.sheets import is_interaction, points, span, without_metric
 from cifar_lab.report.study import Finding, Study
 from cifar_lab.stats.claims import STATUSES
 
@@ -40,7 +40,7 @@ def _interaction(comparison: Comparison) -> str:
     effect = next((each for each in comparison.effects if is_interaction(each)), None)
     if effect is None:
         return ""
-    word = effect_verdict(effect) or "undecided"
+    word = effect.verdict or "undecided"
     why = f"within ± {points(comparison.margin)}" if word == "absent" else effect.reason or ""
     numbers = f", {points(effect.difference, sign=True)} {span(effect.interval)}".rstrip() + " points"
     said = word + (f" ({why})" if why else "") + (numbers if effect.difference is not None else "")
@@ -52,7 +52,7 @@ def brief(comparison: Comparison) -> list[tuple[str, str]]:
     rows = _compared(comparison)
     if not rows:
         return [("", _accuracies(comparison))]
-    lead = [(f"interaction {effect_verdict(each) or 'undecided'}", "") for each in comparison.effects
+    lead = [(f"interaction {each.verdict or 'undecided'}", "") for each in comparison.effects
             if is_interaction(each)]  # fmt: skip
     return lead + [(kind, ", ".join(_named(row, " (", ")") for row in found)) for kind, found in _kinds(rows).items()]
 

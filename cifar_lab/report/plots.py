@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from cifar_lab.report import svg
 from cifar_lab.report.comparison import Comparison, Row
-from cifar_lab.report.sheets import effect_verdict, is_interaction, note, points, without_metric
+from cifar_lab.report.sheets import is_interaction, note, points, without_metric
 from cifar_lab.report.strips import Strip, held, strips
 from cifar_lab.report.svg import Scale
 
@@ -58,7 +58,7 @@ def effects(comparison: Comparison) -> Markup | None:
         Strip(
             name=effect.name,
             label="interaction" if is_interaction(effect) else effect.name.partition(".")[2] or effect.name,
-            verdict=effect_verdict(effect),
+            verdict=effect.verdict or "",
             mean=effect.difference,
             interval=effect.interval,
             words="" if effect.difference is not None else effect.reason or "",

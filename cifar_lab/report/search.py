@@ -232,10 +232,14 @@ def without_importances(search: Search) -> str:
     """Why none are shown; nothing where they are."""
     if any(search.importances.values()):
         return ""
-    many = len(search.results)
-    if many < search.fewest:
-        return f"Importances would be noise: {many} of the {search.fewest} trials with a value that they take."
-    if len({trial.value for trial in search.results}) == 1:
+    return no_importances([accuracy(trial) for trial in search.results], search.fewest)
+
+
+def no_importances(values: Sequence[float], fewest: int) -> str:
+    """Why trials with these values have none."""
+    if len(values) < fewest:
+        return f"Importances would be noise: {len(values)} of the {fewest} trials with a value that they take."
+    if len(set(values)) == 1:
         return "No importances: every trial has the same value."
     return "No importances: there is no dimension that every trial with a value was asked for."
 

@@ -158,7 +158,7 @@ def effect_cells(effect: Effect) -> list[str]:
         str(effect.pairs),
         points(effect.difference, sign=True),
         span(effect.interval),
-        effect_verdict(effect),
+        effect.verdict or "",
         effect.reason or "",
     ]
 
@@ -166,14 +166,6 @@ def effect_cells(effect: Effect) -> list[str]:
 def is_interaction(effect: Effect) -> bool:
     """Of the three contrasts of a 2 × 2 study, the one that is of both factors."""
     return "×" in effect.name
-
-
-def effect_verdict(effect: Effect) -> str:
-    """A main effect is better or worse; an interaction is there or is not, whichever its sign."""
-    if not is_interaction(effect):
-        return effect.verdict or ""
-    said = {"better": "present", "worse": "present", "equivalent": "absent", "undecided": "undecided"}
-    return said.get(effect.verdict or "", "")
 
 
 def fit(comparison: Comparison) -> Sheet:

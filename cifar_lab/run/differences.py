@@ -13,7 +13,7 @@ from cifar_lab.stats import sequential
 from cifar_lab.stats.decide import decide
 from cifar_lab.stats.factorial import CONTRASTS, Effects, effects
 from cifar_lab.stats.family import holm, per_comparison
-from cifar_lab.stats.paired import NO_PAIR, PairedDifference, paired_difference
+from cifar_lab.stats.paired import NO_PAIR, Interval, PairedDifference, paired_difference
 from cifar_lab.stats.power import seeds_needed
 from cifar_lab.tracking.invocation import Invocation, Stopping
 
@@ -87,7 +87,8 @@ def make_effects(
         return ()
     found = _effects(same, [of[variant] for variant in crossing["variants"]], metric)
     one, two = crossing["factors"]
-    named = {one: found.first, two: found.second, f"{one} × {two}": found.interaction}
+    interaction = f"{one} × {two}"
+    named = {one: found.first, two: found.second, interaction: found.interaction}
     return tuple(
         Effect(
             name=name,
@@ -95,11 +96,18 @@ def make_effects(
             difference=each.mean,
             interval=each.interval,
             level=each.level,
-            verdict=decide(each.interval, margin),
+            verdict=_presence(each.interval, margin) if name == interaction else decide(each.interval, margin),
             reason=each.reason,
         )
         for name, each in named.items()
     )
+
+
+def _presence(interval: Interval | None, margin: float) -> str | None:
+    """A main effect is better or worse; an interaction is there or is not, whichever its sign."""
+    decided = decide(interval, margin)
+    words = {"better": "present", "worse": "present", "equivalent": "absent", "undecided": "undecided"}
+    return None if decided is None else words[decided]
 
 
 def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metric: str) -> Effects:

@@ -63,6 +63,11 @@ class Asking:
     elsewhere: int = 0
     """Trials that are wanted and with other runners: should one be lost, it is our turn."""
 
+    @property
+    def waited_for(self) -> int:
+        """How many trials of other runners stand between here and the end; none while there is one to begin."""
+        return self.elsewhere if not (self._left or self._waiting) else 0
+
     # A source of cells
 
     def __len__(self) -> int:

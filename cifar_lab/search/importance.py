@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
@@ -12,21 +14,25 @@ FEWEST = 8
 
 
 def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """By evaluator (`fanova`, `ped_anova`) and parameter: its share, the largest first; empty below `FEWEST` trials.
+    """By evaluator (`fanova`, `ped_anova`) and parameter: its share, the largest first.
+
+    Empty below `FEWEST` trials, and where all of them came to the same, or were asked for nothing alike.
 
     fANOVA (Hutter et al. 2014) shares out the variance of the accuracy over the whole space; PED-ANOVA (Watanabe et al.
     2023) asks what tells the best tenth from the rest. They answer two questions and may rank differently. Only trials
-    that were trained count, and only parameters that all of them have.
+    that were trained to an accuracy count, and only parameters that all of them have.
     """
-    results = [trial for trial in found.of(study) if found.is_result(trial)]
-    if len(results) < FEWEST:
+    results = found.sound(study)
+    if len(results) < FEWEST or len({trial.values[0] for trial in results}) < 2:
         return {}
     kept = optuna.create_study(direction="maximize")
     kept.add_trials([_first_objective(trial) for trial in results])
     if not set.intersection(*(set(trial.params) for trial in results)):
         return {}
     evaluators = {"fanova": FanovaImportanceEvaluator(seed=0), "ped_anova": PedAnovaImportanceEvaluator()}
-    return {name: get_param_importances(kept, evaluator=evaluator) for name, evaluator in evaluators.items()}
+    with warnings.catch_warnings():  # that some ranges have few trials: so it is in every small study
+        warnings.simplefilter("ignore", UserWarning)
+        return {name: get_param_importances(kept, evaluator=evaluator) for name, evaluator in evaluators.items()}
 
 
 def _first_objective(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:

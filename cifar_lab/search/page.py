@@ -121,9 +121,7 @@ def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
 
 
 def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """None where every trial has the same value, and nothing can be shared out."""
-    if len({trial.values[0] for trial in found.of(study) if found.is_result(trial)}) < 2:
-        return {}
+    """As plain numbers."""
     return {name: {each: float(share) for each, share in by.items()} for name, by in importances(study).items()}
 
 

@@ -153,6 +153,7 @@ def setting_of(study: optuna.Study) -> Setting:
     return Setting(
         study=study.study_name,
         space=space,
+        space_source=known["space_source"],
         scale=scales.find(known["scale"]),
         data=known["data_source"],
         overrides=known["overrides"],

@@ -56,7 +56,7 @@ class _Both:
 
     def tick(self, waiting: int) -> None:  # noqa: ARG002
         """What is wanted and not begun waits for nobody; at the end, we wait for what others have begun."""
-        self._watcher.tick(self._asking.elsewhere)
+        self._watcher.tick(self._asking.waited_for)
 
 
 def run_sweep(

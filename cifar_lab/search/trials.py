@@ -91,16 +91,19 @@ def of(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False)
 
 
+def sound(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials with a value of their own, by number."""
+    return [trial for trial in of(study) if is_result(trial) and not has_diverged(trial)]
+
+
 def best(study: optuna.Study) -> FrozenTrial | None:
     """The trial with the best first objective; of several, the first. None before one has a value of its own."""
-    found = [trial for trial in of(study) if is_result(trial) and not has_diverged(trial)]
-    return max(found, key=lambda trial: (trial.values[0], -trial.number), default=None)
+    return max(sound(study), key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
 def front(study: optuna.Study) -> list[FrozenTrial]:
     """Accuracy against parameters: the trials that no other beats in both, the smallest network first."""
-    sound = (trial for trial in of(study) if is_result(trial) and not has_diverged(trial))
-    found = sorted(sound, key=lambda t: (parameters(t), -t.values[0], t.number))
+    found = sorted(sound(study), key=lambda t: (parameters(t), -t.values[0], t.number))
     kept: list[FrozenTrial] = []
     for trial in found:
         if not kept or trial.values[0] > kept[-1].values[0]:

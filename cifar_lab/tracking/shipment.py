@@ -63,6 +63,8 @@ class Shipment:
     say: Say
     is_settled: bool = False
     """The store has all that was on disk at the last look."""
+    is_damaged: bool = False
+    """A file of its record, or of the one that it is compared with, cannot be read; nothing is shipped of it."""
     run: str | None = None
     """Id of the cell's run, once it is known."""
     _status: str | None = None

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import overview
 from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Invocation, read_all
@@ -170,11 +171,12 @@ def sync(
 def _sync_one(
     runs: Path, invocation: Invocation, shipments: list[Shipment], store: Store, tabulate: Tabulate, say: Say
 ) -> int:
-    _look(invocation, shipments, store)
-    if all(shipment.is_empty for shipment in shipments):
+    _look(invocation, shipments, store, say)
+    sound = [shipment for shipment in shipments if not shipment.is_damaged]
+    if all(shipment.is_empty for shipment in sound):
         return 0
     place, shipped = Place.of(invocation, store, runs, shipments[0].history), 0
-    lacking = [shipment for shipment in shipments if not shipment.is_settled]
+    lacking = [shipment for shipment in sound if not shipment.is_settled]
     for shipment in lacking:
         try:
             shipped += shipment.ship(store, place, closing=True)
@@ -182,17 +184,22 @@ def _sync_one(
             raise
         except Exception as error:  # noqa: BLE001 (said; the other cells go on)
             say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
-    if lacking or place.found is None or place.found.status == "RUNNING":
+    is_open = lacking or place.found is None or place.found.status == "RUNNING"
+    if is_open and len(sound) == len(shipments):  # how it ended is not known while a record cannot be read
         overview.end(store, place, invocation, shipments)
     overview.describe(store, place, invocation, shipments, tabulate, say)
     return shipped
 
 
-def _look(invocation: Invocation, shipments: list[Shipment], store: Store) -> None:
-    """Settle the shipments that the store has, as it says itself."""
+def _look(invocation: Invocation, shipments: list[Shipment], store: Store, say: Say) -> None:
+    """Settle the shipments that the store has, as it says itself; a record that is damaged is said and left alone."""
     cells = {run.tags["fingerprint"]: run for run in store.find_all(invocation.ablation, role="cell")}
     for shipment in shipments:
-        shipment.look(cells.get(shipment.asked.fingerprint))
+        try:
+            shipment.look(cells.get(shipment.asked.fingerprint))
+        except TrackingError as error:
+            shipment.is_damaged = True
+            say(f"MLflow does not get {_name(shipment)}: {error}")
 
 
 def _shipments(runs: Path, invocation: Invocation, history: History, draw: Draw, say: Say) -> list[Shipment]:
@@ -206,7 +213,7 @@ def _left(shipments: list[Shipment]) -> int:
 
 
 def _is_left(shipment: Shipment) -> bool:
-    return not shipment.is_settled and not shipment.is_empty
+    return shipment.is_damaged or (not shipment.is_settled and not shipment.is_empty)
 
 
 def _name(shipment: Shipment) -> str:

@@ -11,8 +11,14 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from cifar_lab.errors import TrackingError
 
 IN_ADDRESS = re.compile(r"(://[^\s/:@]*):\S*@")
-IN_QUERY = re.compile(r"""([\w-]*(?:password|passwd|pwd|token|secret))=('[^']*'|"[^"]*"|[^&\s]+)""", re.IGNORECASE)
-"""What holds a password, after the part that is shown: `user:…@` and `password=…`, as libpq takes it, too."""
+IN_QUERY = re.compile(
+    r"""([\w-]*(?:password|passwd|pwd|token|secret))=('[^']*'|"[^"]*"|[^&\s]+?(?=['"](?:[\s,;:.)]|$)|[&\s]|$))""",
+    re.IGNORECASE,
+)
+"""What holds a password, after the part that is shown: `user:…@` and `password=…`, as libpq takes it, too.
+
+A quote that ends a word is the sentence's, around the whole address.
+"""
 
 
 def resolve_uri() -> str:

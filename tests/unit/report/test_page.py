@@ -174,7 +174,7 @@ def test_a_verdict_of_some_seeds_says_that_the_others_diverged() -> None:
 
 INTERACTION = Effect(
     name="model.se.reduction × optim.lookahead.enabled", pairs=5, difference=0.0112, interval=(0.004, 0.0184),
-    level=0.98, verdict="better", reason=None,
+    level=0.98, verdict="present", reason=None,
 )  # fmt: skip
 
 
@@ -182,9 +182,9 @@ INTERACTION = Effect(
     ("changed", "words"),
     [
         ({}, "present, +1.12 [+0.40, +1.84] points"),
-        ({"verdict": "worse", "difference": -0.0112, "interval": (-0.0184, -0.004)},
+        ({"verdict": "present", "difference": -0.0112, "interval": (-0.0184, -0.004)},
          "present, -1.12 [-1.84, -0.40] points"),
-        ({"verdict": "equivalent", "difference": 0.0, "interval": (-0.001, 0.001)},
+        ({"verdict": "absent", "difference": 0.0, "interval": (-0.001, 0.001)},
          "absent (within ± 0.20), +0.00 [-0.10, +0.10] points"),
         ({"verdict": "undecided", "interval": (-0.01, 0.03)}, "undecided, +1.12 [-1.00, +3.00] points"),
         ({"verdict": None, "interval": None, "reason": "one seed: no deviation, no interval"},

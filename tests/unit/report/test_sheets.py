@@ -18,7 +18,6 @@ from cifar_lab.report.sheets import (
     cells,
     cost,
     cost_cells,
-    effect_verdict,
     effects,
     evidence,
     evidence_cells,
@@ -171,23 +170,10 @@ def test_only_rows_with_an_interval_have_evidence() -> None:
 
 def test_a_crossing_has_its_effects_and_others_have_none() -> None:
     effect = Effect(
-        name="a × b", pairs=5, difference=0.004, interval=(0.001, 0.007), level=0.983, verdict="better", reason=None
+        name="a × b", pairs=5, difference=0.004, interval=(0.001, 0.007), level=0.983, verdict="present", reason=None
     )
-    assert effects(comparison(effects=(replace(effect, name="a"),))).rows == (
-        ("a", "5", "+0.40", "[+0.10, +0.70]", "better"),
-    )
+    assert effects(comparison(effects=(effect,))).rows == (("a × b", "5", "+0.40", "[+0.10, +0.70]", "present"),)
     assert effects(comparison()).rows == ()
-
-
-@pytest.mark.parametrize(
-    ("verdict", "said"),
-    [("better", "present"), ("worse", "present"), ("equivalent", "absent"), ("undecided", "undecided"), (None, "")],
-)
-def test_an_interaction_is_there_or_not_and_neither_better_nor_worse(verdict: str | None, said: str) -> None:
-    effect = Effect(name="a × b", pairs=5, difference=0.004, interval=(0.001, 0.007), level=0.983, verdict=verdict,
-                    reason=None)  # fmt: skip
-    assert effect_verdict(effect) == said
-    assert effect_verdict(replace(effect, name="a")) == (verdict or "")
 
 
 # Speed and fit

@@ -184,7 +184,20 @@ def test_a_crossing_has_main_effects_and_an_interaction(runs: Any) -> None:
     assert two.difference == pytest.approx((-0.01 + -0.03) / 2)
     assert both.difference == pytest.approx(-0.02)
     assert one.level == pytest.approx(0.95 ** (1 / 3))
-    assert one.verdict == "worse"
+    assert (one.verdict, both.verdict) == ("worse", "present")
+
+
+@pytest.mark.parametrize(
+    ("step", "noise", "said"),
+    [(0.02, 0.0005, "present"), (-0.02, 0.0005, "present"), (0.0, 0.001, "absent"), (0.0, 0.05, "undecided")],
+)
+def test_an_interaction_is_there_or_not_and_neither_better_nor_worse(
+    step: float, noise: float, said: str, runs: Any
+) -> None:
+    chance = tuple(noise * each for each in (1.0, -1.0, 0.5, 0.0, -0.5))
+    every = (CONTROL, shifted(-0.02), shifted(-0.01), shifted(-0.03 + step, chance))
+    of = dict(zip(CROSSED["variants"], every, strict=True))
+    assert ended(runs, of, crossing=CROSSED).effects[-1].verdict == said
 
 
 CROSSED = {"factors": ["reduction", "lookahead"], "variants": ["r16", "r4", "r16-off", "r4-off"]}

@@ -310,6 +310,15 @@ def test_a_runner_waits_for_the_last_trial_of_another_and_takes_it_over_if_that_
     assert (len(one.asking), one.counts().trained) == (0, 2)
 
 
+def test_nothing_waits_for_another_runner_while_there_is_a_trial_to_begin(tmp_path: Path) -> None:
+    one, other = Search(tmp_path / "runs", wanted=2), Search(tmp_path / "runs", wanted=2)
+    with other.take().record.owned(patience=1.0):
+        assert (len(one.asking), one.asking.elsewhere, one.asking.waited_for) == (2, 1, 0)
+        one.finish(one.take())
+        assert one.asking.take(set()) is None
+        assert (len(one.asking), one.asking.waited_for) == (1, 1)
+
+
 def test_a_runner_does_not_wait_for_trials_beyond_what_it_wants(tmp_path: Path) -> None:
     one, other = Search(tmp_path / "runs", wanted=1), Search(tmp_path / "runs", wanted=2)
     one.finish(one.take())

@@ -19,8 +19,8 @@ from cifar_lab.report.search import Search, as_json, counts, report
 from cifar_lab.search import page, trials
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.cells import NOTE
-from cifar_lab.search.importance import FEWEST
-from cifar_lab.search.study import SETTING
+from cifar_lab.search.importance import FEWEST, importances
+from cifar_lab.search.study import SETTING, setting_of
 from cifar_lab.tracking.invocation import Invocation
 from cifar_lab.tracking.record import Record
 
@@ -304,3 +304,31 @@ def test_a_study_of_a_space_that_has_changed_is_refused() -> None:
     made.study.set_user_attr(SETTING, {**made.study.user_attrs[SETTING], "space_digest": "0" * 64})
     with pytest.raises(UsageError, match="space 'optimizer' of wide has been changed"):
         loaded(made)
+
+
+# Importances
+
+
+def test_a_trial_that_diverged_has_no_part_in_the_importances() -> None:
+    made = roomy()
+    for n in range(FEWEST):
+        made.trained(0.5 + 0.01 * n)
+    before = importances(made.study)
+    assert before["fanova"]
+    for _ in range(5):
+        made.trained(0.0, diverged=True)
+    assert importances(made.study) == before
+
+
+def test_importances_warn_nobody(recwarn: pytest.WarningsRecorder) -> None:
+    made = roomy()
+    for n in range(FEWEST):
+        made.trained(0.5 + 0.01 * n)
+    recwarn.clear()
+    importances(made.study)
+    assert not [each for each in recwarn if issubclass(each.category, UserWarning)]
+
+
+def test_a_setting_that_is_read_back_is_the_one_that_was_given() -> None:
+    made = Told("writeup", seed=3, overrides={"train.epochs": 3}, budget=Budget(max_params=10**6, max_macs=10**9))
+    assert setting_of(made.study) == made.setting

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import overview
 from cifar_lab.tracking import shipper as module
 from cifar_lab.tracking.mlflow import Store
@@ -498,9 +497,26 @@ def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(study: Any, s
     assert "comparison.md" in longer
 
 
-def test_sync_names_a_record_that_is_damaged(study: Any, sync_all: Any) -> None:
+def test_sync_names_a_record_that_is_damaged_and_ships_the_others(
+    study: Any, sync_all: Any, said: list[str], runs_of: Runs
+) -> None:
+    study.all()
+    invocation = study.invocation()
+    whole = (path := study.record("r4", 0).folder / "result.json").read_text()
+    path.write_text("[]")
+    assert sync_all() == (3, 1)
+    assert said == [f"MLflow does not get r4/s0: {path}: damaged: [] is not an object"]
+    assert sorted(runs_of("se_ratio")) == ["r16/s0", "r16/s1", "r4/s1"]
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "RUNNING", "it is not known how it ended"
+    path.write_text(whole)
+    assert sync_all() == (1, 0)
+    assert len(runs_of("se_ratio")) == 4
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "FINISHED"
+
+
+def test_a_cell_whose_control_is_damaged_is_left_too(study: Any, sync_all: Any, said: list[str]) -> None:
     study.all()
     study.invocation()
-    (path := study.record("r4", 0).folder / "result.json").write_text("[]")
-    with pytest.raises(TrackingError, match=rf"{re.escape(str(path))}: damaged: \[\] is not an object"):
-        sync_all()
+    (study.record("r16", 1).folder / "result.json").write_text("{")
+    assert sync_all() == (2, 2)
+    assert {line.partition(": ")[0].split()[-1] for line in said} == {"r16/s1", "r4/s1"}
