@@ -21,7 +21,7 @@ from cifar_lab.cli.results import print_comparison
 from cifar_lab.cli.until import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.errors import Interrupted, UsageError, nearest
 from cifar_lab.overrides import parse_overrides
-from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe
+from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
 
 if TYPE_CHECKING:
     from cifar_lab.report.comparison import Comparison
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Print = Callable[["Comparison"], None]
 EVERY = "all"
 """In place of an ablation's name: every one of them."""
-BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18}
+BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18, "fast": FAST}
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train the cells that failed before, too.")]
 Redo = Annotated[
     list[str] | None,
@@ -132,7 +132,7 @@ def train(
     overrides: o.Overrides = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="efficient (the default) or resnet18.", autocompletion=completion.one_of(*BASELINES)),
+        typer.Option(help="efficient (the default), resnet18 or fast.", autocompletion=completion.one_of(*BASELINES)),
     ] = None,
     parent: From = None, file: RecipeFile = None,
     scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,

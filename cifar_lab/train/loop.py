@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cifar_lab.data import augment
 from cifar_lab.data.split import Split
@@ -18,6 +17,7 @@ from cifar_lab.errors import Interrupted
 from cifar_lab.recipe import Recipe
 from cifar_lab.streams import stream
 from cifar_lab.train import optim
+from cifar_lab.train.average import Average
 from cifar_lab.train.clip import clip
 from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.lookahead import Lookahead
@@ -65,10 +65,7 @@ class Trainer:
         self.parameters = list(net.parameters())
         self.optimizer = optim.build(net, recipe.optim)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
-        self.ema: AveragedModel | None = None
-        if recipe.train.ema:
-            average = get_ema_multi_avg_fn(recipe.train.ema)
-            self.ema = AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+        self.ema = Average(net, recipe.train.ema) if recipe.train.ema else None
         self.steps_per_epoch = math.ceil(len(split.train) / recipe.train.batch_size)
         self.epoch, self.step, self.images_seen = 0, 0, 0
         self.epoch_seconds, self.seconds = 0.0, 0.0
@@ -182,7 +179,7 @@ def _train_step(run: Trainer, draws: augment.Draws) -> None:
     if run.lookahead is not None:
         run.lookahead.step()
     if run.ema is not None:
-        run.ema.update_parameters(run.net)
+        run.ema.step()
     run.losses[run.step], run.norms[run.step] = loss.detach(), norm
     run.images_seen += len(images)
 

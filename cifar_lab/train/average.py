@@ -1,0 +1,57 @@
+"""An exponential moving average of a network's weights, which is evaluated in the network's place."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """Follows `net` by 1 - decay of the way after each step, batch norm's running statistics too.
+
+    The same numbers as `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn` and `use_buffers`, which
+    copies its counter of steps from the host to the device in each of them: a GPU's queue would wait for that.
+    Whole numbers, batch norm's counts of batches, are the network's own.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        """It begins as `net` stands after the first step; `decay` in [0, 1)."""
+        self.module = copy.deepcopy(net).requires_grad_(requires_grad=False)
+        self._decay, self._steps = decay, 0
+        self._mine, self._theirs = (_floats(each) for each in (self.module, net))
+        self._counts = list(zip(_whole(self.module), _whole(net), strict=True))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Call after each step of the optimizer."""
+        if self._steps:
+            torch._foreach_lerp_(self._mine, self._theirs, 1 - self._decay)
+        else:
+            torch._foreach_copy_(self._mine, self._theirs)
+        for mine, theirs in self._counts:
+            mine.copy_(theirs)
+        self._steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """`{"steps": int, "module": {name: tensor}}`, the tensors themselves: save them before the next step."""
+        return {"steps": self._steps, "module": self.module.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; its tensors are copied."""
+        self._steps = state["steps"]
+        self.module.load_state_dict(state["module"])
+
+
+def _every(net: nn.Module) -> list[Tensor]:
+    return [each.detach() for each in (*net.parameters(), *net.buffers())]
+
+
+def _floats(net: nn.Module) -> list[Tensor]:
+    return [each for each in _every(net) if each.is_floating_point()]
+
+
+def _whole(net: nn.Module) -> list[Tensor]:
+    return [each for each in _every(net) if not each.is_floating_point()]
