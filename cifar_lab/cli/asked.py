@@ -25,6 +25,8 @@ class Request(NamedTuple):
     execution: Execution
     workers: int
     seconds_per_mac: float
+    compile: bool | None = None
+    """As typed; none: it is to be decided."""
 
     @property
     def seconds(self) -> float:
@@ -43,7 +45,7 @@ def find(name: str, folders: list[Path] | None) -> Ablation:
 
 def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
-    variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool = False,
+    variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
     cells_per_gpu: int = 1,
 ) -> Request:  # fmt: skip
     """Check everything that was typed, cheap checks first, then read the images and time a few steps."""
@@ -64,9 +66,9 @@ def resolve(
         ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
         seeds=wanted, max_params=limit,
     )  # fmt: skip
-    execution, count = choose(device, workers, len(plan.cells), compile=compile, cells_per_gpu=cells_per_gpu)
+    execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
     per_mac = measure(plan, execution)
-    return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac)
+    return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac, compile)
 
 
 def read_data(source: str) -> tuple[str, Dataset]:

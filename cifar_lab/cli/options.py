@@ -75,7 +75,10 @@ Device = Annotated[
     typer.Option(help="auto, cpu, cuda or mps.", autocompletion=completion.one_of("auto", "cpu", "cuda", "mps")),
 ]
 Workers = Annotated[str, typer.Option(help="Processes that train at the same time: auto or a number.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile networks; pays on long trainings.")]
+Compile = Annotated[
+    bool | None,
+    typer.Option("--compile/--no-compile", help="Compile networks; without either, where that was measured to pay."),
+]
 MaxParams = Annotated[str, typer.Option(help="Budget of trainable parameters: 5M, 800k or a number.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Ship nothing to MLflow now; `cifar-lab sync` does it later.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]

@@ -58,7 +58,7 @@ From = Annotated[
 def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    compile: o.Compile = False, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
+    compile: o.Compile = None, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
@@ -90,7 +90,7 @@ def run_ablation(
 
         return run_looks(found, runs.resolve(), most, run_part, print_table, yes)
 
-    as_before = (device, workers, compile) == ("auto", "auto", False)
+    as_before = (device, workers, compile) == ("auto", "auto", None)
     how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline}
     print_table = None if as_json else print_comparison
     if name != EVERY:
@@ -136,7 +136,7 @@ def train(
     ] = None,
     parent: From = None, file: RecipeFile = None,
     scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,
-    data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = False,
+    data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     max_params: o.MaxParams = "5M", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
@@ -234,15 +234,21 @@ def _run(
     print_table: Print | None = None,
 ) -> Outcome:  # fmt: skip
     from cifar_lab.cli.display import Display
+    from cifar_lab.run.compiling import decide
     from cifar_lab.run.results import compare
     from cifar_lab.run.runner import carry_out
 
-    plan = found.plan
+    plan, compiling = found.plan, ""
+    if found.compile is None:
+        is_on, compiling = decide(plan, found.execution, runs)
+        found = found._replace(execution=replace(found.execution, compile=is_on))
+        if is_on:
+            console.say(f"networks are compiled: {compiling}")
     wanted = {cell.fingerprint: cell.name for cell in plan.to_train(retry_failed=retry_failed)}
     with Display(wanted) as display:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, listener=display,
-            retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,
+            retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping, compiling=compiling,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))

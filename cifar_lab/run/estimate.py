@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,38 +46,55 @@ def measure(plan: Plan, execution: Execution) -> float:
     if not todo:
         return 0.0
     recipe = todo[len(todo) // 2].recipe
-    return seconds_per_image(recipe, execution.resolved(recipe)) / cost(recipe.model).macs
+    return seconds_per_image(recipe, execution) / cost(recipe.model).macs
 
 
 def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
     """Time of one training step, per image, with `execution`'s threads; small batches keep it short on a CPU."""
-    device = torch.device(execution.device)
     batch = recipe.train.batch_size
-    if device.type == "cpu":
+    if execution.device == "cpu":
         batch = min(batch, 32, max(4, TIMED_MACS // cost(recipe.model).macs))
+    return time_steps(recipe, execution, batch).step / batch
+
+
+class Timed(NamedTuple):
+    """Seconds of training steps."""
+
+    first: float
+    """Of the first one, in which a network is compiled where that is asked for."""
+    step: float
+    """Of the others, the median."""
+
+
+def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None) -> Timed:
+    """Forward and backward, on `batch` images (none: the recipe's), with `execution`'s threads."""
+    device = torch.device(execution.device)
+    batch = batch or recipe.train.batch_size
+    precision = execution.resolved(recipe).precision
     threads = torch.get_num_threads()
     torch.set_num_threads(execution.threads)
     net = build(recipe.model, seed=0, device=device)
+    forward = torch.compile(net, dynamic=False) if execution.compile else net
     images = torch.zeros(batch, 3, 32, 32, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
 
     def step() -> float:
         began = time.perf_counter()
-        with autocast(execution.precision, device):  # type: ignore[arg-type]
-            logits = net(images)
+        with autocast(precision, device):  # type: ignore[arg-type]
+            logits = forward(images)
         F.cross_entropy(logits.float(), labels).backward()
         if device.type != "cpu":
             torch.accelerator.synchronize()
         return time.perf_counter() - began
 
-    times = [step()]
-    until = time.perf_counter() + PATIENCE - times[0]
-    while len(times) < 2 or (time.perf_counter() + min(times) < until and len(times) < 10):
+    first, times = step(), list[float]()
+    until = time.perf_counter() + PATIENCE - min(first, PATIENCE / 2)
+    while not times or (time.perf_counter() + min(times) < until and len(times) < 9):
         times.append(step())
     torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.cuda.empty_cache()  # the workers need it
-    return sorted(times[1:])[(len(times) - 1) // 2] / batch
+    return Timed(first, sorted(times)[len(times) // 2])
 
 
 def _images(cell: Cell, plan: Plan) -> float:

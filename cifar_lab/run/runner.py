@@ -38,7 +38,9 @@ class Report:
     """Its id, by which `compare` finds it."""
 
 
-def invocation_of(plan: Plan, execution: Execution | None, stopping: Stopping | None = None) -> Invocation:
+def invocation_of(
+    plan: Plan, execution: Execution | None, stopping: Stopping | None = None, compiling: str = ""
+) -> Invocation:
     """The note of `plan` being asked for now, by this command line."""
     ablation = plan.ablation
     now = datetime.now(UTC)
@@ -60,6 +62,7 @@ def invocation_of(plan: Plan, execution: Execution | None, stopping: Stopping | 
         cells=tuple(asked_of(cell) for cell in plan.cells),
         command=redacted(shlex.join(["cifar-lab", *sys.argv[1:]])),
         execution=execution.as_dict() if execution is not None else {},
+        compiling=compiling,
         provenance=provenance(),
         baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
         margin=ablation.margin(plan.scale.name),
@@ -77,14 +80,15 @@ def describe(ablation: Ablation) -> str:
 
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, say: Callable[[str], None],
-    retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None,
+    retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None, compiling: str = "",
 ) -> Report:  # fmt: skip
     """Train the missing cells of `plan` (and the failed ones, if they are to be tried again), and ship them meanwhile.
 
+    `compiling`: why the networks are compiled, or are not, where that was decided here.
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
-    invocation = invocation_of(plan, execution, stopping)
+    invocation = invocation_of(plan, execution, stopping, compiling)
     invocation.write(runs)
     page = shipping.reports(runs, lambda _: plan.ablation)
     shipper = None if offline else shipping.start(runs, invocation, page, say)

@@ -75,6 +75,8 @@ class Invocation:
     cells: tuple[Asked, ...]
     command: str
     execution: dict[str, Any]
+    compiling: str = ""
+    """Why networks are compiled, or are not, where that was decided from measured step times."""
     provenance: dict[str, Any] = field(default_factory=dict)
     baseline: str = ""
     """Digest of the recipe that every variant is a diff on, and the numerics version: where these change, differences
