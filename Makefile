@@ -25,7 +25,7 @@ check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, a
 	$(BIN)/shellcheck docker/entrypoint.sh
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
 
-bench: .venv/.installed-dev  ## Measure beside a plain loop and Lightning, where that is installed; make bench ARGS=--quick
+bench: .venv/.installed-bench  ## Measure beside a plain loop and Lightning: docs/benchmarks.md; make bench ARGS=--quick
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 clean:  ## Remove the environment and what tools cached; runs and stores stay
@@ -42,3 +42,7 @@ clean:  ## Remove the environment and what tools cached; runs and stores stay
 .venv/.installed-dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch .venv/.installed $@
+
+.venv/.installed-bench: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch .venv/.installed .venv/.installed-dev $@

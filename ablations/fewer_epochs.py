@@ -4,8 +4,7 @@ Source: our question. Both train the writeup's network. The writeup's recipe has
 200, so that a third of them is not few: at `--scale small` it has 30, and the fast recipe 10. `efficient_third` tells
 what of a difference is the recipe, and not the length.
 
-Run time: 129 PFLOP for a cell of 600 epochs, 43 for one of 200, 9 cells; `cifar-lab plan fewer_epochs` says what that
-is on your machine.
+Run time: 43 to 129 PFLOP a cell, 9 cells; `cifar-lab plan fewer_epochs` says what that is on your machine.
 """
 
 from cifar_lab.ablation import Ablation, Variant

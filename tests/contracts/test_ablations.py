@@ -14,7 +14,7 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.split import split
 from cifar_lab.models.budget import BUDGET, cost
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18
+from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.scale import SCALES, Scale, require_distinct
 from cifar_lab.train.loop import Trainer, fit
 
@@ -29,6 +29,9 @@ NAMES = {
     "label_smoothing", "layers", "lookahead", "lr_schedule", "mixup_cutmix", "noise_floor", "optimizers",
     "se_placement", "se_ratio", "se_ratio_x_lookahead", "shortcut_kernels", "weight_decay", "width", "writeup_ladder",
 }  # fmt: skip
+
+OURS = {"fast", "fewer_epochs"}
+"""About our own recipe for few epochs: the writeup has nothing like it."""
 
 VARIED_BY_THE_WRITEUP = [
     ("block_counts", {"model.blocks"}, "Decreasing residual blocks resulted in decreased accuracy"),
@@ -115,7 +118,7 @@ def few_images() -> Dataset:
 
 def test_the_whole_study_is_there_and_no_file_is_broken() -> None:
     assert registry.discover().broken() == []
-    assert set(FILES) == NAMES == {ablation.name for ablation in ABLATIONS}
+    assert set(FILES) == NAMES | OURS == {ablation.name for ablation in ABLATIONS}
 
 
 @pytest.mark.parametrize(("ablation", "variant"), VARIANTS, ids=[f"{a.name}-{v}" for a, v in VARIANTS])
@@ -197,8 +200,12 @@ def test_nothing_is_claimed_twice_about_the_same_cells() -> None:
 
 
 @pytest.mark.parametrize("ablation", [a for a in ABLATIONS if not a.chain], ids=lambda ablation: ablation.name)
-def test_the_control_is_the_baseline_as_the_writeup_had_it(ablation: Ablation) -> None:
+def test_the_control_is_the_baseline(ablation: Ablation) -> None:
     assert ablation.recipe(ablation.control) == ablation.baseline
+
+
+@pytest.mark.parametrize("ablation", [a for a in ABLATIONS if a.name in NAMES], ids=lambda ablation: ablation.name)
+def test_the_baseline_is_as_the_writeup_had_it(ablation: Ablation) -> None:
     assert ablation.baseline in (EFFICIENT_RESNET, RESNET18, RESNET18.override({"schedule.name": "cosine"}))
 
 
@@ -206,6 +213,30 @@ def test_the_control_is_the_baseline_as_the_writeup_had_it(ablation: Ablation) -
 def test_what_the_writeup_varied_is_varied_and_what_it_says_is_quoted(name: str, paths: set[str], words: str) -> None:
     assert paths <= set(_find(name).factors)
     assert words in " ".join(FILES[name].read_text().split())
+
+
+def test_the_fast_recipe_trains_the_writeups_blocks_and_channels() -> None:
+    fast, efficient = FAST.model, EFFICIENT_RESNET.model
+    assert (fast.blocks, fast.width, fast.se) == (efficient.blocks, efficient.width, efficient.se)
+    assert FAST.train.epochs == EFFICIENT_RESNET.train.epochs
+
+
+def test_each_variant_of_fast_takes_one_part_out_and_the_last_takes_all() -> None:
+    fast = _find("fast")
+    assert fast.recipe("efficient") == EFFICIENT_RESNET
+    for variant in fast.variants[1:-1]:
+        taken = fast.recipe(variant.name).flat()
+        differs = {path for path, value in taken.items() if value != FAST.flat()[path]}
+        assert differs == set(variant.diff)
+        assert {taken[path] == EFFICIENT_RESNET.flat()[path] for path in differs} == {True}
+
+
+def test_fewer_epochs_trains_both_recipes_a_third_as_long() -> None:
+    fewer = _find("fewer_epochs")
+    epochs = [fewer.recipe(name).train.epochs for name in ("efficient", "efficient_third", "fast_third")]
+    assert epochs == [600, 200, 200]
+    assert fewer.recipe("fast_third") == FAST
+    assert SCALES["small"].apply(fewer.recipe("efficient")).train.epochs == 30
 
 
 # Golden counts
@@ -243,7 +274,7 @@ def _rows() -> dict[str, list[str]]:
 
 
 def test_the_registrys_page_names_every_ablation_and_fits_a_screen() -> None:
-    assert set(_rows()) == NAMES
+    assert set(_rows()) == NAMES | OURS
     assert max(len(line) for line in REGISTRY.read_text().splitlines()) <= 160
 
 

@@ -1,0 +1,153 @@
+"""Accuracy against the work of a training: a table in Markdown, and a picture.
+
+    python benchmarks/accuracy_per_flop.py fewer_epochs --runs docs/results/runs --draw picture.png
+
+A point is a recipe: the mean over its seeds of the accuracy on test, of the cells of the named ablations that are
+finished, whatever their settings. The work is 6 FLOPs a multiply-accumulate of the forward pass (a multiplication and
+an addition, once forward and twice backward) for every image that the training saw; evaluation is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.figure import Figure
+
+from cifar_lab.tracking.invocation import read_all
+from cifar_lab.tracking.record import Record
+
+FLOPS = 6
+"""Of a training, for each multiply-accumulate of the forward pass."""
+PETA = 1e15
+ANCHORS = {"airbench94 with TTA": (0.36, 90.6), "airbench94": (0.36, 89.8)}
+"""PFLOP, and % on the same JPEG copy: Jordan's program (2024, arXiv:2404.00498), ported to bf16 on a CPU, 9.9 epochs of
+all 50,000 training images."""
+COLOURS = {"efficient": "#4C78A8", "fast": "#E45756"}
+GREY = "#666666"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A recipe that was trained; accuracies in %, by seed."""
+
+    variant: str
+    width: int
+    epochs: int
+    images: int
+    parameters: int
+    pflop: float
+    accuracies: Mapping[int, float]
+
+    @property
+    def family(self) -> str:
+        return self.variant.partition("_")[0]
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}, width {self.width}, {self.epochs} epochs"
+
+    @property
+    def mean(self) -> float:
+        return mean(self.accuracies.values())
+
+
+def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
+    """The recipes of `ablations` that have a finished cell, the cheapest first."""
+    cells = {
+        cell.fingerprint: (cell.variant, cell.seed)
+        for invocation in read_all(runs)
+        if invocation.ablation in ablations
+        for cell in invocation.cells
+    }
+    groups: dict[str, list[tuple[str, int, Record]]] = defaultdict(list)
+    for fingerprint, (variant, seed) in cells.items():
+        record = Record(runs / fingerprint)
+        result = record.result()
+        if result is not None and result["status"] == "finished":
+            recipe = (record.cell("recipe") or {})["recipe"]
+            groups[str(recipe)].append((variant, seed, record))
+    return sorted((_point(group) for group in groups.values()), key=lambda point: point.pflop)
+
+
+def _point(group: list[tuple[str, int, Record]]) -> Point:
+    variant, _, first = group[0]
+    told, result = first.cell("recipe", "macs", "parameters") or {}, first.result() or {}
+    seen = result["metrics"]["images_seen"]
+    recipe = told["recipe"]
+    return Point(
+        variant=variant,
+        width=recipe["model"]["width"],
+        epochs=recipe["train"]["epochs"],
+        images=round(seen / recipe["train"]["epochs"]),
+        parameters=told["parameters"],
+        pflop=FLOPS * told["macs"] * seen / PETA,
+        accuracies={seed: 100 * (record.result() or {})["metrics"]["test/acc"] for _, seed, record in group},
+    )
+
+
+def table(found: Sequence[Point]) -> Iterator[str]:
+    """Lines of Markdown, the anchor among them by its work."""
+    yield "| recipe | parameters | PFLOP | seeds | accuracy % | lowest | highest |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    rows = [(each.pflop, _row(each)) for each in found]
+    rows += [(work, f"| {name} | | {work:.2f} | 1 | {reached:.1f} | | |") for name, (work, reached) in ANCHORS.items()]
+    yield from (line for _, line in sorted(rows))
+
+
+def _row(point: Point) -> str:
+    reached = point.accuracies.values()
+    numbers = [f"{point.parameters:,}", f"{point.pflop:.3f}", str(len(reached))]
+    numbers += [f"{value:.2f}" for value in (point.mean, min(reached), max(reached))]
+    return f"| {point.name} | {' | '.join(numbers)} |"
+
+
+def draw(found: Sequence[Point], path: Path) -> None:
+    """Means, the range of the seeds, and a line through what differs in its width or its epochs alone."""
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.add_subplot(xlabel="work of the training, PFLOP", ylabel="accuracy on test, %", xscale="log")
+    for family, colour in COLOURS.items():
+        own = [each for each in found if each.family == family]
+        if not own:
+            continue
+        heights = [each.mean for each in own]
+        low = [each.mean - min(each.accuracies.values()) for each in own]
+        high = [max(each.accuracies.values()) - each.mean for each in own]
+        axes.errorbar([each.pflop for each in own], heights, yerr=[low, high], color=colour, marker="o", capsize=3,
+                      label=f"{family} recipe", linewidth=1.2)  # fmt: skip
+        for each in own:
+            axes.annotate(f"width {each.width}, {each.epochs} epochs", (each.pflop, each.mean), (6, -12),
+                          textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
+    for (name, (pflop, accuracy)), marker in zip(ANCHORS.items(), "*D", strict=True):
+        axes.plot(pflop, accuracy, color=GREY, marker=marker, linestyle="none", label=name)
+    ticks = [0.1, 0.2, 0.4, 0.8]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
+    axes.grid(visible=True, color="#DDDDDD", linewidth=0.6)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ablation", nargs="+")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--draw", type=Path, metavar="PICTURE")
+    asked = parser.parse_args(words)
+    found = points(asked.runs, asked.ablation)
+    if not found:
+        print(f"{asked.runs}: no finished cell of {', '.join(asked.ablation)}", file=sys.stderr)
+        return 2
+    print("\n".join(table(found)))
+    if asked.draw is not None:
+        draw(found, asked.draw)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""Accuracy against work: recipes grouped over their seeds, the work reckoned, what is not finished left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import accuracy_per_flop
+import pytest
+
+from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.tracking.invocation import Asked, Invocation
+from cifar_lab.tracking.record import Record
+
+MACS, IMAGES = 50_000_000, 45_000
+SMALL = {"model.width": 16, "train.epochs": 10}
+
+
+def trained(runs: Path, variant: str, recipe: Recipe, accuracies: list[float], status: str = "finished") -> list[Asked]:
+    """Cells of seeds 0, 1, …, each with its accuracy."""
+    asked = []
+    for seed, accuracy in enumerate(accuracies):
+        fingerprint = recipe.fingerprint(seed=seed, data_hash="d" * 64)
+        record = Record(runs / fingerprint)
+        record.folder.mkdir(parents=True)
+        record.write_cell({"recipe": recipe.model_dump(mode="json"), "macs": MACS, "parameters": 295_755})
+        metrics = {"test/acc": accuracy, "images_seen": float(IMAGES * recipe.train.epochs)}
+        record.write_result({"status": status, "epoch": 1, "step": None, "time": 1, "metrics": metrics})
+        asked.append(Asked(variant=variant, seed=seed, fingerprint=fingerprint, recipe=recipe.digest(), parameters=1,
+                           parameters_trained=1, macs=MACS))  # fmt: skip
+    return asked
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    cells = [
+        *trained(tmp_path, "efficient", EFFICIENT_RESNET.override({**SMALL, "train.epochs": 30}), [0.85, 0.86, 0.84]),
+        *trained(tmp_path, "fast_third", FAST.override(SMALL), [0.86, 0.88]),
+        *trained(tmp_path, "fast_third", FAST.override({**SMALL, "model.width": 24}), [0.1], "diverged"),
+    ]
+    Invocation(
+        id="20261124T100000.000-fewer_epochs", ablation="fewer_epochs", question="?", factors=(), control="efficient",
+        scale="small", protocol="holdout", data={"name": "x", "kind": "path", "hash": "d" * 64, "source": "x"},
+        overrides={}, cells=tuple(cells), command="cifar-lab", execution={},
+    ).write(tmp_path)  # fmt: skip
+    return tmp_path
+
+
+def test_a_recipe_is_a_point_the_mean_of_its_seeds(runs: Path) -> None:
+    fast, efficient = accuracy_per_flop.points(runs, ["fewer_epochs"])
+    assert (fast.name, efficient.name) == ("fast, width 16, 10 epochs", "efficient, width 16, 30 epochs")
+    assert (fast.mean, efficient.mean) == pytest.approx((87.0, 85.0))
+    assert fast.images == efficient.images == IMAGES
+    assert fast.pflop == pytest.approx(2 * 3 * MACS * IMAGES * 10 / 1e15)
+    assert efficient.pflop == pytest.approx(3 * fast.pflop)
+
+
+def test_the_table_has_the_anchor_where_its_work_puts_it(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert accuracy_per_flop.main(["fewer_epochs", "--runs", str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == [
+        "fast, width 16, 10 epochs", "airbench94 with TTA", "airbench94", "efficient, width 16, 30 epochs",
+    ]  # fmt: skip
+    assert "| 0.135 | 2 | 87.00 | 86.00 | 88.00 |" in lines[0]
+
+
+def test_the_picture_is_drawn(runs: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    assert accuracy_per_flop.main(["fewer_epochs", "--runs", str(runs), "--draw", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_nothing_is_finished_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert accuracy_per_flop.main(["fewer_epochs", "--runs", str(tmp_path)]) == 2
+    assert "no finished cell of fewer_epochs" in capsys.readouterr().err
