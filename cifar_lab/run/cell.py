@@ -190,8 +190,8 @@ def _warm_start(net: ResNet, parent: Record) -> None:
 def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome, dataset: Dataset) -> None:
     """Write the artifacts, and the result last. The test images are evaluated here, for the first and only time."""
     judged = None
+    recipe, test = trainer.recipe, trainer.split.test
     if outcome.status == "finished":
-        recipe, test = trainer.recipe, trainer.split.test
         judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
         if not math.isfinite(judged.loss):  # the very last update broke it
             judged, outcome = None, Outcome("diverged", outcome.epoch, trainer.steps_per_epoch)
@@ -203,6 +203,9 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
     metrics["seconds"], metrics["images_seen"] = trainer.seconds, float(trainer.images_seen)
     if judged is not None:
         metrics |= {"test/acc": judged.accuracy, "test/loss": judged.loss}
+        if recipe.train.tta != "none":
+            plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
+            metrics["test/acc_without_tta"] = plain.accuracy
     record.write_result(
         {
             "status": outcome.status,

@@ -65,6 +65,17 @@ def test_a_cell_leaves_its_recipe_points_predictions_and_result(job: Job) -> Non
     assert sum(int(count) for row in rows[1:] for count in row[1:]) == len(stored["labels"])
 
 
+def test_with_several_views_the_accuracy_of_one_is_kept_beside_it(job: Job) -> None:
+    train_cell(job)
+    train_cell(several := replace(job, recipe=TINY.override({"train.tta": "flip_shift"}), fingerprint="f" * 64))
+    (one, more) = (each.record.result() for each in (job, several))
+    assert one is not None
+    assert more is not None
+    assert "test/acc_without_tta" not in one["metrics"]
+    assert more["metrics"]["test/acc_without_tta"] == one["metrics"]["test/acc"]
+    assert more["metrics"]["test/loss"] != one["metrics"]["test/loss"]
+
+
 def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: Job) -> None:
     recipe = TINY.override({"model.stem": "whitening"})
     train_cell(replace(job, recipe=recipe))
