@@ -1,7 +1,7 @@
 """What TAB offers: names of ablations, variants, scales and data, recipe paths and their values, fingerprints.
 
-Shells ask at every TAB, so nothing heavy is imported here, and what cannot be completed is no error: nothing is
-offered, and the shell offers files.
+Shells ask at every TAB, so nothing is imported that is not needed, and what cannot be completed is no error: nothing
+is offered, and the shell offers files.
 """
 
 from __future__ import annotations
@@ -16,10 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
-
-from cifar_lab import registry
-from cifar_lab.recipe import Recipe, paths
-from cifar_lab.scale import SCALES
 
 Completer = Callable[[typer.Context, str], list[str]]
 DATA = ("cifar10", "synthetic")
@@ -52,6 +48,8 @@ def one_of(*words: str) -> Completer:
 @_quiet
 def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of ablations, by their files: none is opened. `run-ablation` takes all of them, too."""
+    from cifar_lab import registry
+
     every = ["all"] if ctx.info_name == "run-ablation" else []
     return _starting(incomplete, [*registry.discover(*_folders(ctx)).known(), *every])
 
@@ -59,6 +57,8 @@ def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
 @_quiet
 def variants(ctx: typer.Context, incomplete: str) -> list[str]:
     """The last of a comma list: a variant of the ablation on the line that the list does not have yet."""
+    from cifar_lab import registry
+
     *listed, last = incomplete.split(",")
     unparsed = [word for word in ctx.args if not word.startswith("-")]  # an option that waits for its value stops it
     name = ctx.params.get("name") or unparsed[0]
@@ -73,6 +73,8 @@ def overrides(ctx: typer.Context, incomplete: str) -> list[str]:
 
     bash breaks words at `=` and replaces what is behind it only.
     """
+    from cifar_lab.recipe import paths
+
     words = _typed(ctx, "overrides", "names", "asked")
     path, equals, value = incomplete.partition("=")
     if equals:
@@ -118,7 +120,12 @@ def invocations(ctx: typer.Context, incomplete: str) -> list[str]:
     return _starting(incomplete, sorted((path.stem for path in folder.glob(f"*-{name}.json")), reverse=True))
 
 
-scales = one_of(*SCALES)
+@_quiet
+def scales(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Names of scales."""
+    from cifar_lab.scale import SCALES
+
+    return _starting(incomplete, SCALES)
 
 
 def _paths(incomplete: str, known: Iterable[str]) -> list[str]:
@@ -130,6 +137,8 @@ def _paths(incomplete: str, known: Iterable[str]) -> list[str]:
 
 def _values(path: str) -> list[str]:
     """All values of a path where they are few, else its default, as JSON without spaces."""
+    from cifar_lab.recipe import Recipe
+
     kind = _annotation(path)
     if kind is bool:
         return list(BOOLEANS)
@@ -140,6 +149,8 @@ def _values(path: str) -> list[str]:
 
 
 def _annotation(path: str) -> Any:
+    from cifar_lab.recipe import Recipe
+
     part: Any = Recipe
     for name in path.split("."):
         part = part.model_fields[name].annotation

@@ -40,9 +40,9 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C_in, H, W) -> (N, C, H / stride, W / stride)
-        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu_(self.bn1(self.conv1(x)))  # in place: nothing needs a sum or a norm's output to go backward
         y = self.se(self.bn2(self.conv2(y)))
-        return torch.relu(y + self.shortcut(x))
+        return torch.relu_(y.add_(self.shortcut(x)))
 
 
 class ResNet(nn.Module):
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 32, 32) -> (N, 10)
         x = x.contiguous(memory_format=self.memory_format)
-        x = self.se(torch.relu(self.bn1(self.conv1(self.whitening(x)))))
+        x = self.se(torch.relu_(self.bn1(self.conv1(self.whitening(x)))))
         for i in range(self.depth):
             x = self.get_submodule(f"layer{i + 1}")(x)
         x = x.mean(dim=(2, 3))  # (N, C)

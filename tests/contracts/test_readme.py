@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab.cli.app import app
+from cifar_lab.cli.app import COMMANDS
 
 HOUSE = Path(__file__).parents[2]
 PAGES = [HOUSE / "README.md", *sorted((HOUSE / "docs").rglob("*.md"))]
@@ -24,6 +24,5 @@ def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: Path) -> None
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_commands(page: Path) -> None:
-    known = {command.name for command in app.registered_commands}
     named = set(re.findall(r"`(?:[^`\n]*/)?cifar-lab ([a-z][a-z-]+)", page.read_text()))
-    assert named <= known
+    assert named <= set(COMMANDS)

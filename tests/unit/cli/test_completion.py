@@ -96,7 +96,7 @@ def test_the_only_path_comes_with_its_values_so_that_no_space_is_set_behind_it(t
 def test_what_has_few_values(tab: Tab) -> None:
     assert tab("compare se_ratio --format ") == ["table", "md", "csv", "latex", "json"]
     assert tab("compare se_ratio --format l") == ["latex"]
-    assert tab("train --baseline ") == ["efficient", "resnet18"]
+    assert tab("train --baseline ") == ["efficient", "resnet18", "fast"]
     assert tab("ui block_") == ["block_counts"]
 
 

@@ -1,0 +1,52 @@
+"""The commands of `--help`: each is there, and says what its own page says at length."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from cifar_lab.cli import run
+from cifar_lab.cli.app import COMMANDS
+
+ROOM = 58
+"""Characters that a line has beside the longest name, in a terminal of 80."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_a_function_that_says_what_it_does(name: str) -> None:
+    module, function, line = COMMANDS[name]
+    told = getattr(import_module(f"cifar_lab.cli.{module}"), function).__doc__
+    assert told
+    assert len(line) <= ROOM
+    assert line[0].isupper()
+    assert line[-1] in ".?"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_a_page_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "-h"]) == 0
+    assert f"Usage: cifar-lab {name} [OPTIONS]" in capsys.readouterr().out
+
+
+def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    lines = capsys.readouterr().out.partition("Commands:")[2].split("\n")
+    assert [line.split()[0] for line in lines if line.strip()] == list(COMMANDS)
+
+
+def test_a_command_that_is_misspelt_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run-ablatoin"]) == 2
+    assert "Did you mean 'run-ablation'?" in capsys.readouterr().err
+
+
+def test_help_loads_no_command() -> None:
+    code = (
+        "import sys; from cifar_lab.cli import run; run(['--help']);"
+        "loaded = {name for name in sys.modules if name.startswith('cifar_lab.cli.')} - {'cifar_lab.cli.app'};"
+        "sys.exit(' '.join(loaded | {'pydantic', 'importlib.metadata'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
