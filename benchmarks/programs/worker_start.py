@@ -3,6 +3,9 @@
 Twice: from the engine's taking a cell to the end of a worker that finds it finished, which is the process alone, its
 start, its lock and its end; and to the first step of a cell, with its images loaded and its network built. The first
 worker of all waits for the fork server to load torch; it is named by itself.
+
+A worker runs the file that the program began with once more (there it has another name than `__main__`). That of the
+lab's command line is light, and so this one imports where it is needed.
 """
 
 from __future__ import annotations
@@ -12,19 +15,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from records import write_finished
-from sized import arguments
-from stopwatch import say
-
-from cifar_lab import registry, scale
-from cifar_lab.data import load
-from cifar_lab.run.cell import Job
-from cifar_lab.run.engine import LocalEngine
-from cifar_lab.run.execution import choose
-from cifar_lab.run.plan import make_plan
-from cifar_lab.run.runner import job_of
-from cifar_lab.tracking.journal import read_events
+if TYPE_CHECKING:
+    from cifar_lab.run.cell import Job
+    from cifar_lab.run.engine import LocalEngine
 
 
 class HandedOut:
@@ -62,6 +57,12 @@ class HandedOut:
 
 def jobs_in(runs: Path, source: str, count: int) -> list[Job]:
     """Cells of one small recipe, by as many seeds."""
+    from cifar_lab import registry, scale
+    from cifar_lab.data import load
+    from cifar_lab.run.execution import choose
+    from cifar_lab.run.plan import make_plan
+    from cifar_lab.run.runner import job_of
+
     dataset = load(source)
     plan = make_plan(
         registry.discover().find("se_ratio"), scale=scale.find("small"), source=source, dataset=dataset, runs=runs,
@@ -72,6 +73,13 @@ def jobs_in(runs: Path, source: str, count: int) -> list[Job]:
 
 
 def main() -> None:
+    from records import write_finished
+    from sized import arguments
+    from stopwatch import say
+
+    from cifar_lab.data import load
+    from cifar_lab.run.engine import LocalEngine
+
     parser = arguments(__doc__, steady=False)
     parser.add_argument("--workers", type=int, default=5, help="of each kind, one after another")
     asked = parser.parse_args()
@@ -91,6 +99,8 @@ def main() -> None:
 
 def _began(job: Job) -> float:
     """When the cell stood before its first step, in seconds."""
+    from cifar_lab.tracking.journal import read_events
+
     return float(next(event["time"] for event in read_events(job.record.folder) if event["event"] == "start")) / 1000
 
 

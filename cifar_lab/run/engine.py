@@ -28,6 +28,8 @@ from cifar_lab.run.queue import Settled
 
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
+PRELOADED = ["cifar_lab.cli", "cifar_lab.run.engine", "torch._dynamo"]
+"""What the fork server has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
 FOUND_FINISHED = 3
 """Exit code of a worker whose cell another runner had finished when it got the lock."""
 TAKEN = 4
@@ -87,7 +89,7 @@ class LocalEngine:
         """Cells that came to their end here."""
         os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
         self._context: ForkServerContext = mp.get_context("forkserver")
-        self._context.set_forkserver_preload(["cifar_lab.run.cell"])
+        self._context.set_forkserver_preload(PRELOADED)
         # The server outlives every signal that reaches the whole group: without it nobody learns how workers end.
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -19,8 +19,8 @@ FORWARD_SHARE = 1 / 3
 """Cost of evaluating an image, against training on it: forward, without the two passes backward."""
 START_SECONDS = 4.0
 """A worker's start, its data, and its artifacts."""
-PATIENCE = 4.0
-"""Seconds that the timing may take, about."""
+PATIENCE, GLANCE = 4.0, 0.3
+"""Seconds that steps are timed for, about: where something hangs on it, and for an estimate."""
 TIMED_MACS = 3_000_000_000
 """Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""
 
@@ -54,7 +54,7 @@ def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
     batch = recipe.train.batch_size
     if execution.device == "cpu":
         batch = min(batch, 32, max(4, TIMED_MACS // cost(recipe.model).macs))
-    return time_steps(recipe, execution, batch).step / batch
+    return time_steps(recipe, execution, batch, patience=GLANCE).step / batch
 
 
 class Timed(NamedTuple):
@@ -66,7 +66,7 @@ class Timed(NamedTuple):
     """Of the others, the median."""
 
 
-def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None) -> Timed:
+def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None, patience: float = PATIENCE) -> Timed:
     """Forward and backward, on `batch` images (none: the recipe's), with `execution`'s threads."""
     device = torch.device(execution.device)
     batch = batch or recipe.train.batch_size
@@ -88,7 +88,7 @@ def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None) -
         return time.perf_counter() - began
 
     first, times = step(), list[float]()
-    until = time.perf_counter() + PATIENCE - min(first, PATIENCE / 2)
+    until = time.perf_counter() + patience
     while not times or (time.perf_counter() + min(times) < until and len(times) < 9):
         times.append(step())
     torch.set_num_threads(threads)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.budget import BUDGET, cost, require_within
-from cifar_lab.models.resnet import build
+from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Recipe
 
 GOLDEN = {
@@ -38,6 +42,29 @@ def test_the_count_is_that_of_the_network_that_is_built() -> None:
 
 def test_forward_cost_of_the_final_network() -> None:
     assert 2 * cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
+
+
+SHAPES = [
+    {}, {"model.stem": "whitening"}, {"model.batch_norm": False}, {"model.extra_fc": 48}, {"model.kernel": 5},
+    {"model.kernel": (3, 1, 5)}, {"model.shortcut_kernel": 3}, {"model.se.placement": "block"}, {"model.width": 7},
+    {"model.blocks": (1,)}, {"model.blocks": (1, 2, 1, 1, 1), "model.width": 8}, {"model.se.placement": "none"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("diff", SHAPES, ids=str)
+def test_multiply_accumulates_are_those_that_torchs_own_counter_sees(diff: dict[str, object]) -> None:
+    model = EFFICIENT_RESNET.override(diff).model
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        ResNet(model).eval()(torch.empty(1, 3, 32, 32))
+    assert 2 * cost(model).macs == counter.get_total_flops()
+
+
+def test_counting_does_not_load_the_compiler() -> None:
+    code = (
+        "import sys; from cifar_lab.models.budget import cost; from cifar_lab.recipe import FAST; cost(FAST.model);"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_filters_that_whiten_are_not_trained_and_do_cost() -> None:
