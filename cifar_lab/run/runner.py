@@ -91,7 +91,8 @@ def carry_out(
     invocation = invocation_of(plan, execution, stopping, compiling)
     invocation.write(runs)
     page = shipping.reports(runs, lambda _: plan.ablation)
-    shipper = None if offline else shipping.start(runs, invocation, page, say)
+    is_known = offline or (not jobs and shipping.has_all(runs, invocation))
+    shipper = None if is_known else shipping.start(runs, invocation, page, say)
     trained, interrupted = _train(jobs, workers, execution, listener)
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
         say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")

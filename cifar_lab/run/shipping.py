@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from cifar_lab.ablation import Ablation
-from cifar_lab.errors import RegistryError
+from cifar_lab.errors import RegistryError, TrackingError
 from cifar_lab.registry import Registry
 from cifar_lab.report import figures, tables
 from cifar_lab.report.page import report
 from cifar_lab.run import results, study
-from cifar_lab.tracking import mlflow
+from cifar_lab.tracking import mlflow, shipper
 from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.overview import Table, Tabulate
@@ -31,6 +31,14 @@ def start(runs: Path, invocation: Invocation, files: Files, say: Callable[[str],
     )  # fmt: skip
     shipper.start()
     return shipper
+
+
+def has_all(runs: Path, invocation: Invocation) -> bool:
+    """Whether the store is known to have all of an invocation that trains nothing; a store that is away is not."""
+    try:
+        return shipper.has_all(runs, invocation, mlflow.Store.open(mlflow.resolve_uri()))
+    except (mlflow.StoreAway, TrackingError):
+        return False
 
 
 def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:

@@ -125,6 +125,15 @@ class Invocation:
         overrides = json.dumps(self.overrides, sort_keys=True)
         return (self.ablation, self.baseline, self.scale, self.data["hash"], overrides)
 
+    def asks_for_the_same(self, other: Invocation) -> bool:
+        """Whether `other` asks for the same cells, and compares them alike."""
+        mine, theirs = (
+            (set(each.cells), each.control, each.against, each.margin, each.crossing, each.stopping, each.metric,
+             each.stopping_dropped, each.tags, each.question)
+            for each in (self, other)
+        )  # fmt: skip
+        return mine == theirs
+
     def write(self, runs: Path) -> None:
         folder = runs / "invocations"
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from cifar_lab.tracking import sheet, view
 from cifar_lab.tracking.invocation import Invocation
 from cifar_lab.tracking.mlflow import TAG, Store
+from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipment import Place, Say, Shipment
 
 NOTED = "noted"
 """The tag that tells which table the run has."""
+SETTLED = "settled"
+"""The tag that tells, by a digest, what all cells were like when the store had everything of them."""
 ROOM = 200
 """Characters kept free for the line that says what was left out."""
 
@@ -49,6 +54,22 @@ def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[
     status = "FINISHED" if ended else "FAILED" if "failed" in states else "KILLED"
     times = [int(mark) for shipment in shipments if (mark := shipment.mark()) is not None]
     store.end(place.parent, status, max([invocation.time, *times]))
+
+
+def settle(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
+    """Write down that the store has everything of an invocation, once it has: who asks for the same again need not
+    look at each cell."""
+    if all(shipment.is_settled for shipment in shipments) and shipments:
+        state = state_of(shipments[0].runs, invocation)
+        if place.found is None or place.found.tags.get(SETTLED) != state:
+            store.tag(place.parent, {SETTLED: state})
+
+
+def state_of(runs: Path, invocation: Invocation) -> str:
+    """A digest of how the cells of an invocation ended: of each that did, the time of its result."""
+    ends = {cell.fingerprint: Record(runs / cell.fingerprint).result() for cell in invocation.cells}
+    times = sorted((name, result["time"] if result is not None else None) for name, result in ends.items())
+    return hashlib.sha256(json.dumps(times).encode()).hexdigest()[:16]
 
 
 def describe(

@@ -102,9 +102,12 @@ class Shipment:
         """Take the store's word for what it has of the cell."""
         mark = self.mark()
         is_whole = found is not None and found.status != "RUNNING" and found.tags.get("shipped_to") == mark
-        lacking = self._dues(self.record.result())[0].items() - (found.tags.items() if found is not None else set())
+        result = self.record.result()
+        lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
         self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
+        if found is not None and result is not None and self.is_settled:  # there is nothing that `ship` would send
+            self._sent, self._status, self._tags = mark, found.tags.get("status"), dict(found.tags)
 
     def ship(self, store: Store, place: Place, *, closing: bool) -> bool:
         """Send what the store lacks; whether there was anything. `closing`: we train the cell no more.

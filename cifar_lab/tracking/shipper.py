@@ -98,13 +98,14 @@ class Shipper(threading.Thread):
         self._grow()
         if self._store is None:
             self._store = self._open_store()
+            _look(self._invocation, self._shipments, self._store, self._say)  # of many that are there, all at once
         if self._place is None:
             self._place = Place.of(self._invocation, self._store, self._runs, self._history)
         for shipment in self._shipments:
             name = shipment.asked.fingerprint
             if self._abandoned.is_set():
                 return
-            if name in self._broken and not closing:
+            if shipment.is_damaged or (name in self._broken and not closing):
                 continue
             try:
                 shipment.ship(self._store, self._place, closing=closing)
@@ -135,6 +136,7 @@ class Shipper(threading.Thread):
         """Write down how the invocation ended, and what its cells mean to those that were asked for before."""
         overview.end(store, place, self._invocation, self._shipments)
         overview.describe(store, place, self._invocation, self._shipments, self._tabulate, self._say)
+        overview.settle(store, place, self._invocation, self._shipments)
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id and not self._abandoned.is_set():
                 shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
@@ -168,6 +170,19 @@ def sync(
     return shipped, len(left)
 
 
+def has_all(runs: Path, invocation: Invocation, store: Store) -> bool:
+    """Whether `store` has all of `invocation`, and it asks for nothing that the one before it did not.
+
+    One run is looked up, not one a cell: that of the invocation before it in its setting, which had the same cells and
+    was settled when they were as they are now.
+    """
+    before = [past for past in History(read_all(runs)).same_setting(invocation) if past.id < invocation.id]
+    if not before or not invocation.asks_for_the_same(before[-1]):
+        return False
+    found = store.find_all(invocation.ablation, role="invocation", invocation=before[-1].id)
+    return bool(found) and found[0].tags.get(overview.SETTLED) == overview.state_of(runs, invocation)
+
+
 def _sync_one(
     runs: Path, invocation: Invocation, shipments: list[Shipment], store: Store, tabulate: Tabulate, say: Say
 ) -> int:
@@ -188,6 +203,7 @@ def _sync_one(
     if is_open and len(sound) == len(shipments):  # how it ended is not known while a record cannot be read
         overview.end(store, place, invocation, shipments)
     overview.describe(store, place, invocation, shipments, tabulate, say)
+    overview.settle(store, place, invocation, shipments)
     return shipped
 
 

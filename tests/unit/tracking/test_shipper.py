@@ -14,7 +14,7 @@ from cifar_lab.tracking import shipper as module
 from cifar_lab.tracking.mlflow import Store
 from cifar_lab.tracking.overview import Table
 from cifar_lab.tracking.record import Record
-from cifar_lab.tracking.shipper import Shipper, sync
+from cifar_lab.tracking.shipper import Shipper, has_all, sync
 
 Runs = Callable[..., dict[str, Any]]
 
@@ -141,7 +141,7 @@ def test_a_journal_is_shipped_as_it_grows(study: Any, ship: Any, runs_of: Runs, 
     journal = study.begin()
     study.train(journal, range(1, 2))
     _until(lambda: client.get_experiment_by_name("se_ratio") is not None and "r4/s0" in runs_of("se_ratio"))
-    _until(lambda: "val/acc" in runs_of("se_ratio")["r4/s0"].data.metrics)
+    _until(lambda: "shipped" in runs_of("se_ratio")["r4/s0"].data.tags)
     run = runs_of("se_ratio")["r4/s0"]
     assert (run.info.status, run.data.tags["shipped"]) == ("RUNNING", "partial")
     study.train(journal, range(2, 4))
@@ -520,3 +520,39 @@ def test_a_cell_whose_control_is_damaged_is_left_too(study: Any, sync_all: Any, 
     (study.record("r16", 1).folder / "result.json").write_text("{")
     assert sync_all() == (2, 2)
     assert {line.partition(": ")[0].split()[-1] for line in said} == {"r16/s1", "r4/s1"}
+
+
+def test_who_asks_for_the_same_again_is_known_to_have_it_all(study: Any, ship: Any, store: Store) -> None:
+    study.all()
+    first = study.invocation()
+    assert not has_all(study.runs, first, store), "nobody asked before it"
+    assert ship(first).drain(60) == 0
+    again = study.invocation(time="20260101T000001.000")
+    assert has_all(study.runs, again, store)
+    other = study.invocation(time="20260101T000002.000", variants=("r16",))
+    assert not has_all(study.runs, other, store), "it asks for less"
+    assert not has_all(study.runs, study.invocation(time="20260101T000003.000"), store), "the one before asked for less"
+
+
+def test_what_was_trained_anew_or_not_shipped_is_not_known(study: Any, ship: Any, store: Store) -> None:
+    study.all()
+    first = study.invocation()
+    again = study.invocation(time="20260101T000001.000")
+    assert not has_all(study.runs, again, store), "nothing was shipped"
+    assert ship(first).drain(60) == 0
+    assert has_all(study.runs, again, store)
+    record = study.record("r4", 0)
+    record.write_result({**record.result(), "time": record.result()["time"] + 1})
+    assert not has_all(study.runs, again, store)
+
+
+def test_cells_that_the_store_has_are_not_looked_up_one_by_one(
+    study: Any, ship: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.all()
+    assert ship(study.invocation()).drain(60) == 0
+    asked = []
+    monkeypatch.setattr(store, "find", lambda experiment, **tags: asked.append(tags))
+    again = study.invocation(time="20260101T000001.000")
+    assert ship(again).drain(60) == 0
+    assert {tags["role"] for tags in asked} == {"invocation"}, "no cell"
