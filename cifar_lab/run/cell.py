@@ -23,7 +23,7 @@ from cifar_lab.errors import CellError, Interrupted
 from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import NUMERICS, Recipe
-from cifar_lab.run.execution import Execution, is_there, prepare_process
+from cifar_lab.run.execution import Execution, compiled, is_there, prepare_process
 from cifar_lab.run.memory import peak_mib
 from cifar_lab.run.summary import summarise
 from cifar_lab.tracking import atomic
@@ -128,7 +128,7 @@ def _train_locked(
         _warm_start(net, Record(job.runs / job.recipe.init_from))
     trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
     if execution.compile:
-        trainer.forward = torch.compile(net, dynamic=False)  # type: ignore[assignment]
+        trainer.forward = compiled(net)
 
     journal = Journal(record.folder)
     state = checkpoint.load(record.checkpoint, device)

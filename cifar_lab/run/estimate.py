@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import build
 from cifar_lab.recipe import Recipe
-from cifar_lab.run.execution import Execution
+from cifar_lab.run.execution import Execution, compiled
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.train.precision import autocast
 
@@ -74,7 +74,7 @@ def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None, p
     threads = torch.get_num_threads()
     torch.set_num_threads(execution.threads)
     net = build(recipe.model, seed=0, device=device)
-    forward = torch.compile(net, dynamic=False) if execution.compile else net
+    forward = compiled(net) if execution.compile else net
     images = torch.zeros(batch, 3, 32, 32, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MEMORY_PER_WORKER = 2 * 2**30
@@ -99,6 +103,14 @@ def gpus() -> int:
 
 def _cpu_workers(cores: int) -> int:
     return max(1, min(cores, int(psutil.virtual_memory().total) // MEMORY_PER_WORKER))
+
+
+def compiled(net: nn.Module) -> nn.Module:
+    """`net` with its forward pass, and the one backward, compiled at the first call."""
+    import torch
+
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns where there is no CUDA
+    return torch.compile(net, dynamic=False)  # type: ignore[return-value]
 
 
 def prepare_process(execution: Execution) -> None:
