@@ -6,17 +6,14 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median_low
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from cifar_lab.report import svg
 from cifar_lab.report.page import Figure
+from cifar_lab.report.searched import Dimension, Search, Trial
 from cifar_lab.report.sheets import points
 from cifar_lab.report.svg import Scale
-
-if TYPE_CHECKING:
-    from cifar_lab.report.search import Dimension, Search, Trial
 
 HEIGHT, LANE = 230.0, 16.0
 """Of a panel in pixels, and of the lane below it, of trials without an accuracy."""

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from cifar_lab.recipe import Recipe
-from cifar_lab.report.search import STATES, Change, Dimension, Search, Trial
+from cifar_lab.report.searched import STATES, Change, Dimension, Search, Trial
 from cifar_lab.search import trials as found
 from cifar_lab.search.cells import NOTE
 from cifar_lab.search.dimension import Dimension as Searched

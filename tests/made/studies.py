@@ -7,7 +7,7 @@ from typing import Any
 from made.comparisons import CONTROL, comparison, row
 
 from cifar_lab.report.comparison import Row
-from cifar_lab.report.search import Dimension, Search, Trial
+from cifar_lab.report.searched import Dimension, Search, Trial
 from cifar_lab.report.study import Cell, Described, Finding, Study
 
 EPOCHS = 20

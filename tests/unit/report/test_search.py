@@ -13,7 +13,8 @@ from made.studies import NAME, RATE, WIDTH, search, trial
 
 from cifar_lab.recipe import EFFICIENT_RESNET
 from cifar_lab.report import search as of
-from cifar_lab.report.search import FOLDED, Change, Dimension, Search, Trial
+from cifar_lab.report.search import FOLDED
+from cifar_lab.report.searched import Change, Dimension, Search, Trial
 
 NASTY = "<script>alert('x')</script>\"&"
 BASELINE = trial(0, 0.90, diff={})

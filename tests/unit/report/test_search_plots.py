@@ -12,7 +12,7 @@ from made.studies import WIDTH, search, trial
 
 from cifar_lab.report import search_plots as plots
 from cifar_lab.report.page import Figure
-from cifar_lab.report.search import Dimension, Search, Trial
+from cifar_lab.report.searched import Dimension, Search, Trial
 
 BASELINE = trial(0, 0.90, diff={})
 VALUES = (BASELINE, trial(1, 0.85), trial(2, 0.92), trial(3, 0.91), trial(4, 0.92), trial(5, 0.95))

@@ -15,7 +15,8 @@ from made.spaces import Told
 
 from cifar_lab.cli.recipe_file import read_recipe
 from cifar_lab.errors import UsageError
-from cifar_lab.report.search import Search, as_json, counts, report
+from cifar_lab.report.search import as_json, counts, report
+from cifar_lab.report.searched import Search
 from cifar_lab.search import page, trials
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.cells import NOTE
