@@ -49,6 +49,7 @@ def measure(asked: Asked, rounds: int) -> Section:
         tables=(Table(title="accuracy on test", unit="%",
                       rows=tuple(Row(name=name, measured=value) for name, value in accuracies.items())),),
         goals=(equal(accuracies[LAB], accuracies[PLAIN]),),
+        is_timed=False,
     )  # fmt: skip
 
 

@@ -66,6 +66,7 @@ def measure(asked: Asked, rounds: int) -> Section:
             Goal(what=f"its peak after {epochs} epochs, over that after the second", at="most", limit=GROWTH, unit="×",
                  measured=found.of(CELL, "growth")),
         ),
+        is_timed=False,
         notes=(f"processes that had the images in memory at once: {found.of(TWO, 'holders')}",),
     )  # fmt: skip
 

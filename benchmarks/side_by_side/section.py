@@ -43,6 +43,8 @@ class Section:
     tables: tuple[Table, ...]
     goals: tuple[Goal, ...] = ()
     notes: tuple[str, ...] = ()
+    is_timed: bool = True
+    """Whether what else the machine does meanwhile moves its numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,23 @@ import json
 from pathlib import Path
 
 import pytest
+from sections import training
 from sections.accuracy import equal
 from sections.lab import only_cell
 from sections.planning import growth
 from sections.workers import cells_an_hour
 from side_by_side.spread import Absent, Spread
+from side_by_side.turns import Measured
+
+
+def test_a_share_of_the_ceiling_bounds_what_can_be_won() -> None:
+    rates = {"plain loop, 64": 32.0, "cifar-lab, 64": 80.0, "plain loop, 16": 300.0, "cifar-lab, 16": 720.0}
+    results = {name: [{"images_per_second": rate, "flops_per_image": 5e9}] for name, rate in rates.items()}
+    results["ceilings"] = [{"bf16": 400e9, "fp32": 200e9}]
+    first, deep, narrow = training._notes(Measured(results, {}))
+    assert "2.00 times as fast as the fp32 one; where the goals were set it was 4 times" in first
+    assert "would be 2.50 times as fast" in deep
+    assert "would be 0.267 times as fast" in narrow
 
 
 @pytest.mark.parametrize(("power", "wanted"), [(1, 2.0), (2, 4.0)])
