@@ -14,7 +14,7 @@ THIRD = 200
 PARTS = {path: value for path, value in FAST.flat().items() if EFFICIENT_RESNET.flat()[path] != value}
 
 ABLATION = Ablation(
-    question="Does the fast recipe reach the writeup's accuracy in a third of its epochs?",
+    question="Is a third of the epochs enough for the fast recipe?",
     source="our question, to the writeup's Table 1",
     baseline=EFFICIENT_RESNET.override({"train.epochs": 3 * THIRD}),
     factors=(*PARTS, "train.epochs"),

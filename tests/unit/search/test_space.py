@@ -482,7 +482,7 @@ def test_a_broken_file_is_refused_by_line(tmp_path: Path, text: str, said: str) 
     ("name", "said"),
     [
         ("writup", "did you mean 'writeup'?"),
-        ("zzz", "; one of: optimizer, writeup"),
+        ("zzz", "; one of: fast, optimizer, writeup"),
         ("/nowhere/mine.py", "no such file: /nowhere/mine.py"),
         ("", "no space named ''"),
         ("__init__", "no space named '__init__'"),
