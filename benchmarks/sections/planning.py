@@ -20,9 +20,9 @@ ROUNDS = 1
 PLAN_SECONDS, AGAIN_SECONDS = 1.0, 2.0
 VARIANTS = 5
 """Of the study, `se_ratio`; its seeds make it as large as is wanted."""
-STEADY = 2.5
-"""From the second to the third size there are twice as many cells more as from the first to the second, and where
-time grows in proportion twice the seconds; four times where it grows with the square."""
+STEADY = 2.0
+"""The second half of the cells takes as long as the first where time grows in proportion, and three times as long where
+it grows with the square."""
 TOLD = """Seconds beyond the imports: from the start of the command to its end, less a fresh process that imports what
 the command loads and does nothing, measured in the same round. `plan` of a study of which nothing is trained;
 `run-ablation` of one of which every cell is finished, which trains nothing and prints its table. The finished cells
@@ -130,14 +130,14 @@ def _limit(beyond: dict[str, Found], group: dict[str, Contender], title: str, se
 
 def _growth(beyond: dict[str, Found], group: dict[str, Contender], title: str) -> Goal:
     """By the medians: the difference of two that lie near each other says little in one round."""
-    sizes = [beyond[contender.name] for contender in list(group.values())[-3:]]
-    what = f"{title}: twice the cells more take so many times the time"
-    return Goal(what=what, at="most", limit=STEADY, unit="×", measured=growth(*sizes))
+    least, *_, half, whole = (beyond[contender.name] for contender in group.values())
+    what = f"{title}: the second half of the cells, over the first"
+    return Goal(what=what, at="most", limit=STEADY, unit="×", measured=growth(least, half, whole))
 
 
-def growth(small: Found, middle: Found, large: Found) -> Found:
-    """How much more the second half of the cells takes than the quarter before it, by the medians."""
-    every: Sequence[Found] = (small, middle, large)
+def growth(least: Found, half: Found, whole: Found) -> Found:
+    """How many times as long the second half of the cells takes as the first, by the medians."""
+    every: Sequence[Found] = (least, half, whole)
     for one in every:
         if isinstance(one, Absent):
             return one
