@@ -39,7 +39,6 @@ class Point:
     variant: str
     width: int
     epochs: int
-    images: int
     parameters: int
     pflop: float
     accuracies: Mapping[int, float]
@@ -84,7 +83,6 @@ def _point(group: list[tuple[str, int, Record]]) -> Point:
         variant=variant,
         width=recipe["model"]["width"],
         epochs=recipe["train"]["epochs"],
-        images=round(seen / recipe["train"]["epochs"]),
         parameters=told["parameters"],
         pflop=FLOPS * told["macs"] * seen / PETA,
         accuracies={seed: 100 * (record.result() or {})["metrics"]["test/acc"] for _, seed, record in group},

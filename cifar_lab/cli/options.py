@@ -79,6 +79,7 @@ Compile = Annotated[
     bool | None,
     typer.Option("--compile/--no-compile", help="Compile networks; without either, where that was measured to pay."),
 ]
+CompileEach = Annotated[bool, typer.Option("--compile", help="Compile networks; every trial has another.")]
 MaxParams = Annotated[str, typer.Option(help="Budget of trainable parameters: 5M, 800k or a number.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Ship nothing to MLflow now; `cifar-lab sync` does it later.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]

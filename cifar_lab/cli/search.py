@@ -46,7 +46,7 @@ def sweep(
     study: Study, overrides: o.Overrides = None, trials: Trials = 50, space: SpaceName = "writeup",
     max_params: o.MaxParams = "5M", max_macs: MaxMacs = None, sampler: Sampler = "tpe", pruner: Pruner = "hyperband",
     objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
-    storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.Compile = None,
+    storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
     offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
@@ -70,7 +70,7 @@ def sweep(
     pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
     opened = open_study(stores.open_storage(storage, runs.resolve()), setting, made, pruning)
     left = trials - results.count(results.of(opened)).counted
-    execution, count = choose(device, workers, trials, compile=bool(compile))
+    execution, count = choose(device, workers, trials, compile=compile)
     found = found._replace(execution=execution, workers=count)
     _confirm(found, left, yes)
     names: dict[str, str] = {}
@@ -98,7 +98,7 @@ def sweep(
 
 def _resolve(
     study: str, overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str,
-    seed: int, scale: str, data: str | None, runs: Path, device: str, workers: str, compile: bool | None,
+    seed: int, scale: str, data: str | None, runs: Path, device: str, workers: str, compile: bool,
 ) -> tuple[Setting, asked.Request]:  # fmt: skip
     """Everything that was typed, cheap checks first; the request is that of the baseline, for time and data."""
     chosen, diff = scales.find(scale), parse_overrides(overrides or [])

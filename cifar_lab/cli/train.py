@@ -210,7 +210,7 @@ def _set_aside(
         execution = executed_as(cells, runs, found.execution)
         threads = found.execution.threads * found.workers
         workers = max(1, min(found.workers, threads // execution.threads))
-        found = found._replace(execution=execution, workers=workers)
+        found = found._replace(execution=execution, workers=workers, compile=execution.compile)
     named = "; ".join(known_as(cell, found.plan, runs) for cell in cells)
     confirm(
         "Go on?", f"Setting aside what was trained of {named}", yes, "`cifar-lab clean` deletes it for good, later."

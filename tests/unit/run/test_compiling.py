@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from cifar_lab import registry, scale
+from cifar_lab.cli.asked import Request
+from cifar_lab.cli.train import _set_aside
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import compiling
@@ -90,6 +92,16 @@ def test_cells_that_are_there_decide_for_those_that_are_not(runs: Path, compiled
     assert compiling.decide(asked, CPU, runs, never) == (compiled, "as the cells that are there")
     elsewhere = compiling.decide(asked, replace(CPU, threads=2), runs, measuring(0.1, Timed(40.0, 0.05)))
     assert elsewhere.is_on, "with other threads their numbers are others anyway"
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_cell_that_is_redone_is_compiled_as_it_was(runs: Path, compiled: bool) -> None:
+    asked = plan(runs, HOUR)
+    (record := Record(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
+    record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
+    found = Request(asked, CPU, workers=1, seconds_per_mac=0.0)
+    redone = _set_aside(found, runs, [record.fingerprint], True, as_before=True)
+    assert (redone.execution.compile, redone.compile) == (compiled, compiled), "and nothing is left to decide"
 
 
 def test_steps_are_timed_with_the_threads_that_they_will_have() -> None:
