@@ -28,7 +28,7 @@ from cifar_lab.run.queue import Settled
 
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
-PRELOADED = ["cifar_lab.cli", "cifar_lab.run.engine", "torch._dynamo"]
+PRELOADED = ["cifar_lab.run.cell", "cifar_lab.run.engine", "torch._dynamo"]
 """What the fork server has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
 FOUND_FINISHED = 3
 """Exit code of a worker whose cell another runner had finished when it got the lock."""

@@ -1,8 +1,8 @@
 """How is the fast recipe set: rate, decay, smoothing, average, batch?
 
-Source: our choice of ranges around the settings of Jordan's speed runs (2024). The network stays as it is, so that no
-candidate is over the budget. Search with as many epochs as will be trained: what is best in two is not what is best
-in ten.
+Source: our choice of ranges around the settings of Jordan's speed runs (2024). Of the network only the stem changes, so
+that no candidate is over the budget. Search with as many epochs as will be trained: what is best in two is not what is
+best in ten.
 """
 
 from cifar_lab.recipe import FAST
