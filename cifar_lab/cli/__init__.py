@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -9,6 +10,9 @@ import typer
 from typer.exceptions import TyperException
 
 from cifar_lab.errors import CifarLabError
+
+# To look for plugins, of which the lab needs none, pydantic reads the metadata of every package that is installed.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def main() -> None:

@@ -46,9 +46,12 @@ def find(name: str, folders: list[Path] | None) -> Ablation:
 def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
-    cells_per_gpu: int = 1,
+    cells_per_gpu: int = 1, trains: bool = False,
 ) -> Request:  # fmt: skip
-    """Check everything that was typed, cheap checks first, then read the images and time a few steps."""
+    """Check everything that was typed, cheap checks first, then read the images and time a few steps.
+
+    `trains`: cells are to be trained, so the workers' server starts to load torch while this process does.
+    """
     chosen = scale.find(scale_name)
     diff = parse_overrides(overrides or [])
     names = [name.strip() for name in variants.split(",")] if variants is not None else None
@@ -56,6 +59,10 @@ def resolve(
         ablation.recipe(name).override(diff)
     limit = parse_count(max_params)
 
+    from cifar_lab.run import fork_server
+
+    if trains:
+        fork_server.start()
     from cifar_lab.run.estimate import estimate, measure
     from cifar_lab.run.execution import choose
     from cifar_lab.run.plan import make_plan, parse_seeds
@@ -67,6 +74,8 @@ def resolve(
         seeds=wanted, max_params=limit,
     )  # fmt: skip
     execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
+    if trains and plan.to_train():
+        fork_server.wait()  # steps that are timed beside it would seem slow
     per_mac = measure(plan, execution)
     return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac, compile)
 

@@ -116,7 +116,7 @@ def _resolve(
     budget.require_room(found)
     request = asked.resolve(
         _baseline(study, found), scale_name=scale, data=data, runs=runs, overrides=overrides, variants=None,
-        seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile,
+        seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile, trains=True,
     )  # fmt: skip
     dataset = request.plan.dataset
     named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": request.plan.source}

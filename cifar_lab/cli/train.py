@@ -226,7 +226,7 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     require_writable(runs)
     if not offline:
         mlflow.require_usable(mlflow.resolve_uri())
-    return asked.resolve(ablation, runs=runs, **typed)
+    return asked.resolve(ablation, runs=runs, trains=True, **typed)
 
 
 def _run(

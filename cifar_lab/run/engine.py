@@ -5,16 +5,13 @@ Processes come from a fork server that has torch loaded, so one starts at once, 
 
 from __future__ import annotations
 
-import multiprocessing as mp
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Protocol
@@ -22,14 +19,12 @@ from typing import Protocol
 from filelock import Timeout
 
 from cifar_lab.errors import CifarLabError, Interrupted
+from cifar_lab.run import fork_server
 from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.execution import ALLOCATOR
 from cifar_lab.run.queue import Settled
 
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
-PRELOADED = ["cifar_lab.run.cell", "cifar_lab.run.engine", "torch._dynamo"]
-"""What the fork server has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
 FOUND_FINISHED = 3
 """Exit code of a worker whose cell another runner had finished when it got the lock."""
 TAKEN = 4
@@ -87,16 +82,7 @@ class LocalEngine:
         self._workers, self._gpus = workers, gpus
         self.trained = 0
         """Cells that came to their end here."""
-        os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
-        self._context: ForkServerContext = mp.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
-        # The server outlives every signal that reaches the whole group: without it nobody learns how workers end.
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            forkserver.ensure_running()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self._context = fork_server.start()
 
     def run(self, source: Source, listener: Listener) -> None:
         """Train what `source` has, in its order; a cell that fails stops no other.

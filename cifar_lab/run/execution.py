@@ -19,14 +19,6 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 MEMORY_PER_WORKER = 2 * 2**30
 """Bytes of the machine's memory that `--workers auto` counts for each worker on the CPU."""
 
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
-    "MALLOC_TOP_PAD_": str(256 * 2**20),
-}
-"""glibc's allocator told to keep its memory: by default each training step returns its activations to the kernel and
-faults them in again. Read when a process starts, so the runner sets it before it starts its workers."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:

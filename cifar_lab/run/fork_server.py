@@ -1,0 +1,48 @@
+"""The process that the workers are forked from: it has torch loaded, so that a worker starts at once."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+
+PRELOADED = ["cifar_lab.run.cell", "cifar_lab.run.engine", "torch._dynamo"]
+"""What it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
+"""glibc's allocator told to keep its memory: by default each training step returns its activations to the kernel and
+faults them in again. Read when a process starts, so the runner sets it before it starts the server."""
+
+
+def start() -> ForkServerContext:
+    """Start the server, if it is not there, without waiting for it to be ready; what makes processes from it.
+
+    Called before torch is imported, it loads torch beside this process instead of after it.
+    """
+    os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
+    context: ForkServerContext = mp.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    # The server outlives every signal that reaches the whole group: without it nobody learns how workers end.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        forkserver.ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return context
+
+
+def wait() -> None:
+    """Return once the server can make processes: it has loaded what it preloads, and leaves the processor alone."""
+    process = start().Process(target=_nothing, daemon=True)
+    process.start()
+    process.join()
+
+
+def _nothing() -> None:
+    """What a process does that is only to show that it can be made."""

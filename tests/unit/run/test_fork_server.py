@@ -1,0 +1,69 @@
+"""The server that workers are forked from: started before torch is there, ready when it says so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli import run
+from cifar_lab.run import fork_server
+
+
+def test_it_is_started_without_loading_torch() -> None:
+    code = (
+        "import sys; from cifar_lab.cli import asked, train; from cifar_lab.run import fork_server;"
+        "sys.exit(' '.join({'torch', 'numpy', 'mlflow'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _loaded(channel: Connection) -> None:
+    channel.send("torch._dynamo" in sys.modules and "cifar_lab.run.cell" in sys.modules)
+
+
+def test_its_processes_have_torch() -> None:
+    context = fork_server.start()
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_loaded, args=(send,))
+    process.start()
+    send.close()
+    assert receive.recv() is True
+    process.join()
+
+
+def test_it_is_there_when_it_was_waited_for() -> None:
+    fork_server.wait()
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    pid = server._forkserver_pid
+    fork_server.start()
+    assert server._forkserver_pid == pid, "one server is enough"
+
+
+@pytest.mark.parametrize(
+    ("words", "is_started"),
+    [
+        (["plan", "se_ratio", "--scale", "smoke", "--seeds", "0"], False),
+        (["run-ablation", "se_ratio", "--scale", "smoke", "--variants", "r17"], False),
+        (["run-ablation", "se_ratio", "--scale", "smoke", "--seeds", "0"], True),
+    ],
+)
+def test_it_is_started_by_who_trains(
+    words: list[str], is_started: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun: list[str] = []
+
+    def noted() -> None:
+        begun.append("started")
+        raise KeyboardInterrupt  # what follows is not of interest here
+
+    monkeypatch.setattr(fork_server, "start", noted)
+    run(words)
+    assert bool(begun) == is_started
