@@ -188,8 +188,8 @@ class Train(_Part):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
     tta: Literal["none", "flip", "flip_shift"] = "none"
-    """Test-time augmentation, after the last epoch: the mean of the logits of an image and its mirror, or of these and
-    both shifted by a pixel to two sides (Jordan, 2024). The epochs before are measured without."""
+    """Test-time augmentation, of the test images at the end: the mean of the logits of an image and its mirror, or of
+    these and both shifted by a pixel to two sides (Jordan, 2024). Curves are measured without, from end to end."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     protocol: Literal["holdout", "writeup"] = "holdout"
     """`holdout`: train on what val leaves, test once at the end. `writeup`: train on all, test each epoch."""

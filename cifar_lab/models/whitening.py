@@ -42,8 +42,9 @@ class Whitening(nn.Module):
 
 
 def patch_covariance(images: Tensor) -> Tensor:
-    """(27, 27): the mean product of any two places of a 3×3 patch, over all whole patches of (N, 3, H, W)."""
-    total, count = torch.zeros(PATCH, PATCH, dtype=torch.float64, device=images.device), 0
+    """(27, 27), on the CPU: the mean product of two places of a 3×3 patch, over all whole patches of (N, 3, H, W)."""
+    images = images.cpu()  # sums are in double precision, which not every GPU has
+    total, count = torch.zeros(PATCH, PATCH, dtype=torch.float64), 0
     for some in images.split(500):
         patches = F.unfold(some, SIDE).transpose(1, 2).reshape(-1, PATCH)  # (patches, 27)
         total += (patches.T @ patches).double()

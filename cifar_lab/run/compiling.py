@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from cifar_lab.models.budget import cost
 from cifar_lab.recipe import Recipe
-from cifar_lab.run.estimate import Timed, time_steps
+from cifar_lab.run.estimate import Timed, time_steps, trained_images
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.tracking.record import Record
 
-WORTH_TRYING = 1200.0
-"""Seconds that the longest cell must take for the trial itself, a minute or so, to be worth its time."""
+WORTH_TRYING, SHORTEST = 1200.0, 120.0
+"""Seconds that all cells together, and the longest of them, must take for the trial itself, a minute or so, to be worth
+its time."""
 LEAST = 0.05
 """Share of a step that must be won: below that, what is measured is as much the machine's mood."""
 Measure = Callable[[Recipe, Execution], Timed]
@@ -30,8 +33,10 @@ class Compiling(NamedTuple):
 def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None = None) -> Compiling:
     """Whether the cells of `plan` that are missing should be compiled; all alike, and as those that are there.
 
-    Compiling pays in a cell whose steps save more time than its compiling takes, which is what the first step takes
-    more than the others. A machine that cannot compile does not.
+    Compiling pays where the steps that are to be taken save more time than it takes, in each cell anew, for batches and
+    for the smaller last one of an epoch: what the first step takes more than the others. What a step saves is measured
+    with the longest cell's network, and goes with the work of a step for the others. A machine that cannot compile
+    does not.
     """
     missing = plan.to_train(retry_failed=True)
     if not missing:
@@ -39,25 +44,45 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
     before = _as_before(plan, execution, runs)
     if before is not None:
         return Compiling(before, "as the cells that are there")
-    longest = max(missing, key=lambda cell: plan.estimates.get(cell.fingerprint, 0.0))
-    seconds = plan.estimates.get(longest.fingerprint, 0.0)
-    if seconds < WORTH_TRYING:
-        return Compiling(is_on=False, why=f"the longest cell takes about {seconds:,.0f} s: not worth the trial")
-    return _tried(longest, seconds, execution, measure or time_steps)
+    seconds = [plan.estimates.get(cell.fingerprint, 0.0) for cell in missing]
+    if max(seconds) < SHORTEST or sum(seconds) < WORTH_TRYING:
+        said = f"the cells take about {sum(seconds):,.0f} s, the longest {max(seconds):,.0f}"
+        return Compiling(is_on=False, why=f"{said}: not worth the trial")
+    return _tried(missing[seconds.index(max(seconds))], missing, plan, execution, measure or time_steps)
 
 
-def _tried(cell: Cell, seconds: float, execution: Execution, measure: Measure) -> Compiling:
-    recipe = cell.recipe
+def _tried(longest: Cell, missing: Sequence[Cell], plan: Plan, execution: Execution, measure: Measure) -> Compiling:
+    recipe = longest.recipe
     plain = measure(recipe, execution)
     try:
         compiled = measure(recipe, replace(execution, compile=True))
     except Exception as error:  # noqa: BLE001 (of many kinds: no compiler, an operation it does not know; it is said)
         first = (str(error).strip().splitlines() or [""])[0]
         return Compiling(is_on=False, why=f"this machine does not compile it: {type(error).__name__}: {first}")
-    won = 1 - compiled.step / plain.step
-    cost = max(0.0, compiled.first - compiled.step)
-    said = f"{cell.name}: {1000 * plain.step:.1f} ms a step, compiled {1000 * compiled.step:.1f} ms after {cost:.0f} s"
-    return Compiling(won >= LEAST and won * seconds > cost, f"{said}; a cell takes about {seconds:,.0f} s")
+    won = plain.step - compiled.step
+    each = max(0.0, compiled.first - compiled.step)
+    steps = sum(_steps(cell, plan) * _work(cell) / _work(longest) for cell in missing)
+    saved, spent = won * steps, each * sum(_shapes(cell, plan) for cell in missing)
+    timed = (
+        f"{longest.name}: {1000 * plain.step:.1f} ms a step, compiled {1000 * compiled.step:.1f} ms after {each:.0f} s"
+    )
+    said = f"{timed}; {steps:,.0f} such steps are left, which save {saved:,.0f} s, and compiling takes {spent:,.0f} s"
+    return Compiling(won >= LEAST * plain.step and saved > spent, said)
+
+
+def _steps(cell: Cell, plan: Plan) -> int:
+    return cell.recipe.train.epochs * math.ceil(trained_images(cell, plan) / cell.recipe.train.batch_size)
+
+
+def _work(cell: Cell) -> int:
+    """Multiply-accumulates of a step forward."""
+    return cost(cell.recipe.model).macs * cell.recipe.train.batch_size
+
+
+def _shapes(cell: Cell, plan: Plan) -> int:
+    """How many sizes of batches an epoch has; a network is compiled for each."""
+    batch, images = cell.recipe.train.batch_size, trained_images(cell, plan)
+    return 1 if images <= batch or images % batch == 0 else 2
 
 
 def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -71,8 +73,6 @@ def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None, p
     device = torch.device(execution.device)
     batch = batch or recipe.train.batch_size
     precision = execution.resolved(recipe).precision
-    threads = torch.get_num_threads()
-    torch.set_num_threads(execution.threads)
     net = build(recipe.model, seed=0, device=device)
     forward = compiled(net) if execution.compile else net
     images = torch.zeros(batch, 3, 32, 32, device=device)
@@ -87,21 +87,36 @@ def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None, p
             torch.accelerator.synchronize()
         return time.perf_counter() - began
 
-    first, times = step(), list[float]()
-    until = time.perf_counter() + patience
-    while not times or (time.perf_counter() + min(times) < until and len(times) < 9):
-        times.append(step())
-    torch.set_num_threads(threads)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # the workers need it
+    with _as_a_worker(execution):
+        first, times = step(), list[float]()
+        until = time.perf_counter() + patience
+        while not times or (time.perf_counter() + min(times) < until and len(times) < 9):
+            times.append(step())
     return Timed(first, sorted(times)[len(times) // 2])
+
+
+@contextmanager
+def _as_a_worker(execution: Execution) -> Iterator[None]:
+    """With the threads of a worker, and nothing kept from the workers afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(execution.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if execution.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def trained_images(cell: Cell, plan: Plan) -> int:
+    """How many images an epoch of `cell` trains on, about: a split takes whole images of each class."""
+    recipe, images = cell.recipe, len(plan.dataset.train_labels)
+    return round(images * (1 - recipe.data.val_fraction)) if recipe.train.protocol == "holdout" else images
 
 
 def _images(cell: Cell, plan: Plan) -> float:
     """How many images' training a cell costs, evaluations included."""
     recipe, images, tested = cell.recipe, len(plan.dataset.train_labels), len(plan.dataset.test_labels)
     held_out = images * recipe.data.val_fraction
-    holdout = recipe.train.protocol == "holdout"
-    trained = images - held_out if holdout else images
-    evaluated = held_out + (held_out if holdout else tested)
-    return recipe.train.epochs * (trained + FORWARD_SHARE * evaluated) + FORWARD_SHARE * tested
+    evaluated = held_out + (held_out if recipe.train.protocol == "holdout" else tested)
+    return recipe.train.epochs * (trained_images(cell, plan) + FORWARD_SHARE * evaluated) + FORWARD_SHARE * tested

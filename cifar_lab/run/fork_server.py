@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import platform
 import signal
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
 PRELOADED = ["cifar_lab.run.cell", "cifar_lab.run.engine", "torch._dynamo"]
 """What it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
-    "MALLOC_TOP_PAD_": str(256 * 2**20),
-}
-"""glibc's allocator told to keep its memory: by default each training step returns its activations to the kernel and
-faults them in again. Read when a process starts, so the runner sets it before it starts the server."""
+LARGEST_BEFORE, UNLIMITED_FROM = 32 * 2**20, (2, 35)
+"""Older glibc takes no higher threshold: told one, it would keep its lowest, and map every activation anew."""
+
+
+def allocator(libc: tuple[str, str]) -> dict[str, str]:
+    """Settings for glibc's allocator, of `platform.libc_ver()`, with which it keeps its memory; for another libc none.
+
+    By default each training step returns its activations to the kernel and faults them in again. Read when a process
+    starts, so the runner sets them before it starts the server.
+    """
+    name, version = libc
+    if name != "glibc":
+        return {}
+    is_new = tuple(int(part) for part in version.split(".")[:2]) >= UNLIMITED_FROM
+    return {
+        "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30 if is_new else LARGEST_BEFORE),
+        "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
+        "MALLOC_TOP_PAD_": str(256 * 2**20),
+    }
+
+
+ALLOCATOR = allocator(platform.libc_ver())
 
 
 def start() -> ForkServerContext:

@@ -187,9 +187,8 @@ def _train_step(run: Trainer, draws: augment.Draws) -> None:
 def _measure(run: Trainer) -> dict[str, float]:
     """The metrics of the epoch that has just been trained; accuracies in [0, 1]."""
     recipe, name = run.recipe, run.split.watched_name
-    tta = recipe.train.tta if run.epoch + 1 == recipe.train.epochs else "none"  # six views an epoch would cost much
-    clean = evaluate(run.evaluated, run.split.clean_train, recipe.data, run.precision, tta)
-    watched = evaluate(run.evaluated, run.split.watched, recipe.data, run.precision, tta)
+    clean = evaluate(run.evaluated, run.split.clean_train, recipe.data, run.precision)  # one view, in every epoch
+    watched = evaluate(run.evaluated, run.split.watched, recipe.data, run.precision)
     return {
         "train/loss": run.losses.mean().item(),
         "clean_train/loss": clean.loss,

@@ -13,6 +13,7 @@ from cifar_lab import registry, scale
 from cifar_lab.cli.asked import Request
 from cifar_lab.cli.train import _set_aside
 from cifar_lab.data.dataset import Dataset
+from cifar_lab.models.budget import cost
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import compiling
 from cifar_lab.run.estimate import Timed, time_steps
@@ -29,7 +30,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def plan(runs: Path, seconds: float) -> Plan:
+def plan(runs: Path, seconds: float, **overrides: Any) -> Plan:
     """Two variants whose cells take so long each."""
     labels, black = np.tile(np.arange(10), 2), np.zeros((20, 32, 32, 3), np.uint8)
     images = Dataset(
@@ -38,7 +39,7 @@ def plan(runs: Path, seconds: float) -> Plan:
     )  # fmt: skip
     made = make_plan(
         registry.discover().find("se_ratio"), scale=scale.find("small"), source="black", dataset=images, runs=runs,
-        variants=["r16", "none"], seeds=(0,),
+        variants=["r16", "none"], seeds=(0,), overrides=overrides,
     )  # fmt: skip
     return replace(made, estimates={cell.fingerprint: seconds for cell in made.cells})
 
@@ -55,25 +56,54 @@ def measuring(plain: float, compiled: Timed | Exception) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "compiled", "is_on"),
-    [
-        (HOUR, Timed(first=40.0, step=0.08), True),
-        (HOUR, Timed(first=40.0, step=0.096), False),  # 4 % is within what is measured by chance
-        (HOUR, Timed(first=40.0, step=0.11), False),
-        (HOUR, Timed(first=1000.0, step=0.08), False),  # 720 s saved, 1000 s lost
-        (10 * HOUR, Timed(first=1000.0, step=0.08), True),
+    ("epochs", "compiled", "is_on"),
+    [  # two cells of 20 images, 3 batches of 8 an epoch, the last one smaller
+        (1000, Timed(first=40.0, step=0.08), False),  # 6,000 steps save 120 s, and compiling takes 160 s
+        (1400, Timed(first=40.0, step=0.08), True),
+        (1400, Timed(first=80.0, step=0.08), False),
+        (100_000, Timed(first=40.0, step=0.096), False),  # 4 % is within what is measured by chance
+        (100_000, Timed(first=40.0, step=0.11), False),
     ],
 )
-def test_it_is_on_where_it_saves_more_than_it_costs(runs: Path, seconds: float, compiled: Timed, is_on: bool) -> None:
-    found = compiling.decide(plan(runs, seconds), CPU, runs, measuring(0.1, compiled))
+def test_it_is_on_where_it_saves_more_than_it_costs(
+    runs: Path, epochs: int, compiled: Timed, is_on: bool
+) -> None:  # fmt: skip
+    asked = plan(runs, HOUR, **{"train.epochs": epochs, "train.batch_size": 8, "data.val_fraction": 0.1})
+    found = compiling.decide(asked, CPU, runs, measuring(0.1, compiled))
     assert found.is_on is is_on
     for number in ("100.0 ms", f"{1000 * compiled.step:.1f} ms", f"{compiled.first - compiled.step:.0f} s"):
         assert number in found.why
 
 
-def test_a_short_cell_is_not_even_tried(runs: Path) -> None:
-    found = compiling.decide(plan(runs, 60.0), CPU, runs, measuring(0.1, AssertionError("it was tried")))
-    assert found == (False, "the longest cell takes about 60 s: not worth the trial")
+def test_the_note_says_what_it_was_decided_from(runs: Path) -> None:
+    asked = plan(runs, HOUR, **{"train.epochs": 1400, "train.batch_size": 8, "data.val_fraction": 0.1})
+    a, b = (cost(cell.recipe.model).macs for cell in asked.cells)
+    steps = 1400 * 3 * (1 + b / a)
+    found = compiling.decide(asked, CPU, runs, measuring(0.1, Timed(first=40.0, step=0.08)))
+    assert found.why == (
+        f"r16/s0: 100.0 ms a step, compiled 80.0 ms after 40 s; {steps:,.0f} such steps are left, which save "
+        f"{0.02 * steps:,.0f} s, and compiling takes 160 s"
+    )
+
+
+def test_equal_batches_are_compiled_once(runs: Path) -> None:
+    asked = plan(runs, HOUR, **{"train.epochs": 2000, "train.batch_size": 9, "data.val_fraction": 0.1})
+    found = compiling.decide(asked, CPU, runs, measuring(0.1, Timed(first=40.0, step=0.08)))
+    assert found.why.endswith("and compiling takes 80 s")
+
+
+@pytest.mark.parametrize("seconds", [60.0, 500.0])
+def test_what_is_over_soon_is_not_even_tried(runs: Path, seconds: float) -> None:
+    found = compiling.decide(plan(runs, seconds), CPU, runs, measuring(0.1, AssertionError("it was tried")))
+    assert found == (
+        False,
+        f"the cells take about {2 * seconds:,.0f} s, the longest {seconds:.0f}: not worth the trial",
+    )
+
+
+def test_many_cells_are_worth_a_trial_that_one_is_not(runs: Path) -> None:
+    found = compiling.decide(plan(runs, 700.0), CPU, runs, measuring(0.1, Timed(first=40.0, step=0.05)))
+    assert "such steps are left" in found.why
 
 
 def test_a_machine_that_cannot_compile_says_so_and_trains(runs: Path) -> None:
@@ -85,7 +115,7 @@ def test_a_machine_that_cannot_compile_says_so_and_trains(runs: Path) -> None:
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_cells_that_are_there_decide_for_those_that_are_not(runs: Path, compiled: bool) -> None:
-    asked = plan(runs, HOUR)
+    asked = plan(runs, HOUR, **{"train.epochs": 10_000})
     (record := Record(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
     record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
     never = measuring(0.1, AssertionError("it was tried"))

@@ -46,6 +46,12 @@ def test_it_is_there_when_it_was_waited_for() -> None:
     assert server._forkserver_pid == pid, "one server is enough"
 
 
+def test_older_allocators_are_told_no_more_than_they_take() -> None:
+    new, old = (fork_server.allocator(("glibc", version)) for version in ("2.35", "2.34"))
+    assert int(new["MALLOC_MMAP_THRESHOLD_"]) > int(old["MALLOC_MMAP_THRESHOLD_"]) == 32 * 2**20
+    assert fork_server.allocator(("", "")) == {}, "another libc has no such settings"
+
+
 @pytest.mark.parametrize(
     ("words", "is_started"),
     [
