@@ -3,8 +3,9 @@
     python benchmarks/accuracy_per_flop.py fewer_epochs --runs docs/results/runs --draw picture.png
 
 A point is a recipe: the mean over its seeds of the accuracy on test, of the cells of the named ablations that are
-finished, whatever their settings. The work is 6 FLOPs a multiply-accumulate of the forward pass (a multiplication and
-an addition, once forward and twice backward) for every image that the training saw; evaluation is not counted.
+finished, whatever their settings, on the images of one source. The work is 6 FLOPs a multiply-accumulate of the forward
+pass (a multiplication and an addition, once forward and twice backward) for every image that the training saw;
+evaluation is not counted.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import mean
 
 from matplotlib.figure import Figure
 
+from cifar_lab.errors import UsageError
+from cifar_lab.recipe import EFFICIENT_RESNET
 from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.record import Record
 
 FLOPS = 6
 """Of a training, for each multiply-accumulate of the forward pass."""
 PETA = 1e15
-ANCHORS = {"airbench94 with TTA": (0.36, 90.6), "airbench94": (0.36, 89.8)}
-"""PFLOP, and % on the same JPEG copy: Jordan's program (2024, arXiv:2404.00498), ported to bf16 on a CPU, 9.9 epochs of
+PFLOP, ANCHORS = 0.36, {"airbench94 with TTA": 90.6, "airbench94": 89.8}
+"""Work, and % on the same JPEG copy: Jordan's program (2024, arXiv:2404.00498), ported to bf16 on a CPU, 9.9 epochs of
 all 50,000 training images."""
 COLOURS = {"efficient": "#4C78A8", "fast": "#E45756"}
+OTHERS = ("#54A24B", "#B279A2", "#F58518", "#72B7B2")
 GREY = "#666666"
+BLOCKS = EFFICIENT_RESNET.model.blocks
 
 
 @dataclass(frozen=True)
@@ -37,19 +43,28 @@ class Point:
     """A recipe that was trained; accuracies in %, by seed."""
 
     variant: str
+    blocks: tuple[int, ...]
     width: int
     epochs: int
     parameters: int
     pflop: float
     accuracies: Mapping[int, float]
+    without_tta: float
+    """The mean of the same cells, tested with one view of an image."""
 
     @property
-    def family(self) -> str:
-        return self.variant.partition("_")[0]
+    def line(self) -> str:
+        """What it shares with those that differ from it in width and length alone."""
+        blocks = "" if self.blocks == BLOCKS else f", blocks {'-'.join(map(str, self.blocks))}"
+        return f"{self.variant.removesuffix('_third')}{blocks}"
+
+    @property
+    def size(self) -> str:
+        return f"width {self.width}, {self.epochs} epochs"
 
     @property
     def name(self) -> str:
-        return f"{self.family}, width {self.width}, {self.epochs} epochs"
+        return f"{self.line}, {self.size}"
 
     @property
     def mean(self) -> float:
@@ -57,7 +72,11 @@ class Point:
 
 
 def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
-    """The recipes of `ablations` that have a finished cell, the cheapest first."""
+    """The recipes of `ablations` that have a finished cell, the cheapest first.
+
+    Raises:
+        UsageError: they were trained on more than one set of images.
+    """
     cells = {
         cell.fingerprint: (cell.variant, cell.seed)
         for invocation in read_all(runs)
@@ -65,12 +84,16 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
         for cell in invocation.cells
     }
     groups: dict[str, list[tuple[str, int, Record]]] = defaultdict(list)
+    sources: dict[str, str] = {}
     for fingerprint, (variant, seed) in cells.items():
         record = Record(runs / fingerprint)
         result = record.result()
         if result is not None and result["status"] == "finished":
-            recipe = (record.cell("recipe") or {})["recipe"]
-            groups[str(recipe)].append((variant, seed, record))
+            told = record.cell("recipe", "data") or {}
+            groups[str(told["recipe"])].append((variant, seed, record))
+            sources[told["data"]["hash"]] = told["data"]["name"]
+    if len(sources) > 1:
+        raise UsageError(f"these cells saw different images: {', '.join(sorted(sources.values()))}")
     return sorted((_point(group) for group in groups.values()), key=lambda point: point.pflop)
 
 
@@ -79,29 +102,35 @@ def _point(group: list[tuple[str, int, Record]]) -> Point:
     told, result = first.cell("recipe", "macs", "parameters") or {}, first.result() or {}
     seen = result["metrics"]["images_seen"]
     recipe = told["recipe"]
+    metrics = {seed: (record.result() or {})["metrics"] for _, seed, record in group}
+    plain = [each.get("test/acc_without_tta", each["test/acc"]) for each in metrics.values()]
     return Point(
         variant=variant,
+        blocks=tuple(recipe["model"]["blocks"]),
         width=recipe["model"]["width"],
         epochs=recipe["train"]["epochs"],
         parameters=told["parameters"],
         pflop=FLOPS * told["macs"] * seen / PETA,
-        accuracies={seed: 100 * (record.result() or {})["metrics"]["test/acc"] for _, seed, record in group},
+        accuracies={seed: 100 * each["test/acc"] for seed, each in metrics.items()},
+        without_tta=100 * mean(plain),
     )
 
 
 def table(found: Sequence[Point]) -> Iterator[str]:
     """Lines of Markdown, the anchor among them by its work."""
-    yield "| recipe | parameters | PFLOP | seeds | accuracy % | lowest | highest |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield "| recipe | parameters | PFLOP | seeds | accuracy % | lowest | highest | one view % |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     rows = [(each.pflop, _row(each)) for each in found]
-    rows += [(work, f"| {name} | | {work:.2f} | 1 | {reached:.1f} | | |") for name, (work, reached) in ANCHORS.items()]
+    rows.append(
+        (PFLOP, f"| airbench94 | | {PFLOP} | 1 | {ANCHORS['airbench94 with TTA']} | | | {ANCHORS['airbench94']} |")
+    )
     yield from (line for _, line in sorted(rows))
 
 
 def _row(point: Point) -> str:
     reached = point.accuracies.values()
     numbers = [f"{point.parameters:,}", f"{point.pflop:.3f}", str(len(reached))]
-    numbers += [f"{value:.2f}" for value in (point.mean, min(reached), max(reached))]
+    numbers += [f"{value:.2f}" for value in (point.mean, min(reached), max(reached), point.without_tta)]
     return f"| {point.name} | {' | '.join(numbers)} |"
 
 
@@ -109,20 +138,20 @@ def draw(found: Sequence[Point], path: Path) -> None:
     """Means, the range of the seeds, and a line through what differs in its width or its epochs alone."""
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.add_subplot(xlabel="work of the training, PFLOP", ylabel="accuracy on test, %", xscale="log")
-    for family, colour in COLOURS.items():
-        own = [each for each in found if each.family == family]
-        if not own:
-            continue
+    others = cycle(OTHERS)
+    for line in sorted({each.line for each in found}):
+        own = [each for each in found if each.line == line]
+        colour = COLOURS.get(line) or next(others)
         heights = [each.mean for each in own]
         low = [each.mean - min(each.accuracies.values()) for each in own]
         high = [max(each.accuracies.values()) - each.mean for each in own]
         axes.errorbar([each.pflop for each in own], heights, yerr=[low, high], color=colour, marker="o", capsize=3,
-                      label=f"{family} recipe", linewidth=1.2)  # fmt: skip
+                      label=line, linewidth=1.2)  # fmt: skip
         for each in own:
-            axes.annotate(f"width {each.width}, {each.epochs} epochs", (each.pflop, each.mean), (6, -12),
+            axes.annotate(each.size, (each.pflop, each.mean), (6, -12),
                           textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
-    for (name, (pflop, accuracy)), marker in zip(ANCHORS.items(), "*D", strict=True):
-        axes.plot(pflop, accuracy, color=GREY, marker=marker, linestyle="none", label=name)
+    for (name, accuracy), marker in zip(ANCHORS.items(), "*D", strict=True):
+        axes.plot(PFLOP, accuracy, color=GREY, marker=marker, linestyle="none", label=name)
     ticks = [0.1, 0.2, 0.4, 0.8]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.tick_params(axis="x", which="minor", labelbottom=False)
@@ -137,7 +166,11 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--draw", type=Path, metavar="PICTURE")
     asked = parser.parse_args(words)
-    found = points(asked.runs, asked.ablation)
+    try:
+        found = points(asked.runs, asked.ablation)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     if not found:
         print(f"{asked.runs}: no finished cell of {', '.join(asked.ablation)}", file=sys.stderr)
         return 2
