@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> int:
         entry = _measure(name, typed, words)
         whole = whole and entry is not None and _is_whole(entry.section)
         if entry is not None:
-            archive.write(typed.out, archive.merge(archive.read(typed.out), [entry], list(SECTIONS)))
+            archive.write(typed.out, archive.merge(archive.read(typed.out), [entry], list(SECTIONS)), list(SECTIONS))
     print(f"{typed.out / archive.PAGE}, {typed.out / archive.NUMBERS}", file=sys.stderr)
     return 0 if whole else 1
 

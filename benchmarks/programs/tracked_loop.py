@@ -2,7 +2,8 @@
 
 The process is the runner: it starts the lab's shipper, which tails the cell's journal and feeds MLflow. The cell is
 trained in a worker, from a fork server, as in the lab; its observer appends to the lab's journal after every step, and
-lets the points count every few steps, as an epoch's end does.
+lets the points count every few steps, as an epoch's end does. The worker begins when the store has been made and has
+the study's own run: what that takes, once a command, is told by itself.
 
     --store none      nothing is written
     --store sqlite    MLflow's own default, made in the current folder
@@ -37,6 +38,8 @@ from cifar_lab.train.loop import Trainer
 
 COUNT_EVERY = 20
 """Steps after which the points that were written count, and are shipped."""
+PATIENCE = 120.0
+"""Seconds to wait, before the training, until the store is there."""
 DRAIN = 60.0
 """Seconds to wait, after the training, until the store has what it was sent."""
 
@@ -103,7 +106,12 @@ def main() -> None:
     if slow is not None:
         os.environ["MLFLOW_TRACKING_URI"] = slow.uri
     job, invocation = job_here(asked.data, asked.width)
+    began = time.perf_counter()
     shipper = shipping.start(job.runs, invocation, lambda _: {}, print) if is_tracked else None
+    while is_tracked and not (slow.answers if slow is not None else _stored("runs")):
+        assert time.perf_counter() - began < PATIENCE, "the store is not there"
+        time.sleep(0.1)
+    started = time.perf_counter() - began
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["cifar_lab.run.cell"])
     receive, send = context.Pipe(duplex=False)
@@ -115,14 +123,17 @@ def main() -> None:
     answered = slow.answers if slow is not None else 0  # until here, while it trained
     if shipper is not None:
         shipper.drain(DRAIN)
-    stored = slow.metrics if slow is not None else _stored() if is_tracked else 0
-    say({**numbers, "answers": answered, "metrics_stored": stored})
+    stored = slow.metrics if slow is not None else _stored("metrics") if is_tracked else 0
+    say({**numbers, "answers": answered, "metrics_stored": stored, "store_seconds": started})
 
 
-def _stored() -> int:
-    """Metrics in the default store of the current folder."""
+def _stored(table: str) -> int:
+    """Rows in the default store of the current folder; 0 while it is being made."""
     with sqlite3.connect("mlflow.db") as connection:
-        return int(connection.execute("SELECT count(*) FROM metrics").fetchone()[0])
+        try:
+            return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        except sqlite3.OperationalError:  # no such table yet, or it is locked by who makes it
+            return 0
 
 
 if __name__ == "__main__":

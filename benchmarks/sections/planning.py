@@ -5,26 +5,25 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from side_by_side.asked import Asked
-from side_by_side.contender import Contender, command, nothing, program, run
+from side_by_side.contender import Contender, program, run
 from side_by_side.goal import Goal
 from side_by_side.section import Row, Section, Table
-from side_by_side.spread import Absent, Found, Spread, by_round
-from side_by_side.turns import Measured, take_turns
+from side_by_side.spread import Absent, Found, Spread
+from side_by_side.turns import take_turns
 
 NAME = "planning"
 ROUNDS = 1
 PLAN_SECONDS, AGAIN_SECONDS = 1.0, 2.0
 VARIANTS = 5
 """Of the study, `se_ratio`; its seeds make it as large as is wanted."""
-STEADY = 2.0
+STEADY = 1.25
 """The second half of the cells takes as long as the first where time grows in proportion, and three times as long where
 it grows with the square."""
-TOLD = """Seconds beyond the imports: from the start of the command to its end, less a fresh process that imports what
-the command loads and does nothing, measured in the same round. `plan` of a study of which nothing is trained;
+TOLD = """Seconds beyond the imports: from the first line of the command to its end, less what its main thread spends
+in loading modules (`benchmarks/programs/beyond_imports.py`). `plan` of a study of which nothing is trained;
 `run-ablation` of one of which every cell is finished, which trains nothing and prints its table. The finished cells
 are records written by hand, two epochs each, without weights. With the store: MLflow's own has all the cells already,
 and the run waits until it has seen that. `plan` also times a few steps to estimate, however many cells there are: see
@@ -56,13 +55,9 @@ def measure(asked: Asked, rounds: int) -> Section:
     finished = {_words(size, "finished"): _again(asked, size) for size in sizes}
     stored = {_words(most, "finished, with the store"): _again(asked, most, with_store=True)}
     groups = {"plan": missing, "run-ablation": {**finished, **stored}}
-    bases = {}
-    for contenders in (missing, finished, stored):
-        first, last = next(iter(contenders.values())), list(contenders.values())[-1]
-        bases |= dict.fromkeys((each.name for each in contenders.values()), _imports(asked, first, last))
-    contenders = [*(each for group in groups.values() for each in group.values())]
-    found = take_turns([*{base.name: base for base in bases.values()}.values(), *contenders], rounds, asked.say)
-    beyond = {each.name: _beyond(found, each, bases[each.name]) for each in contenders}
+    contenders = [each for group in groups.values() for each in group.values()]
+    found = take_turns(contenders, rounds, asked.say)
+    beyond = {each.name: found.of(each.name, "beyond") for each in contenders}
     tables = tuple(
         Table(title=f"{title} of se_ratio", unit="s beyond the imports",
               rows=tuple(Row(name=words, measured=beyond[each.name]) for words, each in group.items()))
@@ -75,8 +70,11 @@ def measure(asked: Asked, rounds: int) -> Section:
         _growth(beyond, missing, "plan"),
         _growth(beyond, finished, "run-ablation, offline"),
     )
-    notes = tuple(f"imports of {base.name.partition(' ')[2]}: {found.of(base.name, 'wall_seconds')} s"
-                  for base in {base.name: base for base in bases.values()}.values())  # fmt: skip
+    longest = {"plan": missing, "run-ablation": finished, "run-ablation, with the store": stored}
+    notes = tuple(
+        f"imports of {title}: {found.of(list(group.values())[-1].name, 'imports')} s"
+        for title, group in longest.items()
+    )
     return Section(name=NAME, title="Many cells", told=TOLD, tables=tables, goals=goals, notes=notes)
 
 
@@ -90,8 +88,8 @@ def _study(asked: Asked, size: int) -> tuple[str, ...]:
 
 
 def _plan(asked: Asked, size: int) -> Contender:
-    line = command("plan", *_study(asked, size), "--device", "cpu")
-    return Contender(name=f"plan, {size} cells", line=line, folder=asked.scratch / "plan", read=nothing)
+    line = program("beyond_imports", "plan", *_study(asked, size), "--device", "cpu")
+    return Contender(name=f"plan, {size} cells", line=line, folder=asked.scratch / "plan")
 
 
 def _again(asked: Asked, size: int, *, with_store: bool = False) -> Contender:
@@ -102,25 +100,10 @@ def _again(asked: Asked, size: int, *, with_store: bool = False) -> Contender:
     asked.say(f"  writing {size} finished cells{' and shipping them' * with_store}")
     run([*program("finish_study", *words), *(["--ship"] if with_store else [])], scene.folder, {})
     scene.keep()
-    line = command("run-ablation", *words, "--device", "cpu", "-y", *([] if with_store else ["--offline"]))
+    words = ("run-ablation", *words, "--device", "cpu", "-y", *([] if with_store else ["--offline"]))
     name = f"run-ablation, {size} cells{', with the store' * with_store}"
-    return Contender(name=name, line=line, folder=scene.folder, read=nothing, prepare=scene.restore)
-
-
-def _imports(asked: Asked, first: Contender, last: Contender) -> Contender:
-    """What `last` imports, as `first`, the same command with fewer cells, was seen to; nothing else."""
-    listed = asked.scratch / f"{last.name}.modules"
-    words = first.line[first.line.index("cifar_lab") + 1 :]
-    (first.prepare or partial(first.folder.mkdir, exist_ok=True))()
-    run([*program("modules_of", listed), *words], first.folder, {})
-    line = program("modules_of", listed)
-    return Contender(name=f"imports {last.name.partition(',')[0]}{', with the store' * ('store' in last.name)}",
-                     line=line, folder=asked.scratch / "imports", read=nothing)  # fmt: skip
-
-
-def _beyond(found: Measured, contender: Contender, base: Contender) -> Found:
-    whole, imports = (found.of(each.name, "wall_seconds") for each in (contender, base))
-    return by_round(lambda seconds, least: seconds - least, whole, imports)
+    line = program("beyond_imports", *words)
+    return Contender(name=name, line=line, folder=scene.folder, prepare=scene.restore)
 
 
 def _limit(beyond: dict[str, Found], group: dict[str, Contender], title: str, seconds: float) -> Goal:
@@ -142,6 +125,6 @@ def growth(least: Found, half: Found, whole: Found) -> Found:
         if isinstance(one, Absent):
             return one
     low, between, high = (one.median for one in every if isinstance(one, Spread))
-    if between <= low:
-        return Absent("the smaller sizes take too little to tell")
+    if not low < between < high:
+        return Absent("more cells do not take longer: chance is larger than what is measured")
     return Spread(((high - between) / (between - low),))

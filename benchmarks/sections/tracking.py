@@ -19,7 +19,8 @@ NONE, SQLITE, SLOW = "nothing written", "MLflow's own store", f"a server that an
 STORES = {NONE: "none", SQLITE: "sqlite", SLOW: "slow"}
 TOLD = """Training steps at width 16 with a metric every step, where the lab by itself writes its metrics once an
 epoch. The worker appends each to the cell's journal; the runner beside it tails the journal and feeds MLflow, on the
-same cores: its imports and the making of its store lie within these steps. As many steps as an epoch of CIFAR-10 has.
+same cores. Its imports and the making of its store, once a command, come before these steps and are told below. As many
+steps as an epoch of CIFAR-10 has.
 A step that waited for an answer of the slow server would last as long as that takes."""
 
 
@@ -43,6 +44,7 @@ def measure(asked: Asked, rounds: int) -> Section:
         notes=(
             f"metrics that the stores had at the end: {found.of(SQLITE, 'metrics_stored')} in MLflow's own, "
             f"{found.of(SLOW, 'metrics_stored')} in the slow server",
+            f"before the steps, until MLflow was loaded and its store was made: {found.of(SQLITE, 'store_seconds')} s",
             f"answers of the slow server while steps were taken: {found.of(SLOW, 'answers')}",
         ),
     )

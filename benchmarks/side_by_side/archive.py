@@ -19,11 +19,12 @@ PAGE, NUMBERS = "benchmarks.md", "benchmarks.json"
 _ENTRIES = TypeAdapter(tuple[Entry, ...])
 
 
-def write(folder: Path, entries: Sequence[Entry]) -> None:
-    """Both files, whole."""
+def write(folder: Path, entries: Sequence[Entry], names: Sequence[str] = ()) -> None:
+    """Both files, whole. `names`: of all sections, those that are not among `entries` too."""
+    missing = [name for name in names if name not in {entry.section.name for entry in entries}]
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps([as_tree(entry) for entry in entries], indent=1, ensure_ascii=False) + "\n"
-    for name, content in ((NUMBERS, text), (PAGE, page(entries))):
+    for name, content in ((NUMBERS, text), (PAGE, page(entries, missing))):
         partial = folder / f".{name}.partial"
         partial.write_text(content, encoding="utf-8")
         partial.replace(folder / name)

@@ -19,9 +19,11 @@ Contenders take turns, each in a fresh process of its own a round (A, B, C, A, B
 rounds, with the lowest and the highest. A ratio is taken in each round, between neighbours, before the median is."""
 
 
-def page(entries: Sequence[Entry]) -> str:
-    """All of it; sections in the order of `entries`."""
+def page(entries: Sequence[Entry], missing: Sequence[str] = ()) -> str:
+    """All of it; sections in the order of `entries`. `missing`: those that there are, and that were never measured."""
     blocks = [HEAD, *_warnings(entries), "\n".join(_summary(entries))]
+    if missing:
+        blocks.append(f"**Sections that were not measured, with all their goals: {', '.join(missing)}.**")
     blocks += [block for entry in entries for block in _section(entry)]
     return "\n\n".join(blocks) + "\n"
 

@@ -47,7 +47,8 @@ def runs(tmp_path: Path) -> Path:
 def noted(runs: Path, cells: list[Asked]) -> None:
     Invocation(
         id=f"20261124T10000{len(cells)}.000-fewer_epochs", ablation="fewer_epochs", question="?", factors=(),
-        control="efficient", scale="small", protocol="holdout", data={"name": "x", "kind": "path", "hash": "d" * 64, "source": "x"},
+        control="efficient", scale="small", protocol="holdout",
+        data={"name": "x", "kind": "path", "hash": "d" * 64, "source": "x"},
         overrides={}, cells=tuple(cells), command="cifar-lab", execution={},
     ).write(runs)  # fmt: skip
 

@@ -42,6 +42,14 @@ def test_where_all_goals_are_reached_none_is_listed() -> None:
     assert "Not measured:" not in text
 
 
+def test_a_section_that_was_never_measured_is_named_at_the_top(tmp_path: Path) -> None:
+    archive.write(tmp_path, [entry(REACHED)], ["training", "tracking", "memory"])
+    text = (tmp_path / archive.PAGE).read_text()
+    assert "**Sections that were not measured, with all their goals: tracking, memory.**" in text
+    archive.write(tmp_path, [entry(REACHED)], ["training"])
+    assert "not measured, with" not in (tmp_path / archive.PAGE).read_text()
+
+
 def test_a_table_has_medians_extremes_and_ratios_and_says_what_is_not_there() -> None:
     found = rows(page([entry()]))
     assert ["width 16", "images/s", "lowest", "highest", "× plain loop"] in found
