@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from cifar_lab.data import load
-from cifar_lab.errors import CellError
+from cifar_lab.errors import CellError, Interrupted
 from cifar_lab.models.resnet import build
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import cell
@@ -83,6 +85,26 @@ def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: Job)
     unfitted = build(recipe.model, seed=0).state_dict()["whitening.filters"]
     assert filters.isfinite().all()
     assert not torch.equal(filters, unfitted)
+
+
+@pytest.mark.slow
+def test_a_compiled_cell_that_is_stopped_ends_like_one_that_is_not(job: Job) -> None:
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("no C++ compiler: networks cannot be compiled here")
+    parts = {"train.ema": 0.9, "model.stem": "whitening", "train.batch_size": 7, "train.tta": "flip"}
+    whole = replace(job, recipe=TINY.override(parts), execution=replace(job.execution, compile=True))
+    stopped = replace(whole, fingerprint="e" * 64)
+    train_cell(whole)
+    steps = itertools.count()
+    with pytest.raises(Interrupted):
+        train_cell(stopped, stop=lambda: next(steps) == 1)  # within the first epoch, whose last batch is smaller
+    train_cell(stopped)
+    first, second = (load_file(each.record.weights) for each in (whole, stopped))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    points = [[point.values for point in read_points(each.record.folder)] for each in (whole, stopped)]
+    curves = [[{name: value for name, value in point.items() if "/" in name and "memory" not in name}
+               for point in each] for each in points]  # fmt: skip
+    assert curves[0] == curves[1]
 
 
 def test_a_finished_cell_is_left_alone(job: Job) -> None:
