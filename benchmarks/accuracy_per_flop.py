@@ -11,6 +11,7 @@ evaluation is not counted.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from statistics import mean
 from matplotlib.figure import Figure
 
 from cifar_lab.errors import UsageError
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.recipe import Recipe
 from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.record import Record
 
@@ -35,7 +36,7 @@ all 50,000 training images."""
 COLOURS = {"efficient": "#4C78A8", "fast": "#E45756"}
 OTHERS = ("#54A24B", "#B279A2", "#F58518", "#72B7B2")
 GREY = "#666666"
-BLOCKS = EFFICIENT_RESNET.model.blocks
+SIZES = {"model.width", "train.epochs"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Point:
     """A recipe that was trained; accuracies in %, by seed."""
 
     variant: str
-    blocks: tuple[int, ...]
+    settings: str
+    """In which it differs from the variant as most cells have it, width and epochs aside; empty: in none."""
     width: int
     epochs: int
     parameters: int
@@ -55,8 +57,7 @@ class Point:
     @property
     def line(self) -> str:
         """What it shares with those that differ from it in width and length alone."""
-        blocks = "" if self.blocks == BLOCKS else f", blocks {'-'.join(map(str, self.blocks))}"
-        return f"{self.variant.removesuffix('_third')}{blocks}"
+        return ", ".join(filter(None, [self.variant.removesuffix("_third"), self.settings]))
 
     @property
     def size(self) -> str:
@@ -94,11 +95,22 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
             sources[told["data"]["hash"]] = told["data"]["name"]
     if len(sources) > 1:
         raise UsageError(f"these cells saw different images: {', '.join(sorted(sources.values()))}")
-    return sorted((_point(group) for group in groups.values()), key=lambda point: point.pflop)
+    usual: dict[str, Recipe] = {}
+    for group in sorted(groups.values(), key=len):
+        usual[group[0][0]] = _recipe(group)
+    return sorted((_point(group, usual[group[0][0]]) for group in groups.values()), key=lambda point: point.pflop)
 
 
-def _point(group: list[tuple[str, int, Record]]) -> Point:
+def _recipe(group: list[tuple[str, int, Record]]) -> Recipe:
+    return Recipe.model_validate_json(json.dumps((group[0][2].cell("recipe") or {})["recipe"]))
+
+
+def _point(group: list[tuple[str, int, Record]], usual: Recipe) -> Point:
     variant, _, first = group[0]
+    before = usual.flat()
+    settings = {
+        path: value for path, value in _recipe(group).flat().items() if before[path] != value and path not in SIZES
+    }
     told, result = first.cell("recipe", "macs", "parameters") or {}, first.result() or {}
     seen = result["metrics"]["images_seen"]
     recipe = told["recipe"]
@@ -106,7 +118,7 @@ def _point(group: list[tuple[str, int, Record]]) -> Point:
     plain = [each.get("test/acc_without_tta", each["test/acc"]) for each in metrics.values()]
     return Point(
         variant=variant,
-        blocks=tuple(recipe["model"]["blocks"]),
+        settings=", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in settings.items()),
         width=recipe["model"]["width"],
         epochs=recipe["train"]["epochs"],
         parameters=told["parameters"],
@@ -114,6 +126,10 @@ def _point(group: list[tuple[str, int, Record]]) -> Point:
         accuracies={seed: 100 * each["test/acc"] for seed, each in metrics.items()},
         without_tta=100 * mean(plain),
     )
+
+
+def _short(value: object) -> str:
+    return "-".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def table(found: Sequence[Point]) -> Iterator[str]:

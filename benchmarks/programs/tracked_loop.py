@@ -16,6 +16,7 @@ import multiprocessing as mp
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -47,9 +48,9 @@ DRAIN = 60.0
 class Tracked(Watch):
     """Writes a metric after each step, and adds up how long that takes."""
 
-    def __init__(self, watch: Stopwatch, trainer: Trainer, journal: Journal | None) -> None:
+    def __init__(self, watch: Stopwatch, trainer: Trainer, journal: Journal | None, began: Callable[[], None]) -> None:
         super().__init__(watch, trainer.recipe.train.batch_size)
-        self.trainer, self.journal, self.seconds, self.calls = trainer, journal, 0.0, 0
+        self.trainer, self.journal, self.seconds, self.calls, self.began = trainer, journal, 0.0, 0, began
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         if self.journal is not None:
@@ -60,6 +61,8 @@ class Tracked(Watch):
             self.seconds += time.perf_counter() - began
             self.calls += 1
         super().step(epoch, step, steps)
+        if step == 1:
+            self.began()
 
 
 def work(job: Job, warmup: int, steps: int, is_tracked: bool, channel: Connection) -> None:
@@ -74,7 +77,7 @@ def work(job: Job, warmup: int, steps: int, is_tracked: bool, channel: Connectio
         journal.write("start", execution=job.execution.as_dict(), provenance=job.provenance)
         journal.write("resume", epoch=0, step=0)
     watch = Stopwatch(warmup, steps)
-    observer = Tracked(watch, trainer, journal)
+    observer = Tracked(watch, trainer, journal, began=lambda: channel.send(None))
     train(trainer, observer)
     if journal is not None:
         journal.write("checkpoint", epoch=warmup + steps, step=0)
@@ -118,9 +121,11 @@ def main() -> None:
     worker = context.Process(target=work, args=(job, asked.warmup, asked.steps, is_tracked, send), daemon=True)
     worker.start()
     send.close()
+    receive.recv()  # its first step is done
+    before = slow.answers if slow is not None else 0
     numbers = receive.recv()
+    answered = slow.answers - before if slow is not None else 0
     worker.join()
-    answered = slow.answers if slow is not None else 0  # until here, while it trained
     if shipper is not None:
         shipper.drain(DRAIN)
     stored = slow.metrics if slow is not None else _stored("metrics") if is_tracked else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,25 +61,42 @@ def resolve(
         ablation.recipe(name).override(diff)
     limit = parse_count(max_params)
 
+    with _workers(trains) as wait:
+        from cifar_lab.run.estimate import estimate, measure
+        from cifar_lab.run.execution import choose
+        from cifar_lab.run.plan import make_plan, parse_seeds
+
+        wanted = parse_seeds(seeds) if seeds is not None else None
+        source, dataset = read_data(data if data is not None else chosen.data or "cifar10")
+        plan = make_plan(
+            ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
+            seeds=wanted, max_params=limit,
+        )  # fmt: skip
+        execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
+        wait(bool(plan.to_train(retry_failed=True)))
+        per_mac = measure(plan, execution)
+    return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac, compile)
+
+
+@contextmanager
+def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
+    """Where it `trains`, the workers' server loads torch while this process does.
+
+    What is yielded waits for it, as steps that are timed beside it would seem slow, or ends it if it is not needed.
+    """
     from cifar_lab.run import fork_server
+
+    def wait(is_needed: bool) -> None:
+        if trains:
+            (fork_server.wait if is_needed else fork_server.stop)()
 
     if trains:
         fork_server.start()
-    from cifar_lab.run.estimate import estimate, measure
-    from cifar_lab.run.execution import choose
-    from cifar_lab.run.plan import make_plan, parse_seeds
-
-    wanted = parse_seeds(seeds) if seeds is not None else None
-    source, dataset = read_data(data if data is not None else chosen.data or "cifar10")
-    plan = make_plan(
-        ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
-        seeds=wanted, max_params=limit,
-    )  # fmt: skip
-    execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
-    if trains and plan.to_train():
-        fork_server.wait()  # steps that are timed beside it would seem slow
-    per_mac = measure(plan, execution)
-    return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac, compile)
+    try:
+        yield wait
+    except BaseException:
+        fork_server.stop()
+        raise
 
 
 def read_data(source: str) -> tuple[str, Dataset]:

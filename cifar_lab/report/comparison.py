@@ -65,6 +65,8 @@ class Row:
     seconds: float | None
     """Mean training time of a cell."""
     images_seen: float | None
+    one_view: float | None = None
+    """Mean accuracy on test with one view of an image, of the cells whose recipe has test-time augmentation."""
     epochs: int | None = None
     """The length of a training that was finished."""
     gap: float | None = None

@@ -11,7 +11,7 @@ from cifar_lab.stats.paired import ONE_PAIR
 
 HEADINGS = ("variant", "n", "accuracy %", "± std", "Δ", "interval", "verdict", "note")
 NUMBERS = ("n", "accuracy %", "± std", "Δ", "interval")
-COST = ("variant", "accuracy %", "parameters", "trained", "MACs", "time", "images seen")
+COST = ("variant", "accuracy %", "one view %", "parameters", "trained", "MACs", "time", "images seen")
 """Of the table of cost: what each accuracy was bought with."""
 EVIDENCE = ("variant", "pairs", "Δ ± std", "effect", "p", "p Holm", "r", "Welch", "width", "seeds")
 """Of the table of evidence: what stands behind each difference, what pairing bought, what more seeds would show."""
@@ -102,6 +102,8 @@ def cost(comparison: Comparison) -> Sheet:
     caption = "MACs: of one image, forward · time: of training, a cell"
     if any(row.continues for row in comparison.rows):
         caption += " · images seen: of this stage alone, without the one that it goes on from"
+    if any(row.one_view is not None for row in comparison.rows):
+        caption += " · one view: without test-time augmentation"
     return _filled((declared if scaled else "") + caption, COST, rows, COST[1:])
 
 
@@ -110,6 +112,7 @@ def cost_cells(row: Row, *, scaled: bool) -> list[str]:
     return [
         row.variant,
         points(row.mean),
+        points(row.one_view),
         f"{row.parameters:,}",
         f"{row.parameters_trained:,}" if scaled else "",
         f"{row.macs / 1e6:,.0f} M",

@@ -206,6 +206,8 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
         if recipe.train.tta != "none":
             plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
             metrics["test/acc_without_tta"] = plain.accuracy
+            if "test/peak_acc" in metrics:  # of a curve that was seen with one view
+                metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
     record.write_result(
         {
             "status": outcome.status,

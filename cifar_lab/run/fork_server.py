@@ -8,6 +8,7 @@ import platform
 import signal
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from typing import Any
 
 PRELOADED = ["cifar_lab.run.cell", "cifar_lab.run.engine", "torch._dynamo"]
 """What it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
@@ -58,6 +59,14 @@ def wait() -> None:
     process = start().Process(target=_nothing, daemon=True)
     process.start()
     process.join()
+
+
+def stop() -> None:
+    """End the server, if there is one, in the middle of what it loads: it holds what this process prints to open."""
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        server._stop()
 
 
 def _nothing() -> None:

@@ -15,6 +15,7 @@ from cifar_lab.stats.paired import interval
 from cifar_lab.stats.replicates import differences, summarise
 from cifar_lab.tracking.invocation import Invocation
 
+ONE_VIEW = "test/acc_without_tta"
 OF_THE_MACHINE = frozenset({"seconds", "images_per_second", "memory/peak_mib"})
 """Metrics that tell of where a cell was trained, and nothing of what."""
 
@@ -77,6 +78,7 @@ def _row(own: list[Replicate], other: list[Replicate], against: str | None, comp
         seconds=_mean([metrics["seconds"] for metrics in finished if "seconds" in metrics]),
         same_as=same_as,
         images_seen=_mean([metrics["images_seen"] for metrics in finished if "images_seen" in metrics]),
+        one_view=_mean([metrics[ONE_VIEW] for metrics in finished if ONE_VIEW in metrics]),
         **(compared or Compared.nothing()).fields(),
         **_fit(own, other),
     )

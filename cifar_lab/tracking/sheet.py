@@ -16,7 +16,7 @@ NOTE = "mlflow.note.content"
 """The tag that MLflow's UI renders as the description of a run or an experiment."""
 DELTA = "delta/"
 """Before the name of a metric: less that of the cell of the same seed that the cell is compared with."""
-COMPARED = ("test/acc", "test/peak_acc", "val/acc", "val/auc", "test/auc", "gap", "seconds")
+COMPARED = ("test/acc", "test/acc_without_tta", "test/peak_acc", "val/acc", "val/auc", "test/auc", "gap", "seconds")
 """The metrics that have a delta; so has each `epochs_to/…`."""
 
 

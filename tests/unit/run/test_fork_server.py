@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from multiprocessing import forkserver
@@ -15,13 +16,27 @@ from cifar_lab.cli import run
 from cifar_lab.run import fork_server
 
 
-def test_it_is_started_without_loading_torch() -> None:
+def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     code = (
-        "import sys; from cifar_lab.cli import asked, train; from cifar_lab.run import fork_server;"
-        "sys.exit(' '.join({'torch', 'numpy', 'mlflow'} & set(sys.modules)) or 0)"
+        "import os, sys; from cifar_lab.run import fork_server; from cifar_lab.cli import run\n"
+        "def started():\n"
+        "    print('loaded:', {'torch', 'numpy', 'mlflow'} & set(sys.modules), flush=True); os._exit(0)\n"
+        "fork_server.start = started; run(['run-ablation', 'se_ratio', '--scale', 'smoke', '--seeds', '0'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout == "loaded: set()\n", done.stderr
+
+
+def test_it_is_ended_where_it_is_not_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    fork_server.start()
+    pid = server._forkserver_pid
+    assert run(["run-ablation", "se_ratio", "--scale", "smoke", "--data", "nowhere"]) == 2
+    assert server._forkserver_pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    fork_server.stop()  # and once more is none too many
 
 
 def _loaded(channel: Connection) -> None:
