@@ -186,7 +186,7 @@ def test_what_a_killed_runner_leaves_the_other_takes_over(lab: Lab, undisturbed:
     _wait(lambda: _epochs(lab) >= 3, "three saved epochs")
     os.killpg(first.pid, signal.SIGSTOP)  # alive and silent, so that the second one surely finds its cells taken
     second = lab.start("--seeds", "0", "--json", runner="b")
-    _wait(lambda: "wait for another runner" in lab.said("b"), "the second runner to wait")
+    _wait(lambda: "for another runner" in lab.said("b"), "the second runner to wait")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(PATIENCE)
     assert second.wait(PATIENCE) == 0, lab.said("b")
