@@ -172,7 +172,7 @@ def draw(found: Sequence[Point], path: Path) -> None:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.tick_params(axis="x", which="minor", labelbottom=False)
     axes.grid(visible=True, color="#DDDDDD", linewidth=0.6)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(path, dpi=150)
 
 
