@@ -122,14 +122,15 @@ def main() -> None:
     worker.start()
     send.close()
     receive.recv()  # its first step is done
-    before = slow.answers if slow is not None else 0
+    before, busy, since = slow.answers if slow is not None else 0, time.process_time(), time.perf_counter()
     numbers = receive.recv()
     answered = slow.answers - before if slow is not None else 0
+    beside = (time.process_time() - busy) / (time.perf_counter() - since)  # cores that this process kept busy
     worker.join()
     if shipper is not None:
         shipper.drain(DRAIN)
     stored = slow.metrics if slow is not None else _stored("metrics") if is_tracked else 0
-    say({**numbers, "answers": answered, "metrics_stored": stored, "store_seconds": started})
+    say({**numbers, "answers": answered, "metrics_stored": stored, "store_seconds": started, "cores_beside": beside})
 
 
 def _stored(table: str) -> int:
