@@ -31,7 +31,8 @@ class Look:
     whole: int
     """PSS of all processes."""
     private: int
-    """The most that one process has for itself alone."""
+    """The most that one process has for itself alone and has written to, as copies are. What it alone has read of a
+    file that all share is clean."""
     images: int
     """PSS of the images in all processes."""
     images_resident: int
@@ -47,7 +48,7 @@ def look(family: list[psutil.Process]) -> Look:
         with suppress(*GONE):
             every = _fields(Path(f"/proc/{process.pid}/smaps_rollup"))
             whole += every["Pss"]
-            private = max(private, every["Private_Clean"] + every["Private_Dirty"])
+            private = max(private, every["Private_Dirty"])
             mine = list(_mappings(Path(f"/proc/{process.pid}/smaps")))
             images += sum(mapping["Pss"] for mapping in mine)
             resident.append(sum(mapping["Rss"] for mapping in mine))
