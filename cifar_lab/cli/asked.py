@@ -61,7 +61,7 @@ def resolve(
         ablation.recipe(name).override(diff)
     limit = parse_count(max_params)
 
-    with _workers(trains) as wait:
+    with _workers(trains) as settle:
         from cifar_lab.run.estimate import estimate, measure
         from cifar_lab.run.execution import choose
         from cifar_lab.run.plan import make_plan, parse_seeds
@@ -73,7 +73,7 @@ def resolve(
             seeds=wanted, max_params=limit,
         )  # fmt: skip
         execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
-        wait(bool(plan.to_train(retry_failed=True)))
+        settle(bool(plan.to_train(retry_failed=True)))
         per_mac = measure(plan, execution)
     return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac, compile)
 
@@ -86,14 +86,14 @@ def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
     """
     from cifar_lab.run import fork_server
 
-    def wait(is_needed: bool) -> None:
+    def settle(is_needed: bool) -> None:
         if trains:
             (fork_server.wait if is_needed else fork_server.stop)()
 
     if trains:
         fork_server.start()
     try:
-        yield wait
+        yield settle
     except BaseException:
         fork_server.stop()
         raise

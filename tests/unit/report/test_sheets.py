@@ -108,6 +108,16 @@ def test_columns_and_tables_that_say_nothing_are_left_out() -> None:
     assert [sheet.headings for sheet in found] == [("variant", "n", "note"), ("variant", "parameters", "MACs")]
 
 
+def test_what_one_view_reaches_stands_beside_what_several_do_and_only_then() -> None:
+    found = cost(comparison(CONTROL, row(one_view=0.9)))
+    assert found.headings[:3] == ("variant", "accuracy %", "one view %")
+    assert [cells[2] for cells in found.rows] == ["", "90.00"]
+    assert found.caption.endswith("one view: without test-time augmentation")
+    plain = cost(comparison())
+    assert "one view %" not in plain.headings
+    assert "one view" not in plain.caption
+
+
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 def test_a_table_folds_into_parts_that_fit_and_nothing_is_lost(width: int) -> None:
     whole = evidence(comparison(CONTROL, row(), row("r8")))

@@ -78,6 +78,16 @@ def test_with_several_views_the_accuracy_of_one_is_kept_beside_it(job: Job) -> N
     assert more["metrics"]["test/loss"] != one["metrics"]["test/loss"]
 
 
+def test_under_the_writeups_protocol_the_peak_is_no_lower_than_what_several_views_reach(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell, "summarise", lambda *_: {"test/peak_acc": -1.0})  # a curve below all that is reached
+    train_cell(replace(job, recipe=TINY.override({"train.tta": "flip", "train.protocol": "writeup"})))
+    result = job.record.result()
+    assert result is not None
+    assert result["metrics"]["test/peak_acc"] == result["metrics"]["test/acc"]
+
+
 def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: Job) -> None:
     recipe = TINY.override({"model.stem": "whitening"})
     train_cell(replace(job, recipe=recipe))

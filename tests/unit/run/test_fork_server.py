@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
+from cifar_lab.cli.asked import _workers
 from cifar_lab.run import fork_server
 
 
@@ -27,7 +28,16 @@ def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     assert done.stdout == "loaded: set()\n", done.stderr
 
 
-def test_it_is_ended_where_it_is_not_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_needed", [True, False])
+def test_it_stays_where_cells_are_missing_and_ends_where_none_is(is_needed: bool) -> None:
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    with _workers(trains=True) as settle:
+        assert server._forkserver_pid is not None
+        settle(is_needed)
+    assert (server._forkserver_pid is not None) == is_needed
+
+
+def test_it_is_ended_where_what_was_typed_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     fork_server.start()
