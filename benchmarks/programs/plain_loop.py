@@ -11,6 +11,7 @@ Images are in memory when it begins, as torchvision's CIFAR10 has them. It has n
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 
 import torch
@@ -125,11 +126,14 @@ def whole(source: str, width: int, epochs: int, seed: int) -> dict[str, float]:
     net = network(recipe, seed)
     optimizer, lookahead = tools(net, recipe)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
+    training = 0.0
     for epoch in range(epochs):
+        began = time.monotonic()
         loss = train_epoch(net, train, optimizer, lookahead, recipe.optim.clip.threshold)
         schedule.step()
+        training += time.monotonic() - began
         print(f"epoch {epoch + 1}: loss {loss:.3f}, train {evaluate(net, clean):.2f} %, val {evaluate(net, val):.2f} %")
-    return {"accuracy": evaluate(net, test)}
+    return {"accuracy": evaluate(net, test), "training_seconds": training}
 
 
 def steady(source: str, width: int, warmup: int, steps: int) -> dict[str, float]:

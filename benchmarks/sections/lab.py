@@ -24,4 +24,6 @@ def only_cell(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
     result = json.loads(path.read_text())
     if result["status"] != "finished":
         raise ValueError(f"the cell {result['status']}")
-    return {"accuracy": 100 * result["metrics"]["test/acc"], "peak_mib": result["metrics"]["memory/peak_mib"]}
+    metrics = result["metrics"]
+    return {"accuracy": 100 * metrics["test/acc"], "peak_mib": metrics["memory/peak_mib"],
+            "training_seconds": metrics["seconds"]}  # fmt: skip

@@ -17,6 +17,8 @@ class Goal:
     limit: float
     unit: str
     measured: Found
+    why: str = ""
+    """What explains a miss, by what was measured beside it; said where it is missed."""
 
     @property
     def wanted(self) -> str:

@@ -52,7 +52,8 @@ def _summary(entries: Sequence[Entry]) -> Iterator[str]:
 def _line(goal: Goal) -> str:
     if isinstance(goal.measured, Absent):
         return f"{goal.what} ({goal.wanted} wanted): {goal.measured.reason}"
-    return f"{goal.what} is {shown(goal.measured.median)} {goal.unit} where {goal.wanted} was wanted; {goal.verdict}"
+    line = f"{goal.what} is {shown(goal.measured.median)} {goal.unit} where {goal.wanted} was wanted; {goal.verdict}"
+    return f"{line}: {goal.why}" if goal.why and goal.is_reached is False else line
 
 
 def _section(entry: Entry) -> Iterator[str]:

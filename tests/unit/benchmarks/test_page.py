@@ -35,6 +35,13 @@ def test_a_missed_goal_is_said_at_the_top_and_beside_its_number() -> None:
     )
 
 
+def test_a_missed_goal_says_why_and_one_that_is_reached_does_not() -> None:
+    reached = goal(what="another", measured=Spread((3.0, 3.1, 3.2)), why="a reason that nobody asked for")
+    text = page([entry(goal(why="the ceiling is 2.80 times the plain loop"), reached)])
+    assert "; missed by 0.0400 × (1.43 %): the ceiling is 2.80 times the plain loop\n" in text
+    assert "nobody asked" not in text
+
+
 def test_where_all_goals_are_reached_none_is_listed() -> None:
     text = page([entry(REACHED)])
     assert "**1 of 1 goals reached, 0 missed, 0 not measured.**" in text

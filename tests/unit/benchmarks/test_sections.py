@@ -10,6 +10,7 @@ from sections import training
 from sections.accuracy import equal
 from sections.lab import only_cell
 from sections.planning import growth
+from sections.tracking import apart
 from sections.workers import cells_an_hour
 from side_by_side.spread import Absent, Spread
 from side_by_side.turns import Measured
@@ -17,12 +18,18 @@ from side_by_side.turns import Measured
 
 def test_a_share_of_the_ceiling_bounds_what_can_be_won() -> None:
     rates = {"plain loop, 64": 32.0, "cifar-lab, 64": 80.0, "plain loop, 16": 300.0, "cifar-lab, 16": 720.0}
-    results = {name: [{"images_per_second": rate, "flops_per_image": 5e9}] for name, rate in rates.items()}
-    results["ceilings"] = [{"bf16": 400e9, "fp32": 200e9}]
+    results = {
+        name: [{"images_per_second": rate, "flops_per_image": 5e9, "flops_per_second": 5e9 * rate}]
+        for name, rate in rates.items()
+    }
+    results["ceilings"] = [{"bf16": 400e9, "fp32": 200e9, "fastest": 400e9}]
     first, deep, narrow = training._notes(Measured(results, {}))
     assert "2.00 times as fast as the fp32 one; where the goals were set it was 4 times" in first
     assert "would be 2.50 times as fast" in deep
     assert "would be 0.267 times as fast" in narrow
+    speed, _ = training._goals(Measured(results, {}), 64)
+    assert speed.is_reached is False
+    assert "would be 2.50 times as fast" in speed.why
 
 
 @pytest.mark.parametrize(("power", "wanted"), [(1, 1.0), (2, 3.0)])
@@ -46,6 +53,11 @@ def test_accuracies_are_equal_within_half_of_welch_s_interval() -> None:
     assert 0 < far.limit < 4
 
 
+def test_a_difference_within_that_of_the_same_program_is_called_chance() -> None:
+    assert apart(Spread((0.200, 0.214, 0.205))) == "epochs without it differ by up to 7.00 % among themselves"
+    assert apart(Absent("it failed")) == ""
+
+
 def test_one_seed_tells_nothing_of_chance() -> None:
     assert equal(Spread((50.0,)), Spread((50.0,))).is_reached is None
     assert equal(Absent("it failed"), Spread((50.0, 51.0))).measured == Absent("it failed")
@@ -54,9 +66,9 @@ def test_one_seed_tells_nothing_of_chance() -> None:
 def test_a_cell_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / ("f" * 64)
     folder.mkdir(parents=True)
-    metrics = {"test/acc": 0.5, "memory/peak_mib": 700.0}
+    metrics = {"test/acc": 0.5, "memory/peak_mib": 700.0, "seconds": 30.0}
     (folder / "result.json").write_text(json.dumps({"status": "finished", "metrics": metrics}))
-    assert only_cell("", tmp_path) == {"accuracy": 50.0, "peak_mib": 700.0}
+    assert only_cell("", tmp_path) == {"accuracy": 50.0, "peak_mib": 700.0, "training_seconds": 30.0}
     (folder / "result.json").write_text(json.dumps({"status": "diverged", "metrics": {}}))
     with pytest.raises(ValueError, match="diverged"):
         only_cell("", tmp_path)
