@@ -85,7 +85,8 @@ def build(model: recipe.Model, *, seed: int, device: torch.device | str = "cpu")
     """
     with torch.device("meta"):
         net = ResNet(model)
-    net = net.to_empty(device="cpu")
+    # What `to_empty` does, but for its `empty_like` of meta tensors, which loads sympy: 0.4 s of each command.
+    net._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
     for name, module in net.named_modules():
         _initialise(module, name, seed)
     return net.to(device=device, memory_format=net.memory_format)  # type: ignore[call-overload, no-any-return]

@@ -21,7 +21,7 @@ FORWARD_SHARE = 1 / 3
 """Cost of evaluating an image, against training on it: forward, without the two passes backward."""
 START_SECONDS = 4.0
 """A worker's start, its data, and its artifacts."""
-PATIENCE, GLANCE = 4.0, 0.3
+PATIENCE, GLANCE = 4.0, 0.15
 """Seconds that steps are timed for, about: where something hangs on it, and for an estimate."""
 TIMED_MACS = 3_000_000_000
 """Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""

@@ -147,3 +147,14 @@ def test_instant_commands_load_nothing_heavy(command: str) -> None:
     line = [sys.executable, "-c", program, *command.split()]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_building_a_network_and_counting_its_work_load_no_compiler() -> None:
+    program = (
+        "import sys; from cifar_lab.recipe import FAST; from cifar_lab.models import budget, resnet;"
+        "model = FAST.override({'model.width': 8}).model; resnet.build(model, seed=0); budget.cost(model);"
+        "heavy = {'sympy', 'torch._dynamo'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
