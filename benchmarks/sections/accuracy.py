@@ -26,7 +26,8 @@ LEVEL = 0.95
 LAB, PLAIN = "cifar-lab train", "plain loop"
 TOLD = """Accuracy on test, looked at once, after equal epochs of equal images in equal steps from equal weights; the
 seed of a round is its number. The lab computes in bf16 where the processor has it, the plain loop in fp32; they draw
-other crops, flips and orders from one seed. So the seeds are not paired: equal means that the difference of the means
+other crops, flips and orders from one seed (handed the same batches, both end at the same weights in fp64: see
+`tests/golden/test_textbook_loop.py`). So the seeds are not paired: equal means that the difference of the means
 lies within Welch's 95 % interval of no difference. What is smaller than that half of the interval, so few seeds
 cannot show."""
 

@@ -108,7 +108,9 @@ def _again(asked: Asked, size: int, *, with_store: bool = False) -> Contender:
 
 def _limit(beyond: dict[str, Found], group: dict[str, Contender], title: str, seconds: float) -> Goal:
     words, contender = list(group.items())[-1]
-    return Goal(what=f"{title}, {words}", at="most", limit=seconds, unit="s", measured=beyond[contender.name])
+    least, first = next(iter(group.items()))
+    why = f"with {least} it is {beyond[first.name]} s already" if first is not contender else ""
+    return Goal(what=f"{title}, {words}", at="most", limit=seconds, unit="s", measured=beyond[contender.name], why=why)
 
 
 def _growth(beyond: dict[str, Found], group: dict[str, Contender], title: str) -> Goal:

@@ -24,12 +24,13 @@ def test_a_share_of_the_ceiling_bounds_what_can_be_won() -> None:
     }
     results["ceilings"] = [{"bf16": 400e9, "fp32": 200e9, "fastest": 400e9}]
     first, deep, narrow = training._notes(Measured(results, {}))
-    assert "2.00 times as fast as the fp32 one; where the goals were set it was 4 times" in first
+    assert "2.00 times as fast as the fp32 one, where the goals were set 4 times" in first
     assert "would be 2.50 times as fast" in deep
     assert "would be 0.267 times as fast" in narrow
     speed, _ = training._goals(Measured(results, {}), 64)
     assert speed.is_reached is False
     assert "would be 2.50 times as fast" in speed.why
+    assert "the bf16 product is 2.00 times" in speed.why
 
 
 @pytest.mark.parametrize(("power", "wanted"), [(1, 1.0), (2, 3.0)])
