@@ -2,12 +2,14 @@
 
 Everything in a step is the lab's: images taken and augmented, bf16 where the processor has it, loss, clipping, the
 optimizer and Lookahead, and what is kept for the metrics. The allocator's settings are the runner's, which a worker
-gets from its environment: start it with these, as `bench.py` does.
+gets from its environment: start it with these, as `bench.py` does. With `--compile` the network is compiled, in the
+first step.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from cifar_lab.data.split import split
 from cifar_lab.errors import Interrupted
 from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import Recipe
-from cifar_lab.run.execution import Execution, choose, prepare_process
+from cifar_lab.run.execution import Execution, choose, compiled, prepare_process
 from cifar_lab.train.loop import Trainer, fit
 
 
@@ -30,9 +32,10 @@ class Watch:
     """An observer that ticks after each step, and wants to stop when the stopwatch is done."""
 
     def __init__(self, watch: Stopwatch, batch: int) -> None:
-        self.watch, self.batch = watch, batch
+        self.watch, self.batch, self.began, self.first = watch, batch, time.perf_counter(), 0.0
 
     def step(self, epoch: int, step: int, steps: int) -> None:  # noqa: ARG002 (an Observer)
+        self.first = self.first or time.perf_counter() - self.began
         self.watch.tick(self.batch)
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None: ...
@@ -70,13 +73,18 @@ def flops_per_image(model: recipe.Model, batch: int) -> float:
 
 
 def main() -> None:
-    asked = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--compile", action="store_true")
+    asked = parser.parse_args()
     wanted = recipe_of(asked.width)
     batch = wanted.train.batch_size
     trainer, execution = trainer_of(wanted, asked.data, (asked.warmup + asked.steps + 1) * batch)
+    if asked.compile:
+        trainer.forward = compiled(trainer.net)
     watch = Stopwatch(asked.warmup, asked.steps)
-    train(trainer, Watch(watch, batch))
-    numbers = watch.numbers()
+    observer = Watch(watch, batch)
+    train(trainer, observer)
+    numbers = {**watch.numbers(), "first_seconds": observer.first}
     rate = flops_per_image(wanted.model, batch) * numbers["images_per_second"]
     print(f"{execution}, allocator {'told' if 'MALLOC_TRIM_THRESHOLD_' in os.environ else 'not told'} to keep memory")
     say({**numbers, "flops_per_image": flops_per_image(wanted.model, batch), "flops_per_second": rate})

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from sections import training
+from sections import profiled, training
 from sections.accuracy import equal
 from sections.lab import only_cell
 from sections.planning import growth
+from sections.profiled import paying
 from sections.tracking import apart
 from sections.workers import cells_an_hour
 from side_by_side.spread import Absent, Spread
@@ -57,6 +58,31 @@ def test_accuracies_are_equal_within_half_of_welch_s_interval() -> None:
 def test_a_difference_within_that_of_the_same_program_is_called_chance() -> None:
     assert apart(Spread((0.200, 0.214, 0.205))) == "epochs without it differ by up to 7.00 % among themselves"
     assert apart(Absent("it failed")) == ""
+
+
+def test_compiling_has_paid_once_its_steps_won_what_it_took() -> None:
+    said = paying(Spread((0.160, 0.170, 0.150)), Spread((0.150,)), Spread((60.15,)))
+    assert said == (
+        "compiling takes 60.0 s and wins 10.0 ms a step (6.25 %): it has paid after 6,000 steps, which are 17.0 epochs "
+        "of CIFAR-10"
+    )
+    assert paying(Spread((0.15,)), Spread((0.16,)), Spread((60.16,))).endswith("wins nothing: it never pays")
+    assert (
+        paying(Spread((0.15,)), Absent("no compiler"), Absent("no compiler")) == "compiling: not measured: no compiler"
+    )
+
+
+def test_what_products_would_take_at_the_ceiling_stands_beside_what_they_take() -> None:
+    step = {"step_seconds": 0.160, "flops_per_image": 320e6, "first_seconds": 0.2}
+    results = {
+        "profiled steps": [{"convolutions, backward": 80.0, "convolutions, forward": 35.0, "batch norm": 26.0,
+                            "wall_seconds": 9.0}],
+        "steps": [step], "compiled steps": [step | {"first_seconds": 60.0}], "ceilings": [{"bf16": 409.6e9}],
+    }  # fmt: skip
+    found = Measured(results, {})
+    assert profiled._table(found).rows[0].measured == Spread((141.0,))
+    assert profiled._left(found).rows[-1].measured == Spread((100.0,))
+    assert next(profiled._notes(found)).startswith("products: 115 ms in the profile, 100 ms at the ceiling")
 
 
 def test_one_seed_tells_nothing_of_chance() -> None:
