@@ -98,9 +98,12 @@ class LocalEngine:
                     pass
                 if signalled():  # one may have been started while the signal came
                     self._stop_all()
+                busy = len(self._running)
                 for worker in _ready(self._running):
                     self._listen(worker)
-                if self._running or not signalled():  # what is left after a stop waits for nobody
+                # Whoever is waited for, it is known once the places that have become free are taken; after a stop
+                # nobody is.
+                if len(self._running) == busy and (busy or not signalled()):
                     listener.tick(len(self._queue))
         if signalled():
             raise Interrupted(_stopped(len(self._queue)))

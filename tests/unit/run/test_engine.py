@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,47 @@ class _Process:
     def __init__(self, exitcode: int) -> None:
         self.exitcode = exitcode
 
+    def join(self) -> None:
+        """It has ended already."""
 
-def conclude(folder: Path, code: int, *, finished: bool) -> tuple[list[tuple[str, ...]], int]:
-    """What is told when a worker ends with `code`, and how many cells count as trained here."""
+
+class _Line:
+    """A source of jobs and a listener; notes how many are waiting whenever nothing is being trained."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self.jobs, self.running, self.waiting, self.ended_ones = jobs, 0, list[int](), 0
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def take(self, _running: set[str]) -> Job | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def progress(self, _job: Job, _epoch: int, _step: int, _steps: int) -> None:
+        raise AssertionError("workers that end at once say nothing")
+
+    def ended(self, _job: Job, _error: str | None) -> None:
+        self.running, self.ended_ones = self.running - 1, self.ended_ones + 1
+
+    def tick(self, waiting: int) -> None:
+        if not self.running:
+            self.waiting.append(waiting)
+
+
+def _job(folder: Path, letter: str = "a", *, finished: bool) -> Job:
     job = Job(
-        fingerprint="a" * 64, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
+        fingerprint=letter * 64, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
         execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
     )  # fmt: skip
     job.record.folder.mkdir(parents=True)
     if finished:
         job.record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
+    return job
+
+
+def conclude(folder: Path, code: int, *, finished: bool) -> tuple[list[tuple[str, ...]], int]:
+    """What is told when a worker ends with `code`, and how many cells count as trained here."""
+    job = _job(folder, finished=finished)
     heard: Any = _Heard()
     local = LocalEngine.__new__(LocalEngine)
     local._listener, local._queue, local.trained = heard, heard, 0
@@ -72,6 +104,25 @@ def test_a_cell_that_another_runner_had_finished_is_not_counted_as_trained(tmp_p
 
 def test_a_cell_that_was_stopped_says_so(tmp_path: Path) -> None:
     assert conclude(tmp_path, Interrupted.exit_code, finished=False) == ([("ended", STOPPED)], 0)
+
+
+def test_between_two_cells_nobody_is_said_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line: Any = _Line([_job(tmp_path, letter, finished=True) for letter in "abc"])
+    monkeypatch.setattr(engine.fork_server, "start", lambda: None)
+    local = LocalEngine(workers=1)
+
+    def start(job: Job, slot: int) -> engine._Worker:
+        line.running += 1
+        receive, send = Pipe(duplex=False)
+        send.close()  # so the worker is at its end as soon as it is listened to
+        process: Any = _Process(0)
+        unused: Any = None
+        return engine._Worker(job, process, receive, slot, unused)
+
+    monkeypatch.setattr(local, "_start", start)
+    local.run(line, line)
+    assert line.ended_ones == local.trained == 3
+    assert not any(line.waiting)
 
 
 @pytest.mark.parametrize(
