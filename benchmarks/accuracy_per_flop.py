@@ -16,7 +16,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, zip_longest
 from pathlib import Path
 from statistics import mean
 
@@ -163,8 +163,9 @@ def draw(found: Sequence[Point], path: Path) -> None:
         high = [max(each.accuracies.values()) - each.mean for each in own]
         axes.errorbar([each.pflop for each in own], heights, yerr=[low, high], color=colour, marker="o", capsize=3,
                       label=line, linewidth=1.2)  # fmt: skip
-        for each in own:
-            axes.annotate(each.size, (each.pflop, each.mean), (6, -12),
+        for each, after in zip_longest(own, own[1:]):
+            falls = after is not None and after.mean < each.mean  # the words keep out of the line's way
+            axes.annotate(each.size, (each.pflop, each.mean), (6, 5 if falls else -12),
                           textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
     for (name, accuracy), marker in zip(ANCHORS.items(), "*D", strict=True):
         axes.plot(PFLOP, accuracy, color=GREY, marker=marker, linestyle="none", label=name)
