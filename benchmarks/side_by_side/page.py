@@ -33,8 +33,12 @@ def _warnings(entries: Sequence[Entry]) -> Iterator[str]:
         yield f"**Made with `--quick`, to see that it works: the numbers mean nothing** ({', '.join(quick)})."
     if busy := [entry.section.name for entry in entries if entry.section.is_timed and entry.made.busy > BUSY]:
         yield f"**Something else was running when these began: {', '.join(busy)}.** Read their numbers with care."
-    if any((entry.made.cores, entry.made.has_bf16) != GOALS_ARE_FOR for entry in entries):
-        yield "The goals were set for two cores with units for bf16 (AVX512-BF16). This machine is another one."
+    others = [each.section.name for each in entries if (each.made.cores, each.made.has_bf16) != GOALS_ARE_FOR]
+    if others:
+        yield (
+            "The goals were set for two cores with units for bf16 (AVX512-BF16). "
+            f"Measured on other ones: {', '.join(others)}."
+        )
 
 
 def _summary(entries: Sequence[Entry]) -> Iterator[str]:
