@@ -76,8 +76,8 @@ def test_a_section_names_its_command_hardware_versions_and_date() -> None:
     [
         ({"is_quick": True}, "the numbers mean nothing"),
         ({"busy": 1.7}, "Something else was running"),
-        ({"cores": 8}, "Measured on other ones: training"),
-        ({"has_bf16": False}, "Measured on other ones: training"),
+        ({"cores": 8}, "Measured on other ones: other"),
+        ({"has_bf16": False}, "Measured on other ones: other"),
     ],
 )
 def test_what_spoils_the_numbers_is_said_first(circumstances: dict[str, Any], words: str) -> None:
