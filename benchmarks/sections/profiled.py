@@ -93,8 +93,7 @@ def _notes(found: Measured) -> Iterator[str]:
     plain, compiled = (found.of(name, "step_seconds") for name in (PLAIN, COMPILED))
     yield paying(plain, compiled, found.of(COMPILED, "first_seconds"))
     yield (
-        "norms, sums, ReLU and casts move memory, and take less only where they are fused, which compiling does; what "
-        "is written out between them it cannot spare, for the backward pass needs it"
+        "norms, sums, ReLU and casts move memory: what they take is to be had back by fusing them, as compiling does"
     )
 
 
