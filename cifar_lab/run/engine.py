@@ -101,7 +101,7 @@ class LocalEngine:
                 busy = len(self._running)
                 for worker in _ready(self._running):
                     self._listen(worker)
-                # Whether anybody is waited for shows once the places that became free are taken; after a stop nobody is.
+                # Whether anybody is waited for shows once places that became free are taken; after a stop nobody is.
                 if len(self._running) == busy and (busy or not signalled()):
                     listener.tick(len(self._queue))
         if signalled():
