@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -65,6 +66,8 @@ def resolve(
         from cifar_lab.run.estimate import estimate, measure
         from cifar_lab.run.execution import choose
         from cifar_lab.run.plan import make_plan, parse_seeds
+
+        gc.freeze()  # what is loaded stays: no collection need walk through all of torch for a few thousand cells
 
         wanted = parse_seeds(seeds) if seeds is not None else None
         source, dataset = read_data(data if data is not None else chosen.data or "cifar10")
