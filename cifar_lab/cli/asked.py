@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,8 +68,7 @@ def resolve(
         from cifar_lab.run.execution import choose
         from cifar_lab.run.plan import make_plan, parse_seeds
 
-        gc.freeze()  # what is loaded stays: no collection need walk through all of torch for a few thousand cells
-
+        _spare_what_is_loaded()
         wanted = parse_seeds(seeds) if seeds is not None else None
         source, dataset = read_data(data if data is not None else chosen.data or "cifar10")
         plan = make_plan(
@@ -79,6 +79,15 @@ def resolve(
         settle(bool(plan.to_train(retry_failed=True)))
         per_mac = measure(plan, execution)
     return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac, compile)
+
+
+@cache
+def _spare_what_is_loaded() -> None:
+    """No collection of garbage walks through torch's objects any more, as one would that plans a thousand cells.
+
+    Once a process: a later freeze would keep the garbage of the study before.
+    """
+    gc.freeze()
 
 
 @contextmanager

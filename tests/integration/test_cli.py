@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -162,6 +163,14 @@ def test_a_plan_says_which_variants_train_the_same(tmp_path: Path, capsys: pytes
     assert run([*line, "--variants", "constant,step"]) == 0
     assert "step trains the same as constant here" in capsys.readouterr().out
     assert _json([*line, "train.epochs=10"], capsys)["same_as"] == {}
+
+
+def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:
+    line = ["plan", "se_ratio", "--scale", "smoke", "--seeds", "0", "--runs", str(tmp_path)]
+    assert run(line) == 0
+    spared = gc.get_freeze_count()
+    assert run(line) == 0
+    assert 0 < gc.get_freeze_count() <= spared, "a second plan keeps what the first left"
 
 
 def test_describe_says_the_baseline_and_why_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
