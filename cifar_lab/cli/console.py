@@ -6,11 +6,17 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+GAP = 2
+"""Blanks between two columns of a table."""
 
 
 def say(line: str) -> None:
@@ -24,14 +30,33 @@ def print_json(tree: object) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: Iterable[str] = ()) -> Table:
-    """A plain table; columns named in `right` are numbers."""
-    made = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    numbers = set(right)
-    for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", no_wrap=column in numbers)
-    for row in rows:
-        made.add_row(*(value if isinstance(value, str) else "" if value is None else str(value) for value in row))
+    """A plain table, in which brackets are brackets; columns named in `right` are numbers.
+
+    Where all of it fits, its columns are given their widths: rich would lay out each cell twice more to find them.
+    """
+    made = Table(
+        title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0)
+    )
+    columns, numbers = list(columns), set(right)
+    shown = [[Text("" if value is None else str(value)) for value in row] for row in rows]
+    for column, width in zip(columns, _widths(columns, shown), strict=True):
+        is_number = column in numbers
+        made.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number, width=width)
+    for row in shown:
+        made.add_row(*row)
     return made
+
+
+def _widths(columns: list[str], rows: list[list[Text]]) -> list[int | None]:
+    """Of each column, in characters; None for all where they do not fit side by side, and rich has to wrap some."""
+    cells = [[cell_len(column), *(_width(row[i]) for row in rows)] for i, column in enumerate(columns)]
+    widths = [max(column) for column in cells]
+    fits = sum(widths) + GAP * len(widths) <= min(out.width, err.width)
+    return [width if fits else None for width in widths]
+
+
+def _width(cell: Text) -> int:
+    return max(map(cell_len, cell.plain.split("\n")))
 
 
 def many(count: int, noun: str) -> str:

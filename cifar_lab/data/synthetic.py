@@ -143,12 +143,21 @@ def _paper(rng: np.random.Generator, pattern: Pattern, n: int) -> Images:
     edges = np.clip(pattern(place) * period, -0.5, 0.5)  # -0.5 is paper, 0.5 ink, and 0 halfway
     ink = (edges * _between(rng, *CONTRAST, n))[..., None]  # (n, 32, 32, 1)
     light = _between(rng, -LIGHT, LIGHT, n) * x + _between(rng, -LIGHT, LIGHT, n) * y
-    grain = GRAIN * (2 * rng.random((n, SIDE, SIDE, 3)) - 1)
-
+    grain = rng.random((n, SIDE, SIDE, 3))
     dark, bright = _colour(rng, 0.1, 0.55, n), _colour(rng, 0.65, 1.0, n)
-    image = (dark + bright) / 2 + (bright - dark) * ink + light[..., None] + grain
-    pixels: Images = np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-    return pixels
+
+    # In place: fresh memory for each step of this would take most of the time.
+    grain *= 2
+    grain -= 1
+    grain *= GRAIN
+    image = (bright - dark) * ink
+    image += (dark + bright) / 2
+    image += light[..., None]
+    image += grain
+    np.clip(image, 0, 1, out=image)
+    image *= 255
+    image += 0.5
+    return image.astype(np.uint8)
 
 
 def _colour(rng: np.random.Generator, darkest: float, brightest: float, n: int) -> Floats:

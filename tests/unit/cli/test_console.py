@@ -1,9 +1,61 @@
-"""Words for counts."""
+"""Words for counts, and tables."""
 
 from __future__ import annotations
 
+import io
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
 from cifar_lab.cli import console
+
+COLUMNS = ("cell", "a longer heading", "what differs")
+ROWS = [
+    ("r2/s0", 1, None),
+    ("卷积/s1", 12_345, "stem = 3, 图 = 1"),
+    ("three\nlines\nhere", 0.5, "schedule.name = cosine"),
+]
+
+
+def shown(table: Table, width: int) -> str:
+    written = io.StringIO()
+    Console(file=written, width=width, highlight=False).print(table)
+    return written.getvalue()
+
+
+def by_rich() -> Table:
+    """The same table, whose widths are left to rich."""
+    made = Table(title="t", title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in COLUMNS:
+        made.add_column(column, justify="right" if column == COLUMNS[1] else "left", no_wrap=column == COLUMNS[1])
+    for row in ROWS:
+        made.add_row(*("" if value is None else str(value) for value in row))
+    return made
 
 
 def test_one_is_singular_and_all_else_is_not() -> None:
     assert [console.many(n, "cell") for n in (0, 1, 2, 1200)] == ["0 cells", "1 cell", "2 cells", "1,200 cells"]
+
+
+@pytest.mark.parametrize("width", [30, 46, 52, 53, 54, 55, 56, 60, 120])
+def test_a_table_looks_as_if_rich_had_found_its_widths(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "out", Console(width=width))
+    monkeypatch.setattr(console, "err", Console(width=200))
+    assert shown(console.table("t", COLUMNS, ROWS, right=COLUMNS[1:2]), width) == shown(by_rich(), width)
+
+
+def test_widths_are_given_where_all_fits_on_both_streams_and_not_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "out", Console(width=120))
+    monkeypatch.setattr(console, "err", Console(width=120))
+    assert [column.width for column in console.table("t", COLUMNS, ROWS).columns] == [7, 16, 22]
+    monkeypatch.setattr(console, "err", Console(width=40))
+    assert [column.width for column in console.table("t", COLUMNS, ROWS).columns] == [None, None, None]
+
+
+def test_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "out", Console(width=120))
+    table = console.table("[red] t", ("variant", "95 % [low, high]"), [("[bold]", "[0.1, 0.2] :boom:")])
+    assert shown(table, 120).startswith("[red] t")
+    assert "[bold]   [0.1, 0.2] :boom:" in shown(table, 120)
+    assert "95 % [low, high]" in shown(table, 120)
