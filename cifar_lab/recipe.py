@@ -48,6 +48,8 @@ class Model(_Part):
     width: Count = 64
     stem: Literal["conv", "whitening"] = "conv"
     """`whitening`: fixed filters that whiten 3×3 patches, then a 1×1 convolution (Page, 2018; Jordan, 2024)."""
+    stem_pool: bool = False
+    """Max pool of 2×2 behind the stem's convolution: every layer sees half the resolution (Jordan, 2024)."""
     kernel: Kernel | tuple[Kernel, ...] = 3
     """Side of the blocks' convolutions: one for all layers, or one each. Odd. (The stem is always 3×3.)"""
     shortcut_kernel: Kernel | tuple[Kernel, ...] = 1
@@ -342,6 +344,8 @@ def _drop_younger(recipe: Recipe, tree: dict[str, Any]) -> None:
     """Take out the fields that came after cells had been trained, where they change nothing: these cells stay."""
     if recipe.model.stem == "conv":
         del tree["model"]["stem"]
+    if not recipe.model.stem_pool:
+        del tree["model"]["stem_pool"]
     if not (recipe.data.flip and recipe.data.alternating_flip):
         del tree["data"]["alternating_flip"]
     if recipe.optim.decay_norms or not recipe.optim.weight_decay:

@@ -17,7 +17,7 @@ from cifar_lab.models.whitening import Whitening
 BUDGET = 5_000_000
 """The writeup's limit on trainable parameters."""
 SIDE = 32
-"""Pixels of an image; each layer but the first halves them."""
+"""Pixels of an image; each layer but the first halves them, and a pool in the stem does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def cost(model: recipe.Model) -> Cost:
     costliest = max(parts, key=lambda name: parts[name])
     return Cost(
         parameters=sum(parts.values()),
-        macs=sum(_weights(module) * _places(name) for name, module in net.named_modules()),
+        macs=sum(_weights(module) * _places(name, model) for name, module in net.named_modules()),
         costliest=costliest,
         costliest_parameters=parts[costliest],
     )
@@ -57,7 +57,7 @@ def _weights(module: nn.Module) -> int:
     return module.weight.numel() if isinstance(module, (nn.Conv2d, nn.Linear)) else 0
 
 
-def _places(name: str) -> int:
+def _places(name: str, model: recipe.Model) -> int:
     """How many pixels the module of that name makes of an image: SE and the classifier see it pooled."""
     top = name.split(".")[0]
     if name.endswith((".squeeze", ".excite")):
@@ -65,7 +65,7 @@ def _places(name: str) -> int:
     if top in {"conv1", "whitening"}:
         return SIDE**2
     layer = re.fullmatch(r"layer(\d)", top)
-    return (SIDE >> (int(layer[1]) - 1)) ** 2 if layer else 1
+    return (SIDE >> (int(layer[1]) - 1 + model.stem_pool)) ** 2 if layer else 1
 
 
 def require_within(name: str, model: recipe.Model, limit: int) -> None:

@@ -54,6 +54,7 @@ class ResNet(nn.Module):
         self.memory_format = torch.channels_last if wide else torch.contiguous_format
         self.whitening: nn.Module = Whitening() if model.stem == "whitening" else nn.Identity()
         self.conv1 = _conv(model, *((FILTERS, model.width, 1) if model.stem == "whitening" else (3, model.width, 3)))
+        self.pool: nn.Module = nn.MaxPool2d(2) if model.stem_pool else nn.Identity()
         self.bn1 = _norm(model, model.width)
         self.se = _se(model, model.width, placement="stem")
         channels = model.width
@@ -69,7 +70,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 32, 32) -> (N, 10)
         x = x.contiguous(memory_format=self.memory_format)
-        x = self.se(torch.relu_(self.bn1(self.conv1(self.whitening(x)))))
+        x = self.pool(self.conv1(self.whitening(x)))  # (N, width, 32, 32), or 16 × 16 where it pools
+        x = self.se(torch.relu_(self.bn1(x)))
         for i in range(self.depth):
             x = self.get_submodule(f"layer{i + 1}")(x)
         x = x.mean(dim=(2, 3))  # (N, C)

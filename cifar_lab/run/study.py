@@ -37,7 +37,8 @@ CHAPTERS = (
      "the yardstick, how far the seed alone moves an accuracy.",
      ("layers", "shortcut_kernels", "width", "dropout", "batch_size", "label_smoothing", "se_ratio_x_lookahead",
       "noise_floor")),
-    ("In fewer epochs", "Its network in a recipe of our own, from speed runs on CIFAR-10.", ("fewer_epochs", "fast")),
+    ("In fewer epochs", "Its network in a recipe of our own, from speed runs on CIFAR-10.",
+     ("fewer_epochs", "fast", "stem_pool")),
 )  # fmt: skip
 OTHERS = ("Others", "Ablations that are not of the writeup.")
 

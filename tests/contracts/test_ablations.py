@@ -30,7 +30,7 @@ NAMES = {
     "se_placement", "se_ratio", "se_ratio_x_lookahead", "shortcut_kernels", "weight_decay", "width", "writeup_ladder",
 }  # fmt: skip
 
-OURS = {"fast", "fewer_epochs"}
+OURS = {"fast", "fewer_epochs", "stem_pool"}
 """About our own recipe for few epochs: the writeup has nothing like it."""
 
 VARIED_BY_THE_WRITEUP = [
@@ -237,6 +237,15 @@ def test_fewer_epochs_trains_both_recipes_a_third_as_long() -> None:
     assert epochs == [600, 200, 200]
     assert fewer.recipe("fast_third") == FAST
     assert SCALES["small"].apply(fewer.recipe("efficient")).train.epochs == 30
+
+
+def test_a_wide_network_that_pools_has_about_the_work_of_one_that_does_not() -> None:
+    pool = _find("stem_pool")
+    full, pooled, wide = (cost(pool.recipe(variant.name).model) for variant in pool.variants)
+    assert full.parameters == pooled.parameters < wide.parameters <= BUDGET
+    stem = 32 * 32 * (54 * 27 + 54 * 48)
+    assert pooled.macs - stem == pytest.approx((full.macs - stem) / 4, rel=0.001)
+    assert wide.macs == pytest.approx(full.macs, rel=0.03)
 
 
 # Golden counts

@@ -324,7 +324,8 @@ CHANGED: dict[str, tuple[dict[str, Any], Any]] = {
     "schedule.period": ({"schedule.name": "warm_restarts"}, 0.1),
     "schedule.period_growth": ({"schedule.name": "warm_restarts"}, 2), "train.epochs": ({}, 30),
     "train.batch_size": ({}, 64), "train.label_smoothing": ({}, 0.1), "train.ema": ({}, 0.99),
-    "model.stem": ({}, "whitening"), "data.alternating_flip": ({}, True), "optim.decay_norms": ({}, False),
+    "model.stem": ({}, "whitening"), "model.stem_pool": ({}, True),
+    "data.alternating_flip": ({}, True), "optim.decay_norms": ({}, False),
     "train.tta": ({}, "flip"), "train.precision": ({}, "fp32"), "train.protocol": ({}, "writeup"),
     "init_from": ({}, "f" * 64),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from sections import profiled, training
-from sections.accuracy import equal
+from sections.accuracy import _of_precision, equal
 from sections.lab import only_cell
 from sections.planning import growth
 from sections.profiled import paying
@@ -88,6 +88,14 @@ def test_what_products_would_take_at_the_ceiling_stands_beside_what_they_take() 
 def test_one_seed_tells_nothing_of_chance() -> None:
     assert equal(Spread((50.0,)), Spread((50.0,))).is_reached is None
     assert equal(Absent("it failed"), Spread((50.0, 51.0))).measured == Absent("it failed")
+
+
+def test_what_bf16_costs_is_taken_seed_by_seed() -> None:
+    (said,) = _of_precision(Spread((50.0, 60.0, 70.0)), Spread((50.5, 60.4, 70.6)))
+    assert "-0.50 points" in said
+    assert "over 3 pairs [-0.75, -0.25]" in said  # 0.5 ± t(0.975, 2) · 0.1 / √3
+    assert list(_of_precision(Spread((50.0,)), Spread((50.5,)))) == []
+    assert list(_of_precision(Absent("it failed"), Spread((50.5,)))) == []
 
 
 def test_a_cell_that_diverged_has_no_numbers(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def test_forward_cost_of_the_final_network() -> None:
 
 
 SHAPES = [
-    {}, {"model.stem": "whitening"}, {"model.batch_norm": False}, {"model.extra_fc": 48}, {"model.kernel": 5},
+    {}, {"model.stem": "whitening"}, {"model.stem_pool": True},
+    {"model.stem_pool": True, "model.stem": "whitening", "model.blocks": (1, 1, 1, 1, 1), "model.width": 8},
+    {"model.batch_norm": False}, {"model.extra_fc": 48}, {"model.kernel": 5},
     {"model.kernel": (3, 1, 5)}, {"model.shortcut_kernel": 3}, {"model.se.placement": "block"}, {"model.width": 7},
     {"model.blocks": (1,)}, {"model.blocks": (1, 2, 1, 1, 1), "model.width": 8}, {"model.se.placement": "none"},
 ]  # fmt: skip

@@ -24,6 +24,8 @@ SMALL = EFFICIENT_RESNET.override({"model.width": 8})
         {"model.extra_fc": 12},
         {"model.dropout": 0.5},
         {"model.se.placement": "block"},
+        {"model.stem_pool": True},
+        {"model.stem_pool": True, "model.stem": "whitening", "model.blocks": [1, 1, 1, 1, 1]},
     ],
     ids=str,
 )
@@ -54,6 +56,20 @@ def test_weights_have_pytorchs_default_distribution() -> None:
         a, b = ours.get_parameter("weight"), theirs.get_parameter("weight")
         assert a.std().item() == pytest.approx(b.std().item(), rel=0.03)
         assert a.abs().max().item() == pytest.approx(b.abs().max().item(), rel=0.01)
+
+
+def test_a_stem_that_pools_passes_on_the_greatest_of_each_four_and_has_no_weights_of_its_own() -> None:
+    plain, pools = (build(SMALL.override({"model.stem_pool": pool}).model, seed=1) for pool in (False, True))
+    assert {name: w.shape for name, w in plain.state_dict().items()} == {
+        name: w.shape for name, w in pools.state_dict().items()
+    }
+    seen = list[torch.Tensor]()
+    pools.bn1.register_forward_hook(lambda module, given, out: seen.append(given[0].detach()))
+    images = torch.randn(2, 3, 32, 32)
+    pools(images)
+    full = plain.conv1(images).detach()
+    corners = [full[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    assert torch.equal(seen[0], torch.stack(corners).amax(dim=0))
 
 
 def test_se_sits_after_the_stem_or_in_every_block() -> None:

@@ -1,0 +1,25 @@
+"""Should the stem pool, and its savings be spent on channels?
+
+Source: Jordan (2024, arXiv:2404.00498), whose network pools behind its first convolution and so works at a resolution
+of 16×16 and less; the writeup's family has its first layer at 32×32. Ours: one block a layer, in the fast recipe.
+`pooled` has a quarter of the work of `full`, but for its stem; `pooled_wide` has twice the channels, and about the work
+of `full` again.
+
+Run time: 2 to 6 PFLOP a cell, 9 cells; `cifar-lab plan stem_pool` says what that is on your machine.
+"""
+
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.recipe import FAST
+
+ABLATION = Ablation(
+    question="Should the stem pool, and its savings be spent on channels?",
+    source="Jordan (2024), on a network of the writeup's family",
+    baseline=FAST.override({"model.blocks": (1, 1, 1), "model.width": 48}),
+    factors=("model.stem_pool", "model.width"),
+    variants=(
+        Variant(name="full"),
+        Variant(name="pooled", diff={"model.stem_pool": True}),
+        Variant(name="pooled_wide", diff={"model.stem_pool": True, "model.width": 96}),
+    ),
+    control="full",
+)
