@@ -19,30 +19,30 @@ ROUNDS = 1
 PEAK, ONCE, COPY, GROWTH = 1.5, 1.05, 0.5, 1.02
 MANY, FEW = 20_000, 2_800
 """Training images that two workers share, where the data are synthetic; and those of the one cell."""
-TWO, TENTH, CELL, PLAIN = "two workers", "two workers, a tenth of the images", "one cell", "plain loop"
-PARTS = 10
-"""As many epochs, too, of the tenth of the images: memory that comes with steps is in both runs."""
+TWO, PART, CELL, PLAIN = "two workers", "two workers, a quarter of the images", "one cell", "plain loop"
+PARTS = 4
+"""So few that the smaller run, too, fills the batches of its evaluations, which take most: 500 images of val."""
 TOLD = """GB (10⁹ bytes) from Linux's own books, looked at twice a second: proportional shares (PSS, of
 `smaps_rollup`), in which what n processes share counts once, over the whole family of processes. Two workers train
 two cells of width 16 at the same time; should one have copied the images, its private memory would grow by a byte for
-each byte of them, against as many steps on a tenth of the images, in ten times the epochs. One cell: of width 16, its
-peak as its own journal has it epoch by epoch (resident, with all of torch)."""
+each byte of them, against the same run on a quarter of the images. One cell: of width 16, its peak as its own journal
+has it epoch by epoch (resident, with all of torch)."""
 
 
 def measure(asked: Asked, rounds: int) -> Section:
     count = asked.size(MANY, 600)
     whole = asked.data != "synthetic" and not asked.is_quick
     many = Pictures.all_of(asked.data) if whole else Pictures.some_of(asked.data, count, asked.scratch / "images")
-    tenth = Pictures.some_of(asked.data, many.train // PARTS, asked.scratch / "images")
+    fewer = Pictures.some_of(asked.data, many.train // PARTS, asked.scratch / "images")
     few = Pictures.some_of(asked.data, asked.size(FEW, 300), asked.scratch / "images")
     epochs = asked.size(10, 3)
     found = take_turns(
-        [_two(asked, TWO, many, 1), _two(asked, TENTH, tenth, PARTS), *_alone(asked, few, epochs)], rounds, asked.say
+        [_two(asked, TWO, many), _two(asked, PART, fewer), *_alone(asked, few, epochs)], rounds, asked.say
     )
     images = many.bytes / 1e9
     shared, counted = (_gb(found.of(TWO, number)) for number in ("images", "images_resident"))
-    grown = by_round(lambda all_, part: (all_ - part) / (images - tenth.bytes / 1e9),
-                     *(_gb(found.of(name, "private")) for name in (TWO, TENTH)))  # fmt: skip
+    grown = by_round(lambda all_, part: (all_ - part) / (images - fewer.bytes / 1e9),
+                     *(_gb(found.of(name, "private")) for name in (TWO, PART)))  # fmt: skip
     rows = {
         "two workers, the whole family": _gb(found.of(TWO, "whole")),
         "images, counted in full in every process": counted,
@@ -77,9 +77,9 @@ def _gb(found: Found) -> Found:
     return by_round(lambda size: size / 1e9, found)
 
 
-def _two(asked: Asked, name: str, pictures: Pictures, epochs: int) -> Contender:
+def _two(asked: Asked, name: str, pictures: Pictures) -> Contender:
     line = command("run-ablation", "se_ratio", "--variants", "r16,none", "--seeds", 0, "--scale", "small",
-                   f"train.epochs={epochs}", "--workers", 2, "--device", "cpu", "--data", pictures.source, "--offline",
+                   "train.epochs=1", "--workers", 2, "--device", "cpu", "--data", pictures.source, "--offline",
                    "-y")  # fmt: skip
     return Contender(name=name, line=program("watched_run", "--", *line), folder=asked.scratch / "two",
                      environment=pictures.environment)  # fmt: skip
