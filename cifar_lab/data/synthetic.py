@@ -146,7 +146,7 @@ def _paper(rng: np.random.Generator, pattern: Pattern, n: int) -> Images:
     grain = rng.random((n, SIDE, SIDE, 3))
     dark, bright = _colour(rng, 0.1, 0.55, n), _colour(rng, 0.65, 1.0, n)
 
-    # In place: fresh memory for each step of this would take most of the time.
+    # In place: each step of this would take fresh memory otherwise.
     grain *= 2
     grain -= 1
     grain *= GRAIN
