@@ -39,6 +39,7 @@ CHAPTERS = (
       "noise_floor")),
     ("In fewer epochs", "Its network in a recipe of our own, from speed runs on CIFAR-10.",
      ("fewer_epochs", "fast", "stem_pool")),
+    ("How it computes", "Whether the precision that the lab chooses for its speed has a price.", ("precision",)),
 )  # fmt: skip
 OTHERS = ("Others", "Ablations that are not of the writeup.")
 

@@ -30,8 +30,8 @@ NAMES = {
     "se_placement", "se_ratio", "se_ratio_x_lookahead", "shortcut_kernels", "weight_decay", "width", "writeup_ladder",
 }  # fmt: skip
 
-OURS = {"fast", "fewer_epochs", "stem_pool"}
-"""About our own recipe for few epochs: the writeup has nothing like it."""
+OURS = {"fast", "fewer_epochs", "precision", "stem_pool"}
+"""About our own recipe for few epochs, and how the lab computes: the writeup has nothing like it."""
 
 VARIED_BY_THE_WRITEUP = [
     ("block_counts", {"model.blocks"}, "Decreasing residual blocks resulted in decreased accuracy"),
@@ -237,6 +237,12 @@ def test_fewer_epochs_trains_both_recipes_a_third_as_long() -> None:
     assert epochs == [600, 200, 200]
     assert fewer.recipe("fast_third") == FAST
     assert SCALES["small"].apply(fewer.recipe("efficient")).train.epochs == 30
+
+
+def test_precision_leaves_nothing_to_the_device() -> None:
+    precision = _find("precision")
+    assert [precision.recipe(variant.name).train.precision for variant in precision.variants] == ["fp32", "bf16"]
+    assert precision.baseline.override({"train.precision": "auto"}) == EFFICIENT_RESNET
 
 
 def test_a_wide_network_that_pools_has_about_the_work_of_one_that_does_not() -> None:

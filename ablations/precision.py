@@ -1,0 +1,21 @@
+"""What does it cost to compute in bf16?
+
+Source: our question. The lab computes in bf16 where the device has units for it: convolutions and products round what
+they multiply to 8 bits of mantissa, weights and sums stay in fp32 (mixed precision as of Micikevicius et al., 2018,
+arXiv:1710.03740; bf16 as of Kalamkar et al., 2019, arXiv:1905.12322, who lost nothing by it). Both variants name their
+precision, so that the answer is of bf16 on every device; where there are no such units it is emulated, and slow.
+
+Run time: 43 PFLOP a cell, 6 cells; `cifar-lab plan precision` says what that is on your machine.
+"""
+
+from cifar_lab.ablation import Ablation, Variant
+from cifar_lab.recipe import EFFICIENT_RESNET
+
+ABLATION = Ablation(
+    question="What does it cost to compute in bf16?",
+    source="our question, to the writeup's Table 1",
+    baseline=EFFICIENT_RESNET.override({"train.precision": "fp32"}),
+    factors=("train.precision",),
+    variants=(Variant(name="fp32"), Variant(name="bf16", diff={"train.precision": "bf16"})),
+    control="fp32",
+)
