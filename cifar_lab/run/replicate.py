@@ -66,6 +66,17 @@ def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
     return dict(sorted(found.items()))
 
 
+def are_executed_alike(replicates: Iterable[Replicate]) -> bool:
+    """Whether those that were begun ran on one kind of device, and so on; nothing is said of those that were not.
+
+    A precision that the recipe names is a factor, which `compare` is to show; one that the device chose is not.
+    """
+    begun = [each.cell for each in replicates if each.cell is not None]
+    chosen = [cell["execution"] for cell in begun if cell["recipe"]["train"].get("precision", "auto") == "auto"]
+    without = ({**cell["execution"], "precision": None} for cell in begun)
+    return len({str(each) for each in without}) <= 1 and len({str(each.get("precision")) for each in chosen}) <= 1
+
+
 def group(replicates: Iterable[Replicate]) -> dict[str, list[Replicate]]:
     """By variant."""
     found: dict[str, list[Replicate]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from cifar_lab.report.comparison import Row
 from cifar_lab.run.differences import Compared, make_differences
-from cifar_lab.run.replicate import Replicate, by_seed
+from cifar_lab.run.replicate import Replicate, are_executed_alike, by_seed
 from cifar_lab.run.summary import THRESHOLDS
 from cifar_lab.stats.convergence import epochs_to, epochs_to_difference
 from cifar_lab.stats.paired import interval
@@ -70,7 +70,7 @@ def _row(own: list[Replicate], other: list[Replicate], against: str | None, comp
         running=states.count("running"),
         failed=states.count("failed"),
         diverged=states.count("diverged"),
-        mixed_execution=len({str(each.cell["execution"]) for each in (*own, *other) if each.cell is not None}) > 1,
+        mixed_execution=not are_executed_alike((*own, *other)),
         continues=any(each.cell["recipe"].get("init_from") for each in own if each.cell is not None),
         parameters=asked.parameters,
         parameters_trained=asked.parameters_trained,

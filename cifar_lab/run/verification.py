@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from cifar_lab.ablation import Ablation, Claim, diff_in_words
 from cifar_lab.errors import TrackingError
 from cifar_lab.report.comparison import MIXED
 from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, looks_taken, margin_of, rule_of, was_dropped
-from cifar_lab.run.replicate import Replicate, by_seed, group, read
+from cifar_lab.run.replicate import Replicate, are_executed_alike, by_seed, group, read
 from cifar_lab.run.setting import Setting, choose
 from cifar_lab.stats import sequential
 from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accuracy, judge_difference
@@ -235,8 +236,7 @@ def _judge(claim: Claim, sides: list[Side], margin: float, level: float, *, as_c
 
 def _with_executions(judged: Judgement, groups: list[list[Replicate]]) -> Judgement:
     """Says so where the cells were not all executed alike: `compare` marks their rows."""
-    executions = {str(each.cell["execution"]) for own in groups for each in own if each.cell is not None}
-    if len(executions) < 2:
+    if are_executed_alike(itertools.chain.from_iterable(groups)):
         return judged
     return replace(judged, why=joined(judged.why, "executions are mixed"))
 

@@ -36,17 +36,19 @@ class Runs:
             recipe=digest, parameters=4_697_742, parameters_trained=295_000, macs=50_000_000,
         )  # fmt: skip
 
-    def record(self, asked: Asked, execution: dict[str, Any] = CPU, protocol: str = "holdout") -> Record:
+    def record(
+        self, asked: Asked, execution: dict[str, Any] = CPU, protocol: str = "holdout", precision: str = "auto"
+    ) -> Record:
         """The record of a cell that was begun."""
         record = Record(self.folder / asked.fingerprint)
         record.folder.mkdir(parents=True, exist_ok=True)
         tree = {"fingerprint": asked.fingerprint, "seed": asked.seed, "execution": execution, "provenance": PROVENANCE}
-        record.write_cell({**tree, "recipe": {"train": {"protocol": protocol}}})
+        record.write_cell({**tree, "recipe": {"train": {"protocol": protocol, "precision": precision}}})
         return record
 
     def end(
         self, asked: Asked, accuracy: float, *, status: str = "finished", execution: dict[str, Any] = CPU,
-        protocol: str = "holdout", epoch: int = 10, **metrics: float,
+        protocol: str = "holdout", precision: str = "auto", epoch: int = 10, **metrics: float,
     ) -> Record:  # fmt: skip
         """`asked` came to its end with this test accuracy and `metrics`; under `writeup` its peak was 0.01 higher."""
         own = {"test/acc": accuracy, "seconds": 60.0, "images_seen": 1000.0}
@@ -54,7 +56,7 @@ class Runs:
             own["test/peak_acc"] = accuracy + 0.01
         if status == "diverged":
             own = {"seconds": 6.0, "images_seen": 100.0}
-        record = self.record(asked, execution, protocol)
+        record = self.record(asked, execution, protocol, precision)
         tree = {"status": status, "epoch": epoch, "step": 0, "time": 1_790_000_000_000, "metrics": own | metrics}
         record.write_result(tree)
         return record

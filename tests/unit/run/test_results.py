@@ -354,3 +354,14 @@ def test_rows_that_ran_otherwise_than_the_control_are_marked(runs: Any) -> None:
     runs.ask(cells)
     found = rows(compare(runs.folder, "se_ratio"))
     assert [found[name].mixed_execution for name in ("r16", "r4", "r2")] == [False, True, False]
+
+
+def test_a_precision_that_the_recipe_names_mixes_nothing_and_one_that_the_device_chose_does(runs: Any) -> None:
+    cells = [runs.cell(name, seed) for name in ("r16", "r4", "r2") for seed in (0, 1)]
+    for cell in cells:
+        named = {"r16": "fp32", "r4": "bf16", "r2": "auto"}[cell.variant]
+        used = named if named != "auto" else ("fp32", "bf16")[cell.seed]
+        runs.end(cell, 0.9, precision=named, execution={**CPU, "precision": used})
+    runs.ask(cells)
+    found = rows(compare(runs.folder, "se_ratio"))
+    assert [found[name].mixed_execution for name in ("r16", "r4", "r2")] == [False, False, True]
