@@ -18,6 +18,7 @@ from cifar_lab.overrides import parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.data.dataset import Dataset
+    from cifar_lab.run.estimate import Pace
     from cifar_lab.run.execution import Execution
     from cifar_lab.run.plan import Plan
 
@@ -28,7 +29,8 @@ class Request(NamedTuple):
     plan: Plan
     execution: Execution
     workers: int
-    seconds_per_mac: float
+    pace: Pace
+    """Measured here, for estimates of other plans."""
     compile: bool | None = None
     """As typed; none: it is to be decided."""
 
@@ -77,8 +79,8 @@ def resolve(
         )  # fmt: skip
         execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
         settle(bool(plan.to_train(retry_failed=True)))
-        per_mac = measure(plan, execution)
-    return Request(replace(plan, estimates=estimate(plan, per_mac)), execution, count, per_mac, compile)
+        pace = measure(plan, execution)
+    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile)
 
 
 @cache

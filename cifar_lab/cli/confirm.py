@@ -61,7 +61,7 @@ def _small_line(found: asked.Request, runs: Path, typed: list[str]) -> str:
         )  # fmt: skip
     except UsageError:  # its variants coincide when they are small
         return ""
-    seconds = asked.total(replace(small, estimates=estimate(small, found.seconds_per_mac)), found.workers)
+    seconds = asked.total(replace(small, estimates=estimate(small, found.pace)), found.workers)
     words = [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items()]
     line = ["cifar-lab", "run-ablation", plan.ablation.name, *words, "--scale", "small", "--data", plan.source, *typed]
     return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"

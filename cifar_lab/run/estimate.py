@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -27,28 +27,36 @@ TIMED_MACS = 3_000_000_000
 """Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""
 
 
-def estimate(plan: Plan, seconds_per_mac: float) -> dict[str, float]:
+Pace = Mapping[str, float]
+"""Seconds of training for each multiply-accumulate of a forward pass, by the precision that a recipe asks for."""
+
+
+def estimate(plan: Plan, pace: Pace) -> dict[str, float]:
     """Seconds for each cell that is not done, by fingerprint; one worker's, alone on its threads.
 
-    Expect a factor of 1.5 either way: small networks use a processor less well than large ones.
+    A precision that was not measured is taken for the slowest that was. Expect a factor of 1.5 either way: small
+    networks use a processor less well than large ones.
     """
+    slowest = max(pace.values(), default=0.0)
     return {
-        cell.fingerprint: START_SECONDS + _images(cell, plan) * seconds_per_mac * cost(cell.recipe.model).macs
+        cell.fingerprint: START_SECONDS
+        + _images(cell, plan) * pace.get(cell.recipe.train.precision, slowest) * cost(cell.recipe.model).macs
         for cell in plan.cells
         if not cell.is_done
     }
 
 
-def measure(plan: Plan, execution: Execution) -> float:
-    """Seconds of training for each multiply-accumulate of a forward pass, from timing one cell's network.
+def measure(plan: Plan, execution: Execution) -> Pace:
+    """The pace of the cells to be trained, from timing one network in each precision that they ask for.
 
-    The network of median cost among the cells to be trained is timed, with `execution`'s threads.
+    It is the network of median cost among them, with `execution`'s threads.
     """
     todo = sorted((cell for cell in plan.cells if not cell.is_done), key=lambda cell: cost(cell.recipe.model).macs)
-    if not todo:
-        return 0.0
-    recipe = todo[len(todo) // 2].recipe
-    return seconds_per_image(recipe, execution) / cost(recipe.model).macs
+    found: dict[str, list[Recipe]] = {}
+    for cell in todo:
+        found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
+    middle = {precision: recipes[len(recipes) // 2] for precision, recipes in found.items()}
+    return {p: seconds_per_image(recipe, execution) / cost(recipe.model).macs for p, recipe in middle.items()}
 
 
 def seconds_per_image(recipe: Recipe, execution: Execution) -> float:

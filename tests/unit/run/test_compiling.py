@@ -129,7 +129,7 @@ def test_a_cell_that_is_redone_is_compiled_as_it_was(runs: Path, compiled: bool)
     asked = plan(runs, HOUR)
     (record := Record(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
     record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
-    found = Request(asked, CPU, workers=1, seconds_per_mac=0.0)
+    found = Request(asked, CPU, workers=1, pace={})
     redone = _set_aside(found, runs, [record.fingerprint], True, as_before=True)
     assert (redone.execution.compile, redone.compile) == (compiled, compiled), "and nothing is left to decide"
 
