@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from side_by_side.asked import Asked
@@ -9,7 +10,7 @@ from side_by_side.contender import Contender, Results, command, last_line, progr
 from side_by_side.goal import Goal
 from side_by_side.pictures import Pictures
 from side_by_side.section import Row, Section, Table
-from side_by_side.spread import Found, by_round
+from side_by_side.spread import Absent, Found, by_round
 from side_by_side.turns import take_turns
 
 from cifar_lab.tracking.journal import read_points
@@ -28,7 +29,8 @@ two cells of width 16 at the same time; should one have copied the images, its p
 each byte of them, against the same run on a quarter of the images. While they train is the median of the looks at which
 both had images, of the worker that has more at each: a copy that stays is in it. The highest of the looks has what an
 evaluation takes besides, and a heap with holes, which differ from run to run by more than a copy of the images would.
-One cell: of width 16, its peak as its own journal has it epoch by epoch (resident, with all of torch)."""
+One cell: of width 16, its peak as its own journal has it epoch by epoch (resident, with all of torch). Its whole
+family has the runner and the server of the workers besides, which are there once, however many cells are trained."""
 
 
 def measure(asked: Asked, rounds: int) -> Section:
@@ -45,6 +47,7 @@ def measure(asked: Asked, rounds: int) -> Section:
     shared, counted = (_gb(found.of(TWO, number)) for number in ("images", "images_resident"))
     grown = by_round(lambda all_, part: (all_ - part) / (images - fewer.bytes / 1e9),
                      *(_gb(found.of(name, "private")) for name in (TWO, PART)))  # fmt: skip
+    holders = [found.of(name, "holders") for name in (TWO, PART)]
     rows = {
         "two workers, the whole family": _gb(found.of(TWO, "whole")),
         "images, counted in full in every process": counted,
@@ -66,9 +69,9 @@ def measure(asked: Asked, rounds: int) -> Section:
         ),
         goals=(
             Goal(what="images in memory, over their size", at="most", limit=ONCE, unit="×",
-                 measured=by_round(lambda held: held / images, shared)),
+                 measured=where_two_hold(holders, by_round(lambda held: held / images, shared))),
             Goal(what="private bytes of a worker for a byte of images", at="most", limit=COPY, unit="bytes",
-                 measured=grown),
+                 measured=where_two_hold(holders, grown)),
             Goal(what="peak of a cell of width 16", at="most", limit=PEAK, unit="GB",
                  measured=_gb(found.of(CELL, "peak"))),
             Goal(what=f"its peak after {epochs} epochs, over that after the second", at="most", limit=GROWTH, unit="×",
@@ -77,6 +80,19 @@ def measure(asked: Asked, rounds: int) -> Section:
         is_timed=False,
         notes=(f"processes that had the images in memory at once: {found.of(TWO, 'holders')}",),
     )  # fmt: skip
+
+
+def where_two_hold(holders: Sequence[Found], measured: Found) -> Found:
+    """`measured`, if both workers had the file of the images in memory in every round.
+
+    One that has copied them and let the file go is in none of these numbers.
+    """
+    for each in holders:
+        if isinstance(each, Absent):
+            return each
+        if set(each.values) != {2.0}:
+            return Absent(f"it takes two processes that have the images' file in memory; there were {each}")
+    return measured
 
 
 def _gb(found: Found) -> Found:

@@ -39,6 +39,12 @@ def _warnings(entries: Sequence[Entry]) -> Iterator[str]:
             "The goals were set for two cores with units for bf16 (AVX512-BF16). "
             f"Measured on other ones: {', '.join(others)}."
         )
+    machines: dict[str, list[str]] = {}
+    for each in entries:
+        machines.setdefault(each.made.hardware, []).append(each.section.name)
+    if len(machines) > 1:
+        said = "; ".join(f"{', '.join(names)}: {hardware}" for hardware, names in machines.items())
+        yield f"**Sections are of different machines**, whose numbers are not to be set against each other: {said}."
 
 
 def _summary(entries: Sequence[Entry]) -> Iterator[str]:

@@ -35,8 +35,8 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
 
     Compiling pays where the steps that are to be taken save more time than it takes, in each cell anew, for batches and
     for the smaller last one of an epoch: what the first step takes more than the others. What a step saves is measured
-    with the longest cell's network, and goes with the work of a step for the others. A machine that cannot compile
-    does not.
+    with the longest cell's network, and goes with the work of a step for the others; where recipes ask for several
+    precisions, with the longest of each, and it has to pay in all of them. A machine that cannot compile does not.
     """
     missing = plan.to_train(retry_failed=True)
     if not missing:
@@ -48,10 +48,15 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
     if max(seconds) < SHORTEST or sum(seconds) < WORTH_TRYING:
         said = f"the cells take about {sum(seconds):,.0f} s, the longest {max(seconds):,.0f}"
         return Compiling(is_on=False, why=f"{said}: not worth the trial")
-    return _tried(missing[seconds.index(max(seconds))], missing, plan, execution, measure or time_steps)
+    of: dict[str, list[Cell]] = {}
+    for cell in sorted(missing, key=lambda cell: plan.estimates.get(cell.fingerprint, 0.0), reverse=True):
+        of.setdefault(cell.recipe.train.precision, []).append(cell)
+    tried = [_tried(cells[0], cells, plan, execution, measure or time_steps) for cells in of.values()]
+    return next((each for each in tried if not each.is_on), tried[0])
 
 
 def _tried(longest: Cell, missing: Sequence[Cell], plan: Plan, execution: Execution, measure: Measure) -> Compiling:
+    """For the cells of one precision."""
     recipe = longest.recipe
     plain = measure(recipe, execution)
     try:

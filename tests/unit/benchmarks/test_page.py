@@ -122,3 +122,10 @@ def test_a_section_measured_anew_takes_its_own_place_and_leaves_the_others() -> 
 def test_a_bar_in_a_name_breaks_no_table() -> None:
     one: Entry = entry(goal(what="a|b"))
     assert any(cells[0] == "a/b" for cells in rows(page([one])))
+
+
+def test_sections_of_different_machines_are_told_apart() -> None:
+    epyc = entry(circumstances={"hardware": "AMD EPYC"})
+    xeon = entry(circumstances={"hardware": "Intel Xeon"}, name="memory")
+    assert "of different machines" not in page([epyc, epyc])
+    assert "training: AMD EPYC; memory: Intel Xeon" in page([epyc, xeon])

@@ -9,6 +9,7 @@ import pytest
 from sections import profiled, training
 from sections.accuracy import _of_precision, equal
 from sections.lab import only_cell
+from sections.memory import where_two_hold
 from sections.planning import growth
 from sections.profiled import paying
 from sections.tracking import apart
@@ -32,6 +33,23 @@ def test_a_share_of_the_ceiling_bounds_what_can_be_won() -> None:
     assert speed.is_reached is False
     assert "would be 2.50 times as fast" in speed.why
     assert "the bf16 product is 2.00 times" in speed.why
+
+
+@pytest.mark.parametrize(("peak", "is_told"), [(400e9, False), (1200e9, True)])
+def test_a_miss_that_the_ceiling_does_not_bound_is_put_down_to_the_rest(peak: float, is_told: bool) -> None:
+    plain = {"images_per_second": 32.0, "flops_per_image": 5e9, "flops_per_second": 160e9}
+    results = {"plain loop, 64": [plain], "cifar-lab, 64": [{**plain, "images_per_second": 80.0}],
+               "ceilings": [{"bf16": peak, "fp32": 200e9, "fastest": peak}]}  # fmt: skip
+    speed, _ = training._goals(Measured(results, {}), 64)
+    assert (training.BESIDES in speed.why) is is_told
+
+
+@pytest.mark.parametrize("holders", [(2.0, 0.0), (1.0,), (3.0, 2.0)])
+def test_memory_without_two_holders_of_the_images_tells_nothing(holders: tuple[float, ...]) -> None:
+    reached = Spread((0.1,))
+    assert where_two_hold([Spread((2.0, 2.0)), Spread((2.0,))], reached) == reached
+    assert isinstance(where_two_hold([Spread((2.0,)), Spread(holders)], reached), Absent)
+    assert isinstance(where_two_hold([Absent("gone"), Spread((2.0,))], reached), Absent)
 
 
 @pytest.mark.parametrize(("power", "wanted"), [(1, 1.0), (2, 3.0)])

@@ -113,6 +113,21 @@ def test_a_machine_that_cannot_compile_says_so_and_trains(runs: Path) -> None:
     assert found.why.endswith("RuntimeError: InvalidCxxCompiler: no working C++ compiler")
 
 
+@pytest.mark.parametrize(("gains", "is_on"), [({"fp32": 0.5, "bf16": 0.5}, True), ({"fp32": 0.5, "bf16": 1.3}, False)])
+def test_it_has_to_pay_in_each_precision_that_is_asked_for(runs: Path, gains: dict[str, float], is_on: bool) -> None:
+    asked = plan(runs, HOUR, **{"train.epochs": 10_000})
+    cells = [
+        replace(cell, recipe=cell.recipe.override({"train.precision": precision}))
+        for cell, precision in zip(asked.cells, gains, strict=True)
+    ]
+
+    def measure(recipe: Recipe, execution: Execution) -> Timed:
+        step = 0.1 * (gains[recipe.train.precision] if execution.compile else 1.0)
+        return Timed(first=1.0, step=step)
+
+    assert compiling.decide(replace(asked, cells=tuple(cells)), CPU, runs, measure).is_on is is_on
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_cells_that_are_there_decide_for_those_that_are_not(runs: Path, compiled: bool) -> None:
     asked = plan(runs, HOUR, **{"train.epochs": 10_000})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,16 @@ def test_one_network_is_timed_where_all_cells_have_one_precision(
     assert timed == [every[len(every) // 2]]
 
 
-def test_a_precision_that_was_not_timed_is_taken_for_the_slowest(tmp_path: Path) -> None:
+def test_a_precision_that_was_not_timed_is_taken_for_the_slowest_that_was(tmp_path: Path) -> None:
     asked = plan("precision", tmp_path)
-    known = estimate(asked, {"fp32": 4.0})
+    known = estimate(asked, {"auto": 1.0, "fp32": 4.0})
     assert known == estimate(asked, {"fp32": 4.0, "bf16": 4.0})
     assert set(estimate(asked, {}).values()) == {START_SECONDS}
+
+
+def test_cells_that_are_done_are_neither_timed_nor_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = plan("precision", tmp_path)
+    half = replace(asked, cells=(replace(asked.cells[0], state="finished"), *asked.cells[1:]))
+    monkeypatch.setattr(module, "seconds_per_image", lambda recipe, execution: 1.0)
+    assert list(measure(half, CPU)) == ["bf16"]
+    assert list(estimate(half, {"bf16": 1.0})) == [asked.cells[1].fingerprint]

@@ -347,9 +347,12 @@ def test_a_baseline_that_has_changed_since_begins_a_comparison_of_its_own(runs: 
     assert row.difference is None, "a new variant was compared with a control on the old baseline"
 
 
-def test_rows_that_ran_otherwise_than_the_control_are_marked(runs: Any) -> None:
+@pytest.mark.parametrize(
+    "otherwise", [{"device": "cuda"}, {"compile": True}, {"threads": 9}, {"precision": "other"}], ids=str
+)
+def test_rows_that_ran_otherwise_than_the_control_are_marked(runs: Any, otherwise: dict[str, Any]) -> None:
     cells = [runs.cell("r16", 0), runs.cell("r4", 0), runs.cell("r2", 0)]
-    for cell, execution in zip(cells, (CPU, {**CPU, "device": "cuda"}, CPU), strict=True):
+    for cell, execution in zip(cells, (CPU, {**CPU, **otherwise}, CPU), strict=True):
         runs.end(cell, 0.9, execution=execution)
     runs.ask(cells)
     found = rows(compare(runs.folder, "se_ratio"))
