@@ -71,7 +71,7 @@ def _excluded(ours: Found, theirs: Found) -> Iterator[str]:
     found = welch(np.array(ours.values), np.array(theirs.values), LEVEL)
     if found is not None:
         low, high = found
-        means = [float(np.mean(found.values)) for found in (ours, theirs)]
+        means = [float(np.mean(each.values)) for each in (ours, theirs)]
         yield (
             f"the lab's mean, {means[0]:.2f} %, less the plain loop's, {means[1]:.2f} %: {means[0] - means[1]:+.2f} "
             f"points, 95 % interval of Welch [{low:+.2f}, {high:+.2f}] (the table has medians)"

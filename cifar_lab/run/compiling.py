@@ -51,8 +51,11 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
     of: dict[str, list[Cell]] = {}
     for cell in sorted(missing, key=lambda cell: plan.estimates.get(cell.fingerprint, 0.0), reverse=True):
         of.setdefault(cell.recipe.train.precision, []).append(cell)
-    tried = [_tried(cells[0], cells, plan, execution, measure or time_steps) for cells in of.values()]
-    return next((each for each in tried if not each.is_on), tried[0])
+    for cells in of.values():
+        found = _tried(cells[0], cells, plan, execution, measure or time_steps)
+        if not found.is_on:
+            break
+    return found
 
 
 def _tried(longest: Cell, missing: Sequence[Cell], plan: Plan, execution: Execution, measure: Measure) -> Compiling:
