@@ -29,6 +29,10 @@ class Execution:
     precision: str
     """As the recipe asks for it, until `resolved`."""
     compile: bool = False
+    graph: bool = False
+    """Replay a whole training step as one CUDA graph, where it can be captured and equals the eager step."""
+    gpu: str | None = None
+    """Model of the GPU, as the driver names it; none on other devices and in records of older versions."""
 
     def resolved(self, recipe: Recipe) -> Execution:
         """With the precision that this device gives to `recipe`."""
