@@ -25,7 +25,8 @@ from cifar_lab.errors import Interrupted
 from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import Recipe
 from cifar_lab.run.execution import Execution, choose, compiled, prepare_process
-from cifar_lab.train.loop import Trainer, fit
+from cifar_lab.train.loop import fit
+from cifar_lab.train.trainer import Trainer
 
 
 class Watch:

@@ -17,7 +17,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from cifar_lab.data import augment, split
-from cifar_lab.train import lookahead, loop
+from cifar_lab.train import lookahead, step
 
 RANGES = {"lab.input": "input", "lab.clip": "clipping", "lab.lookahead": "Lookahead", "Optimizer.": "optimizer"}
 """Groups by how the name of a range begins: everything below it belongs to it."""
@@ -71,8 +71,8 @@ def main() -> None:
     batch = recipe.train.batch_size
     named(augment, "augment", "lab.input")
     named(split.Part, "take", "lab.input")
-    named(loop, "clip", "lab.clip")
-    named(lookahead.Lookahead, "step", "lab.lookahead")
+    named(step, "clip", "lab.clip")
+    named(lookahead.Lookahead, "interpolate", "lab.lookahead")
     trainer, _ = trainer_of(recipe, asked.data, (asked.warmup + asked.steps + 4) * batch)
     train(trainer, Watch(Stopwatch(asked.warmup, 1), batch))
     with profile(activities=[ProfilerActivity.CPU]) as seen:

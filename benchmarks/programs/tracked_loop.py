@@ -35,7 +35,7 @@ from cifar_lab.run.plan import make_plan
 from cifar_lab.run.runner import invocation_of, job_of
 from cifar_lab.tracking.invocation import Invocation
 from cifar_lab.tracking.journal import Journal
-from cifar_lab.train.loop import Trainer
+from cifar_lab.train.trainer import Trainer
 
 COUNT_EVERY = 20
 """Steps after which the points that were written count, and are shipped."""

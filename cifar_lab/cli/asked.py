@@ -52,7 +52,7 @@ def find(name: str, folders: list[Path] | None) -> Ablation:
 def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
-    cells_per_gpu: int = 1, trains: bool = False,
+    graph: bool | None = None, cells_per_gpu: int = 1, trains: bool = False,
 ) -> Request:  # fmt: skip
     """Check everything that was typed, cheap checks first, then read the images and time a few steps.
 
@@ -77,7 +77,9 @@ def resolve(
             ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
             seeds=wanted, max_params=limit,
         )  # fmt: skip
-        execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
+        execution, count = choose(
+            device, workers, len(plan.cells), compile=bool(compile), graph=graph, cells_per_gpu=cells_per_gpu
+        )
         settle(bool(plan.to_train(retry_failed=True)))
         pace = measure(plan, execution)
     return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile)

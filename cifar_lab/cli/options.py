@@ -79,6 +79,14 @@ Compile = Annotated[
     bool | None,
     typer.Option("--compile/--no-compile", help="Compile networks; without either, where that was measured to pay."),
 ]
+Graph = Annotated[
+    bool | None,
+    typer.Option(
+        "--graph/--no-graph",
+        help="Replay each training step as one CUDA graph. Default: on CUDA, where it gives the same numbers.",
+        show_default=False,
+    ),
+]
 CompileEach = Annotated[bool, typer.Option("--compile", help="Compile networks; every trial has another.")]
 MaxParams = Annotated[str, typer.Option(help="Budget of trainable parameters: 5M, 800k or a number.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Ship nothing to MLflow now; `cifar-lab sync` does it later.")]

@@ -143,6 +143,8 @@ def _words(event: Event, epochs: int | None) -> str | None:
             return _metrics(event["epoch"], epochs, event["values"])
         case "failed":
             return f"failed: {(event['trace'].rstrip().splitlines() or [''])[-1]}"
+        case "eager":
+            return f"steps were taken one operation at a time, not as a CUDA graph: {event['why']}"
         case "end" if event["status"] == "diverged":
             return f"diverged in epoch {event.get('epoch')} at step {event.get('step')}"
         case "end":
@@ -155,6 +157,7 @@ def _execution(event: Event) -> str:
     if not execution:
         return ""
     compiled = ", compiled" if execution.get("compile") else ""
+    compiled += ", CUDA graph" if execution.get("graph") else ""
     return f" on {execution['device']}, {execution['threads']} threads, {execution['precision']}{compiled}"
 
 

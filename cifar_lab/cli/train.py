@@ -58,7 +58,7 @@ From = Annotated[
 def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    compile: o.Compile = None, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
+    compile: o.Compile = None, graph: o.Graph = None, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
@@ -68,7 +68,7 @@ def run_ablation(
     options: dict[str, Any] = {
         "scale_name": scale, "data": data, "runs": runs.resolve(), "overrides": overrides, "variants": variants,
         "seeds": seeds if most is None else f"0-{max(most, 1) - 1}", "max_params": max_params, "device": device,
-        "workers": workers, "compile": compile, "cells_per_gpu": cells_per_gpu, "offline": offline,
+        "workers": workers, "compile": compile, "graph": graph, "cells_per_gpu": cells_per_gpu, "offline": offline,
     }  # fmt: skip
     typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers, "--runs": runs}
     usual = (None, "auto", o.DEFAULT_RUNS)
@@ -90,7 +90,7 @@ def run_ablation(
 
         return run_looks(found, runs.resolve(), most, run_part, print_table, yes)
 
-    as_before = (device, workers, compile) == ("auto", "auto", None)
+    as_before = (device, workers, compile, graph) == ("auto", "auto", None, None)
     how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline}
     print_table = None if as_json else print_comparison
     if name != EVERY:
@@ -137,6 +137,7 @@ def train(
     parent: From = None, file: RecipeFile = None,
     scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
+    graph: o.Graph = None,
     max_params: o.MaxParams = "5M", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
@@ -159,7 +160,7 @@ def train(
     found = _resolve_writable(
         _single(name, recipe), scale_name=scale or "writeup", data=data, runs=runs.resolve(), overrides=overrides,
         variants=None, seeds=seeds or "0", max_params=max_params, device=device, workers="1", compile=compile,
-        offline=offline,
+        graph=graph, offline=offline,
     )  # fmt: skip
     confirm_long(found, runs.resolve(), yes, [])
     outcome = _run(

@@ -54,6 +54,10 @@ class Draws:
     def __getitem__(self, positions: slice) -> Draws:
         return Draws(**{field.name: getattr(self, field.name)[positions] for field in fields(self)})
 
+    def at(self, positions: Tensor) -> Draws:
+        """Return the rows at `positions`, (B,) int64, on the same device."""
+        return Draws(**{field.name: getattr(self, field.name).index_select(0, positions) for field in fields(self)})
+
 
 def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Draws:
     """All draws for the n images of one epoch, made on the CPU and moved to `device` once.

@@ -31,7 +31,8 @@ from cifar_lab.tracking.journal import Journal, read_points
 from cifar_lab.tracking.record import Record
 from cifar_lab.train import checkpoint
 from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
-from cifar_lab.train.loop import Outcome, Trainer, fit
+from cifar_lab.train.loop import Outcome, fit
+from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
 
 LOCK_PATIENCE = 1.0
@@ -127,11 +128,12 @@ def _train_locked(
     if job.recipe.init_from is not None:
         _warm_start(net, Record(job.runs / job.recipe.init_from))
     trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
+    trainer.graph = execution.graph
     if execution.compile:
         trainer.forward = compiled(net)
 
     journal = Journal(record.folder)
-    state = checkpoint.load(record.checkpoint, device)
+    state = checkpoint.load(record.checkpoint)
     if state is None:
         journal.write("start", execution=execution.as_dict(), provenance=job.provenance)
         journal.write("resume", epoch=0, step=0)  # points of an attempt that saved nothing do not count
@@ -143,6 +145,8 @@ def _train_locked(
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
+    if outcome.eager:
+        journal.write("eager", why=outcome.eager)
     _finish(record, journal, trainer, outcome, dataset)
 
 

@@ -47,13 +47,13 @@ class Execution:
 
 
 def choose(
-    device: str, workers: str, cells: int, *, compile: bool = False, cells_per_gpu: int = 1
+    device: str, workers: str, cells: int, *, compile: bool = False, graph: bool | None = None, cells_per_gpu: int = 1
 ) -> tuple[Execution, int]:
     """The execution for an invocation of `cells` cells, and its number of worker processes.
 
     `workers` is a number or `auto`: on CUDA `cells_per_gpu` a GPU, on the CPU one a core while memory lasts. Threads
     are divided between the workers. The number of all cells counts, not of the missing ones, so that a resumed study
-    goes on with the threads that it began with.
+    goes on with the threads that it began with. `graph`: none means that it is on wherever there is CUDA.
 
     Raises:
         UsageError: an unknown device, one that is not there, or a number of workers below 1.
@@ -68,7 +68,8 @@ def choose(
         raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{workers}'")
     count = max(1, count)
     threads = max(1, cores // count)
-    return Execution(device=found, threads=threads, precision="auto", compile=compile), count
+    graph = found == "cuda" if graph is None else graph
+    return Execution(device=found, threads=threads, precision="auto", compile=compile, graph=graph), count
 
 
 def find_device(name: str) -> str:

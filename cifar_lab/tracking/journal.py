@@ -5,6 +5,7 @@
     {"event": "checkpoint", "time": ms, "epoch": 3, "step": 0}
     {"event": "resume",     "time": ms, "epoch": 3, "step": 0}
     {"event": "failed",     "time": ms, "trace": "…"}
+    {"event": "eager",      "time": ms, "why": "no CUDA graph although one was asked for, because …"}
     {"event": "end",        "time": ms, "status": "finished"}
 
 Points count once a checkpoint stands behind them: those of an epoch that was lost are written again when it

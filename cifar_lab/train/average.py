@@ -20,28 +20,28 @@ class Average:
     def __init__(self, net: nn.Module, decay: float) -> None:
         """It begins as `net` stands after the first step; `decay` in [0, 1)."""
         self.module = copy.deepcopy(net).requires_grad_(requires_grad=False)
-        self._decay, self._steps = decay, 0
+        self._decay, self._begun = decay, False
         self._mine, self._theirs = (_floats(each) for each in (self.module, net))
-        self._counts = list(zip(_whole(self.module), _whole(net), strict=True))
+        self._my_counts, self._their_counts = (_whole(each) for each in (self.module, net))
 
     @torch.no_grad()
     def step(self) -> None:
         """Call after each step of the optimizer."""
-        if self._steps:
+        if self._begun:
             torch._foreach_lerp_(self._mine, self._theirs, 1 - self._decay)
         else:
             torch._foreach_copy_(self._mine, self._theirs)
-        for mine, theirs in self._counts:
-            mine.copy_(theirs)
-        self._steps += 1
+        if self._my_counts:
+            torch._foreach_copy_(self._my_counts, self._their_counts)
+        self._begun = True
 
     def state_dict(self) -> dict[str, Any]:
-        """`{"steps": int, "module": {name: tensor}}`, the tensors themselves: save them before the next step."""
-        return {"steps": self._steps, "module": self.module.state_dict()}
+        """Return `{"steps": int, "module": {name: tensor}}`, the tensors themselves; `steps` is 0 before the first."""
+        return {"steps": int(self._begun), "module": self.module.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`; its tensors are copied."""
-        self._steps = state["steps"]
+        self._begun = state["steps"] > 0
         self.module.load_state_dict(state["module"])
 
 

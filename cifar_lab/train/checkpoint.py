@@ -16,8 +16,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     atomic.write(path, lambda file: torch.save(state, file))
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The state at `path`, or None when there is none.
+def load(path: Path) -> dict[str, Any] | None:
+    """Return the state at `path`, its tensors on the CPU, or None when there is none.
+
+    Whoever goes on from it copies the tensors to where they belong (`Trainer.load_state_dict`).
 
     Raises:
         CellError: the file is there and cannot be read; a training that starts over would lose what it holds.
@@ -25,7 +27,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | Non
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a damaged file
         said = f"{path}: not a readable checkpoint ({type(error).__name__}); delete it to start over"
         raise CellError(said) from error

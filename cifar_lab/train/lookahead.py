@@ -33,11 +33,24 @@ class Lookahead:
         self._k, self._alpha = lookahead.k, lookahead.alpha
         self._steps = 0
 
-    def step(self) -> None:
-        """Call after each step of the optimizer."""
+    @property
+    def slow(self) -> list[Tensor]:
+        """The slow weights themselves, in the order of the parameters."""
+        return self._slow
+
+    def advance(self) -> bool:
+        """Count a step of the optimizer; whether `interpolate` is due after it."""
         self._steps += 1
-        if self._steps % self._k == 0:
-            interpolate(self._slow, self._fast, self._alpha)
+        return self._steps % self._k == 0
+
+    def interpolate(self) -> None:
+        """Move slow and fast weights to where they meet."""
+        interpolate(self._slow, self._fast, self._alpha)
+
+    def step(self) -> None:
+        """Count a step of the optimizer, and move the weights if they are due; call after each step."""
+        if self.advance():
+            self.interpolate()
 
     def state_dict(self) -> dict[str, Any]:
         """`{"steps": int, "slow": [tensor, …]}`, the tensors themselves: save them before the next step."""

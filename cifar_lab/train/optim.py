@@ -5,38 +5,69 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_lab import recipe
 from cifar_lab.train.muon import Muon
 
+_ON_A_GPU: dict[str, dict[str, bool]] = {
+    "sgd": {"fused": True},  # the other implementations read the rate back from the device
+    "sgd_nesterov": {"fused": True},
+    "adam": {"fused": True, "capturable": True},
+    "adamw": {"fused": True, "capturable": True},
+    "rmsprop": {"capturable": True},
+    "adadelta": {"capturable": True},
+}
+"""Options with which torch's optimizers wait for nothing and can be captured in a CUDA graph."""
 
-def build(model: nn.Module, optim: recipe.Optim) -> torch.optim.Optimizer:
-    """The optimizer that `optim` names; what a recipe does not say is torch's default.
+
+def build(model: nn.Module, optim: recipe.Optim, rate: Tensor | None = None) -> torch.optim.Optimizer:
+    """Build the optimizer that `optim` names; what a recipe does not say is torch's default.
 
     Weight decay acts on all parameters, biases and batch norm too, as in the writeup's code, unless `decay_norms` is
     off. It is added to the gradient (L2), except where the method's authors decouple it: adamw, muon. All groups share
     one "lr".
+
+    Args:
+        model: The network, on the device where it is trained.
+        optim: The optimizer's part of a recipe.
+        rate: On a GPU, the tensor, (), from which the optimizer reads its learning rate there; else "lr" is a number.
     """
+    optimizer = _build(model, optim, _ON_A_GPU.get(optim.name, {}) if rate is not None else {})
+    if rate is not None:
+        bind(optimizer, rate)
+    return optimizer
+
+
+def bind(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
+    """Have all groups of `optimizer` read their learning rate from `rate`; call again after `load_state_dict`."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    # torch warns where an optimizer that can be captured is not, as in the first steps of every training.
+    optimizer._warned_capturable_if_run_uncaptured = True
+
+
+def _build(model: nn.Module, optim: recipe.Optim, options: dict[str, bool]) -> torch.optim.Optimizer:
     lr, momentum, decay = optim.lr, optim.momentum, optim.weight_decay
     parameters: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if decay and not optim.decay_norms:
         parameters = [{"params": matrices(model)}, {"params": vectors(model), "weight_decay": 0.0}]
+    common: dict[str, Any] = {"lr": lr, "weight_decay": decay, **options}
     match optim.name:
         case "sgd":
-            return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay)
+            return torch.optim.SGD(parameters, momentum=momentum, **common)
         case "sgd_nesterov":
-            return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay, nesterov=True)
+            return torch.optim.SGD(parameters, momentum=momentum, nesterov=True, **common)
         case "adagrad":
-            return torch.optim.Adagrad(parameters, lr=lr, weight_decay=decay)
+            return torch.optim.Adagrad(parameters, **common)
         case "adam":
-            return torch.optim.Adam(parameters, lr=lr, weight_decay=decay)
+            return torch.optim.Adam(parameters, **common)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+            return torch.optim.AdamW(parameters, **common)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=lr, momentum=momentum, weight_decay=decay)
+            return torch.optim.RMSprop(parameters, momentum=momentum, **common)
         case "adadelta":
-            return torch.optim.Adadelta(parameters, lr=lr, weight_decay=decay)
+            return torch.optim.Adadelta(parameters, **common)
         case "muon":
             muon = Muon(*split_for_muon(model), lr=lr, momentum=momentum, weight_decay=decay)
             return muon if optim.decay_norms else _sparing_vectors(muon)

@@ -32,3 +32,8 @@ def cpu_has_bf16() -> bool:
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The context in which a forward pass runs in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
+    """Return what scales losses so that fp16 gradients do not vanish; None in other precisions."""
+    return torch.amp.GradScaler(device.type) if precision == "fp16" else None

@@ -16,7 +16,8 @@ from cifar_lab.models.budget import BUDGET, cost
 from cifar_lab.models.resnet import build
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.scale import SCALES, Scale, require_distinct
-from cifar_lab.train.loop import Trainer, fit
+from cifar_lab.train.loop import fit
+from cifar_lab.train.trainer import Trainer
 
 FILES = {path.stem: path for path in registry.built_in().glob("[!_]*.py")}
 ABLATIONS = [ablation for ablation in registry.discover() if ablation.name in FILES]  # packages may bring more

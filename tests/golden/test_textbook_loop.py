@@ -18,7 +18,8 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.split import Split, split
 from cifar_lab.models.resnet import build
 from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
-from cifar_lab.train.loop import Trainer, fit
+from cifar_lab.train.loop import fit
+from cifar_lab.train.trainer import Trainer
 
 PROGRAMS = Path(__file__).parents[2] / "benchmarks" / "programs"
 EPOCHS, BATCH, SEED = 3, 16, 7

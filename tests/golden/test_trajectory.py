@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_lab.data import augment
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.split import split
 from cifar_lab.models.resnet import build
 from cifar_lab.recipe import NUMERICS, Recipe
-from cifar_lab.train.loop import Trainer, _train_step
+from cifar_lab.train.step import Stepper
+from cifar_lab.train.trainer import Trainer
 
 RECIPES = {
     "efficient": {},
@@ -49,9 +49,10 @@ def _losses(diff: dict[str, object]) -> list[float]:
     torch.set_num_threads(1)
     parts = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu"))
     trainer = Trainer(recipe, 0, build(recipe.model, seed=0), parts, "fp32")
-    draws = augment.draw(recipe.data, len(parts.train), seed=0, epoch=0)
+    stepper = Stepper(trainer)
+    stepper.begin_epoch()
     for _ in range(5):
-        _train_step(trainer, draws)
+        stepper.take()
         trainer.step += 1
     return trainer.losses[:5].tolist()  # type: ignore[no-any-return]
 

@@ -22,8 +22,10 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.split import split
 from cifar_lab.models.resnet import ResNet
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
-from cifar_lab.train import loop
-from cifar_lab.train.loop import LOOK_EVERY, Trainer, fit
+from cifar_lab.train import loop, step
+from cifar_lab.train.loop import LOOK_EVERY, fit
+from cifar_lab.train.step import Stepper
+from cifar_lab.train.trainer import Trainer
 
 DEVICE = torch.device("meta")
 SMALL = {"model.width": 8, "model.blocks": (1, 1), "train.batch_size": 4, "train.epochs": 1}
@@ -62,7 +64,7 @@ class Watch(TorchDispatchMode):
         return made
 
 
-def trainer(recipe: Recipe, images: int) -> tuple[Trainer, augment.Draws]:
+def trainer(recipe: Recipe, images: int) -> tuple[Trainer, Stepper]:
     rng = np.random.default_rng(0)
     dataset = Dataset(
         name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise",
@@ -74,23 +76,25 @@ def trainer(recipe: Recipe, images: int) -> tuple[Trainer, augment.Draws]:
     with DEVICE:
         net = ResNet(recipe.model)
     made = Trainer(recipe, 0, net, parts, "bf16")
-    return made, augment.draw(recipe.data, len(parts.train), seed=0, epoch=0, device=DEVICE)
+    stepper = Stepper(made)
+    stepper.begin_epoch()
+    return made, stepper
 
 
 @pytest.fixture(autouse=True)
 def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has none; what it casts would stay on the device."""
-    monkeypatch.setattr(loop, "autocast", lambda *_: nullcontext())
+    monkeypatch.setattr(step, "autocast", lambda *_: nullcontext())
     augment._affine.cache_clear()
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 def test_a_step_stays_on_the_device(recipe: Recipe) -> None:
-    run, draws = trainer(recipe.override(SMALL), 40)
-    loop._train_step(run, draws)  # what is made once
+    run, stepper = trainer(recipe.override(SMALL), 40)
+    stepper.take()  # what is made once
     with Watch():
         for run.step in range(1, 1 + recipe.optim.lookahead.k):
-            loop._train_step(run, draws)
+            stepper.take()
 
 
 @pytest.mark.parametrize(
@@ -108,11 +112,11 @@ def test_a_step_stays_on_the_device(recipe: Recipe) -> None:
     ids=["item", "branch", "to the host", "host tensor", "from the host", "number from the host", "host index", "mask"],
 )
 def test_what_would_wait_is_found(fault: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    run, draws = trainer(EFFICIENT_RESNET.override(SMALL), 40)
-    loop._train_step(run, draws)
+    run, stepper = trainer(EFFICIENT_RESNET.override(SMALL), 40)
+    stepper.take()
     monkeypatch.setattr(run, "forward", lambda x: run.net(fault(x)))
     with pytest.raises((Waits, RuntimeError)), Watch():
-        loop._train_step(run, draws)
+        stepper.take()
 
 
 def test_losses_are_read_every_few_steps_and_at_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +124,7 @@ def test_losses_are_read_every_few_steps_and_at_the_end_of_an_epoch(monkeypatch:
     reads = []
     monkeypatch.setattr(loop, "_first_not_finite", lambda losses: reads.append(len(losses)))
     monkeypatch.setattr(loop, "_measure", lambda run: {})
-    monkeypatch.setattr(loop, "_train_step", lambda run, draws: None)
+    monkeypatch.setattr(Stepper, "take", lambda self: None)
     fit(run, Quiet())
     assert run.steps_per_epoch == 120, "one of each class is val"
     assert reads == [LOOK_EVERY, 2 * LOOK_EVERY, 120]

@@ -1,0 +1,220 @@
+"""One training step, from the images to the moved weights: taken eagerly, or replayed as one CUDA graph.
+
+Nothing of the host is in a step. Which images, which learning rate, and where the loss goes are read from tensors on
+the device, which the step itself moves on. Chance is drawn for a whole epoch ahead (`augment.draw`); only dropout
+draws in the step, from a generator that is seeded before each one. So the same code is run eagerly on every device
+and captured on CUDA, where launching its some 500 kernels one by one takes longer than computing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cifar_lab.data import augment
+from cifar_lab.data.augment import Draws
+from cifar_lab.streams import stream
+from cifar_lab.train.clip import clip
+from cifar_lab.train.precision import autocast
+from cifar_lab.train.trainer import Trainer
+
+EAGER_FIRST = 3
+"""Eager steps before one is captured, in which cuDNN, cuBLAS, a compiler and the optimizer make what they keep."""
+
+
+class Stepper:
+    """Take the steps of the epochs of `run`, whose state stays in `run` and is saved and loaded there.
+
+    With `graph`, whole batches are replayed as a CUDA graph from the fourth one on. Each graph is compared with the
+    eager step that it replaces, bit for bit, when it is captured; where it differs, or cannot be captured, all steps
+    stay eager and `refused` says why. The last, smaller batch of an epoch is always eager.
+
+    Attributes:
+        captured: A graph is replayed.
+        refused: Why no graph is; empty while there is no reason.
+    """
+
+    def __init__(self, run: Trainer, *, graph: bool = False) -> None:
+        self.run = run
+        self.captured, self.refused = False, ""
+        if graph and run.device.type != "cuda":
+            graph, self.refused = False, f"a {run.device.type} device has no CUDA graphs"
+        self._wanted = graph
+        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
+        """By whether Lookahead moves the weights in the step."""
+        self._stream = torch.cuda.Stream(run.device) if graph else None
+        self._eager = 0
+        batch = run.recipe.train.batch_size
+        self._offsets = torch.arange(batch, device=run.device)
+        self._at = torch.zeros(1, dtype=torch.int64, device=run.device)
+        """The step of the epoch, (1,), as `run.step` is on the host."""
+        self._numbers: list[float] = []
+        self._rates = torch.zeros(run.steps_per_epoch, device=run.device)
+        """The learning rate of each step of the epoch, (steps,)."""
+        self._draws: Draws | None = None
+        self._ahead: tuple[int, Future[Draws]] | None = None
+        self._drawer = ThreadPoolExecutor(1, "draws") if run.device.type == "cuda" else None
+
+    def begin_epoch(self) -> None:
+        """Draw the chance of the epoch `run.epoch`, and stand at its step `run.step`."""
+        run = self.run
+        run.net.train()
+        with self.on_its_stream():
+            drawn = self._drawn(run.epoch)
+            if self._draws is None or not self._wanted:
+                self._draws = _moved(drawn, run.device)
+            else:  # a graph reads the memory that it was captured with
+                for field in fields(Draws):
+                    getattr(self._draws, field.name).copy_(getattr(drawn, field.name))
+            self._numbers = [run.lr(step) for step in range(run.steps_per_epoch)]
+            if run.rate is not None:
+                self._rates.copy_(torch.tensor(self._numbers))
+            self._at.fill_(run.step)
+
+    def take(self) -> None:
+        """Take the step `run.step` of the running epoch; the caller counts it."""
+        run, batch = self.run, self.run.recipe.train.batch_size
+        left = len(run.split.train) - run.step * batch
+        moves = run.lookahead is not None and run.lookahead.advance()
+        with self.on_its_stream():
+            if not self._wanted or left < batch:
+                self._take_eagerly(self._offsets[:left], moves)
+            elif self._eager < EAGER_FIRST:
+                self._eager += 1
+                self._take_eagerly(self._offsets, moves)
+            elif moves in self._graphs:
+                self._seed_dropout()
+                self._graphs[moves].replay()
+            else:
+                self._take_and_capture(moves)
+        run.images_seen += min(left, batch)
+
+    @contextmanager
+    def on_its_stream(self) -> Iterator[None]:
+        """Have everything in the context on the stream that graphs are captured on; each step does it by itself.
+
+        Around a whole training it saves each step the change of streams.
+        """
+        here = torch.cuda.current_stream(self.run.device) if self._stream is not None else None
+        if self._stream is None or here is None or here == self._stream:
+            yield
+            return
+        self._stream.wait_stream(here)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            here.wait_stream(self._stream)
+
+    def close(self) -> None:
+        """End the thread that draws ahead."""
+        if self._drawer is not None:
+            self._drawer.shutdown(cancel_futures=True)
+            self._drawer = self._ahead = None
+
+    def _drawn(self, epoch: int) -> Draws:
+        """Return the draws of `epoch` on the CPU; beside a GPU those of the next epoch are made meanwhile."""
+        run = self.run
+
+        def draw(epoch: int) -> Draws:
+            return augment.draw(run.recipe.data, len(run.split.train), seed=run.seed, epoch=epoch)
+
+        if self._drawer is None:
+            return draw(epoch)
+        ahead, self._ahead = self._ahead, None
+        drawn = ahead[1].result() if ahead is not None and ahead[0] == epoch else draw(epoch)
+        if epoch + 1 < run.recipe.train.epochs:
+            self._ahead = epoch + 1, self._drawer.submit(draw, epoch + 1)
+        return drawn
+
+    def _take_and_capture(self, moves: bool) -> None:
+        """Take one step eagerly and once more as a new graph, which is kept where both come to the same bits."""
+        run = self.run
+        state = [*run.tensors(), self._at]
+        before = [tensor.clone() for tensor in state]
+        self._take_eagerly(self._offsets, moves)
+        eager = [tensor.clone() for tensor in state]
+        try:
+            torch._foreach_copy_(state, before)
+            graph = self._capture(moves)
+            self._seed_dropout()
+            graph.replay()
+            same = all(torch.equal(mine, theirs) for mine, theirs in zip(state, eager, strict=True))
+            if not same:
+                self.refused = "its numbers differ from the eager step's"
+        except RuntimeError as error:  # torch has no narrower class for what cannot be captured
+            self.refused = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if self.refused:
+            self._wanted, self.captured = False, False
+            self._graphs.clear()
+            torch._foreach_copy_(state, eager)
+            run.optimizer.zero_grad(set_to_none=True)
+            if run.scaler is not None:  # it notes on the host how far a step is
+                run.scaler._per_optimizer_states.clear()
+            return
+        self._graphs[moves], self.captured = graph, True
+
+    def _capture(self, moves: bool) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        pool = next((other.pool() for other in self._graphs.values()), None)
+        self.run.optimizer.zero_grad(set_to_none=True)  # the gradients of a graph live in its own memory
+        with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
+            self._step(self._offsets, moves)
+        return graph
+
+    def _take_eagerly(self, offsets: Tensor, moves: bool) -> None:
+        self._seed_dropout()
+        self._step(offsets, moves)
+
+    def _seed_dropout(self) -> None:
+        run = self.run
+        if run.recipe.model.dropout:
+            torch.manual_seed(stream(run.seed, "dropout", run.epoch, run.step))
+
+    def _step(self, offsets: Tensor, moves: bool) -> None:
+        """Train on the images at `offsets`, (B,), of the batch; Lookahead `moves` the weights, or does not."""
+        run, recipe, draws = self.run, self.run.recipe, self._draws
+        assert draws is not None, "begin_epoch comes first"
+        here = draws.at(self._at * recipe.train.batch_size + offsets)
+        self._set_rate()
+        images, labels = run.split.train.take(here.order)
+        inputs, targets = augment.augment(images, labels, here, recipe.data)
+        with autocast(run.precision, run.device):
+            logits = run.forward(inputs)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.train.label_smoothing)
+        run.optimizer.zero_grad(set_to_none=True)
+        if run.scaler is None:
+            loss.backward()
+            norm = clip(run.parameters, recipe.optim.clip)
+            run.optimizer.step()
+        else:
+            run.scaler.scale(loss).backward()
+            run.scaler.unscale_(run.optimizer)
+            norm = clip(run.parameters, recipe.optim.clip)
+            run.scaler.step(run.optimizer)
+            run.scaler.update()
+        if moves and run.lookahead is not None:
+            run.lookahead.interpolate()
+        if run.ema is not None:
+            run.ema.step()
+        run.losses.index_copy_(0, self._at, loss.detach().to(run.losses.dtype).reshape(1))
+        run.norms.index_copy_(0, self._at, norm.detach().to(run.norms.dtype).reshape(1))
+        self._at.add_(1)
+
+    def _set_rate(self) -> None:
+        run = self.run
+        if run.rate is not None:
+            run.rate.copy_(self._rates.index_select(0, self._at).squeeze(0))
+            return
+        for group in run.optimizer.param_groups:
+            group["lr"] = self._numbers[run.step]
+
+
+def _moved(draws: Draws, device: torch.device) -> Draws:
+    return Draws(**{field.name: getattr(draws, field.name).to(device) for field in fields(Draws)})

@@ -1,0 +1,110 @@
+"""The state of one training: everything that changes while a recipe is trained, and can be saved and loaded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifar_lab.data.split import Split
+from cifar_lab.recipe import Recipe
+from cifar_lab.train import optim
+from cifar_lab.train.average import Average
+from cifar_lab.train.lookahead import Lookahead
+from cifar_lab.train.precision import Precision, scaler
+from cifar_lab.train.schedule import lr_at
+
+
+class Trainer:
+    """Hold network, optimizer, averages and counters of one training; they can be saved and loaded at any step."""
+
+    def __init__(self, recipe: Recipe, seed: int, net: nn.Module, split: Split, precision: Precision) -> None:
+        """Build the optimizer and the averages around `net`; load a warm start into `net` first."""
+        self.recipe, self.seed, self.net, self.split, self.precision = recipe, seed, net, split, precision
+        self.device = split.train.images.device
+        self.forward: nn.Module = net
+        self.graph = False
+        """Replay each step as one CUDA graph, where that is possible; read when the training begins."""
+        self.parameters = list(net.parameters())
+        self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
+        """The learning rate on a GPU, (), where the optimizer reads it; elsewhere it gets a number."""
+        self.optimizer = optim.build(net, recipe.optim, rate=self.rate)
+        self.scaler = scaler(precision, self.device)
+        self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
+        self.ema = Average(net, recipe.train.ema) if recipe.train.ema else None
+        self.steps_per_epoch = math.ceil(len(split.train) / recipe.train.batch_size)
+        self.epoch, self.step, self.images_seen = 0, 0, 0
+        self.epoch_seconds, self.seconds = 0.0, 0.0
+        # One number for each step of the running epoch, kept on the device so that no step waits to read it.
+        self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
+        self.norms = torch.zeros(self.steps_per_epoch, device=self.device)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated and kept: the moving average where the recipe asks for one."""
+        return self.ema.module if self.ema is not None else self.net
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of `step`, in [0, steps_per_epoch), of the running epoch."""
+        return lr_at(
+            self.recipe.schedule,
+            self.recipe.optim.lr,
+            step=self.epoch * self.steps_per_epoch + step,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.recipe.train.epochs,
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor on the device that a step changes, in a fixed order; the tensors themselves."""
+        networks = [self.net, *([self.ema.module] if self.ema is not None else [])]
+        found = [tensor for net in networks for tensor in net.state_dict().values()]
+        found += [value for state in self.optimizer.state.values() for value in state.values()]
+        if self.lookahead is not None:
+            found += self.lookahead.slow
+        if self.scaler is not None:
+            found += [self.scaler._scale, self.scaler._growth_tracker]
+        found += [self.losses, self.norms]
+        return [each.detach() for each in found if isinstance(each, Tensor) and each.device.type == self.device.type]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds; tensors are the training's own: save them before the next step."""
+        optimizer = self.optimizer.state_dict()
+        if self.rate is not None:  # the number, not the tensor that the device reads
+            for group in optimizer["param_groups"]:
+                group["lr"] = self.lr(self.step)
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": optimizer,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "lookahead": self.lookahead.state_dict() if self.lookahead else None,
+            "ema": self.ema.state_dict() if self.ema else None,
+            "counters": {name: getattr(self, name) for name in _COUNTERS},
+            "losses": self.losses,
+            "norms": self.norms,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, whose tensors lie on the CPU and are copied to where they belong.
+
+        A state on the GPU would leave the step counters of Adam, AdamW and Adagrad there, which these then read in
+        every step for every parameter.
+        """
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.rate is not None:
+            optim.bind(self.optimizer, self.rate)
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
+        if self.lookahead:
+            self.lookahead.load_state_dict(state["lookahead"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        for name in _COUNTERS:
+            setattr(self, name, state["counters"][name])
+        self.losses.copy_(state["losses"])
+        self.norms.copy_(state["norms"])
+
+
+_COUNTERS = ("epoch", "step", "images_seen", "epoch_seconds", "seconds")
