@@ -33,6 +33,8 @@ class Request(NamedTuple):
     """Measured here, for estimates of other plans."""
     compile: bool | None = None
     """As typed; none: it is to be decided."""
+    places: tuple[str, ...] = ()
+    """GPUs that cells may be trained on, `cuda:0`; none on other devices."""
 
     @property
     def seconds(self) -> float:
@@ -66,6 +68,7 @@ def resolve(
     limit = parse_count(max_params)
 
     with _workers(trains) as settle:
+        from cifar_lab.run.device import find_device, make_current, places
         from cifar_lab.run.estimate import estimate, measure
         from cifar_lab.run.execution import choose
         from cifar_lab.run.plan import make_plan, parse_seeds
@@ -78,9 +81,11 @@ def resolve(
             seeds=wanted, max_params=limit,
         )  # fmt: skip
         execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
+        usable = places(find_device(device))
+        make_current(usable)
         settle(bool(plan.to_train(retry_failed=True)))
         pace = measure(plan, execution)
-    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile)
+    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile, usable)
 
 
 @cache

@@ -23,7 +23,8 @@ from cifar_lab.errors import CellError, Interrupted
 from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import NUMERICS, Recipe
-from cifar_lab.run.execution import Execution, compiled, is_there, prepare_process
+from cifar_lab.run.device import is_there
+from cifar_lab.run.execution import Execution, compiled, prepare_process
 from cifar_lab.run.memory import peak_mib
 from cifar_lab.run.summary import summarise
 from cifar_lab.tracking import atomic
@@ -55,6 +56,8 @@ class Job:
     code_diff: str = ""
     place: str = ""
     """The one of several devices of a kind, `cuda:1`. Where a cell lies is no part of how it is run."""
+    sharing: int = 1
+    """How many cells this runner trains on that device at the same time, this one included."""
 
     @property
     def record(self) -> Record:
@@ -156,7 +159,7 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
                 f"{job.fingerprint[:12]} was begun on {kept.device}, which is not here; its folder keeps it"
             )
         return kept
-    execution = job.execution.resolved(job.recipe)
+    execution = job.execution.resolved(job.recipe, job.place)
     counted = cost(job.recipe.model)
     record.code_diff.unlink(missing_ok=True)
     if job.code_diff:
