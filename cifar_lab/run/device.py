@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 from cifar_lab.errors import UsageError, nearest
 
@@ -150,3 +152,24 @@ def make_current(usable: tuple[str, ...]) -> None:
 
     if usable and usable[0] != "cuda:0":
         torch.cuda.set_device(usable[0])
+
+
+def driver_version(told_by: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """Return the version of NVIDIA's driver, from NVML where pynvml is installed, else from the kernel module."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return _driver_of_kernel(told_by)
+    try:
+        nvml.nvmlInit()
+        return str(nvml.nvmlSystemGetDriverVersion())
+    except nvml.NVMLError:
+        return _driver_of_kernel(told_by)
+
+
+def _driver_of_kernel(told_by: Path) -> str | None:
+    try:
+        version = re.search(r"\b\d{3,}\.\d+(?:\.\d+)?\b", told_by.read_text())
+    except OSError:
+        return None
+    return version[0] if version else None
