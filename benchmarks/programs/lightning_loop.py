@@ -8,6 +8,7 @@ workers that persist, which it recommends; SGD, a cosine by epoch, and the plain
 from __future__ import annotations
 
 import lightning as L
+import plain_loop
 import torch
 import torch.nn.functional as F
 from plain_loop import loader, network, tools
@@ -47,6 +48,8 @@ class Watch(L.Callback):
         self.watch = watch
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ARG002
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()  # a step is done when the device is, not when it was handed over
         self.watch.tick(len(batch[0]))
         trainer.should_stop = self.watch.is_done
 
@@ -54,7 +57,10 @@ class Watch(L.Callback):
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--precision", default="32-true", help="32-true, or bf16-mixed")
+    parser.add_argument("--accelerator", default="cpu", help="cpu or gpu")
+    parser.add_argument("--workers", type=int, default=plain_loop.WORKERS, help="processes of the loader")
     asked = parser.parse_args()
+    plain_loop.WORKERS = asked.workers
     L.seed_everything(0)
     recipe = recipe_of(asked.width)
     batch = recipe.train.batch_size
@@ -62,7 +68,7 @@ def main() -> None:
     parts = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu"))
     watch = Stopwatch(asked.warmup, asked.steps)
     trainer = L.Trainer(
-        accelerator="cpu", devices=1, max_epochs=recipe.train.epochs, precision=asked.precision,
+        accelerator=asked.accelerator, devices=1, max_epochs=recipe.train.epochs, precision=asked.precision,
         gradient_clip_val=recipe.optim.clip.threshold, gradient_clip_algorithm="value", callbacks=[Watch(watch)],
     )  # fmt: skip
     trainer.fit(Classifier(recipe), loader(parts.train, batch, train=True, persistent_workers=True))

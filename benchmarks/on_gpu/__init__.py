@@ -1,0 +1,1 @@
+"""The stages of `gpu.py`: what one call on a machine with a GPU checks, measures and trains."""

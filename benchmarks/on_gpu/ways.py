@@ -1,0 +1,258 @@
+"""Build the training steps that are compared: the lab's, in several ways, and a textbook loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifar_lab.data.augment import MEAN, STD
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.split import split
+from cifar_lab.models.budget import cost
+from cifar_lab.models.resnet import build
+from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.run.execution import compiled
+from cifar_lab.train.step import Stepper
+from cifar_lab.train.trainer import Trainer
+from cifar_lab.train.whiten import whiten
+from on_gpu.pack import Pack
+
+sys.path.append(str(Path(__file__).parents[1] / "programs"))
+
+MIXED = {"data.mixup": 1.0, "data.cutmix": 1.0}
+RECIPES = {"efficient": EFFICIENT_RESNET, "mixed": EFFICIENT_RESNET.override(MIXED), "fast": FAST}
+TINY = {"train.batch_size": 16, "model.blocks": [1, 1]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a step is taken."""
+
+    title: str
+    recipe: str = "efficient"
+    loop: str = "lab"
+    """`lab`, or `textbook`: a plain loop with its images on the device."""
+    precision: str = "bf16"
+    graph: bool = False
+    compile: bool = False
+
+
+LAB = Way(title="lab, bf16")
+GRAPH = Way(title="lab, graph", graph=True)
+BEST = Way(title="lab, graph + compiled", graph=True, compile=True)
+PLAIN = Way(title="textbook, images on the device, TF32", loop="textbook", precision="tf32")
+WAYS = (
+    PLAIN,
+    LAB,
+    GRAPH,
+    BEST,
+    Way(title="textbook, images on the device, bf16 channels_last", loop="textbook"),
+    Way(title="lab, compiled", compile=True),
+    Way(title="lab, fp32", precision="fp32"),
+)
+PRICES = (
+    Way(title="mixed: lab, bf16", recipe="mixed"),
+    Way(title="mixed: lab, graph", recipe="mixed", graph=True),
+    Way(title="fast: lab, bf16", recipe="fast"),
+    Way(title="fast: lab, graph", recipe="fast", graph=True),
+)
+
+
+@cache
+def noise(images: int) -> Dataset:
+    """Return a data set of random pixels: arithmetic on zeros is faster than on images."""
+    rng = np.random.default_rng(0)
+    return Dataset(
+        name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise",
+        train_images=rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), train_labels=np.arange(images) % 10,
+        test_images=rng.integers(0, 256, (images // 5, 32, 32, 3), dtype=np.uint8),
+        test_labels=np.arange(images // 5) % 10,
+    )  # fmt: skip
+
+
+def images_of(pack: Pack) -> Dataset:
+    return noise(pack.size(50_000, 200))
+
+
+def recipe_of(pack: Pack, name: str, width: int, **diff: Any) -> Recipe:
+    """Return a recipe at a width; a tiny run has a small network and small batches."""
+    tiny = TINY if pack.is_tiny else {}
+    return RECIPES[name].override({**tiny, "model.width": width, **diff})
+
+
+def flops_of(recipe: Recipe) -> float:
+    """Return the floating-point operations of a training step: six for each multiply-accumulate of an image."""
+    return 6.0 * cost(recipe.model).macs * recipe.train.batch_size
+
+
+def trainer_of(pack: Pack, recipe: Recipe, precision: str = "bf16", seed: int = 0, data: Dataset | None = None) -> Trainer:
+    """Return a trainer as a worker makes one."""
+    parts = split(data or images_of(pack), recipe.data, recipe.train.protocol, pack.device)
+    net = build(recipe.model, seed=seed, device=pack.device)
+    whiten(net, parts.train, recipe.data)
+    return Trainer(recipe, seed, net, parts, precision)  # type: ignore[arg-type]
+
+
+class Lab:
+    """Steps of the lab, over the whole batches of an epoch again and again."""
+
+    def __init__(self, pack: Pack, way: Way, recipe: Recipe, seed: int = 0) -> None:
+        self.trainer = trainer_of(pack, recipe, way.precision, seed)
+        if way.compile:
+            self.trainer.forward = compiled(self.trainer.net)
+        self.stepper = Stepper(self.trainer, graph=way.graph)
+        self.whole = len(self.trainer.split.train) // recipe.train.batch_size
+        self.stepper.begin_epoch()
+
+    def around(self) -> AbstractContextManager[None]:
+        """Have everything in the context on the stream that the graphs are captured on."""
+        return self.stepper.on_its_stream()
+
+    def prepare(self, steps: int) -> None:
+        """Begin the epoch anew, outside of what is timed, if it has fewer than `steps` whole batches left."""
+        if self.trainer.step + steps > self.whole:
+            self._again()
+
+    def __call__(self) -> None:
+        if self.trainer.step >= self.whole:
+            self._again()
+        self.stepper.take()
+        self.trainer.step += 1
+
+    def _again(self) -> None:
+        self.trainer.step = 0
+        self.stepper.begin_epoch()
+
+    @property
+    def remark(self) -> str:
+        """Say why a graph that was asked for was not captured."""
+        return "" if self.stepper.captured else self.stepper.refused
+
+
+class Textbook:
+    """The plain loop of tutorials with all images on the device: crop, flip, SGD, clipping, Lookahead, `loss.item()`.
+
+    TF32 is torch's own default: convolutions in TF32, the classifier in fp32, NCHW.
+    """
+
+    remark = ""
+
+    def __init__(self, pack: Pack, way: Way, recipe: Recipe) -> None:
+        import plain_loop
+
+        self.is_bf16, self.device, self.batch = way.precision == "bf16", pack.device, recipe.train.batch_size
+        self.net = plain_loop.network(recipe, 0).to(pack.device)
+        if self.is_bf16:
+            self.net.memory_format = torch.channels_last
+            self.net = self.net.to(memory_format=torch.channels_last)
+        self.optimizer, self.lookahead = plain_loop.tools(self.net, recipe)
+        self.threshold = recipe.optim.clip.threshold
+        data = images_of(pack)
+        mean, std = (torch.tensor(each, device=pack.device).view(3, 1, 1) for each in (MEAN, STD))
+        pixels = torch.from_numpy(data.train_images).to(pack.device).permute(0, 3, 1, 2).float() / 255
+        self.images = F.pad((pixels - mean) / std, (4, 4, 4, 4))
+        self.labels = torch.from_numpy(data.train_labels).to(pack.device)
+        self.order, self.at = torch.randperm(len(self.labels), device=pack.device), 0
+        self.side = torch.arange(32, device=pack.device)
+        self.channels = torch.arange(3, device=pack.device).view(1, 3, 1, 1)
+
+    def around(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def prepare(self, steps: int) -> None: ...
+
+    def __call__(self) -> None:
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
+        if self.at + self.batch > len(self.order):
+            self.order, self.at = torch.randperm(len(self.order), device=self.device), 0
+        rows = self.order[self.at : self.at + self.batch]
+        self.at += self.batch
+        images = self._cropped(rows)
+        if self.is_bf16:
+            images = images.to(memory_format=torch.channels_last)
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
+            loss = F.cross_entropy(self.net(images), self.labels[rows])
+        loss.backward()
+        nn.utils.clip_grad_value_(self.net.parameters(), self.threshold)
+        self.optimizer.step()
+        self.lookahead.step()
+        loss.item()
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
+
+    def _cropped(self, rows: Tensor) -> Tensor:
+        """Return the images at `rows`, each with a crop and a flip of its own, in one gather."""
+        top, left = torch.randint(0, 9, (2, len(rows), 1), device=self.device)
+        mirrored = torch.rand(len(rows), 1, device=self.device) < 0.5
+        columns = left + torch.where(mirrored, 31 - self.side, self.side)
+        return self.images[
+            rows.view(-1, 1, 1, 1), self.channels, (top + self.side)[:, None, :, None], columns[:, None, None, :]
+        ]
+
+
+class Loader:
+    """The loop of tutorials with its loader: PIL images and worker processes."""
+
+    remark = ""
+
+    def __init__(self, pack: Pack, recipe: Recipe, workers: int) -> None:
+        import plain_loop
+
+        plain_loop.WORKERS = workers
+        parts = split(images_of(pack), recipe.data, recipe.train.protocol, torch.device("cpu"))
+        self.loader = plain_loop.loader(
+            parts.train, recipe.train.batch_size, train=True, persistent_workers=True, pin_memory=pack.is_cuda,
+            drop_last=True,
+        )  # fmt: skip
+        self.batches = self._forever()
+        next(self.batches)  # starts the workers before this process has used the device
+        self.device, self.net = pack.device, plain_loop.network(recipe, 0).to(pack.device)
+        self.optimizer, self.lookahead = plain_loop.tools(self.net, recipe)
+        self.threshold = recipe.optim.clip.threshold
+
+    def around(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def prepare(self, steps: int) -> None: ...
+
+    def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from self.loader
+
+    def __call__(self) -> None:
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
+        images, labels = (each.to(self.device, non_blocking=True) for each in next(self.batches))
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.net(images), labels)
+        loss.backward()
+        nn.utils.clip_grad_value_(self.net.parameters(), self.threshold)
+        self.optimizer.step()
+        self.lookahead.step()
+        loss.item()
+
+
+Steps = Lab | Textbook | Loader
+
+
+def begin(pack: Pack, way: Way, width: int) -> tuple[Steps, Recipe]:
+    """Return the steps of `way`, warmed up: kernels are chosen, compiled and captured."""
+    recipe = recipe_of(pack, way.recipe, width)
+    steps: Steps = Textbook(pack, way, recipe) if way.loop == "textbook" else Lab(pack, way, recipe)
+    with steps.around():
+        repeat(steps, pack.size(15, 1))
+    return steps, recipe
+
+
+def repeat(step: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        step()
