@@ -204,7 +204,8 @@ def alone(pack: Pack, kind: str, title: str, width: int, seconds: float) -> None
         if "skipped" in answer:
             pack.note("skipped", **{title: answer["skipped"]})
         else:
-            report(pack, width, title, "fast" if title.startswith("fast") else "efficient", **answer)
+            times = answer.pop("ms")
+            report(pack, width, title, "fast" if title.startswith("fast") else "efficient", times, **answer)
         return
     (pack.logs / f"child-{kind}.txt").write_text(out + error)
     raise RuntimeError((error.strip().splitlines() or ["no answer"])[-1])
@@ -217,7 +218,17 @@ def answers(text: str) -> list[Any]:
 
 def child(pack: Pack, kind: str, *words: str, errors: Path | None = None, **how: Any) -> subprocess.Popen[str]:
     """Start a process that answers in JSON; `errors`: the file that takes what it says beside."""
-    command = [sys.executable, str(ENTRY), "--child", kind, "--device", pack.options.device, "--out", str(pack.out), *words]
+    command = [
+        sys.executable,
+        str(ENTRY),
+        "--child",
+        kind,
+        "--device",
+        pack.options.device,
+        "--out",
+        str(pack.out),
+        *words,
+    ]
     if pack.is_tiny:
         command.append("--tiny")
     if errors is None:
