@@ -99,7 +99,8 @@ def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:
         known = Record(runs / cell.fingerprint).cell("execution")
         if known is None:
             continue
-        made = known["execution"]
-        if (made["device"], made["threads"]) == (execution.device, execution.threads):
-            return bool(made["compile"])
+        made = Execution.of_record(known["execution"])
+        threads = execution.threads if execution.device.startswith("cuda") else made.threads  # there they do not count
+        if (made.device, threads) == (execution.device, execution.threads):
+            return made.compile
     return None

@@ -16,7 +16,7 @@ from cifar_lab.stats.replicates import differences, summarise
 from cifar_lab.tracking.invocation import Invocation
 
 ONE_VIEW = "test/acc_without_tta"
-OF_THE_MACHINE = frozenset({"seconds", "images_per_second", "memory/peak_mib"})
+OF_THE_MACHINE = frozenset({"seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"})
 """Metrics that tell of where a cell was trained, and nothing of what."""
 
 
