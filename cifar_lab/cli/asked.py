@@ -33,6 +33,8 @@ class Request(NamedTuple):
     """Measured here, for estimates of other plans."""
     compile: bool | None = None
     """As typed; none: it is to be decided."""
+    cells_per_gpu: int = 1
+    """As typed, or as measured on CUDA."""
 
     @property
     def seconds(self) -> float:
@@ -52,7 +54,7 @@ def find(name: str, folders: list[Path] | None) -> Ablation:
 def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
-    cells_per_gpu: int = 1, trains: bool = False,
+    cells_per_gpu: str = "auto", trains: bool = False,
 ) -> Request:  # fmt: skip
     """Check everything that was typed, cheap checks first, then read the images and time a few steps.
 
@@ -63,11 +65,11 @@ def resolve(
     names = [name.strip() for name in variants.split(",")] if variants is not None else None
     for name in names if names is not None else [variant.name for variant in ablation.variants]:
         ablation.recipe(name).override(diff)
-    limit = parse_count(max_params)
+    limit, each = parse_count(max_params), _parse_cells_per_gpu(cells_per_gpu)
 
     with _workers(trains) as settle:
-        from cifar_lab.run.estimate import estimate, measure
-        from cifar_lab.run.execution import choose
+        from cifar_lab.run.estimate import estimate, measure, share
+        from cifar_lab.run.execution import choose, gpus, usable_cores
         from cifar_lab.run.plan import make_plan, parse_seeds
 
         _spare_what_is_loaded()
@@ -77,10 +79,28 @@ def resolve(
             ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
             seeds=wanted, max_params=limit,
         )  # fmt: skip
-        execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=cells_per_gpu)
+        execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=each or 1)
         settle(bool(plan.to_train(retry_failed=True)))
-        pace = measure(plan, execution)
-    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile)
+        pace = measure(plan, execution, say)
+        if each is None and workers == "auto" and pace.rates and execution.device.startswith("cuda"):
+            images = dataset.train_images.nbytes + dataset.test_images.nbytes
+            each, why = share(pace, usable_cores() // max(1, gpus()), images)
+            say(why)
+            execution, count = choose(device, workers, len(plan.cells), compile=bool(compile), cells_per_gpu=each)
+    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile, each or 1)
+
+
+def _parse_cells_per_gpu(text: str) -> int | None:
+    """`auto`, which is to be measured and None here, or a number from 1 up.
+
+    Raises:
+        UsageError: something else.
+    """
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise UsageError(f"--cells-per-gpu takes 'auto' or a number from 1 up, got '{text}'")
+    return int(text)
 
 
 @cache

@@ -98,7 +98,7 @@ def choose(
         UsageError: an unknown device, one that is not there, or a number of workers below 1.
     """
     found = find_device(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if workers == "auto":
         count = min(cells, gpus() * cells_per_gpu if found == "cuda" else _cpu_workers(cores) if found == "cpu" else 1)
     elif workers.isascii() and workers.isdecimal() and int(workers) >= 1:
@@ -146,6 +146,11 @@ def is_there(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_available()
     return device == "cpu" or torch.backends.mps.is_available()
+
+
+def usable_cores() -> int:
+    """Return how many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> int:

@@ -22,6 +22,7 @@ from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.memory import peaks
 from cifar_lab.run.provenance import provenance
+from cifar_lab.run.runner import goes_on_elsewhere
 from cifar_lab.tracking.journal import read_events, read_points
 from cifar_lab.train.evaluate import Evaluation
 
@@ -231,3 +232,19 @@ def test_memory_that_a_process_keeps_of_a_gpu_is_journalled(monkeypatch: pytest.
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5 * 2**20)
     assert peaks("cuda:0") == {"memory/peak_mib": 3.0, "memory/reserved_mib": 5.0}
     assert set(peaks("cpu")) == {"memory/peak_mib"}
+
+
+def test_it_is_said_where_a_cell_goes_on_upon_another_gpu(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(*gpus: str) -> str | None:
+        return goes_on_elsewhere(replace(job, provenance={"hardware": {"gpus": list(gpus)}}))
+
+    assert on("Tesla T4") is None, "it is not begun"
+    on_gpu(monkeypatch, "NVIDIA H100")
+    steps = itertools.count()
+    with pytest.raises(Interrupted):
+        train_cell(job, stop=lambda: next(steps) == 1)
+    assert on("Tesla T4", "NVIDIA H100") is None
+    assert on() is None
+    said = on("Tesla T4", "Tesla T4")
+    assert said is not None
+    assert said.startswith(f"{job.fingerprint[:12]} was begun on NVIDIA H100 and goes on upon Tesla T4: ")
