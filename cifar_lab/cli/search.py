@@ -242,7 +242,8 @@ def sweep_importance(
 def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
+    yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Put each tuned factor back to the baseline's value, one at a time and all at once, as an ordinary ablation."""
     from cifar_lab.cli.train import run_ablation
