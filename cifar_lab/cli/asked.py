@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +35,8 @@ class Request(NamedTuple):
     """As typed; none: it is to be decided."""
     places: tuple[str, ...] = ()
     """GPUs that cells may be trained on, `cuda:0`; none on other devices."""
+    cells_per_gpu: int = 1
+    """As typed, or as measured on CUDA."""
 
     @property
     def seconds(self) -> float:
@@ -54,7 +56,7 @@ def find(name: str, folders: list[Path] | None) -> Ablation:
 def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
-    graph: bool | None = None, cells_per_gpu: int = 1, trains: bool = False,
+    graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False,
 ) -> Request:  # fmt: skip
     """Check everything that was typed, cheap checks first, then read the images and time a few steps.
 
@@ -65,14 +67,14 @@ def resolve(
     names = [name.strip() for name in variants.split(",")] if variants is not None else None
     for name in names if names is not None else [variant.name for variant in ablation.variants]:
         ablation.recipe(name).override(diff)
-    limit = parse_count(max_params)
+    limit, each = parse_count(max_params), _parse_cells_per_gpu(cells_per_gpu)
 
     with _workers(trains) as settle:
         import torch
 
         from cifar_lab.run.device import find_device, make_current, places
-        from cifar_lab.run.estimate import estimate, measure
-        from cifar_lab.run.execution import choose
+        from cifar_lab.run.estimate import estimate, measure, share
+        from cifar_lab.run.execution import choose, usable_cores
         from cifar_lab.run.out_of_memory import advice, is_out_of_memory
         from cifar_lab.run.plan import make_plan, parse_seeds
 
@@ -83,20 +85,38 @@ def resolve(
             ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
             seeds=wanted, max_params=limit,
         )  # fmt: skip
-        execution, count = choose(
-            device, workers, len(plan.cells), compile=bool(compile), graph=graph, cells_per_gpu=cells_per_gpu
-        )
+        chosen_how = partial(choose, device, workers, len(plan.cells), compile=bool(compile), graph=graph)
+        execution, count = chosen_how(cells_per_gpu=each or 1)
         usable = places(find_device(device))
         make_current(usable)
         settle(bool(plan.to_train(retry_failed=True)))
         try:
-            pace = measure(plan, execution)
+            pace = measure(plan, execution, say)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             line = advice(error, plan.cells[0].recipe, torch.device((*usable, execution.device)[0]), sharing=1)
             raise UsageError(f"a few steps were to be timed, but: {line}") from error
-    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile, usable)
+        if each is None and workers == "auto" and pace.rates and execution.device == "cuda":
+            images = dataset.train_images.nbytes + dataset.test_images.nbytes
+            each, why = share(pace, usable_cores() // max(1, len(usable)), images)
+            say(why)
+            execution, count = chosen_how(cells_per_gpu=each)
+    plan = replace(plan, estimates=estimate(plan, pace))
+    return Request(plan, execution, count, pace, compile, usable, each or 1)
+
+
+def _parse_cells_per_gpu(text: str) -> int | None:
+    """`auto`, which is to be measured and None here, or a number from 1 up.
+
+    Raises:
+        UsageError: something else.
+    """
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise UsageError(f"--cells-per-gpu takes 'auto' or a number from 1 up, got '{text}'")
+    return int(text)
 
 
 @cache

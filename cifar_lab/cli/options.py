@@ -77,6 +77,14 @@ Device = Annotated[
     ),
 ]
 Workers = Annotated[str, typer.Option(help="Processes that train at the same time: auto or a number.")]
+CellsPerGpu = Annotated[
+    str,
+    typer.Option(
+        "--cells-per-gpu",
+        metavar="auto|N",
+        help="With --workers auto, processes a GPU; auto: as many as keep it busy, by timing. No effect on the CPU.",
+    ),
+]
 Compile = Annotated[
     bool | None,
     typer.Option("--compile/--no-compile", help="Compile networks; without either, where that was measured to pay."),

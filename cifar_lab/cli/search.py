@@ -47,13 +47,13 @@ def sweep(
     max_params: o.MaxParams = "5M", max_macs: MaxMacs = None, sampler: Sampler = "tpe", pruner: Pruner = "hyperband",
     objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
-    graph: o.Graph = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
-    as_json: o.Json = False,
+    graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
     setting, found = _resolve(
         study, overrides, space, max_params, max_macs, objective, seed, scale, data, runs.resolve(), device, workers,
-        compile, graph,
+        compile, graph, cells_per_gpu,
     )  # fmt: skip
     from cifar_lab.cli.display import Display
     from cifar_lab.run.execution import choose
@@ -71,7 +71,7 @@ def sweep(
     pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
     opened = open_study(stores.open_storage(storage, runs.resolve()), setting, made, pruning)
     left = trials - results.count(results.of(opened)).counted
-    execution, count = choose(device, workers, trials, compile=compile, graph=graph)
+    execution, count = choose(device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu)
     found = found._replace(execution=execution, workers=count)
     _confirm(found, left, yes)
     names: dict[str, str] = {}
@@ -100,7 +100,7 @@ def sweep(
 def _resolve(
     study: str, overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str,
     seed: int, scale: str, data: str | None, runs: Path, device: str, workers: str, compile: bool,
-    graph: bool | None,
+    graph: bool | None, cells_per_gpu: str,
 ) -> tuple[Setting, asked.Request]:  # fmt: skip
     """Everything that was typed, cheap checks first; the request is that of the baseline, for time and data."""
     chosen, diff = scales.find(scale), parse_overrides(overrides or [])
@@ -119,7 +119,7 @@ def _resolve(
     request = asked.resolve(
         _baseline(study, found), scale_name=scale, data=data, runs=runs, overrides=overrides, variants=None,
         seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile, graph=graph,
-        trains=True,
+        cells_per_gpu=cells_per_gpu, trains=True,
     )  # fmt: skip
     dataset = request.plan.dataset
     named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": request.plan.source}
@@ -242,7 +242,8 @@ def sweep_importance(
 def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
+    yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Put each tuned factor back to the baseline's value, one at a time and all at once, as an ordinary ablation."""
     from cifar_lab.cli.train import run_ablation
@@ -263,7 +264,7 @@ def ablate_best(
     return run_ablation(
         made.name, overrides=[*known, *(overrides or [])], scale=setting.scale.name,
         data=data or setting.data["source"], variants=variants, seeds=seeds, device=device, workers=workers,
-        offline=offline, runs=runs, ablations=[folder], yes=yes, as_json=as_json,
+        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, as_json=as_json,
     )  # fmt: skip
 
 

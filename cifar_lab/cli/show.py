@@ -106,13 +106,14 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
 def plan(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS,
+    ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """The cells of an ablation: which are done, what the rest will take on this machine. Nothing is trained."""
     ablation = asked.find(name, ablations)
     found = asked.resolve(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
-        seeds=seeds, max_params=max_params, device=device, workers=workers,
+        seeds=seeds, max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
     if as_json:
         console.print_json(plan_tree(found))

@@ -158,7 +158,8 @@ def _execution(event: Event) -> str:
         return ""
     compiled = ", compiled" if execution.get("compile") else ""
     compiled += ", CUDA graph" if execution.get("graph") else ""
-    return f" on {execution['device']}, {execution['threads']} threads, {execution['precision']}{compiled}"
+    gpu = f" ({execution['gpu']})" if execution.get("gpu") else ""
+    return f" on {execution['device']}{gpu}, {execution['threads']} threads, {execution['precision']}{compiled}"
 
 
 def _metrics(epoch: int, epochs: int | None, values: dict[str, float]) -> str:

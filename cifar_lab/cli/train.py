@@ -43,7 +43,6 @@ Redo = Annotated[
         help="Set a cell's record aside and train it anew; repeatable.",
     ),
 ]
-CellsPerGpu = Annotated[int, typer.Option("--cells-per-gpu", min=1, help="With --workers auto: processes a GPU.")]
 From = Annotated[
     str | None,
     typer.Option(
@@ -58,7 +57,8 @@ From = Annotated[
 def run_ablation(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    compile: o.Compile = None, graph: o.Graph = None, cells_per_gpu: CellsPerGpu = 1, max_params: o.MaxParams = "5M",
+    compile: o.Compile = None, graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto",
+    max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
@@ -70,7 +70,8 @@ def run_ablation(
         "seeds": seeds if most is None else f"0-{max(most, 1) - 1}", "max_params": max_params, "device": device,
         "workers": workers, "compile": compile, "graph": graph, "cells_per_gpu": cells_per_gpu, "offline": offline,
     }  # fmt: skip
-    typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers, "--runs": runs}
+    typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers,
+             "--cells-per-gpu": cells_per_gpu, "--runs": runs}  # fmt: skip
     usual = (None, "auto", o.DEFAULT_RUNS)
     words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
     words += [word for path in ablations or [] for word in ("--ablations", str(path))]

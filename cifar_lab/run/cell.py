@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import NUMERICS, Recipe
 from cifar_lab.run.device import is_there
-from cifar_lab.run.execution import Execution, compiled, prepare_process
-from cifar_lab.run.memory import peak_mib
+from cifar_lab.run.execution import THEN, Execution, compiled, prepare_process
+from cifar_lab.run.memory import peaks
 from cifar_lab.run.out_of_memory import advice, is_out_of_memory
 from cifar_lab.run.summary import summarise
 from cifar_lab.tracking import atomic
@@ -80,7 +80,7 @@ class _Scribe:
         self.progress(epoch, step, steps)
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
-        self.journal.points(epoch, {**values, "memory/peak_mib": peak_mib(self.device)})
+        self.journal.points(epoch, {**values, **peaks(self.device)})
 
     def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
         checkpoint.save(self.record.checkpoint, state)
@@ -124,13 +124,16 @@ def train_cell(
 def _train_locked(
     job: Job, record: Record, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
 ) -> None:
+    kept = _kept(job, record)
+    device = _device(job, kept or job.execution)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # what is made without a device must not go to the first GPU
     record.clean()
     dataset = load(job.data)
     if dataset.hash != job.data_hash:
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
-    execution = _begin(job, record, dataset)
+    execution = _begin(job, record, dataset, kept, _model(device))
     prepare_process(execution)
-    device = _device(job, execution)
     net = build(job.recipe.model, seed=job.seed, device=device)
     parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     whiten(net, parts.train, job.recipe.data)
@@ -159,23 +162,43 @@ def _train_locked(
     _finish(record, journal, trainer, outcome, dataset)
 
 
+def _kept(job: Job, record: Record) -> Execution | None:
+    """Return the execution of an earlier attempt that left a checkpoint, as its `cell.json` has it.
+
+    Raises:
+        CellError: its device is not here.
+    """
+    before = record.cell()
+    if before is None or not record.checkpoint.exists():
+        return None
+    kept = Execution.of_record(before["execution"])
+    if not is_there(kept.device):
+        raise CellError(f"{job.fingerprint[:12]} was begun on {kept.device}, which is not here; its folder keeps it")
+    return kept
+
+
 def _device(job: Job, execution: Execution | None = None) -> torch.device:
     """Return the device of this job: its place, unless the cell was begun on a device of another kind."""
     kind = (execution or job.execution).device
     return torch.device(job.place if job.place.startswith(kind) else kind)
 
 
-def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
-    """Write `cell.json`, or take the execution from the one that an earlier attempt wrote."""
-    before = record.cell()
-    if before is not None and record.checkpoint.exists():
-        kept = Execution(**before["execution"])
-        if not is_there(kept.device):
-            raise CellError(
-                f"{job.fingerprint[:12]} was begun on {kept.device}, which is not here; its folder keeps it"
-            )
-        return kept
-    execution = job.execution.resolved(job.recipe, job.place)
+def _model(device: torch.device) -> str | None:
+    """Return the GPU's model; none for another device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, gpu: str | None) -> Execution:
+    """Write `cell.json`, or go on with the execution that an earlier attempt wrote, on the GPU of this one.
+
+    A cell that goes on upon another model is not refused: its digits may differ, so `cell.json` names all models.
+    """
+    if kept is not None:
+        if gpu is not None and gpu not in (models := kept.gpu.split(THEN) if kept.gpu else []):
+            named = replace(kept, gpu=THEN.join([*models, gpu]))
+            record.write_cell({**(record.cell() or {}), "execution": named.as_dict()})
+        return replace(kept, gpu=gpu)
+    execution = replace(job.execution.resolved(job.recipe, job.place), gpu=gpu)
     counted = cost(job.recipe.model)
     record.code_diff.unlink(missing_ok=True)
     if job.code_diff:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import Recipe
-from cifar_lab.run.estimate import Timed, time_steps, trained_images
+from cifar_lab.run.estimate import trained_images
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Cell, Plan
+from cifar_lab.run.timing import Timed, TimingError, time_steps
 from cifar_lab.tracking.record import Record
 
 WORTH_TRYING, SHORTEST = 1200.0, 120.0
@@ -37,6 +38,8 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
     for the smaller last one of an epoch: what the first step takes more than the others. What a step saves is measured
     with the longest cell's network, and goes with the work of a step for the others; where recipes ask for several
     precisions, with the longest of each, and it has to pay in all of them. A machine that cannot compile does not.
+
+    On CUDA each network is compiled once, not once a cell: the compiler keeps its kernels on disk for later cells.
     """
     missing = plan.to_train(retry_failed=True)
     if not missing:
@@ -61,16 +64,20 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
 def _tried(longest: Cell, missing: Sequence[Cell], plan: Plan, execution: Execution, measure: Measure) -> Compiling:
     """For the cells of one precision."""
     recipe = longest.recipe
-    plain = measure(recipe, execution)
+    try:
+        plain = measure(recipe, execution)
+    except TimingError as error:
+        return Compiling(is_on=False, why=f"training steps could not be timed: {error}")
     try:
         compiled = measure(recipe, replace(execution, compile=True))
     except Exception as error:  # noqa: BLE001 (of many kinds: no compiler, an operation it does not know; it is said)
         first = (str(error).strip().splitlines() or [""])[0]
-        return Compiling(is_on=False, why=f"this machine does not compile it: {type(error).__name__}: {first}")
+        kind = "" if isinstance(error, TimingError) else f"{type(error).__name__}: "
+        return Compiling(is_on=False, why=f"this machine does not compile it: {kind}{first}")
     won = plain.step - compiled.step
     each = max(0.0, compiled.first - compiled.step)
     steps = sum(_steps(cell, plan) * _work(cell) / _work(longest) for cell in missing)
-    saved, spent = won * steps, each * sum(_shapes(cell, plan) for cell in missing)
+    saved, spent = won * steps, each * _times(missing, plan, once=execution.device.startswith("cuda"))
     timed = (
         f"{longest.name}: {1000 * plain.step:.1f} ms a step, compiled {1000 * compiled.step:.1f} ms after {each:.0f} s"
     )
@@ -87,10 +94,16 @@ def _work(cell: Cell) -> int:
     return cost(cell.recipe.model).macs * cell.recipe.train.batch_size
 
 
-def _shapes(cell: Cell, plan: Plan) -> int:
-    """How many sizes of batches an epoch has; a network is compiled for each."""
+def _times(cells: Sequence[Cell], plan: Plan, *, once: bool) -> int:
+    """Return how often a network is compiled for a size of batches; `once`: equal ones of several cells count once."""
+    pairs = [(cell.recipe.model, size) for cell in cells for size in _shapes(cell, plan)]
+    return len(set(pairs)) if once else len(pairs)
+
+
+def _shapes(cell: Cell, plan: Plan) -> set[int]:
+    """Return the sizes of batches that an epoch has; a network is compiled for each."""
     batch, images = cell.recipe.train.batch_size, trained_images(cell, plan)
-    return 1 if images <= batch or images % batch == 0 else 2
+    return {min(batch, images), images % batch or min(batch, images)}
 
 
 def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:
@@ -99,7 +112,8 @@ def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:
         known = Record(runs / cell.fingerprint).cell("execution")
         if known is None:
             continue
-        made = known["execution"]
-        if (made["device"], made["threads"]) == (execution.device, execution.threads):
-            return bool(made["compile"])
+        made = Execution.of_record(known["execution"])
+        threads = execution.threads if execution.device.startswith("cuda") else made.threads  # there they do not count
+        if (made.device, threads) == (execution.device, execution.threads):
+            return made.compile
     return None

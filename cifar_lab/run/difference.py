@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.recipe import Recipe
+from cifar_lab.run.execution import normalised
 from cifar_lab.stats.images import Disagreement, compare_networks
 from cifar_lab.tracking.journal import read_events
 from cifar_lab.tracking.record import Record
@@ -80,7 +81,7 @@ def compare_cells(a: Record, b: Record) -> Difference:
     sections = {
         "recipe": _recipe_rows(trees[0]["recipe"], trees[1]["recipe"]),
         "seed and data": _rows(*({"seed": tree["seed"], "data": tree["data"]} for tree in trees)),
-        "execution": _rows(*(tree["execution"] for tree in trees)),
+        "execution": _rows(*(normalised(tree["execution"]) for tree in trees)),
         "code": _rows(*(_code(tree, record) for tree, record in zip(trees, (a, b), strict=True))),
         "environment": _rows(*(_environment(tree) for tree in trees)),
         "result": _result_rows(_outcome(a), _outcome(b)),

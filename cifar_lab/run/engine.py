@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -20,7 +20,7 @@ from typing import Protocol
 from filelock import Timeout
 
 from cifar_lab.errors import CifarLabError, Interrupted
-from cifar_lab.run import fork_server
+from cifar_lab.run import fork_server, nvml
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.queue import Settled
 
@@ -61,7 +61,10 @@ class Listener(Protocol):
         """`job` is over, here or in another runner; `error` is one line when its cell is not finished."""
 
     def put_off(self, job: Job) -> None:
-        """`job` was started here, but another runner had it already, or has finished it: `ended` follows."""
+        """`job` was started here, and `ended` follows later.
+
+        Another runner had it already or has finished it, or it is to be tried once more alone on a GPU.
+        """
 
     def tick(self, waiting: int) -> None:
         """Called a few times a second; `waiting` cells are not begun."""
@@ -77,10 +80,14 @@ class _Worker:
 
 
 class LocalEngine:
-    """Runs cells on this machine, `workers` at a time; worker slots take turns with the GPUs in `places`, if any."""
+    """Runs cells on this machine, `workers` at a time; of the GPUs in `places` each goes to the one with the fewest.
+
+    A cell that runs out of a GPU's memory beside others is tried once more with that GPU to itself.
+    """
 
     def __init__(self, workers: int, places: Sequence[str] = ()) -> None:
-        self._workers, self._places = workers, tuple(places)
+        self._workers, self._places, self._running = workers, tuple(places), list[_Worker]()
+        self._shared, self._alone, self._tried_alone = set[str](), list[Job](), set[str]()
         self.trained = 0
         """Cells that came to their end here."""
         self._context = fork_server.start()
@@ -94,7 +101,7 @@ class LocalEngine:
         self._queue, self._running, self._listener = source, list[_Worker](), listener
         self._looked = -LOOK_EVERY
         with _signals(self._stop_all) as signalled:
-            while self._running or (len(self._queue) and not signalled()):
+            while self._running or ((len(self._queue) or self._alone) and not signalled()):
                 while not signalled() and self._begin_one():
                     pass
                 if signalled():  # one may have been started while the signal came
@@ -106,6 +113,8 @@ class LocalEngine:
                 if len(self._running) == busy and (busy or not signalled()):
                     listener.tick(len(self._queue))
         if signalled():
+            while self._alone:
+                listener.ended(self._alone.pop(), STOPPED)
             raise Interrupted(_stopped(len(self._queue)))
 
     def stop(self, fingerprint: str) -> None:
@@ -122,6 +131,10 @@ class LocalEngine:
         """Start a cell, or note that one is over already; False when there is no free worker or nothing to do now."""
         if len(self._running) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY:
             return False
+        if self._alone:  # none is begun beside those that wait for a GPU of their own, or they would wait for ever
+            return self._begin_alone()
+        if self._places and not self._shareable():
+            return False
         found = self._queue.take({worker.job.fingerprint for worker in self._running})
         if found is None:
             self._looked = time.monotonic()
@@ -130,6 +143,21 @@ class LocalEngine:
         else:
             self._running.append(self._start(found, _free_slot(self._running)))
         return found is not None
+
+    def _begin_alone(self) -> bool:
+        """Start a cell that ran out of memory beside others, once a GPU is free of cells; False while none is."""
+        taken = {worker.job.place for worker in self._running}
+        if all(place in taken for place in self._places):
+            return False
+        job = self._alone.pop(0)
+        self._tried_alone.add(job.fingerprint)
+        self._running.append(self._start(job, _free_slot(self._running)))
+        return True
+
+    def _shareable(self) -> list[str]:
+        """Return the GPUs on which no cell runs that is to be alone there."""
+        held = {worker.job.place for worker in self._running if worker.job.fingerprint in self._tried_alone}
+        return [place for place in self._places if place not in held]
 
     def _listen(self, worker: _Worker) -> None:
         """Pass on one message, or what the end of the worker means."""
@@ -151,13 +179,31 @@ class LocalEngine:
         if code == FOUND_FINISHED:
             self._listener.put_off(job)
         error = _how_it_ended(worker)
+        if self._is_to_be_tried_alone(job, code, error):
+            job.record.forget_failure()
+            self._alone.append(job)
+            self._listener.put_off(job)
+            return
         self.trained += error is None and code != FOUND_FINISHED
         self._listener.ended(job, error)
 
+    def _is_to_be_tried_alone(self, job: Job, code: int | None, error: str | None) -> bool:
+        if job.fingerprint not in self._shared or job.fingerprint in self._tried_alone:
+            return False
+        return code is not None and code > 0 and error is not None and is_out_of_memory(error)
+
     def _start(self, job: Job, slot: int) -> _Worker:
-        job = replace(job, sharing=math.ceil(self._workers / max(1, len(self._places))))
         if self._places:
-            job = replace(job, place=self._places[slot % len(self._places)])
+            self._shared.discard(job.fingerprint)
+            running = {worker.job.fingerprint: worker.job.place for worker in self._running}
+            place = next_place(self._shareable(), list(running.values()), _memory_used(self._places))
+            beside = [fingerprint for fingerprint, other in running.items() if other == place]
+            self._shared.update([job.fingerprint, *beside] if beside else [])
+            alone = job.fingerprint in self._tried_alone
+            sharing = 1 if alone else math.ceil(self._workers / len(self._places))
+            job = replace(job, place=place, sharing=sharing)
+        else:
+            job = replace(job, sharing=self._workers)
         receive, send = self._context.Pipe(duplex=False)
         stop = self._context.Event()
         process = self._context.Process(target=_work, args=(job, send, stop), daemon=True)
@@ -165,6 +211,31 @@ class LocalEngine:
         send.close()
         self._listener.started(job)
         return _Worker(job, process, receive, slot, stop)
+
+
+def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, float]) -> str:
+    """Return the one of `places` at which the next cell begins.
+
+    It is the one with the fewest cells of this engine, of several the one with the least load, and then the first: two
+    runners on one machine do not both begin at the first GPU while another idles.
+
+    Args:
+        places: names of GPUs, `cuda:1`; at least one.
+        taken: the place of each cell that runs.
+        load: bytes of memory in use, by place; 0 where it is not known.
+    """
+    return min(places, key=lambda place: (list(taken).count(place), load.get(place, 0)))
+
+
+def is_out_of_memory(error: str) -> bool:
+    """Return whether the line of a failure tells of a GPU without room, as torch or cuBLAS words it."""
+    text = error.lower()
+    return any(words in text for words in ("out of memory", "outofmemory", "alloc_failed"))
+
+
+def _memory_used(places: Sequence[str]) -> dict[str, float]:
+    known = nvml.cards() or []
+    return {f"cuda:{number}": card.used for number, card in enumerate(known) if f"cuda:{number}" in places}
 
 
 def _stopped(left: int) -> str:

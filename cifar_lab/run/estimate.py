@@ -1,119 +1,134 @@
-"""How long cells will take on this machine, by timing a few steps of one of them."""
+"""Estimate how long cells will take on this machine, from timing a few steps of one or two of them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import NamedTuple
-
-import torch
-import torch.nn.functional as F
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from cifar_lab.models.budget import cost
-from cifar_lab.models.resnet import build
 from cifar_lab.recipe import Recipe
-from cifar_lab.run.execution import Execution, compiled
+from cifar_lab.run import timing
+from cifar_lab.run.execution import MOST_CELLS_PER_GPU, Execution, cells_per_gpu
 from cifar_lab.run.plan import Cell, Plan
-from cifar_lab.train.precision import autocast
+from cifar_lab.run.timing import Question, Timed
 
 FORWARD_SHARE = 1 / 3
 """Cost of evaluating an image, against training on it: forward, without the two passes backward."""
 START_SECONDS = 4.0
 """A worker's start, its data, and its artifacts."""
-PATIENCE, GLANCE = 4.0, 0.15
-"""Seconds that steps are timed for, about: where something hangs on it, and for an estimate."""
 TIMED_MACS = 3_000_000_000
 """Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""
+ASSUMED_RATE, ASSUMED_FLOOR = 6e-14, 5e-3
+"""Speed of a GPU on which no step could be timed: 100 TFLOP/s, and 5 ms for the shortest step."""
 
 
-Pace = Mapping[str, float]
-"""Seconds of training for each multiply-accumulate of a forward pass, by the precision that a recipe asks for."""
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Speed of training on this machine."""
+
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of training for each multiply-accumulate of a forward pass, by the precision that a recipe asks for."""
+    floor: float = 0.0
+    """Seconds that the shortest step takes: on CUDA those of a small network go into starting its kernels."""
+    timed: tuple[Timed, ...] = ()
+    """Measurements on CUDA of the network that has most work, one a precision."""
 
 
 def estimate(plan: Plan, pace: Pace) -> dict[str, float]:
-    """Seconds for each cell that is not done, by fingerprint; one worker's, alone on its threads.
+    """Return the seconds for each cell that is not done, by fingerprint; one worker's, alone on its threads.
 
     A precision that was not measured is taken for the slowest that was. Expect a factor of 1.5 either way: small
     networks use a processor less well than large ones.
     """
-    slowest = max(pace.values(), default=0.0)
+    slowest = max(pace.rates.values(), default=0.0)
     return {
         cell.fingerprint: START_SECONDS
-        + _images(cell, plan) * pace.get(cell.recipe.train.precision, slowest) * cost(cell.recipe.model).macs
+        + _seconds(cell, plan, pace.rates.get(cell.recipe.train.precision, slowest), pace.floor)
         for cell in plan.cells
         if not cell.is_done
     }
 
 
-def measure(plan: Plan, execution: Execution) -> Pace:
-    """The pace of the cells to be trained, from timing one network in each precision that they ask for.
+def _seconds(cell: Cell, plan: Plan, rate: float, floor: float) -> float:
+    """Return the seconds of training and evaluating: the shortest step is never undercut."""
+    recipe, images = cell.recipe, trained_images(cell, plan)
+    of_an_image = rate * cost(recipe.model).macs
+    steps = math.ceil(images / recipe.train.batch_size)
+    epochs = recipe.train.epochs * max(steps * floor, images * of_an_image)
+    return epochs + FORWARD_SHARE * _evaluated(cell, plan) * of_an_image
 
-    It is the network of median cost among them, with `execution`'s threads.
+
+def measure(plan: Plan, execution: Execution, say: Callable[[str], None] = lambda _: None) -> Pace:
+    """Return the pace of the cells to be trained, from timing one network in each precision that they ask for.
+
+    On the CPU it is the network of median cost among them, with `execution`'s threads, in this process. On CUDA it is
+    the one with the most work in a step, and the one with the least for the shortest step, in a process of their own;
+    where that fails `say` is told, and what is known of the others, or of GPUs in general, has to serve.
     """
-    todo = sorted((cell for cell in plan.cells if not cell.is_done), key=lambda cell: cost(cell.recipe.model).macs)
     found: dict[str, list[Recipe]] = {}
-    for cell in todo:
-        found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
+    for cell in sorted(plan.cells, key=lambda cell: cost(cell.recipe.model).macs):
+        if not cell.is_done:
+            found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
+    if execution.device.startswith("cuda"):
+        return _on_cuda(found, execution, say)
     middle = {precision: recipes[len(recipes) // 2] for precision, recipes in found.items()}
-    return {p: seconds_per_image(recipe, execution) / cost(recipe.model).macs for p, recipe in middle.items()}
+    rates = {p: seconds_per_image(recipe, execution) / cost(recipe.model).macs for p, recipe in middle.items()}
+    return Pace(rates=rates)
+
+
+def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None]) -> Pace:
+    if not found:
+        return Pace()
+    most = {precision: max(recipes, key=_work) for precision, recipes in found.items()}
+    least = min((recipe for recipes in found.values() for recipe in recipes), key=_work)
+    questions = [Question(recipe=recipe, execution=execution, share=True) for recipe in most.values()]
+    if least not in most.values():
+        questions.append(Question(recipe=least, execution=execution))
+    answers = timing.ask(questions)
+    for reason in dict.fromkeys(answer for answer in answers if isinstance(answer, str)):
+        say(f"warning: training steps could not be timed ({reason}): the estimates are rough")
+    known = {q.recipe: answer for q, answer in zip(questions, answers, strict=True) if isinstance(answer, Timed)}
+    rates = {p: known[recipe].step / _work(recipe) for p, recipe in most.items() if recipe in known}
+    if not rates and least in known:
+        rates = {least.train.precision: known[least].step / _work(least)}
+    if not rates:
+        return Pace(rates=dict.fromkeys(found, ASSUMED_RATE), floor=ASSUMED_FLOOR)
+    timed = tuple(known[recipe] for recipe in most.values() if recipe in known)
+    return Pace(rates=rates, floor=known[least].step if least in known else ASSUMED_FLOOR, timed=timed)
+
+
+def share(pace: Pace, cores: int, data: int) -> tuple[int, str]:
+    """Return how many cells should share one GPU, and one line that says why.
+
+    Args:
+        pace: as measured on CUDA; the largest network that was timed decides.
+        cores: processor cores for the cells of one GPU.
+        data: bytes of the images, of which each cell keeps its own copy on the GPU.
+    """
+    if not pace.timed or not all(timed.busy for timed in pace.timed):
+        return 1, "1 cell a GPU: how busy a step keeps it could not be measured"
+    busy = max(timed.busy or 0.0 for timed in pace.timed)
+    reserved, memory = max(timed.reserved for timed in pace.timed) + data, min(timed.memory for timed in pace.timed)
+    count = cells_per_gpu(busy, reserved, memory, cores)
+    why = (
+        f"a step keeps it busy for {100 * min(busy, 1.0):.0f} % of its time, a cell takes {reserved / 2**30:.1f} of "
+        f"{memory / 2**30:.0f} GiB, and there are {cores} cores for each GPU; {MOST_CELLS_PER_GPU} at most"
+    )
+    return count, f"{count} {'cell' if count == 1 else 'cells'} a GPU: {why}"
 
 
 def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
-    """Time of one training step, per image, with `execution`'s threads; small batches keep it short on a CPU."""
+    """Return the time of a forward and backward pass, per image; small batches keep it short on a CPU."""
     batch = recipe.train.batch_size
     if execution.device == "cpu":
         batch = min(batch, 32, max(4, TIMED_MACS // cost(recipe.model).macs))
-    return time_steps(recipe, execution, batch, patience=GLANCE).step / batch
+    return timing.glance(recipe, execution, batch).step / batch
 
 
-class Timed(NamedTuple):
-    """Seconds of training steps."""
-
-    first: float
-    """Of the first one, in which a network is compiled where that is asked for."""
-    step: float
-    """Of the others, the median."""
-
-
-def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None, patience: float = PATIENCE) -> Timed:
-    """Forward and backward, on `batch` images (none: the recipe's), with `execution`'s threads."""
-    device = torch.device(execution.device)
-    batch = batch or recipe.train.batch_size
-    precision = execution.resolved(recipe).precision
-    net = build(recipe.model, seed=0, device=device)
-    forward = compiled(net) if execution.compile else net
-    images = torch.zeros(batch, 3, 32, 32, device=device)
-    labels = torch.zeros(batch, dtype=torch.long, device=device)
-
-    def step() -> float:
-        began = time.perf_counter()
-        with autocast(precision, device):  # type: ignore[arg-type]
-            logits = forward(images)
-        F.cross_entropy(logits.float(), labels).backward()
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
-        return time.perf_counter() - began
-
-    with _as_a_worker(execution):
-        first, times = step(), list[float]()
-        until = time.perf_counter() + patience
-        while not times or (time.perf_counter() + min(times) < until and len(times) < 9):
-            times.append(step())
-    return Timed(first, sorted(times)[len(times) // 2])
-
-
-@contextmanager
-def _as_a_worker(execution: Execution) -> Iterator[None]:
-    """With the threads of a worker, and nothing kept from the workers afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(execution.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        if execution.device == "cuda":
-            torch.cuda.empty_cache()
+def _work(recipe: Recipe) -> int:
+    """Return the multiply-accumulates of a step forward."""
+    return cost(recipe.model).macs * recipe.train.batch_size
 
 
 def trained_images(cell: Cell, plan: Plan) -> int:
@@ -122,9 +137,9 @@ def trained_images(cell: Cell, plan: Plan) -> int:
     return round(images * (1 - recipe.data.val_fraction)) if recipe.train.protocol == "holdout" else images
 
 
-def _images(cell: Cell, plan: Plan) -> float:
-    """How many images' training a cell costs, evaluations included."""
+def _evaluated(cell: Cell, plan: Plan) -> float:
+    """Return how many images a cell evaluates, in all its epochs and at its end."""
     recipe, images, tested = cell.recipe, len(plan.dataset.train_labels), len(plan.dataset.test_labels)
     held_out = images * recipe.data.val_fraction
-    evaluated = held_out + (held_out if recipe.train.protocol == "holdout" else tested)
-    return recipe.train.epochs * (trained_images(cell, plan) + FORWARD_SHARE * evaluated) + FORWARD_SHARE * tested
+    each = held_out + (held_out if recipe.train.protocol == "holdout" else tested)
+    return recipe.train.epochs * each + tested

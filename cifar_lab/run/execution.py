@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 MEMORY_PER_WORKER = 2 * 2**30
 """Bytes of the machine's memory that `--workers auto` counts for each worker on the CPU."""
+CONTEXT = 2**29
+"""Bytes of a GPU's memory that each process takes for its CUDA context, about."""
+MEMORY_SHARE = 0.9
+"""Share of a GPU's memory that cells may fill together."""
+MOST_CELLS_PER_GPU = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,10 @@ class Execution:
     graph: bool = False
     """Replay a whole training step as one CUDA graph, where it can be captured and equals the eager step."""
     gpu: str | None = None
-    """Model of the GPU, as the driver names it; none on other devices and in records of older versions."""
+    """Model of the GPU, as the driver names it; none on other devices and in records of older versions.
+
+    In `cell.json`, a cell that was resumed on other models names them all, in their order, with `THEN` between them.
+    """
 
     def resolved(self, recipe: Recipe, place: str = "") -> Execution:
         """Return this execution with the precision that its device gives to `recipe`.
@@ -48,22 +57,53 @@ class Execution:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def of_record(cls, tree: Mapping[str, Any]) -> Execution:
+        """Return the execution that a record holds, of this version or another."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in normalised(tree).items() if name in known})
+
+
+THEN = " then "
+"""Text between two models of GPUs that trained one cell after each other."""
+
+
+def normalised(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the execution of a record with defaults for the fields that its version did not write."""
+    defaults = {field.name: field.default for field in fields(Execution) if field.default is not MISSING}
+    return {**defaults, **tree}
+
+
+def what_rounds(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what in the execution of a record may change the digits of a result.
+
+    Steps that are replayed as a CUDA graph are bit-equal to eager ones, and on a GPU the processor's threads compute
+    nothing: neither counts.
+    """
+    found = normalised(tree)
+    del found["graph"]
+    if str(found.get("device", "")).startswith("cuda"):
+        found.pop("threads", None)
+    return found
+
 
 def choose(
     device: str, workers: str, cells: int, *, compile: bool = False, graph: bool | None = None, cells_per_gpu: int = 1
 ) -> tuple[Execution, int]:
-    """The execution for an invocation of `cells` cells, and its number of worker processes.
+    """Return the execution for an invocation of `cells` cells, and its number of worker processes.
 
     `workers` is a number or `auto`: on CUDA `cells_per_gpu` a GPU, on the CPU one a core while memory lasts. Threads
     are divided between the workers. The number of all cells counts, not of the missing ones, so that a resumed study
-    goes on with the threads that it began with. `graph`: none means that it is on wherever there is CUDA.
+    goes on with the threads that it began with. On CUDA, where `cells_per_gpu` may be measured, each worker has the
+    threads that it would have among the most that may share a GPU. `graph`: none means that it is on wherever there is
+    CUDA.
 
     Raises:
         UsageError: an unknown device, one that is not there or has no kernels, or a number of workers below 1.
     """
     found = find_device(device)
     usable = places(found)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if workers == "auto":
         at_once = {"cuda": len(usable) * cells_per_gpu, "cpu": _cpu_workers(cores)}
         count = min(cells, at_once.get(found.kind, 1))
@@ -72,9 +112,32 @@ def choose(
     else:
         raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{workers}'")
     count = max(1, count)
-    threads = max(1, cores // count)
+    most = max(count, len(usable) * MOST_CELLS_PER_GPU) if found.kind == "cuda" else count
+    threads = max(1, cores // most)
     graph = found.kind == "cuda" if graph is None else graph
     return Execution(device=found.kind, threads=threads, precision="auto", compile=compile, graph=graph), count
+
+
+def cells_per_gpu(busy: float, reserved: int, total_memory: int, cores: int) -> int:
+    """Return how many cells should share one GPU, from 1 to `MOST_CELLS_PER_GPU`.
+
+    As many as keep it busy together, as its memory holds, and as the processor can feed: one core each.
+
+    Args:
+        busy: share of a training step's time in which the GPU computes, above 0 and at most about 1.
+        reserved: bytes of the GPU's memory that one cell takes, without its CUDA context.
+        total_memory: bytes of the GPU's memory.
+        cores: processor cores for the cells of this GPU.
+    """
+    if busy <= 0:
+        return 1
+    room = int(MEMORY_SHARE * total_memory) // (reserved + CONTEXT)
+    return max(1, min(int(1 / busy + 1e-6), room, cores, MOST_CELLS_PER_GPU))
+
+
+def usable_cores() -> int:
+    """Return how many of the machine's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_workers(cores: int) -> int:
@@ -82,9 +145,18 @@ def _cpu_workers(cores: int) -> int:
 
 
 def compiled(net: nn.Module) -> nn.Module:
-    """`net` with its forward pass, and the one backward, compiled at the first call."""
+    """Return `net` with its forward pass, and the one backward, compiled at the first call.
+
+    On CUDA the compiler chooses no kernel by timing it: a cell that is resumed where nothing is cached must round as
+    it did before.
+    """
     import torch
 
+    if any(parameter.device.type == "cuda" for parameter in net.parameters()):
+        from torch._inductor import config
+
+        if hasattr(config, "deterministic"):
+            config.deterministic = True
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns where there is no CUDA
     return torch.compile(net, dynamic=False)  # type: ignore[return-value]
 

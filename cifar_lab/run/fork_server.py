@@ -34,6 +34,8 @@ def allocator(libc: tuple[str, str]) -> dict[str, str]:
 
 
 ALLOCATOR = allocator(platform.libc_ver())
+CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Has torch ask the driver whether there is CUDA: asking CUDA itself would spoil it for every process forked later."""
 
 
 def start() -> ForkServerContext:
@@ -41,7 +43,7 @@ def start() -> ForkServerContext:
 
     Called before torch is imported, it loads torch beside this process instead of after it.
     """
-    os.environ.update({name: value for name, value in ALLOCATOR.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in (ALLOCATOR | CUDA).items() if name not in os.environ})
     context: ForkServerContext = mp.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     # The server outlives every signal that reaches the whole group: without it nobody learns how workers end.

@@ -1,4 +1,4 @@
-"""The most memory that a training has held."""
+"""Measure the most memory that a training has held."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import sys
 
 import psutil
 import torch
+
+
+def peaks(device: str) -> dict[str, float]:
+    """Return the peaks that an epoch's point names: on CUDA also what the process took from the GPU and kept."""
+    found = {"memory/peak_mib": peak_mib(device)}
+    if device.startswith("cuda"):
+        found["memory/reserved_mib"] = torch.cuda.max_memory_reserved(device) / 2**20
+    return found
 
 
 def peak_mib(device: str) -> float:

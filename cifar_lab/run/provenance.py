@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import cache
@@ -11,19 +12,32 @@ from typing import Any
 
 import psutil
 
+from cifar_lab.run import nvml
+
 PACKAGES = ("cifar-lab", "torch", "torchvision", "numpy", "mlflow", "pydantic")
+COMMIT = "CIFAR_LAB_COMMIT"
+"""Variable of the environment that names the commit where the code is not a checkout."""
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Commit (and whether it was changed), versions and hardware of this process."""
-    commit = _git("rev-parse", "HEAD") if _is_checkout() else None
+    """Return the commit (and whether it was changed), versions and hardware of this process.
+
+    A copy of a checkout, whose commit the environment names, counts as unchanged.
+    """
+    is_checkout = _is_checkout()
+    commit = _git("rev-parse", "HEAD") if is_checkout else os.environ.get(COMMIT) or None
+    hardware = _hardware()
     return {
         "git_commit": commit,
-        "git_dirty": commit is not None and bool(_git("status", "--porcelain", "--", "cifar_lab", "ablations")),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "hardware": _hardware(),
+        "git_dirty": is_checkout and bool(_git("status", "--porcelain", "--", "cifar_lab", "ablations")),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in PACKAGES},
+            **(_cuda() if hardware["gpus"] else {}),
+        },
+        "hardware": hardware,
     }
 
 
@@ -55,15 +69,37 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _cuda() -> dict[str, str | None]:
+    """Return the versions that move digits on a GPU."""
+    import torch
+
+    cudnn = torch.backends.cudnn.version()
+    return {"cuda": torch.version.cuda, "cudnn": str(cudnn) if cudnn else None, "driver": nvml.driver()}
+
+
+def _gpus() -> list[tuple[str, int]]:
+    """Return name and memory in bytes of each GPU, by the driver where it answers: torch would initialise CUDA."""
+    import torch
+
+    count = torch.cuda.device_count()
+    known = nvml.cards() if count else []
+    if known is not None and len(known) == count:
+        return [(card.name, card.memory) for card in known]
+    found = (torch.cuda.get_device_properties(i) for i in range(count))
+    return [(each.name, each.total_memory) for each in found]
+
+
 def _hardware() -> dict[str, Any]:
     import torch
 
+    gpus = _gpus()
     return {
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "gpus": [name for name, _ in gpus],
+        **({"gpu_memory_gib": [round(memory / 2**30, 1) for _, memory in gpus]} if gpus else {}),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 

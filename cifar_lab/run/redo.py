@@ -44,7 +44,8 @@ def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Executi
     """
     records = [Record(runs / cell.fingerprint).cell("execution") for cell in cells]
     before = [record["execution"] for record in records if record is not None]
-    found = {replace(chosen, **{name: each[name] for name in ("device", "threads", "compile")}) for each in before}
+    made = [Execution.of_record(each) for each in before]
+    found = {replace(chosen, device=each.device, threads=each.threads, compile=each.compile) for each in made}
     if len(found) > 1:
         raise UsageError("--redo: these cells were executed differently; redo them one by one, or type --workers")
     execution = found.pop() if found else chosen

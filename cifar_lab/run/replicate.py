@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.run.execution import THEN, what_rounds
 from cifar_lab.stats.convergence import rise
 from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.journal import read_points
@@ -67,14 +68,22 @@ def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
 
 
 def are_executed_alike(replicates: Iterable[Replicate]) -> bool:
-    """Whether those that were begun ran on one kind of device, and so on; nothing is said of those that were not.
+    """Return whether the cells that were begun ran on one kind of device, one model of GPU, and so on.
 
-    A precision that the recipe names is a factor, which `compare` is to show; one that the device chose is not.
+    A precision that the recipe names is a factor, which `compare` is to show; one that the device chose is not. A cell
+    that was resumed on another model of GPU is not alike by itself.
     """
     begun = [each.cell for each in replicates if each.cell is not None]
     chosen = [cell["execution"] for cell in begun if cell["recipe"]["train"].get("precision", "auto") == "auto"]
-    without = ({**cell["execution"], "precision": None} for cell in begun)
-    return len({str(each) for each in without}) <= 1 and len({str(each.get("precision")) for each in chosen}) <= 1
+    rounds = [what_rounds(cell["execution"]) for cell in begun]
+    models = {model for each in rounds for model in str(each["gpu"]).split(THEN)}
+    others = {_text({**each, "precision": None, "gpu": None}) for each in rounds}
+    return max(map(len, (models, others, {str(each.get("precision")) for each in chosen}))) <= 1
+
+
+def _text(tree: dict[str, Any]) -> str:
+    """Return one text for equal trees, whatever the order of their fields."""
+    return str(sorted(tree.items()))
 
 
 def group(replicates: Iterable[Replicate]) -> dict[str, list[Replicate]]:

@@ -16,7 +16,7 @@ from cifar_lab.recipe import NUMERICS
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
-from cifar_lab.run.execution import Execution
+from cifar_lab.run.execution import THEN, Execution
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import code_diff, provenance
 from cifar_lab.run.queue import Queue
@@ -90,6 +90,8 @@ def carry_out(
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
+    for line in filter(None, map(goes_on_elsewhere, jobs)):
+        say(line)
     invocation = invocation_of(plan, execution, stopping, compiling)
     invocation.write(runs)
     page = shipping.reports(runs, lambda _: plan.ablation)
@@ -119,6 +121,19 @@ def _train(
     except Interrupted as error:
         interrupted = error
     return engine.trained, interrupted
+
+
+def goes_on_elsewhere(job: Job) -> str | None:
+    """Return one line for a cell that would go on upon another model of GPU than trained it; None for others."""
+    here = job.provenance["hardware"].get("gpus") or []
+    tree = job.record.cell("execution") if job.record.checkpoint.exists() else None
+    known = Execution.of_record(tree["execution"]).gpu if tree is not None else None
+    if known is None or not here or known.split(THEN)[-1] in here:
+        return None
+    return (
+        f"{job.fingerprint[:12]} was begun on {known} and goes on upon {' or '.join(dict.fromkeys(here))}: its digits "
+        "may differ, and its row is marked as mixed"
+    )
 
 
 def job_of(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:

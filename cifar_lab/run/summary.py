@@ -21,6 +21,7 @@ def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict
         return {}
     accuracies = [accuracy for _, accuracy in curve]
     last = points[-1][1]
+    reserved = [values["memory/reserved_mib"] for _, values in points if "memory/reserved_mib" in values]
     metrics = {
         f"{name}/acc": accuracies[-1],
         f"{name}/loss": last.get(f"{name}/loss"),
@@ -30,6 +31,7 @@ def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict
         "rise": rise(accuracies),
         "images_per_second": sum(values["images_per_second"] for _, values in points) / len(points),
         "memory/peak_mib": max(values.get("memory/peak_mib", 0.0) for _, values in points),
+        "memory/reserved_mib": max(reserved, default=None),
     }
     reached = {f"epochs_to/{x}": next((epoch for epoch, accuracy in curve if accuracy >= x), None) for x in THRESHOLDS}
     return {key: float(value) for key, value in (metrics | reached).items() if value is not None}

@@ -13,7 +13,7 @@ from cifar_lab.errors import Interrupted
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
-from cifar_lab.run.runner import DRAIN_SECONDS
+from cifar_lab.run.runner import DRAIN_SECONDS, goes_on_elsewhere
 from cifar_lab.run.shipping import Files
 from cifar_lab.search import trials as found
 from cifar_lab.search.asking import Asking
@@ -85,6 +85,8 @@ def run_sweep(
 
     def begun(trial: Trial, job: Job) -> None:
         named(job, trial.number)
+        if line := goes_on_elsewhere(job):
+            say(line)
         cells.begin(study, trial.number, job)
 
     def told(number: int) -> None:

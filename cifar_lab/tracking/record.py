@@ -94,13 +94,13 @@ class Record:
 
     def write_result(self, tree: dict[str, Any]) -> None:
         """Finish the cell. Nothing may be written to its folder after this but by a redo."""
-        (self.folder / "failure.json").unlink(missing_ok=True)
+        self.forget_failure()
         atomic.write_json(self.folder / "result.json", tree)
         self.checkpoint.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Forget how an earlier attempt failed, and what it left half-written. For the holder of the lock."""
-        (self.folder / "failure.json").unlink(missing_ok=True)
+        self.forget_failure()
         for partial in self.folder.glob(".*.partial"):
             partial.unlink()
 
@@ -118,6 +118,10 @@ class Record:
 
     def write_failure(self, tree: dict[str, Any]) -> None:
         atomic.write_json(self.folder / "failure.json", tree)
+
+    def forget_failure(self) -> None:
+        """Make the cell one that is to be gone on with, not one that failed."""
+        (self.folder / "failure.json").unlink(missing_ok=True)
 
     def lock(self) -> FileLock:
         """The right to train this cell; the kernel takes it back when its holder dies."""

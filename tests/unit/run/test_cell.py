@@ -20,7 +20,9 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.run import cell
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import Execution
+from cifar_lab.run.memory import peaks
 from cifar_lab.run.provenance import provenance
+from cifar_lab.run.runner import goes_on_elsewhere
 from cifar_lab.tracking.journal import read_events, read_points
 from cifar_lab.train.evaluate import Evaluation
 
@@ -192,3 +194,57 @@ def test_a_cell_begun_on_a_device_that_is_gone_is_kept(job: Job, monkeypatch: py
     with pytest.raises(CellError, match="begun on cuda"):
         train_cell(job)
     assert job.record.checkpoint.exists()
+
+
+def on_gpu(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    monkeypatch.setattr(cell, "_model", lambda device: model)
+
+
+def test_a_cell_names_the_gpu_that_trains_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu(monkeypatch, "NVIDIA H100")
+    train_cell(job)
+    tree = job.record.cell()
+    assert tree is not None
+    assert tree["execution"]["gpu"] == "NVIDIA H100"
+    assert read_events(job.record.folder)[0]["execution"]["gpu"] == "NVIDIA H100"
+
+
+@pytest.mark.parametrize(
+    ("second", "named"), [("NVIDIA H100", "NVIDIA H100"), ("Tesla T4", "NVIDIA H100 then Tesla T4")]
+)
+def test_a_cell_that_goes_on_upon_another_gpu_names_both(
+    job: Job, second: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in ("NVIDIA H100", second, second):
+        on_gpu(monkeypatch, model)
+        steps = itertools.count()
+        with pytest.raises(Interrupted):
+            train_cell(job, stop=lambda steps=steps: next(steps) == 1)
+    tree = job.record.cell()
+    assert tree is not None
+    assert tree["execution"]["gpu"] == named
+    resumed = [event["execution"]["gpu"] for event in read_events(job.record.folder) if event.get("execution")]
+    assert resumed == ["NVIDIA H100", second, second], "each event has the model of its own attempt"
+
+
+def test_memory_that_a_process_keeps_of_a_gpu_is_journalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5 * 2**20)
+    assert peaks("cuda:0") == {"memory/peak_mib": 3.0, "memory/reserved_mib": 5.0}
+    assert set(peaks("cpu")) == {"memory/peak_mib"}
+
+
+def test_it_is_said_where_a_cell_goes_on_upon_another_gpu(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(*gpus: str) -> str | None:
+        return goes_on_elsewhere(replace(job, provenance={"hardware": {"gpus": list(gpus)}}))
+
+    assert on("Tesla T4") is None, "it is not begun"
+    on_gpu(monkeypatch, "NVIDIA H100")
+    steps = itertools.count()
+    with pytest.raises(Interrupted):
+        train_cell(job, stop=lambda: next(steps) == 1)
+    assert on("Tesla T4", "NVIDIA H100") is None
+    assert on() is None
+    said = on("Tesla T4", "Tesla T4")
+    assert said is not None
+    assert said.startswith(f"{job.fingerprint[:12]} was begun on NVIDIA H100 and goes on upon Tesla T4: ")

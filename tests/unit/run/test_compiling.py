@@ -16,9 +16,10 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import compiling
-from cifar_lab.run.estimate import Timed, time_steps
+from cifar_lab.run.estimate import Pace
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Plan, make_plan
+from cifar_lab.run.timing import Timed, TimingError, time_steps
 from cifar_lab.tracking.record import Record
 
 CPU = Execution(device="cpu", threads=1, precision="fp32")
@@ -144,7 +145,7 @@ def test_a_cell_that_is_redone_is_compiled_as_it_was(runs: Path, compiled: bool)
     asked = plan(runs, HOUR)
     (record := Record(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
     record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
-    found = Request(asked, CPU, workers=1, pace={})
+    found = Request(asked, CPU, workers=1, pace=Pace())
     redone = _set_aside(found, runs, [record.fingerprint], True, as_before=True)
     assert (redone.execution.compile, redone.compile) == (compiled, compiled), "and nothing is left to decide"
 
@@ -155,5 +156,27 @@ def test_steps_are_timed_with_the_threads_that_they_will_have() -> None:
     threads = torch.get_num_threads()
     recipe = Recipe().override({"model.blocks": (1,), "model.width": 8})
     found = time_steps(recipe, CPU, batch=4)
-    assert 0 < found.step <= max(found)
+    assert found.step > 0
     assert torch.get_num_threads() == threads
+
+
+def test_on_cuda_equal_networks_are_compiled_once_for_all_cells(runs: Path) -> None:
+    asked = plan(runs, HOUR, **{"train.epochs": 2000, "train.batch_size": 8, "data.val_fraction": 0.1})
+    seeds = [replace(cell, fingerprint=f"{seed}{cell.fingerprint[1:]}") for cell in asked.cells for seed in "abc"]
+    several = replace(asked, cells=tuple(seeds), estimates={cell.fingerprint: HOUR for cell in seeds})
+    measure = measuring(0.1, Timed(first=40.0, step=0.08))
+    on_cpu, on_cuda = (
+        compiling.decide(several, replace(CPU, device=device), runs, measure) for device in ("cpu", "cuda")
+    )
+    assert on_cpu.why.endswith("compiling takes 479 s"), "six cells, each for two sizes of batches"
+    assert on_cuda.why.endswith("compiling takes 160 s"), "two networks, each for two sizes of batches"
+
+
+def test_steps_that_cannot_be_timed_are_not_compiled(runs: Path) -> None:
+    def measure(recipe: Recipe, execution: Execution) -> Timed:
+        raise TimingError("OutOfMemoryError: CUDA out of memory")
+
+    found = compiling.decide(plan(runs, HOUR), CPU, runs, measure)
+    assert found == (False, "training steps could not be timed: OutOfMemoryError: CUDA out of memory")
+    busy = measuring(0.1, TimingError("no answer within 600 s"))
+    assert compiling.decide(plan(runs, HOUR), CPU, runs, busy).why.endswith("compile it: no answer within 600 s")

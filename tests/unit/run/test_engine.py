@@ -80,6 +80,7 @@ def conclude(folder: Path, code: int, *, finished: bool) -> tuple[list[tuple[str
     heard: Any = _Heard()
     local = LocalEngine.__new__(LocalEngine)
     local._listener, local._queue, local.trained = heard, heard, 0
+    local._shared, local._tried_alone = set(), set()
     unused: Any = None
     process: Any = _Process(code)
     local._conclude(engine._Worker(job, process, unused, 0, unused))
@@ -175,6 +176,140 @@ def test_a_job_is_told_its_gpu_and_how_many_share_it(
     listener.started = lambda _job: None
     local._listener = listener
     job = _job(tmp_path, finished=False)
+    monkeypatch.setattr(engine.nvml, "cards", lambda: None)
     for slot in range(workers):
-        local._start(job, slot)
+        local._running.append(local._start(job, slot))
     assert [(each.place, each.sharing) for each in context.jobs] == expected
+
+
+PLACES = ["cuda:0", "cuda:1"]
+
+
+@pytest.mark.parametrize(
+    ("taken", "load", "expected"),
+    [
+        ([], {}, "cuda:0"),
+        ([], {"cuda:0": 9e9, "cuda:1": 1e6}, "cuda:1"),  # another runner's cell is on the first
+        (["cuda:1"], {"cuda:0": 9e9, "cuda:1": 1e9}, "cuda:0"),  # of our own cells each GPU gets as many
+        (["cuda:0"], {}, "cuda:1"),
+        (["cuda:0", "cuda:1"], {}, "cuda:0"),
+        (["cuda:0", "cuda:1", "cuda:0"], {}, "cuda:1"),
+    ],
+)
+def test_a_cell_begins_on_the_gpu_with_the_fewest_cells_and_the_least_load(
+    taken: list[str], load: dict[str, float], expected: str
+) -> None:
+    assert engine.next_place(PLACES, taken, load) == expected
+
+
+class _Gpus:
+    """A source and a listener, and workers that end as they are told: `full` cells have no room beside others."""
+
+    def __init__(self, jobs: list[Job], full: set[str], *, even_alone: bool = False) -> None:
+        self.jobs, self.full, self.even_alone = jobs, full, even_alone
+        self.begun: list[tuple[str, str, int]] = []
+        self.ends: dict[str, str | None] = {}
+        self.put_off_ones: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def take(self, _running: set[str]) -> Job | None:
+        return self.jobs.pop(0) if self.jobs else None
+
+    def started(self, _job: Job) -> None:
+        """Nothing to note: `begun` has it."""
+
+    def put_off(self, job: Job) -> None:
+        self.put_off_ones.append(job.fingerprint[0])
+
+    def ended(self, job: Job, error: str | None) -> None:
+        self.ends[job.fingerprint[0]] = error
+
+    def tick(self, _waiting: int) -> None:
+        """Nothing waits."""
+
+
+def _run_on_gpus(gpus: _Gpus, monkeypatch: pytest.MonkeyPatch, *, workers: int, count: int) -> LocalEngine:
+    monkeypatch.setattr(engine.fork_server, "start", lambda: _Context(gpus))
+    monkeypatch.setattr(engine.nvml, "cards", lambda: None)
+    local = LocalEngine(workers, PLACES[:count])
+    monkeypatch.setattr(engine, "_ready", lambda running: running[:1])
+    monkeypatch.setattr(LocalEngine, "_listen", _end_the_first)
+    anything: Any = gpus
+    anything.engine = local
+    local.run(anything, anything)
+    return local
+
+
+def _end_the_first(self: LocalEngine, worker: engine._Worker) -> None:
+    worker.process.join()
+    self._running.remove(worker)
+    self._conclude(worker)
+
+
+class _Context:
+    """Makes workers that write a result, or a failure where their GPU has no room."""
+
+    def __init__(self, gpus: _Gpus) -> None:
+        self.gpus = gpus
+
+    def Pipe(self, duplex: bool) -> Any:  # noqa: N802
+        return Pipe(duplex=duplex)
+
+    def Event(self) -> None:  # noqa: N802
+        """Nobody is stopped."""
+
+    def Process(self, target: Any, args: Any, daemon: bool) -> Any:  # noqa: N802
+        return _Trains(args[0], self.gpus)
+
+
+class _Trains:
+    def __init__(self, job: Job, gpus: _Gpus) -> None:
+        self.job, self.gpus, self.exitcode = job, gpus, 0
+
+    def start(self) -> None:
+        local: LocalEngine = self.gpus.engine  # type: ignore[attr-defined]
+        beside = [worker for worker in local._running if worker.job.place == self.job.place]
+        self.gpus.begun.append((self.job.fingerprint[0], self.job.place, len(beside)))
+
+    def join(self) -> None:
+        letter, record = self.job.fingerprint[0], self.job.record
+        tries = sum(name == letter for name, _, _ in self.gpus.begun)
+        if letter in self.gpus.full and (self.gpus.even_alone or tries == 1):
+            record.write_failure({"error": "OutOfMemoryError: CUDA out of memory.", "trace": "", "time": 1})
+            self.exitcode = 1
+        else:
+            record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
+
+
+@pytest.mark.parametrize("even_alone", [False, True])
+def test_a_cell_without_room_beside_others_is_tried_once_more_alone(
+    even_alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = _Gpus([_job(tmp_path, letter, finished=False) for letter in "abcd"], {"a"}, even_alone=even_alone)
+    local = _run_on_gpus(gpus, monkeypatch, workers=3, count=1)
+    assert gpus.begun == [("a", "cuda:0", 0), ("b", "cuda:0", 1), ("c", "cuda:0", 2), ("a", "cuda:0", 0),
+                          ("d", "cuda:0", 0)]  # fmt: skip
+    assert gpus.put_off_ones == ["a"]
+    assert gpus.ends == dict.fromkeys("bcd") | {"a": "OutOfMemoryError: CUDA out of memory." if even_alone else None}
+    assert local.trained == (3 if even_alone else 4)
+
+
+def test_a_cell_that_had_its_gpu_to_itself_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = _Gpus([_job(tmp_path, letter, finished=False) for letter in "ab"], {"a"})
+    _run_on_gpus(gpus, monkeypatch, workers=2, count=2)
+    assert gpus.begun == [("a", "cuda:0", 0), ("b", "cuda:1", 0)]
+    assert gpus.ends == {"a": "OutOfMemoryError: CUDA out of memory.", "b": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", True),
+        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_a_failure_for_want_of_memory_is_known_by_its_words(error: str, expected: bool) -> None:
+    assert engine.is_out_of_memory(error) is expected

@@ -98,3 +98,24 @@ def test_it_is_started_by_who_trains(
     monkeypatch.setattr(fork_server, "start", noted)
     run(words)
     assert bool(begun) == is_started
+
+
+def test_what_it_loads_leaves_cuda_alone() -> None:
+    code = (
+        "import importlib, torch\n"
+        "from cifar_lab.run.fork_server import PRELOADED\n"
+        "called = []\n"
+        "answers = {'_lazy_init': None, 'is_available': True, 'device_count': 1, 'get_device_capability': (9, 0)}\n"
+        "for name, answer in answers.items():\n"
+        "    setattr(torch.cuda, name, lambda *_, name=name, answer=answer, **__: called.append(name) or answer)\n"
+        "for name in PRELOADED: importlib.import_module(name)\n"
+        "print(called)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", f"workers could not use CUDA any more: {done.stdout} {done.stderr}"
+
+
+def test_torch_asks_the_driver_whether_there_is_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTORCH_NVML_BASED_CUDA_CHECK", raising=False)
+    fork_server.start()
+    assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"

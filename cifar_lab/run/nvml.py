@@ -1,0 +1,106 @@
+"""Ask the driver about this machine's GPUs, which needs no CUDA context: the runner is not to hold one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LIBRARY = "libnvidia-ml.so.1"
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
+_LONGEST = 96
+"""Bytes of the longest name that NVML returns."""
+
+
+class Card(NamedTuple):
+    """One GPU."""
+
+    name: str
+    uuid: str
+    memory: int
+    """Bytes in all."""
+    used: int
+    """Bytes that all processes hold now."""
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def cards() -> list[Card] | None:
+    """Return the GPUs that this process may use, in the driver's order; None where NVML is not there or has no answer.
+
+    `CUDA_VISIBLE_DEVICES` selects as it does for CUDA, by number or UUID. CUDA's own numbers are the driver's unless
+    models are mixed and `CUDA_DEVICE_ORDER` is not `PCI_BUS_ID`.
+    """
+    library = _library()
+    if library is None or library.nvmlInit_v2() != 0:
+        return None
+    try:
+        count = ctypes.c_uint()
+        if library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+            return None
+        found = [_card(library, number) for number in range(count.value)]
+    finally:
+        library.nvmlShutdown()
+    known = [card for card in found if card is not None]
+    return visible(known, os.environ.get("CUDA_VISIBLE_DEVICES")) if len(known) == len(found) else None
+
+
+def visible(known: list[Card], selection: str | None) -> list[Card] | None:
+    """Return those of `known` that `CUDA_VISIBLE_DEVICES` selects; None for other words, as MIG has them."""
+    if selection is None:
+        return known
+    chosen: list[Card] = []
+    for word in selection.split(",") if selection else []:
+        name = word.strip()
+        if name.isdecimal():
+            matching = known[int(name) : int(name) + 1]
+        elif name.startswith("GPU-"):
+            matching = [card for card in known if card.uuid.startswith(name)]
+        elif name == "-1":
+            matching = []
+        else:
+            return None
+        if len(matching) != 1:
+            break  # CUDA sees none behind one that is not there
+        chosen += matching
+    return chosen
+
+
+def driver() -> str | None:
+    """Return the version of NVIDIA's driver; None where there is none."""
+    library = _library()
+    if library is not None and library.nvmlInit_v2() == 0:
+        try:
+            text = ctypes.create_string_buffer(_LONGEST)
+            if library.nvmlSystemGetDriverVersion(text, _LONGEST) == 0:
+                return text.value.decode()
+        finally:
+            library.nvmlShutdown()
+    if DRIVER_FILE.exists():
+        words = DRIVER_FILE.read_text().splitlines()[0].split()
+        return next((word for word in words if word[0].isdigit() and "." in word), None)
+    return None
+
+
+def _card(library: Any, number: int) -> Card | None:
+    handle, memory = ctypes.c_void_p(), _Memory()
+    name, uuid = (ctypes.create_string_buffer(_LONGEST) for _ in range(2))
+    codes = (
+        library.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)),
+        library.nvmlDeviceGetName(handle, name, _LONGEST),
+        library.nvmlDeviceGetUUID(handle, uuid, _LONGEST),
+        library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)),
+    )
+    if any(codes):
+        return None
+    return Card(name.value.decode(), uuid.value.decode(), int(memory.total), int(memory.used))
+
+
+def _library() -> Any:
+    try:
+        return ctypes.CDLL(LIBRARY)
+    except OSError:
+        return None

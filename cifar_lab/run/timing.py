@@ -1,0 +1,251 @@
+"""Time training steps as a worker takes them: on CUDA in a process of its own, so that the runner holds no context."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from cifar_lab.data import augment
+from cifar_lab.data.split import Part, Split
+from cifar_lab.errors import CifarLabError
+from cifar_lab.models.resnet import CLASSES, build
+from cifar_lab.recipe import Recipe
+from cifar_lab.run import fork_server
+from cifar_lab.run.execution import Execution, compiled, prepare_process
+from cifar_lab.train.precision import autocast
+from cifar_lab.train.step import Stepper
+from cifar_lab.train.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+PATIENCE, GLANCE = 4.0, 0.15
+"""Seconds that steps are timed for on a CPU, about: where something hangs on it, and for an estimate."""
+WARM_UP, LOOK = 1.0, 1.0
+"""Seconds of steps on CUDA before those that are timed, in which the clocks rise, and of those."""
+NOISE_STEPS = 50
+"""Steps in an epoch of noise on CUDA: its draws are timed with them, in proportion."""
+PROFILED = 5
+"""Steps of which the GPU's work is summed."""
+ANSWER_WITHIN = 600.0
+"""Seconds after which a worker that times steps is given up; compiling may take one or two hundred."""
+
+
+class TimingError(CifarLabError):
+    """Steps could not be timed."""
+
+
+class Timed(NamedTuple):
+    """Seconds of training steps, and what they took of a GPU."""
+
+    first: float
+    """Seconds of the first step, in which a network is compiled where that is asked for."""
+    step: float
+    """Seconds of a later step: the median on a CPU, the mean on CUDA."""
+    busy: float | None = None
+    """Share of a step in which the GPU computes; none where that was not measured."""
+    reserved: int = 0
+    """Most bytes of the GPU's memory that the process took and kept."""
+    memory: int = 0
+    """Bytes of the GPU's memory in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Steps to be timed; it travels to a worker process."""
+
+    recipe: Recipe
+    execution: Execution
+    share: bool = False
+    """Whether the GPU's share of a step is wanted, too."""
+
+
+def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None, patience: float = PATIENCE) -> Timed:
+    """Return the time of whole training steps, on noise, with `batch` images (none: the recipe's).
+
+    On CUDA a worker process takes them.
+
+    Raises:
+        TimingError: that worker could not.
+    """
+    recipe = recipe if batch is None else recipe.override({"train.batch_size": batch})
+    if execution.device.startswith("cuda"):
+        answer = ask([Question(recipe=recipe, execution=execution)])[0]
+        if isinstance(answer, str):
+            raise TimingError(answer)
+        return answer
+    with _as_a_worker(execution):
+        return _until_known(real_step(recipe, execution, steps=1), patience)
+
+
+def glance(recipe: Recipe, execution: Execution, batch: int) -> Timed:
+    """Return the time of forward and backward passes on `batch` images of noise, in this process.
+
+    The optimizer's part of a step does not depend on the batch, so it would be too large for a small one; and to load
+    an optimizer takes seconds.
+    """
+    device = torch.device(execution.device)
+    precision = execution.resolved(recipe).precision
+    net = build(recipe.model, seed=0, device=device)
+    forward = compiled(net) if execution.compile else net
+    noise = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, augment.SIDE, augment.SIDE, generator=noise).to(device)
+    labels = torch.randint(CLASSES, (batch,), generator=noise).to(device)
+
+    def step() -> None:
+        net.zero_grad(set_to_none=True)
+        with autocast(precision, device):  # type: ignore[arg-type]
+            logits = forward(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+
+    with _as_a_worker(execution):
+        return _until_known(step, GLANCE)
+
+
+def real_step(recipe: Recipe, execution: Execution, steps: int) -> Callable[[], None]:
+    """Return what takes the next training step of a network as a cell would have it, in epochs of `steps` steps.
+
+    The rate is tiny, so that the network stays finite however many steps are taken: it costs no less.
+    """
+    device = torch.device(execution.device)
+    recipe = recipe.override({"optim.lr": 1e-6})
+    net = build(recipe.model, seed=0, device=device)
+    precision = execution.resolved(recipe).precision
+    noise = _noise(recipe.train.batch_size * steps, device)
+    trainer = Trainer(recipe, 0, net, noise, precision)  # type: ignore[arg-type]
+    if execution.compile:
+        trainer.forward = compiled(net)
+    trainer.graph = execution.graph
+    return _taking_steps(trainer)
+
+
+def _taking_steps(trainer: Trainer) -> Callable[[], None]:
+    """Return what takes the trainer's next step, epoch after epoch; the one place that knows how a step is taken."""
+    stepper = Stepper(trainer, graph=trainer.graph)
+    trainer.step = trainer.steps_per_epoch
+
+    def take() -> None:
+        if trainer.step == trainer.steps_per_epoch:
+            trainer.step = 0
+            stepper.begin_epoch()
+        stepper.take()
+        trainer.step += 1
+
+    return take
+
+
+def _noise(count: int, device: torch.device) -> Split:
+    noise = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, augment.SIDE, augment.SIDE, 3), generator=noise, dtype=torch.uint8)
+    labels = torch.randint(CLASSES, (count,), generator=noise)
+    part = Part(images.to(device), labels.to(device), torch.arange(count, device=device))
+    return Split(train=part, clean_train=part, watched=part, watched_name="val", test=part)
+
+
+def _until_known(step: Callable[[], None], patience: float) -> Timed:
+    """Return the time of the first step and the median of up to nine others, within `patience` seconds or one step."""
+
+    def timed() -> float:
+        began = time.perf_counter()
+        step()
+        return time.perf_counter() - began
+
+    first, times = timed(), list[float]()
+    until = time.perf_counter() + patience
+    while not times or (time.perf_counter() + min(times) < until and len(times) < 9):
+        times.append(timed())
+    return Timed(first, sorted(times)[len(times) // 2])
+
+
+@contextmanager
+def _as_a_worker(execution: Execution) -> Iterator[None]:
+    """Run with the threads of a worker; neither they nor the random numbers of this process stay changed."""
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(execution.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_rng_state(state)
+
+
+def ask(questions: Sequence[Question], patience: float = ANSWER_WITHIN) -> list[Timed | str]:
+    """Return what one worker process on CUDA measured of each question, or one line that says why it could not."""
+    context = fork_server.start()
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(list(questions), send), daemon=True)
+    process.start()
+    send.close()
+    answers: list[Timed | str] = []
+    try:
+        while len(answers) < len(questions) and receive.poll(patience):
+            answers.append(receive.recv())
+        lost = f"no answer within {patience:.0f} s"
+    except EOFError:
+        process.join()
+        lost = f"the process that times steps ended with code {process.exitcode}"
+    finally:
+        receive.close()
+        if process.is_alive() and len(answers) < len(questions):
+            process.kill()
+        process.join()
+    return answers + [lost] * (len(questions) - len(answers))
+
+
+def _answer(questions: Sequence[Question], channel: Connection) -> None:
+    """Do the work of the worker process."""
+    for question in questions:
+        try:
+            channel.send(_on_cuda(question))
+        except Exception as error:  # noqa: BLE001 (a full or broken GPU, no compiler: the runner says it)
+            first = (str(error).strip().splitlines() or [""])[0]
+            channel.send(f"{type(error).__name__}: {first}")
+        finally:
+            torch.cuda.empty_cache()
+
+
+def _on_cuda(question: Question) -> Timed:
+    """Time steps after a warm-up; none waits for the one before, as in training."""
+    prepare_process(question.execution)
+    torch.cuda.reset_peak_memory_stats()
+    take = real_step(question.recipe, question.execution, NOISE_STEPS)
+
+    def timed(count: int) -> float:
+        began = time.perf_counter()
+        for _ in range(count):
+            take()
+        torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    first, until, each = timed(1), time.perf_counter() + WARM_UP, math.inf
+    while time.perf_counter() < until:
+        each = min(each, timed(5) / 5)
+    count = max(PROFILED, math.ceil(LOOK / each))
+    step = timed(count) / count
+    busy = _busy_seconds(lambda: timed(PROFILED)) / PROFILED / step if question.share else None
+    memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return Timed(first, step, busy, torch.cuda.max_memory_reserved(), memory)
+
+
+def _busy_seconds(work: Callable[[], object]) -> float:
+    """Return the seconds that the GPU computes and copies for `work`, as torch's profiler sums them; 0 if it cannot."""
+    from torch.profiler import ProfilerActivity, profile
+
+    try:
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            work()
+        events = profiled.events() or []
+        ours = (e for e in events if e.device_type.name == "CUDA" and not getattr(e, "is_user_annotation", False))
+        return float(sum(event.self_device_time_total for event in ours)) / 1e6
+    except RuntimeError as error:
+        logger.warning("what share of a step the GPU computes could not be measured: %s", error)
+        return 0.0
