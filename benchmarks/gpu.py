@@ -28,15 +28,10 @@ STAGES = {
 def main(words: Sequence[str]) -> int:
     """Run the stages, or write the page."""
     options = _parser().parse_args(words)
-    if options.page:
+    if options.page is not None:
         from on_gpu import page
 
         options.o.write_text(page.page([page.read(Path(name)) for name in options.page]))
-        return 0
-    if options.page == []:
-        from on_gpu import page
-
-        options.o.write_text(page.page([]))
         return 0
     names = [name.strip() for name in options.only.split(",") if name.strip()] or list(STAGES)
     if unknown := [name for name in names if name not in STAGES]:
