@@ -80,11 +80,15 @@ def _more_recompiles() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="gpu-out", help="folder for gpu.json, logs.tgz, runs.tgz and state.tgz.*")
-    parser.add_argument("--data", default="synthetic", help="images for the cells: cifar10, synthetic, a folder or a zip")
+    parser.add_argument(
+        "--data", default="synthetic", help="images for the cells: cifar10, synthetic, a folder or a zip"
+    )
     parser.add_argument("--seconds", type=float, default=520, help="time limit of the whole call")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--only", default="", help=f"stages, with commas between them: {', '.join(STAGES)}")
-    parser.add_argument("--tiny", action="store_true", help="take every path with the smallest sizes; the numbers mean nothing")
+    parser.add_argument(
+        "--tiny", action="store_true", help="take every path with the smallest sizes; the numbers mean nothing"
+    )
     parser.add_argument("--cells", default="", metavar="NAME", help="the job to begin with; see on_gpu/cells.py")
     parser.add_argument("--records", action="append", default=[], metavar="DIR|TGZ", help="earlier records; repeatable")
     parser.add_argument("--runs", default=".gpu-runs", help="folder in which cells are trained")

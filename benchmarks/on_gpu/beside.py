@@ -122,4 +122,3 @@ def loop(pack: Pack, width: int) -> None:
     )  # fmt: skip
     if pack.is_cuda:
         torch.cuda.empty_cache()
-

@@ -80,7 +80,9 @@ def correctness(pack: Pack) -> None:
     pack.attempt("fp64", lambda: against_fp64(pack))
     for name, recipe in CASES.items():
         for precision in ("bf16", "fp32"):
-            pack.attempt(f"identity: {name}, {precision}", lambda r=recipe, n=name, p=precision: identity(pack, n, r, p))
+            pack.attempt(
+                f"identity: {name}, {precision}", lambda r=recipe, n=name, p=precision: identity(pack, n, r, p)
+            )
     _end_tests(pack, tests)
 
 

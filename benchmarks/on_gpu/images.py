@@ -46,7 +46,13 @@ def pack(source: Path, target: Path) -> None:
     if sys.byteorder == "big":
         lengths.byteswap()
     listing = zlib.compress(json.dumps({"names": names, "date": entries[0].date_time}).encode(), 9)
-    body = struct.pack("<III", len(listing), len(header), len(files)) + listing + header + lengths.tobytes() + b"".join(scans)
+    body = (
+        struct.pack("<III", len(listing), len(header), len(files))
+        + listing
+        + header
+        + lengths.tobytes()
+        + b"".join(scans)
+    )
     target.write_bytes(MAGIC + hashlib.sha256(body).digest() + body)
 
 
@@ -66,7 +72,9 @@ def unpack(source: Path, target: Path) -> None:
     at += 2 * count
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, length in zip(listing["names"], lengths, strict=True):
-            archive.writestr(zipfile.ZipInfo(name, tuple(listing["date"])), header + bytes(body[at : at + length]) + END)
+            archive.writestr(
+                zipfile.ZipInfo(name, tuple(listing["date"])), header + bytes(body[at : at + length]) + END
+            )
             at += length
 
 

@@ -132,8 +132,14 @@ def _runs(every: Sequence[Results]) -> Iterator[str]:
                 f"clock {machine['clock_idle']} idle, {machine.get('clock_busy', '?')} busy, {machine['clock_most']} at most"
             )
         if "bf16" in ceilings:
-            side = ", ".join(f"{name} {shown(ceilings[name])}" for name in ("bf16", "fp16", "tf32", "fp32") if name in ceilings)
-            copy = f"; a copy moves {shown(ceilings['copy_tb_per_second'])} TB/s" if "copy_tb_per_second" in ceilings else ""
+            side = ", ".join(
+                f"{name} {shown(ceilings[name])}" for name in ("bf16", "fp16", "tf32", "fp32") if name in ceilings
+            )
+            copy = (
+                f"; a copy moves {shown(ceilings['copy_tb_per_second'])} TB/s"
+                if "copy_tb_per_second" in ceilings
+                else ""
+            )
             yield f"  - products of random 8192 × 8192 matrices in TFLOP/s: {side}{copy}"
         yield f"  - stages: {', '.join(f'{name} {seconds:g} s' for name, seconds in each.get('stages', {}).items())}"
 
@@ -176,7 +182,19 @@ def _speed(results: Results) -> Iterator[str]:
     if not rows:
         return
     yield "## Speed of a step\n"
-    heading = ("width", "way", "ms", "lowest", "highest", "images/s", "TFLOP/s", "of bf16", "host ms", "MiB", "MiB reserved")
+    heading = (
+        "width",
+        "way",
+        "ms",
+        "lowest",
+        "highest",
+        "images/s",
+        "TFLOP/s",
+        "of bf16",
+        "host ms",
+        "MiB",
+        "MiB reserved",
+    )
     yield from _table(heading, [
         (
             str(row["width"]), row["way"] + (f" (no graph: {row['remark']})" if row.get("remark") else ""), shown(median(row["ms"])),

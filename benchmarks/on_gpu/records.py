@@ -88,7 +88,9 @@ def needed(runs: Path) -> Iterator[Path]:
         checkpoint = record.parent / "checkpoint.pt"
         if checkpoint.exists() and not (record.parent / "result.json").exists():
             yield checkpoint
-    begun = {_recipe(path).get("init_from") for path in runs.glob("*/cell.json") if (path.parent / "result.json").exists()}
+    begun = {
+        _recipe(path).get("init_from") for path in runs.glob("*/cell.json") if (path.parent / "result.json").exists()
+    }
     for fingerprint in sorted(_parents(runs) - begun):
         weights = runs / fingerprint / "weights.safetensors"
         if weights.exists():

@@ -228,7 +228,17 @@ def answers(text: str) -> list[Any]:
 
 def child(pack: Pack, kind: str, *words: str, errors: Path | None = None, **how: Any) -> subprocess.Popen[str]:
     """Start a process that answers in JSON; `errors`: the file that takes what it says beside."""
-    command = [sys.executable, str(ENTRY), "--child", kind, "--device", pack.options.device, "--out", str(pack.out), *words]
+    command = [
+        sys.executable,
+        str(ENTRY),
+        "--child",
+        kind,
+        "--device",
+        pack.options.device,
+        "--out",
+        str(pack.out),
+        *words,
+    ]
     if pack.is_tiny:
         command.append("--tiny")
     if errors is None:

@@ -95,7 +95,9 @@ def flops_of(recipe: Recipe) -> float:
     return 6.0 * cost(recipe.model).macs * recipe.train.batch_size
 
 
-def trainer_of(pack: Pack, recipe: Recipe, precision: str = "bf16", seed: int = 0, data: Dataset | None = None) -> Trainer:
+def trainer_of(
+    pack: Pack, recipe: Recipe, precision: str = "bf16", seed: int = 0, data: Dataset | None = None
+) -> Trainer:
     """Return a trainer as a worker makes one."""
     parts = split(data or images_of(pack), recipe.data, recipe.train.protocol, pack.device)
     net = build(recipe.model, seed=seed, device=pack.device)

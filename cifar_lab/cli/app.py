@@ -32,7 +32,7 @@ COMMANDS = {
     "diff": ("keep", "diff", "What tells two cells apart."),
     "sync": ("track", "sync", "Ship to MLflow what it does not have yet."),
     "ui": ("track", "ui", "Serve the MLflow UI of this folder's runs."),
-    "doctor": ("doctor", "doctor", "Check devices, precision, stores and folders."),
+    "doctor": ("doctor", "doctor", "Check and measure devices; check stores and folders."),
     "clean": ("keep", "clean", "Free what is of no more use."),
 }
 """By name: the module here, its function, and a line for `--help`, which so imports none of them."""

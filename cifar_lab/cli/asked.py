@@ -33,6 +33,8 @@ class Request(NamedTuple):
     """Measured here, for estimates of other plans."""
     compile: bool | None = None
     """As typed; none: it is to be decided."""
+    places: tuple[str, ...] = ()
+    """GPUs that cells may be trained on, `cuda:0`; none on other devices."""
 
     @property
     def seconds(self) -> float:
@@ -66,8 +68,12 @@ def resolve(
     limit = parse_count(max_params)
 
     with _workers(trains) as settle:
+        import torch
+
+        from cifar_lab.run.device import find_device, make_current, places
         from cifar_lab.run.estimate import estimate, measure
         from cifar_lab.run.execution import choose
+        from cifar_lab.run.out_of_memory import advice, is_out_of_memory
         from cifar_lab.run.plan import make_plan, parse_seeds
 
         _spare_what_is_loaded()
@@ -80,9 +86,17 @@ def resolve(
         execution, count = choose(
             device, workers, len(plan.cells), compile=bool(compile), graph=graph, cells_per_gpu=cells_per_gpu
         )
+        usable = places(find_device(device))
+        make_current(usable)
         settle(bool(plan.to_train(retry_failed=True)))
-        pace = measure(plan, execution)
-    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile)
+        try:
+            pace = measure(plan, execution)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            line = advice(error, plan.cells[0].recipe, torch.device((*usable, execution.device)[0]), sharing=1)
+            raise UsageError(f"a few steps were to be timed, but: {line}") from error
+    return Request(replace(plan, estimates=estimate(plan, pace)), execution, count, pace, compile, usable)
 
 
 @cache

@@ -2,63 +2,142 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.errors import CifarLabError
+from cifar_lab.errors import CifarLabError, UsageError
 
-
-def doctor(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False) -> int:
-    """Check devices, precision, stores and folders; exit code 1 when something is not usable."""
-    rows = _checks(runs.resolve(), ablations or [])
-    if as_json:
-        console.print_json([{"check": name, "ok": ok, "found": found} for name, ok, found in rows])
-    else:
-        shown = [(name, "ok" if ok else "NOT OK", found) for name, ok, found in rows]
-        console.out.print(console.table("", ("check", "", "found"), shown))
-    return 0 if all(ok for _, ok, _ in rows) else 1
-
-
-def _checks(runs: Path, folders: list[Path]) -> list[tuple[str, bool, str]]:
-    from cifar_lab import registry
-    from cifar_lab.data.cache import root
-    from cifar_lab.run.execution import choose
-    from cifar_lab.run.provenance import provenance
-    from cifar_lab.tracking import mlflow, record
-
-    found: dict[str, Any] = provenance()
-    hardware, versions = found["hardware"], found["versions"]
-    execution, workers = choose("auto", "auto", 100)
+if TYPE_CHECKING:
     import torch
 
+
+class Check(NamedTuple):
+    """One row: what was looked at, whether it is usable, and the finding; `values` are its numbers, for JSON."""
+
+    name: str
+    ok: bool
+    finding: str
+    values: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"check": self.name, "ok": self.ok, "found": self.finding, **(self.values or {})}
+
+
+def doctor(
+    device: o.Device = "auto", runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False
+) -> int:
+    """Check devices and measure their speed, check stores and folders; exit code 1 when something is not usable."""
+    rows = list(_checks(device, runs.resolve(), ablations or []))
+    if as_json:
+        console.print_json([row.as_dict() for row in rows])
+    else:
+        shown = [(row.name, "ok" if row.ok else "NOT OK", row.finding) for row in rows]
+        console.out.print(console.table("", ("check", "", "found"), shown))
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[Check]:
+    from cifar_lab import registry
+    from cifar_lab.data.cache import root
+    from cifar_lab.run.device import find_device
+    from cifar_lab.run.provenance import provenance
+    from cifar_lab.tracking import record
+
+    chosen = find_device(device)  # a name that is wrong is refused before anything is printed
+    versions, hardware = provenance()["versions"], provenance()["hardware"]
+    yield Check("versions", True, ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    yield Check("processor", True, f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB")
+    yield from _gpus()
+    yield from _execution(device, chosen.kind)
+    ablations = registry.discover(*folders)
+    places = ", ".join(map(str, [registry.built_in(), *folders]))
+    broken = "; ".join(entry.reason for entry in ablations.broken())
+    yield Check("ablations", not broken, broken or f"{len(ablations.names())} from {places} and packages")
+    yield Check("runs folder", *_usable(lambda: record.require_writable(runs), str(runs)))
+    yield _store()
+    yield Check("data cache", *_usable(lambda: record.require_writable(root()), str(root())))
+
+
+def _gpus() -> Iterator[Check]:
+    """Yield a row for each GPU, and one for what they are driven with."""
+    import torch
+
+    from cifar_lab.run.device import driver_version, gpus, missing_kernels
+
+    if not torch.cuda.is_available():
+        yield Check("GPUs", True, "none that torch can use")
+        return
+    driver, cuda, cudnn = driver_version(), torch.version.cuda, torch.backends.cudnn.version()
+    versions = {"driver": driver, "cuda": cuda, "cudnn": cudnn}
+    said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    yield Check("GPU software", True, said or "unknown", versions)
+    for index in range(gpus()):
+        missing = missing_kernels(index)
+        properties = torch.cuda.get_device_properties(index)
+        values = {
+            "gpu": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "capability": f"{properties.major}.{properties.minor}",
+        }
+        line = "{gpu}, {memory_gib} GiB, compute capability {capability}".format(**values)
+        yield Check(f"cuda:{index}", missing is None, missing or line, values)
+
+
+def _execution(name: str, kind: str) -> Iterator[Check]:
+    """Yield how cells would be run on the chosen device, and how fast it is."""
+    import torch
+
+    from cifar_lab.run.device import find_device, places
+    from cifar_lab.run.execution import choose
     from cifar_lab.train.precision import resolve
 
-    precision = resolve("auto", torch.device(execution.device))
-    ablations = registry.discover(*folders)
-    broken = "; ".join(entry.reason for entry in ablations.broken())
+    try:
+        execution, workers = choose(name, "auto", 100)
+        usable = places(find_device(name))
+    except UsageError as error:
+        yield Check("execution", False, str(error))
+        return
+    device = torch.device(usable[0] if usable else kind)
+    precision = resolve("auto", device)
+    line = f"{usable[0] if len(usable) == 1 else kind}, {precision}, {workers} workers of {execution.threads} threads"
+    yield Check("execution", True, line, {"device": execution.device, "precision": precision, "workers": workers})
+    yield _speed(device, precision)
+
+
+def _speed(device: torch.device, precision: str) -> Check:
+    """Measure products in fp32, and in the precision that cells get, and a GPU's memory."""
+    from cifar_lab.run.out_of_memory import is_out_of_memory
+    from cifar_lab.run.rates import bandwidth, product
+
+    used = ["fp32", precision] if precision != "fp32" else ["fp32"]
+    try:
+        gflops = {each: round(product(device, each) / 1e9, 1) for each in used}  # type: ignore[arg-type]
+        gbytes = round(bandwidth(device) / 1e9, 1) if device.type == "cuda" else None
+    except RuntimeError as error:
+        reason = "no memory is free" if is_out_of_memory(error) else str(error).splitlines()[0]
+        return Check("speed", False, f"{device}: could not be measured: {reason}")
+    said = [f"{rate:,.0f} GFLOP/s in {name}" for name, rate in gflops.items()]
+    said += [f"{gbytes:,.0f} GB/s of memory"] if gbytes is not None else []
+    values = {"device": str(device), "gflops": gflops, **({"gb_per_s": gbytes} if gbytes is not None else {})}
+    return Check("speed", True, f"{device}: {', '.join(said)} (measured)", values)
+
+
+def _store() -> Check:
+    from cifar_lab.tracking import mlflow
+
+    if find_spec("mlflow") is None:
+        return Check("MLflow store", False, "mlflow is not installed: `pip install mlflow`, or work with --offline")
     uri = mlflow.resolve_uri()
-    return [
-        ("versions", True, ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
-        ("processor", True, f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"),
-        ("GPUs", True, ", ".join(hardware["gpus"]) or "none"),
-        ("execution", True, f"{execution.device}, {precision}, {workers} workers of {execution.threads} threads"),
-        (
-            "ablations",
-            not broken,
-            broken
-            or f"{len(ablations.names())} from {', '.join(map(str, [registry.built_in(), *folders]))} and packages",
-        ),
-        ("runs folder", *_usable(lambda: record.require_writable(runs), str(runs))),
-        ("MLflow store", *_usable(lambda: mlflow.require_usable(uri), mlflow.redacted(uri))),
-        ("data cache", *_usable(lambda: record.require_writable(root()), str(root()))),
-    ]
+    return Check("MLflow store", *_usable(lambda: mlflow.require_usable(uri), mlflow.redacted(uri)))
 
 
-def _usable(check: Any, found: str) -> tuple[bool, str]:
+def _usable(check: Callable[[], None], place: str) -> tuple[bool, str]:
     try:
         check()
     except CifarLabError as error:
         return False, str(error)
-    return True, found
+    return True, place

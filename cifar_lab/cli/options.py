@@ -72,7 +72,9 @@ Variants = Annotated[
 Seeds = Annotated[str | None, typer.Option(help="Replicates: 0-4 or 0,2,5.")]
 Device = Annotated[
     str,
-    typer.Option(help="auto, cpu, cuda or mps.", autocompletion=completion.one_of("auto", "cpu", "cuda", "mps")),
+    typer.Option(
+        help="auto, cpu, cuda, mps, or one GPU: cuda:1.", autocompletion=completion.one_of("auto", "cpu", "cuda", "mps")
+    ),
 ]
 Workers = Annotated[str, typer.Option(help="Processes that train at the same time: auto or a number.")]
 Compile = Annotated[

@@ -84,7 +84,7 @@ def sweep(
     with Display(names, is_search=True) as display:
         report = run_sweep(
             opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say, named=named,
-            files=lambda _: artifacts(opened, runs.resolve(), storage), offline=offline,
+            files=lambda _: artifacts(opened, runs.resolve(), storage), places=found.places, offline=offline,
         )  # fmt: skip
     tree = {**_tree(opened), "trained": report.trained}
     if as_json:

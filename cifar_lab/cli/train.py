@@ -248,8 +248,9 @@ def _run(
     wanted = {cell.fingerprint: cell.name for cell in plan.to_train(retry_failed=retry_failed)}
     with Display(wanted) as display:
         report = carry_out(
-            plan, runs=runs, execution=found.execution, workers=found.workers, listener=display,
-            retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping, compiling=compiling,
+            plan, runs=runs, execution=found.execution, workers=found.workers, places=found.places,
+            listener=display, retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,
+            compiling=compiling,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))

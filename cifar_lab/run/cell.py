@@ -6,7 +6,7 @@ import io
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from cifar_lab.errors import CellError, Interrupted
 from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import ResNet, build
 from cifar_lab.recipe import NUMERICS, Recipe
-from cifar_lab.run.execution import Execution, compiled, is_there, prepare_process
+from cifar_lab.run.device import is_there
+from cifar_lab.run.execution import Execution, compiled, prepare_process
 from cifar_lab.run.memory import peak_mib
+from cifar_lab.run.out_of_memory import advice, is_out_of_memory
 from cifar_lab.run.summary import summarise
 from cifar_lab.tracking import atomic
 from cifar_lab.tracking.journal import Journal, read_points
@@ -56,6 +58,8 @@ class Job:
     code_diff: str = ""
     place: str = ""
     """The one of several devices of a kind, `cuda:1`. Where a cell lies is no part of how it is run."""
+    sharing: int = 1
+    """How many cells this runner trains on that device at the same time, this one included."""
 
     @property
     def record(self) -> Record:
@@ -105,6 +109,11 @@ def train_cell(
             except (Interrupted, KeyboardInterrupt):
                 raise
             except BaseException as error:
+                if is_out_of_memory(error):
+                    short = CellError(advice(error, job.recipe, _device(job), job.sharing))
+                    short.__cause__ = error  # before it is raised: the trace that is written down shows it
+                    _write_failure(record, short)
+                    raise short from error
                 _write_failure(record, error)
                 raise
     except Timeout:
@@ -121,7 +130,7 @@ def _train_locked(
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
     execution = _begin(job, record, dataset)
     prepare_process(execution)
-    device = torch.device(job.place if job.place.startswith(execution.device) else execution.device)
+    device = _device(job, execution)
     net = build(job.recipe.model, seed=job.seed, device=device)
     parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     whiten(net, parts.train, job.recipe.data)
@@ -150,6 +159,12 @@ def _train_locked(
     _finish(record, journal, trainer, outcome, dataset)
 
 
+def _device(job: Job, execution: Execution | None = None) -> torch.device:
+    """Return the device of this job: its place, unless the cell was begun on a device of another kind."""
+    kind = (execution or job.execution).device
+    return torch.device(job.place if job.place.startswith(kind) else kind)
+
+
 def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
     """Write `cell.json`, or take the execution from the one that an earlier attempt wrote."""
     before = record.cell()
@@ -160,7 +175,7 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
                 f"{job.fingerprint[:12]} was begun on {kept.device}, which is not here; its folder keeps it"
             )
         return kept
-    execution = job.execution.resolved(job.recipe)
+    execution = job.execution.resolved(job.recipe, job.place)
     counted = cost(job.recipe.model)
     record.code_diff.unlink(missing_ok=True)
     if job.code_diff:
@@ -185,10 +200,22 @@ def _begin(job: Job, record: Record, dataset: Dataset) -> Execution:
 def _warm_start(net: ResNet, parent: Record) -> None:
     if (parent.result() or {}).get("status") != "finished":
         raise CellError(f"init_from {parent.fingerprint[:12]}: that cell is not finished")
-    try:
-        net.load_state_dict(load_file(parent.weights))
-    except RuntimeError as error:
-        raise CellError(f"init_from {parent.fingerprint[:12]}: its weights do not fit this network") from error
+    weights = load_file(parent.weights)
+    if (misfit := _misfit(net.state_dict(), weights)) is not None:
+        raise CellError(f"init_from {parent.fingerprint[:12]}: its weights do not fit this network: {misfit}")
+    net.load_state_dict(weights)
+
+
+def _misfit(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the first difference between the names and shapes of two networks' tensors; None where all are alike."""
+    for name in [*own, *(name for name in given if name not in own)]:
+        shapes = [tuple(side[name].shape) if name in side else None for side in (given, own)]
+        if shapes[0] != shapes[1]:
+            there, here = (
+                "missing" if shape is None else "×".join(map(str, shape)) or "one number" for shape in shapes
+            )
+            return f"{name} is {there} there, {here} here"
+    return None
 
 
 def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome, dataset: Dataset) -> None:

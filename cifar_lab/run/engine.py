@@ -5,9 +5,10 @@ Processes come from a fork server that has torch loaded, so one starts at once, 
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -76,10 +77,10 @@ class _Worker:
 
 
 class LocalEngine:
-    """Runs cells on this machine, `workers` at a time; on CUDA each worker slot has the GPU of its number."""
+    """Runs cells on this machine, `workers` at a time; worker slots take turns with the GPUs in `places`, if any."""
 
-    def __init__(self, workers: int, gpus: int = 0) -> None:
-        self._workers, self._gpus = workers, gpus
+    def __init__(self, workers: int, places: Sequence[str] = ()) -> None:
+        self._workers, self._places = workers, tuple(places)
         self.trained = 0
         """Cells that came to their end here."""
         self._context = fork_server.start()
@@ -154,8 +155,9 @@ class LocalEngine:
         self._listener.ended(job, error)
 
     def _start(self, job: Job, slot: int) -> _Worker:
-        if self._gpus:
-            job = replace(job, place=f"cuda:{slot % self._gpus}")
+        job = replace(job, sharing=math.ceil(self._workers / max(1, len(self._places))))
+        if self._places:
+            job = replace(job, place=self._places[slot % len(self._places)])
         receive, send = self._context.Pipe(duplex=False)
         stop = self._context.Event()
         process = self._context.Process(target=_work, args=(job, send, stop), daemon=True)

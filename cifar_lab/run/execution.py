@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from cifar_lab.errors import UsageError, nearest
+from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
+from cifar_lab.run.device import find_device, places
 
 if TYPE_CHECKING:
     from torch import nn
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 MEMORY_PER_WORKER = 2 * 2**30
 """Bytes of the machine's memory that `--workers auto` counts for each worker on the CPU."""
 
@@ -34,13 +34,16 @@ class Execution:
     gpu: str | None = None
     """Model of the GPU, as the driver names it; none on other devices and in records of older versions."""
 
-    def resolved(self, recipe: Recipe) -> Execution:
-        """With the precision that this device gives to `recipe`."""
+    def resolved(self, recipe: Recipe, place: str = "") -> Execution:
+        """Return this execution with the precision that its device gives to `recipe`.
+
+        `place`: the GPU of several, `cuda:1`; without it the current one.
+        """
         import torch
 
         from cifar_lab.train.precision import resolve
 
-        return replace(self, precision=resolve(recipe.train.precision, torch.device(self.device)))
+        return replace(self, precision=resolve(recipe.train.precision, torch.device(place or self.device)))
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,46 +59,22 @@ def choose(
     goes on with the threads that it began with. `graph`: none means that it is on wherever there is CUDA.
 
     Raises:
-        UsageError: an unknown device, one that is not there, or a number of workers below 1.
+        UsageError: an unknown device, one that is not there or has no kernels, or a number of workers below 1.
     """
     found = find_device(device)
+    usable = places(found)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers == "auto":
-        count = min(cells, gpus() * cells_per_gpu if found == "cuda" else _cpu_workers(cores) if found == "cpu" else 1)
+        at_once = {"cuda": len(usable) * cells_per_gpu, "cpu": _cpu_workers(cores)}
+        count = min(cells, at_once.get(found.kind, 1))
     elif workers.isascii() and workers.isdecimal() and int(workers) >= 1:
         count = int(workers)
     else:
         raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{workers}'")
     count = max(1, count)
     threads = max(1, cores // count)
-    graph = found == "cuda" if graph is None else graph
-    return Execution(device=found, threads=threads, precision="auto", compile=compile, graph=graph), count
-
-
-def find_device(name: str) -> str:
-    """`name`, or for `auto` the best device that this machine has."""
-    if name == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if is_there(device))
-    if name not in DEVICES:
-        raise UsageError(f"no device named '{name}'{nearest(name, DEVICES)}")
-    if not is_there(name):
-        raise UsageError(f"--device {name}: this machine has none that torch can use")
-    return name
-
-
-def is_there(device: str) -> bool:
-    """Whether torch can use a `cuda`, `mps` or `cpu` device here."""
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.is_available()
-    return device == "cpu" or torch.backends.mps.is_available()
-
-
-def gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
+    graph = found.kind == "cuda" if graph is None else graph
+    return Execution(device=found.kind, threads=threads, precision="auto", compile=compile, graph=graph), count
 
 
 def _cpu_workers(cores: int) -> int:
@@ -116,7 +95,13 @@ def prepare_process(execution: Execution) -> None:
 
     torch.set_num_threads(execution.threads)
     if execution.device == "cuda":
+        # The fastest of cuDNN's algorithms is chosen by timing where `benchmark` is on: a cell that is resumed, or
+        # trained again, may then get another one and other last digits. For the same reason only deterministic ones.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32; who wants speed takes bf16
+        torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32; who wants speed takes bf16 or fp16
         torch.backends.cudnn.allow_tf32 = False
+        # Sums of products stay in fp32 in every precision; in fp16 a partial sum above 65,504 would be infinite. Only
+        # the classifier and the gates of SE are such products: convolutions sum in fp32 anyway.
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

@@ -9,7 +9,8 @@ from pathlib import Path
 from filelock import Timeout
 
 from cifar_lab.errors import UsageError
-from cifar_lab.run.execution import Execution, is_there
+from cifar_lab.run.device import is_there
+from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.setting import Name, names
 from cifar_lab.tracking.record import Record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from cifar_lab.recipe import NUMERICS
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
-from cifar_lab.run.execution import Execution, gpus
+from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import code_diff, provenance
 from cifar_lab.run.queue import Queue
@@ -80,10 +80,12 @@ def describe(ablation: Ablation) -> str:
 
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, say: Callable[[str], None],
-    retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None, compiling: str = "",
+    places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None,
+    compiling: str = "",
 ) -> Report:  # fmt: skip
     """Train the missing cells of `plan` (and the failed ones, if they are to be tried again), and ship them meanwhile.
 
+    `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: why the networks are compiled, or are not, where that was decided here.
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
@@ -93,7 +95,7 @@ def carry_out(
     page = shipping.reports(runs, lambda _: plan.ablation)
     is_known = offline or (not jobs and shipping.has_all(runs, invocation))
     shipper = None if is_known else shipping.start(runs, invocation, page, say)
-    trained, interrupted = _train(jobs, workers, execution, listener)
+    trained, interrupted = _train(jobs, workers, execution, places, listener)
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
         say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")
     return Report(
@@ -104,11 +106,13 @@ def carry_out(
     )
 
 
-def _train(jobs: list[Job], workers: int, execution: Execution, listener: Listener) -> tuple[int, Interrupted | None]:
+def _train(
+    jobs: list[Job], workers: int, execution: Execution, places: Sequence[str], listener: Listener
+) -> tuple[int, Interrupted | None]:
     """How many cells this runner trained to their end, and what ended it early."""
     if not jobs:
         return 0, None
-    engine = LocalEngine(min(workers, len(jobs)), gpus() if execution.device == "cuda" else 0)
+    engine = LocalEngine(min(workers, len(jobs)), places if execution.device == "cuda" else ())
     interrupted = None
     try:
         engine.run(Queue(jobs), listener)

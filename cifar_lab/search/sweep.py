@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from cifar_lab.errors import Interrupted
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
-from cifar_lab.run.execution import gpus
 from cifar_lab.run.runner import DRAIN_SECONDS
 from cifar_lab.run.shipping import Files
 from cifar_lab.search import trials as found
@@ -61,17 +60,18 @@ class _Both:
 
 def run_sweep(
     study: optuna.Study, setting: Setting, cells: Cells, *, wanted: int, workers: int, watcher: Listener,
-    say: Callable[[str], None], named: Callable[[Job, int], None], files: Files, offline: bool = False,
+    say: Callable[[str], None], named: Callable[[Job, int], None], files: Files, places: Sequence[str] = (),
+    offline: bool = False,
 ) -> Report:  # fmt: skip
     """Bring `study` to `wanted` trials that were trained, answered from a finished cell, or pruned.
 
     `named(job, number)`: called before a cell is begun, with the number of its trial. `files`: what the run of the
-    study in the tracking store keeps beside its table.
+    study in the tracking store keeps beside its table. `places`: the GPUs that cells are trained on, `cuda:0`.
 
     Raises:
         UsageError: candidates are over the budget, or trials fail, without end.
     """
-    engine = LocalEngine(workers, gpus() if cells.execution.device == "cuda" else 0)
+    engine = LocalEngine(workers, places)
     shipper: Shipper | None = None
 
     def grown(note: Invocation) -> None:

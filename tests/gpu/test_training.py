@@ -1,7 +1,7 @@
 """What only a CUDA device can show of the training step: equal bits, no waiting, and numbers near the CPU's.
 
-    python -m pytest -m gpu tests/gpu                                    # on a GPU; needs neither MLflow nor Optuna
-    CIFAR_LAB_TEST_DEVICE=cpu python -m pytest -m gpu tests/gpu          # what of it a CPU can run
+python -m pytest -m gpu tests/gpu                                    # on a GPU; needs neither MLflow nor Optuna
+CIFAR_LAB_TEST_DEVICE=cpu python -m pytest -m gpu tests/gpu          # what of it a CPU can run
 """
 
 from __future__ import annotations

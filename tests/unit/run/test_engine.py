@@ -135,3 +135,46 @@ def test_between_two_cells_nobody_is_said_to_be_waited_for(tmp_path: Path, monke
 )
 def test_only_cells_that_were_not_begun_are_said_to_be(left: int, said: str) -> None:
     assert engine._stopped(left) == said
+
+
+class _Unstarted:
+    """A multiprocessing context whose processes note what they would do and begin nothing."""
+
+    Event = staticmethod(lambda: None)
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def Pipe(self, duplex: bool) -> tuple[Any, Any]:  # noqa: N802
+        return Pipe(duplex)
+
+    def Process(self, target: Any, args: tuple[Any, ...], daemon: bool) -> Any:  # noqa: N802
+        self.jobs.append(args[0])
+        return self
+
+    def start(self) -> None:
+        """Begin nothing."""
+
+
+@pytest.mark.parametrize(
+    ("workers", "places", "expected"),
+    [
+        (2, (), [("", 2), ("", 2)]),
+        (1, ("cuda:1",), [("cuda:1", 1)]),
+        (2, ("cuda:1",), [("cuda:1", 2), ("cuda:1", 2)]),
+        (3, ("cuda:0", "cuda:2"), [("cuda:0", 2), ("cuda:2", 2), ("cuda:0", 2)]),
+    ],
+)
+def test_a_job_is_told_its_gpu_and_how_many_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, places: tuple[str, ...], expected: list[Any]
+) -> None:
+    context: Any = _Unstarted()
+    monkeypatch.setattr(engine.fork_server, "start", lambda: context)
+    local = LocalEngine(workers, places)
+    listener: Any = _Line([])
+    listener.started = lambda _job: None
+    local._listener = listener
+    job = _job(tmp_path, finished=False)
+    for slot in range(workers):
+        local._start(job, slot)
+    assert [(each.place, each.sharing) for each in context.jobs] == expected

@@ -75,11 +75,13 @@ def stepper(run: Trainer, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Trai
 
 
 def train(run: Trainer, steps: Stepper) -> list[Tensor]:
-    for run.epoch in range(run.recipe.train.epochs):
+    for epoch in range(run.recipe.train.epochs):
+        run.epoch, run.step = epoch, 0
         steps.begin_epoch()
-        for run.step in range(run.steps_per_epoch):
+        for _ in range(run.steps_per_epoch):
             steps.take()
-        run.step = 0
+            run.step += 1
+    run.step = 0
     return [tensor.clone() for tensor in run.tensors()]
 
 

@@ -1,0 +1,175 @@
+"""The devices of this machine, and whether torch can compute on each GPU."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_lab.errors import UsageError, nearest
+
+KINDS = ("auto", "cpu", "cuda", "mps")
+CUDA_INDEX = re.compile(r"cuda:(\d+)", re.ASCII)
+OLDEST_WITH_WHEELS = (5, 0)
+"""Oldest compute capability for which wheels of torch 2 were built: Maxwell."""
+FOR_OLDER_CARDS = '`pip install "torch<2.15" --index-url https://download.pytorch.org/whl/cu126`'
+"""Last wheels for CUDA 12: kernels from sm_50 to sm_90. CUDA 13 can build none before sm_75, Turing
+(pytorch/pytorch issues 172352 and 190385)."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A kind of device, and the index of one GPU where `--device` named a single one."""
+
+    kind: str
+    index: int | None = None
+
+
+def find_device(name: str) -> Device:
+    """Return the device of this name, and for `auto` the best kind that this machine has.
+
+    Raises:
+        UsageError: no device has this name, or this machine does not have it.
+    """
+    if name == "auto":
+        return Device(next(kind for kind in ("cuda", "mps", "cpu") if is_there(kind)))
+    numbered = CUDA_INDEX.fullmatch(name)
+    kind = "cuda" if numbered else name
+    if kind not in KINDS:
+        if kind.startswith("cuda:"):
+            raise UsageError(f"--device {name}: a GPU is named by its number, cuda:0")
+        raise UsageError(f"no device named '{name}'{nearest(name, KINDS)}")
+    if not is_there(kind):
+        raise UsageError(f"--device {name}: this machine has none that torch can use")
+    if numbered is None:
+        return Device(kind)
+    index, last = int(numbered[1]), gpus() - 1
+    if index > last:
+        have = "only cuda:0" if last == 0 else f"cuda:0 to cuda:{last}"
+        raise UsageError(f"--device {name}: this machine has {have}; did you mean 'cuda:{last}'?")
+    return Device(kind, index)
+
+
+def is_there(kind: str) -> bool:
+    """Tell whether torch can use a `cuda`, `mps` or `cpu` device here."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.is_available()
+    return kind == "cpu" or torch.backends.mps.is_available()
+
+
+def gpus() -> int:
+    """Count the CUDA devices that torch can see."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def places(device: Device) -> tuple[str, ...]:
+    """Return the GPUs that cells may be trained on, `("cuda:0", "cuda:1")`; none for devices of other kinds.
+
+    A GPU for which torch has no kernels is left out, unless it is the only one, or the one that was named.
+
+    Raises:
+        UsageError: torch has no kernels for the GPU that was named, or for any.
+    """
+    if device.kind != "cuda":
+        return ()
+    indices = range(gpus()) if device.index is None else (device.index,)
+    missing = {index: missing_kernels(index) for index in indices}
+    usable = tuple(f"cuda:{index}" for index, line in missing.items() if line is None)
+    if not usable:
+        first = next(line for line in missing.values() if line is not None)
+        raise UsageError(f"{first}; or train on the processor with --device cpu")
+    return usable
+
+
+def missing_kernels(index: int) -> str | None:
+    """Return one line that says why this torch cannot compute on the GPU, and what to install; None if it can."""
+    import torch
+
+    architectures = torch.cuda.get_arch_list()
+    if torch.version.hip is not None or not architectures:  # names of other kinds, or a build that keeps them to itself
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch says the same in several lines when it meets the GPU
+        capability = torch.cuda.get_device_capability(index)
+        name = torch.cuda.get_device_name(index)
+    if has_kernels(capability, architectures):
+        return None
+    return (
+        f"cuda:{index} is a {name} of compute capability {capability[0]}.{capability[1]}, for which torch "
+        f"{torch.__version__} has no kernels (it was built for {', '.join(architectures)}); "
+        f"{_what_to_install(capability, architectures)}"
+    )
+
+
+def has_kernels(capability: tuple[int, int], architectures: list[str]) -> bool:
+    """Tell whether a GPU of `capability` runs what was built for `architectures`, as `torch.cuda.get_arch_list` has it.
+
+    Machine code (`sm_80`) runs on GPUs of the same major version and at least the same minor one; PTX (`compute_80`)
+    is compiled by the driver for every later GPU. With the suffix `a` (`sm_90a`) both run on exactly that version, with
+    `f` (`sm_100f`) on later ones of the same major version (CUDA C++ Programming Guide, "Compute Capabilities").
+    """
+    return any(_runs_on(capability, architecture) for architecture in architectures)
+
+
+def _runs_on(capability: tuple[int, int], architecture: str) -> bool:
+    built = _parse(architecture)
+    if built is None:
+        return False
+    kind, version, suffix = built
+    if suffix == "a":
+        return capability == version
+    if kind == "sm" or suffix == "f":
+        return capability[0] == version[0] and capability[1] >= version[1]
+    return capability >= version
+
+
+def _parse(architecture: str) -> tuple[str, tuple[int, int], str] | None:
+    """Return `("sm", (9, 0), "a")` of `sm_90a`; None for a name of another form."""
+    parts = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
+    return (parts[1], (int(parts[2]), int(parts[3])), parts[4]) if parts else None
+
+
+def _what_to_install(capability: tuple[int, int], architectures: list[str]) -> str:
+    versions = [built[1] for each in architectures if (built := _parse(each)) is not None]
+    if versions and capability > max(versions):
+        return "install a newer torch: `pip install --upgrade torch`"
+    if capability < OLDEST_WITH_WHEELS:
+        return "no wheel of torch 2 has any for a GPU that old"
+    if versions and capability < min(versions) and capability < (7, 5):
+        return f"install a torch build for CUDA 12.6: {FOR_OLDER_CARDS}"
+    return "install another torch build, as https://pytorch.org/get-started/locally/ lists them"
+
+
+def make_current(usable: tuple[str, ...]) -> None:
+    """Let `cuda` without an index mean the first of these GPUs in this process, where steps are timed."""
+    import torch
+
+    if usable and usable[0] != "cuda:0":
+        torch.cuda.set_device(usable[0])
+
+
+def driver_version(told_by: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """Return the version of NVIDIA's driver, from NVML where pynvml is installed, else from the kernel module."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return _driver_of_kernel(told_by)
+    try:
+        nvml.nvmlInit()
+        return str(nvml.nvmlSystemGetDriverVersion())
+    except nvml.NVMLError:
+        return _driver_of_kernel(told_by)
+
+
+def _driver_of_kernel(told_by: Path) -> str | None:
+    try:
+        version = re.search(r"\b\d{3,}\.\d+(?:\.\d+)?\b", told_by.read_text())
+    except OSError:
+        return None
+    return version[0] if version else None

@@ -1,0 +1,33 @@
+"""Cells that were trained by earlier versions keep their names: what a recipe can say grows, what it said stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
+
+KEPT = Path(__file__).parents[2] / "docs" / "results" / "runs"
+
+
+@pytest.mark.parametrize("path", sorted(KEPT.glob("*/cell.json")), ids=lambda path: path.parent.name[:12])
+def test_a_cell_that_is_kept_still_has_its_fingerprint(path: Path) -> None:
+    cell: dict[str, Any] = json.loads(path.read_text())
+    recipe = Recipe.model_validate_json(json.dumps(cell["recipe"]))
+    assert recipe.fingerprint(seed=cell["seed"], data_hash=cell["data"]["hash"]) == path.parent.name
+
+
+def test_there_are_cells_to_compare() -> None:
+    assert len(list(KEPT.glob("*/cell.json"))) > 10
+
+
+@pytest.mark.parametrize(
+    ("recipe", "digest"),
+    [(EFFICIENT_RESNET, "5aa78891210d3816"), (RESNET18, "5755c7c8a0004853"), (FAST, "850ccd83a1b36242")],
+    ids=["efficient", "resnet18", "fast"],
+)
+def test_the_baselines_keep_their_digests(recipe: Recipe, digest: str) -> None:
+    assert recipe.digest()[:16] == digest
