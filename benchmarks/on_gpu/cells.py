@@ -92,7 +92,9 @@ def _train(pack: Pack, job: Job, runs: Path) -> None:
     with log.open("w") as output:
         output.write(" ".join(command) + "\n")
         output.flush()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"})
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+        )
         ended = _wait(process, pack.left - STOP - PACKING if not pack.is_tiny else 300)
     trained = len(list(runs.glob("*/result.json"))) - before
     pack.row(
