@@ -6,7 +6,8 @@
     python benchmarks/gpu.py --page OUT/gpu.json -o docs/gpu.md          # the page; later files replace earlier ones
 
 Every stage has a share of the seconds and a process of its own, writes `gpu.json` at once, and fails or crashes alone:
-`failed` says why in a line, and `logs.tgz` has the traceback. The table is printed last. Neither MLflow nor Optuna is needed.
+`failed` says why in a line, and `logs.tgz` has the traceback. The table is printed last. Neither MLflow nor Optuna is
+needed.
 """
 
 from __future__ import annotations

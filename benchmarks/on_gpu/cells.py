@@ -72,7 +72,7 @@ def cells(pack: Pack) -> None:
     """Restore earlier records, train what is missing until the time is up, and pack everything for the way back."""
     runs = Path(pack.options.runs).resolve()
     there = records.restore(pack.options.records, runs)
-    pack.note("cells", found=there)
+    pack.note("cells", restored=there)
     for job in jobs_of(pack):
         if not pack.is_tiny and pack.left < STOP + PACKING + 20:
             pack.note("skipped", **{f"cells: {job.name} and later": f"{pack.left:.0f} s left"})
@@ -98,8 +98,9 @@ def _train(pack: Pack, job: Job, runs: Path) -> None:
         ended = _wait(process, pack.left - STOP - PACKING if not pack.is_tiny else 300)
     trained = len(list(runs.glob("*/result.json"))) - before
     pack.row(
-        "cells", job=job.name, command=" ".join(["cifar-lab", *command[3:]]), seconds=round(time.monotonic() - began, 1),
-        trained=trained, ended=ended, code=process.returncode, why=job.why, table=_tail(log),
+        "cells", job=job.name, command=" ".join(["cifar-lab", *command[3:]]),
+        seconds=round(time.monotonic() - began, 1), trained=trained, ended=ended, code=process.returncode,
+        why=job.why, table=_tail(log),
     )  # fmt: skip
 
 

@@ -146,7 +146,8 @@ def _steps_a_turn(pack: Pack, steps: Steps) -> int:
 
 
 def report(
-    pack: Pack, width: int, title: str, recipe: str, times: list[float], *, product: list[float] | None = None, **more: Any
+    pack: Pack, width: int, title: str, recipe: str, times: list[float], *, product: list[float] | None = None,
+    **more: Any,
 ) -> None:  # fmt: skip
     """Store a row of the speed table: milliseconds of every round, and rates of the median."""
     asked = ways.recipe_of(pack, recipe, width)
