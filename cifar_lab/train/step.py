@@ -45,6 +45,9 @@ class Stepper:
         self.captured, self.refused = False, ""
         if graph and run.device.type != "cuda":
             graph, self.refused = False, f"a {run.device.type} device has no CUDA graphs"
+        scales = run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False)
+        if graph and scales:  # torch's gradient scaler asks the device before each step of such an optimizer
+            graph, self.refused = False, f"{run.recipe.optim.name} in fp16 waits to know whether a step is left out"
         self._wanted = graph
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         """By whether Lookahead moves the weights in the step."""
@@ -157,6 +160,8 @@ class Stepper:
             run.optimizer.zero_grad(set_to_none=True)
             if run.scaler is not None:  # it notes on the host how far a step is
                 run.scaler._per_optimizer_states.clear()
+            if run.device.type == "cuda":
+                _end_capture_of_chance(run.device)
             return
         self._graphs[moves], self.captured = graph, True
 
@@ -218,3 +223,13 @@ class Stepper:
 
 def _moved(draws: Draws, device: torch.device) -> Draws:
     return Draws(**{field.name: getattr(draws, field.name).to(device) for field in fields(Draws)})
+
+
+def _end_capture_of_chance(device: torch.device) -> None:
+    """Have the device's generator forget a capture that failed: torch leaves it waiting for the capture's end.
+
+    Dropout would raise "Offset increment outside graph capture" from then on (seen with torch 2.11).
+    """
+    index = device.index if device.index is not None else torch.cuda.current_device()
+    generator = torch.cuda.default_generators[index]
+    generator.graphsafe_set_state(generator.clone_state())

@@ -194,6 +194,25 @@ def test_a_compiled_network_is_captured_with_the_same_bits(tmp_path: Path) -> No
     assert same(*ends)
 
 
+@pytest.mark.skipif(not ON_CUDA, reason="captures on a GPU")
+def test_where_a_capture_fails_steps_stay_eager_dropout_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = RECIPES["mixed"].override(SMALL)
+    eager, _ = trained(recipe, "bf16", tmp_path, graph=False)
+    run = trainer(recipe, graph=True)
+    taken = run.optimizer.step
+
+    def reading() -> None:
+        taken()
+        run.parameters[0].sum().item()
+
+    monkeypatch.setattr(run.optimizer, "step", reading)
+    outcome = fit(run, Recorder(tmp_path))
+    assert "captur" in outcome.eager, outcome.eager
+    assert same(eager, state(run))
+    assert fit(again := trainer(recipe, graph=True), Recorder(tmp_path)).eager == "", "the next training is captured"
+    assert same(eager, state(again))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_operation_is_one_that_torch_knows_to_vary(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
