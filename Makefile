@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -27,6 +27,22 @@ check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, a
 
 bench: .venv/.installed-bench  ## Measure beside a plain loop and Lightning: docs/benchmarks.md; make bench ARGS=--quick
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+gpu:  ## Check, measure and train on a GPU with $(PYTHON)'s own torch, no .venv: ARGS="--out OUT --data ZIP --seconds 520"
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(ARGS)
+
+gpu-check:  ## The tests that need a GPU, with $(PYTHON)'s own torch and pytest, no .venv
+	PYTHONPATH=. $(PYTHON) -m pytest -m gpu tests/gpu
+
+# For a machine with Python 3.12, torch and no network. pydantic and pydantic-core must be a pair.
+WHEELS := pydantic==2.14.4 pydantic-core==2.50.5 annotated-types typing-inspection platformdirs typing-extensions typer
+IMAGES ?= cifar10-jpeg.zip
+gpu-pack:  ## What a machine with a GPU and no network needs beside the checkout: .whl/ and .gpu-data/ (IMAGES=ZIP)
+	mkdir -p .whl .gpu-data
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
+	  --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+	  -d .whl $(WHEELS)
+	$(PYTHON) benchmarks/on_gpu/images.py pack $(IMAGES) .gpu-data/images.pack
 
 clean:  ## Remove the environment and what tools cached; runs and stores stay
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

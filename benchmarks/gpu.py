@@ -5,16 +5,24 @@
     python benchmarks/gpu.py --out OUT --device cpu --tiny               # every path but the graphs, in two minutes
     python benchmarks/gpu.py --page OUT/gpu.json -o docs/gpu.md          # the page; later files replace earlier ones
 
-Every stage has a share of the seconds, writes `gpu.json` at once, and fails alone: `failed` says why in a line, and
-`logs.tgz` has the traceback. The table is printed last. Neither MLflow nor Optuna is needed.
+Every stage has a share of the seconds and a process of its own, writes `gpu.json` at once, and fails or crashes alone:
+`failed` says why in a line, and `logs.tgz` has the traceback. The table is printed last. Neither MLflow nor Optuna is
+needed.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from on_gpu.pack import Pack
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,20 +31,17 @@ STAGES = {
     "cells": float("inf"),
 }  # fmt: skip
 """Stages in their order, and the seconds that each may take."""
+LATE = 20.0
+"""Seconds beyond its share after which a stage is killed."""
 
 
 def main(words: Sequence[str]) -> int:
     """Run the stages, or write the page."""
     options = _parser().parse_args(words)
-    if options.page:
+    if options.page is not None:
         from on_gpu import page
 
         options.o.write_text(page.page([page.read(Path(name)) for name in options.page]))
-        return 0
-    if options.page == []:
-        from on_gpu import page
-
-        options.o.write_text(page.page([]))
         return 0
     names = [name.strip() for name in options.only.split(",") if name.strip()] or list(STAGES)
     if unknown := [name for name in names if name not in STAGES]:
@@ -44,32 +49,67 @@ def main(words: Sequence[str]) -> int:
         return 2
     from on_gpu.pack import Pack
 
-    pack = Pack(options, ["python", "benchmarks/gpu.py", *words])
     if options.child:
         from on_gpu import child
 
-        return child.main(pack, options.child, options.width)
-    return _run(pack, names)
+        return child.main(Pack(options), options.child, options.width)
+    if options.stage:
+        return _run_stage(Pack(options, is_later=True), options.stage)
+    return _run(Pack(options, command=["python", "benchmarks/gpu.py", *words]), words, names)
 
 
-def _run(pack: object, names: Sequence[str]) -> int:
-    from on_gpu import beside, cells, correctness, machine, page, records, speed, together, trace
-    from on_gpu.pack import Pack
+def _run(pack: Pack, words: Sequence[str], names: Sequence[str]) -> int:
+    """Run each stage in a process of its own: one that crashes costs itself and no other."""
+    from on_gpu import page, records, speed
 
-    assert isinstance(pack, Pack)
+    pack.begin()
+    ahead = speed.begin_compiling(pack) if {"speed", "correctness"} <= set(names) else []
+    for name in STAGES:
+        if name not in names:
+            continue
+        if name == "speed":
+            speed.end_compiling(pack, ahead)
+        if pack.left < 5 and not pack.is_tiny:
+            pack.note("skipped", **{name: f"{pack.left:.0f} s left"})
+            continue
+        command = [sys.executable, str(Path(__file__)), *words, "--stage", name, "--began", str(pack.began)]
+        process = subprocess.Popen(command)
+        try:
+            code = process.wait(timeout=min(STAGES[name], pack.left) + LATE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        pack.reload()
+        if code:
+            pack.note("failed", **{name: how_it_ended(code, pack.logs / f"crash-{name}.txt")})
+    records.finish(pack)
+    print("\n".join(["", *page.short(pack.results)]), flush=True)
+    return 0
+
+
+def how_it_ended(code: int, log: Path) -> str:
+    """Return one line about a process that did not end well: its signal, and where it was."""
+    signals = {number.value: number.name for number in signal.Signals}
+    where = [line.strip() for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
+    return f"its process ended with {signals.get(-code, f'code {code}')}; {' < '.join(where[:6]) or 'no trace'}"
+
+
+def _run_stage(pack: Pack, name: str) -> int:
+    from on_gpu import beside, cells, correctness, machine, speed, together, trace
+
     stages: dict[str, Callable[[Pack], None]] = {
         "machine": machine.machine, "correctness": correctness.correctness, "speed": speed.speed,
         "processes": together.processes, "profile": trace.profiled, "beside": beside.beside, "cells": cells.cells,
     }  # fmt: skip
-    _more_recompiles()
-    ahead = speed.begin_compiling(pack) if "speed" in names and "correctness" in names else []
-    for name in stages:
-        if name in names:
-            if name == "speed":
-                speed.end_compiling(pack, ahead)
-            pack.stage(name, STAGES[name], stages[name])
-    records.finish(pack)
-    print("\n".join(["", *page.short(pack.results)]), flush=True)
+    with (pack.logs / f"crash-{name}.txt").open("w") as log:
+        faulthandler.enable(log)
+        # A stage that hangs tells where before it is killed.
+        faulthandler.dump_traceback_later(min(STAGES[name], pack.left_in_all) + LATE / 2, file=log)
+        _more_recompiles()
+        pack.stage(name, STAGES[name], stages[name])
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()
+    (pack.logs / f"crash-{name}.txt").unlink()
     return 0
 
 
@@ -99,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", default=".gpu-runs", help="folder in which cells are trained")
     parser.add_argument("--page", nargs="*", metavar="JSON", help="write the page from these files, or from none")
     parser.add_argument("-o", type=Path, default=ROOT / "docs" / "gpu.md", help="the page")
+    parser.add_argument("--stage", default="", choices=["", *STAGES], help=argparse.SUPPRESS)
+    parser.add_argument("--began", type=float, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     parser.add_argument("--width", type=int, default=64, help=argparse.SUPPRESS)
     parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)

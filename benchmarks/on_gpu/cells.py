@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lab.run.fork_server import ALLOCATOR
 from on_gpu import records
 from on_gpu.pack import Pack
 
@@ -72,16 +72,12 @@ def cells(pack: Pack) -> None:
     """Restore earlier records, train what is missing until the time is up, and pack everything for the way back."""
     runs = Path(pack.options.runs).resolve()
     there = records.restore(pack.options.records, runs)
-    pack.note("cells", found=there)
-    try:
-        for job in jobs_of(pack):
-            if not pack.is_tiny and pack.left < STOP + PACKING + 20:
-                pack.note("skipped", **{f"cells: {job.name} and later": f"{pack.left:.0f} s left"})
-                break
-            if not pack.attempt(f"cells: {job.name}", lambda j=job: _train(pack, j, runs)):
-                continue
-            records.store(pack, runs)
-    finally:
+    pack.note("cells", restored=there)
+    for job in jobs_of(pack):
+        if not pack.is_tiny and pack.left < STOP + PACKING + 20:
+            pack.note("skipped", **{f"cells: {job.name} and later": f"{pack.left:.0f} s left"})
+            break
+        pack.attempt(f"cells: {job.name}", lambda j=job: _train(pack, j, runs))
         records.store(pack, runs)
 
 
@@ -96,19 +92,16 @@ def _train(pack: Pack, job: Job, runs: Path) -> None:
     with log.open("w") as output:
         output.write(" ".join(command) + "\n")
         output.flush()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
+        )
         ended = _wait(process, pack.left - STOP - PACKING if not pack.is_tiny else 300)
     trained = len(list(runs.glob("*/result.json"))) - before
     pack.row(
-        "cells", job=job.name, command=" ".join(["cifar-lab", *command[3:]]), seconds=round(time.monotonic() - began, 1),
-        trained=trained, ended=ended, code=process.returncode, why=job.why, table=_tail(log),
+        "cells", job=job.name, command=" ".join(["cifar-lab", *command[3:]]),
+        seconds=round(time.monotonic() - began, 1), trained=trained, ended=ended, code=process.returncode,
+        why=job.why, table=_tail(log),
     )  # fmt: skip
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, **ALLOCATOR, "COLUMNS": "160", "NO_COLOR": "1"}
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> str:

@@ -57,7 +57,7 @@ def loader_workers() -> int:
 
 
 def _benchmark(pack: Pack, width: int) -> None:
-    """Time the graph with algorithms that cuDNN chose by timing them; its choice stays in a process once it is made."""
+    """Time the graph with algorithms that cuDNN chose by timing them; its choices stay in a process."""
     torch.backends.cudnn.benchmark = True
     _answer_for(pack, Way(title="", graph=pack.is_cuda), width)
 
@@ -66,10 +66,10 @@ def _undetermined(pack: Pack, width: int) -> None:
     """Time the best way with the compiler as torch configures it, which may choose kernels by timing them."""
     import torch._inductor.config as inductor
 
-    made = ways.compiled
+    original = ways.compiled
 
     def without_promise(net: torch.nn.Module) -> torch.nn.Module:
-        module = made(net)
+        module = original(net)
         if not getattr(inductor, "deterministic", False):
             answer({"skipped": "the lab does not tell the compiler to be deterministic"})
             raise SystemExit(0)

@@ -90,7 +90,8 @@ def correctness(pack: Pack) -> None:
 def golden(pack: Pack) -> None:
     """Compare the first losses with the golden trajectory, and with this machine's CPU."""
     place = importlib.util.spec_from_file_location("golden_trajectory", ROOT / "tests/golden/test_trajectory.py")
-    assert place is not None and place.loader is not None
+    assert place is not None
+    assert place.loader is not None
     written = importlib.util.module_from_spec(place)
     place.loader.exec_module(written)
     for name, diff in written.RECIPES.items():

@@ -38,7 +38,10 @@ def goals(results: Results) -> list[Goal]:
             what="checks of a step in which the host waits for the device", at="most", limit=0, unit="checks",
             measured=_waits(results),
         ),
-        Goal(what="checkpoints", at="most", limit=2, unit="% of the wall clock", measured=_of_a_cell(results, "saving")),
+        Goal(
+            what="checkpoints", at="most", limit=2, unit="% of the wall clock",
+            measured=_of_a_cell(results, "saving"),
+        ),
         Goal(
             what="input and tracking", at="most", limit=5, unit="% of the wall clock",
             measured=_of_a_cell(results, "input"),

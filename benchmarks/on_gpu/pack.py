@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from cifar_lab.run.execution import Execution, prepare_process
@@ -27,12 +28,13 @@ class OutOfTime(Exception):
 class Pack:
     """Collect results in `gpu.json` and tell every stage how much time is left."""
 
-    def __init__(self, options: Namespace, command: Sequence[str] = ()) -> None:
+    def __init__(self, options: Namespace, command: Sequence[str] = (), *, is_later: bool = False) -> None:
+        """Begin with empty results, or with those of the stages before (`is_later`)."""
         self.options, self.device = options, torch.device(options.device)
         self.out = Path(options.out).resolve()
         self.logs = self.out / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.began = time.monotonic()
+        self.began = time.monotonic() if options.began is None else options.began
         self.deadline = self.began + options.seconds
         self.stage_deadline = self.deadline
         self.lines: list[str] = []
@@ -47,6 +49,13 @@ class Pack:
                 "command": " ".join(command),
             },
         }
+        if is_later:
+            self.reload()
+
+    def reload(self) -> None:
+        """Take over what another process wrote."""
+        if (self.out / "gpu.json").exists():
+            self.results = json.loads((self.out / "gpu.json").read_text())
 
     @property
     def is_tiny(self) -> bool:
@@ -91,6 +100,10 @@ class Pack:
         rows: list[dict[str, Any]] = self.results.get(stage, {}).get("rows", [])
         return rows
 
+    def begin(self) -> None:
+        """Write the file for the first time."""
+        self._write()
+
     def failed(self, what: str, error: BaseException) -> None:
         """Store the reason of a failure in one line, and its traceback in `logs/`."""
         first = (str(error).splitlines() or [""])[0][:300]
@@ -120,6 +133,7 @@ class Pack:
         reset_process(self.device)
         self.attempt(name, lambda: run(self))
         self.note("stages", **{name: round(time.monotonic() - began, 1)})
+        self.note("memory", **{f"{name}, GiB in use on the host": round(psutil.virtual_memory().used / 2**30, 1)})
 
     def _say(self, stage: str, values: dict[str, Any]) -> None:
         parts = ", ".join(f"{key} {_short(value)}" for key, value in values.items() if value not in (None, ""))

@@ -16,14 +16,15 @@ Results = Mapping[str, Any]
 TABLES = ("machine", "ceilings", "correctness", "tests", "speed", "compile", "processes", "profile", "beside", "cells")
 HEAD = """# On a GPU
 
-`make gpu` measures this page on a machine with one NVIDIA GPU, and `python benchmarks/gpu.py --page gpu.json` writes it.
-The network is the writeup's Efficient ResNet (width 64, 4.7 million parameters) and the same at width 16, at batch 128,
-with gradients clipped by value and Lookahead. The images are random pixels, as a product of zeros is faster than one of
-images. Ways of taking a step take turns in one process; a number is the median of the rounds, and a ratio or a share
-compares numbers of one run."""
-ESTIMATE = """## No GPU was measured
+`make gpu` takes these measurements on a machine with one NVIDIA GPU, and `python benchmarks/gpu.py --page gpu.json`
+writes the page. The network is the writeup's Efficient ResNet (width 64, 4.7 million parameters) and the same at width
+16, at batch 128, with gradients clipped by value and Lookahead. The images are random pixels: a product of zeros is
+faster than one of images. Ways of taking a step take turns in one process; a number is the median of the rounds, and a
+ratio or a share compares numbers of one run."""
+NOTHING = "**Nothing on this page was measured: no GPU was available.**"
+ESTIMATE = """## Estimated speed
 
-**Nothing on this page was measured: no GPU was available.** What follows is arithmetic, not a result.
+**The speed was not measured.** What follows is arithmetic for an H100, not a result.
 
 - Work: an image costs 799 million multiply-accumulates forward. With two operations each, and the backward pass costing
   twice the forward one, a step of 128 images is 799 M × 2 × 3 × 128 = 614 GFLOP.
@@ -74,13 +75,15 @@ def merged(every: Sequence[Results]) -> dict[str, Any]:
 def page(every: Sequence[Results]) -> str:
     """Return the page in Markdown."""
     if not every:
-        blocks: list[str] = [HEAD, ESTIMATE, _join(_goals({}))]
+        blocks: list[str] = [HEAD, NOTHING, ESTIMATE, _join(_goals({}))]
     else:
         results = merged(every)
         blocks = [HEAD, _join(_runs(every))]
         if any(each["run"]["tiny"] for each in every):
             blocks.append("**Made with `--tiny`, to take every path: the numbers mean nothing.**")
         blocks += [_join(_goals(results)), _join(_missing(every, results))]
+        if "speed" not in results:
+            blocks.append(ESTIMATE)
         parts = (_speed, _processes, _profile, _beside, _correctness, _cells)
         blocks += [_join(part(results)) for part in parts]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -127,9 +130,9 @@ def _runs(every: Sequence[Results]) -> Iterator[str]:
         if machine.get("card"):
             kernels = "has" if machine["has_kernels"] else "has no"
             yield (
-                f"  - {machine['capability']}, {machine['multiprocessors']} multiprocessors, {machine['memory_gib']} GiB, "
-                f"{machine['power_limit']}; torch {kernels} kernels built for it; "
-                f"clock {machine['clock_idle']} idle, {machine.get('clock_busy', '?')} busy, {machine['clock_most']} at most"
+                f"  - {machine['capability']}, {machine['multiprocessors']} multiprocessors, "
+                f"{machine['memory_gib']} GiB, {machine['power_limit']}; torch {kernels} kernels built for it; clock "
+                f"{machine['clock_idle']} idle, {machine.get('clock_busy', '?')} busy, {machine['clock_most']} at most"
             )
         if "bf16" in ceilings:
             side = ", ".join(
@@ -153,17 +156,19 @@ def _goals(results: Results) -> Iterator[str]:
         f"**{counts[True]} of {len(every)} reached, {counts[False]} missed, {counts[None]} not measured.**\n"
     )
     rows = [
-        (goal.what, goal.wanted, "" if isinstance(goal.measured, Absent) else f"{shown(goal.measured.median)} {goal.unit}",
+        (goal.what, goal.wanted,
+         "" if isinstance(goal.measured, Absent) else f"{shown(goal.measured.median)} {goal.unit}",
          goal.verdict if goal.is_reached else f"**{goal.verdict}**")
         for goal in every
     ]  # fmt: skip
     yield from _table(("goal", "wanted", "measured", "verdict"), rows)
     parts = cell(results)
     if isinstance(parts, dict):
-        said = ", ".join(f"{name} {shown(seconds)} s" for name, seconds in parts.items() if name != "total")
+        sums = ", ".join(f"{name} {shown(seconds)} s" for name, seconds in parts.items() if name != "total")
         yield (
-            f"\nThe cell of 200 epochs and the shares of the wall clock are extrapolated from measured times of a step, an "
-            f"evaluation, a line of the journal and a checkpoint: {said} (the input is part of the steps). Compiling is left out."
+            "\nThe cell of 200 epochs and the shares of the wall clock are extrapolated from measured times of a step, "
+            f"an evaluation, a line of the journal and a checkpoint: {sums} (the input is part of the steps). "
+            "Compiling is left out."
         )
 
 
@@ -182,23 +187,13 @@ def _speed(results: Results) -> Iterator[str]:
     if not rows:
         return
     yield "## Speed of a step\n"
-    heading = (
-        "width",
-        "way",
-        "ms",
-        "lowest",
-        "highest",
-        "images/s",
-        "TFLOP/s",
-        "of bf16",
-        "host ms",
-        "MiB",
-        "MiB reserved",
-    )
+    heading = ("width", "way", "ms", "lowest", "highest", "images/s", "TFLOP/s", "of bf16", "host ms",
+               "MiB", "MiB reserved")  # fmt: skip
     yield from _table(heading, [
         (
-            str(row["width"]), row["way"] + (f" (no graph: {row['remark']})" if row.get("remark") else ""), shown(median(row["ms"])),
-            shown(min(row["ms"])), shown(max(row["ms"])), f"{row['images_per_second']:,.0f}", shown(row["tflops"]),
+            str(row["width"]), row["way"] + (f" (no graph: {row['remark']})" if row.get("remark") else ""),
+            shown(median(row["ms"])), shown(min(row["ms"])), shown(max(row["ms"])),
+            f"{row['images_per_second']:,.0f}", shown(row["tflops"]),
             f"{row['share']:.1%}" if row.get("share") else "", _number(row.get("host_ms")),
             _number(row.get("allocated_mib")), _number(row.get("reserved_mib")),
         )
@@ -214,7 +209,8 @@ def _processes(results: Results) -> Iterator[str]:
     if rows := results.get("processes", {}).get("rows", []):
         yield "## Several processes on the GPU\n"
         yield from _table(("width", "processes", "way", "images/s together", "× one"), [
-            (str(row["width"]), str(row["processes"]), row["way"], f"{row['images_per_second']:,.0f}", shown(row["of_one"]))
+            (str(row["width"]), str(row["processes"]), row["way"], f"{row['images_per_second']:,.0f}",
+             shown(row["of_one"]))
             for row in rows
         ])  # fmt: skip
 
@@ -244,7 +240,8 @@ def _beside(results: Results) -> Iterator[str]:
         "evaluation_images_per_second": "evaluation, images/s", "checkpoint_ms": "a checkpoint, ms",
         "checkpoint_mib": "a checkpoint, MiB", "journal_ms": "a line of the journal, ms",
         "loop_epoch_seconds": "an epoch of the whole loop, seconds", "loop_training_share": "of which training",
-        "loop_saving_share": "of which checkpoints (one, after the first epoch)", "loop_journal_share": "of which the journal",
+        "loop_saving_share": "of which checkpoints (one, after the first epoch)",
+        "loop_journal_share": "of which the journal",
     }  # fmt: skip
     yield from _table(("what", "measured"), [(names[key], shown(beside[key])) for key in names if key in beside])
 

@@ -77,7 +77,7 @@ def store(pack: Pack, runs: Path) -> None:
 
 
 def _archive(target: Path, files: Iterable[Path], root: Path) -> None:
-    with tarfile.open(target, "w:gz", compresslevel=6) as archive:
+    with tarfile.open(target, "w:gz", compresslevel=1) as archive:
         for path in files:
             archive.add(path, str(path.relative_to(root)))
 

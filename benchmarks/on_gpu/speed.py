@@ -55,18 +55,28 @@ def speed(pack: Pack) -> None:
     """Time all ways at each width; then what single choices cost, lanes, and loops that need their own process."""
     for width in widths(pack):
         compare(pack, width, ways.WAYS)
-    first = widths(pack)[0]
+    first, last = widths(pack)[0], widths(pack)[-1]
+    apart = {
+        "loader": ("textbook, PIL images, loader with workers", 25),
+        "benchmark": ("lab, graph, cudnn.benchmark on", 20),
+        "lightning": ("Lightning, bf16-mixed, the same loader", 40),
+        "muon": ("fast: lab, graph, Newton-Schulz in bf16", 25),
+        "undetermined": ("lab, graph + compiled, compiler not told to be deterministic", 70),
+    }
+
+    def by_itself(kind: str) -> None:
+        title, seconds = apart[kind]
+        pack.attempt(title, lambda: alone(pack, kind, title, first, seconds))
+
+    by_itself("loader")
     pack.attempt("prices", lambda: compare(pack, first, ways.PRICES))
-    for width in widths(pack):
-        pack.attempt(f"lanes, width {width}", lambda w=width: lanes(pack, w))
-    for kind, title, seconds in (
-        ("loader", "textbook, PIL images, loader with workers", 25),
-        ("benchmark", "lab, graph, cudnn.benchmark on", 20),
-        ("lightning", "Lightning, bf16-mixed, the same loader", 40),
-        ("undetermined", "lab, graph + compiled, compiler not told to be deterministic", 70),
-        ("muon", "fast: lab, graph, Newton-Schulz in bf16", 25),
-    ):
-        pack.attempt(title, lambda k=kind, t=title, s=seconds: alone(pack, k, t, first, s))
+    pack.attempt(f"lanes, width {first}", lambda: lanes(pack, first))
+    by_itself("benchmark")
+    by_itself("lightning")
+    if last != first:
+        pack.attempt(f"lanes, width {last}", lambda: lanes(pack, last))
+    by_itself("muon")
+    by_itself("undetermined")
 
 
 def compare(pack: Pack, width: int, chosen: tuple[Way, ...]) -> None:
@@ -136,7 +146,8 @@ def _steps_a_turn(pack: Pack, steps: Steps) -> int:
 
 
 def report(
-    pack: Pack, width: int, title: str, recipe: str, times: list[float], *, product: list[float] | None = None, **more: Any
+    pack: Pack, width: int, title: str, recipe: str, times: list[float], *, product: list[float] | None = None,
+    **more: Any,
 ) -> None:  # fmt: skip
     """Store a row of the speed table: milliseconds of every round, and rates of the median."""
     asked = ways.recipe_of(pack, recipe, width)
@@ -204,8 +215,8 @@ def alone(pack: Pack, kind: str, title: str, width: int, seconds: float) -> None
         if "skipped" in answer:
             pack.note("skipped", **{title: answer["skipped"]})
         else:
-            times = answer.pop("ms")
-            report(pack, width, title, "fast" if title.startswith("fast") else "efficient", times, **answer)
+            recipe = "fast" if title.startswith("fast") else "efficient"
+            report(pack, width, title, recipe, answer.pop("ms"), **answer)
         return
     (pack.logs / f"child-{kind}.txt").write_text(out + error)
     raise RuntimeError((error.strip().splitlines() or ["no answer"])[-1])

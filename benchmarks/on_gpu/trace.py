@@ -15,6 +15,8 @@ from on_gpu.ways import Lab, Way
 
 STEPS = 5
 MARK = "steady steps"
+RANGES = (MARK, "Optimizer.", "ProfilerStep", "Torch-Compiled", "CompiledFunction", "## ")
+"""How ranges begin that the device's timeline shows beside the kernels in them."""
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cuStreamSynchronize",
          "cuCtxSynchronize")  # fmt: skip
 """Calls of the runtime in which the host waits; `cudaMemcpyAsync` is another one, and its copies to the host count."""
@@ -61,7 +63,7 @@ def _profile(pack: Pack, way: Way, width: int) -> None:
     for event in events:
         if "CUDA" not in str(event.device_type) or event.time_range.start < mark.time_range.start:
             continue
-        if event.name == MARK:  # the range itself, as the device's timeline shows it
+        if getattr(event, "is_user_annotation", False) or event.name.startswith(RANGES):
             continue
         kernels += 1
         to_host += "DtoH" in event.name
