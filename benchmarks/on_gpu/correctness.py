@@ -33,8 +33,11 @@ from on_gpu.ways import RECIPES, TINY, noise, trainer_of
 ROOT = Path(__file__).parents[2]
 GOLDEN = 1e-3
 """Largest relative distance of a loss from the golden trajectory, which was written on a CPU."""
-AGAINST_FP64 = {"fp32": 1e-3, "bf16": 0.1}
-"""Largest relative distance of logits and gradients from those in fp64, by precision."""
+AGAINST_FP64 = {"fp32": (1e-4, 1e-2), "bf16": (5e-2, 0.3)}
+"""Largest relative distances of logits and of gradients from those in fp64, by precision.
+
+A gradient is further off than its rounding: a ReLU near zero is open in one precision and shut in the other.
+"""
 CASES = {
     "efficient": RECIPES["efficient"],
     "mixed, dropout": RECIPES["mixed"].override({"model.dropout": 0.2}),
@@ -237,7 +240,7 @@ def against_fp64(pack: Pack) -> None:
         logits = exact(images.double())
         F.cross_entropy(logits, labels).backward()
     gradient = torch.cat([p.grad.flatten() for p in exact.parameters() if p.grad is not None])
-    for precision, limit in AGAINST_FP64.items():
+    for precision, limits in AGAINST_FP64.items():
         mine = copy.deepcopy(net).to(pack.device, memory_format=torch.channels_last)
         with torch.autocast(pack.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
             out = mine(images.to(pack.device))
@@ -245,8 +248,8 @@ def against_fp64(pack: Pack) -> None:
         got = torch.cat([p.grad.flatten() for p in mine.parameters() if p.grad is not None])
         off = [_distance(out, logits), _distance(got, gradient)]
         pack.row(
-            "correctness", check=f"logits and gradients against fp64: {precision}", passed=max(off) < limit,
-            detail=f"logits {off[0]:.1e}, gradients {off[1]:.1e} (limit {limit:g})",
+            "correctness", check=f"logits and gradients against fp64: {precision}", passed=off[0] < limits[0] and off[1] < limits[1],
+            detail=f"logits {off[0]:.1e} (limit {limits[0]:g}), gradients {off[1]:.1e} (limit {limits[1]:g})",
         )  # fmt: skip
 
 

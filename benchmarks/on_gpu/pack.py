@@ -131,6 +131,8 @@ class Pack:
             self.note("skipped", **{name: f"{self.left:.0f} s left"})
             return
         reset_process(self.device)
+        if self.is_cuda:  # results of several calls are put together on one page
+            self.results["run"] |= {"card": torch.cuda.get_device_name(0), "torch": torch.__version__}
         self.attempt(name, lambda: run(self))
         self.note("stages", **{name: round(time.monotonic() - began, 1)})
         self.note("memory", **{f"{name}, GiB in use on the host": round(psutil.virtual_memory().used / 2**30, 1)})

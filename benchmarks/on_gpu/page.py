@@ -122,11 +122,12 @@ def _runs(every: Sequence[Results]) -> Iterator[str]:
     yield "## Runs\n"
     for each in every:
         run, machine, ceilings = each["run"], each.get("machine", {}), each.get("ceilings", {})
-        card = machine.get("card", f"no GPU ({run['device']})")
+        card = run.get("card") or machine.get("card") or ("a GPU" if run["device"] == "cuda" else "no GPU")
         versions = ", ".join(f"{name} {machine[key]}" for name, key in
                              (("driver", "driver"), ("torch", "torch"), ("CUDA", "cuda"), ("cuDNN", "cudnn"))
                              if machine.get(key))  # fmt: skip
-        yield f"- {run['date']}, {card}: {versions or 'versions not noted'}; code: {run['commit'] or 'not a checkout'}"
+        versions = versions or (f"torch {run['torch']}" if run.get("torch") else "versions not noted")
+        yield f"- {run['date']}, {card}: {versions}; code: {run['commit'] or 'not a checkout'}"
         if machine.get("card"):
             kernels = "has" if machine["has_kernels"] else "has no"
             yield (

@@ -21,6 +21,8 @@ from on_gpu.timing import host_milliseconds, milliseconds, synchronise
 from on_gpu.ways import Lab, Steps, Way
 
 ROUNDS = 5
+WARM = 30.0
+"""Longest seconds to a first compiled step whose kernels lay in the compiler's cache."""
 TURN = 0.25
 """Seconds that a turn should take."""
 ENTRY = Path(__file__).resolve().parents[1] / "gpu.py"
@@ -143,6 +145,16 @@ def _steps_a_turn(pack: Pack, steps: Steps) -> int:
     if pack.is_tiny:
         return 1
     return max(10, min(200, int(1000 * TURN / _turn(pack, steps, 10))))
+
+
+def compiles_quickly(pack: Pack) -> bool:
+    """Return whether the compiler's cache has the networks: by their first seconds, else by whether there is one."""
+    begun = [row.get("seconds_to_begin") for row in pack.rows("speed") if row["way"] == ways.BEST.title]
+    if begun:
+        return pack.is_cuda and all(seconds is not None and seconds < WARM for seconds in begun)
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return pack.is_cuda and (Path(cache_dir()) / "fxgraph").exists()
 
 
 def report(

@@ -15,14 +15,12 @@ from on_gpu.pack import OutOfTime, Pack
 from on_gpu.timing import synchronise
 from on_gpu.ways import Lab
 
-WARM_COMPILE = 30.0
-"""Longest seconds to a compiled step, its compiler's cache being full, with which all processes compile, too."""
-
 
 def processes(pack: Pack) -> None:
-    """Start as many processes as the largest number, then let 1, 2, 4 and 8 of them train at the same time."""
-    counts: tuple[int, ...] = pack.size((1, 2, 4, 8), (1, 2))
-    is_compiled = pack.is_cuda and _compiles_quickly(pack)
+    """Start as many processes as the largest number, then let 1, 2, 4 (and 8) of them train at the same time."""
+    is_compiled = speed.compiles_quickly(pack)
+    full = (1, 2, 4) if is_compiled else (1, 2, 4, 8)  # eight that load compiled kernels take a minute to begin
+    counts: tuple[int, ...] = pack.size(full, (1, 2))
     kind = "graph + compiled" if is_compiled else "graph" if pack.is_cuda else "eager"
     threads = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // max(counts)))}
     words = ["--compiled"] if is_compiled else []
@@ -49,11 +47,6 @@ def processes(pack: Pack) -> None:
             worker.kill()
             worker.wait()
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _compiles_quickly(pack: Pack) -> bool:
-    begun = [row.get("seconds_to_begin") for row in pack.rows("speed") if row["way"] == ways.BEST.title]
-    return bool(begun) and all(seconds is not None and seconds < WARM_COMPILE for seconds in begun)
 
 
 def _ready(pack: Pack, pool: ThreadPoolExecutor, workers: list[subprocess.Popen[str]]) -> None:
