@@ -248,7 +248,8 @@ def against_fp64(pack: Pack) -> None:
         got = torch.cat([p.grad.flatten() for p in mine.parameters() if p.grad is not None])
         off = [_distance(out, logits), _distance(got, gradient)]
         pack.row(
-            "correctness", check=f"logits and gradients against fp64: {precision}", passed=off[0] < limits[0] and off[1] < limits[1],
+            "correctness", check=f"logits and gradients against fp64: {precision}",
+            passed=off[0] < limits[0] and off[1] < limits[1],
             detail=f"logits {off[0]:.1e} (limit {limits[0]:g}), gradients {off[1]:.1e} (limit {limits[1]:g})",
         )  # fmt: skip
 
