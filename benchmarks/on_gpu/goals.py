@@ -31,7 +31,8 @@ def goals(results: Results) -> list[Goal]:
             measured=_rate(row(results, 16, BEST.title)),
         ),
         Goal(
-            what="2 to 4 cells side by side, width 64 (lanes, which are an experiment, count)", at="least", limit=45_000, unit="images/s together",
+            what="2 to 4 cells side by side, width 64 (lanes, an experiment, count)",
+            at="least", limit=45_000, unit="images/s together",
             measured=_together(results),
         ),
         Goal(

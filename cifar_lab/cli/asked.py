@@ -57,9 +57,11 @@ def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
     graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False,
+    is_sweep: bool = False,
 ) -> Request:  # fmt: skip
     """Check everything that was typed, cheap checks first, then read the images and time a few steps.
 
+    `is_sweep`: the plan stands for trials that are like it, so it is timed even where it is done.
     `trains`: cells are to be trained, so the workers' server starts to load torch while this process does.
     """
     chosen = scale.find(scale_name)
@@ -72,7 +74,7 @@ def resolve(
     with _workers(trains) as settle:
         import torch
 
-        from cifar_lab.run.device import find_device, make_current, places
+        from cifar_lab.run.device import find_device, places
         from cifar_lab.run.estimate import estimate, measure, share
         from cifar_lab.run.execution import choose, usable_cores
         from cifar_lab.run.out_of_memory import advice, is_out_of_memory
@@ -88,10 +90,9 @@ def resolve(
         chosen_how = partial(choose, device, workers, len(plan.cells), compile=bool(compile), graph=graph)
         execution, count = chosen_how(cells_per_gpu=each or 1)
         usable = places(find_device(device))
-        make_current(usable)
         settle(bool(plan.to_train(retry_failed=True)))
         try:
-            pace = measure(plan, execution, say)
+            pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -102,7 +103,7 @@ def resolve(
             each, why = share(pace, usable_cores() // max(1, len(usable)), images)
             say(why)
             execution, count = chosen_how(cells_per_gpu=each)
-    plan = replace(plan, estimates=estimate(plan, pace))
+    plan = replace(plan, estimates=estimate(plan, pace, done=is_sweep))
     return Request(plan, execution, count, pace, compile, usable, each or 1)
 
 

@@ -105,7 +105,7 @@ class Display:
             self._live.update(self._table(waiting))
 
     def _news(self, job: Job, cell: _Running) -> None:
-        for point in cell.reader.poll():
+        for point in cell.reader.written():
             cell.last = point
             if not console.err.is_terminal:
                 words = f"epoch {point.epoch}/{job.recipe.train.epochs}, {_accuracy(point)}"

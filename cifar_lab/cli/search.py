@@ -119,7 +119,7 @@ def _resolve(
     request = asked.resolve(
         _baseline(study, found), scale_name=scale, data=data, runs=runs, overrides=overrides, variants=None,
         seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile, graph=graph,
-        cells_per_gpu=cells_per_gpu, trains=True,
+        cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True,
     )  # fmt: skip
     dataset = request.plan.dataset
     named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": request.plan.source}

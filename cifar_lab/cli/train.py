@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -239,10 +240,12 @@ def _run(
     from cifar_lab.run.compiling import decide
     from cifar_lab.run.results import compare
     from cifar_lab.run.runner import carry_out
+    from cifar_lab.run.timing import time_steps
 
     plan, compiling = found.plan, ""
     if found.compile is None:
-        is_on, compiling = decide(plan, found.execution, runs)
+        timed = partial(time_steps, place=found.places[0]) if found.places else time_steps
+        is_on, compiling = decide(plan, found.execution, runs, timed)
         found = found._replace(execution=replace(found.execution, compile=is_on))
         if is_on:
             console.say(f"networks are compiled: {compiling}")

@@ -110,7 +110,7 @@ def train_cell(
                 raise
             except BaseException as error:
                 if is_out_of_memory(error):
-                    short = CellError(advice(error, job.recipe, _device(job), job.sharing))
+                    short = CellError(advice(error, job.recipe, _device(job), job.sharing, graph=job.execution.graph))
                     short.__cause__ = error  # before it is raised: the trace that is written down shows it
                     _write_failure(record, short)
                     raise short from error
@@ -151,8 +151,8 @@ def _train_locked(
         journal.write("resume", epoch=0, step=0)  # points of an attempt that saved nothing do not count
     else:
         trainer.load_state_dict(state)
-        if trainer.step == 0 and trainer.epoch:  # the checkpoint may have come without its line
-            journal.write("checkpoint", epoch=trainer.epoch, step=0)
+        if trainer.epoch:  # the checkpoint may have come without its line
+            journal.write("checkpoint", epoch=trainer.epoch, step=trainer.step)
         written = {"execution": execution.as_dict(), "provenance": job.provenance}
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 

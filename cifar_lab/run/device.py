@@ -146,14 +146,6 @@ def _what_to_install(capability: tuple[int, int], architectures: list[str]) -> s
     return "install another torch build, as https://pytorch.org/get-started/locally/ lists them"
 
 
-def make_current(usable: tuple[str, ...]) -> None:
-    """Let `cuda` without an index mean the first of these GPUs in this process, where steps are timed."""
-    import torch
-
-    if usable and usable[0] != "cuda:0":
-        torch.cuda.set_device(usable[0])
-
-
 def driver_version(told_by: Path = Path("/proc/driver/nvidia/version")) -> str | None:
     """Return the version of NVIDIA's driver, from NVML where pynvml is installed, else from the kernel module."""
     try:

@@ -230,7 +230,7 @@ def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, f
 def is_out_of_memory(error: str) -> bool:
     """Return whether the line of a failure tells of a GPU without room, as torch or cuBLAS words it."""
     text = error.lower()
-    return any(words in text for words in ("out of memory", "outofmemory", "alloc_failed"))
+    return any(words in text for words in ("out of memory", "out of gpu memory", "outofmemory", "alloc_failed"))
 
 
 def _memory_used(places: Sequence[str]) -> dict[str, float]:

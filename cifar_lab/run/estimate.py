@@ -35,8 +35,8 @@ class Pace:
     """Measurements on CUDA of the network that has most work, one a precision."""
 
 
-def estimate(plan: Plan, pace: Pace) -> dict[str, float]:
-    """Return the seconds for each cell that is not done, by fingerprint; one worker's, alone on its threads.
+def estimate(plan: Plan, pace: Pace, *, done: bool = False) -> dict[str, float]:
+    """Return the seconds for each cell that is not done, or for all, by fingerprint; one worker's, alone.
 
     A precision that was not measured is taken for the slowest that was. Expect a factor of 1.5 either way: small
     networks use a processor less well than large ones.
@@ -46,7 +46,7 @@ def estimate(plan: Plan, pace: Pace) -> dict[str, float]:
         cell.fingerprint: START_SECONDS
         + _seconds(cell, plan, pace.rates.get(cell.recipe.train.precision, slowest), pace.floor)
         for cell in plan.cells
-        if not cell.is_done
+        if done or not cell.is_done
     }
 
 
@@ -59,32 +59,41 @@ def _seconds(cell: Cell, plan: Plan, rate: float, floor: float) -> float:
     return epochs + FORWARD_SHARE * _evaluated(cell, plan) * of_an_image
 
 
-def measure(plan: Plan, execution: Execution, say: Callable[[str], None] = lambda _: None) -> Pace:
+def measure(
+    plan: Plan,
+    execution: Execution,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    place: str = "",
+    done: bool = False,
+) -> Pace:
     """Return the pace of the cells to be trained, from timing one network in each precision that they ask for.
 
     On the CPU it is the network of median cost among them, with `execution`'s threads, in this process. On CUDA it is
     the one with the most work in a step, and the one with the least for the shortest step, in a process of their own;
     where that fails `say` is told, and what is known of the others, or of GPUs in general, has to serve.
+
+    `place`: the GPU of several, `cuda:1`. `done`: time cells that are done, too, as their like is to be trained.
     """
     found: dict[str, list[Recipe]] = {}
     for cell in sorted(plan.cells, key=lambda cell: cost(cell.recipe.model).macs):
-        if not cell.is_done:
+        if done or not cell.is_done:
             found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
     if execution.device.startswith("cuda"):
-        return _on_cuda(found, execution, say)
+        return _on_cuda(found, execution, say, place)
     middle = {precision: recipes[len(recipes) // 2] for precision, recipes in found.items()}
     rates = {p: seconds_per_image(recipe, execution) / cost(recipe.model).macs for p, recipe in middle.items()}
     return Pace(rates=rates)
 
 
-def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None]) -> Pace:
+def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None], place: str) -> Pace:
     if not found:
         return Pace()
     most = {precision: max(recipes, key=_work) for precision, recipes in found.items()}
     least = min((recipe for recipes in found.values() for recipe in recipes), key=_work)
-    questions = [Question(recipe=recipe, execution=execution, share=True) for recipe in most.values()]
+    questions = [Question(recipe=recipe, execution=execution, share=True, place=place) for recipe in most.values()]
     if least not in most.values():
-        questions.append(Question(recipe=least, execution=execution))
+        questions.append(Question(recipe=least, execution=execution, place=place))
     answers = timing.ask(questions)
     for reason in dict.fromkeys(answer for answer in answers if isinstance(answer, str)):
         say(f"warning: training steps could not be timed ({reason}): the estimates are rough")

@@ -28,7 +28,11 @@ MOST_CELLS_PER_GPU = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """What may change the last digits of a result without being part of what is asked."""
+    """How cells are run: it may change the last digits of a result and is no part of what is asked.
+
+    One thing it changes altogether: dropout draws its masks on the device, so cells with dropout share every other
+    draw of a seed between a CPU and a GPU, and not these.
+    """
 
     device: str
     threads: int
@@ -114,7 +118,9 @@ def choose(
     count = max(1, count)
     most = max(count, len(usable) * MOST_CELLS_PER_GPU) if found.kind == "cuda" else count
     threads = max(1, cores // most)
-    graph = found.kind == "cuda" if graph is None else graph
+    if graph and found.kind != "cuda":
+        raise UsageError(f"--graph: only CUDA has graphs, and this trains on {found.kind}")
+    graph = found.kind == "cuda" and graph is not False
     return Execution(device=found.kind, threads=threads, precision="auto", compile=compile, graph=graph), count
 
 

@@ -22,10 +22,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
-def advice(error: BaseException, recipe: Recipe, device: torch.device, sharing: int) -> str:
+def advice(error: BaseException, recipe: Recipe, device: torch.device, sharing: int, *, graph: bool = False) -> str:
     """Return one line about an `error` that is out of memory: what was in use, and what to try.
 
-    `sharing`: how many cells this runner trains on `device` at the same time.
+    `sharing`: how many cells this runner trains on `device` at the same time. `graph`: steps are replayed as a CUDA
+    graph, which keeps memory of its own.
     """
     on_gpu = device.type == "cuda"
     where = f"cuda:{device.index or 0}" if on_gpu else "the processor" if device.type == "cpu" else device.type
@@ -36,6 +37,8 @@ def advice(error: BaseException, recipe: Recipe, device: torch.device, sharing: 
     batch = recipe.train.batch_size
     if batch > 1:
         tries.append(f"train.batch_size={_smaller(batch)}{_a_batch_takes(error, batch, device)}")
+    if graph and on_gpu:
+        tries.append("--no-graph")
     line = f"out of {'GPU ' if on_gpu else ''}memory: {', '.join(state)}"
     return f"{line}; try {', or '.join(tries)}" if tries else line
 

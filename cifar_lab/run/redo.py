@@ -45,7 +45,16 @@ def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Executi
     records = [Record(runs / cell.fingerprint).cell("execution") for cell in cells]
     before = [record["execution"] for record in records if record is not None]
     made = [Execution.of_record(each) for each in before]
-    found = {replace(chosen, device=each.device, threads=each.threads, compile=each.compile) for each in made}
+    found = {
+        replace(
+            chosen,
+            device=each.device,
+            threads=each.threads,
+            compile=each.compile,
+            graph=chosen.graph and each.device == "cuda",
+        )
+        for each in made
+    }
     if len(found) > 1:
         raise UsageError("--redo: these cells were executed differently; redo them one by one, or type --workers")
     execution = found.pop() if found else chosen

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from cifar_lab.models.resnet import CLASSES, build
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import fork_server
 from cifar_lab.run.execution import Execution, compiled, prepare_process
+from cifar_lab.train.evaluate import ON_A_GPU, evaluate
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -54,7 +55,7 @@ class Timed(NamedTuple):
     reserved: int = 0
     """Most bytes of the GPU's memory that the process took and kept."""
     memory: int = 0
-    """Bytes of the GPU's memory in all."""
+    """Bytes of the GPU's memory that cells may have: all but what other programs hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +66,23 @@ class Question:
     execution: Execution
     share: bool = False
     """Whether the GPU's share of a step is wanted, too."""
+    place: str = ""
+    """The GPU of several, `cuda:1`; none: torch's first."""
 
 
-def time_steps(recipe: Recipe, execution: Execution, batch: int | None = None, patience: float = PATIENCE) -> Timed:
+def time_steps(
+    recipe: Recipe, execution: Execution, batch: int | None = None, patience: float = PATIENCE, place: str = ""
+) -> Timed:
     """Return the time of whole training steps, on noise, with `batch` images (none: the recipe's).
 
-    On CUDA a worker process takes them.
+    On CUDA a worker process takes them, on the GPU `place` where that is named.
 
     Raises:
         TimingError: that worker could not.
     """
     recipe = recipe if batch is None else recipe.override({"train.batch_size": batch})
     if execution.device.startswith("cuda"):
-        answer = ask([Question(recipe=recipe, execution=execution)])[0]
+        answer = ask([Question(recipe=recipe, execution=execution, place=place)])[0]
         if isinstance(answer, str):
             raise TimingError(answer)
         return answer
@@ -116,6 +121,10 @@ def real_step(recipe: Recipe, execution: Execution, steps: int) -> Callable[[], 
 
     The rate is tiny, so that the network stays finite however many steps are taken: it costs no less.
     """
+    return _taking_steps(_trainer(recipe, execution, steps))
+
+
+def _trainer(recipe: Recipe, execution: Execution, steps: int) -> Trainer:
     device = torch.device(execution.device)
     recipe = recipe.override({"optim.lr": 1e-6})
     net = build(recipe.model, seed=0, device=device)
@@ -125,7 +134,7 @@ def real_step(recipe: Recipe, execution: Execution, steps: int) -> Callable[[], 
     if execution.compile:
         trainer.forward = compiled(net)
     trainer.graph = execution.graph
-    return _taking_steps(trainer)
+    return trainer
 
 
 def _taking_steps(trainer: Trainer) -> Callable[[], None]:
@@ -216,8 +225,11 @@ def _answer(questions: Sequence[Question], channel: Connection) -> None:
 def _on_cuda(question: Question) -> Timed:
     """Time steps after a warm-up; none waits for the one before, as in training."""
     prepare_process(question.execution)
+    if question.place:
+        torch.cuda.set_device(question.place)
     torch.cuda.reset_peak_memory_stats()
-    take = real_step(question.recipe, question.execution, NOISE_STEPS)
+    trainer = _trainer(question.recipe, question.execution, NOISE_STEPS)
+    take = _taking_steps(trainer)
 
     def timed(count: int) -> float:
         began = time.perf_counter()
@@ -232,7 +244,10 @@ def _on_cuda(question: Question) -> Timed:
     count = max(PROFILED, math.ceil(LOOK / each))
     step = timed(count) / count
     busy = _busy_seconds(lambda: timed(PROFILED)) / PROFILED / step if question.share else None
-    memory = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    part = trainer.split.watched  # an evaluation takes memory beside that of a graph
+    evaluate(trainer.net, replace(part, index=part.index[:ON_A_GPU]), trainer.recipe.data, trainer.precision)
+    free, total = torch.cuda.mem_get_info()
+    memory = min(total, free + torch.cuda.memory_reserved())  # other programs keep what they have
     return Timed(first, step, busy, torch.cuda.max_memory_reserved(), memory)
 
 

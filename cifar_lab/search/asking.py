@@ -210,7 +210,7 @@ class Asking:
     def progress(self, job: Job) -> None:
         """Report each epoch's accuracy on val, and stop the cell if its trial is to be pruned."""
         cell = self._open[job.fingerprint]
-        for point in cell.reader.poll():
+        for point in cell.reader.written():
             if "val/acc" not in point.values or len(self.setting.objectives) > 1 or cell.pruned_at is not None:
                 continue
             for trial in cell.trials:

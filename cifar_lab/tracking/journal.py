@@ -74,6 +74,7 @@ class Reader:
     _offset: int = 0
     _pending: dict[int, Point] = field(default_factory=dict)
     _stood: bool = False
+    _told: int = 0
 
     def events(self) -> list[dict[str, Any]]:
         """The whole lines written since the last call."""
@@ -97,10 +98,22 @@ class Reader:
             elif kind in {"start", "resume"}:
                 standing = self._go_back(event, standing)
             elif kind in {"checkpoint", "end"}:
-                standing += [self._pending[epoch] for epoch in sorted(self._pending)]
-                self._stood = self._stood or bool(self._pending)
-                self._pending.clear()
+                stand = [epoch for epoch in sorted(self._pending) if kind == "end" or epoch <= event["epoch"]]
+                standing += [self._pending.pop(epoch) for epoch in stand]
+                self._stood = self._stood or bool(stand)
         return standing
+
+    def written(self) -> list[Point]:
+        """Return the points written since the last call, each epoch once, whether or not a checkpoint stands behind.
+
+        An epoch that is lost is trained again to the same numbers: who only looks need not wait for a checkpoint.
+        """
+        news = []
+        for event in self.events():
+            if event["event"] == "points" and event["epoch"] > self._told:
+                news.append(Point(event["epoch"], event["time"], event["values"]))
+                self._told = event["epoch"]
+        return news
 
     def _go_back(self, event: dict[str, Any], standing: list[Point]) -> list[Point]:
         """Begin an attempt: what is left of `standing` at the epoch from which it goes on."""

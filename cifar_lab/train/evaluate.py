@@ -14,7 +14,7 @@ from cifar_lab.data.augment import normalise_only
 from cifar_lab.data.split import Part
 from cifar_lab.train.precision import Precision, autocast
 
-BATCH, ON_A_GPU = 500, 2000
+BATCH, ON_A_GPU = 500, 1000
 """Images at a time; a GPU that gets few of them waits for its host."""
 TTA = Literal["none", "flip", "flip_shift"]
 

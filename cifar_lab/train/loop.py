@@ -96,8 +96,13 @@ def fit(run: Trainer, observer: Observer) -> Outcome:
                 values["epoch_seconds"], began = now - began, now  # with evaluation, and what was saved meanwhile
                 run.epoch, run.step, run.epoch_seconds = run.epoch + 1, 0, 0.0
                 observer.epoch(run.epoch, values)
-                if run.epoch < run.recipe.train.epochs and saver.is_due:
+                if run.epoch == run.recipe.train.epochs:
+                    break
+                stopping = observer.wants_to_stop()
+                if stopping or saver.is_due:
                     saver.save()
+                if stopping:
+                    raise Interrupted(f"stopped after epoch {run.epoch}")
     finally:
         stepper.close()
     return Outcome("finished", run.epoch, eager=stepper.refused)

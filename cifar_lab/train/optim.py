@@ -55,9 +55,9 @@ def _build(model: nn.Module, optim: recipe.Optim, options: dict[str, bool]) -> t
     common: dict[str, Any] = {"lr": lr, "weight_decay": decay, **options}
     match optim.name:
         case "sgd":
-            return torch.optim.SGD(parameters, momentum=momentum, **common)
+            return _with_momentum(torch.optim.SGD(parameters, momentum=momentum, **common))
         case "sgd_nesterov":
-            return torch.optim.SGD(parameters, momentum=momentum, nesterov=True, **common)
+            return _with_momentum(torch.optim.SGD(parameters, momentum=momentum, nesterov=True, **common))
         case "adagrad":
             return torch.optim.Adagrad(parameters, **common)
         case "adam":
@@ -71,6 +71,18 @@ def _build(model: nn.Module, optim: recipe.Optim, options: dict[str, bool]) -> t
         case "muon":
             muon = Muon(*split_for_muon(model), lr=lr, momentum=momentum, weight_decay=decay)
             return muon if optim.decay_norms else _sparing_vectors(muon)
+
+
+def _with_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:
+    """Give a fused `sgd` its momentum, of zeros, before its first step: the numbers stay the same.
+
+    Torch's own buffers are memory as it comes, which a first step that a gradient scaler leaves out does not fill.
+    """
+    for group in sgd.param_groups:
+        if group.get("fused") and group["momentum"]:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def matrices(model: nn.Module) -> list[nn.Parameter]:

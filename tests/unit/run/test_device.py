@@ -9,7 +9,6 @@ import torch
 
 from cifar_lab.cli import run
 from cifar_lab.errors import UsageError
-from cifar_lab.run import device
 from cifar_lab.run.device import Device, find_device, has_kernels, missing_kernels, places
 from cifar_lab.run.execution import choose
 
@@ -109,14 +108,6 @@ def test_a_gpu_without_kernels_is_left_to_the_display(monkeypatch: pytest.Monkey
     assert places(find_device("cuda")) == ("cuda:1",)
     with pytest.raises(UsageError, match=r"Tesla V100 .* --device cpu"):
         places(find_device("cuda:0"))
-
-
-def test_a_current_gpu_is_set_only_where_it_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[str] = []
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    for usable in ((), ("cuda:0", "cuda:1"), ("cuda:1",)):
-        device.make_current(usable)
-    assert chosen == ["cuda:1"]
 
 
 @pytest.mark.parametrize("command", ["plan tiny", "run-ablation tiny --offline"])

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cifar_lab.errors import Interrupted
-from cifar_lab.recipe import Recipe
+from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.run import engine
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import FOUND_FINISHED, STOPPED, TAKEN, LocalEngine
 from cifar_lab.run.execution import Execution
+from cifar_lab.run.out_of_memory import advice
 
 
 class _Heard:
@@ -183,6 +185,8 @@ def test_a_job_is_told_its_gpu_and_how_many_share_it(
 
 
 PLACES = ["cuda:0", "cuda:1"]
+FULL = f"CellError: {advice(RuntimeError(), EFFICIENT_RESNET, torch.device('cuda', 0), sharing=3)}"
+"""The line that a cell without memory writes."""
 
 
 @pytest.mark.parametrize(
@@ -277,7 +281,7 @@ class _Trains:
         letter, record = self.job.fingerprint[0], self.job.record
         tries = sum(name == letter for name, _, _ in self.gpus.begun)
         if letter in self.gpus.full and (self.gpus.even_alone or tries == 1):
-            record.write_failure({"error": "OutOfMemoryError: CUDA out of memory.", "trace": "", "time": 1})
+            record.write_failure({"error": FULL, "trace": "", "time": 1})
             self.exitcode = 1
         else:
             record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
@@ -292,7 +296,7 @@ def test_a_cell_without_room_beside_others_is_tried_once_more_alone(
     assert gpus.begun == [("a", "cuda:0", 0), ("b", "cuda:0", 1), ("c", "cuda:0", 2), ("a", "cuda:0", 0),
                           ("d", "cuda:0", 0)]  # fmt: skip
     assert gpus.put_off_ones == ["a"]
-    assert gpus.ends == dict.fromkeys("bcd") | {"a": "OutOfMemoryError: CUDA out of memory." if even_alone else None}
+    assert gpus.ends == dict.fromkeys("bcd") | {"a": FULL if even_alone else None}
     assert local.trained == (3 if even_alone else 4)
 
 
@@ -300,7 +304,7 @@ def test_a_cell_that_had_its_gpu_to_itself_has_failed(tmp_path: Path, monkeypatc
     gpus = _Gpus([_job(tmp_path, letter, finished=False) for letter in "ab"], {"a"})
     _run_on_gpus(gpus, monkeypatch, workers=2, count=2)
     assert gpus.begun == [("a", "cuda:0", 0), ("b", "cuda:1", 0)]
-    assert gpus.ends == {"a": "OutOfMemoryError: CUDA out of memory.", "b": None}
+    assert gpus.ends == {"a": FULL, "b": None}
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,32 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.points(1, {"a": float("nan"), "b": float("inf"), "c": 1.0})
     assert read_events(tmp_path)[0]["values"] == {"c": 1.0}
+
+
+def test_a_checkpoint_in_an_epoch_settles_the_epochs_before_it(tmp_path: Path) -> None:
+    """Not every epoch is saved: the points of those between wait for the next checkpoint, wherever it is."""
+    journal, reader = Journal(tmp_path), Reader(tmp_path)
+    _epoch(journal, 1)
+    journal.points(2, {"val/acc": 0.6})
+    journal.points(3, {"val/acc": 0.7})
+    journal.write("checkpoint", epoch=3, step=7)
+    assert [point.epoch for point in reader.poll()] == [1, 2, 3]
+
+
+def test_a_checkpoint_settles_no_epoch_behind_it(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.points(1, {"val/acc": 0.5})
+    journal.points(2, {"val/acc": 0.6})
+    journal.write("checkpoint", epoch=1, step=0)
+    assert [point.epoch for point in read_points(tmp_path)] == [1]
+
+
+def test_who_only_looks_sees_each_epoch_once_and_at_once(tmp_path: Path) -> None:
+    journal, reader = Journal(tmp_path), Reader(tmp_path)
+    journal.points(1, {"val/acc": 0.5})
+    assert [point.epoch for point in reader.written()] == [1]
+    journal.points(2, {"val/acc": 0.6})
+    journal.write("resume", epoch=1, step=0)
+    journal.points(2, {"val/acc": 0.6})
+    journal.points(3, {"val/acc": 0.7})
+    assert [point.epoch for point in reader.written()] == [2, 3]

@@ -214,3 +214,40 @@ def test_evaluating_changes_nothing(undisturbed: tuple[Trainer, Recorder, Outcom
     evaluate(trainer.net, trainer.split.test, trainer.recipe.data, "fp32")
     assert trainer.net.training
     assert all(torch.equal(before[name], value) for name, value in trainer.net.state_dict().items())
+
+
+@pytest.mark.parametrize("batch", [16, 128], ids=["five steps an epoch", "one step an epoch"])
+def test_a_stop_at_the_end_of_an_epoch_is_honoured_there(batch: int) -> None:
+    recipe = TINY.override({"train.batch_size": batch})
+    first = math.ceil(80 / batch)
+    trainer, recorder = _trainer(recipe), Recorder({(1, first)})
+    with pytest.raises(Interrupted, match="after epoch 1"):
+        fit(trainer, recorder)
+    assert (trainer.epoch, trainer.step) == (1, 0)
+    resumed, rest = _trainer(recipe), Recorder()
+    resumed.load_state_dict(torch.load(io.BytesIO(recorder.state), weights_only=True))
+    fit(resumed, rest)
+    whole, _, _ = _run(recipe)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters, resumed.parameters, strict=True))
+
+
+def test_checkpoints_take_at_most_their_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs of a second and checkpoints of 0.29 seconds: the first is saved, then every fifteenth."""
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    trainer, recorder, saved = _trainer(TINY.override({"train.epochs": 40, "train.batch_size": 128})), Recorder(), []
+
+    def measured(run: Trainer) -> dict[str, float]:
+        now[0] += 1.0
+        return {}
+
+    def save(epoch: int, step: int, state: dict[str, Any]) -> None:
+        saved.append(epoch)
+        now[0] += 0.29
+
+    monkeypatch.setattr(loop, "_measure", measured)
+    monkeypatch.setattr(recorder, "saved", save)
+    monkeypatch.setattr(loop.Stepper, "take", lambda self: None)
+    fit(trainer, recorder)
+    assert saved == [1, 16, 31]
+    assert 0.29 * (len(saved) - 1) <= loop.SAVING_SHARE * now[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ from torch.utils._pytree import tree_leaves
 
 from cifar_lab.data import augment
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
+from cifar_lab.data.split import Split, split
 from cifar_lab.models.resnet import ResNet
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
-from cifar_lab.train import loop, step
+from cifar_lab.train import checkpoint, loop, step
 from cifar_lab.train.loop import LOOK_EVERY, fit
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -64,7 +65,7 @@ class Watch(TorchDispatchMode):
         return made
 
 
-def trainer(recipe: Recipe, images: int) -> tuple[Trainer, Stepper]:
+def parts_of(recipe: Recipe, images: int, device: torch.device = DEVICE) -> Split:
     rng = np.random.default_rng(0)
     dataset = Dataset(
         name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise",
@@ -72,7 +73,11 @@ def trainer(recipe: Recipe, images: int) -> tuple[Trainer, Stepper]:
         train_labels=np.arange(images) % 10,
         test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(20) % 10,
     )  # fmt: skip
-    parts = split(dataset, recipe.data, recipe.train.protocol, DEVICE)
+    return split(dataset, recipe.data, recipe.train.protocol, device)
+
+
+def trainer(recipe: Recipe, images: int) -> tuple[Trainer, Stepper]:
+    parts = parts_of(recipe, images)
     with DEVICE:
         net = ResNet(recipe.model)
     made = Trainer(recipe, 0, net, parts, "bf16")
@@ -128,6 +133,25 @@ def test_losses_are_read_every_few_steps_and_at_the_end_of_an_epoch(monkeypatch:
     fit(run, Quiet())
     assert run.steps_per_epoch == 120, "one of each class is val"
     assert reads == [LOOK_EVERY, 2 * LOOK_EVERY, 120]
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adagrad", "sgd"])
+def test_after_a_resume_a_step_stays_on_the_device_too(name: str, tmp_path: Path) -> None:
+    """Counters of steps that were loaded onto the device would be read back for each parameter."""
+    recipe = EFFICIENT_RESNET.override({**SMALL, "optim.name": name})
+    on_the_cpu = Trainer(recipe, 0, ResNet(recipe.model), parts_of(recipe, 40, torch.device("cpu")), "fp32")
+    stepper = Stepper(on_the_cpu)
+    stepper.begin_epoch()
+    stepper.take()
+    checkpoint.save(tmp_path / "checkpoint.pt", on_the_cpu.state_dict())
+    state = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert state is not None
+    run, stepper = trainer(recipe, 40)
+    run.load_state_dict(state)
+    stepper.take()
+    run.step += 1
+    with Watch():
+        stepper.take()
 
 
 class Quiet:

@@ -198,3 +198,27 @@ def test_draws_of_the_next_epoch_are_made_beside_this_one_and_are_the_same(monke
     assert all(torch.equal(a.order, b.order) and torch.equal(a.crop, b.crop) for a, b in zip(drawn, again, strict=True))
     assert ahead._ahead is None, "there is no third epoch"
     ahead.close()
+
+
+@pytest.mark.parametrize("name", ["sgd", "sgd_nesterov"])
+def test_a_first_step_that_is_left_out_leaves_the_momentum_at_zero(name: str) -> None:
+    """A fused SGD makes its buffers of memory as it comes, and does not fill them where a scaler leaves the step out."""
+    recipe = EFFICIENT_RESNET.override({**SMALL, "optim.name": name})
+    run = trainer(recipe)
+    run.rate = torch.zeros(())
+    run.optimizer = step_optimizer(run)
+    for parameter in run.parameters:
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    run.optimizer.grad_scale, run.optimizer.found_inf = None, torch.ones(())  # type: ignore[attr-defined]
+    before = [parameter.detach().clone() for parameter in run.parameters]
+    run.optimizer.step()
+    assert all(torch.equal(a, b.detach()) for a, b in zip(before, run.parameters, strict=True))
+    for parameter in run.parameters:
+        assert not run.optimizer.state[parameter]["momentum_buffer"].any()
+
+
+def test_nan_in_the_same_place_is_no_difference() -> None:
+    nan, zero = torch.tensor([float("nan"), 1.0]), torch.tensor([0.0, 1.0])
+    assert step._same(nan, nan.clone())
+    assert not step._same(nan, zero)
+    assert not step._same(zero, zero + 1e-9 * torch.tensor([1.0, 0.0]))
