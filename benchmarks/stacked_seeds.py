@@ -305,6 +305,8 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parser.parse_args(words)
     options.counts = [int(count) for count in options.seeds.split(",")]
     torch.set_num_threads(options.threads)
+    if options.compile:
+        torch._dynamo.config.recompile_limit = 64  # every network is compiled from the same lines
     made, rounds = contenders(options), max(1, min(options.rounds, options.steps))
     steps = options.steps // rounds
     for _ in range(rounds):
