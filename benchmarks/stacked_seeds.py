@@ -1,0 +1,324 @@
+"""Train the seeds of one variant stacked into one network, and compare their speed with that of one seed alone.
+
+    python benchmarks/stacked_seeds.py --device cpu --width 16 --seeds 1,2,4 --steps 20
+    python benchmarks/stacked_seeds.py --device cuda --width 16 --seeds 1,2,4,8 --steps 500 --layout contiguous
+
+A study, and no part of the lab. Two ways to stack k seeds:
+
+- grouped: one network of k × C channels whose convolutions have k groups. Batch norm over k × C channels is each seed's
+  own, and so are the gates of SE; the classifiers are one batched product.
+- vmap: the lab's own network mapped over stacked weights and buffers by `torch.func`.
+
+The loss is the sum of the seeds' losses, so the gradients of each are its own. All that follows is elementwise and
+needs no change: clipping by value, SGD with momentum and weight decay, Lookahead. Every seed sees the images in the
+order, and with the draws, that it has in the lab. What would mix seeds is refused (`refuse`).
+
+k seeds trained one after the other take k times one's time, so their images/s are those of one alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifar_lab.data import augment
+from cifar_lab.data.augment import Draws
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.split import Split, split
+from cifar_lab.models.resnet import CLASSES, ResNet, build
+from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.train.precision import Precision, autocast
+from cifar_lab.train.step import Stepper
+from cifar_lab.train.trainer import Trainer
+
+WARM = {"cpu": 2, "cuda": 10}
+"""Steps before any is timed; on CUDA two graphs are captured in them, with Lookahead's move and without."""
+
+
+def refuse(recipe: Recipe, precision: Precision) -> None:
+    """Raise ValueError for a recipe whose seeds would not stay apart, or that is not written yet."""
+    model, data, optim = recipe.model, recipe.data, recipe.optim
+    reasons = {
+        "dropout draws in the step": model.dropout > 0,
+        "whitening and a second linear layer are not stacked": model.stem == "whitening" or model.extra_fc is not None,
+        "the partner in a mix is the image before": data.mixup > 0 or data.cutmix > 0,
+        "clipping by norm scales all gradients by one factor": optim.clip.by == "norm",
+        "Muon multiplies whole matrices": optim.name == "muon",
+        "vmap gives vectors a second dimension, by which norms are told apart": not optim.decay_norms,
+        "fp16 has one scale for all losses": precision == "fp16",
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise ValueError(f"cannot stack the seeds: {reason}")
+
+
+class Linears(nn.Module):
+    """Apply the linear layer of each seed to its own features, as one batched product."""
+
+    def __init__(self, seeds: int, features: int, out: int) -> None:
+        super().__init__()
+        self.seeds = seeds
+        self.weight = nn.Parameter(torch.empty(seeds * out, features))
+        self.bias = nn.Parameter(torch.empty(seeds * out))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, seeds * features) -> (B, seeds * out)
+        weight = self.weight.unflatten(0, (self.seeds, -1)).transpose(1, 2)  # (seeds, features, out)
+        bias = self.bias.view(self.seeds, 1, -1)
+        return torch.baddbmm(bias, x.unflatten(1, (self.seeds, -1)).transpose(0, 1), weight).transpose(0, 1).flatten(1)
+
+
+def grouped(nets: Sequence[ResNet], layout: torch.memory_format) -> nn.Module:
+    """Return one network that holds `nets` side by side: (B, k * 3, 32, 32) -> (B, k * 10).
+
+    Its parameters have the names of one network's, and those of seed i are the i-th of k equal parts.
+    """
+    k, stacked = len(nets), copy.deepcopy(nets[0])
+    for module in list(stacked.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Conv2d):
+                side = child.kernel_size[0]
+                wide: nn.Module = nn.Conv2d(
+                    k * child.in_channels, k * child.out_channels, side, stride=child.stride[0], padding=side // 2,
+                    groups=k, bias=child.bias is not None,
+                )  # fmt: skip
+            elif isinstance(child, nn.BatchNorm2d):
+                wide = nn.BatchNorm2d(k * child.num_features)
+            elif isinstance(child, nn.Linear):
+                wide = Linears(k, child.in_features, child.out_features)
+            else:
+                continue
+            setattr(module, name, wide)
+    states = [net.state_dict() for net in nets]
+    first = next(nets[0].parameters())
+    stacked.to(device=first.device, dtype=first.dtype)
+    stacked.load_state_dict(
+        # batch norm counts its batches in a tensor without dimensions, and the same in every seed
+        {name: torch.cat([state[name] for state in states]) if one.ndim else one for name, one in states[0].items()}
+    )
+    stacked.memory_format = layout
+    return stacked.to(memory_format=layout)
+
+
+class Mapped(nn.Module):
+    """Map one network over the weights of k by `vmap`; shapes are those of `grouped`, each parameter has k rows.
+
+    It only trains: in evaluation batch norm would have to be told. `vmap` chooses the layout of what it maps.
+    """
+
+    def __init__(self, nets: Sequence[ResNet], _: torch.memory_format) -> None:
+        super().__init__()
+        self.seeds = len(nets)
+        self._one = [copy.deepcopy(nets[0]).to("meta")]  # in a list, so that it is no submodule
+        self._one[0].memory_format = torch.contiguous_format
+        parameters, buffers = torch.func.stack_module_state(list(nets))
+        for name, tensor in parameters.items():
+            self.register_parameter(name.replace(".", "/"), nn.Parameter(tensor.detach()))
+        for name, tensor in buffers.items():
+            self.register_buffer(name.replace(".", "/"), tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
+            return torch.func.functional_call(self._one[0], (parameters, buffers), (x,))  # type: ignore[no-any-return]
+
+        parameters: dict[str, Tensor] = {name.replace("/", "."): tensor for name, tensor in self.named_parameters()}
+        buffers = {name.replace("/", "."): tensor for name, tensor in self.named_buffers()}
+        mapped = torch.vmap(one, in_dims=(0, 0, 1), out_dims=1, randomness="error")
+        return mapped(parameters, buffers, x.unflatten(1, (self.seeds, -1))).flatten(1)
+
+
+WAYS: dict[str, Callable[[Sequence[ResNet], torch.memory_format], nn.Module]] = {"grouped": grouped, "vmap": Mapped}
+
+
+class StackedTrainer(Trainer):
+    """Hold the trainings of several seeds as one; the optimizer and Lookahead do not notice."""
+
+    def __init__(
+        self, recipe: Recipe, seeds: Sequence[int], net: nn.Module, split: Split, precision: Precision
+    ) -> None:
+        refuse(recipe, precision)
+        super().__init__(recipe, seeds[0], net, split, precision)
+        self.seeds = list(seeds)
+        self.losses = torch.zeros(self.steps_per_epoch, len(seeds), device=self.device)
+        self.norms = torch.zeros_like(self.losses)
+
+    def state_of(self, i: int) -> dict[str, Tensor]:
+        """Return the parameters and buffers of the i-th seed, named and shaped as in a network of its own."""
+        state, k = self.net.state_dict(), len(self.seeds)
+        if isinstance(self.net, Mapped):
+            return {name.replace("/", "."): tensor[i] for name, tensor in state.items()}
+        return {name: tensor.chunk(k)[i] if tensor.ndim else tensor for name, tensor in state.items()}
+
+
+class StackedStepper(Stepper):
+    """Take the steps of all seeds of a `StackedTrainer` at once, eagerly or as one CUDA graph."""
+
+    run: StackedTrainer
+
+    def _drawn(self, epoch: int) -> Draws:
+        """Return the draws of every seed, (n, k, …)."""
+        run = self.run
+        each = [augment.draw(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds]
+        return _of_draws(lambda *tensors: torch.stack(tensors, 1), *each)
+
+    def _step(self, offsets: Tensor, moves: bool) -> None:
+        run, recipe, k = self.run, self.run.recipe, len(self.run.seeds)
+        assert self._draws is not None, "begin_epoch comes first"
+        here = _of_draws(lambda tensor: tensor.flatten(0, 1), self._draws.at(self._at * len(self._offsets) + offsets))
+        self._set_rate()
+        images, labels = run.split.train.take(here.order)  # (B * k, …): the seeds of one position are neighbours
+        inputs, targets = augment.augment(images, labels, here, recipe.data)
+        inputs = inputs.unflatten(0, (-1, k)).flatten(1, 2)  # (B, k * 3, 32, 32)
+        with autocast(run.precision, run.device):
+            logits = run.forward(inputs).view(-1, CLASSES)
+        smoothing = recipe.train.label_smoothing
+        each = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing, reduction="none")
+        losses = each.view(-1, k).mean(0)
+        run.optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        gradients = [parameter.grad for parameter in run.parameters if parameter.grad is not None]
+        parts = torch._foreach_norm([part for gradient in gradients for part in gradient.chunk(k)])
+        norms = torch.linalg.vector_norm(torch.stack(parts).view(-1, k), dim=0)
+        if recipe.optim.clip.by == "value":
+            nn.utils.clip_grad_value_(run.parameters, recipe.optim.clip.threshold)
+        run.optimizer.step()
+        if moves and run.lookahead is not None:
+            run.lookahead.interpolate()
+        if run.ema is not None:
+            run.ema.step()
+        run.losses.index_copy_(0, self._at, losses.detach().to(run.losses.dtype)[None])
+        run.norms.index_copy_(0, self._at, norms.detach().to(run.norms.dtype)[None])
+        self._at.add_(1)
+
+
+def _of_draws(change: Callable[..., Tensor], *draws: Draws) -> Draws:
+    return Draws(**{each.name: change(*(getattr(one, each.name) for one in draws)) for each in fields(Draws)})
+
+
+def noise(recipe: Recipe, images: int, device: torch.device) -> Split:
+    """Return `images` random images to train on, all of them; how fast a step is does not depend on what they show."""
+    rng, labels = np.random.default_rng(0), np.arange(images) % CLASSES
+    data = Dataset(
+        name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise",
+        train_images=rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), train_labels=labels,
+        test_images=rng.integers(0, 256, (CLASSES, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(CLASSES),
+    )  # fmt: skip
+    return split(data, recipe.data, "writeup", device)
+
+
+@dataclass
+class Contender:
+    """One way to train, with what it reached in each round."""
+
+    name: str
+    stepper: Stepper
+    seeds: int = 1
+    rates: list[float] = field(default_factory=list)
+    """Images/s of all its seeds together, by round."""
+
+    def take(self, steps: int) -> float:
+        """Take steps of the running epoch and return the seconds that they took, by the device's clock."""
+        run, is_cuda = self.stepper.run, self.stepper.run.device.type == "cuda"
+        with self.stepper.on_its_stream():
+            events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if is_cuda else []
+            begun = time.perf_counter()
+            if is_cuda:
+                events[0].record()
+            for _ in range(steps):
+                self.stepper.take()
+                run.step += 1
+            if not is_cuda:
+                return time.perf_counter() - begun
+            events[1].record()
+            events[1].synchronize()
+            return float(events[0].elapsed_time(events[1])) / 1000
+
+
+def contenders(options: argparse.Namespace) -> list[Contender]:
+    """Return one seed alone, as the lab trains it, and then the stacked ones; each stands where timing may begin."""
+    device = torch.device(options.device)
+    precision: Precision = options.precision or ("bf16" if device.type == "cuda" else "fp32")
+    recipe = EFFICIENT_RESNET.override({"model.width": options.width, "train.protocol": "writeup"})
+    images = noise(recipe, (WARM[device.type] + options.steps) * recipe.train.batch_size, device)
+    layout = torch.channels_last if options.layout == "channels_last" else torch.contiguous_format
+    graphs = (False, True) if device.type == "cuda" else (False,)
+    made: list[Contender] = []
+
+    def add(name: str, run: Trainer, kind: type[Stepper], *, graph: bool, seeds: int = 1) -> None:
+        if options.compile:
+            run.forward = torch.compile(run.net, dynamic=False)  # type: ignore[assignment]
+        made.append(Contender(f"{name}{', graph' * graph}", kind(run, graph=graph), seeds))
+        made[-1].stepper.begin_epoch()
+        made[-1].take(WARM[device.type])
+        if graph and not made[-1].stepper.captured:
+            print(f"{made[-1].name}: no graph, {made[-1].stepper.refused}")
+
+    for graph in graphs:
+        net = build(recipe.model, seed=0, device=device)
+        add("one alone", Trainer(recipe, 0, net, images, precision), Stepper, graph=graph)
+    for way in options.ways.split(","):
+        for k in options.counts:
+            nets = [build(recipe.model, seed=seed, device=device) for seed in range(k)]
+            run = StackedTrainer(recipe, range(k), WAYS[way](nets, layout), images, precision)
+            add(f"{way}, {k} stacked", run, StackedStepper, graph=graphs[-1], seeds=k)
+    return made
+
+
+def table(made: Sequence[Contender]) -> list[str]:
+    """Return images/s and their ratios to each way of one alone: medians over the rounds, with the extremes."""
+    alone = [one for one in made if one.name.startswith("one alone")]
+    lines = ["| | images/s | " + " | ".join(f"÷ {one.name}" for one in alone) + " |"]
+    lines.append("|---|---:|" + "---:|" * len(alone))
+    for one in made:
+        ratios = [[mine / theirs for mine, theirs in zip(one.rates, other.rates, strict=True)] for other in alone]
+        lines.append(f"| {' | '.join([one.name, _spread(one.rates, 0), *(_spread(each, 2) for each in ratios)])} |")
+    return lines
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    least, middle, most = (f"{f(values):,.{digits}f}" for f in (min, statistics.median, max))
+    return f"{middle} ({least} to {most})"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=list(WARM), default="cpu")
+    parser.add_argument("--width", type=int, default=16, help="of the network")
+    parser.add_argument("--seeds", default="1,2,4", help="how many are stacked")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps of each way; on a GPU take hundreds")
+    parser.add_argument("--rounds", type=int, default=10, help="parts of the steps, in which the ways take turns")
+    parser.add_argument("--ways", default="grouped", help=f"of {', '.join(WAYS)}")
+    parser.add_argument(
+        "--layout", choices=["channels_last", "contiguous"], default="channels_last", help="of the grouped way"
+    )
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 on CUDA, fp32 on a CPU")
+    parser.add_argument("--compile", action="store_true", help="compile the networks of all ways")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU; the lab's workers have one each")
+    options = parser.parse_args(words)
+    options.counts = [int(count) for count in options.seeds.split(",")]
+    torch.set_num_threads(options.threads)
+    if options.compile:
+        torch._dynamo.config.recompile_limit = 64  # every network is compiled from the same lines
+    made, rounds = contenders(options), max(1, min(options.rounds, options.steps))
+    steps = options.steps // rounds
+    for _ in range(rounds):
+        for one in made:
+            batch = one.stepper.run.recipe.train.batch_size
+            one.rates.append(steps * batch * one.seeds / one.take(steps))
+    print(
+        f"width {options.width}, {options.device}, {made[0].stepper.run.precision}, grouped in {options.layout}", end=""
+    )
+    print(f"{', compiled' * options.compile}; {rounds} rounds of {steps} steps; torch {torch.__version__}\n")
+    print("\n".join(table(made)))
+
+
+if __name__ == "__main__":
+    main()
