@@ -202,7 +202,7 @@ def test_draws_of_the_next_epoch_are_made_beside_this_one_and_are_the_same(monke
 
 @pytest.mark.parametrize("name", ["sgd", "sgd_nesterov"])
 def test_a_first_step_that_is_left_out_leaves_the_momentum_at_zero(name: str) -> None:
-    """A fused SGD makes its buffers of memory as it comes, and does not fill them where a scaler leaves the step out."""
+    """A fused SGD's own buffers are memory as it comes, which a step that a scaler leaves out does not fill."""
     recipe = EFFICIENT_RESNET.override({**SMALL, "optim.name": name})
     run = trainer(recipe)
     run.rate = torch.zeros(())
