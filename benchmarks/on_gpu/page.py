@@ -176,8 +176,8 @@ def _goals(results: Results) -> Iterator[str]:
 def _missing(every: Sequence[Results], results: Results) -> Iterator[str]:
     absent = [name for name in TABLES if name not in results and name not in {"tests", "compile"}]
     lines = [f"- {name}: not run" for name in absent]
-    lines += [f"- {key}: {value}" for each in every for name in ("failed", "skipped") for key, value in
-              each.get(name, {}).items()]  # fmt: skip
+    lines += [f"- {key}: {str(value).removeprefix(f'{key}: ')}" for each in every for name in ("failed", "skipped")
+              for key, value in each.get(name, {}).items()]  # fmt: skip
     if lines:
         yield "## What is missing\n"
         yield from lines
