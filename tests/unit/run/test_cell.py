@@ -24,6 +24,7 @@ from cifar_lab.run.memory import peaks
 from cifar_lab.run.provenance import provenance
 from cifar_lab.run.runner import goes_on_elsewhere
 from cifar_lab.tracking.journal import read_events, read_points
+from cifar_lab.train import loop
 from cifar_lab.train.evaluate import Evaluation
 
 TINY = Recipe().override(
@@ -248,3 +249,24 @@ def test_it_is_said_where_a_cell_goes_on_upon_another_gpu(job: Job, monkeypatch:
     said = on("Tesla T4", "Tesla T4")
     assert said is not None
     assert said.startswith(f"{job.fingerprint[:12]} was begun on NVIDIA H100 and goes on upon Tesla T4: ")
+
+
+def test_points_stand_though_the_kill_fell_between_a_checkpoint_in_an_epoch_and_its_line(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs that were not saved wait for the next checkpoint, which may be in the middle of a later one."""
+    monkeypatch.setattr(loop._Saver, "is_due", False)
+    longer = job.recipe.override({"train.epochs": 4})
+    job = replace(job, recipe=longer, fingerprint=longer.fingerprint(seed=0, data_hash=job.data_hash))
+    now = [(0, 0)]
+
+    def progress(epoch: int, step: int, steps: int) -> None:
+        now[0] = (epoch, step)
+
+    with pytest.raises(Interrupted):
+        train_cell(job, progress, lambda: now[0] == (3, 1))
+    lines = (job.record.folder / "journal.jsonl").read_text().splitlines()
+    assert '"checkpoint"' in lines[-1], "the stop saved in the middle of an epoch"
+    (job.record.folder / "journal.jsonl").write_text("".join(f"{line}\n" for line in lines[:-1]))
+    train_cell(job)
+    assert [point.epoch for point in read_points(job.record.folder)] == [1, 2, 3, 4]

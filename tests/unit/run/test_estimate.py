@@ -163,3 +163,19 @@ def test_on_cuda_nothing_is_asked_where_nothing_is_left(tmp_path: Path, monkeypa
     done = replace(done, cells=tuple(replace(cell, state="finished") for cell in done.cells))
     assert measure(done, CUDA) == Pace()
     assert not asked
+
+
+def test_what_stands_for_others_is_timed_though_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that goes on has trained its baseline: trials like it are still to be estimated, and to share GPUs."""
+    answering(monkeypatch, step_of)
+    done = plan("width", tmp_path)
+    done = replace(done, cells=tuple(replace(cell, state="finished") for cell in done.cells))
+    pace = measure(done, CUDA, done=True)
+    assert share(pace, cores=16, data=0)[0] == 3
+    assert min(estimate(done, pace, done=True).values()) > START_SECONDS
+
+
+def test_steps_are_timed_on_the_gpu_that_cells_will_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = answering(monkeypatch, step_of)
+    measure(plan("width", tmp_path), CUDA, place="cuda:1")
+    assert {question.place for question in questions} == {"cuda:1"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from cifar_lab.errors import UsageError
 from cifar_lab.run import execution as module
 from cifar_lab.run.device import Device
 from cifar_lab.run.execution import Execution, compiled, normalised
@@ -97,3 +98,12 @@ def test_cells_share_a_gpu_as_far_as_it_idles_and_memory_and_cores_permit(
     busy: float, reserved: int, total: int, cores: int, expected: int
 ) -> None:
     assert module.cells_per_gpu(busy, reserved * 2**30, total * 2**30, cores) == expected
+
+
+def test_a_graph_is_asked_for_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--graph: only CUDA has graphs, and this trains on cpu"):
+        module.choose("cpu", "1", 1, graph=True)
+    assert not module.choose("cpu", "1", 1)[0].graph
+    monkeypatch.setattr(module, "find_device", lambda _: Device("cuda"))
+    monkeypatch.setattr(module, "places", lambda _: ("cuda:0",))
+    assert [module.choose("cuda", "1", 1, graph=each)[0].graph for each in (None, True, False)] == [True, True, False]
