@@ -193,8 +193,7 @@ class Train(_Part):
     """Test-time augmentation, of the test images at the end: the mean of the logits of an image and its mirror, or of
     these and both shifted by a pixel to two sides (Jordan, 2024). Curves are measured without, from end to end."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of convolutions and products; weights and sums stay in fp32. `auto`: bf16 where the device has units for it, else
-    fp16 on a GPU with tensor cores, else fp32. In fp16 the loss is scaled, so that small gradients do not vanish."""
+    """Of convolutions and products. `auto`: bf16 where the device has units, else fp16 on tensor cores, else fp32."""
     protocol: Literal["holdout", "writeup"] = "holdout"
     """`holdout`: train on what val leaves, test once at the end. `writeup`: train on all, test each epoch."""
 

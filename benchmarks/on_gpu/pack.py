@@ -37,7 +37,6 @@ class Pack:
         self.began = time.monotonic() if options.began is None else options.began
         self.deadline = self.began + options.seconds
         self.stage_deadline = self.deadline
-        self.lines: list[str] = []
         self.results: dict[str, Any] = {
             "schema": SCHEMA,
             "run": {
@@ -140,7 +139,6 @@ class Pack:
     def _say(self, stage: str, values: dict[str, Any]) -> None:
         parts = ", ".join(f"{key} {_short(value)}" for key, value in values.items() if value not in (None, ""))
         line = f"[{time.monotonic() - self.began:4.0f} s] {stage}: {parts}"
-        self.lines.append(line)
         print(line, flush=True)
 
     def _write(self) -> None:

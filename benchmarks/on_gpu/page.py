@@ -128,6 +128,8 @@ def _runs(every: Sequence[Results]) -> Iterator[str]:
                              if machine.get(key))  # fmt: skip
         versions = versions or (f"torch {run['torch']}" if run.get("torch") else "versions not noted")
         yield f"- {run['date']}, {card}: {versions}; code: {run['commit'] or 'not a checkout'}"
+        if run.get("command"):
+            yield f"  - command: `{run['command']}`"
         if machine.get("card"):
             kernels = "has" if machine["has_kernels"] else "has no"
             yield (

@@ -66,12 +66,13 @@ def _gpus() -> Iterator[Check]:
     """Yield a row for each GPU, and one for what they are driven with."""
     import torch
 
-    from cifar_lab.run.device import driver_version, gpus, missing_kernels
+    from cifar_lab.run import nvml
+    from cifar_lab.run.device import gpus, missing_kernels
 
     if not torch.cuda.is_available():
         yield Check("GPUs", True, "none that torch can use")
         return
-    driver, cuda, cudnn = driver_version(), torch.version.cuda, torch.backends.cudnn.version()
+    driver, cuda, cudnn = nvml.driver(), torch.version.cuda, torch.backends.cudnn.version()
     versions = {"driver": driver, "cuda": cuda, "cudnn": cudnn}
     said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     yield Check("GPU software", True, said or "unknown", versions)

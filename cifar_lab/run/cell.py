@@ -112,7 +112,7 @@ def train_cell(
                 if is_out_of_memory(error):
                     short = CellError(advice(error, job.recipe, _device(job), job.sharing, graph=job.execution.graph))
                     short.__cause__ = error  # before it is raised: the trace that is written down shows it
-                    _write_failure(record, short)
+                    _write_failure(record, short, out_of_memory=True)
                     raise short from error
                 _write_failure(record, error)
                 raise
@@ -290,9 +290,9 @@ def _write_artifacts(record: Record, trainer: Trainer, judged: Evaluation, datas
     atomic.write(record.confusion, lambda file: file.write(text.encode()))
 
 
-def _write_failure(record: Record, error: BaseException) -> None:
+def _write_failure(record: Record, error: BaseException, **more: bool) -> None:
     trace = "".join(traceback.format_exception(error))
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     now = time.time_ns() // 1_000_000
-    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": now})
+    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": now, **more})
     Journal(record.folder).write("failed", trace=trace)

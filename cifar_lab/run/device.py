@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 from cifar_lab.errors import UsageError, nearest
 
@@ -144,24 +142,3 @@ def _what_to_install(capability: tuple[int, int], architectures: list[str]) -> s
     if versions and capability < min(versions) and capability < (7, 5):
         return f"install a torch build for CUDA 12.6: {FOR_OLDER_CARDS}"
     return "install another torch build, as https://pytorch.org/get-started/locally/ lists them"
-
-
-def driver_version(told_by: Path = Path("/proc/driver/nvidia/version")) -> str | None:
-    """Return the version of NVIDIA's driver, from NVML where pynvml is installed, else from the kernel module."""
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:
-        return _driver_of_kernel(told_by)
-    try:
-        nvml.nvmlInit()
-        return str(nvml.nvmlSystemGetDriverVersion())
-    except nvml.NVMLError:
-        return _driver_of_kernel(told_by)
-
-
-def _driver_of_kernel(told_by: Path) -> str | None:
-    try:
-        version = re.search(r"\b\d{3,}\.\d+(?:\.\d+)?\b", told_by.read_text())
-    except OSError:
-        return None
-    return version[0] if version else None

@@ -179,7 +179,7 @@ class LocalEngine:
         if code == FOUND_FINISHED:
             self._listener.put_off(job)
         error = _how_it_ended(worker)
-        if self._is_to_be_tried_alone(job, code, error):
+        if self._is_to_be_tried_alone(job):
             job.record.forget_failure()
             self._alone.append(job)
             self._listener.put_off(job)
@@ -187,10 +187,11 @@ class LocalEngine:
         self.trained += error is None and code != FOUND_FINISHED
         self._listener.ended(job, error)
 
-    def _is_to_be_tried_alone(self, job: Job, code: int | None, error: str | None) -> bool:
+    def _is_to_be_tried_alone(self, job: Job) -> bool:
+        """Tell whether a cell found no memory beside others, and has not been tried alone yet."""
         if job.fingerprint not in self._shared or job.fingerprint in self._tried_alone:
             return False
-        return code is not None and code > 0 and error is not None and is_out_of_memory(error)
+        return (job.record.failure() or {}).get("out_of_memory", False) is True
 
     def _start(self, job: Job, slot: int) -> _Worker:
         if self._places:
@@ -225,12 +226,6 @@ def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, f
         load: bytes of memory in use, by place; 0 where it is not known.
     """
     return min(places, key=lambda place: (list(taken).count(place), load.get(place, 0)))
-
-
-def is_out_of_memory(error: str) -> bool:
-    """Return whether the line of a failure tells of a GPU without room, as torch or cuBLAS words it."""
-    text = error.lower()
-    return any(words in text for words in ("out of memory", "out of gpu memory", "outofmemory", "alloc_failed"))
 
 
 def _memory_used(places: Sequence[str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,10 +80,10 @@ def driver() -> str | None:
                 return text.value.decode()
         finally:
             library.nvmlShutdown()
-    if DRIVER_FILE.exists():
-        words = DRIVER_FILE.read_text().splitlines()[0].split()
-        return next((word for word in words if word[0].isdigit() and "." in word), None)
-    return None
+    if not DRIVER_FILE.exists():
+        return None
+    version = re.search(r"\b\d{3,}\.\d+(?:\.\d+)?\b", DRIVER_FILE.read_text())
+    return version[0] if version else None
 
 
 def _card(library: Any, number: int) -> Card | None:

@@ -107,6 +107,7 @@ class Reader:
         """Return the points written since the last call, each epoch once, whether or not a checkpoint stands behind.
 
         An epoch that is lost is trained again to the same numbers: who only looks need not wait for a checkpoint.
+        A reader is asked by this or by `poll`, not by both: each takes the lines that it reads.
         """
         news = []
         for event in self.events():

@@ -12,10 +12,10 @@
     code.diff             the changes that were not committed when the training began, if any
 
 `cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
-"parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile"}, "provenance":
-{"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" |
+"parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile", "graph", "gpu"},
+"provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" |
 "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
-line", "trace", "time": ms}`; `owner.json`: `{"host", "pid", "time": ms}`.
+line", "trace", "time": ms, "out_of_memory": true where that was why}`; `owner.json`: `{"host", "pid", "time": ms}`.
 """
 
 from __future__ import annotations

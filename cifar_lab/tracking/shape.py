@@ -37,6 +37,7 @@ def is_finite(value: Any) -> bool:
 TEXT = Kind("text", lambda value: isinstance(value, str))
 WHOLE = Kind("a whole number", _is_whole)
 STEP = Kind("a whole number or null", lambda value: value is None or _is_whole(value))
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
 ENDED = Kind("finished or diverged", lambda value: isinstance(value, str) and value in {"finished", "diverged"})
 
@@ -52,7 +53,7 @@ RESULT = Shape(
     {"status": ENDED, "epoch": WHOLE, "step": STEP, "time": WHOLE, "metrics": OBJECT},
     frozenset({"status", "epoch", "step", "time", "metrics"}),
 )
-FAILURE = Shape({"error": TEXT, "trace": TEXT, "time": WHOLE}, frozenset({"error", "trace"}))
+FAILURE = Shape({"error": TEXT, "trace": TEXT, "time": WHOLE, "out_of_memory": FLAG}, frozenset({"error", "trace"}))
 OWNER = Shape({"host": TEXT, "pid": WHOLE, "time": WHOLE}, frozenset({"host", "pid", "time"}))
 
 

@@ -36,13 +36,12 @@ class Stepper:
     stay eager and `refused` says why. The last, smaller batch of an epoch is always eager.
 
     Attributes:
-        captured: A graph is replayed.
         refused: Why no graph is; empty while there is no reason.
     """
 
     def __init__(self, run: Trainer, *, graph: bool = False) -> None:
         self.run = run
-        self.captured, self.refused = False, ""
+        self.refused = ""
         if graph and run.device.type != "cuda":
             graph, self.refused = False, f"a {run.device.type} device has no CUDA graphs"
         scales = run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False)
@@ -63,6 +62,11 @@ class Stepper:
         self._draws: Draws | None = None
         self._ahead: tuple[int, Future[Draws]] | None = None
         self._drawer = ThreadPoolExecutor(1, "draws") if run.device.type == "cuda" else None
+
+    @property
+    def captured(self) -> bool:
+        """Whether a graph is replayed."""
+        return bool(self._graphs)
 
     def begin_epoch(self) -> None:
         """Draw the chance of the epoch `run.epoch`, and stand at its step `run.step`."""
@@ -104,8 +108,7 @@ class Stepper:
 
         Around a whole training it saves each step the change of streams.
         """
-        here = torch.cuda.current_stream(self.run.device) if self._stream is not None else None
-        if self._stream is None or here is None or here == self._stream:
+        if self._stream is None or self._stream == (here := torch.cuda.current_stream(self.run.device)):
             yield
             return
         self._stream.wait_stream(here)
@@ -154,7 +157,7 @@ class Stepper:
         except RuntimeError as error:  # torch has no narrower class for what cannot be captured
             self.refused = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if self.refused:
-            self._wanted, self.captured = False, False
+            self._wanted = False
             self._graphs.clear()
             torch._foreach_copy_(state, eager)
             run.optimizer.zero_grad(set_to_none=True)
@@ -163,7 +166,7 @@ class Stepper:
             if run.device.type == "cuda":
                 _end_capture_of_chance(run.device)
             return
-        self._graphs[moves], self.captured = graph, True
+        self._graphs[moves] = graph
 
     def _capture(self, moves: bool) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +13,7 @@ import torch
 
 from cifar_lab.cli import doctor as command
 from cifar_lab.cli import run
-from cifar_lab.run import provenance, rates
-from cifar_lab.run.device import driver_version
+from cifar_lab.run import nvml, provenance, rates
 
 GIB = 2**30
 V100 = SimpleNamespace(name="Tesla V100", total_memory=16 * GIB, major=7, minor=0)
@@ -155,13 +153,8 @@ def test_matrices_fit_into_a_quarter_of_the_memory_that_is_free(
 def test_the_driver_is_read_from_the_kernel_module_where_nvml_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, version: str | None
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(nvml, "_library", lambda: None)
+    monkeypatch.setattr(nvml, "DRIVER_FILE", tmp_path / "version")
     if text is not None:
         (tmp_path / "version").write_text(text)
-    assert driver_version(tmp_path / "version") == version
-
-
-def test_nvml_knows_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml: Any = SimpleNamespace(nvmlInit=lambda: None, nvmlSystemGetDriverVersion=lambda: "590.1", NVMLError=OSError)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert driver_version(tmp_path / "version") == "590.1"
+    assert nvml.driver() == version

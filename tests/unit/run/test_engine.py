@@ -281,7 +281,7 @@ class _Trains:
         letter, record = self.job.fingerprint[0], self.job.record
         tries = sum(name == letter for name, _, _ in self.gpus.begun)
         if letter in self.gpus.full and (self.gpus.even_alone or tries == 1):
-            record.write_failure({"error": FULL, "trace": "", "time": 1})
+            record.write_failure({"error": FULL, "trace": "", "time": 1, "out_of_memory": True})
             self.exitcode = 1
         else:
             record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
@@ -305,15 +305,3 @@ def test_a_cell_that_had_its_gpu_to_itself_has_failed(tmp_path: Path, monkeypatc
     _run_on_gpus(gpus, monkeypatch, workers=2, count=2)
     assert gpus.begun == [("a", "cuda:0", 0), ("b", "cuda:1", 0)]
     assert gpus.ends == {"a": FULL, "b": None}
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", True),
-        ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
-        ("RuntimeError: CUDA error: an illegal memory access was encountered", False),
-    ],
-)
-def test_a_failure_for_want_of_memory_is_known_by_its_words(error: str, expected: bool) -> None:
-    assert engine.is_out_of_memory(error) is expected

@@ -115,6 +115,7 @@ def test_a_cell_that_finds_no_memory_fails_in_one_line_and_keeps_its_trace(
         with pytest.raises(CellError, match=r"^out of memory: 2 cells share the processor; try --workers 1"):
             train_cell(replace(job, sharing=2))
     failure = job.record.failure()
+    assert (failure or {})["out_of_memory"] is True, "the engine asks for it, not for words"
     assert failure is not None
     assert failure["error"].startswith("CellError: out of memory: 2 cells share")
     assert "Tried to allocate 2.00 GiB" in failure["trace"]
