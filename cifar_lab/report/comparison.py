@@ -33,7 +33,7 @@ class Row:
     interval: tuple[float, float] | None
     """Of `difference`, at `level`: those of all rows hold together."""
     level: float | None
-    """The nominal confidence of `interval`."""
+    """The nominal confidence of `interval`; none for a moderated one, which has none by itself."""
     welch: tuple[float, float] | None
     """What `interval` would be if the seeds were not paired."""
     correlation: float | None
@@ -67,6 +67,10 @@ class Row:
     images_seen: float | None
     one_view: float | None = None
     """Mean accuracy on test with one view of an image, of the cells whose recipe has test-time augmentation."""
+    deviation: float | None = None
+    """Moderated deviation of the differences, where the intervals are moderated."""
+    critical: float | None = None
+    """Half the width of a moderated interval in standard errors."""
     epochs: int | None = None
     """The length of a training that was finished."""
     gap: float | None = None
@@ -169,6 +173,8 @@ class Comparison:
     """Of all intervals of differences together."""
     comparisons: int = 1
     """How many those are: rows with something to be compared with."""
+    design: str = "student"
+    """The method of the intervals: `student` at Šidák's level, or `moderated`."""
     effects: tuple[Effect, ...] = ()
     """Of a 2 × 2 study: two main effects and the interaction."""
     stopping: Stopped | None = None
@@ -242,9 +248,8 @@ class Comparison:
 
     def _statistics(self) -> list[str]:
         """The rule, what its intervals hold for, and what so few seeds cannot show."""
-        together = "" if self.comparisons == 1 else f" together ({self.comparisons} differences, Šidák)"
         lines = [
-            f"interval: {100 * self.confidence:.0f} %{together}, Student, over seeds; for this test set and this split",
+            f"{self._interval()}, over seeds; for this test set and this split",
             f"margin: {_points(self.margin)}; {RULE}",
         ]
         if self.margin_before is not None:
@@ -254,6 +259,16 @@ class Comparison:
             verdicts = [row.verdict for row in self.rows] + [effect.verdict for effect in self.effects]
             lines += self.stopping.words(all_decided="undecided" not in verdicts)
         return lines + self._smallest()
+
+    def _interval(self) -> str:
+        """Return one line that names the method of the intervals."""
+        percent = f"interval: {100 * self.confidence:.0f} %"
+        moderated = [row for row in self.rows if row.critical is not None]
+        if moderated:
+            values = f"{moderated[0].critical:.2f} moderated standard errors"
+            return f"{percent} together ({len(moderated)} differences), ± {values}"
+        together = "" if self.comparisons == 1 else f" together ({self.comparisons} differences, Šidák)"
+        return f"{percent}{together}, Student"
 
     def _smallest(self) -> list[str]:
         """What pairs are too few for: of one there is no interval, and of some no small p."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +13,10 @@ from cifar_lab.stats import sequential
 from cifar_lab.stats.decide import decide
 from cifar_lab.stats.factorial import CONTRASTS, Effects, effects
 from cifar_lab.stats.family import holm, per_comparison
+from cifar_lab.stats.moderated import Family, Moderated, moderated_intervals, moderated_seeds_needed
 from cifar_lab.stats.paired import NO_PAIR, Interval, PairedDifference, paired_difference
 from cifar_lab.stats.power import seeds_needed
-from cifar_lab.tracking.invocation import Invocation, Stopping
+from cifar_lab.tracking.invocation import MODERATED, STUDENT, Invocation, Stopping
 
 CONFIDENCE = 0.95
 """Of all intervals of a table together."""
@@ -30,6 +31,8 @@ class Compared:
     """One difference with what it says."""
 
     found: PairedDifference
+    moderated: Moderated | None = None
+    """The interval in `found`, where it is a moderated one."""
     verdict: str | None = None
     p_holm: float | None = None
     seeds_needed: Mapping[str, int | None] | None = None
@@ -42,13 +45,16 @@ class Compared:
     def fields(self) -> dict[str, Any]:
         """What a `Row` says of it."""
         found, test = self.found, self.found.test
+        has_level = found.interval is not None and self.moderated is None
         return {
             "difference": found.mean,
             "difference_std": found.std,
             "differences": found.differences,
             "pairs": found.pairs,
             "interval": found.interval,
-            "level": found.level if found.interval is not None else None,
+            "level": found.level if has_level else None,
+            "deviation": self.moderated.deviation if self.moderated is not None else None,
+            "critical": self.moderated.critical if self.moderated is not None else None,
             "welch": found.welch,
             "correlation": found.correlation,
             "effect": found.effect,
@@ -69,13 +75,43 @@ def make_differences(
     margin, rule = margin_of(same), rule_of(same)
     family = {name: other for name, other in against.items() if other is not None}
     level = per_comparison(CONFIDENCE, len(family))
+    found = {
+        name: _differ(of[name], of.get(other, []), metric, level)
+        if rule is None
+        else _at_look(of[name], of.get(other, []), metric, rule)
+        for name, other in family.items()
+    }
+    kind = family_of(family.values())
+    moderated = moderate(found, kind) if design_of(same) == MODERATED else {}
     made = {}
-    for name, other in family.items():
-        own, theirs = of[name], of.get(other, [])
-        found = _differ(own, theirs, metric, level) if rule is None else _at_look(own, theirs, metric, rule)
-        made[name] = Compared(found=found, verdict=_verdict(found, own, margin), seeds_needed=_seeds(found, level))
+    for name, each in found.items():
+        one = moderated.get(name)
+        if one is not None:
+            each = replace(each, interval=one.interval, reason=None)
+            needed = _moderated_seeds(each, one, len(moderated), kind)
+        else:
+            needed = _seeds(each, level)
+        made[name] = Compared(found=each, moderated=one, verdict=_verdict(each, of[name], margin), seeds_needed=needed)
     adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
     return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}
+
+
+def design_of(same: Sequence[Invocation]) -> str:
+    """Return the method of the intervals of a setting: as its first invocation fixed it, Student's under a rule.
+
+    A setting that began under the old method keeps it: choosing one after results were seen would be choosing by them.
+    """
+    return STUDENT if rule_of(same) is not None else same[0].design or STUDENT
+
+
+def family_of(others: Iterable[str]) -> Family:
+    """Return how differences hang together, given what each is a difference to."""
+    return "control" if len(set(others)) == 1 else "any"
+
+
+def moderate(found: Mapping[str, PairedDifference], family: Family) -> dict[str, Moderated]:
+    """Return the moderated intervals of differences that hold together, by name."""
+    return moderated_intervals({name: list(each.differences.values()) for name, each in found.items()}, family)
 
 
 def make_effects(
@@ -195,6 +231,17 @@ def _verdict(found: PairedDifference, own: list[Replicate], margin: float) -> st
         return "diverged"
     decided = decide(found.interval, margin)
     return "undecided" if decided is None and found.pairs else decided
+
+
+def _moderated_seeds(
+    found: PairedDifference, one: Moderated, comparisons: int, family: Family
+) -> dict[str, int | None]:
+    if found.pairs < 3:
+        return {}
+    return {
+        points: moderated_seeds_needed(float(points) / 100, one.deviation, comparisons, family)
+        for points in WORTH_SEEING
+    }
 
 
 def _seeds(found: PairedDifference, level: float) -> dict[str, int | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.report.comparison import MIXED, Comparison
-from cifar_lab.run.differences import CONFIDENCE, make_effects, margin_before, margin_of, stopped
+from cifar_lab.run.differences import CONFIDENCE, design_of, make_effects, margin_before, margin_of, stopped
 from cifar_lab.run.replicate import Replicate, group, read
 from cifar_lab.run.rows import make_rows
 from cifar_lab.run.setting import Setting, choose, typed
@@ -53,6 +53,7 @@ def tabulate(setting: Setting, runs: Path) -> Comparison:
         margin_before=margin_before(same),
         confidence=CONFIDENCE,
         comparisons=sum(row.against is not None for row in rows),
+        design=design_of(same),
         effects=make_effects(same, of, metric, margin),
         stopping=stopped(same, of),
         others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),

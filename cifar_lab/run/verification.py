@@ -6,21 +6,23 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation import Ablation, Claim, diff_in_words
 from cifar_lab.errors import TrackingError
 from cifar_lab.report.comparison import MIXED
-from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, looks_taken, margin_of, rule_of, was_dropped
+from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.run.replicate import Replicate, are_executed_alike, by_seed, group, read
 from cifar_lab.run.setting import Setting, choose
 from cifar_lab.stats import sequential
 from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.stats.family import per_comparison
-from cifar_lab.stats.replicates import summarise
-from cifar_lab.tracking.invocation import read_all
+from cifar_lab.stats.moderated import moderated_intervals
+from cifar_lab.stats.paired import Interval
+from cifar_lab.stats.replicates import differences, summarise
+from cifar_lab.tracking.invocation import MODERATED, read_all
 from cifar_lab.tracking.record import Record
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
@@ -58,6 +60,10 @@ class Finding:
         return {**named, **found, "measured": dict(self.measured) if self.measured is not None else None}
 
 
+Pair = tuple[str, str, str]
+"""A metric, the variant that is ahead by a claim, and the other one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
     """A setting, and its cells as they lie on disk."""
@@ -68,6 +74,8 @@ class _Measured:
     protocol: str
     level: float
     """Confidence of the interval of each difference: those of all claims hold together."""
+    intervals: Mapping[Pair, Interval] = field(default_factory=dict)
+    """The simultaneous intervals of differences, where the setting's design is moderated."""
 
     def look(self, variants: Sequence[str]) -> tuple[list[list[Replicate]], float] | None:
         """The cells of `variants`, and the level at which they may be judged.
@@ -149,7 +157,35 @@ def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Find
         protocol=_protocol(setting, replicates),
         level=per_comparison(CONFIDENCE, sum(claim.worse is not None for claim in ablation.claims)),
     )
+    if design_of(setting.invocations) == MODERATED:
+        measured = replace(measured, intervals=_moderated(ablation.claims, measured))
     return [_find(ablation.name, claim, measured) for claim in ablation.claims]
+
+
+def _pair(claim: Claim) -> Pair:
+    """Return the metric of a claim, the variant whose value is higher by it, and the other one."""
+    ahead, behind = claim.variants[:2]
+    return (claim.metric, behind, ahead) if claim.metric == "gap" else (claim.metric, ahead, behind)
+
+
+def _moderated(claims: Sequence[Claim], measured: _Measured) -> dict[Pair, Interval]:
+    """Return the moderated intervals of the differences that claims speak of; those of one metric hold together."""
+    intervals = {}
+    by_metric: dict[str, dict[Pair, list[float]]] = {}
+    for claim in claims:
+        if claim.worse is None:
+            continue
+        pair, keys = _pair(claim), _keys(claim, measured.protocol)
+        higher, lower = (by_seed(measured.cells.get(name, []), *keys) for name in pair[1:])
+        by_metric.setdefault(claim.metric, {})[pair] = list(differences(higher, lower).values())
+    for by_pair in by_metric.values():
+        names = {" over ".join(pair[1:]): pair for pair in by_pair}
+        common = set.intersection(*(set(pair[1:]) for pair in by_pair))
+        moderated = moderated_intervals(
+            {name: by_pair[pair] for name, pair in names.items()}, "control" if common else "any"
+        )
+        intervals |= {names[name]: each.interval for name, each in moderated.items()}
+    return intervals
 
 
 def _unmeasured(ablation: Ablation, why: str) -> list[Finding]:
@@ -172,13 +208,14 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
         groups, level = looked
         keys = _keys(claim, measured.protocol)
         sides = [_side(name, own, keys) for name, own in zip(claim.variants, groups, strict=True)]
-        judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, as_claimed=not differs)
+        interval = measured.intervals.get(_pair(claim)) if claim.worse is not None else None
+        judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, interval, as_claimed=not differs)
         if judged.status != "not measured":
             judged = _with_executions(judged, groups)
             made_with = [words for words in differs if words.startswith(MADE_WITH)]  # the header does not say it
             looked_at = DROPPED_RULE if was_dropped(measured.setting.invocations) else ""
             judged = replace(judged, why=joined(judged.why, *made_with, looked_at))
-            numbers = _numbers(judged, sides, keys, measured)
+            numbers = _numbers(judged, sides, keys, measured) | ({"level": None} if interval is not None else {})
     return Finding(
         ablation=ablation,
         claim=claim,
@@ -215,7 +252,9 @@ def _side(name: str, own: list[Replicate], keys: tuple[str, ...]) -> Side:
     return Side(name=name, values=by_seed(own, *keys), states=Counter(each.state for each in own))
 
 
-def _judge(claim: Claim, sides: list[Side], margin: float, level: float, *, as_claimed: bool) -> Judgement:
+def _judge(
+    claim: Claim, sides: list[Side], margin: float, level: float, interval: Interval | None, *, as_claimed: bool
+) -> Judgement:
     tolerance = (claim.tolerance or 0.0) / 100
     if claim.relation == "reaches":
         assert claim.accuracy is not None  # a claim is checked when it is made
@@ -231,6 +270,7 @@ def _judge(claim: Claim, sides: list[Side], margin: float, level: float, *, as_c
         tolerance=tolerance,
         as_claimed=as_claimed,
         lower_is_better=claim.metric == "gap",
+        interval=interval,
     )
 
 

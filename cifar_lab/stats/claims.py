@@ -25,10 +25,11 @@ a direction: a difference within the margin of another scale, which may be wider
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from cifar_lab.stats.paired import Interval, PairedDifference, Values, interval, paired_difference
+from cifar_lab.stats.paired import Interval, PairedDifference, Values, paired_difference
+from cifar_lab.stats.paired import interval as students_interval
 
 Relation = Literal["better", "alike", "not better"]
 Status = Literal["supported", "refuted", "direction agrees", "direction disagrees", "inconclusive", "not measured"]
@@ -105,14 +106,27 @@ class Judgement:
 def judge_difference(
     relation: Relation, better: Side, worse: Side, *, margin: float, level: float, size: float | None = None,
     tolerance: float = 0.0, as_claimed: bool = True, lower_is_better: bool = False,
+    interval: Interval | None = None,
 ) -> Judgement:  # fmt: skip
-    """What the shared seeds of two variants say of a claim; all numbers are fractions.
+    """Judge a claim by the shared seeds of two variants; all numbers are fractions.
 
-    `level`: confidence of the interval. `as_claimed`: measured at the claim's scale, protocol and data.
+    Args:
+        relation: what the claim says of the two.
+        better: the variant that is said to be ahead.
+        worse: the other one.
+        margin: the difference that does not matter.
+        level: confidence of Student's interval.
+        size: the difference that is claimed, if one is.
+        tolerance: how far the size may be off.
+        as_claimed: measured at the claim's scale, protocol and data.
+        lower_is_better: the metric is better where it is lower.
+        interval: the simultaneous interval of the variant that is ahead less the other, in place of Student's.
     """
     lacks = joined(better.lacks(), worse.lacks())
     ahead, behind = (worse, better) if lower_is_better else (better, worse)
     found = paired_difference(ahead.values, behind.values, level=level)
+    if interval is not None:
+        found = replace(found, interval=interval, reason=None)
     size = size if as_claimed else None
     if (gone := _after_divergence(relation, better, worse, size)) is not None:
         status, why = gone
@@ -137,7 +151,7 @@ def judge_accuracy(
     lacks, claimed = side.lacks(), f"{100 * accuracy:.2f} ± {100 * tolerance:.2f} %"
     if not side.values:
         return Judgement(status="refuted" if side.has_diverged else "not measured", why=lacks)
-    found, n = interval(side.values, level=level), len(side.values)
+    found, n = students_interval(side.values, level=level), len(side.values)
     mean = sum(side.values.values()) / n
     if found is None:
         unknown = joined(ONE_SEED if n == 1 else SAME, lacks)

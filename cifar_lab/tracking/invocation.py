@@ -16,6 +16,10 @@ from cifar_lab.tracking import atomic
 from cifar_lab.tracking.uri import redacted
 
 
+STUDENT, MODERATED = "student", "moderated"
+"""Methods of the intervals of a table: Student's at Šidák's level, or moderated ones (`cifar_lab.stats.moderated`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """One cell of an invocation: its place in the study, and its identity."""
@@ -99,6 +103,9 @@ class Invocation:
 
     metric: str | None = None
     """What cells are compared by; none: the accuracy on test. A search looks at `val/acc`, and at test not at all."""
+
+    design: str | None = None
+    """The method of the intervals, fixed before the first cell: `MODERATED`; of a note from before it, `STUDENT`."""
 
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """By fingerprint: what a run of a cell is tagged with beside what every cell has."""
