@@ -61,7 +61,7 @@ class Finding:
 
 
 Pair = tuple[str, str, str]
-"""A metric, the variant that is ahead by a claim, and the other one."""
+"""A metric and two variants in alphabetical order: the difference is the first less the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,28 +163,37 @@ def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Find
 
 
 def _pair(claim: Claim) -> Pair:
-    """Return the metric of a claim, the variant whose value is higher by it, and the other one."""
-    ahead, behind = claim.variants[:2]
-    return (claim.metric, behind, ahead) if claim.metric == "gap" else (claim.metric, ahead, behind)
+    """Return the difference that a claim speaks of; claims that turn it around speak of the same one."""
+    first, second = sorted(claim.variants)
+    return claim.metric, first, second
+
+
+def _simultaneous(claim: Claim, measured: _Measured) -> Interval | None:
+    """Return the simultaneous interval of what a claim says is ahead less the other; None without one."""
+    interval = measured.intervals.get(_pair(claim)) if claim.worse is not None else None
+    if interval is None:
+        return None
+    ahead = claim.worse if claim.metric == "gap" else claim.better
+    return interval if ahead == _pair(claim)[1] else (-interval[1], -interval[0])
 
 
 def _moderated(claims: Sequence[Claim], measured: _Measured) -> dict[Pair, Interval]:
     """Return the moderated intervals of the differences that claims speak of; those of one metric hold together."""
-    intervals = {}
+    intervals: dict[Pair, Interval] = {}
     by_metric: dict[str, dict[Pair, list[float]]] = {}
     for claim in claims:
         if claim.worse is None:
             continue
         pair, keys = _pair(claim), _keys(claim, measured.protocol)
-        higher, lower = (by_seed(measured.cells.get(name, []), *keys) for name in pair[1:])
-        by_metric.setdefault(claim.metric, {})[pair] = list(differences(higher, lower).values())
+        first, second = (by_seed(measured.cells.get(name, []), *keys) for name in pair[1:])
+        by_metric.setdefault(claim.metric, {})[pair] = list(differences(first, second).values())
     for by_pair in by_metric.values():
-        names = {" over ".join(pair[1:]): pair for pair in by_pair}
         common = set.intersection(*(set(pair[1:]) for pair in by_pair))
+        named = {str(pair): pair for pair in by_pair}
         moderated = moderated_intervals(
-            {name: by_pair[pair] for name, pair in names.items()}, "control" if common else "any"
+            {name: by_pair[pair] for name, pair in named.items()}, "control" if common else "any"
         )
-        intervals |= {names[name]: each.interval for name, each in moderated.items()}
+        intervals |= {named[name]: each.interval for name, each in moderated.items()}
     return intervals
 
 
@@ -208,7 +217,7 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
         groups, level = looked
         keys = _keys(claim, measured.protocol)
         sides = [_side(name, own, keys) for name, own in zip(claim.variants, groups, strict=True)]
-        interval = measured.intervals.get(_pair(claim)) if claim.worse is not None else None
+        interval = _simultaneous(claim, measured)
         judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, interval, as_claimed=not differs)
         if judged.status != "not measured":
             judged = _with_executions(judged, groups)

@@ -1,16 +1,16 @@
 """Simultaneous confidence intervals of several paired differences, with moderated variances.
 
-With two to five seeds, a difference's own variance is a poor estimate. The variances of all k differences of a table are
-therefore shrunk towards their mean, as limma does for genes (Smyth 2004, "Linear models and empirical Bayes methods for
-assessing differential expression in microarray experiments", Stat. Appl. Genet. Mol. Biol. 3), here with a fixed prior
-weight of `PRIOR` degrees of freedom:
+With two to five seeds, a difference's own variance is a poor estimate. The variances of all k differences of a table
+are therefore shrunk towards their mean, as limma does for genes (Smyth 2004, "Linear models and empirical Bayes methods
+for assessing differential expression in microarray experiments", Stat. Appl. Genet. Mol. Biol. 3), here with a fixed
+prior weight of `PRIOR` degrees of freedom:
 
     s̃_j² = ((n - 1) s_j² + PRIOR mean(s²)) / (n - 1 + PRIOR)
 
 The interval of a difference is Δ_j ± c(k, n) s̃_j / √n. The critical values are calibrated by simulation so that all k
 intervals hold together in at least 95 % of studies in the worst of a class of worlds: equal deviations, log-normal ones
 (0.25 and 0.5), a control or one variant with three times the deviation of the others, and seeds whose accuracies are
-correlated from 0 to 0.5 (`benchmarks/critical_values.py`; coverage inside and outside that class: `docs/statistics.md`).
+correlated from 0 to 0.5 (`benchmarks/critical_values.py`; coverage in and outside that class: `docs/statistics.md`).
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import atomic
 from cifar_lab.tracking.uri import redacted
 
-
 STUDENT, MODERATED = "student", "moderated"
 """Methods of the intervals of a table: Student's at Šidák's level, or moderated ones (`cifar_lab.stats.moderated`)."""
 

@@ -13,6 +13,8 @@ from cifar_lab.report.comparison import Comparison, Row
 from cifar_lab.run.differences import NO_LOOK
 from cifar_lab.run.results import compare
 from cifar_lab.stats import sequential
+from cifar_lab.stats.decide import decide
+from cifar_lab.stats.moderated import critical_value, moderated_intervals, moderated_seeds_needed
 from cifar_lab.stats.paired import NO_VARIANCE, ONE_PAIR
 from cifar_lab.tracking.invocation import Stopping
 
@@ -62,6 +64,55 @@ def test_every_variant_that_was_asked_for_is_one_of_the_family_finished_or_not(r
     found = compare(runs.folder, "se_ratio")
     assert found.comparisons == 2
     assert rows(found)["r4"].level == pytest.approx(0.95**0.5)
+
+
+VARIANTS = {"r16": CONTROL, "r8": shifted(0.0), "r4": shifted(-0.02), "r2": shifted(0.01, (0.0, 0.003, 0.001, 0, 0))}
+
+
+def test_the_intervals_of_a_moderated_design_borrow_strength_from_each_other(runs: Any) -> None:
+    comparison = ended(runs, VARIANTS, design="moderated")
+    by_variant = rows(comparison)
+    expected = moderated_intervals({name: list(by_variant[name].differences.values()) for name in ("r8", "r4", "r2")})
+    assert comparison.design == "moderated"
+    for name, one in expected.items():
+        found = by_variant[name]
+        assert found.interval == pytest.approx(one.interval, abs=1e-12)
+        assert (found.deviation, found.critical, found.level) == (one.deviation, one.critical, None)
+        assert found.verdict == decide(one.interval, comparison.margin)
+    assert f"95 % together (3 differences), ± {expected['r4'].critical:.2f} moderated standard errors" in "\n".join(
+        comparison.footer()
+    )
+
+
+def test_seeds_that_are_needed_follow_the_moderated_interval(runs: Any) -> None:
+    found = rows(ended(runs, VARIANTS, design="moderated"))["r4"]
+    assert found.deviation is not None
+    assert found.seeds_needed["0.2"] == moderated_seeds_needed(0.002, found.deviation, 3)
+
+
+def test_one_difference_alone_has_students_interval_in_a_moderated_design(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, design="moderated"))["r4"]
+    expected = stats.ttest_rel(shifted(-0.02), CONTROL).confidence_interval(0.95)
+    assert found.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (found.level, found.critical) == (0.95, None)
+
+
+def test_a_study_that_began_with_students_intervals_keeps_them(runs: Any) -> None:
+    before = rows(ended(runs, VARIANTS))["r4"].interval
+    after = ended(runs, VARIANTS, design="moderated")
+    assert (after.design, rows(after)["r4"].interval) == ("student", before)
+
+
+def test_looks_of_a_stopping_rule_have_students_intervals(runs: Any) -> None:
+    rule = Stopping(looks=(5, 8), levels=(0.98, 0.99), comparisons=3)
+    found = ended(runs, VARIANTS, design="moderated", stopping=rule)
+    assert found.design == "student"
+    assert rows(found)["r4"].level == 0.98
+
+
+def test_stages_of_a_chain_have_the_values_for_any_family(runs: Any) -> None:
+    found = ended(runs, VARIANTS, design="moderated", against={"r4": "r8", "r2": "r4"})
+    assert rows(found)["r4"].critical == critical_value(3, 5, "any")
 
 
 @pytest.mark.parametrize(

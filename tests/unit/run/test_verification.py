@@ -15,6 +15,7 @@ from cifar_lab.run.results import compare
 from cifar_lab.run.verification import Finding, verify
 from cifar_lab.stats import sequential
 from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.moderated import moderated_intervals
 from cifar_lab.tracking.invocation import Stopping
 
 JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
@@ -89,6 +90,27 @@ def test_the_more_claims_compare_the_wider_each_interval_is(runs: Any) -> None:
     assert numbers(alone)["level"] == 0.95
     assert numbers(among)["level"] == per_comparison(0.95, 3)
     assert numbers(among)["interval"][0] < numbers(alone)["interval"][0]
+
+
+def test_claims_of_a_moderated_design_are_judged_by_moderated_intervals_of_one_metric_together(runs: Any) -> None:
+    third = tuple(value - 0.01 - 0.001 * seed for seed, value in enumerate(BEHIND))
+    cells = {}
+    for name, values in (("r16", AHEAD), ("r4", BEHIND), ("r8", third)):
+        for seed, value in enumerate(values):
+            cells[runs.cell(name, seed)] = value
+    for asked, value in cells.items():
+        runs.end(asked, value, protocol="writeup")
+    runs.ask(list(cells), **AS_CLAIMED, design="moderated")
+    found = verify(runs.folder, ablation(claim(), claim(worse="r8"), claim(size=1)))
+    differences = {
+        name: [one - other for one, other in zip(AHEAD, values, strict=True)]
+        for name, values in (("r4", BEHIND), ("r8", third))
+    }
+    expected = moderated_intervals(differences)
+    assert numbers(found[0])["interval"] == pytest.approx(expected["r4"].interval)
+    assert numbers(found[1])["interval"] == pytest.approx(expected["r8"].interval)
+    assert numbers(found[2])["interval"] == numbers(found[0])["interval"], "one difference, however many speak of it"
+    assert {numbers(each)["level"] for each in found} == {None}
 
 
 def test_the_margin_is_the_invocations_and_of_older_notes_the_scales(runs: Any) -> None:
