@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "streams"}
+EVERYWHERE = {"errors", "redaction", "streams", "text"}
 BELOW_RUN = {
     "recipe",
     "overrides",
@@ -27,6 +27,8 @@ BELOW_RUN = {
 MAY_IMPORT = {
     "errors": set(),
     "streams": set(),
+    "redaction": set(),
+    "text": set(),
     "recipe": set(),
     "overrides": {"recipe"},
     "ablation": {"recipe"},
@@ -55,6 +57,8 @@ DOORS = {
 WITHOUT_TORCH = (
     "errors",
     "streams",
+    "redaction",
+    "text",
     "recipe",
     "overrides",
     "ablation",
