@@ -10,7 +10,7 @@ HIDDEN = {"Cc", "Zl", "Zp"}
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the order in which a terminal or a browser shows others."""
 NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 

@@ -35,4 +35,4 @@ def test_every_text_becomes_one_line_that_is_printable_already(text: str) -> Non
 
 
 def test_markdown_shows_markup_and_html_literally() -> None:
-    assert markdown("<script>*a* [b](c) `d`_e_\n") == r"&lt;script&gt;\*a\* \[b\]\(c\) \`d\`\_e\_\\n"
+    assert markdown("<script>*a* [b](c) `d`_e_\n") == r"&lt;script&gt;\*a\* \[b\](c) \`d\`\_e\_\\n"
