@@ -10,6 +10,8 @@ import typer
 from typer.exceptions import TyperException
 
 from cifar_lab.errors import CifarLabError
+from cifar_lab.redaction import redacted
+from cifar_lab.text import printable
 
 # To look for plugins, of which the lab needs none, pydantic reads the metadata of every package that is installed.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
@@ -32,10 +34,10 @@ def run(arguments: list[str]) -> int:
         code = app(args=arguments, prog_name="cifar-lab", standalone_mode=False)
     except (CifarLabError, TyperException) as error:
         if verbose:
-            traceback.print_exc()
+            print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         message = error.format_message() if isinstance(error, TyperException) else str(error)
         if message:
-            print(f"cifar-lab: {' '.join(message.split())}", file=sys.stderr)
+            print(f"cifar-lab: {printable(redacted(' '.join(message.split())))}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         print("cifar-lab: stopped", file=sys.stderr)

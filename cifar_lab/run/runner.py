@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from cifar_lab.ablation import Ablation
 from cifar_lab.errors import Interrupted
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import NUMERICS
+from cifar_lab.redaction import redacted_command
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
@@ -21,10 +21,10 @@ from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import code_diff, provenance
 from cifar_lab.run.queue import Queue
 from cifar_lab.tracking.invocation import Asked, Invocation, Stopping
-from cifar_lab.tracking.uri import redacted
+from cifar_lab.tracking.shipper import Shipper
 
 DRAIN_SECONDS = 60.0
-"""How long a run waits for MLflow after its last cell."""
+"""The longest that a run waits for MLflow after its last cell, while MLflow takes something."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def invocation_of(
         },
         overrides=dict(plan.overrides),
         cells=tuple(asked_of(cell) for cell in plan.cells),
-        command=redacted(shlex.join(["cifar-lab", *sys.argv[1:]])),
+        command=redacted_command(["cifar-lab", *sys.argv[1:]]),
         execution=execution.as_dict() if execution is not None else {},
         compiling=compiling,
         provenance=provenance(),
@@ -95,17 +95,31 @@ def carry_out(
     invocation = invocation_of(plan, execution, stopping, compiling)
     invocation.write(runs)
     page = shipping.reports(runs, lambda _: plan.ablation)
-    is_known = offline or (not jobs and shipping.has_all(runs, invocation))
-    shipper = None if is_known else shipping.start(runs, invocation, page, say)
-    trained, interrupted = _train(jobs, workers, execution, places, listener)
+    is_shipped = not offline and (bool(jobs) or shipping.lacks(runs, invocation, say))
+    shipper = shipping.start(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
+    told = listener if shipper is None else _Shipping(listener, shipper)
+    trained, interrupted = _train(jobs, workers, execution, places, told)
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
-        say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")
+        say(shipping.left_behind(left))
     return Report(
         trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
         interrupted=interrupted,
         invocation=invocation.id,
     )
+
+
+class _Shipping:
+    """Tells a shipper which cells this runner trains, and a listener everything."""
+
+    def __init__(self, listener: Listener, shipper: Shipper) -> None:
+        self._shipper = shipper
+        self.progress, self.ended, self.put_off = listener.progress, listener.ended, listener.put_off
+        self.tick, self._started = listener.tick, listener.started
+
+    def started(self, job: Job) -> None:
+        self._shipper.train(job.fingerprint)
+        self._started(job)
 
 
 def _train(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.errors import TrackingError
+from cifar_lab.redaction import redacted_command
 from cifar_lab.tracking import atomic
-from cifar_lab.tracking.uri import redacted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class Invocation:
 
     def __post_init__(self) -> None:
         # What was typed may hold a database's password, and a note is read by many, in MLflow too.
-        object.__setattr__(self, "command", redacted(self.command))
+        object.__setattr__(self, "command", redacted_command(self.command))
         if self.stopping == DROPPED:
             object.__setattr__(self, "stopping", None)
             object.__setattr__(self, "stopping_dropped", True)

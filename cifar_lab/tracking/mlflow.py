@@ -88,6 +88,7 @@ class Store:
         """Entered while somebody else is waited for: the store, or another runner."""
         self._made: Any = None
         self._is_reached = False
+        self._first_refusal: str | None = None
 
     @classmethod
     def open(cls, uri: str) -> Store:
@@ -144,12 +145,18 @@ class Store:
                         time.sleep(pause * random.uniform(0.5, 1.5))
                     continue
                 if of_files and not away.is_connection(error) and not away.is_locked(error):
-                    why = f"{type(error).__name__}: {away.brief(error)}"
-                    raise ArtifactsRefused(f"MLflow on {redacted(self.uri)} takes no files ({why})") from error
+                    raise self._no_files(error) from error
                 raised = away.translated(error, self.uri)
                 self._is_reached = self._is_reached and not isinstance(raised, StoreAway)
                 raise raised from error
         raise AssertionError("the last try returns or raises")
+
+    def _no_files(self, error: Exception) -> ArtifactsRefused:
+        """Return the refusal of a file. It names the first one of this store: each file has a path of its own."""
+        if self._first_refusal is None:
+            why = f"{type(error).__name__}: {away.brief(error)}"
+            self._first_refusal = f"MLflow on {redacted(self.uri)} takes no files ({why})"
+        return ArtifactsRefused(self._first_refusal)
 
     def experiment(self, name: str, tags: Mapping[str, str]) -> str:
         """Return the id of the experiment `name`, with `tags`; it is made, or brought back from deletion."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cifar_lab.tracking import sheet, view
 from cifar_lab.tracking.invocation import Invocation
-from cifar_lab.tracking.mlflow import TAG, Store
+from cifar_lab.tracking.mlflow import TAG, ArtifactsRefused, Store
 from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipment import Place, Say, Shipment
 
@@ -86,7 +86,11 @@ def describe(
         return
     if table is not None:
         made = {"comparison.md": table.markdown, "comparison.csv": table.csv, **_files(invocation, table, say)}
-        store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
+        try:
+            store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
+        except ArtifactsRefused:  # it was said of the cells; the note is worth having by itself
+            store.tag(place.parent, {sheet.NOTE: written})
+            return
     store.tag(place.parent, {sheet.NOTE: written, NOTED: digest})
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from cifar_lab.tracking import journal, sheet, view
 from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point, Reader
-from cifar_lab.tracking.mlflow import Found, Store
+from cifar_lab.tracking.mlflow import ArtifactsRefused, Found, Store
 from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.sheet import Metric
 
@@ -21,6 +22,8 @@ Draw = Callable[[Record], dict[str, bytes]]
 """Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
 Say = Callable[[str], None]
 
+WITHOUT_FILES = "without files"
+"""Value of the tag `shipped` where the store took everything but the artifacts."""
 UNBEGUN = "none"
 """In place of the time at which a training began, for a cell that failed before it did."""
 
@@ -38,16 +41,23 @@ class Place:
     def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
         """Find the place, or make it."""
         asked, seen = sheet.of_invocation(invocation), history.view(invocation)
-        with shipping_lock(runs):
+        with locked(runs, store):
             tags = {sheet.NOTE: sheet.note(invocation), seen.tag: seen.value()}
             experiment = store.experiment(invocation.ablation, tags)
             found = store.find(experiment, **asked.identity)
             return cls(experiment, store.start(experiment, asked, found), found)
 
 
-def shipping_lock(runs: Path) -> FileLock:
-    """Held while a run is looked for and begun, so that two runners do not begin two for one cell."""
-    return FileLock(runs / "shipping.lock")
+@contextmanager
+def locked(runs: Path, store: Store) -> Iterator[None]:
+    """Hold the lock under which a run is looked for and begun, so that two runners do not begin two for one cell."""
+    lock = FileLock(runs / "shipping.lock")
+    with store.outside():
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass
@@ -65,6 +75,8 @@ class Shipment:
     """The store has all that was on disk at the last look."""
     is_damaged: bool = False
     """A file of its record, or of the one that it is compared with, cannot be read; nothing is shipped of it."""
+    lacks_files: bool = False
+    """The store took no artifacts of the cell, and everything else."""
     run: str | None = None
     """Id of the cell's run, once it is known."""
     _status: str | None = None
@@ -118,7 +130,7 @@ class Shipment:
         result, failure = self.record.result(), self.record.failure()
         dues, differences = self._dues(result)
         if result is not None and self._sent == str(result["time"]) and dues.items() <= self._tags.items():
-            self.is_settled = True
+            self.is_settled = not self.lacks_files
             return False
         self.is_settled = False
         self._read()
@@ -131,7 +143,7 @@ class Shipment:
             store.log(self.run, differences)
             store.tag(self.run, lacking)
             self._tags |= lacking
-        self.is_settled = True
+        self.is_settled = not self.lacks_files
         return is_new or bool(lacking)
 
     def _ship_record(self, store: Store, place: Place, result: Any, failure: Any, *, closing: bool) -> bool:
@@ -145,12 +157,14 @@ class Shipment:
             store.log(self.run, sheet.metrics_of(self._unsent))
             self._unsent.clear()
         status = self._status_now(result, failure, closing=closing)
-        if status != self._status or (is_new and status in {"failed", "stopped"}):
+        lacked_files = is_new and self._tags.get("shipped") == WITHOUT_FILES
+        if status != self._status or lacked_files or (is_new and status in {"failed", "stopped"}):
             self._turn_to(status, store, result, failure)
             is_new = True
         if is_new and mark is not None:
             shipped = "complete" if result is not None else "partial"
-            store.tag(self.run, {"shipped": shipped, "shipped_to": mark})
+            everything = {"shipped": shipped, "shipped_to": mark}
+            store.tag(self.run, {"shipped": WITHOUT_FILES} if self.lacks_files else everything)
         self._sent = mark
         return is_new
 
@@ -190,7 +204,7 @@ class Shipment:
 
     def _find_or_start(self, store: Store, place: Place, mark: str | None, failure: Any) -> None:
         began, cell = self._began, self.record.cell("recipe", "data", "execution", "provenance")
-        with shipping_lock(self.runs):
+        with locked(self.runs, store):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
             if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:
                 store.tag(found.id, {"role": "superseded"})
@@ -232,15 +246,25 @@ class Shipment:
         elif status == "stopped":
             store.end(self.run, "KILLED", self._reader.latest or 0)
         elif status == "failed":
-            store.upload(self.run, self._files(), {"failure.txt": failure["trace"].encode()})
+            self._upload(store, {"failure.txt": failure["trace"].encode()})
             store.tag(self.run, {"last_error": failure["error"]})
             store.end(self.run, "FAILED", failure["time"])
         else:
             store.log(self.run, self._seen(sheet.metrics_of_result(result, self._curves)))
-            store.upload(self.run, self._files(), {"recipe.json": self._recipe(), **self._pictures()})
+            self._upload(store, {"recipe.json": self._recipe(), **self._pictures()})
             store.end(self.run, "FINISHED", result["time"])
         store.tag(self.run, {"status": status})
         self._status = status
+
+    def _upload(self, store: Store, made: Mapping[str, bytes]) -> None:
+        """Send the files of the record, and `made`; where none can be written, say so, and go on with the rest."""
+        assert self.run is not None
+        try:
+            store.upload(self.run, self._files(), made)
+            self.lacks_files = False
+        except ArtifactsRefused as error:
+            self.lacks_files = True
+            self.say(f"{error}; metrics, params and tags are there, and `cifar-lab sync` sends the files later")
 
     def _files(self) -> list[Path]:
         record = self.record
