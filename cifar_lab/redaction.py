@@ -59,12 +59,18 @@ def redacted_command(words: str | Sequence[str]) -> str:
     """
     if not isinstance(words, str):
         return shlex.join(redacted(word) for word in words)
-    try:
-        split = shlex.split(words)
-    except ValueError:  # not a command line: a quote is open
-        return redacted(words)
+    whole, split = redacted(words), _split(words)
+    if split is None:  # not a command line: a quote is open
+        return whole
     clean = [redacted(word) for word in split]
-    return redacted(words) if clean == split else shlex.join(clean)
+    return whole if _split(whole) == clean else shlex.join(clean)
+
+
+def _split(line: str) -> list[str] | None:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return None
 
 
 def _of_environment() -> list[str]:

@@ -29,6 +29,14 @@ def markdown(text: str) -> str:
     return "".join(ENTITIES.get(character, character) for character in escaped)
 
 
+def code(text: str) -> str:
+    """Return `text` as a code span of Markdown, in one line; its fence is longer than any run of backticks in it."""
+    shown = printable(text)
+    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
+    fence, gap = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{gap}{shown}{gap}{fence}"
+
+
 def _is_hidden(character: str) -> bool:
     return character in BIDIRECTIONAL or unicodedata.category(character) in HIDDEN or "\ud800" <= character <= "\udfff"
 

@@ -18,7 +18,7 @@ from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
 from cifar_lab.run.execution import THEN, Execution
 from cifar_lab.run.plan import Cell, Plan
-from cifar_lab.run.provenance import code_diff, provenance
+from cifar_lab.run.provenance import code_diff, provenance, warning
 from cifar_lab.run.queue import Queue
 from cifar_lab.tracking.invocation import Asked, Invocation, Stopping
 from cifar_lab.tracking.shipper import Shipper
@@ -92,6 +92,8 @@ def carry_out(
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
         say(line)
+    if jobs and (reason := warning()):
+        say(reason)
     invocation = invocation_of(plan, execution, stopping, compiling)
     invocation.write(runs)
     page = shipping.reports(runs, lambda _: plan.ablation)

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from cifar_lab.text import printable
 from cifar_lab.tracking import journal, sheet, view
 from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Asked, Invocation
@@ -24,6 +25,10 @@ Say = Callable[[str], None]
 
 WITHOUT_FILES = "without files"
 """Value of the tag `shipped` where the store took everything but the artifacts."""
+BELOW = "below"
+"""The tag that tells below the run of which invocation the run of a cell lies."""
+DIFFERENCE = "delta_to"
+"""The tag that tells which differences the run of a cell has."""
 UNBEGUN = "none"
 """In place of the time at which a training began, for a cell that failed before it did."""
 
@@ -36,6 +41,8 @@ class Place:
     parent: str
     found: Found | None
     """The parent as it was found; none where it was made now."""
+    parents: dict[str, str | None] = field(default_factory=dict)
+    """Runs of other invocations that were looked up, by the id of the invocation."""
 
     @classmethod
     def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
@@ -46,6 +53,14 @@ class Place:
             experiment = store.experiment(invocation.ablation, tags)
             found = store.find(experiment, **asked.identity)
             return cls(experiment, store.start(experiment, asked, found), found)
+
+    def parent_of(self, invocation: str, store: Store) -> str | None:
+        """Return the run that stands for another invocation, if it is there yet."""
+        if invocation not in self.parents:
+            identity = {"role": "invocation", "invocation": printable(invocation)}
+            found = store.find(self.experiment, **identity)
+            self.parents[invocation] = found.id if found is not None else None
+        return self.parents[invocation]
 
 
 @contextmanager
@@ -118,7 +133,7 @@ class Shipment:
         lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
         self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
-        if found is not None and result is not None and self.is_settled:  # there is nothing that `ship` would send
+        if found is not None and result is not None and is_whole:  # of the record there is nothing to send
             self._sent, self._status, self._tags = mark, found.tags.get("status"), dict(found.tags)
 
     def ship(self, store: Store, place: Place, *, closing: bool) -> bool:
@@ -129,22 +144,34 @@ class Shipment:
         """
         result, failure = self.record.result(), self.record.failure()
         dues, differences = self._dues(result)
-        if result is not None and self._sent == str(result["time"]) and dues.items() <= self._tags.items():
-            self.is_settled = not self.lacks_files
-            return False
-        self.is_settled = False
-        self._read()
-        if self._began is None and result is None and failure is None:  # what starts now would seem to last too long
-            self.is_settled = True
-            return False
-        is_new = self._ship_record(store, place, result, failure, closing=closing)
-        if lacking := dict(dues.items() - self._tags.items()):
+        is_sent = result is not None and self._sent == str(result["time"]) and self.run is not None
+        if not is_sent:
+            self.is_settled = False
+            self._read()
+            if self._began is None and result is None and failure is None:  # a run would seem to begin too early
+                self.is_settled = True
+                return False
+        is_new = not is_sent and self._ship_record(store, place, result, failure, closing=closing)
+        lacking = {key: value for key, value in dues.items() - self._tags.items() if key != BELOW}
+        place_of_run = self._place_below_the_latest(store, place, closing=closing)
+        if lacking or place_of_run:
             assert self.run is not None
-            store.log(self.run, differences)
-            store.tag(self.run, lacking)
-            self._tags |= lacking
+            store.log(self.run, differences if DIFFERENCE in lacking else [])
+            store.tag(self.run, {**lacking, **place_of_run})
+            self._tags |= {**lacking, **place_of_run}
         self.is_settled = not self.lacks_files
         return is_new or bool(lacking)
+
+    def _place_below_the_latest(self, store: Store, place: Place, *, closing: bool) -> dict[str, str]:
+        """Return the tags that put the run of the cell below the run of the invocation that asked for it last."""
+        latest = self.history.latest(self.invocation.ablation, self.asked.fingerprint)
+        if latest is None or self._tags.get(BELOW) == latest:
+            return {}
+        is_own = latest == self.invocation.id
+        if not is_own and not closing:
+            return {}
+        parent = place.parent if is_own else place.parent_of(latest, store)
+        return {BELOW: latest, "mlflow.parentRunId": parent} if parent is not None else {}
 
     def _ship_record(self, store: Store, place: Place, result: Any, failure: Any, *, closing: bool) -> bool:
         """Send what is on disk of the cell itself; whether there was anything."""
@@ -177,6 +204,8 @@ class Shipment:
         values = {True: view.CURRENT, False: view.REPLACED}
         tags = {view.setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
         tags |= self.invocation.tags.get(self.asked.fingerprint, {})
+        if self.history.latest(self.invocation.ablation, self.asked.fingerprint) == self.invocation.id:
+            tags[BELOW] = self.invocation.id
         reference = standing.reference
         other = Record(self.runs / reference.fingerprint).result() if reference is not None else None
         if result is None or reference is None or other is None:
@@ -184,7 +213,7 @@ class Shipment:
         differences = self._seen(sheet.metrics_of_difference(result, other, since=standing.since))
         if differences:
             tags["compared_with"] = f"{reference.variant}/s{reference.seed}"
-            tags["delta_to"] = f"{reference.fingerprint[:12]} {differences[0].time}"
+            tags[DIFFERENCE] = f"{reference.fingerprint[:12]} {differences[0].time}"
         return tags, differences
 
     def _seen(self, metrics: list[Metric]) -> list[Metric]:

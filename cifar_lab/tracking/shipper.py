@@ -167,7 +167,7 @@ class Shipper(threading.Thread):
         name = shipment.asked.fingerprint
         if shipment.is_damaged or (name in self._broken and not closing):
             return
-        if not shipment.is_settled and not self._is_ours(shipment):
+        if not shipment.is_settled and shipment.run is None and not self._is_ours(shipment):
             return
         try:
             shipment.ship(store, place, closing=closing)

@@ -72,7 +72,10 @@ def test_an_ablation_is_an_experiment_an_invocation_a_run_and_a_cell_a_run_below
     (parent,) = runs_of("se_ratio", "invocation").values()
     cells = runs_of("se_ratio")
     assert sorted(cells) == ["r16/s0", "r16/s1", "r4/s0", "r4/s1"]
-    assert (parent.info.run_name, parent.info.status) == (invocation.id, "FINISHED")
+    assert (parent.info.run_name, parent.info.status) == ("smoke · synthetic · 2 variants × 2 seeds", "FINISHED")
+    assert parent.data.tags["invocation"] == invocation.id
+    assert parent.data.metrics["mean/test/acc/r4"] == 0.75
+    assert parent.data.metrics["delta/test/acc/r4"] == 0.0
     assert {run.data.tags["mlflow.parentRunId"] for run in cells.values()} == {parent.info.run_id}
     assert "Which ratio?" in client.get_experiment_by_name("se_ratio").tags["mlflow.note.content"]
     assert parent.data.tags["command"] == "cifar-lab run-ablation se_ratio"
