@@ -78,13 +78,17 @@ def test_an_entry_is_made_once_and_then_mapped(cache_root: Path) -> None:
             np.testing.assert_array_equal(getattr(data, name), getattr(dataset(), name))
 
 
-def test_an_entry_is_four_arrays_and_what_they_are(cache_root: Path) -> None:
+def test_an_entry_is_four_arrays_what_they_are_and_that_they_were_checked(cache_root: Path) -> None:
     cache.open_or_make("key", dataset)
 
     assert entries(cache_root) == ["key"]
-    assert entries(cache_root / "key") == sorted(["meta.json", *(f"{name}.npy" for name in cache.ARRAYS)])
+    assert entries(cache_root / "key") == sorted(
+        ["checked.json", "meta.json", *(f"{name}.npy" for name in cache.ARRAYS)]
+    )
     assert sorted(json.loads((cache_root / "key" / "meta.json").read_text())) == [
+        "check",
         "classes",
+        "files",
         "hash",
         "kind",
         "name",
