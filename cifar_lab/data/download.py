@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -263,13 +263,26 @@ def _reason(error: BaseException) -> str:
         return "not an http or https address"
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
         return "not a valid address"
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
-            return f"timed out, no byte for {PATIENCE:g} s"
+    causes = list(_causes(error))
+    for inner in causes:
         if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, requests.RequestException):
             return inner.strerror
-        cause = inner.__cause__ or inner.__context__
-        reasons: Sequence[object] = [getattr(inner, "reason", None), *inner.args]
-        inner = next((each for each in reasons if isinstance(each, BaseException)), cause)
+    if any(isinstance(inner, requests.exceptions.ConnectTimeout) for inner in causes):
+        return f"timed out, no connection within {CONNECT:g} s"
+    if any(isinstance(inner, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for inner in causes):
+        return f"timed out, no byte for {PATIENCE:g} s"
+    if any(isinstance(inner, urllib3.exceptions.ProtocolError) for inner in causes):
+        return "the connection broke"
     return one_line(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and every error inside it, however it is kept there."""
+    pending, seen = [error], set[int]()
+    while pending:
+        inner = pending.pop(0)
+        if id(inner) not in seen:
+            seen.add(id(inner))
+            yield inner
+            linked = (inner.__cause__, inner.__context__, getattr(inner, "reason", None), *inner.args)
+            pending += [each for each in linked if isinstance(each, BaseException)]
