@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import tokenize
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -101,7 +102,7 @@ def _array(files: Files, name: str) -> NDArray[Any]:
             raise DataError(f"{shown(name)} is truncated or damaged: {size:,} bytes by its header")
         array: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell())
         return array.reshape(shape, order="F" if is_fortran else "C")
-    except (*BROKEN, SyntaxError, RecursionError) as error:
+    except (*BROKEN, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise DataError(f"{shown(name)} is not an array of NumPy: {one_line(error)}") from error
 
 

@@ -14,6 +14,9 @@ from cifar_lab.data.download import Expected, Failed, Place, Slow
 from cifar_lab.data.naming import shown
 from cifar_lab.errors import DataError
 
+Say = Callable[[str], None]
+"""Takes one line for the user."""
+
 ROOT_VARIABLE = "CIFAR10_ROOT"
 MIRRORS_VARIABLE = "CIFAR_LAB_MIRRORS"
 
@@ -83,7 +86,7 @@ def _own(url: str) -> Mirror:
     return _archive(url.rstrip("/"), PYTHON)
 
 
-def fetch(folder: Path, say: Callable[[str], None] = progress.silent) -> Dataset:
+def fetch(folder: Path, say: Say = progress.silent) -> Dataset:
     """Return CIFAR-10 from this machine, or downloaded into `folder` (170 MB).
 
     Raises:
@@ -118,7 +121,7 @@ def on_disk(folder: Path) -> Iterator[Path]:
                 yield parquet
 
 
-def _tried(path: Path, say: Callable[[str], None]) -> Dataset | None:
+def _tried(path: Path, say: Say) -> Dataset | None:
     """Return the original images at `path`; None, and a line that says why, if it holds something else."""
     try:
         dataset = sources.decode(path, say)
@@ -134,36 +137,36 @@ def _tried(path: Path, say: Callable[[str], None]) -> Dataset | None:
     return None
 
 
-def _downloaded(folder: Path, say: Callable[[str], None]) -> Dataset:
+def _downloaded(folder: Path, say: Say) -> Dataset:
     """Try each mirror in turn, then the slow ones again, the fastest first."""
     failures: list[str] = []
     slow: list[tuple[float, Mirror]] = []
     every = mirrors()
     for mirror in every:
+        another = "; trying another place" if mirror is not every[-1] else ""
         try:
-            if (dataset := _from_mirror(mirror, folder, say, is_patient=len(every) == 1)) is not None:
-                return dataset
+            return _from_mirror(mirror, folder, say, is_patient=len(every) == 1)
         except Slow as error:
             slow.append((error.rate, mirror))
-            say(f"{download.plain(mirror.url)} is {error}; trying another place")
+            say(f"{download.plain(mirror.url)} is {error}{another}")
         except Failed as error:
             failures.append(f"{download.plain(mirror.url)}: {error}")
-            say(f"{failures[-1]}; trying another place")
+            say(f"{failures[-1]}{another}")
     for _, mirror in sorted(slow, key=lambda pair: -pair[0]):
         try:
             say(f"no place is faster; going on from {download.plain(mirror.url)}")
-            if (dataset := _from_mirror(mirror, folder, say, is_patient=True)) is not None:
-                return dataset
+            return _from_mirror(mirror, folder, say, is_patient=True)
         except Failed as error:
             failures.append(f"{download.plain(mirror.url)}: {error}")
-    reasons = "; ".join(failures[:2]) + f" and {len(failures) - 2} more" * (len(failures) > 2)
+    others = len(failures) - 1
+    more = f" (and {others} other place{'s' * (others > 1)}, see above)" * (others > 0)
     raise DataError(
-        f"CIFAR-10 could not be fetched from {reasons}; without network put {PYTHON.name} into {shown(folder)} or "
-        f"give --data PATH ({sources.ACCEPTED}) or --data synthetic"
+        f"CIFAR-10 could not be fetched from {failures[0]}{more}; without network put {PYTHON.name} into "
+        f"{shown(folder)} or give --data PATH ({sources.ACCEPTED}) or --data synthetic"
     )
 
 
-def _from_mirror(mirror: Mirror, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Dataset | None:
+def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) -> Dataset:
     """Return the images that one mirror serves.
 
     Raises:
@@ -177,7 +180,7 @@ def _from_mirror(mirror: Mirror, folder: Path, say: Callable[[str], None], *, is
         raise Failed(str(error)) from error
     if dataset.kind == "cifar10":
         return dataset
-    if all(place.expected.digest for place in mirror.places):
+    if mirror.places[0].expected is PYTHON:  # its md5 was right, and its order is the reference
         return sources.as_original(dataset)
     _forget(paths)
     raise Failed("other images than those of CIFAR-10")

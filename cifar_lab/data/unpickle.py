@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
 
 _BROKEN = (
     *(pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError, KeyError, TypeError, ValueError),
-    *(OverflowError, MemoryError, RecursionError, AssertionError),
+    *(OverflowError, MemoryError, RecursionError, AssertionError, struct.error),
 )
 
 

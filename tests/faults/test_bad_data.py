@@ -93,6 +93,38 @@ def twice(label: str, copy: str) -> Spoil:
     return lambda folder: [shutil.copytree(folder / s / label, folder / s / copy) for s in ("train", "test")]
 
 
+def deep(colour: int) -> bytes:
+    """A whole PNG of 16 bits a channel; colour type 0: grey, 2: RGB, 4: grey and alpha, 6: RGBA."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    header = b"IHDR" + struct.pack(">IIBBBBB", 32, 32, 16, colour, 0, 0, 0)
+    data = b"IDAT" + zlib.compress((b"\0" + bytes(32 * 2 * channels)) * 32)
+    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data, b"IEND"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def see_through(alpha: int, kind: str = "PNG") -> bytes:
+    """An image whose first pixel has this alpha; all others are opaque."""
+    file = io.BytesIO()
+    image = Image.new("RGBA", (32, 32), (200, 100, 50, 255))
+    image.putpixel((0, 0), (200, 100, 50, alpha))
+    image.save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    return file.getvalue()
+
+
+def keyed() -> bytes:
+    """A PNG without alpha in which one colour stands for transparent."""
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(file, "PNG", transparency=(1, 2, 3))
+    return file.getvalue()
+
+
+def animated(kind: str) -> bytes:
+    file = io.BytesIO()
+    first, second = (Image.new("RGB", (32, 32), colour) for colour in ("red", "blue"))
+    first.save(file, kind, save_all=True, append_images=[second])
+    return file.getvalue()
+
+
 CAT = "train/cat/1.png"
 IN_BOTH: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "nothing in it": (
@@ -126,6 +158,16 @@ IN_BOTH: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     ),
     "a JPEG's first bytes": (write("train/cat/2.jpg", encoded(kind="JPEG")[:9]), ("train/cat/2.jpg",)),
     "16 bits a pixel": (write(CAT, encoded(mode="I;16")), (CAT, "mode I;16", "8 bits")),
+    **{
+        f"16 bits a channel, {name}": (write(CAT, deep(colour)), (CAT, "8 bits a channel"))
+        for colour, name in {0: "grey", 2: "RGB", 4: "grey and alpha", 6: "RGBA"}.items()
+    },
+    "a transparent pixel": (write(CAT, see_through(0)), (CAT, "transparent pixels")),
+    "a pixel that is half transparent": (write(CAT, see_through(128)), (CAT, "transparent pixels")),
+    "a transparent pixel in WebP": (write("train/cat/1.webp", see_through(0, "WEBP")), ("transparent pixels",)),
+    "a transparent colour": (write(CAT, keyed()), (CAT, "transparent pixels")),
+    "an animated PNG": (write(CAT, animated("PNG")), (CAT, "is an animation")),
+    "an animated WebP": (write("train/cat/1.webp", animated("WEBP")), ("train/cat/1.webp", "is an animation")),
     "many pixels": (write(CAT, bomb(10_000)), (CAT, "10000×10000")),
     "more pixels than Pillow reads": (write(CAT, bomb(60_000)), (CAT, "3600000000 pixels")),
     "a large file": (write(CAT, encoded() + bytes(1 << 20)), (CAT, "larger than 1,048,576 bytes")),

@@ -40,7 +40,7 @@ def small(seed: int = 0) -> Small:
     pixels = {name: p.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for name, p in planes.items()}
     arrays = Arrays(
         np.ascontiguousarray(np.concatenate([pixels[name] for name in BATCHES[:5]])),
-        np.array(sum((labels[name] for name in BATCHES[:5]), [])),
+        np.array([label for name in BATCHES[:5] for label in labels[name]]),
         np.ascontiguousarray(pixels["test_batch"]),
         np.array(labels["test_batch"]),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cifar_lab.data import load, sources
 
@@ -101,6 +101,28 @@ def test_a_jpeg_has_the_pixels_that_pillow_finds(folder: Path, mode: str, how: d
 
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(sources.decode(folder).train_images[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_orientation_in_the_metadata_is_applied(folder: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(noise(32, 32, 3), format=kind, exif=exif)
+    (folder / "train" / "airplane" / "0.png").write_bytes(data)
+
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    np.testing.assert_array_equal(sources.decode(folder).train_images[0], np.asarray(expected))
+
+
+def test_an_opaque_alpha_changes_nothing(folder: Path) -> None:
+    image = noise(32, 32, 3)
+    image.convert("RGBA").save(folder / "train" / "airplane" / "0.png")
+    image.convert("RGBA").save(folder / "train" / "airplane" / "1.webp", lossless=True)
+    data = sources.decode(folder)
+
+    np.testing.assert_array_equal(data.train_images[0], np.asarray(image))
+    np.testing.assert_array_equal(data.train_images[2], np.asarray(image))
 
 
 def test_content_counts_and_the_ending_does_not(folder: Path) -> None:
