@@ -151,11 +151,11 @@ def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
 
 
 def read_data(source: str) -> tuple[str, Dataset]:
-    """The source with its path made absolute, and its images."""
-    from cifar_lab.data import load
+    """Return the source, its path made absolute, and its images."""
+    from cifar_lab.data import absolute, load
 
     dataset = load(source, say=say)
-    return (str(Path(source).resolve()) if dataset.kind == "path" else source), dataset
+    return absolute(source), dataset
 
 
 def total(plan: Plan, workers: int) -> float:

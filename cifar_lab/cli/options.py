@@ -52,7 +52,8 @@ ScaleName = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="cifar10, synthetic, or a folder or zip of train/<class>/* and test/<class>/* images.",
+        help="cifar10, synthetic, or a path: CIFAR-10's files, or a folder or archive of train/<class>/* and "
+        "test/<class>/* images.",
         autocompletion=completion.data,
     ),
 ]

@@ -49,8 +49,10 @@ MAY_IMPORT = {
 DOORS = {
     "mlflow": {"cifar_lab/tracking/mlflow.py", "cifar_lab/tracking/mlflow_reach.py"},
     "typer": {"cifar_lab/cli"},
-    "rich": {"cifar_lab/cli"},
-    "torchvision": {"cifar_lab/data/cifar10.py"},
+    "rich": {"cifar_lab/cli", "cifar_lab/data/progress.py"},
+    "requests": {"cifar_lab/data/download.py"},
+    "pyarrow": {"cifar_lab/data/arrays.py"},
+    "torchvision": set(),
     "matplotlib": {"cifar_lab/report"},
     "optuna": {"cifar_lab/search"},
 }
