@@ -7,7 +7,8 @@ from typing import Any
 
 from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.journal import Point, Reader
-from cifar_lab.tracking.record import SILENCE, Record, State
+from cifar_lab.tracking.owner import SILENCE
+from cifar_lab.tracking.record import Record, State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from cifar_lab.run.progress import Progress
 from cifar_lab.run.setting import choose, names, read_settings, typed
 from cifar_lab.run.status import Status, look
 from cifar_lab.tracking.invocation import Asked
-from cifar_lab.tracking.record import SILENCE, Record
+from cifar_lab.tracking.owner import SILENCE
+from cifar_lab.tracking.record import Record
 
 HOLD = """
 import sys
