@@ -100,6 +100,6 @@ def _damage(content: bytes) -> str | None:
             if archive.comment:
                 return "its checksum is damaged"
             bad = archive.testzip()
-    except Exception as error:  # zipfile raises a dozen kinds for a damaged file
+    except Exception as error:  # noqa: BLE001 (zipfile raises a dozen kinds for a damaged file)
         return f"no zip file: {type(error).__name__}"
     return f"the checksum of {bad} within is another one" if bad is not None else None
