@@ -92,7 +92,7 @@ def carry_out(
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
         say(line)
-    invocation = invocation_of(plan, execution, stopping, compiling)
+    invocation = invocation_of(plan, execution, stopping, compiling).after_all(runs)
     invocation.write(runs)
     page = shipping.reports(runs, lambda _: plan.ablation)
     is_known = offline or (not jobs and shipping.has_all(runs, invocation))
