@@ -72,11 +72,14 @@ class Difference:
 
 
 def compare_cells(a: Record, b: Record) -> Difference:
-    """What tells `a` and `b` apart.
+    """Return what tells `a` and `b` apart.
 
     Raises:
-        TrackingError: one of them was never begun, or is damaged.
+        TrackingError: one of them was never begun.
+        DamageError: a file of one of them is damaged.
     """
+    for record in (a, b):
+        record.require_sound(record.journal, record.code_diff)
     trees = [_cell(record) for record in (a, b)]
     sections = {
         "recipe": _recipe_rows(trees[0]["recipe"], trees[1]["recipe"]),

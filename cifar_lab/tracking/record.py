@@ -75,6 +75,11 @@ class Record:
     def journal(self) -> Path:
         return self.folder / journal.FILE
 
+    @property
+    def is_begun(self) -> bool:
+        """Something of the cell is on disk beside its lock, readable or not."""
+        return any((self.folder / name).exists() for name in ("cell.json", "result.json", "failure.json"))
+
     def cell(self, *needed: str) -> dict[str, Any] | None:
         """Return `cell.json`, once the cell was begun; `needed`: the dotted paths that must be in it."""
         return _read(self.folder / "cell.json", shape.CELL, needed)
