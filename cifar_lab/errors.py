@@ -9,6 +9,7 @@
     │   ├── BudgetError        more parameters than the budget, before anything is trained
     │   ├── DataError          images that are missing, damaged or not CIFAR-shaped
     │   └── TrackingError      a store or a runs folder that cannot be used
+    │       └── DamageError    a file of a runs folder that is not as it was written
     ├── CellError              a cell could not be trained: exit code 1
     └── Interrupted            Ctrl-C, after the state was saved: exit code 130
 
@@ -59,6 +60,10 @@ class DataError(UsageError):
 
 class TrackingError(UsageError):
     """A place to write results to cannot be used."""
+
+
+class DamageError(TrackingError):
+    """A file of a runs folder cannot be read, or is not as it was written; the line names the file and the rule."""
 
 
 class CellError(CifarLabError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -17,6 +18,13 @@ from cifar_lab.text import printable
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
+class _Warnings(logging.Handler):
+    """Print what a module warns of as one line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"cifar-lab: {' '.join(record.getMessage().split())}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: run a command and turn its end into an exit code (see `cifar_lab.errors`)."""
     sys.exit(run(sys.argv[1:]))
@@ -28,6 +36,9 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}]
     from cifar_lab.cli.app import app
 
+    log = logging.getLogger("cifar_lab")
+    if not log.handlers:
+        log.addHandler(_Warnings(logging.WARNING))
     arguments = arguments or ["--help"]
 
     try:

@@ -38,7 +38,8 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, 
         title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0)
     )
     columns, numbers = list(columns), set(right)
-    shown = [[Text("" if value is None else str(value)) for value in row] for row in rows]
+    shown = [[value if isinstance(value, Text) else Text("" if value is None else str(value)) for value in row]
+             for row in rows]  # fmt: skip
     for column, width in zip(columns, _widths(columns, shown), strict=True):
         is_number = column in numbers
         made.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number, width=width)

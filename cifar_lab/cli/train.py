@@ -278,6 +278,8 @@ def _conclude(plan: Plan, report: Report, others: int, runs: Path) -> int:
             console.say(
                 f"{cell.name} failed: see {runs / cell.fingerprint / 'failure.json'}; again with --retry-failed"
             )
+        if cell.state == "damaged":
+            console.say(f"{cell.name} is damaged: {cell.damage(runs)}")
     if report.interrupted is not None:
         console.say(f"{report.interrupted}; the same command goes on from there")
         return report.interrupted.exit_code

@@ -84,6 +84,8 @@ class Row:
     """Of each cell: how much the last tenth of its epochs still brought."""
     continues: bool = False
     """It goes on from the weights of another variant."""
+    damaged: int = 0
+    """Cells whose records are damaged: nothing of them is used."""
     same_as: str | None = None
     """An earlier variant that came to the same numbers, to the last bit, in every seed that both have."""
 
@@ -179,6 +181,8 @@ class Comparison:
     """Each row is compared with a row of its own, the stage before."""
     others: tuple[str, ...] = ()
     """Other settings that match what was asked for."""
+    damage: tuple[str, ...] = ()
+    """What is damaged of the records and notes behind the rows: file and rule, one a line."""
     made: tuple[str, ...] = ()
     """How the numbers came about: command, hardware, versions, hours, date; one a line."""
 
@@ -224,8 +228,8 @@ class Comparison:
         return "accuracy on test, of the last weights, looked at once"
 
     def footer(self) -> list[str]:
-        """What must be known before a number is believed."""
-        lines = []
+        """Return what must be known before a number is believed."""
+        lines = [f"damaged, and not used: {line}" for line in self.damage]
         if any(row.mixed_execution for row in self.rows):
             lines.append(
                 "* this row, or this row and the control, mix executions (device, threads, precision, compile)"

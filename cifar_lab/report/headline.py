@@ -73,6 +73,7 @@ def unfinished(comparison: Comparison) -> str:
     counts = Counter[str]()
     for row in comparison.rows:
         counts.update(running=row.running, missing=row.missing, failed=row.failed, diverged=row.diverged)
+        counts.update(damaged=row.damaged)
         counts[f"finished without {comparison.metric}"] += without_metric(row)
     said = [f"{n} {state}" for state, n in counts.items() if n]
     total = sum(row.n for row in comparison.rows) + counts.total()

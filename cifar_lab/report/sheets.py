@@ -76,7 +76,8 @@ def cells(row: Row, metric: str = "test/acc") -> list[str]:
 
 def note(row: Row, metric: str = "test/acc") -> str:
     """What is not in the mean: nothing is dropped in silence."""
-    counts = {"missing": row.missing, "running": row.running, "failed": row.failed, "diverged": row.diverged}
+    states = ("missing", "running", "failed", "diverged", "damaged")
+    counts = {state: getattr(row, state) for state in states}
     words = [f"{count} {word}" for word, count in counts.items() if count]
     if lacks := without_metric(row):
         words.append(f"{lacks} finished without {metric}")

@@ -14,7 +14,7 @@ from cifar_lab.models.budget import BUDGET, cost, require_within
 from cifar_lab.recipe import Recipe
 from cifar_lab.report.comparison import MIXED
 from cifar_lab.scale import Scale, require_distinct
-from cifar_lab.tracking.record import Record, State
+from cifar_lab.tracking.record import Record, State, remedy
 
 MOST_SEEDS = 1000
 
@@ -48,6 +48,11 @@ class Cell:
         """The state that the cell is in by now."""
         return Record(runs / self.fingerprint).state()
 
+    def damage(self, runs: Path) -> str | None:
+        """Return what is damaged of its record, and what can be done; None for a sound one."""
+        found = Record(runs / self.fingerprint).damage()
+        return f"{found}; {remedy(self.fingerprint)}" if found is not None else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -70,11 +75,11 @@ class Plan:
         return found.pop() if len(found) == 1 else MIXED
 
     def to_train(self, *, retry_failed: bool = False) -> list[Cell]:
-        """What a run brings to its end: the cells neither done nor failed (unless these are retried).
+        """Return what a run brings to its end: the cells neither done, damaged nor failed (unless these are retried).
 
         Those that another runner trains now are among them: they are waited for, and taken over if it dies.
         """
-        left_alone = set() if retry_failed else {"failed"}
+        left_alone = {"damaged"} if retry_failed else {"damaged", "failed"}
         cells = [cell for cell in self.cells if not cell.is_done and cell.state not in left_alone]
         return list({cell.fingerprint: cell for cell in reversed(cells)}.values())[::-1]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.journal import Point, Reader
-from cifar_lab.tracking.record import SILENCE, Record, State
+from cifar_lab.tracking.owner import SILENCE
+from cifar_lab.tracking.record import Record, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Progress:
     @property
     def is_settled(self) -> bool:
         """It will not change by itself: it ended, failed, or waits for what did not finish."""
-        return self.state in {"finished", "diverged", "failed"} or self.stuck
+        return self.state in {"finished", "diverged", "failed", "damaged"} or self.stuck
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -75,8 +76,10 @@ class Progress:
 
 
 def read(asked: Asked, record: Record, now: float) -> Progress:
-    """How far the cell is at `now`, in seconds since 1970."""
+    """Return how far the cell is at `now`, in seconds since 1970; of a damaged record, what is damaged as `error`."""
     state = record.state()
+    if state == "damaged":
+        return Progress(asked=asked, state=state, error=record.damage())
     cell = record.cell() or {}
     known = Progress(asked=asked, state=state, epochs=cell.get("recipe", {}).get("train", {}).get("epochs"))
     if state in {"finished", "diverged"}:

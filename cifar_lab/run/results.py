@@ -12,7 +12,8 @@ from cifar_lab.run.differences import CONFIDENCE, make_effects, margin_before, m
 from cifar_lab.run.replicate import Replicate, group, read
 from cifar_lab.run.rows import make_rows
 from cifar_lab.run.setting import Setting, choose, typed
-from cifar_lab.tracking.invocation import Invocation
+from cifar_lab.tracking.invocation import Invocation, damaged
+from cifar_lab.tracking.record import remedy
 
 
 def compare(
@@ -56,8 +57,21 @@ def tabulate(setting: Setting, runs: Path) -> Comparison:
         effects=make_effects(same, of, metric, margin),
         stopping=stopped(same, of),
         others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),
+        damage=tuple(_damage(latest, replicates, runs)),
         made=tuple(_made(latest, replicates)),
     )
+
+
+def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> list[str]:
+    """Return the damage of cells, each by its name, and of notes of this ablation, which may have asked for more."""
+    cells = [
+        f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
+        for each in replicates
+        if each.damage is not None
+    ]
+    lost = "cells that only this note asked for are not here"
+    notes = [f"{error}; {lost}" for error in damaged(runs, latest.ablation)]
+    return [*cells, *notes]
 
 
 def _protocol(latest: Invocation, replicates: Sequence[Replicate]) -> str:
@@ -91,8 +105,10 @@ def _hardware(found: Mapping[str, Any]) -> str:
 
 
 def _commit(provenance: Mapping[str, Any]) -> str:
-    commit = provenance.get("git_commit") or "not a checkout"
-    return commit[:12] + (" with changes that were not committed" if provenance.get("git_dirty") else "")
+    commit = provenance.get("git_commit")
+    return (commit[:12] if commit else "not a checkout") + (
+        " with changes that were not committed" if provenance.get("git_dirty") else ""
+    )
 
 
 def _words(tree: Mapping[str, Any]) -> str:

@@ -94,7 +94,7 @@ def carry_out(
         say(line)
     if jobs and (reason := warning()):
         say(reason)
-    invocation = invocation_of(plan, execution, stopping, compiling)
+    invocation = invocation_of(plan, execution, stopping, compiling).after_all(runs)
     invocation.write(runs)
     page = shipping.reports(runs, lambda _: plan.ablation)
     is_shipped = not offline and (bool(jobs) or shipping.lacks(runs, invocation, say))

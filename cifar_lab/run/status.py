@@ -14,7 +14,7 @@ from cifar_lab.run.progress import Progress
 from cifar_lab.run.setting import Setting, typed
 from cifar_lab.tracking.record import Record, State
 
-STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "missing")
+STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def _waiting(cell: Progress, parent: str, known: Mapping[str, Progress], runs: P
     state = found.state if found is not None else Record(runs / parent).state()
     if state == "finished":
         return cell
-    stuck = state in {"failed", "diverged"} or (found is not None and found.stuck)
+    stuck = state in {"failed", "diverged", "damaged"} or (found is not None and found.stuck)
     return replace(cell, waits_for=found.name if found is not None else parent[:12], stuck=stuck)
 
 

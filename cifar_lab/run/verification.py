@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accura
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.stats.replicates import summarise
 from cifar_lab.tracking.invocation import read_all
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.record import Record, remedy
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
 """Overrides that leave the study what it is: the protocol is looked at by itself, precision belongs to the machine."""
@@ -45,6 +45,8 @@ class Finding:
     """In what that is not where the claim was made: `scale small`, `data cifar10-jpeg`, …."""
     measured: Mapping[str, Any] | None = None
     """The numbers, as fractions; none where it was not measured."""
+    damage: tuple[str, ...] = ()
+    """What is damaged of the cells that the claim is about: name, file and rule, one a line."""
 
     @property
     def status(self) -> Status:
@@ -55,6 +57,7 @@ class Finding:
         claim = self.claim.model_dump(mode="json", exclude={"quote"})
         named = {"ablation": self.ablation, "claim": self.claim.quote, "compares": self.claim.compares, **claim}
         found = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
+        found |= {"damage": list(self.damage)}
         return {**named, **found, "measured": dict(self.measured) if self.measured is not None else None}
 
 
@@ -137,7 +140,7 @@ def _claims_met(ablation: Ablation, setting: Setting) -> int:
 
 
 def _has_finished(setting: Setting, runs: Path) -> bool:
-    return any((Record(runs / asked.fingerprint).result() or {}).get("status") == "finished" for asked in setting.cells)
+    return any(Record(runs / asked.fingerprint).state() == "finished" for asked in setting.cells)
 
 
 def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Finding]:
@@ -187,7 +190,14 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
         protocol=measured.protocol,
         differs=differs,
         measured=numbers,
+        damage=tuple(_damage(claim, measured)),
     )
+
+
+def _damage(claim: Claim, measured: _Measured) -> Iterator[str]:
+    for each in (each for name in claim.variants for each in measured.cells.get(name, [])):
+        if each.damage is not None:
+            yield f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
 
 
 def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
