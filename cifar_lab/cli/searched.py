@@ -86,8 +86,8 @@ def print_study(study: Optuna) -> None:
     from cifar_lab.search.study import setting_of
 
     tree, setting, out = study_tree(study), setting_of(study), console.out
-    out.print(f"{printable(tree['study'])} · space {setting.space.name} · scale {setting.scale.name} · {setting.data['name']}",
-              markup=False, soft_wrap=True)  # fmt: skip
+    parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
+    out.print(" · ".join((printable(tree["study"]), *parts)), markup=False, soft_wrap=True)
     counted = [f"{tree['with_value']} trials with a value"]
     counted += [f"{tree[word]} {word}" for word in ("pruned", "running", "infeasible", "failed") if tree[word]]
     out.print(", ".join(counted), markup=False, soft_wrap=True)

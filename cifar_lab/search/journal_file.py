@@ -210,7 +210,7 @@ class SymlinkLock:
         seen, pause, is_said = "", 0.001, False
         while True:
             try:
-                os.symlink(self._target, self._file)
+                self._file.symlink_to(self._target)
                 self._mine = self._mark()
                 return
             except FileExistsError:

@@ -28,7 +28,7 @@ def is_alive(owner: object, me: Mapping[str, Any]) -> bool | None:
     if not isinstance(owner, Mapping) or owner.get("host") != me["host"]:
         return None
     if owner.get("pid") == me["pid"]:
-        return owner.get("run") == me["run"]
+        return bool(owner.get("run") == me["run"])
     try:
         began = psutil.Process(int(owner["pid"])).create_time()
     except psutil.AccessDenied:

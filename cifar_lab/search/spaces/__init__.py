@@ -112,7 +112,7 @@ def _first_line(error: BaseException) -> str:
     """Return what an error says in its first line; the class of one whose text cannot be made."""
     try:
         text = str(error).strip()
-    except BaseException as second:  # (the file's own class may raise anything, and hides nothing)
+    except BaseException as second:  # noqa: BLE001 (the file's own class may raise anything, and hides nothing)
         return f"its text cannot be made ({type(second).__name__})"
     first = next(iter(text.splitlines()), "") or type(error).__name__
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in first)[:LONGEST]
