@@ -65,6 +65,8 @@ class Row:
     seconds: float | None
     """Mean training time of a cell."""
     images_seen: float | None
+    pruned: int = 0
+    """Cells that a search stopped early."""
     one_view: float | None = None
     """Mean accuracy on test with one view of an image, of the cells whose recipe has test-time augmentation."""
     epochs: int | None = None

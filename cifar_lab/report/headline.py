@@ -72,7 +72,9 @@ def unfinished(comparison: Comparison) -> str:
     """`Of 25 cells, 2 missing, 1 failed.`; nothing where every cell was finished."""
     counts = Counter[str]()
     for row in comparison.rows:
-        counts.update(running=row.running, missing=row.missing, failed=row.failed, diverged=row.diverged)
+        counts.update(
+            running=row.running, missing=row.missing, failed=row.failed, diverged=row.diverged, pruned=row.pruned
+        )
         counts[f"finished without {comparison.metric}"] += without_metric(row)
     said = [f"{n} {state}" for state, n in counts.items() if n]
     total = sum(row.n for row in comparison.rows) + counts.total()

@@ -97,7 +97,7 @@ def ended(row: Row, metric: str = "test/acc") -> str:
 
 def of(row: Row) -> int:
     """Cells that were asked for."""
-    return row.n + row.missing + row.running + row.failed + row.diverged + without_metric(row)
+    return row.n + row.missing + row.running + row.failed + row.diverged + row.pruned + without_metric(row)
 
 
 def _of_difference(row: Row, metric: str) -> Strip:

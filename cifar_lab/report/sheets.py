@@ -76,7 +76,13 @@ def cells(row: Row, metric: str = "test/acc") -> list[str]:
 
 def note(row: Row, metric: str = "test/acc") -> str:
     """What is not in the mean: nothing is dropped in silence."""
-    counts = {"missing": row.missing, "running": row.running, "failed": row.failed, "diverged": row.diverged}
+    counts = {
+        "missing": row.missing,
+        "running": row.running,
+        "failed": row.failed,
+        "diverged": row.diverged,
+        "pruned": row.pruned,
+    }
     words = [f"{count} {word}" for word, count in counts.items() if count]
     if lacks := without_metric(row):
         words.append(f"{lacks} finished without {metric}")

@@ -37,7 +37,8 @@ from cifar_lab.errors import TrackingError
 from cifar_lab.tracking import atomic, shape
 from cifar_lab.tracking.shape import Shape
 
-State = Literal["missing", "running", "finished", "failed", "diverged"]
+State = Literal["missing", "running", "finished", "failed", "diverged", "pruned"]
+"""A record by itself is never pruned: a search says so of a cell that it stopped early."""
 
 BEAT = 10.0
 """Seconds between two signs of life of a cell's owner."""
