@@ -10,6 +10,8 @@ from cifar_lab.stats.decide import RULE
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
+UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
+"""States of cells that are in no mean; a `Row` counts each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class Row:
     seconds: float | None
     """Mean training time of a cell."""
     images_seen: float | None
+    pruned: int = 0
+    """Cells that a search stopped early."""
     one_view: float | None = None
     """Mean accuracy on test with one view of an image, of the cells whose recipe has test-time augmentation."""
     epochs: int | None = None

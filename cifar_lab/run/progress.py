@@ -51,7 +51,7 @@ class Progress:
     @property
     def is_settled(self) -> bool:
         """It will not change by itself: it ended, failed, or waits for what did not finish."""
-        return self.state in {"finished", "diverged", "failed", "damaged"} or self.stuck
+        return self.state in {"finished", "diverged", "failed", "damaged", "pruned"} or self.stuck
 
     def as_dict(self) -> dict[str, Any]:
         return {

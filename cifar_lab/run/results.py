@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def compare(
 def tabulate(setting: Setting, runs: Path) -> Comparison:
     """The comparison of one setting, from its cells as they lie in `runs` now."""
     same, latest = setting.invocations, setting.latest
-    replicates = read(setting.cells, runs)
+    replicates = [_with_pruning(each, latest) for each in read(setting.cells, runs)]
     protocol = _protocol(latest, replicates)
     metric = latest.metric or ("test/peak_acc" if protocol == "writeup" else "test/acc")
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
@@ -72,6 +73,12 @@ def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> 
     lost = "cells that only this note asked for are not here"
     notes = [f"{error}; {lost}" for error in damaged(runs, latest.ablation)]
     return [*cells, *notes]
+
+
+def _with_pruning(replicate: Replicate, latest: Invocation) -> Replicate:
+    """Return the replicate as pruned where a search stopped it early."""
+    is_pruned = replicate.state == "missing" and latest.is_pruned(replicate.asked.fingerprint)
+    return replace(replicate, state="pruned") if is_pruned else replicate
 
 
 def _protocol(latest: Invocation, replicates: Sequence[Replicate]) -> str:

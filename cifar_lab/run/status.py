@@ -14,7 +14,7 @@ from cifar_lab.run.progress import Progress
 from cifar_lab.run.setting import Setting, typed
 from cifar_lab.tracking.record import Record, State
 
-STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "missing", "damaged")
+STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "pruned", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +60,18 @@ def look(setting: Setting, runs: Path, now: float | None = None) -> Status:
     """How far the cells of `setting` are at `now` (seconds since 1970; none: the present)."""
     now = time.time() if now is None else now
     cells = [progress.read(asked, Record(runs / asked.fingerprint), now) for asked in setting.cells]
+    cells = [_with_pruning(cell, setting) for cell in cells]
     cells = list(_with_waits(cells, setting, runs))
     epochs = {cell.asked.variant: cell.epochs for cell in cells if cell.epochs is not None}
     cells = [replace(cell, epochs=cell.epochs or epochs.get(cell.asked.variant)) for cell in cells]
     return Status(setting=setting, cells=tuple(_with_estimates(cells)))
+
+
+def _with_pruning(cell: Progress, setting: Setting) -> Progress:
+    """Return the cell as pruned where a search stopped it early: nothing of it is missing."""
+    if cell.state == "missing" and setting.latest.is_pruned(cell.asked.fingerprint):
+        return replace(cell, state="pruned", resumes=False)
+    return cell
 
 
 def _with_waits(cells: list[Progress], setting: Setting, runs: Path) -> Iterator[Progress]:

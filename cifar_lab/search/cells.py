@@ -50,6 +50,8 @@ class Cells:
     """Called with the note whenever it has grown."""
     _id: str = ""
     _planned: dict[int, Plan] = field(default_factory=dict)
+    _is_renewed: bool = False
+    """The note says how this runner goes on with the study: its command, code and execution."""
 
     def job(self, number: int, diff: Mapping[str, Any]) -> Job:
         """The cell of a trial."""
@@ -109,12 +111,15 @@ class Cells:
         """The note of the study as it stands, or a new one."""
         self._id = self._id or study.user_attrs.get(NOTE, "")
         known = [entry for entry in read_all(self.runs) if entry.id == self._id] if self._id else []
-        if known:
+        if known and self._is_renewed:
             return known[0]
+        self._is_renewed = True
         made = replace(
             invocation_of(plan, self.execution), cells=(), metric="val/acc", margin=None,
             factors=tuple(sorted(set(self.setting.space.paths()))),
         )  # fmt: skip
+        if known:
+            return replace(known[0], command=made.command, execution=made.execution, provenance=made.provenance)
         if self._id:  # another host has begun it: one run in MLflow stands for all
             return replace(made, id=self._id)
         study.set_user_attr(NOTE, made.id)

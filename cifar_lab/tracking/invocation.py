@@ -131,6 +131,10 @@ class Invocation:
             object.__setattr__(self, "stopping", None)
             object.__setattr__(self, "stopping_dropped", True)
 
+    def is_pruned(self, fingerprint: str) -> bool:
+        """Tell whether a search stopped the cell early: that is how it ended, and nothing is missing."""
+        return self.tags.get(fingerprint, {}).get("trial_state") == "pruned"
+
     def compared_with(self, variant: str) -> str | None:
         """The variant that `variant` is compared with; the control with nothing."""
         return None if variant == self.control else self.against.get(variant, self.control)

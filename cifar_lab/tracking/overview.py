@@ -11,10 +11,10 @@ from statistics import fmean
 from typing import NamedTuple
 
 from cifar_lab.text import markdown, printable
-from cifar_lab.tracking import sheet, view
+from cifar_lab.tracking import searches, sheet, view
 from cifar_lab.tracking.invocation import Invocation
 from cifar_lab.tracking.mlflow import TAG, ArtifactsRefused, Store
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.record import Record, State
 from cifar_lab.tracking.sheet import Metric
 from cifar_lab.tracking.shipment import Place, Say, Shipment
 
@@ -51,13 +51,23 @@ def no_table(invocation: Invocation) -> None:  # noqa: ARG001 (a Tabulate)
 
 def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
     """Say of an invocation how its cells ended, unless one of them is still being trained."""
-    states = [shipment.record.state() for shipment in shipments]
+    states = [_state(shipment) for shipment in shipments]
     if "running" in states:
         return
-    ended = all(state in {"finished", "diverged"} for state in states)
+    if searches.is_search(invocation):  # a trial that failed has another one in its place
+        states = [state for state in states if state != "failed"] or states
+        store.tag(place.parent, {name: sheet.of_invocation(invocation).tags[name] for name in searches.LATEST})
+    ended = all(state in {"finished", "diverged", "pruned"} for state in states)
     status = "FINISHED" if ended else "FAILED" if "failed" in states else "KILLED"
     times = [int(mark) for shipment in shipments if (mark := shipment.mark()) is not None]
     store.end(place.parent, status, max([invocation.time, *times]))
+
+
+def _state(shipment: Shipment) -> State:
+    """Return the state of a cell, with what the note of a search says of it."""
+    state = shipment.record.state()
+    is_pruned = state == "missing" and shipment.invocation.is_pruned(shipment.asked.fingerprint)
+    return "pruned" if is_pruned else state
 
 
 def settle(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:

@@ -36,7 +36,8 @@ from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.tracking import journal, owner, seal, shape
 from cifar_lab.tracking.shape import Shape
 
-State = Literal["missing", "running", "finished", "failed", "diverged", "damaged"]
+State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
+"""A record by itself is never pruned: a search says so of a cell that it stopped early."""
 DAMAGED_SUFFIX = ".damaged"
 """Ends the name of a damaged file that was kept aside when its cell was begun anew."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from cifar_lab.text import printable
-from cifar_lab.tracking import journal, sheet, view
+from cifar_lab.tracking import journal, searches, sheet, view
 from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point, Reader
@@ -52,7 +52,17 @@ class Place:
             tags = {sheet.NOTE: sheet.note(invocation), seen.tag: seen.value()}
             experiment = store.experiment(invocation.ablation, tags)
             found = store.find(experiment, **asked.identity)
-            return cls(experiment, store.start(experiment, asked, found), found)
+            place = cls(experiment, store.start(experiment, asked, found), found)
+            place.renew(invocation, store)
+            return place
+
+    def renew(self, invocation: Invocation, store: Store) -> None:
+        """Give the run of a study that is gone on with the command and the counts of now."""
+        if searches.is_search(invocation) and self.found is not None:
+            tags = sheet.of_invocation(invocation).tags
+            now = {name: tags[name] for name in searches.LATEST}
+            if not now.items() <= self.found.tags.items():
+                store.tag(self.parent, now)
 
     def parent_of(self, invocation: str, store: Store) -> str | None:
         """Return the run that stands for another invocation, if it is there yet."""
@@ -128,7 +138,8 @@ class Shipment:
     def look(self, found: Found | None) -> None:
         """Take the store's word for what it has of the cell."""
         mark = self.mark()
-        is_whole = found is not None and found.status != "RUNNING" and found.tags.get("shipped_to") == mark
+        unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
+        is_whole = found is not None and found.status not in unended and found.tags.get("shipped_to") == mark
         result = self.record.result()
         lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
@@ -185,7 +196,7 @@ class Shipment:
             self._unsent.clear()
         status = self._status_now(result, failure, closing=closing)
         lacked_files = is_new and self._tags.get("shipped") == WITHOUT_FILES
-        if status != self._status or lacked_files or (is_new and status in {"failed", "stopped"}):
+        if status != self._status or lacked_files or (is_new and status in {"failed", "stopped", "pruned"}):
             self._turn_to(status, store, result, failure)
             is_new = True
         if is_new and mark is not None:
@@ -218,9 +229,13 @@ class Shipment:
 
     def _seen(self, metrics: list[Metric]) -> list[Metric]:
         """Without what a search must not choose by."""
-        if not (self.invocation.metric or "").startswith("val/"):
+        if not searches.is_search(self.invocation):
             return metrics
-        return [metric for metric in metrics if not metric.name.removeprefix(sheet.DELTA).startswith("test/")]
+        return [metric for metric in metrics if searches.TEST not in metric.name]
+
+    @property
+    def _is_pruned(self) -> bool:
+        return self.invocation.is_pruned(self.asked.fingerprint)
 
     def _read(self) -> None:
         new = self._reader.poll()
@@ -266,7 +281,9 @@ class Shipment:
             return str(result["status"])
         if failure is not None and failure["time"] >= (self._reader.attempted or 0):
             return "failed"
-        return "stopped" if closing and self.record.state() != "running" else "running"
+        if self.record.state() == "running":
+            return "running"
+        return "pruned" if self._is_pruned else "stopped" if closing else "running"
 
     def _turn_to(self, status: str, store: Store, result: Any, failure: Any) -> None:
         assert self.run is not None
@@ -274,13 +291,16 @@ class Shipment:
             store.resume(self.run)
         elif status == "stopped":
             store.end(self.run, "KILLED", self._reader.latest or 0)
+        elif status == "pruned":
+            store.tag(self.run, {"pruned": "true"})
+            store.end(self.run, "FINISHED", self._reader.latest or 0)
         elif status == "failed":
             self._upload(store, {"failure.txt": failure["trace"].encode()})
             store.tag(self.run, {"last_error": failure["error"]})
             store.end(self.run, "FAILED", failure["time"])
         else:
             store.log(self.run, self._seen(sheet.metrics_of_result(result, self._curves)))
-            self._upload(store, {"recipe.json": self._recipe(), **self._pictures()})
+            self._upload(store, {"recipe.json": self._recipe(), **self._pictures(result)})
             store.end(self.run, "FINISHED", result["time"])
         store.tag(self.run, {"status": status})
         self._status = status
@@ -297,6 +317,8 @@ class Shipment:
 
     def _files(self) -> list[Path]:
         record = self.record
+        if searches.is_search(self.invocation):
+            return searches.files(record)
         written = [record.folder / name for name in ("cell.json", "result.json", journal.FILE)]
         made = [record.weights, record.predictions, record.confusion, record.code_diff]
         return [path for path in [*written, *made] if path.exists()]
@@ -304,12 +326,16 @@ class Shipment:
     def _recipe(self) -> bytes:
         return sheet.recipe_json(self.record.cell() or {}).encode()
 
-    def _pictures(self) -> dict[str, bytes]:
+    def _pictures(self, result: Any) -> dict[str, bytes]:
+        """Return the figures of a cell; of a search without test, and with what its result says of val."""
         try:
-            return self.draw(self.record)
+            drawn = self.draw(self.record)
         except Exception as error:  # noqa: BLE001 (a picture is not worth a result; it is said)
             self.say(f"{self.asked.variant}/s{self.asked.seed}: no figures: {type(error).__name__}: {error}")
-            return {}
+            drawn = {}
+        if searches.is_search(self.invocation):
+            return searches.shown_pictures(drawn) | searches.shown_result(result)
+        return drawn
 
 
 def _mark(result: Any, failure: Any, reader: Reader) -> str | None:
