@@ -20,6 +20,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+CLOSE = 0.6
+"""Similarity from which a name counts as a misspelling of another (`difflib`)."""
+LONGEST_NAME = 200
+"""Characters of a name that are compared: similarity takes time with the square of the length."""
+
 
 class CifarLabError(Exception):
     """Root of the tree; `str(error)` is fit to be shown to a user as it is."""
@@ -72,10 +77,13 @@ class Interrupted(CifarLabError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a close name, in whatever case, else `; one of: a, b, c`; nothing of nothing."""
+    """Return `; did you mean 'x'?` for a close name, in whatever case, else `; one of: a, b, c`; '' without names.
+
+    Names of two characters that differ in one, as `r3` and `r8` do, are not close.
+    """
     names = list(valid)
     folded = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:LONGEST_NAME].lower(), folded, n=1, cutoff=CLOSE)
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
     return f"; one of: {', '.join(names)}" if names else ""

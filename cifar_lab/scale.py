@@ -15,6 +15,10 @@ from cifar_lab.errors import RegistryError, UsageError, nearest
 from cifar_lab.recipe import Recipe
 
 
+MOST_DIGITS = 9
+"""Digits of the N in `small/N`; more are no share of any training."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """Multipliers of width and epochs; it never sets the protocol."""
@@ -62,7 +66,7 @@ def find(name: str) -> Scale:
         raise RegistryError(f"no scale named '{base}'{nearest(base, SCALES)}")
     if not slash:
         return SCALES[base]
-    if not (share.isascii() and share.isdecimal() and int(share) >= 2):
+    if not (share.isascii() and share.isdecimal() and len(share) <= MOST_DIGITS and int(share) >= 2):
         raise UsageError(f"--scale {name}: a share of the epochs reads {base}/5, a whole number from 2 up")
     return replace(SCALES[base], name=f"{base}/{int(share)}", epochs=SCALES[base].epochs / int(share))
 

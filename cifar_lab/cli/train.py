@@ -222,14 +222,17 @@ def _set_aside(
 
 
 def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> asked.Request:
-    """Resolve what was typed, after the places to write to are known to be there."""
-    from cifar_lab.tracking import mlflow
-    from cifar_lab.tracking.record import require_writable
+    """Resolve what was typed; the places to write to are checked after the words and before images are read."""
 
-    require_writable(runs)
-    if not offline:
-        mlflow.require_usable(mlflow.resolve_uri())
-    return asked.resolve(ablation, runs=runs, trains=True, **typed)
+    def prepare() -> None:
+        from cifar_lab.tracking import mlflow
+        from cifar_lab.tracking.record import require_writable
+
+        require_writable(runs)
+        if not offline:
+            mlflow.require_usable(mlflow.resolve_uri())
+
+    return asked.resolve(ablation, runs=runs, trains=True, prepare=prepare, **typed)
 
 
 def _run(
