@@ -11,6 +11,7 @@
     │   └── TrackingError      a store or a runs folder that cannot be used
     ├── CellError              a cell could not be trained: exit code 1
     └── Interrupted            Ctrl-C, after the state was saved: exit code 130
+        └── OutOfSpace         no room for what was to be saved: exit code 1
 
 A message is one line: the rule, the value that broke it, and the nearest valid name.
 """
@@ -74,6 +75,12 @@ class Interrupted(CifarLabError):
     """The user stopped the work; what was done is saved."""
 
     exit_code = 130
+
+
+class OutOfSpace(Interrupted):
+    """The disk is full: the work stopped as it would for the user, and goes on from what was saved before."""
+
+    exit_code = 1
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -79,8 +79,8 @@ def resolve(
         from cifar_lab.run.execution import choose, usable_cores
         from cifar_lab.run.plan import make_plan
 
-        _spare_what_is_loaded()
         usable = places(find_device(device))
+        _spare_what_is_loaded()
         chosen_how = partial(choose, device, workers, compile=bool(compile), graph=graph)
         chosen_how(1)  # refuses what goes with no device here
         source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "redaction", "streams", "text"}
+EVERYWHERE = {"errors", "out_of_space", "redaction", "streams", "text"}
 BELOW_RUN = {
     "recipe",
     "overrides",
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "errors": set(),
     "streams": set(),
     "redaction": set(),
+    "out_of_space": set(),
     "text": set(),
     "recipe": set(),
     "overrides": {"recipe"},
@@ -58,6 +59,7 @@ WITHOUT_TORCH = (
     "errors",
     "streams",
     "redaction",
+    "out_of_space",
     "text",
     "recipe",
     "overrides",
