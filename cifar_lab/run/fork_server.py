@@ -16,7 +16,7 @@ from typing import Any
 
 from cifar_lab.errors import UsageError
 
-PRELOADED = ("cifar_lab.run.cell", "cifar_lab.run.engine", "torch._dynamo")
+PRELOADED = ("cifar_lab.run.cell", "cifar_lab.run.worker", "torch._dynamo")
 """Modules that it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
 WITHOUT_COMPILER = PRELOADED[:2]
 """Modules that are enough to time passes forward and backward."""

@@ -39,6 +39,8 @@ from cifar_lab.tracking.shape import Shape
 
 State = Literal["missing", "running", "finished", "failed", "diverged"]
 
+PROBE = 64 * 1024
+"""Bytes that a runs folder must have room for before anything is begun."""
 BEAT = 10.0
 """Seconds between two signs of life of a cell's owner."""
 SILENCE = 120.0
@@ -192,10 +194,15 @@ def require_writable(runs: Path) -> None:
     probe = runs / f".probe-{os.getpid()}"
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with probe.open("wb") as file:  # an empty file would fit on a disk that is full
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def find(runs: Path, prefix: str) -> Record:
