@@ -21,8 +21,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-CLOSE = 0.6
-"""Similarity from which a name counts as a misspelling of another (`difflib`)."""
+CLOSE, CLOSE_IF_SHORT, SHORT = 0.5, 0.6, 3
+"""Similarity from which a name counts as a misspelling of another (`difflib`); of up to `SHORT` characters, more."""
 LONGEST_NAME = 200
 """Characters of a name that are compared: similarity takes time with the square of the length."""
 
@@ -90,7 +90,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """
     names = list(valid)
     folded = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(name[:LONGEST_NAME].lower(), folded, n=1, cutoff=CLOSE)
+    cutoff = CLOSE if len(name) > SHORT else CLOSE_IF_SHORT
+    close = difflib.get_close_matches(name[:LONGEST_NAME].lower(), folded, n=1, cutoff=cutoff)
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
     return f"; one of: {', '.join(names)}" if names else ""

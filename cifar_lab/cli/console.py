@@ -51,7 +51,9 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, 
 
 
 def _shown(value: object) -> Text:
-    """Return the text of a cell; its lines stay, other control characters are escaped."""
+    """Return the text of a cell; its lines stay, other control characters are escaped. A `Text` keeps its style."""
+    if isinstance(value, Text):
+        return value
     return Text("\n".join(map(printable, str("" if value is None else value).split("\n"))))
 
 

@@ -136,13 +136,19 @@ def _one(status: Status) -> list[RenderableType]:
     return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
 
 
-def _row(cell: Progress) -> list[str]:
-    colour = "red" if cell.state == "failed" or cell.silent is not None else ""
+def _is_quiet(cell: Progress) -> bool:
+    from cifar_lab.run.progress import QUIET
+
+    return cell.last_sign is not None and cell.last_sign > QUIET
+
+
+def _row(cell: Progress) -> list[str | Text]:
+    colour = "red" if cell.state == "failed" or _is_quiet(cell) else ""
     epochs = f"/{cell.epochs}" if cell.epochs is not None else ""
     return [
         cell.name,
         cell.asked.fingerprint[:12],
-        f"[{colour}]{cell.state}[/]" if colour else cell.state,
+        Text(cell.state, style=colour),
         f"{cell.epoch}{epochs}" if cell.epoch or cell.state == "running" else "",
         f"{100 * cell.val:.2f}" if cell.val is not None else "",
         f"{100 * cell.test:.2f}" if cell.test is not None else "",
@@ -158,6 +164,8 @@ def _notes(cell: Progress, ablation: str) -> Iterator[str]:
         yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
     if cell.silent is not None:
         yield f"no sign of life since {console.duration(cell.silent)}"
+    elif cell.last_sign is not None and _is_quiet(cell):
+        yield f"last sign of life {console.duration(cell.last_sign)} ago"
     if cell.state == "diverged":
         yield f"diverged in epoch {cell.epoch} at step {cell.step}"
     if cell.waits_for is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab import registry
@@ -13,6 +14,7 @@ from cifar_lab.scale import trained_alike
 
 if TYPE_CHECKING:
     from cifar_lab.recipe import Recipe
+    from cifar_lab.report.comparison import Comparison
     from cifar_lab.run.plan import Plan
 
 ROOM = 90
@@ -164,6 +166,11 @@ def plan_tree(found: asked.Request) -> dict[str, Any]:
     }
 
 
+def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
+    """Return what came out of a plan, as the JSON of a run has it: failed cells, and the rows of `compare`."""
+    return {"failed": sum(cell.state == "failed" for cell in plan.cells), "rows": comparison.as_dict()["rows"]}
+
+
 def _alike(plan: Plan) -> dict[str, str]:
     """The variants that train the same as an earlier one, as their schedules are one in so few epochs: that one."""
     from math import ceil
@@ -172,15 +179,13 @@ def _alike(plan: Plan) -> dict[str, str]:
 
     dataset = plan.dataset
 
-    def rates(recipe: Recipe) -> list[float]:
+    def rates(recipe: Recipe) -> Iterator[float]:
         rest = len(dataset.train_labels)
         if recipe.train.protocol == "holdout":
             rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
         per_epoch, epochs = ceil(rest / recipe.train.batch_size), recipe.train.epochs
-        steps = range(per_epoch * epochs)
-        return [
-            lr_at(recipe.schedule, recipe.optim.lr, step=i, steps_per_epoch=per_epoch, epochs=epochs) for i in steps
-        ]
+        for step in range(per_epoch * epochs):
+            yield lr_at(recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=per_epoch, epochs=epochs)
 
     recipes = {cell.variant: cell.recipe for cell in plan.cells if cell.seed == plan.cells[0].seed}
     return trained_alike(recipes, rates)

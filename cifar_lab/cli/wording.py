@@ -37,7 +37,7 @@ def typed_wrongly(error: TyperException, arguments: list[str], commands: list[st
     message = error.format_message()
     if option := re.match(r"No such option: (\S+)", message):
         return _no_such_option(option[1], getattr(error, "possibilities", None) or [], arguments)
-    if command := re.match(r"No such command '(.*)'", message, re.DOTALL):
+    if command := re.match(r"No such command '(.*?)'", message, re.DOTALL):
         return f"no command '{command[1]}'{_command(command[1], commands)}"
     return message
 
