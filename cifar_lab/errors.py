@@ -83,6 +83,14 @@ class OutOfSpace(Interrupted):
     exit_code = 1
 
 
+def shortened(text: str, length: int = 200) -> str:
+    """Return `text`, or its beginning and end around `…` where it is longer than `length` characters."""
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for a close name, in whatever case, else `; one of: a, b, c`; '' without names.
 

@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant, diff_in_words
 from cifar_lab.cli import asked, console
 from cifar_lab.cli import options as o
 from cifar_lab.scale import trained_alike
+from cifar_lab.text import printable
 
 if TYPE_CHECKING:
     from cifar_lab.recipe import Recipe
@@ -77,14 +80,14 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
         )
         return 0
     out = console.out
-    out.print(f"[bold]{ablation.name}[/]: {ablation.question}", soft_wrap=True)
-    out.print(f"source: {ablation.source}", markup=False, soft_wrap=True)
+    out.print(Text.assemble((printable(ablation.name), "bold"), f": {printable(ablation.question)}"), soft_wrap=True)
+    out.print(f"source: {printable(ablation.source)}", markup=False, soft_wrap=True)
     out.print(f"baseline: {ablation.baseline_in_words}", markup=False, soft_wrap=True)
     out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}", markup=False)
     if ablation.chain:
         out.print("a chain: each stage is compared with the one before it")
     for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
-        out.print("\n" + " ".join(paragraph.split()), markup=False, style="dim")
+        out.print("\n" + printable(" ".join(paragraph.split())), markup=False, style="dim")
     out.print()
     columns = ("variant", "difference to the baseline", "parameters", "MACs", "budget")
     table = [
@@ -101,7 +104,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     for claim in ablation.claims:
         under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
         said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
-        out.print(said, markup=False, soft_wrap=True)
+        out.print(printable(said), markup=False, soft_wrap=True)
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
-from cifar_lab.errors import nearest
+from cifar_lab.errors import nearest, shortened
 from cifar_lab.recipe import paths
 from cifar_lab.text import printable
 
@@ -22,14 +22,6 @@ def one_line(text: str) -> str:
     """Return `text` on one line that is safe on a terminal, with the middle of what is too long left out."""
     words = [shortened(printable(word), LONGEST_WORD) for word in text.split()]
     return shortened(" ".join(words), LONGEST_LINE)
-
-
-def shortened(text: str, length: int) -> str:
-    """Return `text`, or its beginning and end where it is longer than `length` characters."""
-    if len(text) <= length:
-        return text
-    half = (length - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"
 
 
 def typed_wrongly(error: TyperException, arguments: list[str], commands: list[str]) -> str:

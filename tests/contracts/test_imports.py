@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "out_of_space", "redaction", "streams", "text"}
+EVERYWHERE = {"errors", "out_of_space", "reading", "redaction", "streams", "text"}
 BELOW_RUN = {
     "recipe",
     "overrides",
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "streams": set(),
     "redaction": set(),
     "out_of_space": set(),
+    "reading": set(),
     "text": set(),
     "recipe": set(),
     "overrides": {"recipe"},
@@ -60,6 +61,7 @@ WITHOUT_TORCH = (
     "streams",
     "redaction",
     "out_of_space",
+    "reading",
     "text",
     "recipe",
     "overrides",
