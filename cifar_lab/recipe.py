@@ -21,7 +21,12 @@ from cifar_lab.errors import RecipeError, nearest
 NUMERICS = 1
 """Raised whenever a change moves the golden trajectory: cells trained before are then other cells."""
 
-Count = Annotated[int, Field(ge=1)]
+LARGEST = 2**53
+"""Bound of every count: up to here integers are exact in JSON and in floating point alike."""
+LONGEST, LARGEST_BATCH = 10**7, 10**6
+"""Epochs of a training and images of a batch at most."""
+
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Kernel = Annotated[int, Field(ge=1, le=11)]
 
@@ -103,7 +108,7 @@ class Data(_Part):
     """Alpha of the Beta distribution of CutMix (Yun et al., 2019); 0: off."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images held out as val, stratified: 5,000 of CIFAR-10's 50,000."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Which images are held out; the same for every seed, so that seeds share their val set."""
 
 
@@ -184,8 +189,8 @@ class Schedule(_Part):
 class Train(_Part):
     """How long, in which batches, at which precision, and on which split."""
 
-    epochs: Count = 200
-    batch_size: Count = 128
+    epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
+    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] = 128
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
@@ -282,7 +287,7 @@ def _near_path(path: str) -> str:
 def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
     try:
         text = json.dumps(tree, allow_nan=True)
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise RecipeError(f"a recipe holds JSON values only: {error}") from error
     try:
         return Recipe.model_validate_json(text)
@@ -300,7 +305,7 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
         return rule
     deeper = [other for other in error.errors() if len(other["loc"]) > len(first["loc"])]
     alternatives = [other["msg"].replace("Input should be ", "") for other in deeper]
-    value = json.dumps(diff.get(path, first["input"]))
+    value = json.dumps(diff.get(path, first["input"]), default=str)
     hint = ""
     if first["type"] == "literal_error":
         hint = nearest(str(first["input"]), re.findall(r"'([^']+)'", rule))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cifar_lab.cli import console
 from cifar_lab.run.cell import Job
-from cifar_lab.run.engine import STOPPED
+from cifar_lab.run.engine import UNFINISHED
 from cifar_lab.tracking.journal import Point, Reader
 
 
@@ -69,8 +69,7 @@ class Display:
         cell.done = epoch - 1 + step / steps
         if not cell.is_ours:
             if not console.err.is_terminal:
-                epochs = console.many(job.recipe.train.epochs, "epoch")
-                console.say(f"{self._names[job.fingerprint]}: training, {epochs}")
+                console.say(f"{self._names[job.fingerprint]}: {_begins(job, epoch, step)}")
             cell.done_at_start, cell.began = cell.done, time.monotonic()
         self._news(job, cell)
 
@@ -78,7 +77,7 @@ class Display:
         cell = self._running.pop(job.fingerprint, None)
         if cell is not None:
             self._news(job, cell)
-        if error == STOPPED:
+        if error in UNFINISHED:
             console.say(f"{self._names[job.fingerprint]}: {error}")
             return
         self._ended += 1
@@ -128,6 +127,14 @@ class Display:
         title = f"{self._ended} of {console.many(len(self._names), 'cell')} done, {waiting} wait"
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
+
+
+def _begins(job: Job, epoch: int, step: int) -> str:
+    """Return how a cell begins, after its first `step` here: from its start, or from where it was saved."""
+    epochs = job.recipe.train.epochs
+    if (epoch, step) == (1, 1):
+        return f"training, {console.many(epochs, 'epoch')}"
+    return f"resumed at epoch {epoch} of {epochs}"
 
 
 def _accuracy(point: Point) -> str:

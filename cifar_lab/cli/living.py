@@ -138,13 +138,19 @@ def _one(status: Status) -> list[RenderableType]:
     return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
 
 
+def _is_quiet(cell: Progress) -> bool:
+    from cifar_lab.run.progress import QUIET
+
+    return cell.last_sign is not None and cell.last_sign > QUIET
+
+
 def _row(cell: Progress) -> list[str | Text]:
-    is_bad = cell.state in {"failed", "damaged"} or cell.silent is not None
+    colour = "red" if cell.state in {"failed", "damaged"} or _is_quiet(cell) else ""
     epochs = f"/{cell.epochs}" if cell.epochs is not None else ""
     return [
         cell.name,
         cell.asked.fingerprint[:12],
-        Text(cell.state, style="red" if is_bad else ""),
+        Text(cell.state, style=colour),
         f"{cell.epoch}{epochs}" if cell.epoch or cell.state == "running" else "",
         f"{100 * cell.val:.2f}" if cell.val is not None else "",
         f"{100 * cell.test:.2f}" if cell.test is not None else "",
@@ -162,6 +168,8 @@ def _notes(cell: Progress, ablation: str) -> Iterator[str]:
         yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
     if cell.silent is not None:
         yield f"no sign of life since {console.duration(cell.silent)}"
+    elif cell.last_sign is not None and _is_quiet(cell):
+        yield f"last sign of life {console.duration(cell.last_sign)} ago"
     if cell.state == "diverged":
         yield f"diverged in epoch {cell.epoch} at step {cell.step}"
     if cell.waits_for is not None:

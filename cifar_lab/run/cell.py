@@ -20,6 +20,7 @@ from cifar_lab.data.split import split
 from cifar_lab.errors import CellError, DamageError, Interrupted
 from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.recipe import NUMERICS, Recipe
 from cifar_lab.run import artifacts, resuming
 from cifar_lab.run.device import is_there
@@ -96,6 +97,7 @@ def train_cell(
     Raises:
         Interrupted: `stop` said so; the state is saved.
         CellError: the cell cannot be trained; `failure.json` holds the trace, as for any other error.
+        OSError: the disk is full; this is no failure of the cell, and `failure.json` is not written.
     """
     record = job.record
     try:
@@ -107,6 +109,8 @@ def train_cell(
             except (Interrupted, KeyboardInterrupt):
                 raise
             except BaseException as error:
+                if is_out_of_space(error, record.folder):
+                    raise  # the cell did not fail: it goes on from its last checkpoint once there is room
                 if is_out_of_memory(error):
                     short = CellError(advice(error, job.recipe, _device(job), job.sharing, graph=job.execution.graph))
                     short.__cause__ = error  # before it is raised: the trace that is written down shows it

@@ -73,6 +73,9 @@ def make_differences(
     for name, other in family.items():
         own, theirs = of[name], of.get(other, [])
         found = _differ(own, theirs, metric, level) if rule is None else _at_look(own, theirs, metric, rule)
+        if own and not theirs:
+            what = "the control" if other == same[-1].control else "the stage before,"
+            found = replace(found, reason=f"{what} {other} was not run")
         made[name] = Compared(found=found, verdict=_verdict(found, own, margin), seeds_needed=_seeds(found, level))
     adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
     return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}

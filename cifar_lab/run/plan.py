@@ -10,13 +10,16 @@ from typing import Any
 from cifar_lab.ablation import Ablation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import BudgetError, UsageError
-from cifar_lab.models.budget import BUDGET, cost, require_within
+from cifar_lab.models.budget import BUDGET, LARGEST, cost, require_within, rounded_up
+from cifar_lab.overrides import parse_number
 from cifar_lab.recipe import Recipe
 from cifar_lab.report.comparison import MIXED
 from cifar_lab.scale import Scale, require_distinct
 from cifar_lab.tracking.record import Record, State, remedy
 
 MOST_SEEDS = 1000
+BY_HAND = "train"
+"""Name of the study that `cifar-lab train` makes of one recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +106,12 @@ def make_plan(
         BudgetError: a declared network is over `max_params` and does not say so.
     """
     overrides = dict(overrides or {})
-    chosen = variants or [variant.name for variant in ablation.variants]
-    names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
-    declared = {name: ablation.recipe(name).override(overrides) for name in names}
+    declared, recipes = make_recipes(
+        ablation, scale=scale, overrides=overrides, variants=variants, max_params=max_params
+    )
+    names = list(declared)
     as_held = declared[names[0]].flat()
     overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are one setting where a path is a float
-    for name, recipe in declared.items():
-        _require_budget(ablation, name, recipe, max_params)
-    recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
-    require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
     cells: list[Cell] = []
     for seed in seeds if seeds is not None else ablation.seeds:
         made: dict[str, Cell] = {}
@@ -122,6 +122,27 @@ def make_plan(
     return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=tuple(cells))
 
 
+def make_recipes(
+    ablation: Ablation, *, scale: Scale, overrides: Mapping[str, Any], variants: list[str] | None, max_params: int
+) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
+    """Return the recipes of the variants as declared, and as trained at `scale`; each stage behind those it needs.
+
+    It takes no images, so that whatever is wrong with a recipe is refused before any are fetched.
+
+    Raises:
+        UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
+        BudgetError: a declared network is over `max_params` and does not say so.
+    """
+    chosen = variants or [variant.name for variant in ablation.variants]
+    names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
+    declared = {name: ablation.recipe(name).override(overrides) for name in names}
+    for name, recipe in declared.items():
+        _require_budget(ablation, name, recipe, max_params)
+    recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
+    require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
+    return declared, recipes
+
+
 def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
     """`names`, each behind the stages that it needs; a stage that is needed joins the plan by itself."""
     lines = ([*reversed(ablation.ancestors(name)), name] for name in names)
@@ -129,12 +150,16 @@ def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
 
 
 def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:
-    if ablation.variant(name).over_budget:
+    what = f"{ablation.name}: {'recipe' if ablation.name == BY_HAND else 'variant'} '{name}'"
+    if ablation.variant(name).over_budget or limit > LARGEST:
+        require_within(what, recipe.model, LARGEST)
         return
     try:
-        require_within(f"{ablation.name}: variant '{name}'", recipe.model, limit)
+        require_within(what, recipe.model, limit)
     except BudgetError as error:
-        raise BudgetError(f"{error}; a variant that is meant to be declares over_budget=True") from None
+        allow = f"--max-params {rounded_up(cost(recipe.model).parameters)} allows it"
+        declare = "" if ablation.name == BY_HAND else "; a variant that is meant to be declares over_budget=True"
+        raise BudgetError(f"{error}; {allow}{declare}") from None
 
 
 def _cell(
@@ -165,11 +190,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        begin, end = parse_number(first), parse_number(last if dash else first)
+        if begin is None or end is None or end < begin:
             raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
-        if int(last or first) - int(first) >= MOST_SEEDS:
+        if len(seeds) + end - begin >= MOST_SEEDS:
             raise UsageError(f"--seeds takes {MOST_SEEDS} seeds at most, got '{text}'")
-        seeds += range(int(first), int(last or first) + 1)
+        seeds += range(begin, end + 1)
     if len(set(seeds)) != len(seeds):
         raise UsageError(f"--seeds names a seed twice: '{text}'")
     return tuple(seeds)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cifar_lab.ablation import Ablation
-from cifar_lab.errors import Interrupted
+from cifar_lab.errors import Interrupted, TrackingError
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import NUMERICS
 from cifar_lab.redaction import redacted_command
@@ -81,12 +81,13 @@ def describe(ablation: Ablation) -> str:
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, say: Callable[[str], None],
     places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None,
-    compiling: str = "",
+    compiling: str = "", patience: float | None = None,
 ) -> Report:  # fmt: skip
     """Train the missing cells of `plan` (and the failed ones, if they are to be tried again), and ship them meanwhile.
 
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: why the networks are compiled, or are not, where that was decided here.
+    `patience`: seconds without progress that a worker is allowed at least; none: as the environment has it.
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
@@ -95,12 +96,23 @@ def carry_out(
     if jobs and (reason := warning()):
         say(reason)
     invocation = invocation_of(plan, execution, stopping, compiling).after_all(runs)
-    invocation.write(runs)
+    try:
+        invocation.write(runs)
+    except OSError as error:
+        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
     page = shipping.reports(runs, lambda _: plan.ablation)
     is_shipped = not offline and (bool(jobs) or shipping.lacks(runs, invocation, say))
     shipper = shipping.start(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
     told = listener if shipper is None else _Shipping(listener, shipper)
-    trained, interrupted = _train(jobs, workers, execution, places, told)
+    trained, interrupted = 0, None
+    if jobs:
+        on = places if execution.device == "cuda" else ()
+        engine = LocalEngine(min(workers, len(jobs)), on, patience=patience, say=say)
+        try:
+            engine.run(Queue(jobs), told)
+        except Interrupted as error:
+            interrupted = error
+        trained = engine.trained
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
         say(shipping.left_behind(left))
     return Report(
@@ -122,21 +134,6 @@ class _Shipping:
     def started(self, job: Job) -> None:
         self._shipper.train(job.fingerprint)
         self._started(job)
-
-
-def _train(
-    jobs: list[Job], workers: int, execution: Execution, places: Sequence[str], listener: Listener
-) -> tuple[int, Interrupted | None]:
-    """How many cells this runner trained to their end, and what ended it early."""
-    if not jobs:
-        return 0, None
-    engine = LocalEngine(min(workers, len(jobs)), places if execution.device == "cuda" else ())
-    interrupted = None
-    try:
-        engine.run(Queue(jobs), listener)
-    except Interrupted as error:
-        interrupted = error
-    return engine.trained, interrupted
 
 
 def goes_on_elsewhere(job: Job) -> str | None:

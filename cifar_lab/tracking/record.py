@@ -40,6 +40,8 @@ State = Literal["missing", "running", "finished", "failed", "diverged", "pruned"
 """A record by itself is never pruned: a search says so of a cell that it stopped early."""
 DAMAGED_SUFFIX = ".damaged"
 """Ends the name of a damaged file that was kept aside when its cell was begun anew."""
+PROBE = 64 * 1024
+"""Bytes that a runs folder must have room for before anything is begun."""
 
 
 @dataclass(frozen=True)
@@ -234,10 +236,15 @@ def require_writable(runs: Path) -> None:
     probe = runs / f".probe-{os.getpid()}"
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with probe.open("wb") as file:  # an empty file would fit on a disk that is full
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def find(runs: Path, prefix: str) -> Record:

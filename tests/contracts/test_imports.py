@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "redaction", "streams", "text"}
+EVERYWHERE = {"errors", "out_of_space", "reading", "redaction", "streams", "text"}
 BELOW_RUN = {
     "recipe",
     "overrides",
@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "errors": set(),
     "streams": set(),
     "redaction": set(),
+    "out_of_space": set(),
+    "reading": set(),
     "text": set(),
     "recipe": set(),
     "overrides": {"recipe"},
@@ -60,6 +62,8 @@ WITHOUT_TORCH = (
     "errors",
     "streams",
     "redaction",
+    "out_of_space",
+    "reading",
     "text",
     "recipe",
     "overrides",
