@@ -16,18 +16,24 @@ from faults.table.tally import Tally, counting
 HERE = Path(__file__).parent
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every row of the table."""
+    """Mark every row of the table, and let `-k` choose it by the row's name."""
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.faults)
+            item.extra_keyword_matches.add(row_of(item.name))
+
+
+def row_of(test: str) -> str:
+    """Return the name of the row that a test fills: `test_server_moved[sqlite]` fills `server_moved_sqlite`."""
+    return test.removeprefix("test_").replace("[", "_").rstrip("]")
 
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
     """Count the tries of the row that the test is named after."""
-    name = request.node.name.removeprefix("test_").replace("[", "_").rstrip("]")
-    with counting(BY_NAME[name]) as counted:
+    with counting(BY_NAME[row_of(request.node.name)]) as counted:
         yield counted
 
 
