@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from faults.table.lab import Material, differences, numbers
+
 from cifar_lab import registry
 from cifar_lab.data import load
 from cifar_lab.errors import Interrupted
@@ -17,7 +19,6 @@ from cifar_lab.run.execution import choose
 from cifar_lab.run.plan import make_plan
 from cifar_lab.run.runner import job_of
 from cifar_lab.scale import SCALES
-from faults.table.lab import Material, differences, numbers
 
 
 @contextmanager

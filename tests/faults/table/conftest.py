@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from faults.table.lab import Lab, Material, write_images, write_study
 from faults.table.rows import BY_NAME
 from faults.table.tally import Tally, counting

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cifar_lab.cli import run
 
-WORDS = ("damaged", "cannot be read", "not readable", "not a readable", "unreadable", "checksum", "corrupt", "malformed",
-         "not a database", "no longer matches", "does not match")  # fmt: skip
+WORDS = ("damaged", "cannot be read", "not readable", "not a readable", "unreadable", "checksum", "corrupt",
+         "malformed", "not a database", "no longer matches", "does not match")  # fmt: skip
 """Words by which a message names damage."""
 
 

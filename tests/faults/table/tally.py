@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-
 from faults.record import count, form, record
 from faults.table.rows import Row
 

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-
-from cifar_lab.tracking.record import Record
 from faults.table import store, undisturbed
 from faults.table.lab import Lab, Material, differences, wait_until
 from faults.table.tally import Tally
+
+from cifar_lab.tracking.record import Record
 
 pytestmark = pytest.mark.slow
 

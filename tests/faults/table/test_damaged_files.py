@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cifar_lab.errors import CifarLabError
-from cifar_lab.run.cell import Job, train_cell
 from faults.table import cells, store, undisturbed
 from faults.table.damage import Shown, harm, judge, names_damage, show
 from faults.table.lab import Lab, Material, differences, sha256
 from faults.table.tally import Tally
+
+from cifar_lab.errors import CifarLabError
+from cifar_lab.run.cell import Job, train_cell
 
 LINE = '''"""Does a second stage help?"""
 
@@ -43,9 +43,10 @@ SPACE = Space(
     question="Which tiny network?",
     baseline=RESNET18.override({"model.width": 8, "model.blocks": (1,), "train.batch_size": 10, "train.epochs": 2,
                                 "data.val_fraction": 0.2}),
-    dimensions=(Integer(path="model.width", low=4, high=16, step=4), Real(path="optim.lr", low=0.001, high=0.1, log=True)),
+    dimensions=(Integer(path="model.width", low=4, high=16, step=4),
+                Real(path="optim.lr", low=0.001, high=0.1, log=True)),
 )
-'''  # fmt: skip
+'''
 
 
 def _trained_on(job: Job, expected: dict[str, Any]) -> list[str]:

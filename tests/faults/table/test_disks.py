@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-
-from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.train import checkpoint
 from faults.table import cells, mounts, undisturbed
 from faults.table.lab import Done, Lab, Material, differences, wait_until
 from faults.table.tally import Tally
+
+from cifar_lab.run.cell import Job, train_cell
+from cifar_lab.train import checkpoint
 
 NO_ROOM = ("no space", "disk is full", "full disk", "out of space", "file too large", "quota")
 

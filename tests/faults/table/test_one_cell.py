@@ -12,18 +12,18 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-
-from cifar_lab.tracking.record import Record
 from faults.table import undisturbed
 from faults.table.lab import Lab, Material, differences, group, kill_group, wait_until, workers, write_study
 from faults.table.tally import Tally
+
+from cifar_lab.tracking.record import Record
 
 pytestmark = pytest.mark.slow
 ROOM = 8 * 2**30
 """Bytes of addresses that a process may have: one with torch takes more than 5 GiB before it trains."""
 WIDE = 16_384
 """Width of a network whose weights alone take more than that."""
-STALLED = {"CIFAR_LAB_STALLED_AFTER": "20"}
+STALLED = {"CIFAR_LAB_STALL_AFTER": "20"}
 """How long a worker may make no progress, for a watchdog that would wait for minutes."""
 WATCHDOG_PATIENCE = 120.0
 
@@ -52,7 +52,7 @@ def _names(records: Iterable[Record]) -> set[str]:
 
 def test_out_of_memory(tally: Tally, lab: Lab, material: Material) -> None:
     write_study(material.ablations / "wide.py", wide=WIDE, seeds=1)
-    expected = {k: v for k, v in undisturbed.study(material, "--seeds", "0").items()}
+    expected = undisturbed.study(material, "--seeds", "0")
     for number in range(tally.tries):
         each = Lab(folder=lab.folder / str(number), material=material, study="wide")
         line = each.line("--seeds", "0", "--offline", "--max-params", "100G")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from faults.table import cells, store, undisturbed, victims
 from faults.table.lab import PATIENCE, Finished, Lab, Material, differences, kill_group, wait_until, workers
 from faults.table.tally import Tally
@@ -125,7 +124,9 @@ def test_kill_writing(tally: Tally, material: Material, tmp_path: Path) -> None:
     (job, *_) = cells.jobs(material, tmp_path / "runs")
     expected = cells.reference(job, tmp_path / "reference")
     moments = victims.moments(cells.moved(job, tmp_path / "counted"))
-    chosen = range(1, moments + 1) if tally.tries >= moments else tally.chance.sample(range(1, moments + 1), tally.tries)
+    chosen = (
+        range(1, moments + 1) if tally.tries >= moments else tally.chance.sample(range(1, moments + 1), tally.tries)
+    )
     for moment in chosen:
         own = cells.moved(job, tmp_path / f"at{moment}")
         killed = victims.train_and_die(own, moment)

@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 import pytest
-
-from cifar_lab.tracking.journal import read_events
 from faults.table import store, undisturbed
 from faults.table.lab import Lab, Material, write_images, write_study
 from faults.table.tally import Tally
+
+from cifar_lab.tracking.journal import read_events
 
 pytestmark = pytest.mark.slow
 BROKEN = re.compile(r"database is locked|operationalerror|integrityerror|traceback", re.IGNORECASE)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-
 from faults.table import servers, store, undisturbed
 from faults.table.lab import Done, Lab, Material, differences, wait_until
 from faults.table.servers import Mood, Proxy, Server

@@ -9,8 +9,9 @@ from pathlib import Path
 from subprocess import run
 from typing import Any
 
-from cifar_lab.tracking.journal import read_events
 from faults.table.lab import Lab, Material, numbers
+
+from cifar_lab.tracking.journal import read_events
 
 
 @cache
