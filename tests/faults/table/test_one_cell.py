@@ -55,7 +55,7 @@ def test_out_of_memory(tally: Tally, lab: Lab, material: Material) -> None:
     expected = undisturbed.study(material, "--seeds", "0")
     for number in range(tally.tries):
         each = Lab(folder=lab.folder / str(number), material=material, study="wide")
-        line = each.line("--seeds", "0", "--offline", "--max-params", "100G")
+        line = each.line("--seeds", "0", "--offline", "--max-params", "100000M")
         done = each.run(*line, preexec_fn=_limit_addresses)
         tally.add(done.problems(1) + _failed_alone(each, expected, ["memory"]), f"study {number + 1}")
     tally.settle()

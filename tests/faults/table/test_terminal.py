@@ -19,7 +19,7 @@ from faults.table.tally import Tally
 from cifar_lab.tracking.journal import read_events
 
 pytestmark = pytest.mark.slow
-EPOCHS = "train.epochs=400"
+EPOCHS = "train.epochs=150"
 """A study that takes some seconds, so that a signal meets it in its middle."""
 SHORT = "train.epochs=40"
 ENDS_WITHIN = 30.0
