@@ -16,6 +16,11 @@ test: .venv/.installed-dev  ## The quick tier: minutes on two cores
 test-all: .venv/.installed-dev  ## Everything that this machine can run
 	$(BIN)/python -m pytest
 
+FAULTS ?= full
+test-faults: .venv/.installed-dev  ## Cause faults for real, count what is lost: docs/reliability.md; one: ARGS="-k kill_worker"
+	CIFAR_LAB_FAULTS=$(FAULTS) CIFAR_LAB_FAULTS_RECORD=docs/reliability.jsonl $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults/table $(ARGS); \
+	  status=$$?; PYTHONPATH=tests:. $(BIN)/python -m faults.report; exit $$status
+
 check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, and docker/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
