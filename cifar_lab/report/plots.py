@@ -97,7 +97,8 @@ def ended(row: Row, metric: str = "test/acc") -> str:
 
 def of(row: Row) -> int:
     """Cells that were asked for."""
-    return row.n + sum(getattr(row, state) for state in UNFINISHED) + without_metric(row)
+    unfinished: int = sum(getattr(row, state) for state in UNFINISHED)
+    return row.n + unfinished + without_metric(row)
 
 
 def _of_difference(row: Row, metric: str) -> Strip:
