@@ -19,6 +19,7 @@ from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.mlflow import Store, StoreAway, StoreRefuses
 from cifar_lab.tracking.overview import Tabulate, no_table
 from cifar_lab.tracking.shipment import Draw, Place, Say, Shipment
+from cifar_lab.tracking.uri import sqlite_path
 
 PATIENCE = (1.0, 30.0)
 """Seconds to wait for a store that is away: at first, and at most; doubled in between."""
@@ -93,13 +94,17 @@ class Shipper(threading.Thread):
     def drain(self, timeout_s: float, standstill_s: float = STANDSTILL) -> int:
         """Ship what is left for at most `timeout_s` seconds, and end; the number of cells still left.
 
-        A store that answers nothing for `standstill_s` seconds is given up earlier.
+        A server that answers nothing for `standstill_s` seconds is given up earlier. A SQLite store is not: there it is
+        other runners that are waited for.
         """
         self._closing.set()
         began = moved = time.monotonic()
         while self.is_alive() and (now := time.monotonic()) < began + timeout_s and now < moved + standstill_s:
             self.join(0.1)
-            if not self._is_away:
+            store = self._store
+            if store is not None and sqlite_path(store.uri) is not None:
+                moved = time.monotonic()
+            elif not self._is_away:
                 moved = max(moved, time.monotonic() - self._gate.waits())
         self._gate.shut()
         return _left([each for each in self._shipments if each.asked.fingerprint not in self._elsewhere])
