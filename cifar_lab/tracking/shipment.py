@@ -216,9 +216,14 @@ class Shipment:
             tags[DIFFERENCE] = f"{reference.fingerprint[:12]} {differences[0].time}"
         return tags, differences
 
+    @property
+    def _is_blind(self) -> bool:
+        """A search chooses by val: nothing of it shows a result on test."""
+        return (self.invocation.metric or "").startswith("val/")
+
     def _seen(self, metrics: list[Metric]) -> list[Metric]:
         """Without what a search must not choose by."""
-        if not (self.invocation.metric or "").startswith("val/"):
+        if not self._is_blind:
             return metrics
         return [metric for metric in metrics if not metric.name.removeprefix(sheet.DELTA).startswith("test/")]
 
@@ -299,6 +304,11 @@ class Shipment:
         record = self.record
         written = [record.folder / name for name in ("cell.json", "result.json", journal.FILE)]
         made = [record.weights, record.predictions, record.confusion, record.code_diff]
+        if self._is_blind:
+            written, made = (
+                [record.folder / "cell.json", record.folder / journal.FILE],
+                [record.weights, record.code_diff],
+            )
         return [path for path in [*written, *made] if path.exists()]
 
     def _recipe(self) -> bytes:
@@ -306,7 +316,8 @@ class Shipment:
 
     def _pictures(self) -> dict[str, bytes]:
         try:
-            return self.draw(self.record)
+            pictures = self.draw(self.record)
+            return {name: it for name, it in pictures.items() if not (self._is_blind and "confusion" in name)}
         except Exception as error:  # noqa: BLE001 (a picture is not worth a result; it is said)
             self.say(f"{self.asked.variant}/s{self.asked.seed}: no figures: {type(error).__name__}: {error}")
             return {}

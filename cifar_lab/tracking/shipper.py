@@ -185,12 +185,12 @@ class Shipper(threading.Thread):
 
     def _is_ours(self, shipment: Shipment) -> bool:
         """Take the cell, unless another runner ships it."""
-        name = shipment.asked.fingerprint
-        if shipment.is_empty or self._claims.take(name):
-            self._elsewhere.discard(name)
-            return True
-        self._elsewhere.add(name)
-        return False
+        is_free = self._is_free(shipment)
+        (self._elsewhere.discard if is_free else self._elsewhere.add)(shipment.asked.fingerprint)
+        return is_free
+
+    def _is_free(self, shipment: Shipment) -> bool:
+        return shipment.is_empty or self._claims.take(shipment.asked.fingerprint)
 
     def _grow(self, *, anew: bool) -> None:
         """Take in the cells and tags that `follow` brought, and what was asked for meanwhile."""
@@ -215,7 +215,7 @@ class Shipper(threading.Thread):
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id:
                 shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
-                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say, self._is_ours)
+                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say, self._is_free)
 
 
 def sync(
