@@ -221,11 +221,13 @@ def test_a_damaged_database_is_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = folder / "mlflow.db"
     store.experiment("se_ratio", {})
-    with sqlite3.connect(path) as connection:
+    with sqlite3.connect(folder / "mlflow.db") as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    path = folder / "damaged" / "mlflow.db"  # MLflow keeps what it has read of a database that it has open
+    path.parent.mkdir()
+    shutil.copy(folder / "mlflow.db", path)
     DAMAGES[damage](path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
     study.all()
@@ -278,7 +280,7 @@ def test_a_folder_of_any_name_has_its_database_in_it(
     experiment = store.experiment("se_ratio", {})
     assert (tmp_path / name / "mlflow.db").exists()
     assert store._client.get_experiment(experiment).name == "se_ratio"
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.parent.name for path in tmp_path.rglob("mlflow.db")] == [name]
 
 
 def test_runs_of_an_older_mlflow_are_named_as_the_cause_with_the_ways_out(
