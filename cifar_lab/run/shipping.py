@@ -46,7 +46,9 @@ def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> boo
     try:
         uri = mlflow.resolve_uri()
         mlflow.require_usable(uri)
-        return not shipper.has_all(runs, invocation, mlflow.Store.open(uri))
+        store = mlflow.Store.open(uri)
+        store.reach()
+        return not shipper.has_all(runs, invocation, store)
     except CifarLabError as error:
         say(f"{error}; `cifar-lab sync` ships this run later")
         return False

@@ -55,7 +55,9 @@ class Gate:
         since = self._waits_since
         return time.monotonic() - since if since is not None else 0.0
 
-    def shut(self) -> None:
-        """Let the thread work no more; return once it waits, or has ended."""
-        with self._own:
-            self._is_shut = True
+    def shut(self, patience_s: float = 60.0) -> None:
+        """Let the thread work no more; return once it waits, or has ended, or after `patience_s` seconds of work."""
+        is_ours = self._own.acquire(timeout=patience_s)
+        self._is_shut = True
+        if is_ours:
+            self._own.release()

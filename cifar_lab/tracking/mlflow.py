@@ -49,8 +49,9 @@ METRICS, ENTITIES = 1000, 100
 """The most metrics, and the most params or tags, that one call may carry."""
 KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 36, 5000, 250
 """The longest key, tag, param, digest of a data set, tag and name of an experiment, in characters."""
-CHATTER = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}
-"""The lowest level at which MLflow and what it uses may write to standard error."""
+CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
+"""The lowest level at which MLflow and what it uses may write to standard error. An error is said by us, in one line;
+MLflow would add its traceback, with whatever an address holds."""
 PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
 """Mean seconds before each further try on a SQLite database that another process keeps locked. Random, so that
 several runners do not try at the same moment again."""

@@ -48,7 +48,7 @@ class Place:
     def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
         """Find the place, or make it."""
         asked, seen = sheet.of_invocation(invocation), history.view(invocation)
-        with locked(runs, store):
+        with locked(runs / "shipping.lock", store):
             tags = {sheet.NOTE: sheet.note(invocation), seen.tag: seen.value()}
             experiment = store.experiment(invocation.ablation, tags)
             found = store.find(experiment, **asked.identity)
@@ -74,9 +74,9 @@ class Place:
 
 
 @contextmanager
-def locked(runs: Path, store: Store) -> Iterator[None]:
-    """Hold the lock under which a run is looked for and begun, so that two runners do not begin two for one cell."""
-    lock = FileLock(runs / "shipping.lock")
+def locked(path: Path, store: Store) -> Iterator[None]:
+    """Hold the lock under which a run is looked for and begun, so that two runners do not begin two for one thing."""
+    lock = FileLock(path)
     with store.outside():
         lock.acquire()
     try:
@@ -248,7 +248,7 @@ class Shipment:
 
     def _find_or_start(self, store: Store, place: Place, mark: str | None, failure: Any) -> None:
         began, cell = self._began, self.record.cell("recipe", "data", "execution", "provenance")
-        with locked(self.runs, store):
+        with locked(self.record.folder / "shipping.lock", store):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
             if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:
                 store.tag(found.id, {"role": "superseded"})

@@ -19,6 +19,7 @@ from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.mlflow import Store, StoreAway, StoreRefuses
 from cifar_lab.tracking.overview import Tabulate, no_table
 from cifar_lab.tracking.shipment import Draw, Place, Say, Shipment
+from cifar_lab.tracking.uri import sqlite_path
 
 PATIENCE = (1.0, 30.0)
 """Seconds to wait for a store that is away: at first, and at most; doubled in between."""
@@ -93,13 +94,17 @@ class Shipper(threading.Thread):
     def drain(self, timeout_s: float, standstill_s: float = STANDSTILL) -> int:
         """Ship what is left for at most `timeout_s` seconds, and end; the number of cells still left.
 
-        A store that answers nothing for `standstill_s` seconds is given up earlier.
+        A server that answers nothing for `standstill_s` seconds is given up earlier. A SQLite store is not: there it is
+        other runners that are waited for.
         """
         self._closing.set()
         began = moved = time.monotonic()
         while self.is_alive() and (now := time.monotonic()) < began + timeout_s and now < moved + standstill_s:
             self.join(0.1)
-            if not self._is_away:
+            store = self._store
+            if store is not None and sqlite_path(store.uri) is not None:
+                moved = time.monotonic()
+            elif not self._is_away:
                 moved = max(moved, time.monotonic() - self._gate.waits())
         self._gate.shut()
         return _left([each for each in self._shipments if each.asked.fingerprint not in self._elsewhere])
@@ -180,12 +185,12 @@ class Shipper(threading.Thread):
 
     def _is_ours(self, shipment: Shipment) -> bool:
         """Take the cell, unless another runner ships it."""
-        name = shipment.asked.fingerprint
-        if shipment.is_empty or self._claims.take(name):
-            self._elsewhere.discard(name)
-            return True
-        self._elsewhere.add(name)
-        return False
+        is_free = self._is_free(shipment)
+        (self._elsewhere.discard if is_free else self._elsewhere.add)(shipment.asked.fingerprint)
+        return is_free
+
+    def _is_free(self, shipment: Shipment) -> bool:
+        return shipment.is_empty or self._claims.take(shipment.asked.fingerprint)
 
     def _grow(self, *, anew: bool) -> None:
         """Take in the cells and tags that `follow` brought, and what was asked for meanwhile."""
@@ -210,7 +215,7 @@ class Shipper(threading.Thread):
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id:
                 shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
-                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say, self._is_ours)
+                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say, self._is_free)
 
 
 def sync(

@@ -7,7 +7,7 @@ import sqlite3
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from cifar_lab.errors import TrackingError, nearest
 from cifar_lab.redaction import redacted
@@ -59,13 +59,12 @@ def _has_older_runs() -> bool:
 def sqlite_uri(path: Path) -> str:
     """Return the address of a SQLite database.
 
-    Versions of SQLAlchemy differ in whether `%2F` in a path stands for itself, and `?` begins options: a path with one
-    of these is given relative to the current folder, where they are not needed.
+    `?` begins options and is quoted. Versions of SQLAlchemy differ in whether `%2F` in a path stands for itself: a path
+    with `%` is given relative to the current folder, whose name is not needed then.
     """
-    text = str(path)
-    if "%" in text or "?" in text:
-        text = os.path.relpath(path)
-    return f"sqlite:///{quote(text) if '?' in text else text}"
+    if "%" in str(path):
+        path = Path(os.path.relpath(path))
+    return f"sqlite:///{path}".replace("?", "%3F")
 
 
 def without_credentials(uri: str) -> tuple[str, dict[str, str]]:

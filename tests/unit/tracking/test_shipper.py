@@ -128,6 +128,15 @@ def test_a_cell_tells_its_recipe_where_it_ran_and_how_it_ended(
     assert _artifacts(client, run, "figures") == {"figures/loss.png"}
 
 
+def test_nothing_of_a_search_shows_a_result_on_test(study: Any, sync_all: Any, runs_of: Runs, client: Any) -> None:
+    study.whole()
+    study.invocation(metric="val/acc")
+    sync_all()
+    run = runs_of("se_ratio")["r4/s0"]
+    assert not [name for name in run.data.metrics if "test/" in name]
+    assert _artifacts(client, run) == {"cell.json", "figures", "journal.jsonl", "recipe.json", "weights.safetensors"}
+
+
 def test_curves_keep_their_epochs_and_results_their_names(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
     study.whole()
     ship(study.invocation()).drain(60)
