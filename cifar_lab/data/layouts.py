@@ -80,9 +80,12 @@ def find(files: Files) -> Layout:
         if len(same := [layout.folder for layout in candidates if layout.kind == first.kind]) > 1:
             raise DataError(f"it holds more than one data set: {', '.join(map(shown, same[:4]))}; give one of them")
         return first
-    if not partial:
-        raise DataError(f"no images in train/; {EXPECTED}{_holds(files)}")
-    return _classes(files, partial[0], _splits(files, partial[0]))
+    if "" in partial:
+        return _classes(files, "", _splits(files, ""))
+    if partial:
+        alone = " and ".join(f"{name}/" for name in _splits(files, partial[0]).values())
+        raise DataError(f"no train/ with test/ beside it; {EXPECTED}; {shown(partial[0])} has {alone} alone")
+    raise DataError(f"no images in train/; {EXPECTED}{_holds(files)}")
 
 
 def _folders(files: Files) -> Iterator[tuple[int, str]]:

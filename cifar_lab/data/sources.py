@@ -59,7 +59,7 @@ def decode(path: Path, say: Callable[[str], None] = lambda _: None, *, reference
     """
     with _named(path):
         name = path.name if path.is_dir() else title(path.name)
-        read = _read(path, lambda line: say(f"decoding {line} of {name}, once"))
+        read = _read(path, lambda what, folder: say(f"decoding {what} of {name}{folder and f' in {folder}'}, once"))
         rules.check(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
         found = read.arrays if read.is_original else original.in_order(read.arrays, read.train_rank, read.test_rank)
         if found is None and reference is not None and original.same_images(read.arrays, reference.arrays):
@@ -92,7 +92,7 @@ def _named(path: Path) -> Iterator[None]:
         raise DataError(f"data {shown(path)}: {one_line(error.strerror or error)}") from error
 
 
-def _read(path: Path, say: Callable[[str], None]) -> _Read:
+def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
     if path.is_file() and files.read_start(path).startswith(b"PAR1"):
         raise DataError("one parquet file; give the folder that holds train-*.parquet and test-*.parquet")
     with files.opened(path) as tree:
@@ -101,28 +101,28 @@ def _read(path: Path, say: Callable[[str], None]) -> _Read:
             return _read_inner(path, layout.train[0], say)
         if layout.kind in ("classes", "kaggle"):
             reader = image_folder.read_classes if layout.kind == "classes" else image_folder.read_kaggle
-            decoded = reader(tree, layout, say)
+            decoded = reader(tree, layout, lambda what: say(what, layout.folder))
             note = " (test held out of train)" if layout.kind == "kaggle" else " (val as test)" * layout.is_val
             return _Read(*decoded, note=note)
         if layout.kind == "python":
-            say("the batches")
+            say("the batches", layout.folder)
             classes, arrays, is_original = batches.read_python(tree, layout.folder)
             return _Read(classes, arrays, is_original=is_original)
         if layout.kind == "binary":
-            say("the batches")
+            say("the batches", layout.folder)
             return _Read(*batches.read_binary(tree, layout.folder))
         if layout.kind == "parquet":
-            say("the parquet files")
+            say("the parquet files", layout.folder)
             held_out = list(layout.test)
             return _Read(
                 *stored.read_parquet(tree, list(layout.train), held_out), note=" (val as test)" * layout.is_val
             )
-        say("the arrays")
+        say("the arrays", layout.folder)
         classes, arrays, is_val = stored.read_npz(tree)
         return _Read(classes, arrays, note=" (val as test)" * is_val)
 
 
-def _read_inner(path: Path, name: str, say: Callable[[str], None]) -> _Read:
+def _read_inner(path: Path, name: str, say: Callable[[str, str], None]) -> _Read:
     """Read the archive `name` in the folder `path`; one inside another archive has to be unpacked first."""
     if not path.is_dir():
         raise DataError(f"it holds {shown(name)}; unpack it and give that file")

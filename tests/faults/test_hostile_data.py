@@ -60,7 +60,8 @@ def outcome(source: Path) -> str:
 
 def tree(folder: Path) -> list[str]:
     """Every file below `folder` but those of the cache."""
-    return sorted(str(path) for path in folder.rglob("*") if "cache" not in path.parts[len(folder.parts) :])
+    beside = [path for path in folder.iterdir() if path.name != "cache"]
+    return sorted(str(path) for top in beside for path in (top, *top.rglob("*")))
 
 
 def refusal(source: Path) -> str:

@@ -132,6 +132,26 @@ def test_up_to_three_folders_may_wrap_the_data(folder: Path, names: tuple[str, .
     assert sources.decode(top.with_suffix(".tar.gz")).hash == expected
 
 
+def test_where_wrapped_data_was_taken_from_is_told(folder: Path) -> None:
+    said: list[str] = []
+    sources.decode(wrapped(folder, "a", "b"), said.append)
+
+    assert said == ["decoding 50 images of top in a/b/, once"]
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_split_alone_in_another_folder_is_told(folder: Path, form: str, split: str) -> None:
+    shutil.rmtree(folder / ({"train", "test"} - {split}).pop())
+    top = wrapped(folder, "a")
+    message = refused(top if form == "folder" else in_zip(top, top.with_suffix(".zip"), ""))
+
+    assert (
+        f"no train/ with test/ beside it; expected train/<class>/* and test/<class>/*; 'a/' has {split}/ alone"
+        in message
+    )
+
+
 @pytest.mark.parametrize("form", ["folder", "zip"])
 @pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "test")])
 def test_the_letter_case_of_the_splits_does_not_count(folder: Path, form: str, train: str, test: str) -> None:
