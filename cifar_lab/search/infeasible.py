@@ -54,18 +54,23 @@ class _Completed:
 
 
 def completed(trials: Sequence[FrozenTrial], objectives: Sequence[str] = ("accuracy",)) -> list[FrozenTrial]:
-    """Return the trials, with copies of the infeasible ones that are completed with the median accuracy so far.
+    """Return the trials, with copies of the infeasible ones that are completed with a median accuracy.
 
-    Further objectives are counts, and those of the candidate. Before there is a measured value nothing changes.
+    It is that of the measured trials of lower number, which does not move as the study goes on, or of all where there
+    is none. Further objectives are counts, and those of the candidate. Before anything is measured nothing changes.
     """
-    measured = [trial.values[0] for trial in trials if is_result(trial)]
-    if not measured:
+    everything = [trial.values[0] for trial in trials if is_result(trial)]
+    if not everything:
         return list(trials)
-    median = statistics.median(measured)
-    return [
-        _with_values(trial, median, objectives) if trial.state == TrialState.PRUNED and is_infeasible(trial) else trial
-        for trial in trials
-    ]
+    seen, before = list[FrozenTrial](), list[float]()
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        if is_result(trial):
+            before.append(trial.values[0])
+        if trial.state == TrialState.PRUNED and is_infeasible(trial):
+            seen.append(_with_values(trial, statistics.median(before or everything), objectives))
+        else:
+            seen.append(trial)
+    return seen
 
 
 def _with_values(trial: FrozenTrial, accuracy: float, objectives: Sequence[str]) -> FrozenTrial:
