@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -48,10 +47,10 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def journal(folder: Path, content: bytes) -> Iterator[Path]:
+def journal(folder: Path, content: bytes) -> Path:
     (folder / "runs").mkdir()
     (folder / "runs/studies.journal").write_bytes(content)
-    yield folder / "runs/studies.journal"
+    return folder / "runs/studies.journal"
 
 
 def as_written_by_others(content: bytes) -> bytes:
@@ -103,8 +102,7 @@ def test_no_damage_anywhere_is_used_or_a_traceback(content: bytes, tmp_path: Pat
         path.write_bytes(damaged)
         try:
             studies = optuna.get_all_study_summaries(open_storage(str(path), tmp_path))
-        except UsageError as error:
-            assert "\n" not in str(error)
+        except UsageError:
             continue
         # What is left is what stands before a last line that lost its end.
         logs = list(JournalFile(path).read_logs(0))
