@@ -48,7 +48,8 @@ class Sweep:
         self.folder, self.runs = folder, folder / "runs"
         self._line = [
             sys.executable, "-m", "cifar_lab", "sweep", "--study", "rates", "--space", "rates.py", "--data",
-            str(images), "--max-params", "10k", "--pruner", "none", "--offline", "-y", "--json", "--workers", "1", *more,
+            str(images), "--max-params", "10k", "--pruner", "none", "--offline", "-y", "--json", "--workers", "1",
+            *more,
         ]  # fmt: skip
 
     def start(self, trials: int, runner: str = "") -> subprocess.Popen[bytes]:
