@@ -139,11 +139,11 @@ def _asked_for(
     from cifar_lab.search.spaces import find, require_usable
 
     found = find(space)
+    require_usable(found)
     if clash := [path for path in diff if path in found.paths()]:
         raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
     if found.baseline.override(diff).train.protocol != "holdout":
         raise UsageError("a search looks at val only, which train.protocol=writeup does not have")
-    require_usable(found)
     budget = Budget(max_params=limit, max_macs=macs)
     budget.require_room(found, overrides=diff)
     return _Asked(found, budget, objectives)

@@ -13,6 +13,7 @@ from cifar_lab.run import progress
 from cifar_lab.run.progress import Progress
 from cifar_lab.run.setting import Setting, typed
 from cifar_lab.tracking.record import Record, State
+from cifar_lab.tracking.searches import is_search
 
 STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "pruned", "missing", "damaged")
 
@@ -25,8 +26,9 @@ class Status:
     cells: tuple[Progress, ...]
 
     def counts(self) -> dict[State, int]:
+        """Return how many cells are in each state; pruned ones are named where a search has some."""
         states = [cell.state for cell in self.cells]
-        return {state: states.count(state) for state in STATES}
+        return {state: states.count(state) for state in STATES if state != "pruned" or state in states}
 
     @property
     def is_settled(self) -> bool:
@@ -60,15 +62,18 @@ def look(setting: Setting, runs: Path, now: float | None = None) -> Status:
     """How far the cells of `setting` are at `now` (seconds since 1970; none: the present)."""
     now = time.time() if now is None else now
     cells = [progress.read(asked, Record(runs / asked.fingerprint), now) for asked in setting.cells]
-    cells = [_with_pruning(cell, setting) for cell in cells]
+    cells = [_of_search(cell, setting) for cell in cells]
     cells = list(_with_waits(cells, setting, runs))
     epochs = {cell.asked.variant: cell.epochs for cell in cells if cell.epochs is not None}
     cells = [replace(cell, epochs=cell.epochs or epochs.get(cell.asked.variant)) for cell in cells]
     return Status(setting=setting, cells=tuple(_with_estimates(cells)))
 
 
-def _with_pruning(cell: Progress, setting: Setting) -> Progress:
-    """Return the cell as pruned where a search stopped it early: nothing of it is missing."""
+def _of_search(cell: Progress, setting: Setting) -> Progress:
+    """Return the cell of a search without its accuracy on test, and as pruned where it was stopped early."""
+    if not is_search(setting.latest):
+        return cell
+    cell = replace(cell, test=None)
     if cell.state == "missing" and setting.latest.is_pruned(cell.asked.fingerprint):
         return replace(cell, state="pruned", resumes=False)
     return cell

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from cifar_lab.ablation import Ablation, Variant
 from cifar_lab.data.dataset import Dataset
+from cifar_lab.errors import TrackingError
 from cifar_lab.run.cell import Job
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Plan, make_plan
@@ -85,7 +86,11 @@ class Cells:
     def _write(self, note: Invocation, fingerprint: str, tags: dict[str, str]) -> None:
         known = {**note.tags, fingerprint: {**note.tags.get(fingerprint, {}), **tags}}
         note = replace(note, tags=known)
-        note.write(self.runs)
+        try:
+            note.write(self.runs)
+        except OSError as error:
+            place = self.runs / "invocations"
+            raise TrackingError(f"{place}: cannot be written ({error.strerror or error})") from error
         self.changed(note)
 
     def _plan(self, number: int, diff: Mapping[str, Any]) -> Plan:

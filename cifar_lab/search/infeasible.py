@@ -28,8 +28,9 @@ COUNTED = {"params": "parameters", "macs": "macs"}
 class _Completed:
     """A study whose infeasible trials are completed; everything else is the study's own."""
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
+    def __init__(self, study: Study, *, always: bool = False) -> None:
+        """`always`: before anything is measured, too; their values mean nothing then."""
+        self._study, self._always = study, always
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -39,13 +40,15 @@ class _Completed:
         return self.get_trials()
 
     def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        every = completed(self._study.get_trials(deepcopy=deepcopy), self._objectives())
+        every = completed(self._study.get_trials(deepcopy=deepcopy), self._objectives(), always=self._always)
         return [trial for trial in every if states is None or trial.state in states]
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        every = completed(self._study._get_trials(deepcopy=deepcopy, use_cache=use_cache), self._objectives())
+        every = completed(
+            self._study._get_trials(deepcopy=deepcopy, use_cache=use_cache), self._objectives(), always=self._always
+        )
         return [trial for trial in every if states is None or trial.state in states]
 
     def _objectives(self) -> Sequence[str]:
@@ -53,19 +56,27 @@ class _Completed:
         return tuple(setting.get("objectives", ("accuracy",)))
 
 
-def completed(trials: Sequence[FrozenTrial], objectives: Sequence[str] = ("accuracy",)) -> list[FrozenTrial]:
-    """Return the trials, with copies of the infeasible ones that are completed with the median accuracy so far.
+def completed(
+    trials: Sequence[FrozenTrial], objectives: Sequence[str] = ("accuracy",), *, always: bool = False
+) -> list[FrozenTrial]:
+    """Return the trials, with copies of the infeasible ones that are completed with a median accuracy.
 
-    Further objectives are counts, and those of the candidate. Before there is a measured value nothing changes.
+    It is that of the measured trials of lower number, which does not move as the study goes on, or of all where there
+    is none. Further objectives are counts, and those of the candidate. Before anything is measured nothing changes,
+    or, if it is to be so `always`, the median is 0.
     """
-    measured = [trial.values[0] for trial in trials if is_result(trial)]
-    if not measured:
+    everything = [trial.values[0] for trial in trials if is_result(trial)]
+    if not everything and not always:
         return list(trials)
-    median = statistics.median(measured)
-    return [
-        _with_values(trial, median, objectives) if trial.state == TrialState.PRUNED and is_infeasible(trial) else trial
-        for trial in trials
-    ]
+    seen, before = list[FrozenTrial](), list[float]()
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        if is_result(trial):
+            before.append(trial.values[0])
+        if trial.state == TrialState.PRUNED and is_infeasible(trial):
+            seen.append(_with_values(trial, statistics.median(before or everything or [0.0]), objectives))
+        else:
+            seen.append(trial)
+    return seen
 
 
 def _with_values(trial: FrozenTrial, accuracy: float, objectives: Sequence[str]) -> FrozenTrial:
@@ -82,7 +93,8 @@ class SeesInfeasible(BaseSampler):
         self._inner = inner
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._inner.infer_relative_search_space(_seen(study), trial)
+        # What all completed trials have is worked out step by step: no trial may be completed after it was passed.
+        return self._inner.infer_relative_search_space(_seen(study, always=True), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -104,5 +116,5 @@ class SeesInfeasible(BaseSampler):
         self._inner.reseed_rng()
 
 
-def _seen(study: Study) -> Any:
-    return _Completed(study)
+def _seen(study: Study, *, always: bool = False) -> Any:
+    return _Completed(study, always=always)

@@ -142,7 +142,7 @@ class JournalFile(BaseJournalBackend):
             tree = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise self.damage("not JSON") from error
-        rule = _broken(tree)
+        rule = _broken(tree) or ("its checksum cannot be read" if checksum is None and "crc32" in tree else None)
         if rule is not None:
             raise self.damage(rule)
         log: dict[str, Any] = tree

@@ -42,7 +42,7 @@ def find(name_or_file: str) -> Space:
             raise SpaceError(f"no such file: {path}{nearest(path.stem, names())}")
     except (OSError, RuntimeError, ValueError) as error:
         raise SpaceError(f"--space {name_or_file!r:.80}: {_first_line(error)}") from error
-    return _load(path)
+    return _load(path.absolute())
 
 
 def require_usable(space: Space, *, draws: int = 3) -> None:
