@@ -110,9 +110,9 @@ ROWS = (
          "the invocation that was run last is the latest", 1, 2),
     _row("terminal_closed", TERMINAL, "terminal closed",
          f"a pseudo-terminal is closed under a study: each cell saves what it trained; the next run goes on; {SAME}",
-         1, 8),
+         1, 6),
     _row("reader_gone", TERMINAL, "reader of the output gone",
-         "commands whose output goes to `head -n 1`: no traceback", 2, 6),
+         "commands whose output goes to `head -n 1`: no traceback", 2, 12),
     _row("ctrl_c_twice", TERMINAL, "Ctrl-C twice",
          "SIGINT twice within a second at a random moment: ends soon without a traceback, leaves no process; the next "
          f"run goes on; {SAME}", 1, 8),
