@@ -128,7 +128,7 @@ ROWS = (
          "tests, and property tests with this many examples: nothing is executed, nothing is written outside, one line",
          10, 1000),
     _row("hostile_files", INPUT, "hostile and damaged files, written by hand",
-         "tests: nothing is executed or written outside, text is escaped, one line names what is wrong", 20, 200),
+         "tests: nothing is executed or written outside, text is escaped, one line names what is wrong", 20, 20),
     _row("secrets", INPUT, "secrets in addresses", "tests: no password in logs, records, MLflow, reports, errors", 1,
          1),
     _row("supply_chain", CHAIN, "dependencies with known faults or unfit licences",
