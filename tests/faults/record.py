@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 VARIABLE = "CIFAR_LAB_FAULTS_RECORD"
 COUNT = "CIFAR_LAB_FAULTS"
 """`quick` (the default), `full`, a number of tries for every row, or `row=number`; several with commas between."""
@@ -82,8 +80,9 @@ def record(
     }  # fmt: skip
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")), path.open("a") as file:
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    line = json.dumps(entry, ensure_ascii=False) + "\n"
+    with path.open("ab", buffering=0) as file:  # one write appends whole lines, though several processes record
+        file.write(line.encode())
 
 
 def command(row: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import random
 import traceback
@@ -65,6 +66,8 @@ def show(*line: str) -> Shown:
     """Run a command in this process."""
     out, err = io.StringIO(), io.StringIO()
     code, crash = 0, ""
+    warnings = logging.StreamHandler(err)  # pytest's own handlers keep them from standard error
+    logging.getLogger().addHandler(warnings)
     with redirect_stdout(out), redirect_stderr(err):
         try:
             code = run(list(line))
@@ -72,6 +75,7 @@ def show(*line: str) -> Shown:
             code = error.code if isinstance(error.code, int) else 1
         except BaseException as error:  # noqa: BLE001 (a traceback for the user: it is counted)
             code, crash = 1, "".join(traceback.format_exception_only(error)).strip().splitlines()[-1][:200]
+    logging.getLogger().removeHandler(warnings)
     return Shown(code=code, out=out.getvalue(), err=err.getvalue(), crash=crash)
 
 
@@ -80,13 +84,16 @@ def names_damage(text: str) -> bool:
     return any(word in text.lower() for word in WORDS)
 
 
-def judge(line: str, sound: Shown, shown: Shown) -> list[str]:
-    """Return what is wrong with what a command makes of a damaged file: nothing, if it is equal or names the damage."""
+def judge(line: str, sound: Shown, shown: Shown, warned: str = "") -> list[str]:
+    """Return what is wrong with what a command makes of a damaged file: nothing, if it is equal or names the damage.
+
+    `warned`: what earlier commands printed of the same folder, for some warnings are printed once in a process.
+    """
     if shown.crash:
         return [f"{line}: traceback: {shown.crash}"]
     if "Traceback" in shown.err:
         return [f"{line}: traceback printed"]
-    if (shown.code, shown.out) == (sound.code, sound.out) or names_damage(shown.out + shown.err):
+    if (shown.code, shown.out) == (sound.code, sound.out) or names_damage(shown.out + shown.err + warned):
         return []
     return [f"{line}: another output, and no word of damage: {_first_difference(sound.out, shown.out) or shown.err}"]
 

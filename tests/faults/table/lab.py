@@ -238,7 +238,7 @@ def numbers(record: Record) -> dict[str, Any]:
     points = {p.epoch: {k: v for k, v in p.values.items() if k not in TIMED} for p in read_points(record.folder)}
     metrics = {k: v for k, v in result["metrics"].items() if k not in TIMED}
     with np.load(record.predictions) as arrays:
-        predictions = {name: arrays[name].tobytes() for name in arrays.files}
+        predictions = {name: arrays[name].tobytes() for name in ("predictions", "labels", "confidence")}
     return {
         "status": result["status"], "metrics": metrics, "points": points, "weights": sha256(record.weights),
         "predictions": predictions,

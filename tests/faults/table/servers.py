@@ -129,6 +129,8 @@ def other_user() -> dict[str, Any] | None:
 @contextmanager
 def postgresql() -> Iterator[str]:
     """Run PostgreSQL on a free port with a database `mlflow`; its address for SQLAlchemy."""
+    import psycopg
+
     programs, user = postgresql_programs(), other_user()
     assert programs is not None
     assert user is not None
@@ -145,11 +147,15 @@ def postgresql() -> Iterator[str]:
                 [*line, "-c", "listen_addresses=127.0.0.1"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **how,
             )  # fmt: skip
-        psql = ["psql", f"--host={name}", f"--port={port}", "--username=lab", "--dbname=postgres", "--no-psqlrc", "-c"]
 
         def is_made() -> bool:
-            made = [programs / psql[0], *psql[1:], "CREATE DATABASE mlflow"]
-            return subprocess.run(made, check=False, capture_output=True, **how).returncode == 0
+            assert process.poll() is None, (Path(name) / "log").read_text()
+            try:
+                with psycopg.connect(f"host=127.0.0.1 port={port} user=lab dbname=postgres", autocommit=True) as made:
+                    made.execute("CREATE DATABASE mlflow")
+            except psycopg.OperationalError:
+                return False
+            return True
 
         try:
             wait_until(is_made, "PostgreSQL")

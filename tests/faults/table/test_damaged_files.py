@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,15 +128,10 @@ class Scene:
     lines: tuple[str, ...]
     sound: tuple[Shown, ...]
 
-    def show(self, runs: Path) -> list[Shown]:
-        return [show(*line.split(), "--runs", str(runs)) for line in self.lines]
-
 
 @pytest.fixture(scope="module")
 def scene(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Four finished cells of one invocation, trained in this process."""
-    from cifar_lab.run.plan import make_plan  # noqa: F401 (its import is not what is tried)
-
+    """Four finished cells of one invocation."""
     folder = tmp_path_factory.mktemp("scene")
     lab = Lab(folder=folder, material=material)
     done = lab.run(*lab.line("--offline"))
@@ -144,10 +140,19 @@ def scene(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Scene
     own = f"--ablations {material.ablations}"
     lines = (f"compare tiny --json {own}", f"status tiny --json {own}", f"tail {a}", f"diff {a} {b} --json",
              f"failures tiny {own}")  # fmt: skip
-    empty = Scene(runs=lab.runs, lines=lines, sound=())
-    sound = tuple(empty.show(lab.runs))
+    sound = tuple(show(*line.split(), "--runs", str(lab.runs)) for line in lines)
     assert not any(each.crash or each.code for each in sound), sound
     return Scene(runs=lab.runs, lines=lines, sound=sound)
+
+
+def _judged(lines: Sequence[str], sound: Sequence[Shown], runs: Path, tally: Tally) -> list[str]:
+    """Run commands on a folder in a random order; return what is wrong with what they make of it."""
+    problems, warned = [], ""
+    for line, expected in tally.chance.sample(list(zip(lines, sound, strict=True)), len(lines)):
+        shown = show(*line.split(), "--runs", str(runs))
+        problems += judge(line.split()[0], expected, shown, warned)
+        warned += shown.err
+    return problems
 
 
 def _damage_finished(tally: Tally, scene: Scene, tmp_path: Path, pattern: str) -> None:
@@ -156,8 +161,7 @@ def _damage_finished(tally: Tally, scene: Scene, tmp_path: Path, pattern: str) -
         runs = tmp_path / str(number)
         shutil.copytree(scene.runs, runs)
         what = harm(sorted(runs.glob(pattern))[0], tally.chance)
-        shown = zip(scene.lines, scene.sound, scene.show(runs), strict=True)
-        tally.add([problem for line, sound, each in shown for problem in judge(line.split()[0], sound, each)], what)
+        tally.add(_judged(scene.lines, scene.sound, runs, tally), what)
         shutil.rmtree(runs)
     tally.notes["commands"] = ", ".join(line.split()[0] for line in scene.lines)
     tally.settle()
@@ -186,15 +190,14 @@ def test_damage_study(tally: Tally, material: Material, lab: Lab, tmp_path: Path
              "--data", str(material.images), "--runs", str(lab.runs), "--offline", "-y"]  # fmt: skip
     done = lab.run(*sweep)
     assert done.code == 0, done.err
-    names = ("sweep-status s", "sweep-best s", "sweep-importance s")
-    sound = [show(*line.split(), "--json", "--runs", str(lab.runs)) for line in names]
+    lines = ("sweep-status s --json", "sweep-best s --json", "sweep-importance s --json")
+    sound = [show(*line.split(), "--runs", str(lab.runs)) for line in lines]
     assert not any(each.crash or each.code for each in sound[:2]), sound
     for number in range(tally.tries):
         runs = tmp_path / str(number)
         shutil.copytree(lab.runs, runs)
         what = harm(runs / "studies.journal", tally.chance)
-        shown = [show(*line.split(), "--json", "--runs", str(runs)) for line in names]
-        tally.add([p for line, a, b in zip(names, sound, shown, strict=True) for p in judge(line, a, b)], what)
+        tally.add(_judged(lines, sound, runs, tally), what)
         shutil.rmtree(runs)
     tally.settle()
 

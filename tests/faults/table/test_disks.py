@@ -101,8 +101,10 @@ def _said_no_room(done: Done, *, is_over: bool) -> list[str]:
     return done.problems(1, 2) + ([] if _names(done.err) else [f"the reason is not said: {done.err[-300:]}"])
 
 
-READS = ("compare tiny", "status tiny", "failures tiny", "list", "describe tiny", "plan tiny", "verify", "clean",
-         "report tiny -o {out}/report.html")  # fmt: skip
+READS = (
+    "compare tiny", "status tiny", "failures tiny", "list", "describe tiny", "plan tiny", "verify", "clean --dry-run",
+    "report tiny -o {out}/report.html",
+)  # fmt: skip
 WRITES = ("run-ablation tiny --seeds 7 --offline -y", "train --offline -y model.width=8")
 
 
