@@ -94,7 +94,7 @@ def _damage(content: bytes) -> str | None:
     if comment.startswith(COMMENT) and content[-_LENGTH - 2 : -_LENGTH] == _LENGTH.to_bytes(2, "little"):
         before = content[: -_LENGTH - 2] + _NO_COMMENT
         same = comment[len(COMMENT) :] == hashlib.sha256(before).hexdigest().encode()
-        return None if same else "its checksum is another one: it was changed after it was written"
+        return None if same else "its checksum does not match: it was changed after it was written"
     try:  # of an earlier version: the zip's own checksums
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.comment:
