@@ -31,8 +31,8 @@ DAMAGES = {
     "cell": ("cell.json", [1], "[1] is not an object"),
     "recipe": ("cell.json", {"recipe": 7}, "'recipe' is 7, not an object"),
 }  # fmt: skip
-CODES = {"compare se_ratio": 1, "report se_ratio": 1, "verify se_ratio": 1, "status se_ratio": 0, "failures se_ratio": 1,
-         "diff {first} {second}": 2}  # fmt: skip
+CODES = {"compare se_ratio": 1, "report se_ratio": 1, "verify se_ratio": 1, "status se_ratio": 0,
+         "failures se_ratio": 1, "diff {first} {second}": 2}  # fmt: skip
 """By command line: the exit code beside a damaged record."""
 
 
@@ -73,9 +73,7 @@ def test_every_reader_names_the_file_and_the_rule(
     assert "Traceback" not in captured.err
 
 
-def test_the_other_cells_are_read_beside_a_damaged_one(
-    cells: list[Record], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_other_cells_are_read_beside_a_damaged_one(cells: list[Record], capsys: pytest.CaptureFixture[str]) -> None:
     (cells[0].folder / "result.json").write_text("")
     assert run(["compare", "se_ratio", "--json"]) == 1
     tree = json.loads(capsys.readouterr().out)
