@@ -17,10 +17,20 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 class _Warnings(logging.Handler):
-    """Print what a module warns of as one line on standard error."""
+    """Print what a module warns of as one line on standard error, once a command."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"cifar-lab: {' '.join(record.getMessage().split())}", file=sys.stderr)
+        line = " ".join(record.getMessage().split())
+        if line not in self.told:
+            print(f"cifar-lab: {line}", file=sys.stderr)
+        self.told.add(line)
+
+
+_warnings = _Warnings()
 
 
 def main() -> None:
@@ -34,9 +44,8 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}]
     from cifar_lab.cli.app import app
 
-    log = logging.getLogger("cifar_lab")
-    if not log.handlers:
-        log.addHandler(_Warnings(logging.WARNING))
+    _warnings.told.clear()
+    logging.getLogger("cifar_lab").addHandler(_warnings)  # a handler that is there already is not added twice
     arguments = arguments or ["--help"]
 
     try:

@@ -184,7 +184,7 @@ def read_all(runs: Path) -> list[Invocation]:
             if (note := read(path)) is not None:
                 notes.append(note)
         except DamageError as error:
-            _warn(str(error))
+            _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", error)
     return notes
 
 
@@ -233,12 +233,6 @@ def _is_id(stem: str) -> bool:
         return bool(_require_time(stem))
     except ValueError:
         return False
-
-
-@cache
-def _warn(line: str) -> None:
-    """Warn of a damaged note, once in a process."""
-    _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", line)
 
 
 def unite(invocations: list[Invocation]) -> list[Asked]:

@@ -60,6 +60,18 @@ def shown(capsys: pytest.CaptureFixture[str], line: list[str]) -> tuple[int, str
     return code, captured.out, captured.err
 
 
+_outputs: dict[tuple[str, ...], str] = {}
+
+
+def _sound(capsys: pytest.CaptureFixture[str], line: tuple[str, ...], here: Path) -> str:
+    """The output of a command before anything is damaged; every test begins with the same records."""
+    if line not in _outputs:
+        code, out, _ = shown(capsys, list(line))
+        assert code == 0
+        _outputs[line] = out
+    return _outputs[line]
+
+
 def numbers(tree: Any) -> set[float]:
     """Every number that a cell or a point has, wherever it is in a tree."""
     if isinstance(tree, dict):
@@ -82,15 +94,18 @@ def test_a_command_shows_what_was_written_or_names_the_damage(
     path = notes[0] if kind == "note" else chance.choice(records(here)[:2]).folder / kind
     if not path.exists():  # nothing was changed in the checkout that trained it
         pytest.skip(f"there is no {kind}")
-    before = [shown(capsys, line) for line in lines(here)]
+    before = [_sound(capsys, tuple(line), here) for line in lines(here)]
     what = damage(path, chance)
     named = 0
-    for line, (_, out_before, _) in zip(lines(here), before, strict=True):
+    for line, out_before in zip(lines(here), before, strict=True):
         code, out, err = shown(capsys, line)
         if code == 0 and out == out_before:
             continue
         assert path.name in out + err, (what, line)
-        assert code in {1, 2}, (what, line)
+        assert code in {1, 2} or kind == "note", (
+            what,
+            line,
+        )  # of a cell's name, which a note tells, there is a warning
         named += 1
         if line[0] in {"compare", "tail"} and out:  # a mean of fewer cells is another number, a cell's own is not
             own = (
@@ -137,26 +152,29 @@ def test_a_damaged_cell_is_named_and_not_trained_and_a_redo_trains_it(
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no users")
 @pytest.mark.slow
 def test_who_may_only_read_sees_everything_while_a_cell_is_unfinished(
-    here: Path, few_images: Path, tiny_ablation: Path, tmp_path: Path
+    here: Path,
 ) -> None:
     unfinished = records(here)[0]
     (unfinished.folder / "result.json").unlink()
-    unfinished.lock().acquire().release()
+    with unfinished.lock():
+        pass
     for path in [*(here / "runs").rglob("*"), here / "runs"]:
         path.chmod(path.stat().st_mode & ~0o222)
     a, b = (record.fingerprint[:12] for record in records(here)[1:3])
     commands = ["status", "status tiny", "compare tiny", "failures", "verify tiny", f"tail {a}", f"diff {a} {b}",
                 "clean --dry-run --older-than 0d", "fsck --no-mlflow"]  # fmt: skip
-    for path in [here, *here.parents[:3], tiny_ablation, tiny_ablation.parent]:
-        path.chmod(path.stat().st_mode | 0o055)
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"}
-    nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    without_rights: list[str] = []
+    if os.geteuid() == 0:  # who may write whatever its mode says
+        if shutil.which("setpriv") is None:
+            pytest.skip("run by root, who may write everything, without setpriv")
+        without_rights = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+        probe = subprocess.run(
+            [*without_rights, "touch", str(unfinished.folder / "x")], capture_output=True, check=False
+        )
+        if probe.returncode == 0:
+            pytest.skip("root keeps its rights here")
     for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "cifar_lab", *command.split()], cwd=here, env=environment, capture_output=True,
-            text=True, timeout=120, check=False, **nobody,
-        )  # fmt: skip
-        if "No module named" in done.stderr or "Permission denied: '/" in done.stderr:
-            pytest.skip("another user cannot read this Python")
+        line = [*without_rights, sys.executable, "-m", "cifar_lab", *command.split()]
+        done = subprocess.run(line, cwd=here, capture_output=True, text=True, timeout=120, check=False)
         assert "Traceback" not in done.stderr, done.stderr
         assert done.returncode == 0, (command, done.stderr)
