@@ -199,7 +199,13 @@ def _other_accuracy(record: Record, result: dict[str, Any]) -> str | None:
 
 
 def _of_unfinished(record: Record) -> Iterator[Problem]:
-    """Check what a training would go on from."""
+    """Check what a training would go on from; a cell that ended and lost its result may have a proof of it."""
+    if not record.checkpoint.exists() and record.predictions.exists() and provable(record) is not None:
+        path = record.folder / "result.json"
+        words = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
+        what = "not there, although the cell has ended"
+        yield Problem(kind="record", path=path, what=what, mend="rebuild", words=words, files=(path,), cell=record)
+        return
     state, rules = None, {}
     try:
         state = checkpoint.load(record.checkpoint, record.fingerprint)

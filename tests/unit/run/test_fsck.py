@@ -91,6 +91,29 @@ def test_a_result_that_is_proved_is_written_again_to_the_last_digit(finished: Re
     assert (place / finished.fingerprint / "result.json").read_text() == text
 
 
+def test_a_result_that_is_lost_is_written_again_if_it_is_proved(finished: Record) -> None:
+    before = finished.result()
+    (finished.folder / "result.json").unlink()
+    (problem,) = check(finished.folder.parent).damage
+    assert problem.what == "not there, although the cell has ended"
+    found, _ = mended(finished)
+    assert found.problems == ()
+    assert finished.result() == before
+
+
+def test_a_cell_that_was_killed_before_its_result_was_written_is_no_damage(finished: Record) -> None:
+    (finished.folder / "result.json").unlink()
+    _save_nothing(finished)
+    assert check(finished.folder.parent).damage == ()
+
+
+def _save_nothing(record: Record) -> None:
+    """The state of a training that has done nothing yet."""
+    counters = {"epoch": 0, "step": 0, "images_seen": 0, "epoch_seconds": 0.0, "seconds": 0.0}
+    state: dict[str, Any] = dict.fromkeys(checkpoint.PARTS)
+    checkpoint.save(record.checkpoint, {**state, "counters": counters}, record.fingerprint)
+
+
 def _change_predictions(record: Record) -> None:
     record.predictions.write_bytes(record.predictions.read_bytes()[:-1])
 
