@@ -23,10 +23,20 @@ TOO_MUCH = (RecursionError, MemoryError, OverflowError)
 
 
 class _Warnings(logging.Handler):
-    """Print what a module warns of as one line on standard error."""
+    """Print what a module warns of as one line on standard error, once a command."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage(), verbose=False)
+        line = record.getMessage()
+        if line not in self.told:
+            _say(line, verbose=False)
+        self.told.add(line)
+
+
+_warnings = _Warnings()
 
 
 def main() -> None:
@@ -44,9 +54,8 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; what went wrong is one line on standard error."""
     verbose = bool({"-v", "--verbose"} & set(arguments))
     arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}] or ["--help"]
-    log = logging.getLogger("cifar_lab")
-    if not log.handlers:
-        log.addHandler(_Warnings(logging.WARNING))
+    _warnings.told.clear()
+    logging.getLogger("cifar_lab").addHandler(_warnings)  # a handler that is there already is not added twice
     try:
         from cifar_lab.cli.app import app
 

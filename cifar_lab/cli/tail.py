@@ -60,6 +60,8 @@ def tail(
 def _damage(record: Record, reader: Reader) -> list[str]:
     """Return what is damaged of the record, and of the journal as far as it was read."""
     lines = [f"{record.journal}: {line}" for line in reader.damage]
+    if (damage := record.damage()) is not None:
+        return [damage, *lines]
     try:
         record.require_sound(record.journal)
     except DamageError as error:
@@ -98,7 +100,7 @@ def _known_as(record: Record) -> list[dict[str, Any]]:
 def _state(record: Record) -> str:
     state = record.state()
     if state == "damaged":
-        return f"damaged: {record.damage()}"
+        return "damaged"
     if state == "missing":
         return "nobody trains it"
     result = record.result()

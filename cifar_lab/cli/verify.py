@@ -73,6 +73,7 @@ def verify(
     o.require_whole(invocation, names, scale, data, overrides)
     chosen = _choose(names, registry.discover(*(ablations or [])))
     from cifar_lab.run import verification
+    from cifar_lab.tracking.invocation import damaged
 
     found = [
         verification.verify(
@@ -87,7 +88,8 @@ def verify(
         silent = [ablation.name for ablation in chosen if not ablation.claims]
         for line in _lines(findings, silent, everything=not names):
             console.out.print(line, soft_wrap=isinstance(line, Text) and not line.overflow)
-    code = say_damage(line for finding in findings for line in finding.damage)
+    notes = [str(error) for ablation in chosen for error in damaged(runs.resolve(), ablation.name)]
+    code = say_damage([*(line for finding in findings for line in finding.damage), *notes])
     return 1 if any(finding.status == "refuted" for finding in findings) else code
 
 

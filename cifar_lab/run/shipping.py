@@ -87,6 +87,32 @@ def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None =
     return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate)
 
 
+def lacking(runs: Path) -> dict[str, int]:
+    """Return how many ended cells the store has no whole run of, by ablation; ablations that it has are left out.
+
+    Raises:
+        CifarLabError: the store cannot be asked.
+    """
+    uri, counts = mlflow.resolve_uri(), dict[str, int]()
+    file = uri.partition("sqlite:///")[2]
+    is_there = not file or Path(file).exists()  # to open a database that is not there would make it
+    if is_there:
+        mlflow.require_usable(uri)
+    store = mlflow.Store.open(uri) if is_there else None
+    asked: dict[str, set[str]] = {}
+    for invocation in read_all(runs):
+        asked.setdefault(invocation.ablation, set()).update(cell.fingerprint for cell in invocation.cells)
+    for ablation, fingerprints in asked.items():
+        found = store.find_all(ablation, role="cell") if store is not None else []
+        shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
+        records = [Record(runs / name) for name in fingerprints]
+        ended = [record for record in records if record.state() in {"finished", "diverged"}]
+        lacks = sum(shipped.get(record.fingerprint) != str((record.result() or {})["time"]) for record in ended)
+        if lacks:
+            counts[ablation] = lacks
+    return counts
+
+
 def _finder(registry: Registry | None) -> Callable[[str], Ablation | None]:
     def find(name: str) -> Ablation | None:
         try:
@@ -116,6 +142,7 @@ def _artist(invocations: Iterable[Invocation]) -> Callable[[Record], dict[str, b
     }
 
     def draw(record: Record) -> dict[str, bytes]:
+        record.require_sound(record.confusion, record.journal)
         points = [(point.epoch, point.values) for point in read_points(record.folder)]
         confusion = record.confusion.read_text() if record.confusion.exists() else None
         return figures.draw(points, confusion, names.get(record.fingerprint, record.fingerprint[:12]))

@@ -160,7 +160,7 @@ class Invocation:
 
     def after_all(self, runs: Path) -> Invocation:
         """Return this invocation with an id behind all that are in `runs`, even if the clock was set back since."""
-        ids = [path.stem for path in _paths(runs) if _is_id(path.stem)]
+        ids = [path.stem for path in paths(runs) if _is_id(path.stem)]
         latest = max((_stamp(id) for id in ids), default=None)
         if latest is None or _stamp(self.id) > latest:
             return self
@@ -183,19 +183,19 @@ class Invocation:
 def read_all(runs: Path) -> list[Invocation]:
     """Return every invocation in `runs`, the oldest first; those that are damaged are warned of and left out."""
     notes = []
-    for path in _paths(runs):
+    for path in paths(runs):
         try:
             if (note := read(path)) is not None:
                 notes.append(note)
         except DamageError as error:
-            _warn(str(error))
+            _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", error)
     return notes
 
 
 def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
     """Return what is wrong with the notes in `runs` that cannot be read: of one ablation, by file name, or of all."""
     errors = []
-    for path in _paths(runs):
+    for path in paths(runs):
         if ablation is None or path.stem.partition("-")[2] == ablation:
             try:
                 read(path)
@@ -227,7 +227,7 @@ def _adapter() -> TypeAdapter[Invocation]:
     return TypeAdapter(Invocation)
 
 
-def _paths(runs: Path) -> list[Path]:
+def paths(runs: Path) -> list[Path]:
     """Return the notes in order of their ids, without hidden files, which systems put beside those of users."""
     return sorted(path for path in (runs / FOLDER).glob("*.json") if not path.name.startswith("."))
 
@@ -237,12 +237,6 @@ def _is_id(stem: str) -> bool:
         return bool(_require_time(stem))
     except ValueError:
         return False
-
-
-@cache
-def _warn(line: str) -> None:
-    """Warn of a damaged note, once in a process."""
-    _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", line)
 
 
 def unite(invocations: list[Invocation]) -> list[Asked]:

@@ -19,7 +19,7 @@ from cifar_lab.tracking import atomic
 FIELD = "sha256"
 DIGITS = 64
 """Hexadecimal digits of a whole digest; a line of a journal carries fewer."""
-CHANGED = "its checksum is another one: it was changed after it was written"
+CHANGED = "its checksum does not match: it was changed after it was written"
 
 
 def seal(tree: Mapping[str, Any], digits: int = DIGITS) -> dict[str, Any]:
@@ -42,6 +42,15 @@ def is_sealed(tree: Mapping[str, Any]) -> bool:
     return FIELD in tree
 
 
+def lacks_checksum(path: Path) -> bool:
+    """Tell whether `path` is a JSON object without a checksum, as earlier versions wrote."""
+    try:
+        tree = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(tree, dict) and FIELD not in tree
+
+
 def write(path: Path, tree: Mapping[str, Any]) -> None:
     """Write `tree` with its checksum as the JSON file `path`, whole or not at all."""
     atomic.write_json(path, seal(tree))
@@ -54,7 +63,8 @@ def read(path: Path) -> Any:
         DamageError: the file cannot be read, is not JSON, or its checksum is not that of its content.
     """
     try:
-        tree = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        tree = json.loads(content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -62,7 +72,7 @@ def read(path: Path) -> Any:
     except RecursionError as error:
         raise DamageError(f"{path}: damaged: brackets within brackets, too deep to be read") from error
     except ValueError as error:
-        raise DamageError(f"{path}: damaged: not JSON ({error})") from error
+        raise DamageError(f"{path}: damaged: {f'not JSON ({error})' if content else 'empty'}") from error
     if not isinstance(tree, dict):
         return tree
     rest = unseal(tree)

@@ -10,7 +10,7 @@ import hashlib
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -32,7 +32,7 @@ def save(path: Path, state: dict[str, Any], fingerprint: str | None = None) -> N
     fingerprint: of the cell that is trained; `load` refuses the state of another one.
     """
     named = state if fingerprint is None else {**state, FINGERPRINT: fingerprint}
-    atomic.write(path, lambda file: file.write(_sealed(named)))
+    atomic.write(path, lambda file: _write(file, named))
 
 
 def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
@@ -64,14 +64,35 @@ def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
     return state
 
 
-def _sealed(state: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getvalue()
-    if content[-2:] != _NO_COMMENT:
+class _Hashing:
+    """Pass on what is written, and hash it on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._last, self.digest = file, b"", hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        self._last = (self._last + bytes(content[-2:]))[-2:]
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def ends_without_comment(self) -> bool:
+        """The last two bytes are the length of no comment."""
+        return self._last == _NO_COMMENT
+
+
+def _write(file: BinaryIO, state: dict[str, Any]) -> None:
+    """Let torch write the zip file, then replace the length of its comment, 0, by a comment with the checksum."""
+    hashing = _Hashing(file)
+    torch.save(state, cast(IO[bytes], hashing))
+    if not hashing.ends_without_comment:
         raise CellError("torch wrote a checkpoint that does not end like a zip file without a comment")
-    comment = COMMENT + hashlib.sha256(content).hexdigest().encode()
-    return content[:-2] + len(comment).to_bytes(2, "little") + comment
+    comment = COMMENT + hashing.digest.hexdigest().encode()
+    file.seek(-len(_NO_COMMENT), io.SEEK_END)
+    file.write(len(comment).to_bytes(2, "little") + comment)
 
 
 def _read(path: Path, content: bytes) -> dict[str, Any]:
@@ -92,9 +113,10 @@ def _damage(content: bytes) -> str | None:
     """Return how a file differs from what was written; None for a sound one."""
     comment = content[-_LENGTH:]
     if comment.startswith(COMMENT) and content[-_LENGTH - 2 : -_LENGTH] == _LENGTH.to_bytes(2, "little"):
-        before = content[: -_LENGTH - 2] + _NO_COMMENT
-        same = comment[len(COMMENT) :] == hashlib.sha256(before).hexdigest().encode()
-        return None if same else "its checksum is another one: it was changed after it was written"
+        digest = hashlib.sha256(memoryview(content)[: -_LENGTH - 2])
+        digest.update(_NO_COMMENT)
+        same = comment[len(COMMENT) :] == digest.hexdigest().encode()
+        return None if same else "its checksum does not match: it was changed after it was written"
     try:  # of an earlier version: the zip's own checksums
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.comment:
