@@ -113,21 +113,20 @@ def test_a_disk_that_is_full_before_the_start_is_refused_in_one_line(
 def test_a_disk_that_fills_up_stops_the_run_fails_no_cell_and_leaves_the_others_unbegun(
     small_disk: Callable[[str], Path], tmp_path: Path, few_images: Path, tiny_ablation: Path
 ) -> None:
-    disk = small_disk("300k")  # room for the first files of a cell, and not for its checkpoint and weights
-    lab = Lab(tmp_path, few_images, tiny_ablation, disk / "runs", epochs=40)
-    (disk / "ballast").write_bytes(bytes(180 * 1024))
+    disk = small_disk("300k")
+    lab = Lab(tmp_path, few_images, tiny_ablation, disk / "runs", epochs=3)
+    (disk / "ballast").write_bytes(bytes(180 * 1024))  # leaves room for a cell or two of six
     assert lab.run("--seeds", "0-2", "--workers", "1") == 1, lab.said()
     assert "Traceback" not in lab.said()
-    assert "no space left on device" in lab.said()
-    assert str(disk) in lab.said()
-    assert "5 cells were not begun" in lab.said()
-    assert set(lab.states()) <= {"missing"}
-    assert len(lab.records()) <= 1
+    assert f"no space left on device: {disk}/runs/" in lab.said()
+    begun = len(lab.records())
+    assert f"; {6 - begun} cells were not begun; the same command goes on from there" in lab.said()
+    assert set(lab.states()) <= {"missing", "finished"}
     assert not any(record.failure() for record in lab.records())
 
     subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
     assert lab.run("--seeds", "0", "--workers", "1") == 0, lab.said()
-    assert lab.states() == ["finished", "finished"]
+    assert lab.states().count("finished") >= 2
 
 
 def test_a_worker_that_hangs_is_named_and_ended_and_the_others_go_on(lab: Lab) -> None:
