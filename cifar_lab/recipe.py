@@ -21,6 +21,8 @@ from cifar_lab.errors import RecipeError, nearest
 NUMERICS = 1
 """Raised whenever a change moves the golden trajectory: cells trained before are then other cells."""
 
+DRAWS = "of its own"
+"""Chance of a training that continues another: the streams of its parent's fingerprint (`streams.seed_of_draws`)."""
 LARGEST = 2**53
 """Bound of every count: up to here integers are exact in JSON and in floating point alike."""
 LONGEST, LARGEST_BATCH = 10**7, 10**6
@@ -251,9 +253,11 @@ class Recipe(_Part):
     def fingerprint(self, *, seed: int, data_hash: str) -> str:
         """Identity of the cell that trains this recipe with `seed` on the images of `data_hash`: 64 hex digits.
 
-        The parent of a warm start is part of the recipe (`init_from`), and so of the fingerprint.
+        The parent of a warm start is part of the recipe (`init_from`), and so of the fingerprint. `DRAWS` is part of
+        those of warm starts alone, in which it changed: cells that replayed their parent's draws are other cells.
         """
-        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS})
+        identity = {"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS}
+        return _sha256(identity if self.init_from is None else {**identity, "draws": DRAWS})
 
 
 @cache

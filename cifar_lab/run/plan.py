@@ -12,7 +12,7 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import BudgetError, UsageError
 from cifar_lab.models.budget import BUDGET, LARGEST, cost, require_within, rounded_up
 from cifar_lab.overrides import parse_number
-from cifar_lab.recipe import Recipe
+from cifar_lab.recipe import DRAWS, Recipe
 from cifar_lab.report.comparison import MIXED
 from cifar_lab.scale import Scale, require_distinct
 from cifar_lab.tracking.record import Record, State, remedy
@@ -167,7 +167,7 @@ def _cell(
 ) -> Cell:
     lineage = recipe.digest()
     if parent is not None:
-        recipe, lineage = recipe.override({"init_from": parent.fingerprint}), f"{lineage} after {parent.lineage}"
+        recipe, lineage = recipe.override({"init_from": parent.fingerprint}), f"{lineage} with draws {DRAWS} after {parent.lineage}"
     fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
     return Cell(
         variant=name,
