@@ -316,5 +316,9 @@ def test_a_damaged_database_is_one_line(folder: Path, capsys: pytest.CaptureFixt
     content = bytearray((folder / "studies.db").read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     (folder / "studies.db").write_bytes(content)
-    for line in (f"sweep-status --storage {url}", f"sweep-best wide --storage {url}"):
+    for line in (
+        f"sweep-status --storage {url}",
+        f"sweep-best wide --storage {url}",
+        f"sweep-report wide --storage {url}",
+    ):
         assert "--storage sqlite:///studies.db: " in complaint(capsys, line)
