@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.record import command
-from faults.table.rows import ROWS, Row
+from faults.table.rows import MEANINGS, ROWS, Row
 
 ROOT = Path(__file__).parents[2]
 COUNTS, PAGE = ROOT / "docs" / "reliability.jsonl", ROOT / "docs" / "reliability.md"
@@ -38,7 +38,8 @@ def read(path: Path) -> dict[str, Entry]:
 
 def page(entries: Mapping[str, Entry], rows: Sequence[Row] = ROWS) -> str:
     """Return the page in Markdown."""
-    blocks = [HEAD, _summary(entries, rows)]
+    meanings = "\n".join(f"- *{words}*: {meaning}." for words, meaning in MEANINGS.items())
+    blocks = [HEAD, meanings, _summary(entries, rows)]
     for section in dict.fromkeys(row.section for row in rows):
         chosen = [row for row in rows if row.section == section]
         blocks += [f"## {section}", "\n".join(_table(chosen, entries)), *_losses(chosen, entries)]

@@ -23,6 +23,8 @@ from cifar_lab.tracking.record import Record
 
 PATIENCE = 300.0
 """Most seconds that a command may take, on a busy machine."""
+ENDS_WITHIN = 30.0
+"""Seconds that a study may take to save and end, on a busy machine."""
 TIMED = {"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"}
 """Metrics that differ from run to run."""
 STUDY = '''"""Does dropout matter to a network of one block?"""
@@ -205,6 +207,19 @@ def group(leader: int) -> list[psutil.Process]:
             if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
                 members.append(process)
     return members
+
+
+def left(process: subprocess.Popen[Any]) -> list[str]:
+    """Kill the processes that are left of a command some seconds after its end; return one line if there are any."""
+    end = time.monotonic() + ENDS_WITHIN
+    while (members := group(process.pid)) and time.monotonic() < end:
+        time.sleep(0.1)
+    names = []
+    for each in members:
+        with suppress(psutil.Error):
+            names.append(" ".join(each.cmdline()[:4]))
+    kill_group(process)
+    return [f"{len(members)} processes are left: {' and '.join(names)}"] if members else []
 
 
 def workers(runner: int) -> list[int]:

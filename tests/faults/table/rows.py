@@ -25,9 +25,13 @@ KILLED, SERVER, DISK, FILES, CELL, MANY, CLOCK, TERMINAL, INPUT, CHAIN = (
     "Processes killed", "Tracking server", "Disk", "Damaged files", "One cell", "Many runners", "Clock", "Terminal",
     "Hostile input", "Supply chain",
 )  # fmt: skip
-SAME = "metrics, points and sha256 of the weights equal those of an undisturbed run"
-ONCE = "every metric point is in the store once, no run is left RUNNING"
-RIGHT = "the output equals that of the undamaged file, or one line names the damage; no traceback"
+SAME, ONCE, RIGHT = "equal numbers", "each point once", "equal output or the damage named"
+MEANINGS = {
+    SAME: "metrics, points of every epoch, predictions and the sha256 of the weights are those of an undisturbed run",
+    ONCE: "the tracking store holds every metric point of every cell exactly once, and no run is left RUNNING",
+    RIGHT: "a command prints what it prints of the undamaged file, or one line that names the damage; no traceback",
+}
+"""The words of the table that stand for what must hold."""
 
 
 def _row(name: str, section: str, fault: str, done: str, quick: int, full: int) -> Row:

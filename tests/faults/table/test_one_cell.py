@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from faults.table import undisturbed
-from faults.table.lab import Lab, Material, differences, group, kill_group, wait_until, workers, write_study
+from faults.table.lab import Lab, Material, differences, kill_group, left, wait_until, workers, write_study
 from faults.table.tally import Tally
 
 from cifar_lab.tracking.record import Record
@@ -86,9 +86,7 @@ def _ended(process: subprocess.Popen[str], lab: Lab) -> list[str]:
     except subprocess.TimeoutExpired:
         kill_group(process)
         return [f"the study waits for its stopped worker after {WATCHDOG_PATIENCE:.0f} s"]
-    problems = lab.done(process).problems(1)
-    left = [each.pid for each in group(process.pid)]
-    return problems + ([f"{len(left)} processes are left"] if left else [])
+    return lab.done(process).problems(1) + left(process)
 
 
 def test_all_suspended(tally: Tally, lab: Lab, material: Material) -> None:

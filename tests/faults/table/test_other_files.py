@@ -72,10 +72,12 @@ def _examples(tree: ET.ElementTree) -> list[int]:
     return numbers
 
 
+@pytest.mark.slow
 def test_hostile_lines(tally: Tally) -> None:
     _run(tally, "faults/test_hostile_input.py", choose="not ablation")
 
 
+@pytest.mark.slow
 def test_hostile_ablations(tally: Tally) -> None:
     _run(tally, "faults/test_hostile_input.py", choose="ablation")
 

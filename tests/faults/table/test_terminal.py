@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 from faults.table import undisturbed
-from faults.table.lab import PATIENCE, Done, Lab, Material, differences, group, kill_group, last_line, wait_until
+from faults.table.lab import (
+    ENDS_WITHIN,
+    PATIENCE,
+    Done,
+    Lab,
+    Material,
+    differences,
+    kill_group,
+    last_line,
+    left,
+    wait_until,
+)
 from faults.table.tally import Tally
 
 from cifar_lab.tracking.journal import read_events
@@ -22,24 +33,12 @@ pytestmark = pytest.mark.slow
 EPOCHS = "train.epochs=150"
 """A study that takes some seconds, so that a signal meets it in its middle."""
 SHORT = "train.epochs=40"
-ENDS_WITHIN = 30.0
-"""Seconds that a study may take to save and end, on a busy machine."""
 
 
 def _goes_on(lab: Lab, material: Material, words: str) -> list[str]:
     """Run the study again to its end; return what is wrong with it."""
     done = lab.run(*lab.line("--offline", words))
     return done.problems(0) + differences(lab.records(), undisturbed.study(material, words))
-
-
-def _left(process: subprocess.Popen[Any]) -> list[str]:
-    """Return what is wrong, where processes of a study are left some seconds after it ended."""
-    end = time.monotonic() + ENDS_WITHIN
-    while (left := group(process.pid)) and time.monotonic() < end:
-        time.sleep(0.1)
-    names = [" ".join(each.cmdline()[:4]) for each in left]
-    kill_group(process)
-    return [f"{len(left)} processes are left: {names[0]}"] if left else []
 
 
 def _started(lab: Lab, words: str, **how: Any) -> subprocess.Popen[str]:
@@ -86,7 +85,7 @@ def test_terminal_closed(tally: Tally, lab: Lab, material: Material) -> None:
                 problems = []
             except subprocess.TimeoutExpired:
                 problems = ["it did not end"]
-            problems += _left(process)
+            problems += left(process)
         finally:
             kill_group(process)
         tally.add(problems + _goes_on(each, material, EPOCHS) + _trained_twice(each), f"study {number + 1}")
@@ -114,7 +113,7 @@ def test_ctrl_c_twice(tally: Tally, lab: Lab, material: Material) -> None:
                 os.killpg(process.pid, signal.SIGINT)
             time.sleep(pause)
         done = each.done(process, patience=ENDS_WITHIN)
-        problems = done.problems(130, 0, -signal.SIGINT) + _left(process)
+        problems = done.problems(130, 0, -signal.SIGINT) + left(process)
         tally.add(problems + _goes_on(each, material, EPOCHS), f"study {number + 1}")
     tally.settle()
 
