@@ -104,6 +104,7 @@ class Reader:
     latest_written: int | None = None
     """Time of the last event read."""
     _offset: int = 0
+    _inode: int | None = None
     _lines: int = 0
     _damage: list[str] = field(default_factory=list)
     _suspect: str | None = None
@@ -126,6 +127,7 @@ class Reader:
         path = self.folder / FILE
         try:
             with path.open("rb") as file:
+                self._notice_another(os.fstat(file.fileno()))
                 file.seek(self._offset)
                 text = file.read()
         except FileNotFoundError:
@@ -163,6 +165,15 @@ class Reader:
                 news.append(Point(event["epoch"], event["time"], event["values"]))
                 self._told = event["epoch"]
         return news
+
+    def _notice_another(self, status: os.stat_result) -> None:
+        """Begin anew where another file stands in the place of the journal: a damaged one was kept aside."""
+        if (self._inode is not None and status.st_ino != self._inode) or status.st_size < self._offset:
+            self._offset, self._lines, self._told, self.began, self._stood = 0, 0, 0, None, False
+            self._pending.clear()
+            self._damage.clear()
+            self._suspect = None
+        self._inode = status.st_ino
 
     def _read(self, line: bytes) -> dict[str, Any] | None:
         """Return the event of one whole line; None for one that is damaged, or torn."""

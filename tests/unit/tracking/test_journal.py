@@ -208,6 +208,22 @@ def test_a_line_without_a_checksum_has_the_fields_of_its_event(
     assert line.startswith(f"line 1: {rule}")
 
 
+def test_who_follows_a_journal_that_is_kept_aside_reads_the_new_one_from_its_beginning(tmp_path: Path) -> None:
+    poller, looker = Reader(tmp_path), Reader(tmp_path)
+    journal = Journal(tmp_path)
+    journal.write("start", provenance={"long": "x" * 1000})
+    _epoch(journal, 1)
+    _epoch(journal, 2)
+    assert [point.epoch for point in poller.poll()] == [point.epoch for point in looker.written()] == [1, 2]
+    (tmp_path / FILE).rename(tmp_path / "journal.jsonl.damaged")
+    journal = Journal(tmp_path)
+    journal.write("start")
+    _epoch(journal, 1)
+    assert [point.epoch for point in poller.poll()] == [point.epoch for point in looker.written()] == [1]
+    assert poller.began == read_events(tmp_path)[0]["time"]
+    assert poller.damage == looker.damage == []
+
+
 # Clocks
 
 
