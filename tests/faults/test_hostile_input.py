@@ -29,7 +29,9 @@ WITHIN = 40
 CODES = {0, 1, 2}
 
 HUGE = ["9" * 5000, "1" + "0" * 30, "2147483648", "-1", "1e400", "nan", "Infinity", "0x10", "٣", "1_000", "+1", "1.0"]
-TEXT = st.text(max_size=12) | st.sampled_from(["\x1b]0;title\x07", "a\nb", "\u202e", "\ud800", "../..", "~", "", "%s", "{x}"])
+TEXT = st.text(max_size=12) | st.sampled_from(
+    ["\x1b]0;title\x07", "a\nb", "\u202e", "\ud800", "../..", "~", "", "%s", "{x}"]
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=2),
@@ -138,7 +140,7 @@ def tried(words: list[str], places: dict[str, str]) -> list[str]:
     line = []
     for word in words:
         for name, place in places.items():
-            word = word.replace(name, place)  # noqa: PLW2901
+            word = word.replace(name, place)
         line.append(word)
     return line
 
@@ -180,7 +182,9 @@ LINE = st.sampled_from(
         "control='a')",
     ]
 )  # fmt: skip
-HEAD = "from cifar_lab.ablation import Ablation, Claim, Variant\nfrom cifar_lab.recipe import EFFICIENT_RESNET, Recipe\n"
+HEAD = (
+    "from cifar_lab.ablation import Ablation, Claim, Variant\nfrom cifar_lab.recipe import EFFICIENT_RESNET, Recipe\n"
+)
 SOURCES = st.one_of(
     st.lists(LINE, max_size=3).map(lambda lines: (HEAD + "\n".join(lines) + "\n").encode()),
     st.binary(max_size=40),
