@@ -9,7 +9,6 @@ from contextlib import suppress
 from cifar_lab.errors import RecipeError, nearest
 from cifar_lab.recipe import Recipe, paths
 
-
 MOST_DIGITS = 15
 """Digits of a number on the command line: every such number is exact in floating point, too."""
 

@@ -15,7 +15,6 @@ from fractions import Fraction
 from cifar_lab.errors import RegistryError, UsageError, nearest
 from cifar_lab.recipe import Recipe
 
-
 FEW = 500_000
 """Steps of a training in which two schedules may still be one."""
 MOST_DIGITS = 9

@@ -6,7 +6,8 @@ import errno
 import io
 import os
 import sys
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, cast
 
 QUIET = {errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF}
 """Errors of writing that mean that nobody reads any more: a closed pipe, a terminal that is gone."""
@@ -24,7 +25,7 @@ def prepare() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: Any = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace" if name == "stderr" else "replace")
 
@@ -102,4 +103,4 @@ class _Steady(io.TextIOBase):
         return int(self._stream.fileno())
 
 
-steady = _Steady()
+steady = cast(IO[str], _Steady())

@@ -10,8 +10,11 @@ from cifar_lab.errors import UsageError, nearest
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 CUDA_INDEX = re.compile(r"cuda:(\d{1,9})", re.ASCII)
-ALIASES = {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "hip": "cuda", "amd": "cuda", "metal": "mps", "apple": "mps",
-           "processor": "cpu", "x86": "cpu"}
+ALIASES = {
+    **dict.fromkeys(("gpu", "nvidia", "rocm", "hip", "amd"), "cuda"),
+    **dict.fromkeys(("metal", "apple"), "mps"),
+    **dict.fromkeys(("processor", "x86"), "cpu"),
+}
 """Devices by the words of other tools."""
 OLDEST_WITH_WHEELS = (5, 0)
 """Oldest compute capability for which wheels of torch 2 were built: Maxwell."""

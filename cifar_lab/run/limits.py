@@ -51,7 +51,7 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    quota, period = (_text(folder / "cpu.max").split() + ["", ""])[:2]
+    quota, period = [*_text(folder / "cpu.max").split(), "", ""][:2]
     if not quota:
         quota, period = _text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip()
     if quota.isdecimal() and period.isdecimal() and int(quota) > 0 and int(period) > 0:  # else "max" or -1

@@ -12,7 +12,8 @@ from cifar_lab.recipe import Recipe
 GIB = 2**30
 SIGNS = (
     "out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator",
-    "could not create a primitive", "could not create a memory", "std::bad_alloc", "Storage size calculation overflowed",
+    "could not create a primitive", "could not create a memory", "std::bad_alloc",
+    "Storage size calculation overflowed",
 )  # fmt: skip
 """Texts in errors of torch, cuDNN, cuBLAS, torch's allocator on the CPU and oneDNN that no other errors have."""
 ASKED_FOR = re.compile(r"[Tt]ried to allocate (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)?")

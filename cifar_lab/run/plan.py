@@ -167,7 +167,8 @@ def _cell(
 ) -> Cell:
     lineage = recipe.digest()
     if parent is not None:
-        recipe, lineage = recipe.override({"init_from": parent.fingerprint}), f"{lineage} with draws {DRAWS} after {parent.lineage}"
+        recipe = recipe.override({"init_from": parent.fingerprint})
+        lineage = f"{lineage} with draws {DRAWS} after {parent.lineage}"
     fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
     return Cell(
         variant=name,

@@ -268,6 +268,9 @@ def _answer(questions: Sequence[Question], channel: Connection) -> None:
 
 def _in_one_line(error: Exception, question: Question) -> NoAnswer:
     if is_out_of_memory(error):
+        if not question.whole:  # a batch that small says nothing of the recipe's own
+            few = question.recipe.train.batch_size
+            return NoAnswer(f"out of memory with {few} images; try a smaller network, model.width", out_of_memory=True)
         device = torch.device(question.place or question.execution.device)
         return NoAnswer(advice(error, question.recipe, device, sharing=1), out_of_memory=True)
     first = (str(error).strip().splitlines() or [""])[0]

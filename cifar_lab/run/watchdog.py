@@ -71,7 +71,9 @@ class Watch:
         silence = time.monotonic() - self.last
         if silence <= self.limit:
             return None
-        where = f"after step {self.step} of {self.steps} of epoch {self.epoch}" if self.epoch else "before its first step"
+        where = "before its first step"
+        if self.epoch:
+            where = f"after step {self.step} of {self.steps} of epoch {self.epoch}"
         return f"no progress for {silence:.0f} s, {where}; --stall-after allows more"
 
 

@@ -253,5 +253,5 @@ def test_steps_that_find_no_memory_end_the_command_in_one_line(tmp_path: Path, f
     complaints = [text for text in done.stderr.splitlines() if text.startswith("cifar-lab: ")]
     assert (done.returncode, len(complaints)) == (2, 1), done.stderr[-2000:]
     assert "out of memory" in complaints[0]
-    assert "train.batch_size=2048" in complaints[0]
+    assert "try a smaller network, model.width" in complaints[0]
     assert "Traceback" not in done.stderr

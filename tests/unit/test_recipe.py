@@ -282,7 +282,8 @@ def test_a_value_that_does_not_fit_is_refused_as_it_was_typed(word: str, said: s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train.epochs"], "reads path=value, got 'train.epochs'; write train.epochs=200"), (["train.epochs", "=", "30"], "path=value"),
+        (["train.epochs"], "got 'train.epochs'; write train.epochs=200"),
+            (["train.epochs", "=", "30"], "path=value"),
         (["train.epochs =30"], "did you mean 'train.epochs'?"),
         (["epochs=30"], "did you mean 'train.epochs'?"), (["=30"], "no such path"),
         (["model.se=none"], "model.se.placement"), (["model.widht=none"], "did you mean 'model.width'?"),

@@ -41,12 +41,16 @@ BROKEN = {
     "what Ctrl-C raises": ("x = 1\nraise KeyboardInterrupt\n", 2, "KeyboardInterrupt"),
     "an error of no class of its own": ("\n\nraise BaseException('base')\n", 3, "base"),
     "an error whose message raises": (
-        "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\n\n\nraise Mute\n", 6, "Mute",
+        "class Mute(Exception):\n    def __str__(self):\n        raise ValueError\n\n\nraise Mute\n",
+        6,
+        "Mute",
     ),
     "the end of the process": ("import os\n\nos._exit(0)\n", 1, "ended the process that read it (exit code 0)"),
     "a crash": ("import os\n\nos.kill(os.getpid(), 9)\n", 1, "ended the process that read it (killed by SIGKILL)"),
     "pydantic's own error": (
-        "from cifar_lab.recipe import Recipe\n\n\nRecipe(model='wide' * 1000)\n", 4, "Recipe.model: Input should be",
+        "from cifar_lab.recipe import Recipe\n\n\nRecipe(model='wide' * 1000)\n",
+        4,
+        "Recipe.model: Input should be",
     ),
     "no ABLATION": ("QUESTION = 1\n", 1, "ABLATION"),
     "nothing": ("", 1, "ABLATION"),

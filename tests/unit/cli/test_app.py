@@ -45,7 +45,8 @@ def test_a_command_that_is_misspelt_is_told_the_nearest(capsys: pytest.CaptureFi
 def test_help_loads_no_command() -> None:
     code = (
         "import sys; from cifar_lab.cli import run; run(['--help']);"
-        "loaded = {name for name in sys.modules if name.startswith('cifar_lab.cli.')} - {'cifar_lab.cli.app', 'cifar_lab.cli.streams'};"
+        "loaded = {name for name in sys.modules if name.startswith('cifar_lab.cli.')};"
+        "loaded -= {'cifar_lab.cli.app', 'cifar_lab.cli.streams'};"
         "sys.exit(' '.join(loaded | {'pydantic', 'importlib.metadata'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -114,7 +114,8 @@ def test_one_that_loaded_less_is_replaced_by_who_needs_more_and_not_the_other_wa
 def test_its_socket_fits_where_the_folder_for_temporary_files_has_a_long_path(tmp_path: Path) -> None:
     folder = tmp_path / ("slurm_job_tmp_" * 7)
     folder.mkdir()
-    code = "from cifar_lab.run import fork_server\nif __name__ == '__main__':\n    fork_server.start(('json',))\n    print('ok')"
+    code = "from cifar_lab.run import fork_server\nif __name__ == '__main__':\n"
+    code += "    fork_server.start(('json',))\n    print('ok')"
     (tmp_path / "program.py").write_text(code)
     done = subprocess.run(
         [sys.executable, str(tmp_path / "program.py")], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True,
