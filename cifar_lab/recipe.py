@@ -23,10 +23,8 @@ NUMERICS = 1
 
 DRAWS = "of its own"
 """Chance of a training that continues another: the streams of its parent's fingerprint (`streams.seed_of_draws`)."""
-LARGEST = 2**53
-"""Bound of every count: up to here integers are exact in JSON and in floating point alike."""
-LONGEST, LARGEST_BATCH = 10**7, 10**6
-"""Epochs of a training and images of a batch at most."""
+LARGEST, LONGEST, LARGEST_BATCH = 2**53, 10**7, 10**6
+"""Bounds of every count (up to here integers are exact in JSON), of epochs, and of the images of a batch."""
 
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -253,11 +251,11 @@ class Recipe(_Part):
     def fingerprint(self, *, seed: int, data_hash: str) -> str:
         """Identity of the cell that trains this recipe with `seed` on the images of `data_hash`: 64 hex digits.
 
-        The parent of a warm start is part of the recipe (`init_from`), and so of the fingerprint. `DRAWS` is part of
-        those of warm starts alone, in which it changed: cells that replayed their parent's draws are other cells.
+        The parent of a warm start (`init_from`) is part of it, and so is `DRAWS` then: cells of earlier versions, which
+        replayed their parent's draws, are other cells.
         """
-        identity = {"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS}
-        return _sha256(identity if self.init_from is None else {**identity, "draws": DRAWS})
+        draws = {"draws": DRAWS} if self.init_from is not None else {}
+        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS, **draws})
 
 
 @cache
@@ -290,13 +288,11 @@ def _near_path(path: str) -> str:
 
 def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
     try:
-        text = json.dumps(tree, allow_nan=True)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RecipeError(f"a recipe holds JSON values only: {error}") from error
-    try:
-        return Recipe.model_validate_json(text)
+        return Recipe.model_validate_json(json.dumps(tree, allow_nan=True))
     except ValidationError as error:
         raise RecipeError(_one_line(error, diff)) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecipeError(f"a recipe holds JSON values only: {error}") from error
 
 
 def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
@@ -308,9 +304,8 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
     if path not in paths():  # a rule over several fields, which names them itself
         return rule
     deeper = [other for other in error.errors() if len(other["loc"]) > len(first["loc"])]
-    alternatives = [other["msg"].replace("Input should be ", "") for other in deeper]
+    alternatives, hint = [other["msg"].replace("Input should be ", "") for other in deeper], ""
     value = json.dumps(diff.get(path, first["input"]), default=str)
-    hint = ""
     if first["type"] == "literal_error":
         hint = nearest(str(first["input"]), re.findall(r"'([^']+)'", rule))
         rule = "is not one of its values" if hint.startswith("; one of") else rule
@@ -373,14 +368,10 @@ EFFICIENT_RESNET = Recipe()
 
 RESNET18 = Recipe().override(
     {
-        "model.blocks": (2, 1, 1, 1),
-        "model.se.placement": "none",
-        "optim.name": "sgd_nesterov",
-        "optim.lookahead.enabled": False,
-        "schedule.name": "constant",
-        "train.epochs": 100,
+        "model.blocks": (2, 1, 1, 1), "model.se.placement": "none", "optim.name": "sgd_nesterov",
+        "optim.lookahead.enabled": False, "schedule.name": "constant", "train.epochs": 100,
     }
-)
+)  # fmt: skip
 """Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
 
 FAST = EFFICIENT_RESNET.override(

@@ -122,7 +122,7 @@ def check(
     """
     from cifar_lab.run.device import require_name
     from cifar_lab.run.execution import parse_workers
-    from cifar_lab.run.plan import make_recipes, parse_seeds
+    from cifar_lab.run.recipes import make_recipes, parse_seeds
 
     typed = Typed(
         scale=scale.find(scale_name),

@@ -82,7 +82,7 @@ def measure(
     `place`: the GPU of several, `cuda:1`. `done`: time cells that are done, too, as their like is to be trained.
 
     Raises:
-        UsageError: on the CPU a step found no memory, so that no cell would find any.
+        UsageError: on the CPU not even the network of least cost found memory for a step.
     """
     found: dict[str, list[Recipe]] = {}
     for cell in sorted(plan.cells, key=lambda cell: cost(cell.recipe.model).macs):
@@ -90,18 +90,25 @@ def measure(
             found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
     if execution.device.startswith("cuda"):
         return _on_cuda(found, execution, say, place)
-    middle = {precision: recipes[len(recipes) // 2] for precision, recipes in found.items()}
-    rates, reasons = dict[str, float](), list[str]()
-    for precision, recipe in middle.items():
+    rates = {precision: _on_the_cpu(recipes, execution, say) for precision, recipes in found.items()}
+    known = {precision: rate for precision, rate in rates.items() if rate is not None}
+    return Pace(rates=known or dict.fromkeys(found, ASSUMED_CPU_RATE))
+
+
+def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str], None]) -> float | None:
+    """Return the rate of the middle one of `recipes`, which rise in cost, or of the first; None where there is none."""
+    tries = [recipes[len(recipes) // 2], recipes[0]]
+    for recipe in dict.fromkeys(tries):
         try:
-            rates[precision] = seconds_per_image(recipe, execution) / cost(recipe.model).macs
+            return seconds_per_image(recipe, execution) / cost(recipe.model).macs
         except TimingError as error:
-            if error.out_of_memory:
-                raise UsageError(f"a few steps were to be timed, but: {error}") from error
-            reasons.append(str(error))
-    for reason in dict.fromkeys(reasons):
-        say(ROUGH.format(reason=reason))
-    return Pace(rates=rates or dict.fromkeys(middle, ASSUMED_CPU_RATE))
+            last = error
+            if not error.out_of_memory:
+                break
+    if last.out_of_memory:
+        raise UsageError(f"a few steps were to be timed, but: {last}") from last
+    say(ROUGH.format(reason=last))
+    return None
 
 
 def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None], place: str) -> Pace:

@@ -20,7 +20,7 @@ from cifar_lab.run import fork_server
 def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     code = (
         "import os, sys; from cifar_lab.run import fork_server; from cifar_lab.cli import run\n"
-        "def started():\n"
+        "def started(modules):\n"
         "    print('loaded:', {'torch', 'numpy', 'mlflow'} & set(sys.modules), flush=True); os._exit(0)\n"
         "fork_server.start = started; run(['run-ablation', 'se_ratio', '--scale', 'smoke', '--seeds', '0'])"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,7 +135,10 @@ def test_nothing_of_a_search_shows_a_result_on_test(study: Any, sync_all: Any, r
     sync_all()
     run = runs_of("se_ratio")["r4/s0"]
     assert not [name for name in run.data.metrics if "test/" in name]
-    assert _artifacts(client, run) == {"cell.json", "figures", "journal.jsonl", "recipe.json", "weights.safetensors"}
+    files = {"cell.json", "figures", "journal.jsonl", "recipe.json", "result.json", "weights.safetensors"}
+    assert _artifacts(client, run) == files
+    result = Path(client.download_artifacts(run.info.run_id, "result.json")).read_text()
+    assert "test/" not in result
 
 
 def test_curves_keep_their_epochs_and_results_their_names(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
