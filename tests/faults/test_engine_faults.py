@@ -144,6 +144,7 @@ def test_a_worker_that_hangs_is_named_and_ended_and_the_others_go_on(lab: Lab) -
     assert not stuck.is_running()
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_stopped_for_a_moment_and_a_runner_that_was_go_on(lab: Lab) -> None:
     process = lab.start("--seeds", "0", "--stall-after", "4")
     wait(lambda: lab.epochs() >= 2, "two epochs")
@@ -158,6 +159,7 @@ def test_a_worker_that_was_stopped_for_a_moment_and_a_runner_that_was_go_on(lab:
     assert lab.states() == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_all_at_once_even_a_worker_that_hangs(lab: Lab) -> None:
     process = lab.start("--seeds", "0")
     wait(lambda: lab.epochs() >= 2, "two epochs")
@@ -189,6 +191,7 @@ def test_a_terminal_that_is_closed_is_a_stop_that_saves(lab: Lab) -> None:
     assert "resumed at epoch " in lab.said()
 
 
+@pytest.mark.slow
 def test_under_nohup_a_study_goes_on_when_its_terminal_is_closed(lab: Lab) -> None:
     ignoring: Any = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
     process = lab.start("--seeds", "0", **ignoring)
@@ -198,6 +201,7 @@ def test_under_nohup_a_study_goes_on_when_its_terminal_is_closed(lab: Lab) -> No
     assert lab.states() == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_not_end_the_study(lab: Lab) -> None:
     process = lab.start("--seeds", "0", stderr=subprocess.PIPE)
     assert process.stderr is not None
