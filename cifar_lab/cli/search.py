@@ -68,7 +68,7 @@ def sweep(
     from cifar_lab.search import trials as results
     from cifar_lab.search.artifacts import artifacts
     from cifar_lab.search.cells import Cells, name_of
-    from cifar_lab.search.study import Setting, open_study
+    from cifar_lab.search.study import Setting, open_study, require_all_trials
     from cifar_lab.search.sweep import run_sweep
 
     stores.quiet()
@@ -89,6 +89,7 @@ def sweep(
         made = samplers.make_sampler(sampler, seed=seed)
         pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
         opened = open_study(place, setting, made, pruning)
+        require_all_trials(opened, runs.resolve())
         left = trials - results.count(results.of(opened)).counted
         execution, count = choose(
             device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu
@@ -192,7 +193,7 @@ def sweep_status(
 
     with _opened(storage, runs) as opened:
         if name is not None:
-            study = load_study(opened, name)
+            study = load_study(opened, name, runs.resolve())
             if as_json:
                 console.print_json(study_tree(study))
             else:
@@ -201,7 +202,7 @@ def sweep_status(
         studies, problems = [], {}
         for each in names(opened):
             try:
-                studies.append(load_study(opened, each))
+                studies.append(load_study(opened, each, runs.resolve()))
             except UsageError as error:
                 problems[each] = str(error)
         if as_json:
@@ -306,7 +307,7 @@ def _loaded(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]:
     from cifar_lab.search.study import load_study
 
     with _opened(storage, runs) as opened:
-        yield load_study(opened, name)
+        yield load_study(opened, name, runs.resolve())
 
 
 def _where(storage: str | None) -> str:

@@ -28,7 +28,7 @@ def sweep_report(
 
     stores.quiet()
     with stores.reaching(storage):
-        study = load_study(stores.open_existing(storage, runs.resolve()), name)
+        study = load_study(stores.open_existing(storage, runs.resolve()), name, runs.resolve())
         found = page.load(study, runs=runs.resolve(), storage=storage)
     size = _write(output, report.report(found))
     if as_json:

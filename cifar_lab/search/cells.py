@@ -19,18 +19,11 @@ from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Plan, make_plan
 from cifar_lab.run.runner import asked_of, invocation_of, job_of
 from cifar_lab.search import trials as found
-from cifar_lab.search.study import Setting
+from cifar_lab.search.study import NOTE, Setting, experiment
 from cifar_lab.tracking.invocation import Asked, Invocation, read_all
 
-NOTE = "invocation"
-"""The user attribute of a study that holds the id of its note."""
 UNBOUNDED = 2**62
 """The budget was judged before a cell is planned."""
-
-
-def experiment(study: str) -> str:
-    """What a study is called among the ablations."""
-    return f"sweep.{study}"
 
 
 def name_of(number: int) -> str:
@@ -80,7 +73,11 @@ class Cells:
     def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
         """Write down what became of the trial of a cell."""
         with self._lock():
-            note = next(entry for entry in read_all(self.runs) if entry.id == self._id)
+            note = next((entry for entry in read_all(self.runs) if entry.id == self._id), None)
+            if note is None:
+                raise TrackingError(
+                    f"{self.runs / 'invocations'}: the note {self._id} is gone or damaged; see cifar-lab fsck"
+                )
             self._write(note, fingerprint, tags)
 
     def _write(self, note: Invocation, fingerprint: str, tags: dict[str, str]) -> None:

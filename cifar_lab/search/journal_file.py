@@ -59,8 +59,9 @@ class JournalFile(BaseJournalBackend):
     made with its first line, so one that is empty has been emptied.
     """
 
-    def __init__(self, path: Path, say: Say = _silent) -> None:
-        self.path, self._say = path, say
+    def __init__(self, path: Path, say: Say = _silent, *, only_reads: bool = False) -> None:
+        """Open nothing yet; who `only_reads` is told of a half written line, which nobody cuts off."""
+        self.path, self._say, self._only_reads = path, say, only_reads
         self._lock = SymlinkLock(path, say)
         self._offsets: dict[int, int] = {0: 0}
         self.line = 0
@@ -81,6 +82,8 @@ class JournalFile(BaseJournalBackend):
                 file.seek(offset)
                 for text in file:
                     if not text.endswith(b"\n"):
+                        if self._only_reads and log_number_from == 0:
+                            self._say(f"{self.path}: the last line is half written, and what it held is not counted")
                         return
                     number, offset = number + 1, offset + len(text)
                     self._offsets[number] = offset

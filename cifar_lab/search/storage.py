@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from cifar_lab.tracking.uri import redacted
 
 __all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storage", "quiet", "reaching", "retry_lost"]
 
+_log = logging.getLogger(__name__)
 HEARTBEAT, GRACE = 20, 90
 """Seconds between two signs of life of a trial on a database, and without one before it is taken for lost."""
 TRIES = 3
@@ -32,10 +34,11 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*[Hh]eartbeat", category=UserWarning)
 
 
-def open_storage(url: str | None, runs: Path, say: Say = lambda _: None) -> BaseStorage:
+def open_storage(url: str | None, runs: Path, say: Say = lambda _: None, *, only_reads: bool = False) -> BaseStorage:
     """Open the storage at `url`: a database's, or the path of a journal file; none: a journal file in `runs`.
 
-    A journal file is made with its first line, not here. `say` is told of what is repaired in one.
+    A journal file is made with its first line, not here. `say` is told of what is repaired in one, and where it
+    `only_reads`, of a last line that is half written.
 
     Raises:
         UsageError: it cannot be reached or written, or is damaged.
@@ -43,7 +46,7 @@ def open_storage(url: str | None, runs: Path, say: Say = lambda _: None) -> Base
     require_storage(url)
     if url is not None and "://" in url:
         return _open_database(url)
-    return _open_journal(_path(url, runs), runs, say)
+    return _open_journal(_path(url, runs), runs, say, only_reads)
 
 
 def open_existing(url: str | None, runs: Path) -> BaseStorage:
@@ -57,7 +60,7 @@ def open_existing(url: str | None, runs: Path) -> BaseStorage:
         path = _path(url, runs)
         with _reading(path):
             path.stat()
-    return open_storage(url, runs)
+    return open_storage(url, runs, _log.warning, only_reads=True)
 
 
 @contextmanager
@@ -78,8 +81,8 @@ def _path(url: str | None, runs: Path) -> Path:
     return Path(url).expanduser() if url is not None else runs / "studies.journal"
 
 
-def _open_journal(path: Path, runs: Path, say: Say) -> BaseStorage:
-    backend = JournalFile(path, say)
+def _open_journal(path: Path, runs: Path, say: Say, only_reads: bool) -> BaseStorage:
+    backend = JournalFile(path, say, only_reads=only_reads)
     with _reading(path, is_needed=False):
         if path.is_dir():
             raise UsageError(f"--storage {path}: a folder; a journal file is wanted, {path / 'studies.journal'}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,11 +21,18 @@ from cifar_lab.search.budget import Budget
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find
 from cifar_lab.search.study_shape import SETTING, require_sound
+from cifar_lab.tracking.invocation import read_all
 
-__all__ = ["OBJECTIVES", "SETTING", "Optuna", "Setting", "load_study", "names", "open_study", "setting_of"]
+__all__ = [
+    "NOTE", "OBJECTIVES", "SETTING", "Optuna", "Setting", "experiment", "load_study", "names", "open_study",
+    "require_all_trials", "setting_of",
+]  # fmt: skip
 
+_log = logging.getLogger(__name__)
 Optuna = optuna.Study
 """What Optuna calls a study."""
+NOTE = "invocation"
+"""The user attribute of a study that holds the id of its note."""
 PATIENCE = 10.0
 """Seconds to wait for a runner that is making the study just now."""
 OBJECTIVES = {
@@ -34,6 +43,11 @@ OBJECTIVES = {
 
 
 NAMES = {"accuracy": "accuracy on val", "params": "parameters", "macs": "MACs"}
+
+
+def experiment(study: str) -> str:
+    """Return the name of a study among the ablations."""
+    return f"sweep.{study}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +154,10 @@ def _require_same(study: optuna.Study, wanted: dict[str, Any]) -> None:
         )
 
 
-def load_study(storage: BaseStorage, name: str) -> optuna.Study:
+def load_study(storage: BaseStorage, name: str, runs: Path | None = None) -> optuna.Study:
     """Return the study of that name; one that was made under a name which is refused now is read all the same.
+
+    `runs`: the runs folder, whose note of the study tells whether the storage has lost its end.
 
     Raises:
         UsageError: there is none, or it is damaged.
@@ -151,7 +167,31 @@ def load_study(storage: BaseStorage, name: str) -> optuna.Study:
         raise UsageError(f"no study named '{name}'{nearest(name, known)}")
     study = optuna.load_study(study_name=name, storage=storage)
     require_sound(study)
+    if runs is not None:
+        require_all_trials(study, runs)
     return study
+
+
+def require_all_trials(study: optuna.Study, runs: Path) -> None:
+    """Refuse a study with fewer trials than its note in `runs` names: the storage lost its end.
+
+    A study that names no note is one that has no trial yet, or one cut off before its first: that is warned of.
+
+    Raises:
+        UsageError: trials are lost.
+    """
+    notes = [note for note in read_all(runs) if note.ablation == experiment(study.study_name)]
+    own = study.user_attrs.get(NOTE)
+    named = [note for note in notes if note.id == own] if own else notes[-1:]
+    last = max((int(cell.variant.removeprefix("t")) for note in named for cell in note.cells), default=-1)
+    there = len(study.get_trials(deepcopy=False))
+    if last < there:
+        return
+    line = f"study '{study.study_name}': its storage has {there} trials, and its note in {runs} names trial {last}"
+    if own:
+        advice = "bring back a copy, or move the storage away: a new study does not train finished cells again"
+        raise UsageError(f"{line}: the storage lost its end; {advice}")
+    _log.warning("%s: the storage lost its end, or the study was begun anew", line)
 
 
 def names(storage: BaseStorage) -> list[str]:

@@ -21,8 +21,11 @@ from optuna.trial import TrialState
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.search import journal_file
+from cifar_lab.search.cells import name_of
 from cifar_lab.search.journal_file import CHECKSUM, JournalFile, SymlinkLock
 from cifar_lab.search.storage import open_storage
+from cifar_lab.search.study import NOTE
+from cifar_lab.tracking.invocation import Asked, Invocation
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 COMMANDS = {
@@ -147,6 +150,48 @@ def test_an_emptied_journal_is_damage_where_there_was_a_study(
     (journal.parent / "invocations/20260101T000000.000-sweep.wide.json").write_text("{}")
     for line in COMMANDS.values():
         assert "studies.journal: emptied" in complaint(capsys, line)
+
+
+def with_note(journal: Path, trials: int) -> None:
+    """Write the note of the study, which names so many trials, and let the study name its note."""
+    runs = journal.parent
+    asked = [
+        Asked(
+            variant=name_of(i), seed=0, fingerprint=f"{i:064x}", recipe="r", parameters=1, parameters_trained=1, macs=1
+        )
+        for i in range(trials)
+    ]
+    note = Invocation(
+        id="20260101T000000.000-sweep.wide", ablation="sweep.wide", question="?", factors=(), control="t000",
+        scale="small", protocol="holdout", data={"name": "x", "kind": "synthetic", "hash": "0" * 64, "source": "x"},
+        overrides={}, cells=tuple(asked), command="cifar-lab sweep", execution={},
+    )  # fmt: skip
+    note.write(runs)
+    study = optuna.load_study(study_name="wide", storage=open_storage(None, runs))
+    study.set_user_attr(NOTE, note.id)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in {"sweep", "ablate"}])
+def test_a_study_that_lost_trials_is_damage_where_its_note_names_more(
+    journal: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_note(journal, 4)
+    assert run(COMMANDS[command].split()) == (1 if command == "status of all" else 2)
+    error = capsys.readouterr().err
+    assert "its storage has 3 trials, and its note" in error
+    assert "names trial 3: the storage lost its end" in error
+
+
+def test_a_study_with_all_trials_of_its_note_is_whole(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_note(journal, 3)
+    assert run(COMMANDS["status"].split()) == 0
+    assert "lost its end" not in capsys.readouterr().err
+
+
+def test_a_torn_last_line_is_told_when_it_is_read(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert run(COMMANDS["status"].split()) == 0
+    assert "the last line is half written, and what it held is not counted" in capsys.readouterr().err
 
 
 def test_a_journal_that_becomes_shorter_while_it_is_used_is_said(journal: Path, content: bytes) -> None:
