@@ -12,6 +12,7 @@ import pytest
 
 from cifar_lab import registry
 from cifar_lab.errors import RegistryError
+from cifar_lab.reading import can_fork
 from cifar_lab.registry import discover
 
 GOOD = """\
@@ -139,6 +140,8 @@ def test_only_files_that_are_meant_as_studies_are_read(mine: Path) -> None:
 def test_a_broken_file_is_reported_by_name_and_line_and_hides_no_other(
     mine: Path, text: str, line: int, said: str
 ) -> None:
+    if "ended the process" in said and not can_fork():
+        pytest.skip("threads of earlier tests live: the file would end this process")
     (mine / "broken.py").write_text(text)
     (mine / "zebra.py").write_text(GOOD)
     found = discover(mine)
