@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check bench gpu gpu-check gpu-pack clean
+.PHONY: demo test test-all test-faults check audit lowest bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -16,14 +16,29 @@ test: .venv/.installed-dev  ## The quick tier: minutes on two cores
 test-all: .venv/.installed-dev  ## Everything that this machine can run
 	$(BIN)/python -m pytest
 
-check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, and docker/
+FAULTS ?= full
+test-faults: .venv/.installed-dev  ## Cause faults for real, count what is lost: docs/reliability.md; one: ARGS="-k kill_worker"
+	CIFAR_LAB_FAULTS=$(FAULTS) CIFAR_LAB_FAULTS_RECORD=docs/reliability.jsonl $(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults/table $(ARGS); \
+	  status=$$?; PYTHONPATH=tests:. $(BIN)/python -m faults.report; exit $$status
+
+check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, licences, and docker/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/contracts/test_imports.py
+	$(BIN)/python -m pytest tests/contracts/test_imports.py tests/contracts/test_supply_chain.py
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/shellcheck docker/entrypoint.sh
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
+
+audit: .venv/.installed-audit  ## Ask for known vulnerabilities of what is installed; what cannot be asked about fails too
+	$(BIN)/pip-audit --strict --skip-editable --local
+
+lowest: .venv/.installed-audit  ## The quick tests with the lowest versions that pyproject.toml admits, in .venv-lowest (8 GB)
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml -o .venv/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python -r .venv/lowest.txt
+	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps -e .
+	.venv-lowest/bin/python -m pytest -n 2 -m "not slow and not browser and not gpu"
 
 bench: .venv/.installed-bench  ## Measure beside a plain loop and Lightning: docs/benchmarks.md; make bench ARGS=--quick
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -45,7 +60,7 @@ gpu-pack:  ## What a machine with a GPU and no network needs beside the checkout
 	$(PYTHON) benchmarks/on_gpu/images.py pack $(IMAGES) .gpu-data/images.pack
 
 clean:  ## Remove the environment and what tools cached; runs and stores stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cifar-lab needs Python 3.11 or newer; try: make PYTHON=python3.12 …"; exit 1; }
@@ -61,4 +76,8 @@ clean:  ## Remove the environment and what tools cached; runs and stores stay
 
 .venv/.installed-bench: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch .venv/.installed .venv/.installed-dev $@
+
+.venv/.installed-audit: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,audit]'
 	@touch .venv/.installed .venv/.installed-dev $@

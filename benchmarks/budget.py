@@ -1,4 +1,4 @@
-"""How should a search treat candidates over the budget, which are never trained? Three ways, on a surrogate.
+"""How should a search treat candidates over the budget, which are never trained? Several ways, on a surrogate.
 
     python benchmarks/budget.py --seeds 10      # a markdown table, then JSON, on standard output; minutes on one core
 
@@ -31,6 +31,7 @@ from optuna.trial import TrialState
 from cifar_lab import recipe
 from cifar_lab.models.resnet import ResNet
 from cifar_lab.recipe import Recipe
+from cifar_lab.search import trials
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.draw import Draw
 from cifar_lab.search.samplers import make_sampler
@@ -38,17 +39,18 @@ from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find
 
 WAYS = {
+    "constraint, pruned": "its constraint is set and it is pruned; gp and nsgaii see it completed with the median",
     "constraint, told 0": "its constraint is set, its value is 0",
     "constraint, told the median": "its constraint is set, its value is the median of what was trained",
     "rejection, pruned": "it is pruned, and another one asked for",
     "rejection, failed": "it is failed, and another one asked for",
     "penalty": "its value is the median of what was trained, less 0.1 × the excess",
 }
-SAME = {"gp": ("rejection, failed",), "random": tuple(WAYS)[1:]}
+SAME = {"gp": ("rejection, failed",), "random": tuple(WAYS)[1:], "nsgaii": ("rejection, failed",)}
 """Ways that are one to a sampler: gp sees neither pruned nor failed trials, random sees nothing."""
 PENALTY = 0.1
 """Accuracy lost at twice the budget."""
-TRAINED = {"tpe": 50, "gp": 25, "random": 50}
+TRAINED = {"tpe": 50, "gp": 25, "nsgaii": 50, "random": 50}
 """Trials trained in one search."""
 ASKED = 3
 """A search ends after so many times as many candidates at the latest."""
@@ -136,6 +138,8 @@ def search(space: Space, budget: Budget, sampler: str, way: str, seed: int) -> S
         tried = space.baseline.override(space.suggest(trial))
         over = excess(tried, budget)
         done.infeasible.append(over > 0)
+        trial.set_user_attr(trials.DIFF, {})
+        trial.set_user_attr(trials.COUNTS, {})
         if way.startswith("constraint"):
             trial.set_constraint("parameters", over)
         if over > 0:
@@ -150,7 +154,7 @@ def search(space: Space, budget: Budget, sampler: str, way: str, seed: int) -> S
 
 
 def _tell_infeasible(study: optuna.Study, trial: optuna.Trial, way: str, over: float, trained: Sequence[float]) -> None:
-    if way.startswith("rejection"):
+    if way.endswith(("pruned", "failed")):
         study.tell(trial, state=TrialState.PRUNED if "pruned" in way else TrialState.FAIL)
     elif way == "penalty":
         study.tell(trial, statistics.median(trained) - PENALTY * over)
@@ -203,6 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="searches behind each number")
     parser.add_argument("--samplers", default="tpe,gp,random", help="of them, which")
+    parser.add_argument("--ways", default=";".join(WAYS), help="of the ways, which, separated by ;")
     parser.add_argument("--max-params", type=int, default=5_000_000, help="the budget")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -211,7 +216,10 @@ def main() -> None:
     space, budget = find("writeup"), Budget(max_params=asked.max_params)
     check(space, budget)
     pairs = [
-        (sampler, way) for sampler in asked.samplers.split(",") for way in WAYS if way not in SAME.get(sampler, ())
+        (sampler, way)
+        for sampler in asked.samplers.split(",")
+        for way in asked.ways.split(";")
+        if way not in SAME.get(sampler, ())
     ]
     searches: dict[tuple[str, str], list[Search]] = {pair: [] for pair in pairs}
     begun = time.process_time()

@@ -111,7 +111,7 @@ def critical_value(family: str, k: int, n: int, studies: int) -> float:
 def _values(task: tuple[int, int, int]) -> tuple[float, float]:
     """Return c(k, n) for `control`, and for `any`: the largest over all families."""
     k, n, studies = task
-    fewer = max(50_000, min(studies, 80_000_000 // (k * n)))  # large k and n have short tails
+    fewer = max(50_000, min(studies, 30_000_000 // (k * n)))  # large k and n have short tails
     by_family = {family: critical_value(family, k, n, fewer) for family in FAMILIES}
     return by_family["control"], max(by_family.values())
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
-from cifar_lab.errors import AblationError, RecipeError, nearest
+from cifar_lab.errors import AblationError, RecipeError, nearest, shortened
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
@@ -327,4 +327,4 @@ def _one_line(kind: type[_Literal], error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     field = str(first["loc"][0]) if first["loc"] else ""
     hint = nearest(field, kind.model_fields) if first["type"] == "extra_forbidden" else ""
-    return f"{kind.__name__}.{where}: {first['msg']}, got {first['input']!r:.80}{hint}"
+    return f"{kind.__name__}.{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}{hint}"

@@ -9,8 +9,10 @@
     │   ├── BudgetError        more parameters than the budget, before anything is trained
     │   ├── DataError          images that are missing, damaged or not CIFAR-shaped
     │   └── TrackingError      a store or a runs folder that cannot be used
+    │       └── DamageError    a file of a runs folder that is not as it was written
     ├── CellError              a cell could not be trained: exit code 1
     └── Interrupted            Ctrl-C, after the state was saved: exit code 130
+        └── OutOfSpace         no room for what was to be saved: exit code 1
 
 A message is one line: the rule, the value that broke it, and the nearest valid name.
 """
@@ -19,6 +21,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+CLOSE, CLOSE_IF_SHORT, SHORT = 0.5, 0.6, 3
+"""Similarity from which a name counts as a misspelling of another (`difflib`); of up to `SHORT` characters, more."""
+LONGEST_NAME = 200
+"""Characters of a name that are compared: similarity takes time with the square of the length."""
 
 
 class CifarLabError(Exception):
@@ -61,6 +68,10 @@ class TrackingError(UsageError):
     """A place to write results to cannot be used."""
 
 
+class DamageError(TrackingError):
+    """A file of a runs folder cannot be read, or is not as it was written; the line names the file and the rule."""
+
+
 class CellError(CifarLabError):
     """A cell did not reach its end."""
 
@@ -71,11 +82,29 @@ class Interrupted(CifarLabError):
     exit_code = 130
 
 
+class OutOfSpace(Interrupted):
+    """The disk is full: the work stopped as it would for the user, and goes on from what was saved before."""
+
+    exit_code = 1
+
+
+def shortened(text: str, length: int = 200) -> str:
+    """Return `text`, or its beginning and end around `…` where it is longer than `length` characters."""
+    if len(text) <= length:
+        return text
+    half = (length - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for a close name, in whatever case, else `; one of: a, b, c`; nothing of nothing."""
+    """Return `; did you mean 'x'?` for a close name, in whatever case, else `; one of: a, b, c`; '' without names.
+
+    Names of two characters that differ in one, as `r3` and `r8` do, are not close.
+    """
     names = list(valid)
     folded = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.5)
+    cutoff = CLOSE if len(name) > SHORT else CLOSE_IF_SHORT
+    close = difflib.get_close_matches(name[:LONGEST_NAME].lower(), folded, n=1, cutoff=cutoff)
     if close:
         return f"; did you mean '{folded[close[0]]}'?"
     return f"; one of: {', '.join(names)}" if names else ""

@@ -9,6 +9,9 @@ from contextlib import suppress
 from cifar_lab.errors import RecipeError, nearest
 from cifar_lab.recipe import Recipe, paths
 
+MOST_DIGITS = 15
+"""Digits of a number on the command line: every such number is exact in floating point, too."""
+
 
 def parse_overrides(words: list[str]) -> dict[str, object]:
     """`["train.epochs=30", "model.blocks=[3,3,3]"]` as a diff; values are JSON, and bare words are strings.
@@ -22,15 +25,30 @@ def parse_overrides(words: list[str]) -> dict[str, object]:
     for word in words:
         path, equals, text = word.partition("=")
         if not equals:
-            raise RecipeError(f"an override reads path=value, got '{word}'{nearest(word, paths())}")
+            raise RecipeError(f"an override reads path=value, got '{word}'{_meant(word)}")
         if path in diff:
             raise RecipeError(f"{path} is set twice")
         diff[path] = _parse_value(path, text)
     return diff
 
 
+def parse_number(text: str, *, least: int = 0) -> int | None:
+    """Return the whole number that `text` is, in ASCII digits, `MOST_DIGITS` at most; None for anything else."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        return None
+    return number if (number := int(text)) >= least else None
+
+
+def _meant(word: str) -> str:
+    """Return a hint for a word without `=`: a whole path lacks its value, any other is misspelt."""
+    if word in paths():
+        default = json.dumps(Recipe().flat()[word], separators=(",", ":")).strip('"')
+        return f"; write {word}={default}, or another value"
+    return nearest(word, paths())
+
+
 def _parse_value(path: str, text: str) -> object:
-    """What `text` means at `path`: `none` is a name for `model.se.placement` and nothing for `model.extra_fc`."""
+    """Return what `text` means at `path`: `none` is a placement of SE, and the absence of `model.extra_fc`."""
     readings = [*_readings(text), text]
     for value in readings:
         try:
@@ -50,5 +68,5 @@ def _readings(text: str) -> Iterator[object]:
     if text.lower() in {"true", "on", "yes", "false", "off", "no"}:
         yield text.lower() in {"true", "on", "yes"}
     for parse in (json.loads, float):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):  # numbers of thousands of digits, brackets without end
             yield parse(text)

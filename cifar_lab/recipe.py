@@ -21,7 +21,12 @@ from cifar_lab.errors import RecipeError, nearest
 NUMERICS = 1
 """Raised whenever a change moves the golden trajectory: cells trained before are then other cells."""
 
-Count = Annotated[int, Field(ge=1)]
+DRAWS = "of its own"
+"""Chance of a training that continues another: the streams of its parent's fingerprint (`streams.seed_of_draws`)."""
+LARGEST, LONGEST, LARGEST_BATCH = 2**53, 10**7, 10**6
+"""Bounds of every count (up to here integers are exact in JSON), of epochs, and of the images of a batch."""
+
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Kernel = Annotated[int, Field(ge=1, le=11)]
 
@@ -103,7 +108,7 @@ class Data(_Part):
     """Alpha of the Beta distribution of CutMix (Yun et al., 2019); 0: off."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images held out as val, stratified: 5,000 of CIFAR-10's 50,000."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Which images are held out; the same for every seed, so that seeds share their val set."""
 
 
@@ -184,8 +189,8 @@ class Schedule(_Part):
 class Train(_Part):
     """How long, in which batches, at which precision, and on which split."""
 
-    epochs: Count = 200
-    batch_size: Count = 128
+    epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
+    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] = 128
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
@@ -246,9 +251,11 @@ class Recipe(_Part):
     def fingerprint(self, *, seed: int, data_hash: str) -> str:
         """Identity of the cell that trains this recipe with `seed` on the images of `data_hash`: 64 hex digits.
 
-        The parent of a warm start is part of the recipe (`init_from`), and so of the fingerprint.
+        The parent of a warm start (`init_from`) is part of it, and so is `DRAWS` then: cells of earlier versions, which
+        replayed their parent's draws, are other cells.
         """
-        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS})
+        draws = {"draws": DRAWS} if self.init_from is not None else {}
+        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS, **draws})
 
 
 @cache
@@ -281,13 +288,11 @@ def _near_path(path: str) -> str:
 
 def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
     try:
-        text = json.dumps(tree, allow_nan=True)
-    except TypeError as error:
-        raise RecipeError(f"a recipe holds JSON values only: {error}") from error
-    try:
-        return Recipe.model_validate_json(text)
+        return Recipe.model_validate_json(json.dumps(tree, allow_nan=True))
     except ValidationError as error:
         raise RecipeError(_one_line(error, diff)) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecipeError(f"a recipe holds JSON values only: {error}") from error
 
 
 def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
@@ -299,9 +304,8 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
     if path not in paths():  # a rule over several fields, which names them itself
         return rule
     deeper = [other for other in error.errors() if len(other["loc"]) > len(first["loc"])]
-    alternatives = [other["msg"].replace("Input should be ", "") for other in deeper]
-    value = json.dumps(diff.get(path, first["input"]))
-    hint = ""
+    alternatives, hint = [other["msg"].replace("Input should be ", "") for other in deeper], ""
+    value = json.dumps(diff.get(path, first["input"]), default=str)
     if first["type"] == "literal_error":
         hint = nearest(str(first["input"]), re.findall(r"'([^']+)'", rule))
         rule = "is not one of its values" if hint.startswith("; one of") else rule
@@ -364,14 +368,10 @@ EFFICIENT_RESNET = Recipe()
 
 RESNET18 = Recipe().override(
     {
-        "model.blocks": (2, 1, 1, 1),
-        "model.se.placement": "none",
-        "optim.name": "sgd_nesterov",
-        "optim.lookahead.enabled": False,
-        "schedule.name": "constant",
-        "train.epochs": 100,
+        "model.blocks": (2, 1, 1, 1), "model.se.placement": "none", "optim.name": "sgd_nesterov",
+        "optim.lookahead.enabled": False, "schedule.name": "constant", "train.epochs": 100,
     }
-)
+)  # fmt: skip
 """Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
 
 FAST = EFFICIENT_RESNET.override(

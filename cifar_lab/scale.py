@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cifar_lab.errors import RegistryError, UsageError, nearest
 from cifar_lab.recipe import Recipe
+
+FEW = 500_000
+"""Steps of a training in which two schedules may still be one."""
+MOST_DIGITS = 9
+"""Digits of the N in `small/N`; more are no share of any training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +68,7 @@ def find(name: str) -> Scale:
         raise RegistryError(f"no scale named '{base}'{nearest(base, SCALES)}")
     if not slash:
         return SCALES[base]
-    if not (share.isascii() and share.isdecimal() and int(share) >= 2):
+    if not (share.isascii() and share.isdecimal() and len(share) <= MOST_DIGITS and int(share) >= 2):
         raise UsageError(f"--scale {name}: a share of the epochs reads {base}/5, a whole number from 2 up")
     return replace(SCALES[base], name=f"{base}/{int(share)}", epochs=SCALES[base].epochs / int(share))
 
@@ -91,13 +97,14 @@ def require_distinct(
 
 def trained_alike(
     recipes: Mapping[str, Recipe],
-    rates: Callable[[Recipe], Sequence[float]],
+    rates: Callable[[Recipe], Iterable[float]],
     parents: Mapping[str, str | None] | None = None,
 ) -> dict[str, str]:
-    """The variants that train the same thing as an earlier one, although their recipes differ: that one.
+    """Return the variants that train the same thing as an earlier one, although their recipes differ: that one.
 
     Two schedules may be one in a training that is short: all begin at the same rate. `rates` gives the learning rate
-    of every step, and is asked for recipes only that are otherwise the same; `parents` as in `require_distinct`.
+    of every step, and is asked for recipes only that are otherwise the same; `parents` as in `require_distinct`. Of
+    `FEW` steps no two schedules are one any more, so that a long training is not gone through.
     """
     groups: dict[str, list[str]] = {}
     for name, recipe in recipes.items():
@@ -106,9 +113,17 @@ def trained_alike(
         groups.setdefault(json.dumps([tree, (parents or {}).get(name)], sort_keys=True), []).append(name)
     found: dict[str, str] = {}
     for names in groups.values():
-        first: dict[tuple[float, ...], str] = {}
+        distinct: list[str] = []
         for name in names if len(names) > 1 else ():
-            earlier = first.setdefault(tuple(rates(recipes[name])), name)
-            if earlier != name:
+            earlier = next((other for other in distinct if _is_same(rates(recipes[other]), rates(recipes[name]))), None)
+            if earlier is None:
+                distinct.append(name)
+            else:
                 found[name] = earlier
     return found
+
+
+def _is_same(one: Iterable[float], other: Iterable[float]) -> bool:
+    """Tell whether two series of rates are equal, up to the first difference or the end; False for `FEW` or more."""
+    pairs = itertools.zip_longest(one, other)
+    return all(a == b for a, b in itertools.islice(pairs, FEW)) and next(pairs, None) is None

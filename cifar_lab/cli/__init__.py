@@ -2,42 +2,103 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
 import traceback
 
 import typer
 from typer.exceptions import TyperException
 
-from cifar_lab.errors import CifarLabError
+from cifar_lab.cli import streams
+from cifar_lab.errors import CifarLabError, OutOfSpace
+from cifar_lab.out_of_space import is_out_of_space, where
+from cifar_lab.redaction import redacted
 
 # To look for plugins, of which the lab needs none, pydantic reads the metadata of every package that is installed.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+TOO_MUCH = (RecursionError, MemoryError, OverflowError)
+"""Errors of input that is deeper or larger than this machine can take."""
+
+
+class _Warnings(logging.Handler):
+    """Print what a module warns of as one line on standard error, once a command."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        if line not in self.told:
+            _say(line, verbose=False)
+        self.told.add(line)
+
+
+_warnings = _Warnings()
 
 
 def main() -> None:
     """Entry point: run a command and turn its end into an exit code (see `cifar_lab.errors`)."""
-    sys.exit(run(sys.argv[1:]))
+    streams.prepare()
+    try:
+        code = streams.finish(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        code = 130
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what ends the interpreter shows no traceback
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; what went wrong is one line on standard error."""
     verbose = bool({"-v", "--verbose"} & set(arguments))
-    arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}]
-    from cifar_lab.cli.app import app
-
-    arguments = arguments or ["--help"]
-
+    arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}] or ["--help"]
+    _warnings.told.clear()
+    logging.getLogger("cifar_lab").addHandler(_warnings)  # a handler that is there already is not added twice
     try:
+        from cifar_lab.cli.app import app
+
         code = app(args=arguments, prog_name="cifar-lab", standalone_mode=False)
     except (CifarLabError, TyperException) as error:
-        if verbose:
-            traceback.print_exc()
-        message = error.format_message() if isinstance(error, TyperException) else str(error)
-        if message:
-            print(f"cifar-lab: {' '.join(message.split())}", file=sys.stderr)
+        _say(_message(error, arguments), verbose)
         return error.exit_code
+    except TOO_MUCH as error:
+        _say(f"the input is too large or too deep for this machine ({type(error).__name__}: {error})", verbose)
+        return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("cifar-lab: stopped", file=sys.stderr)
+        _say("stopped", verbose=False)
         return 130
+    except OSError as error:
+        return _not_written(error, verbose)
     return code if isinstance(code, int) else 0
+
+
+def _message(error: CifarLabError | TyperException, arguments: list[str]) -> str:
+    from cifar_lab.cli.app import COMMANDS
+    from cifar_lab.cli.wording import typed_wrongly
+
+    return typed_wrongly(error, arguments, list(COMMANDS)) if isinstance(error, TyperException) else str(error)
+
+
+def _not_written(error: OSError, verbose: bool) -> int:
+    """Return the exit code for what could not be written: standard output, or a file on a full disk.
+
+    Raises:
+        OSError: it is of another kind, which no command foresees.
+    """
+    if error.filename is None and (error.errno in streams.QUIET or is_out_of_space(error)):
+        return streams.refused(error)
+    if is_out_of_space(error):
+        _say(where(error), verbose)
+        return OutOfSpace.exit_code
+    raise error
+
+
+def _say(message: str, verbose: bool) -> None:
+    from cifar_lab.cli.wording import one_line
+
+    if verbose:
+        streams.warn(redacted(traceback.format_exc()).rstrip())
+    if message:
+        streams.warn(f"cifar-lab: {one_line(redacted(message))}")

@@ -34,6 +34,7 @@ COMMANDS = {
     "ui": ("track", "ui", "Serve the MLflow UI of this folder's runs."),
     "doctor": ("doctor", "doctor", "Check and measure devices; check stores and folders."),
     "clean": ("keep", "clean", "Free what is of no more use."),
+    "fsck": ("fsck", "fsck", "Check records, notes and studies; mend what can be."),
 }
 """By name: the module here, its function, and a line for `--help`, which so imports none of them."""
 PLAIN: dict[str, Any] = {

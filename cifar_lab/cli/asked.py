@@ -14,7 +14,7 @@ from cifar_lab import registry, scale
 from cifar_lab.ablation import Ablation
 from cifar_lab.cli.console import say
 from cifar_lab.errors import UsageError
-from cifar_lab.overrides import parse_overrides
+from cifar_lab.overrides import parse_number, parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.data.dataset import Dataset
@@ -56,55 +56,88 @@ def find(name: str, folders: list[Path] | None) -> Ablation:
 def resolve(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
-    graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False,
-    is_sweep: bool = False,
+    graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False, is_sweep: bool = False,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Request:  # fmt: skip
-    """Check everything that was typed, cheap checks first, then read the images and time a few steps.
+    """Check everything that was typed, then read the images and time a few steps.
+
+    Nothing is fetched, read or written before all words, recipes and budgets are checked.
 
     `is_sweep`: the plan stands for trials that are like it, so it is timed even where it is done.
-    `trains`: cells are to be trained, so the workers' server starts to load torch while this process does.
+    `trains`: cells are to be trained, so the workers' server loads what these need, not only what timing needs.
+    `prepare`: called after the checks, before the images are read.
     """
-    chosen = scale.find(scale_name)
-    diff = parse_overrides(overrides or [])
-    names = [name.strip() for name in variants.split(",")] if variants is not None else None
-    for name in names if names is not None else [variant.name for variant in ablation.variants]:
-        ablation.recipe(name).override(diff)
-    limit, each = parse_count(max_params), _parse_cells_per_gpu(cells_per_gpu)
-
+    typed = check(
+        ablation, scale_name=scale_name, overrides=overrides, variants=variants, seeds=seeds, max_params=max_params,
+        device=device, workers=workers, cells_per_gpu=cells_per_gpu,
+    )  # fmt: skip
+    prepare()
+    each = typed.cells_per_gpu
     with _workers(trains) as settle:
-        import torch
-
         from cifar_lab.run.device import find_device, places
         from cifar_lab.run.estimate import estimate, measure, share
         from cifar_lab.run.execution import choose, usable_cores
-        from cifar_lab.run.out_of_memory import advice, is_out_of_memory
-        from cifar_lab.run.plan import make_plan, parse_seeds
+        from cifar_lab.run.plan import make_plan
 
-        _spare_what_is_loaded()
-        wanted = parse_seeds(seeds) if seeds is not None else None
-        source, dataset = read_data(data if data is not None else chosen.data or "cifar10")
-        plan = make_plan(
-            ablation, scale=chosen, source=source, dataset=dataset, runs=runs, overrides=diff, variants=names,
-            seeds=wanted, max_params=limit,
-        )  # fmt: skip
-        chosen_how = partial(choose, device, workers, len(plan.cells), compile=bool(compile), graph=graph)
-        execution, count = chosen_how(cells_per_gpu=each or 1)
         usable = places(find_device(device))
-        settle(bool(plan.to_train(retry_failed=True)))
-        try:
-            pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            line = advice(error, plan.cells[0].recipe, torch.device((*usable, execution.device)[0]), sharing=1)
-            raise UsageError(f"a few steps were to be timed, but: {line}") from error
+        _spare_what_is_loaded()
+        chosen_how = partial(choose, device, workers, compile=bool(compile), graph=graph)
+        chosen_how(1)  # refuses what goes with no device here
+        source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10")
+        plan = make_plan(
+            ablation, scale=typed.scale, source=source, dataset=dataset, runs=runs, overrides=typed.overrides,
+            variants=typed.variants, seeds=typed.seeds, max_params=typed.max_params,
+        )  # fmt: skip
+        execution, count = chosen_how(len(plan.cells), cells_per_gpu=each or 1)
+        settle(is_sweep or bool(plan.to_train(retry_failed=True)))
+        pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
         if each is None and workers == "auto" and pace.rates and execution.device == "cuda":
             images = dataset.train_images.nbytes + dataset.test_images.nbytes
             each, why = share(pace, usable_cores() // max(1, len(usable)), images)
             say(why)
-            execution, count = chosen_how(cells_per_gpu=each)
+            execution, count = chosen_how(len(plan.cells), cells_per_gpu=each)
     plan = replace(plan, estimates=estimate(plan, pace, done=is_sweep))
     return Request(plan, execution, count, pace, compile, usable, each or 1)
+
+
+class Typed(NamedTuple):
+    """The words of a command line, checked and read."""
+
+    scale: scale.Scale
+    overrides: dict[str, object]
+    variants: list[str] | None
+    seeds: tuple[int, ...] | None
+    max_params: int
+    cells_per_gpu: int | None
+
+
+def check(
+    ablation: Ablation, *, scale_name: str, overrides: list[str] | None, variants: str | None, seeds: str | None,
+    max_params: str, device: str, workers: str, cells_per_gpu: str,
+) -> Typed:  # fmt: skip
+    """Check everything that can be without torch, images or a device.
+
+    Raises:
+        UsageError: a word, a recipe or a network that cannot be; the first of them.
+    """
+    from cifar_lab.run.device import require_name
+    from cifar_lab.run.execution import parse_workers
+    from cifar_lab.run.recipes import make_recipes, parse_seeds
+
+    typed = Typed(
+        scale=scale.find(scale_name),
+        overrides=parse_overrides(overrides or []),
+        variants=[name.strip() for name in variants.split(",")] if variants is not None else None,
+        seeds=parse_seeds(seeds) if seeds is not None else None,
+        max_params=parse_count(max_params),
+        cells_per_gpu=_parse_cells_per_gpu(cells_per_gpu),
+    )
+    parse_workers(workers)
+    require_name(device)
+    make_recipes(
+        ablation, scale=typed.scale, overrides=typed.overrides, variants=typed.variants, max_params=typed.max_params
+    )
+    return typed
 
 
 def _parse_cells_per_gpu(text: str) -> int | None:
@@ -115,9 +148,9 @@ def _parse_cells_per_gpu(text: str) -> int | None:
     """
     if text == "auto":
         return None
-    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+    if (count := parse_number(text, least=1)) is None:
         raise UsageError(f"--cells-per-gpu takes 'auto' or a number from 1 up, got '{text}'")
-    return int(text)
+    return count
 
 
 @cache
@@ -131,18 +164,18 @@ def _spare_what_is_loaded() -> None:
 
 @contextmanager
 def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
-    """Where it `trains`, the workers' server loads torch while this process does.
+    """Have the workers' server load torch while this process does; it times steps, and where it `trains` trains cells.
 
     What is yielded waits for it, as steps that are timed beside it would seem slow, or ends it if it is not needed.
     """
     from cifar_lab.run import fork_server
 
-    def settle(is_needed: bool) -> None:
-        if trains:
-            (fork_server.wait if is_needed else fork_server.stop)()
+    modules = fork_server.PRELOADED if trains else fork_server.WITHOUT_COMPILER
 
-    if trains:
-        fork_server.start()
+    def settle(is_needed: bool) -> None:
+        (partial(fork_server.wait, modules) if is_needed else fork_server.stop)()
+
+    fork_server.start(modules)
     try:
         yield settle
     except BaseException:
@@ -151,11 +184,11 @@ def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
 
 
 def read_data(source: str) -> tuple[str, Dataset]:
-    """The source with its path made absolute, and its images."""
-    from cifar_lab.data import load
+    """Return the source, its path made absolute, and its images."""
+    from cifar_lab.data import absolute, load
 
     dataset = load(source, say=say)
-    return (str(Path(source).resolve()) if dataset.kind == "path" else source), dataset
+    return absolute(source), dataset
 
 
 def total(plan: Plan, workers: int) -> float:

@@ -12,16 +12,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from cifar_lab.cli.streams import steady
+from cifar_lab.text import printable
+
 out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+err = Console(file=steady, highlight=False)
 
 GAP = 2
 """Blanks between two columns of a table."""
 
 
 def say(line: str) -> None:
-    """One line of progress or warning, on standard error."""
-    err.print(line, markup=False, soft_wrap=True)
+    """Print one line of progress or warning on standard error; it may hold text from outside."""
+    err.print(printable(line), markup=False, soft_wrap=True)
 
 
 def print_json(tree: object) -> None:
@@ -38,13 +41,20 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, 
         title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0)
     )
     columns, numbers = list(columns), set(right)
-    shown = [[Text("" if value is None else str(value)) for value in row] for row in rows]
+    shown = [[_shown(value) for value in row] for row in rows]
     for column, width in zip(columns, _widths(columns, shown), strict=True):
         is_number = column in numbers
         made.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number, width=width)
     for row in shown:
         made.add_row(*row)
     return made
+
+
+def _shown(value: object) -> Text:
+    """Return the text of a cell; its lines stay, other control characters are escaped. A `Text` keeps its style."""
+    if isinstance(value, Text):
+        return value
+    return Text("\n".join(map(printable, str("" if value is None else value).split("\n"))))
 
 
 def _widths(columns: list[str], rows: list[list[Text]]) -> list[int | None]:

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from cifar_lab.cli import console
 from cifar_lab.run.cell import Job
-from cifar_lab.run.engine import STOPPED
-from cifar_lab.tracking.journal import Point, Reader
+from cifar_lab.run.engine import UNFINISHED
+from cifar_lab.tracking.journal import Point, Reader, read_events
 
 
 @dataclass
@@ -66,11 +66,12 @@ class Display:
 
     def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
         cell = self._running[job.fingerprint]
+        for line in _begun_anew(job) if not cell.is_ours else ():
+            console.say(f"{self._names[job.fingerprint]}: {line}")
         cell.done = epoch - 1 + step / steps
         if not cell.is_ours:
             if not console.err.is_terminal:
-                epochs = console.many(job.recipe.train.epochs, "epoch")
-                console.say(f"{self._names[job.fingerprint]}: training, {epochs}")
+                console.say(f"{self._names[job.fingerprint]}: {_begins(job, epoch, step)}")
             cell.done_at_start, cell.began = cell.done, time.monotonic()
         self._news(job, cell)
 
@@ -78,7 +79,7 @@ class Display:
         cell = self._running.pop(job.fingerprint, None)
         if cell is not None:
             self._news(job, cell)
-        if error == STOPPED:
+        if error in UNFINISHED:
             console.say(f"{self._names[job.fingerprint]}: {error}")
             return
         self._ended += 1
@@ -128,6 +129,28 @@ class Display:
         title = f"{self._ended} of {console.many(len(self._names), 'cell')} done, {waiting} wait"
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
+
+
+def _begins(job: Job, epoch: int, step: int) -> str:
+    """Return how a cell begins, after its first `step` here: from its start, or from where it was saved."""
+    epochs = job.recipe.train.epochs
+    if (epoch, step) == (1, 1):
+        return f"training, {console.many(epochs, 'epoch')}"
+    return f"resumed at epoch {epoch} of {epochs}"
+
+
+def _begun_anew(job: Job) -> list[str]:
+    """Return which damaged files the attempt that runs now kept aside before it began, one a line."""
+    damaged: list[str] = []
+    lines: list[str] = []
+    for event in read_events(job.record.folder):
+        if event["event"] == "damaged":
+            kept = f", kept as {event['kept']}" if event.get("kept") else ""
+            damaged.append(f"{event['file']} was damaged ({event['why']}){kept}: the cell begins anew")
+        else:
+            lines, damaged = (damaged if event["event"] == "start" else lines), []
+            lines = [] if event["event"] == "resume" and event["epoch"] + event["step"] else lines
+    return lines
 
 
 def _accuracy(point: Point) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import CifarLabError, UsageError
+from cifar_lab.text import printable
 
 if TYPE_CHECKING:
     import torch
@@ -128,12 +129,22 @@ def _speed(device: torch.device, precision: str) -> Check:
 
 
 def _store() -> Check:
+    """Return whether the tracking store answers, and would take runs. A SQLite store that is not there is not made."""
     from cifar_lab.tracking import mlflow
+    from cifar_lab.tracking.uri import sqlite_path
 
     if find_spec("mlflow") is None:
         return Check("MLflow store", False, "mlflow is not installed: `pip install mlflow`, or work with --offline")
     uri = mlflow.resolve_uri()
-    return Check("MLflow store", *_usable(lambda: mlflow.require_usable(uri), mlflow.redacted(uri)))
+    path = sqlite_path(uri)
+
+    def check() -> None:
+        mlflow.require_usable(uri)
+        if path is None or path.exists():
+            mlflow.Store.open(uri).shown()
+
+    new = " (made by the first run)" if path is not None and not path.exists() else ""
+    return Check("MLflow store", *_usable(check, printable(mlflow.redacted(uri)) + new))
 
 
 def _usable(check: Callable[[], None], place: str) -> tuple[bool, str]:

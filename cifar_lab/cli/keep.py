@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cifar_lab.run.difference import Difference, Row
     from cifar_lab.stats.images import Disagreement
 
-LOSES = {"leftover": "nothing", "superseded": "what a redo set aside"}
+LOSES = {"leftover": "nothing", "superseded": "what a redo set aside", "damaged": "what was damaged, and kept aside"}
 OlderThan = Annotated[
     str,
     typer.Option("--older-than", metavar="AGE", help="Checkpoints and records set aside, left alone for so long: 12h."),

@@ -20,7 +20,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.overrides import parse_overrides
 
 if TYPE_CHECKING:
-    from cifar_lab.run.failures import Divergence, Failure
+    from cifar_lab.run.failures import Damaged, Divergence, Failure
     from cifar_lab.run.progress import Progress
     from cifar_lab.run.setting import Setting
     from cifar_lab.run.status import Status
@@ -71,19 +71,21 @@ def failures(
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """The cells that failed, why, and the command that tries them again; exit code 1 when there are any."""
-    from cifar_lab.run.failures import Divergence, Failure, read_failures
+    """Show the cells that failed, diverged or are damaged, and why; exit code 1 when a cell failed or is damaged."""
+    from cifar_lab.run.failures import Damaged, Divergence, Failure, read_failures
 
     settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
     found = read_failures(settings, runs.resolve())
     failed = [entry for entry in found if isinstance(entry, Failure)]
     diverged = [entry for entry in found if isinstance(entry, Divergence)]
+    damaged = [entry for entry in found if isinstance(entry, Damaged)]
     if as_json:
-        console.print_json({"failed": [f.as_dict() for f in failed], "diverged": [d.as_dict() for d in diverged]})
+        tree = {"failed": [f.as_dict() for f in failed], "diverged": [d.as_dict() for d in diverged]}
+        console.print_json({**tree, "damaged": [d.as_dict() for d in damaged]})
     else:
-        for line in _failure_lines(failed, diverged, full):
+        for line in _failure_lines(failed, diverged, damaged, full):
             console.out.print(line, soft_wrap=True)
-    return 1 if failed else 0
+    return 1 if failed or damaged else 0
 
 
 def _settings(
@@ -136,13 +138,19 @@ def _one(status: Status) -> list[RenderableType]:
     return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
 
 
-def _row(cell: Progress) -> list[str]:
-    colour = "red" if cell.state == "failed" or cell.silent is not None else ""
+def _is_quiet(cell: Progress) -> bool:
+    from cifar_lab.run.progress import QUIET
+
+    return cell.last_sign is not None and cell.last_sign > QUIET
+
+
+def _row(cell: Progress) -> list[str | Text]:
+    colour = "red" if cell.state in {"failed", "damaged"} or _is_quiet(cell) else ""
     epochs = f"/{cell.epochs}" if cell.epochs is not None else ""
     return [
         cell.name,
         cell.asked.fingerprint[:12],
-        f"[{colour}]{cell.state}[/]" if colour else cell.state,
+        Text(cell.state, style=colour),
         f"{cell.epoch}{epochs}" if cell.epoch or cell.state == "running" else "",
         f"{100 * cell.val:.2f}" if cell.val is not None else "",
         f"{100 * cell.test:.2f}" if cell.test is not None else "",
@@ -153,22 +161,30 @@ def _row(cell: Progress) -> list[str]:
 
 
 def _notes(cell: Progress, ablation: str) -> Iterator[str]:
-    """What has no room in a table."""
+    """Yield what has no room in a table."""
+    from cifar_lab.tracking.record import remedy
+
     if cell.owner is not None:
         yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
     if cell.silent is not None:
         yield f"no sign of life since {console.duration(cell.silent)}"
+    elif cell.last_sign is not None and _is_quiet(cell):
+        yield f"last sign of life {console.duration(cell.last_sign)} ago"
     if cell.state == "diverged":
         yield f"diverged in epoch {cell.epoch} at step {cell.step}"
     if cell.waits_for is not None:
         yield f"waits for {cell.waits_for}" + (", which did not finish" if cell.stuck else "")
     if cell.error is not None and cell.state == "failed":
         yield f"{cell.error} (`cifar-lab failures {ablation}`)"
+    if cell.state == "damaged":
+        yield f"{cell.error}; {remedy(cell.asked.fingerprint)}"
     if cell.resumes and cell.state == "missing":
         yield f"stopped after epoch {cell.epoch}, from where it goes on"
 
 
-def _failure_lines(failed: list[Failure], diverged: list[Divergence], full: bool) -> Iterator[Text]:
+def _failure_lines(
+    failed: list[Failure], diverged: list[Divergence], damaged: list[Damaged], full: bool
+) -> Iterator[Text]:
     if failed:
         yield Text("failed:", style="bold")
     for bad in failed:
@@ -185,7 +201,14 @@ def _failure_lines(failed: list[Failure], diverged: list[Divergence], full: bool
     for result in diverged:
         when = f"in epoch {result.epoch} at step {result.step}, {_minute(result.time)}"
         yield Text(f"{result.name}  {result.fingerprint[:12]}  {when}")
-    yield Text("no failures" if not failed else f"{len(failed)} failed")
+    if damaged:
+        yield Text("damaged, and not used:", style="bold")
+    for entry in damaged:
+        yield Text.assemble((str(entry.name), "bold"), f"  {entry.fingerprint[:12]}")
+        yield Text(entry.damage, style="red")
+        yield Text(f"{entry.remedy}\n")
+    counts = {"failed": len(failed), "damaged": len(damaged)}
+    yield Text(", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no failures")
 
 
 def _minute(moment: int) -> str:

@@ -52,7 +52,8 @@ ScaleName = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="cifar10, synthetic, or a folder or zip of train/<class>/* and test/<class>/* images.",
+        help="cifar10, synthetic, or a path: CIFAR-10's files, or a folder or archive of train/<class>/* and "
+        "test/<class>/* images.",
         autocompletion=completion.data,
     ),
 ]
@@ -99,6 +100,18 @@ Graph = Annotated[
 ]
 CompileEach = Annotated[bool, typer.Option("--compile", help="Compile networks; every trial has another.")]
 MaxParams = Annotated[str, typer.Option(help="Budget of trainable parameters: 5M, 800k or a number.")]
+StallAfter = Annotated[
+    float | None,
+    typer.Option(
+        "--stall-after",
+        metavar="SECONDS",
+        min=1.0,
+        max=1e9,
+        envvar="CIFAR_LAB_STALL_AFTER",
+        help="End a worker that makes no progress for that long, and for two epochs at its pace; its cell has failed.",
+        show_default="900",
+    ),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Ship nothing to MLflow now; `cifar-lab sync` does it later.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 

@@ -10,3 +10,5 @@ class Outcome(NamedTuple):
 
     code: int
     tree: dict[str, Any] | None
+    interrupted: str = ""
+    """Why the run was ended early, by the user or by a full disk; empty where it was not."""

@@ -13,6 +13,7 @@ from cifar_lab import scale as scales
 from cifar_lab.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import UsageError
 from cifar_lab.overrides import parse_overrides
 
@@ -48,35 +49,39 @@ def report(
     asked = {"scale": scale, "data": data, "overrides": parse_overrides(overrides)}
     found = registry.discover(*(ablations or []))
     if everything:
-        page, told = _story(runs.resolve(), found, asked)
+        page, told, damage = _story(runs.resolve(), found, asked)
     else:
         named = [found.find(name) for name in dict.fromkeys(chosen)]
-        page, told = _report(runs.resolve(), named, {**asked, "invocation": invocation})
+        page, told, damage = _report(runs.resolve(), named, {**asked, "invocation": invocation})
     size = _write(output, page)
     if as_json:
         console.print_json({"path": str(output.resolve()), "ablations": told, "bytes": size})
     else:
         console.out.print(str(output), markup=False, soft_wrap=True)
-    return 0
+    return say_damage(damage)
 
 
-def _report(runs: Path, ablations: list[Ablation], asked: Mapping[str, Any]) -> tuple[str, list[str]]:
+def _report(runs: Path, ablations: list[Ablation], asked: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
     from cifar_lab.report import page
     from cifar_lab.run import study
 
     studies = [study.load(runs, ablation, **asked) for ablation in ablations]
-    return page.report(studies), [each.name for each in studies]
+    damage = [line for each in studies for line in each.comparison.damage]
+    return page.report(studies), [each.name for each in studies], damage
 
 
-def _story(runs: Path, found: registry.Registry, asked: Mapping[str, Any]) -> tuple[str, list[str]]:
+def _story(runs: Path, found: registry.Registry, asked: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
     for broken in found.broken():
         console.say(f"warning: {broken.reason}")
     from cifar_lab.report import page
+    from cifar_lab.report.study import Study
     from cifar_lab.run import study
 
     chapters = study.chapters(runs, found, **asked)
     names = [entry.name for chapter in chapters for entry in chapter.entries]
-    return page.story(chapters, title=study.TITLE, introduction=study.INTRODUCTION), names
+    studies = [entry for chapter in chapters for entry in chapter.entries if isinstance(entry, Study)]
+    damage = [line for each in studies for line in each.comparison.damage]
+    return page.story(chapters, title=study.TITLE, introduction=study.INTRODUCTION), names, damage
 
 
 def _require_place(output: Path) -> None:

@@ -11,6 +11,7 @@ from cifar_lab import registry
 from cifar_lab import scale as scales
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.overrides import parse_overrides
 
@@ -37,7 +38,7 @@ def compare(
     ] = "table",
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Means, deviations and paired differences to the control, from the latest invocation."""
+    """Compare the variants of an ablation, from its latest invocation; exit code 1 when a record is damaged."""
     if format not in FORMATS:
         raise UsageError(f"no format named '{format}'{nearest(format, FORMATS)}")
     if scale is not None:
@@ -57,7 +58,8 @@ def compare(
         print_comparison(comparison)
     else:
         print({"md": tables.as_markdown, "csv": tables.as_csv, "latex": tables.as_latex}[format](comparison), end="")
-    return 0
+        return say_damage(comparison.damage)
+    return 1 if comparison.damage else 0
 
 
 def print_comparison(comparison: Comparison) -> None:

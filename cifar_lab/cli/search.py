@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,18 +15,19 @@ from cifar_lab.ablation import Ablation, Variant
 from cifar_lab.cli import asked, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
+from cifar_lab.cli.searched import print_counts, print_study, study_tree, tree_or_problem
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.overrides import parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.run.cell import Job
+    from cifar_lab.search.budget import Budget
     from cifar_lab.search.space import Space
     from cifar_lab.search.storage import BaseStorage
-    from cifar_lab.search.study import Optuna, Setting
-    from cifar_lab.search.trials import Trial
+    from cifar_lab.search.study import Optuna
 
 STORAGE = "CIFAR_LAB_STORAGE"
-Study = Annotated[str, typer.Option("--study", metavar="NAME", help="What the search is called; the same goes on.")]
+Study = Annotated[str, typer.Option("--study", metavar="NAME", help="Study name; an existing study is resumed.")]
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
 MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; none: all of them.")]
 RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
@@ -51,83 +54,100 @@ def sweep(
     runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
-    setting, found = _resolve(
-        study, overrides, space, max_params, max_macs, objective, seed, scale, data, runs.resolve(), device, workers,
-        compile, graph, cells_per_gpu,
-    )  # fmt: skip
+    from cifar_lab.search import samplers
+    from cifar_lab.search.naming import require_name, require_storage
+
+    require_name(study)
+    require_storage(storage)
+    samplers.require_names(sampler, pruner, seed=seed)
+    asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
+
     from cifar_lab.cli.display import Display
     from cifar_lab.run.execution import choose
-    from cifar_lab.search import samplers
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
     from cifar_lab.search.artifacts import artifacts
     from cifar_lab.search.cells import Cells, name_of
-    from cifar_lab.search.study import open_study
+    from cifar_lab.search.study import Setting, open_study, require_all_trials
     from cifar_lab.search.sweep import run_sweep
 
     stores.quiet()
-    epochs = setting.recipe({}).train.epochs
-    made = samplers.make_sampler(sampler, seed=seed)
-    pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
-    opened = open_study(stores.open_storage(storage, runs.resolve()), setting, made, pruning)
-    left = trials - results.count(results.of(opened)).counted
-    execution, count = choose(device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu)
-    found = found._replace(execution=execution, workers=count)
-    _confirm(found, left, yes)
-    names: dict[str, str] = {}
-
-    def named(job: Job, number: int) -> None:
-        names[job.fingerprint] = name_of(number)
-
-    cells = Cells(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
-                  execution=found.execution)  # fmt: skip
-    with Display(names, is_search=True) as display:
-        report = run_sweep(
-            opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say, named=named,
-            files=lambda _: artifacts(opened, runs.resolve(), storage), places=found.places, offline=offline,
+    with stores.reaching(storage):
+        place = stores.open_storage(storage, runs.resolve(), console.say)  # damage is said before data are read
+        found = asked.resolve(
+            _baseline(study, asks.space), scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides,
+            variants=None, seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile,
+            graph=graph, cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True,
         )  # fmt: skip
-    tree = {**_tree(opened), "trained": report.trained}
-    if as_json:
-        console.print_json(tree)
-    else:
-        _print_study(opened)
+        dataset = found.plan.dataset
+        named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
+        setting = Setting(
+            study=study, space=asks.space, scale=scales.find(scale), data=named, overrides=dict(found.plan.overrides),
+            budget=asks.budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
+        )  # fmt: skip
+        epochs = setting.recipe({}).train.epochs
+        made = samplers.make_sampler(sampler, seed=seed)
+        pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
+        opened = open_study(place, setting, made, pruning)
+        require_all_trials(opened, runs.resolve())
+        left = trials - results.count(results.of(opened)).counted
+        execution, count = choose(
+            device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu
+        )
+        found = found._replace(execution=execution, workers=count)
+        _confirm(found, left, yes)
+        names: dict[str, str] = {}
+
+        def called(job: Job, number: int) -> None:
+            names[job.fingerprint] = name_of(number)
+
+        cells = Cells(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
+                      execution=found.execution)  # fmt: skip
+        with Display(names, is_search=True) as display:
+            report = run_sweep(
+                opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
+                named=called, files=lambda _: artifacts(opened, runs.resolve(), storage), places=found.places,
+                offline=offline,
+            )  # fmt: skip
+        tree = {**study_tree(opened), "trained": report.trained}
+        if as_json:
+            console.print_json(tree)
+        else:
+            print_study(opened)
     if report.interrupted is not None:
         console.say(f"{report.interrupted}; the same command goes on from there")
         return report.interrupted.exit_code
-    return 1 if tree["failed"] else 0
+    return 0 if tree["total"] >= trials else 1  # one that failed and has another in its place is no failure
 
 
-def _resolve(
-    study: str, overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str,
-    seed: int, scale: str, data: str | None, runs: Path, device: str, workers: str, compile: bool,
-    graph: bool | None, cells_per_gpu: str,
-) -> tuple[Setting, asked.Request]:  # fmt: skip
-    """Everything that was typed, cheap checks first; the request is that of the baseline, for time and data."""
-    chosen, diff = scales.find(scale), parse_overrides(overrides or [])
+class _Asked(NamedTuple):
+    """What is searched, under which budget, for what."""
+
+    space: Space
+    budget: Budget
+    objectives: tuple[str, ...]
+
+
+def _asked_for(
+    overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str, scale: str
+) -> _Asked:
+    """Check what was typed before anything is read or made: words, then the space, the recipe and the budget."""
+    scales.find(scale)
+    diff, objectives = parse_overrides(overrides or []), _objectives(objective)
+    macs = asked.parse_count(max_macs) if max_macs is not None else None
+    limit = asked.parse_count(max_params)
     from cifar_lab.search.budget import Budget
-    from cifar_lab.search.spaces import find
-    from cifar_lab.search.study import Setting
+    from cifar_lab.search.spaces import find, require_usable
 
     found = find(space)
+    require_usable(found)
     if clash := [path for path in diff if path in found.paths()]:
         raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
     if found.baseline.override(diff).train.protocol != "holdout":
         raise UsageError("a search looks at val only, which train.protocol=writeup does not have")
-    macs = asked.parse_count(max_macs) if max_macs else None
-    budget = Budget(max_params=asked.parse_count(max_params), max_macs=macs)
-    budget.require_room(found)
-    request = asked.resolve(
-        _baseline(study, found), scale_name=scale, data=data, runs=runs, overrides=overrides, variants=None,
-        seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile, graph=graph,
-        cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True,
-    )  # fmt: skip
-    dataset = request.plan.dataset
-    named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": request.plan.source}
-    setting = Setting(
-        study=study, space=found, scale=chosen, data=named, overrides=dict(request.plan.overrides), budget=budget,
-        objectives=_objectives(objective), seed=seed, space_source=_place(space),
-    )  # fmt: skip
-    return setting, request
+    budget = Budget(max_params=limit, max_macs=macs)
+    budget.require_room(found, overrides=diff)
+    return _Asked(found, budget, objectives)
 
 
 def _place(space: str) -> str:
@@ -168,66 +188,69 @@ def _confirm(found: asked.Request, left: int, yes: bool) -> None:
 def sweep_status(
     name: MaybeName = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
-    """How far a study is; without a name, all of them."""
-    from cifar_lab.search import trials as results
+    """Show how far a study is; without a name, all of them. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, names
 
-    opened = _open(storage, runs)
-    studies = [load_study(opened, each) for each in ([name] if name is not None else names(opened))]
-    if as_json:
-        trees = [_tree(study) for study in studies]
-        console.print_json(trees[0] if name is not None else trees)
-        return 0
-    rows = []
-    for study in studies:
-        counts, best = results.count(results.of(study)), results.best(study)
-        kinds = [counts.trained, counts.pruned, counts.running, counts.infeasible, counts.failed]
-        rows.append((study.study_name, *map(str, kinds), f"{100 * best.values[0]:.2f}" if best else ""))
-    columns = ("study", "trained", "pruned", "running", "infeasible", "failed", "best val %")
-    console.out.print(console.table("", columns, rows, right=columns[1:]) if rows else f"no study in {_where(storage)}")
-    return 0
+    with _opened(storage, runs) as opened:
+        if name is not None:
+            study = load_study(opened, name, runs.resolve())
+            if as_json:
+                console.print_json(study_tree(study))
+            else:
+                print_counts([study], _where(storage))
+            return 0
+        studies, problems = [], {}
+        for each in names(opened):
+            try:
+                studies.append(load_study(opened, each, runs.resolve()))
+            except UsageError as error:
+                problems[each] = str(error)
+        if as_json:
+            console.print_json(
+                [*map(tree_or_problem, studies), *({"study": k, "error": v} for k, v in problems.items())]
+            )
+        else:
+            print_counts(studies, _where(storage))
+        for problem in problems.values():
+            console.say(problem)
+    return 1 if problems else 0
 
 
 def sweep_best(
-    name: Name,
-    output: RecipeFile = None,
-    storage: Storage = None,
-    runs: o.Runs = o.DEFAULT_RUNS,
+    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
     as_json: o.Json = False,
-) -> int:
-    """The best recipe of a study, and the front of accuracy against parameters; `-o` writes it for `train --recipe`."""
-    from cifar_lab.search.study import load_study
-
-    study = load_study(_open(storage, runs), name)
-    tree = _tree(study)
-    if tree["best"] is None:
-        raise UsageError(f"no trial of {name} has a value yet")
-    if output is not None:
-        _write(output, json.dumps(tree["best"]["recipe"], indent=1) + "\n")
-        console.say(f"written: {output}; train it with fresh seeds: cifar-lab train --recipe {output} --seeds 1-3")
-    if as_json:
-        console.print_json(tree)
-    else:
-        _print_study(study)
+) -> int:  # fmt: skip
+    """Show the best recipe of a study, and accuracy against parameters; `-o` writes it for `train --recipe`."""
+    with _loaded(name, storage, runs) as study:
+        tree = study_tree(study)
+        if tree["best"] is None:
+            raise UsageError(f"no trial of {name} has a value yet")
+        if output is not None:
+            _write(output, json.dumps(tree["best"]["recipe"], indent=1) + "\n")
+            console.say(f"written: {output}; train it with fresh seeds: cifar-lab train --recipe {output} --seeds 1-3")
+        if as_json:
+            console.print_json(tree)
+        else:
+            print_study(study)
     return 0
 
 
 def sweep_importance(
     name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
-    """Which dimensions the accuracy followed: fANOVA and PED-ANOVA side by side."""
+    """Show which dimensions the accuracy followed: fANOVA and PED-ANOVA side by side."""
     from cifar_lab.report.search import no_importances
     from cifar_lab.search import trials
     from cifar_lab.search.importance import FEWEST, importances
-    from cifar_lab.search.study import load_study
 
-    study = load_study(_open(storage, runs), name)
-    found = importances(study)
+    with _loaded(name, storage, runs) as study:
+        found = importances(study)
+        values = [trial.values[0] for trial in trials.sound(study)]
     if as_json:
         console.print_json(found)
         return 0
     if not found:
-        console.out.print(no_importances([trial.values[0] for trial in trials.sound(study)], FEWEST))
+        console.out.print(no_importances(values, FEWEST))
         return 0
     first = next(iter(found.values()))
     rows = [(each, *(f"{values[each]:.3f}" for values in found.values())) for each in first]
@@ -249,10 +272,10 @@ def ablate_best(
     from cifar_lab.cli.train import run_ablation
     from cifar_lab.search import ablate
     from cifar_lab.search import trials as results
-    from cifar_lab.search.study import load_study, setting_of
+    from cifar_lab.search.study import setting_of
 
-    study = load_study(_open(storage, runs), name)
-    best, setting = results.best(study), setting_of(study)
+    with _loaded(name, storage, runs) as study:
+        best, setting = results.best(study), setting_of(study)
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
     made = ablate.ablate_best(setting, best.params)
@@ -268,11 +291,23 @@ def ablate_best(
     )  # fmt: skip
 
 
-def _open(storage: str | None, runs: Path) -> BaseStorage:
+@contextmanager
+def _opened(storage: str | None, runs: Path) -> Iterator[BaseStorage]:
+    """Open the storage of studies for reading; a database that fails meanwhile is one line."""
     from cifar_lab.search import storage as stores
 
     stores.quiet()
-    return stores.open_existing(storage, runs.resolve())
+    with stores.reaching(storage):
+        yield stores.open_existing(storage, runs.resolve())
+
+
+@contextmanager
+def _loaded(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]:
+    """Load a study for reading."""
+    from cifar_lab.search.study import load_study
+
+    with _opened(storage, runs) as opened:
+        yield load_study(opened, name, runs.resolve())
 
 
 def _where(storage: str | None) -> str:
@@ -288,70 +323,3 @@ def _write(path: Path, text: str) -> None:
         atomic.write(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-
-
-def _tree(study: Optuna) -> dict[str, Any]:
-    from cifar_lab.search import trials as results
-    from cifar_lab.search.study import setting_of
-
-    setting, counts, best = setting_of(study), results.count(results.of(study)), results.best(study)
-    return {
-        "study": study.study_name,
-        "total": counts.trained + counts.pruned,
-        "with_value": counts.trained,
-        "infeasible": counts.infeasible,
-        "pruned": counts.pruned,
-        "failed": counts.failed,
-        "running": counts.running,
-        "best": _best_tree(setting, best) if best is not None else None,
-        "front": [_best_tree(setting, trial) for trial in results.front(study)],
-    }
-
-
-def _best_tree(setting: Setting, trial: Trial) -> dict[str, Any]:
-    from cifar_lab.search import trials as results
-
-    recipe = setting.declared(results.diff_of(trial))
-    return {
-        "trial": trial.number,
-        "value": trial.values[0],
-        "parameters": results.parameters(trial),
-        "fingerprint": trial.user_attrs.get(results.CELL),
-        "diff": results.diff_of(trial),
-        "recipe": recipe.model_dump(mode="json"),
-    }
-
-
-def _print_study(study: Optuna) -> None:
-    """Counts, the front, and the best recipe as a diff."""
-    from cifar_lab.search.study import setting_of
-
-    tree, setting, out = _tree(study), setting_of(study), console.out
-    out.print(f"{tree['study']} · space {setting.space.name} · scale {setting.scale.name} · {setting.data['name']}",
-              markup=False, soft_wrap=True)  # fmt: skip
-    counted = [f"{tree['with_value']} trials with a value"]
-    counted += [f"{tree[word]} {word}" for word in ("pruned", "running", "infeasible", "failed") if tree[word]]
-    out.print(", ".join(counted), markup=False, soft_wrap=True)
-    if tree["best"] is None:
-        return
-    rows = [
-        (f"t{each['trial']:03}" + (" best" if each["trial"] == tree["best"]["trial"] else ""),
-         f"{100 * each['value']:.2f}", f"{each['parameters']:,}", _words(setting, each["diff"]))
-        for each in tree["front"]
-    ]  # fmt: skip
-    out.print("\naccuracy against parameters: what no other trial beats in both", style="dim")
-    out.print(console.table("", ("trial", "val %", "parameters", "differs from the baseline by"), rows,
-                            right=("val %", "parameters")))  # fmt: skip
-    out.print("one seed a trial, chosen on val: the best is flattered by its luck; fresh seeds tell, "
-              "`cifar-lab ablate-best`", style="dim", soft_wrap=True)  # fmt: skip
-
-
-def _words(setting: Setting, diff: dict[str, Any]) -> str:
-    plain = setting.space.baseline.flat()
-    now = setting.space.baseline.override(diff).flat()
-    changed = [f"{path}={_short(value)}" for path, value in now.items() if value != plain[path]]
-    return ", ".join(changed) or "nothing"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, separators=(",", ":"))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
 
 from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant, diff_in_words
 from cifar_lab.cli import asked, console
 from cifar_lab.cli import options as o
 from cifar_lab.scale import trained_alike
+from cifar_lab.text import printable
 
 if TYPE_CHECKING:
     from cifar_lab.recipe import Recipe
+    from cifar_lab.report.comparison import Comparison
     from cifar_lab.run.plan import Plan
 
 ROOM = 90
@@ -75,14 +80,14 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
         )
         return 0
     out = console.out
-    out.print(f"[bold]{ablation.name}[/]: {ablation.question}", soft_wrap=True)
-    out.print(f"source: {ablation.source}", markup=False, soft_wrap=True)
+    out.print(Text.assemble((printable(ablation.name), "bold"), f": {printable(ablation.question)}"), soft_wrap=True)
+    out.print(f"source: {printable(ablation.source)}", markup=False, soft_wrap=True)
     out.print(f"baseline: {ablation.baseline_in_words}", markup=False, soft_wrap=True)
     out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}", markup=False)
     if ablation.chain:
         out.print("a chain: each stage is compared with the one before it")
     for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
-        out.print("\n" + " ".join(paragraph.split()), markup=False, style="dim")
+        out.print("\n" + printable(" ".join(paragraph.split())), markup=False, style="dim")
     out.print()
     columns = ("variant", "difference to the baseline", "parameters", "MACs", "budget")
     table = [
@@ -99,7 +104,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     for claim in ablation.claims:
         under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
         said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
-        out.print(said, markup=False, soft_wrap=True)
+        out.print(printable(said), markup=False, soft_wrap=True)
     return 0
 
 
@@ -164,6 +169,11 @@ def plan_tree(found: asked.Request) -> dict[str, Any]:
     }
 
 
+def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
+    """Return what came out of a plan, as the JSON of a run has it: failed cells, and the rows of `compare`."""
+    return {"failed": sum(cell.state == "failed" for cell in plan.cells), "rows": comparison.as_dict()["rows"]}
+
+
 def _alike(plan: Plan) -> dict[str, str]:
     """The variants that train the same as an earlier one, as their schedules are one in so few epochs: that one."""
     from math import ceil
@@ -172,15 +182,13 @@ def _alike(plan: Plan) -> dict[str, str]:
 
     dataset = plan.dataset
 
-    def rates(recipe: Recipe) -> list[float]:
+    def rates(recipe: Recipe) -> Iterator[float]:
         rest = len(dataset.train_labels)
         if recipe.train.protocol == "holdout":
             rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
         per_epoch, epochs = ceil(rest / recipe.train.batch_size), recipe.train.epochs
-        steps = range(per_epoch * epochs)
-        return [
-            lr_at(recipe.schedule, recipe.optim.lr, step=i, steps_per_epoch=per_epoch, epochs=epochs) for i in steps
-        ]
+        for step in range(per_epoch * epochs):
+            yield lr_at(recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=per_epoch, epochs=epochs)
 
     recipes = {cell.variant: cell.recipe for cell in plan.cells if cell.seed == plan.cells[0].seed}
     return trained_alike(recipes, rates)

@@ -27,8 +27,9 @@ def sweep_report(
     from cifar_lab.search.study import load_study
 
     stores.quiet()
-    study = load_study(stores.open_existing(storage, runs.resolve()), name)
-    found = page.load(study, runs=runs.resolve(), storage=storage)
+    with stores.reaching(storage):
+        study = load_study(stores.open_existing(storage, runs.resolve()), name, runs.resolve())
+        found = page.load(study, runs=runs.resolve(), storage=storage)
     size = _write(output, report.report(found))
     if as_json:
         console.print_json({"path": str(output.resolve()), "study": found.study, "bytes": size})

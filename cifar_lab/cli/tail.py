@@ -14,7 +14,8 @@ import typer
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.errors import UsageError
+from cifar_lab.cli.damage import say_damage
+from cifar_lab.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
     from cifar_lab.tracking.journal import Reader
@@ -32,7 +33,10 @@ def tail(
     epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="How many of the last epochs.")] = 10,
     runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """What happened in a cell, a line an epoch. With -f and --json: one JSON object a line."""
+    """Show what happened in a cell, a line an epoch. With -f and --json: one JSON object a line.
+
+    Damaged lines of the journal are named and left out, and make the exit code 1.
+    """
     from cifar_lab.tracking.journal import Reader
 
     record = find_cell(runs.resolve(), fingerprint)
@@ -41,8 +45,8 @@ def tail(
     if as_json:
         head = {"fingerprint": record.fingerprint, "state": record.state(), "known_as": _known_as(record)}
         if not follow:
-            console.print_json({**head, "events": events})
-            return 0
+            console.print_json({**head, "events": events, "damage": _damage(record, reader)})
+            return 1 if _damage(record, reader) else 0
         print(json.dumps(head), flush=True)
     else:
         _say(identity(record))
@@ -50,7 +54,19 @@ def tail(
     if follow:
         with suppress(KeyboardInterrupt):
             _follow(record, reader, as_json)
-    return 0
+    return say_damage(_damage(record, reader))
+
+
+def _damage(record: Record, reader: Reader) -> list[str]:
+    """Return what is damaged of the record, and of the journal as far as it was read."""
+    lines = [f"{record.journal}: {line}" for line in reader.damage]
+    if (damage := record.damage()) is not None:
+        return [damage, *lines]
+    try:
+        record.require_sound(record.journal)
+    except DamageError as error:
+        lines = lines or [str(error)]
+    return lines
 
 
 def find_cell(runs: Path, prefix: str) -> Record:
@@ -82,9 +98,12 @@ def _known_as(record: Record) -> list[dict[str, Any]]:
 
 
 def _state(record: Record) -> str:
-    result, state = record.result(), record.state()
+    state = record.state()
+    if state == "damaged":
+        return "damaged"
     if state == "missing":
         return "nobody trains it"
+    result = record.result()
     if result is None or "test/acc" not in result["metrics"]:
         return state
     seconds = console.duration(result["metrics"].get("seconds", 0.0))
@@ -108,9 +127,10 @@ def _follow(record: Record, reader: Reader, as_json: bool) -> None:
     """Print what comes until the cell has ended, or whoever trained it is gone."""
     was_trained, told = False, False
     while True:
-        state, owner = record.state(), record.owner()
+        state = record.state()
+        owner = record.owner() if state == "running" else None
         _print(_shown(reader.events()), record, as_json)
-        if state in {"finished", "diverged", "failed"} or (state == "missing" and was_trained):
+        if state in {"finished", "diverged", "failed", "damaged"} or (state == "missing" and was_trained):
             break
         if state == "missing" and not told:
             console.say("nobody trains it now; this waits for somebody who does, Ctrl-C ends it")
@@ -122,7 +142,9 @@ def _follow(record: Record, reader: Reader, as_json: bool) -> None:
 
 
 def _print(events: list[Event], record: Record, as_json: bool) -> None:
-    epochs = (record.cell() or {}).get("recipe", {}).get("train", {}).get("epochs")
+    epochs = None
+    with suppress(DamageError):  # said with the state
+        epochs = (record.cell() or {}).get("recipe", {}).get("train", {}).get("epochs")
     for event in events:
         if as_json:
             print(json.dumps(event), flush=True)
@@ -136,6 +158,11 @@ def _words(event: Event, epochs: int | None) -> str | None:
             return f"started{_execution(event)}"
         case "resume" if event["epoch"] == event["step"] == 0:  # follows a start
             return None
+        case "torn":
+            return "a kill had torn the line before"
+        case "damaged":
+            kept = f", kept as {event['kept']}" if event.get("kept") else ""
+            return f"{event['file']} was damaged ({event['why']}){kept}: the cell begins anew"
         case "resume":
             step = f" and {event['step']} steps" if event["step"] else ""
             return f"went on after epoch {event['epoch']}{step}{_execution(event)}"

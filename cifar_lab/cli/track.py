@@ -16,6 +16,7 @@ from cifar_lab import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, nearest
+from cifar_lab.text import printable
 
 if TYPE_CHECKING:
     from cifar_lab.tracking.mlflow import Shown
@@ -43,6 +44,9 @@ def ui(
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 opens the runs to everybody who reaches this machine.")
+    ] = "127.0.0.1",
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the links, open no browser.")] = False,
     as_json: o.Json = False,
 ) -> int:
@@ -56,13 +60,16 @@ def ui(
     mlflow.require_usable(uri)
     address = server.address_of(uri)
     if address is not None:
-        _point_to(address, _chosen(mlflow.Store.open(uri).shown(), ablation), as_json=as_json, no_open=no_open)
+        shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
+        _point_to(address, shown, as_json=as_json, no_open=no_open)
         return 0
     server.require_free(port)
     shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
+    if warning := server.warning_of(host):
+        console.say(warning)
     console.say(f"MLflow on {mlflow.redacted(uri)}: starting, some seconds")
     try:
-        with _ended_like_ctrl_c(), server.serve(uri, port) as served:
+        with _ended_like_ctrl_c(), server.serve(uri, port, host) as served:
             _point_to(served.address, shown, as_json=as_json, no_open=no_open)
             console.say("Ctrl-C ends it")
             served.wait()
@@ -75,7 +82,7 @@ def _chosen(shown: list[Shown], ablation: str | None) -> list[Shown]:
     """All experiments, that of `ablation` first, else the one that was run last."""
     names = [entry.name for entry in shown]
     if ablation is not None and ablation not in names:
-        raise TrackingError(f"MLflow has no runs of '{ablation}'{nearest(ablation, names)}")
+        raise TrackingError(f"MLflow has no runs of '{printable(ablation)}'{nearest(ablation, names)}")
     return sorted(shown, key=lambda entry: entry.name != ablation)
 
 
@@ -94,7 +101,8 @@ def _point_to(address: str, shown: list[Shown], *, as_json: bool, no_open: bool)
     if as_json:
         console.print_json({"server": address, "ablations": links})
     for link in links if not as_json else ():
-        console.out.print(f"{link['ablation']}\n  table   {link['table']}\n  charts  {link['charts']}", soft_wrap=True)
+        lines = f"{printable(link['ablation'])}\n  table   {link['table']}\n  charts  {link['charts']}"
+        console.out.print(lines, soft_wrap=True, markup=False)
     if not links:
         console.say(f"{address}: no ablation here yet; `run-ablation` brings one, `sync` those that were not shipped")
     sys.stdout.flush()

@@ -20,7 +20,8 @@ from cifar_lab.cli.outcome import Outcome
 from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
 from cifar_lab.cli.results import print_comparison
 from cifar_lab.cli.until import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
-from cifar_lab.errors import Interrupted, UsageError, nearest
+from cifar_lab.cli.wording import one_line
+from cifar_lab.errors import UsageError, nearest
 from cifar_lab.overrides import parse_overrides
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
 
@@ -61,8 +62,9 @@ def run_ablation(
     compile: o.Compile = None, graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto",
     max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
-    retry_failed: RetryFailed = False, redo: Redo = None, offline: o.Offline = False,
-    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, yes: o.Yes = False, as_json: o.Json = False,
+    retry_failed: RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
@@ -93,24 +95,47 @@ def run_ablation(
         return run_looks(found, runs.resolve(), most, run_part, print_table, yes)
 
     as_before = (device, workers, compile, graph) == ("auto", "auto", None, None)
-    how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline}
+    how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline, "patience": stall_after}
     print_table = None if as_json else print_comparison
     if name != EVERY:
         return _print(run_one(name), as_json)
-    return _print_every([_said(run_one, each) for each in registry.discover(*(ablations or [])).names()], as_json)
+    every = registry.discover(*(ablations or []))
+    _require_for_some(list(every), options)
+    outcomes: list[Outcome] = []
+    for each in every.names():
+        outcomes.append(_said(run_one, each))
+        if outcomes[-1].interrupted:
+            break
+    return _print_every(outcomes, as_json)
+
+
+def _require_for_some(ablations: list[Ablation], options: dict[str, Any]) -> None:
+    """Refuse, before any ablation begins, what is typed wrongly for every one of them.
+
+    Raises:
+        UsageError: none can be run so; the message is that of the first.
+    """
+    words = ("scale_name", "overrides", "variants", "seeds", "max_params", "device", "workers", "cells_per_gpu")
+    refused: list[UsageError] = []
+    for ablation in ablations:
+        try:
+            asked.check(ablation, **{word: options[word] for word in words})
+        except UsageError as error:
+            refused.append(error)
+        else:
+            return
+    if refused:
+        raise refused[0]
 
 
 def _said(run_one: Callable[[str], Outcome], name: str) -> Outcome:
-    """One of many ablations: what is wrong with it is said, and holds up no other."""
+    """Run one of many ablations; an error in it is reported, and holds up no other."""
     console.say(f"== {name}")
     try:
-        outcome = run_one(name)
+        return run_one(name)
     except UsageError as error:
-        console.say(f"{name}: {error}")
+        console.say(f"cifar-lab: {name}: {one_line(str(error))}")
         return Outcome(error.exit_code, None)
-    if outcome.code == Interrupted.exit_code:
-        raise Interrupted("stopped; the same command goes on from there")
-    return outcome
 
 
 def _print(outcome: Outcome, as_json: bool) -> int:
@@ -140,8 +165,8 @@ def train(
     scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     graph: o.Graph = None,
-    max_params: o.MaxParams = "5M", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
-    as_json: o.Json = False,
+    max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, offline: o.Offline = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     if parent is not None:
@@ -166,8 +191,9 @@ def train(
     )  # fmt: skip
     confirm_long(found, runs.resolve(), yes, [])
     outcome = _run(
-        found, runs.resolve(), retry_failed=True, offline=offline, print_table=None if as_json else print_comparison
-    )
+        found, runs.resolve(), retry_failed=True, offline=offline, patience=stall_after,
+        print_table=None if as_json else print_comparison,
+    )  # fmt: skip
     return _print(outcome, as_json)
 
 
@@ -222,19 +248,22 @@ def _set_aside(
 
 
 def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> asked.Request:
-    """Resolve what was typed, after the places to write to are known to be there."""
-    from cifar_lab.tracking import mlflow
-    from cifar_lab.tracking.record import require_writable
+    """Resolve what was typed; the places to write to are checked after the words and before images are read."""
 
-    require_writable(runs)
-    if not offline:
-        mlflow.require_usable(mlflow.resolve_uri())
-    return asked.resolve(ablation, runs=runs, trains=True, **typed)
+    def prepare() -> None:
+        from cifar_lab.tracking import mlflow
+        from cifar_lab.tracking.record import require_writable
+
+        require_writable(runs)
+        if not offline:
+            mlflow.require_usable(mlflow.resolve_uri())
+
+    return asked.resolve(ablation, runs=runs, trains=True, prepare=prepare, **typed)
 
 
 def _run(
     found: asked.Request, runs: Path, *, retry_failed: bool, offline: bool, stopping: Stopping | None = None,
-    print_table: Print | None = None,
+    print_table: Print | None = None, patience: float | None = None,
 ) -> Outcome:  # fmt: skip
     from cifar_lab.cli.display import Display
     from cifar_lab.run.compiling import decide
@@ -254,16 +283,18 @@ def _run(
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, places=found.places,
             listener=display, retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,
-            compiling=compiling,
+            compiling=compiling, patience=patience,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))
     others = max(0, ended - report.trained)
     counts = {"trained": report.trained, "by_another_runner": others, "reused": report.reused}
-    tree = {**show.plan_tree(found._replace(plan=after)), **counts}
+    comparison = compare(runs, plan.ablation.name, invocation=report.invocation)
+    tree = {**show.plan_tree(found._replace(plan=after)), **counts, **show.result_tree(after, comparison)}
     if print_table is not None:
-        print_table(compare(runs, plan.ablation.name, invocation=report.invocation))
-    return Outcome(_conclude(after, report, others, runs), tree)
+        print_table(comparison)
+    interrupted = str(report.interrupted) if report.interrupted is not None else ""
+    return Outcome(_conclude(after, report, others, runs), tree, interrupted)
 
 
 def _conclude(plan: Plan, report: Report, others: int, runs: Path) -> int:
@@ -278,6 +309,8 @@ def _conclude(plan: Plan, report: Report, others: int, runs: Path) -> int:
             console.say(
                 f"{cell.name} failed: see {runs / cell.fingerprint / 'failure.json'}; again with --retry-failed"
             )
+        if cell.state == "damaged":
+            console.say(f"{cell.name} is damaged: {cell.damage(runs)}")
     if report.interrupted is not None:
         console.say(f"{report.interrupted}; the same command goes on from there")
         return report.interrupted.exit_code

@@ -96,7 +96,7 @@ def run_looks(
             break
     if print_table is not None:
         print_table(comparison)
-    return outcomes[-1]._replace(tree=_tree(found, looks.union(parts, runs), outcomes))
+    return outcomes[-1]._replace(tree=_tree(found, looks.union(parts, runs), outcomes, comparison))
 
 
 def confirm_drop(plan: Plan, runs: Path, yes: bool) -> None:
@@ -119,10 +119,10 @@ def _words(comparison: Comparison) -> str:
     )
 
 
-def _tree(found: Request, plan: Plan, outcomes: list[Outcome]) -> dict[str, Any]:
-    """One plan of all looks; `reused` are the cells that no look trained."""
+def _tree(found: Request, plan: Plan, outcomes: list[Outcome], comparison: Comparison) -> dict[str, Any]:
+    """Return one plan of all looks; `reused` are the cells that no look trained."""
     trained = sum(outcome.tree["trained"] for outcome in outcomes if outcome.tree is not None)
     done = sum(cell.is_done for cell in plan.cells)
     others = sum(outcome.tree["by_another_runner"] for outcome in outcomes if outcome.tree is not None)
     counts = {"trained": trained, "by_another_runner": others, "reused": done - trained - others}
-    return {**show.plan_tree(found._replace(plan=plan)), **counts}
+    return {**show.plan_tree(found._replace(plan=plan)), **counts, **show.result_tree(plan, comparison)}

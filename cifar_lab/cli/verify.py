@@ -17,6 +17,7 @@ from cifar_lab import scale as scales
 from cifar_lab.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.damage import say_damage
 from cifar_lab.overrides import parse_overrides
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def verify(
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """What the sources claim, against what was measured; exit code 1 when a claim is refuted.
+    """Judge what sources claim by what was measured; exit code 1 when a claim is refuted or a record is damaged.
 
     Unless a setting is asked for, it is the one that the claims speak of; where that has no results, the latest.
     """
@@ -72,6 +73,7 @@ def verify(
     o.require_whole(invocation, names, scale, data, overrides)
     chosen = _choose(names, registry.discover(*(ablations or [])))
     from cifar_lab.run import verification
+    from cifar_lab.tracking.invocation import damaged
 
     found = [
         verification.verify(
@@ -86,7 +88,9 @@ def verify(
         silent = [ablation.name for ablation in chosen if not ablation.claims]
         for line in _lines(findings, silent, everything=not names):
             console.out.print(line, soft_wrap=isinstance(line, Text) and not line.overflow)
-    return 1 if any(finding.status == "refuted" for finding in findings) else 0
+    notes = [str(error) for ablation in chosen for error in damaged(runs.resolve(), ablation.name)]
+    code = say_damage([*(line for finding in findings for line in finding.damage), *notes])
+    return 1 if any(finding.status == "refuted" for finding in findings) else code
 
 
 def _choose(names: list[str], known: registry.Registry) -> list[Ablation]:

@@ -1,17 +1,21 @@
 """Decoded images, kept once on disk and memory-mapped, so that many processes share the same pages.
 
-    <root>/<key>/   train_images.npy  train_labels.npy  test_images.npy  test_labels.npy  meta.json
+    <root>/<key>/   train_images.npy  train_labels.npy  test_images.npy  test_labels.npy  meta.json  checked.json
 
-An entry is written beside its place and renamed into it: what stands there was finished. It is a hint and no
-more: a damaged one is made again, and deleting any of it, at any time, loses nothing but the time to decode.
+An entry is written beside its place and renamed into it, so an entry that is there was finished. It can be deleted at
+any time; that loses nothing but the time to decode. Every byte of it is hashed when it is first used, and again when
+the size or time of a file has changed since; `checked.json` keeps them. A damaged entry is made again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +29,7 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import DataError
 
 VARIABLE = "CIFAR_LAB_CACHE"
+CHECKED = "checked.json"
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -39,40 +44,72 @@ class _Meta(BaseModel):
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class _Kept(_Meta):
+    """`meta.json` with the checksums by which damage is noticed."""
+
+    files: dict[str, str]
+    """sha256 of each array's file."""
+    check: str
+    """sha256 of all other fields."""
+
+
 def root() -> Path:
-    """The folder of all entries: `$CIFAR_LAB_CACHE`, else the user's cache folder. It need not exist."""
+    """Return the folder of all entries: `$CIFAR_LAB_CACHE`, else the user's cache folder. It need not exist."""
     return Path(os.environ.get(VARIABLE) or user_cache_dir("cifar-lab"))
 
 
 def open_or_make(key: str, make: Callable[[], Dataset]) -> Dataset:
-    """The entry of `key`, mapped read-only. If it is absent or damaged, `make` is called and its result kept.
+    """Return the entry of `key`, mapped read-only. If it is absent or damaged, `make` is called and its result kept.
 
-    Of several processes that ask at once, one calls `make` and the others wait for it. What `make` raises is
-    passed on and leaves no entry. DataError: a new entry cannot be written (a finished one is only read).
+    Of several processes that ask at once, one calls `make` and the others wait for it. An error of `make` is passed on
+    and leaves no entry.
+
+    Raises:
+        DataError: a new entry cannot be written (a finished one is only read).
     """
     entry = root() / key
-    kept = _read(entry)
-    if kept is not None:
-        return kept
+    if (ready := kept(key)) is not None:
+        return ready
     lock = FileLock(entry.with_name(f".{key}.lock"))
     with _explained():
         entry.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
-        kept = _read(entry)  # another process may have made it while this one waited
-        if kept is not None:
-            return kept
-        made = make()
+        if (ready := kept(key)) is not None:  # another process may have made it while this one waited
+            return ready
+        dataset = make()
         with _explained():
-            _write(entry, made)
-        return _read(entry) or made
+            _write(entry, dataset)
+        return kept(key) or dataset
     finally:
         lock.release()
 
 
+def kept(key: str) -> Dataset | None:
+    """Return the entry of `key`, mapped read-only; None if it is absent or any byte is not as it was written."""
+    entry = root() / key
+    try:
+        before = _state(entry)
+        is_checked = _is_checked(entry, before)
+        meta = _Kept.model_validate_json((entry / "meta.json").read_bytes())
+        if not is_checked and not _is_whole(entry, meta):
+            return None
+        arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        if _state(entry) != before:  # replaced while it was read; the next attempt reads the new one
+            return None
+    except (OSError, ValueError, EOFError):
+        return None
+    splits = (("train_images", "train_labels"), ("test_images", "test_labels"))
+    if not all(_belong(arrays[images], arrays[labels], len(meta.classes)) for images, labels in splits):
+        return None
+    if not is_checked:
+        _keep_checked(entry, before)
+    return Dataset(**meta.model_dump(exclude={"files", "check"}), **arrays)
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turns what the file system refuses into one line that says what to do."""
+    """Turn an error of the file system into one line that says what to do."""
     try:
         yield
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
@@ -81,21 +118,53 @@ def _explained() -> Iterator[None]:
         raise DataError(message) from error
 
 
-def _read(entry: Path) -> Dataset | None:
-    """What `entry` holds; None when it is absent or anything in it is not as `_write` leaves it."""
+def _state(entry: Path) -> dict[str, list[int]]:
+    """Return {file: [time of change in ns, bytes, inode]} of an entry."""
+    names = [*(f"{name}.npy" for name in ARRAYS), "meta.json"]
+    stats = {name: (entry / name).stat() for name in names}
+    return {name: [stat.st_mtime_ns, stat.st_size, stat.st_ino] for name, stat in stats.items()}
+
+
+def _is_checked(entry: Path, state: dict[str, list[int]]) -> bool:
+    """Return whether every file was hashed in the state in which it is now."""
     try:
-        meta = _Meta.model_validate_json((entry / "meta.json").read_bytes())
-        arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
-    except (OSError, ValueError, EOFError):
-        return None
-    splits = (("train_images", "train_labels"), ("test_images", "test_labels"))
-    if not all(_belong(arrays[images], arrays[labels], len(meta.classes)) for images, labels in splits):
-        return None
-    return Dataset(**dict(meta), **arrays)
+        return bool(json.loads((entry / CHECKED).read_bytes()) == state)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _is_whole(entry: Path, meta: _Kept) -> bool:
+    """Return whether each file has the checksum that it was written with."""
+    sums = {name: _sha256(entry / f"{name}.npy") for name in ARRAYS}
+    return meta.files == sums and meta.check == _check(meta)
+
+
+def _keep_checked(entry: Path, state: dict[str, list[int]]) -> None:
+    """Note that the files were hashed. A cache that may only be read is hashed again by the next process."""
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(dir=entry, prefix=f".{CHECKED}.")
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(state, file)
+            Path(name).chmod(0o644)
+            Path(name).replace(entry / CHECKED)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check(meta: _Kept) -> str:
+    """Return the sha256 of all fields but `check`."""
+    return hashlib.sha256(json.dumps(meta.model_dump(exclude={"check"}), sort_keys=True).encode()).hexdigest()
 
 
 def _belong(images: NDArray[Any], labels: NDArray[Any], classes: int) -> bool:
-    """Whether these are (N, 32, 32, 3) bytes and N labels of `classes` classes."""
+    """Return whether these are (N, 32, 32, 3) bytes and N labels of `classes` classes."""
     return (
         images.dtype == np.uint8
         and labels.dtype == np.int64
@@ -107,7 +176,7 @@ def _belong(images: NDArray[Any], labels: NDArray[Any], classes: int) -> bool:
 
 
 def _write(entry: Path, dataset: Dataset) -> None:
-    """Puts `dataset` in `entry`'s place, all at once. The caller holds the lock."""
+    """Put `dataset` in `entry`'s place, all at once. The caller holds the lock."""
     partial = entry.with_name(f".{entry.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left there by a process that was killed
     partial.mkdir()
@@ -116,7 +185,10 @@ def _write(entry: Path, dataset: Dataset) -> None:
             with (partial / f"{name}.npy").open("wb") as file:
                 np.save(file, getattr(dataset, name), allow_pickle=False)
                 os.fsync(file.fileno())  # or a power cut could leave a finished name on unwritten pixels
-        (partial / "meta.json").write_text(_Meta.model_validate(dataset).model_dump_json(indent=2))
+        fields = _Meta.model_validate(dataset).model_dump()
+        meta = _Kept(**fields, files={name: _sha256(partial / f"{name}.npy") for name in ARRAYS}, check="")
+        meta = meta.model_copy(update={"check": _check(meta)})
+        (partial / "meta.json").write_text(meta.model_dump_json(indent=2))
         shutil.rmtree(entry, ignore_errors=True)  # a damaged one; whoever has it mapped keeps its pages
         partial.rename(entry)
     finally:

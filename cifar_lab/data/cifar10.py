@@ -1,70 +1,191 @@
-"""CIFAR-10 itself (Krizhevsky, 2009), fetched once by torchvision, which checks every file's md5."""
+"""Find CIFAR-10 itself (Krizhevsky, 2009) on this machine, or download it from one of several places."""
 
 from __future__ import annotations
 
-import socket
-import sys
+import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from http.client import HTTPException
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from cifar_lab.data.dataset import Dataset, Images, Labels, content_hash
+from cifar_lab.data import download, layouts, progress, sources
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.download import Expected, Failed, Place, Slow
+from cifar_lab.data.naming import shown
 from cifar_lab.errors import DataError
 
-PATIENCE = 30.0
-"""Seconds without a byte after which the server counts as out of reach; torchvision would wait for ever."""
+Say = Callable[[str], None]
+"""Takes one line for the user."""
+
+ROOT_VARIABLE = "CIFAR10_ROOT"
+MIRRORS_VARIABLE = "CIFAR_LAB_MIRRORS"
+
+PYTHON = Expected("cifar-10-python.tar.gz", 170_498_071, "md5", "c58f30108f718f92721af3b95e74349a")
+BINARY = Expected("cifar-10-binary.tar.gz", 170_052_171, "md5", "c32a1d4ab5d03f1284b67883e8d87530")
+TRAIN = Expected(
+    "train-00000-of-00001.parquet",
+    119_705_255,
+    "sha256",
+    "8428b53a88a11ac374111006708df51469e315a22ac6d66470afd9c78d2ae883",
+)
+TEST = Expected(
+    "test-00000-of-00001.parquet",
+    23_940_850,
+    "sha256",
+    "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
+)
+HUB = "datasets/uoft-cs/cifar10/resolve/0b2714987fa478483af9968de7c934580d0bb9a2/plain_text"
 
 
-def fetch(folder: Path, say: Callable[[str], None] = lambda _: None) -> Dataset:
-    """CIFAR-10 from `folder`, downloaded into it (170 MB) unless it is there, whole. Raises DataError.
+@dataclass(frozen=True, kw_only=True)
+class Mirror:
+    """The files that one mirror serves; all of them together are CIFAR-10."""
 
-    A download that was cut off fails torchvision's checksum, and is then made again rather than read.
+    places: tuple[Place, ...]
+
+    @property
+    def url(self) -> str:
+        """Address of its first file."""
+        return self.places[0].url
+
+
+def _archive(base: str, expected: Expected) -> Mirror:
+    return Mirror(places=(Place(url=f"{base}/{expected.name}", expected=expected),))
+
+
+def _hub(base: str) -> Mirror:
+    return Mirror(places=tuple(Place(url=f"{base}/{file.name}", expected=file) for file in (TRAIN, TEST)))
+
+
+MIRRORS: tuple[Mirror, ...] = (
+    _archive("https://www.cs.toronto.edu/~kriz", PYTHON),
+    _hub(f"https://huggingface.co/{HUB}"),
+    _archive("https://cave.cs.toronto.edu/kriz", PYTHON),
+    _hub(f"https://hf-mirror.com/{HUB}"),
+    _archive("https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets", BINARY),
+)
+"""The author's page, the dataset hub's copy of one commit, and copies of both; each is held to a published checksum."""
+
+
+def mirrors() -> tuple[Mirror, ...]:
+    """Return the mirrors of `$CIFAR_LAB_MIRRORS`, separated by commas or blanks, then the built-in ones."""
+    own = [_own(url) for url in re.split(r"[,\s]+", os.environ.get(MIRRORS_VARIABLE, "")) if url]
+    return (*own, *MIRRORS)
+
+
+def _own(url: str) -> Mirror:
+    """Return the mirror at an address: of an archive, of a training parquet file, or of a folder with the archive."""
+    if url.endswith(".parquet"):
+        if "train" not in (name := url.rpartition("/")[2]):
+            raise DataError(f"{MIRRORS_VARIABLE}: {shown(name)} is no train-*.parquet; its test file is found by it")
+        test = url[: -len(name)] + name.replace("train", "test")
+        files = (Expected(TRAIN.name, 0, "", ""), Expected(TEST.name, 0, "", ""))  # judged by what they hold
+        return Mirror(places=tuple(Place(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
+    if url.endswith((".gz", ".tgz")):
+        return Mirror(places=(Place(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
+    return _archive(url.rstrip("/"), PYTHON)
+
+
+def fetch(folder: Path, say: Say = progress.silent) -> Dataset:
+    """Return CIFAR-10 from this machine, or downloaded into `folder` (170 MB).
+
+    Raises:
+        DataError: no mirror delivers it, or `folder` cannot be written.
     """
-    say("importing torchvision to fetch CIFAR-10 (170 MB), once")
-    from torchvision.datasets import CIFAR10  # 4 seconds: only when the cache has no CIFAR-10
+    for path in on_disk(folder):
+        if (dataset := _tried(path, say)) is not None:
+            return dataset
+    return _downloaded(folder, say)
 
-    with _network_explained(CIFAR10.url), redirect_stdout(sys.stderr):  # stdout may be carrying JSON
-        train = CIFAR10(root=str(folder), train=True, download=True)
-        test = CIFAR10(root=str(folder), train=False, download=False)
-    classes = tuple(train.classes)
-    arrays = (*_arrays(train), *_arrays(test))
-    return Dataset(
-        name="CIFAR-10",
-        kind="cifar10",
-        classes=classes,
-        train_images=arrays[0],
-        train_labels=arrays[1],
-        test_images=arrays[2],
-        test_labels=arrays[3],
-        hash=content_hash(classes, *arrays),
+
+def on_disk(folder: Path) -> Iterator[Path]:
+    """Yield the archives and folders of CIFAR-10 that are on this machine, in the order of the docs."""
+    home = Path.home()
+    environment = os.environ.get
+    hub = Path(environment("HF_HOME") or home / ".cache/huggingface") / "hub/datasets--uoft-cs--cifar10/snapshots"
+    own = environment(ROOT_VARIABLE)
+    roots = [
+        *([Path(own).expanduser()] if own else []),
+        *(folder, Path("data"), Path()),
+        *(Path(environment("TORCH_HOME") or home / ".cache/torch") / below for below in ("", "datasets", "data")),
+        Path(environment("KERAS_HOME") or home / ".keras") / "datasets",
+        *(sorted(hub.iterdir()) if hub.is_dir() else []),
+    ]
+    names = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10-batches-py-target", *layouts.ARCHIVES)
+    for root in roots:
+        if root.name in names and root.exists():
+            yield root
+        yield from (root / name for name in names if (root / name).exists())
+        for parquet in (root, root / "plain_text"):
+            if all((parquet / file.name).exists() for file in (TRAIN, TEST)):
+                yield parquet
+
+
+def _tried(path: Path, say: Say) -> Dataset | None:
+    """Return the original images at `path`; None, and a line that says why, if it holds something else."""
+    try:
+        dataset = sources.decode(path, say)
+        if dataset.kind == "cifar10":
+            return dataset
+        if path.is_file() and download.checksum(path, PYTHON.algorithm) == PYTHON.digest:
+            return sources.as_original(dataset)
+        say(f"{shown(path.absolute())} is passed over: other images than those of CIFAR-10")
+    except DataError as error:
+        say(f"{error}; passed over")
+    except OSError as error:
+        say(f"{shown(path.absolute())} is passed over: {error.strerror or error}")
+    return None
+
+
+def _downloaded(folder: Path, say: Say) -> Dataset:
+    """Try each mirror in turn, then the slow ones again, the fastest first."""
+    failures: list[str] = []
+    slow: list[tuple[float, Mirror]] = []
+    every = mirrors()
+    for mirror in every:
+        another = "; trying another place" if mirror is not every[-1] else ""
+        try:
+            return _from_mirror(mirror, folder, say, is_patient=len(every) == 1)
+        except Slow as error:
+            slow.append((error.rate, mirror))
+            say(f"{download.plain(mirror.url)} is {error}{another}")
+        except Failed as error:
+            failures.append(f"{download.plain(mirror.url)}: {error}")
+            say(f"{failures[-1]}{another}")
+    for _, mirror in sorted(slow, key=lambda pair: -pair[0]):
+        try:
+            say(f"no place is faster; going on from {download.plain(mirror.url)}")
+            return _from_mirror(mirror, folder, say, is_patient=True)
+        except Failed as error:
+            failures.append(f"{download.plain(mirror.url)}: {error}")
+    others = len(failures) - 1
+    more = f" (and {others} other place{'s' * (others > 1)}, see above)" * (others > 0)
+    raise DataError(
+        f"CIFAR-10 could not be fetched from {failures[0]}{more}; without network put {PYTHON.name} into "
+        f"{shown(folder)} or give --data PATH ({sources.ACCEPTED}) or --data synthetic"
     )
 
 
-def _arrays(part: Any) -> tuple[Images, Labels]:
-    """(N, 32, 32, 3) pixels and (N,) labels; torchvision's pixels are a transposed view of (N, 3, 32, 32)."""
-    return np.ascontiguousarray(part.data), np.asarray(part.targets, dtype=np.int64)
+def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) -> Dataset:
+    """Return the images that one mirror serves.
 
-
-@contextmanager
-def _network_explained(url: str) -> Iterator[None]:
-    """Bounds each wait for the network, and says what works without one."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
+    Raises:
+        Slow, Failed: see `download.fetch`; Failed too if the images are not those of CIFAR-10.
+    """
+    paths = [download.fetch(place, folder, say, is_patient=is_patient) for place in mirror.places]
     try:
-        yield
-    except (
-        OSError,
-        HTTPException,
-        RuntimeError,
-    ) as error:  # RuntimeError: torchvision's, for a wrong checksum
-        reason = " ".join(str(error).removeprefix("<urlopen error ").removesuffix(">").split())
-        raise DataError(
-            f"CIFAR-10 could not be fetched from {url}: {reason}; without network use --data PATH "
-            "(a folder or zip of train/<class>/* and test/<class>/*) or --data synthetic"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
+        dataset = sources.decode(paths[0] if len(paths) == 1 else folder, say)  # two parquet files lie in the folder
+    except DataError as error:
+        _forget(paths)
+        raise Failed(str(error)) from error
+    if dataset.kind == "cifar10":
+        return dataset
+    if mirror.places[0].expected is PYTHON:  # its md5 was right, and its order is the reference
+        return sources.as_original(dataset)
+    _forget(paths)
+    raise Failed("other images than those of CIFAR-10")
+
+
+def _forget(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,21 @@ Labels = NDArray[np.int64]
 """(N,), indices into `Dataset.classes`."""
 
 
+class Arrays(NamedTuple):
+    """Decoded images and labels of both splits."""
+
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Training and test images of one source. The arrays may be memory-mapped and are never written to."""
 
     name: str
-    """What tables call it: `CIFAR-10`, `synthetic, not CIFAR-10`, or the name of the user's folder or zip."""
+    """Name in tables: `CIFAR-10`, `synthetic, not CIFAR-10`, or the name of the user's folder or archive."""
     kind: Literal["cifar10", "path", "synthetic"]
     classes: tuple[str, ...]
     train_images: Images
@@ -29,6 +38,11 @@ class Dataset:
     test_labels: Labels
     hash: str
     """`content_hash` of the five fields above: 64 hex digits."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """The four arrays."""
+        return Arrays(self.train_images, self.train_labels, self.test_images, self.test_labels)
 
     def split(self, val_fraction: float, split_seed: int) -> tuple[Labels, Labels]:
         """Indices of (train, val), both sorted: `val_fraction` of each class's training images, at least one, held out.

@@ -1,198 +1,143 @@
-"""The images of `train/<class>/*` and `test/<class>/*`, in a folder or in a zip, which is never unpacked.
+"""Read images that lie in folders by class, train/<class>/* and test/<class>/*, or in Kaggle's layout.
 
-Ten classes, 32×32, PNG or JPEG. What cannot be used is refused before anything is kept, in one line that
-names the file. Hidden files and `__MACOSX` are passed over, and so is whatever lies beside train/ and test/.
+Ten classes, 32×32. What cannot be used is refused before anything is kept, in one line that names the file.
 """
 
 from __future__ import annotations
 
-import hashlib
+import csv
 import io
-import lzma
-import os
-import struct
+import re
 import warnings
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from cifar_lab.data.dataset import Dataset, Images, Labels, content_hash
+from cifar_lab.data import pixels, rules
+from cifar_lab.data.dataset import Arrays, Images, Labels
+from cifar_lab.data.files import Files
+from cifar_lab.data.layouts import EXPECTED, Layout
+from cifar_lab.data.naming import shown
 from cifar_lab.errors import DataError
 
-CLASSES = 10
-SIDE = 32
-SPLITS = ("train", "test")
-LAYOUT = "expected train/<class>/* and test/<class>/*"
-EXTENSIONS = (".png", ".jpg", ".jpeg")
-LARGEST = 1 << 20  # bytes of a file: 3 KiB of pixels, and room for the metadata of an editor
-_BROKEN = (  # what zipfile and Pillow raise on bytes that are not what they claim to be
-    *(OSError, EOFError, RuntimeError, ValueError, IndexError, TypeError, SyntaxError),
-    *(BadZipFile, struct.error, zlib.error, lzma.LZMAError, Image.DecompressionBombError),
-)
+HELD_OUT = 5
+"""Kaggle's labeled images: one in so many is held out as test, of each class the last by number."""
+LARGEST_CSV = 8 << 20
 
 
-def key(path: Path) -> str:
-    """64 hex digits, others after a change: sha256 of the path and of the files' names, sizes and times."""
-    with _named(path):
-        files = _walk(path) if path.is_dir() else [("", path.stat())]
-        state = [str(path), *sorted(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)]
-    return hashlib.sha256("\0".join(state).encode(errors="surrogateescape")).hexdigest()
+class Decoded(NamedTuple):
+    """Class names, images, and numbers by which the images may be put into another order."""
+
+    classes: tuple[str, ...]
+    arrays: Arrays
+    train_rank: Labels | None = None
+    test_rank: Labels | None = None
 
 
-def decode(path: Path, say: Callable[[str], None] = lambda _: None) -> Dataset:
-    """Every image of the folder or zip `path`, in the order of the files' names. Raises DataError."""
-    with _named(path), _opened(path) as (names, read):
-        places = {name: _place(name) for name in names}
-        classes = _classes(Counter(places.values()))
-        title = path.name if path.is_dir() else path.stem
-        say(f"decoding {len(names):,} images of {title}, once")
-        arrays: dict[str, np.ndarray] = {}
-        for split in SPLITS:
-            labels = {name: classes.index(label) for name, (s, label) in places.items() if s == split}
-            arrays[f"{split}_images"], arrays[f"{split}_labels"] = _arrays(labels, read)
-    return Dataset(name=title, kind="path", classes=classes, **arrays, hash=content_hash(classes, **arrays))
+def read_classes(files: Files, layout: Layout, say: Callable[[str], None]) -> Decoded:
+    """Read train/<class>/* and test/<class>/*, in the order of the files' names. `say` gets one line.
+
+    Raises:
+        DataError: a file is not in the folder of a class, not an image, or the two splits differ in their classes.
+    """
+    train = [(name, _class_of(name, layout.folder)) for name in layout.train]
+    test = [(name, _class_of(name, layout.folder)) for name in layout.test]
+    classes = _common_classes({label for _, label in train}, {label for _, label in test})
+    numbers = [[classes.index(label) for _, label in part] for part in (train, test)]
+    rules.check(classes, *numbers)  # before the images are decoded
+    say(f"{len(train) + len(test):,} images")
+    splits = [
+        (_decoded(files, [name for name, _ in part]), np.array(labels, np.int64))
+        for part, labels in zip((train, test), numbers, strict=True)
+    ]
+    ranks = [_ranks([name for name, _ in part]) for part in (train, test)]
+    return Decoded(classes, Arrays(*splits[0], *splits[1]), *ranks)
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Puts the folder or zip in front of what is refused inside it."""
+def read_kaggle(files: Files, layout: Layout, say: Callable[[str], None]) -> Decoded:
+    """Read Kaggle's train/<id>.png with trainLabels.csv; its test images have no labels and are passed over.
+
+    Of each class, the last fifth by id is held out as test.
+    """
+    labels = _csv_labels(files, layout.train[0])
+    names = {_stem(name): name for name in layout.train[1:]}
+    if missing := sorted(labels.keys() - names.keys()):
+        raise DataError(
+            f"{shown(layout.train[0])} has the id {shown(missing[0])}, but there is no such image in train/"
+        )
+    if extra := sorted(names.keys() - labels.keys()):
+        raise DataError(f"{shown(names[extra[0]])} has no label in {shown(layout.train[0])}")
+    classes = tuple(sorted(set(labels.values())))
+    ids = sorted(labels, key=lambda text: (int(text) if text.isdecimal() else 0, text))
+    train: list[str] = []
+    test: list[str] = []
+    for label in classes:
+        members = [each for each in ids if labels[each] == label]
+        count = max(1, len(members) // HELD_OUT)
+        train, test = train + members[:-count], test + members[-count:]
+    place = {each: position for position, each in enumerate(ids)}
+    parts = [sorted(part, key=place.__getitem__) for part in (train, test)]
+    numbers = [[classes.index(labels[each]) for each in part] for part in parts]
+    rules.check(classes, *numbers)
+    say(f"{len(labels):,} images")
+    splits = [
+        (_decoded(files, [names[each] for each in part]), np.array(of, np.int64))
+        for part, of in zip(parts, numbers, strict=True)
+    ]
+    return Decoded(classes, Arrays(*splits[0], *splits[1]))
+
+
+def _csv_labels(files: Files, name: str) -> dict[str, str]:
+    """Return {id: class} of a CSV with the columns id and label."""
+    data = files.read(name, LARGEST_CSV)
     try:
-        yield
-    except (DataError, OSError) as error:
-        raise DataError(f"data {str(path)!r}: {error}") from error
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+        labels = {str(row["id"]): str(row["label"]) for row in rows}
+    except (UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise DataError(f"{shown(name)} is not a CSV with the columns id and label") from error
+    if len(data) > LARGEST_CSV or not labels or len(labels) != len(rows):
+        raise DataError(f"{shown(name)} has {len(rows):,} rows with {len(labels):,} different ids")
+    return labels
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """The sorted names, `train/cat/1.png`, of the files of both splits, and the function that reads one."""
-    if path.is_dir():
-        yield sorted(name for name, _ in _walk(path)), lambda name: _read_file(path / name)
-        return
-    with _open_zip(path) as archive:
-        members = _members(archive)
-        yield sorted(members), lambda name: _read_member(archive, members[name])
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Name and stat of each file in `folder`'s train/ and test/; nothing beside these two is looked at."""
-    below = [split for split in SPLITS if (folder / split).is_dir()]
-    while below:
-        inside = below.pop()
-        for entry in [e for e in os.scandir(folder / inside) if not _hidden(e.name)]:
-            name = f"{inside}/{entry.name}"
-            if entry.is_dir() and inside in SPLITS:
-                below.append(name)
-            elif entry.is_file():
-                yield name, entry.stat()
-            else:  # a folder below a class, a broken link, a pipe that would never end
-                raise DataError(f"{name!r} is not a file; {LAYOUT}")
-
-
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(LARGEST + 1)
-
-
-def _open_zip(path: Path) -> ZipFile:
-    try:
-        return ZipFile(path)
-    except _BROKEN as error:
-        start = _read_file(path)[:4]
-        if start == b"PK\x03\x04":
-            raise DataError(f"the zip is truncated or damaged ({error}); copy it again") from error
-        raise DataError(f"neither a folder nor a zip: it starts with {start!r}") from error
-
-
-def _members(archive: ZipFile) -> dict[str, ZipInfo]:
-    """The zip's files in train/ and test/, by their names without a top folder that all of them share."""
-    found = {i.filename: i for i in archive.infolist() if not (i.is_dir() or _hidden(i.filename))}
-    tops = {name.partition("/")[0] for name in found}
-    if len(tops) == 1 and tops.isdisjoint(SPLITS):
-        found = {name.partition("/")[2]: member for name, member in found.items()}
-    return {name: member for name, member in found.items() if name.partition("/")[0] in SPLITS}
-
-
-def _read_member(archive: ZipFile, member: ZipInfo) -> bytes:
-    try:
-        with archive.open(member) as file:
-            return file.read(LARGEST + 1)  # bounded, whatever size the zip's directory claims
-    except _BROKEN as error:
-        raise DataError(f"{member.filename!r} cannot be read from the zip: {error}") from error
-
-
-def _hidden(name: str) -> bool:
-    return "/." in f"/{name}" or name.startswith("__MACOSX/")
-
-
-def _place(name: str) -> tuple[str, str]:
-    """(split, class) of the file `name`; refused when it is not in a class's folder or has another ending."""
-    split, *folders, file = name.split("/")
+def _class_of(name: str, folder: str) -> str:
+    """Return the class of the file `name`; refused when it is not in a class's folder or has another ending."""
+    _, *folders, file = name.removeprefix(folder).split("/")
     if len(folders) != 1:
-        raise DataError(f"{name!r} is not in the folder of a class; {LAYOUT}")
-    if not file.lower().endswith(EXTENSIONS):
-        raise DataError(f"{name!r} is not an image by its name; expected {', '.join(EXTENSIONS)}")
+        raise DataError(f"{shown(name)} is not in the folder of a class; {EXPECTED}")
+    if not file.lower().endswith(pixels.EXTENSIONS):
+        raise DataError(f"{shown(name)} is not an image by its name; expected {', '.join(pixels.EXTENSIONS)}")
     if not folders[0].isprintable():
-        raise DataError(f"the class name {folders[0]!r} is not printable text")
-    return split, folders[0]
+        raise DataError(f"the class name {shown(folders[0])} is not printable text")
+    return folders[0]
 
 
-def _classes(images: Counter[tuple[str, str]]) -> tuple[str, ...]:
-    """The ten class names, sorted, given how many images each (split, class) has."""
-    train, test = ({label for s, label in images if s == split} for split in SPLITS)
+def _common_classes(train: set[str], test: set[str]) -> tuple[str, ...]:
+    """Return the class names of both splits, sorted."""
     for split, here, there in (("train", train, test), ("test", test, train)):
         if not here:
-            raise DataError(f"no images in {split}/; {LAYOUT}")
+            raise DataError(f"no images in {split}/; {EXPECTED}")
         if missing := sorted(there - here):
-            raise DataError(f"class {missing[0]!r} has no images in {split}/; {LAYOUT}")
-    classes = tuple(sorted(train))
-    if len(classes) != CLASSES:
-        shown = ", ".join(classes[:CLASSES]) + ", …" * (len(classes) > CLASSES)
-        raise DataError(f"found {len(classes)} classes ({shown}); CIFAR-10 has {CLASSES}")
-    for label in classes:
-        if images["train", label] < 2:
-            raise DataError(f"class {label!r} has 1 training image; at least 2 are needed, one to hold out")
-    return classes
+            raise DataError(f"class {shown(missing[0])} has no images in {split}/; {EXPECTED}")
+    return tuple(sorted(train))
 
 
-def _arrays(labels: dict[str, int], read: Callable[[str], bytes]) -> tuple[Images, Labels]:
-    """(N, 32, 32, 3) pixels and (N,) labels of the files named in `labels`."""
-    images = np.empty((len(labels), SIDE, SIDE, 3), np.uint8)
-    with warnings.catch_warnings(action="ignore"):  # Pillow's, of large images and palettes: dealt with below
-        for index, name in enumerate(labels):  # one thread: with two, both wait for Python's lock (tried)
-            images[index] = _pixels(name, read(name))
-    return images, np.array(list(labels.values()), dtype=np.int64)
+def _decoded(files: Files, names: Sequence[str]) -> Images:
+    """Return (N, 32, 32, 3) pixels of the files `names`."""
+    images = np.empty((len(names), pixels.SIDE, pixels.SIDE, 3), np.uint8)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, of large images and palettes: `pixels` judges them
+        for index, name in enumerate(names):  # one thread: with two, both wait for Python's lock (tried)
+            images[index] = pixels.decode(name, files.read(name, pixels.LARGEST))
+    return images
 
 
-def _pixels(name: str, data: bytes) -> Images:
-    """(32, 32, 3) pixels of a PNG or JPEG. Its size is read from the header, before any pixel is decoded."""
-    if len(data) > LARGEST:
-        raise DataError(f"{name!r} is larger than {LARGEST:,} bytes, which no {SIDE}×{SIDE} image needs")
-    if _plain_jpeg(data):  # same pixels as below, without the half of the time that Image.open takes
-        with suppress(ValueError):  # damaged: Image.open says how
-            return np.asarray(Image.frombytes("RGB", (SIDE, SIDE), data, "jpeg", "RGB", ""))
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-        if image.size != (SIDE, SIDE):
-            raise DataError(f"{name!r} is {image.width}×{image.height}; expected {SIDE}×{SIDE}")
-        if image.mode.startswith(("I", "F")):
-            raise DataError(f"{name!r} has pixels of mode {image.mode}; expected 8 bits a channel")
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except _BROKEN as error:
-        reason = f"it starts with {data[:8]!r}" if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"{name!r} is not a whole PNG or JPEG image: {reason}") from error
-
-
-def _plain_jpeg(data: bytes) -> bool:
-    """Whether `data` is a JPEG whose frame header (ITU-T T.81, B.2.2) says 32×32, 3 channels, 8 bits."""
-    at = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while data[at : at + 1] == b"\xff":
-        if data[at + 1 : at + 2] in (b"\xc0", b"\xc1", b"\xc2"):
-            return data[at + 4 : at + 10] == bytes((8, 0, SIDE, 0, SIDE, 3))
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return False
+def _ranks(names: Sequence[str]) -> Labels | None:
+    """Return the numbers that the files' names begin with, `10008_airplane.png`; None unless all have their own."""
+    numbers = [re.match(r"\d{1,9}", name.rpartition("/")[2]) for name in names]
+    ranks = [int(number.group()) for number in numbers if number]
+    return np.array(ranks, np.int64) if len(set(ranks)) == len(names) else None

@@ -1,23 +1,26 @@
-"""What a network costs, counted before one weight is allocated."""
+"""Count what a network costs from its shape alone: nothing is built, and torch is not loaded."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-
-import torch
-from torch import nn
+from typing import NamedTuple
 
 from cifar_lab import recipe
 from cifar_lab.errors import BudgetError
-from cifar_lab.models.resnet import ResNet
-from cifar_lab.models.whitening import Whitening
 
 BUDGET = 5_000_000
 """The writeup's limit on trainable parameters."""
+LARGEST = 10**12
+"""Parameters that no network may exceed, however large the budget: no machine holds them."""
 SIDE = 32
 """Pixels of an image; each layer but the first halves them, and a pool in the stem does."""
+COLOURS, CLASSES = 3, 10
+STEM_KERNEL = 3
+PATCH = COLOURS * STEM_KERNEL**2
+FILTERS = 2 * PATCH
+"""Fixed filters of a whitening stem (`models.whitening`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,41 +34,31 @@ class Cost:
     costliest_parameters: int
 
 
+class _Counts(NamedTuple):
+    """Parameters and multiply-accumulates of a part of a network."""
+
+    parameters: int = 0
+    macs: int = 0
+
+    def plus(self, other: _Counts, times: int = 1) -> _Counts:
+        return _Counts(self.parameters + times * other.parameters, self.macs + times * other.macs)
+
+
 @lru_cache(maxsize=4096)
 def cost(model: recipe.Model) -> Cost:
-    """Counts on the meta device, where no memory is taken.
+    """Return the counts of the network that `models.resnet.ResNet` builds of `model`, as exact integers.
 
-    MACs are those of convolutions and linear layers: the weights of each times the places where it puts them. So does
-    `torch.utils.flop_counter` count, which has to run the network, and loads torch's compiler for it: seconds.
+    MACs are those of convolutions and linear layers: the weights of each times the places where it puts them, which is
+    half of what `torch.utils.flop_counter` counts. The tests compare both counts with those of built networks.
     """
-    with torch.device("meta"):
-        net = ResNet(model)
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()}
-    costliest = max(parts, key=lambda name: parts[name])
+    parts = dict(_parts(model))
+    costliest = max(parts, key=lambda name: parts[name].parameters)
     return Cost(
-        parameters=sum(parts.values()),
-        macs=sum(_weights(module) * _places(name, model) for name, module in net.named_modules()),
+        parameters=sum(part.parameters for part in parts.values()),
+        macs=sum(part.macs for part in parts.values()),
         costliest=costliest,
-        costliest_parameters=parts[costliest],
+        costliest_parameters=parts[costliest].parameters,
     )
-
-
-def _weights(module: nn.Module) -> int:
-    """Those that an input is multiplied with: a bias is not, nor what a norm scales by."""
-    if isinstance(module, Whitening):
-        return module.filters.numel()
-    return module.weight.numel() if isinstance(module, (nn.Conv2d, nn.Linear)) else 0
-
-
-def _places(name: str, model: recipe.Model) -> int:
-    """How many pixels the module of that name makes of an image: SE and the classifier see it pooled."""
-    top = name.split(".")[0]
-    if name.endswith((".squeeze", ".excite")):
-        return 1
-    if top in {"conv1", "whitening"}:
-        return SIDE**2
-    layer = re.fullmatch(r"layer(\d)", top)
-    return (SIDE >> (int(layer[1]) - 1 + model.stem_pool)) ** 2 if layer else 1
 
 
 def require_within(name: str, model: recipe.Model, limit: int) -> None:
@@ -80,3 +73,62 @@ def require_within(name: str, model: recipe.Model, limit: int) -> None:
             f"{name}: {counted.parameters:,} parameters, over the budget of {limit:,} "
             f"(most in {counted.costliest}: {counted.costliest_parameters:,})"
         )
+
+
+def rounded_up(parameters: int) -> str:
+    """Return the smallest budget in whole thousands or millions that holds `parameters`, as `--max-params` reads it."""
+    unit, letter = (1_000_000, "M") if parameters > 1_000_000 else (1_000, "k")
+    return f"{-(-parameters // unit)}{letter}"
+
+
+def _parts(model: recipe.Model) -> Iterator[tuple[str, _Counts]]:
+    """Yield the top-level parts by name, in the order of the network."""
+    if model.stem == "whitening":
+        yield "whitening", _Counts(macs=FILTERS * PATCH * SIDE**2)
+        yield "conv1", _conv(model, FILTERS, model.width, 1, SIDE)
+    else:
+        yield "conv1", _conv(model, COLOURS, model.width, STEM_KERNEL, SIDE)
+    yield "bn1", _norm(model, model.width)
+    yield "se", _se(model, model.width, placement="stem")
+    channels = model.width
+    for i in range(len(model.blocks)):
+        yield f"layer{i + 1}", _layer(model, i, channels)
+        channels = model.width * 2**i
+    if model.extra_fc is not None:
+        yield "extra_fc", _linear(channels, model.extra_fc)
+    yield "classifier", _linear(model.extra_fc or channels, CLASSES)
+
+
+def _layer(model: recipe.Model, i: int, channels_in: int) -> _Counts:
+    """Count layer i: a first block that may project on its shortcut, and blocks that are all alike."""
+    channels, side = model.width * 2**i, SIDE >> (i + model.stem_pool)
+    second = _conv(model, channels, channels, model.kernels[i], side).plus(_norm(model, channels), 2)
+    behind = second.plus(_se(model, channels, placement="block"))
+    first = behind.plus(_conv(model, channels_in, channels, model.kernels[i], side))
+    if i > 0 or channels_in != channels:
+        first = first.plus(_conv(model, channels_in, channels, model.shortcut_kernels[i], side))
+        first = first.plus(_norm(model, channels))
+    other = behind.plus(_conv(model, channels, channels, model.kernels[i], side))
+    return first.plus(other, model.blocks[i] - 1)
+
+
+def _conv(model: recipe.Model, channels_in: int, channels: int, kernel: int, side: int) -> _Counts:
+    """Count a convolution that makes images of `side` pixels; it has a bias where no norm follows."""
+    weights = channels_in * channels * kernel**2
+    return _Counts(weights + (0 if model.batch_norm else channels), weights * side**2)
+
+
+def _norm(model: recipe.Model, channels: int) -> _Counts:
+    return _Counts(2 * channels if model.batch_norm else 0)
+
+
+def _se(model: recipe.Model, channels: int, *, placement: str) -> _Counts:
+    """Count squeeze-and-excitation: two 1×1 convolutions with bias on one pooled pixel."""
+    if model.se.placement != placement:
+        return _Counts()
+    hidden = model.se.hidden(channels)
+    return _Counts(2 * channels * hidden + channels + hidden, 2 * channels * hidden)
+
+
+def _linear(features: int, outputs: int) -> _Counts:
+    return _Counts(features * outputs + outputs, features * outputs)

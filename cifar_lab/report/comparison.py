@@ -10,6 +10,8 @@ from cifar_lab.stats.decide import RULE
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
+UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
+"""States of cells that are in no mean; a `Row` counts each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class Row:
     seconds: float | None
     """Mean training time of a cell."""
     images_seen: float | None
+    pruned: int = 0
+    """Cells that a search stopped early."""
     one_view: float | None = None
     """Mean accuracy on test with one view of an image, of the cells whose recipe has test-time augmentation."""
     deviation: float | None = None
@@ -88,6 +92,8 @@ class Row:
     """Of each cell: how much the last tenth of its epochs still brought."""
     continues: bool = False
     """It goes on from the weights of another variant."""
+    damaged: int = 0
+    """Cells whose records are damaged: nothing of them is used."""
     same_as: str | None = None
     """An earlier variant that came to the same numbers, to the last bit, in every seed that both have."""
 
@@ -185,6 +191,8 @@ class Comparison:
     """Each row is compared with a row of its own, the stage before."""
     others: tuple[str, ...] = ()
     """Other settings that match what was asked for."""
+    damage: tuple[str, ...] = ()
+    """What is damaged of the records and notes behind the rows: file and rule, one a line."""
     made: tuple[str, ...] = ()
     """How the numbers came about: command, hardware, versions, hours, date; one a line."""
 
@@ -230,8 +238,8 @@ class Comparison:
         return "accuracy on test, of the last weights, looked at once"
 
     def footer(self) -> list[str]:
-        """What must be known before a number is believed."""
-        lines = []
+        """Return what must be known before a number is believed."""
+        lines = [f"damaged, and not used: {line}" for line in self.damage]
         if any(row.mixed_execution for row in self.rows):
             lines.append(
                 "* this row, or this row and the control, mix executions (device, threads, precision, compile)"

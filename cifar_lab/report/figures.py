@@ -22,6 +22,8 @@ INTERVAL = 10
 SIZE, SQUARE, DPI = (8.0, 4.8), (7.6, 6.6), 100
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 """Of Okabe and Ito (2008), told apart by all kinds of colour vision; line styles and markers differ too."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Characters with which a spreadsheet's formula begins."""
 NAMES = {"val": "validation", "test": "test"}
 
 
@@ -138,9 +140,24 @@ def confusion_matrix(text: str, name: str) -> bytes:
     return _png(figure)
 
 
+def confusion_csv(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Return `confusion.csv`: a header of classes, then for each label a row of counts by predicted class."""
+    buffer = io.StringIO()
+    names = [_as_text(name) for name in classes]
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(["label", *names])
+    table.writerows([name, *row] for name, row in zip(names, counts, strict=True))
+    return buffer.getvalue()
+
+
+def _as_text(name: str) -> str:
+    """Return a class name that no spreadsheet takes for a formula: OWASP advises a quote sign before it."""
+    return f"'{name}" if name.startswith((*FORMULA, "'")) else name
+
+
 def _read_confusion(text: str) -> tuple[list[str], list[list[int]]]:
     header, *rows = csv.reader(io.StringIO(text))
-    return header[1:], [[int(count) for count in row[1:]] for row in rows]
+    return [name.removeprefix("'") for name in header[1:]], [[int(count) for count in row[1:]] for row in rows]
 
 
 def _axes(title: str, label: str) -> tuple[Figure, Axes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from cifar_lab.report.comparison import Comparison, Row
+from cifar_lab.report.comparison import UNFINISHED, Comparison, Row
 from cifar_lab.report.plots import of
 from cifar_lab.report.sheets import is_interaction, points, span, without_metric
 from cifar_lab.report.study import Finding, Study
@@ -72,7 +72,7 @@ def unfinished(comparison: Comparison) -> str:
     """`Of 25 cells, 2 missing, 1 failed.`; nothing where every cell was finished."""
     counts = Counter[str]()
     for row in comparison.rows:
-        counts.update(running=row.running, missing=row.missing, failed=row.failed, diverged=row.diverged)
+        counts.update({state: getattr(row, state) for state in UNFINISHED})
         counts[f"finished without {comparison.metric}"] += without_metric(row)
     said = [f"{n} {state}" for state, n in counts.items() if n]
     total = sum(row.n for row in comparison.rows) + counts.total()

@@ -20,7 +20,7 @@ from cifar_lab.report.strips import is_cut
 from cifar_lab.report.study import STATES, Cell, Chapter, Described, Study, Unmeasured
 
 TEMPLATES = Path(__file__).with_name("templates")
-GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", "missing": "–"}
+GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", "missing": "–", "damaged": "?"}
 
 ARROWS = "An arrow in place of an end: the interval reaches farther; its numbers are in the table."
 

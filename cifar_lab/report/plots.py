@@ -8,7 +8,7 @@ from statistics import median_low
 from markupsafe import Markup
 
 from cifar_lab.report import svg
-from cifar_lab.report.comparison import Comparison, Row
+from cifar_lab.report.comparison import UNFINISHED, Comparison, Row
 from cifar_lab.report.sheets import is_interaction, note, points, without_metric
 from cifar_lab.report.strips import Strip, held, strips
 from cifar_lab.report.svg import Scale
@@ -97,7 +97,8 @@ def ended(row: Row, metric: str = "test/acc") -> str:
 
 def of(row: Row) -> int:
     """Cells that were asked for."""
-    return row.n + row.missing + row.running + row.failed + row.diverged + without_metric(row)
+    unfinished: int = sum(getattr(row, state) for state in UNFINISHED)
+    return row.n + unfinished + without_metric(row)
 
 
 def _of_difference(row: Row, metric: str) -> Strip:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cifar_lab.report.comparison import Comparison, Effect, Row
+from cifar_lab.report.comparison import UNFINISHED, Comparison, Effect, Row
 from cifar_lab.stats.convergence import Reached
 from cifar_lab.stats.paired import ONE_PAIR
 
@@ -76,7 +76,7 @@ def cells(row: Row, metric: str = "test/acc") -> list[str]:
 
 def note(row: Row, metric: str = "test/acc") -> str:
     """What is not in the mean: nothing is dropped in silence."""
-    counts = {"missing": row.missing, "running": row.running, "failed": row.failed, "diverged": row.diverged}
+    counts = {state: getattr(row, state) for state in UNFINISHED}
     words = [f"{count} {word}" for word, count in counts.items() if count]
     if lacks := without_metric(row):
         words.append(f"{lacks} finished without {metric}")

@@ -15,7 +15,7 @@ Curves = Mapping[str, Mapping[str, Mapping[int, Curve]]]
 
 METRICS = ("lr", "val/acc", "test/acc", "train/loss", "val/loss", "test/loss")
 """What is drawn by epoch."""
-STATES = ("finished", "diverged", "running", "failed", "missing")
+STATES = ("finished", "diverged", "running", "failed", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import io
 import math
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import Timeout
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.split import split
-from cifar_lab.errors import CellError, Interrupted
+from cifar_lab.errors import CellError, DamageError, Interrupted
 from cifar_lab.models.budget import cost
 from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.recipe import NUMERICS, Recipe
+from cifar_lab.run import artifacts, resuming
 from cifar_lab.run.device import is_there
 from cifar_lab.run.execution import THEN, Execution, compiled, prepare_process
 from cifar_lab.run.memory import peaks
 from cifar_lab.run.out_of_memory import advice, is_out_of_memory
 from cifar_lab.run.summary import summarise
-from cifar_lab.tracking import atomic
 from cifar_lab.tracking.journal import Journal, read_points
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.record import Record, remedy
 from cifar_lab.train import checkpoint
-from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
+from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.loop import Outcome, fit
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
@@ -83,7 +82,7 @@ class _Scribe:
         self.journal.points(epoch, {**values, **peaks(self.device)})
 
     def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
-        checkpoint.save(self.record.checkpoint, state)
+        checkpoint.save(self.record.checkpoint, state, self.record.fingerprint)
         self.journal.write("checkpoint", epoch=epoch, step=step)
 
     def wants_to_stop(self) -> bool:
@@ -98,6 +97,7 @@ def train_cell(
     Raises:
         Interrupted: `stop` said so; the state is saved.
         CellError: the cell cannot be trained; `failure.json` holds the trace, as for any other error.
+        OSError: the disk is full; this is no failure of the cell, and `failure.json` is not written.
     """
     record = job.record
     try:
@@ -109,6 +109,8 @@ def train_cell(
             except (Interrupted, KeyboardInterrupt):
                 raise
             except BaseException as error:
+                if is_out_of_space(error, record.folder):
+                    raise  # the cell did not fail: it goes on from its last checkpoint once there is room
                 if is_out_of_memory(error):
                     short = CellError(advice(error, job.recipe, _device(job), job.sharing, graph=job.execution.graph))
                     short.__cause__ = error  # before it is raised: the trace that is written down shows it
@@ -125,6 +127,8 @@ def _train_locked(
     job: Job, record: Record, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
 ) -> None:
     kept = _kept(job, record)
+    state = resuming.state_to_go_on_from(record)
+    kept = kept if state is not None else None
     device = _device(job, kept or job.execution)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # what is made without a device must not go to the first GPU
@@ -145,12 +149,16 @@ def _train_locked(
         trainer.forward = compiled(net)
 
     journal = Journal(record.folder)
-    state = checkpoint.load(record.checkpoint)
     if state is None:
         journal.write("start", execution=execution.as_dict(), provenance=job.provenance)
         journal.write("resume", epoch=0, step=0)  # points of an attempt that saved nothing do not count
     else:
-        trainer.load_state_dict(state)
+        try:
+            trainer.load_state_dict(state)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            # A state of an earlier version does not say whose it is: this one is of another network.
+            resuming.begin_anew(record, **{record.checkpoint.name: f"does not fit this cell: {type(error).__name__}"})
+            return _train_locked(job, record, progress, stop)
         if trainer.epoch:  # the checkpoint may have come without its line
             journal.write("checkpoint", epoch=trainer.epoch, step=trainer.step)
         written = {"execution": execution.as_dict(), "provenance": job.provenance}
@@ -159,7 +167,7 @@ def _train_locked(
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
     if outcome.eager:
         journal.write("eager", why=outcome.eager)
-    _finish(record, journal, trainer, outcome, dataset)
+    return _finish(record, journal, trainer, outcome, dataset)
 
 
 def _kept(job: Job, record: Record) -> Execution | None:
@@ -221,9 +229,16 @@ def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, g
 
 
 def _warm_start(net: ResNet, parent: Record) -> None:
-    if (parent.result() or {}).get("status") != "finished":
-        raise CellError(f"init_from {parent.fingerprint[:12]}: that cell is not finished")
-    weights = load_file(parent.weights)
+    """Load the last weights of `parent`, once they are proved to be those that it was finished with."""
+    try:
+        if (parent.result() or {}).get("status") != "finished":
+            raise CellError(f"init_from {parent.fingerprint[:12]}: that cell is not finished")
+        parent.require_sound(parent.weights)
+        weights = load_file(parent.weights)
+    except DamageError as error:
+        raise CellError(f"init_from {parent.fingerprint[:12]}: {error}; {remedy(parent.fingerprint)}") from error
+    except (SafetensorError, OSError) as error:
+        raise CellError(f"init_from {parent.fingerprint[:12]}: {parent.weights}: cannot be read ({error})") from error
     if (misfit := _misfit(net.state_dict(), weights)) is not None:
         raise CellError(f"init_from {parent.fingerprint[:12]}: its weights do not fit this network: {misfit}")
     net.load_state_dict(weights)
@@ -249,10 +264,8 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
         judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
         if not math.isfinite(judged.loss):  # the very last update broke it
             judged, outcome = None, Outcome("diverged", outcome.epoch, trainer.steps_per_epoch)
-    if judged is not None:
-        _write_artifacts(record, trainer, judged, dataset)
     journal.write("end", status=outcome.status, epoch=outcome.epoch, step=outcome.step)
-    points = [(point.epoch, point.values) for point in read_points(record.folder)]
+    points = _whole_curve(record, trainer.epoch)
     metrics = summarise(points, trainer.recipe.train.protocol)
     metrics["seconds"], metrics["images_seen"] = trainer.seconds, float(trainer.images_seen)
     if judged is not None:
@@ -262,37 +275,31 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
             metrics["test/acc_without_tta"] = plain.accuracy
             if "test/peak_acc" in metrics:  # of a curve that was seen with one view
                 metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
-    record.write_result(
-        {
-            "status": outcome.status,
-            "epoch": outcome.epoch,
-            "step": outcome.step,
-            "time": time.time_ns() // 1_000_000,
-            "metrics": metrics,
-        }
-    )
+    how = {"status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
+    result: dict[str, Any] = {**how, "time": journal.now(), "metrics": metrics}
+    if judged is not None:
+        artifacts.write(record, trainer.evaluated, judged, dataset.classes, result)
+    record.write_result({**result, "files": record.digests()})
 
 
-def _write_artifacts(record: Record, trainer: Trainer, judged: Evaluation, dataset: Dataset) -> None:
-    weights = {name: tensor.contiguous().cpu() for name, tensor in trainer.evaluated.state_dict().items()}
-    atomic.write(record.weights, lambda file: file.write(save(weights)))
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        predictions=judged.predictions.numpy().astype(np.uint8),
-        labels=judged.labels.numpy().astype(np.uint8),
-        confidence=judged.confidence.numpy().astype(np.float32),
-    )
-    atomic.write(record.predictions, lambda file: file.write(buffer.getvalue()))
-    rows = confusion(judged, len(dataset.classes)).tolist()
-    table = [["label", *dataset.classes], *([name, *row] for name, row in zip(dataset.classes, rows, strict=True))]
-    text = "".join(",".join(str(value) for value in row) + "\n" for row in table)
-    atomic.write(record.confusion, lambda file: file.write(text.encode()))
+def _whole_curve(record: Record, epochs: int) -> list[tuple[int, dict[str, float]]]:
+    """Return the metrics of every epoch; a curve with a gap would come to other numbers.
+
+    Raises:
+        CellError: the journal was damaged while the cell was trained; the next attempt begins anew.
+    """
+    try:
+        points = read_points(record.folder)
+    except DamageError as error:
+        raise CellError(str(error)) from error
+    if (missing := resuming.missing_epoch({point.epoch for point in points}, epochs)) is not None:
+        raise CellError(f"{record.journal}: damaged: {missing}")
+    return [(point.epoch, point.values) for point in points]
 
 
 def _write_failure(record: Record, error: BaseException, **more: bool) -> None:
     trace = "".join(traceback.format_exception(error))
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    now = time.time_ns() // 1_000_000
-    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": now, **more})
-    Journal(record.folder).write("failed", trace=trace)
+    journal = Journal(record.folder)
+    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": journal.now(), **more})
+    journal.write("failed", trace=trace)

@@ -1,4 +1,4 @@
-"""What takes room and is of no more use: progress nobody goes on with, half-written files, records set aside by a redo.
+"""Find and free what is of no more use: abandoned progress, half-written files, what was set aside.
 
 Results, journals and weights are never touched, and nothing of a cell that is trained.
 """
@@ -17,10 +17,12 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from cifar_lab.errors import UsageError
-from cifar_lab.tracking.journal import FILE, read_points
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.journal import FILE, Reader
+from cifar_lab.tracking.record import DAMAGED_SUFFIX, Record
 
-Kind = Literal["checkpoint", "leftover", "superseded"]
+Kind = Literal["checkpoint", "leftover", "superseded", "damaged"]
+DAMAGED = "damaged"
+"""Where `fsck --repair` moves what is damaged, a folder for each time."""
 SUPERSEDED = "superseded"
 """Where a redo sets records aside, as `<fingerprint>.<ms since 1970>`."""
 UNITS = {"h": 3600.0, "d": 86400.0}
@@ -68,29 +70,44 @@ def find_items(runs: Path, older_than: float) -> list[Item]:
     latest = time.time() - older_than
     cells = (Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir())
     found = [item for record in cells for item in _of_cell(record, latest)]
-    loose = _items("leftover", (runs / "invocations").glob(".*.partial"))
+    loose = _items("leftover", loose_leftovers(runs))
     found += [item for item in loose if item.touched < time.time() - IN_USE]
+    found += [item for item in _items("damaged", (runs / DAMAGED).glob("*")) if item.touched <= latest]
     set_aside = (path for path in (runs / SUPERSEDED).glob("*") if _is_replaced(path))
     return [*found, *(item for item in _items("superseded", set_aside) if item.touched <= latest)]
+
+
+def loose_leftovers(runs: Path) -> list[Path]:
+    """Return half-written files that belong to no cell: of notes, and of MLflow's own database in this folder.
+
+    MLflow's default store lies where a command is typed, which is beside `runs` as a rule.
+    """
+    databases = (path for place in (runs.parent, Path()) for path in place.glob("mlflow.db.*.partial*"))
+    return sorted({*(runs / "invocations").glob(".*.partial"), *(path.resolve() for path in databases)})
 
 
 def _is_replaced(path: Path) -> bool:
     """Whether the cell whose record a redo set aside at `path` has come to its end again: else it is all there is."""
     fingerprint = path.name.partition(".")[0]
-    return len(fingerprint) != 64 or Record(path.parent.parent / fingerprint).result() is not None
+    return len(fingerprint) != 64 or Record(path.parent.parent / fingerprint).state() in {"finished", "diverged"}
 
 
 def _of_cell(record: Record, latest: float) -> Iterator[Item]:
     """What one cell has, unless it is trained now: a checkpoint not touched since `latest`, half-written files."""
     partials = sorted(record.folder.glob(".*.partial"))
     has_checkpoint = record.checkpoint.exists()
-    if not (partials or has_checkpoint) or record.state() == "running":
+    state = record.state()
+    if state in {"running", "damaged"}:  # what is left of a damaged record may be all that there is
         return
     yield from _items("leftover", partials, record)
-    if has_checkpoint and record.result() is not None:  # killed between its result and the end of its checkpoint
+    is_over = state in {"finished", "diverged"}
+    if is_over:
+        damaged = record.folder.glob(f"*{DAMAGED_SUFFIX}*")
+        yield from (item for item in _items("damaged", damaged, record) if item.touched <= latest)
+    if has_checkpoint and is_over:  # killed between its result and the end of its checkpoint
         yield from _items("leftover", [record.checkpoint], record)
     elif has_checkpoint:
-        points = read_points(record.folder)
+        points = Reader(record.folder).poll()
         for item in _items("checkpoint", [record.checkpoint], record):
             if item.touched <= latest:
                 yield replace(item, epoch=points[-1].epoch if points else 0)

@@ -109,7 +109,8 @@ def _shapes(cell: Cell, plan: Plan) -> set[int]:
 def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:
     """How the latest cell of `plan` was executed that has a record from this device with as many threads."""
     for cell in reversed(plan.cells):
-        known = Record(runs / cell.fingerprint).cell("execution")
+        record = Record(runs / cell.fingerprint)
+        known = record.cell("execution") if record.state() != "damaged" else None
         if known is None:
             continue
         made = Execution.of_record(known["execution"])

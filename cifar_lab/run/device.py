@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from cifar_lab.errors import UsageError, nearest
 
 KINDS = ("auto", "cpu", "cuda", "mps")
-CUDA_INDEX = re.compile(r"cuda:(\d+)", re.ASCII)
+CUDA_INDEX = re.compile(r"cuda:(\d{1,9})", re.ASCII)
+ALIASES = {
+    **dict.fromkeys(("gpu", "nvidia", "rocm", "hip", "amd"), "cuda"),
+    **dict.fromkeys(("metal", "apple"), "mps"),
+    **dict.fromkeys(("processor", "x86"), "cpu"),
+}
+"""Devices by the words of other tools."""
 OLDEST_WITH_WHEELS = (5, 0)
 """Oldest compute capability for which wheels of torch 2 were built: Maxwell."""
 FOR_OLDER_CARDS = '`pip install "torch<2.15" --index-url https://download.pytorch.org/whl/cu126`'
@@ -33,12 +39,9 @@ def find_device(name: str) -> Device:
     """
     if name == "auto":
         return Device(next(kind for kind in ("cuda", "mps", "cpu") if is_there(kind)))
+    require_name(name)
     numbered = CUDA_INDEX.fullmatch(name)
     kind = "cuda" if numbered else name
-    if kind not in KINDS:
-        if kind.startswith("cuda:"):
-            raise UsageError(f"--device {name}: a GPU is named by its number, cuda:0")
-        raise UsageError(f"no device named '{name}'{nearest(name, KINDS)}")
     if not is_there(kind):
         raise UsageError(f"--device {name}: this machine has none that torch can use")
     if numbered is None:
@@ -48,6 +51,21 @@ def find_device(name: str) -> Device:
         have = "only cuda:0" if last == 0 else f"cuda:0 to cuda:{last}"
         raise UsageError(f"--device {name}: this machine has {have}; did you mean 'cuda:{last}'?")
     return Device(kind, index)
+
+
+def require_name(name: str) -> None:
+    """Check the name of a device, without asking whether this machine has it: torch is not loaded.
+
+    Raises:
+        UsageError: no device has this name.
+    """
+    if name in KINDS or CUDA_INDEX.fullmatch(name):
+        return
+    if name.startswith("cuda:"):
+        raise UsageError(f"--device {name}: a GPU is named by its number, cuda:0")
+    meant = ALIASES.get(name.lower().partition(":")[0])
+    hint = f"; did you mean '{meant}'?" if meant else nearest(name, KINDS)
+    raise UsageError(f"no device named '{name}'{hint}")
 
 
 def is_there(kind: str) -> bool:

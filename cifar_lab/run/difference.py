@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import ValidationError
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.recipe import Recipe
+from cifar_lab.run.artifacts import read_predictions
 from cifar_lab.run.execution import normalised
 from cifar_lab.stats.images import Disagreement, compare_networks
 from cifar_lab.tracking.journal import read_events
@@ -72,11 +72,14 @@ class Difference:
 
 
 def compare_cells(a: Record, b: Record) -> Difference:
-    """What tells `a` and `b` apart.
+    """Return what tells `a` and `b` apart.
 
     Raises:
-        TrackingError: one of them was never begun, or is damaged.
+        TrackingError: one of them was never begun.
+        DamageError: a file of one of them is damaged.
     """
+    for record in (a, b):
+        record.require_sound(record.journal, record.code_diff)
     trees = [_cell(record) for record in (a, b)]
     sections = {
         "recipe": _recipe_rows(trees[0]["recipe"], trees[1]["recipe"]),
@@ -113,30 +116,13 @@ def _not_by_image(records: tuple[Record, Record], data: list[dict[str, Any]]) ->
     if data[0]["hash"] != data[1]["hash"]:
         names = " and ".join(f"{each.get('name', 'data')} ({each['hash'][:12]})" for each in data)
         return f"other images, {names}: {NOT_BY_IMAGE}"
-    one, other = (_predicted(record)[1] for record in records)
+    one, other = (read_predictions(record)[1] for record in records)
     return None if np.array_equal(one, other) else f"other labels for the same data: {NOT_BY_IMAGE}"
 
 
 def _by_image(a: Record, b: Record) -> Disagreement:
-    (one, labels), (other, _) = _predicted(a), _predicted(b)
+    (one, labels), (other, _) = read_predictions(a), read_predictions(b)
     return compare_networks(one == labels, other == labels)
-
-
-def _predicted(record: Record) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and labels of the test images, as many of one as of the other.
-
-    Raises:
-        TrackingError: the file is damaged.
-    """
-    path = record.predictions
-    try:
-        with np.load(path) as file:
-            predictions, labels = file["predictions"], file["labels"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise TrackingError(f"{path}: cannot be read ({error})") from error
-    if labels.ndim != 1 or predictions.shape != labels.shape or not len(labels):
-        raise TrackingError(f"{path}: damaged: not one prediction for each label")
-    return predictions, labels
 
 
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:

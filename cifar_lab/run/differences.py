@@ -85,7 +85,10 @@ def make_differences(
     moderated = moderate(found, kind) if design_of(same) == MODERATED else {}
     made = {}
     for name, each in found.items():
-        one = moderated.get(name)
+        one, other = moderated.get(name), family[name]
+        if of[name] and not of.get(other):
+            what = "the control" if other == same[-1].control else "the stage before,"
+            each = replace(each, reason=f"{what} {other} was not run")
         if one is not None:
             each = replace(each, interval=one.interval, reason=None)
             needed = _moderated_seeds(each, one, len(moderated), kind)

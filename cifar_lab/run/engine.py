@@ -6,32 +6,33 @@ Processes come from a fork server that has torch loaded, so one starts at once, 
 from __future__ import annotations
 
 import math
+import multiprocessing.process
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
-from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
-from filelock import Timeout
-
-from cifar_lab.errors import CifarLabError, Interrupted
+from cifar_lab.errors import Interrupted, OutOfSpace
+from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.run import fork_server, nvml
-from cifar_lab.run.cell import Job, train_cell
+from cifar_lab.run.cell import Job
 from cifar_lab.run.queue import Settled
+from cifar_lab.run.signals import stop_signals
+from cifar_lab.run.watchdog import Looks, Watch, stall_after
+from cifar_lab.run.worker import FOUND_FINISHED, NO_SPACE, TAKEN, work
 
-REPORT_EVERY = 0.5
-"""Seconds between two messages of a worker about its progress."""
-FOUND_FINISHED = 3
-"""Exit code of a worker whose cell another runner had finished when it got the lock."""
-TAKEN = 4
-"""Exit code of a worker that another runner was quicker than."""
 STOPPED = "stopped, state saved"
 """The `error` of a cell that was told to stop: it is not over."""
+STOPPED_AT_ONCE = "stopped at once; it goes on from its last checkpoint"
+NOT_SAVED = "no space left; it goes on from its last checkpoint"
+UNFINISHED = frozenset({STOPPED, STOPPED_AT_ONCE, NOT_SAVED})
+"""Each `error` of a cell that is not over: it neither failed nor finished."""
+TO_DIE = 5.0
+"""Seconds that a killed worker has to die; one that waits for a dead disk does not, and is given up."""
 LOOK_EVERY = 1.0
 """Seconds between two looks at cells that wait for others."""
 
@@ -70,13 +71,28 @@ class Listener(Protocol):
         """Called a few times a second; `waiting` cells are not begun."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Worker:
+    """A process that trains one cell."""
+
     job: Job
     process: ForkServerProcess
     channel: Connection
     slot: int
     stop: Event
+    watch: Watch = field(default_factory=lambda: Watch(stall_after()))
+    verdict: str | None = None
+    """Why it was killed by this runner; none: it was not."""
+    killed: float | None = None
+    """Time at which it was killed, on the monotonic clock."""
+    last_words: str = ""
+    """One line about a disk that is full."""
+
+    def kill(self, verdict: str) -> None:
+        """End the process at once; its checkpoint stays."""
+        if self.killed is None:
+            self.verdict, self.killed = verdict, time.monotonic()
+        self.process.kill()
 
 
 class LocalEngine:
@@ -85,7 +101,26 @@ class LocalEngine:
     A cell that runs out of a GPU's memory beside others is tried once more with that GPU to itself.
     """
 
-    def __init__(self, workers: int, places: Sequence[str] = ()) -> None:
+    _full = ""
+    """One line about the disk that is full; nothing more is begun."""
+
+    def __init__(
+        self,
+        workers: int,
+        places: Sequence[str] = (),
+        *,
+        patience: float | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Start the server that workers are forked from.
+
+        Args:
+            workers: most processes at the same time.
+            places: names of GPUs, `cuda:1`.
+            patience: seconds without progress that a worker is allowed at least; none: `watchdog.stall_after`.
+            say: told, one line at a time, of what a user should know.
+        """
+        self._patience, self._say = stall_after() if patience is None else patience, say
         self._workers, self._places, self._running = workers, tuple(places), list[_Worker]()
         self._shared, self._alone, self._tried_alone = set[str](), list[Job](), set[str]()
         self.trained = 0
@@ -96,26 +131,34 @@ class LocalEngine:
         """Train what `source` has, in its order; a cell that fails stops no other.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; every running cell was asked to save first.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came; every running cell was asked to save first.
+            OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
         """
-        self._queue, self._running, self._listener = source, list[_Worker](), listener
-        self._looked = -LOOK_EVERY
-        with _signals(self._stop_all) as signalled:
-            while self._running or ((len(self._queue) or self._alone) and not signalled()):
-                while not signalled() and self._begin_one():
+        self._queue, self._running, self._listener, self._full = source, list[_Worker](), listener, ""
+        self._looked, looks, hinted = -LOOK_EVERY, Looks(), False
+        with stop_signals(self._stop_all, self._kill_all) as signalled:
+            while self._running or ((len(self._queue) or self._alone) and not (signalled() or self._full)):
+                while not (signalled() or self._full) and self._begin_one():
                     pass
-                if signalled():  # one may have been started while the signal came
+                if signalled() or self._full:  # one may have been started while the signal came
                     self._stop_all()
+                if signalled() and self._running and not hinted:
+                    hinted = True
+                    self._say("stopping after saving; once more (Ctrl-C) stops at once")
                 busy = len(self._running)
                 for worker in _ready(self._running):
                     self._listen(worker)
+                self._look_after(looks.missed())
                 # Whether anybody is waited for shows once places that became free are taken; after a stop nobody is.
-                if len(self._running) == busy and (busy or not signalled()):
+                if len(self._running) == busy and (busy or not (signalled() or self._full)):
                     listener.tick(len(self._queue))
-        if signalled():
+        if signalled() or self._full:
             while self._alone:
                 listener.ended(self._alone.pop(), STOPPED)
-            raise Interrupted(_stopped(len(self._queue)))
+        if self._full:
+            raise OutOfSpace(f"{self._full}{_not_begun(len(self._queue))}")
+        if signalled():
+            raise Interrupted(_stopped(len(self._queue), at_once=signalled() > 1))
 
     def stop(self, fingerprint: str) -> None:
         """Have a cell that is being trained save and stop; it ends like one that was interrupted."""
@@ -126,6 +169,27 @@ class LocalEngine:
     def _stop_all(self) -> None:
         for worker in self._running:
             worker.stop.set()
+
+    def _kill_all(self) -> None:
+        for worker in self._running:
+            worker.kill(STOPPED_AT_ONCE)
+
+    def _look_after(self, missed: float) -> None:
+        """Kill workers that are stuck, and give up those that do not even die; `missed`: seconds without a look."""
+        for worker in list(self._running):
+            worker.watch.was_away(missed)
+            if worker.killed is None and (line := worker.watch.stalled()) is not None:
+                worker.kill(f"{line} (process {worker.process.pid} was ended)")
+            if worker.killed is not None and time.monotonic() - worker.killed - missed > TO_DIE:
+                children: Any = multiprocessing.process
+                children._children.discard(worker.process)  # else Python's own end would wait for it
+                self._over(worker)
+
+    def _over(self, worker: _Worker) -> None:
+        worker.channel.close()
+        self._running.remove(worker)
+        self._looked = -LOOK_EVERY
+        self._conclude(worker)
 
     def _begin_one(self) -> bool:
         """Start a cell, or note that one is over already; False when there is no free worker or nothing to do now."""
@@ -162,23 +226,33 @@ class LocalEngine:
     def _listen(self, worker: _Worker) -> None:
         """Pass on one message, or what the end of the worker means."""
         try:
-            self._listener.progress(worker.job, *worker.channel.recv())
-        except EOFError:
+            message = worker.channel.recv()
+        except (EOFError, OSError):
             worker.process.join()
-            worker.channel.close()
-            self._running.remove(worker)
-            self._looked = -LOOK_EVERY
-            self._conclude(worker)
+            self._over(worker)
+            return
+        if isinstance(message, str):
+            worker.last_words = message
+            return
+        worker.watch.progress(*message)
+        self._listener.progress(worker.job, *message)
 
     def _conclude(self, worker: _Worker) -> None:
         job, code = worker.job, worker.process.exitcode
+        if worker.verdict is not None and job.record.result() is None:
+            self._listener.ended(job, self._judged(worker, worker.verdict))
+            return
+        if code == NO_SPACE:
+            self._full = self._full or worker.last_words or "no space left on device"
+            self._listener.ended(job, NOT_SAVED)
+            return
         if code == TAKEN or (code != Interrupted.exit_code and job.record.state() == "running"):
             self._listener.put_off(job)
             self._queue.put_back(job)
             return
         if code == FOUND_FINISHED:
             self._listener.put_off(job)
-        error = _how_it_ended(worker)
+        error = self._how_it_ended(worker)
         if self._is_to_be_tried_alone(job):
             job.record.forget_failure()
             self._alone.append(job)
@@ -186,6 +260,35 @@ class LocalEngine:
             return
         self.trained += error is None and code != FOUND_FINISHED
         self._listener.ended(job, error)
+
+    def _how_it_ended(self, worker: _Worker) -> str | None:
+        """Return one line about a cell without a result, which is written down unless the worker did so; else None."""
+        record, code = worker.job.record, worker.process.exitcode
+        if record.result() is not None:
+            return None
+        if code == Interrupted.exit_code:
+            return STOPPED
+        if (failure := record.failure()) is not None:
+            return str(failure["error"])
+        line = f"its process ended with code {code}"
+        if code is not None and code < 0:
+            line = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
+        return self._failed(worker, line)
+
+    def _judged(self, worker: _Worker, verdict: str) -> str:
+        """Return one line about a worker that this runner killed: the cell failed, unless all were to stop."""
+        return verdict if verdict == STOPPED_AT_ONCE else self._failed(worker, verdict)
+
+    def _failed(self, worker: _Worker, line: str) -> str:
+        """Write down that a cell failed; on a full disk it did not, and nothing more is begun."""
+        try:
+            worker.job.record.write_failure({"error": line, "trace": line, "time": time.time_ns() // 1_000_000})
+        except OSError as error:
+            if not is_out_of_space(error):
+                raise
+            self._full = self._full or where(error, worker.job.record.folder)
+            return NOT_SAVED
+        return line
 
     def _is_to_be_tried_alone(self, job: Job) -> bool:
         """Tell whether a cell found no memory beside others, and has not been tried alone yet."""
@@ -207,11 +310,11 @@ class LocalEngine:
             job = replace(job, sharing=self._workers)
         receive, send = self._context.Pipe(duplex=False)
         stop = self._context.Event()
-        process = self._context.Process(target=_work, args=(job, send, stop), daemon=True)
+        process = self._context.Process(target=work, args=(job, send, stop), daemon=True)
         process.start()
         send.close()
         self._listener.started(job)
-        return _Worker(job, process, receive, slot, stop)
+        return _Worker(job, process, receive, slot, stop, Watch(self._patience))
 
 
 def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, float]) -> str:
@@ -233,9 +336,13 @@ def _memory_used(places: Sequence[str]) -> dict[str, float]:
     return {f"cuda:{number}": card.used for number, card in enumerate(known) if f"cuda:{number}" in places}
 
 
-def _stopped(left: int) -> str:
+def _stopped(left: int, *, at_once: bool = False) -> str:
+    return ("stopped at once" if at_once else "stopped after saving") + _not_begun(left)
+
+
+def _not_begun(left: int) -> str:
     many = {0: "", 1: "; 1 cell was not begun"}
-    return "stopped after saving" + many.get(left, f"; {left} cells were not begun")
+    return many.get(left, f"; {left} cells were not begun")
 
 
 def _free_slot(running: list[_Worker]) -> int:
@@ -246,70 +353,3 @@ def _free_slot(running: list[_Worker]) -> int:
 def _ready(running: list[_Worker]) -> list[_Worker]:
     channels = {worker.channel: worker for worker in running}
     return [channels[channel] for channel in wait(list(channels), timeout=0.2) if isinstance(channel, Connection)]
-
-
-def _how_it_ended(worker: _Worker) -> str | None:
-    record, code = worker.job.record, worker.process.exitcode
-    if record.result() is not None:
-        return None
-    if code == Interrupted.exit_code:
-        return STOPPED
-    if (failure := record.failure()) is not None:
-        return str(failure["error"])
-    said = f"its process ended with code {code}"
-    if code is not None and code < 0:
-        said = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
-    record.write_failure({"error": said, "trace": said, "time": time.time_ns() // 1_000_000})
-    return said
-
-
-@contextmanager
-def _signals(on_first: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM call `on_first` once; a second one ends the program as it would without us."""
-    received = False
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        nonlocal received
-        received = True
-        on_first()
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: received
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-def _work(job: Job, channel: Connection, stop: Event) -> None:
-    """The body of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches everybody; the runner decides
-    reported = 0.0
-    orphaned = terminated = False
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:  # a scheduler's end of time reaches everybody, too
-        nonlocal terminated
-        terminated = True
-
-    signal.signal(signal.SIGTERM, terminate)
-
-    def progress(epoch: int, step: int, steps: int) -> None:
-        nonlocal reported, orphaned
-        if step != steps and time.monotonic() - reported < REPORT_EVERY:
-            return
-        reported = time.monotonic()
-        try:
-            channel.send((epoch, step, steps))
-        except BrokenPipeError:  # the runner is gone: save and leave, another one will go on from there
-            orphaned = True
-
-    try:
-        trained = train_cell(job, progress, lambda: orphaned or terminated or stop.is_set())
-    except CifarLabError as error:
-        raise SystemExit(TAKEN if isinstance(error.__context__, Timeout) else error.exit_code) from None
-    except Exception:  # noqa: BLE001 (its trace is in the journal, and the runner reports it)
-        raise SystemExit(1) from None
-    if not trained:
-        raise SystemExit(FOUND_FINISHED)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from cifar_lab.errors import UsageError
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import timing
 from cifar_lab.run.execution import MOST_CELLS_PER_GPU, Execution, cells_per_gpu
 from cifar_lab.run.plan import Cell, Plan
-from cifar_lab.run.timing import Question, Timed
+from cifar_lab.run.timing import Question, Timed, TimingError
 
 FORWARD_SHARE = 1 / 3
 """Cost of evaluating an image, against training on it: forward, without the two passes backward."""
@@ -21,6 +22,11 @@ TIMED_MACS = 3_000_000_000
 """Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""
 ASSUMED_RATE, ASSUMED_FLOOR = 6e-14, 5e-3
 """Speed of a GPU on which no step could be timed: 100 TFLOP/s, and 5 ms for the shortest step."""
+
+
+ASSUMED_CPU_RATE = 6e-11
+"""Speed of a CPU on which no step could be timed: 100 GFLOP/s."""
+ROUGH = "warning: training steps could not be timed ({reason}): the estimates are rough"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +75,14 @@ def measure(
 ) -> Pace:
     """Return the pace of the cells to be trained, from timing one network in each precision that they ask for.
 
-    On the CPU it is the network of median cost among them, with `execution`'s threads, in this process. On CUDA it is
-    the one with the most work in a step, and the one with the least for the shortest step, in a process of their own;
-    where that fails `say` is told, and what is known of the others, or of GPUs in general, has to serve.
+    On the CPU it is the network of median cost among them, with `execution`'s threads. On CUDA it is the one with the
+    most work in a step, and the one with the least for the shortest step. A process of their own takes the steps; where
+    that fails `say` is told, and the rates of the others, or of such devices in general, have to serve.
 
     `place`: the GPU of several, `cuda:1`. `done`: time cells that are done, too, as their like is to be trained.
+
+    Raises:
+        UsageError: on the CPU not even the network of least cost found memory for a step.
     """
     found: dict[str, list[Recipe]] = {}
     for cell in sorted(plan.cells, key=lambda cell: cost(cell.recipe.model).macs):
@@ -81,9 +90,25 @@ def measure(
             found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
     if execution.device.startswith("cuda"):
         return _on_cuda(found, execution, say, place)
-    middle = {precision: recipes[len(recipes) // 2] for precision, recipes in found.items()}
-    rates = {p: seconds_per_image(recipe, execution) / cost(recipe.model).macs for p, recipe in middle.items()}
-    return Pace(rates=rates)
+    rates = {precision: _on_the_cpu(recipes, execution, say) for precision, recipes in found.items()}
+    known = {precision: rate for precision, rate in rates.items() if rate is not None}
+    return Pace(rates=known or dict.fromkeys(found, ASSUMED_CPU_RATE))
+
+
+def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str], None]) -> float | None:
+    """Return the rate of the middle one of `recipes`, which rise in cost, or of the first; None where there is none."""
+    tries = [recipes[len(recipes) // 2], recipes[0]]
+    for recipe in dict.fromkeys(tries):
+        try:
+            return seconds_per_image(recipe, execution) / cost(recipe.model).macs
+        except TimingError as error:
+            last = error
+            if not error.out_of_memory:
+                break
+    if last.out_of_memory:
+        raise UsageError(f"a few steps were to be timed, but: {last}") from last
+    say(ROUGH.format(reason=last))
+    return None
 
 
 def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None], place: str) -> Pace:
@@ -96,7 +121,7 @@ def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Calla
         questions.append(Question(recipe=least, execution=execution, place=place))
     answers = timing.ask(questions)
     for reason in dict.fromkeys(answer for answer in answers if isinstance(answer, str)):
-        say(f"warning: training steps could not be timed ({reason}): the estimates are rough")
+        say(ROUGH.format(reason=reason))
     known = {q.recipe: answer for q, answer in zip(questions, answers, strict=True) if isinstance(answer, Timed)}
     rates = {p: known[recipe].step / _work(recipe) for p, recipe in most.items() if recipe in known}
     if not rates and least in known:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from cifar_lab.errors import UsageError
+from cifar_lab.overrides import parse_number
 from cifar_lab.recipe import Recipe
+from cifar_lab.run import limits
 from cifar_lab.run.device import find_device, places
 
 if TYPE_CHECKING:
@@ -111,10 +113,8 @@ def choose(
     if workers == "auto":
         at_once = {"cuda": len(usable) * cells_per_gpu, "cpu": _cpu_workers(cores)}
         count = min(cells, at_once.get(found.kind, 1))
-    elif workers.isascii() and workers.isdecimal() and int(workers) >= 1:
-        count = int(workers)
     else:
-        raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{workers}'")
+        count = parse_workers(workers)
     count = max(1, count)
     most = max(count, len(usable) * MOST_CELLS_PER_GPU) if found.kind == "cuda" else count
     threads = max(1, cores // most)
@@ -122,6 +122,18 @@ def choose(
         raise UsageError(f"--graph: only CUDA has graphs, and this trains on {found.kind}")
     graph = found.kind == "cuda" and graph is not False
     return Execution(device=found.kind, threads=threads, precision="auto", compile=compile, graph=graph), count
+
+
+def parse_workers(text: str) -> int:
+    """Return the number of worker processes that `text` names; 0 for `auto`.
+
+    Raises:
+        UsageError: something else.
+    """
+    count = 0 if text == "auto" else parse_number(text, least=1)
+    if count is None:
+        raise UsageError(f"--workers takes 'auto' or a number from 1 up, got '{text}'")
+    return count
 
 
 def cells_per_gpu(busy: float, reserved: int, total_memory: int, cores: int) -> int:
@@ -142,12 +154,20 @@ def cells_per_gpu(busy: float, reserved: int, total_memory: int, cores: int) -> 
 
 
 def usable_cores() -> int:
-    """Return how many of the machine's cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many of the machine's cores this process may use: its affinity and its container decide."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = limits.processors()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def usable_memory() -> int:
+    """Return how many bytes of the machine's memory this process may use: its container decides."""
+    total, limit = int(psutil.virtual_memory().total), limits.memory()
+    return total if limit is None else min(total, limit)
 
 
 def _cpu_workers(cores: int) -> int:
-    return max(1, min(cores, int(psutil.virtual_memory().total) // MEMORY_PER_WORKER))
+    return max(1, min(cores, usable_memory() // MEMORY_PER_WORKER))
 
 
 def compiled(net: nn.Module) -> nn.Module:

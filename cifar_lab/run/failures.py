@@ -10,7 +10,7 @@ from typing import Any
 
 from cifar_lab.run.setting import Name, Setting
 from cifar_lab.tracking.invocation import Invocation
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.record import Record, remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +44,30 @@ class Divergence:
         return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
 
 
-def read_failures(settings: Iterable[Setting], runs: Path) -> list[Failure | Divergence]:
-    """The failed and the diverged cells of `settings`, each once, under the name that the latest setting gives it."""
-    found: dict[str, Failure | Divergence] = {}
+@dataclass(frozen=True, kw_only=True)
+class Damaged:
+    """A cell whose record is not as it was written: nothing of it is used."""
+
+    name: Name
+    fingerprint: str
+    damage: str
+    """The file, and the rule that it breaks, in one line."""
+    remedy: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+
+
+def read_failures(settings: Iterable[Setting], runs: Path) -> list[Failure | Divergence | Damaged]:
+    """Return the failed, diverged and damaged cells of `settings`, each once, as the latest setting names it."""
+    found: dict[str, Failure | Divergence | Damaged] = {}
     for setting in settings:
         for bad in _of(setting, runs):
             found[bad.fingerprint] = bad
     return list(found.values())
 
 
-def _of(setting: Setting, runs: Path) -> Iterator[Failure | Divergence]:
+def _of(setting: Setting, runs: Path) -> Iterator[Failure | Divergence | Damaged]:
     for asked in setting.cells:
         record = Record(runs / asked.fingerprint)
         name = Name(setting.latest.ablation, asked.variant, asked.seed)
@@ -67,6 +81,9 @@ def _of(setting: Setting, runs: Path) -> Iterator[Failure | Divergence]:
                 result = record.result() or {}
                 when = {key: result[key] for key in ("time", "epoch", "step")}
                 yield Divergence(name=name, fingerprint=asked.fingerprint, **when)
+            case "damaged":
+                told = {"damage": record.damage() or "", "remedy": remedy(asked.fingerprint)}
+                yield Damaged(name=name, fingerprint=asked.fingerprint, **told)
 
 
 def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:

@@ -5,13 +5,23 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import platform
+import shutil
 import signal
-from multiprocessing import forkserver
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
-PRELOADED = ["cifar_lab.run.cell", "cifar_lab.run.engine", "torch._dynamo"]
-"""What it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
+from cifar_lab.errors import UsageError
+
+PRELOADED = ("cifar_lab.run.cell", "cifar_lab.run.worker", "torch._dynamo")
+"""Modules that it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
+WITHOUT_COMPILER = PRELOADED[:2]
+"""Modules that are enough to time passes forward and backward."""
+SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+"""Signals that reach the whole group: from a terminal, its end, or a scheduler."""
 LARGEST_BEFORE, UNLIMITED_FROM = 32 * 2**20, (2, 35)
 """Older glibc takes no higher threshold: told one, it would keep its lowest, and map every activation anew."""
 
@@ -33,21 +43,29 @@ def allocator(libc: tuple[str, str]) -> dict[str, str]:
     }
 
 
+LONGEST_FOLDER = 70
+"""Bytes of a folder's path in which the path of a socket, `pymp-xxxxxxxx/listener-xxxxxxxx`, has room for sure."""
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 ALLOCATOR = allocator(platform.libc_ver())
 CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Has torch ask the driver whether there is CUDA: asking CUDA itself would spoil it for every process forked later."""
 
 
-def start() -> ForkServerContext:
-    """Start the server, if it is not there, without waiting for it to be ready; what makes processes from it.
+def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
+    """Start the server, if it is not there, without waiting for it to be ready; return what makes processes from it.
 
-    Called before torch is imported, it loads torch beside this process instead of after it.
+    Called before torch is imported, it loads torch beside this process instead of after it. A server that was started
+    with fewer `modules` is replaced: no process of it may be running.
     """
     os.environ.update({name: value for name, value in (ALLOCATOR | CUDA).items() if name not in os.environ})
+    _move_out_of_a_long_folder()
     context: ForkServerContext = mp.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is None or not set(modules) <= set(server._preload_modules):
+        stop()
+        context.set_forkserver_preload(list(modules))
     # The server outlives every signal that reaches the whole group: without it nobody learns how workers end.
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         forkserver.ensure_running()
     finally:
@@ -56,9 +74,30 @@ def start() -> ForkServerContext:
     return context
 
 
-def wait() -> None:
+def _move_out_of_a_long_folder() -> None:
+    """Have multiprocessing keep its socket where its path fits: a path has 107 bytes, and some `TMPDIR` is longer.
+
+    Raises:
+        UsageError: no folder with a shorter path can be written to.
+    """
+    config: Any = mp.current_process()._config  # type: ignore[attr-defined]
+    if config.get("tempdir") is not None or len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER:
+        return
+    for folder in SHORT_FOLDERS:
+        with suppress(OSError):
+            made = tempfile.mkdtemp(prefix="pymp-", dir=folder)
+            util.Finalize(None, shutil.rmtree, args=[made, True], exitpriority=-100)
+            config["tempdir"] = made
+            return
+    raise UsageError(
+        f"TMPDIR {tempfile.gettempdir()} is too long for a socket, {LONGEST_FOLDER} bytes at most, and none of "
+        f"{', '.join(SHORT_FOLDERS)} can be written to"
+    )
+
+
+def wait(modules: Sequence[str] = PRELOADED) -> None:
     """Return once the server can make processes: it has loaded what it preloads, and leaves the processor alone."""
-    process = start().Process(target=_nothing, daemon=True)
+    process = start(modules).Process(target=_nothing, daemon=True)
     process.start()
     process.join()
 

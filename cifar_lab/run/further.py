@@ -32,12 +32,14 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> F
 
     Raises:
         TrackingError: there is no such cell.
+        DamageError: its record is damaged.
         UsageError: it is not finished, or `overrides` ask for another network.
     """
     found = record.find(runs, prefix)
     cell, result = found.cell("recipe", "seed"), found.result() or {}
     if cell is None or result.get("status") != "finished":
         raise UsageError(f"--from {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
+    found.require_sound(found.weights)
     recipe = Recipe.model_validate_json(json.dumps(cell["recipe"])).override({"init_from": found.fingerprint})
     changed = recipe.override(overrides)
     if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):

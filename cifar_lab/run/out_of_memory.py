@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 import torch
@@ -9,8 +10,12 @@ import torch
 from cifar_lab.recipe import Recipe
 
 GIB = 2**30
-SIGNS = ("out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
-"""What errors of torch, cuDNN, cuBLAS and torch's allocator on the CPU have in common with no other ones."""
+SIGNS = (
+    "out of memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator",
+    "could not create a primitive", "could not create a memory", "std::bad_alloc",
+    "Storage size calculation overflowed",
+)  # fmt: skip
+"""Texts in errors of torch, cuDNN, cuBLAS, torch's allocator on the CPU and oneDNN that no other errors have."""
 ASKED_FOR = re.compile(r"[Tt]ried to allocate (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)?")
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": GIB}
 
@@ -18,6 +23,8 @@ UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": GIB}
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether a device, or the machine, had no memory for what was to be allocated."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from cifar_lab.ablation import Ablation
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.errors import BudgetError, UsageError
-from cifar_lab.models.budget import BUDGET, cost, require_within
-from cifar_lab.recipe import Recipe
+from cifar_lab.models.budget import BUDGET, cost
+from cifar_lab.recipe import DRAWS, Recipe
 from cifar_lab.report.comparison import MIXED
-from cifar_lab.scale import Scale, require_distinct
-from cifar_lab.tracking.record import Record, State
-
-MOST_SEEDS = 1000
+from cifar_lab.run.recipes import make_recipes
+from cifar_lab.run.recipes import parse_seeds as parse_seeds  # it belongs to the words of a plan
+from cifar_lab.scale import Scale
+from cifar_lab.tracking.record import Record, State, remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +47,11 @@ class Cell:
         """The state that the cell is in by now."""
         return Record(runs / self.fingerprint).state()
 
+    def damage(self, runs: Path) -> str | None:
+        """Return what is damaged of its record, and what can be done; None for a sound one."""
+        found = Record(runs / self.fingerprint).damage()
+        return f"{found}; {remedy(self.fingerprint)}" if found is not None else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -70,11 +74,11 @@ class Plan:
         return found.pop() if len(found) == 1 else MIXED
 
     def to_train(self, *, retry_failed: bool = False) -> list[Cell]:
-        """What a run brings to its end: the cells neither done nor failed (unless these are retried).
+        """Return what a run brings to its end: the cells neither done, damaged nor failed (unless these are retried).
 
         Those that another runner trains now are among them: they are waited for, and taken over if it dies.
         """
-        left_alone = set() if retry_failed else {"failed"}
+        left_alone = {"damaged"} if retry_failed else {"damaged", "failed"}
         cells = [cell for cell in self.cells if not cell.is_done and cell.state not in left_alone]
         return list({cell.fingerprint: cell for cell in reversed(cells)}.values())[::-1]
 
@@ -98,15 +102,12 @@ def make_plan(
         BudgetError: a declared network is over `max_params` and does not say so.
     """
     overrides = dict(overrides or {})
-    chosen = variants or [variant.name for variant in ablation.variants]
-    names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
-    declared = {name: ablation.recipe(name).override(overrides) for name in names}
+    declared, recipes = make_recipes(
+        ablation, scale=scale, overrides=overrides, variants=variants, max_params=max_params
+    )
+    names = list(declared)
     as_held = declared[names[0]].flat()
     overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are one setting where a path is a float
-    for name, recipe in declared.items():
-        _require_budget(ablation, name, recipe, max_params)
-    recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
-    require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
     cells: list[Cell] = []
     for seed in seeds if seeds is not None else ablation.seeds:
         made: dict[str, Cell] = {}
@@ -117,27 +118,13 @@ def make_plan(
     return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=tuple(cells))
 
 
-def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
-    """`names`, each behind the stages that it needs; a stage that is needed joins the plan by itself."""
-    lines = ([*reversed(ablation.ancestors(name)), name] for name in names)
-    return list(dict.fromkeys(name for line in lines for name in line))
-
-
-def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:
-    if ablation.variant(name).over_budget:
-        return
-    try:
-        require_within(f"{ablation.name}: variant '{name}'", recipe.model, limit)
-    except BudgetError as error:
-        raise BudgetError(f"{error}; a variant that is meant to be declares over_budget=True") from None
-
-
 def _cell(
     name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path, parent: Cell | None
 ) -> Cell:
     lineage = recipe.digest()
     if parent is not None:
-        recipe, lineage = recipe.override({"init_from": parent.fingerprint}), f"{lineage} after {parent.lineage}"
+        recipe = recipe.override({"init_from": parent.fingerprint})
+        lineage = f"{lineage} with draws {DRAWS} after {parent.lineage}"
     fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
     return Cell(
         variant=name,
@@ -149,25 +136,6 @@ def _cell(
         lineage=lineage,
         needs=(parent.fingerprint, *parent.needs) if parent is not None else (),
     )
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0-4` or `0,2,5` or both, `0-2,7`.
-
-    Raises:
-        UsageError: something else.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
-        if int(last or first) - int(first) >= MOST_SEEDS:
-            raise UsageError(f"--seeds takes {MOST_SEEDS} seeds at most, got '{text}'")
-        seeds += range(int(first), int(last or first) + 1)
-    if len(set(seeds)) != len(seeds):
-        raise UsageError(f"--seeds names a seed twice: '{text}'")
-    return tuple(seeds)
 
 
 def as_dict(cell: Cell, estimates: Mapping[str, float]) -> dict[str, Any]:

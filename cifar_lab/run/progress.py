@@ -7,7 +7,11 @@ from typing import Any
 
 from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.journal import Point, Reader
-from cifar_lab.tracking.record import SILENCE, Record, State
+from cifar_lab.tracking.owner import BEAT, SILENCE
+from cifar_lab.tracking.record import Record, State
+
+QUIET = 3 * BEAT
+"""Seconds without a sign of life, of which one comes every `BEAT`, after which nothing is estimated any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class Progress:
     """Who trains it now: host, pid, time."""
     silent: float | None = None
     """Seconds since the owner's last sign of life, where they are too many."""
+    last_sign: float | None = None
+    """Seconds since the owner's last sign of life, while somebody trains it."""
     resumes: bool = False
     """Nobody trains it, and there is a checkpoint to go on from."""
     error: str | None = None
@@ -50,7 +56,7 @@ class Progress:
     @property
     def is_settled(self) -> bool:
         """It will not change by itself: it ended, failed, or waits for what did not finish."""
-        return self.state in {"finished", "diverged", "failed"} or self.stuck
+        return self.state in {"finished", "diverged", "failed", "damaged", "pruned"} or self.stuck
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -67,6 +73,7 @@ class Progress:
             "seen": self.seen,
             "owner": self.owner,
             "silent_seconds": self.silent,
+            "last_sign_seconds": self.last_sign,
             "resumes": self.resumes,
             "error": self.error,
             "waits_for": self.waits_for,
@@ -75,8 +82,10 @@ class Progress:
 
 
 def read(asked: Asked, record: Record, now: float) -> Progress:
-    """How far the cell is at `now`, in seconds since 1970."""
+    """Return how far the cell is at `now`, in seconds since 1970; of a damaged record, what is damaged as `error`."""
     state = record.state()
+    if state == "damaged":
+        return Progress(asked=asked, state=state, error=record.damage())
     cell = record.cell() or {}
     known = Progress(asked=asked, state=state, epochs=cell.get("recipe", {}).get("train", {}).get("epochs"))
     if state in {"finished", "diverged"}:
@@ -111,13 +120,14 @@ def _running(
     silence = now - owner["time"] / 1000 if owner else 0.0
     pace = _pace(points, reader.attempted)
     left = None
-    if pace is not None and known.epochs is not None and silence <= SILENCE:
+    if pace is not None and known.epochs is not None and silence <= QUIET:
         left = max(0.0, pace * (known.epochs - known.epoch) - max(0.0, now - points[-1].time / 1000))
     return replace(
         known,
         owner=owner,
         seen=_latest(reader.latest, owner["time"] if owner else None),
         silent=silence if silence > SILENCE else None,
+        last_sign=silence if owner else None,
         seconds=pace * known.epochs if pace is not None and known.epochs is not None else None,
         left=left,
     )

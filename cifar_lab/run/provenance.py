@@ -13,10 +13,14 @@ from typing import Any
 import psutil
 
 from cifar_lab.run import nvml
+from cifar_lab.run.code_diff import cleaned
+from cifar_lab.text import printable
 
 PACKAGES = ("cifar-lab", "torch", "torchvision", "numpy", "mlflow", "pydantic")
 COMMIT = "CIFAR_LAB_COMMIT"
 """Variable of the environment that names the commit where the code is not a checkout."""
+CODE = ("cifar_lab", "ablations")
+"""Folders whose changes may change a number."""
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -31,7 +35,7 @@ def provenance() -> dict[str, Any]:
     hardware = _hardware()
     return {
         "git_commit": commit,
-        "git_dirty": is_checkout and bool(_git("status", "--porcelain", "--", "cifar_lab", "ablations")),
+        "git_dirty": is_checkout and bool(_git("status", "--porcelain", "--", *CODE)),
         "versions": {
             "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES},
@@ -43,8 +47,19 @@ def provenance() -> dict[str, Any]:
 
 @cache
 def code_diff() -> str:
-    """What differs from the commit in the code that is running; empty outside a checkout."""
-    return (_git("diff", "HEAD", "--", "cifar_lab", "ablations") or "") if _is_checkout() else ""
+    """Return what differs from the commit in the code that is running, without secrets; empty outside a checkout.
+
+    A byte that is not UTF-8 is replaced, so that no file stops the work.
+    """
+    return cleaned(_git("diff", "--no-ext-diff", "--no-textconv", "HEAD", "--", *CODE) or "") if _is_checkout() else ""
+
+
+@cache
+def warning() -> str | None:
+    """Return why the commit of a checkout is not recorded, in one line; None if it is, or if this is no checkout."""
+    if not (PACKAGE.parent / ".git").exists() or _git("rev-parse", "HEAD") is not None:
+        return None
+    return f"{PACKAGE.parent}: the commit of the code is not recorded: {_why('rev-parse', 'HEAD')}"
 
 
 def _is_checkout() -> bool:
@@ -52,14 +67,35 @@ def _is_checkout() -> bool:
     return _git("ls-files", "--error-unmatch", "cifar_lab/__init__.py") is not None
 
 
+def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """Run git in the folder of the code, which may belong to another user: its code is run anyway, and only read here.
+
+    Versions of git before 2.38 do not take `safe.directory` from a command line; then `warning` has what git says.
+    """
+    line = ["git", "-c", f"safe.directory={PACKAGE.parent}", "-c", "core.fsmonitor=false", *arguments]
+    environment = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    return subprocess.run(line, cwd=PACKAGE.parent, env=environment, capture_output=True, timeout=10, check=True)
+
+
 def _git(*arguments: str) -> str | None:
+    """Return what git prints, with a mark in place of each byte that is not UTF-8; None if it fails."""
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=PACKAGE.parent, capture_output=True, text=True, timeout=10, check=True
-        )
+        return _run(*arguments).stdout.decode(errors="replace").strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+
+
+def _why(*arguments: str) -> str | None:
+    """Return the first line of what git says where it fails."""
+    try:
+        _run(*arguments)
+    except subprocess.CalledProcessError as error:
+        return printable(next(iter(error.stderr.decode(errors="replace").strip().splitlines()), "git says nothing"))
+    except FileNotFoundError:
+        return "git is not installed"
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"git does not answer ({type(error).__name__})"
+    return None
 
 
 def _version(package: str) -> str | None:

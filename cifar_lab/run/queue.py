@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cifar_lab.run.cell import Job
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.record import Record, remedy
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Queue:
         state = record.state()
         if state in {"finished", "diverged"}:
             return Settled(job, None)
+        if state == "damaged":
+            return Settled(job, f"not begun: {record.damage()}; {remedy(job.fingerprint)}")
         if state == "running":
             return None
         failure = record.failure()
@@ -68,7 +70,7 @@ def _look_at_parent(job: Job, parent: Record, ours: set[str]) -> Job | Settled |
         return job
     if state == "running" or (parent.fingerprint in ours and state != "diverged"):
         return None
-    words = "is not trained" if state == "missing" else state
+    words = {"missing": "is not trained", "damaged": "is damaged"}.get(state, state)
     return Settled(job, f"not begun: cell {parent.fingerprint[:12]}, which it continues, {words}")
 
 

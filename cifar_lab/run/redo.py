@@ -1,14 +1,15 @@
-"""Train a finished or failed cell anew: its record is set aside, not deleted."""
+"""Train a finished, failed or damaged cell anew: its record is set aside, not deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.run.device import is_there
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Cell, Plan
@@ -42,8 +43,7 @@ def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Executi
     Raises:
         UsageError: they were not all made alike, or on a device that is not here.
     """
-    records = [Record(runs / cell.fingerprint).cell("execution") for cell in cells]
-    before = [record["execution"] for record in records if record is not None]
+    before = [tree["execution"] for cell in cells if (tree := _cell(Record(runs / cell.fingerprint))) is not None]
     made = [Execution.of_record(each) for each in before]
     found = {
         replace(
@@ -74,7 +74,7 @@ def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
     for cell in cells:
         record = Record(runs / cell.fingerprint)
         try:
-            if record.cell() is not None or record.failure() is not None:
+            if record.is_begun:
                 record.set_aside()
         except Timeout:
             raise UsageError(f"--redo {cell.fingerprint[:12]}: {cell.name} is being trained") from None
@@ -83,6 +83,14 @@ def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
         plan,
         cells=tuple(replace(cell, state="missing") if cell.fingerprint in gone else cell for cell in plan.cells),
     )
+
+
+def _cell(record: Record) -> dict[str, Any] | None:
+    """Return `cell.json`, if there is one that can be read: how a damaged record was executed is not known."""
+    try:
+        return record.cell("execution")
+    except DamageError:
+        return None
 
 
 def _all(plan: Plan) -> dict[str, Cell]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_lab.errors import DamageError
 from cifar_lab.run.execution import THEN, what_rounds
 from cifar_lab.stats.convergence import rise
 from cifar_lab.tracking.invocation import Asked
@@ -29,6 +30,8 @@ class Replicate:
     """`result.json`, once it came to its end."""
     rise: float | None
     """What the last tenth of its epochs still brought, if it was finished and had two epochs at least."""
+    damage: str | None = None
+    """The file of its record that is damaged, with the rule that it breaks; then nothing of the record is used."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -37,23 +40,24 @@ class Replicate:
 
 
 def read(cells: Iterable[Asked], runs: Path) -> list[Replicate]:
-    """The cells as they lie in `runs` now.
-
-    Raises:
-        TrackingError: one of them is damaged.
-    """
+    """Return the cells as they lie in `runs` now; of a damaged one nothing but the damage."""
     return [_read(asked, Record(runs / asked.fingerprint)) for asked in cells]
 
 
 def _read(asked: Asked, record: Record) -> Replicate:
-    state = record.state()
-    result = record.result() if state in {"finished", "diverged"} else None
-    found = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
-    return Replicate(asked=asked, state=state, cell=record.cell(*NEEDED), result=result, rise=found)
+    try:
+        if (damage := record.damage()) is not None:
+            raise DamageError(damage)
+        state, cell = record.state(), record.cell(*NEEDED)
+        result = record.result() if state in {"finished", "diverged"} else None
+        last = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
+    except DamageError as error:
+        return Replicate(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
+    return Replicate(asked=asked, state=state, cell=cell, result=result, rise=last)
 
 
 def _rise(record: Record, metrics: dict[str, float]) -> float | None:
-    """From the result, or from the journal of a cell that was finished before results held it."""
+    """Return it from the result, or from the journal of a cell that was finished before results held it."""
     if "rise" in metrics:
         return metrics["rise"]
     points = read_points(record.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from cifar_lab.run.differences import CONFIDENCE, design_of, make_effects, margi
 from cifar_lab.run.replicate import Replicate, group, read
 from cifar_lab.run.rows import make_rows
 from cifar_lab.run.setting import Setting, choose, typed
-from cifar_lab.tracking.invocation import Invocation
+from cifar_lab.tracking.invocation import Invocation, damaged
+from cifar_lab.tracking.record import remedy
 
 
 def compare(
@@ -33,7 +35,7 @@ def compare(
 def tabulate(setting: Setting, runs: Path) -> Comparison:
     """The comparison of one setting, from its cells as they lie in `runs` now."""
     same, latest = setting.invocations, setting.latest
-    replicates = read(setting.cells, runs)
+    replicates = [_with_pruning(each, latest) for each in read(setting.cells, runs)]
     protocol = _protocol(latest, replicates)
     metric = latest.metric or ("test/peak_acc" if protocol == "writeup" else "test/acc")
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
@@ -57,8 +59,27 @@ def tabulate(setting: Setting, runs: Path) -> Comparison:
         effects=make_effects(same, of, metric, margin),
         stopping=stopped(same, of),
         others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),
+        damage=tuple(_damage(latest, replicates, runs)),
         made=tuple(_made(latest, replicates)),
     )
+
+
+def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> list[str]:
+    """Return the damage of cells, each by its name, and of notes of this ablation, which may have asked for more."""
+    cells = [
+        f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
+        for each in replicates
+        if each.damage is not None
+    ]
+    lost = "cells that only this note asked for are not here"
+    notes = [f"{error}; {lost}" for error in damaged(runs, latest.ablation)]
+    return [*cells, *notes]
+
+
+def _with_pruning(replicate: Replicate, latest: Invocation) -> Replicate:
+    """Return the replicate as pruned where a search stopped it early."""
+    is_pruned = replicate.state == "missing" and latest.is_pruned(replicate.asked.fingerprint)
+    return replace(replicate, state="pruned") if is_pruned else replicate
 
 
 def _protocol(latest: Invocation, replicates: Sequence[Replicate]) -> str:
@@ -92,8 +113,10 @@ def _hardware(found: Mapping[str, Any]) -> str:
 
 
 def _commit(provenance: Mapping[str, Any]) -> str:
-    commit = provenance.get("git_commit") or "not a checkout"
-    return commit[:12] + (" with changes that were not committed" if provenance.get("git_dirty") else "")
+    commit = provenance.get("git_commit")
+    return (commit[:12] if commit else "not a checkout") + (
+        " with changes that were not committed" if provenance.get("git_dirty") else ""
+    )
 
 
 def _words(tree: Mapping[str, Any]) -> str:

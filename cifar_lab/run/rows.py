@@ -70,6 +70,8 @@ def _row(own: list[Replicate], other: list[Replicate], against: str | None, comp
         running=states.count("running"),
         failed=states.count("failed"),
         diverged=states.count("diverged"),
+        damaged=states.count("damaged"),
+        pruned=states.count("pruned"),
         mixed_execution=not are_executed_alike((*own, *other)),
         continues=any(each.cell["recipe"].get("init_from") for each in own if each.cell is not None),
         parameters=asked.parameters,

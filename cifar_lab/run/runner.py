@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,21 +9,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cifar_lab.ablation import Ablation
-from cifar_lab.errors import Interrupted
+from cifar_lab.errors import Interrupted, TrackingError
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import NUMERICS
+from cifar_lab.redaction import redacted_command
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
 from cifar_lab.run.execution import THEN, Execution
 from cifar_lab.run.plan import Cell, Plan
-from cifar_lab.run.provenance import code_diff, provenance
+from cifar_lab.run.provenance import code_diff, provenance, warning
 from cifar_lab.run.queue import Queue
 from cifar_lab.tracking.invocation import MODERATED, Asked, Invocation, Stopping
-from cifar_lab.tracking.uri import redacted
+from cifar_lab.tracking.shipper import Shipper
 
 DRAIN_SECONDS = 60.0
-"""How long a run waits for MLflow after its last cell."""
+"""The longest that a run waits for MLflow after its last cell, while MLflow takes something."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def invocation_of(
         },
         overrides=dict(plan.overrides),
         cells=tuple(asked_of(cell) for cell in plan.cells),
-        command=redacted(shlex.join(["cifar-lab", *sys.argv[1:]])),
+        command=redacted_command(["cifar-lab", *sys.argv[1:]]),
         execution=execution.as_dict() if execution is not None else {},
         compiling=compiling,
         provenance=provenance(),
@@ -82,25 +82,40 @@ def describe(ablation: Ablation) -> str:
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, say: Callable[[str], None],
     places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None,
-    compiling: str = "",
+    compiling: str = "", patience: float | None = None,
 ) -> Report:  # fmt: skip
     """Train the missing cells of `plan` (and the failed ones, if they are to be tried again), and ship them meanwhile.
 
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: why the networks are compiled, or are not, where that was decided here.
+    `patience`: seconds without progress that a worker is allowed at least; none: as the environment has it.
     What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
         say(line)
-    invocation = invocation_of(plan, execution, stopping, compiling)
-    invocation.write(runs)
+    if jobs and (reason := warning()):
+        say(reason)
+    invocation = invocation_of(plan, execution, stopping, compiling).after_all(runs)
+    try:
+        invocation.write(runs)
+    except OSError as error:
+        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
     page = shipping.reports(runs, lambda _: plan.ablation)
-    is_known = offline or (not jobs and shipping.has_all(runs, invocation))
-    shipper = None if is_known else shipping.start(runs, invocation, page, say)
-    trained, interrupted = _train(jobs, workers, execution, places, listener)
+    is_shipped = not offline and (bool(jobs) or shipping.lacks(runs, invocation, say))
+    shipper = shipping.start(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
+    told = listener if shipper is None else _Shipping(listener, shipper)
+    trained, interrupted = 0, None
+    if jobs:
+        on = places if execution.device == "cuda" else ()
+        engine = LocalEngine(min(workers, len(jobs)), on, patience=patience, say=say)
+        try:
+            engine.run(Queue(jobs), told)
+        except Interrupted as error:
+            interrupted = error
+        trained = engine.trained
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
-        say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")
+        say(shipping.left_behind(left))
     return Report(
         trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
@@ -109,19 +124,17 @@ def carry_out(
     )
 
 
-def _train(
-    jobs: list[Job], workers: int, execution: Execution, places: Sequence[str], listener: Listener
-) -> tuple[int, Interrupted | None]:
-    """How many cells this runner trained to their end, and what ended it early."""
-    if not jobs:
-        return 0, None
-    engine = LocalEngine(min(workers, len(jobs)), places if execution.device == "cuda" else ())
-    interrupted = None
-    try:
-        engine.run(Queue(jobs), listener)
-    except Interrupted as error:
-        interrupted = error
-    return engine.trained, interrupted
+class _Shipping:
+    """Tells a shipper which cells this runner trains, and a listener everything."""
+
+    def __init__(self, listener: Listener, shipper: Shipper) -> None:
+        self._shipper = shipper
+        self.progress, self.ended, self.put_off = listener.progress, listener.ended, listener.put_off
+        self.tick, self._started = listener.tick, listener.started
+
+    def started(self, job: Job) -> None:
+        self._shipper.train(job.fingerprint)
+        self._started(job)
 
 
 def goes_on_elsewhere(job: Job) -> str | None:

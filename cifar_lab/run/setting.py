@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_lab.errors import TrackingError, nearest
-from cifar_lab.tracking.invocation import Asked, Invocation, read_all, unite
+from cifar_lab.errors import DamageError, TrackingError, nearest
+from cifar_lab.tracking.invocation import Asked, Invocation, damaged, read_all, unite
 
 
 class Name(NamedTuple):
@@ -64,10 +64,13 @@ def choose(
 
     Raises:
         TrackingError: nothing in `runs` matches.
+        DamageError: the notes that might match cannot be read.
     """
     everything = read_all(runs)
     own = [entry for entry in everything if entry.ablation == ablation]
     if not own:
+        if lost := damaged(runs, ablation):
+            raise DamageError(f"'{ablation}': no note of it can be read: {lost[0]}; `cifar-lab fsck` checks the folder")
         run, known = {entry.ablation for entry in everything}, set(known)
         hints = run if ablation in known else run | known
         raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")

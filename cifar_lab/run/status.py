@@ -13,8 +13,9 @@ from cifar_lab.run import progress
 from cifar_lab.run.progress import Progress
 from cifar_lab.run.setting import Setting, typed
 from cifar_lab.tracking.record import Record, State
+from cifar_lab.tracking.searches import is_search
 
-STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "missing")
+STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "pruned", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,9 @@ class Status:
     cells: tuple[Progress, ...]
 
     def counts(self) -> dict[State, int]:
+        """Return how many cells are in each state; pruned ones are named where a search has some."""
         states = [cell.state for cell in self.cells]
-        return {state: states.count(state) for state in STATES}
+        return {state: states.count(state) for state in STATES if state != "pruned" or state in states}
 
     @property
     def is_settled(self) -> bool:
@@ -60,10 +62,21 @@ def look(setting: Setting, runs: Path, now: float | None = None) -> Status:
     """How far the cells of `setting` are at `now` (seconds since 1970; none: the present)."""
     now = time.time() if now is None else now
     cells = [progress.read(asked, Record(runs / asked.fingerprint), now) for asked in setting.cells]
+    cells = [_of_search(cell, setting) for cell in cells]
     cells = list(_with_waits(cells, setting, runs))
     epochs = {cell.asked.variant: cell.epochs for cell in cells if cell.epochs is not None}
     cells = [replace(cell, epochs=cell.epochs or epochs.get(cell.asked.variant)) for cell in cells]
     return Status(setting=setting, cells=tuple(_with_estimates(cells)))
+
+
+def _of_search(cell: Progress, setting: Setting) -> Progress:
+    """Return the cell of a search without its accuracy on test, and as pruned where it was stopped early."""
+    if not is_search(setting.latest):
+        return cell
+    cell = replace(cell, test=None)
+    if cell.state == "missing" and setting.latest.is_pruned(cell.asked.fingerprint):
+        return replace(cell, state="pruned", resumes=False)
+    return cell
 
 
 def _with_waits(cells: list[Progress], setting: Setting, runs: Path) -> Iterator[Progress]:
@@ -92,7 +105,7 @@ def _waiting(cell: Progress, parent: str, known: Mapping[str, Progress], runs: P
     state = found.state if found is not None else Record(runs / parent).state()
     if state == "finished":
         return cell
-    stuck = state in {"failed", "diverged"} or (found is not None and found.stuck)
+    stuck = state in {"failed", "diverged", "damaged"} or (found is not None and found.stuck)
     return replace(cell, waits_for=found.name if found is not None else parent[:12], stuck=stuck)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation import Ablation
-from cifar_lab.errors import TrackingError
+from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.report.comparison import Comparison
 from cifar_lab.report.study import METRICS, Cell, Chapter, Curve, Described, Finding, Study, Unmeasured
 from cifar_lab.run.progress import Progress
@@ -161,7 +161,10 @@ def _curves(setting: Setting, runs: Path) -> dict[str, dict[str, dict[int, Curve
         record = Record(runs / asked.fingerprint)
         if record.state() not in {"finished", "diverged"}:
             continue
-        points = read_points(record.folder)
+        try:
+            points = read_points(record.folder)
+        except DamageError:  # `compare` and `fsck` name it; a curve with a gap would be another curve
+            continue
         for metric in METRICS:
             if curve := [(point.epoch, point.values[metric]) for point in points if metric in point.values]:
                 found.setdefault(asked.variant, {}).setdefault(metric, {})[asked.seed] = curve
@@ -172,8 +175,8 @@ def _cell(found: Progress) -> Cell:
     notes = []
     if found.state == "diverged":
         notes.append(f"diverged in epoch {found.epoch} at step {found.step}")
-    if found.error is not None and found.state == "failed":
-        notes.append(f"failed: {found.error}")
+    if found.error is not None and found.state in {"failed", "damaged"}:
+        notes.append(f"{found.state}: {found.error}")
     if found.waits_for is not None:
         notes.append(f"waits for {found.waits_for}" + (", which did not finish" if found.stuck else ""))
     return Cell(
@@ -200,7 +203,8 @@ def _provenance(comparison: Comparison, setting: Setting) -> Iterator[tuple[str,
 
 def _reproduce(setting: Setting, runs: Path) -> Iterator[str]:
     """The code that the cells were trained with, where it was one; the commands that asked for them; this page."""
-    cells = [Record(runs / asked.fingerprint).cell() for asked in setting.cells]
+    records = [Record(runs / asked.fingerprint) for asked in setting.cells]
+    cells = [record.cell() for record in records if record.state() != "damaged"]
     codes = [cell["provenance"] for cell in cells if cell is not None and cell.get("provenance")]
     commits = sorted({str(code["git_commit"]) for code in codes if code.get("git_commit")})
     if len(commits) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cifar_lab.stats.moderated import moderated_intervals
 from cifar_lab.stats.paired import Interval
 from cifar_lab.stats.replicates import differences, summarise
 from cifar_lab.tracking.invocation import MODERATED, read_all
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.record import Record, remedy
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
 """Overrides that leave the study what it is: the protocol is looked at by itself, precision belongs to the machine."""
@@ -47,6 +47,8 @@ class Finding:
     """In what that is not where the claim was made: `scale small`, `data cifar10-jpeg`, …."""
     measured: Mapping[str, Any] | None = None
     """The numbers, as fractions; none where it was not measured."""
+    damage: tuple[str, ...] = ()
+    """What is damaged of the cells that the claim is about: name, file and rule, one a line."""
 
     @property
     def status(self) -> Status:
@@ -57,6 +59,7 @@ class Finding:
         claim = self.claim.model_dump(mode="json", exclude={"quote"})
         named = {"ablation": self.ablation, "claim": self.claim.quote, "compares": self.claim.compares, **claim}
         found = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
+        found |= {"damage": list(self.damage)}
         return {**named, **found, "measured": dict(self.measured) if self.measured is not None else None}
 
 
@@ -145,7 +148,7 @@ def _claims_met(ablation: Ablation, setting: Setting) -> int:
 
 
 def _has_finished(setting: Setting, runs: Path) -> bool:
-    return any((Record(runs / asked.fingerprint).result() or {}).get("status") == "finished" for asked in setting.cells)
+    return any(Record(runs / asked.fingerprint).state() == "finished" for asked in setting.cells)
 
 
 def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Finding]:
@@ -233,7 +236,14 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
         protocol=measured.protocol,
         differs=differs,
         measured=numbers,
+        damage=tuple(_damage(claim, measured)),
     )
+
+
+def _damage(claim: Claim, measured: _Measured) -> Iterator[str]:
+    for each in (each for name in claim.variants for each in measured.cells.get(name, [])):
+        if each.damage is not None:
+            yield f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
 
 
 def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from cifar_lab.errors import AblationError, UsageError
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import Recipe
 from cifar_lab.search.dimension import Dimension
+from cifar_lab.search.naming import slug_of
 from cifar_lab.search.space import Space
 from cifar_lab.search.study import Setting
 
@@ -46,7 +47,7 @@ def ablate_best(setting: Setting, params: Mapping[str, Any]) -> Ablation:
     if len(variants) == 1:
         raise UsageError(f"the best recipe of {setting.study} is its baseline: there is nothing to revert")
     return Ablation(
-        name=f"ablate_{setting.study}",
+        name=f"ablate_{slug_of(setting.study)}",
         question=f"Which of the settings that the search {setting.study} tuned matters?",
         source=f"the best recipe of the study {setting.study} in the space {space.name}",
         baseline=best,

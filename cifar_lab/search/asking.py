@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from cifar_lab.errors import UsageError
 from cifar_lab.run.cell import Job
 from cifar_lab.run.queue import Settled
+from cifar_lab.search import owner as owners
 from cifar_lab.search import storage as stores
 from cifar_lab.search import trials as found
 from cifar_lab.search.study import Setting
@@ -58,6 +59,9 @@ class Asking:
     _open: dict[str, _Open] = field(default_factory=dict)
     _waiting: list[Job] = field(default_factory=list)
     _failures: int = 0
+    _me: dict[str, Any] = field(default_factory=owners.new_owner)
+    _baseline: str = ""
+    """Digest of the baseline's recipe: what every trial is compared with is never pruned."""
     _looked: float = 0.0
     _left: int = 0
     elsewhere: int = 0
@@ -67,6 +71,9 @@ class Asking:
     def waited_for(self) -> int:
         """How many trials of other runners stand between here and the end; none while there is one to begin."""
         return self.elsewhere if not (self._left or self._waiting) else 0
+
+    def __post_init__(self) -> None:
+        self._baseline = self.setting.recipe({}).digest()
 
     # A source of cells
 
@@ -89,6 +96,7 @@ class Asking:
             if self._left <= 0:
                 return None
             trial = self.study.ask()
+            trial.set_user_attr(found.OWNER, self._me)
             stores.beat(self.study._storage, [trial])  # one that never gave a sign of life is never taken for lost
             job = self._begin(trial)
             if job is not None:
@@ -114,16 +122,19 @@ class Asking:
         return job
 
     def _begin(self, trial: Trial) -> Job | None:
-        """The cell of a trial that was just asked; None if it is over the budget, or one too many."""
+        """Return the cell of a trial that was just asked; None if it is over the budget, or one too many."""
         diff = self.setting.space.suggest(trial)
         declared = self.setting.declared(diff)
         trial.set_user_attr(found.DIFF, diff)
         trial.set_user_attr(found.COUNTS, self.setting.budget.counts(declared))
         limits = self.setting.budget.constraints(declared)
+        is_infeasible = any(value > 0 for value in limits.values())
+        if is_infeasible:
+            trial.set_user_attr(found.INFEASIBLE, True)
         for name, value in limits.items():
             if name not in trial.constraints:  # one that was lost and is retried has them already
                 trial.set_constraint(name, value)
-        if any(value > 0 for value in limits.values()):
+        if is_infeasible:
             self._tell_infeasible(trial)
             return None
         job = self.make_job(trial.number, diff)
@@ -135,17 +146,12 @@ class Asking:
         self.begun(trial, job)
         return job
 
-    def _tell_infeasible(self, trial: Trial) -> None:
-        """Its constraint says what is wrong with it; the accuracy it is told with, the median so far, says nothing.
+    def _tell_infeasible(self, trial: Trial | int) -> None:
+        """Prune a candidate over the budget: it has no value, and its constraints say what is wrong with it.
 
-        A gp models accuracy and constraint apart, and an accuracy of 0 would bend its model of the first
-        (`benchmarks/budget.py`). Before there is a median the trial is failed, which teaches no sampler anything.
+        tpe learns from that as it is, gp and nsgaii by `infeasible.SeesInfeasible`; a failed trial would teach none.
         """
-        known = [other.values[0] for other in found.of(self.study) if found.is_result(other)]
-        if known:
-            self.study.tell(trial, self._values(trial, statistics.median(known)))
-        else:
-            self.study.tell(trial, state=TrialState.FAIL)
+        self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Whether other runners have asked for the last ones at the same time."""
@@ -170,10 +176,10 @@ class Asking:
         return {trial.number for cell in self._open.values() for trial in cell.trials}
 
     def _give_up_unbegun(self) -> None:
-        """On a database, what has a cell has given a sign of life, and is found out by its heartbeat."""
+        """End the trials of a database that have no cell; what has one is found out by its heartbeat."""
         for lost in found.of(self.study):
             if lost.state == TrialState.RUNNING and found.CELL not in lost.user_attrs:
-                self._give_up(lost)
+                self._give_up(lost, is_dead=False)
 
     def _adopt(self) -> None:
         """Take over the trials whose runner has died: those that run, and whose cell nobody holds."""
@@ -181,26 +187,49 @@ class Asking:
         for lost in found.of(self.study):
             if lost.state != TrialState.RUNNING or lost.number in ours:
                 continue
-            if found.CELL not in lost.user_attrs:
-                self._give_up(lost)
+            alive = owners.is_alive(lost.user_attrs.get(found.OWNER), self._me)
+            if alive:
                 continue
-            trial = Trial(self.study, lost._trial_id)
-            job = self.make_job(lost.number, found.diff_of(lost))
-            if job.record.state() == "running":
-                continue
-            known = self._open.get(job.fingerprint)
-            if known is not None:
-                known.trials.append(trial)
-                continue
-            self.begun(trial, job)
-            self._open[job.fingerprint] = _Open(job, [trial], Reader(job.record.folder))
-            self._waiting.append(job)
+            if found.CELL in lost.user_attrs:
+                self._take_over(lost, is_dead=alive is False)
+            else:
+                self._give_up(lost, is_dead=alive is False)
 
-    def _give_up(self, lost: FrozenTrial) -> None:
-        """A trial whose runner died before it had a cell: nothing is lost with it."""
-        age = datetime.now() - (lost.datetime_start or datetime.min)
-        if age.total_seconds() > UNBEGUN:
-            self.study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
+    def _take_over(self, lost: FrozenTrial, *, is_dead: bool) -> None:
+        """Go on with the cell of a trial, unless somebody trains it or may be about to."""
+        trial = Trial(self.study, lost._trial_id)
+        job = self.make_job(lost.number, found.diff_of(lost))
+        if job.record.state() == "running":
+            return
+        if not is_dead and found.OWNER in lost.user_attrs and _age(lost) < UNBEGUN:
+            return  # another host's, which has asked for it and may not hold its cell yet
+        trial.set_user_attr(found.OWNER, self._me)
+        known = self._open.get(job.fingerprint)
+        if known is not None:
+            known.trials.append(trial)
+            return
+        self.begun(trial, job)
+        self._open[job.fingerprint] = _Open(job, [trial], Reader(job.record.folder))
+        self._waiting.append(job)
+
+    def _give_up(self, lost: FrozenTrial, *, is_dead: bool) -> None:
+        """End a trial whose runner died before it had a cell: nothing is lost with it.
+
+        One that was asked for by its parameters, as the baseline is, is asked for again.
+        """
+        if not is_dead and _age(lost) <= UNBEGUN:
+            return
+        if found.is_infeasible(lost):
+            self._tell_infeasible(lost.number)
+            return
+        fixed = lost.system_attrs.get("fixed_params")
+        if fixed and not any(lost.number in found.history(other) for other in found.of(self.study)):
+            again = {"fixed_params": fixed, "failed_trial": lost.number}
+            history = [*found.history(lost), lost.number]
+            self.study.add_trial(
+                optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={**again, "retry_history": history})
+            )
+        self.study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
 
     # A listener
 
@@ -215,7 +244,8 @@ class Asking:
                 continue
             for trial in cell.trials:
                 trial.report(point.values["val/acc"], point.epoch)
-            if point.epoch < job.recipe.train.epochs and all(trial.should_prune() for trial in cell.trials):
+            may_not = point.epoch >= job.recipe.train.epochs or job.recipe.digest() == self._baseline
+            if not may_not and all(trial.should_prune() for trial in cell.trials):
                 cell.pruned_at = point.epoch
                 self.stop(job.fingerprint)
 
@@ -256,3 +286,8 @@ class Asking:
         counts = trial.user_attrs[found.COUNTS]
         known = {"accuracy": accuracy, "params": float(counts["parameters"]), "macs": float(counts["macs"])}
         return [known[name] for name in self.setting.objectives]
+
+
+def _age(trial: FrozenTrial) -> float:
+    """Return the seconds since a trial was asked for."""
+    return (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.budget import BUDGET, Cost, cost
@@ -44,20 +45,26 @@ class Budget:
         """Whether nothing that is limited exceeds its limit."""
         return all(excess <= 0 for excess in self.constraints(recipe).values())
 
-    def smallest(self, space: Space, *, draws: int = 100, seed: int = 0) -> dict[str, int]:
-        """The smallest count of each kind among the baseline and `draws` random candidates: not of one candidate."""
-        counts = [self.counts(recipe) for recipe in _candidates(space, draws, seed)]
+    def smallest(
+        self, space: Space, *, draws: int = 100, seed: int = 0, overrides: Mapping[str, Any] | None = None
+    ) -> dict[str, int]:
+        """Return the smallest count of each kind among the baseline and `draws` random candidates: not of one."""
+        counts = [self.counts(recipe) for recipe in _candidates(space, draws, seed, overrides or {})]
         return {name: min(count[name] for count in counts) for name in counts[0]}
 
-    def require_room(self, space: Space, *, draws: int = 100, seed: int = 0) -> None:
+    def require_room(
+        self, space: Space, *, draws: int = 100, seed: int = 0, overrides: Mapping[str, Any] | None = None
+    ) -> None:
         """Look for a candidate within the budget: the baseline, else a random one; the first ends it.
+
+        `overrides`: recipe paths that are set for every candidate.
 
         Raises:
             BudgetError: there is none among the baseline and `draws` random ones; the smallest counts are named.
         """
-        if any(self.admits(recipe) for recipe in _candidates(space, draws, seed)):
+        if any(self.admits(recipe) for recipe in _candidates(space, draws, seed, overrides or {})):
             return
-        smallest = self.smallest(space, draws=draws, seed=seed)
+        smallest = self.smallest(space, draws=draws, seed=seed, overrides=overrides)
         limits = " and ".join(f"{limit:,} {name}" for name, limit in self._limits().items())
         seen = " and ".join(f"{smallest[name]:,} {name}" for name in self._limits())
         raise BudgetError(
@@ -72,12 +79,15 @@ class Budget:
 
 def _cost(recipe: Recipe) -> Cost:
     """Counted once for all networks that differ in what costs nothing."""
-    return cost(recipe.model.model_copy(update={"dropout": 0.0}))
+    try:
+        return cost(recipe.model.model_copy(update={"dropout": 0.0}))
+    except (RuntimeError, OverflowError) as error:  # sizes that no tensor can have
+        raise BudgetError(f"model.width={recipe.model.width}: more parameters than can be counted") from error
 
 
-def _candidates(space: Space, draws: int, seed: int) -> Iterator[Recipe]:
-    """The baseline, then random ones."""
-    yield space.baseline
+def _candidates(space: Space, draws: int, seed: int, overrides: Mapping[str, Any]) -> Iterator[Recipe]:
+    """Yield the baseline, then random candidates, each with `overrides`."""
+    yield space.baseline.override(dict(overrides))
     chance = random.Random(seed)
     for _ in range(draws):
-        yield space.baseline.override(space.suggest(Draw(chance)))
+        yield space.baseline.override(space.suggest(Draw(chance))).override(dict(overrides))

@@ -13,23 +13,17 @@ from filelock import FileLock
 
 from cifar_lab.ablation import Ablation, Variant
 from cifar_lab.data.dataset import Dataset
+from cifar_lab.errors import TrackingError
 from cifar_lab.run.cell import Job
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Plan, make_plan
 from cifar_lab.run.runner import asked_of, invocation_of, job_of
 from cifar_lab.search import trials as found
-from cifar_lab.search.study import Setting
+from cifar_lab.search.study import NOTE, Setting, experiment
 from cifar_lab.tracking.invocation import Asked, Invocation, read_all
 
-NOTE = "invocation"
-"""The user attribute of a study that holds the id of its note."""
 UNBOUNDED = 2**62
 """The budget was judged before a cell is planned."""
-
-
-def experiment(study: str) -> str:
-    """What a study is called among the ablations."""
-    return f"sweep.{study}"
 
 
 def name_of(number: int) -> str:
@@ -50,6 +44,8 @@ class Cells:
     """Called with the note whenever it has grown."""
     _id: str = ""
     _planned: dict[int, Plan] = field(default_factory=dict)
+    _is_renewed: bool = False
+    """The note says how this runner goes on with the study: its command, code and execution."""
 
     def job(self, number: int, diff: Mapping[str, Any]) -> Job:
         """The cell of a trial."""
@@ -77,13 +73,21 @@ class Cells:
     def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
         """Write down what became of the trial of a cell."""
         with self._lock():
-            note = next(entry for entry in read_all(self.runs) if entry.id == self._id)
+            note = next((entry for entry in read_all(self.runs) if entry.id == self._id), None)
+            if note is None:
+                raise TrackingError(
+                    f"{self.runs / 'invocations'}: the note {self._id} is gone or damaged; see cifar-lab fsck"
+                )
             self._write(note, fingerprint, tags)
 
     def _write(self, note: Invocation, fingerprint: str, tags: dict[str, str]) -> None:
         known = {**note.tags, fingerprint: {**note.tags.get(fingerprint, {}), **tags}}
         note = replace(note, tags=known)
-        note.write(self.runs)
+        try:
+            note.write(self.runs)
+        except OSError as error:
+            place = self.runs / "invocations"
+            raise TrackingError(f"{place}: cannot be written ({error.strerror or error})") from error
         self.changed(note)
 
     def _plan(self, number: int, diff: Mapping[str, Any]) -> Plan:
@@ -109,12 +113,15 @@ class Cells:
         """The note of the study as it stands, or a new one."""
         self._id = self._id or study.user_attrs.get(NOTE, "")
         known = [entry for entry in read_all(self.runs) if entry.id == self._id] if self._id else []
-        if known:
+        if known and self._is_renewed:
             return known[0]
+        self._is_renewed = True
         made = replace(
             invocation_of(plan, self.execution), cells=(), metric="val/acc", margin=None,
             factors=tuple(sorted(set(self.setting.space.paths()))),
         )  # fmt: skip
+        if known:
+            return replace(known[0], command=made.command, execution=made.execution, provenance=made.provenance)
         if self._id:  # another host has begun it: one run in MLflow stands for all
             return replace(made, id=self._id)
         study.set_user_attr(NOTE, made.id)

@@ -22,6 +22,8 @@ Parameter = bool | int | float | str
 Taken = Mapping[str, Parameter]
 """The parameters of a trial, by name of the dimension."""
 Number = Annotated[float, Field(strict=True)]
+MOST = 100
+"""The most values of one choice: all pairs of two choices are tried when a space is made."""
 DIGITS = 12
 """Significant digits of a rate that was multiplied: 0.3 × 0.1 is 0.03."""
 
@@ -170,7 +172,9 @@ class Choice(_Options):
 
     def problem(self) -> str | None:
         if len(self.values) < 2:
-            return f"values={list(self.values)} leaves nothing to search; it takes two or more"
+            return f"values={list(self.values)!r:.80} leaves nothing to search; it takes two or more"
+        if len(self.values) > MOST:
+            return f"{len(self.values):,} values; it takes {MOST} at most, a range takes more"
         labels = [label(value) for value in self.values]
         twice = next((name for i, name in enumerate(labels) if name in labels[:i]), None)
         return f"value {twice} is there twice" if twice is not None else None
@@ -190,7 +194,9 @@ class Bundle(_Options):
 
     def problem(self) -> str | None:
         if len(self.options) < 2:
-            return f"options={list(self.options)} leaves nothing to search; it takes two or more"
+            return f"options={list(self.options)!r:.80} leaves nothing to search; it takes two or more"
+        if len(self.options) > MOST:
+            return f"{len(self.options):,} options; it takes {MOST} at most"
         return None if self.paths() else "its options set no path"
 
 

@@ -16,12 +16,11 @@ from optuna.trial import FrozenTrial
 from cifar_lab.recipe import Recipe
 from cifar_lab.report.searched import STATES, Change, Dimension, Search, Trial
 from cifar_lab.search import trials as found
-from cifar_lab.search.cells import NOTE
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
-from cifar_lab.search.study import SETTING, Setting, setting_of
+from cifar_lab.search.study import NOTE, SETTING, Setting, setting_of
 from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.uri import redacted
 

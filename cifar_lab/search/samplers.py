@@ -24,8 +24,22 @@ GRACE = 5
 """The median's first look is after this fraction of the training."""
 
 
+def require_names(sampler: str, pruner: str, *, seed: int = 0) -> None:
+    """Refuse a sampler or pruner that is not there, and a seed out of range, without importing Optuna.
+
+    Raises:
+        UsageError: one of them is not there; the nearest name is named.
+    """
+    if sampler not in SAMPLERS:
+        raise UsageError(f"no sampler named '{sampler}'{nearest(sampler, SAMPLERS)}")
+    if pruner not in PRUNERS:
+        raise UsageError(f"no pruner named '{pruner}'{nearest(pruner, PRUNERS)}")
+    if not 0 <= seed < SEEDS:
+        raise UsageError(f"the seed of a sampler is from 0 to {SEEDS - 1}, got {seed}")
+
+
 def make_sampler(name: str, *, seed: int, startup: int = 10) -> BaseSampler:
-    """The sampler of that name.
+    """Return the sampler of that name.
 
     `seed`: workers of one study need different ones, else they propose the same. `startup`: random trials before it
     learns; of nsgaii half its population. tpe is as Optuna has it: multivariate, and what other workers try at the
@@ -35,24 +49,24 @@ def make_sampler(name: str, *, seed: int, startup: int = 10) -> BaseSampler:
     Raises:
         UsageError: there is none, or the seed or the number of random trials is out of range.
     """
-    if name not in SAMPLERS:
-        raise UsageError(f"no sampler named '{name}'{nearest(name, SAMPLERS)}")
-    if not 0 <= seed < SEEDS:
-        raise UsageError(f"the seed of a sampler is from 0 to {SEEDS - 1}, got {seed}")
+    require_names(name, "none", seed=seed)
     if startup < 1:
         raise UsageError(f"a sampler starts with 1 random trial or more, got {startup}")
     from optuna import samplers
+
+    from cifar_lab.search.infeasible import SeesInfeasible
 
     tpe = samplers.TPESampler(seed=seed, n_startup_trials=startup)
     match name:
         case "tpe":
             return tpe
         case "gp":
-            return samplers.GPSampler(
+            gp = samplers.GPSampler(
                 seed=seed, n_startup_trials=startup, independent_sampler=tpe, warn_independent_sampling=False
             )
+            return SeesInfeasible(gp)
         case "nsgaii":
-            return samplers.NSGAIISampler(seed=seed, population_size=2 * startup)
+            return SeesInfeasible(samplers.NSGAIISampler(seed=seed, population_size=2 * startup))
         case "cmaes":
             return samplers.CmaEsSampler(
                 seed=seed, n_startup_trials=startup, independent_sampler=tpe, warn_independent_sampling=False
@@ -61,7 +75,7 @@ def make_sampler(name: str, *, seed: int, startup: int = 10) -> BaseSampler:
 
 
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
-    """The pruner of that name, for trainings of `epochs` epochs that report after each, from 1 on.
+    """Return the pruner of that name, for trainings of `epochs` epochs that report after each, from 1 on.
 
     Hyperband deals trials out to up to four brackets, and a sampler learns within each alone: with 10 random trials to
     start with, the first 40 or so are random. The median keeps the study whole, which suits tens of trials.
@@ -69,8 +83,7 @@ def make_pruner(name: str, *, epochs: int) -> BasePruner:
     Raises:
         UsageError: there is none, or no epoch.
     """
-    if name not in PRUNERS:
-        raise UsageError(f"no pruner named '{name}'{nearest(name, PRUNERS)}")
+    require_names("random", name)
     if epochs < 1:
         raise UsageError(f"a training has 1 epoch or more, got {epochs}")
     from optuna import pruners

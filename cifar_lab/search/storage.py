@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
 
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import CifarLabError, TrackingError, UsageError
+from cifar_lab.search.journal_file import JournalFile, Say
+from cifar_lab.search.naming import require_storage
 from cifar_lab.tracking.uri import redacted
 
-__all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storage", "quiet", "retry_lost"]
+__all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storage", "quiet", "reaching", "retry_lost"]
 
+_log = logging.getLogger(__name__)
 HEARTBEAT, GRACE = 20, 90
 """Seconds between two signs of life of a trial on a database, and without one before it is taken for lost."""
 TRIES = 3
@@ -28,35 +34,89 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*[Hh]eartbeat", category=UserWarning)
 
 
-def open_storage(url: str | None, runs: Path) -> BaseStorage:
-    """The storage at `url`: a database's, or the path of a journal file; none: a journal file in `runs`.
+def open_storage(url: str | None, runs: Path, say: Say = lambda _: None, *, only_reads: bool = False) -> BaseStorage:
+    """Open the storage at `url`: a database's, or the path of a journal file; none: a journal file in `runs`.
+
+    A journal file is made with its first line, not here. `say` is told of what is repaired in one, and where it
+    `only_reads`, of a last line that is half written.
 
     Raises:
-        UsageError: it cannot be reached or written.
+        UsageError: it cannot be reached or written, or is damaged.
     """
+    require_storage(url)
     if url is not None and "://" in url:
         return _open_database(url)
-    path = Path(url) if url is not None else runs / "studies.journal"
+    return _open_journal(_path(url, runs), runs, say, only_reads)
+
+
+def open_existing(url: str | None, runs: Path) -> BaseStorage:
+    """Open a storage for reading: `open_storage` that refuses a journal file which is not there.
+
+    Raises:
+        UsageError: there is none, it cannot be reached, or it is damaged.
+    """
+    require_storage(url)
+    if url is None or "://" not in url:
+        path = _path(url, runs)
+        with _reading(path):
+            path.stat()
+    return open_storage(url, runs, _log.warning, only_reads=True)
+
+
+@contextmanager
+def reaching(url: str | None) -> Iterator[None]:
+    """Turn what a database that is away or damaged makes of a call into one line, without its password.
+
+    Raises:
+        TrackingError: the database did not carry out a call.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(path)))
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        where = redacted(url) if url is not None else "the study's storage"
+        raise TrackingError(f"--storage {where}: {_why(error, url or '')}") from error
+
+
+def _path(url: str | None, runs: Path) -> Path:
+    return Path(url).expanduser() if url is not None else runs / "studies.journal"
+
+
+def _open_journal(path: Path, runs: Path, say: Say, only_reads: bool) -> BaseStorage:
+    backend = JournalFile(path, say, only_reads=only_reads)
+    with _reading(path, is_needed=False):
+        if path.is_dir():
+            raise UsageError(f"--storage {path}: a folder; a journal file is wanted, {path / 'studies.journal'}")
+        if path.exists() and not path.stat().st_size and any((runs / "invocations").glob("*-sweep.*.json")):
+            raise UsageError(
+                f"{path}: emptied: {runs / 'invocations'} has notes of studies; bring back a copy, or move the file "
+                "away: a new study does not train finished cells again"
+            )
+    try:
+        return JournalStorage(backend)
+    except CifarLabError:
+        raise
+    except Exception as error:  # what Optuna makes of an operation that has all fields and cannot be carried out
+        raise backend.damage(f"{type(error).__name__}: {error}"[:200]) from error
+
+
+@contextmanager
+def _reading(path: Path, *, is_needed: bool = True) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        if is_needed:
+            line = f"no study: {path} is not there; `cifar-lab sweep` makes one, --storage names another"
+            raise UsageError(line) from error
     except OSError as error:
         raise UsageError(f"--storage {path}: {error.strerror or error}") from error
 
 
-def open_existing(url: str | None, runs: Path) -> BaseStorage:
-    """`open_storage` that makes no journal file where there is none.
-
-    Raises:
-        UsageError: there is none, or it cannot be reached.
-    """
-    path = Path(url) if url is not None else runs / "studies.journal"
-    if (url is None or "://" not in url) and not path.exists():
-        raise UsageError(f"no study: {path} is not there; `cifar-lab sweep` makes one, --storage names another")
-    return open_storage(url, runs)
-
-
 def _open_database(url: str) -> BaseStorage:
+    if url.partition("://")[0].lower() in {"http", "https", "file", "redis"}:
+        raise UsageError(
+            f"--storage {redacted(url)}: takes a database's URL, postgresql+psycopg://user@host/name or "
+            "sqlite:///studies.db, or the path of a journal file"
+        )
     try:
         return RDBStorage(
             url,
@@ -72,7 +132,7 @@ def _why(error: BaseException, url: str) -> str:
     """One line, without the password: drivers repeat what they were given."""
     text = str(error.__cause__ or error).strip().splitlines()
     line = text[0] if text else type(error).__name__
-    return line.replace(url, redacted(url))
+    return redacted(line.replace(url, redacted(url)) if url else line)
 
 
 def has_heartbeat(storage: BaseStorage) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 
 from cifar_lab import scale as scales
 from cifar_lab.errors import UsageError, nearest
@@ -17,13 +20,21 @@ from cifar_lab.scale import Scale
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find
+from cifar_lab.search.study_shape import SETTING, require_sound
+from cifar_lab.tracking.invocation import read_all
 
+__all__ = [
+    "NOTE", "OBJECTIVES", "SETTING", "Optuna", "Setting", "experiment", "load_study", "names", "open_study",
+    "require_all_trials", "setting_of",
+]  # fmt: skip
+
+_log = logging.getLogger(__name__)
 Optuna = optuna.Study
 """What Optuna calls a study."""
+NOTE = "invocation"
+"""The user attribute of a study that holds the id of its note."""
 PATIENCE = 10.0
 """Seconds to wait for a runner that is making the study just now."""
-SETTING = "setting"
-"""The user attribute of a study that holds what it searches."""
 OBJECTIVES = {
     "accuracy": optuna.study.StudyDirection.MAXIMIZE,
     "params": optuna.study.StudyDirection.MINIMIZE,
@@ -32,6 +43,11 @@ OBJECTIVES = {
 
 
 NAMES = {"accuracy": "accuracy on val", "params": "parameters", "macs": "MACs"}
+
+
+def experiment(study: str) -> str:
+    """Return the name of a study among the ablations."""
+    return f"sweep.{study}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +97,12 @@ class Setting:
 def open_study(
     storage: BaseStorage, setting: Setting, sampler: optuna.samplers.BaseSampler, pruner: optuna.pruners.BasePruner
 ) -> optuna.Study:
-    """The study of that name, made if there is none; its first trial is the baseline of the space.
+    """Return the study of that name, made if there is none; its first trial is the baseline of the space.
+
+    A study whose maker was killed before it was whole is completed.
 
     Raises:
-        UsageError: there is one that searches something else.
+        UsageError: there is one that searches something else, or it is damaged.
     """
     shared: dict[str, Any] = {"study_name": setting.study, "storage": storage, "sampler": sampler, "pruner": pruner}
     directions = [OBJECTIVES[name] for name in setting.objectives]
@@ -93,24 +111,41 @@ def open_study(
         study = optuna.create_study(**shared, directions=directions)
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(**shared)
-        _require_same(study, wanted)
-        sampler.reseed_rng()  # one that was seeded alike would propose what another runner did
-        return study
+        if _is_whole(study):
+            _require_same(study, wanted)
+            require_sound(study)
+            sampler.reseed_rng()  # one that was seeded alike would propose what another runner did
+            return study
+        _require_half_made(study, directions)
     study.set_metric_names([NAMES[name] for name in setting.objectives])  # for whoever looks with Optuna's dashboard
     baseline = setting.space.params_of(setting.space.baseline)
-    if baseline is not None:
+    if baseline is not None and not study.get_trials(deepcopy=False):
         study.enqueue_trial(baseline)
     study.set_user_attr(SETTING, {**wanted, **setting.origins()})  # last: now others may go on with it
     return study
 
 
-def _require_same(study: optuna.Study, wanted: dict[str, Any]) -> None:
-    """Whether it searches what is wanted; one that was just made by another runner is waited for."""
+def _is_whole(study: optuna.Study) -> bool:
+    """Tell whether a study has its setting; one that another runner is making just now is waited for."""
     ends = time.monotonic() + PATIENCE
-    while (known := study.user_attrs.get(SETTING)) is None and time.monotonic() < ends:
+    while SETTING not in study.user_attrs:
+        if time.monotonic() > ends:
+            return False
         time.sleep(0.1)
-    if known is None:
+    return True
+
+
+def _require_half_made(study: optuna.Study, directions: list[optuna.study.StudyDirection]) -> None:
+    """Refuse a study that holds more than what is written down while one is made."""
+    is_begun = any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+    if is_begun or study.user_attrs or study.directions != directions:
         raise UsageError(f"--study {study.study_name}: there is one, and it is not of cifar-lab; take another name")
+
+
+def _require_same(study: optuna.Study, wanted: dict[str, Any]) -> None:
+    known = study.user_attrs[SETTING]
+    if not isinstance(known, dict):
+        raise UsageError(f"study '{study.study_name}': damaged: its setting is no object")
     other = next((key for key, value in wanted.items() if known.get(key) != value), None)
     if other is not None:
         raise UsageError(
@@ -119,16 +154,44 @@ def _require_same(study: optuna.Study, wanted: dict[str, Any]) -> None:
         )
 
 
-def load_study(storage: BaseStorage, name: str) -> optuna.Study:
-    """The study of that name.
+def load_study(storage: BaseStorage, name: str, runs: Path | None = None) -> optuna.Study:
+    """Return the study of that name; one that was made under a name which is refused now is read all the same.
+
+    `runs`: the runs folder, whose note of the study tells whether the storage has lost its end.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it is damaged.
     """
     known = optuna.get_all_study_names(storage)
     if name not in known:
         raise UsageError(f"no study named '{name}'{nearest(name, known)}")
-    return optuna.load_study(study_name=name, storage=storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    require_sound(study)
+    if runs is not None:
+        require_all_trials(study, runs)
+    return study
+
+
+def require_all_trials(study: optuna.Study, runs: Path) -> None:
+    """Refuse a study with fewer trials than its note in `runs` names: the storage lost its end.
+
+    A study that names no note is one that has no trial yet, or one cut off before its first: that is warned of.
+
+    Raises:
+        UsageError: trials are lost.
+    """
+    notes = [note for note in read_all(runs) if note.ablation == experiment(study.study_name)]
+    own = study.user_attrs.get(NOTE)
+    named = [note for note in notes if note.id == own] if own else notes[-1:]
+    last = max((int(cell.variant.removeprefix("t")) for note in named for cell in note.cells), default=-1)
+    there = len(study.get_trials(deepcopy=False))
+    if last < there:
+        return
+    line = f"study '{study.study_name}': its storage has {there} trials, and its note in {runs} names trial {last}"
+    if own:
+        advice = "bring back a copy, or move the storage away: a new study does not train finished cells again"
+        raise UsageError(f"{line}: the storage lost its end; {advice}")
+    _log.warning("%s: the storage lost its end, or the study was begun anew", line)
 
 
 def names(storage: BaseStorage) -> list[str]:

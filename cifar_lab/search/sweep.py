@@ -104,7 +104,7 @@ def run_sweep(
         interrupted = error
     finally:
         if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
-            say(f"{left} cells are not in MLflow yet; `cifar-lab sync` ships them")
+            say(shipping.left_behind(left))
     return Report(engine.trained, interrupted)
 
 

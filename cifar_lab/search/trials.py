@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ Trial = FrozenTrial
 CELL, DIFF, COUNTS, REUSED = "cell", "diff", "counts", "reused"
 """User attributes of a trial: the fingerprint of its cell, its diff, what its network counts, whether it was there."""
 PRUNED_AT, DIVERGED, ERROR, SURPLUS = "pruned_at", "diverged", "error", "surplus"
+INFEASIBLE, OWNER = "infeasible", "owner"
+"""User attributes: the budget refused the candidate; the runner that a trial is with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,11 @@ class Counts:
 
 
 def is_infeasible(trial: FrozenTrial) -> bool:
-    """Over the budget: it was never trained."""
-    return any(value > 0 for value in constraints(trial).values())
+    """Return whether a trial is over the budget and so was never trained.
+
+    Optuna has it as pruned and without a value. Earlier versions failed it, or gave it the median of the others.
+    """
+    return bool(trial.user_attrs.get(INFEASIBLE)) or any(value > 0 for value in constraints(trial).values())
 
 
 def constraints(trial: FrozenTrial) -> dict[str, float]:
@@ -44,8 +50,9 @@ def constraints(trial: FrozenTrial) -> dict[str, float]:
 
 
 def is_result(trial: FrozenTrial) -> bool:
-    """It has a value that was measured."""
-    return trial.state == TrialState.COMPLETE and not is_infeasible(trial)
+    """Return whether a trial has a value that was measured here; what other programs told the study is none."""
+    is_ours = DIFF in trial.user_attrs and COUNTS in trial.user_attrs
+    return trial.state == TrialState.COMPLETE and is_ours and not is_infeasible(trial)
 
 
 def has_diverged(trial: FrozenTrial) -> bool:
@@ -92,8 +99,12 @@ def of(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def sound(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials with a value of their own, by number."""
-    return [trial for trial in of(study) if is_result(trial) and not has_diverged(trial)]
+    """Return the trials with a finite value of their own, by number."""
+    return [
+        trial
+        for trial in of(study)
+        if is_result(trial) and not has_diverged(trial) and all(map(math.isfinite, trial.values))
+    ]
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:

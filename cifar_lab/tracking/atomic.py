@@ -13,6 +13,9 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Let `fill` write a temporary sibling, force it to the disk, and rename it to `path`.
 
     A reader sees the old file or the new one, never half of one, whenever the process or the machine dies.
+
+    Raises:
+        OSError: it cannot be written, with `path` as its file name; a full disk is one whatever library writes.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -21,9 +24,20 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _naming(path, error) from error
+    except RuntimeError as error:  # torch's writer raises one of its own on top of the reason
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise _naming(path, error.__context__) from error
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+
+
+def _naming(path: Path, error: OSError) -> OSError:
+    """Return an error of the same kind about `path`, in place of its temporary sibling or of no file."""
+    return OSError(error.errno, error.strerror, str(path)) if error.errno is not None else error
 
 
 def write_json(path: Path, tree: object) -> None:

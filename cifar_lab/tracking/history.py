@@ -43,6 +43,11 @@ class History:
     def standing(self, ablation: str, fingerprint: str) -> Standing:
         return self._standings.get((ablation, fingerprint), Standing())
 
+    def latest(self, ablation: str, fingerprint: str) -> str | None:
+        """Return the id of the invocation of an ablation that asked for a cell last."""
+        asked = self._asked.get(fingerprint, [])
+        return next((past.id for past in reversed(asked) if past.ablation == ablation), None)
+
     def same_setting(self, invocation: Invocation) -> list[Invocation]:
         """Every invocation that asks the question of this one, itself among them."""
         return self._settings.get(invocation.setting(), [invocation])

@@ -6,14 +6,36 @@ A cell knows no ablation; these notes are how `compare` finds the cells of one.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+import logging
+import re
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cifar_lab.errors import TrackingError
-from cifar_lab.tracking import atomic
-from cifar_lab.tracking.uri import redacted
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from cifar_lab.errors import DamageError
+from cifar_lab.redaction import redacted_command
+from cifar_lab.tracking import seal
+
+FOLDER = "invocations"
+STAMP = "%Y%m%dT%H%M%S.%f"
+_log = logging.getLogger(__name__)
+
+
+def _require_time(id: str) -> str:
+    """Check that an id begins with its time."""
+    if not re.match(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}-", id):
+        raise ValueError("an id begins with its time, 20261122T210000.123-")
+    _stamp(id)
+    return id
+
+
+def _stamp(id: str) -> datetime:
+    return datetime.strptime(id.partition("-")[0], STAMP).replace(tzinfo=UTC)
+
 
 STUDENT, MODERATED = "student", "moderated"
 """Methods of the intervals of a table: Student's at Šidák's level, or moderated ones (`cifar_lab.stats.moderated`)."""
@@ -63,7 +85,7 @@ DROPPED = Stopping(looks=(), levels=(), comparisons=0)
 class Invocation:
     """One call of `run-ablation` or `train`, written before the first cell is trained."""
 
-    id: str
+    id: Annotated[str, AfterValidator(_require_time)]
     """`20261122T210000.123-se_ratio`: sorts by time."""
     ablation: str
     question: str
@@ -111,10 +133,14 @@ class Invocation:
 
     def __post_init__(self) -> None:
         # What was typed may hold a database's password, and a note is read by many, in MLflow too.
-        object.__setattr__(self, "command", redacted(self.command))
+        object.__setattr__(self, "command", redacted_command(self.command))
         if self.stopping == DROPPED:
             object.__setattr__(self, "stopping", None)
             object.__setattr__(self, "stopping_dropped", True)
+
+    def is_pruned(self, fingerprint: str) -> bool:
+        """Tell whether a search stopped the cell early: that is how it ended, and nothing is missing."""
+        return self.tags.get(fingerprint, {}).get("trial_state") == "pruned"
 
     def compared_with(self, variant: str) -> str | None:
         """The variant that `variant` is compared with; the control with nothing."""
@@ -123,8 +149,7 @@ class Invocation:
     @property
     def time(self) -> int:
         """When it was asked for, in ms, as its id says."""
-        stamp = datetime.strptime(self.id.partition("-")[0], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
-        return round(stamp.timestamp() * 1000)
+        return round(_stamp(self.id).timestamp() * 1000)
 
     def setting(self) -> tuple[str, ...]:
         """What makes two invocations answers to one question: ablation, baseline, scale, data and overrides."""
@@ -140,31 +165,85 @@ class Invocation:
         )  # fmt: skip
         return mine == theirs
 
+    def after_all(self, runs: Path) -> Invocation:
+        """Return this invocation with an id behind all that are in `runs`, even if the clock was set back since."""
+        ids = [path.stem for path in paths(runs) if _is_id(path.stem)]
+        latest = max((_stamp(id) for id in ids), default=None)
+        if latest is None or _stamp(self.id) > latest:
+            return self
+        moment = latest + timedelta(milliseconds=1)
+        stamp = f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}"
+        return replace(self, id=f"{stamp}-{self.id.partition('-')[2]}")
+
     def write(self, runs: Path) -> None:
-        folder = runs / "invocations"
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(folder / f"{self.id}.json", asdict(self))
+        """Write the note, whole or not at all, with its checksum.
+
+        Raises:
+            DamageError: a note that is damaged is there; what it holds would be lost.
+        """
+        path = runs / FOLDER / f"{self.id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        read(path)
+        seal.write(path, asdict(self))
 
 
 def read_all(runs: Path) -> list[Invocation]:
-    """Every invocation in `runs`, the oldest first."""
-    return [_read(path) for path in sorted((runs / "invocations").glob("*.json"))]
+    """Return every invocation in `runs`, the oldest first; those that are damaged are warned of and left out."""
+    notes = []
+    for path in paths(runs):
+        try:
+            if (note := read(path)) is not None:
+                notes.append(note)
+        except DamageError as error:
+            _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", error)
+    return notes
 
 
-def _read(path: Path) -> Invocation:
+def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
+    """Return what is wrong with the notes in `runs` that cannot be read: of one ablation, by file name, or of all."""
+    errors = []
+    for path in paths(runs):
+        if ablation is None or path.stem.partition("-")[2] == ablation:
+            try:
+                read(path)
+            except DamageError as error:
+                errors.append(error)
+    return errors
+
+
+def read(path: Path) -> Invocation | None:
+    """Return the invocation of one note; None where it is gone. Fields of later versions are passed over.
+
+    Raises:
+        DamageError: it cannot be read, or is not what it must be; the line names the file and the rule.
+    """
+    tree = seal.read(path)
+    if tree is None and not path.exists():
+        return None
     try:
-        tree = json.loads(path.read_text())
-        return _parsed(tree)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise TrackingError(f"{path}: not an invocation ({error})") from error
+        return _adapter().validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = f"'{'.'.join(map(str, first['loc']))}': " if first["loc"] else ""
+        rule = str(first.get("ctx", {}).get("error", first["msg"]))
+        raise DamageError(f"{path}: damaged: {place}{rule}") from error
 
 
-def _parsed(tree: dict[str, Any]) -> Invocation:
-    cells = tuple(Asked(**cell) for cell in tree["cells"])
-    rule = tree.get("stopping")
-    if rule is not None:
-        rule = Stopping(**{**rule, "looks": tuple(rule["looks"]), "levels": tuple(rule["levels"])})
-    return Invocation(**{**tree, "factors": tuple(tree["factors"]), "cells": cells, "stopping": rule})
+@cache
+def _adapter() -> TypeAdapter[Invocation]:
+    return TypeAdapter(Invocation)
+
+
+def paths(runs: Path) -> list[Path]:
+    """Return the notes in order of their ids, without hidden files, which systems put beside those of users."""
+    return sorted(path for path in (runs / FOLDER).glob("*.json") if not path.name.startswith("."))
+
+
+def _is_id(stem: str) -> bool:
+    try:
+        return bool(_require_time(stem))
+    except ValueError:
+        return False
 
 
 def unite(invocations: list[Invocation]) -> list[Asked]:

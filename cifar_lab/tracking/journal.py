@@ -6,11 +6,21 @@
     {"event": "resume",     "time": ms, "epoch": 3, "step": 0}
     {"event": "failed",     "time": ms, "trace": "…"}
     {"event": "eager",      "time": ms, "why": "no CUDA graph although one was asked for, because …"}
+    {"event": "torn",       "time": ms}             the line before was torn by a kill
+    {"event": "damaged",    "time": ms, "file": "checkpoint.pt", "kept": "checkpoint.pt.damaged", "why": "…"}
     {"event": "end",        "time": ms, "status": "finished"}
+    {"event": "result",     "time": ms, …}          what `result.json` holds, with checksums of the files beside it
+
+Each line carries the first digits of its checksum as `sha256` (see `tracking.seal`). A line whose checksum is another
+one, or that cannot be read, is damage: it is never used, and `Reader.damage` names it. A last line without an end is
+torn by a kill and is none; whoever writes next ends it and says so in a line of its own. Lines of earlier versions
+carry no checksum.
 
 Points count once a checkpoint stands behind them: those of an epoch that was lost are written again when it
 is trained again. `start` begins from nothing, `resume` after `epoch`: what stood beyond that counts no more.
-A line torn by a kill is passed over.
+
+Times never run backwards within a journal, and their differences are durations: the wall clock is read when a writer
+begins, and a clock that nobody sets measures from there.
 """
 
 from __future__ import annotations
@@ -23,7 +33,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cifar_lab.errors import DamageError
+from cifar_lab.tracking import seal, shape
+
 FILE = "journal.jsonl"
+DIGITS = 16
+"""Of the checksum of a line."""
 
 
 class Point(NamedTuple):
@@ -39,25 +54,40 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
+        reader = Reader(folder)
+        reader.events()
+        self._began = max(time.time_ns() // 1_000_000, reader.latest_written or 0)
+        self._clock = time.monotonic()
         self._end_torn_line()
+
+    def now(self) -> int:
+        """Return the time in ms, as the next line will have it."""
+        return self._began + round(1000 * (time.monotonic() - self._clock))
 
     def write(self, event: str, **fields: object) -> None:
         """Append one event, stamped with the time, and force it to the disk."""
-        line = json.dumps({"event": event, "time": time.time_ns() // 1_000_000, **fields}, allow_nan=False)
-        with self._path.open("ab") as file:
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._append(self._line(event, **fields))
 
     def points(self, epoch: int, values: dict[str, float]) -> None:
         """Append the metrics of `epoch`. What is not finite is left out: JSON has no word for it."""
         self.write("points", epoch=epoch, values={k: v for k, v in values.items() if math.isfinite(v)})
 
+    def _line(self, event: str, **fields: object) -> bytes:
+        tree = seal.seal({"event": event, "time": self.now(), **fields}, DIGITS)
+        return json.dumps(tree).encode() + b"\n"
+
+    def _append(self, text: bytes) -> None:
+        with self._path.open("ab") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
     def _end_torn_line(self) -> None:
-        if self._path.exists():
-            with self._path.open("rb+") as file:
-                if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                    file.write(b"\n")
+        """End the last line, if a kill left it without an end, and say that it is torn unless only the end lacks."""
+        last = self._path.read_bytes().rpartition(b"\n")[2] if self._path.exists() else b""
+        if last:
+            whole = isinstance(_parsed(last), dict)
+            self._append(b"\n" if whole else b"\n" + self._line("torn"))
 
 
 @dataclass
@@ -70,26 +100,46 @@ class Reader:
     attempted: int | None = None
     """Time of the latest start or resume."""
     latest: int | None = None
+    """Time of the last event read by `poll`."""
+    latest_written: int | None = None
     """Time of the last event read."""
     _offset: int = 0
+    _inode: int | None = None
+    _lines: int = 0
+    _damage: list[str] = field(default_factory=list)
+    _suspect: str | None = None
     _pending: dict[int, Point] = field(default_factory=dict)
     _stood: bool = False
     _told: int = 0
 
+    @property
+    def damage(self) -> list[str]:
+        """The damaged lines read so far, each as `line 7: not JSON`; such a line was not used."""
+        return [*self._damage, *([self._suspect] if self._suspect is not None else [])]
+
+    @property
+    def pending(self) -> list[Point]:
+        """The points behind which no checkpoint stands, in order of epoch."""
+        return [self._pending[epoch] for epoch in sorted(self._pending)]
+
     def events(self) -> list[dict[str, Any]]:
-        """The whole lines written since the last call."""
+        """Return the sound lines written since the last call."""
         path = self.folder / FILE
-        if not path.exists():
+        try:
+            with path.open("rb") as file:
+                self._notice_another(os.fstat(file.fileno()))
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
             return []
-        with path.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
+        except OSError as error:
+            raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [event for line in whole.splitlines() if (event := _parsed(line)) is not None]
+        return [event for line in whole.split(b"\n")[:-1] if (event := self._read(line)) is not None]
 
     def poll(self) -> list[Point]:
-        """The points that a checkpoint has come to stand behind since the last call, in order of epoch."""
+        """Return the points that a checkpoint has come to stand behind since the last call, in order of epoch."""
         standing: list[Point] = []
         for event in self.events():
             kind, self.latest = event["event"], event["time"]
@@ -116,6 +166,36 @@ class Reader:
                 self._told = event["epoch"]
         return news
 
+    def _notice_another(self, status: os.stat_result) -> None:
+        """Begin anew where another file stands in the place of the journal: a damaged one was kept aside."""
+        if (self._inode is not None and status.st_ino != self._inode) or status.st_size < self._offset:
+            self._offset, self._lines, self._told, self.began, self._stood = 0, 0, 0, None, False
+            self._pending.clear()
+            self._damage.clear()
+            self._suspect = None
+        self._inode = status.st_ino
+
+    def _read(self, line: bytes) -> dict[str, Any] | None:
+        """Return the event of one whole line; None for one that is damaged, or torn."""
+        self._lines += 1
+        event = _parsed(line)
+        self._settle(event)
+        if isinstance(event, str):
+            self._suspect = f"line {self._lines}: {event}"
+            return None
+        self.latest_written = event["time"]
+        event.pop(seal.FIELD, None)
+        return event
+
+    def _settle(self, event: dict[str, Any] | str) -> None:
+        """Decide on the line before, if that was none: torn where the next line says so, or carries no checksum."""
+        if self._suspect is None:
+            return
+        is_torn = isinstance(event, dict) and (event["event"] == "torn" or not seal.is_sealed(event))
+        if not is_torn or seal.CHANGED in self._suspect:
+            self._damage.append(self._suspect)
+        self._suspect = None
+
     def _go_back(self, event: dict[str, Any], standing: list[Point]) -> list[Point]:
         """Begin an attempt: what is left of `standing` at the epoch from which it goes on."""
         self._pending.clear()
@@ -128,18 +208,40 @@ class Reader:
 
 
 def read_points(folder: Path) -> list[Point]:
-    """Every point of a cell that stands, one an epoch, in order."""
-    return list({point.epoch: point for point in Reader(folder).poll()}.values())
+    """Return every point of a cell that stands, one an epoch, in order.
+
+    Raises:
+        DamageError: a line of the journal is damaged; a curve without its points would be another curve.
+    """
+    reader = Reader(folder)
+    points = list({point.epoch: point for point in reader.poll()}.values())
+    if reader.damage:
+        raise DamageError(f"{folder / FILE}: damaged: {reader.damage[0]}")
+    return points
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
-    """Every event of a cell."""
+    """Return every event of a cell whose line is sound."""
     return Reader(folder).events()
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def damage(folder: Path) -> list[str]:
+    """Return the damaged lines of a cell's journal, each as `line 7: not JSON`."""
+    reader = Reader(folder)
+    reader.events()
+    return reader.damage
+
+
+def _parsed(line: bytes) -> dict[str, Any] | str:
+    """Return the event of a line, with its checksum if it carries one; the rule that it breaks where it is none."""
     try:
         event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
+    except (ValueError, RecursionError):
+        return "not JSON"
+    if not isinstance(event, dict):
+        return "not an object"
+    if seal.unseal(event, DIGITS) is None:
+        return seal.CHANGED
+    name = event.get("event")
+    expected = shape.EVENTS.get(name, shape.EVENT) if isinstance(name, str) else shape.EVENT
+    return shape.broken(event, expected) or event

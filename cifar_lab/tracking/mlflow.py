@@ -1,65 +1,64 @@
-"""The only door to MLflow: where its store is, whether it can be used, and a client within its limits.
+"""The door to MLflow: a client of its store, within its limits, whose errors are all ours.
 
-Nothing here imports mlflow before a `Store` is opened: that takes seconds. The calls of a store raise
-`StoreAway` when it cannot be reached, which is worth trying again, and MLflow's own exception when it refuses
-what it is told.
+Nothing here imports mlflow before a `Store` is opened: that takes seconds. The calls of a store raise `StoreAway` when
+it cannot be reached, which is worth trying again; `StoreRefuses` when every call would be refused; `CallRefused` when
+this one is; and `ArtifactsRefused` when files cannot be written (see `cifar_lab.tracking.away`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
-import sqlite3
+import random
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from filelock import FileLock
-
-from cifar_lab.errors import CifarLabError
-from cifar_lab.tracking import view
+from cifar_lab.text import printable
+from cifar_lab.tracking import away, mlflow_reach, view
+from cifar_lab.tracking.away import ArtifactsRefused, CallRefused, StoreAway, StoreRefuses
 from cifar_lab.tracking.sheet import Metric, Sheet
-from cifar_lab.tracking.uri import redacted, require_usable, resolve_uri, sqlite_path, without_credentials
+from cifar_lab.tracking.uri import (
+    redacted,
+    require_usable,
+    resolve_uri,
+    sqlite_path,
+    without_credentials,
+)
 
-__all__ = ["Found", "Shown", "Store", "StoreAway", "redacted", "require_usable", "resolve_uri"]
+__all__ = [
+    "ArtifactsRefused",
+    "CallRefused",
+    "Found",
+    "Shown",
+    "Store",
+    "StoreAway",
+    "StoreRefuses",
+    "redacted",
+    "require_usable",
+    "resolve_uri",
+]
 
 METRICS, ENTITIES = 1000, 100
 """The most metrics, and the most params or tags, that one call may carry."""
-KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG = 250, 8000, 6000, 36, 5000
-"""The longest key, tag, param, digest of a data set and tag of an experiment, in characters."""
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the shipper has its own patience; seven retries take minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDERR": "true",
-}
-CHATTER = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}
-"""The lowest level at which MLflow and what it uses may write to standard error."""
-REFUSALS = frozenset(
-    {
-        "BAD_REQUEST",
-        "ENDPOINT_NOT_FOUND",
-        "INVALID_PARAMETER_VALUE",
-        "INVALID_STATE",
-        "NOT_IMPLEMENTED",
-        "PERMISSION_DENIED",
-        "RESOURCE_ALREADY_EXISTS",
-        "RESOURCE_DOES_NOT_EXIST",
-        "UNAUTHENTICATED",
-    }
-)
-"""MLflow's error codes that mean the same the next time. Any other one may pass."""
+KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 36, 5000, 250
+"""The longest key, tag, param, digest of a data set, tag and name of an experiment, in characters."""
+CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
+"""The lowest level at which MLflow and what it uses may write to standard error. An error is said by us, in one line;
+MLflow would add its traceback, with whatever an address holds."""
+PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
+"""Mean seconds before each further try on a SQLite database that another process keeps locked. Random, so that
+several runners do not try at the same moment again."""
+PLAIN = re.compile(r"[\w.:/ -]*")
+"""Values that a filter of MLflow can hold; it has no way to write one with both quotes."""
 
 T = TypeVar("T")
-
-
-class StoreAway(CifarLabError):
-    """The tracking store cannot be reached now. Nothing is lost: the journals hold it all."""
 
 
 @dataclass(frozen=True)
@@ -81,35 +80,90 @@ class Shown(NamedTuple):
 
 
 class Store:
-    """One MLflow tracking store, for one thread."""
+    """One MLflow tracking store, for one thread. It is asked whether it is there before its first call."""
 
-    def __init__(self, uri: str, client: Any) -> None:
-        self.uri, self._client = uri, client
+    def __init__(self, uri: str, connect: Callable[[], Any]) -> None:
+        """`connect` makes MLflow's client, which talks to a database at once."""
+        self.uri, self._connect = uri, connect
+        self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Entered while somebody else is waited for: the store, or another runner."""
+        self._made: Any = None
+        self._is_reached = False
+        self._first_refusal: str | None = None
 
     @classmethod
     def open(cls, uri: str) -> Store:
-        """Import mlflow and connect; a SQLite store that is not there yet is made, by one process.
+        """Import mlflow; a SQLite store that is not there yet is made, by one process.
 
         Raises:
-            StoreAway: the store cannot be reached.
+            StoreAway: another process keeps a SQLite store locked.
+            StoreRefuses: the store cannot be used.
         """
-        for name, value in ENVIRONMENT.items():
+        for name, value in mlflow_reach.ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from mlflow.tracking import MlflowClient
+        mlflow_reach.spare_this_machine_proxies(uri)
+        try:
+            from mlflow.tracking import MlflowClient
 
-        for name, level in CHATTER.items():
-            logging.getLogger(name).setLevel(level)
-        with _reaching(uri):
+            for name, level in CHATTER.items():
+                logging.getLogger(name).setLevel(level)
             path = sqlite_path(uri)
             if path is not None:
-                _make_sqlite(path, MlflowClient)
+                mlflow_reach.make_sqlite(path, MlflowClient)
             address, credentials = without_credentials(uri)
             os.environ.update(credentials)
-            return cls(uri, MlflowClient(address))
+        except Exception as error:
+            raise away.translated(error, uri) from error
+        return cls(uri, lambda: MlflowClient(address))
+
+    def reach(self) -> None:
+        """Ask the store whether it is there, for a few seconds at most, unless it has answered before.
+
+        Raises:
+            StoreAway: it does not answer.
+            StoreRefuses: it answers, and not as a store that can be used.
+        """
+        self._call(lambda: None)
+
+    @property
+    def _client(self) -> Any:
+        if self._made is None:
+            self._made = self._connect()
+        return self._made
+
+    def _call(self, action: Callable[[], T], *, of_files: bool = False) -> T:
+        """Return what `action` does, outside of our own work; every error becomes one of ours."""
+        for pause in (*PAUSES, None):
+            try:
+                with self.outside():
+                    if not self._is_reached:
+                        mlflow_reach.ask(self.uri)
+                        self._is_reached = True
+                    return action()
+            except Exception as error:
+                if pause is not None and away.is_locked(error):
+                    with self.outside():
+                        time.sleep(pause * random.uniform(0.5, 1.5))
+                    continue
+                if of_files and not away.is_connection(error) and not away.is_locked(error):
+                    raise self._no_files(error) from error
+                raised = away.translated(error, self.uri)
+                self._is_reached = self._is_reached and not isinstance(raised, StoreAway)
+                raise raised from error
+        raise AssertionError("the last try returns or raises")
+
+    def _no_files(self, error: Exception) -> ArtifactsRefused:
+        """Return the refusal of a file. It names the first one of this store: each file has a path of its own."""
+        if self._first_refusal is None:
+            why = f"{type(error).__name__}: {away.brief(error)}"
+            self._first_refusal = f"MLflow on {redacted(self.uri)} takes no files ({why})"
+        return ArtifactsRefused(self._first_refusal)
 
     def experiment(self, name: str, tags: Mapping[str, str]) -> str:
-        """The id of the experiment `name`, with `tags`; it is made, or brought back from deletion."""
-        with _reaching(self.uri):
+        """Return the id of the experiment `name`, with `tags`; it is made, or brought back from deletion."""
+        name = experiment_name(name)
+
+        def make() -> str:
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 self._create_experiment(name)
@@ -121,10 +175,11 @@ class Store:
                     self._client.set_experiment_tag(found.experiment_id, key, _cut(value, EXPERIMENT_TAG))
             return str(found.experiment_id)
 
+        return self._call(make)
+
     def shown(self) -> list[Shown]:
-        """The experiments that have a view of ours, the one that was asked for last first."""
-        with _reaching(self.uri):
-            every = list(self._client.search_experiments())
+        """Return the experiments that have a view of ours, the one that was asked for last first."""
+        every = self._call(lambda: list(self._client.search_experiments()))
         views = [(experiment, view.latest(experiment.tags)) for experiment in every]
         ours = [(Shown(e.name, str(e.experiment_id), found[0]), found[1]) for e, found in views if found is not None]
         return [shown for shown, _ in sorted(ours, key=lambda item: item[1], reverse=True)]
@@ -133,7 +188,7 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         path = sqlite_path(self.uri)
-        place = (path.absolute().parent / "mlruns" / name).as_uri() if path else None
+        place = (path.absolute().parent / "mlruns" / _folder(name)).as_uri() if path else None
         try:
             self._client.create_experiment(name, artifact_location=place)
         except MlflowException as error:
@@ -141,48 +196,53 @@ class Store:
                 raise
 
     def find(self, experiment: str, **tags: str) -> Found | None:
-        """The oldest run of `experiment` that has all of `tags`."""
-        return next(iter(self._search(experiment, tags, page=1)), None)
+        """Return the oldest run of `experiment` that has all of `tags`."""
+        return next(self._search(experiment, tags, page=1), None)
 
     def find_all(self, name: str, **tags: str) -> list[Found]:
-        """Every run of the experiment `name`, if there is one, that has all of `tags`; the oldest first."""
-        with _reaching(self.uri):
-            experiment = self._client.get_experiment_by_name(name)
+        """Return every run of the experiment `name`, if there is one, that has all of `tags`; the oldest first."""
+        experiment = self._call(lambda: self._client.get_experiment_by_name(experiment_name(name)))
         return list(self._search(experiment.experiment_id, tags, page=1000)) if experiment else []
 
     def _search(self, experiment: str, tags: Mapping[str, str], page: int) -> Iterator[Found]:
-        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        """Yield the runs that have `tags`; a value that a filter cannot hold is compared here."""
+        plain = {key: value for key, value in tags.items() if PLAIN.fullmatch(value)}
+        others = tags.items() - plain.items()
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
         token = None
         while True:
-            with _reaching(self.uri):
-                runs = self._client.search_runs(
+            runs = self._call(
+                lambda token=token: self._client.search_runs(  # type: ignore[misc]
                     [experiment],
                     wanted,
-                    max_results=page,
+                    max_results=page if not others else 1000,
                     order_by=["attributes.start_time ASC"],
                     page_token=token,
                 )
+            )
             for run in runs:
-                yield Found(run.info.run_id, run.info.status, run.data.tags, run.data.params)
+                if others <= run.data.tags.items():
+                    yield Found(run.info.run_id, run.info.status, run.data.tags, run.data.params)
             token = runs.token
             if not token:
                 return
 
     def start(self, experiment: str, sheet: Sheet, found: Found | None = None) -> str:
-        """The id of the run of `sheet`: a new one, or `found` with what a broken start left out of it."""
+        """Return the id of the run of `sheet`: a new one, or `found` with what a broken start left out of it."""
         from mlflow.entities import Param
 
         parent = {"mlflow.parentRunId": sheet.parent} if sheet.parent else {}
-        with _reaching(self.uri):
-            if found is None:
-                tags = {**sheet.identity, **parent}
-                run = self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
-                found = Found(run.info.run_id, run.info.status, {}, {})
-            if sheet.data is not None and "dataset" not in found.tags:
-                self._log_dataset(found.id, sheet.data)
-            params = {key: value for key, value in sheet.params.items() if key not in found.params}
-            for some in _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES):
-                self._client.log_batch(found.id, params=some)
+        if found is None:
+            tags = {key: _cut(value, TAG) for key, value in {**sheet.identity, **parent}.items()}
+            run = self._call(
+                lambda: self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
+            )
+            found = Found(run.info.run_id, run.info.status, {}, {})
+        if sheet.data is not None and "dataset" not in found.tags:
+            self._log_dataset(found.id, sheet.data)
+        params = {key: value for key, value in sheet.params.items() if key not in found.params}
+        for some in _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES):
+            self._call(lambda some=some: self._client.log_batch(found.id, params=some))  # type: ignore[misc]
         self.tag(found.id, {key: value for key, value in sheet.tags.items() if key not in found.tags})
         return found.id
 
@@ -192,81 +252,60 @@ class Store:
         from mlflow.entities import DatasetInput, InputTag
 
         source = CodeDatasetSource({"kind": data["kind"], "sha256": data["hash"]})
-        dataset = MetaDataset(source, name=data["name"], digest=data["hash"][:DIGEST])
-        context = InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(run, [DatasetInput(dataset._to_mlflow_entity(), [context])])
-        self._client.set_tag(run, "dataset", data["hash"])
+        dataset = MetaDataset(source, name=_cut(data["name"], KEY), digest=data["hash"][:DIGEST])
+        inputs = [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
+        self._call(lambda: self._client.log_inputs(run, inputs))
+        self._call(lambda: self._client.set_tag(run, "dataset", data["hash"]))
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
+        """Set tags, each cut to the longest that MLflow takes."""
         from mlflow.entities import RunTag
 
         entities = [RunTag(_cut(key, KEY), _cut(value, TAG)) for key, value in tags.items()]
-        with _reaching(self.uri):
-            for some in _chunks(entities, ENTITIES):
-                self._client.log_batch(run, tags=some)
+        for some in _chunks(entities, ENTITIES):
+            self._call(lambda some=some: self._client.log_batch(run, tags=some))  # type: ignore[misc]
 
     def log(self, run: str, metrics: Iterable[Metric]) -> None:
         """Send metrics. A value sent again with its time is stored once."""
         from mlflow.entities import Metric as Entity
 
         entities = [Entity(_cut(m.name, KEY), float(m.value), m.time, m.step) for m in metrics]
-        with _reaching(self.uri):
-            for some in _chunks(entities, METRICS):
-                self._client.log_batch(run, metrics=some)
+        for some in _chunks(entities, METRICS):
+            self._call(lambda some=some: self._client.log_batch(run, metrics=some))  # type: ignore[misc]
 
     def upload(self, run: str, files: Iterable[Path], made: Mapping[str, bytes]) -> None:
-        """Send files as artifacts under their own names, and `made` under its keys, `figures/loss.png`."""
+        """Send files as artifacts under their own names, and `made` under its keys, `figures/loss.png`.
+
+        Raises:
+            ArtifactsRefused: the store answers, and files cannot be written where it keeps them.
+        """
         with tempfile.TemporaryDirectory(prefix="cifar-lab-") as folder:
             for name, content in made.items():
                 (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / name).write_bytes(content)
-            with _reaching(self.uri):
-                if made:
-                    self._client.log_artifacts(run, folder)
-                for path in files:
-                    self._client.log_artifact(run, str(path))
+            if made:
+                self._call(lambda: self._client.log_artifacts(run, folder), of_files=True)
+            for path in files:
+                self._call(lambda path=path: self._client.log_artifact(run, str(path)), of_files=True)  # type: ignore[misc]
 
     def resume(self, run: str) -> None:
-        """Say that a run which had ended goes on."""
-        with _reaching(self.uri):
-            self._client.update_run(run, status="RUNNING")
+        """Write down that a run which had ended goes on."""
+        self._call(lambda: self._client.update_run(run, status="RUNNING"))
 
     def end(self, run: str, status: str, time: int) -> None:
-        """Say how a run ended (FINISHED, FAILED or KILLED), and when, in ms."""
-        with _reaching(self.uri):
-            self._client.set_terminated(run, status=status, end_time=time)
+        """Write down how a run ended (FINISHED, FAILED or KILLED), and when, in ms."""
+        self._call(lambda: self._client.set_terminated(run, status=status, end_time=time))
 
 
-def _make_sqlite(path: Path, client: Any) -> None:
-    """Make an MLflow database, and let it be read while it is written.
-
-    Two processes that make one database break it for good, and so does one that is killed meanwhile: so it is
-    made under a lock, beside its place.
-    """
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        if not path.exists() or not path.stat().st_size:
-            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-            client(f"sqlite:///{partial.absolute()}")
-            partial.replace(path)
-        with sqlite3.connect(path) as connection:
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                connection.execute("PRAGMA journal_mode=wal")
-        connection.close()
+def experiment_name(ablation: str) -> str:
+    """Return the name of the experiment of an ablation: one line, no longer than MLflow takes."""
+    return _cut(printable(ablation), EXPERIMENT)
 
 
-@contextmanager
-def _reaching(uri: str) -> Iterator[None]:
-    """Turn what a store that is away makes of a call into `StoreAway`."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except (MlflowException, DBAPIError, sqlite3.Error, OSError) as error:
-        if isinstance(error, MlflowException) and error.error_code in REFUSALS:
-            raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreAway(f"MLflow on {redacted(uri)} is away: {redacted(first)}") from error
+def _folder(name: str) -> str:
+    """Return a name for the folder of an experiment's artifacts: no path, and no character with a meaning."""
+    plain = re.sub(r"[^\w.-]", "_", name).lstrip(".")
+    return plain if plain == name else f"{plain[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
-from cifar_lab.tracking import sheet, view
+from cifar_lab.text import markdown, printable
+from cifar_lab.tracking import searches, sheet, view
 from cifar_lab.tracking.invocation import Invocation
-from cifar_lab.tracking.mlflow import TAG, Store
-from cifar_lab.tracking.record import Record
+from cifar_lab.tracking.mlflow import TAG, ArtifactsRefused, Store
+from cifar_lab.tracking.record import Record, State
+from cifar_lab.tracking.sheet import Metric
 from cifar_lab.tracking.shipment import Place, Say, Shipment
 
 NOTED = "noted"
@@ -47,13 +51,23 @@ def no_table(invocation: Invocation) -> None:  # noqa: ARG001 (a Tabulate)
 
 def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
     """Say of an invocation how its cells ended, unless one of them is still being trained."""
-    states = [shipment.record.state() for shipment in shipments]
+    states = [_state(shipment) for shipment in shipments]
     if "running" in states:
         return
-    ended = all(state in {"finished", "diverged"} for state in states)
+    if searches.is_search(invocation):  # a trial that failed has another one in its place
+        states = [state for state in states if state != "failed"] or states
+        store.tag(place.parent, {name: sheet.of_invocation(invocation).tags[name] for name in searches.LATEST})
+    ended = all(state in {"finished", "diverged", "pruned"} for state in states)
     status = "FINISHED" if ended else "FAILED" if "failed" in states else "KILLED"
     times = [int(mark) for shipment in shipments if (mark := shipment.mark()) is not None]
     store.end(place.parent, status, max([invocation.time, *times]))
+
+
+def _state(shipment: Shipment) -> State:
+    """Return the state of a cell, with what the note of a search says of it."""
+    state = shipment.record.state()
+    is_pruned = state == "missing" and shipment.invocation.is_pruned(shipment.asked.fingerprint)
+    return "pruned" if is_pruned else state
 
 
 def settle(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
@@ -84,10 +98,37 @@ def describe(
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     if place.found is not None and place.found.tags.get(NOTED) == digest:
         return
+    store.log(place.parent, means(invocation, shipments))
     if table is not None:
         made = {"comparison.md": table.markdown, "comparison.csv": table.csv, **_files(invocation, table, say)}
-        store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
+        try:
+            store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
+        except ArtifactsRefused:  # it was said of the cells; the note is worth having by itself
+            store.tag(place.parent, {sheet.NOTE: written})
+            return
     store.tag(place.parent, {sheet.NOTE: written, NOTED: digest})
+
+
+def means(invocation: Invocation, shipments: Sequence[Shipment]) -> list[Metric]:
+    """Return the mean accuracy of each variant over its finished seeds, and its mean paired difference.
+
+    `mean/test/acc/r4` and `delta/test/acc/r4`, as fractions. A search is compared by `val/acc`, as its cells are.
+    """
+    metric = invocation.metric or ("test/peak_acc" if invocation.protocol == "writeup" else "test/acc")
+    results = {(each.asked.variant, each.asked.seed): each.record.result() for each in shipments if not each.is_damaged}
+    finished = {key: result for key, result in results.items() if result and metric in result["metrics"]}
+    values = {key: float(result["metrics"][metric]) for key, result in finished.items()}
+    time = max([invocation.time, *(int(result["time"]) for result in finished.values())])
+    made = []
+    for variant in dict.fromkeys(name for name, _ in values):
+        other = invocation.compared_with(variant)
+        seeds = [seed for name, seed in values if name == variant]
+        paired = [values[variant, seed] - values[other, seed] for seed in seeds if other and (other, seed) in values]
+        name = metric + "/" + re.sub(r"[^\w./ -]", "_", variant)
+        made.append(Metric(f"mean/{name}", round(fmean(values[variant, seed] for seed in seeds), 9), time, 0))
+        if paired:
+            made.append(Metric(f"{sheet.DELTA}{name}", round(fmean(paired), 9), time, 0))
+    return made
 
 
 def note(invocation: Invocation, table: Table | None, experiment: str, shipments: Sequence[Shipment]) -> str:
@@ -112,7 +153,7 @@ def _links(experiment: str, shipments: Sequence[Shipment], room: int) -> str:
     for shipment in shipments:
         if shipment.run is not None:
             asked = shipment.asked
-            seen = lines.get(asked.variant, f"- {asked.variant}:")
+            seen = lines.get(asked.variant, f"- {markdown(asked.variant)}:")
             lines[asked.variant] = f"{seen} [s{asked.seed}]({view.run_link(experiment, shipment.run)})"
     text, left = "", len(lines)
     for line in lines.values():
@@ -127,7 +168,7 @@ def _table(invocation: Invocation, tabulate: Tabulate, say: Say) -> Table | None
     try:
         return tabulate(invocation)
     except Exception as error:  # noqa: BLE001 (a table is not worth a result; it is said)
-        say(f"{invocation.id}: no table: {type(error).__name__}: {error}")
+        say(printable(f"{invocation.id}: no table: {type(error).__name__}: {error}"))
         return None
 
 
@@ -135,5 +176,5 @@ def _files(invocation: Invocation, table: Table, say: Say) -> Mapping[str, str]:
     try:
         return table.files()
     except Exception as error:  # noqa: BLE001 (nor is a page; it is said)
-        say(f"{invocation.id}: no report: {type(error).__name__}: {error}")
+        say(printable(f"{invocation.id}: no report: {type(error).__name__}: {error}"))
         return {}

@@ -8,22 +8,21 @@
     confusion.csv         rows: labels, columns: predictions
     failure.json          the trace of the last attempt, if it failed
     result.json           how it ended; written last, and only then is the cell finished
-    owner.json            who trains it, touched while they live: host, process, time
+    owner.json            who trains it, written anew while they live: host, machine, process, beat, time
     code.diff             the changes that were not committed when the training began, if any
 
 `cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
 "parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile", "graph", "gpu"},
 "provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" |
 "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
-line", "trace", "time": ms, "out_of_memory": true where that was why}`; `owner.json`: `{"host", "pid", "time": ms}`.
+line", "trace", "time": ms, "out_of_memory": true where that was why}`; `owner.json`: `{"host", "machine", "pid",
+"beat", "time": ms}`. Each of these carries its checksum (see `tracking.seal`), and `result.json` those of the files
+that stood beside it when the cell ended: `"files": {"weights.safetensors": "<sha256>", …}`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,16 +32,16 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from cifar_lab.errors import TrackingError
-from cifar_lab.tracking import atomic, shape
+from cifar_lab.errors import DamageError, TrackingError
+from cifar_lab.tracking import journal, owner, seal, shape
 from cifar_lab.tracking.shape import Shape
 
-State = Literal["missing", "running", "finished", "failed", "diverged"]
-
-BEAT = 10.0
-"""Seconds between two signs of life of a cell's owner."""
-SILENCE = 120.0
-"""Seconds without one after which an owner on another host, whose lock cannot be seen from here, counts as dead."""
+State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
+"""A record by itself is never pruned: a search says so of a cell that it stopped early."""
+DAMAGED_SUFFIX = ".damaged"
+"""Ends the name of a damaged file that was kept aside when its cell was begun anew."""
+PROBE = 64 * 1024
+"""Bytes that a runs folder must have room for before anything is begun."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +74,74 @@ class Record:
     def code_diff(self) -> Path:
         return self.folder / "code.diff"
 
+    @property
+    def journal(self) -> Path:
+        return self.folder / journal.FILE
+
+    @property
+    def is_begun(self) -> bool:
+        """Something of the cell is on disk beside its lock, readable or not."""
+        return any((self.folder / name).exists() for name in ("cell.json", "result.json", "failure.json"))
+
     def cell(self, *needed: str) -> dict[str, Any] | None:
-        """`cell.json`, once it was begun; `needed`: the dotted paths that must be in it."""
+        """Return `cell.json`, once the cell was begun; `needed`: the dotted paths that must be in it."""
         return _read(self.folder / "cell.json", shape.CELL, needed)
 
     def owner(self) -> dict[str, Any] | None:
-        """Who trains the cell, or trained it last: host, pid, and the time in ms of their last sign of life."""
-        return _read(self.folder / "owner.json", shape.OWNER)
+        """Return who trains the cell, or trained it last: host, pid, and the time in ms of their last sign of life."""
+        return _read(self.folder / owner.FILE, shape.OWNER)
 
     def result(self) -> dict[str, Any] | None:
+        """Return `result.json`; None for a cell that has not ended."""
         return _read(self.folder / "result.json", shape.RESULT)
 
     def failure(self) -> dict[str, Any] | None:
+        """Return `failure.json`: how the last attempt failed, if it did."""
         return _read(self.folder / "failure.json", shape.FAILURE)
 
+    def damage(self) -> str | None:
+        """Return the first damage of the record's JSON files, in one line that names file and rule; None if sound."""
+        readers = [self.result, self.cell, self.failure]
+        if not owner.is_locked(self.folder / "lock"):  # whoever holds it writes a new one every few seconds
+            readers.append(self.owner)
+        for read in readers:
+            try:
+                read()
+            except DamageError as error:
+                return str(error)
+        return None
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of every file that a result vouches for, by name, of those that are there."""
+        files = (self.weights, self.predictions, self.confusion, self.code_diff, self.journal)
+        return {path.name: seal.hash_file(path) for path in files if path.exists()}
+
+    def require_sound(self, *files: Path) -> None:
+        """Check files against the checksums in `result.json`; those of an earlier version have none.
+
+        Raises:
+            DamageError: one of them is not as it was when the cell ended, or is not there.
+        """
+        vouched = (self.result() or {}).get("files", {})
+        for path in files:
+            if path.name not in vouched:
+                continue
+            try:
+                digest = seal.hash_file(path)
+            except FileNotFoundError:
+                raise DamageError(f"{path}: damaged: not there, although result.json has its checksum") from None
+            except OSError as error:
+                raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error
+            if digest != vouched[path.name]:
+                raise DamageError(f"{path}: damaged: {seal.CHANGED}")
+
     def write_cell(self, tree: dict[str, Any]) -> None:
-        atomic.write_json(self.folder / "cell.json", tree)
+        seal.write(self.folder / "cell.json", tree)
 
     def write_result(self, tree: dict[str, Any]) -> None:
         """Finish the cell. Nothing may be written to its folder after this but by a redo."""
         self.forget_failure()
-        atomic.write_json(self.folder / "result.json", tree)
+        seal.write(self.folder / "result.json", tree)
         self.checkpoint.unlink(missing_ok=True)
 
     def clean(self) -> None:
@@ -104,8 +150,16 @@ class Record:
         for partial in self.folder.glob(".*.partial"):
             partial.unlink()
 
+    def keep_aside(self, path: Path) -> Path:
+        """Rename a damaged file of this folder, so that nothing reads it and nothing is lost; return its new path."""
+        place, number = path.with_name(path.name + DAMAGED_SUFFIX), 2
+        while place.exists():
+            place, number = path.with_name(f"{path.name}{DAMAGED_SUFFIX}-{number}"), number + 1
+        path.rename(place)
+        return place
+
     def set_aside(self) -> Path:
-        """Move the whole folder to `superseded/` beside it, so that the cell is trained anew; where it went.
+        """Move the whole folder to `superseded/` beside it, so that the cell is trained anew; return where it went.
 
         Raises:
             Timeout: somebody trains it.
@@ -117,7 +171,7 @@ class Record:
         return place
 
     def write_failure(self, tree: dict[str, Any]) -> None:
-        atomic.write_json(self.folder / "failure.json", tree)
+        seal.write(self.folder / "failure.json", tree)
 
     def forget_failure(self) -> None:
         """Make the cell one that is to be gone on with, not one that failed."""
@@ -136,51 +190,41 @@ class Record:
             Timeout: after `patience` seconds somebody still holds it.
         """
         with self.lock().acquire(timeout=patience):
-            if self._is_held_elsewhere():
-                raise Timeout(str(self.folder / "lock"))
-            done = threading.Event()
-            self._beat()
-            heart = threading.Thread(target=self._beat_until, args=(done,), name="heartbeat", daemon=True)
-            heart.start()
-            try:
+            now = self.owner()
+            if now is not None and owner.is_elsewhere(now):
+                path = self.folder / owner.FILE
+                if owner.lives_by_watching(path, now, self.owner):
+                    raise Timeout(str(self.folder / "lock"))
+            with owner.beating(self.folder):
                 yield
-            finally:
-                done.set()
-                heart.join()
-                (self.folder / "owner.json").unlink(missing_ok=True)
-
-    def _beat_until(self, done: threading.Event) -> None:
-        while not done.wait(BEAT):
-            with suppress(OSError):  # a full disk stops the training where it writes what counts, not here
-                self._beat()
-
-    def _beat(self) -> None:
-        now = time.time_ns() // 1_000_000
-        atomic.write_json(self.folder / "owner.json", {"host": socket.gethostname(), "pid": os.getpid(), "time": now})
 
     def state(self) -> State:
-        result = self.result()
-        if result is not None:
-            return "diverged" if result["status"] == "diverged" else "finished"
-        if self._is_locked() or self._is_held_elsewhere():
-            return "running"
-        return "failed" if (self.folder / "failure.json").exists() else "missing"
-
-    def _is_locked(self) -> bool:
-        if not (self.folder / "lock").exists():
-            return False
+        """Return how far the cell is; "damaged" where a JSON file of its record is not as it was written."""
         try:
-            with self.lock().acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
+            result, _, failure = self.result(), self.cell(), self.failure()
+            if result is not None:
+                return "diverged" if result["status"] == "diverged" else "finished"
+            if self._is_held():
+                return "running"
+        except DamageError:
+            return "damaged"
+        return "failed" if failure is not None else "missing"
 
-    def _is_held_elsewhere(self) -> bool:
-        """Whether the last sign of life came from another host, and not long ago."""
-        owner = self.owner()
-        if owner is None or owner["host"] == socket.gethostname():
+    def _is_held(self) -> bool:
+        """Tell whether somebody trains the cell now."""
+        locked = owner.is_locked(self.folder / "lock")
+        if locked:
+            return True
+        held = self.owner()
+        # Where the lock of this machine can be seen, it tells more than a sign of life that its owner left behind.
+        if held is None or (locked is False and not owner.is_elsewhere(held)):
             return False
-        return bool(time.time() - owner["time"] / 1000 < SILENCE)
+        return owner.is_alive(self.folder / owner.FILE, held)
+
+
+def remedy(fingerprint: str) -> str:
+    """Return what a message about a damaged record tells its reader to do."""
+    return f"`cifar-lab fsck` shows what can be mended, `run-ablation … --redo {fingerprint[:12]}` trains it anew"
 
 
 def require_writable(runs: Path) -> None:
@@ -192,10 +236,15 @@ def require_writable(runs: Path) -> None:
     probe = runs / f".probe-{os.getpid()}"
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with probe.open("wb") as file:  # an empty file would fit on a disk that is full
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def find(runs: Path, prefix: str) -> Record:
@@ -212,18 +261,15 @@ def find(runs: Path, prefix: str) -> Record:
 
 
 def _read(path: Path, expected: Shape, needed: Iterable[str] = ()) -> dict[str, Any] | None:
-    """What `path` holds; None where it is not there.
+    """Return what `path` holds; None where it is not there.
 
     Raises:
-        TrackingError: it cannot be read, or is not what it must be; the line names the file and the rule.
+        DamageError: it cannot be read, or is not what it must be; the line names the file and the rule.
     """
-    try:
-        tree: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    tree: dict[str, Any] | None = seal.read(path)
+    if tree is None and not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise TrackingError(f"{path}: cannot be read ({error})") from error
     rule = shape.broken(tree, expected, needed)
     if rule is not None:
-        raise TrackingError(f"{path}: damaged: {rule}")
+        raise DamageError(f"{path}: damaged: {rule}")
     return tree

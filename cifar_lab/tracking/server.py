@@ -1,4 +1,4 @@
-"""MLflow's own server, lean: one worker, no job runners, no telemetry, for this machine only."""
+"""Run MLflow's own server, lean: one worker, no job runners, no telemetry, for this machine unless told otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from cifar_lab.errors import TrackingError
-from cifar_lab.tracking.uri import redacted
+from cifar_lab.redaction import redacted
+from cifar_lab.text import printable
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -41,8 +41,9 @@ class Server:
         return self.process.wait()
 
     def last_words(self) -> str:
+        """Return the last line of its log that has words, without secrets."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return redacted(lines[-1].strip()) if lines else "it said nothing"
+        return printable(redacted(lines[-1].strip())) if lines else "its log is empty"
 
 
 def address_of(uri: str) -> str | None:
@@ -54,7 +55,7 @@ def address_of(uri: str) -> str | None:
 
 
 def require_free(port: int) -> None:
-    """Refuse a port that somebody has.
+    """Refuse a port that another program listens on.
 
     Raises:
         TrackingError: it names the next free one.
@@ -66,14 +67,16 @@ def require_free(port: int) -> None:
 
 
 @contextmanager
-def serve(uri: str, port: int) -> Iterator[Server]:
-    """A server of the store `uri`, from its first answer on; it ends with the block. What it says goes to a file.
+def serve(uri: str, port: int, host: str = HOST) -> Iterator[Server]:
+    """Serve the store `uri` from its first answer on; the server ends with the block, and writes its log into a file.
+
+    `host`: the address of this machine that the server listens on.
 
     Raises:
         TrackingError: it ended, or did not answer in time; with its last words.
     """
     handle, name = tempfile.mkstemp(prefix="cifar-lab-ui-", suffix=".log")
-    server = Server(f"http://{HOST}:{port}", _start(uri, port, handle), Path(name))
+    server = Server(f"http://{reached_at(host)}:{port}", _start(uri, port, handle, host), Path(name))
     try:
         _await(server)
         yield server
@@ -83,12 +86,27 @@ def serve(uri: str, port: int) -> Iterator[Server]:
             server.log.unlink(missing_ok=True)  # it ended as it was told, and nobody will ask
 
 
-def _start(uri: str, port: int, log: int) -> subprocess.Popen[bytes]:
+def reached_at(host: str) -> str:
+    """Return the name by which this machine reaches a server that listens on `host`."""
+    return HOST if host in {"0.0.0.0", "::", ""} else f"[{host}]" if ":" in host else host
+
+
+def warning_of(host: str) -> str | None:
+    """Return what listening on `host` means for others; None for an address of this machine alone."""
+    if host in {HOST, "localhost", "::1"}:
+        return None
+    return (
+        f"--host {host}: whoever reaches this machine can read, change and delete these runs; MLflow asks nobody for a "
+        "password. Within reach of strangers, keep 127.0.0.1 and use `ssh -L`, or a proxy that asks"
+    )
+
+
+def _start(uri: str, port: int, log: int, host: str = HOST) -> subprocess.Popen[bytes]:
     """In a session of its own, so that it can be ended with the processes that it starts, and by us only.
 
     A database's address may hold a password, and a command line is shown to every user of the machine.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     try:
         return subprocess.Popen(
             command, env={**os.environ, **ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri}, stdin=subprocess.DEVNULL,
@@ -109,7 +127,8 @@ def _await(server: Server) -> None:
 
 
 def _answers(address: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=2) as reply:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows of this machine's own server
+    with suppress(OSError), direct.open(f"{address}/health", timeout=2) as reply:
         return bool(reply.status == 200)
     return False
 

@@ -39,6 +39,9 @@ WHOLE = Kind("a whole number", _is_whole)
 STEP = Kind("a whole number or null", lambda value: value is None or _is_whole(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
+NUMBERS = Kind(
+    "an object of finite numbers", lambda value: isinstance(value, dict) and all(map(is_finite, value.values()))
+)
 ENDED = Kind("finished or diverged", lambda value: isinstance(value, str) and value in {"finished", "diverged"})
 
 CELL = Shape(
@@ -50,11 +53,21 @@ CELL = Shape(
     frozenset(),  # each reader needs other fields, and names them
 )  # fmt: skip
 RESULT = Shape(
-    {"status": ENDED, "epoch": WHOLE, "step": STEP, "time": WHOLE, "metrics": OBJECT},
+    {"status": ENDED, "epoch": WHOLE, "step": STEP, "time": WHOLE, "metrics": OBJECT, "files": OBJECT},
     frozenset({"status", "epoch", "step", "time", "metrics"}),
 )
 FAILURE = Shape({"error": TEXT, "trace": TEXT, "time": WHOLE, "out_of_memory": FLAG}, frozenset({"error", "trace"}))
-OWNER = Shape({"host": TEXT, "pid": WHOLE, "time": WHOLE}, frozenset({"host", "pid", "time"}))
+OWNER = Shape(
+    {"host": TEXT, "machine": TEXT, "pid": WHOLE, "beat": WHOLE, "time": WHOLE}, frozenset({"host", "pid", "time"})
+)
+EVENT = Shape({"event": TEXT, "time": WHOLE}, frozenset({"event", "time"}))
+EVENTS = {
+    "points": Shape({**EVENT.kinds, "epoch": WHOLE, "values": NUMBERS}, EVENT.needed | {"epoch", "values"}),
+    "checkpoint": Shape({**EVENT.kinds, "epoch": WHOLE, "step": WHOLE}, EVENT.needed | {"epoch"}),
+    "resume": Shape({**EVENT.kinds, "epoch": WHOLE, "step": WHOLE}, EVENT.needed | {"epoch", "step"}),
+    "failed": Shape({**EVENT.kinds, "trace": TEXT}, EVENT.needed),
+}
+"""The lines of a journal, by event; other events need what all have."""
 
 
 def broken(tree: Any, shape: Shape, needed: Iterable[str] = ()) -> str | None:

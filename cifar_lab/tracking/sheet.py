@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cifar_lab.recipe import Recipe
+from cifar_lab.redaction import redacted
+from cifar_lab.text import code, markdown, printable
 from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point
 
@@ -45,12 +47,13 @@ class Sheet:
 
 
 def note(invocation: Invocation) -> str:
-    """The description of an experiment, in Markdown."""
-    return invocation.question.replace("\n", "\n\n") + f"\n\nFactors: {', '.join(invocation.factors)}"
+    """Return the description of an experiment, in Markdown in which the words of others are words only."""
+    lines = [markdown(line) for line in invocation.question.splitlines()]
+    return "\n\n".join([*lines, f"Factors: {', '.join(map(markdown, invocation.factors))}"])
 
 
 def of_invocation(invocation: Invocation) -> Sheet:
-    """The parent run: what was asked."""
+    """Return the parent run: what was asked."""
     count = len(invocation.cells)
     tags = {
         "ablation": invocation.ablation,
@@ -62,22 +65,35 @@ def of_invocation(invocation: Invocation) -> Sheet:
         "overrides": invocation.overrides,
         "command": invocation.command,
         "cells": count,
-        NOTE: heading(invocation),
         **_code(invocation.provenance),
         **_dotted("execution", invocation.execution),
     }
     return Sheet(
-        name=invocation.id,
-        identity={"role": "invocation", "invocation": invocation.id},
-        tags=_texts(tags),
+        name=name_of(invocation),
+        identity=_texts({"role": "invocation", "invocation": invocation.id}),
+        tags={**_texts(tags), NOTE: heading(invocation)},
         params={},
         time=invocation.time,
     )
 
 
+def name_of(invocation: Invocation) -> str:
+    """Return a name that a person can tell from others: `small · CIFAR-10 · 5 variants × 3 seeds`."""
+    variants, seeds = ({getattr(cell, name) for cell in invocation.cells} for name in ("variant", "seed"))
+    shape = f"{_many(len(variants), 'variant')} × {_many(len(seeds), 'seed')}"
+    if len({(cell.variant, cell.seed) for cell in invocation.cells}) != len(variants) * len(seeds):
+        shape = _many(len(invocation.cells), "cell")
+    return printable(" · ".join([invocation.scale, invocation.data["name"], shape]))
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def heading(invocation: Invocation) -> str:
-    """How the description of a parent run begins, in Markdown."""
-    return f"`{invocation.command}`\n\nCells: {len(invocation.cells)}. Control: {invocation.control}."
+    """Return how the description of a parent run begins, in Markdown."""
+    command = code(invocation.command)
+    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}."
 
 
 def of_cell(
@@ -103,7 +119,7 @@ def of_cell(
     params |= {"variant": asked.variant, "seed": asked.seed}
     params |= _sizes(asked)  # tags already; but of a group of runs the UI shows params only
     return Sheet(
-        name=f"{asked.variant}/s{asked.seed}",
+        name=printable(f"{asked.variant}/s{asked.seed}"),
         identity={
             "role": "cell",
             "fingerprint": asked.fingerprint,
@@ -194,7 +210,7 @@ def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    """As a user would type it: `none`, `true`, `[4, 4, 3]`."""
+    """Return a value as a user would type it, in one printable line: `none`, `true`, `[4, 4, 3]`."""
     if isinstance(value, str):
-        return value
-    return "none" if value is None else json.dumps(value)
+        return printable(redacted(value))
+    return "none" if value is None else redacted(json.dumps(value))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from cifar_lab.tracking import journal, sheet, view
+from cifar_lab.text import printable
+from cifar_lab.tracking import journal, searches, sheet, view
 from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point, Reader
-from cifar_lab.tracking.mlflow import Found, Store
+from cifar_lab.tracking.mlflow import ArtifactsRefused, Found, Store
 from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.sheet import Metric
 
@@ -21,6 +23,12 @@ Draw = Callable[[Record], dict[str, bytes]]
 """Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
 Say = Callable[[str], None]
 
+WITHOUT_FILES = "without files"
+"""Value of the tag `shipped` where the store took everything but the artifacts."""
+BELOW = "below"
+"""The tag that tells below the run of which invocation the run of a cell lies."""
+DIFFERENCE = "delta_to"
+"""The tag that tells which differences the run of a cell has."""
 UNBEGUN = "none"
 """In place of the time at which a training began, for a cell that failed before it did."""
 
@@ -33,21 +41,48 @@ class Place:
     parent: str
     found: Found | None
     """The parent as it was found; none where it was made now."""
+    parents: dict[str, str | None] = field(default_factory=dict)
+    """Runs of other invocations that were looked up, by the id of the invocation."""
 
     @classmethod
     def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
         """Find the place, or make it."""
         asked, seen = sheet.of_invocation(invocation), history.view(invocation)
-        with shipping_lock(runs):
+        with locked(runs / "shipping.lock", store):
             tags = {sheet.NOTE: sheet.note(invocation), seen.tag: seen.value()}
             experiment = store.experiment(invocation.ablation, tags)
             found = store.find(experiment, **asked.identity)
-            return cls(experiment, store.start(experiment, asked, found), found)
+            place = cls(experiment, store.start(experiment, asked, found), found)
+            place.renew(invocation, store)
+            return place
+
+    def renew(self, invocation: Invocation, store: Store) -> None:
+        """Give the run of a study that is gone on with the command and the counts of now."""
+        if searches.is_search(invocation) and self.found is not None:
+            tags = sheet.of_invocation(invocation).tags
+            now = {name: tags[name] for name in searches.LATEST}
+            if not now.items() <= self.found.tags.items():
+                store.tag(self.parent, now)
+
+    def parent_of(self, invocation: str, store: Store) -> str | None:
+        """Return the run that stands for another invocation, if it is there yet."""
+        if invocation not in self.parents:
+            identity = {"role": "invocation", "invocation": printable(invocation)}
+            found = store.find(self.experiment, **identity)
+            self.parents[invocation] = found.id if found is not None else None
+        return self.parents[invocation]
 
 
-def shipping_lock(runs: Path) -> FileLock:
-    """Held while a run is looked for and begun, so that two runners do not begin two for one cell."""
-    return FileLock(runs / "shipping.lock")
+@contextmanager
+def locked(path: Path, store: Store) -> Iterator[None]:
+    """Hold the lock under which a run is looked for and begun, so that two runners do not begin two for one thing."""
+    lock = FileLock(path)
+    with store.outside():
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass
@@ -65,6 +100,8 @@ class Shipment:
     """The store has all that was on disk at the last look."""
     is_damaged: bool = False
     """A file of its record, or of the one that it is compared with, cannot be read; nothing is shipped of it."""
+    lacks_files: bool = False
+    """The store took no artifacts of the cell, and everything else."""
     run: str | None = None
     """Id of the cell's run, once it is known."""
     _status: str | None = None
@@ -101,12 +138,13 @@ class Shipment:
     def look(self, found: Found | None) -> None:
         """Take the store's word for what it has of the cell."""
         mark = self.mark()
-        is_whole = found is not None and found.status != "RUNNING" and found.tags.get("shipped_to") == mark
+        unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
+        is_whole = found is not None and found.status not in unended and found.tags.get("shipped_to") == mark
         result = self.record.result()
         lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
         self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
-        if found is not None and result is not None and self.is_settled:  # there is nothing that `ship` would send
+        if found is not None and result is not None and is_whole:  # of the record there is nothing to send
             self._sent, self._status, self._tags = mark, found.tags.get("status"), dict(found.tags)
 
     def ship(self, store: Store, place: Place, *, closing: bool) -> bool:
@@ -117,22 +155,34 @@ class Shipment:
         """
         result, failure = self.record.result(), self.record.failure()
         dues, differences = self._dues(result)
-        if result is not None and self._sent == str(result["time"]) and dues.items() <= self._tags.items():
-            self.is_settled = True
-            return False
-        self.is_settled = False
-        self._read()
-        if self._began is None and result is None and failure is None:  # what starts now would seem to last too long
-            self.is_settled = True
-            return False
-        is_new = self._ship_record(store, place, result, failure, closing=closing)
-        if lacking := dict(dues.items() - self._tags.items()):
+        is_sent = result is not None and self._sent == str(result["time"]) and self.run is not None
+        if not is_sent:
+            self.is_settled = False
+            self._read()
+            if self._began is None and result is None and failure is None:  # a run would seem to begin too early
+                self.is_settled = True
+                return False
+        is_new = not is_sent and self._ship_record(store, place, result, failure, closing=closing)
+        lacking = {key: value for key, value in dues.items() - self._tags.items() if key != BELOW}
+        place_of_run = self._place_below_the_latest(store, place, closing=closing)
+        if lacking or place_of_run:
             assert self.run is not None
-            store.log(self.run, differences)
-            store.tag(self.run, lacking)
-            self._tags |= lacking
-        self.is_settled = True
+            store.log(self.run, differences if DIFFERENCE in lacking else [])
+            store.tag(self.run, {**lacking, **place_of_run})
+            self._tags |= {**lacking, **place_of_run}
+        self.is_settled = not self.lacks_files
         return is_new or bool(lacking)
+
+    def _place_below_the_latest(self, store: Store, place: Place, *, closing: bool) -> dict[str, str]:
+        """Return the tags that put the run of the cell below the run of the invocation that asked for it last."""
+        latest = self.history.latest(self.invocation.ablation, self.asked.fingerprint)
+        if latest is None or self._tags.get(BELOW) == latest:
+            return {}
+        is_own = latest == self.invocation.id
+        if not is_own and not closing:
+            return {}
+        parent = place.parent if is_own else place.parent_of(latest, store)
+        return {BELOW: latest, "mlflow.parentRunId": parent} if parent is not None else {}
 
     def _ship_record(self, store: Store, place: Place, result: Any, failure: Any, *, closing: bool) -> bool:
         """Send what is on disk of the cell itself; whether there was anything."""
@@ -145,12 +195,14 @@ class Shipment:
             store.log(self.run, sheet.metrics_of(self._unsent))
             self._unsent.clear()
         status = self._status_now(result, failure, closing=closing)
-        if status != self._status or (is_new and status in {"failed", "stopped"}):
+        lacked_files = is_new and self._tags.get("shipped") == WITHOUT_FILES
+        if status != self._status or lacked_files or (is_new and status in {"failed", "stopped", "pruned"}):
             self._turn_to(status, store, result, failure)
             is_new = True
         if is_new and mark is not None:
             shipped = "complete" if result is not None else "partial"
-            store.tag(self.run, {"shipped": shipped, "shipped_to": mark})
+            everything = {"shipped": shipped, "shipped_to": mark}
+            store.tag(self.run, {"shipped": WITHOUT_FILES} if self.lacks_files else everything)
         self._sent = mark
         return is_new
 
@@ -163,6 +215,8 @@ class Shipment:
         values = {True: view.CURRENT, False: view.REPLACED}
         tags = {view.setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
         tags |= self.invocation.tags.get(self.asked.fingerprint, {})
+        if self.history.latest(self.invocation.ablation, self.asked.fingerprint) == self.invocation.id:
+            tags[BELOW] = self.invocation.id
         reference = standing.reference
         other = Record(self.runs / reference.fingerprint).result() if reference is not None else None
         if result is None or reference is None or other is None:
@@ -170,14 +224,18 @@ class Shipment:
         differences = self._seen(sheet.metrics_of_difference(result, other, since=standing.since))
         if differences:
             tags["compared_with"] = f"{reference.variant}/s{reference.seed}"
-            tags["delta_to"] = f"{reference.fingerprint[:12]} {differences[0].time}"
+            tags[DIFFERENCE] = f"{reference.fingerprint[:12]} {differences[0].time}"
         return tags, differences
 
     def _seen(self, metrics: list[Metric]) -> list[Metric]:
         """Without what a search must not choose by."""
-        if not (self.invocation.metric or "").startswith("val/"):
+        if not searches.is_search(self.invocation):
             return metrics
-        return [metric for metric in metrics if not metric.name.removeprefix(sheet.DELTA).startswith("test/")]
+        return [metric for metric in metrics if searches.TEST not in metric.name]
+
+    @property
+    def _is_pruned(self) -> bool:
+        return self.invocation.is_pruned(self.asked.fingerprint)
 
     def _read(self) -> None:
         new = self._reader.poll()
@@ -190,7 +248,7 @@ class Shipment:
 
     def _find_or_start(self, store: Store, place: Place, mark: str | None, failure: Any) -> None:
         began, cell = self._began, self.record.cell("recipe", "data", "execution", "provenance")
-        with shipping_lock(self.runs):
+        with locked(self.record.folder / "shipping.lock", store):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
             if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:
                 store.tag(found.id, {"role": "superseded"})
@@ -223,7 +281,9 @@ class Shipment:
             return str(result["status"])
         if failure is not None and failure["time"] >= (self._reader.attempted or 0):
             return "failed"
-        return "stopped" if closing and self.record.state() != "running" else "running"
+        if self.record.state() == "running":
+            return "running"
+        return "pruned" if self._is_pruned else "stopped" if closing else "running"
 
     def _turn_to(self, status: str, store: Store, result: Any, failure: Any) -> None:
         assert self.run is not None
@@ -231,19 +291,34 @@ class Shipment:
             store.resume(self.run)
         elif status == "stopped":
             store.end(self.run, "KILLED", self._reader.latest or 0)
+        elif status == "pruned":
+            store.tag(self.run, {"pruned": "true"})
+            store.end(self.run, "FINISHED", self._reader.latest or 0)
         elif status == "failed":
-            store.upload(self.run, self._files(), {"failure.txt": failure["trace"].encode()})
+            self._upload(store, {"failure.txt": failure["trace"].encode()})
             store.tag(self.run, {"last_error": failure["error"]})
             store.end(self.run, "FAILED", failure["time"])
         else:
             store.log(self.run, self._seen(sheet.metrics_of_result(result, self._curves)))
-            store.upload(self.run, self._files(), {"recipe.json": self._recipe(), **self._pictures()})
+            self._upload(store, {"recipe.json": self._recipe(), **self._pictures(result)})
             store.end(self.run, "FINISHED", result["time"])
         store.tag(self.run, {"status": status})
         self._status = status
 
+    def _upload(self, store: Store, made: Mapping[str, bytes]) -> None:
+        """Send the files of the record, and `made`; where none can be written, say so, and go on with the rest."""
+        assert self.run is not None
+        try:
+            store.upload(self.run, self._files(), made)
+            self.lacks_files = False
+        except ArtifactsRefused as error:
+            self.lacks_files = True
+            self.say(f"{error}; metrics, params and tags are there, and `cifar-lab sync` sends the files later")
+
     def _files(self) -> list[Path]:
         record = self.record
+        if searches.is_search(self.invocation):
+            return searches.files(record)
         written = [record.folder / name for name in ("cell.json", "result.json", journal.FILE)]
         made = [record.weights, record.predictions, record.confusion, record.code_diff]
         return [path for path in [*written, *made] if path.exists()]
@@ -251,12 +326,16 @@ class Shipment:
     def _recipe(self) -> bytes:
         return sheet.recipe_json(self.record.cell() or {}).encode()
 
-    def _pictures(self) -> dict[str, bytes]:
+    def _pictures(self, result: Any) -> dict[str, bytes]:
+        """Return the figures of a cell; of a search without test, and with what its result says of val."""
         try:
-            return self.draw(self.record)
+            drawn = self.draw(self.record)
         except Exception as error:  # noqa: BLE001 (a picture is not worth a result; it is said)
             self.say(f"{self.asked.variant}/s{self.asked.seed}: no figures: {type(error).__name__}: {error}")
-            return {}
+            drawn = {}
+        if searches.is_search(self.invocation):
+            return searches.shown_pictures(drawn) | searches.shown_result(result)
+        return drawn
 
 
 def _mark(result: Any, failure: Any, reader: Reader) -> str | None:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from cifar_lab.errors import TrackingError
+from cifar_lab.errors import CifarLabError, TrackingError
+from cifar_lab.redaction import redacted
+from cifar_lab.text import printable
 from cifar_lab.tracking import overview
+from cifar_lab.tracking.claims import Claims
+from cifar_lab.tracking.gate import Abandoned, Gate
 from cifar_lab.tracking.history import History
 from cifar_lab.tracking.invocation import Invocation, read_all
-from cifar_lab.tracking.mlflow import Store, StoreAway
+from cifar_lab.tracking.mlflow import Store, StoreAway, StoreRefuses
 from cifar_lab.tracking.overview import Tabulate, no_table
 from cifar_lab.tracking.shipment import Draw, Place, Say, Shipment
-from cifar_lab.tracking.uri import redacted
+from cifar_lab.tracking.uri import sqlite_path
 
 PATIENCE = (1.0, 30.0)
 """Seconds to wait for a store that is away: at first, and at most; doubled in between."""
 CLOSING_PATIENCE = 2.0
 """The same at most, while somebody waits for `drain`."""
+STANDSTILL = 10.0
+"""Seconds that `drain` waits while the store answers nothing."""
 
 
 class Shipper(threading.Thread):
     """Tails the journals of an invocation's cells, and keeps their runs in MLflow up to date.
 
-    All of mlflow, its import too, happens in this thread. Nothing that goes wrong in it reaches the trainer.
+    All of mlflow, its import too, happens in this thread. Nothing that goes wrong in it reaches the trainer. It is a
+    daemon, so that a store that hangs keeps no process alive, and it does nothing more once `drain` has given it up.
     """
 
     def __init__(
@@ -37,92 +46,158 @@ class Shipper(threading.Thread):
         say: Say,
         tabulate: Tabulate = no_table,
         interval: float = 1.0,
+        is_shared: bool = False,
     ) -> None:
-        """`interval`: seconds between two looks at the journals."""
+        """Prepare a thread that is started later.
+
+        `interval`: seconds between two looks at the journals. `is_shared`: other runners may ship cells of the same
+        invocation; so those that were not named by `train` are left to them until the end.
+        """
         super().__init__(name="shipper", daemon=True)
         self._runs, self._invocation, self._open_store = runs, invocation, open_store
-        self._draw, self._say, self._tabulate, self._interval = draw, say, tabulate, interval
+        self._draw, self._say, self._tabulate, self._interval = draw, once(say), tabulate, interval
         self._history = History(read_all(runs))
-        self._shipments = _shipments(runs, invocation, self._history, draw, say)
+        self._shipments = _shipments(runs, invocation, self._history, draw, self._say)
         self._broken: set[str] = set()
+        self._elsewhere: set[str] = set()
+        self._is_shared, self._ours = is_shared, set[str]()
+        self._claims = Claims(runs, invocation.ablation)
         self._store: Store | None = None
         self._place: Place | None = None
         self._is_away = False
         self._grown: Invocation | None = None
-        self._closing, self._abandoned = threading.Event(), threading.Event()
+        self._closing, self._gate = threading.Event(), Gate()
 
     def run(self) -> None:
+        """Ship until `drain` was called and everything is there."""
         try:
-            self._ship_until_drained()
-        except Exception as error:  # noqa: BLE001 (said; the training goes on, and `sync` can ship later)
-            self._say(f"MLflow gets nothing from this run: {_one_line(error)}")
+            with self._gate.working():
+                try:
+                    self._ship_until_drained()
+                except Exception as error:  # noqa: BLE001 (said; the training goes on, and `sync` can ship later)
+                    self._say(f"MLflow gets nothing from this run: {_one_line(error)}")
+                finally:
+                    self._claims.release()
+                    if self._store is not None:
+                        self._store.outside = nullcontext
+        except Abandoned:
+            return
 
     def follow(self, invocation: Invocation) -> None:
         """Go on with an invocation that has grown: a search asks for one cell after another."""
         self._grown = invocation
 
-    def drain(self, timeout_s: float) -> int:
-        """Ship what is left for at most `timeout_s` seconds, and end; the number of cells still left."""
+    def train(self, fingerprint: str) -> None:
+        """Note that this process trains a cell, and so ships it."""
+        self._ours.add(fingerprint)
+
+    def drain(self, timeout_s: float, standstill_s: float = STANDSTILL) -> int:
+        """Ship what is left for at most `timeout_s` seconds, and end; the number of cells still left.
+
+        A server that answers nothing for `standstill_s` seconds is given up earlier. A SQLite store is not: there it is
+        other runners that are waited for.
+        """
         self._closing.set()
-        if self.is_alive():
-            self.join(timeout_s)
-        self._abandoned.set()
-        return _left(self._shipments)
+        began = moved = time.monotonic()
+        while self.is_alive() and (now := time.monotonic()) < began + timeout_s and now < moved + standstill_s:
+            self.join(0.1)
+            store = self._store
+            if store is not None and sqlite_path(store.uri) is not None:
+                moved = time.monotonic()
+            elif not self._is_away:
+                moved = max(moved, time.monotonic() - self._gate.waits())
+        self._gate.shut()
+        return _left([each for each in self._shipments if each.asked.fingerprint not in self._elsewhere])
 
     def _ship_until_drained(self) -> None:
         delay, longest = PATIENCE
-        while not self._abandoned.is_set():
+        while True:
             closing = self._closing.is_set()
             try:
                 self._look(closing=closing)
-            except StoreAway as error:
+            except (StoreAway, StoreRefuses) as error:
                 self._store, self._place = None, None
-                if not self._is_away:
-                    self._say(f"{error}; going on without it, the journals keep everything")
-                self._is_away = True
-                self._wait(delay)
+                self._say_away(error)
+                if closing and isinstance(error, StoreRefuses):
+                    return
+                self._wait(delay if isinstance(error, StoreAway) else longest)
                 delay = min(2 * delay, longest)
                 continue
             self._is_away, delay = False, PATIENCE[0]
             if closing:
                 return
-            self._closing.wait(self._interval)
+            with self._gate.outside():
+                self._closing.wait(self._interval)
+
+    def _say_away(self, error: CifarLabError) -> None:
+        if not self._is_away:
+            self._say(f"{error}; going on without it, the journals keep everything")
+        self._is_away = True
 
     def _wait(self, delay: float) -> None:
         """Wait, but no longer than is fit once somebody waits for us."""
-        if not self._closing.wait(delay):
-            return
-        self._abandoned.wait(min(delay, CLOSING_PATIENCE))
+        with self._gate.outside():
+            if self._closing.is_set():
+                time.sleep(min(delay, CLOSING_PATIENCE))
+            else:
+                self._closing.wait(delay)
 
     def _look(self, *, closing: bool) -> None:
-        self._grow()
+        self._grow(anew=closing)
         if self._store is None:
             self._store = self._open_store()
+            self._store.outside = self._gate.outside
+            self._store.reach()
+            self._is_away = False
             _look(self._invocation, self._shipments, self._store, self._say)  # of many that are there, all at once
         if self._place is None:
             self._place = Place.of(self._invocation, self._store, self._runs, self._history)
-        for shipment in self._shipments:
-            name = shipment.asked.fingerprint
-            if self._abandoned.is_set():
-                return
-            if shipment.is_damaged or (name in self._broken and not closing):
-                continue
-            try:
-                shipment.ship(self._store, self._place, closing=closing)
-            except StoreAway:
-                raise
-            except Exception as error:  # noqa: BLE001 (said once; the other cells go on)
-                if name not in self._broken:
-                    self._say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
-                self._broken.add(name)
+        own = [each for each in self._shipments if each.asked.fingerprint in self._ours or not self._is_shared]
+        for shipment in own:
+            self._ship(shipment, self._store, self._place, closing=closing)
         if closing:
+            if len(own) < len(self._shipments):
+                self._ship_others(self._store, self._place)
             self._close(self._store, self._place)
 
-    def _grow(self) -> None:
-        """Take in the cells and tags that `follow` brought."""
-        if self._grown is None:
+    def _ship_others(self, store: Store, place: Place) -> None:
+        """Ship the cells that other runners trained, and that none of them ships now."""
+        others = [each for each in self._shipments if each.asked.fingerprint not in self._ours]
+        _look(self._invocation, others, store, self._say)
+        for shipment in others:
+            if not shipment.is_settled:
+                self._ship(shipment, store, place, closing=True)
+
+    def _ship(self, shipment: Shipment, store: Store, place: Place, *, closing: bool) -> None:
+        name = shipment.asked.fingerprint
+        if shipment.is_damaged or (name in self._broken and not closing):
             return
-        self._invocation, self._grown = self._grown, None
+        if not shipment.is_settled and shipment.run is None and not self._is_ours(shipment):
+            return
+        try:
+            shipment.ship(store, place, closing=closing)
+        except (StoreAway, StoreRefuses):
+            raise
+        except Exception as error:  # noqa: BLE001 (said once; the other cells go on)
+            if name not in self._broken:
+                self._say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
+            self._broken.add(name)
+
+    def _is_ours(self, shipment: Shipment) -> bool:
+        """Take the cell, unless another runner ships it."""
+        is_free = self._is_free(shipment)
+        (self._elsewhere.discard if is_free else self._elsewhere.add)(shipment.asked.fingerprint)
+        return is_free
+
+    def _is_free(self, shipment: Shipment) -> bool:
+        return shipment.is_empty or self._claims.take(shipment.asked.fingerprint)
+
+    def _grow(self, *, anew: bool) -> None:
+        """Take in the cells and tags that `follow` brought, and what was asked for meanwhile."""
+        if self._grown is None and not anew:
+            return
+        if self._grown is not None:
+            self._invocation, self._grown = self._grown, None
         self._history = History(read_all(self._runs))
         known = {shipment.asked.fingerprint: shipment for shipment in self._shipments}
         for shipment in _shipments(self._runs, self._invocation, self._history, self._draw, self._say):
@@ -138,9 +213,9 @@ class Shipper(threading.Thread):
         overview.describe(store, place, self._invocation, self._shipments, self._tabulate, self._say)
         overview.settle(store, place, self._invocation, self._shipments)
         for past in self._history.same_setting(self._invocation):
-            if past.id < self._invocation.id and not self._abandoned.is_set():
+            if past.id < self._invocation.id:
                 shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
-                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say)
+                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say, self._is_free)
 
 
 def sync(
@@ -148,17 +223,27 @@ def sync(
 ) -> tuple[int, int]:
     """Ship whatever the store lacks of the cells of `invocations`, and bring the runs of these up to date.
 
-    The store is asked what it has: one that was lost is filled again, and a full one is left alone.
+    The store is asked what it has: one that was lost is filled again, and a full one is left alone. An invocation that
+    it refuses, for its name for example, is said, and the others go on.
 
     Returns:
         The number of cells shipped now, and of those that are still not wholly shipped.
+
+    Raises:
+        StoreRefuses: the store takes nothing, and would not later either.
     """
+    say = once(say)
     history = History(read_all(runs))
     batches = [(entry, _shipments(runs, entry, history, draw, say)) for entry in invocations]
     shipped = 0
     try:
         for invocation, shipments in batches:
-            shipped += _sync_one(runs, invocation, shipments, store, tabulate, say)
+            try:
+                shipped += _sync_one(runs, invocation, shipments, store, tabulate, say)
+            except (StoreAway, StoreRefuses):
+                raise
+            except Exception as error:  # noqa: BLE001 (said; the other invocations go on)
+                say(f"MLflow does not get {invocation.id}: {_one_line(error)}")
     except StoreAway as error:
         say(str(error))
     left = {
@@ -184,18 +269,24 @@ def has_all(runs: Path, invocation: Invocation, store: Store) -> bool:
 
 
 def _sync_one(
-    runs: Path, invocation: Invocation, shipments: list[Shipment], store: Store, tabulate: Tabulate, say: Say
+    runs: Path,
+    invocation: Invocation,
+    shipments: list[Shipment],
+    store: Store,
+    tabulate: Tabulate,
+    say: Say,
+    is_ours: Callable[[Shipment], bool] = lambda _: True,
 ) -> int:
     _look(invocation, shipments, store, say)
     sound = [shipment for shipment in shipments if not shipment.is_damaged]
     if all(shipment.is_empty for shipment in sound):
         return 0
     place, shipped = Place.of(invocation, store, runs, shipments[0].history), 0
-    lacking = [shipment for shipment in sound if not shipment.is_settled]
+    lacking = [shipment for shipment in sound if not shipment.is_settled and is_ours(shipment)]
     for shipment in lacking:
         try:
             shipped += shipment.ship(store, place, closing=True)
-        except StoreAway:
+        except (StoreAway, StoreRefuses):
             raise
         except Exception as error:  # noqa: BLE001 (said; the other cells go on)
             say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
@@ -213,6 +304,8 @@ def _look(invocation: Invocation, shipments: list[Shipment], store: Store, say: 
     for shipment in shipments:
         try:
             shipment.look(cells.get(shipment.asked.fingerprint))
+        except (StoreAway, StoreRefuses):
+            raise
         except TrackingError as error:
             shipment.is_damaged = True
             say(f"MLflow does not get {_name(shipment)}: {error}")
@@ -232,9 +325,24 @@ def _is_left(shipment: Shipment) -> bool:
     return shipment.is_damaged or (not shipment.is_settled and not shipment.is_empty)
 
 
+def once(say: Say) -> Say:
+    """Return `say` that repeats no line."""
+    told: set[str] = set()
+
+    def say_once(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            say(line)
+
+    return say_once
+
+
 def _name(shipment: Shipment) -> str:
-    return f"{shipment.asked.variant}/s{shipment.asked.seed}"
+    return printable(f"{shipment.asked.variant}/s{shipment.asked.seed}")
 
 
 def _one_line(error: BaseException) -> str:
-    return redacted(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    """Return an error as one line: those of ours as they are, others with their type."""
+    first = next(iter(str(error).splitlines()), "")
+    text = first if isinstance(error, CifarLabError) else f"{type(error).__name__}: {first}"
+    return printable(redacted(text))

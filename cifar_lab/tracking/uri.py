@@ -1,75 +1,161 @@
-"""Where the tracking store is, and whether it could be written to; answered without importing mlflow."""
+"""Find the tracking store, and check that its address can be used, without importing mlflow."""
 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from cifar_lab.errors import TrackingError
+from cifar_lab.errors import TrackingError, nearest
+from cifar_lab.redaction import redacted
+from cifar_lab.text import printable
 
-IN_ADDRESS = re.compile(r"(://[^\s/:@]*):\S*@")
-IN_QUERY = re.compile(
-    r"""([\w-]*(?:password|passwd|pwd|token|secret))=('[^']*'|"[^"]*"|[^&\s]+?(?=['"](?:[\s,;:.)]|$)|[&\s]|$))""",
-    re.IGNORECASE,
+__all__ = ["redacted", "require_usable", "resolve_uri", "sqlite_path", "sqlite_uri", "without_credentials"]
+
+DRIVERS = {
+    "postgresql": ("psycopg2", "psycopg2-binary"),
+    "postgresql+psycopg2": ("psycopg2", "psycopg2-binary"),
+    "postgresql+psycopg": ("psycopg", "cifar-lab[postgres]"),
+    "mysql": ("MySQLdb", "mysqlclient"),
+    "mysql+mysqldb": ("MySQLdb", "mysqlclient"),
+    "mysql+pymysql": ("pymysql", "pymysql"),
+    "mssql": ("pyodbc", "pyodbc"),
+    "mssql+pyodbc": ("pyodbc", "pyodbc"),
+}
+"""Module that a scheme of SQLAlchemy needs, and the package or extra that brings it."""
+PORTABLE = {"postgresql": "postgresql+psycopg", "postgresql+psycopg2": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+"""Schemes whose usual driver has to be compiled or is another one, and the scheme of one that installs anywhere."""
+SERVERS = {"http", "https"}
+SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file")
+MANAGED = {"databricks", "databricks-uc", "uc"}
+"""Schemes that MLflow resolves from its own configuration files."""
+
+OLDER = (
+    "./mlruns holds runs of an older MLflow, and this one writes no runs into folders: either "
+    "`mlflow migrate-filestore --source . --target sqlite:///mlflow.db` and then "
+    "`export MLFLOW_TRACKING_URI=sqlite:///mlflow.db`, which by itself begins a new store beside them; or "
+    "`export MLFLOW_ALLOW_FILE_STORE=true` goes on in the folder; or --offline trains without MLflow"
 )
-"""What holds a password, after the part that is shown: `user:…@` and `password=…`, as libpq takes it, too.
-
-A quote that ends a word is the sentence's, around the whole address.
-"""
+"""What to do where MLflow's own default is a folder that it refuses."""
 
 
 def resolve_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else MLflow's own default in the current folder."""
+    """Return `MLFLOW_TRACKING_URI`, else MLflow's own default in the current folder."""
     named = os.environ.get("MLFLOW_TRACKING_URI")
     if named:
         return named
-    if any(path.parent.name.isdigit() for path in Path("mlruns").glob("*/meta.yaml")):
-        return Path("mlruns").absolute().as_uri()  # runs of an older MLflow, with which a newer one goes on
-    return f"sqlite:///{Path('mlflow.db').absolute()}"
+    if _has_older_runs():
+        return Path("mlruns").absolute().as_uri()  # MLflow goes on with runs that an older version left there
+    return sqlite_uri(Path("mlflow.db").absolute())
 
 
-def redacted(text: str) -> str:
-    """`text` without the passwords of the addresses in it. Whatever prints, logs or records an address asks here.
+def _has_older_runs() -> bool:
+    return any(path.parent.name.isdigit() for path in Path("mlruns").glob("*/meta.yaml"))
 
-    `http://user:secret@host` and `postgresql://host/db?password=secret` keep all but the secret; where a password
-    has a `/` or `@` of its own, more than it may go.
+
+def sqlite_uri(path: Path) -> str:
+    """Return the address of a SQLite database.
+
+    `?` begins options and is quoted. Versions of SQLAlchemy differ in whether `%2F` in a path stands for itself: a path
+    with `%` is given relative to the current folder, whose name is not needed then.
     """
-    return IN_QUERY.sub(r"\1=***", IN_ADDRESS.sub(r"\1:***@", text))
+    if "%" in str(path):
+        path = Path(os.path.relpath(path))
+    return f"sqlite:///{path}".replace("?", "%3F")
 
 
 def without_credentials(uri: str) -> tuple[str, dict[str, str]]:
-    """A server's address without user and password, and these as MLflow takes them from the environment.
+    """Return a server's address without user and password, and these as MLflow takes them from the environment.
 
     MLflow repeats the address that it was given: in messages, tracebacks and logs. Another store's stays as it is.
     """
     parts = urlsplit(uri)
-    if parts.scheme not in {"http", "https"} or not (parts.username and parts.password):
+    if parts.scheme not in SERVERS or not (parts.username and parts.password):
         return uri, {}
     named = {"MLFLOW_TRACKING_USERNAME": unquote(parts.username), "MLFLOW_TRACKING_PASSWORD": unquote(parts.password)}
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), named
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite store; none for another kind of store, and for one in memory."""
+    """Return the file of a SQLite store; None for another kind of store, and for one in memory."""
     scheme, _, rest = uri.partition(":///")
-    path = unquote(rest.partition("?")[0])
-    return Path(path) if scheme.split("+")[0] == "sqlite" and path not in {"", ":memory:"} else None
+    path = rest.partition("?")[0]
+    if scheme.split("+")[0] != "sqlite" or path in {"", ":memory:"}:
+        return None
+    return Path(path) if Path(path).parent.is_dir() or "%" not in path else Path(unquote(path))
 
 
 def require_usable(uri: str) -> None:
-    """Refuse a local store that cannot be written to. A server is not asked: it may come back.
+    """Refuse an address that cannot be right, and a local store that cannot be written to. No server is asked.
 
     Raises:
-        TrackingError: what is wrong with the file or folder, in one line.
+        TrackingError: one line with the address, what is wrong with it, and the nearest right form.
     """
+    parts = _parts(uri)
     path = sqlite_path(uri)
     if path is not None:
         _require_sqlite(path, uri)
-    elif urlsplit(uri).scheme in {"", "file"}:
-        _require_file_store(Path(unquote(urlsplit(uri).path)), uri)
+    elif parts.scheme in {"", "file"}:
+        _require_file_store(Path(unquote(parts.path)), uri)
+    else:
+        _require_scheme(parts, uri)
+
+
+def _parts(uri: str) -> SplitResult:
+    """Return the parts of an address.
+
+    Raises:
+        TrackingError: it has none.
+    """
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port  # raises for a port that is none, where there is a host
+    except ValueError as error:
+        raise _unusable(uri, f"not an address ({redacted(str(error))})") from error
+    return parts
+
+
+def _require_scheme(parts: SplitResult, uri: str) -> None:
+    """Refuse a scheme that MLflow does not know, one without its driver, and an address without a host."""
+    scheme = parts.scheme
+    if scheme in SERVERS:
+        if not parts.hostname:
+            raise _unusable(uri, f"names no host; {scheme}://localhost:5000 would")
+    elif scheme.split("+")[0] == "sqlite":
+        if parts.path in {"", "/:memory:"} and not parts.netloc:
+            raise _unusable(uri, "a database in memory is lost with the process; sqlite:///mlflow.db stays")
+        raise _unusable(uri, f"a database needs three slashes: sqlite:///{parts.netloc}{parts.path}")
+    elif scheme in DRIVERS:
+        _require_driver(scheme, uri)
+    elif scheme.split("+")[0] in {"postgresql", "mysql", "mssql"}:
+        close = nearest(scheme, [name for name in DRIVERS if name.startswith(scheme.split("+")[0])])
+        raise _unusable(uri, f"no driver that is known{close}")
+    elif "://" not in uri and scheme not in MANAGED:
+        raise _unusable(uri, f"names no scheme; did you mean '{redacted(f'http://{uri}')}'?")
+    elif scheme not in MANAGED and scheme not in _plugins():
+        close = "; did you mean 'postgresql'?" if scheme.startswith("postgres") else nearest(scheme, SCHEMES)
+        raise _unusable(uri, f"MLflow knows no scheme '{scheme}'{close}")
+
+
+def _require_driver(scheme: str, uri: str) -> None:
+    module, package = DRIVERS[scheme]
+    if find_spec(module) is not None:
+        return
+    hint = f"`pip install '{package}'` brings it"
+    if (other := PORTABLE.get(scheme)) is not None:
+        module_of_other, package_of_other = DRIVERS[other]
+        is_there = find_spec(module_of_other) is not None
+        how = "is installed" if is_there else f"comes with `pip install '{package_of_other}'`"
+        hint += f"; or write {other}://…, whose driver {how}"
+    raise _unusable(uri, f"the driver {module} is not installed; {hint}")
+
+
+def _plugins() -> set[str]:
+    """Return the schemes that installed packages add to MLflow."""
+    return {entry.name for entry in entry_points(group="mlflow.tracking_store")}
 
 
 def _require_sqlite(path: Path, uri: str) -> None:
@@ -94,6 +180,8 @@ def _require_sqlite(path: Path, uri: str) -> None:
 
 def _require_file_store(folder: Path, uri: str) -> None:
     if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in {"true", "1"}:
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
+            raise TrackingError(OLDER)
         raise _unusable(uri, "MLflow keeps no runs in folders any more; name a database, sqlite:///mlflow.db")
     _require_folder(folder if folder.exists() else folder.absolute().parent, uri)
 
@@ -108,4 +196,7 @@ def _require_folder(folder: Path, uri: str) -> None:
 
 
 def _unusable(uri: str, why: str) -> TrackingError:
-    return TrackingError(f"MLFLOW_TRACKING_URI={redacted(uri)}: {why}")
+    """Return the refusal of an address, which is the default one where the environment names none."""
+    shown = redacted(uri) if "://" in uri else redacted(f"http://{uri}").removeprefix("http://")
+    named = "MLFLOW_TRACKING_URI=" if os.environ.get("MLFLOW_TRACKING_URI") else "MLflow on "
+    return TrackingError(f"{named}{printable(shown)}: {why}")

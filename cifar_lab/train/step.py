@@ -129,7 +129,7 @@ class Stepper:
         run = self.run
 
         def draw(epoch: int) -> Draws:
-            return augment.draw(run.recipe.data, len(run.split.train), seed=run.seed, epoch=epoch)
+            return augment.draw(run.recipe.data, len(run.split.train), seed=run.seed_of_draws, epoch=epoch)
 
         if self._drawer is None:
             return draw(epoch)
@@ -183,7 +183,7 @@ class Stepper:
     def _seed_dropout(self) -> None:
         run = self.run
         if run.recipe.model.dropout:
-            torch.manual_seed(stream(run.seed, "dropout", run.epoch, run.step))
+            torch.manual_seed(stream(run.seed_of_draws, "dropout", run.epoch, run.step))
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
         """Train on the images at `offsets`, (B,), of the batch; Lookahead `moves` the weights, or does not."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cifar_lab.data.split import Split
 from cifar_lab.recipe import Recipe
+from cifar_lab.streams import seed_of_draws
 from cifar_lab.train import optim
 from cifar_lab.train.average import Average
 from cifar_lab.train.lookahead import Lookahead
@@ -23,6 +24,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, seed: int, net: nn.Module, split: Split, precision: Precision) -> None:
         """Build the optimizer and the averages around `net`; load a warm start into `net` first."""
         self.recipe, self.seed, self.net, self.split, self.precision = recipe, seed, net, split, precision
+        self.seed_of_draws = seed_of_draws(seed, recipe.init_from)
         self.device = split.train.images.device
         self.forward: nn.Module = net
         self.graph = False

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from made.spaces import Told
 
 from cifar_lab.cli import run
 from cifar_lab.search.storage import open_storage
+from cifar_lab.search.study import load_study
 from cifar_lab.tracking.invocation import read_all
 
 SPACE = '''
@@ -97,6 +99,40 @@ def test_bad_input_is_one_line_and_trains_nothing(
     assert said in error
     assert "hidden" not in error
     assert not list((here).glob("runs/*/cell.json"))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--sampler", "foo"], "no sampler named 'foo'"),
+        (["--pruner", "foo"], "no pruner named 'foo'"),
+        (["--objective", "speed"], "no objective named 'speed'"),
+        (["--space", "nosuch"], "no space named 'nosuch'"),
+        (["train.epoch=3"], "did you mean 'train.epochs'?"),
+        (["model.blocks=[9,9,9]"], "within 400,000 parameters"),
+        (["--max-params", "600"], "within 600 parameters"),
+        (["--storage", "host=db password=hidden"], "host=*** password=***"),
+        (["--study", "a/b"], "--study takes"),
+    ],
+)
+def test_words_space_recipe_and_budget_are_checked_before_data_are_read(
+    more: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line(2, "--data", "nowhere.zip", *more)) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "nowhere.zip" not in error
+    assert "hidden" not in error
+    assert {path.name for path in here.iterdir()} == {"tiny.py"}, "something was made"
+
+
+@pytest.mark.slow
+def test_a_trial_that_failed_before_is_no_failure_once_all_that_was_wanted_is_there(here: Path) -> None:
+    assert run(line(1)) == 0
+    study = load_study(open_storage(None, here / "runs"), "tiny")
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    assert run(line(2)) == 0
+    assert run(line(2)) == 0
 
 
 @pytest.mark.parametrize("command", ["sweep-best", "sweep-importance", "sweep-report", "ablate-best"])

@@ -282,7 +282,8 @@ def test_a_value_that_does_not_fit_is_refused_as_it_was_typed(word: str, said: s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train.epochs"], "did you mean 'train.epochs'?"), (["train.epochs", "=", "30"], "path=value"),
+        (["train.epochs"], "got 'train.epochs'; write train.epochs=200"),
+            (["train.epochs", "=", "30"], "path=value"),
         (["train.epochs =30"], "did you mean 'train.epochs'?"),
         (["epochs=30"], "did you mean 'train.epochs'?"), (["=30"], "no such path"),
         (["model.se=none"], "model.se.placement"), (["model.widht=none"], "did you mean 'model.width'?"),
@@ -371,7 +372,16 @@ def test_seed_data_parent_and_numerics_are_in_the_fingerprint(monkeypatch: pytes
     monkeypatch.setattr(module, "NUMERICS", module.NUMERICS + 1)
     known.add(fingerprint(Recipe()))
     assert len(known) == 6
+    assert fingerprint(Recipe().override({"init_from": "1" * 64})) not in known
     assert all(len(name) == 64 and set(name) <= set("0123456789abcdef") for name in known)
+
+
+def test_only_a_warm_start_is_another_cell_for_how_it_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    warm = Recipe().override({"init_from": "1" * 64})
+    before = {recipe.init_from: fingerprint(recipe) for recipe in (Recipe(), warm)}
+    monkeypatch.setattr(module, "DRAWS", "of its parent")
+    assert fingerprint(Recipe()) == before[None]
+    assert fingerprint(warm) != before[warm.init_from]
 
 
 NO_SE = {"model.se.placement": "none"}

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_lab.streams import stream
+from cifar_lab.streams import seed_of_draws, stream
 
 GOLDEN_ORDER = 3_955_691_223_199_900_983
 GOLDEN_INIT = 2_076_689_273_549_690_902
@@ -63,3 +63,9 @@ def test_a_stream_is_the_same_in_every_process() -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
     said = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
     assert int(said) == GOLDEN_ORDER
+
+
+def test_a_training_that_continues_another_draws_anew_and_each_stage_of_a_chain_for_itself() -> None:
+    assert seed_of_draws(3, None) == 3
+    drawn = {seed_of_draws(seed, parent) for seed in (0, 1) for parent in (None, "a" * 64, "b" * 64)}
+    assert len(drawn) == 6

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from cifar_lab.cli import display
 from cifar_lab.cli.display import Display
 from cifar_lab.recipe import Recipe
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import STOPPED
 from cifar_lab.run.execution import Execution
+from cifar_lab.tracking.journal import Journal
 from cifar_lab.tracking.record import Record
 
 A, B = "a" * 64, "b" * 64
@@ -67,3 +69,16 @@ def test_a_cell_that_was_stopped_is_not_counted_as_done(tmp_path: Path, said: An
     stopped, finished = said()
     assert stopped == f"off/s0: {STOPPED}"
     assert finished.endswith("[1 of 2]")
+
+
+def test_a_cell_that_begins_anew_says_which_file_was_damaged(tmp_path: Path) -> None:
+    one = job(tmp_path)
+    journal = Journal(one.record.folder)
+    journal.write("damaged", file="checkpoint.pt", kept="checkpoint.pt.damaged", why="its checksum does not match")
+    journal.write("start")
+    journal.write("resume", epoch=0, step=0)
+    assert display._begun_anew(one) == [
+        "checkpoint.pt was damaged (its checksum does not match), kept as checkpoint.pt.damaged: the cell begins anew"
+    ]
+    journal.write("resume", epoch=2, step=0)
+    assert display._begun_anew(one) == []

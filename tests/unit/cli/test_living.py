@@ -16,7 +16,7 @@ DIVERGED = Divergence(name=Name("se_ratio", "r2", 1), fingerprint="b" * 64, time
 
 
 def lines(failed: list[Failure], diverged: list[Divergence]) -> list[str]:
-    return [line.plain for line in living._failure_lines(failed, diverged, False)]
+    return [line.plain for line in living._failure_lines(failed, diverged, [], False)]
 
 
 def test_what_failed_and_what_diverged_have_headings_of_their_own() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,13 +79,17 @@ def test_an_entry_is_made_once_and_then_mapped(cache_root: Path) -> None:
             np.testing.assert_array_equal(getattr(data, name), getattr(dataset(), name))
 
 
-def test_an_entry_is_four_arrays_and_what_they_are(cache_root: Path) -> None:
+def test_an_entry_is_four_arrays_what_they_are_and_that_they_were_checked(cache_root: Path) -> None:
     cache.open_or_make("key", dataset)
 
     assert entries(cache_root) == ["key"]
-    assert entries(cache_root / "key") == sorted(["meta.json", *(f"{name}.npy" for name in cache.ARRAYS)])
+    assert entries(cache_root / "key") == sorted(
+        ["checked.json", "meta.json", *(f"{name}.npy" for name in cache.ARRAYS)]
+    )
     assert sorted(json.loads((cache_root / "key" / "meta.json").read_text())) == [
+        "check",
         "classes",
+        "files",
         "hash",
         "kind",
         "name",
@@ -198,3 +203,74 @@ def test_the_folder_is_the_variables_or_the_users(monkeypatch: pytest.MonkeyPatc
     assert cache.root() == tmp_path
     monkeypatch.delenv("CIFAR_LAB_CACHE")
     assert cache.root() == Path(user_cache_dir("cifar-lab"))
+
+
+def flip(path: Path, at: int = -1) -> None:
+    """Change one bit, of the last byte or another; size and shape stay as they are."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.npy" for name in cache.ARRAYS), "meta.json"])
+@pytest.mark.parametrize("at", [-1, -40, 200])
+def test_one_flipped_bit_is_noticed_and_the_entry_made_again(cache_root: Path, name: str, at: int) -> None:
+    cache.open_or_make("key", dataset)
+    path = cache_root / "key" / name
+    flip(path, at if abs(at) < path.stat().st_size else -1)
+    again = cache.open_or_make("key", lambda: dataset(fill=8))
+
+    assert (again.train_images == 8).all()
+    assert (again.name, again.hash) == ("some images", "0" * 64)
+
+
+def test_a_changed_name_or_hash_in_the_description_is_noticed(cache_root: Path) -> None:
+    cache.open_or_make("key", dataset)
+    meta = cache_root / "key" / "meta.json"
+    meta.write_text(meta.read_text().replace("some images", "same images").replace('"hash": "0', '"hash": "1'))
+
+    assert cache.kept("key") is None
+
+
+def test_bytes_are_hashed_once_a_state_and_not_at_every_use(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.open_or_make("key", dataset)
+    hashed: list[str] = []
+    right = cache._sha256
+    monkeypatch.setattr(cache, "_sha256", lambda path: hashed.append(path.name) or right(path))
+    for _ in range(2):
+        assert cache.kept("key") is not None
+    assert hashed == []
+
+    os.utime(cache_root / "key" / "train_images.npy", ns=(1, 1))  # copied by a tool, say; the bytes are the same
+    for _ in range(2):
+        assert cache.kept("key") is not None
+    assert sorted(hashed) == sorted(f"{name}.npy" for name in cache.ARRAYS)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[" * 100_000, "null", "\0"])
+def test_a_damaged_note_of_the_check_is_made_again(cache_root: Path, content: str) -> None:
+    cache.open_or_make("key", dataset)
+    (cache_root / "key" / "checked.json").write_text(content)
+
+    assert cache.open_or_make("key", lambda: pytest.fail("made again")).name == "some images"
+    assert json.loads((cache_root / "key" / "checked.json").read_text())
+
+
+def test_an_entry_of_an_earlier_version_is_made_again(cache_root: Path) -> None:
+    cache.open_or_make("key", dataset)
+    meta = cache_root / "key" / "meta.json"
+    fields = json.loads(meta.read_text())
+    meta.write_text(json.dumps({name: fields[name] for name in ("name", "kind", "classes", "hash")}))
+
+    assert cache.open_or_make("key", lambda: dataset(fill=8)).train_images[0, 0, 0, 0] == 8
+
+
+def test_a_cache_that_may_only_be_read_is_checked_and_used(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.open_or_make("key", dataset)
+    (cache_root / "key" / "checked.json").unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(cache.tempfile, "mkstemp", refuse)
+    assert cache.open_or_make("key", lambda: pytest.fail("made again")).name == "some images"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import subprocess
 import sys
@@ -56,3 +57,12 @@ def test_drawing_needs_no_pyplot_no_torch_and_no_mlflow() -> None:
         "sys.exit(bool({'matplotlib.pyplot', 'torch', 'mlflow'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["cat", "a,b", 'the "cat"', "=cmd|calc!A1", "+1", "-x", "@x", "'=x", "a\nb"])
+def test_a_class_of_any_name_is_a_cell_of_the_table_and_no_formula(name: str) -> None:
+    classes = [name, "dog"]
+    text = figures.confusion_csv(classes, [[3, 1], [0, 4]])
+    assert figures._read_confusion(text) == (classes, [[3, 1], [0, 4]])
+    cells = [cell for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)

@@ -168,3 +168,49 @@ def test_an_age_that_is_none_is_refused_in_one_line(text: str) -> None:
         parse_age(text)
     assert repr(text)[1:-1] in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_what_a_kill_left_of_mlflows_database_is_freed_once_it_is_old(
+    stopped: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = stopped.folder.parent
+    (runs.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(runs.parent / "elsewhere")
+    left = [runs.parent / "mlflow.db.123.partial", runs.parent / "mlflow.db.123.partial-journal",
+            Path("mlflow.db.7.partial").resolve()]  # fmt: skip
+    for path in left:
+        path.write_bytes(b"half")
+    (runs.parent / "mlflow.db").write_bytes(b"whole")
+    assert [item for item in found(stopped, 100) if item.kind == "leftover"] == []
+    for path in left:
+        os.utime(path, (time.time() - 7200,) * 2)
+    items = [item for item in found(stopped, 100) if item.kind == "leftover"]
+    assert {item.path for item in items} == set(left)
+    assert [free(item) for item in items] == [None] * 3
+    assert (runs.parent / "mlflow.db").exists()
+
+
+def test_a_damaged_file_that_was_kept_aside_is_freed_once_its_cell_is_finished_and_it_is_old(stopped: Record) -> None:
+    stopped.keep_aside(stopped.checkpoint)
+    assert [item.kind for item in found(stopped, 0)] == []
+    stopped.write_result({"status": "finished", "epoch": 2, "step": 0, "time": 1, "metrics": {}})
+    assert [item.kind for item in found(stopped, 7)] == []
+    (item,) = found(stopped, 0)
+    assert (item.kind, item.path.name) == ("damaged", "checkpoint.pt.damaged")
+    assert free(item) is None
+
+
+def test_nothing_is_taken_from_a_record_that_is_damaged(stopped: Record) -> None:
+    (stopped.folder / "cell.json").write_text("{")
+    assert stopped.state() == "damaged"
+    assert found(stopped, 0) == []
+
+
+def test_what_a_repair_moved_is_freed_once_it_is_old(stopped: Record) -> None:
+    place = stopped.folder.parent / "damaged" / "20260101T000000"
+    place.mkdir(parents=True)
+    (place / "result.json").write_text("{")
+    assert [item.kind for item in found(stopped, 100)] == []
+    os.utime(place, (time.time() - 200 * DAY,) * 2)
+    (item,) = (item for item in found(stopped, 100) if item.kind == "damaged")
+    assert (item.path, free(item)) == (place, None)

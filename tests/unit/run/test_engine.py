@@ -13,9 +13,10 @@ from cifar_lab.errors import Interrupted
 from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.run import engine
 from cifar_lab.run.cell import Job
-from cifar_lab.run.engine import FOUND_FINISHED, STOPPED, TAKEN, LocalEngine
+from cifar_lab.run.engine import STOPPED, LocalEngine
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.out_of_memory import advice
+from cifar_lab.run.worker import FOUND_FINISHED, TAKEN
 
 
 class _Heard:

@@ -20,7 +20,7 @@ from cifar_lab.run import fork_server
 def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     code = (
         "import os, sys; from cifar_lab.run import fork_server; from cifar_lab.cli import run\n"
-        "def started():\n"
+        "def started(modules):\n"
         "    print('loaded:', {'torch', 'numpy', 'mlflow'} & set(sys.modules), flush=True); os._exit(0)\n"
         "fork_server.start = started; run(['run-ablation', 'se_ratio', '--scale', 'smoke', '--seeds', '0'])"
     )
@@ -78,26 +78,50 @@ def test_older_allocators_are_told_no_more_than_they_take() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "is_started"),
+    ("words", "loads"),
     [
-        (["plan", "se_ratio", "--scale", "smoke", "--seeds", "0"], False),
-        (["run-ablation", "se_ratio", "--scale", "smoke", "--variants", "r17"], False),
-        (["run-ablation", "se_ratio", "--scale", "smoke", "--seeds", "0"], True),
+        (["plan", "se_ratio", "--scale", "smoke", "--seeds", "0"], [fork_server.WITHOUT_COMPILER]),
+        (["run-ablation", "se_ratio", "--scale", "smoke", "--variants", "r17"], []),
+        (["run-ablation", "se_ratio", "--scale", "smoke", "--seeds", "0"], [fork_server.PRELOADED]),
     ],
 )
-def test_it_is_started_by_who_trains(
-    words: list[str], is_started: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_who_trains_has_it_load_what_cells_need_and_who_plans_what_timing_needs(
+    words: list[str], loads: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    begun: list[str] = []
+    begun: list[tuple[str, ...]] = []
 
-    def noted() -> None:
-        begun.append("started")
+    def noted(modules: tuple[str, ...]) -> None:
+        begun.append(modules)
         raise KeyboardInterrupt  # what follows is not of interest here
 
     monkeypatch.setattr(fork_server, "start", noted)
     run(words)
-    assert bool(begun) == is_started
+    assert begun == loads
+
+
+def test_one_that_loaded_less_is_replaced_by_who_needs_more_and_not_the_other_way_round() -> None:
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    fork_server.stop()
+    fork_server.wait(fork_server.WITHOUT_COMPILER)
+    small = server._forkserver_pid
+    fork_server.wait()
+    large = server._forkserver_pid
+    fork_server.wait(fork_server.WITHOUT_COMPILER)
+    assert small != large == server._forkserver_pid
+
+
+def test_its_socket_fits_where_the_folder_for_temporary_files_has_a_long_path(tmp_path: Path) -> None:
+    folder = tmp_path / ("slurm_job_tmp_" * 7)
+    folder.mkdir()
+    code = "from cifar_lab.run import fork_server\nif __name__ == '__main__':\n"
+    code += "    fork_server.start(('json',))\n    print('ok')"
+    (tmp_path / "program.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("ok\n", 0), done.stderr
 
 
 def test_what_it_loads_leaves_cuda_alone() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_lab.cli import run
 from cifar_lab.data import load
 from cifar_lab.errors import CellError
 from cifar_lab.models.resnet import ResNet
@@ -174,10 +173,16 @@ def test_a_cell_without_memory_stops_no_other_and_shows_no_traceback(
 
 
 def test_steps_that_find_no_memory_while_they_are_timed_are_told_in_one_line(
-    folder: Path, few_images: Path, tiny_ablation: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(ResNet, "forward", _full)
-    line = f"plan tiny --ablations {tiny_ablation} --data {few_images} --device cpu --workers 1"
-    assert run(line.split()) == 2
-    assert "cifar-lab: a few steps were to be timed, but: out of memory: one cell" in capsys.readouterr().err
+    folder: Path, few_images: Path, tiny_ablation: Path
+) -> None:
+    (folder / "sitecustomize.py").write_text(NO_MEMORY.replace(" and isinstance(self.dropout, torch.nn.Dropout)", ""))
+    words = ["plan", "tiny", "--ablations", tiny_ablation, "--data", few_images, "--device", "cpu", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cifar_lab", *map(str, words)], cwd=folder, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    complaints = [line for line in done.stderr.splitlines() if line.startswith("cifar-lab: ")]
+    assert complaints == [
+        "cifar-lab: a few steps were to be timed, but: out of memory with 10 images; try a smaller network, model.width"
+    ]

@@ -103,3 +103,14 @@ def test_a_failure_passes_down_the_chain(runs: Path) -> None:
     begun(a).write_failure({"error": "e", "trace": "", "time": 1})
     assert [found.job for _ in range(2) if isinstance(found := queue.take(set()), Settled)] == [b, c]
     assert not queue
+
+
+def test_a_record_that_is_damaged_meanwhile_is_not_trained_and_is_named(runs: Path) -> None:
+    a, b = job(runs, "a"), job(runs, "b", after="a")
+    queue = Queue([a, b])
+    (begun(a).folder / "result.json").write_text("")
+    settled = queue.take(set())
+    assert isinstance(settled, Settled)
+    assert settled.error is not None
+    assert settled.error.startswith(f"not begun: {a.record.folder / 'result.json'}: damaged: empty; ")
+    assert queue.take(set()) == Settled(b, "not begun: cell aaaaaaaaaaaa, which it continues, is damaged")

@@ -64,3 +64,15 @@ def test_a_cell_that_others_share_is_named_with_them(runs: Any) -> None:
     assert known_as(cell(asked), plan, runs.folder) == "r16/s0"
     runs.ask([Asked(**{**asked.__dict__, "variant": "base"})], ablation="layers")
     assert known_as(cell(asked), plan, runs.folder) == "r16/s0 (layers base/s0, too)"
+
+
+def test_a_damaged_record_does_not_say_how_it_was_executed_and_is_set_aside(runs: Any) -> None:
+    asked = runs.cell("r4", 0)
+    record = runs.end(asked, 0.9, execution=BEFORE)
+    (record.folder / "cell.json").write_text("{")
+    (record.folder / "result.json").write_text("")
+    assert executed_as([cell(asked)], runs.folder, CHOSEN) == CHOSEN
+    assert record.is_begun
+    place = record.set_aside()
+    assert (place / "cell.json").read_text() == "{"
+    assert record.state() == "missing"

@@ -19,7 +19,8 @@ from cifar_lab.run.progress import Progress
 from cifar_lab.run.setting import choose, names, read_settings, typed
 from cifar_lab.run.status import Status, look
 from cifar_lab.tracking.invocation import Asked
-from cifar_lab.tracking.record import SILENCE, Record
+from cifar_lab.tracking.owner import SILENCE
+from cifar_lab.tracking.record import Record
 
 HOLD = """
 import sys
@@ -79,7 +80,7 @@ def cells(runs: Any, now: float = NOW) -> dict[str, Progress]:
 def test_cells_are_counted_by_state_and_a_finished_study_is_settled(runs: Any) -> None:
     runs.study()
     found = status(runs)
-    assert found.counts() == {"finished": 6, "diverged": 0, "running": 0, "failed": 0, "missing": 0}
+    assert found.counts() == {"finished": 6, "diverged": 0, "running": 0, "failed": 0, "missing": 0, "damaged": 0}
     assert (found.is_settled, found.left) == (True, 0.0)
     assert found.cells[0].test == 0.90
     json.dumps(found.as_dict(), allow_nan=False)

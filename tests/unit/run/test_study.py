@@ -13,6 +13,7 @@ from cifar_lab.run.results import compare
 from cifar_lab.run.study import CHAPTERS, OTHERS, chapters, load
 from cifar_lab.run.verification import verify
 from cifar_lab.tracking.journal import Journal
+from cifar_lab.tracking.record import Record
 
 BUILT_IN = registry.discover()
 SE_RATIO = BUILT_IN.find("se_ratio")
@@ -193,11 +194,23 @@ def test_ablations_of_the_users_own_come_last(runs: Any) -> None:
     assert all(isinstance(chapter, Chapter) for chapter in told)
 
 
-def test_notes_that_cannot_be_read_are_an_error_and_not_a_gap(runs: Any) -> None:
+def test_a_note_that_cannot_be_read_is_named_with_its_ablation_and_is_not_a_gap(runs: Any) -> None:
     runs.study()
     (runs.folder / "invocations" / "20261122T210009.000-se_ratio.json").write_text("{")
-    with pytest.raises(TrackingError, match="not an invocation"):
-        chapters(runs.folder, BUILT_IN)
+    studies = [entry for chapter in chapters(runs.folder, BUILT_IN) for entry in chapter.entries]
+    (found,) = [entry for entry in studies if isinstance(entry, Study)]
+    (line,) = found.comparison.damage
+    assert "20261122T210009.000-se_ratio.json: damaged: not JSON" in line
+
+
+def test_a_damaged_cell_is_a_cell_of_the_page_and_its_damage_is_said(runs: Any) -> None:
+    runs.study()
+    record = Record(runs.folder / runs.cell("r4", 0).fingerprint)
+    (record.folder / "result.json").write_text("{}")
+    found = load(runs.folder, BUILT_IN.find("se_ratio"))
+    assert [cell.state for cell in found.cells if cell.variant == "r4"] == ["damaged", "finished", "finished"]
+    assert "result.json: damaged: 'epoch' is missing" in found.comparison.damage[0]
+    assert {row.variant: (row.n, row.damaged) for row in found.comparison.rows} == {"r16": (3, 0), "r4": (2, 1)}
 
 
 # Which setting

@@ -79,3 +79,27 @@ def test_a_worker_that_dies_or_never_answers_is_given_up(monkeypatch: pytest.Mon
     assert ask([question]) == ["the process that times steps ended with code 9"]
     monkeypatch.setattr(timing, "_answer", _sleeps)
     assert ask([question, question], patience=2.0) == [Timed(1.0, 0.1), "no answer within 2 s"]
+
+
+def test_one_slow_step_decides_nothing() -> None:
+    assert timing.low_quantile([1.0, 60.0, 1.1, 1.0, 1.2]) == 1.0
+    assert timing.low_quantile([1.0, 60.0]) == 1.0
+    assert timing.low_quantile([2.0]) == 2.0
+
+
+def test_steps_are_timed_after_a_warm_up_and_there_are_enough_of_them() -> None:
+    taken = []
+    timed = timing._until_known(lambda: taken.append(1), patience=0.0)
+    assert len(taken) == 1 + timing.WARM_STEPS + timing.FEWEST - timing.WARM_STEPS
+    assert timed.step <= 1.0
+
+
+def _is_killed(_questions: list[Question], _channel: object) -> None:
+    os.kill(os.getpid(), 9)
+
+
+def test_a_worker_that_is_killed_found_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "_answer", _is_killed)
+    with pytest.raises(TimingError, match="killed by SIGKILL") as caught:
+        time_steps(Recipe().override(TINY), CPU)
+    assert caught.value.out_of_memory

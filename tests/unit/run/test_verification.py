@@ -17,6 +17,7 @@ from cifar_lab.stats import sequential
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.stats.moderated import moderated_intervals
 from cifar_lab.tracking.invocation import Stopping
+from cifar_lab.tracking.record import Record
 
 JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
 AS_CLAIMED: dict[str, Any] = {
@@ -241,11 +242,20 @@ def test_what_was_never_run_as_asked_for_is_not_measured_and_says_how_it_was(run
         assert "--scale small --data cifar10" in found.judgement.why
 
 
-def test_notes_that_cannot_be_read_are_an_error(runs: Any) -> None:
+def test_a_note_of_another_ablation_that_cannot_be_read_changes_nothing(runs: Any) -> None:
     runs.study()
+    before = verify(runs.folder, SE_RATIO)
     (runs.folder / "invocations" / "20261122T220000.000-other.json").write_text("{")
-    with pytest.raises(TrackingError, match="not an invocation"):
-        verify(runs.folder, SE_RATIO)
+    assert verify(runs.folder, SE_RATIO) == before
+
+
+def test_a_damaged_cell_is_counted_in_the_reason_and_named(runs: Any) -> None:
+    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
+    record = Record(runs.folder / runs.cell("r16", 0).fingerprint)
+    (record.folder / "result.json").write_text("")
+    found = verify(runs.folder, ablation(claim()))[0]
+    assert f"r16: 1 damaged of {len(AHEAD)} seeds" in found.judgement.why
+    assert found.damage[0].startswith(f"r16/s0: {record.folder / 'result.json'}: damaged: empty; `cifar-lab fsck`")
 
 
 def test_one_seed_is_inconclusive(runs: Any) -> None:

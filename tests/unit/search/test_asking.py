@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
+import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -20,6 +24,7 @@ from cifar_lab.run.execution import Execution
 from cifar_lab.run.queue import Settled
 from cifar_lab.scale import SCALES
 from cifar_lab.search import asking, storage, trials
+from cifar_lab.search import study as studies
 from cifar_lab.search.asking import FAILED_IN_A_ROW, Asking
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.dimension import Choice, Integer, Real
@@ -143,25 +148,37 @@ def test_candidates_over_the_budget_are_told_and_never_trained(search: Search) -
     for trial in trials.of(search.study):
         assert trials.is_infeasible(trial) == (trials.parameters(trial) > 400_000)
         assert trials.is_infeasible(trial) == (trials.CELL not in trial.user_attrs)
-        assert trial.state == TrialState.COMPLETE, "an infeasible trial has a value, so that samplers learn from it"
 
 
-def test_an_infeasible_trial_is_told_with_the_median_of_those_trained_before_it(search: Search) -> None:
-    run(search)
-    every = trials.of(search.study)
-    for trial in filter(trials.is_infeasible, every):
-        before = [other.values[0] for other in every[: trial.number] if trials.is_result(other)]
-        assert trial.values == [statistics.median(before)]
-
-
-def test_before_there_is_a_median_an_infeasible_trial_has_no_value_and_is_no_failure(search: Search) -> None:
+def test_an_infeasible_trial_has_one_state_and_no_value_whenever_it_is_told(search: Search) -> None:
     for _ in range(5):  # so many workers at once: none of them has a result yet
         search.take()
-    untold = [trial for trial in trials.of(search.study) if trials.is_infeasible(trial)]
-    assert untold, "the space goes beyond the budget"
-    assert {trial.state for trial in untold} == {TrialState.FAIL}
-    counts = search.counts()
-    assert (counts.infeasible, counts.failed, counts.counted) == (len(untold), 0, 5)
+    early = [trial for trial in trials.of(search.study) if trials.is_infeasible(trial)]
+    assert early, "the space goes beyond the budget"
+    assert (search.counts().infeasible, search.counts().failed, search.counts().pruned) == (len(early), 0, 0)
+    run(Search(search.folder, wanted=9))
+    every = [trial for trial in trials.of(search.study) if trials.is_infeasible(trial)]
+    assert len(every) > len(early)
+    assert {(trial.state, trial.values and tuple(trial.values)) for trial in every} == {(TrialState.PRUNED, None)}
+    assert all(trial.user_attrs[trials.INFEASIBLE] and trial.constraints["parameters"] > 0 for trial in every)
+
+
+def test_optunas_own_best_trial_was_trained(search: Search) -> None:
+    run(search, lambda _: 0.5)  # all alike: an invented value would tie with them
+    best = [trial for trial in search.study.trials if trial.state == TrialState.COMPLETE and trial.value == 0.5]
+    assert all(trials.CELL in trial.user_attrs for trial in best)
+    assert search.study.best_trial.number in {trial.number for trial in best}
+
+
+def test_infeasible_trials_of_earlier_versions_are_read_as_infeasible(search: Search) -> None:
+    run(search)
+    before = search.counts()
+    for state, value in ((TrialState.COMPLETE, 0.4), (TrialState.FAIL, None)):
+        trial = search.study.ask()
+        trial.set_constraint("parameters", 0.25)
+        search.study.tell(trial, value, state=None if value else state)
+    after = search.counts()
+    assert (after.infeasible, after.trained, after.failed) == (before.infeasible + 2, before.trained, before.failed)
 
 
 def test_as_many_as_were_wanted_and_run_again_nothing_more(search: Search) -> None:
@@ -232,7 +249,7 @@ class _AfterTwo(optuna.pruners.BasePruner):
 
 def test_pruners_see_val_accuracy_each_epoch_and_stop_the_cell(tmp_path: Path) -> None:
     search = Search(tmp_path / "runs", pruner=_AfterTwo())
-    job = search.take()
+    _, job = search.take(), search.take()  # the first is the baseline's
     job.record.folder.mkdir(parents=True)
     journal = Journal(job.record.folder)
     journal.write("start")
@@ -243,10 +260,29 @@ def test_pruners_see_val_accuracy_each_epoch_and_stop_the_cell(tmp_path: Path) -
     assert search.stopped == [job.fingerprint]
     assert search.asking.pruned_at(job) == 2
     search.asking.ended(job, STOPPED)
-    trial = search.trial(0)
+    number = next(t.number for t in trials.of(search.study) if t.user_attrs.get(trials.CELL) == job.fingerprint)
+    trial = search.trial(number)
     assert (trial.state, trial.user_attrs[trials.PRUNED_AT]) == (TrialState.PRUNED, 2)
     assert trial.intermediate_values == {1: 0.2, 2: 0.4}
-    assert search.counts().counted == 1, "a pruned trial was trained, and counts"
+    assert search.counts().counted == 2, "a pruned trial was trained, and counts"
+
+
+class _Always(optuna.pruners.BasePruner):
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return True
+
+
+def test_the_baseline_is_never_pruned(tmp_path: Path) -> None:
+    search = Search(tmp_path / "runs", pruner=_Always())
+    baseline, other = search.take(), search.take()
+    for job in (baseline, other):
+        job.record.folder.mkdir(parents=True)
+        journal = Journal(job.record.folder)
+        journal.write("start")
+        journal.points(1, {"val/acc": 0.2})
+        journal.write("checkpoint", epoch=1, step=0)
+        search.asking.progress(job)
+    assert search.stopped == [other.fingerprint]
 
 
 def test_of_two_objectives_both_are_told_and_nothing_is_pruned(tmp_path: Path) -> None:
@@ -327,6 +363,51 @@ def test_a_runner_does_not_wait_for_trials_beyond_what_it_wants(tmp_path: Path) 
         assert len(one.asking) == 0
 
 
+def _ended_process() -> dict[str, Any]:
+    """The owner record of a runner on this host that is no more."""
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    began = psutil.Process(done.pid).create_time()
+    done.wait()
+    return {"host": socket.gethostname(), "pid": done.pid, "began": began, "run": "another"}
+
+
+def test_a_trial_that_a_killed_runner_left_without_a_cell_is_ended_at_once(search: Search) -> None:
+    search.finish(search.take())
+    search.study.ask().set_user_attr(trials.OWNER, _ended_process())
+    run(Search(search.folder))
+    assert (search.counts().running, search.counts().failed, search.counts().trained) == (0, 1, 5)
+
+
+def test_the_baseline_that_a_killed_runner_left_without_a_cell_is_asked_for_again(search: Search) -> None:
+    search.study.ask().set_user_attr(trials.OWNER, _ended_process())
+    other = Search(search.folder)
+    assert run(other) == 5
+    assert trials.retried(trials.of(other.study)) == {0}
+    again = next(trial for trial in trials.of(other.study) if trials.history(trial))
+    assert again.user_attrs[trials.CELL] == search.job(0, {}).fingerprint
+    assert (other.counts().failed, other.counts().running) == (0, 0)
+
+
+def test_a_candidate_over_the_budget_that_a_killed_runner_left_is_infeasible(search: Search) -> None:
+    search.finish(search.take())
+    lost = search.study.ask({"model.width": optuna.distributions.IntDistribution(32, 128, step=32)})
+    lost.set_user_attr(trials.OWNER, _ended_process())
+    lost.set_user_attr(trials.INFEASIBLE, True)
+    lost.set_constraint("parameters", 0.5)
+    run(Search(search.folder))
+    assert search.trial(lost.number).state == TrialState.PRUNED
+    assert trials.is_infeasible(search.trial(lost.number))
+
+
+def test_a_trial_of_a_runner_that_is_alive_and_has_not_begun_its_cell_is_left_to_it(search: Search) -> None:
+    job = search.take()
+    alive = {"host": socket.gethostname(), "pid": os.getppid(), "run": "another"}
+    alive["began"] = psutil.Process(os.getppid()).create_time()
+    optuna.trial.Trial(search.study, search.trial(0)._trial_id).set_user_attr(trials.OWNER, alive)
+    assert Search(search.folder).take().fingerprint != job.fingerprint
+    assert search.trial(0).user_attrs[trials.OWNER] == alive
+
+
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """With heartbeats, and trials that are taken for lost after a second."""
@@ -363,6 +444,7 @@ def test_a_trial_that_two_runners_asked_for_at_once_is_withdrawn(tmp_path: Path)
 def test_a_trial_whose_runner_died_before_it_had_a_cell_is_given_up(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    search.finish(search.take())  # the baseline, which would be asked for again
     search.study.ask()
     search.asking._look()
     assert search.counts().running == 1, "it may be on its way"
@@ -372,6 +454,25 @@ def test_a_trial_whose_runner_died_before_it_had_a_cell_is_given_up(
 
 
 # The study
+
+
+def test_a_study_whose_maker_was_killed_before_it_was_whole_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "PATIENCE", 0.0)
+    optuna.create_study(study_name="tiny", storage=storage.open_storage(None, tmp_path / "runs"), direction="maximize")
+    search = Search(tmp_path / "runs")
+    assert search.take().recipe == search.setting.recipe({})
+
+
+def test_a_study_of_another_program_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "PATIENCE", 0.0)
+    theirs = optuna.create_study(
+        study_name="tiny", storage=storage.open_storage(None, tmp_path / "runs"), direction="maximize"
+    )
+    theirs.tell(theirs.ask(), 1.0)
+    with pytest.raises(UsageError, match="it is not of cifar-lab"):
+        Search(tmp_path / "runs")
 
 
 @pytest.mark.parametrize(

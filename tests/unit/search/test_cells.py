@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
 from cifar_lab.data import load
+from cifar_lab.errors import TrackingError
 from cifar_lab.recipe import RESNET18
 from cifar_lab.run.execution import Execution
 from cifar_lab.scale import SCALES
@@ -16,6 +18,7 @@ from cifar_lab.search.cells import Cells
 from cifar_lab.search.dimension import Real
 from cifar_lab.search.space import Space
 from cifar_lab.search.study import Setting
+from cifar_lab.tracking import atomic
 from cifar_lab.tracking.invocation import Invocation, read_all
 
 SPACE = Space(
@@ -51,6 +54,30 @@ def test_a_trial_that_is_asked_for_again_stands_in_place_of_the_lost_one(cells: 
     note = begin(cells, study, 0.02, retries=[1])
     assert [cell.variant for cell in note.cells] == ["t000", "t002"]
     assert len({cell.fingerprint for cell in note.cells}) == 2
+
+
+def test_a_full_disk_is_one_line_and_the_note_stays_as_it_was(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    note = begin(cells, study, None)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(TrackingError, match="No space left on device"):
+        begin(cells, study, 0.02)
+    assert read_all(cells.runs) == [note]
+    assert {path.suffix for path in (cells.runs / "invocations").iterdir()} == {".json"}
+
+
+def test_a_study_that_is_gone_on_with_has_the_command_of_now(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    first = begin(cells, study, None)
+    monkeypatch.setattr("sys.argv", ["cifar-lab", "sweep", "--trials", "9"])
+    again = replace(cells, _id="", _planned={}, _is_renewed=False)
+    note = begin(again, study, 0.02)
+    assert (note.id, note.command) == (first.id, "cifar-lab sweep --trials 9")
+    assert [cell.variant for cell in note.cells] == ["t000", "t001"]
 
 
 def test_the_control_is_the_baselines_trial_also_when_it_was_lost_and_asked_for_again(cells: Cells) -> None:

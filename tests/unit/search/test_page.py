@@ -19,9 +19,8 @@ from cifar_lab.report.search import as_json, counts, report
 from cifar_lab.report.searched import Search
 from cifar_lab.search import page, trials
 from cifar_lab.search.budget import Budget
-from cifar_lab.search.cells import NOTE
 from cifar_lab.search.importance import FEWEST, importances
-from cifar_lab.search.study import SETTING, setting_of
+from cifar_lab.search.study import NOTE, SETTING, setting_of
 from cifar_lab.tracking.invocation import Invocation
 from cifar_lab.tracking.record import Record
 

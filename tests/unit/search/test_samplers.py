@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import statistics
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,9 @@ import pytest
 from made.spaces import RATES, WIDTH, space
 
 from cifar_lab.errors import UsageError
+from cifar_lab.search import trials
 from cifar_lab.search.dimension import Choice, Real
+from cifar_lab.search.infeasible import completed
 from cifar_lab.search.samplers import LEARNS_CONSTRAINTS, PRUNERS, SAMPLERS, make_pruner, make_sampler
 
 SEARCHED = space(
@@ -88,6 +91,42 @@ def test_a_sampler_that_learns_constraints_comes_to_avoid_what_violates_one(name
                 study.tell(trial, width if width <= 8 else 0.0)
         share[chosen] = sum(violated) / len(violated)
     assert share[name] < share["random"] - 0.1
+
+
+@pytest.mark.parametrize("name", sorted(LEARNS_CONSTRAINTS))
+def test_a_candidate_without_a_value_teaches_what_one_with_the_median_does(name: str) -> None:
+    def proposed(*, has_value: bool) -> list[dict[str, Any]]:
+        study = optuna.create_study(direction="maximize", sampler=make_sampler(name, seed=0, startup=4))
+        measured = list[float]()
+        for _ in range(12 if name == "gp" else 40):
+            trial = study.ask()
+            width = SEARCHED.suggest(trial)["model.width"]
+            trial.set_user_attr(trials.DIFF, {})
+            trial.set_user_attr(trials.COUNTS, {})
+            trial.set_constraint("parameters", (width - 8) / 8)
+            if width <= 8:
+                measured.append(width)
+                study.tell(trial, width)
+            elif has_value and measured:
+                study.tell(trial, statistics.median(measured))
+            else:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        return [trial.params for trial in study.trials]
+
+    assert proposed(has_value=False) == proposed(has_value=True)
+
+
+def test_what_a_sampler_sees_of_an_infeasible_trial_is_in_no_storage() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.set_user_attr("setting", {"objectives": ["accuracy", "params"]})
+    for values in ([0.5, 10.0], None, [0.9, 20.0]):
+        trial = study.ask()
+        trial.set_user_attr(trials.DIFF, {})
+        trial.set_user_attr(trials.COUNTS, {"parameters": 70, "macs": 1})
+        trial.set_constraint("parameters", -1.0 if values else 2.0)
+        study.tell(trial, values, state=None if values else optuna.trial.TrialState.PRUNED)
+    assert [trial.values for trial in completed(study.trials, ("accuracy", "params"))][1] == [0.5, 70.0]
+    assert [trial.values for trial in study.trials] == [[0.5, 10.0], None, [0.9, 20.0]]
 
 
 def test_tpe_is_multivariate_with_a_constant_liar_as_optuna_has_it() -> None:

@@ -155,12 +155,13 @@ def client(store: Store) -> Any:
 
 @pytest.fixture
 def runs_of(client: Any) -> Callable[..., dict[str, Any]]:
-    """`runs_of("se_ratio", role="cell")`: the runs of an experiment, by name."""
+    """`runs_of("se_ratio", role="cell")`: the runs of an experiment, by name; those of invocations by id."""
 
     def runs_of(ablation: str, role: str = "cell") -> dict[str, Any]:
         experiment = client.get_experiment_by_name(ablation)
         runs = client.search_runs([experiment.experiment_id], f"tags.role = '{role}'")
-        assert len({run.info.run_name for run in runs}) == len(runs), "two runs of one name"
-        return {run.info.run_name: run for run in runs}
+        names = [run.data.tags["invocation"] if role == "invocation" else run.info.run_name for run in runs]
+        assert len(set(names)) == len(runs), "two runs of one name"
+        return dict(zip(names, runs, strict=True))
 
     return runs_of

@@ -44,7 +44,7 @@ def test_a_store_that_can_be_written_is_let_pass(tmp_path: Path) -> None:
     connection.close()
     require_usable(f"sqlite:///{tmp_path}/there.db")
     require_usable("http://127.0.0.1:9")
-    require_usable("postgresql://u:p@nowhere/db")
+    require_usable("postgresql+psycopg://u:p@nowhere/db")
     assert [path.name for path in tmp_path.iterdir()] == ["there.db"]
 
 

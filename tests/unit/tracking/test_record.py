@@ -16,9 +16,10 @@ from typing import BinaryIO
 import pytest
 from filelock import Timeout
 
-from cifar_lab.errors import TrackingError
-from cifar_lab.tracking import atomic
-from cifar_lab.tracking.record import SILENCE, Record, find, require_writable
+from cifar_lab.errors import DamageError, TrackingError
+from cifar_lab.tracking import atomic, owner
+from cifar_lab.tracking.owner import SILENCE
+from cifar_lab.tracking.record import Record, find, require_writable
 
 RESULT = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 HOLD = """
@@ -112,15 +113,18 @@ def test_a_runs_folder_under_a_file_is_refused_in_one_line(tmp_path: Path) -> No
 def test_whoever_holds_it_says_who_they_are(tmp_path: Path) -> None:
     record = Record(tmp_path / "cell")
     with record.owned(patience=0):
-        owner = record.owner()
-        assert owner is not None
-        assert (owner["host"], owner["pid"]) == (socket.gethostname(), os.getpid())
+        holder = record.owner()
+        assert holder is not None
+        assert (holder["host"], holder["pid"]) == (socket.gethostname(), os.getpid())
         assert record.state() == "running"
     assert record.owner() is None
     assert record.state() == "missing"
 
 
-def test_a_sign_of_life_from_another_host_holds_it_until_it_is_too_old(tmp_path: Path) -> None:
+def test_a_sign_of_life_from_another_host_holds_it_until_it_is_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "BEAT", 0.01)
     record = Record(tmp_path / "cell")
     record.folder.mkdir()
     now = time.time_ns() // 1_000_000
@@ -136,7 +140,7 @@ def test_a_sign_of_life_from_another_host_holds_it_until_it_is_too_old(tmp_path:
 
 
 def test_the_heart_beats_while_the_cell_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cifar_lab.tracking.record.BEAT", 0.01)
+    monkeypatch.setattr("cifar_lab.tracking.owner.BEAT", 0.01)
     record = Record(tmp_path / "cell")
     with record.owned(patience=0):
         first = record.owner()
@@ -180,8 +184,9 @@ def test_what_is_damaged_is_refused_by_file_and_rule(tmp_path: Path, file: str, 
 def test_a_metric_is_a_finite_number(tmp_path: Path, value: str) -> None:
     text = json.dumps({**RESULT, "metrics": {"test/acc": "?"}}).replace('"?"', value)
     (tmp_path / "result.json").write_text(text)
-    with pytest.raises(TrackingError, match=r"metric 'test/acc' is .*, not a finite number"):
-        Record(tmp_path).state()
+    with pytest.raises(DamageError, match=r"metric 'test/acc' is .*, not a finite number"):
+        Record(tmp_path).result()
+    assert Record(tmp_path).state() == "damaged"
 
 
 def test_what_a_reader_needs_of_a_cell_is_named_by_path(tmp_path: Path) -> None:

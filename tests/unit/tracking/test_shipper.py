@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,7 +73,10 @@ def test_an_ablation_is_an_experiment_an_invocation_a_run_and_a_cell_a_run_below
     (parent,) = runs_of("se_ratio", "invocation").values()
     cells = runs_of("se_ratio")
     assert sorted(cells) == ["r16/s0", "r16/s1", "r4/s0", "r4/s1"]
-    assert (parent.info.run_name, parent.info.status) == (invocation.id, "FINISHED")
+    assert (parent.info.run_name, parent.info.status) == ("smoke · synthetic · 2 variants × 2 seeds", "FINISHED")
+    assert parent.data.tags["invocation"] == invocation.id
+    assert parent.data.metrics["mean/test/acc/r4"] == 0.75
+    assert parent.data.metrics["delta/test/acc/r4"] == 0.0
     assert {run.data.tags["mlflow.parentRunId"] for run in cells.values()} == {parent.info.run_id}
     assert "Which ratio?" in client.get_experiment_by_name("se_ratio").tags["mlflow.note.content"]
     assert parent.data.tags["command"] == "cifar-lab run-ablation se_ratio"
@@ -123,6 +127,18 @@ def test_a_cell_tells_its_recipe_where_it_ran_and_how_it_ended(
         "weights.safetensors",
     }
     assert _artifacts(client, run, "figures") == {"figures/loss.png"}
+
+
+def test_nothing_of_a_search_shows_a_result_on_test(study: Any, sync_all: Any, runs_of: Runs, client: Any) -> None:
+    study.whole()
+    study.invocation(metric="val/acc")
+    sync_all()
+    run = runs_of("se_ratio")["r4/s0"]
+    assert not [name for name in run.data.metrics if "test/" in name]
+    files = {"cell.json", "figures", "journal.jsonl", "recipe.json", "result.json", "weights.safetensors"}
+    assert _artifacts(client, run) == files
+    result = Path(client.download_artifacts(run.info.run_id, "result.json")).read_text()
+    assert "test/" not in result
 
 
 def test_curves_keep_their_epochs_and_results_their_names(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,45 @@ class Trap:
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return Path.touch, (self.path,)
+
+
+STATE = {"net": {"w": torch.arange(3000.0)}, "epoch": 3}
+
+
+def test_it_is_a_zip_file_that_torch_reads_by_itself(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "c.pt", STATE, "f" * 64)
+    state = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert state["fingerprint"] == "f" * 64
+    with zipfile.ZipFile(tmp_path / "c.pt") as archive:
+        assert archive.comment.startswith(b"sha256:")
+        assert archive.testzip() is None
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("is_of_an_earlier_version", [False, True])
+def test_a_bit_that_flips_among_the_numbers_is_noticed(
+    tmp_path: Path, place: float, is_of_an_earlier_version: bool
+) -> None:
+    path = tmp_path / "c.pt"
+    if is_of_an_earlier_version:
+        torch.save(STATE, path)
+    else:
+        checkpoint.save(path, STATE)
+    content = bytearray(path.read_bytes())
+    first = content.index(torch.arange(2500.0, 2503.0).numpy().tobytes())
+    content[round(first - 4 * 2500 + place * 12000)] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["net"]["w"], STATE["net"]["w"]), "torch does not notice"
+    with pytest.raises(CellError, match="not a readable checkpoint"):
+        checkpoint.load(path)
+
+
+def test_the_state_of_another_cell_is_refused(tmp_path: Path) -> None:
+    state = dict.fromkeys(checkpoint.PARTS)
+    checkpoint.save(tmp_path / "c.pt", state, "a" * 64)
+    assert checkpoint.load(tmp_path / "c.pt", "a" * 64) == state
+    with pytest.raises(CellError, match="the checkpoint of another cell, aaaaaaaaaaaa"):
+        checkpoint.load(tmp_path / "c.pt", "b" * 64)
+    torch.save({"weights": 1}, tmp_path / "c.pt")
+    with pytest.raises(CellError, match="not the checkpoint of a training: 'counters' is missing"):
+        checkpoint.load(tmp_path / "c.pt", "a" * 64)

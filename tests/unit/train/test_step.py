@@ -222,3 +222,20 @@ def test_nan_in_the_same_place_is_no_difference() -> None:
     assert step._same(nan, nan.clone())
     assert not step._same(nan, zero)
     assert not step._same(zero, zero + 1e-9 * torch.tensor([1.0, 0.0]))
+
+
+def test_a_training_that_continues_another_replays_none_of_its_draws() -> None:
+    cold = RECIPES["mixed"].override(SMALL | {"data.cutout": 8})
+    drawn: list[dict[str, Tensor]] = []
+    masks: list[Tensor] = []
+    for recipe in (cold, cold.override({"init_from": "a" * 64}), cold.override({"init_from": "b" * 64})):
+        run = trainer(recipe)
+        taking = Stepper(run)
+        taking.begin_epoch()
+        assert taking._draws is not None
+        drawn.append(vars(taking._draws))
+        taking._seed_dropout()
+        masks.append(torch.rand(8))
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert all(not drawn[one][name].equal(drawn[other][name]) for name in drawn[one])
+        assert not masks[one].equal(masks[other])

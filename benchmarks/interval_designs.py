@@ -1,0 +1,132 @@
+"""Compare designs of simultaneous intervals by simulated coverage and width: which one should decide?
+
+    python benchmarks/interval_designs.py [--studies 100000] [--variants 4]
+
+Designs, for k variants, one control and n seeds:
+
+- Student: paired, each difference with its own variance, at Šidák's level.
+- Welch: unpaired, at Šidák's level.
+- Dunnett: unpaired, the variances of all arms shrunk towards their mean; calibrated in the same class of worlds.
+- moderated: paired, the variances of all differences shrunk towards their mean (`cifar_lab.stats.moderated`).
+
+Coverage is the share of studies in which all k intervals hold. Width is the mean half width in deviations of one cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+import numpy as np
+from critical_values import CLASS, CONFIDENCE, World
+from scipy import stats
+
+from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.moderated import critical_value, moderated_variances
+
+SEEDS = (2, 3, 5, 10)
+OUTSIDE = (
+    World(deviations="first × 5", correlation=0.0),
+    World(deviations="second × 5", correlation=0.0),
+    World(deviations="log-normal 1", correlation=0.0),
+    World(deviations="equal", correlation=0.0, shape="t3"),
+    World(deviations="equal", correlation=0.0, shape="exponential"),
+    World(deviations="equal", correlation=0.0, shape="binomial"),
+)
+"""Worlds outside the class: five times the deviation, outliers, a skew, accuracies on 1,000 images that go in steps."""
+Half = Callable[[np.ndarray, float], np.ndarray]
+"""Half widths (studies, k) of arms (studies, k + 1, n), given a critical value where the design is calibrated."""
+
+
+def student(arms: np.ndarray, _: float) -> np.ndarray:
+    """Return half widths of paired Student intervals at Šidák's level."""
+    differences = arms[:, 1:] - arms[:, :1]
+    k, n = differences.shape[1:]
+    level = per_comparison(CONFIDENCE, k)
+    half: np.ndarray = stats.t.ppf((1 + level) / 2, n - 1) * differences.std(axis=-1, ddof=1) / math.sqrt(n)
+    return half
+
+
+def welch(arms: np.ndarray, _: float) -> np.ndarray:
+    """Return half widths of Welch's intervals at Šidák's level."""
+    n = arms.shape[-1]
+    errors = arms.var(axis=-1, ddof=1) / n
+    control, own = errors[:, :1], errors[:, 1:]
+    degrees = (control + own) ** 2 / np.maximum((control**2 + own**2) / (n - 1), 1e-30)  # binomial values may all tie
+    level = per_comparison(CONFIDENCE, own.shape[1])
+    half: np.ndarray = stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(control + own)
+    return half
+
+
+def dunnett(arms: np.ndarray, critical: float) -> np.ndarray:
+    """Return half widths of unpaired intervals from the moderated variances of the arms."""
+    n = arms.shape[-1]
+    shrunk = moderated_variances(arms.var(axis=-1, ddof=1), n - 1)
+    half: np.ndarray = critical * np.sqrt((shrunk[:, :1] + shrunk[:, 1:]) / n)
+    return half
+
+
+def moderated(arms: np.ndarray, critical: float) -> np.ndarray:
+    """Return half widths of paired intervals from the moderated variances of the differences."""
+    differences = arms[:, 1:] - arms[:, :1]
+    n = differences.shape[-1]
+    half: np.ndarray = critical * np.sqrt(moderated_variances(differences.var(axis=-1, ddof=1), n - 1) / n)
+    return half
+
+
+DESIGNS: dict[str, Half] = {"Student": student, "Welch": welch, "Dunnett": dunnett, "moderated": moderated}
+
+
+def ratios(arms: np.ndarray, half: Half, critical: float) -> np.ndarray:
+    """Return max_j |Δ_j| over its half width: (studies,); above 1 where an interval misses the truth, which is 0."""
+    means = np.abs((arms[:, 1:] - arms[:, :1]).mean(axis=-1))
+    widths = half(arms, critical)
+    highest: np.ndarray = (means / np.maximum(widths, 1e-12)).max(axis=1)
+    return highest
+
+
+def arms_of(world: World, k: int, n: int, studies: int) -> np.ndarray:
+    """Draw accuracies (studies, k + 1, n) around 0; those of `binomial` in deviations, of 1,000 images at 90 %."""
+    random = np.random.default_rng([3, k, n])
+    if world.shape == "binomial":
+        steps = random.binomial(1000, 0.9, (studies, k + 1, n)) - 900
+        return (steps / math.sqrt(1000 * 0.9 * 0.1)).astype(np.float32)
+    return world.draw(studies, k + 1, n, random)
+
+
+def main() -> None:
+    """Print a table of coverage and a table of width."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=100_000)
+    parser.add_argument("--variants", type=int, default=4)
+    options = parser.parse_args()
+    k, studies = options.variants, options.studies
+    print(f"{studies:,} simulated studies a number, {k} variants and a control; all in %\n")
+    print("| design | n | width | × Student | coverage, worst of the class | " + " | ".join(map(_name, OUTSIDE)) + " |")
+    print("|---|---:|---:|---:|---:|" + "---:|" * len(OUTSIDE))
+    for n in SEEDS:
+        worlds = {world: arms_of(world, k, n, studies) for world in (*CLASS, *OUTSIDE)}
+        widths: dict[str, float] = {}
+        for name, half in DESIGNS.items():
+            critical = 1.0
+            if name == "moderated":
+                critical = critical_value(k, n)
+            elif name == "Dunnett":
+                critical = max(float(np.quantile(ratios(worlds[world], half, 1.0), CONFIDENCE)) for world in CLASS)
+            holds = {world: float((ratios(arms, half, critical) <= 1).mean()) for world, arms in worlds.items()}
+            widths[name] = float(half(worlds[CLASS[0]], critical).mean())
+            worst = min(holds[world] for world in CLASS)
+            outside = " | ".join(f"{100 * holds[world]:.1f}" for world in OUTSIDE)
+            relative = widths[name] / widths["Student"]
+            print(f"| {name} | {n} | {widths[name]:.2f} | {relative:.2f} | {100 * worst:.1f} | {outside} |", flush=True)
+
+
+def _name(world: World) -> str:
+    return world.deviations.replace("first", "control").replace("second", "variant") + (
+        "" if world.shape == "normal" else f", {world.shape}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""`fsck`: check a runs folder, and mend what can be mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from cifar_lab.cli import console
+from cifar_lab.cli import options as o
+
+if TYPE_CHECKING:
+    from cifar_lab.run.fsck import Findings, Problem
+    from cifar_lab.run.repair import Repaired
+
+Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended; damaged files move to damaged/.")]
+NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not ask MLflow what it lacks.")]
+
+
+def fsck(
+    repair: Repair = False, no_mlflow: NoMlflow = False, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
+) -> int:
+    """Check every record, note and study in a runs folder; exit code 1 when something is damaged and not mended.
+
+    Checksums, journals, checkpoints, files beside results, notes of invocations, files of studies, and what processes
+    that were killed left behind. Without --repair nothing is changed. With it nothing is deleted: damaged files move
+    to `damaged/<time>/` in the runs folder, a result that its predictions and journal prove is written again, and
+    a cell that lost its result is trained anew by the next command that asks for it.
+    """
+    from cifar_lab.errors import UsageError
+    from cifar_lab.run import fsck as checks
+    from cifar_lab.run import repair as repairs
+
+    folder = runs.resolve()
+    if not folder.is_dir():
+        raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
+    found = checks.check(folder)
+    place = repairs.new_place(folder)
+    done = repairs.repair(found.problems, folder, place) if repair else []
+    lacks = {} if no_mlflow else _lacks(folder)
+    damaged = [each for each in done if each.problem.is_damage and each.left] if repair else list(found.damage)
+    if as_json:
+        console.print_json(_tree(found, done, lacks, place if place.exists() else None))
+    else:
+        for part in _parts(found, done, lacks, folder, place):
+            console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
+    return 1 if damaged else 0
+
+
+def _lacks(runs: Path) -> dict[str, int]:
+    """Return how many ended cells MLflow lacks, by ablation; a store that cannot be asked is said."""
+    from cifar_lab.errors import CifarLabError
+    from cifar_lab.run.shipping import lacking
+
+    try:
+        return lacking(runs)
+    except CifarLabError as error:
+        console.say(f"MLflow was not asked: {error}")
+        return {}
+
+
+def _tree(found: Findings, done: list[Repaired], lacks: dict[str, int], place: Path | None) -> dict[str, Any]:
+    left = {id(each.problem): each.left for each in done}
+    problems = [
+        {
+            **problem.as_dict(),
+            "repaired": id(problem) in left and left[id(problem)] is None,
+            "left": left.get(id(problem)),
+        }
+        for problem in found.problems
+    ]
+    moved = str(place) if place is not None else None
+    return {**found.as_dict(), "problems": problems, "moved_to": moved, "mlflow_lacks": lacks}
+
+
+def _parts(
+    found: Findings, done: list[Repaired], lacks: dict[str, int], runs: Path, place: Path
+) -> Iterator[RenderableType]:
+    if found.problems:
+        yield _table(found.problems, runs)
+        yield Text()
+    outcomes = {id(each.problem): each.left for each in done}
+    for problem in found.problems:
+        where = _where(problem, runs)
+        if not done:
+            yield Text(f"{where}: {'with --repair ' if problem.mend != 'none' else ''}{problem.words}")
+        elif (left := outcomes[id(problem)]) is None:
+            yield Text(f"{where}: {problem.words}", style="green")
+        else:
+            yield Text(f"{where}: {left}; {problem.words}" if problem.mend == "none" else f"{where}: {left}")
+    if found.problems:
+        yield Text()
+    if place.exists():
+        yield Text(f"what was moved is in {place}")
+    if found.unsealed:
+        cells = console.many(found.unsealed, "cell")
+        yield Text(f"{cells} of an earlier version without checksums: only a changed accuracy or curve can be noticed")
+    if found.running:
+        yield Text(f"{console.many(found.running, 'cell')} trained now: not checked")
+    for ablation, count in lacks.items():
+        yield Text(f"MLflow lacks {console.many(count, 'cell')} of {ablation}: `cifar-lab sync` ships them")
+    yield _total(found, done)
+
+
+def _total(found: Findings, done: list[Repaired]) -> Text:
+    looked = f"{console.many(found.cells, 'cell')} and {console.many(found.notes, 'invocation')} checked"
+    leftovers = len(found.problems) - len(found.damage)
+    parts = [f"{len(found.damage)} damaged"] if found.damage else ["nothing is damaged"]
+    parts += [console.many(leftovers, "leftover")] if leftovers else []
+    if done:
+        mended = sum(each.left is None for each in done)
+        parts.append(f"{mended} of {len(done)} mended")
+    is_bad = any(each.left for each in done if each.problem.is_damage) if done else bool(found.damage)
+    return Text(f"{looked}: {', '.join(parts)}", style="bold red" if is_bad else "bold")
+
+
+def _table(problems: tuple[Problem, ...], runs: Path) -> RenderableType:
+    from cifar_lab.run.setting import names
+
+    known, rows = names(runs), []
+    for problem in problems:
+        fingerprint = problem.cell.fingerprint if problem.cell is not None else ""
+        cell = " ".join([*map(str, known.get(fingerprint, ())[:1]), fingerprint[:12]]).strip()
+        rows.append((problem.kind, cell, problem.path.name, problem.what.removeprefix("damaged: ")))
+    return console.table("", ("what", "cell", "file", "what is wrong"), rows)
+
+
+def _where(problem: Problem, runs: Path) -> str:
+    if problem.cell is not None:
+        return f"{problem.cell.fingerprint[:12]}/{problem.path.name}"
+    return str(problem.path.relative_to(runs) if problem.path.is_relative_to(runs) else problem.path)

@@ -1,0 +1,106 @@
+"""Standard streams that no terminal, pipe or full disk turns into a traceback."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from pathlib import Path
+from typing import IO, Any, cast
+
+QUIET = {errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF}
+"""Errors of writing that mean that nobody reads any more: a closed pipe, a terminal that is gone."""
+
+
+def prepare() -> None:
+    """Open what is closed, and have every stream take characters that its encoding lacks.
+
+    A descriptor that is closed when the program begins would be the number of the first file that is opened, which
+    would then get what is printed. Python has None for the stream.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace" if name == "stderr" else "replace")
+
+
+def finish(code: int) -> int:
+    """Write out what is buffered; return the exit code, which is 1 where standard output took not all of it."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        code = refused(error) or code
+    drop(sys.stdout)
+    drop(sys.stderr)
+    return code
+
+
+def refused(error: OSError | ValueError) -> int:
+    """Say that standard output could not be written, unless nobody reads it any more; return exit code 1."""
+    if isinstance(error, OSError) and error.errno not in QUIET:
+        warn(f"cifar-lab: standard output cannot be written: {error.strerror}")
+    return 1
+
+
+def warn(line: str) -> None:
+    """Print a line on standard error, which may be closed or full."""
+    steady.write(f"{line}\n")
+    steady.flush()
+
+
+def drop(stream: Any) -> None:
+    """Have the interpreter, which writes out every stream at its end, find nothing that it cannot write."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+        except (OSError, ValueError):  # a stream without a descriptor is of no more use
+            return
+
+
+class _Steady(io.TextIOBase):
+    """Standard error as it is now; what it does not take is dropped: a study goes on without its reader."""
+
+    @property
+    def _stream(self) -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # not rich's own, which writes here
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError, AttributeError):
+            return len(text)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError, AttributeError):
+            return
+
+    def isatty(self) -> bool:
+        try:
+            return bool(self._stream.isatty())
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
+
+
+steady = cast(IO[str], _Steady())

@@ -1,0 +1,60 @@
+"""Word what went wrong as one line: the rule, the value cut to a readable length, and the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from typer.exceptions import TyperException
+
+from cifar_lab.errors import nearest, shortened
+from cifar_lab.recipe import paths
+from cifar_lab.text import printable
+
+LONGEST_WORD, LONGEST_LINE = 200, 1500
+"""Characters of a word and of a line that are shown; the middle of longer ones is left out."""
+OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "verify", "ablate-best")
+"""Commands that take recipe overrides."""
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line that is safe on a terminal, with the middle of what is too long left out."""
+    words = [shortened(printable(word), LONGEST_WORD) for word in text.split()]
+    return shortened(" ".join(words), LONGEST_LINE)
+
+
+def typed_wrongly(error: TyperException, arguments: list[str], commands: list[str]) -> str:
+    """Return what was wrong with the words of a command line, with what was meant."""
+    message = error.format_message()
+    if option := re.match(r"No such option: (\S+)", message):
+        return _no_such_option(option[1], getattr(error, "possibilities", None) or [], arguments)
+    if command := re.match(r"No such command '(.*?)'", message, re.DOTALL):
+        return f"no command '{command[1]}'{_command(command[1], commands)}"
+    return message
+
+
+def _command(name: str, commands: list[str]) -> str:
+    """Return a hint for a command: the first that begins with it, else the nearest."""
+    beginning = [command for command in commands if name and command.startswith(name.lower())]
+    return f"; did you mean '{beginning[0]}'?" if beginning else nearest(name, commands)
+
+
+def _no_such_option(option: str, possibilities: Sequence[str], arguments: list[str]) -> str:
+    """Return a hint for an option: a path of the recipe that ends so, else the nearest of `possibilities`."""
+    leaf = option.lstrip("-").replace("-", "_").lower()
+    meant = [path for path in paths() if leaf in {path, path.rsplit(".", 1)[-1]}]
+    if meant and any(argument in OVERRIDES for argument in arguments[:1]):
+        return f"no option {option}; did you mean {meant[0]}={_value_of(option, arguments)}?"
+    close = difflib.get_close_matches(option, possibilities, n=1, cutoff=0.6)
+    return f"no option {option}; did you mean {close[0]}?" if close else f"no option {option}; see --help"
+
+
+def _value_of(option: str, arguments: list[str]) -> str:
+    """Return the value that was typed for an option, `--epochs 3` or `--epochs=3`; an ellipsis where there is none."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == option and following and not following.startswith("-"):
+            return following
+        if argument.startswith(f"{option}="):
+            return argument.partition("=")[2]
+    return "…"

@@ -1,0 +1,288 @@
+"""Download a file over HTTP from one of several places: resumed after a break, checked at the end, never half-kept.
+
+Each place has its own `.partial` file, so that bytes of a place that lies never mix with those of another. A place that
+is slow is left for the next one, and gone back to if no other is faster. Proxies are those of the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from cifar_lab.data.naming import one_line, shown
+from cifar_lab.data.progress import Report, reported
+from cifar_lab.errors import DataError
+
+if TYPE_CHECKING:
+    import requests
+
+PATIENCE = 30.0
+"""Seconds without a byte after which a connection is given up."""
+SLOW_AFTER = 20.0
+"""Seconds over which the rate is measured before a place counts as slow."""
+CONNECT = 10.0
+"""Seconds until a connection has to stand."""
+RETRIES = 3
+"""Attempts in a row at one place that bring less than `CHUNK` bytes before the place is given up."""
+PAUSE = 1.0
+"""Seconds between two attempts."""
+CHUNK = 1 << 18
+SLOWEST_VARIABLE = "CIFAR_LAB_MIN_RATE"
+"""kB/s below which a place counts as slow."""
+SLOWEST = 200.0
+
+
+class Expected(NamedTuple):
+    """A file as it has to be."""
+
+    name: str
+    size: int
+    """Bytes; 0: not known."""
+    algorithm: str
+    """md5 or sha256; nothing: the content is judged by whoever reads it."""
+    digest: str
+
+
+class Slow(Exception):
+    """A place that delivers, but slower than another might."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(f"slow, {rate / 1000:,.0f} kB/s")
+        self.rate = rate
+
+
+class Failed(Exception):
+    """A place that does not deliver the file; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An address and the file that is expected there."""
+
+    url: str
+    expected: Expected
+
+
+def slowest_rate() -> float:
+    """Return the rate in bytes a second below which a place counts as slow.
+
+    Raises:
+        DataError: the variable is set to something that is not a number from 0 up.
+    """
+    text = os.environ.get(SLOWEST_VARIABLE, "")
+    try:
+        rate = float(text) if text else SLOWEST
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float("inf"):
+        raise DataError(f"{SLOWEST_VARIABLE} is a rate in kB/s, 0 or more, got {shown(text)}")
+    return rate * 1000
+
+
+def fetch(place: Place, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
+    """Download the file of `place` into `folder` and return its path; a partial download is resumed.
+
+    Args:
+        is_patient: a slow place is kept to, as there is no other.
+
+    Raises:
+        Slow: less than the slowest rate over `SLOW_AFTER` seconds; what has come is kept for later.
+        Failed: the place cannot be reached, answers with an error, or sends another file.
+        DataError: the folder cannot be written.
+    """
+    partial = _partial(place, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _fetched(place, partial, folder / place.expected.name, say, is_patient=is_patient)
+    except OSError as error:
+        raise DataError(f"{shown(folder)} cannot be written: {error.strerror or error}") from error
+
+
+def _partial(place: Place, folder: Path) -> Path:
+    tag = hashlib.sha256(place.url.encode(errors="surrogateescape")).hexdigest()[:8]
+    return folder / f".{place.expected.name}.{tag}.partial"
+
+
+def _fetched(place: Place, partial: Path, target: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
+    fruitless, before, reason, restarted = 0, _size(partial), "", False
+    while fruitless < RETRIES:
+        was_resumed = before > 0
+        try:
+            _transfer(place, partial, say, is_patient=is_patient)
+        except _Broken as error:
+            reason = str(error)
+            if error.is_final:
+                raise Failed(reason) from error
+            after = _size(partial)
+            fruitless = 0 if after - before >= CHUNK else fruitless + 1
+            before = after
+            if fruitless < RETRIES:
+                time.sleep(PAUSE)
+            continue
+        wrong = _wrong(partial, place.expected)
+        if not wrong:
+            partial.replace(target)
+            return target
+        begins = partial.read_bytes()[:15]
+        partial.unlink()
+        if not was_resumed or restarted:
+            raise Failed(f"it sent another file: {wrong}; it begins with {begins!r}")
+        before, restarted = 0, True  # the part that was there before may be what is wrong: once more, from the start
+    raise Failed(reason)
+
+
+class _Broken(Exception):
+    """A transfer that ended early."""
+
+    def __init__(self, reason: object, *, is_final: bool = False) -> None:
+        super().__init__(one_line(reason))
+        self.is_final = is_final
+
+
+def _transfer(place: Place, partial: Path, say: Callable[[str], None], *, is_patient: bool) -> None:
+    """Append to `partial` until the server has sent all.
+
+    Raises:
+        Slow, or _Broken for everything that the network or the server does wrong.
+    """
+    import requests
+    import urllib3
+
+    start = _size(partial)
+    headers = {"Accept-Encoding": "identity", "User-Agent": "cifar-lab"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    network = (requests.RequestException, urllib3.exceptions.HTTPError)
+    try:
+        with requests.get(place.url, headers=headers, stream=True, timeout=(CONNECT, PATIENCE)) as response:
+            start = _accepted(response, start, partial)
+            length = response.headers.get("Content-Length", "")
+            total = start + int(length) if length.isdecimal() else place.expected.size
+            if place.expected.size and total > place.expected.size:
+                raise _Broken(f"it would send {total:,} bytes; expected {place.expected.size:,}", is_final=True)
+            title = f"{place.expected.name} from {_host(place.url)}"
+            with partial.open("ab") as file, reported(title, start, total, say) as report:
+                file.truncate(start)
+                _copy(response, file.write, report, start, place.expected.size or total, is_patient=is_patient)
+            if (size := _size(partial)) < total:
+                raise _Broken(f"the connection ended after {size:,} of {total:,} bytes")
+    except network as error:
+        never_stood = isinstance(error, requests.ConnectionError | requests.exceptions.InvalidSchema) and not start
+        is_final = never_stood or isinstance(error, ValueError)  # ValueError: an address that is none
+        raise _Broken(_reason(error), is_final=is_final) from error
+
+
+def _copy(
+    response: requests.Response, write: Callable[[bytes], object], report: Report, start: int, limit: int, *,
+    is_patient: bool,
+) -> None:  # fmt: skip
+    """Write what comes, and measure how fast it comes."""
+    import urllib3
+
+    slowest = 0.0 if is_patient else slowest_rate()
+    done, since, mark = start, time.monotonic(), start
+    last = since
+    while True:
+        try:
+            data = response.raw.read1(CHUNK)  # what is there, so that a trickle is seen as one
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _Broken(_reason(error)) from error
+        if not data:
+            return
+        write(data)
+        done += len(data)
+        if limit and done > limit:
+            raise _Broken(f"it sends more than the {limit:,} bytes that were expected", is_final=True)
+        report(done)
+        last = time.monotonic()
+        if last - since >= SLOW_AFTER:
+            if (rate := (done - mark) / (last - since)) < slowest:
+                raise Slow(rate)
+            since, mark = last, done
+
+
+def _accepted(response: requests.Response, start: int, partial: Path) -> int:
+    """Return where the answer begins in the file: at `start`, or at 0 if the server sends the whole file again."""
+    if response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        return start
+    if response.status_code == 200:
+        return 0
+    if start:  # the server will not go on from there: begin anew next time
+        partial.unlink(missing_ok=True)
+        if response.status_code in (206, 416):
+            raise _Broken(f"HTTP {response.status_code} for the rest of the file")
+    is_final = response.status_code < 500 and response.status_code not in (408, 425, 429)
+    raise _Broken(f"HTTP {response.status_code} {response.reason}", is_final=is_final)
+
+
+def _wrong(path: Path, expected: Expected) -> str:
+    """Return what is wrong with a whole file, or nothing."""
+    if expected.size and _size(path) != expected.size:
+        return f"{_size(path):,} bytes, and {expected.size:,} were expected"
+    if expected.digest and checksum(path, expected.algorithm) != expected.digest:
+        return f"its {expected.algorithm} is not {expected.digest}"
+    return ""
+
+
+def checksum(path: Path, algorithm: str) -> str:
+    """Return the md5 or sha256 of a file in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def plain(url: str) -> str:
+    """Return an address without user, password and query, which may be secrets."""
+    try:
+        address = urlsplit(url)
+        return one_line(urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path, "", "")))
+    except ValueError:
+        return "a malformed address"
+
+
+def _host(url: str) -> str:
+    """Return the host of an address."""
+    return urlsplit(url).hostname or "?"
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause in plain words, without the address, which may hold a password."""
+    import requests
+    import urllib3
+
+    if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema):
+        return "not an http or https address"
+    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
+        return "not a valid address"
+    causes = list(_causes(error))
+    for inner in causes:
+        if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, requests.RequestException):
+            return inner.strerror
+    if any(isinstance(inner, requests.exceptions.ConnectTimeout) for inner in causes):
+        return f"timed out, no connection within {CONNECT:g} s"
+    if any(isinstance(inner, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for inner in causes):
+        return f"timed out, no byte for {PATIENCE:g} s"
+    if any(isinstance(inner, urllib3.exceptions.ProtocolError) for inner in causes):
+        return "the connection broke"
+    return one_line(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and every error inside it, however it is kept there."""
+    pending, seen = [error], set[int]()
+    while pending:
+        inner = pending.pop(0)
+        if id(inner) not in seen:
+            seen.add(id(inner))
+            yield inner
+            linked = (inner.__cause__, inner.__context__, getattr(inner, "reason", None), *inner.args)
+            pending += [each for each in linked if isinstance(each, BaseException)]

@@ -1,0 +1,73 @@
+"""Show how a download goes on: a bar with rate and remaining time on a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+EVERY = 15.0
+"""Seconds between two lines where standard error is no terminal."""
+
+Report = Callable[[int], None]
+"""Takes the number of bytes that have come so far."""
+
+
+def silent(_: str) -> None:
+    """Say nothing."""
+
+
+@contextmanager
+def reported(title: str, start: int, total: int, say: Callable[[str], None]) -> Iterator[Report]:
+    """Yield the function that takes the bytes done; what it shows goes to standard error, or line by line to `say`.
+
+    Args:
+        start: bytes that were there before, which do not count for the rate.
+        total: bytes of the whole file; 0: not known.
+    """
+    if say is silent:
+        yield lambda _: None
+        return
+    if sys.stderr.isatty():
+        with _bar(title, start, total) as advance:
+            yield advance
+        return
+    resumed = f", resumed at {start / 1e6:,.0f} MB" if start else ""
+    say(f"downloading {title}{f' ({total / 1e6:,.0f} MB)' if total else ''}{resumed}")
+    begun = last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= EVERY:
+            last = now
+            say(f"{title}: {amount(done, total, (done - start) / (now - begun))}")
+
+    yield report
+
+
+def amount(done: int, total: int, rate: float) -> str:
+    """Return bytes done, rate in bytes a second and remaining time, `34 of 170 MB, 1.2 MB/s, 2 min left`."""
+    of = f" of {total / 1e6:,.0f}" if total else ""
+    speed = f"{rate / 1e6:,.1f} MB/s" if rate >= 1e6 else f"{rate / 1e3:,.0f} kB/s"
+    left = ""
+    if total and rate > 0:
+        seconds = (total - done) / rate
+        left = f", {seconds:,.0f} s left" if seconds < 90 else f", {seconds / 60:,.0f} min left"
+    return f"{done / 1e6:,.0f}{of} MB, {speed}{left}"
+
+
+@contextmanager
+def _bar(title: str, start: int, total: int) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), DownloadColumn()),
+        *(TransferSpeedColumn(), TimeRemainingColumn()),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(escape(title), total=total or None, completed=start)
+        yield lambda done: progress.update(task, completed=done)

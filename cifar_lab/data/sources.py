@@ -1,0 +1,129 @@
+"""Read the images of a path, whatever form they have: which road leads there, and what every road must keep to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from cifar_lab.data import arrays as stored
+from cifar_lab.data import batches, files, image_folder, layouts, original, rules
+from cifar_lab.data.dataset import Arrays, Dataset, Labels, content_hash
+from cifar_lab.data.naming import one_line, shown, title
+from cifar_lab.errors import DataError
+
+VERSION = "2"
+"""Counted up when the same files come to decode into other pixels or another order."""
+ACCEPTED = (
+    "cifar-10-python.tar.gz, cifar-10-batches-py/, cifar-10-binary.tar.gz, cifar-10-batches-bin/, "
+    "train-*.parquet with test-*.parquet, an npz, or train/<class>/* with test/<class>/* in a folder, zip or tar"
+)
+"""Forms of data, for messages; docs/data.md has the whole list."""
+
+
+class _Read(NamedTuple):
+    """One source as it was read, before it is judged."""
+
+    classes: tuple[str, ...]
+    arrays: Arrays
+    train_rank: Labels | None = None
+    test_rank: Labels | None = None
+    is_original: bool = False
+    """Checksums of the files themselves show that these are the original images, in their order."""
+    note: str = ""
+
+
+def key(path: Path) -> str:
+    """Return 64 hex digits, others after a change: sha256 of the path and of its files' names, sizes and times."""
+    with _named(path):
+        if path.is_dir():
+            tree = files.folder_files(path)
+            state = [f"{name} {tree.state(name)}" for name in layouts.find(tree).files]
+        else:
+            found = path.stat()
+            state = [f" {found.st_size} {found.st_mtime_ns}"]
+    return hashlib.sha256("\0".join([VERSION, str(path), *state]).encode(errors="surrogateescape")).hexdigest()
+
+
+def decode(path: Path, say: Callable[[str], None] = lambda _: None, *, reference: Dataset | None = None) -> Dataset:
+    """Return every image of the folder or file `path`. `say` is told of what takes more than a moment.
+
+    Args:
+        reference: the original CIFAR-10, if it was read before; images equal to it in any order are recognised.
+
+    Raises:
+        DataError: no data set of ten classes of 32×32 images, or a damaged one.
+    """
+    with _named(path):
+        name = path.name if path.is_dir() else title(path.name)
+        read = _read(path, lambda what, folder: say(f"decoding {what} of {name}{folder and f' in {folder}'}, once"))
+        rules.check(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
+        found = read.arrays if read.is_original else original.in_order(read.arrays, read.train_rank, read.test_rank)
+        if found is None and reference is not None and original.same_images(read.arrays, reference.arrays):
+            found = reference.arrays
+        is_original = found is not None
+        classes = original.CLASSES if is_original else read.classes
+        kept = found or read.arrays
+        return Dataset(
+            name=original.NAME if is_original else name + read.note,
+            kind="cifar10" if is_original else "path",
+            classes=classes,
+            **kept._asdict(),
+            hash=content_hash(classes, *kept),
+        )
+
+
+def as_original(dataset: Dataset) -> Dataset:
+    """Return `dataset` under CIFAR-10's name, for files whose own checksum shows that they are the original."""
+    return replace(dataset, name=original.NAME, kind="cifar10")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the folder or file in front of what is refused inside it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"data {shown(path)}: {error}") from error
+    except OSError as error:
+        raise DataError(f"data {shown(path)}: {one_line(error.strerror or error)}") from error
+
+
+def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
+    if path.is_file() and files.read_start(path).startswith(b"PAR1"):
+        raise DataError("one parquet file; give the folder that holds train-*.parquet and test-*.parquet")
+    with files.opened(path) as tree:
+        layout = layouts.find(tree)
+        if layout.kind == "archive":
+            return _read_inner(path, layout.train[0], say)
+        if layout.kind in ("classes", "kaggle"):
+            reader = image_folder.read_classes if layout.kind == "classes" else image_folder.read_kaggle
+            decoded = reader(tree, layout, lambda what: say(what, layout.folder))
+            note = " (test held out of train)" if layout.kind == "kaggle" else " (val as test)" * layout.is_val
+            return _Read(*decoded, note=note)
+        if layout.kind == "python":
+            say("the batches", layout.folder)
+            classes, arrays, is_original = batches.read_python(tree, layout.folder)
+            return _Read(classes, arrays, is_original=is_original)
+        if layout.kind == "binary":
+            say("the batches", layout.folder)
+            return _Read(*batches.read_binary(tree, layout.folder))
+        if layout.kind == "parquet":
+            say("the parquet files", layout.folder)
+            held_out = list(layout.test)
+            return _Read(
+                *stored.read_parquet(tree, list(layout.train), held_out), note=" (val as test)" * layout.is_val
+            )
+        say("the arrays", layout.folder)
+        classes, arrays, is_val = stored.read_npz(tree)
+        return _Read(classes, arrays, note=" (val as test)" * is_val)
+
+
+def _read_inner(path: Path, name: str, say: Callable[[str, str], None]) -> _Read:
+    """Read the archive `name` in the folder `path`; one inside another archive has to be unpacked first."""
+    if not path.is_dir():
+        raise DataError(f"it holds {shown(name)}; unpack it and give that file")
+    return _read(path / name, say)

@@ -1,0 +1,89 @@
+"""Remove passwords and tokens from text, before it is printed, logged or written down."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+from urllib.parse import quote, unquote
+
+HIDDEN = "***"
+
+DATABASES = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|cockroachdb|ssh|git|rediss?|mongodb)(?:\+\w+)?"
+"""Schemes whose addresses often hold a user name alone, which is no secret. Elsewhere it may be a token."""
+PASSWORD = re.compile(r"(://[^\s/:@]*):(?!\d{1,5}(?:/[^\s@]*)?(?:[\s,;'\")\]]|$))(?:(?!\s+\S*://)[^\n])*@")
+"""`://user:password@`. A password may hold blanks, `/` and `@`; `host:5000` is a port where no `@` ends the word."""
+TOKEN = re.compile(rf"(?<![\w+.-])((?!{DATABASES}://)[a-z][a-z0-9+.-]*://)(?!\*\*\*@)[^\s/:@]+@", re.IGNORECASE)
+"""`http://token@host`."""
+NAME = (
+    r"[\w-]*(?:password|passwd|passphrase|pwd|token|secret|credentials?|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"|account[_-]?key|signature)"
+)
+ASSIGNED = re.compile(
+    rf"""({NAME})(\s*=\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^&\s]+?(?=['"](?:[\s,;:.)]|$)|[&\s]|$))""",
+    re.IGNORECASE,
+)
+"""`password=…` in a query, in what libpq takes, and in a shell. A quote that ends a word belongs to the sentence."""
+KEYED = re.compile(rf"""((["']){NAME}\2\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.IGNORECASE)
+"""`"password": "…"` in JSON and in Python's own words."""
+HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[^\s'\"]+", re.IGNORECASE)
+
+ADDRESSES = ("MLFLOW_TRACKING_URI", "CIFAR_LAB_STORAGE", "DATABASE_URL")
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "POSTGRES_PASSWORD")
+"""Variables of the environment that hold an address with a password, or a password."""
+SHORTEST = 8
+"""The fewest characters of a password that is hidden wherever it stands: a shorter one may be a usual word."""
+
+
+def redacted(text: str) -> str:
+    """Return `text` without the passwords and tokens in it.
+
+    Hidden are `user:password@` and `token@` of addresses, values of `password=`, `token=`, `api_key=` and the like,
+    and the passwords that the environment holds. `http://user:secret@host` keeps everything but the secret; where a
+    password holds `/`, `@` or blanks, more than the password may be hidden.
+    """
+    for secret in _of_environment():
+        text = text.replace(secret, HIDDEN)
+    text = PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+    text = TOKEN.sub(rf"\1{HIDDEN}@", text)
+    text = KEYED.sub(rf'\1"{HIDDEN}"', text)
+    text = ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
+    return HEADER.sub(rf"\1{HIDDEN}", text)
+
+
+def redacted_command(words: str | Sequence[str]) -> str:
+    """Return a command line, word by word as a shell takes it or already joined, without passwords and tokens.
+
+    Each word is looked at before the shell's quotes are around it: these would end a quoted password too early.
+    """
+    if not isinstance(words, str):
+        return shlex.join(redacted(word) for word in words)
+    whole, split = redacted(words), _split(words)
+    if split is None:  # not a command line: a quote is open
+        return whole
+    clean = [redacted(word) for word in split]
+    return whole if _split(whole) == clean else shlex.join(clean)
+
+
+def _split(line: str) -> list[str] | None:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return None
+
+
+def _of_environment() -> list[str]:
+    """Return the passwords that the environment holds, as they are and as an address quotes them, the longest first."""
+    whole = [os.environ.get(name, "") for name in SECRETS]
+    in_addresses = [password_of(os.environ.get(name, "")) for name in ADDRESSES]
+    plain = [secret for secret in (*whole, *in_addresses) if len(secret) >= SHORTEST]
+    forms = {form for secret in plain for form in (secret, unquote(secret), quote(secret, safe=""))}
+    return sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True)
+
+
+def password_of(address: str) -> str:
+    """Return the password of an address as it is typed there; empty where there is none."""
+    _, _, rest = address.partition("://")
+    user, found, _ = rest.rpartition("@")
+    return user.partition(":")[2] if found else ""

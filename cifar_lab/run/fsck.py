@@ -1,0 +1,262 @@
+"""Check a runs folder: every record, note and study file, and what must be done about what is wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+
+from cifar_lab.errors import CellError, DamageError
+from cifar_lab.run import artifacts, resuming
+from cifar_lab.run.cleaning import IN_USE, loose_leftovers
+from cifar_lab.tracking import invocation, journal, owner, seal
+from cifar_lab.tracking.record import Record, remedy
+from cifar_lab.train import checkpoint
+
+Kind = Literal["record", "file", "training", "note", "study", "leftover"]
+Mend = Literal["rebuild", "set aside", "move", "none"]
+SAME_ACCURACY = 1e-6
+"""Largest difference between an accuracy and the mean of its predictions, which is taken in single precision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a runs folder."""
+
+    kind: Kind
+    path: Path
+    """The file, or the folder of a record, that is wrong."""
+    what: str
+    """What is wrong with it."""
+    mend: Mend
+    """What a repair does: write it again, set the whole record aside, move the files away, or nothing."""
+    words: str
+    """What a repair does, or what the user can do, as a sentence."""
+    files: tuple[Path, ...] = ()
+    """What a repair moves."""
+    cell: Record | None = None
+
+    @property
+    def is_damage(self) -> bool:
+        """A leftover is in nobody's way; everything else is damage."""
+        return self.kind != "leftover"
+
+    def as_dict(self) -> dict[str, Any]:
+        fingerprint = self.cell.fingerprint if self.cell is not None else None
+        named = {"kind": self.kind, "path": str(self.path), "fingerprint": fingerprint, "what": self.what}
+        return {**named, "mend": self.mend, "words": self.words, "damage": self.is_damage}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a look at a runs folder came to."""
+
+    problems: tuple[Problem, ...]
+    cells: int
+    running: int
+    """Cells that somebody trains now: of these only the JSON files are read."""
+    notes: int
+    unsealed: int
+    """Cells of an earlier version, whose records carry no checksums."""
+
+    @property
+    def damage(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.is_damage)
+
+    def as_dict(self) -> dict[str, Any]:
+        counts = {"cells": self.cells, "running": self.running, "invocations": self.notes, "unsealed": self.unsealed}
+        return {**counts, "problems": [problem.as_dict() for problem in self.problems]}
+
+
+def check(runs: Path) -> Findings:
+    """Check everything in `runs`; nothing is written."""
+    records = [Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir()]
+    problems = [problem for record in records for problem in _of_record(record)]
+    problems += [*_notes(runs), *_studies(runs), *_loose(runs)]
+    return Findings(
+        problems=tuple(problems),
+        cells=len(records),
+        running=sum(record.state() == "running" for record in records),
+        notes=len(invocation.paths(runs)),
+        unsealed=sum(seal.lacks_checksum(record.folder / "cell.json") for record in records),
+    )
+
+
+def _of_record(record: Record) -> Iterator[Problem]:
+    state = record.state()
+    if state == "running":
+        return
+    if state == "damaged":
+        yield from _damaged(record)
+    elif state in {"finished", "diverged"}:
+        yield from _of_finished(record)
+    else:
+        yield from _of_unfinished(record)
+    partials = sorted(record.folder.glob(".*.partial"))
+    yield from (_leftover(path, "half written by a process that is gone", record) for path in partials)
+    if (record.folder / owner.FILE).exists() and state != "damaged":
+        yield _leftover(record.folder / owner.FILE, "its owner is gone", record)
+
+
+def _damaged(record: Record) -> Iterator[Problem]:
+    """One problem for each JSON file that is damaged; where one needs the whole record set aside, that one alone."""
+    whole: list[tuple[Path, str]] = []
+    alone: list[tuple[Path, str]] = []
+    for name, read in (("result.json", record.result), ("cell.json", record.cell), ("failure.json", record.failure),
+                       (owner.FILE, record.owner)):  # fmt: skip
+        try:
+            read()
+        except DamageError as error:
+            rule = str(error).removeprefix(f"{record.folder / name}: ")
+            (whole if name in {"result.json", "cell.json"} else alone).append((record.folder / name, rule))
+    for path, rule in whole:
+        if len(whole) == 1 and path.name == "result.json" and provable(record) is not None:
+            words = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
+            yield Problem(kind="record", path=path, what=rule, mend="rebuild", words=words, files=(path,), cell=record)
+            return
+        words = "the record is set aside, and the cell is trained anew when it is asked for again"
+        yield Problem(
+            kind="record", path=path, what=rule, mend="set aside", words=words, files=(record.folder,), cell=record
+        )
+        return
+    for path, rule in alone:
+        words = "moved away; nothing of the training depends on it"
+        yield Problem(kind="record", path=path, what=rule, mend="move", words=words, files=(path,), cell=record)
+
+
+def provable(record: Record) -> dict[str, Any] | None:
+    """Return what `result.json` held, if the predictions hold a copy that everything else bears out; else None.
+
+    The copy must be as it was written, its accuracy the mean of the predictions, every file beside it the one that it
+    names, and the journal whole.
+    """
+    try:
+        copy = artifacts.read_copy(record)
+        if copy is None or journal.damage(record.folder):
+            return None
+        digests = record.digests()
+    except (DamageError, OSError):
+        return None
+    return copy if copy["files"] == digests else None
+
+
+def _of_finished(record: Record) -> Iterator[Problem]:
+    result = record.result() or {}
+    words = f"the number stands, what reads this file refuses it; {remedy(record.fingerprint).partition(', ')[2]}"
+    vouched = result.get("files", {})
+    for path in (record.weights, record.predictions, record.confusion, record.code_diff, record.journal):
+        rule = _rule(record, path, is_vouched=path.name in vouched)
+        if rule is not None:
+            yield Problem(kind="file", path=path, what=rule, mend="none", words=words, cell=record)
+    rule = _other_accuracy(record, result)
+    if rule is not None:
+        yield Problem(
+            kind="record", path=record.folder / "result.json", what=rule, mend="set aside", cell=record,
+            words="the record is set aside, and the cell is trained anew when it is asked for again",
+            files=(record.folder,),
+        )  # fmt: skip
+
+
+def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
+    """Return what is wrong with a file of a finished cell; one of an earlier version must at least be readable."""
+    try:
+        if is_vouched:
+            record.require_sound(path)
+        elif not path.exists():
+            return None
+        elif path == record.predictions:
+            artifacts.read_predictions(record)
+        elif path == record.weights:
+            with safe_open(path, framework="numpy") as file:
+                file.keys()
+        elif path == record.journal and (lines := journal.damage(record.folder)):
+            return f"damaged: {lines[0]}"
+    except DamageError as error:
+        return str(error).removeprefix(f"{path}: ")
+    except (SafetensorError, OSError) as error:
+        return f"cannot be read ({error})"
+    return None
+
+
+def _other_accuracy(record: Record, result: dict[str, Any]) -> str | None:
+    """Return how the accuracy differs from that of the predictions; the only check of records without checksums."""
+    told = result["metrics"].get("test/acc")
+    if told is None or not record.predictions.exists():
+        return None
+    try:
+        predictions, labels = artifacts.read_predictions(record)
+    except DamageError:  # a problem of its own
+        return None
+    accuracy = float((predictions == labels).mean())
+    if abs(accuracy - told) <= SAME_ACCURACY:
+        return None
+    return f"damaged: test/acc is {told:.4f}, and its predictions come to {accuracy:.4f}"
+
+
+def _of_unfinished(record: Record) -> Iterator[Problem]:
+    """Check what a training would go on from; a cell that ended and lost its result may have a proof of it."""
+    if not record.checkpoint.exists() and record.predictions.exists() and provable(record) is not None:
+        path = record.folder / "result.json"
+        words = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
+        what = "not there, although the cell has ended"
+        yield Problem(kind="record", path=path, what=what, mend="rebuild", words=words, files=(path,), cell=record)
+        return
+    state, rules = None, {}
+    try:
+        state = checkpoint.load(record.checkpoint, record.fingerprint)
+    except CellError as error:
+        rules[record.checkpoint] = str(error).removeprefix(f"{record.checkpoint}: ")
+    if (bad := resuming.journal_damage(record, state)) is not None:
+        rules[record.journal] = f"damaged: {bad}"
+    files = tuple(path for path in (record.checkpoint, record.journal) if path.exists())
+    for path, rule in rules.items():
+        words = "checkpoint and journal are moved away, and the cell begins anew when it is asked for again"
+        yield Problem(kind="training", path=path, what=rule, mend="move", words=words, files=files, cell=record)
+
+
+def _notes(runs: Path) -> Iterator[Problem]:
+    for path in invocation.paths(runs):
+        try:
+            invocation.read(path)
+        except DamageError as error:
+            words = "moved away; the command that asked for its cells, typed again, writes another one"
+            rule = str(error).removeprefix(f"{path}: ")
+            yield Problem(kind="note", path=path, what=rule, mend="move", words=words, files=(path,))
+
+
+def _studies(runs: Path) -> Iterator[Problem]:
+    """Check that each line of a file of studies is a JSON object; a last one without an end is being written."""
+    for path in sorted(runs.glob("*.journal")):
+        try:
+            lines = path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            rule: str | None = f"cannot be read ({error.strerror or error})"
+        else:
+            bad = next((i for i, line in enumerate(lines, start=1) if not _is_object(line)), None)
+            rule = f"damaged: line {bad}: not a JSON object" if bad is not None else None
+        if rule is not None:
+            words = "left where it is: bring back a copy, or move it away and begin the studies anew"
+            yield Problem(kind="study", path=path, what=rule, mend="none", words=words)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _loose(runs: Path) -> Iterator[Problem]:
+    old = time.time() - IN_USE
+    for path in loose_leftovers(runs):
+        if path.lstat().st_mtime < old:
+            yield _leftover(path, "half written by a process that is gone", None)
+
+
+def _leftover(path: Path, what: str, cell: Record | None) -> Problem:
+    return Problem(kind="leftover", path=path, what=what, mend="move", words="moved away", files=(path,), cell=cell)

@@ -1,0 +1,77 @@
+"""The recipes and seeds of a plan, from words alone: no images are read, and neither torch nor numpy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cifar_lab.ablation import Ablation
+from cifar_lab.errors import BudgetError, UsageError
+from cifar_lab.models.budget import LARGEST, cost, require_within, rounded_up
+from cifar_lab.overrides import parse_number
+from cifar_lab.recipe import Recipe
+from cifar_lab.scale import Scale, require_distinct
+
+MOST_SEEDS = 1000
+BY_HAND = "train"
+"""Name of the study that `cifar-lab train` makes of one recipe."""
+
+
+def make_recipes(
+    ablation: Ablation, *, scale: Scale, overrides: Mapping[str, Any], variants: list[str] | None, max_params: int
+) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
+    """Return the recipes of the variants as declared, and as trained at `scale`; each stage behind those it needs.
+
+    It takes no images, so that whatever is wrong with a recipe is refused before any are fetched.
+
+    Raises:
+        UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
+        BudgetError: a declared network is over `max_params` and does not say so.
+    """
+    chosen = variants or [variant.name for variant in ablation.variants]
+    names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
+    declared = {name: ablation.recipe(name).override(overrides) for name in names}
+    for name, recipe in declared.items():
+        _require_budget(ablation, name, recipe, max_params)
+    recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
+    require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
+    return declared, recipes
+
+
+def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
+    """`names`, each behind the stages that it needs; a stage that is needed joins the plan by itself."""
+    lines = ([*reversed(ablation.ancestors(name)), name] for name in names)
+    return list(dict.fromkeys(name for line in lines for name in line))
+
+
+def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:
+    what = f"{ablation.name}: {'recipe' if ablation.name == BY_HAND else 'variant'} '{name}'"
+    if ablation.variant(name).over_budget or limit > LARGEST:
+        require_within(what, recipe.model, LARGEST)
+        return
+    try:
+        require_within(what, recipe.model, limit)
+    except BudgetError as error:
+        allow = f"--max-params {rounded_up(cost(recipe.model).parameters)} allows it"
+        declare = "" if ablation.name == BY_HAND else "; a variant that is meant to be declares over_budget=True"
+        raise BudgetError(f"{error}; {allow}{declare}") from None
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0-4` or `0,2,5` or both, `0-2,7`.
+
+    Raises:
+        UsageError: something else.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        begin, end = parse_number(first), parse_number(last if dash else first)
+        if begin is None or end is None or end < begin:
+            raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
+        if len(seeds) + end - begin >= MOST_SEEDS:
+            raise UsageError(f"--seeds takes {MOST_SEEDS} seeds at most, got '{text}'")
+        seeds += range(begin, end + 1)
+    if len(set(seeds)) != len(seeds):
+        raise UsageError(f"--seeds names a seed twice: '{text}'")
+    return tuple(seeds)

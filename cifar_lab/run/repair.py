@@ -1,0 +1,75 @@
+"""Mend what a check of a runs folder found: nothing is deleted, what is damaged moves to `damaged/<time>/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import Timeout
+
+from cifar_lab.run.cleaning import DAMAGED
+from cifar_lab.run.fsck import Problem, provable
+from cifar_lab.tracking import seal
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """One problem, and what became of it."""
+
+    problem: Problem
+    left: str | None
+    """Why it was left as it is; None where it was mended."""
+
+
+def new_place(runs: Path) -> Path:
+    """Return the folder that damaged files of this repair move to; it is made with the first of them."""
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    place, number = runs / DAMAGED / stamp, 2
+    while place.exists():
+        place, number = runs / DAMAGED / f"{stamp}-{number}", number + 1
+    return place
+
+
+def repair(problems: Sequence[Problem], runs: Path, place: Path) -> list[Repaired]:
+    """Mend what can be mended; files of `runs` keep their path below `place`."""
+    return [Repaired(problem, _mend(problem, runs, place)) for problem in problems]
+
+
+def _mend(problem: Problem, runs: Path, place: Path) -> str | None:
+    if problem.mend == "none":
+        return "it is left as it is"
+    cell = problem.cell
+    try:
+        with cell.lock().acquire(timeout=0) if cell is not None and cell.folder.exists() else nullcontext():
+            if problem.mend == "rebuild":
+                return _rebuild(problem, runs, place)
+            for path in problem.files:
+                _move(path, runs, place)
+    except Timeout:
+        return "its cell is trained now"
+    except OSError as error:
+        return f"it cannot be moved ({error.strerror or error})"
+    return None
+
+
+def _rebuild(problem: Problem, runs: Path, place: Path) -> str | None:
+    """Write `result.json` again, once more proved, now that nobody can train the cell."""
+    assert problem.cell is not None
+    copy = provable(problem.cell)
+    if copy is None:
+        return "what proved it has changed meanwhile"
+    _move(problem.path, runs, place)
+    seal.write(problem.path, copy)
+    return None
+
+
+def _move(path: Path, runs: Path, place: Path) -> None:
+    if not path.exists() and not path.is_symlink():  # another problem of the same record moved it
+        return
+    inside = path.relative_to(runs) if path.is_relative_to(runs) else Path(path.name)
+    target = place / inside
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)

@@ -1,0 +1,90 @@
+"""Notice workers that make no progress: a dead network disk, a stopped process, a deadlock."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from cifar_lab.errors import UsageError
+
+STALL_AFTER = 900.0
+"""Seconds without progress after which a worker counts as stuck, at least."""
+VARIABLE = "CIFAR_LAB_STALL_AFTER"
+EPOCHS = 2.0
+"""Epochs of training, at the worker's own pace, that it may take without a step: it evaluates and saves meanwhile."""
+AWAY = 2.0
+"""Seconds without a look after which the runner itself was stopped, so that its workers could not be heard."""
+
+
+def stall_after() -> float:
+    """Return the bound that the environment sets, else the usual one; in seconds.
+
+    Raises:
+        UsageError: the variable holds no number above 0.
+    """
+    text = os.environ.get(VARIABLE)
+    if not text:
+        return STALL_AFTER
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise UsageError(f"{VARIABLE}={text}: a number of seconds above 0 is wanted")
+    return seconds
+
+
+@dataclass
+class Watch:
+    """Follow the progress of one worker, as its messages come."""
+
+    patience: float
+    """Seconds without progress that are always allowed."""
+    last: float = field(default_factory=time.monotonic)
+    """Time of the latest message, on the monotonic clock."""
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    _step_seconds: float | None = None
+    """Fastest pace so far: a worker that was stopped for a while is not slow for that."""
+
+    def progress(self, epoch: int, step: int, steps: int) -> None:
+        """Note that `step` of `steps` of `epoch` is done now."""
+        now = time.monotonic()
+        if epoch == self.epoch and step > self.step:
+            pace = (now - self.last) / (step - self.step)
+            self._step_seconds = pace if self._step_seconds is None else min(pace, self._step_seconds)
+        self.last, self.epoch, self.step, self.steps = now, epoch, step, steps
+
+    def was_away(self, seconds: float) -> None:
+        """Leave out `seconds` in which nobody listened."""
+        self.last += seconds
+
+    @property
+    def limit(self) -> float:
+        """Seconds without progress after which the worker counts as stuck."""
+        return max(self.patience, EPOCHS * self.steps * (self._step_seconds or 0.0))
+
+    def stalled(self) -> str | None:
+        """Return one line about a worker that has made no progress for too long; None for others."""
+        silence = time.monotonic() - self.last
+        if silence <= self.limit:
+            return None
+        where = "before its first step"
+        if self.epoch:
+            where = f"after step {self.step} of {self.steps} of epoch {self.epoch}"
+        return f"no progress for {silence:.0f} s, {where}; --stall-after allows more"
+
+
+class Looks:
+    """Notice when nobody looked for a while: the runner was stopped, or the machine slept."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def missed(self) -> float:
+        """Return the seconds since the last call in which the runner was away; 0 as a rule."""
+        now = time.monotonic()
+        since, self._last = now - self._last, now
+        return since if since > AWAY else 0.0

@@ -1,0 +1,257 @@
+"""The journal file that studies are kept in on one machine: Optuna's log of operations, one JSON object a line.
+
+Any Optuna can read it. Beside what Optuna's own backend does, each line carries a checksum, what a process left half
+written is cut off before the next line is written, damage is named by its line, and a lock whose process died is
+given up. Reading takes no lock and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import BaseJournalBackend
+
+from cifar_lab.errors import TrackingError, UsageError
+
+Say = Callable[[str], None]
+
+STALE = 20.0
+"""Seconds that one lock may be there; a holder appends one line, which takes milliseconds."""
+PATIENT = 3.0
+"""Seconds of waiting for a lock before a line says so."""
+LONGEST_SLEEP = 0.1
+CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\r?\n\Z')
+"""The end of a line: the checksum of what is before it. Lines of other programs have none."""
+NUMBER, COUNT, TEXT, TREE, LIST = (int, float), (int,), (str,), (dict,), (list,)
+NONE = (type(None),)
+FIELDS: dict[int, dict[str, tuple[type, ...]]] = {
+    0: {"study_name": TEXT, "directions": LIST},
+    1: {"study_id": COUNT},
+    2: {"study_id": COUNT, "user_attr": TREE},
+    3: {"study_id": COUNT, "system_attr": TREE},
+    4: {"study_id": COUNT, "datetime_start": TEXT + NONE},
+    5: {"trial_id": COUNT, "param_name": TEXT, "param_value_internal": NUMBER, "distribution": TEXT},
+    6: {"trial_id": COUNT, "state": COUNT, "values": LIST + NONE},
+    7: {"trial_id": COUNT, "step": COUNT, "intermediate_value": NUMBER},
+    8: {"trial_id": COUNT, "user_attr": TREE},
+    9: {"trial_id": COUNT, "system_attr": TREE},
+    10: {},
+}
+"""By operation of `optuna.storages.journal`: the fields that it needs, and their types."""
+
+
+def _silent(_line: str) -> None:
+    return
+
+
+class JournalFile(BaseJournalBackend):
+    """A backend for `optuna.storages.JournalStorage`; several processes may share the file at `path`.
+
+    `say` is told, in one line, of a tail that was cut off and of a lock that was waited for or given up. The file is
+    made with its first line, so one that is empty has been emptied.
+    """
+
+    def __init__(self, path: Path, say: Say = _silent, *, only_reads: bool = False) -> None:
+        """Open nothing yet; who `only_reads` is told of a half written line, which nobody cuts off."""
+        self.path, self._say, self._only_reads = path, say, only_reads
+        self._lock = SymlinkLock(path, say)
+        self._offsets: dict[int, int] = {0: 0}
+        self.line = 0
+        """Number of the line that was read last, from 1 on."""
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the operations from that number on; a last line without its end is not there yet.
+
+        Raises:
+            UsageError: a line is damaged, or the file is shorter than it was.
+        """
+        number = log_number_from if log_number_from in self._offsets else 0
+        offset = self._offsets[number]
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < offset:
+                    raise UsageError(f"{self.path}: it has become shorter while it was in use; {_advice()}")
+                file.seek(offset)
+                for text in file:
+                    if not text.endswith(b"\n"):
+                        if self._only_reads and log_number_from == 0:
+                            self._say(f"{self.path}: the last line is half written, and what it held is not counted")
+                        return
+                    number, offset = number + 1, offset + len(text)
+                    self._offsets[number] = offset
+                    if number > log_number_from:
+                        self.line = number
+                        yield self._parsed(text)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise TrackingError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append one line an operation, forced to the disk; all of them or none.
+
+        Raises:
+            TrackingError: the file or its lock cannot be written.
+        """
+        text = b"".join(map(encoded, logs))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock:
+                self._cut_torn_tail()
+                self._append(text)
+        except OSError as error:
+            raise TrackingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def _append(self, text: bytes) -> None:
+        with self.path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                written = file.write(text)
+                while written < len(text):  # a disk that is nearly full takes a part, and says so at the next one
+                    written += file.write(text[written:])
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+
+    def _cut_torn_tail(self) -> None:
+        """Cut off a last line without an end: with the lock held, nobody is still writing it. Its bytes are kept."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb+") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole == len(content):
+                return
+            aside = self.path.with_name(f"{self.path.name}.torn-{time.time_ns() // 1_000_000}")
+            aside.write_bytes(content[whole:])
+            file.truncate(whole)
+            os.fsync(file.fileno())
+        self._say(f"{self.path}: the last line was half written and is cut off; its bytes are kept in {aside.name}")
+
+    def _parsed(self, text: bytes) -> dict[str, Any]:
+        checksum = CHECKSUM.search(text)
+        if checksum is not None and checksum[1] != _checksum(text[: checksum.start()]):
+            raise self.damage("its checksum is of another line")
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self.damage("not JSON") from error
+        rule = _broken(tree) or ("its checksum cannot be read" if checksum is None and "crc32" in tree else None)
+        if rule is not None:
+            raise self.damage(rule)
+        log: dict[str, Any] = tree
+        return log
+
+    def damage(self, why: str) -> UsageError:
+        """Return the error that names the line which was read last, and what is wrong with it."""
+        return UsageError(f"{self.path}:{self.line}: damaged: {why}; {_advice()}")
+
+
+def encoded(log: dict[str, Any]) -> bytes:
+    """Return the line of an operation: JSON with a checksum of all before it as its last field."""
+    body = json.dumps(log, separators=(",", ":")).encode()[:-1]
+    return body + b',"crc32":"' + _checksum(body) + b'"}\n'
+
+
+def _checksum(content: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(content)
+
+
+def _broken(tree: object) -> str | None:
+    """Return what keeps Optuna from carrying out an operation; None if nothing does."""
+    if not isinstance(tree, dict):
+        return "not a JSON object"
+    code = tree.get("op_code")
+    if not isinstance(code, int) or code not in FIELDS:
+        return f"no operation has the number {code!r:.40}"
+    for name, types in {"worker_id": TEXT, **FIELDS[code]}.items():
+        if name not in tree:
+            return f"'{name}' is missing"
+        if not isinstance(tree[name], types) or (isinstance(tree[name], bool) and types != TEXT):
+            return f"'{name}' is {tree[name]!r:.40}"
+    return None
+
+
+def _advice() -> str:
+    return "bring back a copy, or move it away: a new study does not train finished cells again"
+
+
+class SymlinkLock:
+    """The lock that Optuna puts beside a journal, a symbolic link, so that processes of both exclude one another.
+
+    Optuna looks at what the link leads to, and waits for ever where the folder was moved; this one looks at the link
+    itself. The link leads to the absolute path, which Optuna can follow from any folder.
+    """
+
+    def __init__(self, path: Path, say: Say = _silent) -> None:
+        self._target = str(path.absolute())
+        self._file = Path(f"{self._target}.lock")
+        self._say, self._mine = say, ""
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Wait for the lock; one that stays the same for `STALE` seconds was left by a process that died.
+
+        Raises:
+            OSError: no link can be made here.
+        """
+        began = since = time.monotonic()
+        seen, pause, is_said = "", 0.001, False
+        while True:
+            try:
+                self._file.symlink_to(self._target)
+                self._mine = self._mark()
+                return
+            except FileExistsError:
+                pass
+            mark, now = self._mark(), time.monotonic()
+            if mark != seen:
+                seen, since = mark, now
+            elif mark and now - since > STALE:
+                self._give_up(mark)
+                pause = 0.001
+            if not is_said and now - began > PATIENT:
+                is_said = True
+                self._say(f"{self._file}: held by another process; waiting")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_SLEEP)
+
+    def release(self) -> None:
+        """Give the lock back, unless somebody took it for left behind."""
+        if self._mine and self._mark() == self._mine:
+            self._file.unlink(missing_ok=True)
+        self._mine = ""
+
+    def _mark(self) -> str:
+        """Return what tells this link from the next one of its name; empty where there is none."""
+        try:
+            status = os.lstat(self._file)
+        except FileNotFoundError:
+            return ""
+        return f"{status.st_ino} {status.st_mtime_ns}"
+
+    def _give_up(self, stale: str) -> None:
+        """Remove the link, if it is still the stale one: whoever else waits may have been quicker."""
+        aside = Path(f"{self._file}.{uuid.uuid4()}")
+        if self._mark() != stale:
+            return
+        try:
+            self._file.rename(aside)
+        except FileNotFoundError:
+            return
+        aside.unlink()
+        self._say(f"{self._file}: left by a process that ended; removed after {STALE:.0f} s")

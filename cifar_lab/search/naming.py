@@ -1,0 +1,73 @@
+"""How a study may be called, and whether what was typed as its storage is one: checked before anything is made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cifar_lab.errors import UsageError
+
+NAME = re.compile(r"[^\W_](?:[\w.+ -]*[\w.+-])?", re.ASCII)
+"""A name becomes part of file names, of an experiment's name, and of search filters on a tracking server."""
+LONGEST = 80
+KEYWORDS = re.compile(
+    r"(?:^|[\s;])(?:host|hostaddr|port|user|password|passfile|dbname|service|sslmode)\s*=", re.IGNORECASE
+)
+"""Keywords of a connection string as libpq reads it, `host=db password=…`, which Optuna takes no storage by."""
+SHOWN = 60
+
+
+def require_name(name: str) -> None:
+    """Refuse a name that no study may be made under.
+
+    Raises:
+        UsageError: empty, longer than `LONGEST`, or with a character that is not allowed; a near valid name is named.
+    """
+    if len(name) <= LONGEST and NAME.fullmatch(name) and ".." not in name:
+        return
+    slug = slug_of(name)
+    hint = f"; for example '{slug}'" if slug else ""
+    raise UsageError(
+        f"--study takes 1 to {LONGEST} letters, digits, blanks and . _ + - that begin with a letter or digit, "
+        f"got {_shown(name)}{hint}"
+    )
+
+
+def slug_of(name: str) -> str:
+    """Return the valid name that is nearest to `name`; empty if no letter or digit is left."""
+    plain = re.sub(r"[^A-Za-z0-9_.+ -]+", "-", name)
+    plain = re.sub(r"\.{2,}", ".", plain)
+    return plain.lstrip("._+ -")[:LONGEST].rstrip("._+ -")
+
+
+def require_storage(url: str | None) -> None:
+    """Refuse a connection string in the place of a URL: it would become the name of a file, password and all.
+
+    A file that is there already under such a name is taken: it was made before this rule.
+
+    Raises:
+        UsageError: empty, or keywords and values; the values are not repeated.
+    """
+    if url is None or "://" in url:
+        return
+    if not url.strip() or "\0" in url:
+        raise UsageError("--storage takes a database's URL or the path of a journal file, got nothing of either")
+    if KEYWORDS.search(url) and not _exists(url):
+        keys = " ".join(f"{key}=***" for key in re.findall(r"(\w+)\s*=", url))
+        raise UsageError(
+            "--storage takes a database's URL, postgresql+psycopg://user@host/name, or the path of a journal file, "
+            f"got keywords and values: {keys}"
+        )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _shown(name: str) -> str:
+    """Return `name` quoted, without control characters, cut in the middle where it is long."""
+    text = ascii(name) if not name.isprintable() else repr(name)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}…{text[-SHOWN // 2 :]}"

@@ -1,0 +1,48 @@
+"""Make text from outside safe to show: on a terminal, and in Markdown."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+HIDDEN = {"Cc", "Zl", "Zp"}
+"""Unicode categories that move the cursor, begin an escape sequence or break a line."""
+BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the order in which a terminal or a browser shows others."""
+NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def printable(text: str) -> str:
+    r"""Return `text` as one line that is safe on a terminal.
+
+    Control characters, line breaks, bidirectional overrides and lone surrogates become visible escapes (`\n`,
+    `\x1b`, `\u202e`). Every other character, combining marks and emoji included, stays as it is.
+    """
+    return "".join(_escaped(character) if _is_hidden(character) else character for character in text)
+
+
+def markdown(text: str) -> str:
+    """Return `text` as one line that Markdown shows literally: no markup, no link, no HTML."""
+    escaped = MARKDOWN.sub(r"\\\1", printable(text))
+    return "".join(ENTITIES.get(character, character) for character in escaped)
+
+
+def code(text: str) -> str:
+    """Return `text` as a code span of Markdown, in one line; its fence is longer than any run of backticks in it."""
+    shown = printable(text)
+    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
+    fence, gap = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{gap}{shown}{gap}{fence}"
+
+
+def _is_hidden(character: str) -> bool:
+    return character in BIDIRECTIONAL or unicodedata.category(character) in HIDDEN or "\ud800" <= character <= "\udfff"
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if character in NAMED:
+        return NAMED[character]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -1,0 +1,133 @@
+"""Name why a tracking store took nothing: it is away for now, it refuses for good, or only one thing of it fails."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from cifar_lab.errors import CifarLabError, TrackingError
+from cifar_lab.redaction import redacted
+from cifar_lab.text import printable
+
+LONGEST = 300
+"""The most characters of somebody else's message that one line shows."""
+OF_THE_STORE = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+"""MLflow's error codes that every further call would get, too."""
+OF_THE_CALL = {
+    "BAD_REQUEST",
+    "ENDPOINT_NOT_FOUND",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "NOT_FOUND",
+    "NOT_IMPLEMENTED",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+}
+"""MLflow's error codes that the same call would get again, and another one need not."""
+LOCKED = re.compile(r"database (table |schema )?is locked", re.IGNORECASE)
+DAMAGED = re.compile(r"malformed|not a database|file is encrypted", re.IGNORECASE)
+UNWRITABLE = re.compile(r"readonly database|unable to open database|no such table|disk is full", re.IGNORECASE)
+SCHEMA = re.compile(r"Can't locate revision|out-of-date database schema|Multiple head revisions", re.IGNORECASE)
+CREDENTIALS = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|(database|role) \S+ does not exist|"
+    r"Access denied|certificate verify failed",
+    re.IGNORECASE,
+)
+ANSWERED = re.compile(r"too many \d+ error responses", re.IGNORECASE)
+NO_JSON = re.compile(r"not in a valid JSON format", re.IGNORECASE)
+
+
+class StoreAway(CifarLabError):
+    """The tracking store cannot be reached now. Nothing is lost: the journals hold everything."""
+
+
+class StoreRefuses(TrackingError):
+    """The tracking store refuses every call, and will until somebody changes something."""
+
+
+class CallRefused(TrackingError):
+    """The tracking store refuses one call for good; others may pass."""
+
+
+class ArtifactsRefused(TrackingError):
+    """Files cannot be written where the store keeps them; metrics, params and tags can."""
+
+
+def translated(error: BaseException, uri: str) -> CifarLabError:
+    """Return the error of ours that stands for what MLflow, or a library under it, made of a call."""
+    if isinstance(error, CifarLabError):
+        return error
+    place, text, code = f"MLflow on {redacted(uri)}", str(error), getattr(error, "error_code", None)
+    if DAMAGED.search(text):
+        return StoreRefuses(
+            f"{place} is damaged ({brief(error)}); move it away, and `cifar-lab sync` fills a new one from the records"
+        )
+    if SCHEMA.search(text):
+        return StoreRefuses(
+            f"{place} was made by another version of MLflow ({brief(error)}); back it up, then `mlflow db upgrade`, or "
+            "move it away and `cifar-lab sync` fills a new one"
+        )
+    if is_locked(error):
+        return StoreAway(f"{place} is away: another process keeps the database locked")
+    if UNWRITABLE.search(text) or CREDENTIALS.search(text):
+        return StoreRefuses(f"{place} refuses: {brief(error)}")
+    if NO_JSON.search(text):
+        return StoreRefuses(f"{place} does not answer as MLflow does: {brief(error)}; is it the right address?")
+    if code in OF_THE_STORE:
+        return StoreRefuses(f"{place} refuses: {brief(error)}")
+    if code in OF_THE_CALL:
+        return CallRefused(f"{place} refuses: {brief(error)}")
+    if code is None and isinstance(error, (ImportError, ValueError, TypeError)) and not isinstance(error, OSError):
+        return StoreRefuses(f"{place} cannot be used: {type(error).__name__}: {brief(error)}")
+    return StoreAway(f"{place} is away: {brief(error)}")
+
+
+def answered(status: int, body: str, uri: str) -> CifarLabError | None:
+    """Return what an HTTP answer to a simple question means; None if it is the answer of an MLflow server."""
+    place = f"MLflow on {redacted(uri)}"
+    words = brief_text(re.sub(r"<[^>]*>", " ", body))
+    said = f"{status}{f' ({words})' if words else ''}"
+    if status == 200:
+        if body.lstrip().startswith("{"):
+            return None
+        return StoreRefuses(f"{place} does not answer as MLflow does: {said}; is it the right address?")
+    if status in {401, 403, 407}:
+        return StoreRefuses(
+            f"{place} refuses: {said}; user and password, or a token, come from MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if status in {408, 425, 429} or status >= 500:
+        return StoreAway(f"{place} is away: it answers {said}")
+    return StoreRefuses(f"{place} refuses: {said}; is it the address of an MLflow server?")
+
+
+def is_locked(error: BaseException) -> bool:
+    """Return whether another process holds a SQLite database for now."""
+    return LOCKED.search(str(error)) is not None
+
+
+def is_connection(error: BaseException) -> bool:
+    """Return whether nobody answered, where an answer would have come over a network."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if ANSWERED.search(str(seen)):
+            return False
+        if isinstance(seen, (ConnectionError, TimeoutError, sqlite3.Error)):
+            return True
+        if type(seen).__module__.partition(".")[0] in {"urllib3", "requests"} and not hasattr(seen, "status_code"):
+            return getattr(seen, "response", None) is None
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of an error's message, printable, without secrets, and cut where it is long."""
+    return brief_text(str(error)) or type(error).__name__
+
+
+def brief_text(text: str) -> str:
+    """Return the first line of a text that has words, printable, without secrets, and cut where it is long."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    first = printable(redacted(next((line for line in lines if line), "")))
+    return first if len(first) <= LONGEST else first[: LONGEST - 1] + "…"

@@ -1,0 +1,90 @@
+"""Reach a tracking store: MLflow's settings, a question that is answered in seconds, and a new SQLite database."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from cifar_lab.tracking import away
+from cifar_lab.tracking.uri import sqlite_uri, without_credentials
+
+ASKING = 5
+"""Seconds that a server or a database has to answer whether it is there."""
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the shipper has its own patience; seven retries take minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDERR": "true",
+}
+
+
+def ask(uri: str) -> None:
+    """Ask a server or a database once whether it is there. MLflow itself would ask for minutes.
+
+    Raises:
+        StoreAway: it does not answer in `ASKING` seconds, or not now.
+        StoreRefuses: it answers, and not as a store that can be used.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in {"http", "https"}:
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        answer = http_request(
+            get_default_host_creds(without_credentials(uri)[0]),
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            timeout=_seconds_to_ask(),
+            max_retries=0,
+            raise_on_status=False,
+        )
+        refusal = away.answered(answer.status_code, answer.text, uri)
+        if refusal is not None:
+            raise refusal
+    elif scheme.split("+")[0] in {"postgresql", "mysql", "mssql"}:
+        import sqlalchemy
+
+        os.environ.setdefault("PGCONNECT_TIMEOUT", str(ASKING))
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+        engine.connect().close()
+
+
+def _seconds_to_ask() -> int:
+    """Return `ASKING`, or the time that somebody has given a slow server by MLflow's own variable."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    given = os.environ.get(name, ENVIRONMENT[name])
+    return int(given) if given.isdigit() and given != ENVIRONMENT[name] else ASKING
+
+
+def spare_this_machine_proxies(uri: str) -> None:
+    """Let no proxy of the environment come between us and a server on this machine."""
+    host = urlsplit(uri).hostname
+    if host in {"127.0.0.1", "localhost", "::1"}:
+        named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        if host not in named.split(","):
+            os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, [named, host]))
+
+
+def make_sqlite(path: Path, client: Any) -> None:
+    """Make an MLflow database, and let it be read while it is written.
+
+    Two processes that make one database break it for good, and so does one that is killed meanwhile: so it is
+    made under a lock, beside its place.
+    """
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not path.exists() or not path.stat().st_size:
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            client(sqlite_uri(partial.absolute()))
+            partial.replace(path)
+        with sqlite3.connect(path) as connection:
+            if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                connection.execute("PRAGMA journal_mode=wal")
+        connection.close()

@@ -1,0 +1,153 @@
+"""Who trains a cell: its lock where that can be seen, signs of life in `owner.json` where it cannot.
+
+The kernel takes a lock back when its holder dies, on one machine. Some network disks show no lock of another machine:
+there the owner's signs of life tell. A sign is new if it differs from the last one that this process saw, however the
+clocks of the two machines stand; the time in it is asked only at the first look, when there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cifar_lab.tracking import seal
+
+FILE = "owner.json"
+BEAT = 10.0
+"""Seconds between two signs of life of a cell's owner."""
+SILENCE = 120.0
+"""Seconds without one after which an owner on another machine, whose lock cannot be seen from here, counts as dead."""
+WATCH = 2.5
+"""Beats for which a cell of another machine is watched before it is taken over, where the clocks do not tell."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """A sign of life as this process saw it first."""
+
+    content: tuple[Any, ...]
+    since: float
+    """On the monotonic clock, in seconds."""
+    is_new: bool
+    """Another sign was seen before it: the owner lived after this process began to look."""
+
+
+_signs: dict[Path, _Sign] = {}
+
+
+@cache
+def machine() -> str:
+    """Return a name of the running kernel: processes that share it see each other's locks. Empty: it has none."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def is_locked(path: Path) -> bool | None:
+    """Tell whether the lock file `path` is held, without a right to write it; None where that cannot be seen."""
+    if sys.platform == "win32":
+        try:
+            with FileLock(path).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who only looks is in nobody's way for long
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def is_elsewhere(owner: dict[str, Any]) -> bool:
+    """Tell whether `owner` runs on another machine than this process, even one of the same name."""
+    if owner.get("machine") and machine():
+        return bool(owner["machine"] != machine())
+    return bool(owner["host"] != socket.gethostname())
+
+
+def is_alive(path: Path, owner: dict[str, Any]) -> bool:
+    """Tell whether the owner that `path` names lives, by its signs of life."""
+    if "beat" not in owner:  # of an earlier version: its clock is all there is
+        return bool(time.time() - owner["time"] / 1000 < SILENCE)
+    content, now = _content(owner), time.monotonic()
+    last = _signs.get(path)
+    if last is None or last.content != content:
+        last = _signs[path] = _Sign(content, now, is_new=last is not None)
+    if last.is_new or now - last.since >= SILENCE:
+        return now - last.since < SILENCE
+    return bool(time.time() - owner["time"] / 1000 < SILENCE)
+
+
+def lives_by_watching(path: Path, owner: dict[str, Any], look: Callable[[], dict[str, Any] | None]) -> bool:
+    """Tell whether the owner lives, before its cell is taken over: wait for a new sign where the clocks do not tell.
+
+    Args:
+        path: the file that names the owner.
+        owner: what it held a moment ago.
+        look: returns what it holds now; None where it is gone.
+    """
+    age = time.time() - owner["time"] / 1000
+    if -SILENCE < age < SILENCE:
+        return is_alive(path, owner)
+    end = time.monotonic() + WATCH * BEAT
+    while time.monotonic() < end:
+        time.sleep(BEAT / 10)
+        now = look()
+        if now is None or _content(now) != _content(owner):
+            return now is not None
+    return False
+
+
+@contextmanager
+def beating(folder: Path) -> Iterator[None]:
+    """Give signs of life in `folder` while the body runs."""
+    done, path = threading.Event(), folder / FILE
+    beats = iter(range(sys.maxsize))
+
+    def beat() -> None:
+        owner = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "beat": next(beats)}
+        seal.write(path, {**owner, "time": time.time_ns() // 1_000_000})
+
+    def beat_until_done() -> None:
+        while not done.wait(BEAT):
+            with suppress(OSError):  # a full disk stops the training where it writes what counts, not here
+                beat()
+
+    beat()
+    heart = threading.Thread(target=beat_until_done, name="heartbeat", daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heart.join()
+        path.unlink(missing_ok=True)
+
+
+def _content(owner: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(owner.get(name) for name in ("host", "machine", "pid", "beat", "time"))

@@ -1,0 +1,92 @@
+"""Checksums of what is read back: a digit that changed on the disk is noticed and never used.
+
+A JSON object carries the SHA-256 of its other fields in the field `sha256`. The digest is taken of the canonical text
+(sorted keys, no blanks), so that neither the order of fields nor the layout of a file matters. Objects without the
+field were written by earlier versions, and are read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.errors import DamageError
+from cifar_lab.tracking import atomic
+
+FIELD = "sha256"
+DIGITS = 64
+"""Hexadecimal digits of a whole digest; a line of a journal carries fewer."""
+CHANGED = "its checksum does not match: it was changed after it was written"
+
+
+def seal(tree: Mapping[str, Any], digits: int = DIGITS) -> dict[str, Any]:
+    """Return `tree` as JSON reads it, with its checksum in `FIELD`; ValueError for NaN and infinity."""
+    rest: dict[str, Any] = json.loads(json.dumps({**tree, FIELD: None}, allow_nan=False))
+    del rest[FIELD]
+    return {**rest, FIELD: _digest(rest)[:digits]}
+
+
+def unseal(tree: dict[str, Any], digits: int = DIGITS) -> dict[str, Any] | None:
+    """Return `tree` without its checksum; None where that is not the checksum of the rest."""
+    if FIELD not in tree:
+        return tree
+    rest = {name: value for name, value in tree.items() if name != FIELD}
+    return rest if tree[FIELD] == _digest(rest)[:digits] else None
+
+
+def is_sealed(tree: Mapping[str, Any]) -> bool:
+    """Tell whether `tree` carries a checksum; records of earlier versions do not."""
+    return FIELD in tree
+
+
+def lacks_checksum(path: Path) -> bool:
+    """Tell whether `path` is a JSON object without a checksum, as earlier versions wrote."""
+    try:
+        tree = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(tree, dict) and FIELD not in tree
+
+
+def write(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write `tree` with its checksum as the JSON file `path`, whole or not at all."""
+    atomic.write_json(path, seal(tree))
+
+
+def read(path: Path) -> Any:
+    """Return the JSON that `path` holds, without its checksum; None where there is no such file.
+
+    Raises:
+        DamageError: the file cannot be read, is not JSON, or its checksum is not that of its content.
+    """
+    try:
+        content = path.read_bytes()
+        tree = json.loads(content)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except RecursionError as error:
+        raise DamageError(f"{path}: damaged: brackets within brackets, too deep to be read") from error
+    except ValueError as error:
+        raise DamageError(f"{path}: damaged: {f'not JSON ({error})' if content else 'empty'}") from error
+    if not isinstance(tree, dict):
+        return tree
+    rest = unseal(tree)
+    if rest is None:
+        raise DamageError(f"{path}: damaged: {CHANGED}")
+    return rest
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(tree: Any) -> str:
+    text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

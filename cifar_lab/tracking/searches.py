@@ -1,0 +1,47 @@
+"""What a tracking store is told of a search, and what it is not told: nobody is to choose by test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.tracking import journal
+from cifar_lab.tracking.invocation import Invocation
+from cifar_lab.tracking.record import Record
+
+TEST = "test/"
+KEPT = ("status", "epoch", "step", "time")
+"""Fields of `result.json` beside its metrics that say nothing of test."""
+LATEST = ("command", "cells", "control")
+"""Tags of the run of a study that change whenever its command is run again."""
+
+
+def is_search(invocation: Invocation) -> bool:
+    """Tell whether cells are compared on val, by a search."""
+    return (invocation.metric or "").startswith("val/")
+
+
+def files(record: Record) -> list[Path]:
+    """Return the files of a trial's cell that hold nothing measured on test; those that are there.
+
+    Predictions and the confusion matrix are of test images. `shown_result` stands for `result.json`.
+    """
+    log = record.folder / journal.FILE
+    every = [record.folder / "cell.json", log, record.weights, record.code_diff]
+    return [path for path in every if path.exists() and not (path == log and b'"test/' in path.read_bytes())]
+
+
+def shown_result(result: Mapping[str, Any] | None) -> dict[str, bytes]:
+    """Return `result.json` without what was measured on test, as an artifact; nothing without a result."""
+    if result is None:
+        return {}
+    metrics = {name: value for name, value in result["metrics"].items() if TEST not in name}
+    tree = {**{name: result[name] for name in KEPT if name in result}, "metrics": metrics}
+    return {"result.json": (json.dumps(tree, indent=1) + "\n").encode()}
+
+
+def shown_pictures(pictures: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the pictures that show nothing of test: the curves are of val, the confusion matrix is not."""
+    return {path: content for path, content in pictures.items() if not Path(path).name.startswith("confusion")}

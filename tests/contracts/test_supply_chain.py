@@ -1,0 +1,82 @@
+"""What an installation brings with it: licences that permit use anywhere, and a lower bound for each dependency."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+USERS_EXTRAS = ("postgres",)
+"""The extras that a user installs; `dev` and `bench` stay with developers."""
+PERMISSIVE = re.compile(
+    r"MIT|BSD|Apache|ISC\b|Python Software Foundation|\bPSF|Zlib|CC0|BSL-1\.0|Unlicense", flags=re.IGNORECASE
+)
+WEAK_COPYLEFT = {"certifi": "MPL", "tqdm": "MPL", "psycopg": "LGPL", "psycopg-binary": "LGPL"}
+"""Used as they are, as these licences ask: changes to their own files would have to be published."""
+NOT_IN_METADATA = {"huey": "MIT", "skops": "MIT", "cuda-toolkit": "NVIDIA"}
+"""Packages whose metadata names no licence, and the licence that their project states."""
+VENDOR = re.compile(r"nvidia-|cuda-toolkit$")
+"""NVIDIA's libraries, which torch's CUDA build installs; their licence permits use and is not an open one."""
+
+
+def closure(name: str, extras: tuple[str, ...] = ()) -> Iterator[Distribution]:
+    """Yield each installed distribution that `name` needs, each once, `name` itself left out."""
+    seen = {canonicalize_name(name)}
+    below = [(name, extras)]
+    while below:
+        parent, wanted = below.pop()
+        for line in distribution(parent).requires or []:
+            needed = Requirement(line)
+            applies = needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *wanted))
+            key = canonicalize_name(needed.name)
+            if not applies or key in seen:
+                continue
+            seen.add(key)
+            try:
+                yield distribution(needed.name)
+            except PackageNotFoundError:
+                continue  # an extra that is not installed here
+            below.append((needed.name, tuple(needed.extras)))
+
+
+def licence(package: Distribution) -> str:
+    """Return what the metadata of `package` says of its licence: the expression, else classifiers, else the text."""
+    fields = package.metadata
+    classifiers = [line.split(" :: ")[-1] for line in fields.get_all("Classifier") or [] if line.startswith("License")]
+    named = [line for line in classifiers if line != "OSI Approved"]
+    text = (fields.get("License-Expression") or "; ".join(named) or fields.get("License") or "").splitlines()
+    return text[0] if text else NOT_IN_METADATA.get(canonicalize_name(package.name), "")
+
+
+def is_accepted(name: str, text: str) -> bool:
+    """Tell whether a package of that name may be needed under the licence that `text` names."""
+    if VENDOR.match(name):
+        return "NVIDIA" in text
+    if "GPL" in text or "MPL" in text:
+        return name in WEAK_COPYLEFT and WEAK_COPYLEFT[name] in text and not re.search(r"(?<!L)GPL", text)
+    return PERMISSIVE.search(text) is not None
+
+
+def test_every_package_that_an_installation_brings_has_an_accepted_licence() -> None:
+    packages = {canonicalize_name(package.name): licence(package) for package in closure("cifar-lab", USERS_EXTRAS)}
+    assert len(packages) > 50
+    assert {name: text for name, text in packages.items() if not is_accepted(name, text)} == {}
+
+
+@pytest.mark.parametrize("text", ["GPL-3.0-only", "AGPL-3.0", "LGPL-3.0-only", "MPL-2.0", "SSPL", ""])
+def test_a_licence_that_is_not_accepted_is_noticed(text: str) -> None:
+    assert not is_accepted("newcomer", text)
+
+
+@pytest.mark.parametrize("line", PROJECT["dependencies"])
+def test_each_dependency_has_a_lower_bound_and_no_pin(line: str) -> None:
+    operators = {specifier.operator for specifier in Requirement(line).specifier}
+    assert ">=" in operators
+    assert not operators & {"==", "<", "<=", "~=", "==="}

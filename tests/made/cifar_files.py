@@ -1,0 +1,157 @@
+"""A small CIFAR-10 in every form that others keep it in: twenty images a batch, written as those tools write it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_lab.data import original
+from cifar_lab.data.dataset import Arrays
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
+ROWS = 20
+
+
+@dataclass
+class Small:
+    """Images, and what each batch holds of them."""
+
+    arrays: Arrays
+    planes: dict[str, np.ndarray]
+    """Of each batch: (20, 3072), red plane, green plane, blue plane."""
+    labels: dict[str, list[int]]
+
+
+def small(seed: int = 0) -> Small:
+    """Twenty images of noise a batch, two of each class."""
+    rng = np.random.default_rng(seed)
+    planes = {name: rng.integers(0, 256, (ROWS, 3072), dtype=np.uint8) for name in BATCHES}
+    labels = {name: rng.permutation([*range(10)] * 2).tolist() for name in BATCHES}
+    pixels = {name: p.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for name, p in planes.items()}
+    arrays = Arrays(
+        np.ascontiguousarray(np.concatenate([pixels[name] for name in BATCHES[:5]])),
+        np.array([label for name in BATCHES[:5] for label in labels[name]]),
+        np.ascontiguousarray(pixels["test_batch"]),
+        np.array(labels["test_batch"]),
+    )
+    return Small(arrays, planes, labels)
+
+
+def binary(data: Small, name: str) -> bytes:
+    """A binary batch: label, planes, label, planes, …"""
+    return b"".join(bytes([y]) + x.tobytes() for x, y in zip(data.planes[name], data.labels[name], strict=True))
+
+
+def as_original(data: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let these images count as the original ones: their sums take the place of the published ones."""
+    sums = [hashlib.md5(binary(data, name), usedforsecurity=False).hexdigest() for name in BATCHES]
+    monkeypatch.setattr(original, "TRAIN_MD5", tuple(sums[:5]))
+    monkeypatch.setattr(original, "TEST_MD5", sums[5])
+
+
+def python_folder(data: Small, root: Path, *, protocol: int = 2, keys: type = str) -> Path:
+    """`cifar-10-batches-py`, pickled as Python 3 does."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+
+    def key(text: str) -> str | bytes:
+        return text if keys is str else text.encode()
+
+    for name in BATCHES:
+        content = {key("data"): data.planes[name], key("labels"): data.labels[name], key("filenames"): [b"a.png"]}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=protocol))
+    meta = {key("label_names"): [key(label) for label in CLASSES], key("num_vis"): 3072}
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol=protocol))
+    (folder / "readme.html").write_text("<html></html>")
+    return folder
+
+
+def binary_folder(data: Small, root: Path) -> Path:
+    """`cifar-10-batches-bin`."""
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name in BATCHES:
+        (folder / f"{name}.bin").write_bytes(binary(data, name))
+    (folder / "batches.meta.txt").write_text("\n".join(CLASSES) + "\n\n")
+    return folder
+
+
+def packed(folder: Path, path: Path, mode: str = "w:gz") -> Path:
+    """The folder in a tar archive."""
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        archive.add(folder, folder.name)
+    return path
+
+
+def parquet_folder(data: Small, root: Path, *, order: tuple[int, ...] = (3, 2, 1, 4, 0), names: bool = True) -> Path:
+    """The hub's parquet files, the training batches in the order in which they lie in the author's archive."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    root.mkdir(parents=True, exist_ok=True)
+    train = np.concatenate([np.arange(ROWS * b, ROWS * (b + 1)) for b in order])
+    a = data.arrays
+    for split, images, labels in (
+        ("train", a.train_images[train], a.train_labels[train]),
+        ("test", a.test_images, a.test_labels),
+    ):
+        table = pa.table({"img": [{"bytes": png(i), "path": None} for i in images], "label": labels})
+        info = {"info": {"features": {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)} if names else None)
+        parquet.write_table(table, root / f"{split}-00000-of-00001.parquet")
+    return root
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def npz(data: Small, path: Path) -> Path:
+    """As Keras users save it: labels (N, 1)."""
+    a = data.arrays
+    np.savez_compressed(
+        path, x_train=a.train_images, y_train=a.train_labels[:, None].astype(np.uint8),
+        x_test=a.test_images, y_test=a.test_labels[:, None].astype(np.uint8),
+    )  # fmt: skip
+    return path
+
+
+def class_folder(data: Small, root: Path, *, numbered: bool = True) -> Path:
+    """`train/<class>/<number>_<class>.png`; numbered by position, else within the class."""
+    a = data.arrays
+    for split, images, labels in (
+        ("train", a.train_images, a.train_labels), ("test", a.test_images, a.test_labels),
+    ):  # fmt: skip
+        seen = [0] * 10
+        for position, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = root / split / CLASSES[label]
+            place.mkdir(parents=True, exist_ok=True)
+            number = position if numbered else seen[label]
+            seen[label] += 1
+            (place / f"{number}_{CLASSES[label]}.png").write_bytes(png(image))
+    return root
+
+
+def kaggle_folder(data: Small, root: Path) -> Path:
+    """Kaggle's: train/1.png …, trainLabels.csv, and test images without labels."""
+    (root / "train").mkdir(parents=True)
+    (root / "test").mkdir()
+    lines = ["id,label"]
+    for number, (image, label) in enumerate(zip(data.arrays.train_images, data.arrays.train_labels, strict=True), 1):
+        (root / "train" / f"{number}.png").write_bytes(png(image))
+        lines.append(f"{number},{CLASSES[label]}")
+    (root / "trainLabels.csv").write_text("\n".join(lines) + "\n")
+    (root / "test" / "1.png").write_bytes(png(data.arrays.test_images[0]))
+    return root

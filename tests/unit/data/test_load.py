@@ -1,0 +1,45 @@
+"""A source means the same to every process: `~` and relative paths are resolved once, before cells are planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made import cifar_files as made
+
+from cifar_lab.cli.asked import read_data
+from cifar_lab.data import absolute, load
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_root: Path) -> Path:
+    """The user's home and the current folder, two different ones."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "home"
+
+
+def test_the_home_folder_is_expanded(home: Path, folder: Path) -> None:
+    folder.rename(home / "pictures")
+    source, dataset = read_data("~/pictures")
+
+    assert source == str(home / "pictures")
+    assert load(source).hash == dataset.hash == load("~/pictures").hash
+
+
+def test_a_relative_path_of_the_original_becomes_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made.small()
+    made.as_original(data, monkeypatch)
+    made.binary_folder(data, Path.cwd())
+    source, dataset = read_data("cifar-10-batches-bin")
+
+    assert dataset.kind == "cifar10"
+    assert source == str(Path.cwd() / "cifar-10-batches-bin")
+
+
+def test_names_stay_names_and_folders_of_their_name_are_paths(home: Path) -> None:
+    assert absolute("cifar10") == "cifar10"
+    assert absolute("synthetic") == "synthetic"
+    assert absolute("./cifar10") == str(Path.cwd() / "cifar10")

@@ -1,0 +1,85 @@
+"""Passwords and tokens are not shown, in whatever form an address holds them."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from cifar_lab.redaction import redacted, redacted_command
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "CIFAR_LAB_STORAGE", "PGPASSWORD", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://t0ken@host:5000/x", "http://***@host:5000/x"),
+        ("htp://joe:secret@host", "htp://joe:***@host"),
+        ("postgresql+psycopg://cifar_lab@db:5432/optuna", "postgresql+psycopg://cifar_lab@db:5432/optuna"),
+        ("postgresql://u:two words@host/db", "postgresql://u:***@host/db"),
+        ("postgresql://u:a@b c/d@host/db is away", "postgresql://u:***@host/db is away"),
+        ("http://u:12345@host", "http://u:***@host"),
+        ("http://host:5000/x@y", "http://host:***@y"),
+        ("http://host:5000, ask me@host.org", "http://host:5000, ask me@host.org"),
+        ("https://host/?api_key=secret&x=1", "https://host/?api_key=***&x=1"),
+        ("https://host/?apikey=secret", "https://host/?apikey=***"),
+        ("https://host/?X-Amz-Signature=secret", "https://host/?X-Amz-Signature=***"),
+        ("host=h password = 'it\\'s two' user=me", "host=h password = *** user=me"),
+        ('{"password": "se\\"cret", "user": "me"}', '{"password": "***", "user": "me"}'),
+        ("Authorization: Basic bWU6c2VjcmV0", "Authorization: Basic ***"),
+        ("2 tokens = 3 words; the password is not shown", "2 tokens = 3 words; the password is not shown"),
+        ("mail joe@host.org about runs/a@b", "mail joe@host.org about runs/a@b"),
+    ],
+)
+def test_a_secret_is_hidden_and_the_rest_stays(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+    assert redacted(shown) == shown
+
+
+SECRET = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, blacklist_categories=["Cc", "Zs"]), min_size=6)
+
+
+@given(secret=SECRET, blank=st.booleans(), scheme=st.sampled_from(["http", "htp", "postgresql", "mysql+pymysql", "s3"]))
+def test_no_password_of_an_address_is_shown(secret: str, blank: bool, scheme: str) -> None:
+    password = f"q{secret[:3]} {secret[3:]}z" if blank else f"q{secret}z"
+    assume("://" not in password)
+    shown = redacted(f"cannot reach {scheme}://joe:{password}@host/db: no route")
+    assert secret[3:] not in shown.replace("cannot reach", "").replace(": no route", "").replace("host/db", "")
+    assert password not in shown
+
+
+@given(secret=SECRET, form=st.sampled_from(["http://h/?password={}&x=1", "http://h/?token={}", "http://h/?api_key={}"]))
+def test_no_value_of_a_query_is_shown(secret: str, form: str) -> None:
+    from urllib.parse import quote
+
+    value = f"q{quote(secret, safe='')}z"
+    assert value not in redacted(form.format(value))
+
+
+@given(secret=st.text(min_size=6).map(lambda text: f"q{text}z"))
+def test_no_password_of_a_command_line_is_shown(secret: str) -> None:
+    assume("\n" not in secret)
+    quoted = secret.replace("\\", "\\\\").replace("'", "\\'")
+    words = ["cifar-lab", "sweep", "--storage", f"host=db password='{quoted}' user=me", "--study", "wide"]
+    for shown in (redacted_command(words), redacted_command(shlex.join(words))):
+        assert secret not in shown
+        assert shlex.split(shown) == [*words[:3], "host=db password=*** user=me", *words[4:]]
+
+
+def test_a_command_without_a_secret_stays_as_it_was_typed() -> None:
+    assert redacted_command('cifar-lab train "model.width=8"  --yes') == 'cifar-lab train "model.width=8"  --yes'
+    assert redacted_command("cifar-lab sweep --study 'open") == "cifar-lab sweep --study 'open"
+
+
+def test_a_password_of_the_environment_is_hidden_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://joe:correct%20horse@host")
+    monkeypatch.setenv("PGPASSWORD", "battery:/staple")
+    text = "tried 'correct horse', then correct%20horse and battery:/staple"
+    assert redacted(text) == "tried '***', then *** and ***"
