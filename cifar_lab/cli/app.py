@@ -102,7 +102,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     name="cifar-lab",
     cls=_Group,
-    help="Run ablation studies of small CIFAR-10 networks, track them in MLflow, and report which differences are real.",
+    help="Run ablation studies of small CIFAR-10 networks, track them in MLflow, report what differs.",
     **PLAIN,
 )
 

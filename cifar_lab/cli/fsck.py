@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cifar_lab.run.fsck import Findings, Problem
     from cifar_lab.run.repair import Repaired
 
-Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended; damaged files move to damaged/.")]
-NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not ask MLflow what it lacks.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; damaged files move to damaged/.")]
+NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Skip the question what MLflow lacks.")]
 
 
 def fsck(

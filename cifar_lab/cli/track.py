@@ -39,11 +39,11 @@ def ui(
         str | None,
         typer.Argument(
             metavar="ABLATION",
-            help="Open this one, and not the one that was run last.",
+            help="Ablation to open. Default: the one that was run last.",
             autocompletion=completion.ablations,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens the runs to everybody who reaches this machine.")
     ] = "127.0.0.1",
