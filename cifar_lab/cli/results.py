@@ -34,7 +34,7 @@ def compare(
     scale: o.MaybeScale = None, data: o.MaybeData = None,
     invocation: Earlier = None,
     format: Annotated[
-        str, typer.Option(help="Output format: table, md, csv, latex or json.", autocompletion=completion.one_of(*FORMATS))
+        str, typer.Option(help="Format: table, md, csv, latex, json.", autocompletion=completion.one_of(*FORMATS))
     ] = "table",
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip

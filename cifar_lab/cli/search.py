@@ -33,7 +33,7 @@ MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name o
 RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
 Storage = Annotated[
     str | None,
-    typer.Option("--storage", metavar="URL", envvar=STORAGE, help="Storage of the study: postgresql://…, or a journal file.",
+    typer.Option("--storage", metavar="URL", envvar=STORAGE, help="Study storage: postgresql://…, or a journal file.",
                  show_default="runs/studies.journal", show_envvar=True),
 ]  # fmt: skip
 Trials = Annotated[int, typer.Option("--trials", min=1, help="Total number of trials, including existing ones.")]

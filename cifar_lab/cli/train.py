@@ -159,7 +159,10 @@ def train(
     overrides: o.Overrides = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Baseline recipe: efficient (the default), resnet18 or fast.", autocompletion=completion.one_of(*BASELINES)),
+        typer.Option(
+            help="Baseline recipe: efficient (the default), resnet18 or fast.",
+            autocompletion=completion.one_of(*BASELINES),
+        ),
     ] = None,
     parent: From = None, file: RecipeFile = None,
     scale: Annotated[str | None, typer.Option("--scale", help="Scale: smoke, small or writeup (the default).")] = None,
