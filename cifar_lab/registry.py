@@ -199,6 +199,8 @@ def _refused(source: Source, path: Path, *, owner: Source) -> Broken:
 
 def _load(source: Source, path: Path) -> Ablation | Broken:
     """Read the ablation of a file; one that is not built-in, in a process of its own, so that it harms no other."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return Broken(name=path.stem, reason=source.say(f"{path.name}:1: a device or a pipe, not a file"))
     if source.name == BUILT_IN or not reading.can_fork():
         return _run(source, path)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -155,6 +156,12 @@ def test_a_broken_file_is_reported_by_name_and_line_and_hides_no_other(
     with pytest.raises(RegistryError) as caught:
         found.find("broken")
     assert str(caught.value) == broken.reason
+
+
+def test_a_pipe_in_place_of_a_file_is_reported_and_not_waited_for(mine: Path) -> None:
+    os.mkfifo(mine / "broken.py")
+    (broken,) = discover(mine).broken()
+    assert broken.reason == "broken.py:1: a device or a pipe, not a file"
 
 
 def test_a_file_that_is_no_text_is_reported(mine: Path) -> None:
