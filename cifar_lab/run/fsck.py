@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from cifar_lab.errors import CellError, DamageError
 from cifar_lab.run import artifacts, resuming
 from cifar_lab.run.cleaning import IN_USE, loose_leftovers
+from cifar_lab.run.replicate import NEEDED
 from cifar_lab.tracking import invocation, journal, owner, seal
 from cifar_lab.tracking.record import Record, remedy
 from cifar_lab.train import checkpoint
@@ -61,6 +64,8 @@ class Findings:
     running: int
     """Cells that somebody trains now: of these only the JSON files are read."""
     notes: int
+    unasked: int
+    """Cells that no note asks for: no damage, but no study shows them."""
     unsealed: int
     """Cells of an earlier version, whose records carry no checksums."""
 
@@ -69,25 +74,35 @@ class Findings:
         return tuple(problem for problem in self.problems if problem.is_damage)
 
     def as_dict(self) -> dict[str, Any]:
-        counts = {"cells": self.cells, "running": self.running, "invocations": self.notes, "unsealed": self.unsealed}
+        counts = {"cells": self.cells, "running": self.running, "invocations": self.notes}
+        counts |= {"unasked": self.unasked, "unsealed": self.unsealed}
         return {**counts, "problems": [problem.as_dict() for problem in self.problems]}
 
 
 def check(runs: Path) -> Findings:
     """Check everything in `runs`; nothing is written."""
-    records = [Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir()]
+    records = [Record(path) for path in sorted(runs.iterdir()) if re.fullmatch("[0-9a-f]{64}", path.name)]
     problems = [problem for record in records for problem in _of_record(record)]
     problems += [*_notes(runs), *_studies(runs), *_loose(runs)]
     return Findings(
         problems=tuple(problems),
         cells=len(records),
         running=sum(record.state() == "running" for record in records),
-        notes=len(invocation.paths(runs)),
+        notes=len(_note_paths(runs)),
+        unasked=len({record.fingerprint for record in records} - _asked_for(runs)),
         unsealed=sum(seal.lacks_checksum(record.folder / "cell.json") for record in records),
     )
 
 
 def _of_record(record: Record) -> Iterator[Problem]:
+    try:
+        record.require_folder()
+    except DamageError as error:
+        rule = str(error).removeprefix(f"{record.folder}: ")
+        words = "moved away; the cell is trained anew when it is asked for again"
+        yield Problem(kind="record", path=record.folder, what=rule, mend="move", words=words, files=(record.folder,),
+                      cell=record)  # fmt: skip
+        return
     state = record.state()
     if state == "running":
         return
@@ -99,7 +114,7 @@ def _of_record(record: Record) -> Iterator[Problem]:
         yield from _of_unfinished(record)
     partials = sorted(record.folder.glob(".*.partial"))
     yield from (_leftover(path, "half written by a process that is gone", record) for path in partials)
-    if (record.folder / owner.FILE).exists() and state != "damaged":
+    if state != "damaged" and (record.folder / owner.FILE).exists():
         yield _leftover(record.folder / owner.FILE, "its owner is gone", record)
 
 
@@ -107,12 +122,16 @@ def _damaged(record: Record) -> Iterator[Problem]:
     """One problem for each JSON file that is damaged; where one needs the whole record set aside, that one alone."""
     whole: list[tuple[Path, str]] = []
     alone: list[tuple[Path, str]] = []
-    for name, read in (("result.json", record.result), ("cell.json", record.cell), ("failure.json", record.failure),
-                       (owner.FILE, record.owner)):  # fmt: skip
+    for name, read in (("result.json", record.result), ("cell.json", record.cell), ("cell.json", record.require_cell),
+                       ("failure.json", record.failure), (owner.FILE, record.owner)):  # fmt: skip
         try:
             read()
         except DamageError as error:
+            if not str(error).startswith(f"{record.folder / name}: "):  # of another file, which is named by itself
+                continue
             rule = str(error).removeprefix(f"{record.folder / name}: ")
+            if (record.folder / name, rule) in whole:
+                continue
             (whole if name in {"result.json", "cell.json"} else alone).append((record.folder / name, rule))
     for path, rule in whole:
         if len(whole) == 1 and path.name == "result.json" and provable(record) is not None:
@@ -137,7 +156,7 @@ def provable(record: Record) -> dict[str, Any] | None:
     """
     try:
         copy = artifacts.read_copy(record)
-        if copy is None or journal.damage(record.folder):
+        if copy is None or record.cell() is None or journal.damage(record.folder):
             return None
         digests = record.digests()
     except (DamageError, OSError):
@@ -153,13 +172,22 @@ def _of_finished(record: Record) -> Iterator[Problem]:
         rule = _rule(record, path, is_vouched=path.name in vouched)
         if rule is not None:
             yield Problem(kind="file", path=path, what=rule, mend="none", words=words, cell=record)
-    rule = _other_accuracy(record, result)
+    rule = _lacking(record) or _other_accuracy(record, result)
     if rule is not None:
         yield Problem(
             kind="record", path=record.folder / "result.json", what=rule, mend="set aside", cell=record,
             words="the record is set aside, and the cell is trained anew when it is asked for again",
             files=(record.folder,),
         )  # fmt: skip
+
+
+def _lacking(record: Record) -> str | None:
+    """Return what `cell.json` lacks without which its result cannot be put beside others."""
+    try:
+        record.cell(*NEEDED)
+    except DamageError as error:
+        return str(error)
+    return None
 
 
 def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
@@ -169,6 +197,8 @@ def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
             record.require_sound(path)
         elif not path.exists():
             return None
+        elif not path.is_file():
+            return "cannot be read (not a regular file)"
         elif path == record.predictions:
             artifacts.read_predictions(record)
         elif path == record.weights:
@@ -219,8 +249,34 @@ def _of_unfinished(record: Record) -> Iterator[Problem]:
         yield Problem(kind="training", path=path, what=rule, mend="move", words=words, files=files, cell=record)
 
 
+def _note_paths(runs: Path) -> list[Path]:
+    """Return the notes; none where their folder cannot be read, which is a problem of its own."""
+    try:
+        return invocation.paths(runs)
+    except DamageError:
+        return []
+
+
+def _asked_for(runs: Path) -> set[str]:
+    """Return the fingerprints of the cells that some note asks for."""
+    asked = set()
+    for path in _note_paths(runs):
+        with suppress(DamageError):  # a problem of its own
+            note = invocation.read(path)
+            asked |= {cell.fingerprint for cell in note.cells} if note is not None else set()
+    return asked
+
+
 def _notes(runs: Path) -> Iterator[Problem]:
-    for path in invocation.paths(runs):
+    try:
+        paths = invocation.paths(runs)
+    except DamageError as error:
+        path = runs / invocation.FOLDER
+        words = "left as it is: make it a folder that can be read, or bring back a copy"
+        rule = str(error).removeprefix(f"{path}: ")
+        yield Problem(kind="note", path=path, what=rule, mend="none", words=words)
+        return
+    for path in paths:
         try:
             invocation.read(path)
         except DamageError as error:

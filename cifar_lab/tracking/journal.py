@@ -126,11 +126,11 @@ class Reader:
         """Return the sound lines written since the last call."""
         path = self.folder / FILE
         try:
-            with path.open("rb") as file:
+            with seal.open_regular(path) as file:
                 self._notice_another(os.fstat(file.fileno()))
                 file.seek(self._offset)
                 text = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -100,6 +100,7 @@ class Search:
 
 def write_result(record: Record, accuracy: float, status: str = "finished") -> None:
     record.folder.mkdir(parents=True, exist_ok=True)
+    record.write_cell({})
     metrics = {
         "val/acc": accuracy,
         **({"test/acc": 0.99} if status == "finished" else {}),
