@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from cifar_lab.text import printable
+
 LONGEST = 240
 """Characters of a path or name that are shown; a longer one is cut in the middle."""
 
@@ -20,8 +22,8 @@ def shown(name: object) -> str:
 
 
 def one_line(reason: object) -> str:
-    """Return the text of `reason` on one line, cut in the middle if it is very long."""
-    text = " ".join(str(reason).split())
+    """Return the text of `reason` printable and on one line, cut in the middle if it is very long."""
+    text = printable(" ".join(str(reason).split()))
     return text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}…{text[-LONGEST:]}"
 
 
