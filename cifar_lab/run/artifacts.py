@@ -85,7 +85,8 @@ def _read(record: Record) -> tuple[np.ndarray, np.ndarray, Any]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise DamageError(f"{path}: damaged: not an archive of arrays")
         with file:
-            if (bad := file.zip.testzip()) is not None:
+            bad = file.zip.testzip() if file.zip is not None else None
+            if bad is not None:
                 raise DamageError(f"{path}: damaged: {bad}: {seal.CHANGED}")
             predictions, labels = file["predictions"], file["labels"]
             copy = json.loads(file["result"].tobytes()) if "result" in file else None
