@@ -119,9 +119,9 @@ def test_more_than_was_expected_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_certificates_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexist")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
     message = refusal("https://127.0.0.1:9/a.bin", tmp_path)
-    assert "/nonexist; REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE has to name a CA bundle" in message
+    assert "/none.pem; REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE has to name a CA bundle" in message
 
 
 HIDE: dict[str, str] = {
