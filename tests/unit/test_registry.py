@@ -172,9 +172,10 @@ def test_a_file_that_is_no_text_is_reported(mine: Path) -> None:
 
 
 def test_every_broken_file_is_reported(mine: Path) -> None:
-    for i, (text, _, _) in enumerate(BROKEN.values()):
+    texts = [text for text, _, said in BROKEN.values() if can_fork() or "ended the process" not in said]
+    for i, text in enumerate(texts):
         (mine / f"broken{i}.py").write_text(text)
-    assert len(discover(mine).broken()) == len(BROKEN)
+    assert len(discover(mine).broken()) == len(texts)
     assert "mine" in discover(mine).names()
 
 
