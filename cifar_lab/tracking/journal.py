@@ -9,7 +9,6 @@
     {"event": "torn",       "time": ms}             the line before was torn by a kill
     {"event": "damaged",    "time": ms, "file": "checkpoint.pt", "kept": "checkpoint.pt.damaged", "why": "…"}
     {"event": "end",        "time": ms, "status": "finished"}
-    {"event": "result",     "time": ms, …}          what `result.json` holds, with checksums of the files beside it
 
 Each line carries the first digits of its checksum as `sha256` (see `tracking.seal`). A line whose checksum is another
 one, or that cannot be read, is damage: it is never used, and `Reader.damage` names it. A last line without an end is
