@@ -313,7 +313,7 @@ def _loaded(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]:
 
 
 def _where(storage: str | None) -> str:
-    from cifar_lab.tracking.uri import redacted
+    from cifar_lab.redaction import redacted
 
     return redacted(storage) if storage is not None else "runs/studies.journal"
 

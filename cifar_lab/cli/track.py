@@ -16,6 +16,7 @@ from cifar_lab import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, nearest
+from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def ui(
     shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
     if warning := server.warning_of(host):
         console.say(warning)
-    console.say(f"MLflow on {mlflow.redacted(uri)}: starting, some seconds")
+    console.say(f"MLflow on {redacted(uri)}: starting, some seconds")
     try:
         with _ended_like_ctrl_c(), server.serve(uri, port, host) as served:
             _point_to(served.address, shown, as_json=as_json, no_open=no_open)

@@ -1,7 +1,7 @@
 """Ask a server for a file, over HTTP: redirects are followed by hand, and no answer is waited for without end.
 
-The timeout of a request bounds each read, and a server may send a byte a second. So a watch shuts the connection when
-nothing of use has come for `OPENING` seconds.
+The timeout of a request bounds each read, and a server may send a byte a second. So the connection is shut when nothing
+of use has come for `OPENING` seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ USER = re.compile(r"(?<=://)(?:[^/?#:\[]*:(?!\d{0,5}(?:[/?]|$)).*@|[^/?#]*@)", r
 """`user:password@` up to the last `@`, as a password may hold any character, but for `host:5000/a@b`; or `user@`."""
 
 
-class Broken(Exception):
+class TransferError(Exception):
     """A transfer that ended early."""
 
     def __init__(self, reason: object, *, is_final: bool = False) -> None:
@@ -41,7 +41,7 @@ class Broken(Exception):
         self.is_final = is_final
 
 
-class Watch:
+class Deadline:
     """Shuts its connections when their time is over, so that whoever reads from them goes on."""
 
     def __init__(self) -> None:
@@ -86,39 +86,39 @@ class Watch:
 
 
 @contextmanager
-def answer(url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Response, Watch]]:
-    """Yield what the server answers, its body not yet read, and the watch that has to be extended while it is read.
+def answer(url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Response, Deadline]]:
+    """Yield what the server answers, its body not yet read, and the deadline that has to be extended while it is read.
 
     Raises:
-        Broken: the server cannot be reached or gives no answer of use, or the connection breaks while it is read.
+        TransferError: the server cannot be reached or gives no answer of use, or the connection breaks meanwhile.
     """
     import requests
     import urllib3
 
-    watch = Watch()
+    deadline = Deadline()
     try:
-        with _session(watch) as session, _opened(session, url, headers) as response:
-            watch.extend()
-            yield response, watch
+        with _session(deadline) as session, _opened(session, url, headers) as response:
+            deadline.extend()
+            yield response, deadline
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        if watch.is_over:
+        if deadline.is_over:
             raise _late() from error
         never_stood = isinstance(error, requests.ConnectionError | requests.exceptions.InvalidSchema)
         is_final = (never_stood and "Range" not in headers) or isinstance(error, ValueError)  # no valid address
-        raise Broken(reason(error), is_final=is_final) from error
-    except Broken as error:
-        if watch.is_over:
+        raise TransferError(reason(error), is_final=is_final) from error
+    except TransferError as error:
+        if deadline.is_over:
             raise _late() from error
         raise
     finally:
-        watch.close()
+        deadline.close()
 
 
-def _late() -> Broken:
-    return Broken(f"timed out, the server kept the answer back for {OPENING:g} s", is_final=True)
+def _late() -> TransferError:
+    return TransferError(f"timed out, the server kept the answer back for {OPENING:g} s", is_final=True)
 
 
-def _session(watch: Watch) -> requests.Session:
+def _session(deadline: Deadline) -> requests.Session:
     """Return a session that shows every connection to `watch` and follows no redirect, whose body it would read."""
     import requests
     from requests.adapters import HTTPAdapter
@@ -130,7 +130,7 @@ def _session(watch: Watch) -> requests.Session:
 
             def connected(connection: Any) -> socket.socket:
                 new: socket.socket = base._new_conn(connection)
-                watch.add(new)
+                deadline.add(new)
                 return new
 
             pool.ConnectionCls = type("Watched", (base,), {"_new_conn": connected})
@@ -159,17 +159,17 @@ def _opened(session: requests.Session, url: str, headers: dict[str, str]) -> req
             text = (
                 f"{error.strerror or error}; REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE has to name a CA bundle, or nothing"
             )
-            raise Broken(text, is_final=True) from error
+            raise TransferError(text, is_final=True) from error
         except ValueError as error:  # e.g. a host that no encoding takes
-            raise Broken("not a valid address", is_final=True) from error
+            raise TransferError("not a valid address", is_final=True) from error
         if response.status_code not in REDIRECTED or not (target := response.headers.get("Location", "")):
             return response
         response.close()
         try:
             url = urljoin(url, target.encode("latin-1").decode())
         except ValueError as error:
-            raise Broken("it redirects to an address that is not valid", is_final=True) from error
-    raise Broken(f"it redirects more than {REDIRECTS} times", is_final=True)
+            raise TransferError("it redirects to an address that is not valid", is_final=True) from error
+    raise TransferError(f"it redirects more than {REDIRECTS} times", is_final=True)
 
 
 def plain(url: str) -> str:

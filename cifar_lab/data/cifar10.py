@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_lab.data import answers, download, layouts, progress, sources
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.download import Expected, Failed, Place, Slow
+from cifar_lab.data.download import Expected, Failed, RemoteFile, Slow
 from cifar_lab.data.naming import shown
 from cifar_lab.errors import DataError
 
@@ -41,20 +41,20 @@ HUB = "datasets/uoft-cs/cifar10/resolve/0b2714987fa478483af9968de7c934580d0bb9a2
 class Mirror:
     """The files that one mirror serves; all of them together are CIFAR-10."""
 
-    places: tuple[Place, ...]
+    files: tuple[RemoteFile, ...]
 
     @property
     def url(self) -> str:
         """Address of its first file."""
-        return self.places[0].url
+        return self.files[0].url
 
 
 def _archive(base: str, expected: Expected) -> Mirror:
-    return Mirror(places=(Place(url=f"{base}/{expected.name}", expected=expected),))
+    return Mirror(files=(RemoteFile(url=f"{base}/{expected.name}", expected=expected),))
 
 
 def _hub(base: str) -> Mirror:
-    return Mirror(places=tuple(Place(url=f"{base}/{file.name}", expected=file) for file in (TRAIN, TEST)))
+    return Mirror(files=tuple(RemoteFile(url=f"{base}/{file.name}", expected=file) for file in (TRAIN, TEST)))
 
 
 MIRRORS: tuple[Mirror, ...] = (
@@ -80,9 +80,9 @@ def _own(url: str) -> Mirror:
             raise DataError(f"{MIRRORS_VARIABLE}: {shown(name)} is no train-*.parquet; its test file is found by it")
         test = url[: -len(name)] + name.replace("train", "test")
         files = (Expected(TRAIN.name, 0, "", ""), Expected(TEST.name, 0, "", ""))  # judged by what they hold
-        return Mirror(places=tuple(Place(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
+        return Mirror(files=tuple(RemoteFile(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
     if url.endswith((".gz", ".tgz")):
-        return Mirror(places=(Place(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
+        return Mirror(files=(RemoteFile(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
     return _archive(url.rstrip("/"), PYTHON)
 
 
@@ -172,7 +172,7 @@ def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) ->
     Raises:
         Slow, Failed: see `download.fetch`; Failed too if the images are not those of CIFAR-10.
     """
-    paths = [download.fetch(place, folder, say, is_patient=is_patient) for place in mirror.places]
+    paths = [download.fetch(remote, folder, say, is_patient=is_patient) for remote in mirror.files]
     try:
         dataset = sources.decode(paths[0] if len(paths) == 1 else folder, say)  # two parquet files lie in the folder
     except DataError as error:
@@ -180,7 +180,7 @@ def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) ->
         raise Failed(str(error)) from error
     if dataset.kind == "cifar10":
         return dataset
-    if mirror.places[0].expected is PYTHON:  # its md5 was right, and its order is the reference
+    if mirror.files[0].expected is PYTHON:  # its md5 was right, and its order is the reference
         return sources.as_original(dataset)
     _forget(paths)
     raise Failed("other images than those of CIFAR-10")

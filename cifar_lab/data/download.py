@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cifar_lab.data import answers
-from cifar_lab.data.answers import Broken
+from cifar_lab.data.answers import TransferError
 from cifar_lab.data.arrays import LARGEST
 from cifar_lab.data.naming import shown
 from cifar_lab.data.progress import Report, reported
@@ -60,7 +60,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RemoteFile:
     """An address and the file that is expected there."""
 
     url: str
@@ -83,8 +83,8 @@ def slowest_rate() -> float:
     return rate * 1000
 
 
-def fetch(place: Place, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
-    """Download the file of `place` into `folder` and return its path; a partial download is resumed.
+def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
+    """Download `remote` into `folder` and return its path; a partial download is resumed.
 
     Args:
         is_patient: a slow place is kept to, as there is no other.
@@ -94,26 +94,26 @@ def fetch(place: Place, folder: Path, say: Callable[[str], None], *, is_patient:
         Failed: the place cannot be reached, answers with an error, or sends another file.
         DataError: the folder cannot be written.
     """
-    partial = _partial(place, folder)
+    partial = _partial(remote, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _fetched(place, partial, folder / place.expected.name, say, is_patient=is_patient)
+        return _fetched(remote, partial, folder / remote.expected.name, say, is_patient=is_patient)
     except OSError as error:
         raise DataError(f"{shown(folder)} cannot be written: {error.strerror or error}") from error
 
 
-def _partial(place: Place, folder: Path) -> Path:
-    tag = hashlib.sha256(place.url.encode(errors="surrogateescape")).hexdigest()[:8]
-    return folder / f".{place.expected.name}.{tag}.partial"
+def _partial(remote: RemoteFile, folder: Path) -> Path:
+    tag = hashlib.sha256(remote.url.encode(errors="surrogateescape")).hexdigest()[:8]
+    return folder / f".{remote.expected.name}.{tag}.partial"
 
 
-def _fetched(place: Place, partial: Path, target: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
+def _fetched(remote: RemoteFile, partial: Path, target: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
     fruitless, before, reason, restarted = 0, _size(partial), "", False
     while fruitless < RETRIES:
         was_resumed = before > 0
         try:
-            _transfer(place, partial, say, is_patient=is_patient)
-        except Broken as error:
+            _transfer(remote, partial, say, is_patient=is_patient)
+        except TransferError as error:
             reason = str(error)
             if error.is_final:
                 raise Failed(reason) from error
@@ -123,7 +123,7 @@ def _fetched(place: Place, partial: Path, target: Path, say: Callable[[str], Non
             if fruitless < RETRIES:
                 time.sleep(PAUSE)
             continue
-        wrong = _wrong(partial, place.expected)
+        wrong = _wrong(partial, remote.expected)
         if not wrong:
             partial.replace(target)
             return target
@@ -135,40 +135,40 @@ def _fetched(place: Place, partial: Path, target: Path, say: Callable[[str], Non
     raise Failed(reason)
 
 
-def _transfer(place: Place, partial: Path, say: Callable[[str], None], *, is_patient: bool) -> None:
+def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, is_patient: bool) -> None:
     """Append to `partial` until the server has sent all.
 
     Raises:
-        Slow, or Broken for everything that the network or the server does wrong.
+        Slow, or TransferError for everything that the network or the server does wrong.
     """
     start = _size(partial)
     headers = {"Accept-Encoding": "identity", "User-Agent": "cifar-lab"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with answers.answer(place.url, headers) as (response, watch):
+    with answers.answer(remote.url, headers) as (response, deadline):
         start = _accepted(response, start, partial)
-        limit = place.expected.size or LARGEST
+        limit = remote.expected.size or LARGEST
         length = response.headers.get("Content-Length", "")
         if length.isdecimal() and len(length.lstrip("0")) > len(str(limit)):
-            raise Broken(f"it would send more than the {limit:,} bytes that were expected", is_final=True)
-        total = start + int(length.lstrip("0") or 0) if length.isdecimal() else place.expected.size
+            raise TransferError(f"it would send more than the {limit:,} bytes that were expected", is_final=True)
+        total = start + int(length.lstrip("0") or 0) if length.isdecimal() else remote.expected.size
         if total > limit:
-            bound = f"expected {limit:,}" if place.expected.size else f"at most {limit:,} are read"
-            raise Broken(f"it would send {total:,} bytes; {bound}", is_final=True)
-        title = f"{place.expected.name} from {answers.host(place.url)}"
+            bound = f"expected {limit:,}" if remote.expected.size else f"at most {limit:,} are read"
+            raise TransferError(f"it would send {total:,} bytes; {bound}", is_final=True)
+        title = f"{remote.expected.name} from {answers.host(remote.url)}"
         with partial.open("ab") as file, reported(title, start, total, say) as report:
             file.truncate(start)
 
             def write(data: bytes) -> None:
-                watch.extend()
+                deadline.extend()
                 file.write(data)
 
             is_more = not _copy(response, write, report, start, limit, is_patient=is_patient)
         if is_more:
             partial.unlink(missing_ok=True)  # none of it is worth going on from
-            raise Broken(f"it sends more than the {limit:,} bytes that were expected", is_final=True)
-        if (size := _size(partial)) < total or watch.is_over:
-            raise Broken(f"the connection ended after {size:,} of {total:,} bytes")
+            raise TransferError(f"it sends more than the {limit:,} bytes that were expected", is_final=True)
+        if (size := _size(partial)) < total or deadline.is_over:
+            raise TransferError(f"the connection ended after {size:,} of {total:,} bytes")
 
 
 def _copy(
@@ -185,7 +185,7 @@ def _copy(
         try:
             data = response.raw.read1(CHUNK)  # what is there, so that a trickle is seen as one
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Broken(answers.reason(error)) from error
+            raise TransferError(answers.reason(error)) from error
         if not data:
             return True
         done += len(data)
@@ -209,9 +209,9 @@ def _accepted(response: requests.Response, start: int, partial: Path) -> int:
     if start:  # the server will not go on from there: begin anew next time
         partial.unlink(missing_ok=True)
         if response.status_code in (206, 416):
-            raise Broken(f"HTTP {response.status_code} for the rest of the file")
+            raise TransferError(f"HTTP {response.status_code} for the rest of the file")
     is_final = response.status_code < 500 and response.status_code not in (408, 425, 429)
-    raise Broken(f"HTTP {response.status_code} {response.reason}", is_final=is_final)
+    raise TransferError(f"HTTP {response.status_code} {response.reason}", is_final=is_final)
 
 
 def _wrong(path: Path, expected: Expected) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.data import answers, download
-from cifar_lab.data.download import Expected, Failed, Place
+from cifar_lab.data.download import Expected, Failed, RemoteFile
 
 BODY = b"0123456789"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -52,7 +52,7 @@ def answering(*parts: bytes, again: bytes = b"", every: float = 0.01) -> Iterato
 
 def refusal(url: str, folder: Path, size: int = len(BODY)) -> str:
     with pytest.raises(Failed) as caught:
-        download.fetch(Place(url=url, expected=Expected("a.bin", size, "", "")), folder, print, is_patient=True)
+        download.fetch(RemoteFile(url=url, expected=Expected("a.bin", size, "", "")), folder, print, is_patient=True)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -96,7 +96,7 @@ def test_an_answer_that_never_comes_to_the_file_is_left(
 def test_the_body_of_a_redirect_is_not_read(tmp_path: Path) -> None:
     whole = OK + b"Content-Length: 10\r\n\r\n" + BODY
     with answering(whole) as target, answering(FOUND + target.encode() + b"\r\n\r\n", again=b"x" * 1000) as url:
-        place = Place(url=url, expected=Expected("a.bin", len(BODY), "", ""))
+        place = RemoteFile(url=url, expected=Expected("a.bin", len(BODY), "", ""))
         assert download.fetch(place, tmp_path, print, is_patient=True).read_bytes() == BODY
 
 
