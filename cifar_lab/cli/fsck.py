@@ -38,7 +38,7 @@ def fsck(
     folder = runs.resolve()
     if not folder.is_dir():
         raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
-    found = checks.check(folder)
+    found = checks.check(folder, _damage_of_study)
     place = repairs.new_place(folder) if repair else None
     done = repairs.repair(found.problems, folder, place) if place is not None else []
     lacks = {} if no_mlflow else _lacks(folder)
@@ -49,6 +49,13 @@ def fsck(
         for part in _parts(found, done, lacks, folder, place):
             console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
     return 1 if damaged else 0
+
+
+def _damage_of_study(path: Path) -> str | None:
+    from cifar_lab.search.journal_file import damage
+
+    rule = damage(path)
+    return None if rule is None else f"damaged: {rule}"
 
 
 def _lacks(runs: Path) -> dict[str, int]:

@@ -21,6 +21,8 @@ from cifar_lab.train.evaluate import Evaluation, confusion
 
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What reading a damaged archive of arrays raises."""
+SAME_ACCURACY = 1e-6
+"""Largest difference between an accuracy and the mean of its predictions, which is taken in single precision."""
 
 
 def write(record: Record, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: dict[str, Any]) -> None:
@@ -73,7 +75,7 @@ def read_copy(record: Record) -> dict[str, Any] | None:
         raise DamageError(f"{record.predictions}: damaged: its copy of the result: {rule}")
     record.own(record.predictions, rest)
     accuracy = float((predictions == labels).mean())
-    if abs(rest["metrics"]["test/acc"] - accuracy) > 1e-6:  # the accuracy is a mean in single precision
+    if abs(rest["metrics"]["test/acc"] - accuracy) > SAME_ACCURACY:
         raise DamageError(f"{record.predictions}: damaged: its predictions come to an accuracy of {accuracy:.4f}")
     return {**rest, "files": {**rest["files"], record.predictions.name: seal.hash_file(record.predictions)}}
 

@@ -132,14 +132,16 @@ class Record:
         if not os.access(self.folder, os.R_OK | os.X_OK):
             raise DamageError(f"{self.folder}: cannot be read (Permission denied)")
 
-    def require_cell(self) -> None:
-        """Check that a result has the `cell.json` that tells what it is the result of.
+    def ended(self) -> dict[str, Any] | None:
+        """Return `result.json` of a cell that also has the `cell.json` that tells what it is the result of.
 
         Raises:
-            DamageError: it is not there, or one of the two is damaged.
+            DamageError: `cell.json` is not there although the cell has ended, or one of the two is damaged.
         """
-        if self.result() is not None and self.cell() is None and self.result() is not None:  # not set aside meanwhile
+        result, cell = self.result(), self.cell()
+        if result is not None and cell is None and self.result() is not None:  # not set aside meanwhile
             raise DamageError(f"{self.folder / 'cell.json'}: damaged: not there, although the cell has ended")
+        return result
 
     def damage(self) -> str | None:
         """Return the first damage of the record, in one line that names file and rule; None if its JSON is sound.
@@ -148,10 +150,9 @@ class Record:
         """
         try:
             self.require_folder()
-            self.require_cell()
-            self.cell()
+            result = self.ended()
             self.failure()
-            if self.result() is None and not owner.is_locked(self.folder / "lock"):
+            if result is None and not owner.is_locked(self.folder / "lock"):
                 self.owner()  # whoever holds the lock writes a new one every few seconds
         except DamageError as error:
             return str(error)
@@ -257,8 +258,7 @@ class Record:
         """Return how far the cell is; "damaged" where a JSON file of its record is not as it was written."""
         try:
             self.require_folder()
-            self.require_cell()
-            result, _, failure = self.result(), self.cell(), self.failure()
+            result, failure = self.ended(), self.failure()
             if result is not None:
                 return "diverged" if result["status"] == "diverged" else "finished"
             if self._is_held():

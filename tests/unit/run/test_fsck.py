@@ -23,6 +23,7 @@ from cifar_lab.run.execution import Execution
 from cifar_lab.run.fsck import Findings, check
 from cifar_lab.run.provenance import provenance
 from cifar_lab.run.repair import new_place, repair
+from cifar_lab.search.journal_file import damage
 from cifar_lab.tracking.journal import Journal
 from cifar_lab.tracking.record import Record
 from cifar_lab.train import checkpoint
@@ -225,10 +226,10 @@ def test_notes_and_studies_are_checked(finished: Record) -> None:
     runs = finished.folder.parent
     (runs / "invocations").mkdir()
     (runs / "invocations" / "20260101T000000.000-x.json").write_text("{}")
-    (runs / "studies.journal").write_bytes(b'{"op_code": 0}\n\0\0\0\n{"op_code": 1')
-    found = check(runs)
+    (runs / "studies.journal").write_bytes(b'{"op_code": 10, "worker_id": "a"}\n\0\0\0\n{"op_code": 1')
+    found = check(runs, damage)
     assert [(problem.kind, problem.mend) for problem in found.damage] == [("note", "move"), ("study", "none")]
-    assert found.damage[1].what == "damaged: line 2: not a JSON object"
+    assert found.damage[1].what == "line 2: not JSON"
 
 
 def test_the_command_says_what_it_would_do_does_it_and_says_that_all_is_well(
