@@ -1,4 +1,4 @@
-"""Read a user's file of Python in a process of its own, within a time limit.
+"""Read a user's file of Python, an ablation or a search space, in a process of its own, within a time limit.
 
 What such a file does at import cannot be foreseen: it may end the process, raise what ends this program, or never
 return. In a process of its own none of this reaches the others that are read with it.
@@ -6,6 +6,8 @@ return. In a process of its own none of this reaches the others that are read wi
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import pickle
 import select
@@ -13,20 +15,117 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from cifar_lab.errors import CifarLabError, shortened
+from cifar_lab.text import printable
+
+T = TypeVar("T")
+WITHIN = 20.0
+"""Seconds that a file may take to be read."""
 UNPICKLED = b"?"
 """Answer of a process that could not pickle what it read."""
 
 
 class ReadingError(Exception):
-    """The process that read a file gave no answer; the message says why."""
+    """A file cannot be read, or the process that read it gave no answer: one line that names file, line and reason."""
 
 
 class NotPortable(Exception):
     """What was read cannot travel between processes."""
+
+
+def read_user_file(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what `read` makes of a user's file, which is run in a process of its own where that is possible.
+
+    Raises:
+        ReadingError: it is no regular file, or ended its process, or did not come to its end in `WITHIN` seconds.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ReadingError(f"{path.name}:1: a device or a pipe, not a file")
+    if not can_fork():
+        return read(path)
+    try:
+        answer: T = apart(lambda: read(path), WITHIN)
+    except NotPortable:  # it defines a class of its own for what it declares
+        return read(path)
+    except ReadingError as error:
+        raise ReadingError(f"{path.name}:1: {error}") from error
+    return answer
+
+
+def run_file(path: Path, name: str) -> ModuleType:
+    """Run a file as the module `name`, and return that.
+
+    Raises:
+        ReadingError: it raised something, of whatever kind.
+        KeyboardInterrupt: the user's, not the file's.
+    """
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave nothing in a user's folder
+    try:
+        sys.modules[spec.name] = module  # dataclasses look their module up while it loads
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt as error:
+        if not _is_of(error, path):
+            raise
+        raise ReadingError(f"{path.name}:{_line(error, path)}: {reason(error)}") from error
+    except BaseException as error:
+        raise ReadingError(f"{path.name}:{_line(error, path)}: {reason(error)}") from error
+    finally:
+        sys.dont_write_bytecode = bytecode
+    return module
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's message, with the name of its class unless it is one of ours."""
+    name = printable(type(error).__name__)
+    if isinstance(error, ValidationError):
+        return f"{name}: {_first_problem(error)}"
+    try:
+        text = str(error).strip()
+    except BaseException as second:  # noqa: BLE001 (the file's own class may raise anything, and hides nothing)
+        return f"{name}: its text cannot be made ({printable(type(second).__name__)})"
+    first = shortened(printable((text.splitlines() or [""])[0] or name))
+    return first if isinstance(error, CifarLabError) else f"{name}: {first}"
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Return `model.width: Input should be a valid integer, got 'wide'`; pydantic's own message takes lines."""
+    first = error.errors()[0]
+    where = ".".join([error.title, *map(str, first["loc"])])
+    return f"{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}"
+
+
+def _is_of(error: KeyboardInterrupt, path: Path) -> bool:
+    """Tell whether the file itself raised it. Else the user did, while the file was read."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and _is_file(frames[-1].filename, path) and "KeyboardInterrupt" in (frames[-1].line or "")
+
+
+def _line(error: BaseException, path: Path) -> int:
+    """Return the line of the file at which it broke; 1 where no line of it is known."""
+    if isinstance(error, SyntaxError) and error.lineno and _is_file(error.filename or str(path), path):
+        return error.lineno
+    frames = traceback.walk_tb(error.__traceback__)  # `extract_tb` would read source lines, which may be the error
+    lines = [number for frame, number in frames if _is_file(frame.f_code.co_filename, path)]
+    return lines[-1] or 1 if lines else 1
+
+
+def _is_file(name: str, path: Path) -> bool:
+    """Tell whether `name` is the file at `path`: one of them may be relative."""
+    return os.path.realpath(name) == os.path.realpath(path)
 
 
 def can_fork() -> bool:

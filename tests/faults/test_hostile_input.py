@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cifar_lab import registry
+from cifar_lab import reading
 from cifar_lab.cli import run
 from cifar_lab.recipe import Recipe, paths
 
@@ -201,7 +201,7 @@ GOOD = HEAD + (
 def test_a_hostile_ablation_file_hides_no_other(
     source: bytes, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "READ_WITHIN", 10.0)
+    monkeypatch.setattr(reading, "WITHIN", 10.0)
     mine = folder / "mine"
     mine.mkdir(exist_ok=True)
     (mine / "hostile.py").write_bytes(source)

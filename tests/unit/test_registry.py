@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab import registry
+from cifar_lab import reading
 from cifar_lab.errors import RegistryError
 from cifar_lab.reading import can_fork
 from cifar_lab.registry import discover
@@ -369,7 +369,7 @@ def test_a_file_that_never_comes_to_its_end_is_given_up_and_hides_no_other(
 ) -> None:
     (mine / "endless.py").write_text("while True:\n    pass\n")
     (mine / "good.py").write_text(GOOD)
-    monkeypatch.setattr(registry, "READ_WITHIN", 1.0)
+    monkeypatch.setattr(reading, "WITHIN", 1.0)
     found = discover(mine)
     assert [broken.reason for broken in found.broken()] == ["endless.py:1: did not come to its end within 1 s"]
     assert "good" in found.names()
