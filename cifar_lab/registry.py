@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -194,7 +194,7 @@ def _load(source: Source, path: Path) -> Ablation | Broken:
     if source.name == BUILT_IN:
         return _run(source, path)
     try:
-        return reading.read_user_file(path, lambda file: _run(source, file))
+        return reading.read_user_file(path, partial(_run, source))
     except reading.ReadingError as error:
         return Broken(name=path.stem, reason=source.say(str(error)))
 

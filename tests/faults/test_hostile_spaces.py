@@ -208,12 +208,13 @@ def test_random_bytes_are_one_line(content: bytes, folder: Path, capsys: pytest.
         ("while True: pass", "did not come to its end within 1 s"),
     ],
 )
+@pytest.mark.parametrize("forks", [True, False], ids=["forked", "beside threads"])
 def test_a_file_that_ends_the_process_or_never_returns_is_one_line(
-    text: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, line: str, forks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not reading.can_fork():
-        pytest.skip("threads of earlier tests live: the file would end this process")
     monkeypatch.setattr(reading, "WITHIN", 1.0)
+    monkeypatch.setattr(reading, "BEGINNING", 4.0)
+    monkeypatch.setattr(reading, "can_fork", lambda: forks)
     (tmp_path / "mine.py").write_text(text)
     with bounded(), pytest.raises(SpaceError) as caught:
         find(str(tmp_path / "mine.py"))
