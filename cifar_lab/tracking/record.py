@@ -143,21 +143,6 @@ class Record:
             raise DamageError(f"{self.folder / 'cell.json'}: damaged: not there, although the cell has ended")
         return result
 
-    def damage(self) -> str | None:
-        """Return the first damage of the record, in one line that names file and rule; None if its JSON is sound.
-
-        Who trained a cell that has ended is nobody's concern: its owner is not read.
-        """
-        try:
-            self.require_folder()
-            result = self.ended()
-            self.failure()
-            if result is None and not owner.is_locked(self.folder / "lock"):
-                self.owner()  # whoever holds the lock writes a new one every few seconds
-        except DamageError as error:
-            return str(error)
-        return None
-
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of every file that a result vouches for, by name, of those that are there."""
         files = (self.weights, self.predictions, self.confusion, self.code_diff, self.journal)
@@ -254,18 +239,29 @@ class Record:
             with owner.beating(self.folder):
                 yield
 
-    def state(self) -> State:
-        """Return how far the cell is; "damaged" where a JSON file of its record is not as it was written."""
+    def look(self) -> tuple[State, str | None]:
+        """Return how far the cell is, and of a damaged record the first damage, in one line that names file and rule.
+
+        Who trained a cell that has ended is nobody's concern: its owner is not read.
+        """
         try:
             self.require_folder()
             result, failure = self.ended(), self.failure()
             if result is not None:
-                return "diverged" if result["status"] == "diverged" else "finished"
+                return ("diverged" if result["status"] == "diverged" else "finished"), None
             if self._is_held():
-                return "running"
-        except DamageError:
-            return "damaged"
-        return "failed" if failure is not None else "missing"
+                return "running", None
+        except DamageError as error:
+            return "damaged", str(error)
+        return ("failed" if failure is not None else "missing"), None
+
+    def state(self) -> State:
+        """Return how far the cell is; "damaged" where a JSON file of its record is not as it was written."""
+        return self.look()[0]
+
+    def damage(self) -> str | None:
+        """Return the first damage of the record; None if its JSON is sound."""
+        return self.look()[1]
 
     def _is_held(self) -> bool:
         """Tell whether somebody trains the cell now."""

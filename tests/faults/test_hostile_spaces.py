@@ -18,6 +18,7 @@ from cifar_lab.cli import run
 from cifar_lab.errors import SpaceError
 from cifar_lab.recipe import Recipe
 from cifar_lab.search.spaces import find
+from cifar_lab.text import printable
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 HANGS = 60
@@ -107,7 +108,7 @@ def refusal(text: str | bytes, folder: Path, capsys: pytest.CaptureFixture[str],
     assert "Traceback" not in captured.err
     lines = [each for each in captured.err.splitlines() if each.startswith("cifar-lab: ")]
     assert len(lines) == 1, captured.err[:2000]
-    assert lines[0].isprintable()
+    assert printable(lines[0]) == lines[0]
     assert len(lines[0]) < 1000
     return lines[0]
 
