@@ -45,7 +45,7 @@ CASES = {
     "adam": EFFICIENT_RESNET.override({"optim.name": "adam", "optim.lr": 1e-3}),
     "pooled": RECIPES["fast"].override({"model.stem_pool": True}),
 }
-TESTS_LIMIT = 75.0
+TESTS_LIMIT = 140.0
 
 
 class Watch:
