@@ -319,7 +319,8 @@ def _busy_seconds(work: Callable[[], object]) -> float:
     from torch.profiler import ProfilerActivity, profile
 
     try:
-        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        # events of one cycle are all there are; torch warns of what it would leave out of others
+        with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiled:
             work()
         events = profiled.events() or []
         ours = (e for e in events if e.device_type.name == "CUDA" and not getattr(e, "is_user_annotation", False))
