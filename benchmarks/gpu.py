@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 STAGES = {
-    "machine": 25.0, "correctness": 90.0, "speed": 190.0, "processes": 60.0, "profile": 30.0, "beside": 45.0,
+    "machine": 25.0, "correctness": 150.0, "speed": 190.0, "processes": 60.0, "profile": 30.0, "beside": 45.0,
     "cells": float("inf"),
 }  # fmt: skip
 """Stages in their order, and the seconds that each may take."""

@@ -12,8 +12,9 @@ HIDDEN = "***"
 
 DATABASES = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|cockroachdb|ssh|git|rediss?|mongodb)(?:\+\w+)?"
 """Schemes whose addresses often hold a user name alone, which is no secret. Elsewhere it may be a token."""
-PASSWORD = re.compile(r"(://[^\s/:@]*):(?!\d{1,5}(?:/[^\s@]*)?(?:[\s,;'\")\]]|$))(?:(?!\s+\S*://)[^\n])*@")
-"""`://user:password@`. A password may hold blanks, `/` and `@`; `host:5000` is a port where no `@` ends the word."""
+PASSWORD = re.compile(r"(://[^\s/:]*):(?!\d{1,5}(?:/[^\s@]*)?(?:\s|[,;'\")\]](?!\S*@)|$))(?:(?!\s+\S*://)[^\n])*@")
+"""`://user:password@`. A user may be an email address, and a password may hold blanks, `/` and `@`; `host:5000` is a
+port where no `@` ends the word."""
 TOKEN = re.compile(rf"(?<![\w+.-])((?!{DATABASES}://)[a-z][a-z0-9+.-]*://)(?!\*\*\*@)[^\s/:@]+@", re.IGNORECASE)
 """`http://token@host`."""
 NAME = (
@@ -28,6 +29,9 @@ ASSIGNED = re.compile(
 KEYED = re.compile(rf"""((["']){NAME}\2\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.IGNORECASE)
 """`"password": "…"` in JSON and in Python's own words."""
 HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[^\s'\"]+", re.IGNORECASE)
+
+BARE = re.compile(r"\b((?:basic|bearer)\s+)(?=[\w.-]*[\d+/=])[\w+/=.-]{8,}", re.IGNORECASE)
+"""What an `Authorization` header holds, where a server repeats it without its name."""
 
 ADDRESSES = ("MLFLOW_TRACKING_URI", "CIFAR_LAB_STORAGE", "DATABASE_URL")
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "POSTGRES_PASSWORD")
@@ -49,7 +53,7 @@ def redacted(text: str) -> str:
     text = TOKEN.sub(rf"\1{HIDDEN}@", text)
     text = KEYED.sub(rf'\1"{HIDDEN}"', text)
     text = ASSIGNED.sub(rf"\1\2{HIDDEN}", text)
-    return HEADER.sub(rf"\1{HIDDEN}", text)
+    return BARE.sub(rf"\1{HIDDEN}", HEADER.sub(rf"\1{HIDDEN}", text))
 
 
 def redacted_command(words: str | Sequence[str]) -> str:

@@ -7,29 +7,21 @@ package that cannot be read hides no other: it is reported beside them, by name 
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import inspect
-import os
-import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cifar_lab import reading
 from cifar_lab.ablation import Ablation
-from cifar_lab.errors import CifarLabError, RegistryError, nearest, shortened
+from cifar_lab.errors import RegistryError, nearest
 
 GROUP = "cifar_lab.ablations"
 """The entry points of packages that bring ablations: `mylab = "mylab.ablations"`."""
 BUILT_IN = "built-in"
-READ_WITHIN = 20.0
-"""Seconds that a file of a user or a package may take to be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +145,7 @@ def _package(point: EntryPoint) -> Source | Broken:
         if not files:
             raise RegistryError(f"no ablation in {places[0]}")
     except Exception as error:  # noqa: BLE001 (whatever a finder raises hides no other)
-        reason = source.say(f"entry point {point.name} = '{point.value}': {_said(error)}")
+        reason = source.say(f"entry point {point.name} = '{point.value}': {reading.reason(error)}")
         return Broken(name=f"{source.name}:{point.name}", reason=reason)
     return replace(source, files=tuple(files))
 
@@ -198,77 +190,22 @@ def _refused(source: Source, path: Path, *, owner: Source) -> Broken:
 
 
 def _load(source: Source, path: Path) -> Ablation | Broken:
-    """Read the ablation of a file; one that is not built-in, in a process of its own, so that it harms no other."""
-    if source.name == BUILT_IN or not reading.can_fork():
+    """Read the ablation of a file; one that is not built-in harms no other, whatever it does."""
+    if source.name == BUILT_IN:
         return _run(source, path)
     try:
-        entry: Ablation | Broken = reading.apart(lambda: _run(source, path), READ_WITHIN)
-    except reading.NotPortable:  # it defines a class of its own for what it declares
-        return _run(source, path)
+        return reading.read_user_file(path, partial(_run, source))
     except reading.ReadingError as error:
-        return Broken(name=path.stem, reason=source.say(f"{path.name}:1: {error}"))
-    return entry
+        return Broken(name=path.stem, reason=source.say(str(error)))
 
 
 def _run(source: Source, path: Path) -> Ablation | Broken:
     """Run the file as a module of its own, and take its `ABLATION`."""
-    spec = importlib.util.spec_from_file_location(f"_cifar_lab_ablation_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # leave nothing in a user's folder
     try:
-        sys.modules[spec.name] = module  # dataclasses look their module up while it loads
-        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
-            spec.loader.exec_module(module)
-    except KeyboardInterrupt as error:
-        if not _is_of(error, path):
-            raise
-        return Broken(name=path.stem, reason=source.say(f"{path.name}:{_line(error, path)}: {_said(error)}"))
-    except BaseException as error:  # noqa: BLE001 (whatever it raises hides no other)
-        return Broken(name=path.stem, reason=source.say(f"{path.name}:{_line(error, path)}: {_said(error)}"))
-    finally:
-        sys.dont_write_bytecode = bytecode
+        module = reading.run_file(path, f"_cifar_lab_ablation_{path.stem}")
+    except reading.ReadingError as error:
+        return Broken(name=path.stem, reason=source.say(str(error)))
     ablation = getattr(module, "ABLATION", None)
     if not isinstance(ablation, Ablation):
         return Broken(name=path.stem, reason=source.say(f"{path.name}:1: defines no ABLATION = Ablation(…)"))
     return ablation.model_copy(update={"name": path.stem, "doc": inspect.getdoc(module) or ""})
-
-
-def _is_of(error: KeyboardInterrupt, path: Path) -> bool:
-    """Tell whether the file itself raised it. Else the user did, while the file was read."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and _is_file(frames[-1].filename, path) and "KeyboardInterrupt" in (frames[-1].line or "")
-
-
-def _line(error: BaseException, path: Path) -> int:
-    """Return the line of the file at which it broke; 1 where no line of it is known."""
-    if isinstance(error, SyntaxError) and error.lineno and _is_file(error.filename or str(path), path):
-        return error.lineno
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _is_file(frame.filename, path)]
-    return lines[-1] or 1 if lines else 1
-
-
-def _is_file(name: str, path: Path) -> bool:
-    """Tell whether `name` is the file at `path`: one of them may be relative."""
-    return os.path.realpath(name) == os.path.realpath(path)
-
-
-def _said(error: BaseException) -> str:
-    """Return the first line of an error's message, with the name of its class unless it is one of ours."""
-    name = type(error).__name__
-    if isinstance(error, ValidationError):
-        return f"{name}: {_first_problem(error)}"
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001 (a message that cannot be made is none)
-        text = ""
-    first = shortened((text.splitlines() or [""])[0] or name)
-    return first if isinstance(error, CifarLabError) else f"{name}: {first}"
-
-
-def _first_problem(error: ValidationError) -> str:
-    """Return `model.width: Input should be a valid integer, got 'wide'`; pydantic's own message takes lines."""
-    first = error.errors()[0]
-    where = ".".join([error.title, *map(str, first["loc"])])
-    return f"{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}"

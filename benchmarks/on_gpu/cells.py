@@ -17,6 +17,9 @@ STOP = 25.0
 """Seconds before the end at which cells are told to save and stop."""
 PACKING = 8.0
 """Seconds that the archives may take."""
+INTERRUPTED = 130
+"""The exit code of a command that was told to stop and did."""
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +91,15 @@ def _train(pack: Pack, job: Job, runs: Path) -> None:
         "--compile" if job.compile and pack.is_cuda else "--no-compile", "--offline", "-y",
     ]  # fmt: skip
     before, began = len(list(runs.glob("*/result.json"))), time.monotonic()
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     log = pack.logs / f"cells-{job.name}.txt"
     with log.open("w") as output:
         output.write(" ".join(command) + "\n")
         output.flush()
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1"}
-        )
+            command, stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": path, "COLUMNS": "160", "NO_COLOR": "1"},
+        )  # fmt: skip
         ended = _wait(process, pack.left - STOP - PACKING if not pack.is_tiny else 300)
     trained = len(list(runs.glob("*/result.json"))) - before
     pack.row(
@@ -102,6 +107,8 @@ def _train(pack: Pack, job: Job, runs: Path) -> None:
         seconds=round(time.monotonic() - began, 1), trained=trained, ended=ended, code=process.returncode,
         why=job.why, table=_tail(log),
     )  # fmt: skip
+    if process.returncode not in (0, INTERRUPTED):
+        raise RuntimeError(f"its command ended with {process.returncode}: {' '.join(_tail(log)[-1:])}")
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> str:

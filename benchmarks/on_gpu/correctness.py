@@ -33,10 +33,11 @@ from on_gpu.ways import RECIPES, TINY, noise, trainer_of
 ROOT = Path(__file__).parents[2]
 GOLDEN = 1e-3
 """Largest relative distance of a loss from the golden trajectory, which was written on a CPU."""
-AGAINST_FP64 = {"fp32": (1e-4, 1e-2), "bf16": (5e-2, 0.3)}
-"""Largest relative distances of logits and of gradients from those in fp64, by precision.
+FURTHER_THAN_CPU = 1.5
+"""How many times as far from fp64 as this machine's CPU the device's logits and gradients may be.
 
-A gradient is further off than its rounding: a ReLU near zero is open in one precision and shut in the other.
+A gradient is further off than its rounding: a ReLU near zero is open in one precision and shut in the other. That of
+the untrained width 64 is off by 0.40 to 0.45 of its length in bf16 on a CPU too, so no limit holds but the CPU's own.
 """
 CASES = {
     "efficient": RECIPES["efficient"],
@@ -45,7 +46,7 @@ CASES = {
     "adam": EFFICIENT_RESNET.override({"optim.name": "adam", "optim.lr": 1e-3}),
     "pooled": RECIPES["fast"].override({"model.stem_pool": True}),
 }
-TESTS_LIMIT = 75.0
+TESTS_LIMIT = 140.0
 
 
 class Watch:
@@ -230,7 +231,7 @@ def _no_wait(pack: Pack, name: str, make: Callable[[], Trainer], state: bytes, g
 
 
 def against_fp64(pack: Pack) -> None:
-    """Compare logits and gradients with the same network in fp64 on the CPU."""
+    """Compare logits and gradients with those in fp64, and how far off they are with the CPU in the same precision."""
     pack.needs(8, "a step in fp64")
     recipe = EFFICIENT_RESNET.override(TINY if pack.is_tiny else {})
     torch.manual_seed(0)
@@ -240,17 +241,21 @@ def against_fp64(pack: Pack) -> None:
         logits = exact(images.double())
         F.cross_entropy(logits, labels).backward()
     gradient = torch.cat([p.grad.flatten() for p in exact.parameters() if p.grad is not None])
-    for precision, limits in AGAINST_FP64.items():
-        mine = copy.deepcopy(net).to(pack.device, memory_format=torch.channels_last)
-        with torch.autocast(pack.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            out = mine(images.to(pack.device))
-        F.cross_entropy(out.float(), labels.to(pack.device)).backward()
+
+    def off(device: torch.device, precision: str) -> list[float]:
+        mine = copy.deepcopy(net).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            out = mine(images.to(device))
+        F.cross_entropy(out.float(), labels.to(device)).backward()
         got = torch.cat([p.grad.flatten() for p in mine.parameters() if p.grad is not None])
-        off = [_distance(out, logits), _distance(got, gradient)]
+        return [_distance(out, logits), _distance(got, gradient)]
+
+    for precision in ("fp32", "bf16"):
+        mine, cpu = off(pack.device, precision), off(torch.device("cpu"), precision)
         pack.row(
             "correctness", check=f"logits and gradients against fp64: {precision}",
-            passed=off[0] < limits[0] and off[1] < limits[1],
-            detail=f"logits {off[0]:.1e} (limit {limits[0]:g}), gradients {off[1]:.1e} (limit {limits[1]:g})",
+            passed=all(here < FURTHER_THAN_CPU * there for here, there in zip(mine, cpu, strict=True)),
+            detail=f"logits {mine[0]:.1e} ({cpu[0]:.1e} on the CPU), gradients {mine[1]:.1e} ({cpu[1]:.1e} on the CPU)",
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,8 @@ writes the page. The network is the writeup's Efficient ResNet (width 64, 4.7 mi
 16, at batch 128, with gradients clipped by value and Lookahead. The images are random pixels: a product of zeros is
 faster than one of images. Ways of taking a step take turns in one process; a number is the median of the rounds, and a
 ratio or a share compares numbers of one run."""
+EPOCH = re.compile(r"\S+/s\d+: epoch ")
+"""A line of progress."""
 NOTHING = "**Nothing on this page was measured: no GPU was available.**"
 ESTIMATE = """## Estimated speed
 
@@ -62,13 +65,16 @@ def read(path: Path) -> Results:
 
 
 def merged(every: Sequence[Results]) -> dict[str, Any]:
-    """Return the newest results of each kind; jobs of cells are collected from all files."""
+    """Return the newest results of each kind; checks, by name, and jobs of cells are collected from all files."""
     out: dict[str, Any] = {}
     for results in every:
-        out |= {name: results[name] for name in TABLES if name in results and name != "cells"}
-    jobs = [row for results in every for row in results.get("cells", {}).get("rows", [])]
-    if jobs:
-        out["cells"] = {"rows": jobs}
+        out |= {name: results[name] for name in TABLES if name in results and name not in {"cells", "correctness"}}
+    rows = {name: [row for results in every for row in results.get(name, {}).get("rows", [])]
+            for name in ("cells", "correctness")}  # fmt: skip
+    if rows["cells"]:
+        out["cells"] = {"rows": rows["cells"]}
+    if rows["correctness"]:
+        out["correctness"] = {"rows": list({row["check"]: row for row in rows["correctness"]}.values())}
     return out
 
 
@@ -254,9 +260,15 @@ def _correctness(results: Results) -> Iterator[str]:
     if rows:
         verdicts = {True: "passed", False: "**failed**", None: "not checked: no GPU"}
         yield f"## Correctness\n\n{sum(row['passed'] is True for row in rows)} of {len(rows)} checks passed.\n"
-        yield from _table(("check", "verdict", "detail"), [
-            (row["check"], verdicts[row["passed"]], row["detail"]) for row in rows
-        ], left=3)  # fmt: skip
+        together = dict[tuple[str, str, str], list[str]]()  # checks that differ in the network alone
+        for row in rows:
+            check, _, network = row["check"].rpartition(": ")
+            together.setdefault((check or network, verdicts[row["passed"]], row["detail"]), []).append(
+                network if check else ""
+            )
+        yield from _table(("check", "of", "verdict", "detail"), [
+            (check, "; ".join(networks), verdict, detail) for (check, verdict, detail), networks in together.items()
+        ], left=4)  # fmt: skip
 
 
 def _cells(results: Results) -> Iterator[str]:
@@ -264,5 +276,6 @@ def _cells(results: Results) -> Iterator[str]:
     if rows:
         yield "## Cells\n"
         for row in rows:
-            yield f"`{row['command']}`: {row['trained']} cells trained in {shown(row['seconds'])} s ({row['ended']})."
-            yield "\n".join(["", "```", *row["table"], "```", ""])
+            yield f"`{row['command']}`: cells trained: {row['trained']}, in {shown(row['seconds'])} s ({row['ended']})."
+            table = [line for line in row["table"] if not EPOCH.match(line)]
+            yield "\n".join(["", "```", *table, "```", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from cifar_lab.redaction import redacted
 
 # To look for plugins, of which the lab needs none, pydantic reads the metadata of every package that is installed.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+LIMITS = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 TOO_MUCH = (RecursionError, MemoryError, OverflowError)
 """Errors of input that is deeper or larger than this machine can take."""
 
@@ -70,7 +72,10 @@ def run(arguments: list[str]) -> int:
         _say("stopped", verbose=False)
         return 130
     except OSError as error:
-        return _not_written(error, verbose)
+        return _refused(error, verbose)
+    except ImportError as error:
+        _say(f"a library cannot be loaded: {error}", verbose)
+        return 1
     return code if isinstance(code, int) else 0
 
 
@@ -81,18 +86,17 @@ def _message(error: CifarLabError | TyperException, arguments: list[str]) -> str
     return typed_wrongly(error, arguments, list(COMMANDS)) if isinstance(error, TyperException) else str(error)
 
 
-def _not_written(error: OSError, verbose: bool) -> int:
-    """Return the exit code for what could not be written: standard output, or a file on a full disk.
-
-    Raises:
-        OSError: it is of another kind, which no command foresees.
-    """
+def _refused(error: OSError, verbose: bool) -> int:
+    """Return the exit code for what the operating system refused: standard output, a full disk, a limit, a file."""
     if error.filename is None and (error.errno in streams.QUIET or is_out_of_space(error)):
         return streams.refused(error)
     if is_out_of_space(error):
         _say(where(error), verbose)
         return OutOfSpace.exit_code
-    raise error
+    named = f"{error.filename}: " if error.filename is not None else ""
+    limit = "; a limit of this machine, see `ulimit -a`" if error.errno in LIMITS else ""
+    _say(f"{named}{error.strerror or error}{limit}", verbose)
+    return 1
 
 
 def _say(message: str, verbose: bool) -> None:

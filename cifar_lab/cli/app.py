@@ -11,32 +11,46 @@ from typer.core import TyperGroup
 
 from cifar_lab import __version__
 
-COMMANDS = {
-    "list": ("show", "list_", "The ablations that can be run."),
-    "describe": ("show", "describe", "One ablation: question, variants, budget, claims."),
-    "plan": ("show", "plan", "Its cells: which are done, what the others take."),
-    "run-ablation": ("train", "run_ablation", "Train the missing cells of an ablation; compare."),
-    "train": ("train", "train", "Train one recipe."),
-    "status": ("living", "status", "How far the cells are."),
-    "failures": ("living", "failures", "The cells that failed, and why."),
-    "tail": ("tail", "tail", "What happened in a cell, a line an epoch."),
-    "compare": ("results", "compare", "Means and paired differences to the control."),
-    "report": ("report", "report", "A page of one ablation or several, as HTML."),
-    "verify": ("verify", "verify", "What sources claim, against what was measured."),
-    "sweep": ("search", "sweep", "Search hyperparameters under the budget."),
-    "sweep-status": ("search", "sweep_status", "How far a study is."),
-    "sweep-best": ("search", "sweep_best", "The best recipe of a study, and the front."),
-    "sweep-importance": ("search", "sweep_importance", "Which dimensions the accuracy followed."),
-    "sweep-report": ("sweep_report", "sweep_report", "A page of one search, as HTML."),
-    "ablate-best": ("search", "ablate_best", "Which of the tuned settings matters?"),
-    "diff": ("keep", "diff", "What tells two cells apart."),
-    "sync": ("track", "sync", "Ship to MLflow what it does not have yet."),
-    "ui": ("track", "ui", "Serve the MLflow UI of this folder's runs."),
-    "doctor": ("doctor", "doctor", "Check and measure devices; check stores and folders."),
-    "clean": ("keep", "clean", "Free what is of no more use."),
-    "fsck": ("fsck", "fsck", "Check records, notes and studies; mend what can be."),
+GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "Ablations": {
+        "list": ("show", "list_", "List the ablations that can be run."),
+        "describe": ("show", "describe", "Show an ablation: question, variants, budget, claims."),
+        "plan": ("show", "plan", "Show the cells of an ablation and estimate the time."),
+        "run-ablation": ("train", "run_ablation", "Train the missing cells of an ablation and compare."),
+        "train": ("train", "train", "Train one recipe."),
+    },
+    "Progress": {
+        "status": ("living", "status", "Show the progress of cells."),
+        "failures": ("living", "failures", "Show the cells that failed, and why."),
+        "tail": ("tail", "tail", "Print the training log of a cell."),
+        "diff": ("keep", "diff", "Compare two cells."),
+    },
+    "Results": {
+        "compare": ("results", "compare", "Show means and paired differences to the control."),
+        "report": ("report", "report", "Write an HTML page of one ablation or several."),
+        "verify": ("verify", "verify", "Judge the claims of sources by what was measured."),
+    },
+    "Search": {
+        "sweep": ("search", "sweep", "Search hyperparameters under the budget."),
+        "sweep-status": ("search", "sweep_status", "Show the progress of a study."),
+        "sweep-best": ("search", "sweep_best", "Show the best recipe and the front of a study."),
+        "sweep-importance": ("search", "sweep_importance", "Rank the dimensions of a study by importance."),
+        "sweep-report": ("sweep_report", "sweep_report", "Write an HTML page of one study."),
+        "ablate-best": ("search", "ablate_best", "Ablate the tuned settings of a study."),
+    },
+    "MLflow": {
+        "ui": ("track", "ui", "Serve the MLflow UI of this folder's runs."),
+        "sync": ("track", "sync", "Upload to MLflow what it does not have yet."),
+    },
+    "Maintenance": {
+        "doctor": ("doctor", "doctor", "Check and measure devices; check stores and folders."),
+        "fsck": ("fsck", "fsck", "Check records, notes and studies; repair on request."),
+        "clean": ("keep", "clean", "Delete abandoned checkpoints and superseded records."),
+    },
 }
-"""By name: the module here, its function, and a line for `--help`, which so imports none of them."""
+"""By group and name: the module here, its function, and a line for `--help`, which so imports none of them."""
+COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}
+"""The commands of all groups by name."""
 PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
@@ -79,14 +93,16 @@ class _Group(TyperGroup):
         return list(COMMANDS)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))  # all groups have one column of names
+        for title, group in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, _, line) in group.items()])
 
 
 app = typer.Typer(
     name="cifar-lab",
     cls=_Group,
-    help="Ablations on CIFAR-10 under a parameter budget: train what is missing, track it, compare it, believe it.",
+    help="Run ablation studies of small CIFAR-10 networks, track them in MLflow, report what differs.",
     **PLAIN,
 )
 
@@ -99,7 +115,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Options of every command."""

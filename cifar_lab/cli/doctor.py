@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import CifarLabError, UsageError
+from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _store() -> Check:
             mlflow.Store.open(uri).shown()
 
     new = " (made by the first run)" if path is not None and not path.exists() else ""
-    return Check("MLflow store", *_usable(check, printable(mlflow.redacted(uri)) + new))
+    return Check("MLflow store", *_usable(check, printable(redacted(uri)) + new))
 
 
 def _usable(check: Callable[[], None], place: str) -> tuple[bool, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from cifar_lab.run.fsck import Findings, Problem
     from cifar_lab.run.repair import Repaired
 
-Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended; damaged files move to damaged/.")]
-NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not ask MLflow what it lacks.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; damaged files move to damaged/.")]
+NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Skip the question what MLflow lacks.")]
 
 
 def fsck(
@@ -38,17 +38,24 @@ def fsck(
     folder = runs.resolve()
     if not folder.is_dir():
         raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
-    found = checks.check(folder)
-    place = repairs.new_place(folder)
-    done = repairs.repair(found.problems, folder, place) if repair else []
+    found = checks.check(folder, _damage_of_study)
+    place = repairs.new_place(folder) if repair else None
+    done = repairs.repair(found.problems, folder, place) if place is not None else []
     lacks = {} if no_mlflow else _lacks(folder)
     damaged = [each for each in done if each.problem.is_damage and each.left] if repair else list(found.damage)
     if as_json:
-        console.print_json(_tree(found, done, lacks, place if place.exists() else None))
+        console.print_json(_tree(found, done, lacks, place if place is not None and place.exists() else None))
     else:
         for part in _parts(found, done, lacks, folder, place):
             console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
     return 1 if damaged else 0
+
+
+def _damage_of_study(path: Path) -> str | None:
+    from cifar_lab.search.journal_file import damage
+
+    rule = damage(path)
+    return None if rule is None else f"damaged: {rule}"
 
 
 def _lacks(runs: Path) -> dict[str, int]:
@@ -78,7 +85,7 @@ def _tree(found: Findings, done: list[Repaired], lacks: dict[str, int], place: P
 
 
 def _parts(
-    found: Findings, done: list[Repaired], lacks: dict[str, int], runs: Path, place: Path
+    found: Findings, done: list[Repaired], lacks: dict[str, int], runs: Path, place: Path | None
 ) -> Iterator[RenderableType]:
     if found.problems:
         yield _table(found.problems, runs)
@@ -94,11 +101,13 @@ def _parts(
             yield Text(f"{where}: {left}; {problem.words}" if problem.mend == "none" else f"{where}: {left}")
     if found.problems:
         yield Text()
-    if place.exists():
+    if place is not None and place.exists():
         yield Text(f"what was moved is in {place}")
     if found.unsealed:
         cells = console.many(found.unsealed, "cell")
         yield Text(f"{cells} of an earlier version without checksums: only a changed accuracy or curve can be noticed")
+    if found.unasked:
+        yield Text(f"{console.many(found.unasked, 'cell')} that no note asks for: no study shows them")
     if found.running:
         yield Text(f"{console.many(found.running, 'cell')} trained now: not checked")
     for ablation, count in lacks.items():
@@ -119,14 +128,23 @@ def _total(found: Findings, done: list[Repaired]) -> Text:
 
 
 def _table(problems: tuple[Problem, ...], runs: Path) -> RenderableType:
-    from cifar_lab.run.setting import names
-
-    known, rows = names(runs), []
+    known, rows = _names(runs), []
     for problem in problems:
         fingerprint = problem.cell.fingerprint if problem.cell is not None else ""
         cell = " ".join([*map(str, known.get(fingerprint, ())[:1]), fingerprint[:12]]).strip()
         rows.append((problem.kind, cell, problem.path.name, problem.what.removeprefix("damaged: ")))
     return console.table("", ("what", "cell", "file", "what is wrong"), rows)
+
+
+def _names(runs: Path) -> Mapping[str, Sequence[object]]:
+    """Return what notes call each cell; nothing where they cannot be read, which is a problem of its own."""
+    from cifar_lab.errors import DamageError
+    from cifar_lab.run.setting import names
+
+    try:
+        return names(runs)
+    except DamageError:
+        return {}
 
 
 def _where(problem: Problem, runs: Path) -> str:

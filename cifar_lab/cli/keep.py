@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 LOSES = {"leftover": "nothing", "superseded": "what a redo set aside", "damaged": "what was damaged, and kept aside"}
 OlderThan = Annotated[
     str,
-    typer.Option("--older-than", metavar="AGE", help="Checkpoints and records set aside, left alone for so long: 12h."),
+    typer.Option("--older-than", metavar="AGE", help="Delete only what has not changed for so long: 12h, 7d."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what can be freed.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, delete nothing.")]
 
 
 def diff(one: o.Fingerprint, other: o.Fingerprint, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:

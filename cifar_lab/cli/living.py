@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 MaybeName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[ABLATION]", help="One that was run; none: all of them.", autocompletion=completion.ablations
+        metavar="[ABLATION]",
+        help="Ablation that was run; without one, all of them.",
+        autocompletion=completion.ablations,
     ),
 ]
 LINES = 15
@@ -37,7 +39,7 @@ LINES = 15
 
 def status(
     name: MaybeName = None, overrides: o.Overrides = None,
-    watched: Annotated[bool, typer.Option("--watch", help="Draw it again every 2 s, until all is done.")] = False,
+    watched: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s until all cells are done.")] = False,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
@@ -67,7 +69,7 @@ def status(
 
 def failures(
     name: MaybeName = None, overrides: o.Overrides = None,
-    full: Annotated[bool, typer.Option("--full", help="Whole traces, not their last lines.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show whole traces instead of their last lines.")] = False,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip

@@ -33,20 +33,22 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PATH=VALUE]…",
-        help="Recipe overrides, `train.epochs=30`; they win.",
+        help="Override recipe fields, `train.epochs=30`; applied after --scale.",
         autocompletion=completion.overrides,
     ),
 ]
 Fingerprint = Annotated[
     str,
     typer.Argument(
-        metavar="FINGERPRINT", help="Of a cell; its first digits are enough.", autocompletion=completion.fingerprints
+        metavar="FINGERPRINT",
+        help="Fingerprint of a cell; its first digits are enough.",
+        autocompletion=completion.fingerprints,
     ),
 ]
 ScaleName = Annotated[
     str,
     typer.Option(
-        "--scale", help="smoke, small or writeup: shrinks every variant alike.", autocompletion=completion.scales
+        "--scale", help="Shrink every variant alike: smoke, small or writeup.", autocompletion=completion.scales
     ),
 ]
 Data = Annotated[
@@ -58,37 +60,39 @@ Data = Annotated[
     ),
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", envvar="CIFAR_LAB_RUNS", help="Where cells are kept.", show_default="./runs")
+    Path, typer.Option("--runs", envvar="CIFAR_LAB_RUNS", help="Folder of the records of cells.", show_default="./runs")
 ]
 Folders = Annotated[
     list[Path] | None,
     typer.Option(
-        "--ablations", metavar="DIR", envvar=FOLDERS, callback=_folders, help="A folder with ablations of your own."
+        "--ablations", metavar="DIR", envvar=FOLDERS, callback=_folders, help="Folder with ablations of your own."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Variants = Annotated[
-    str | None, typer.Option(help="Only these, comma-separated: r4,r16.", autocompletion=completion.variants)
+    str | None,
+    typer.Option(help="Use these variants only, comma-separated: r4,r16.", autocompletion=completion.variants),
 ]
-Seeds = Annotated[str | None, typer.Option(help="Replicates: 0-4 or 0,2,5.")]
+Seeds = Annotated[str | None, typer.Option(help="Seeds to train: 0-4 or 0,2,5.")]
 Device = Annotated[
     str,
     typer.Option(
-        help="auto, cpu, cuda, mps, or one GPU: cuda:1.", autocompletion=completion.one_of("auto", "cpu", "cuda", "mps")
+        help="Device to train on: auto, cpu, cuda, mps, or one GPU, cuda:1.",
+        autocompletion=completion.one_of("auto", "cpu", "cuda", "mps"),
     ),
 ]
-Workers = Annotated[str, typer.Option(help="Processes that train at the same time: auto or a number.")]
+Workers = Annotated[str, typer.Option(help="Number of worker processes: auto or a number.")]
 CellsPerGpu = Annotated[
     str,
     typer.Option(
         "--cells-per-gpu",
         metavar="auto|N",
-        help="With --workers auto, processes a GPU; auto: as many as keep it busy, by timing. No effect on the CPU.",
+        help="Worker processes per GPU when --workers is auto; auto: as many as keep it busy, by timing.",
     ),
 ]
 Compile = Annotated[
     bool | None,
-    typer.Option("--compile/--no-compile", help="Compile networks; without either, where that was measured to pay."),
+    typer.Option("--compile/--no-compile", help="Use torch.compile. Default: where that was measured to pay."),
 ]
 Graph = Annotated[
     bool | None,
@@ -98,7 +102,7 @@ Graph = Annotated[
         show_default=False,
     ),
 ]
-CompileEach = Annotated[bool, typer.Option("--compile", help="Compile networks; every trial has another.")]
+CompileEach = Annotated[bool, typer.Option("--compile", help="Use torch.compile; recompiles for each trial.")]
 MaxParams = Annotated[str, typer.Option(help="Budget of trainable parameters: 5M, 800k or a number.")]
 StallAfter = Annotated[
     float | None,
@@ -112,24 +116,30 @@ StallAfter = Annotated[
         show_default="900",
     ),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Ship nothing to MLflow now; `cifar-lab sync` does it later.")]
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Upload nothing to MLflow now; `cifar-lab sync` does it later.")
+]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Skip confirmation prompts.")]
 
 DEFAULT_RUNS = Path("runs")
 MaybeScale = Annotated[
     str | None,
-    typer.Option("--scale", help="Another scale than the latest invocation's.", autocompletion=completion.scales),
+    typer.Option(
+        "--scale", help="Select another scale than that of the latest invocation.", autocompletion=completion.scales
+    ),
 ]
 MaybeData = Annotated[
     str | None,
-    typer.Option("--data", help="Other data than the latest invocation's.", autocompletion=completion.data),
+    typer.Option(
+        "--data", help="Select other data than those of the latest invocation.", autocompletion=completion.data
+    ),
 ]
 MaybeInvocation = Annotated[
     str | None,
     typer.Option(
         "--invocation",
         metavar="ID",
-        help="An earlier one's setting, by the id in its header.",
+        help="Select an earlier invocation by the id in its header.",
         autocompletion=completion.invocations,
     ),
 ]

@@ -15,7 +15,7 @@ from cifar_lab.recipe import Recipe
 LARGEST = 2**20
 """Bytes of a file that are read at most: a recipe takes about two thousand."""
 RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe as JSON: what `sweep-best -o` writes.")
+    Path | None, typer.Option("--recipe", metavar="FILE", help="Recipe as JSON, as `sweep-best -o` writes it.")
 ]
 
 

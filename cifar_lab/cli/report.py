@@ -25,8 +25,8 @@ Names = Annotated[
         autocompletion=completion.ablations_or_overrides,
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page is written.")]
-All = Annotated[bool, typer.Option("--all", help="The whole registry on one page, what was not run with it.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Path of the page.")]
+All = Annotated[bool, typer.Option("--all", help="Include every ablation of the registry, also those not run.")]
 
 
 def report(

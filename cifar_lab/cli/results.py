@@ -23,7 +23,7 @@ Earlier = Annotated[
     typer.Option(
         "--invocation",
         autocompletion=completion.invocations,
-        help="An earlier one's setting, by the id in its header.",
+        help="Select an earlier invocation by the id in its header.",
     ),
 ]
 FORMATS = ("table", "md", "csv", "latex", "json")
@@ -34,7 +34,7 @@ def compare(
     scale: o.MaybeScale = None, data: o.MaybeData = None,
     invocation: Earlier = None,
     format: Annotated[
-        str, typer.Option(help="table, md, csv, latex or json.", autocompletion=completion.one_of(*FORMATS))
+        str, typer.Option(help="Format: table, md, csv, latex, json.", autocompletion=completion.one_of(*FORMATS))
     ] = "table",
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip

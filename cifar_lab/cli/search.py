@@ -33,16 +33,18 @@ MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name o
 RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
 Storage = Annotated[
     str | None,
-    typer.Option("--storage", metavar="URL", envvar=STORAGE, help="postgresql://…, or a journal file.",
+    typer.Option("--storage", metavar="URL", envvar=STORAGE, help="Study storage: postgresql://…, or a journal file.",
                  show_default="runs/studies.journal", show_envvar=True),
 ]  # fmt: skip
-Trials = Annotated[int, typer.Option("--trials", min=1, help="How many are wanted in all; what is there counts.")]
-SpaceName = Annotated[str, typer.Option("--space", metavar="NAME|FILE", help="What is searched.")]
-Sampler = Annotated[str, typer.Option("--sampler", help="tpe, gp, nsgaii, random or cmaes.")]
-Pruner = Annotated[str, typer.Option("--pruner", help="hyperband, median or none.")]
-Objective = Annotated[str, typer.Option("--objective", help="accuracy; accuracy,params; accuracy,macs.")]
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Total number of trials, including existing ones.")]
+SpaceName = Annotated[
+    str, typer.Option("--space", metavar="NAME|FILE", help="Search space: a built-in name or a file.")
+]
+Sampler = Annotated[str, typer.Option("--sampler", help="Sampler: tpe, gp, nsgaii, random or cmaes.")]
+Pruner = Annotated[str, typer.Option("--pruner", help="Pruner: hyperband, median or none.")]
+Objective = Annotated[str, typer.Option("--objective", help="Objectives: accuracy; accuracy,params; accuracy,macs.")]
 MaxMacs = Annotated[str | None, typer.Option("--max-macs", help="Budget of multiply-accumulates: 800M.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the trials and of the sampler.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the trials and of the sampler.")]
 
 
 def sweep(
@@ -311,7 +313,7 @@ def _loaded(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]:
 
 
 def _where(storage: str | None) -> str:
-    from cifar_lab.tracking.uri import redacted
+    from cifar_lab.redaction import redacted
 
     return redacted(storage) if storage is not None else "runs/studies.journal"
 

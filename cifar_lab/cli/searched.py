@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli import console
 from cifar_lab.errors import UsageError
+from cifar_lab.text import printable
 
 if TYPE_CHECKING:
     from cifar_lab.search.study import Optuna, Setting
@@ -29,11 +30,6 @@ def print_counts(studies: Sequence[Optuna], where: str) -> None:
         console.out.print(console.table("", columns, rows, right=columns[1:]))
     else:
         console.out.print(f"no study in {where}", markup=False, soft_wrap=True)
-
-
-def printable(name: str) -> str:
-    """Return a study's name for a terminal: one of an earlier version may hold control characters."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def tree_or_problem(study: Optuna) -> dict[str, Any]:

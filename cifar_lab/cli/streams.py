@@ -19,15 +19,26 @@ def prepare() -> None:
     A descriptor that is closed when the program begins would be the number of the first file that is opened, which
     would then get what is printed. Python has None for the stream.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (descriptor := _nothing()) <= 2:
         pass
     os.close(descriptor)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: Any = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
+            try:
+                setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
+            except OSError:
+                setattr(sys, name, io.StringIO())
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace" if name == "stderr" else "replace")
+
+
+def _nothing() -> int:
+    """Return a new descriptor that takes what nobody reads; where the null device refuses, one that takes nothing."""
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        return os.open("/", os.O_RDONLY)
 
 
 def finish(code: int) -> int:

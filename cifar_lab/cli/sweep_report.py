@@ -12,7 +12,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.search import Name, Storage
 from cifar_lab.errors import UsageError
 
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the page is written.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Path of the page.")]
 
 
 def sweep_report(

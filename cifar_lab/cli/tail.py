@@ -29,8 +29,8 @@ ACCURACIES = {"val": "val/acc", "test": "test/acc", "train": "clean_train/acc"}
 
 def tail(
     fingerprint: o.Fingerprint,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the cell ends.")] = False,
-    epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="How many of the last epochs.")] = 10,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the log until the cell ends.")] = False,
+    epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="Number of last epochs to print.")] = 10,
     runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show what happened in a cell, a line an epoch. With -f and --json: one JSON object a line.

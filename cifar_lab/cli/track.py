@@ -16,6 +16,7 @@ from cifar_lab import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, nearest
+from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ def ui(
         str | None,
         typer.Argument(
             metavar="ABLATION",
-            help="Open this one, and not the one that was run last.",
+            help="Ablation to open. Default: the one that was run last.",
             autocompletion=completion.ablations,
         ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens the runs to everybody who reaches this machine.")
     ] = "127.0.0.1",
@@ -67,7 +68,7 @@ def ui(
     shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
     if warning := server.warning_of(host):
         console.say(warning)
-    console.say(f"MLflow on {mlflow.redacted(uri)}: starting, some seconds")
+    console.say(f"MLflow on {redacted(uri)}: starting, some seconds")
     try:
         with _ended_like_ctrl_c(), server.serve(uri, port, host) as served:
             _point_to(served.address, shown, as_json=as_json, no_open=no_open)

@@ -35,7 +35,7 @@ Print = Callable[["Comparison"], None]
 EVERY = "all"
 """In place of an ablation's name: every one of them."""
 BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18, "fast": FAST}
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Train the cells that failed before, too.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also train the cells that failed before.")]
 Redo = Annotated[
     list[str] | None,
     typer.Option(
@@ -51,7 +51,7 @@ From = Annotated[
         "--from",
         metavar="FINGERPRINT",
         autocompletion=completion.fingerprints,
-        help="Go on from a finished cell's last weights, with its recipe.",
+        help="Start from the last weights of a finished cell, with its recipe.",
     ),
 ]
 
@@ -159,10 +159,13 @@ def train(
     overrides: o.Overrides = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="efficient (the default), resnet18 or fast.", autocompletion=completion.one_of(*BASELINES)),
+        typer.Option(
+            help="Baseline recipe: efficient (the default), resnet18 or fast.",
+            autocompletion=completion.one_of(*BASELINES),
+        ),
     ] = None,
     parent: From = None, file: RecipeFile = None,
-    scale: Annotated[str | None, typer.Option("--scale", help="smoke, small or writeup (the default).")] = None,
+    scale: Annotated[str | None, typer.Option("--scale", help="Scale: smoke, small or writeup (the default).")] = None,
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     graph: o.Graph = None,
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, offline: o.Offline = False,

@@ -52,12 +52,23 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
 
 
 def absolute(source: str) -> str:
-    """Return `source` such that it means the same in any folder: one of `NAMES`, or an absolute path without `~`."""
+    """Return `source` such that it means the same in any folder: one of `NAMES`, or an absolute path without `~`.
+
+    Raises:
+        DataError: it is empty.
+    """
+    _refuse_empty(source)
     return source if source in NAMES else str(Path(source).expanduser().resolve())
+
+
+def _refuse_empty(source: str) -> None:
+    if not source:  # a path of no characters would be the current folder
+        raise DataError(f"data '' is empty; give {', '.join(NAMES)} or a path (. is the current folder)")
 
 
 def _existing(source: str) -> Path:
     """Return the absolute path that `source` stands for; refused with the nearest name when nothing is there."""
+    _refuse_empty(source)
     try:
         return Path(source).expanduser().resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:

@@ -65,8 +65,19 @@ def read_npz(files: Files) -> tuple[tuple[str, ...], Arrays, bool]:
     classes = _numbered(*(labels for _, labels in parts))
     for key in CLASS_NAMES:
         if key in names:
-            classes = tuple(map(str, _array(files, names[key]).ravel().tolist()))
+            classes = _names(key, _array(files, names[key]))
     return classes, Arrays(*parts[0], *parts[1]), held_out == "val"
+
+
+def _names(key: str, array: NDArray[Any]) -> tuple[str, ...]:
+    """Return class names of an array of text, of bytes in UTF-8 or of numbers."""
+    try:
+        values = array.ravel().tolist()
+        return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in values)
+    except (SystemError, ValueError) as error:  # bytes of another encoding, numbers that stand for no character
+        raise DataError(
+            f"{shown(key)} holds class names that are no text; expected Unicode, or bytes in UTF-8"
+        ) from error
 
 
 def _numbered(*labels: Labels) -> tuple[str, ...]:
@@ -121,9 +132,15 @@ def _labels(name: str, array: NDArray[Any]) -> Labels:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "ui":
         raise DataError(f"{shown(name)} is {array.shape} of {array.dtype}; expected (N,) whole numbers")
-    if len(array) and not 0 <= int(array.min()) <= int(array.max()) < 1000:
-        raise DataError(f"{shown(name)} has labels from {array.min()} to {array.max()}; expected 0 … 9")
+    if len(array):
+        _check_range(name, int(array.min()), int(array.max()))
     return array.astype(np.int64)
+
+
+def _check_range(name: str, least: int, most: int) -> None:
+    """Refuse labels far from those of ten classes, before they are counted or become integers of 64 bits."""
+    if not 0 <= least <= most < 1000:
+        raise DataError(f"{shown(name)} has labels from {least} to {most}; expected 0 … 9")
 
 
 def read_parquet(files: Files, train: list[str], test: list[str]) -> tuple[tuple[str, ...], Arrays]:
@@ -152,6 +169,7 @@ def _parquet_split(files: Files, names: list[str]) -> tuple[tuple[str, ...] | No
                 labels.append(label)
     if not images:
         raise DataError(f"{shown(names[0])} has no rows")
+    _check_range(names[0], min(labels), max(labels))
     return classes, np.stack(images), _labels(names[0], np.array(labels, dtype=np.int64))
 
 

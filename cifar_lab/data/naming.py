@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from cifar_lab.errors import shortened
+from cifar_lab.text import printable
+
 LONGEST = 240
 """Characters of a path or name that are shown; a longer one is cut in the middle."""
 
@@ -12,17 +15,12 @@ _IGNORED = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin
 
 def shown(name: object) -> str:
     """Return `name` quoted, printable and on one line; more than `LONGEST` characters are cut in the middle."""
-    text = repr(str(name))
-    if len(text) <= LONGEST:
-        return text
-    half = (LONGEST - 3) // 2
-    return f"{text[:half]}…{text[-half:]}"
+    return shortened(repr(str(name)), LONGEST)
 
 
 def one_line(reason: object) -> str:
-    """Return the text of `reason` on one line, cut in the middle if it is very long."""
-    text = " ".join(str(reason).split())
-    return text if len(text) <= 2 * LONGEST else f"{text[:LONGEST]}…{text[-LONGEST:]}"
+    """Return the text of `reason` printable and on one line, cut in the middle if it is very long."""
+    return shortened(printable(" ".join(str(reason).split())), 2 * LONGEST)
 
 
 def is_ignored(name: str) -> bool:

@@ -15,12 +15,14 @@ from torch import nn
 
 from cifar_lab.errors import DamageError
 from cifar_lab.report.figures import confusion_csv
-from cifar_lab.tracking import atomic, seal
+from cifar_lab.tracking import atomic, seal, shape
 from cifar_lab.tracking.record import Record
 from cifar_lab.train.evaluate import Evaluation, confusion
 
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """What reading a damaged archive of arrays raises."""
+SAME_ACCURACY = 1e-6
+"""Largest difference between an accuracy and the mean of its predictions, which is taken in single precision."""
 
 
 def write(record: Record, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: dict[str, Any]) -> None:
@@ -66,19 +68,28 @@ def read_copy(record: Record) -> dict[str, Any] | None:
     predictions, labels, copy = _read(record)
     if copy is None:
         return None
-    rest = seal.unseal(copy)
+    rest = seal.unseal(copy) if isinstance(copy, dict) and seal.is_sealed(copy) else None
     if rest is None:
-        raise DamageError(f"{record.predictions}: damaged: {seal.CHANGED}")
+        raise DamageError(f"{record.predictions}: damaged: its copy of the result: {seal.CHANGED}")
+    if (rule := shape.broken(rest, shape.RESULT, ("files", "metrics.test/acc"))) is not None:
+        raise DamageError(f"{record.predictions}: damaged: its copy of the result: {rule}")
+    record.own(record.predictions, rest)
     accuracy = float((predictions == labels).mean())
-    if abs(rest["metrics"]["test/acc"] - accuracy) > 1e-6:  # the accuracy is a mean in single precision
+    if abs(rest["metrics"]["test/acc"] - accuracy) > SAME_ACCURACY:
         raise DamageError(f"{record.predictions}: damaged: its predictions come to an accuracy of {accuracy:.4f}")
     return {**rest, "files": {**rest["files"], record.predictions.name: seal.hash_file(record.predictions)}}
 
 
-def _read(record: Record) -> tuple[np.ndarray, np.ndarray, dict[str, Any] | None]:
+def _read(record: Record) -> tuple[np.ndarray, np.ndarray, Any]:
     path = record.predictions
     try:
-        with np.load(path) as file:
+        file = np.load(io.BytesIO(seal.content(path)))
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DamageError(f"{path}: damaged: not an archive of arrays")
+        with file:
+            bad = file.zip.testzip() if file.zip is not None else None
+            if bad is not None:
+                raise DamageError(f"{path}: damaged: {bad}: {seal.CHANGED}")
             predictions, labels = file["predictions"], file["labels"]
             copy = json.loads(file["result"].tobytes()) if "result" in file else None
     except UNREADABLE as error:

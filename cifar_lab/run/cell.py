@@ -100,6 +100,7 @@ def train_cell(
         OSError: the disk is full; this is no failure of the cell, and `failure.json` is not written.
     """
     record = job.record
+    _require_room(record)
     try:
         with record.owned(patience=LOCK_PATIENCE):
             if record.result() is not None:
@@ -121,6 +122,18 @@ def train_cell(
     except Timeout:
         raise CellError(f"{job.fingerprint[:12]}: another process is training this cell") from None
     return True
+
+
+def _require_room(record: Record) -> None:
+    """Check that no folder stands where the cell is to write a file.
+
+    Raises:
+        CellError: one does.
+    """
+    record_files = (record.weights, record.predictions, record.confusion, record.code_diff)
+    for path in (record.folder / "lock", *record_files):
+        if path.is_dir():
+            raise CellError(f"{path}: damaged: a folder in place of a file; {remedy(record.fingerprint)}")
 
 
 def _train_locked(
@@ -275,7 +288,7 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
             metrics["test/acc_without_tta"] = plain.accuracy
             if "test/peak_acc" in metrics:  # of a curve that was seen with one view
                 metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
-    how = {"status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
+    how = {"fingerprint": record.fingerprint, "status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
     result: dict[str, Any] = {**how, "time": journal.now(), "metrics": metrics}
     if judged is not None:
         artifacts.write(record, trainer.evaluated, judged, dataset.classes, result)

@@ -5,6 +5,7 @@ Results, journals and weights are never touched, and nothing of a cell that is t
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
@@ -95,7 +96,7 @@ def _is_replaced(path: Path) -> bool:
 def _of_cell(record: Record, latest: float) -> Iterator[Item]:
     """What one cell has, unless it is trained now: a checkpoint not touched since `latest`, half-written files."""
     partials = sorted(record.folder.glob(".*.partial"))
-    has_checkpoint = record.checkpoint.exists()
+    had_checkpoint = os.path.lexists(record.checkpoint)
     state = record.state()
     if state in {"running", "damaged"}:  # what is left of a damaged record may be all that there is
         return
@@ -104,9 +105,9 @@ def _of_cell(record: Record, latest: float) -> Iterator[Item]:
     if is_over:
         damaged = record.folder.glob(f"*{DAMAGED_SUFFIX}*")
         yield from (item for item in _items("damaged", damaged, record) if item.touched <= latest)
-    if has_checkpoint and is_over:  # killed between its result and the end of its checkpoint
+    if had_checkpoint and is_over:  # killed between its result and the end of its checkpoint
         yield from _items("leftover", [record.checkpoint], record)
-    elif has_checkpoint:
+    elif had_checkpoint:
         points = Reader(record.folder).poll()
         for item in _items("checkpoint", [record.checkpoint], record):
             if item.touched <= latest:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cifar_lab.errors import UsageError, nearest
+from cifar_lab.run import nvml
 
 KINDS = ("auto", "cpu", "cuda", "mps")
 CUDA_INDEX = re.compile(r"cuda:(\d{1,9})", re.ASCII)
@@ -103,6 +106,36 @@ def places(device: Device) -> tuple[str, ...]:
     return usable
 
 
+class GPUModel(NamedTuple):
+    """What a GPU is."""
+
+    name: str
+    capability: tuple[int, int]
+    """Compute capability, (9, 0) for an H100."""
+    memory: int
+    """Bytes in all."""
+
+
+def gpu_models() -> list[GPUModel]:
+    """Return the GPUs that torch can see, in its order, by the driver where it answers.
+
+    To ask torch initialises CUDA, which takes half a GiB of a GPU; the process that only starts workers holds none.
+    CUDA's order is the driver's unless models are mixed: without `CUDA_DEVICE_ORDER=PCI_BUS_ID` the fastest is first.
+    """
+    import torch
+
+    known, count = nvml.cards(), gpus()
+    is_in_order = known is not None and (
+        len({card.name for card in known}) <= 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    )
+    if known is not None and len(known) == count and is_in_order:
+        return [GPUModel(card.name, card.capability, card.memory) for card in known]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch has several lines about a GPU for which it has no kernels
+        found = [torch.cuda.get_device_properties(index) for index in range(count)]
+    return [GPUModel(each.name, (each.major, each.minor), each.total_memory) for each in found]
+
+
 def missing_kernels(index: int) -> str | None:
     """Return one line that says why this torch cannot compute on the GPU, and what to install; None if it can."""
     import torch
@@ -110,14 +143,12 @@ def missing_kernels(index: int) -> str | None:
     architectures = torch.cuda.get_arch_list()
     if torch.version.hip is not None or not architectures:  # names of other kinds, or a build that keeps them to itself
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch says the same in several lines when it meets the GPU
-        capability = torch.cuda.get_device_capability(index)
-        name = torch.cuda.get_device_name(index)
+    gpu = gpu_models()[index]
+    capability = gpu.capability
     if has_kernels(capability, architectures):
         return None
     return (
-        f"cuda:{index} is a {name} of compute capability {capability[0]}.{capability[1]}, for which torch "
+        f"cuda:{index} is a {gpu.name} of compute capability {capability[0]}.{capability[1]}, for which torch "
         f"{torch.__version__} has no kernels (it was built for {', '.join(architectures)}); "
         f"{_what_to_install(capability, architectures)}"
     )

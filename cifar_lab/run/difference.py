@@ -6,16 +6,18 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from cifar_lab.errors import TrackingError
+from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.recipe import Recipe
 from cifar_lab.run.artifacts import read_predictions
 from cifar_lab.run.execution import normalised
 from cifar_lab.stats.images import Disagreement, compare_networks
+from cifar_lab.tracking import seal
 from cifar_lab.tracking.journal import read_events
 from cifar_lab.tracking.record import Record
 
@@ -184,10 +186,19 @@ def _outcome(record: Record) -> dict[str, Any]:
 
 
 def _code_diff(a: Record, b: Record) -> str:
-    texts = [record.code_diff.read_text() if record.code_diff.exists() else "" for record in (a, b)]
+    texts = [_text(record.code_diff) for record in (a, b)]
     old, new = (f"{record.fingerprint[:12]}/{record.code_diff.name}" for record in (a, b))
     left, right = (text.splitlines() for text in texts)
     return "\n".join(difflib.unified_diff(left, right, old, new, lineterm=""))
+
+
+def _text(path: Path) -> str:
+    try:
+        return seal.content(path).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

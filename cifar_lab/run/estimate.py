@@ -12,7 +12,7 @@ from cifar_lab.recipe import Recipe
 from cifar_lab.run import timing
 from cifar_lab.run.execution import MOST_CELLS_PER_GPU, Execution, cells_per_gpu
 from cifar_lab.run.plan import Cell, Plan
-from cifar_lab.run.timing import Question, Timed, TimingError
+from cifar_lab.run.timing import NoAnswer, Question, Timed, TimingError
 
 FORWARD_SHARE = 1 / 3
 """Cost of evaluating an image, against training on it: forward, without the two passes backward."""
@@ -120,7 +120,7 @@ def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Calla
     if least not in most.values():
         questions.append(Question(recipe=least, execution=execution, place=place))
     answers = timing.ask(questions)
-    for reason in dict.fromkeys(answer for answer in answers if isinstance(answer, str)):
+    for reason in dict.fromkeys(answer.why for answer in answers if isinstance(answer, NoAnswer)):
         say(ROUGH.format(reason=reason))
     known = {q.recipe: answer for q, answer in zip(questions, answers, strict=True) if isinstance(answer, Timed)}
     rates = {p: known[recipe].step / _work(recipe) for p, recipe in most.items() if recipe in known}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +15,17 @@ from safetensors import SafetensorError, safe_open
 from cifar_lab.errors import CellError, DamageError
 from cifar_lab.run import artifacts, resuming
 from cifar_lab.run.cleaning import IN_USE, loose_leftovers
+from cifar_lab.run.replicate import NEEDED
 from cifar_lab.tracking import invocation, journal, owner, seal
-from cifar_lab.tracking.record import Record, remedy
+from cifar_lab.tracking.record import Record, State, remedy
 from cifar_lab.train import checkpoint
 
 Kind = Literal["record", "file", "training", "note", "study", "leftover"]
 Mend = Literal["rebuild", "set aside", "move", "none"]
-SAME_ACCURACY = 1e-6
-"""Largest difference between an accuracy and the mean of its predictions, which is taken in single precision."""
+DamageOfStudy = Callable[[Path], str | None]
+"""What is wrong with a file of studies; None: nothing. OSError: it cannot be read."""
+REBUILT = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
+SET_ASIDE = "the record is set aside, and the cell is trained anew when it is asked for again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,8 @@ class Findings:
     running: int
     """Cells that somebody trains now: of these only the JSON files are read."""
     notes: int
+    unasked: int
+    """Cells that no note asks for: no damage, but no study shows them."""
     unsealed: int
     """Cells of an earlier version, whose records carry no checksums."""
 
@@ -69,26 +75,36 @@ class Findings:
         return tuple(problem for problem in self.problems if problem.is_damage)
 
     def as_dict(self) -> dict[str, Any]:
-        counts = {"cells": self.cells, "running": self.running, "invocations": self.notes, "unsealed": self.unsealed}
+        counts = {"cells": self.cells, "running": self.running, "invocations": self.notes}
+        counts |= {"unasked": self.unasked, "unsealed": self.unsealed}
         return {**counts, "problems": [problem.as_dict() for problem in self.problems]}
 
 
-def check(runs: Path) -> Findings:
-    """Check everything in `runs`; nothing is written."""
-    records = [Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir()]
-    problems = [problem for record in records for problem in _of_record(record)]
-    problems += [*_notes(runs), *_studies(runs), *_loose(runs)]
+def check(runs: Path, damage_of_study: DamageOfStudy = lambda _: None) -> Findings:
+    """Check everything in `runs`; nothing is written. Files of studies are left to `damage_of_study`."""
+    records = [Record(path) for path in sorted(runs.iterdir()) if re.fullmatch("[0-9a-f]{64}", path.name)]
+    states = {record: record.state() for record in records}
+    problems = [problem for record, state in states.items() for problem in _of_record(record, state)]
+    problems += [*_notes(runs), *_studies(runs, damage_of_study), *_loose(runs)]
     return Findings(
         problems=tuple(problems),
         cells=len(records),
-        running=sum(record.state() == "running" for record in records),
-        notes=len(invocation.paths(runs)),
+        running=list(states.values()).count("running"),
+        notes=len(_note_paths(runs)),
+        unasked=len({record.fingerprint for record in records} - _asked_for(runs)),
         unsealed=sum(seal.lacks_checksum(record.folder / "cell.json") for record in records),
     )
 
 
-def _of_record(record: Record) -> Iterator[Problem]:
-    state = record.state()
+def _of_record(record: Record, state: State) -> Iterator[Problem]:
+    try:
+        record.require_folder()
+    except DamageError as error:
+        rule = str(error).removeprefix(f"{record.folder}: ")
+        words = "moved away; the cell is trained anew when it is asked for again"
+        yield Problem(kind="record", path=record.folder, what=rule, mend="move", words=words, files=(record.folder,),
+                      cell=record)  # fmt: skip
+        return
     if state == "running":
         return
     if state == "damaged":
@@ -99,7 +115,7 @@ def _of_record(record: Record) -> Iterator[Problem]:
         yield from _of_unfinished(record)
     partials = sorted(record.folder.glob(".*.partial"))
     yield from (_leftover(path, "half written by a process that is gone", record) for path in partials)
-    if (record.folder / owner.FILE).exists() and state != "damaged":
+    if state != "damaged" and (record.folder / owner.FILE).exists():
         yield _leftover(record.folder / owner.FILE, "its owner is gone", record)
 
 
@@ -107,21 +123,25 @@ def _damaged(record: Record) -> Iterator[Problem]:
     """One problem for each JSON file that is damaged; where one needs the whole record set aside, that one alone."""
     whole: list[tuple[Path, str]] = []
     alone: list[tuple[Path, str]] = []
-    for name, read in (("result.json", record.result), ("cell.json", record.cell), ("failure.json", record.failure),
-                       (owner.FILE, record.owner)):  # fmt: skip
+    for name, read in (("result.json", record.result), ("cell.json", record.cell), ("cell.json", record.ended),
+                       ("failure.json", record.failure), (owner.FILE, record.owner)):  # fmt: skip
         try:
             read()
         except DamageError as error:
+            if not str(error).startswith(f"{record.folder / name}: "):  # of another file, which is named by itself
+                continue
             rule = str(error).removeprefix(f"{record.folder / name}: ")
+            if (record.folder / name, rule) in whole:
+                continue
             (whole if name in {"result.json", "cell.json"} else alone).append((record.folder / name, rule))
     for path, rule in whole:
         if len(whole) == 1 and path.name == "result.json" and provable(record) is not None:
-            words = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
-            yield Problem(kind="record", path=path, what=rule, mend="rebuild", words=words, files=(path,), cell=record)
+            yield Problem(
+                kind="record", path=path, what=rule, mend="rebuild", words=REBUILT, files=(path,), cell=record
+            )
             return
-        words = "the record is set aside, and the cell is trained anew when it is asked for again"
         yield Problem(
-            kind="record", path=path, what=rule, mend="set aside", words=words, files=(record.folder,), cell=record
+            kind="record", path=path, what=rule, mend="set aside", words=SET_ASIDE, files=(record.folder,), cell=record
         )
         return
     for path, rule in alone:
@@ -137,7 +157,7 @@ def provable(record: Record) -> dict[str, Any] | None:
     """
     try:
         copy = artifacts.read_copy(record)
-        if copy is None or journal.damage(record.folder):
+        if copy is None or record.cell() is None or journal.damage(record.folder):
             return None
         digests = record.digests()
     except (DamageError, OSError):
@@ -153,13 +173,21 @@ def _of_finished(record: Record) -> Iterator[Problem]:
         rule = _rule(record, path, is_vouched=path.name in vouched)
         if rule is not None:
             yield Problem(kind="file", path=path, what=rule, mend="none", words=words, cell=record)
-    rule = _other_accuracy(record, result)
+    rule = _lacking(record) or _other_accuracy(record, result)
     if rule is not None:
         yield Problem(
-            kind="record", path=record.folder / "result.json", what=rule, mend="set aside", cell=record,
-            words="the record is set aside, and the cell is trained anew when it is asked for again",
-            files=(record.folder,),
+            kind="record", path=record.folder / "result.json", what=rule, mend="set aside", words=SET_ASIDE,
+            files=(record.folder,), cell=record,
         )  # fmt: skip
+
+
+def _lacking(record: Record) -> str | None:
+    """Return what `cell.json` lacks without which its result cannot be put beside others."""
+    try:
+        record.cell(*NEEDED)
+    except DamageError as error:
+        return str(error)
+    return None
 
 
 def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
@@ -169,6 +197,8 @@ def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
             record.require_sound(path)
         elif not path.exists():
             return None
+        elif not path.is_file():
+            return "cannot be read (not a regular file)"
         elif path == record.predictions:
             artifacts.read_predictions(record)
         elif path == record.weights:
@@ -193,7 +223,7 @@ def _other_accuracy(record: Record, result: dict[str, Any]) -> str | None:
     except DamageError:  # a problem of its own
         return None
     accuracy = float((predictions == labels).mean())
-    if abs(accuracy - told) <= SAME_ACCURACY:
+    if abs(accuracy - told) <= artifacts.SAME_ACCURACY:
         return None
     return f"damaged: test/acc is {told:.4f}, and its predictions come to {accuracy:.4f}"
 
@@ -202,9 +232,8 @@ def _of_unfinished(record: Record) -> Iterator[Problem]:
     """Check what a training would go on from; a cell that ended and lost its result may have a proof of it."""
     if not record.checkpoint.exists() and record.predictions.exists() and provable(record) is not None:
         path = record.folder / "result.json"
-        words = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
         what = "not there, although the cell has ended"
-        yield Problem(kind="record", path=path, what=what, mend="rebuild", words=words, files=(path,), cell=record)
+        yield Problem(kind="record", path=path, what=what, mend="rebuild", words=REBUILT, files=(path,), cell=record)
         return
     state, rules = None, {}
     try:
@@ -219,8 +248,34 @@ def _of_unfinished(record: Record) -> Iterator[Problem]:
         yield Problem(kind="training", path=path, what=rule, mend="move", words=words, files=files, cell=record)
 
 
+def _note_paths(runs: Path) -> list[Path]:
+    """Return the notes; none where their folder cannot be read, which is a problem of its own."""
+    try:
+        return invocation.paths(runs)
+    except DamageError:
+        return []
+
+
+def _asked_for(runs: Path) -> set[str]:
+    """Return the fingerprints of the cells that some note asks for."""
+    asked = set()
+    for path in _note_paths(runs):
+        with suppress(DamageError):  # a problem of its own
+            note = invocation.read(path)
+            asked |= {cell.fingerprint for cell in note.cells} if note is not None else set()
+    return asked
+
+
 def _notes(runs: Path) -> Iterator[Problem]:
-    for path in invocation.paths(runs):
+    try:
+        paths = invocation.paths(runs)
+    except DamageError as error:
+        path = runs / invocation.FOLDER
+        words = "left as it is: make it a folder that can be read, or bring back a copy"
+        rule = str(error).removeprefix(f"{path}: ")
+        yield Problem(kind="note", path=path, what=rule, mend="none", words=words)
+        return
+    for path in paths:
         try:
             invocation.read(path)
         except DamageError as error:
@@ -229,26 +284,15 @@ def _notes(runs: Path) -> Iterator[Problem]:
             yield Problem(kind="note", path=path, what=rule, mend="move", words=words, files=(path,))
 
 
-def _studies(runs: Path) -> Iterator[Problem]:
-    """Check that each line of a file of studies is a JSON object; a last one without an end is being written."""
+def _studies(runs: Path, damage_of_study: DamageOfStudy) -> Iterator[Problem]:
     for path in sorted(runs.glob("*.journal")):
         try:
-            lines = path.read_bytes().split(b"\n")[:-1]
+            rule = damage_of_study(path)
         except OSError as error:
-            rule: str | None = f"cannot be read ({error.strerror or error})"
-        else:
-            bad = next((i for i, line in enumerate(lines, start=1) if not _is_object(line)), None)
-            rule = f"damaged: line {bad}: not a JSON object" if bad is not None else None
+            rule = f"cannot be read ({error.strerror or error})"
         if rule is not None:
             words = "left where it is: bring back a copy, or move it away and begin the studies anew"
             yield Problem(kind="study", path=path, what=rule, mend="none", words=words)
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _loose(runs: Path) -> Iterator[Problem]:

@@ -18,6 +18,8 @@ class Card(NamedTuple):
     """One GPU."""
 
     name: str
+    capability: tuple[int, int]
+    """Compute capability, (9, 0) for an H100."""
     uuid: str
     memory: int
     """Bytes in all."""
@@ -87,17 +89,21 @@ def driver() -> str | None:
 
 
 def _card(library: Any, number: int) -> Card | None:
-    handle, memory = ctypes.c_void_p(), _Memory()
+    handle, memory, major, minor = ctypes.c_void_p(), _Memory(), ctypes.c_int(), ctypes.c_int()
     name, uuid = (ctypes.create_string_buffer(_LONGEST) for _ in range(2))
     codes = (
         library.nvmlDeviceGetHandleByIndex_v2(number, ctypes.byref(handle)),
         library.nvmlDeviceGetName(handle, name, _LONGEST),
+        library.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor)),
         library.nvmlDeviceGetUUID(handle, uuid, _LONGEST),
         library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)),
     )
     if any(codes):
         return None
-    return Card(name.value.decode(), uuid.value.decode(), int(memory.total), int(memory.used))
+    return Card(
+        name=name.value.decode(), capability=(major.value, minor.value), uuid=uuid.value.decode(),
+        memory=int(memory.total), used=int(memory.used),
+    )  # fmt: skip
 
 
 def _library() -> Any:

@@ -14,6 +14,7 @@ import psutil
 
 from cifar_lab.run import nvml
 from cifar_lab.run.code_diff import cleaned
+from cifar_lab.run.device import gpu_models
 from cifar_lab.text import printable
 
 PACKAGES = ("cifar-lab", "torch", "torchvision", "numpy", "mlflow", "pydantic")
@@ -109,33 +110,23 @@ def _cuda() -> dict[str, str | None]:
     """Return the versions that move digits on a GPU."""
     import torch
 
-    cudnn = torch.backends.cudnn.version()
-    return {"cuda": torch.version.cuda, "cudnn": str(cudnn) if cudnn else None, "driver": nvml.driver()}
-
-
-def _gpus() -> list[tuple[str, int]]:
-    """Return name and memory in bytes of each GPU, by the driver where it answers: torch would initialise CUDA."""
-    import torch
-
-    count = torch.cuda.device_count()
-    known = nvml.cards() if count else []
-    if known is not None and len(known) == count:
-        return [(card.name, card.memory) for card in known]
-    found = (torch.cuda.get_device_properties(i) for i in range(count))
-    return [(each.name, each.total_memory) for each in found]
+    # torch.backends.cudnn.version() asks every GPU for its capability, which initialises CUDA in the runner.
+    library = getattr(torch._C, "_cudnn", None)
+    cudnn = str(library.getVersionInt()) if library is not None else None
+    return {"cuda": torch.version.cuda, "cudnn": cudnn, "driver": nvml.driver()}
 
 
 def _hardware() -> dict[str, Any]:
     import torch
 
-    gpus = _gpus()
+    gpus = gpu_models()
     return {
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": [name for name, _ in gpus],
-        **({"gpu_memory_gib": [round(memory / 2**30, 1) for _, memory in gpus]} if gpus else {}),
+        "gpus": [gpu.name for gpu in gpus],
+        **({"gpu_memory_gib": [round(gpu.memory / 2**30, 1) for gpu in gpus]} if gpus else {}),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from cifar_lab.errors import TrackingError
 from cifar_lab.run.cleaning import DAMAGED
 from cifar_lab.run.fsck import Problem, provable
 from cifar_lab.tracking import seal
+from cifar_lab.tracking.record import Record
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,18 @@ class Repaired:
 
 
 def new_place(runs: Path) -> Path:
-    """Return the folder that damaged files of this repair move to; it is made with the first of them."""
+    """Return the folder that damaged files of this repair move to; it is made with the first of them.
+
+    Raises:
+        TrackingError: the folder for all repairs cannot be read.
+    """
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     place, number = runs / DAMAGED / stamp, 2
-    while place.exists():
-        place, number = runs / DAMAGED / f"{stamp}-{number}", number + 1
+    try:
+        while place.exists():
+            place, number = runs / DAMAGED / f"{stamp}-{number}", number + 1
+    except OSError as error:
+        raise TrackingError(f"{place.parent}: cannot be read ({error.strerror or error}); nothing is mended") from error
     return place
 
 
@@ -43,7 +52,7 @@ def _mend(problem: Problem, runs: Path, place: Path) -> str | None:
         return "it is left as it is"
     cell = problem.cell
     try:
-        with cell.lock().acquire(timeout=0) if cell is not None and cell.folder.exists() else nullcontext():
+        with cell.lock().acquire(timeout=0) if cell is not None and _can_be_held(cell) else nullcontext():
             if problem.mend == "rebuild":
                 return _rebuild(problem, runs, place)
             for path in problem.files:
@@ -53,6 +62,11 @@ def _mend(problem: Problem, runs: Path, place: Path) -> str | None:
     except OSError as error:
         return f"it cannot be moved ({error.strerror or error})"
     return None
+
+
+def _can_be_held(cell: Record) -> bool:
+    """Tell whether there is a folder to lock: a file or a link to nothing may have the cell's name."""
+    return cell.folder.is_dir() and not (cell.folder / "lock").is_dir()
 
 
 def _rebuild(problem: Problem, runs: Path, place: Path) -> str | None:

@@ -46,9 +46,10 @@ def read(cells: Iterable[Asked], runs: Path) -> list[Replicate]:
 
 def _read(asked: Asked, record: Record) -> Replicate:
     try:
-        if (damage := record.damage()) is not None:
+        state, damage = record.look()
+        if damage is not None:
             raise DamageError(damage)
-        state, cell = record.state(), record.cell(*NEEDED)
+        cell = record.cell(*NEEDED)
         result = record.result() if state in {"finished", "diverged"} else None
         last = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
     except DamageError as error:

@@ -17,6 +17,7 @@ from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.overview import Table, Tabulate
 from cifar_lab.tracking.record import Record
 from cifar_lab.tracking.shipper import Shipper, sync
+from cifar_lab.tracking.uri import sqlite_path
 
 Files = Callable[[Invocation], Mapping[str, str]]
 """What goes beside the table of an invocation, by the name of its file."""
@@ -94,8 +95,8 @@ def lacking(runs: Path) -> dict[str, int]:
         CifarLabError: the store cannot be asked.
     """
     uri, counts = mlflow.resolve_uri(), dict[str, int]()
-    file = uri.partition("sqlite:///")[2]
-    is_there = not file or Path(file).exists()  # to open a database that is not there would make it
+    file = sqlite_path(uri)
+    is_there = file is None or file.exists()  # to open a database that is not there would make it
     if is_there:
         mlflow.require_usable(uri)
     store = mlflow.Store.open(uri) if is_there else None

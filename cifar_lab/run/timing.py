@@ -54,16 +54,14 @@ class TimingError(CifarLabError):
         """Whether they found no memory, so that a training would find none either."""
 
 
-class NoAnswer(str):
-    """One line that says why steps could not be timed."""
+@dataclass(frozen=True)
+class NoAnswer:
+    """Why steps could not be timed."""
 
-    out_of_memory: bool
-
-    def __new__(cls, why: str, out_of_memory: bool = False) -> NoAnswer:
-        """Make the line; `out_of_memory`: whether steps found no memory."""
-        line = super().__new__(cls, why)
-        line.out_of_memory = out_of_memory
-        return line
+    why: str
+    """One line."""
+    out_of_memory: bool = False
+    """Steps found no memory."""
 
 
 class Timed(NamedTuple):
@@ -127,8 +125,8 @@ def glance(recipe: Recipe, execution: Execution, batch: int) -> Timed:
 
 def _one_answer(question: Question) -> Timed:
     answer = ask([question])[0]
-    if isinstance(answer, str):
-        raise TimingError(answer, out_of_memory=getattr(answer, "out_of_memory", False))
+    if isinstance(answer, NoAnswer):
+        raise TimingError(answer.why, out_of_memory=answer.out_of_memory)
     return answer
 
 
@@ -223,14 +221,14 @@ def low_quantile(times: Sequence[float]) -> float:
     return sorted(times)[len(times) // 5]
 
 
-def ask(questions: Sequence[Question], patience: float = ANSWER_WITHIN) -> list[Timed | str]:
+def ask(questions: Sequence[Question], patience: float = ANSWER_WITHIN) -> list[Timed | NoAnswer]:
     """Return what one worker process measured of each question, or a `NoAnswer` that says why it could not."""
     context = fork_server.start(fork_server.WITHOUT_COMPILER)
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(list(questions), send), daemon=True)
     process.start()
     send.close()
-    answers: list[Timed | str] = []
+    answers: list[Timed | NoAnswer] = []
     try:
         while len(answers) < len(questions) and receive.poll(patience):
             answers.append(receive.recv())
@@ -321,7 +319,8 @@ def _busy_seconds(work: Callable[[], object]) -> float:
     from torch.profiler import ProfilerActivity, profile
 
     try:
-        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        # events of one cycle are all there are; torch warns of what it would leave out of others
+        with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiled:
             work()
         events = profiled.events() or []
         ours = (e for e in events if e.device_type.name == "CUDA" and not getattr(e, "is_user_annotation", False))

@@ -138,22 +138,41 @@ class JournalFile(BaseJournalBackend):
         self._say(f"{self.path}: the last line was half written and is cut off; its bytes are kept in {aside.name}")
 
     def _parsed(self, text: bytes) -> dict[str, Any]:
-        checksum = CHECKSUM.search(text)
-        if checksum is not None and checksum[1] != _checksum(text[: checksum.start()]):
-            raise self.damage("its checksum is of another line")
-        try:
-            tree = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise self.damage("not JSON") from error
-        rule = _broken(tree) or ("its checksum cannot be read" if checksum is None and "crc32" in tree else None)
-        if rule is not None:
-            raise self.damage(rule)
-        log: dict[str, Any] = tree
+        log = parsed(text)
+        if isinstance(log, str):
+            raise self.damage(log)
         return log
 
     def damage(self, why: str) -> UsageError:
         """Return the error that names the line which was read last, and what is wrong with it."""
         return UsageError(f"{self.path}:{self.line}: damaged: {why}; {_advice()}")
+
+
+def damage(path: Path) -> str | None:
+    """Return the first damaged line of a journal of studies, `line 7: not JSON`; None where all whole lines are sound.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for number, text in enumerate(file, start=1):
+            if text.endswith(b"\n") and isinstance(rule := parsed(text), str):
+                return f"line {number}: {rule}"
+    return None
+
+
+def parsed(text: bytes) -> dict[str, Any] | str:
+    """Return the operation of a whole line; the rule that it breaks where it is damaged."""
+    checksum = CHECKSUM.search(text)
+    if checksum is not None and checksum[1] != _checksum(text[: checksum.start()]):
+        return "its checksum is of another line"
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError):
+        return "not JSON"
+    rule = _broken(tree) or ("its checksum cannot be read" if checksum is None and "crc32" in tree else None)
+    log: dict[str, Any] = tree
+    return log if rule is None else rule
 
 
 def encoded(log: dict[str, Any]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import UsageError, shortened
 
 NAME = re.compile(r"[^\W_](?:[\w.+ -]*[\w.+-])?", re.ASCII)
 """A name becomes part of file names, of an experiment's name, and of search filters on a tracking server."""
@@ -15,6 +15,7 @@ KEYWORDS = re.compile(
 )
 """Keywords of a connection string as libpq reads it, `host=db password=…`, which Optuna takes no storage by."""
 SHOWN = 60
+"""Characters of a name that a message shows."""
 
 
 def require_name(name: str) -> None:
@@ -29,7 +30,7 @@ def require_name(name: str) -> None:
     hint = f"; for example '{slug}'" if slug else ""
     raise UsageError(
         f"--study takes 1 to {LONGEST} letters, digits, blanks and . _ + - that begin with a letter or digit, "
-        f"got {_shown(name)}{hint}"
+        f"got {shortened(repr(name), SHOWN)}{hint}"
     )
 
 
@@ -65,9 +66,3 @@ def _exists(path: str) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):
         return False
-
-
-def _shown(name: str) -> str:
-    """Return `name` quoted, without control characters, cut in the middle where it is long."""
-    text = ascii(name) if not name.isprintable() else repr(name)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}…{text[-SHOWN // 2 :]}"

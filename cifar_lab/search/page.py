@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from cifar_lab.recipe import Recipe
+from cifar_lab.redaction import redacted
 from cifar_lab.report.searched import STATES, Change, Dimension, Search, Trial
 from cifar_lab.search import trials as found
 from cifar_lab.search.dimension import Dimension as Searched
@@ -22,7 +23,6 @@ from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
 from cifar_lab.search.study import NOTE, SETTING, Setting, setting_of
 from cifar_lab.tracking.invocation import Invocation, read_all
-from cifar_lab.tracking.uri import redacted
 
 TIME = "%Y-%m-%d %H:%M"
 

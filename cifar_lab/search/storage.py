@@ -14,9 +14,10 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartb
 from sqlalchemy.exc import SQLAlchemyError
 
 from cifar_lab.errors import CifarLabError, TrackingError, UsageError
+from cifar_lab.redaction import redacted
 from cifar_lab.search.journal_file import JournalFile, Say
 from cifar_lab.search.naming import require_storage
-from cifar_lab.tracking.uri import redacted
+from cifar_lab.tracking.uri import sqlite_path
 
 __all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storage", "quiet", "reaching", "retry_lost"]
 
@@ -56,8 +57,9 @@ def open_existing(url: str | None, runs: Path) -> BaseStorage:
         UsageError: there is none, it cannot be reached, or it is damaged.
     """
     require_storage(url)
-    if url is None or "://" not in url:
-        path = _path(url, runs)
+    database = sqlite_path(url) if url is not None else None
+    if url is None or "://" not in url or database is not None:
+        path = database or _path(url, runs)
         with _reading(path):
             path.stat()
     return open_storage(url, runs, _log.warning, only_reads=True)
@@ -84,6 +86,8 @@ def _path(url: str | None, runs: Path) -> Path:
 def _open_journal(path: Path, runs: Path, say: Say, only_reads: bool) -> BaseStorage:
     backend = JournalFile(path, say, only_reads=only_reads)
     with _reading(path, is_needed=False):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UsageError(f"--storage {path}: a device or a pipe; a journal file is wanted")
         if path.is_dir():
             raise UsageError(f"--storage {path}: a folder; a journal file is wanted, {path / 'studies.journal'}")
         if path.exists() and not path.stat().st_size and any((runs / "invocations").glob("*-sweep.*.json")):

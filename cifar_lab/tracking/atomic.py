@@ -12,11 +12,18 @@ from typing import BinaryIO
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Let `fill` write a temporary sibling, force it to the disk, and rename it to `path`.
 
-    A reader sees the old file or the new one, never half of one, whenever the process or the machine dies.
+    A reader sees the old file or the new one, never half of one, whenever the process or the machine dies. A link is
+    followed. A device or a pipe is written to as it is, for a file in its place would end it.
 
     Raises:
         OSError: it cannot be written, with `path` as its file name; a full disk is one whatever library writes.
     """
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as file:
+            fill(file)
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 
-from cifar_lab.errors import CifarLabError, TrackingError
+from cifar_lab.errors import CifarLabError, TrackingError, shortened
 from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
@@ -129,5 +129,4 @@ def brief(error: BaseException) -> str:
 def brief_text(text: str) -> str:
     """Return the first line of a text that has words, printable, without secrets, and cut where it is long."""
     lines = (" ".join(line.split()) for line in text.splitlines())
-    first = printable(redacted(next((line for line in lines if line), "")))
-    return first if len(first) <= LONGEST else first[: LONGEST - 1] + "…"
+    return shortened(printable(redacted(next((line for line in lines if line), ""))), LONGEST)

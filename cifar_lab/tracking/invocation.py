@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,13 +43,34 @@ STUDENT, MODERATED = "student", "moderated"
 """Methods of the intervals of a table: Student's at Šidák's level, or moderated ones (`cifar_lab.stats.moderated`)."""
 
 
+def _require_fingerprint(fingerprint: str) -> str:
+    """Check that a fingerprint can be the name of a cell's folder."""
+    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        raise ValueError("a fingerprint has 64 of the digits 0-9 and a-f")
+    return fingerprint
+
+
+def _require_data(data: dict[str, str]) -> dict[str, str]:
+    """Check that the data are named."""
+    if missing := [name for name in ("name", "kind", "hash", "source") if name not in data]:
+        raise ValueError(f"'{missing[0]}' is missing")
+    return data
+
+
+def _require_crossing(crossing: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+    """Check that a crossing has two factors and four variants."""
+    if crossing is not None and [len(crossing.get(name, ())) for name in ("factors", "variants")] != [2, 4]:
+        raise ValueError("a crossing has 2 'factors' and 4 'variants'")
+    return crossing
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """One cell of an invocation: its place in the study, and its identity."""
 
     variant: str
     seed: int
-    fingerprint: str
+    fingerprint: Annotated[str, AfterValidator(_require_fingerprint)]
     recipe: str
     """Digest of the recipe, the same for every seed of a variant."""
     parameters: int
@@ -81,6 +104,17 @@ DROPPED = Stopping(looks=(), levels=(), comparisons=0)
 """No rule any more: an invocation that is begun with it drops the one that its setting had."""
 
 
+def _require_rule(rule: Stopping | None) -> Stopping | None:
+    """Check that looks rise, and that each has its level."""
+    if rule is None or rule == DROPPED:
+        return rule
+    if not rule.looks or any(b <= a for a, b in pairwise((0, *rule.looks))):
+        raise ValueError("'looks' are numbers of seeds that rise, one at least")
+    if len(rule.levels) != len(rule.looks) or not all(0 < level < 1 for level in rule.levels):
+        raise ValueError("'levels' are between 0 and 1, one for each look")
+    return rule
+
+
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
     """One call of `run-ablation` or `train`, written before the first cell is trained."""
@@ -94,7 +128,7 @@ class Invocation:
     control: str
     scale: str
     protocol: str
-    data: dict[str, str]
+    data: Annotated[dict[str, str], AfterValidator(_require_data)]
     """name, kind, hash and the source that was typed."""
     overrides: dict[str, Any]
     cells: tuple[Asked, ...]
@@ -113,10 +147,10 @@ class Invocation:
     margin: float | None = None
     """The difference in accuracy that does not matter, a fraction; of a note from before margins, none."""
 
-    crossing: dict[str, list[str]] | None = None
+    crossing: Annotated[dict[str, list[str]] | None, AfterValidator(_require_crossing)] = None
     """Of a 2 × 2 study: its `factors`, and its `variants`: neither changed, the first, the second, both."""
 
-    stopping: Stopping | None = None
+    stopping: Annotated[Stopping | None, AfterValidator(_require_rule)] = None
     """Where seeds are added until all is decided: the rule, fixed before the first cell."""
 
     stopping_dropped: bool = False
@@ -235,8 +269,22 @@ def _adapter() -> TypeAdapter[Invocation]:
 
 
 def paths(runs: Path) -> list[Path]:
-    """Return the notes in order of their ids, without hidden files, which systems put beside those of users."""
-    return sorted(path for path in (runs / FOLDER).glob("*.json") if not path.name.startswith("."))
+    """Return the notes in order of their ids, without hidden files, which systems put beside those of users.
+
+    Raises:
+        DamageError: their folder cannot be read, or is none.
+    """
+    folder = runs / FOLDER
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise DamageError(f"{folder}: damaged: a link to nothing, not a folder") from None
+        return []
+    except OSError as error:
+        raise DamageError(f"{folder}: cannot be read ({error.strerror or error}); the notes are in it") from error
+    return sorted(folder / name for name in names if name.endswith(".json") and not name.startswith("."))
 
 
 def _is_id(stem: str) -> bool:

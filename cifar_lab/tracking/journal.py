@@ -9,7 +9,6 @@
     {"event": "torn",       "time": ms}             the line before was torn by a kill
     {"event": "damaged",    "time": ms, "file": "checkpoint.pt", "kept": "checkpoint.pt.damaged", "why": "…"}
     {"event": "end",        "time": ms, "status": "finished"}
-    {"event": "result",     "time": ms, …}          what `result.json` holds, with checksums of the files beside it
 
 Each line carries the first digits of its checksum as `sha256` (see `tracking.seal`). A line whose checksum is another
 one, or that cannot be read, is damage: it is never used, and `Reader.damage` names it. A last line without an end is
@@ -126,11 +125,11 @@ class Reader:
         """Return the sound lines written since the last call."""
         path = self.folder / FILE
         try:
-            with path.open("rb") as file:
+            with seal.open_regular(path) as file:
                 self._notice_another(os.fstat(file.fileno()))
                 file.seek(self._offset)
                 text = file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -20,17 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 from cifar_lab.tracking import away, mlflow_reach, view
 from cifar_lab.tracking.away import ArtifactsRefused, CallRefused, StoreAway, StoreRefuses
 from cifar_lab.tracking.sheet import Metric, Sheet
-from cifar_lab.tracking.uri import (
-    redacted,
-    require_usable,
-    resolve_uri,
-    sqlite_path,
-    without_credentials,
-)
+from cifar_lab.tracking.uri import require_usable, resolve_uri, sqlite_path, without_credentials
 
 __all__ = [
     "ArtifactsRefused",
@@ -40,7 +35,6 @@ __all__ = [
     "Store",
     "StoreAway",
     "StoreRefuses",
-    "redacted",
     "require_usable",
     "resolve_uri",
 ]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import sqlite3
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +18,8 @@ from cifar_lab.tracking.uri import sqlite_uri, without_credentials
 
 ASKING = 5
 """Seconds that a server or a database has to answer whether it is there."""
+LONGEST_MAKING = 120
+"""Seconds that another process may take to make a database."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the shipper has its own patience; seven retries take minutes
@@ -37,14 +42,17 @@ def ask(uri: str) -> None:
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
 
-        answer = http_request(
-            get_default_host_creds(without_credentials(uri)[0]),
-            "/api/2.0/mlflow/experiments/search",
-            "POST",
-            json={"max_results": 1},
-            timeout=_seconds_to_ask(),
-            max_retries=0,
-            raise_on_status=False,
+        answer = _within(
+            _seconds_to_ask() + 1,
+            lambda: http_request(
+                get_default_host_creds(without_credentials(uri)[0]),
+                "/api/2.0/mlflow/experiments/search",
+                "POST",
+                json={"max_results": 1},
+                timeout=_seconds_to_ask(),
+                max_retries=0,
+                raise_on_status=False,
+            ),
         )
         refusal = away.answered(answer.status_code, answer.text, uri)
         if refusal is not None:
@@ -55,6 +63,30 @@ def ask(uri: str) -> None:
         os.environ.setdefault("PGCONNECT_TIMEOUT", str(ASKING))
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
         engine.connect().close()
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """Return what `call` returns. The timeout of a request bounds each read, and a server may send a byte a second.
+
+    Raises:
+        TimeoutError: it has not returned in time; it goes on in a thread that nobody waits for.
+    """
+    ended: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((True, call()))
+        except Exception as error:  # noqa: BLE001 (it is raised again where it is waited for)
+            ended.put((False, error))
+
+    threading.Thread(target=run, name="asking", daemon=True).start()
+    try:
+        is_answer, value = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no whole answer in {seconds:g} s") from None
+    if not is_answer:
+        raise value
+    return value
 
 
 def _seconds_to_ask() -> int:
@@ -79,7 +111,9 @@ def make_sqlite(path: Path, client: Any) -> None:
     Two processes that make one database break it for good, and so does one that is killed meanwhile: so it is
     made under a lock, beside its place.
     """
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    lock = path.with_name(f"{path.name}.lock")
+    lock.touch()  # where no file can be made, a lock would be waited for without end
+    with FileLock(lock, timeout=LONGEST_MAKING):
         if not path.exists() or not path.stat().st_size:
             partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
             client(sqlite_uri(partial.absolute()))

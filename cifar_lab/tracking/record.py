@@ -13,8 +13,8 @@
 
 `cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
 "parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile", "graph", "gpu"},
-"provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"status": "finished" |
-"diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
+"provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"fingerprint", "status":
+"finished" | "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
 line", "trace", "time": ms, "out_of_memory": true where that was why}`; `owner.json`: `{"host", "machine", "pid",
 "beat", "time": ms}`. Each of these carries its checksum (see `tracking.seal`), and `result.json` those of the files
 that stood beside it when the cell ended: `"files": {"weights.safetensors": "<sha256>", …}`.
@@ -23,9 +23,10 @@ that stood beside it when the cell ended: `"files": {"weights.safetensors": "<sh
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,12 +81,14 @@ class Record:
 
     @property
     def is_begun(self) -> bool:
-        """Something of the cell is on disk beside its lock, readable or not."""
+        """Something of the cell is on disk beside its lock, readable or not; or something else has its name."""
+        if not self.folder.is_dir() and os.path.lexists(self.folder):
+            return True
         return any((self.folder / name).exists() for name in ("cell.json", "result.json", "failure.json"))
 
     def cell(self, *needed: str) -> dict[str, Any] | None:
         """Return `cell.json`, once the cell was begun; `needed`: the dotted paths that must be in it."""
-        return _read(self.folder / "cell.json", shape.CELL, needed)
+        return self.own(self.folder / "cell.json", _read(self.folder / "cell.json", shape.CELL, needed))
 
     def owner(self) -> dict[str, Any] | None:
         """Return who trains the cell, or trained it last: host, pid, and the time in ms of their last sign of life."""
@@ -93,23 +96,52 @@ class Record:
 
     def result(self) -> dict[str, Any] | None:
         """Return `result.json`; None for a cell that has not ended."""
-        return _read(self.folder / "result.json", shape.RESULT)
+        return self.own(self.folder / "result.json", _read(self.folder / "result.json", shape.RESULT))
 
     def failure(self) -> dict[str, Any] | None:
         """Return `failure.json`: how the last attempt failed, if it did."""
         return _read(self.folder / "failure.json", shape.FAILURE)
 
-    def damage(self) -> str | None:
-        """Return the first damage of the record's JSON files, in one line that names file and rule; None if sound."""
-        readers = [self.result, self.cell, self.failure]
-        if not owner.is_locked(self.folder / "lock"):  # whoever holds it writes a new one every few seconds
-            readers.append(self.owner)
-        for read in readers:
-            try:
-                read()
-            except DamageError as error:
-                return str(error)
-        return None
+    def own(self, path: Path, tree: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return what `path` holds, unless it names another cell; files of earlier versions may name none.
+
+        Raises:
+            DamageError: it is the file of another cell.
+        """
+        name = self.fingerprint.partition(".")[0]  # a record that a redo set aside has the time behind its name
+        if tree is None or tree.get("fingerprint", name) == name:
+            return tree
+        raise DamageError(f"{path}: damaged: the record of another cell, {str(tree['fingerprint'])[:12]}")
+
+    def require_folder(self) -> None:
+        """Check that what has the cell's name is a folder that can be read; a cell that was never begun has none.
+
+        Raises:
+            DamageError: it is a file, a link to nothing, or a folder without the right to read it.
+        """
+        try:
+            mode = self.folder.stat().st_mode
+        except FileNotFoundError:
+            if self.folder.is_symlink():
+                raise DamageError(f"{self.folder}: damaged: a link to nothing, not a folder") from None
+            return
+        except OSError as error:
+            raise DamageError(f"{self.folder}: cannot be read ({error.strerror or error})") from error
+        if not stat.S_ISDIR(mode):
+            raise DamageError(f"{self.folder}: damaged: not a folder")
+        if not os.access(self.folder, os.R_OK | os.X_OK):
+            raise DamageError(f"{self.folder}: cannot be read (Permission denied)")
+
+    def ended(self) -> dict[str, Any] | None:
+        """Return `result.json` of a cell that also has the `cell.json` that tells what it is the result of.
+
+        Raises:
+            DamageError: `cell.json` is not there although the cell has ended, or one of the two is damaged.
+        """
+        result, cell = self.result(), self.cell()
+        if result is not None and cell is None and self.result() is not None:  # not set aside meanwhile
+            raise DamageError(f"{self.folder / 'cell.json'}: damaged: not there, although the cell has ended")
+        return result
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of every file that a result vouches for, by name, of those that are there."""
@@ -163,11 +195,20 @@ class Record:
 
         Raises:
             Timeout: somebody trains it.
+            TrackingError: it cannot be moved there.
         """
-        with self.lock().acquire(timeout=0):
-            place = self.folder.parent / "superseded" / f"{self.fingerprint}.{time.time_ns() // 1_000_000}"
-            place.parent.mkdir(exist_ok=True)
-            self.folder.rename(place)
+        place = self.folder.parent / "superseded" / f"{self.fingerprint}.{time.time_ns() // 1_000_000}"
+        can_be_held = self.folder.is_dir() and not (self.folder / "lock").is_dir()
+        try:
+            with self.lock().acquire(timeout=0) if can_be_held else nullcontext():
+                place.parent.mkdir(exist_ok=True)
+                self.folder.rename(place)
+        except FileExistsError as error:
+            raise TrackingError(f"{place.parent}: not a folder; move it away, records are set aside there") from error
+        except Timeout:
+            raise
+        except OSError as error:
+            raise TrackingError(f"{self.folder}: cannot be moved to {place} ({error.strerror or error})") from error
         return place
 
     def write_failure(self, tree: dict[str, Any]) -> None:
@@ -198,17 +239,29 @@ class Record:
             with owner.beating(self.folder):
                 yield
 
+    def look(self) -> tuple[State, str | None]:
+        """Return how far the cell is, and of a damaged record the first damage, in one line that names file and rule.
+
+        Who trained a cell that has ended is nobody's concern: its owner is not read.
+        """
+        try:
+            self.require_folder()
+            result, failure = self.ended(), self.failure()
+            if result is not None:
+                return ("diverged" if result["status"] == "diverged" else "finished"), None
+            if self._is_held():
+                return "running", None
+        except DamageError as error:
+            return "damaged", str(error)
+        return ("failed" if failure is not None else "missing"), None
+
     def state(self) -> State:
         """Return how far the cell is; "damaged" where a JSON file of its record is not as it was written."""
-        try:
-            result, _, failure = self.result(), self.cell(), self.failure()
-            if result is not None:
-                return "diverged" if result["status"] == "diverged" else "finished"
-            if self._is_held():
-                return "running"
-        except DamageError:
-            return "damaged"
-        return "failed" if failure is not None else "missing"
+        return self.look()[0]
+
+    def damage(self) -> str | None:
+        """Return the first damage of the record; None if its JSON is sound."""
+        return self.look()[1]
 
     def _is_held(self) -> bool:
         """Tell whether somebody trains the cell now."""

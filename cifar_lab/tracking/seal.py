@@ -7,9 +7,13 @@ field were written by earlier versions, and are read as they are.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +49,7 @@ def is_sealed(tree: Mapping[str, Any]) -> bool:
 def lacks_checksum(path: Path) -> bool:
     """Tell whether `path` is a JSON object without a checksum, as earlier versions wrote."""
     try:
-        tree = json.loads(path.read_bytes())
+        tree = json.loads(content(path))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(tree, dict) and FIELD not in tree
@@ -62,9 +66,10 @@ def read(path: Path) -> Any:
     Raises:
         DamageError: the file cannot be read, is not JSON, or its checksum is not that of its content.
     """
+    text = b""
     try:
-        content = path.read_bytes()
-        tree = json.loads(content)
+        text = content(path)
+        tree = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -72,7 +77,7 @@ def read(path: Path) -> Any:
     except RecursionError as error:
         raise DamageError(f"{path}: damaged: brackets within brackets, too deep to be read") from error
     except ValueError as error:
-        raise DamageError(f"{path}: damaged: {f'not JSON ({error})' if content else 'empty'}") from error
+        raise DamageError(f"{path}: damaged: {f'not JSON ({error})' if text else 'empty'}") from error
     if not isinstance(tree, dict):
         return tree
     rest = unseal(tree)
@@ -81,10 +86,29 @@ def read(path: Path) -> Any:
     return rest
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; OSError where it is no regular file: a pipe would be waited for without end."""
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def content(path: Path) -> bytes:
+    """Return what a regular file holds; OSError where it cannot be read."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits; OSError where it cannot be read."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _digest(tree: Any) -> str:

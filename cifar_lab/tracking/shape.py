@@ -31,11 +31,27 @@ def _is_whole(value: Any) -> bool:
 
 def is_finite(value: Any) -> bool:
     """A number that can be reckoned with; `NaN` and `Infinity`, which Python reads from JSON, are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and _fits(value)
+
+
+def _fits(value: float) -> bool:
+    """Tell whether a number is finite; JSON has whole numbers that no floating-point number can hold."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 TEXT = Kind("text", lambda value: isinstance(value, str))
 WHOLE = Kind("a whole number", _is_whole)
+LATEST = 10**14
+"""In ms since 1970: the year 5138, which every calendar can show."""
+TIME = Kind("a time in ms since 1970", lambda value: _is_whole(value) and 0 <= value < LATEST)
+TEXT_OR_NULL = Kind("text or null", lambda value: value is None or isinstance(value, str))
+EXECUTION = Kind(
+    "an object with device, threads and precision",
+    lambda value: isinstance(value, dict) and (not value or {"device", "threads", "precision"} <= value.keys()),
+)
 STEP = Kind("a whole number or null", lambda value: value is None or _is_whole(value))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 OBJECT = Kind("an object", lambda value: isinstance(value, dict))
@@ -47,25 +63,32 @@ ENDED = Kind("finished or diverged", lambda value: isinstance(value, str) and va
 CELL = Shape(
     {
         "seed": WHOLE, "recipe": OBJECT, "recipe.train": OBJECT, "recipe.train.protocol": TEXT, "data": OBJECT,
-        "data.hash": TEXT, "execution": OBJECT, "provenance": OBJECT, "provenance.versions": OBJECT,
+        "data.hash": TEXT, "execution": OBJECT, "provenance": OBJECT, "provenance.git_commit": TEXT_OR_NULL,
+        "provenance.versions": OBJECT,
         "provenance.hardware": OBJECT,
     },
     frozenset(),  # each reader needs other fields, and names them
 )  # fmt: skip
 RESULT = Shape(
-    {"status": ENDED, "epoch": WHOLE, "step": STEP, "time": WHOLE, "metrics": OBJECT, "files": OBJECT},
+    {"status": ENDED, "epoch": WHOLE, "step": STEP, "time": TIME, "metrics": OBJECT, "files": OBJECT},
     frozenset({"status", "epoch", "step", "time", "metrics"}),
 )
-FAILURE = Shape({"error": TEXT, "trace": TEXT, "time": WHOLE, "out_of_memory": FLAG}, frozenset({"error", "trace"}))
+FAILURE = Shape({"error": TEXT, "trace": TEXT, "time": TIME, "out_of_memory": FLAG}, frozenset({"error", "trace"}))
 OWNER = Shape(
-    {"host": TEXT, "machine": TEXT, "pid": WHOLE, "beat": WHOLE, "time": WHOLE}, frozenset({"host", "pid", "time"})
+    {"host": TEXT, "machine": TEXT, "pid": WHOLE, "beat": WHOLE, "time": TIME}, frozenset({"host", "pid", "time"})
 )
-EVENT = Shape({"event": TEXT, "time": WHOLE}, frozenset({"event", "time"}))
+EVENT = Shape({"event": TEXT, "time": TIME}, frozenset({"event", "time"}))
 EVENTS = {
     "points": Shape({**EVENT.kinds, "epoch": WHOLE, "values": NUMBERS}, EVENT.needed | {"epoch", "values"}),
     "checkpoint": Shape({**EVENT.kinds, "epoch": WHOLE, "step": WHOLE}, EVENT.needed | {"epoch"}),
-    "resume": Shape({**EVENT.kinds, "epoch": WHOLE, "step": WHOLE}, EVENT.needed | {"epoch", "step"}),
-    "failed": Shape({**EVENT.kinds, "trace": TEXT}, EVENT.needed),
+    "start": Shape({**EVENT.kinds, "execution": EXECUTION}, EVENT.needed),
+    "resume": Shape(
+        {**EVENT.kinds, "epoch": WHOLE, "step": WHOLE, "execution": EXECUTION}, EVENT.needed | {"epoch", "step"}
+    ),
+    "failed": Shape({**EVENT.kinds, "trace": TEXT}, EVENT.needed | {"trace"}),
+    "eager": Shape({**EVENT.kinds, "why": TEXT}, EVENT.needed | {"why"}),
+    "damaged": Shape({**EVENT.kinds, "file": TEXT, "why": TEXT, "kept": TEXT_OR_NULL}, EVENT.needed | {"file", "why"}),
+    "end": Shape({**EVENT.kinds, "status": TEXT}, EVENT.needed | {"status"}),
 }
 """The lines of a journal, by event; other events need what all have."""
 

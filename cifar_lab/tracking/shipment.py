@@ -299,6 +299,7 @@ class Shipment:
             store.tag(self.run, {"last_error": failure["error"]})
             store.end(self.run, "FAILED", failure["time"])
         else:
+            self.record.require_sound(*self._files())  # a damaged file is not handed on
             store.log(self.run, self._seen(sheet.metrics_of_result(result, self._curves)))
             self._upload(store, {"recipe.json": self._recipe(), **self._pictures(result)})
             store.end(self.run, "FINISHED", result["time"])

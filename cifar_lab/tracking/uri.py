@@ -98,6 +98,8 @@ def require_usable(uri: str) -> None:
     path = sqlite_path(uri)
     if path is not None:
         _require_sqlite(path, uri)
+    elif uri in MANAGED:
+        return
     elif parts.scheme in {"", "file"}:
         _require_file_store(Path(unquote(parts.path)), uri)
     else:
@@ -110,6 +112,10 @@ def _parts(uri: str) -> SplitResult:
     Raises:
         TrackingError: it has none.
     """
+    if not uri.isprintable():
+        raise TrackingError(
+            "MLFLOW_TRACKING_URI holds a control character; it is not shown, as a password may be in it"
+        )
     try:
         parts = urlsplit(uri)
         _ = parts.port  # raises for a port that is none, where there is a host
@@ -164,6 +170,8 @@ def _require_sqlite(path: Path, uri: str) -> None:
         raise _unusable(uri, f"{path} is a folder, not a database")
     if not path.exists():
         return
+    if not path.is_file():
+        raise _unusable(uri, f"{path} is a device or a pipe, not a database")
     if not os.access(path, os.W_OK):
         raise _unusable(uri, f"{path} cannot be written")
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5)

@@ -188,6 +188,20 @@ def test_a_study_with_all_trials_of_its_note_is_whole(journal: Path, capsys: pyt
     assert "lost its end" not in capsys.readouterr().err
 
 
+def test_fsck_names_a_changed_digit_in_a_journal_of_studies(
+    journal: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["fsck", "--no-mlflow"]) == 0
+    lines = content.splitlines(keepends=True)
+    number = next(i for i, line in enumerate(lines) if b"0.8" in line)
+    lines[number] = lines[number].replace(b"0.8", b"0.9", 1)
+    journal.write_bytes(b"".join(lines))
+    capsys.readouterr()
+    assert run(["fsck", "--no-mlflow", "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem["what"] == f"damaged: line {number + 1}: its checksum is of another line"
+
+
 def test_a_torn_last_line_is_told_when_it_is_read(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal.write_bytes(journal.read_bytes()[:-20])
     assert run(COMMANDS["status"].split()) == 0

@@ -13,8 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cifar_lab import reading
 from cifar_lab.cli import run
+from cifar_lab.errors import SpaceError
 from cifar_lab.recipe import Recipe
+from cifar_lab.search.spaces import find
+from cifar_lab.text import printable
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 HANGS = 60
@@ -42,6 +46,7 @@ FILES = {
     "exception group": "raise ExceptionGroup('two', [ValueError('a'), TypeError('b')])",
     "recursion": "def f(): f()\nf()",
     "memory": "raise MemoryError",
+    "interrupt": "raise KeyboardInterrupt",
     "syntax": "def",
     "brackets": "x = " + "[" * 100_000,
     "null bytes": "x = '\0'",
@@ -103,7 +108,7 @@ def refusal(text: str | bytes, folder: Path, capsys: pytest.CaptureFixture[str],
     assert "Traceback" not in captured.err
     lines = [each for each in captured.err.splitlines() if each.startswith("cifar-lab: ")]
     assert len(lines) == 1, captured.err[:2000]
-    assert lines[0].isprintable()
+    assert printable(lines[0]) == lines[0]
     assert len(lines[0]) < 1000
     return lines[0]
 
@@ -195,3 +200,23 @@ def test_a_random_space_works_or_is_one_line(text: str, folder: Path, capsys: py
 @given(content=st.binary(max_size=200))
 def test_random_bytes_are_one_line(content: bytes, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refusal(content, folder, capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import os; os._exit(0)", "ended the process that read it (exit code 0)"),
+        ("while True: pass", "did not come to its end within 1 s"),
+    ],
+)
+@pytest.mark.parametrize("forks", [True, False], ids=["forked", "beside threads"])
+def test_a_file_that_ends_the_process_or_never_returns_is_one_line(
+    text: str, line: str, forks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WITHIN", 1.0)
+    monkeypatch.setattr(reading, "BEGINNING", 4.0)
+    monkeypatch.setattr(reading, "can_fork", lambda: forks)
+    (tmp_path / "mine.py").write_text(text)
+    with bounded(), pytest.raises(SpaceError) as caught:
+        find(str(tmp_path / "mine.py"))
+    assert str(caught.value) == f"mine.py:1: {line}"

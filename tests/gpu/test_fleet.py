@@ -29,13 +29,14 @@ import json, torch
 from cifar_lab.recipe import EFFICIENT_RESNET
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.provenance import provenance
-from cifar_lab.run.timing import Question, ask
+from cifar_lab.run.timing import Question, Timed, ask
 
 if __name__ == "__main__":
     cuda = Execution(device="cuda", threads=1, precision="auto")
     small = EFFICIENT_RESNET.override({"model.width": 16})
     answers = ask([Question(recipe=each, execution=cuda, share=True) for each in (EFFICIENT_RESNET, small)])
-    print(json.dumps({"answers": answers, "names": provenance()["hardware"]["gpus"],
+    found = [each if isinstance(each, Timed) else each.why for each in answers]
+    print(json.dumps({"answers": found, "names": provenance()["hardware"]["gpus"],
                       "initialized": torch.cuda.is_initialized()}))
 """
 

@@ -83,3 +83,33 @@ def test_a_password_of_the_environment_is_hidden_wherever_it_stands(monkeypatch:
     monkeypatch.setenv("PGPASSWORD", "battery:/staple")
     text = "tried 'correct horse', then correct%20horse and battery:/staple"
     assert redacted(text) == "tried '***', then *** and ***"
+
+
+@pytest.mark.parametrize(
+    ("address", "secret"),
+    [
+        ("postgresql+psycopg://u:12345)secret@127.0.0.1:9/db", "secret"),
+        ("http://u:123,sec@h/x", "sec"),
+        ("http://u:12;sec@127.0.0.1:9", "sec"),
+        ("postgresql+psycopg://me@corp.com:secretpw@127.0.0.1:9/db", "secretpw"),
+        ("http://me@corp.com:sec77@127.0.0.1:9", "sec77"),
+        ("the server said Basic dXNlcjpzZWNyZXQ= to us", "dXNlcjpzZWNyZXQ="),
+        ("token Bearer abc123.def456.ghi", "abc123.def456.ghi"),
+    ],
+)
+def test_passwords_that_look_like_ports_and_users_that_are_addresses_are_hidden(address: str, secret: str) -> None:
+    assert secret not in redacted(address)
+    assert secret not in redacted(f"MLflow on {address}: refused, see http://localhost:5000 for more")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://localhost:5000, and more",
+        "(http://127.0.0.1:5000)",
+        "http://host:80/path?a=1 mail me@x.org",
+        "basic usage",
+    ],
+)
+def test_ports_stay(text: str) -> None:
+    assert redacted(text) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -10,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab import registry
+from cifar_lab import reading
 from cifar_lab.errors import RegistryError
-from cifar_lab.reading import can_fork
 from cifar_lab.registry import discover
 
 GOOD = """\
@@ -140,8 +140,6 @@ def test_only_files_that_are_meant_as_studies_are_read(mine: Path) -> None:
 def test_a_broken_file_is_reported_by_name_and_line_and_hides_no_other(
     mine: Path, text: str, line: int, said: str
 ) -> None:
-    if "ended the process" in said and not can_fork():
-        pytest.skip("threads of earlier tests live: the file would end this process")
     (mine / "broken.py").write_text(text)
     (mine / "zebra.py").write_text(GOOD)
     found = discover(mine)
@@ -155,6 +153,12 @@ def test_a_broken_file_is_reported_by_name_and_line_and_hides_no_other(
     with pytest.raises(RegistryError) as caught:
         found.find("broken")
     assert str(caught.value) == broken.reason
+
+
+def test_a_pipe_in_place_of_a_file_is_reported_and_not_waited_for(mine: Path) -> None:
+    os.mkfifo(mine / "broken.py")
+    (broken,) = discover(mine).broken()
+    assert broken.reason == "broken.py:1: a device or a pipe, not a file"
 
 
 def test_a_file_that_is_no_text_is_reported(mine: Path) -> None:
@@ -361,7 +365,7 @@ def test_a_file_that_never_comes_to_its_end_is_given_up_and_hides_no_other(
 ) -> None:
     (mine / "endless.py").write_text("while True:\n    pass\n")
     (mine / "good.py").write_text(GOOD)
-    monkeypatch.setattr(registry, "READ_WITHIN", 1.0)
+    monkeypatch.setattr(reading, "WITHIN", 1.0)
     found = discover(mine)
     assert [broken.reason for broken in found.broken()] == ["endless.py:1: did not come to its end within 1 s"]
     assert "good" in found.names()

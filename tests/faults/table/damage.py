@@ -14,7 +14,8 @@ from pathlib import Path
 from cifar_lab.cli import run
 
 WORDS = ("damaged", "cannot be read", "not readable", "not a readable", "unreadable", "checksum", "corrupt",
-         "malformed", "not a database", "no longer matches", "does not match")  # fmt: skip
+         "malformed", "not a database", "no longer matches", "does not match", "half written", "lost its end",
+         )  # fmt: skip
 """Words by which a message names damage."""
 
 

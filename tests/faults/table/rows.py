@@ -135,7 +135,7 @@ ROWS = (
          "tests: nothing is executed or written outside, text is escaped, one line names what is wrong", 20, 20),
     _row("secrets", INPUT, "secrets in addresses", "tests: no password in logs, records, MLflow, reports, errors", 1,
          1),
-    _row("supply_chain", CHAIN, "dependencies with known faults or unfit licences",
-         "pip-audit, and the licences of the dependency tree", 1, 1),
+    _row("supply_chain", CHAIN, "dependencies with unfit licences, pinned or without a lower bound",
+         "a test a package of the dependency tree; known vulnerabilities are asked for by `make audit`", 1, 1),
 )  # fmt: skip
 BY_NAME = {row.name: row for row in ROWS}

@@ -61,13 +61,21 @@ def test_out_of_memory(tally: Tally, lab: Lab, material: Material) -> None:
     tally.settle()
 
 
+EPOCHS = "train.epochs=40"
+
+
+def _started(lab: Lab, material: Material, number: int) -> tuple[Lab, subprocess.Popen[str]]:
+    """Return a study of its own folder that has trained two epochs, and its process."""
+    each = Lab(folder=lab.folder / str(number), material=material, variables=STALLED)
+    process = each.start(each.line("--offline", EPOCHS))
+    wait_until(lambda: each.epochs() > 2 or process.poll() is not None, "two epochs")
+    return each, process
+
+
 def test_worker_hangs(tally: Tally, lab: Lab, material: Material) -> None:
-    words = "train.epochs=40"
-    expected = undisturbed.study(material, words)
+    expected = undisturbed.study(material, EPOCHS)
     for number in range(tally.tries):
-        each = Lab(folder=lab.folder / str(number), material=material, variables=STALLED)
-        process = each.start(each.line("--offline", words))
-        wait_until(lambda: each.epochs() > 2 or process.poll() is not None, "two epochs")  # noqa: B023
+        each, process = _started(lab, material, number)
         time.sleep(tally.chance.uniform(0, 0.3))
         stopped = tally.chance.choice(workers(process.pid))
         os.kill(stopped, signal.SIGSTOP)
@@ -90,12 +98,9 @@ def _ended(process: subprocess.Popen[str], lab: Lab) -> list[str]:
 
 
 def test_all_suspended(tally: Tally, lab: Lab, material: Material) -> None:
-    words = "train.epochs=40"
-    expected = undisturbed.study(material, words)
+    expected = undisturbed.study(material, EPOCHS)
     for number in range(tally.tries):
-        each = Lab(folder=lab.folder / str(number), material=material, variables=STALLED)
-        process = each.start(each.line("--offline", words))
-        wait_until(lambda: each.epochs() > 2 or process.poll() is not None, "two epochs")  # noqa: B023
+        each, process = _started(lab, material, number)
         os.killpg(process.pid, signal.SIGSTOP)
         time.sleep(30 if tally.is_full else 3)
         os.killpg(process.pid, signal.SIGCONT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
@@ -17,7 +16,6 @@ from faults.record import COUNT, VARIABLE
 from faults.table.tally import Tally
 
 ROOT = Path(__file__).parents[3]
-SUPPLY = ROOT / "docs" / "supply-chain.json"
 """Written by the check of the supply chain: {"tried": packages, "lost": [lines], "notes": {…}}."""
 LONGEST = 1800.0
 """Most seconds for one row."""
@@ -104,10 +102,4 @@ def test_secrets(tally: Tally) -> None:
 
 
 def test_supply_chain(tally: Tally) -> None:
-    """Take the counts that the check of the dependencies wrote."""
-    if not SUPPLY.exists():
-        tally.skip(f"{SUPPLY.relative_to(ROOT)} is not here; the check of the dependencies writes it")
-    tree = json.loads(SUPPLY.read_text())
-    tally.tried, tally.lost = int(tree["tried"]), list(tree["lost"])
-    tally.notes.update({str(name): str(value) for name, value in tree.get("notes", {}).items()})
-    tally.settle()
+    _run(tally, "contracts/test_supply_chain.py")

@@ -165,9 +165,11 @@ def test_a_whole_cell_is_the_sum_of_its_parts() -> None:
 
 def test_a_later_file_replaces_an_earlier_one_and_jobs_are_collected() -> None:
     job = {"job": "precision", "command": "cifar-lab run-ablation precision", "trained": 12, "seconds": 80.0,
-           "ended": "by itself", "code": 0, "table": ["| a table |"]}  # fmt: skip
+           "ended": "by itself", "code": 0, "table": ["s8/s0: epoch 1/2", "| a table |"]}  # fmt: skip
     text = page.page([results(4.0, cells={"rows": [job]}), results(3.0, cells={"rows": [job]})])
-    assert text.count("`cifar-lab run-ablation precision`: 12 cells trained") == 2
+    assert text.count("`cifar-lab run-ablation precision`: cells trained: 12, in") == 2
+    assert "| a table |" in text
+    assert "epoch 1/2" not in text
     assert "42,667" in text
     assert "32,000 images/s" not in text
 
@@ -175,5 +177,16 @@ def test_a_later_file_replaces_an_earlier_one_and_jobs_are_collected() -> None:
 def test_a_failed_check_and_a_failed_stage_are_on_the_page() -> None:
     check = {"check": "twice: adam, bf16", "passed": False, "detail": "NOT bit-equal"}
     text = page.page([results(3.0, correctness={"rows": [check]}, failed={"speed": "its process ended with SIGSEGV"})])
-    assert "| twice: adam, bf16 | **failed** | NOT bit-equal |" in text
+    assert "| twice | adam, bf16 | **failed** | NOT bit-equal |" in text
     assert "- speed: its process ended with SIGSEGV" in text
+
+
+def test_checks_that_passed_alike_share_a_row_and_a_later_file_replaces_a_check() -> None:
+    def checks(*rows: tuple[str, bool]) -> dict[str, Any]:
+        return {"rows": [{"check": name, "passed": passed, "detail": "2 steps"} for name, passed in rows]}
+
+    first = results(3.0, correctness=checks(("twice: adam", True), ("twice: fast", False), ("resumed: fast", True)))
+    text = page.page([first, results(3.0, correctness=checks(("twice: fast", True)))])
+    assert "3 of 3 checks passed" in text
+    assert "| twice | adam; fast | passed | 2 steps |" in text
+    assert "| resumed | fast | passed | 2 steps |" in text

@@ -140,13 +140,15 @@ def test_cells_an_hour_count_from_the_note_to_the_last_result(tmp_path: Path) ->
     )
     invocation = Invocation(
         id="20261124T080000.000-x", ablation="x", question="", factors=(), control="a", scale="smoke",
-        protocol="holdout", data={"name": "n", "hash": "h"}, overrides={}, cells=cells, command="", execution={},
+        protocol="holdout", data={"name": "n", "kind": "cifar10", "hash": "h", "source": "n"}, overrides={},
+        cells=cells, command="", execution={},
     )  # fmt: skip
     invocation.write(runs)
     for cell, seconds in zip(cells, (10, 20), strict=True):
         record = Record(runs / cell.fingerprint)
         record.folder.mkdir()
         ended = {"status": "finished", "epoch": 1, "step": 0, "time": invocation.time + 1000 * seconds, "metrics": {}}
+        record.write_cell({})
         record.write_result(ended)
     assert cells_an_hour("", tmp_path) == {"cells_an_hour": 360.0}
     (runs / cells[0].fingerprint / "result.json").unlink()

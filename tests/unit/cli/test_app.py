@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.cli.app import COMMANDS
+from cifar_lab.cli.app import COMMANDS, GROUPS
 
 ROOM = 58
 """Characters that a line has beside the longest name, in a terminal of 80."""
@@ -33,8 +33,11 @@ def test_a_command_has_a_page_of_its_own(name: str, capsys: pytest.CaptureFixtur
 
 def test_help_lists_every_command_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
-    lines = capsys.readouterr().out.partition("Commands:")[2].split("\n")
-    assert [line.split()[0] for line in lines if line.strip()] == list(COMMANDS)
+    text = capsys.readouterr().out
+    lines = text[text.index(f"{next(iter(GROUPS))}:") :].split("\n")
+    titles = [line.removesuffix(":") for line in lines if line.endswith(":")]
+    assert titles == list(GROUPS)
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
 
 
 def test_a_command_that_is_misspelt_is_told_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

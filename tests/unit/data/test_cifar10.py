@@ -14,7 +14,7 @@ from made.http_server import Server, serving
 
 from cifar_lab.data import cifar10, download, load
 from cifar_lab.data.cifar10 import Mirror
-from cifar_lab.data.download import Expected, Place
+from cifar_lab.data.download import Expected, RemoteFile
 from cifar_lab.errors import DataError
 
 PATH = "/cifar-10-python.tar.gz"
@@ -54,7 +54,7 @@ def expected(content: bytes, name: str = "cifar-10-python.tar.gz") -> Expected:
 
 
 def mirror(server: Server) -> Mirror:
-    return Mirror(places=(Place(url=server.url + PATH, expected=cifar10.PYTHON),))
+    return Mirror(files=(RemoteFile(url=server.url + PATH, expected=cifar10.PYTHON),))
 
 
 @pytest.fixture
@@ -259,8 +259,8 @@ def test_binary_and_parquet_mirrors_give_the_same_hash(
     binary = made.packed(made.binary_folder(small, tmp_path / "b"), tmp_path / "cifar-10-binary.tar.gz").read_bytes()
     with serving({"/cifar-10-binary.tar.gz": binary}) as other:
         file = expected(binary, "cifar-10-binary.tar.gz")
-        places = (Place(url=f"{other.url}/{file.name}", expected=file),)
-        monkeypatch.setattr(cifar10, "MIRRORS", (Mirror(places=places),))
+        files = (RemoteFile(url=f"{other.url}/{file.name}", expected=file),)
+        monkeypatch.setattr(cifar10, "MIRRORS", (Mirror(files=files),))
 
         assert load("cifar10").hash == expected_hash
 
@@ -289,4 +289,4 @@ def test_the_built_in_mirrors_are_held_to_published_sums(monkeypatch: pytest.Mon
 
     assert cifar10.MIRRORS[0].url == "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
     for mirror in cifar10.MIRRORS:
-        assert all(place.url.startswith("https://") and len(place.expected.digest) >= 32 for place in mirror.places)
+        assert all(remote.url.startswith("https://") and len(remote.expected.digest) >= 32 for remote in mirror.files)

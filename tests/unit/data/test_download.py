@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from made.http_server import Server, serving
 
-from cifar_lab.data import download
-from cifar_lab.data.download import Expected, Failed, Place, Slow
+from cifar_lab.data import answers, download
+from cifar_lab.data.download import Expected, Failed, RemoteFile, Slow
 from cifar_lab.data.progress import amount
 from cifar_lab.errors import DataError
 
@@ -28,8 +28,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
 
 
-def place(server: Server, expected: Expected = FILE) -> Place:
-    return Place(url=f"{server.url}/a.bin", expected=expected)
+def place(server: Server, expected: Expected = FILE) -> RemoteFile:
+    return RemoteFile(url=f"{server.url}/a.bin", expected=expected)
 
 
 def fetch(server: Server, folder: Path, *, is_patient: bool = False, expected: Expected = FILE) -> bytes:
@@ -125,7 +125,7 @@ def test_an_error_is_told_and_one_of_the_server_is_tried_again(
 def test_a_server_that_falls_silent_is_given_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "PATIENCE", 0.1)
+    monkeypatch.setattr(answers, "PATIENCE", 0.1)
     server.hangs = True
 
     with pytest.raises(Failed, match=r"timed out, no byte for 0.1 s"):
@@ -143,7 +143,7 @@ def test_a_refused_connection_is_told(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/a.bin", "a.bin", "http://[::1/a.bin", "http:///a.bin"])
 def test_an_address_that_is_none_is_told(url: str, tmp_path: Path) -> None:
     with pytest.raises(Failed, match="address"):
-        download.fetch(Place(url=url, expected=FILE), tmp_path, print, is_patient=True)
+        download.fetch(RemoteFile(url=url, expected=FILE), tmp_path, print, is_patient=True)
 
 
 def test_a_slow_server_is_left_unless_there_is_no_other(
@@ -179,7 +179,7 @@ def test_the_proxy_of_the_environment_is_used(server: Server, tmp_path: Path, mo
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("no_proxy", "")
 
-    proxied = Place(url="http://mirror.invalid/a.bin", expected=FILE)
+    proxied = RemoteFile(url="http://mirror.invalid/a.bin", expected=FILE)
     assert download.fetch(proxied, tmp_path, print, is_patient=True).read_bytes() == BODY
 
 
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:
-    assert download.plain("https://joe:secret@host:1/a.gz?key=secret") == "https://host:1/a.gz"
+    assert answers.plain("https://joe:secret@host:1/a.gz?key=secret") == "https://host:1/a.gz"
 
 
 def test_progress_tells_amount_rate_and_remaining_time() -> None:

@@ -60,6 +60,7 @@ def found(record: Record, days: float = 7) -> list[Item]:
 
 
 def finish(record: Record) -> None:
+    record.write_cell({})
     record.write_result({"status": "finished", "epoch": 3, "step": None, "time": 1, "metrics": {}})
 
 
@@ -193,6 +194,7 @@ def test_what_a_kill_left_of_mlflows_database_is_freed_once_it_is_old(
 def test_a_damaged_file_that_was_kept_aside_is_freed_once_its_cell_is_finished_and_it_is_old(stopped: Record) -> None:
     stopped.keep_aside(stopped.checkpoint)
     assert [item.kind for item in found(stopped, 0)] == []
+    stopped.write_cell({})
     stopped.write_result({"status": "finished", "epoch": 2, "step": 0, "time": 1, "metrics": {}})
     assert [item.kind for item in found(stopped, 7)] == []
     (item,) = found(stopped, 0)

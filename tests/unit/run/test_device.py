@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cifar_lab.cli import run
 from cifar_lab.errors import UsageError
-from cifar_lab.run.device import Device, find_device, has_kernels, missing_kernels, places
+from cifar_lab.run import nvml
+from cifar_lab.run.device import Device, find_device, gpu_models, has_kernels, missing_kernels, places
 from cifar_lab.run.execution import choose
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
@@ -22,8 +24,12 @@ def machine(patch: pytest.MonkeyPatch, *cards: tuple[str, tuple[int, int]], buil
     patch.setattr(torch.cuda, "is_available", lambda: bool(cards))
     patch.setattr(torch.cuda, "device_count", lambda: len(cards))
     patch.setattr(torch.cuda, "get_arch_list", lambda: built_for)
-    patch.setattr(torch.cuda, "get_device_name", lambda index=0: cards[index][0])
-    patch.setattr(torch.cuda, "get_device_capability", lambda index=0: cards[index][1])
+    known = [
+        SimpleNamespace(name=name, major=capability[0], minor=capability[1], total_memory=2**34)
+        for name, capability in cards
+    ]
+    patch.setattr(torch.cuda, "get_device_properties", lambda index=0: known[index])
+    patch.setattr(nvml, "cards", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -123,3 +129,40 @@ def test_no_cell_is_begun_on_a_gpu_without_kernels(
     assert "Tesla V100" in said
     assert "CUDA 12.6" in said
     assert not [path for path in (folder / "runs").glob("*") if len(path.name) == 64]
+
+
+MIXED = [
+    nvml.Card(name=name, capability=capability, uuid=f"GPU-{name}", memory=2**34, used=0)
+    for name, capability in (T4, H100)
+]
+
+
+@pytest.mark.parametrize(
+    ("cards", "order", "expected"),
+    [
+        (MIXED[:1] * 2, "", ["Tesla T4", "Tesla T4"]),
+        (MIXED, "PCI_BUS_ID", ["Tesla T4", "NVIDIA H100"]),
+        (MIXED, "", ["NVIDIA H100", "Tesla T4"]),  # CUDA has the fastest first, and the driver does not say which it is
+        (MIXED[:1], "", ["NVIDIA H100", "Tesla T4"]),  # the driver sees another number of GPUs than torch
+    ],
+)
+def test_the_driver_names_the_gpus_where_its_order_is_that_of_cuda(
+    monkeypatch: pytest.MonkeyPatch, cards: list[nvml.Card], order: str, expected: list[str]
+) -> None:
+    machine(monkeypatch, H100, T4)
+    monkeypatch.setattr(nvml, "cards", lambda: cards)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    assert [gpu.name for gpu in gpu_models()] == expected
+
+
+def test_choosing_an_execution_leaves_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, H100)
+    monkeypatch.setattr(nvml, "cards", lambda: MIXED[1:])
+
+    def never(*_: object) -> None:
+        raise AssertionError("the runner initialises CUDA")
+
+    for name in ("_lazy_init", "get_device_properties", "get_device_capability", "get_device_name"):
+        monkeypatch.setattr(torch.cuda, name, never)
+    assert choose("cuda", "auto", 10)[0].device == "cuda"
+    assert places(find_device("cuda")) == ("cuda:0",)

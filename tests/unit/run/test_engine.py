@@ -72,6 +72,7 @@ def _job(folder: Path, letter: str = "a", *, finished: bool) -> Job:
         execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
     )  # fmt: skip
     job.record.folder.mkdir(parents=True)
+    job.record.write_cell({})
     if finished:
         job.record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
     return job

@@ -18,7 +18,7 @@ from cifar_lab.run import timing
 from cifar_lab.run.estimate import ASSUMED_FLOOR, START_SECONDS, Pace, estimate, measure, share
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Plan, make_plan
-from cifar_lab.run.timing import Question, Timed
+from cifar_lab.run.timing import NoAnswer, Question, Timed
 
 CPU = Execution(device="cpu", threads=1, precision="auto")
 
@@ -136,7 +136,7 @@ def test_on_cuda_each_precision_is_timed_and_the_largest_says_how_many_share_a_g
 def test_a_worker_that_fails_leaves_rough_estimates_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, lambda _: "OutOfMemoryError: CUDA out of memory")
+    answering(monkeypatch, lambda _: NoAnswer("OutOfMemoryError: CUDA out of memory"))
     said: list[str] = []
     asked = plan("width", tmp_path)
     pace = measure(asked, CUDA, said.append)
@@ -151,7 +151,7 @@ def test_a_worker_that_fails_leaves_rough_estimates_and_says_so(
 def test_the_small_network_serves_where_the_large_one_could_not_be_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, lambda question: "no room" if question.share else step_of(question))
+    answering(monkeypatch, lambda question: NoAnswer("no room") if question.share else step_of(question))
     pace = measure(plan("width", tmp_path), CUDA)
     assert pace.floor == 3e-3
     assert set(pace.rates) == {"auto"}

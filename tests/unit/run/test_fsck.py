@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from cifar_lab.run.execution import Execution
 from cifar_lab.run.fsck import Findings, check
 from cifar_lab.run.provenance import provenance
 from cifar_lab.run.repair import new_place, repair
+from cifar_lab.search.journal_file import damage
 from cifar_lab.tracking.journal import Journal
 from cifar_lab.tracking.record import Record
 from cifar_lab.train import checkpoint
@@ -224,10 +226,10 @@ def test_notes_and_studies_are_checked(finished: Record) -> None:
     runs = finished.folder.parent
     (runs / "invocations").mkdir()
     (runs / "invocations" / "20260101T000000.000-x.json").write_text("{}")
-    (runs / "studies.journal").write_bytes(b'{"op_code": 0}\n\0\0\0\n{"op_code": 1')
-    found = check(runs)
+    (runs / "studies.journal").write_bytes(b'{"op_code": 10, "worker_id": "a"}\n\0\0\0\n{"op_code": 1')
+    found = check(runs, damage)
     assert [(problem.kind, problem.mend) for problem in found.damage] == [("note", "move"), ("study", "none")]
-    assert found.damage[1].what == "damaged: line 2: not a JSON object"
+    assert found.damage[1].what == "line 2: not JSON"
 
 
 def test_the_command_says_what_it_would_do_does_it_and_says_that_all_is_well(
@@ -265,3 +267,42 @@ def test_a_journal_without_an_epoch_that_its_checkpoint_has_is_damage(stopped: R
     assert problem.what == "damaged: the metrics of epoch 1 are not there"
     Journal(stopped.folder).points(1, {"val/acc": 0.1})
     assert check(stopped.folder.parent).problems == ()
+
+
+def test_a_record_of_another_cell_is_damage(finished: Record) -> None:
+    other = Record(finished.folder.with_name("a" * 64))
+    finished.folder.rename(other.folder)
+    assert other.state() == "damaged"
+    assert "the record of another cell, " in str(other.damage())
+    (other.folder / "result.json").unlink()
+    (other.folder / "cell.json").unlink()
+    assert all(problem.mend != "rebuild" for problem in check(other.folder.parent).problems)
+
+
+def test_a_result_without_its_cell_is_damage(finished: Record) -> None:
+    (finished.folder / "cell.json").unlink()
+    assert finished.state() == "damaged"
+    (problem,) = check(finished.folder.parent).problems
+    assert problem.what == "damaged: not there, although the cell has ended"
+
+
+def test_every_member_of_the_predictions_proves_a_result(finished: Record) -> None:
+    (finished.folder / "result.json").unlink()
+    with zipfile.ZipFile(finished.predictions) as archive:
+        place = archive.getinfo("confidence.npy").header_offset + 100  # behind the header of the member
+    content = bytearray(finished.predictions.read_bytes())
+    content[place] ^= 1
+    finished.predictions.write_bytes(content)
+    assert all(problem.mend != "rebuild" for problem in check(finished.folder.parent).problems)
+
+
+def test_what_is_no_folder_or_no_regular_file_is_named(finished: Record) -> None:
+    runs = finished.folder.parent
+    (runs / ("b" * 64)).symlink_to("nowhere")
+    (runs / ("c" * 64)).symlink_to("c" * 64)
+    (runs / ("d" * 64)).write_text("")
+    (finished.folder / "result.json").unlink()
+    os.mkfifo(finished.folder / "result.json")
+    (runs / "invocations").write_text("")
+    paths = {problem.path.name for problem in check(runs).problems}
+    assert paths == {"b" * 64, "c" * 64, "d" * 64, "result.json", "invocations"}

@@ -124,6 +124,7 @@ def test_a_plan_writes_nothing(runs: Path) -> None:
 def begin(runs: Path, fingerprint: str) -> Record:
     record = Record(runs / fingerprint)
     record.folder.mkdir(parents=True)
+    record.write_cell({})
     return record
 
 

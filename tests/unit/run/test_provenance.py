@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from cifar_lab.run import provenance as module
 from cifar_lab.run.nvml import Card
 from cifar_lab.run.provenance import provenance
 
-TWO = [Card("NVIDIA H100", "GPU-aaa", 80 * 2**30, 0), Card("Tesla T4", "GPU-bbb", 15 * 2**30, 2**30)]
+TWO = [
+    Card(name="NVIDIA H100", capability=(9, 0), uuid="GPU-aaa", memory=80 * 2**30, used=0),
+    Card(name="Tesla T4", capability=(7, 5), uuid="GPU-bbb", memory=15 * 2**30, used=2**30),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +35,14 @@ def never(*_: object) -> Any:
 
 def test_gpus_are_named_by_the_driver_with_their_memory_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for name in ("get_device_name", "get_device_properties", "_lazy_init"):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("get_device_name", "get_device_properties", "get_device_capability", "_lazy_init"):
         monkeypatch.setattr(torch.cuda, name, never)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.setattr(nvml, "cards", lambda: TWO)
     monkeypatch.setattr(nvml, "driver", lambda: "570.86.15")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    monkeypatch.setattr(torch._C, "_cudnn", SimpleNamespace(getVersionInt=lambda: 91002), raising=False)
     found = provenance()
     assert found["hardware"]["gpus"] == ["NVIDIA H100", "Tesla T4"]
     assert found["hardware"]["gpu_memory_gib"] == [80.0, 15.0]
@@ -100,6 +106,10 @@ class _Driver:
 
     nvmlDeviceGetUUID = nvmlDeviceGetName  # noqa: N815
 
+    def nvmlDeviceGetCudaComputeCapability(self, _handle: ctypes.c_void_p, major: Any, minor: Any) -> int:  # noqa: N802
+        major._obj.value, minor._obj.value = 9, 0
+        return 0
+
     def nvmlDeviceGetMemoryInfo(self, _handle: ctypes.c_void_p, memory: Any) -> int:  # noqa: N802
         memory._obj.total, memory._obj.used = 80 * 2**30, 2**30
         return 0
@@ -112,7 +122,7 @@ class _Driver:
 def test_the_drivers_library_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml, "_library", _Driver)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert nvml.cards() == [Card("NVIDIA H100", "NVIDIA H100", 80 * 2**30, 2**30)]
+    assert nvml.cards() == [Card("NVIDIA H100", (9, 0), "NVIDIA H100", 80 * 2**30, 2**30)]
     assert nvml.driver() == "570.86.15"
 
 

@@ -31,6 +31,7 @@ def job(runs: Path, letter: str, after: str | None = None) -> Job:
 
 def begun(job: Job) -> Record:
     job.record.folder.mkdir(exist_ok=True)
+    job.record.write_cell({})
     return job.record
 
 

@@ -10,7 +10,7 @@ import torch
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.run import timing
 from cifar_lab.run.execution import Execution
-from cifar_lab.run.timing import Question, Timed, TimingError, ask, glance, real_step, time_steps
+from cifar_lab.run.timing import NoAnswer, Question, Timed, TimingError, ask, glance, real_step, time_steps
 
 CPU = Execution(device="cpu", threads=1, precision="fp32")
 TINY = {"model.blocks": (1,), "model.width": 8, "train.batch_size": 4}
@@ -55,9 +55,9 @@ def test_a_worker_answers_each_question_and_a_failure_is_a_line() -> None:
     cuda = Execution(device="cuda", threads=1, precision="fp32")
     question = Question(recipe=Recipe().override(TINY), execution=cuda)
     first, second = ask([question, question])
-    assert isinstance(first, str)
-    assert isinstance(second, str)
-    assert "\n" not in first
+    assert isinstance(first, NoAnswer)
+    assert isinstance(second, NoAnswer)
+    assert "\n" not in first.why
     with pytest.raises(TimingError):
         time_steps(question.recipe, cuda)
 
@@ -76,9 +76,9 @@ def _sleeps(_questions: list[Question], channel: timing.Connection) -> None:
 def test_a_worker_that_dies_or_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     question = Question(recipe=Recipe(), execution=CPU)
     monkeypatch.setattr(timing, "_answer", _dies)
-    assert ask([question]) == ["the process that times steps ended with code 9"]
+    assert ask([question]) == [NoAnswer("the process that times steps ended with code 9")]
     monkeypatch.setattr(timing, "_answer", _sleeps)
-    assert ask([question, question], patience=2.0) == [Timed(1.0, 0.1), "no answer within 2 s"]
+    assert ask([question, question], patience=2.0) == [Timed(1.0, 0.1), NoAnswer("no answer within 2 s")]
 
 
 def test_one_slow_step_decides_nothing() -> None:

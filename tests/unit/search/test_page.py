@@ -278,6 +278,7 @@ def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
     made.trained(0.8, test=TEST)
     record = Record(tmp_path / ("f" * 64))
     record.folder.mkdir()
+    record.write_cell({})
     record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {"test/acc": TEST}})
     found = report(loaded(made, tmp_path))
     assert "90.00" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ def _asked(variant: str, seed: int, recipe: str = "old") -> Asked:
     return Asked(
         variant=variant,
         seed=seed,
-        fingerprint=print_,
+        fingerprint=hashlib.sha256(print_.encode()).hexdigest(),
         recipe=recipe + variant,
         parameters=1,
         parameters_trained=1,
@@ -150,7 +151,9 @@ def test_seeds_added_later_join() -> None:
 
 def test_a_changed_recipe_replaces_its_variant_and_no_other() -> None:
     late = _invocation("20260102T000000.000", _asked("a", 1, "new"))
-    assert [cell.fingerprint for cell in unite([EARLY, late])] == ["b0old", "a1new"]
+    assert [cell.fingerprint for cell in unite([EARLY, late])] == [
+        hashlib.sha256(name).hexdigest() for name in (b"b0old", b"a1new")
+    ]
 
 
 def test_a_setting_is_ablation_scale_data_and_overrides() -> None:

@@ -78,7 +78,8 @@ def test_a_start_is_another_training_only_if_points_stood_before_it(tmp_path: Pa
     reader = Reader(tmp_path)
     _append(tmp_path, {"event": "start", "time": 10}, {"event": "start", "time": 20})
     assert (reader.poll(), reader.began, reader.attempted) == ([], 10, 20)
-    _append(tmp_path, {"event": "points", "time": 30, "epoch": 1, "values": {}}, {"event": "end", "time": 40})
+    _append(tmp_path, {"event": "points", "time": 30, "epoch": 1, "values": {}})
+    _append(tmp_path, {"event": "end", "time": 40, "status": "finished"})
     _append(tmp_path, {"event": "start", "time": 50})
     assert (reader.poll(), reader.began, reader.latest) == ([], 50, 50)
 
@@ -197,7 +198,13 @@ def test_lines_of_an_earlier_version_have_no_checksum_and_are_read(tmp_path: Pat
         ({"event": "points", "time": 1, "epoch": 1, "values": {"a": "0.5"}}, "'values' is"),
         ({"event": "checkpoint", "time": 1}, "'epoch' is missing"),
         ({"event": ["points"], "time": 1}, "'event' is ['points'], not text"),
-        ({"event": "end"}, "'time' is missing"),
+        ({"event": "end", "status": "finished"}, "'time' is missing"),
+        ({"event": "end", "time": 1}, "'status' is missing"),
+        ({"event": "eager", "time": 1}, "'why' is missing"),
+        ({"event": "damaged", "time": 1, "why": "torn"}, "'file' is missing"),
+        ({"event": "failed", "time": 1}, "'trace' is missing"),
+        ({"event": "start", "time": 1, "execution": {"a": 1}}, "'execution' is {'a': 1}, not an object with device"),
+        ({"event": "torn", "time": 10**20}, "'time' is 100000000000000000000, not a time in ms"),
     ],
 )
 def test_a_line_without_a_checksum_has_the_fields_of_its_event(

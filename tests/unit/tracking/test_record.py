@@ -48,6 +48,7 @@ def test_states(tmp_path: Path) -> None:
     record.folder.mkdir()
     record.write_failure({"error": "e", "trace": "t", "time": 1})
     assert record.state() == "failed"
+    record.write_cell({})
     record.write_result({**RESULT, "status": "diverged"})
     assert (record.state(), record.failure()) == ("diverged", None)
     record.write_result(RESULT)

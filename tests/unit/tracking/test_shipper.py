@@ -530,6 +530,26 @@ def test_sync_names_a_record_that_is_damaged_and_ships_the_others(
     assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "FINISHED"
 
 
+def test_a_file_that_is_not_as_the_cell_left_it_is_not_uploaded(
+    study: Any, sync_all: Any, said: list[str], runs_of: Runs, client: Any
+) -> None:
+    study.whole()
+    record = study.record("r4", 0)
+    result = {key: value for key, value in (record.result() or {}).items() if key != "sha256"}
+    record.write_result({**result, "files": record.digests()})
+    study.invocation(seeds=1, variants=("r4",))
+    whole = record.weights.read_bytes()
+    record.weights.write_bytes(b"weighty")
+    assert sync_all() == (0, 1)
+    (line,) = said
+    assert f"{record.weights}: damaged" in line
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (_artifacts(client, run), run.info.status) == (set(), "RUNNING")
+    record.weights.write_bytes(whole)
+    assert sync_all() == (1, 0)
+    assert "weights.safetensors" in _artifacts(client, runs_of("se_ratio")["r4/s0"])
+
+
 def test_a_cell_whose_control_is_damaged_is_left_too(study: Any, sync_all: Any, said: list[str]) -> None:
     study.all()
     study.invocation()

@@ -1,0 +1,100 @@
+"""Addresses that lead to devices, servers that drip, and limits of the machine: one line within seconds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cifar_lab import cli
+from cifar_lab.errors import TrackingError, UsageError
+from cifar_lab.search.storage import open_existing, open_storage
+from cifar_lab.tracking import mlflow_reach
+from cifar_lab.tracking.uri import require_usable
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def test_a_pipe_is_no_database(pipe: Path) -> None:
+    with pytest.raises(TrackingError, match="a device or a pipe, not a database"):
+        require_usable(f"sqlite:///{pipe}")
+    assert pipe.is_fifo()
+    assert [path.name for path in pipe.parent.iterdir()] == ["pipe"]
+
+
+def test_a_pipe_is_no_journal_of_studies(pipe: Path) -> None:
+    with pytest.raises(UsageError, match="a device or a pipe"):
+        open_storage(str(pipe), pipe.parent)
+
+
+def test_reading_a_database_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no study: .*nowhere\.db is not there"):
+        open_existing(f"sqlite:///{tmp_path}/nowhere.db", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_with_a_control_character_is_refused_and_not_repeated() -> None:
+    with pytest.raises(TrackingError, match="control character") as caught:
+        require_usable("http://u:se\ncret@127.0.0.1:9/")
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks-uc"])
+def test_stores_that_mlflow_finds_by_its_own_configuration_are_taken(uri: str) -> None:
+    require_usable(uri)
+
+
+@pytest.fixture
+def dripping() -> Iterator[int]:
+    """The port of a server that sends its headers and then a byte twice a second."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(65536)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                for _ in range(40):
+                    time.sleep(0.5)
+                    try:
+                        client.sendall(b" ")
+                    except OSError:
+                        return
+
+        threading.Thread(target=drip, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def test_a_server_that_answers_a_byte_at_a_time_is_given_up(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_reach, "ASKING", 1)
+    with pytest.raises(TimeoutError, match="no whole answer in 2 s"):
+        mlflow_reach.ask(f"http://127.0.0.1:{dripping}")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files; a limit of this machine"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: Permission denied"),
+        (ImportError("libtorch_cpu.so: failed to map segment"), "a library cannot be loaded: libtorch_cpu.so"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raises(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cifar_lab.cli.app.app", raises)
+    assert cli.run(["list"]) == 1
+    assert line in capsys.readouterr().err
