@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 STYLES = {
     "supported": "bold green",
     "refuted": "bold red",
+    "size open": "green",
+    "negligible": "yellow",
     "direction agrees": "green",
     "direction disagrees": "yellow",
     "inconclusive": "",

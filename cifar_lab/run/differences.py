@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cifar_lab.ablation import MARGINS
 from cifar_lab.report.comparison import Effect, Stopped
-from cifar_lab.run.replicate import Replicate, by_seed
+from cifar_lab.run.replicate import Replicate, by_seed, differences_at_chance
 from cifar_lab.stats import sequential
-from cifar_lab.stats.decide import decide
+from cifar_lab.stats.decide import decide, decide_with_diverged
 from cifar_lab.stats.factorial import CONTRASTS, Effects, effects
 from cifar_lab.stats.family import holm, per_comparison
 from cifar_lab.stats.moderated import Family, Moderated, moderated_intervals, moderated_seeds_needed
@@ -94,7 +94,11 @@ def make_differences(
             needed = _moderated_seeds(each, one, len(moderated), kind)
         else:
             needed = _seeds(each, level)
-        made[name] = Compared(found=each, moderated=one, verdict=_verdict(each, of[name], margin), seeds_needed=needed)
+        at_chance = differences_at_chance(*_looked_at(of[name], of.get(other, []), rule), metric).values()
+        verdict = _verdict(each, of[name], at_chance, margin)
+        if verdict != (plain := _verdict(each, of[name], (), margin)):
+            each = replace(each, reason=f"{plain} without the seeds that diverged")
+        made[name] = Compared(found=each, moderated=one, verdict=verdict, seeds_needed=needed)
     adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
     return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}
 
@@ -224,15 +228,26 @@ def _at_look(own: list[Replicate], theirs: list[Replicate], metric: str, rule: S
     taken = looks_taken(rule, own, theirs)
     if not taken:
         return PairedDifference(differences={}, level=rule.levels[0], reason=NO_LOOK)
-    seeds, level = range(rule.looks[taken - 1]), rule.levels[taken - 1]
+    return _differ(*_looked_at(own, theirs, rule), metric, rule.levels[taken - 1])
+
+
+def _looked_at(
+    own: list[Replicate], theirs: list[Replicate], rule: Stopping | None
+) -> tuple[list[Replicate], list[Replicate]]:
+    """Return the cells that may be looked at: all; under a stopping rule, those of its last complete look."""
+    if rule is None:
+        return own, theirs
+    taken = looks_taken(rule, own, theirs)
+    seeds = range(rule.looks[taken - 1] if taken else 0)
     mine, others = ([each for each in group if each.asked.seed in seeds] for group in (own, theirs))
-    return _differ(mine, others, metric, level)
+    return mine, others
 
 
-def _verdict(found: PairedDifference, own: list[Replicate], margin: float) -> str | None:
+def _verdict(found: PairedDifference, own: list[Replicate], at_chance: Collection[float], margin: float) -> str | None:
+    """Return the verdict on a variant; `at_chance`: its differences in seeds in which one of the two diverged."""
     if own and all(each.state == "diverged" for each in own):
         return "diverged"
-    decided = decide(found.interval, margin)
+    decided = decide_with_diverged(found.interval, at_chance, margin)
     return "undecided" if decided is None and found.pairs else decided
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from cifar_lab.errors import DamageError
 from cifar_lab.run.execution import THEN, what_rounds
 from cifar_lab.stats.convergence import rise
+from cifar_lab.stats.decide import CHANCE
 from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record, State
@@ -69,6 +70,19 @@ def _rise(record: Record, metrics: dict[str, float]) -> float | None:
 def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
     """The metric, under whichever of its names, of the cells that were finished and have it."""
     found = {each.asked.seed: each.metrics[key] for each in replicates for key in keys if key in each.metrics}
+    return dict(sorted(found.items()))
+
+
+def differences_at_chance(own: Iterable[Replicate], theirs: Iterable[Replicate], *keys: str) -> dict[int, float]:
+    """Return the differences, own less theirs, of seeds in which one of the two diverged: it counts as guessing.
+
+    Seeds in which both diverged, or the other one has no number, say nothing.
+    """
+    own, theirs = list(own), list(theirs)
+    mine, others = by_seed(own, *keys), by_seed(theirs, *keys)
+    lost, lost_there = ({each.asked.seed for each in group if each.state == "diverged"} for group in (own, theirs))
+    found = {seed: CHANCE - value for seed, value in others.items() if seed in lost}
+    found |= {seed: value - CHANCE for seed, value in mine.items() if seed in lost_there}
     return dict(sorted(found.items()))
 
 

@@ -18,6 +18,7 @@ from cifar_lab.run.replicate import Replicate, are_executed_alike, by_seed, grou
 from cifar_lab.run.setting import Setting, choose
 from cifar_lab.stats import sequential
 from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accuracy, judge_difference
+from cifar_lab.stats.decide import CHANCE
 from cifar_lab.stats.family import per_comparison
 from cifar_lab.stats.moderated import moderated_intervals
 from cifar_lab.stats.paired import Interval
@@ -268,7 +269,8 @@ def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
 
 
 def _side(name: str, own: list[Replicate], keys: tuple[str, ...]) -> Side:
-    return Side(name=name, values=by_seed(own, *keys), states=Counter(each.state for each in own))
+    diverged = frozenset(each.asked.seed for each in own if each.state == "diverged")
+    return Side(name=name, values=by_seed(own, *keys), states=Counter(each.state for each in own), diverged=diverged)
 
 
 def _judge(
@@ -290,6 +292,7 @@ def _judge(
         as_claimed=as_claimed,
         lower_is_better=claim.metric == "gap",
         interval=interval,
+        chance=None if claim.metric == "gap" else CHANCE,
     )
 
 

@@ -7,15 +7,20 @@ The margin is the difference that does not matter.
     better       the interval lies above 0            below 0, or within ± margin
     alike        within ± margin                      above + margin, or below - margin
     not better   not below - margin                   below - margin
-    reaches      the mean's within the number ± its   beside that
+    reaches      one run's within the number ± its    beside that
                  tolerance
 
-What is neither is inconclusive. `not better` reads "`worse` is equivalent to `better`, or worse".
+What is neither is inconclusive. `not better` reads "`worse` is equivalent to `better`, or worse". The interval of
+`reaches` is a prediction interval for one run more, as the published number is one run's.
 
-With a size, `better` asks for the size, too: an interval above 0 that does not meet size ± tolerance refutes it,
-and a difference that lies within the margin does not where the claimed one does.
+An interval above 0 and within the margin shows a difference that is real and does not matter: `better` is negligible.
 
-Where all seeds of a variant diverged, two at least, that is a result: the other one is better.
+With a size, `better` asks for the size, too: it is supported only by an interval within size ± tolerance, refuted by
+one beside that, and its size is open where an interval above 0 is neither. A difference within the margin does not
+refute a claim of one within the margin.
+
+Where all seeds of a variant diverged, two at least, that is a result: the other one is better. Where some did, a status
+stands only if every seed in which one of the two diverged says the same with the accuracy of guessing in its place.
 
 A claim speaks of the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
 size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. Of `better` the sign alone is
@@ -28,11 +33,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from cifar_lab.stats.paired import Interval, PairedDifference, Values, paired_difference
-from cifar_lab.stats.paired import interval as students_interval
+from cifar_lab.stats.decide import CHANCE
+from cifar_lab.stats.paired import Interval, PairedDifference, Values, paired_difference, prediction_interval
 
 Relation = Literal["better", "alike", "not better"]
-Status = Literal["supported", "refuted", "direction agrees", "direction disagrees", "inconclusive", "not measured"]
+Status = Literal[
+    "supported", "refuted", "size open", "negligible", "direction agrees", "direction disagrees", "inconclusive",
+    "not measured",
+]  # fmt: skip
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 _ELSEWHERE: dict[Status, Status] = {"supported": "direction agrees", "refuted": "direction disagrees"}
@@ -50,6 +58,8 @@ class Side:
     """By seed, of the cells that were finished."""
     states: Mapping[str, int] = field(default_factory=dict)
     """How many of its cells are finished, diverged, missing, …; none: it was not asked for."""
+    diverged: frozenset[int] = frozenset()
+    """Seeds that diverged."""
 
     @property
     def cells(self) -> int:
@@ -81,7 +91,7 @@ class Judgement:
     difference: PairedDifference | None = None
     """Of two variants: above 0 where `better` is ahead."""
     mean: float | None = None
-    """Of one variant that is said to reach a number, with its interval."""
+    """Of one variant that is said to reach a number, with the prediction interval for one run more."""
     interval: Interval | None = None
     level: float | None = None
     """Confidence of that interval."""
@@ -106,7 +116,7 @@ class Judgement:
 def judge_difference(
     relation: Relation, better: Side, worse: Side, *, margin: float, level: float, size: float | None = None,
     tolerance: float = 0.0, as_claimed: bool = True, lower_is_better: bool = False,
-    interval: Interval | None = None,
+    interval: Interval | None = None, chance: float | None = CHANCE,
 ) -> Judgement:  # fmt: skip
     """Judge a claim by the shared seeds of two variants; all numbers are fractions.
 
@@ -121,6 +131,7 @@ def judge_difference(
         as_claimed: measured at the claim's scale, protocol and data.
         lower_is_better: the metric is better where it is lower.
         interval: the simultaneous interval of the variant that is ahead less the other, in place of Student's.
+        chance: the metric of a network that guesses; None where a diverged one has nothing like it.
     """
     lacks = joined(better.lacks(), worse.lacks())
     ahead, behind = (worse, better) if lower_is_better else (better, worse)
@@ -135,9 +146,16 @@ def judge_difference(
     elif found.interval is None:
         status, why = "inconclusive", found.reason or ""
     else:
-        status, why = _decide(relation, found.interval, margin, (better.name, worse.name), size, tolerance)
-        if relation == "better" and not as_claimed:
-            status, why = _direction(found.interval, margin, worse.name)
+
+        def rule(where: Interval) -> tuple[Status, str]:
+            if relation == "better" and not as_claimed:
+                return _direction(where, margin, worse.name)
+            return _decide(relation, where, margin, (better.name, worse.name), size, tolerance)
+
+        status, why = rule(found.interval)
+        at_chance = _at_chance(ahead, behind, chance)
+        if status != "inconclusive" and (at_chance is None or any(rule((d, d))[0] != status for d in at_chance)):
+            status, why = "inconclusive", f"{status} without the seeds that diverged"
     status = status if as_claimed else _ELSEWHERE.get(status, status)
     return Judgement(status=status, why=joined(why, lacks), difference=found)
 
@@ -145,19 +163,38 @@ def judge_difference(
 def judge_accuracy(
     side: Side, *, accuracy: float, tolerance: float, level: float = 0.95, as_claimed: bool = True
 ) -> Judgement:
-    """What the seeds of one variant say of the accuracy that it is said to reach; all numbers are fractions."""
+    """Judge an accuracy that one variant is said to reach by its seeds; all numbers are fractions.
+
+    The number of a source is that of one run: it is compared with the prediction interval for one run more.
+    """
     if not as_claimed:
         return Judgement(status="not measured", why=AS_CLAIMED_ONLY)
     lacks, claimed = side.lacks(), f"{100 * accuracy:.2f} ± {100 * tolerance:.2f} %"
     if not side.values:
         return Judgement(status="refuted" if side.has_diverged else "not measured", why=lacks)
-    found, n = students_interval(side.values, level=level), len(side.values)
+    found, n = prediction_interval(side.values, level=level), len(side.values)
     mean = sum(side.values.values()) / n
     if found is None:
         unknown = joined(ONE_SEED if n == 1 else SAME, lacks)
         return Judgement(status="inconclusive", why=unknown, mean=mean, seeds=n)
     status, why = _place(found, accuracy - tolerance, accuracy + tolerance, claimed)
+    if side.diverged and status != "inconclusive" and "below" not in why:
+        status, why = "inconclusive", f"{status} without the seeds that diverged"
     return Judgement(status=status, why=joined(why, lacks), mean=mean, interval=found, level=level, seeds=n)
+
+
+def _at_chance(ahead: Side, behind: Side, chance: float | None) -> list[float] | None:
+    """Return the differences of seeds in which one of the two diverged, guessing in its place.
+
+    None where such a seed has nothing that could stand in its place.
+    """
+    lost = [(seed, behind) for seed in ahead.diverged & behind.values.keys()]
+    lost_there = [(seed, ahead) for seed in behind.diverged & ahead.values.keys()]
+    if chance is None:
+        return None if lost or lost_there else []
+    return [chance - side.values[seed] for seed, side in lost] + [
+        side.values[seed] - chance for seed, side in lost_there
+    ]
 
 
 def joined(*parts: str) -> str:
@@ -199,7 +236,8 @@ def _decide_better(
     if high < 0:
         return "refuted", f"{worse} is ahead"
     if -margin <= low and high <= margin and claims_more:
-        return "refuted", f"equivalent: within ± {100 * margin:.2f}"
+        within = f"within ± {100 * margin:.2f}"
+        return ("refuted", f"equivalent: {within}") if low <= 0 else ("negligible", f"ahead, and {within}")
     if low <= 0:
         return "inconclusive", "either may be ahead"
     if size is None:
@@ -207,7 +245,9 @@ def _decide_better(
     claimed = f"{100 * size:.2f} ± {100 * tolerance:.2f}"
     if high < size - tolerance or low > size + tolerance:
         return "refuted", f"the direction holds, the size does not: claimed {claimed}"
-    return "supported", f"fits the claimed {claimed}"
+    if low < size - tolerance or high > size + tolerance:
+        return "size open", f"the direction holds, the size may lie beside the claimed {claimed}"
+    return "supported", f"within the claimed {claimed}"
 
 
 def _direction(found: Interval, margin: float, worse: str) -> tuple[Status, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from cifar_lab.stats.paired import Interval
 
 Verdict = Literal["better", "worse", "equivalent", "undecided"]
 
+CHANCE = 0.1
+"""Accuracy of guessing among ten classes; a diverged network knows no more."""
 RULE = "equivalent: interval within ± margin; else better or worse: it excludes 0; else undecided; p decides nothing"
 
 
@@ -25,3 +28,19 @@ def decide(interval: Interval | None, margin: float) -> Verdict | None:
     if low > 0:
         return "better"
     return "worse" if high < 0 else "undecided"
+
+
+def decide_with_diverged(interval: Interval | None, at_chance: Iterable[float], margin: float) -> Verdict | None:
+    """Return what an interval of finished seeds says, `undecided` where a seed that diverged says anything else.
+
+    Args:
+        interval: of the difference over the seeds that were finished in both variants.
+        at_chance: differences of the seeds in which one of the two diverged, which counts as guessing.
+        margin: the difference that does not matter.
+
+    Seeds that diverge are not left out at random: a verdict on the survivors alone would be one about luck.
+    """
+    verdict = decide(interval, margin)
+    if verdict is None or all(decide((each, each), margin) == verdict for each in at_chance):
+        return verdict
+    return "undecided"

@@ -97,6 +97,17 @@ def interval(values: Values, *, level: float = 0.95) -> Interval | None:
     return student(float(array.mean()), std, len(array), level)
 
 
+def prediction_interval(values: Values, *, level: float = 0.95) -> Interval | None:
+    """Return Student's prediction interval for one value more; None below two, or where they do not vary.
+
+    It holds the next value with probability `level`: the mean's uncertainty and one value's own deviation together.
+    """
+    array = np.array(list(values.values()))
+    if len(array) < 2 or (std := float(array.std(ddof=1))) < _ALIKE:
+        return None
+    return student(float(array.mean()), std * math.sqrt(len(array) + 1), len(array), level)
+
+
 def welch(a: np.ndarray, b: np.ndarray, level: float) -> Interval | None:
     """Interval of mean(a) - mean(b), unpaired, variances unequal, two of each at least; None where nothing varies.
 

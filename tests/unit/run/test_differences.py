@@ -182,6 +182,39 @@ def test_a_divergence_beside_finished_seeds_is_counted(runs: Any) -> None:
     assert (found.n, found.diverged, found.pairs, found.verdict) == (4, 1, 4, "worse")
 
 
+@pytest.mark.parametrize(
+    ("by", "gone", "verdict", "reason"),
+    [
+        (0.02, "r4", "undecided", "better without the seeds that diverged"),
+        (0.02, "r16", "better", None),
+        (-0.02, "r16", "undecided", "worse without the seeds that diverged"),
+        (-0.02, "r4", "worse", None),
+    ],
+)
+def test_what_survivors_say_is_no_verdict_where_the_diverged_seeds_say_otherwise(
+    runs: Any, by: float, gone: str, verdict: str, reason: str | None
+) -> None:
+    for seed in range(5):
+        for name, values in (("r16", CONTROL), ("r4", shifted(by))):
+            lost = name == gone and seed in (3, 4)
+            runs.end(runs.cell(name, seed), values[seed], status="diverged" if lost else "finished")
+    runs.ask([runs.cell(name, seed) for name in ("r16", "r4") for seed in range(5)])
+    found = rows(compare(runs.folder, "se_ratio"))["r4"]
+    assert (found.pairs, found.verdict, found.reason) == (3, verdict, reason)
+
+
+@pytest.mark.parametrize(("seed", "verdict"), [(2, "undecided"), (4, "better")])
+def test_under_a_rule_only_the_diverged_seeds_of_the_look_count(runs: Any, seed: int, verdict: str) -> None:
+    cells = [runs.cell(name, each) for name in ("r16", "r4") for each in range(4 if seed < 4 else 5)]
+    for cell in cells:
+        lost = cell.variant == "r4" and cell.seed == seed
+        values = CONTROL if cell.variant == "r16" else shifted(0.03)
+        runs.end(cell, values[cell.seed], status="diverged" if lost else "finished")
+    rule = replace(RULE, looks=(4, 9))
+    runs.ask(cells, stopping=rule)
+    assert rows(compare(runs.folder, "se_ratio"))["r4"].verdict == verdict
+
+
 # Seeds added until all is decided
 
 RULE = Stopping(looks=(3, 5), levels=(0.98, 0.97), comparisons=1)
