@@ -8,13 +8,13 @@ from typing import Any
 
 from cifar_lab.ablation import MARGINS
 from cifar_lab.report.comparison import Effect, Stopped
-from cifar_lab.run.replicate import Replicate, by_seed, differences_at_chance
+from cifar_lab.run.replicate import Replicate, by_seed, differences_at_chance, with_guesses
 from cifar_lab.stats import sequential
 from cifar_lab.stats.decide import decide, decide_with_diverged
 from cifar_lab.stats.factorial import CONTRASTS, Effects, effects
 from cifar_lab.stats.family import holm, per_comparison
 from cifar_lab.stats.moderated import Family, Moderated, moderated_intervals, moderated_seeds_needed
-from cifar_lab.stats.paired import NO_PAIR, Interval, PairedDifference, paired_difference
+from cifar_lab.stats.paired import NO_PAIR, PairedDifference, paired_difference
 from cifar_lab.stats.power import seeds_needed
 from cifar_lab.tracking.invocation import MODERATED, STUDENT, Invocation, Stopping
 
@@ -24,6 +24,12 @@ WORTH_SEEING = ("0.1", "0.2", "0.5")
 """Differences in points for which the seeds that show them are worked out."""
 NO_LOOK = "seeds are being added until all is decided, and no planned look is complete"
 ENDED = frozenset({"finished", "diverged"})
+
+
+WITHOUT_DIVERGED = "{} without the seeds that diverged"
+SIGN_OF_CROSSING = " × "
+PRESENCE = {"better": "present", "worse": "present", "equivalent": "absent"}
+"""Verdicts on an interaction, which is there or is not, whichever its sign."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,7 @@ def make_differences(
         at_chance = differences_at_chance(*_looked_at(of[name], of.get(other, []), rule), metric).values()
         verdict = _verdict(each, of[name], at_chance, margin)
         if verdict != (plain := _verdict(each, of[name], (), margin)):
-            each = replace(each, reason=f"{plain} without the seeds that diverged")
+            each = replace(each, reason=WITHOUT_DIVERGED.format(plain))
         made[name] = Compared(found=each, moderated=one, verdict=verdict, seeds_needed=needed)
     adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
     return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}
@@ -128,41 +134,47 @@ def make_effects(
     crossing = same[-1].crossing
     if crossing is None or not all(of.get(variant) for variant in crossing["variants"]):
         return ()
-    found = _effects(same, [of[variant] for variant in crossing["variants"]], metric)
+    found, guessed = _effects(same, [of[variant] for variant in crossing["variants"]], metric)
     one, two = crossing["factors"]
-    interaction = f"{one} × {two}"
-    named = {one: found.first, two: found.second, interaction: found.interaction}
-    return tuple(
-        Effect(
-            name=name,
-            pairs=each.pairs,
-            difference=each.mean,
-            interval=each.interval,
-            level=each.level,
-            verdict=_presence(each.interval, margin) if name == interaction else decide(each.interval, margin),
-            reason=each.reason,
+    named = {one: "first", two: "second", f"{one}{SIGN_OF_CROSSING}{two}": "interaction"}
+    return tuple(_effect(name, getattr(found, part), getattr(guessed, part), margin) for name, part in named.items())
+
+
+def _effect(name: str, found: PairedDifference, guessed: PairedDifference, margin: float) -> Effect:
+    """Judge one contrast; `guessed` has the seeds in which some of the four diverged, too."""
+    words = PRESENCE if SIGN_OF_CROSSING in name else {}
+    plain, *others = (
+        None if verdict is None else words.get(verdict, verdict)
+        for verdict in (
+            decide(found.interval, margin),
+            *(decide((d, d), margin) for seed, d in guessed.differences.items() if seed not in found.differences),
         )
-        for name, each in named.items()
+    )
+    stands = plain in {None, "undecided"} or all(other == plain for other in others)
+    return Effect(
+        name=name,
+        pairs=found.pairs,
+        difference=found.mean,
+        interval=found.interval,
+        level=found.level,
+        verdict=plain if stands else "undecided",
+        reason=found.reason if stands else WITHOUT_DIVERGED.format(plain),
     )
 
 
-def _presence(interval: Interval | None, margin: float) -> str | None:
-    """A main effect is better or worse; an interaction is there or is not, whichever its sign."""
-    decided = decide(interval, margin)
-    words = {"better": "present", "worse": "present", "equivalent": "absent", "undecided": "undecided"}
-    return None if decided is None else words[decided]
+def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metric: str) -> tuple[Effects, Effects]:
+    """Return the contrasts of finished seeds, and those with guesses for the cells that diverged.
 
-
-def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metric: str) -> Effects:
-    """On all seeds; under a stopping rule, on those of the last look that all four have, at the level of that look."""
-    rule = rule_of(same)
-    if rule is None:
-        return effects([by_seed(own, metric) for own in groups])
-    taken = looks_taken(rule, *groups)
-    levels = sequential.levels(rule.looks, 1 - per_comparison(rule.confidence, CONTRASTS))
-    seeds = range(rule.looks[taken - 1] if taken else 0)
-    seen = [by_seed([each for each in own if each.asked.seed in seeds], metric) for own in groups]
-    return effects(seen, levels[max(0, taken - 1)])
+    Under a stopping rule they are on the seeds of the last look that all four have, at the level of that look.
+    """
+    rule, level = rule_of(same), per_comparison(CONFIDENCE, CONTRASTS)
+    if rule is not None:
+        taken = looks_taken(rule, *groups)
+        level = sequential.levels(rule.looks, 1 - per_comparison(rule.confidence, CONTRASTS))[max(0, taken - 1)]
+        seeds = range(rule.looks[taken - 1] if taken else 0)
+        groups = [[each for each in own if each.asked.seed in seeds] for own in groups]
+    finished, guessed = ([of(own, metric) for own in groups] for of in (by_seed, with_guesses))
+    return effects(finished, level), effects(guessed, level)
 
 
 def margin_of(same: Sequence[Invocation]) -> float:

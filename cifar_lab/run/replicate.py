@@ -11,6 +11,7 @@ from cifar_lab.errors import DamageError
 from cifar_lab.run.execution import THEN, what_rounds
 from cifar_lab.stats.convergence import rise
 from cifar_lab.stats.decide import CHANCE
+from cifar_lab.stats.replicates import differences
 from cifar_lab.tracking.invocation import Asked
 from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record, State
@@ -73,6 +74,13 @@ def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
     return dict(sorted(found.items()))
 
 
+def with_guesses(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
+    """Return the metric by seed, with the accuracy of guessing for each cell that diverged."""
+    found = list(replicates)
+    guesses = {each.asked.seed: CHANCE for each in found if each.state == "diverged"}
+    return dict(sorted({**guesses, **by_seed(found, *keys)}.items()))
+
+
 def differences_at_chance(own: Iterable[Replicate], theirs: Iterable[Replicate], *keys: str) -> dict[int, float]:
     """Return the differences, own less theirs, of seeds in which one of the two diverged: it counts as guessing.
 
@@ -80,10 +88,8 @@ def differences_at_chance(own: Iterable[Replicate], theirs: Iterable[Replicate],
     """
     own, theirs = list(own), list(theirs)
     mine, others = by_seed(own, *keys), by_seed(theirs, *keys)
-    lost, lost_there = ({each.asked.seed for each in group if each.state == "diverged"} for group in (own, theirs))
-    found = {seed: CHANCE - value for seed, value in others.items() if seed in lost}
-    found |= {seed: value - CHANCE for seed, value in mine.items() if seed in lost_there}
-    return dict(sorted(found.items()))
+    every = differences(with_guesses(own, *keys), with_guesses(theirs, *keys))
+    return {seed: value for seed, value in every.items() if (seed in mine) != (seed in others)}
 
 
 def are_executed_alike(replicates: Iterable[Replicate]) -> bool:

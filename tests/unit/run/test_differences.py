@@ -328,6 +328,28 @@ def test_without_a_rule_the_latest_margin_holds_and_the_one_before_is_named(runs
     assert third.margin_before == (0.01, second.invocation)
 
 
+@pytest.mark.parametrize(
+    ("gone", "verdicts"),
+    [
+        ("r4-off", ["worse", "worse", "present"]),  # guessing where both are changed says the same
+        ("r16", ["undecided", "undecided", "present"]),  # guessing where neither is: changing one looks like a rescue
+    ],
+)
+def test_effects_are_decided_by_no_survivors_either(runs: Any, gone: str, verdicts: list[str]) -> None:
+    one, two = (0.0002, -0.0001, 0.0001, 0.0, 0.0003), (0.0, 0.0001, -0.0003, 0.0001, -0.0001)
+    every = (CONTROL, shifted(-0.02, one), shifted(0.01, two), shifted(-0.05, two))
+    of = dict(zip(CROSSED["variants"], every, strict=True))
+    whole = ended(runs, of, crossing=CROSSED).effects
+    assert [each.verdict for each in whole] == ["worse", "worse", "present"]
+    cells = [runs.cell(f"{name}", seed + 20) for name in of for seed in range(5)]
+    for cell in cells:
+        lost = cell.variant == gone and cell.seed == 24
+        runs.end(cell, of[cell.variant][cell.seed - 20], status="diverged" if lost else "finished")
+    runs.ask(cells, crossing=CROSSED, scale="writeup")
+    found = compare(runs.folder, "se_ratio", scale="writeup").effects
+    assert [each.verdict for each in found] == verdicts
+
+
 def test_a_crossing_with_a_corner_missing_has_none(runs: Any) -> None:
     crossing = {"factors": ["a", "b"], "variants": ["r16", "r4", "x", "y"]}
     assert ended(runs, {"r16": CONTROL, "r4": CONTROL}, crossing=crossing).effects == ()
