@@ -29,6 +29,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "compare": ("results", "compare", "Show means and paired differences to the control."),
         "report": ("report", "report", "Write an HTML page of one ablation or several."),
         "verify": ("verify", "verify", "Judge the claims of sources by what was measured."),
+        "judge": ("judge", "judge", "Judge numbers that were made elsewhere: FILE.csv."),
     },
     "Search": {
         "sweep": ("search", "sweep", "Search hyperparameters under the budget."),
