@@ -57,8 +57,8 @@ def licence(package: Distribution) -> str:
 
 def is_accepted(name: str, text: str) -> bool:
     """Tell whether a package of that name may be needed under the licence that `text` names."""
-    if VENDOR.match(name):
-        return "NVIDIA" in text or text == "Other/Proprietary License"  # wheels for CUDA 12 say no more
+    if VENDOR.match(name) and ("NVIDIA" in text or text == "Other/Proprietary License"):  # CUDA 12's say no more
+        return True
     if "GPL" in text or "MPL" in text:
         return name in WEAK_COPYLEFT and WEAK_COPYLEFT[name] in text and not re.search(r"(?<!L)GPL", text)
     return PERMISSIVE.search(text) is not None
