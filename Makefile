@@ -11,7 +11,7 @@ demo: .venv/.installed  ## Train a small ablation on embedded data, print its ta
 	@echo "The runs, in a browser:    $(BIN)/cifar-lab ui"
 
 test: .venv/.installed-dev  ## The quick tier: minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not gpu"
+	$(BIN)/python -m pytest -n 2 --durations 10 -m "not slow and not browser and not gpu"
 
 test-all: .venv/.installed-dev  ## Everything that this machine can run
 	$(BIN)/python -m pytest
@@ -29,6 +29,7 @@ check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, l
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/shellcheck docker/entrypoint.sh
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 audit: .venv/.installed-audit  ## Ask for known vulnerabilities of what is installed; what cannot be asked about fails too
 	$(BIN)/pip-audit --strict --skip-editable --local

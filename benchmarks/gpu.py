@@ -75,7 +75,7 @@ def _run(pack: Pack, words: Sequence[str], names: Sequence[str]) -> int:
         command = [sys.executable, str(Path(__file__)), *words, "--stage", name, "--began", str(pack.began)]
         process = subprocess.Popen(command)
         try:
-            code = process.wait(timeout=min(STAGES[name], pack.left) + LATE)
+            code = process.wait(timeout=limit(pack, name) + LATE)
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
@@ -85,6 +85,11 @@ def _run(pack: Pack, words: Sequence[str], names: Sequence[str]) -> int:
     records.finish(pack)
     print("\n".join(["", *page.short(pack.results)]), flush=True)
     return 0
+
+
+def limit(pack: Pack, name: str) -> float:
+    """Return the seconds that a stage may take; a tiny one all that are left, as it has to come to its end."""
+    return pack.left if pack.is_tiny else min(STAGES[name], pack.left)
 
 
 def how_it_ended(code: int, log: Path) -> str:
@@ -104,9 +109,9 @@ def _run_stage(pack: Pack, name: str) -> int:
     with (pack.logs / f"crash-{name}.txt").open("w") as log:
         faulthandler.enable(log)
         # A stage that hangs tells where before it is killed.
-        faulthandler.dump_traceback_later(min(STAGES[name], pack.left_in_all) + LATE / 2, file=log)
+        faulthandler.dump_traceback_later(min(limit(pack, name), pack.left_in_all) + LATE / 2, file=log)
         _more_recompiles()
-        pack.stage(name, STAGES[name], stages[name])
+        pack.stage(name, limit(pack, name), stages[name])
         faulthandler.cancel_dump_traceback_later()
         faulthandler.disable()
     (pack.logs / f"crash-{name}.txt").unlink()

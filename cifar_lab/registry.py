@@ -111,8 +111,10 @@ class Registry:
 
 
 def built_in() -> Path:
-    """The folder of the built-in ablations: beside `cifar_lab` in a checkout and in an installed wheel alike."""
-    return Path(__file__).resolve().parents[1] / "ablations"
+    """Return the folder of the built-in ablations: in the package of an installed wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "ablations"
+    return inside if inside.is_dir() else package.parent / "ablations"
 
 
 def discover(*user_folders: Path) -> Registry:

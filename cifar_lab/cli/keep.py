@@ -96,9 +96,10 @@ def _parts(found: Difference) -> Iterator[RenderableType]:
 
 def _image_lines(found: Disagreement) -> str:
     low, high = (100 * bound for bound in found.interval)
+    method = "paired bootstrap" if found.only_a + found.only_b else "rule of three"
     return (
         f"of {found.images:,} test images, {found.only_a:,} are right in a alone and {found.only_b:,} in b alone\n"
-        f"b − a: {100 * found.difference:+.2f} points, [{low:+.2f}, {high:+.2f}] over images (95 %, paired bootstrap); "
+        f"b − a: {100 * found.difference:+.2f} points, [{low:+.2f}, {high:+.2f}] over images (95 %, {method}); "
         f"exact McNemar p {found.p_value:.2g}\n"
         "it holds for these two networks; of what their recipes do, only several seeds can tell: `compare`"
     )

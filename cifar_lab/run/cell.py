@@ -291,7 +291,10 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
     how = {"fingerprint": record.fingerprint, "status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
     result: dict[str, Any] = {**how, "time": journal.now(), "metrics": metrics}
     if judged is not None:
-        artifacts.write(record, trainer.evaluated, judged, dataset.classes, result)
+        val = None
+        if trainer.split.watched_name == "val":
+            val = evaluate(trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision, recipe.train.tta)
+        artifacts.write(record, trainer.evaluated, judged, dataset.classes, result, val)
     record.write_result({**result, "files": record.digests()})
 
 

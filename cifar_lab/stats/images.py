@@ -20,7 +20,11 @@ class Disagreement:
     difference: float
     """Accuracy of b less that of a."""
     interval: tuple[float, float]
-    """95 % percentile interval of `difference` over images, by paired bootstrap."""
+    """95 % percentile interval of `difference` over images, by paired bootstrap.
+
+    Where the two differ on no image there is nothing to draw from: then it is ± the largest share of images on which
+    they could differ and still show none in this sample with probability 5 %, about 3 / images.
+    """
     p_value: float
     """Exact McNemar test."""
 
@@ -38,6 +42,9 @@ def compare_networks(right_a: np.ndarray, right_b: np.ndarray) -> Disagreement:
     shares = [only_a / images, only_b / images, 1 - (only_a + only_b) / images]
     drawn = np.random.default_rng(0).multinomial(images, shares, size=RESAMPLES)
     low, high = np.quantile((drawn[:, 1] - drawn[:, 0]) / images, [0.025, 0.975])
+    if not only_a + only_b:
+        high = 1 - 0.05 ** (1 / images)  # the rule of three: Hanley and Lippman-Hand (1983), JAMA 249
+        low = -high
     return Disagreement(
         images=images, only_a=only_a, only_b=only_b, difference=(only_b - only_a) / images,
         interval=(float(low), float(high)), p_value=float(p),

@@ -8,18 +8,26 @@ from scipy import stats
 
 POWER = 0.8
 MOST = 10_000
-_FAR = 1e6
-"""In standard errors: beyond this the answer is 1, and scipy's series do not converge."""
+_FAR = 1e4
+"""Standard errors beyond which chance in the mean does not count, and scipy's series may not converge."""
 
 
 def power(n: int, difference: float, std: float, level: float) -> float:
-    """Probability that the Student interval at `level` of `n` ≥ 2 paired differences excludes 0, on either side.
+    """Return the probability that the Student interval of paired differences excludes 0, on either side.
 
-    `difference`: their true mean; `std` > 0: their true deviation. Their t is noncentral. Both sides are read off its
-    upper tail: scipy's lower one is NaN where it is far away.
+    Args:
+        n: number of pairs, ≥ 2.
+        difference: true mean of the differences.
+        std: their true deviation, > 0.
+        level: confidence of the interval.
+
+    Their t is noncentral. Both sides are read off its upper tail: scipy's lower one is NaN where it is far away. Where
+    the mean is far from 0, only the deviation that is estimated, a chi-squared variable, decides.
     """
     critical = float(stats.t.ppf((1 + level) / 2, n - 1))
-    shift = min(abs(difference) / std * math.sqrt(n), _FAR)
+    shift = abs(difference) / std * math.sqrt(n)
+    if shift > _FAR:
+        return float(stats.chi2.cdf((n - 1) * (shift / critical) ** 2, n - 1))
     return sum(float(stats.nct.sf(critical, n - 1, side)) for side in (shift, -shift))
 
 

@@ -21,18 +21,28 @@ TTA = Literal["none", "flip", "flip_shift"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network says about a part: `predictions` and `labels` (N,) int64, `confidence` (N,) of the predicted."""
+    """Outputs of a network for the N images of a part, in their order."""
 
     loss: float
+    """Mean cross-entropy, without label smoothing."""
     accuracy: float
+    """From 0 to 1."""
     predictions: Tensor
+    """(N,) int64, on the CPU."""
     labels: Tensor
-    confidence: Tensor
+    """(N,) int64, on the CPU."""
+    logits: Tensor
+    """(N, classes) float32, on the network's device; weighted means of several views under test-time augmentation."""
+
+    @property
+    def confidence(self) -> Tensor:
+        """Return the probability of each prediction, (N,) float32 on the CPU."""
+        return self.logits.softmax(dim=1).amax(dim=1).cpu()
 
 
 @torch.no_grad()
 def evaluate(net: nn.Module, part: Part, data: recipe.Data, precision: Precision, tta: TTA = "none") -> Evaluation:
-    """Mean cross-entropy (without label smoothing), accuracy in [0, 1], and each image's prediction."""
+    """Evaluate a network on all images of a part, in batches, without gradients and with running statistics."""
     was_training = net.training
     net.eval()
     device = part.images.device
@@ -65,13 +75,13 @@ def views(images: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
 
 
 def _judged(logits: Tensor, labels: Tensor) -> Evaluation:
-    confidence, predictions = logits.softmax(dim=1).max(dim=1)
+    predictions = logits.argmax(dim=1)
     return Evaluation(
         loss=F.cross_entropy(logits, labels).item(),
         accuracy=(predictions == labels).sum().item() / len(labels),
         predictions=predictions.cpu(),
         labels=labels.cpu(),
-        confidence=confidence.cpu(),
+        logits=logits,
     )
 
 

@@ -22,7 +22,7 @@ WEAK_COPYLEFT = {"certifi": "MPL", "tqdm": "MPL", "psycopg": "LGPL", "psycopg-bi
 """Used as they are, as these licences ask: changes to their own files would have to be published."""
 NOT_IN_METADATA = {"huey": "MIT", "skops": "MIT", "cuda-toolkit": "NVIDIA"}
 """Packages whose metadata names no licence, and the licence that their project states."""
-VENDOR = re.compile(r"nvidia-|cuda-toolkit$")
+VENDOR = re.compile(r"nvidia-|cuda-(toolkit|bindings)$")
 """NVIDIA's libraries, which torch's CUDA build installs; their licence permits use and is not an open one."""
 
 
@@ -57,8 +57,8 @@ def licence(package: Distribution) -> str:
 
 def is_accepted(name: str, text: str) -> bool:
     """Tell whether a package of that name may be needed under the licence that `text` names."""
-    if VENDOR.match(name):
-        return "NVIDIA" in text
+    if VENDOR.match(name) and ("NVIDIA" in text or text == "Other/Proprietary License"):  # CUDA 12's say no more
+        return True
     if "GPL" in text or "MPL" in text:
         return name in WEAK_COPYLEFT and WEAK_COPYLEFT[name] in text and not re.search(r"(?<!L)GPL", text)
     return PERMISSIVE.search(text) is not None

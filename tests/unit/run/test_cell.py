@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from cifar_lab.data import load
-from cifar_lab.errors import CellError, Interrupted
+from cifar_lab.errors import CellError, Interrupted, TrackingError
 from cifar_lab.models.resnet import build
 from cifar_lab.recipe import Recipe
 from cifar_lab.run import cell
+from cifar_lab.run.artifacts import read_logits, read_predictions
 from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.memory import peaks
@@ -160,11 +161,47 @@ def test_images_that_changed_since_the_plan_are_refused(job: Job) -> None:
 
 def test_a_network_that_breaks_in_its_last_update_has_diverged(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = torch.zeros(20, dtype=torch.long)
-    broken = Evaluation(float("nan"), 0.1, nothing, nothing, nothing.float())
+    broken = Evaluation(float("nan"), 0.1, nothing, nothing, torch.zeros(20, 10))
     monkeypatch.setattr(cell, "evaluate", lambda *_: broken)
     train_cell(job)
     assert job.record.state() == "diverged"
     assert "test/acc" not in (job.record.result() or {})["metrics"]
+
+
+def test_logits_of_test_and_val_are_kept_and_come_to_the_metrics(job: Job) -> None:
+    train_cell(job)
+    metrics = (job.record.result() or {})["metrics"]
+    for part in ("test", "val"):
+        logits, labels = read_logits(job.record, part)  # type: ignore[arg-type]
+        assert logits.shape == (len(labels), 10)
+        loss = float(torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels).long()))
+        assert loss == pytest.approx(metrics[f"{part}/loss"], abs=0.01)
+        assert (logits.argmax(1) == labels).mean() == pytest.approx(metrics[f"{part}/acc"], abs=0.06)
+    predictions, labels = read_predictions(job.record)
+    assert (read_logits(job.record)[1] == labels).all()
+    assert (read_logits(job.record)[0].argmax(1) == predictions).mean() > 0.9  # ties of half precision
+
+
+def test_where_no_image_is_held_out_there_are_no_logits_of_val(job: Job) -> None:
+    recipe = TINY.override({"train.protocol": "writeup"})
+    one = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=0, data_hash=job.data_hash))
+    train_cell(one)
+    assert len(read_logits(one.record)[0])
+    with pytest.raises(TrackingError, match="has no logits of val: no image was held out"):
+        read_logits(one.record, "val")
+
+
+def test_a_record_of_an_older_version_has_no_logits_and_says_so(job: Job) -> None:
+    train_cell(job)
+    path = job.record.predictions
+    with np.load(path) as file:
+        kept = {name: file[name] for name in ("predictions", "labels", "confidence", "result")}
+    np.savez_compressed(path, **kept)
+    tree = job.record.result() or {}
+    job.record.write_result({**tree, "files": job.record.digests()})
+    assert len(read_predictions(job.record)[0])
+    with pytest.raises(TrackingError, match="has no logits of test: an older version wrote it"):
+        read_logits(job.record)
 
 
 def test_a_warm_start_begins_with_its_parents_weights(job: Job) -> None:

@@ -71,7 +71,8 @@ def test_the_interval_is_scipys_paired_bootstrap() -> None:
 def test_networks_that_agree_everywhere_do_not_differ(images: int, right: bool) -> None:
     answers = np.full(images, right)
     found = compare_networks(answers, answers)
-    assert (found.difference, found.interval, found.p_value) == (0.0, (0.0, 0.0), 1.0)
+    assert (found.difference, found.p_value) == (0.0, 1.0)
+    assert found.interval[0] < 0 < found.interval[1]
 
 
 def test_networks_that_differ_on_every_image_leave_no_doubt_about_these_images() -> None:
@@ -90,3 +91,12 @@ def test_the_other_way_round_it_is_the_same_with_the_other_sign() -> None:
 def test_the_same_answers_give_the_same_interval_again() -> None:
     a, b = _answers(both=70, only_a=8, only_b=13, neither=9)
     assert compare_networks(a, b) == compare_networks(a, b)
+
+
+@pytest.mark.parametrize("images", [20, 1000, 10_000])
+def test_no_disagreement_in_a_sample_is_no_proof_of_none(images: int) -> None:
+    same = np.arange(images) % 3 > 0
+    low, high = compare_networks(same, same.copy()).interval
+    assert low == -high
+    assert high == pytest.approx(3 / images, rel=0.1)
+    assert (1 - high) ** images == pytest.approx(0.05)

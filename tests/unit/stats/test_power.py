@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cifar_lab.stats.paired import student
-from cifar_lab.stats.power import MOST, POWER, power, seeds_needed
+from cifar_lab.stats.power import _FAR, MOST, POWER, power, seeds_needed
 
 pytestmark = pytest.mark.filterwarnings("error")
 STUDIES = 40_000
@@ -44,6 +44,15 @@ def test_it_is_that_of_the_tables() -> None:
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 def test_where_nothing_differs_it_is_the_error(level: float) -> None:
     assert power(5, 0.0, 1.0, level) == pytest.approx(1 - level, abs=1e-10)
+
+
+@pytest.mark.parametrize(("n", "level"), [(2, 0.9999), (3, 0.9999), (5, 0.95)])
+def test_where_the_mean_is_far_away_the_two_ways_meet(n: int, level: float) -> None:
+    near, far = (
+        power(n, difference / math.sqrt(n), 1.0, level) for difference in (_FAR * (1 - 1e-9), _FAR * (1 + 1e-9))
+    )
+    assert near == pytest.approx(far, abs=1e-7)
+    assert power(2, 1e5, 1.0, 0.9999) > 0.9999
 
 
 @given(st.floats(-8, 8).map(lambda exponent: 10**exponent), st.floats(0.9, 0.9999))

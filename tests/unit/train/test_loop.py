@@ -203,7 +203,7 @@ def test_curves_are_measured_with_one_view_whatever_is_done_at_test_time(
 
 def test_the_confusion_matrix_has_labels_down_and_predictions_across() -> None:
     labels, predictions = torch.tensor([0, 0, 1, 2]), torch.tensor([0, 2, 1, 1])
-    judged = Evaluation(0.0, 0.5, predictions, labels, torch.ones(4))
+    judged = Evaluation(0.0, 0.5, predictions, labels, torch.ones(4, 3))
     assert confusion(judged, classes=3).tolist() == [[1, 0, 1], [0, 1, 0], [0, 1, 0]]
 
 
