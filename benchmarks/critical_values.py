@@ -112,6 +112,8 @@ def _values(task: tuple[int, int, int]) -> tuple[float, float]:
     """Return c(k, n) for `control`, and for `any`: the largest over all families."""
     k, n, studies = task
     fewer = max(50_000, min(studies, 30_000_000 // (k * n)))  # large k and n have short tails
+    if n == 2:
+        fewer = max(fewer, min(5 * studies, 1_000_000))  # the longest tail of all
     by_family = {family: critical_value(family, k, n, fewer) for family in FAMILIES}
     return by_family["control"], max(by_family.values())
 

@@ -162,9 +162,7 @@ def _entries(ledger: Path) -> list[dict[str, Any]]:
         except ValueError:
             entry = None
         if not isinstance(entry, dict) or "sha256" not in entry:
-            raise UsageError(
-                f"{ledger}, line {number}: no entry of a ledger; an account with gaps accounts for nothing"
-            )
+            raise UsageError(f"{ledger}, line {number}: not an entry of a ledger of looks")
         entries.append(entry)
     return entries
 

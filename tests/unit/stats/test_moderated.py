@@ -120,7 +120,7 @@ def test_power_is_the_share_of_simulated_intervals_that_exclude_zero(k: int, n: 
     differences = random.normal(size=(20_000, k, n)) - control + shift * math.sqrt(2)
     deviations = np.sqrt(moderated_variances(differences.var(axis=-1, ddof=1), n - 1))
     excluded = np.abs(differences.mean(axis=-1)) > critical_value(k, n) * deviations / math.sqrt(n)
-    assert moderated_power(n, shift, 1.0, k) == pytest.approx(excluded[:, 0].mean(), abs=0.03)
+    assert moderated_power(n, shift, 1.0, k) == pytest.approx(excluded[:, 0].mean(), abs=0.045)
 
 
 def test_the_seeds_needed_are_the_first_that_suffice() -> None:
