@@ -250,6 +250,7 @@ def test_a_damaged_database_is_one_line(
         ("foo://bar", "http, https, sqlite"),
         ("http://[::1", "not an address"),
         ("http://h:99999", "not an address"),
+        ("postgresql://joe:s3cretPW/x@h/db", "typed %2F"),
         ("http://", "http://localhost:5000"),
         ("joe:s3cretPW@host:5000", "names no scheme"),
         ("sqlite:///:memory:", "lost with the process"),
