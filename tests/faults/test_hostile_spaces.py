@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made.bounded import bounded
 
 from cifar_lab import reading
 from cifar_lab.cli import run
@@ -21,8 +19,6 @@ from cifar_lab.search.spaces import find
 from cifar_lab.text import printable
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
-HANGS = 60
-"""Seconds after which a command hangs."""
 HEAD = """
 from cifar_lab.recipe import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
@@ -78,22 +74,6 @@ FILES = {
         " dimensions=(Integer(path='model.width', low=2**30, high=2**62),))"
     ),
 }
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Fail what does not come back."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("the command hangs")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(HANGS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def refusal(text: str | bytes, folder: Path, capsys: pytest.CaptureFixture[str], name: str = "mine.py") -> str:
