@@ -273,6 +273,23 @@ def test_an_unreadable_journal_does_not_hinder_the_cleaning_of_other_cells(lab: 
     assert [item.path.name for item in find_items(lab.runs, 0)] == [".cell.json.7.partial"]
 
 
+def test_records_and_notes_of_the_first_version_are_no_damage(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    later = {"cell.json": ("fingerprint", "numerics", "parameters", "macs", "classes", "sha256"),
+             "result.json": ("fingerprint", "files", "sha256")}  # fmt: skip
+    for name, fields in later.items():
+        path = lab.a.record.folder / name
+        tree = json.loads(path.read_text())
+        path.write_text(json.dumps({field: value for field, value in tree.items() if field not in fields}))
+    lines = map(json.loads, lab.a.record.journal.read_text().splitlines())
+    plain = [{field: value for field, value in line.items() if field != "sha256"} for line in lines]
+    lab.a.record.journal.write_text("".join(json.dumps(line) + "\n" for line in plain))
+    first = {"error": "e", "trace": "t"}
+    (lab.stopped.record.folder / "failure.json").write_text(json.dumps(first))
+    code, tree = lab.tree("fsck", capsys)
+    assert (code, tree["problems"], tree["unsealed"]) == (0, [], 1)
+    assert (lab.a.record.state(), lab.stopped.record.failure()) == ("finished", first)
+
+
 # What may not be read
 
 
