@@ -139,10 +139,9 @@ def _asked_for(
     macs = asked.parse_count(max_macs) if max_macs is not None else None
     limit = asked.parse_count(max_params)
     from cifar_lab.search.budget import Budget
-    from cifar_lab.search.spaces import find, require_usable
+    from cifar_lab.search.spaces import find
 
     found = find(space)
-    require_usable(found)
     if clash := [path for path in diff if path in found.paths()]:
         raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
     if found.baseline.override(diff).train.protocol != "holdout":
