@@ -17,7 +17,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.searched import print_counts, print_study, study_tree, tree_or_problem
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.overrides import parse_overrides
+from cifar_lab.overrides import as_words, parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.run.cell import Job
@@ -285,9 +285,8 @@ def ablate_best(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{made.name}.py", ablate.as_file(made))
     console.say(f"written: {folder / made.name}.py; see it with: cifar-lab describe {made.name} --ablations {folder}")
-    known = [f"{path}={json.dumps(value)}" for path, value in setting.overrides.items()]
     return run_ablation(
-        made.name, overrides=[*known, *(overrides or [])], scale=setting.scale.name,
+        made.name, overrides=[*as_words(setting.overrides), *(overrides or [])], scale=setting.scale.name,
         data=data or setting.data["source"], variants=variants, seeds=seeds, device=device, workers=workers,
         cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, as_json=as_json,
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -211,8 +210,8 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
 
 
 def _difference(row: dict[str, Any]) -> str:
-    """`continues s1: optim.lr = 0.01`: what a variant stands on, where that is not the baseline, and its diff."""
-    diff = ", ".join(f"{path} = {json.dumps(value)}" for path, value in row["diff"].items())
+    """`continues s1: optim.lr=0.01`: what a variant stands on, where that is not the baseline, and its diff."""
+    diff = diff_in_words(row["diff"])
     if row["continues"] or row["base"]:
         stands = [f"continues {row['continues']}"] if row["continues"] else []
         stands += [f"on {row['base']}"] if row["base"] else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cifar_lab.overrides import as_words
 from cifar_lab.stats.convergence import Reached, last_tenth, still_rises
 from cifar_lab.stats.decide import RULE
 
@@ -213,7 +214,7 @@ class Comparison:
 
     def header(self) -> list[str]:
         """What must be known before a number is read."""
-        setting = " ".join(f"{path}={value}" for path, value in self.overrides.items())
+        setting = " ".join(as_words(self.overrides))
         lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
         against = "the stage before" if self.chain else self.control
         compared = any(row.difference is not None for row in self.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from cifar_lab.overrides import as_words
 from cifar_lab.report.comparison import UNFINISHED, Comparison, Row
 from cifar_lab.report.plots import of
 from cifar_lab.report.sheets import is_interaction, points, span, without_metric
@@ -64,8 +65,7 @@ def setting(comparison: Comparison) -> str:
     seeds = [n for n, row in zip(seeds, rows, strict=True) if n or row.verdict != "diverged"] or [0]
     low, high = min(seeds), max(seeds)
     many = _count(high, "seed") if low == high else f"{low} to {high} seeds"
-    overrides = [f"{path}={value}" for path, value in comparison.overrides.items()]
-    return ", ".join([many, f"scale {comparison.scale}", comparison.data, *overrides])
+    return ", ".join([many, f"scale {comparison.scale}", comparison.data, *as_words(comparison.overrides)])
 
 
 def unfinished(comparison: Comparison) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_lab.errors import DamageError, TrackingError, nearest
+from cifar_lab.overrides import as_words
 from cifar_lab.tracking.invocation import Asked, Invocation, damaged, read_all, unite
 
 
@@ -44,7 +44,7 @@ class Setting:
 
     def title(self) -> str:
         """`scale small · CIFAR-10 · train.epochs=3`."""
-        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *_overrides(self.latest)])
+        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *as_words(self.latest.overrides)])
 
     def as_dict(self) -> dict[str, Any]:
         latest = self.latest
@@ -150,10 +150,5 @@ def again(invocation: Invocation) -> str:
 
 def typed(invocation: Invocation) -> str:
     """What the setting of an invocation is, as its options and overrides are typed."""
-    return " ".join([
-        f"--scale {invocation.scale} --data {invocation.data['source']}", *_overrides(invocation)
-    ])  # fmt: skip
-
-
-def _overrides(invocation: Invocation) -> list[str]:
-    return [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in invocation.overrides.items()]
+    words = [f"--scale {invocation.scale} --data {invocation.data['source']}", *as_words(invocation.overrides)]
+    return " ".join(words)
