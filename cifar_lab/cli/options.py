@@ -69,6 +69,9 @@ Folders = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Also print costs, learning speed, statistical evidence and how to read them.")
+]
 Variants = Annotated[
     str | None,
     typer.Option(help="Use these variants only, comma-separated: r4,r16.", autocompletion=completion.variants),

@@ -268,7 +268,7 @@ def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
     cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
-    yes: o.Yes = False, as_json: o.Json = False,
+    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Put each tuned factor back to the baseline's value, one at a time and all at once, as an ordinary ablation."""
     from cifar_lab.cli.train import run_ablation
@@ -288,7 +288,8 @@ def ablate_best(
     return run_ablation(
         made.name, overrides=[*as_words(setting.overrides), *(overrides or [])], scale=setting.scale.name,
         data=data or setting.data["source"], variants=variants, seeds=seeds, device=device, workers=workers,
-        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, as_json=as_json,
+        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, everything=everything,
+        as_json=as_json,
     )  # fmt: skip
 
 

@@ -33,10 +33,10 @@ def headline(comparison: Comparison) -> str:
         f"{_count(len(rows), 'variant')} against {comparison.control}"
     )  # fmt: skip
     kinds = [f"{len(found)} {kind}{_details(kind, found)}" for kind, found in _kinds(rows).items()]
-    return f"{_interaction(comparison)}Of {what}: {', '.join(kinds)}; {setting(comparison)}."
+    return f"{interaction(comparison)}Of {what}: {', '.join(kinds)}; {setting(comparison)}."
 
 
-def _interaction(comparison: Comparison) -> str:
+def interaction(comparison: Comparison) -> str:
     """`Interaction of a and b: absent (within ± 0.50), +0.10 [-0.20, +0.40] points. `; nothing without one."""
     effect = next((each for each in comparison.effects if is_interaction(each)), None)
     if effect is None:
