@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from cifar_lab.search.study import Optuna
 
 STORAGE = "CIFAR_LAB_STORAGE"
-Study = Annotated[str, typer.Option("--study", metavar="NAME", help="Study name; an existing study is resumed.")]
+Study = Annotated[
+    str | None,
+    typer.Option(
+        "--study", metavar="NAME", help="Study name; an existing study is resumed.", show_default="name of the space"
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
 MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; none: all of them.")]
 RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
@@ -48,7 +53,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the trials and
 
 
 def sweep(
-    study: Study, overrides: o.Overrides = None, trials: Trials = 50, space: SpaceName = "writeup",
+    study: Study = None, overrides: o.Overrides = None, trials: Trials = 50, space: SpaceName = "writeup",
     max_params: o.MaxParams = "5M", max_macs: MaxMacs = None, sampler: Sampler = "tpe", pruner: Pruner = "hyperband",
     objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
@@ -59,10 +64,14 @@ def sweep(
     from cifar_lab.search import samplers
     from cifar_lab.search.naming import require_name, require_storage
 
-    require_name(study)
+    if study is not None:
+        require_name(study)
     require_storage(storage)
     samplers.require_names(sampler, pruner, seed=seed)
     asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
+    if study is None:
+        study = asks.space.name
+        require_name(study)
 
     from cifar_lab.cli.display import Display
     from cifar_lab.run.execution import choose

@@ -13,6 +13,8 @@ from cifar_lab.stats.decide import RULE
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
+MOST_NAMED = 3
+"""Rows that a note names one by one where it is about all of them."""
 UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
 """States of cells that are in no mean; a `Row` counts each."""
 
@@ -276,7 +278,7 @@ class Comparison:
         """Return which curves still rise, and the other settings."""
         lines = []
         if rising := [row for row in self.rows if still_rises(row.rises)]:
-            words = ", ".join(f"{row.variant} {100 * (row.rise or 0):+.1f}" for row in rising)
+            words = _rises(rising) if len(rising) == len(self.rows) > MOST_NAMED else ", ".join(map(_rise, rising))
             order = ": a longer training may change the order" if len(self.rows) > 1 else ""
             lines.append(f"still rising: {words} points in {_end(rising)}{order}")
         return lines + [f"also there: {other}" for other in self.others]
@@ -317,6 +319,16 @@ class Comparison:
             corrected = f", {min(1.0, k * floor):.3g} where it is the smallest of {k}" if k > 1 else ""
             lines.append(f"{pairs}: no sign-flip p is below {floor:.3g}{corrected}")
         return lines
+
+
+def _rise(row: Row) -> str:
+    return f"{row.variant} {100 * (row.rise or 0):+.1f}"
+
+
+def _rises(rising: list[Row]) -> str:
+    """Return the range of the rises of all rows: `every row, +6.1 to +12.4`."""
+    rises = [100 * (row.rise or 0) for row in rising]
+    return f"every row, {min(rises):+.1f} to {max(rises):+.1f}"
 
 
 def _points(fraction: float) -> str:

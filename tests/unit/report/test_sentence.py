@@ -42,7 +42,7 @@ def test_the_largest_differences_come_first_and_the_others_by_name() -> None:
     rows = [better(f"v{i}", difference=0.01 * i) for i in range(1, 6)]
     said = sentence(comparison(CONTROL, *rows))
     assert said.startswith("v5 is better than r16 by 5.00 points")
-    assert said.endswith("; v2 and v1 are better too.")
+    assert said.endswith("; v3 is better by 3.00 (+2.10 to +3.90); v2 and v1 are better too.")
 
 
 @pytest.mark.parametrize(
