@@ -149,6 +149,20 @@ def plan(
     return 0
 
 
+def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
+    """Return `10 cells to train, 2 done already, about 6 min`, with the cells that are left alone."""
+    cells, done = plan.to_train(retry_failed=retry_failed), sum(cell.is_done for cell in plan.cells)
+    words = [f"{console.many(len(cells), 'cell')} to train" if cells else "no cell to train"]
+    words += [f"{done} done already"] if done else []
+    states = [cell.state for cell in plan.cells]
+    if not retry_failed and (failed := states.count("failed")):
+        words.append(f"{failed} failed before (--retry-failed trains them again)")
+    words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
+    if cells:
+        words.append(f"about {console.duration(asked.total(plan, workers, retry_failed=retry_failed))}")
+    return ", ".join(words)
+
+
 def plan_tree(found: asked.Request) -> dict[str, Any]:
     """The plan as its JSON has it."""
     from cifar_lab.run.plan import as_dict

@@ -282,7 +282,8 @@ def _run(
         if is_on:
             console.say(f"networks are compiled: {compiling}")
     wanted = {cell.fingerprint: cell.name for cell in plan.to_train(retry_failed=retry_failed)}
-    with Display(wanted) as display:
+    console.say(show.plan_in_words(plan, found.workers, retry_failed=retry_failed))
+    with Display(wanted, estimates=plan.estimates, workers=found.workers) as display:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, places=found.places,
             listener=display, retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,
