@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,7 +69,9 @@ def compare(
     elif format == "table":
         print_comparison(comparison, everything=everything)
     else:
-        print({"md": tables.as_markdown, "csv": tables.as_csv, "latex": tables.as_latex}[format](comparison), end="")
+        latex = partial(tables.as_latex, everything=everything)
+        forms: dict[str, Callable[[Comparison], str]] = {"md": tables.as_markdown, "csv": tables.as_csv, "latex": latex}
+        print(forms[format](comparison), end="")
         return say_damage(comparison.damage)
     return 1 if comparison.damage else 0
 
@@ -96,9 +100,7 @@ def _notes(comparison: Comparison) -> list[str]:
     from cifar_lab.report.headline import unfinished
 
     lines = [unfinished(comparison), *comparison.notes()]
-    if any(row.interval is not None for row in comparison.rows):
-        together = f", together for {comparison.comparisons} comparisons" if comparison.comparisons > 1 else ""
-        lines.append(f"interval: {100 * comparison.confidence:.0f} % confidence{together}; --all shows more")
+    lines += [f"{line}; --all shows more" for line in comparison.intervals()]
     return [line for line in lines if line]
 
 

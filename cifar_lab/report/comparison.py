@@ -266,6 +266,12 @@ class Comparison:
         differs = self.comparisons and any(row.differences for row in self.rows)
         return self._caveats() + (self._rules() if differs else []) + self._last()
 
+    def intervals(self) -> list[str]:
+        """Return what the intervals hold for, in a line; none without intervals."""
+        together = f", together for {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        has_some = any(row.interval is not None for row in self.rows)
+        return [f"interval: {100 * self.confidence:.0f} % confidence{together}"] if has_some else []
+
     def _caveats(self) -> list[str]:
         lines = [f"damaged, and not used: {line}" for line in self.damage]
         if any(row.mixed_execution for row in self.rows):

@@ -13,6 +13,9 @@ HEADINGS = ("variant", "n", "accuracy %", "± std", "Δ", "interval", "verdict",
 CONTROL = "control"
 """The word in the verdict column of the row that the others are compared with."""
 NUMBERS = ("n", "accuracy %", "± std", "Δ", "interval")
+PUBLISHED = ("variant", "n", "accuracy %", "Δ", "interval", "verdict", "note")
+COARSE = 0.005
+"""The margin from which accuracies are published with one decimal."""
 COST = ("variant", "accuracy %", "one view %", "parameters", "trained", "MACs", "time", "images seen")
 """Of the table of cost: what each accuracy was bought with."""
 EVIDENCE = ("variant", "pairs", "Δ ± std", "effect", "p", "p Holm", "r", "Welch", "width", "seeds")
@@ -78,23 +81,40 @@ def sheets(comparison: Comparison) -> list[Sheet]:
 
 def result(comparison: Comparison) -> Sheet:
     """Accuracy, difference and verdict of each variant, and what it costs."""
-    rows = [cells(row, comparison.metric) for row in comparison.rows]
+    return _filled({}, HEADINGS, _result_rows(comparison), NUMBERS)
+
+
+def published(comparison: Comparison) -> Sheet:
+    """Return the result as a paper prints it: accuracy with its deviation in one cell, `95.1 ± 0.2`.
+
+    One decimal; two where a difference of less than half a point matters.
+    """
+    merged = [
+        [name, n, f"{mean} ± {std}" if std else mean, *rest]
+        for name, n, mean, std, *rest in _result_rows(comparison, 1 if comparison.margin >= COARSE else 2)
+    ]
+    return _filled({}, PUBLISHED, merged, NUMBERS)
+
+
+def _result_rows(comparison: Comparison, digits: int = 2) -> list[list[str]]:
+    """Return the cells of every row under `HEADINGS`, the control marked where others are compared with it."""
+    rows = [cells(row, comparison.metric, digits) for row in comparison.rows]
     if any(row.against is not None for row in comparison.rows):
         place = HEADINGS.index("verdict")
         for row, shown in zip(comparison.rows, rows, strict=True):
             shown[place] = CONTROL if row.variant == comparison.control else shown[place]
-    return _filled({}, HEADINGS, rows, NUMBERS)
+    return rows
 
 
-def cells(row: Row, metric: str = "test/acc") -> list[str]:
+def cells(row: Row, metric: str = "test/acc", digits: int = 2) -> list[str]:
     """The row's cells under `HEADINGS`; `metric` is what is compared."""
     return [
         row.variant + (" *" if row.mixed_execution else ""),
         str(row.n),
-        points(row.mean),
-        points(row.std),
-        points(row.difference, sign=True),
-        span(row.interval),
+        points(row.mean, digits=digits),
+        points(row.std, digits=digits),
+        points(row.difference, sign=True, digits=digits),
+        span(row.interval, digits),
         row.verdict or "",
         note(row, metric),
     ]
@@ -226,14 +246,17 @@ def fit_cells(row: Row, threshold: str | None, *, warm: bool = False) -> list[st
     ]
 
 
-def points(value: float | None, *, sign: bool = False) -> str:
+def points(value: float | None, *, sign: bool = False, digits: int = 2) -> str:
     """A fraction of accuracy in points of a percent: `91.23`, `-0.46`."""
-    return "" if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
+    return "" if value is None else f"{100 * value:{'+' if sign else ''}.{digits}f}"
 
 
-def span(interval: tuple[float, float] | None) -> str:
+def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """An interval in points: `[-0.90, +0.02]`."""
-    return "" if interval is None else f"[{points(interval[0], sign=True)}, {points(interval[1], sign=True)}]"
+    if interval is None:
+        return ""
+    low, high = (points(end, sign=True, digits=digits) for end in interval)
+    return f"[{low}, {high}]"
 
 
 def _filled(legend: Mapping[str, str], headings: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> Sheet:
