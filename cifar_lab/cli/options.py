@@ -33,7 +33,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PATH=VALUE]…",
-        help="Override recipe fields, `train.epochs=30`; applied after --scale.",
+        help="Override recipe fields, `train.epochs=30`; applied after --scale. See `cifar-lab describe recipe`.",
         autocompletion=completion.overrides,
     ),
 ]

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant, diff_in_words
-from cifar_lab.cli import asked, console
+from cifar_lab.cli import asked, console, recipe_fields
 from cifar_lab.cli import options as o
 from cifar_lab.scale import trained_alike
 from cifar_lab.text import printable
@@ -58,7 +58,10 @@ def _listed(ablation: Ablation, origin: str) -> dict[str, Any]:
 
 
 def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json = False) -> int:
-    """One ablation: its question, factors, variants as diffs, parameters and MACs, claims."""
+    """Show an ablation: question, factors, variants, parameters and MACs, claims. `describe recipe`: recipe fields."""
+    if name == recipe_fields.NAME and name not in registry.discover(*(ablations or [])).known():
+        recipe_fields.print_fields(as_json=as_json)
+        return 0
     ablation = asked.find(name, ablations)
     rows = [_described(ablation, variant) for variant in ablation.variants]
     if as_json:
