@@ -11,6 +11,7 @@ from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant, diff_in_words
 from cifar_lab.cli import asked, console, recipe_fields
 from cifar_lab.cli import options as o
+from cifar_lab.overrides import as_words
 from cifar_lab.scale import trained_alike
 from cifar_lab.text import printable
 
@@ -140,15 +141,16 @@ def plan(
         )
         for cell in tree
     ]
-    title = f"{ablation.name} · scale {scale} · {found.plan.dataset.name}"
+    parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, *as_words(found.plan.overrides))
+    title = " · ".join(parts)
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
         console.out.print(out, markup=False, soft_wrap=True)
     done = sum(cell.is_done for cell in found.plan.cells)
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
-    rest = console.duration(found.seconds)
-    console.out.print(f"\n{console.many(len(rows), 'cell')}, {done} done; about {rest} for the rest ({workers})")
+    rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""
+    console.out.print(f"\n{console.many(len(rows), 'cell')}, {done} done{rest}")
     return 0
 
 
