@@ -58,7 +58,7 @@ class _Running:
 class _Work:
     """The work of an invocation in estimated seconds of one worker, and how much of it is done."""
 
-    TRUSTED = 0.05
+    TRUSTED = 0.1
     """Part of the work that has to be done before its own pace counts for more than the estimates."""
 
     def __init__(self, estimates: Mapping[str, float], workers: int) -> None:
@@ -66,7 +66,11 @@ class _Work:
         self._total = sum(estimates.values())
         self._workers = max(1, workers)
         self._gained = 0.0
-        self._began = time.monotonic()
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Start the clock at the first training step: until then, workers load their libraries and data."""
+        self._began = time.monotonic() if self._began is None else self._began
 
     def ended(self, fingerprint: str, share_at_start: float) -> None:
         """Count a cell as done."""
@@ -81,7 +85,7 @@ class _Work:
             seconds = self._open.get(fingerprint, 0.0)
             gained += seconds * (cell.share - cell.share_at_start)
             left -= seconds * cell.share
-        if gained < self.TRUSTED * self._total:
+        if self._began is None or gained < self.TRUSTED * self._total:
             return left / min(self._workers, len(self._open))
         alone = [own for cell in running.values() if (own := cell.seconds_left()) is not None]
         return max([(time.monotonic() - self._began) * left / gained, *alone])
@@ -129,6 +133,7 @@ class Display:
             if not console.err.is_terminal:
                 console.say(f"{self._names[job.fingerprint]}: {_begins(job, epoch, step)}")
             cell.done_at_start, cell.began = cell.done, time.monotonic()
+            self._work.begin()
         self._news(job, cell)
 
     def ended(self, job: Job, error: str | None) -> None:
@@ -154,9 +159,11 @@ class Display:
 
     def _progress(self) -> str:
         """Return `3 of 10`, with the time left where it is known: `3 of 10, about 4 min left`."""
+        return f"{self._ended} of {len(self._names)}{self._left()}"
+
+    def _left(self) -> str:
         seconds = self._work.seconds_left(self._running)
-        left = f", about {console.duration(seconds)} left" if seconds is not None else ""
-        return f"{self._ended} of {len(self._names)}{left}"
+        return f", about {console.duration(seconds)} left" if seconds is not None else ""
 
     def put_off(self, job: Job) -> None:
         self._running.pop(job.fingerprint, None)
@@ -189,7 +196,7 @@ class Display:
                     cell.left(),
                 )
             )
-        title = f"{self._progress()}; {waiting} wait" if waiting else self._progress()
+        title = f"{self._ended} of {console.many(len(self._names), 'cell')} done{self._left()}, {waiting} wait"
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
 

@@ -86,7 +86,8 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     out.print(Text.assemble((printable(ablation.name), "bold"), f": {printable(ablation.question)}"), soft_wrap=True)
     out.print(f"source: {printable(ablation.source)}", markup=False, soft_wrap=True)
     out.print(f"baseline: {ablation.baseline_in_words}", markup=False, soft_wrap=True)
-    out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}", markup=False)
+    factors = ", ".join(ablation.factors) or "none"
+    out.print(f"factors: {factors}; seeds: {_seeds(ablation)}", markup=False, soft_wrap=True)
     if ablation.chain:
         out.print("a chain: each stage is compared with the one before it")
     for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
