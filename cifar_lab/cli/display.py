@@ -196,7 +196,8 @@ class Display:
                     cell.left(),
                 )
             )
-        title = f"{self._ended} of {console.many(len(self._names), 'cell')} done{self._left()}, {waiting} wait"
+        title = f"{self._ended} of {console.many(len(self._names), 'cell')} done{self._left()}"
+        title += f", {waiting} wait" if waiting else ""
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
 
