@@ -72,8 +72,10 @@ def _parse_value(path: str, text: str) -> object:
                 raise
             continue
         return value
-    as_typed = (value for value in readings if value is not None and not isinstance(value, bool))
-    return next(as_typed)  # refused as `off`, not as `false`
+    if text.startswith("(") and text.endswith(")"):
+        raise RecipeError(f"{path}={text}: a list is typed in square brackets, {path}=[{text[1:-1]}]")
+    refused = (value for value in readings if value is not None and not isinstance(value, bool))
+    return next(refused)  # refused as `off`, not as `false`
 
 
 def _readings(text: str) -> Iterator[object]:

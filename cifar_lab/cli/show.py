@@ -11,6 +11,7 @@ from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant, diff_in_words
 from cifar_lab.cli import asked, console, recipe_fields
 from cifar_lab.cli import options as o
+from cifar_lab.errors import RegistryError, nearest
 from cifar_lab.overrides import as_words
 from cifar_lab.scale import trained_alike
 from cifar_lab.text import printable
@@ -60,9 +61,12 @@ def _listed(ablation: Ablation, origin: str) -> dict[str, Any]:
 
 def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json = False) -> int:
     """Show an ablation: question, factors, variants, parameters and MACs, claims. `describe recipe`: recipe fields."""
-    if name == recipe_fields.NAME and name not in registry.discover(*(ablations or [])).known():
+    known = registry.discover(*(ablations or [])).known()
+    if name == recipe_fields.NAME and name not in known:
         recipe_fields.print_fields(as_json=as_json)
         return 0
+    if name not in known and "'recipe'" in (hint := nearest(name, [*known, recipe_fields.NAME])):
+        raise RegistryError(f"no ablation named '{name}'{hint}")
     ablation = asked.find(name, ablations)
     rows = [_described(ablation, variant) for variant in ablation.variants]
     if as_json:

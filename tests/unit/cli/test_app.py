@@ -65,6 +65,9 @@ def test_help_loads_no_command() -> None:
         ("run-ablation se_ratio --device gpu", "did you mean 'cuda'?"),
         ("run", "did you mean 'run-ablation'?"),
         ("run-ablation se_ratio --variants r3", "one of: none, r16, r8, r4, r2"),
+        ("plan se_ratio model.blocks=(4,4,3)", "in square brackets, model.blocks=[4,4,3]"),
+        ("describe recipy", "did you mean 'recipe'?"),
+        ("describe se_rato", "did you mean 'se_ratio'?"),
         ("ui --runs nowhere", "--runs nowhere: no such folder"),
     ],
 )
