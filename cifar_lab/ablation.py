@@ -5,13 +5,13 @@ An ablation is data. It is checked when it is made, so that a file that imports 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from cifar_lab.errors import AblationError, RecipeError, nearest, shortened
+from cifar_lab.overrides import as_words
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
@@ -131,11 +131,7 @@ BASELINES = {"Efficient ResNet": EFFICIENT_RESNET, "ResNet-18": RESNET18, "fast 
 
 def diff_in_words(diff: Mapping[str, Any]) -> str:
     """`schedule.name=cosine, optim.lr=0.01`: paths and values as they are typed."""
-    return ", ".join(f"{path}={_word(value)}" for path, value in diff.items())
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    return ", ".join(as_words(diff))
 
 
 class Crossing(_Literal):

@@ -1,9 +1,9 @@
-"""What a user types to change a recipe, `train.epochs=30`, as a diff."""
+"""Overrides of a recipe as a user types them, `train.epochs=30`: text to a diff, and a diff to text."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from cifar_lab.errors import RecipeError, nearest
@@ -32,6 +32,21 @@ def parse_overrides(words: list[str]) -> dict[str, object]:
     return diff
 
 
+def as_typed(value: object) -> str:
+    """Return a value of a recipe as a user types it: `sgd`, `0.1`, `true`, `none`, `[4,4,3]`.
+
+    `parse_overrides` reads it back as the same value.
+    """
+    if isinstance(value, str):
+        return value
+    return "none" if value is None else json.dumps(value, separators=(",", ":"), default=str)
+
+
+def as_words(diff: Mapping[str, object]) -> list[str]:
+    """Return a diff as the words of a command line: `["train.epochs=30", "model.blocks=[4,4,3]"]`."""
+    return [f"{path}={as_typed(value)}" for path, value in diff.items()]
+
+
 def parse_number(text: str, *, least: int = 0) -> int | None:
     """Return the whole number that `text` is, in ASCII digits, `MOST_DIGITS` at most; None for anything else."""
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
@@ -42,8 +57,7 @@ def parse_number(text: str, *, least: int = 0) -> int | None:
 def _meant(word: str) -> str:
     """Return a hint for a word without `=`: a whole path lacks its value, any other is misspelt."""
     if word in paths():
-        default = json.dumps(Recipe().flat()[word], separators=(",", ":")).strip('"')
-        return f"; write {word}={default}, or another value"
+        return f"; write {word}={as_typed(Recipe().flat()[word])}, or another value"
     return nearest(word, paths())
 
 
@@ -58,8 +72,10 @@ def _parse_value(path: str, text: str) -> object:
                 raise
             continue
         return value
-    as_typed = (value for value in readings if value is not None and not isinstance(value, bool))
-    return next(as_typed)  # refused as `off`, not as `false`
+    if text.startswith("(") and text.endswith(")"):
+        raise RecipeError(f"{path}={text}: a list is typed in square brackets, {path}=[{text[1:-1]}]")
+    refused = (value for value in readings if value is not None and not isinstance(value, bool))
+    return next(refused)  # refused as `off`, not as `false`
 
 
 def _readings(text: str) -> Iterator[object]:

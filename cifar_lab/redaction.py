@@ -12,9 +12,12 @@ HIDDEN = "***"
 
 DATABASES = r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|cockroachdb|ssh|git|rediss?|mongodb)(?:\+\w+)?"
 """Schemes whose addresses often hold a user name alone, which is no secret. Elsewhere it may be a token."""
-PASSWORD = re.compile(r"(://[^\s/:]*):(?!\d{1,5}(?:/[^\s@]*)?(?:\s|[,;'\")\]](?!\S*@)|$))(?:(?!\s+\S*://)[^\n])*@")
-"""`://user:password@`. A user may be an email address, and a password may hold blanks, `/` and `@`; `host:5000` is a
-port where no `@` ends the word."""
+REST = r"(?:(?!\s+\S*://)[^\n])*"
+"""What follows on the line, up to the word that holds the next address."""
+PORT = rf"\d{{1,5}}(?:/[^\s@]*)?(?:\s|[,;'\")\]](?!\S*@)|$)(?!{REST}@[\w.-]+(?::\d|/))"
+"""A port, where no `@` ends the word and no `@host/` or `@host:80/` follows: then it begins a password."""
+PASSWORD = re.compile(rf"(://(?!\[)[^\s/:]*):(?!{PORT}){REST}@")
+"""`://user:password@`. A user may be an email address, and a password may hold blanks, `/` and `@`."""
 TOKEN = re.compile(rf"(?<![\w+.-])((?!{DATABASES}://)[a-z][a-z0-9+.-]*://)(?!\*\*\*@)[^\s/:@]+@", re.IGNORECASE)
 """`http://token@host`."""
 NAME = (

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cifar_lab.tracking.mlflow import Store
 
 # Before any test imports numpy or torch: two test processes on two cores must not fight for both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +33,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one, as a user would stand in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database, which takes seconds to make."""
+    from cifar_lab.tracking.mlflow import Store
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    Store.open(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(_fresh: Path, tmp_path: Path) -> Store:
+    """An empty store of its own, `mlflow.db` in `tmp_path`."""
+    from cifar_lab.tracking.mlflow import Store
+
+    shutil.copy(_fresh, tmp_path / "mlflow.db")
+    return Store.open(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="session")

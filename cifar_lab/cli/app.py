@@ -14,7 +14,7 @@ from cifar_lab import __version__
 GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Ablations": {
         "list": ("show", "list_", "List the ablations that can be run."),
-        "describe": ("show", "describe", "Show an ablation: question, variants, budget, claims."),
+        "describe": ("show", "describe", "Show an ablation, or the fields of a recipe."),
         "plan": ("show", "plan", "Show the cells of an ablation and estimate the time."),
         "run-ablation": ("train", "run_ablation", "Train the missing cells of an ablation and compare."),
         "train": ("train", "train", "Train one recipe."),

@@ -191,9 +191,9 @@ def read_data(source: str) -> tuple[str, Dataset]:
     return absolute(source), dataset
 
 
-def total(plan: Plan, workers: int) -> float:
+def total(plan: Plan, workers: int, *, retry_failed: bool = False) -> float:
     """Seconds until the last cell is done, if every worker is busy until then."""
-    cells = plan.to_train()
+    cells = plan.to_train(retry_failed=retry_failed)
     return sum(plan.estimates.get(cell.fingerprint, 0.0) for cell in cells) / min(workers, max(1, len(cells)))
 
 

@@ -7,7 +7,6 @@ is offered, and the shell offers files.
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
+
+from cifar_lab.overrides import as_typed
 
 Completer = Callable[[typer.Context, str], list[str]]
 DATA = ("cifar10", "synthetic")
@@ -144,8 +145,7 @@ def _values(path: str) -> list[str]:
         return list(BOOLEANS)
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]
-    default = Recipe().flat()[path]
-    return ["none" if default is None else json.dumps(default, separators=(",", ":"))]
+    return [as_typed(Recipe().flat()[path])]
 
 
 def _annotation(path: str) -> Any:

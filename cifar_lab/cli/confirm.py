@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ import typer
 
 from cifar_lab.cli import asked, console
 from cifar_lab.errors import UsageError
+from cifar_lab.overrides import as_words
 
 ASK_ABOVE = 3600.0
 """Seconds on a CPU above which a run asks first."""
@@ -62,6 +62,6 @@ def _small_line(found: asked.Request, runs: Path, typed: list[str]) -> str:
     except UsageError:  # its variants coincide when they are small
         return ""
     seconds = asked.total(replace(small, estimates=estimate(small, found.pace)), found.workers)
-    words = [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items()]
-    line = ["cifar-lab", "run-ablation", plan.ablation.name, *words, "--scale", "small", "--data", plan.source, *typed]
+    words = ["cifar-lab", "run-ablation", plan.ablation.name, *as_words(overrides)]
+    line = [*words, "--scale", "small", "--data", plan.source, *typed]
     return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"

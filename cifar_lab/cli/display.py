@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rich.live import Live
@@ -31,19 +32,78 @@ class _Running:
         """It has come to a step: until then another runner may turn out to have it."""
         return self.done_at_start is not None
 
+    @property
+    def share(self) -> float:
+        """Part of its training that is done."""
+        return self.done / self.epochs
+
+    @property
+    def share_at_start(self) -> float:
+        """Part of its training that was done when this attempt began."""
+        return (self.done_at_start or 0.0) / self.epochs
+
+    def seconds_left(self) -> float | None:
+        """Return how long the rest will take at the pace so far; None before there is one."""
+        gained = self.done - (self.done_at_start or 0.0)
+        if not self.is_ours or gained <= 0:
+            return None
+        return (time.monotonic() - self.began) / gained * (self.epochs - self.done)
+
     def left(self) -> str:
         """How long the rest will take at the pace so far."""
-        gained = self.done - (self.done_at_start or 0.0)
-        if gained <= 0:
-            return ""
-        return console.duration((time.monotonic() - self.began) / gained * (self.epochs - self.done))
+        seconds = self.seconds_left()
+        return "" if seconds is None else console.duration(seconds)
+
+
+class _Work:
+    """The work of an invocation in estimated seconds of one worker, and how much of it is done."""
+
+    TRUSTED = 0.1
+    """Part of the work that has to be done before its own pace counts for more than the estimates."""
+
+    def __init__(self, estimates: Mapping[str, float], workers: int) -> None:
+        self._open = dict(estimates)
+        self._total = sum(estimates.values())
+        self._workers = max(1, workers)
+        self._gained = 0.0
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Start the clock at the first training step: until then, workers load their libraries and data."""
+        self._began = time.monotonic() if self._began is None else self._began
+
+    def ended(self, fingerprint: str, share_at_start: float) -> None:
+        """Count a cell as done."""
+        self._gained += self._open.pop(fingerprint, 0.0) * (1 - share_at_start)
+
+    def seconds_left(self, running: Mapping[str, _Running]) -> float | None:
+        """Return how long the rest will take: by the estimates at first, then at the pace so far; None if unknown."""
+        if not self._open:
+            return None
+        gained, left = self._gained, sum(self._open.values())
+        for fingerprint, cell in running.items():
+            seconds = self._open.get(fingerprint, 0.0)
+            gained += seconds * (cell.share - cell.share_at_start)
+            left -= seconds * cell.share
+        if self._began is None or gained < self.TRUSTED * self._total:
+            return left / min(self._workers, len(self._open))
+        alone = [own for cell in running.values() if (own := cell.seconds_left()) is not None]
+        return max([(time.monotonic() - self._began) * left / gained, *alone])
 
 
 class Display:
     """Follows the engine; an `engine.Listener`. Use as a context manager."""
 
-    def __init__(self, names: dict[str, str], *, is_search: bool = False) -> None:
-        """`names`: what to call a cell, by fingerprint. A search is shown val only: nobody is to choose by test."""
+    def __init__(
+        self, names: dict[str, str], *, is_search: bool = False, estimates: Mapping[str, float] | None = None,
+        workers: int = 1,
+    ) -> None:  # fmt: skip
+        """Follow cells, which `names` names by fingerprint; with `estimates` in seconds, show the time that is left.
+
+        A search is shown val only: nobody is to choose by test.
+        """
+        wanted = {name: seconds for name, seconds in (estimates or {}).items() if name in names}
+        self._work = _Work(wanted, workers)
         self._metric = "val/acc" if is_search else "test/acc"
         self._names = names
         self._running: dict[str, _Running] = {}
@@ -73,6 +133,7 @@ class Display:
             if not console.err.is_terminal:
                 console.say(f"{self._names[job.fingerprint]}: {_begins(job, epoch, step)}")
             cell.done_at_start, cell.began = cell.done, time.monotonic()
+            self._work.begin()
         self._news(job, cell)
 
     def ended(self, job: Job, error: str | None) -> None:
@@ -83,6 +144,7 @@ class Display:
             console.say(f"{self._names[job.fingerprint]}: {error}")
             return
         self._ended += 1
+        self._work.ended(job.fingerprint, cell.share_at_start if cell is not None else 0.0)
         result = job.record.result()
         if error is not None or result is None:
             said = error
@@ -93,7 +155,15 @@ class Display:
             split = self._metric.partition("/")[0]
             said = f"{split} {100 * metrics[self._metric]:.2f} % in {console.duration(metrics['seconds'])}"
             said += "" if cell is not None else " (trained by another runner)"
-        console.say(f"{self._names[job.fingerprint]}: {said} [{self._ended} of {len(self._names)}]")
+        console.say(f"{self._names[job.fingerprint]}: {said} [{self._progress()}]")
+
+    def _progress(self) -> str:
+        """Return `3 of 10`, with the time left where it is known: `3 of 10, about 4 min left`."""
+        return f"{self._ended} of {len(self._names)}{self._left()}"
+
+    def _left(self) -> str:
+        seconds = self._work.seconds_left(self._running)
+        return f", about {console.duration(seconds)} left" if seconds is not None else ""
 
     def put_off(self, job: Job) -> None:
         self._running.pop(job.fingerprint, None)
@@ -126,7 +196,8 @@ class Display:
                     cell.left(),
                 )
             )
-        title = f"{self._ended} of {console.many(len(self._names), 'cell')} done, {waiting} wait"
+        title = f"{self._ended} of {console.many(len(self._names), 'cell')} done{self._left()}"
+        title += f", {waiting} wait" if waiting else ""
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
 

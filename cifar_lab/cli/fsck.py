@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +39,8 @@ def fsck(
     folder = runs.resolve()
     if not folder.is_dir():
         raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UsageError(f"--runs {runs}: cannot be read (Permission denied)")
     found = checks.check(folder, _damage_of_study)
     place = repairs.new_place(folder) if repair else None
     done = repairs.repair(found.problems, folder, place) if place is not None else []
@@ -132,7 +135,8 @@ def _table(problems: tuple[Problem, ...], runs: Path) -> RenderableType:
     for problem in problems:
         fingerprint = problem.cell.fingerprint if problem.cell is not None else ""
         cell = " ".join([*map(str, known.get(fingerprint, ())[:1]), fingerprint[:12]]).strip()
-        rows.append((problem.kind, cell, problem.path.name, problem.what.removeprefix("damaged: ")))
+        file = "" if problem.path.name == fingerprint else problem.path.name
+        rows.append((problem.kind, cell, file, problem.what.removeprefix("damaged: ")))
     return console.table("", ("what", "cell", "file", "what is wrong"), rows)
 
 
@@ -148,6 +152,5 @@ def _names(runs: Path) -> Mapping[str, Sequence[object]]:
 
 
 def _where(problem: Problem, runs: Path) -> str:
-    if problem.cell is not None:
-        return f"{problem.cell.fingerprint[:12]}/{problem.path.name}"
-    return str(problem.path.relative_to(runs) if problem.path.is_relative_to(runs) else problem.path)
+    where = str(problem.path.relative_to(runs) if problem.path.is_relative_to(runs) else problem.path)
+    return where if problem.cell is None else where.replace(problem.cell.fingerprint, problem.cell.fingerprint[:12])

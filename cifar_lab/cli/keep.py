@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm
 from cifar_lab.cli.tail import find_cell, identity
+from cifar_lab.overrides import as_typed
 
 if TYPE_CHECKING:
     from cifar_lab.run.cleaning import Item
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cifar_lab.stats.images import Disagreement
 
 LOSES = {"leftover": "nothing", "superseded": "what a redo set aside", "damaged": "what was damaged, and kept aside"}
+ACCURACY = re.compile(r"(?:^|/)(?:gap|rise|auc|\w*acc(?:_\w+)?)$")
+"""Measurements that are fractions of images, shown in per cent."""
 OlderThan = Annotated[
     str,
     typer.Option("--older-than", metavar="AGE", help="Delete only what has not changed for so long: 12h, 7d."),
@@ -108,18 +110,31 @@ def _image_lines(found: Disagreement) -> str:
 def _section(rows: list[Row]) -> RenderableType:
     measured = any(row.difference is not None for row in rows)
     columns = ("", "a", "b", *(("b − a",) if measured else ()))
-    shown = [(row.path, _value(row.a), _value(row.b), *((_difference(row),) if measured else ())) for row in rows]
+    shown = [(row.path, *_values(row), *((_difference(row),) if measured else ())) for row in rows]
     return console.table("", columns, shown, right=("b − a",))
 
 
 def _difference(row: Row) -> str:
-    return f"{row.difference:+.6g}" if row.difference is not None else ""
+    """Return the difference of two measurements; of accuracies, in points."""
+    if row.difference is None:
+        return ""
+    return f"{100 * row.difference:+.2f}" if _is_accuracy(row) else f"{row.difference:+.6g}"
+
+
+def _is_accuracy(row: Row) -> bool:
+    return row.is_measured and bool(ACCURACY.search(row.path))
+
+
+def _values(row: Row) -> list[str]:
+    if _is_accuracy(row):
+        return [f"{100 * value:.2f} %" if isinstance(value, float) else _value(value) for value in (row.a, row.b)]
+    return [_value(row.a), _value(row.b)]
 
 
 def _value(value: Any) -> str:
     """A value as it fits into a column: digests and commits cut to 12 digits."""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return escape(re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", text))
+    text = f"{value:.6g}" if isinstance(value, float) else as_typed(value)
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", text)
 
 
 def _items_table(items: list[Item], runs: Path) -> RenderableType:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from cifar_lab import registry
@@ -113,7 +112,7 @@ def _all(found: list[Status], runs: Path) -> RenderableType:
     rows = []
     for entry in found:
         latest, counts = entry.setting.latest, watch.counts(entry)
-        rows.append((latest.ablation, escape(entry.setting.title()), len(entry.cells), counts, _minute(latest.time)))
+        rows.append((latest.ablation, entry.setting.title(), len(entry.cells), counts, _minute(latest.time)))
     made = console.table("", ("ablation", "setting", "cells", "of these", "asked for"), rows, right=("cells",))
     for i in (0, -1):
         made.columns[i].no_wrap = True

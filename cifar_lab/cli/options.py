@@ -33,7 +33,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[PATH=VALUE]…",
-        help="Override recipe fields, `train.epochs=30`; applied after --scale.",
+        help="Override recipe fields, `train.epochs=30`; applied after --scale. See `cifar-lab describe recipe`.",
         autocompletion=completion.overrides,
     ),
 ]
@@ -69,6 +69,9 @@ Folders = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Also print costs, learning speed, statistical evidence and how to read them.")
+]
 Variants = Annotated[
     str | None,
     typer.Option(help="Use these variants only, comma-separated: r4,r16.", autocompletion=completion.variants),

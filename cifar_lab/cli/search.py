@@ -17,7 +17,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.searched import print_counts, print_study, study_tree, tree_or_problem
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.overrides import parse_overrides
+from cifar_lab.overrides import as_words, parse_overrides
 
 if TYPE_CHECKING:
     from cifar_lab.run.cell import Job
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from cifar_lab.search.study import Optuna
 
 STORAGE = "CIFAR_LAB_STORAGE"
-Study = Annotated[str, typer.Option("--study", metavar="NAME", help="Study name; an existing study is resumed.")]
+Study = Annotated[
+    str | None,
+    typer.Option(
+        "--study", metavar="NAME", help="Study name; an existing study is resumed.", show_default="name of the space"
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
 MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; none: all of them.")]
 RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
@@ -48,7 +53,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the trials and
 
 
 def sweep(
-    study: Study, overrides: o.Overrides = None, trials: Trials = 50, space: SpaceName = "writeup",
+    study: Study = None, overrides: o.Overrides = None, trials: Trials = 50, space: SpaceName = "writeup",
     max_params: o.MaxParams = "5M", max_macs: MaxMacs = None, sampler: Sampler = "tpe", pruner: Pruner = "hyperband",
     objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
@@ -59,10 +64,14 @@ def sweep(
     from cifar_lab.search import samplers
     from cifar_lab.search.naming import require_name, require_storage
 
-    require_name(study)
+    if study is not None:
+        require_name(study)
     require_storage(storage)
     samplers.require_names(sampler, pruner, seed=seed)
     asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
+    if study is None:
+        study = asks.space.name
+        require_name(study)
 
     from cifar_lab.cli.display import Display
     from cifar_lab.run.execution import choose
@@ -139,10 +148,9 @@ def _asked_for(
     macs = asked.parse_count(max_macs) if max_macs is not None else None
     limit = asked.parse_count(max_params)
     from cifar_lab.search.budget import Budget
-    from cifar_lab.search.spaces import find, require_usable
+    from cifar_lab.search.spaces import find
 
     found = find(space)
-    require_usable(found)
     if clash := [path for path in diff if path in found.paths()]:
         raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
     if found.baseline.override(diff).train.protocol != "holdout":
@@ -268,7 +276,7 @@ def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
     cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
-    yes: o.Yes = False, as_json: o.Json = False,
+    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Put each tuned factor back to the baseline's value, one at a time and all at once, as an ordinary ablation."""
     from cifar_lab.cli.train import run_ablation
@@ -285,11 +293,11 @@ def ablate_best(
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{made.name}.py", ablate.as_file(made))
     console.say(f"written: {folder / made.name}.py; see it with: cifar-lab describe {made.name} --ablations {folder}")
-    known = [f"{path}={json.dumps(value)}" for path, value in setting.overrides.items()]
     return run_ablation(
-        made.name, overrides=[*known, *(overrides or [])], scale=setting.scale.name,
+        made.name, overrides=[*as_words(setting.overrides), *(overrides or [])], scale=setting.scale.name,
         data=data or setting.data["source"], variants=variants, seeds=seeds, device=device, workers=workers,
-        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, as_json=as_json,
+        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, everything=everything,
+        as_json=as_json,
     )  # fmt: skip
 
 

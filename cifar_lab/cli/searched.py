@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli import console
 from cifar_lab.errors import UsageError
+from cifar_lab.overrides import as_typed
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
@@ -109,4 +109,4 @@ def _words(setting: Setting, diff: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, separators=(",", ":"))
+    return f"{value:.3g}" if isinstance(value, float) else as_typed(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,10 @@ from rich.text import Text
 
 from cifar_lab import registry
 from cifar_lab.ablation import Ablation, Variant, diff_in_words
-from cifar_lab.cli import asked, console
+from cifar_lab.cli import asked, console, recipe_fields
 from cifar_lab.cli import options as o
+from cifar_lab.errors import RegistryError, nearest
+from cifar_lab.overrides import as_words
 from cifar_lab.scale import trained_alike
 from cifar_lab.text import printable
 
@@ -59,7 +60,13 @@ def _listed(ablation: Ablation, origin: str) -> dict[str, Any]:
 
 
 def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json = False) -> int:
-    """One ablation: its question, factors, variants as diffs, parameters and MACs, claims."""
+    """Show an ablation: question, factors, variants, parameters and MACs, claims. `describe recipe`: recipe fields."""
+    known = registry.discover(*(ablations or [])).known()
+    if name == recipe_fields.NAME and name not in known:
+        recipe_fields.print_fields(as_json=as_json)
+        return 0
+    if name not in known and "'recipe'" in (hint := nearest(name, [*known, recipe_fields.NAME])):
+        raise RegistryError(f"no ablation named '{name}'{hint}")
     ablation = asked.find(name, ablations)
     rows = [_described(ablation, variant) for variant in ablation.variants]
     if as_json:
@@ -83,7 +90,8 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     out.print(Text.assemble((printable(ablation.name), "bold"), f": {printable(ablation.question)}"), soft_wrap=True)
     out.print(f"source: {printable(ablation.source)}", markup=False, soft_wrap=True)
     out.print(f"baseline: {ablation.baseline_in_words}", markup=False, soft_wrap=True)
-    out.print(f"factors: {', '.join(ablation.factors) or 'none'}; seeds: {_seeds(ablation)}", markup=False)
+    factors = ", ".join(ablation.factors) or "none"
+    out.print(f"factors: {factors}; seeds: {_seeds(ablation)}", markup=False, soft_wrap=True)
     if ablation.chain:
         out.print("a chain: each stage is compared with the one before it")
     for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
@@ -138,16 +146,31 @@ def plan(
         )
         for cell in tree
     ]
-    title = f"{ablation.name} · scale {scale} · {found.plan.dataset.name}"
+    parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, *as_words(found.plan.overrides))
+    title = " · ".join(parts)
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
         console.out.print(out, markup=False, soft_wrap=True)
     done = sum(cell.is_done for cell in found.plan.cells)
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
-    rest = console.duration(found.seconds)
-    console.out.print(f"\n{console.many(len(rows), 'cell')}, {done} done; about {rest} for the rest ({workers})")
+    rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""
+    console.out.print(f"\n{console.many(len(rows), 'cell')}, {done} done{rest}")
     return 0
+
+
+def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
+    """Return `10 cells to train, 2 done already, about 6 min`, with the cells that are left alone."""
+    cells, done = plan.to_train(retry_failed=retry_failed), sum(cell.is_done for cell in plan.cells)
+    words = [f"{console.many(len(cells), 'cell')} to train" if cells else "no cell to train"]
+    words += [f"{done} done already"] if done else []
+    states = [cell.state for cell in plan.cells]
+    if not retry_failed and (failed := states.count("failed")):
+        words.append(f"{failed} failed before (--retry-failed trains them again)")
+    words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
+    if cells:
+        words.append(f"about {console.duration(asked.total(plan, workers, retry_failed=retry_failed))}")
+    return ", ".join(words)
 
 
 def plan_tree(found: asked.Request) -> dict[str, Any]:
@@ -211,8 +234,8 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
 
 
 def _difference(row: dict[str, Any]) -> str:
-    """`continues s1: optim.lr = 0.01`: what a variant stands on, where that is not the baseline, and its diff."""
-    diff = ", ".join(f"{path} = {json.dumps(value)}" for path, value in row["diff"].items())
+    """`continues s1: optim.lr=0.01`: what a variant stands on, where that is not the baseline, and its diff."""
+    diff = diff_in_words(row["diff"])
     if row["continues"] or row["base"]:
         stands = [f"continues {row['continues']}"] if row["continues"] else []
         stands += [f"on {row['base']}"] if row["base"] else []

@@ -8,6 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -15,7 +16,7 @@ import typer
 from cifar_lab import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.errors import TrackingError, nearest
+from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
@@ -49,6 +50,14 @@ def ui(
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens the runs to everybody who reaches this machine.")
     ] = "127.0.0.1",
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the links, open no browser.")] = False,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            "--runs",
+            envvar="CIFAR_LAB_RUNS",
+            help="Folder of records: open the ablation that was run last there, and count what MLflow lacks of it.",
+        ),
+    ] = None,
     as_json: o.Json = False,
 ) -> int:
     """Serve the MLflow UI of this folder's runs on 127.0.0.1, and open the table of an ablation; Ctrl-C ends it.
@@ -57,15 +66,17 @@ def ui(
     """
     from cifar_lab.tracking import mlflow, server
 
+    if runs is not None and not runs.is_dir():
+        raise UsageError(f"--runs {runs}: no such folder")
     uri = mlflow.resolve_uri()
     mlflow.require_usable(uri)
     address = server.address_of(uri)
     if address is not None:
-        shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
+        shown = _chosen(mlflow.Store.open(uri).shown(), ablation, runs)
         _point_to(address, shown, as_json=as_json, no_open=no_open)
         return 0
     server.require_free(port)
-    shown = _chosen(mlflow.Store.open(uri).shown(), ablation)
+    shown = _chosen(mlflow.Store.open(uri).shown(), ablation, runs)
     if warning := server.warning_of(host):
         console.say(warning)
     console.say(f"MLflow on {redacted(uri)}: starting, some seconds")
@@ -79,12 +90,31 @@ def ui(
         return 0
 
 
-def _chosen(shown: list[Shown], ablation: str | None) -> list[Shown]:
-    """All experiments, that of `ablation` first, else the one that was run last."""
+def _chosen(shown: list[Shown], ablation: str | None, runs: Path | None) -> list[Shown]:
+    """Return all experiments, that of `ablation` first, else the one that was run last; report what MLflow lacks."""
     names = [entry.name for entry in shown]
+    if runs is not None:
+        ablation = ablation or _last_run(runs, names)
+        _say_lacking(runs)
     if ablation is not None and ablation not in names:
         raise TrackingError(f"MLflow has no runs of '{printable(ablation)}'{nearest(ablation, names)}")
     return sorted(shown, key=lambda entry: entry.name != ablation)
+
+
+def _last_run(runs: Path, names: list[str]) -> str | None:
+    """Return the ablation that was asked for last in `runs`, of those that MLflow has."""
+    from cifar_lab.tracking.invocation import read_all
+
+    asked = [invocation.ablation for invocation in read_all(runs.resolve()) if invocation.ablation in names]
+    return asked[-1] if asked else None
+
+
+def _say_lacking(runs: Path) -> None:
+    from cifar_lab.run.shipping import lacking
+
+    if count := sum(lacking(runs.resolve()).values()):
+        verb = "is" if count == 1 else "are"
+        console.say(f"{console.many(count, 'cell')} of {runs} {verb} not in MLflow yet; `cifar-lab sync --runs {runs}`")
 
 
 def _point_to(address: str, shown: list[Shown], *, as_json: bool, no_open: bool) -> None:

@@ -64,7 +64,7 @@ def run_ablation(
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
     offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
-    yes: o.Yes = False, as_json: o.Json = False,
+    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
@@ -96,7 +96,7 @@ def run_ablation(
 
     as_before = (device, workers, compile, graph) == ("auto", "auto", None, None)
     how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline, "patience": stall_after}
-    print_table = None if as_json else print_comparison
+    print_table = None if as_json else partial(print_comparison, everything=everything)
     if name != EVERY:
         return _print(run_one(name), as_json)
     every = registry.discover(*(ablations or []))
@@ -169,7 +169,7 @@ def train(
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     graph: o.Graph = None,
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, offline: o.Offline = False,
-    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     if parent is not None:
@@ -195,7 +195,7 @@ def train(
     confirm_long(found, runs.resolve(), yes, [])
     outcome = _run(
         found, runs.resolve(), retry_failed=True, offline=offline, patience=stall_after,
-        print_table=None if as_json else print_comparison,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
     return _print(outcome, as_json)
 
@@ -282,7 +282,8 @@ def _run(
         if is_on:
             console.say(f"networks are compiled: {compiling}")
     wanted = {cell.fingerprint: cell.name for cell in plan.to_train(retry_failed=retry_failed)}
-    with Display(wanted) as display:
+    console.say(show.plan_in_words(plan, found.workers, retry_failed=retry_failed))
+    with Display(wanted, estimates=plan.estimates, workers=found.workers) as display:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, places=found.places,
             listener=display, retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from cifar_lab.data.naming import one_line
+from cifar_lab.redaction import redacted
 
 if TYPE_CHECKING:
     import requests
@@ -175,7 +176,7 @@ def _opened(session: requests.Session, url: str, headers: dict[str, str]) -> req
 def plain(url: str) -> str:
     """Return an address without user, password and query, which may be secrets."""
     try:
-        address = urlsplit(USER.sub("", url, count=1))
+        address = urlsplit(redacted(USER.sub("", url, count=1)))  # a password may look like a port and a path
         return one_line(urlunsplit((address.scheme, address.netloc, address.path, "", "")))
     except ValueError:
         return "a malformed address"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from cifar_lab.errors import UsageError, nearest
+from cifar_lab.overrides import as_words
 from cifar_lab.stats.convergence import Reached, last_tenth, still_rises
 from cifar_lab.stats.decide import RULE
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
+MOST_NAMED = 3
+"""Rows that a note names one by one where it is about all of them."""
 UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
 """States of cells that are in no mean; a `Row` counts each."""
 
@@ -217,9 +222,25 @@ class Comparison:
         """The images that were looked at in every epoch, in words."""
         return {"holdout": "val", "writeup": "test"}.get(self.protocol, "val (test, under protocol writeup)")
 
+    def only(self, variants: Collection[str]) -> Comparison:
+        """Return the comparison with the rows of `variants` and of what these are compared with.
+
+        Intervals and verdicts stay: they hold for all rows together.
+
+        Raises:
+            UsageError: a variant has no row.
+        """
+        names = [row.variant for row in self.rows]
+        for name in variants:
+            if name not in names:
+                raise UsageError(f"{self.ablation}: variant '{name}' was not run{nearest(name, names)}")
+        against = {row.against for row in self.rows if row.variant in variants}
+        rows = tuple(row for row in self.rows if row.variant in variants or row.variant in against)
+        return replace(self, rows=rows, effects=self.effects if len(rows) == len(self.rows) else ())
+
     def header(self) -> list[str]:
         """What must be known before a number is read."""
-        setting = " ".join(f"{path}={value}" for path, value in self.overrides.items())
+        setting = " ".join(as_words(self.overrides))
         lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
         against = "the stage before" if self.chain else self.control
         compared = any(row.difference is not None for row in self.rows)
@@ -239,17 +260,37 @@ class Comparison:
 
     def footer(self) -> list[str]:
         """Return what must be known before a number is believed."""
+        lines = self._caveats()
+        if self.comparisons and any(row.differences for row in self.rows):
+            lines += self._statistics()
+        if any(row.continues and row.epochs_to for row in self.rows):
+            lines.append("a stage that goes on from another begins warm: its speed is compared with nothing")
+        return lines + self._last()
+
+    def notes(self) -> list[str]:
+        """Return the part of `footer` that may change how the result is read; nothing of the method."""
+        differs = self.comparisons and any(row.differences for row in self.rows)
+        return self._caveats() + (self._rules() if differs else []) + self._last()
+
+    def intervals(self) -> list[str]:
+        """Return what the intervals hold for, in a line; none without intervals."""
+        together = f", together for {self.comparisons} comparisons" if self.comparisons > 1 else ""
+        has_some = any(row.interval is not None for row in self.rows)
+        return [f"interval: {100 * self.confidence:.0f} % confidence{together}"] if has_some else []
+
+    def _caveats(self) -> list[str]:
         lines = [f"damaged, and not used: {line}" for line in self.damage]
         if any(row.mixed_execution for row in self.rows):
             lines.append(
                 "* this row, or this row and the control, mix executions (device, threads, precision, compile)"
             )
-        if self.comparisons and any(row.differences for row in self.rows):
-            lines += self._statistics()
-        if any(row.continues and row.epochs_to for row in self.rows):
-            lines.append("a stage that goes on from another begins warm: its speed is compared with nothing")
+        return lines
+
+    def _last(self) -> list[str]:
+        """Return which curves still rise, and the other settings."""
+        lines = []
         if rising := [row for row in self.rows if still_rises(row.rises)]:
-            words = ", ".join(f"{row.variant} {100 * (row.rise or 0):+.1f}" for row in rising)
+            words = _rises(rising) if len(rising) == len(self.rows) > MOST_NAMED else ", ".join(map(_rise, rising))
             order = ": a longer training may change the order" if len(self.rows) > 1 else ""
             lines.append(f"still rising: {words} points in {_end(rising)}{order}")
         return lines + [f"also there: {other}" for other in self.others]
@@ -260,13 +301,18 @@ class Comparison:
             f"{self._interval()}, over seeds; for this test set and this split",
             f"margin: {_points(self.margin)}; {RULE}",
         ]
+        return lines + self._rules() + self._smallest()
+
+    def _rules(self) -> list[str]:
+        """Return how the margin and the number of seeds were changed or fixed."""
+        lines = []
         if self.margin_before is not None:
             margin, since = self.margin_before
             lines.append(f"the margin was {_points(margin)} before invocation {since}, when results could be seen")
         if self.stopping is not None:
             verdicts = [row.verdict for row in self.rows] + [effect.verdict for effect in self.effects]
             lines += self.stopping.words(all_decided="undecided" not in verdicts)
-        return lines + self._smallest()
+        return lines
 
     def _interval(self) -> str:
         """Return one line that names the method of the intervals."""
@@ -294,6 +340,16 @@ class Comparison:
             corrected = f", {min(1.0, k * floor):.3g} where it is the smallest of {k}" if k > 1 else ""
             lines.append(f"{pairs}: no sign-flip p is below {floor:.3g}{corrected}")
         return lines
+
+
+def _rise(row: Row) -> str:
+    return f"{row.variant} {100 * (row.rise or 0):+.1f}"
+
+
+def _rises(rising: list[Row]) -> str:
+    """Return the range of the rises of all rows: `every row, +6.1 to +12.4`."""
+    rises = [100 * (row.rise or 0) for row in rising]
+    return f"every row, {min(rises):+.1f} to {max(rises):+.1f}"
 
 
 def _points(fraction: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from cifar_lab.overrides import as_words
 from cifar_lab.report.comparison import UNFINISHED, Comparison, Row
 from cifar_lab.report.plots import of
 from cifar_lab.report.sheets import is_interaction, points, span, without_metric
@@ -32,10 +33,10 @@ def headline(comparison: Comparison) -> str:
         f"{_count(len(rows), 'variant')} against {comparison.control}"
     )  # fmt: skip
     kinds = [f"{len(found)} {kind}{_details(kind, found)}" for kind, found in _kinds(rows).items()]
-    return f"{_interaction(comparison)}Of {what}: {', '.join(kinds)}; {setting(comparison)}."
+    return f"{interaction(comparison)}Of {what}: {', '.join(kinds)}; {setting(comparison)}."
 
 
-def _interaction(comparison: Comparison) -> str:
+def interaction(comparison: Comparison) -> str:
     """`Interaction of a and b: absent (within ± 0.50), +0.10 [-0.20, +0.40] points. `; nothing without one."""
     effect = next((each for each in comparison.effects if is_interaction(each)), None)
     if effect is None:
@@ -64,8 +65,7 @@ def setting(comparison: Comparison) -> str:
     seeds = [n for n, row in zip(seeds, rows, strict=True) if n or row.verdict != "diverged"] or [0]
     low, high = min(seeds), max(seeds)
     many = _count(high, "seed") if low == high else f"{low} to {high} seeds"
-    overrides = [f"{path}={value}" for path, value in comparison.overrides.items()]
-    return ", ".join([many, f"scale {comparison.scale}", comparison.data, *overrides])
+    return ", ".join([many, f"scale {comparison.scale}", comparison.data, *as_words(comparison.overrides)])
 
 
 def unfinished(comparison: Comparison) -> str:

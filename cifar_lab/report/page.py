@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from cifar_lab.overrides import as_words
 from cifar_lab.report import curves, headline, plots, sheets, svg
 from cifar_lab.report.comparison import Row
 from cifar_lab.report.figures import INTERVAL
@@ -241,7 +241,7 @@ def slug(name: str) -> str:
 def difference(variant: Described) -> list[str]:
     """What a variant stands on, where that is not the baseline, and its diff, each a line."""
     stands = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
-    lines = stands + [f"{path} = {json.dumps(value, ensure_ascii=False)}" for path, value in variant.diff.items()]
+    lines = stands + as_words(variant.diff)
     return lines or ["the baseline"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cifar_lab.overrides import as_typed
 from cifar_lab.report import page, search_plots
 from cifar_lab.report.searched import STATES, Search, Trial, accuracy
 from cifar_lab.report.sheets import Sheet, points
@@ -124,9 +125,7 @@ def differs(diff: Mapping[str, Any] | None) -> str:
 
 def short(value: Any) -> str:
     """A value in a table: a rate in three digits."""
-    if isinstance(value, str):
-        return value
-    return f"{value:.3g}" if isinstance(value, float) else json.dumps(value, separators=(",", ":"), default=str)
+    return f"{value:.3g}" if isinstance(value, float) else as_typed(value)
 
 
 def as_json(search: Search) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median_low
 
 from markupsafe import Markup
 
+from cifar_lab.overrides import as_typed
 from cifar_lab.report import svg
 from cifar_lab.report.page import Figure
 from cifar_lab.report.searched import Dimension, Search, Trial
@@ -296,7 +296,7 @@ class Axle:
     def _named(self) -> Iterator[tuple[float, str]]:
         labels = self.dimension.labels
         if labels:
-            yield from ((self._part * (i + 0.5) / len(labels), _text(each)) for i, each in enumerate(labels))
+            yield from ((self._part * (i + 0.5) / len(labels), as_typed(each)) for i, each in enumerate(labels))
         else:
             yield from (
                 (self._part * self._scale.share(tick), text)
@@ -359,10 +359,6 @@ def _bar(share: float, most: float, x: float, y: float, words: str, column: int)
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2f}%"
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _clipped(text: str, most: int) -> str:

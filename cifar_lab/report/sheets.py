@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cifar_lab.report.comparison import UNFINISHED, Comparison, Effect, Row
@@ -10,7 +10,12 @@ from cifar_lab.stats.convergence import Reached
 from cifar_lab.stats.paired import ONE_PAIR
 
 HEADINGS = ("variant", "n", "accuracy %", "± std", "Δ", "interval", "verdict", "note")
+CONTROL = "control"
+"""The word in the verdict column of the row that the others are compared with."""
 NUMBERS = ("n", "accuracy %", "± std", "Δ", "interval")
+PUBLISHED = ("variant", "n", "accuracy %", "Δ", "interval", "verdict", "note")
+COARSE = 0.005
+"""The margin from which accuracies are published with one decimal."""
 COST = ("variant", "accuracy %", "one view %", "parameters", "trained", "MACs", "time", "images seen")
 """Of the table of cost: what each accuracy was bought with."""
 EVIDENCE = ("variant", "pairs", "Δ ± std", "effect", "p", "p Holm", "r", "Welch", "width", "seeds")
@@ -19,6 +24,25 @@ EFFECTS = ("effect", "pairs", "Δ", "interval", "verdict", "note")
 """Of the table of a 2 × 2 study."""
 FIT = ("variant", "epochs to", "Δ epochs", "AUC %", "Δ AUC", "gap", "Δ gap", "rise")
 """Of the table of fit: how fast each variant learned, how far it overfits, and whether it had come to rest."""
+
+COST_LEGEND = {
+    "parameters": "parameters: as declared, which the budget judges",
+    "trained": "trained: of the smaller network of this scale",
+    "MACs": "MACs: of one image, forward",
+    "time": "time: of training, a cell",
+    "images seen": "images seen: of this stage alone, without the one that it goes on from",
+    "one view %": "one view: without test-time augmentation",
+}
+EVIDENCE_LEGEND = {
+    "effect": "effect: Δ over its deviation (Hedges)",
+    "p": "p: sign-flip, two-sided",
+    "r": "r: correlation of the pairs",
+    "Welch": "Welch: the interval without pairing",
+    "width": "width: paired over unpaired",
+    "seeds": "seeds: that show 0.1, 0.2, 0.5 points with power 0.8",
+}
+EFFECTS_LEGEND = "each factor changed, averaged over the other; ×: how far the effect of one depends on the other"
+"""By heading, what a column holds; only columns that are shown have their words in a caption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +81,40 @@ def sheets(comparison: Comparison) -> list[Sheet]:
 
 def result(comparison: Comparison) -> Sheet:
     """Accuracy, difference and verdict of each variant, and what it costs."""
-    return _filled("", HEADINGS, [cells(row, comparison.metric) for row in comparison.rows], NUMBERS)
+    return _filled({}, HEADINGS, _result_rows(comparison), NUMBERS)
 
 
-def cells(row: Row, metric: str = "test/acc") -> list[str]:
+def published(comparison: Comparison) -> Sheet:
+    """Return the result as a paper prints it: accuracy with its deviation in one cell, `95.1 ± 0.2`.
+
+    One decimal; two where a difference of less than half a point matters.
+    """
+    merged = [
+        [name, n, f"{mean} ± {std}" if std else mean, *rest]
+        for name, n, mean, std, *rest in _result_rows(comparison, 1 if comparison.margin >= COARSE else 2)
+    ]
+    return _filled({}, PUBLISHED, merged, NUMBERS)
+
+
+def _result_rows(comparison: Comparison, digits: int = 2) -> list[list[str]]:
+    """Return the cells of every row under `HEADINGS`, the control marked where others are compared with it."""
+    rows = [cells(row, comparison.metric, digits) for row in comparison.rows]
+    if any(row.against is not None for row in comparison.rows):
+        place = HEADINGS.index("verdict")
+        for row, shown in zip(comparison.rows, rows, strict=True):
+            shown[place] = CONTROL if row.variant == comparison.control else shown[place]
+    return rows
+
+
+def cells(row: Row, metric: str = "test/acc", digits: int = 2) -> list[str]:
     """The row's cells under `HEADINGS`; `metric` is what is compared."""
     return [
         row.variant + (" *" if row.mixed_execution else ""),
         str(row.n),
-        points(row.mean),
-        points(row.std),
-        points(row.difference, sign=True),
-        span(row.interval),
+        points(row.mean, digits=digits),
+        points(row.std, digits=digits),
+        points(row.difference, sign=True, digits=digits),
+        span(row.interval, digits),
         row.verdict or "",
         note(row, metric),
     ]
@@ -98,13 +144,12 @@ def cost(comparison: Comparison) -> Sheet:
     """What each accuracy was bought with; parameters as trained only where the scale made other networks."""
     scaled = any(row.parameters != row.parameters_trained for row in comparison.rows)
     rows = [cost_cells(row, scaled=scaled) for row in comparison.rows]
-    declared = "parameters: as declared, which the budget judges · trained: of the smaller network of this scale · "
-    caption = "MACs: of one image, forward · time: of training, a cell"
-    if any(row.continues for row in comparison.rows):
-        caption += " · images seen: of this stage alone, without the one that it goes on from"
-    if any(row.one_view is not None for row in comparison.rows):
-        caption += " · one view: without test-time augmentation"
-    return _filled((declared if scaled else "") + caption, COST, rows, COST[1:])
+    legend = dict(COST_LEGEND)
+    if not scaled:
+        del legend["parameters"]
+    if not any(row.continues for row in comparison.rows):
+        del legend["images seen"]
+    return _filled(legend, COST, rows, COST[1:])
 
 
 def cost_cells(row: Row, *, scaled: bool) -> list[str]:
@@ -124,12 +169,7 @@ def cost_cells(row: Row, *, scaled: bool) -> list[str]:
 def evidence(comparison: Comparison) -> Sheet:
     """What stands behind the differences; nothing where none has an interval."""
     rows = [evidence_cells(row) for row in comparison.rows if row.interval is not None]
-    caption = (
-        "effect: Δ over its deviation (Hedges) · p: sign-flip, two-sided · r: correlation of the pairs · Welch: the "
-        "interval without pairing · width: paired over unpaired · seeds: that show 0.1, 0.2, 0.5 points with power "
-        "0.8"
-    )
-    return _filled(caption, EVIDENCE, rows, EVIDENCE[1:])
+    return _filled(EVIDENCE_LEGEND, EVIDENCE, rows, EVIDENCE[1:])
 
 
 def evidence_cells(row: Row) -> list[str]:
@@ -150,8 +190,8 @@ def evidence_cells(row: Row) -> list[str]:
 
 def effects(comparison: Comparison) -> Sheet:
     """Main effects and interaction of a 2 × 2 study."""
-    caption = "each factor changed, averaged over the other; ×: how far the effect of one depends on the other"
-    return _filled(caption, EFFECTS, [effect_cells(each) for each in comparison.effects], EFFECTS[1:4])
+    rows = [effect_cells(each) for each in comparison.effects]
+    return _filled({"effect": EFFECTS_LEGEND}, EFFECTS, rows, EFFECTS[1:4])
 
 
 def effect_cells(effect: Effect) -> list[str]:
@@ -176,15 +216,16 @@ def fit(comparison: Comparison) -> Sheet:
     x = comparison.threshold
     named = [f"epochs to {100 * float(x):.0f} %" if x is not None and name == "epochs to" else name for name in FIT]
     seen = comparison.watched
-    caption = (
-        f"AUC: mean {seen} accuracy over epochs · gap: clean train less {seen} · rise: in the last tenth of epochs"
-    )
-    if x is not None:
-        whose = "every cell of the control" if comparison.reached_by_control(x) else "any cell"
-        caption = f"epochs to: the highest threshold that {whose} reached · {caption}"
+    whose = "every cell of the control" if x is not None and comparison.reached_by_control(x) else "any cell"
+    legend = {
+        named[1]: f"epochs to: the highest threshold that {whose} reached",
+        "AUC %": f"AUC: mean {seen} accuracy over epochs",
+        "gap": f"gap: clean train less {seen}",
+        "rise": "rise: in the last tenth of epochs",
+    }
     warm = {row.variant for row in comparison.rows if row.continues}
     rows = [fit_cells(row, x, warm=bool({row.variant, row.against} & warm)) for row in comparison.rows]
-    return _filled(caption, named, rows, named[1:])
+    return _filled(legend, named, rows, named[1:])
 
 
 def fit_cells(row: Row, threshold: str | None, *, warm: bool = False) -> list[str]:
@@ -205,22 +246,25 @@ def fit_cells(row: Row, threshold: str | None, *, warm: bool = False) -> list[st
     ]
 
 
-def points(value: float | None, *, sign: bool = False) -> str:
+def points(value: float | None, *, sign: bool = False, digits: int = 2) -> str:
     """A fraction of accuracy in points of a percent: `91.23`, `-0.46`."""
-    return "" if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
+    return "" if value is None else f"{100 * value:{'+' if sign else ''}.{digits}f}"
 
 
-def span(interval: tuple[float, float] | None) -> str:
+def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """An interval in points: `[-0.90, +0.02]`."""
-    return "" if interval is None else f"[{points(interval[0], sign=True)}, {points(interval[1], sign=True)}]"
+    if interval is None:
+        return ""
+    low, high = (points(end, sign=True, digits=digits) for end in interval)
+    return f"[{low}, {high}]"
 
 
-def _filled(caption: str, headings: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> Sheet:
-    """Without the columns that say nothing; without rows where only names are left."""
+def _filled(legend: Mapping[str, str], headings: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> Sheet:
+    """Return the table without empty columns, with the legend of the others; without rows if only names are left."""
     kept = [i for i in range(len(headings)) if any(row[i] for row in rows)]
     shown = rows if len(kept) > 1 else []
     return Sheet(
-        caption=caption,
+        caption=" · ".join(words for heading, words in legend.items() if heading in {headings[i] for i in kept}),
         headings=tuple(headings[i] for i in kept),
         rows=tuple(tuple(row[i] for i in kept) for row in shown),
         numbers=tuple(headings[i] for i in kept if headings[i] in set(numbers)),

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cifar_lab.report.comparison import Comparison
-from cifar_lab.report.sheets import Sheet, sheets
+from cifar_lab.report.sheets import Sheet, published, sheets
 
 _LATEX = str.maketrans({
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
@@ -30,12 +30,16 @@ def as_markdown(comparison: Comparison) -> str:
     return "\n\n".join("\n".join(part) for part in parts if any(part)) + "\n"
 
 
-def as_latex(comparison: Comparison) -> str:
-    """A `table` for each table, with `booktabs`; what must be known stands in captions and notes."""
+def as_latex(comparison: Comparison, *, everything: bool = False) -> str:
+    """Return the result as one `booktabs` table with cells `95.1 ± 0.2`; `everything`: a table for each sheet.
+
+    What must be known stands in the caption and below the table, and how the numbers came about in comments.
+    """
     made = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in comparison.made)]
-    for i, sheet in enumerate(sheets(comparison)):
-        caption = " · ".join(comparison.header()) if i == 0 else sheet.caption
-        made += ["", *_latex_table(sheet, caption, comparison.footer() if i == 0 else [])]
+    notes = comparison.footer() if everything else [*comparison.intervals(), *comparison.notes()]
+    made += ["", *_latex_table(published(comparison), " · ".join(comparison.header()), notes)]
+    for sheet in sheets(comparison)[1:] if everything else ():
+        made += ["", *_latex_table(sheet, sheet.caption, [])]
     return "\n".join(made) + "\n"
 
 

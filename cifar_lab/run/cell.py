@@ -125,15 +125,13 @@ def train_cell(
 
 
 def _require_room(record: Record) -> None:
-    """Check that no folder stands where the cell is to write a file.
+    """Check that nothing but files stands where the cell is to write files: a pipe would be waited for without end.
 
     Raises:
-        CellError: one does.
+        CellError: something else does.
     """
-    record_files = (record.weights, record.predictions, record.confusion, record.code_diff)
-    for path in (record.folder / "lock", *record_files):
-        if path.is_dir():
-            raise CellError(f"{path}: damaged: a folder in place of a file; {remedy(record.fingerprint)}")
+    for path in record.obstacles():
+        raise CellError(f"{path}: damaged: not a regular file; {remedy(record.fingerprint)}")
 
 
 def _train_locked(

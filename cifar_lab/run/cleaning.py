@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from filelock import Timeout
 
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.tracking.journal import FILE, Reader
 from cifar_lab.tracking.record import DAMAGED_SUFFIX, Record
 
@@ -108,7 +108,10 @@ def _of_cell(record: Record, latest: float) -> Iterator[Item]:
     if had_checkpoint and is_over:  # killed between its result and the end of its checkpoint
         yield from _items("leftover", [record.checkpoint], record)
     elif had_checkpoint:
-        points = Reader(record.folder).poll()
+        try:
+            points = Reader(record.folder).poll()
+        except DamageError:  # how much progress goes with it is not known
+            return
         for item in _items("checkpoint", [record.checkpoint], record):
             if item.touched <= latest:
                 yield replace(item, epoch=points[-1].epoch if points else 0)

@@ -23,7 +23,7 @@ KEYS = re.compile(
     r"|\bglpat-[\w-]{20,}|\bhf_[A-Za-z0-9]{20,}|\bsk-[\w-]{20,}|\bsk_live_\w{16,}|\bxox[abpors]-[\w-]{10,}"
     r"|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{40,}"
     r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
-    r"|://[^\s/:@'\"]+:[^\s/@'\"{}$*]+@"
+    r"|://[^\s/:@'\"]+:[^\s@'\"{}$*]+@"
 )
 """Tokens whose form says what they are, private keys, and addresses with a password."""
 ASSIGNED = re.compile(

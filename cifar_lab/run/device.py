@@ -46,7 +46,7 @@ def find_device(name: str) -> Device:
     numbered = CUDA_INDEX.fullmatch(name)
     kind = "cuda" if numbered else name
     if not is_there(kind):
-        raise UsageError(f"--device {name}: this machine has none that torch can use")
+        raise UsageError(f"--device {name}: this machine has none that torch can use; --device auto uses what it has")
     if numbered is None:
         return Device(kind)
     index, last = int(numbered[1]), gpus() - 1
@@ -66,7 +66,10 @@ def require_name(name: str) -> None:
         return
     if name.startswith("cuda:"):
         raise UsageError(f"--device {name}: a GPU is named by its number, cuda:0")
-    meant = ALIASES.get(name.lower().partition(":")[0])
+    kind, colon, index = name.lower().partition(":")
+    meant = ALIASES.get(kind)
+    if meant == "cuda" and CUDA_INDEX.fullmatch(f"{meant}{colon}{index}"):
+        meant = f"{meant}{colon}{index}"
     hint = f"; did you mean '{meant}'?" if meant else nearest(name, KINDS)
     raise UsageError(f"no device named '{name}'{hint}")
 

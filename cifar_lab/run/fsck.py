@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from cifar_lab.errors import CellError, DamageError
 from cifar_lab.run import artifacts, resuming
-from cifar_lab.run.cleaning import IN_USE, loose_leftovers
+from cifar_lab.run.cleaning import DAMAGED, IN_USE, SUPERSEDED, loose_leftovers
 from cifar_lab.run.replicate import NEEDED
 from cifar_lab.tracking import invocation, journal, owner, seal
 from cifar_lab.tracking.record import Record, State, remedy
@@ -25,6 +28,7 @@ Mend = Literal["rebuild", "set aside", "move", "none"]
 DamageOfStudy = Callable[[Path], str | None]
 """What is wrong with a file of studies; None: nothing. OSError: it cannot be read."""
 REBUILT = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
+DENIED = os.strerror(errno.EACCES)
 SET_ASIDE = "the record is set aside, and the cell is trained anew when it is asked for again"
 
 
@@ -85,15 +89,31 @@ def check(runs: Path, damage_of_study: DamageOfStudy = lambda _: None) -> Findin
     records = [Record(path) for path in sorted(runs.iterdir()) if re.fullmatch("[0-9a-f]{64}", path.name)]
     states = {record: record.state() for record in records}
     problems = [problem for record, state in states.items() for problem in _of_record(record, state)]
-    problems += [*_notes(runs), *_studies(runs, damage_of_study), *_loose(runs)]
+    problems += [*_folders(runs), *_notes(runs), *_studies(runs, damage_of_study), *_loose(runs)]
     return Findings(
-        problems=tuple(problems),
+        problems=tuple(map(_left_to_its_owner, problems)),
         cells=len(records),
         running=list(states.values()).count("running"),
         notes=len(_note_paths(runs)),
         unasked=len({record.fingerprint for record in records} - _asked_for(runs)),
         unsealed=sum(seal.lacks_checksum(record.folder / "cell.json") for record in records),
     )
+
+
+def _left_to_its_owner(problem: Problem) -> Problem:
+    """Return a problem that is mended by a right to read, and not by a repair: nothing shows that it is damaged."""
+    if DENIED not in problem.what:
+        return problem
+    words = f"make it readable: `chmod -R u+rwX {shlex.quote(str(problem.path))}`"
+    return replace(problem, mend="none", words=words, files=())
+
+
+def _folders(runs: Path) -> Iterator[Problem]:
+    """Check that nothing but a folder has the name of one that a redo or a repair moves files to."""
+    for path, words in ((runs / SUPERSEDED, "moved away"), (runs / DAMAGED, "move it away: a repair needs its place")):
+        if os.path.lexists(path) and not path.is_dir():
+            mend: Mend = "move" if path.name == SUPERSEDED else "none"
+            yield Problem(kind="file", path=path, what="damaged: not a folder", mend=mend, words=words, files=(path,))
 
 
 def _of_record(record: Record, state: State) -> Iterator[Problem]:
@@ -193,13 +213,10 @@ def _lacking(record: Record) -> str | None:
 def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
     """Return what is wrong with a file of a finished cell; one of an earlier version must at least be readable."""
     try:
-        if is_vouched:
-            record.require_sound(path)
-        elif not path.exists():
+        record.require_sound(path)
+        if is_vouched or not path.exists():
             return None
-        elif not path.is_file():
-            return "cannot be read (not a regular file)"
-        elif path == record.predictions:
+        if path == record.predictions:
             artifacts.read_predictions(record)
         elif path == record.weights:
             with safe_open(path, framework="numpy") as file:
@@ -242,6 +259,10 @@ def _of_unfinished(record: Record) -> Iterator[Problem]:
         rules[record.checkpoint] = str(error).removeprefix(f"{record.checkpoint}: ")
     if (bad := resuming.journal_damage(record, state)) is not None:
         rules[record.journal] = f"damaged: {bad}"
+    for path in record.obstacles():
+        words = "moved away; the training writes its own"
+        what = "cannot be read (not a regular file)"
+        yield Problem(kind="training", path=path, what=what, mend="move", words=words, files=(path,), cell=record)
     files = tuple(path for path in (record.checkpoint, record.journal) if path.exists())
     for path, rule in rules.items():
         words = "checkpoint and journal are moved away, and the cell begins anew when it is asked for again"
@@ -271,7 +292,7 @@ def _notes(runs: Path) -> Iterator[Problem]:
         paths = invocation.paths(runs)
     except DamageError as error:
         path = runs / invocation.FOLDER
-        words = "left as it is: make it a folder that can be read, or bring back a copy"
+        words = "make it a folder that can be read, or bring back a copy"
         rule = str(error).removeprefix(f"{path}: ")
         yield Problem(kind="note", path=path, what=rule, mend="none", words=words)
         return
@@ -291,7 +312,7 @@ def _studies(runs: Path, damage_of_study: DamageOfStudy) -> Iterator[Problem]:
         except OSError as error:
             rule = f"cannot be read ({error.strerror or error})"
         if rule is not None:
-            words = "left where it is: bring back a copy, or move it away and begin the studies anew"
+            words = "bring back a copy, or move it away and begin the studies anew"
             yield Problem(kind="study", path=path, what=rule, mend="none", words=words)
 
 

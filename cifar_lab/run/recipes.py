@@ -53,8 +53,20 @@ def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -
         require_within(what, recipe.model, limit)
     except BudgetError as error:
         allow = f"--max-params {rounded_up(cost(recipe.model).parameters)} allows it"
+        if width := _widest(recipe, limit):
+            allow = f"model.width={width} fits, and {allow}"
         declare = "" if ablation.name == BY_HAND else "; a variant that is meant to be declares over_budget=True"
         raise BudgetError(f"{error}; {allow}{declare}") from None
+
+
+def _widest(recipe: Recipe, limit: int) -> int:
+    """Return the largest width with which the network of `recipe`, which is over the limit, is within it; 0: none."""
+    low, high = 0, recipe.model.width
+    while high - low > 1:
+        width = (low + high) // 2
+        fits = cost(recipe.model.model_copy(update={"width": width})).parameters <= limit
+        low, high = (width, high) if fits else (low, width)
+    return low
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,8 +31,10 @@ def new_place(runs: Path) -> Path:
     """Return the folder that damaged files of this repair move to; it is made with the first of them.
 
     Raises:
-        TrackingError: the folder for all repairs cannot be read.
+        TrackingError: the folder for all repairs cannot be read, or is none.
     """
+    if os.path.lexists(runs / DAMAGED) and not (runs / DAMAGED).is_dir():
+        raise TrackingError(f"{runs / DAMAGED}: not a folder; move it away, damaged files go there; nothing is mended")
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     place, number = runs / DAMAGED / stamp, 2
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cifar_lab.errors import CellError
+from cifar_lab.errors import CellError, DamageError
 from cifar_lab.tracking import journal
 from cifar_lab.tracking.journal import Journal, Reader
 from cifar_lab.tracking.record import Record
@@ -39,7 +39,10 @@ def state_to_go_on_from(record: Record) -> dict[str, Any] | None:
 def journal_damage(record: Record, state: dict[str, Any] | None) -> str | None:
     """Return what the journal lacks for going on from `state`, or from the beginning; None where it lacks nothing."""
     reader = Reader(record.folder)
-    written = {point.epoch for point in reader.poll()} | {point.epoch for point in reader.pending}
+    try:
+        written = {point.epoch for point in reader.poll()} | {point.epoch for point in reader.pending}
+    except DamageError as error:
+        return str(error).removeprefix(f"{record.journal}: ")
     if reader.damage:
         return reader.damage[0]
     return missing_epoch(written, state["counters"]["epoch"] if state is not None else 0)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_lab.errors import DamageError, TrackingError, nearest
+from cifar_lab.errors import DamageError, DataError, TrackingError, nearest
+from cifar_lab.overrides import as_words
 from cifar_lab.tracking.invocation import Asked, Invocation, damaged, read_all, unite
 
 
@@ -44,7 +44,7 @@ class Setting:
 
     def title(self) -> str:
         """`scale small · CIFAR-10 · train.epochs=3`."""
-        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *_overrides(self.latest)])
+        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *as_words(self.latest.overrides)])
 
     def as_dict(self) -> dict[str, Any]:
         latest = self.latest
@@ -76,7 +76,7 @@ def choose(
         raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")
     if invocation is not None:
         return Setting(invocations=_same(_named(invocation, own, everything), own))
-    matching = [entry for entry in own if _matches(entry, scale, data, overrides)]
+    matching = _matching(own, scale, data, overrides)
     if not matching:
         settings = "; ".join(map(typed, _latest(own)))
         raise TrackingError(f"'{ablation}' was run as {settings}, never as asked for")
@@ -90,7 +90,7 @@ def choose(
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
     """Every setting in `runs` that matches; that of the latest invocation comes last."""
     everything = read_all(runs)
-    matching = [invocation for invocation in everything if _matches(invocation, scale, data, None)]
+    matching = _matching(everything, scale, data, None)
     latest = {invocation.setting(): invocation for invocation in matching}
     found = [Setting(invocations=_same(invocation, everything)) for invocation in latest.values()]
     return sorted(found, key=lambda setting: setting.latest.id)
@@ -107,6 +107,28 @@ def names(runs: Path) -> dict[str, list[Name]]:
 
 def _same(latest: Invocation, invocations: list[Invocation]) -> tuple[Invocation, ...]:
     return tuple(invocation for invocation in invocations if invocation.setting() == latest.setting())
+
+
+def _matching(
+    invocations: list[Invocation], scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
+) -> list[Invocation]:
+    """Return the invocations that match; `data` at a path where none was run matches by the hash of its images."""
+    found = [entry for entry in invocations if _matches(entry, scale, data, overrides)]
+    if found or data is None or (hash := _hash(data)) is None:
+        return found
+    return [entry for entry in invocations if entry.data["hash"] == hash and _matches(entry, scale, None, overrides)]
+
+
+def _hash(data: str) -> str | None:
+    """Return the hash of the images at a path; None for what is not there or cannot be read as images."""
+    from cifar_lab.data import NAMES, load
+
+    if data in NAMES or not Path(data).expanduser().exists():
+        return None
+    try:
+        return load(data).hash
+    except DataError:
+        return None
 
 
 def _matches(invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None) -> bool:
@@ -150,10 +172,5 @@ def again(invocation: Invocation) -> str:
 
 def typed(invocation: Invocation) -> str:
     """What the setting of an invocation is, as its options and overrides are typed."""
-    return " ".join([
-        f"--scale {invocation.scale} --data {invocation.data['source']}", *_overrides(invocation)
-    ])  # fmt: skip
-
-
-def _overrides(invocation: Invocation) -> list[str]:
-    return [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in invocation.overrides.items()]
+    words = [f"--scale {invocation.scale} --data {invocation.data['source']}", *as_words(invocation.overrides)]
+    return " ".join(words)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation import Ablation
 from cifar_lab.errors import DamageError, TrackingError
+from cifar_lab.overrides import as_words
 from cifar_lab.report.comparison import Comparison
 from cifar_lab.report.study import METRICS, Cell, Chapter, Curve, Described, Finding, Study, Unmeasured
 from cifar_lab.run.progress import Progress
@@ -112,8 +112,7 @@ def _entry(runs: Path, ablation: Ablation, run: set[str], asked: Mapping[str, An
 
 def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> Unmeasured:
     words = [f"--{name} {asked[name]}" for name in ("scale", "data") if asked[name] is not None]
-    overrides = asked["overrides"] or {}
-    words += [f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items()]
+    words += as_words(asked["overrides"] or {})
     return Unmeasured(
         name=ablation.name,
         question=ablation.question,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from cifar_lab.ablation import Ablation, Claim, diff_in_words
 from cifar_lab.errors import TrackingError
+from cifar_lab.overrides import as_words
 from cifar_lab.report.comparison import MIXED
 from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.run.replicate import Replicate, are_executed_alike, by_seed, group, read
@@ -256,7 +256,7 @@ def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
     found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
     found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
     found += [f"{MADE_WITH} {diff_in_words(missing)}"] if missing else []
-    return (*found, *(f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in other.items()))
+    return (*found, *as_words(other))
 
 
 def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:

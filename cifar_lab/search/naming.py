@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from cifar_lab.errors import UsageError, shortened
+from cifar_lab.redaction import redacted
 
 NAME = re.compile(r"[^\W_](?:[\w.+ -]*[\w.+-])?", re.ASCII)
 """A name becomes part of file names, of an experiment's name, and of search filters on a tracking server."""
@@ -47,7 +48,7 @@ def require_storage(url: str | None) -> None:
     A file that is there already under such a name is taken: it was made before this rule.
 
     Raises:
-        UsageError: empty, or keywords and values; the values are not repeated.
+        UsageError: empty, keywords and values, or an address without a scheme; no password is repeated.
     """
     if url is None or "://" in url:
         return
@@ -58,6 +59,11 @@ def require_storage(url: str | None) -> None:
         raise UsageError(
             "--storage takes a database's URL, postgresql+psycopg://user@host/name, or the path of a journal file, "
             f"got keywords and values: {keys}"
+        )
+    if re.match(r"[^/]*:.*@", url) and not _exists(url):
+        raise UsageError(
+            f"--storage {redacted(f'http://{url}').removeprefix('http://')}: names no scheme; a database's URL begins "
+            "with postgresql+psycopg:// or sqlite:///"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from cifar_lab.overrides import as_typed, as_words
 from cifar_lab.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.report.searched import STATES, Change, Dimension, Search, Trial
@@ -157,7 +157,7 @@ def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage
     yield "storage", redacted(storage)
     if note is not None:
         yield "command", note.command
-        yield "executed on", ", ".join(f"{name} {_plain(value)}" for name, value in note.execution.items())
+        yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in note.execution.items())
     begun = [trial.datetime_start for trial in found.of(study) if trial.datetime_start is not None]
     ended = [trial.datetime_complete for trial in found.of(study) if trial.datetime_complete is not None]
     if begun:
@@ -181,13 +181,8 @@ def _typed(command: list[str], option: str, default: str) -> str:
     return default
 
 
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
 def _words(overrides: Mapping[str, Any]) -> str:
-    found = (f"{path}={json.dumps(value, separators=(',', ':'))}" for path, value in overrides.items())
-    return " ".join(shlex.quote(word) for word in found)
+    return " ".join(shlex.quote(word) for word in as_words(overrides))
 
 
 def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str | None) -> Iterator[str]:

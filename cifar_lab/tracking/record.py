@@ -149,14 +149,21 @@ class Record:
         files = (self.weights, self.predictions, self.confusion, self.code_diff, self.journal)
         return {path.name: seal.hash_file(path) for path in files if path.exists()}
 
+    def obstacles(self) -> list[Path]:
+        """Return what stands where a training writes a file, and is none: a folder, a device or a pipe."""
+        files = (self.folder / "lock", self.weights, self.predictions, self.confusion, self.code_diff)
+        return [path for path in files if path.exists() and not path.is_file()]
+
     def require_sound(self, *files: Path) -> None:
         """Check files against the checksums in `result.json`; those of an earlier version have none.
 
         Raises:
-            DamageError: one of them is not as it was when the cell ended, or is not there.
+            DamageError: one of them is not as it was when the cell ended, is not there, or is no regular file.
         """
         vouched = (self.result() or {}).get("files", {})
         for path in files:
+            if path.exists() and not path.is_file():
+                raise DamageError(f"{path}: cannot be read (not a regular file)")
             if path.name not in vouched:
                 continue
             try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.tracking import journal
+from cifar_lab.tracking import journal, seal
 from cifar_lab.tracking.invocation import Invocation
 from cifar_lab.tracking.record import Record
 
@@ -30,7 +30,7 @@ def files(record: Record) -> list[Path]:
     """
     log = record.folder / journal.FILE
     every = [record.folder / "cell.json", log, record.weights, record.code_diff]
-    return [path for path in every if path.exists() and not (path == log and b'"test/' in path.read_bytes())]
+    return [path for path in every if path.exists() and not (path == log and b'"test/' in seal.content(path))]
 
 
 def shown_result(result: Mapping[str, Any] | None) -> dict[str, bytes]:

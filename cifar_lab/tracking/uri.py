@@ -120,7 +120,8 @@ def _parts(uri: str) -> SplitResult:
         parts = urlsplit(uri)
         _ = parts.port  # raises for a port that is none, where there is a host
     except ValueError as error:
-        raise _unusable(uri, f"not an address ({redacted(str(error))})") from error
+        why = str(error) if "@" not in uri else "a password's `/`, `?`, `#` and `[` are typed %2F, %3F, %23 and %5B"
+        raise _unusable(uri, f"not an address ({why})") from error
     return parts
 
 

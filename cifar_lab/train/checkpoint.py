@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from cifar_lab.errors import CellError
-from cifar_lab.tracking import atomic
+from cifar_lab.tracking import atomic, seal
 
 COMMENT = b"sha256:"
 FINGERPRINT = "fingerprint"
@@ -47,10 +47,10 @@ def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
     Raises:
         CellError: the file is there and cannot be read, was changed after it was written, or is another cell's.
     """
-    if not path.exists():
-        return None
     try:
-        content = path.read_bytes()
+        content = seal.content(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise CellError(f"{path}: cannot be read ({error.strerror or error})") from error
     state = _read(path, content)

@@ -310,3 +310,17 @@ def test_words_recipes_and_budgets_are_checked_before_any_data_is_fetched(
     assert run([*WORDS[command], *more, *WRONG[wrong]]) == 2
     assert len(complaints(capsys.readouterr().err)) == 1
     assert list(folder.iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.parametrize("line", ["list", "plan tiny --scale smoke --data synthetic", "describe tiny"])
+def test_an_ablation_that_never_returns_hides_no_other(
+    line: str, folder: Path, tiny_ablation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reading, "WITHIN", 2.0)
+    (folder / "endless.py").write_text("while True: pass")
+    (folder / "tiny.py").write_text((tiny_ablation / "tiny.py").read_text())
+    with bounded(WITHIN, line):
+        run([*line.split(), "--ablations", str(folder)])
+        assert "tiny" in capsys.readouterr().out
+        assert run(["describe", "endless", "--ablations", str(folder)]) == 2
+    assert "endless.py:1: did not come to its end within 2 s" in capsys.readouterr().err

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made.bounded import bounded
+from made.spaces import Told
 
 from cifar_lab import reading
 from cifar_lab.cli import run
 from cifar_lab.errors import SpaceError
 from cifar_lab.recipe import Recipe
 from cifar_lab.search.spaces import find
+from cifar_lab.search.storage import open_storage
+from cifar_lab.search.study import setting_of
 from cifar_lab.text import printable
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
-HANGS = 60
-"""Seconds after which a command hangs."""
 HEAD = """
 from cifar_lab.recipe import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
@@ -78,22 +77,6 @@ FILES = {
         " dimensions=(Integer(path='model.width', low=2**30, high=2**62),))"
     ),
 }
-
-
-@contextmanager
-def bounded() -> Iterator[None]:
-    """Fail what does not come back."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("the command hangs")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(HANGS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def refusal(text: str | bytes, folder: Path, capsys: pytest.CaptureFixture[str], name: str = "mine.py") -> str:
@@ -207,6 +190,12 @@ def test_random_bytes_are_one_line(content: bytes, folder: Path, capsys: pytest.
     [
         ("import os; os._exit(0)", "ended the process that read it (exit code 0)"),
         ("while True: pass", "did not come to its end within 1 s"),
+        (
+            f"{HEAD}class Mine(Real):\n    def suggest(self, trial):\n        while True: pass\n"
+            "SPACE = Space(question='?', baseline=EFFICIENT_RESNET,"
+            " dimensions=(Mine(path='optim.lr', low=0.1, high=1.0),))",
+            "did not come to its end within 1 s",
+        ),
     ],
 )
 @pytest.mark.parametrize("forks", [True, False], ids=["forked", "beside threads"])
@@ -220,3 +209,12 @@ def test_a_file_that_ends_the_process_or_never_returns_is_one_line(
     with bounded(), pytest.raises(SpaceError) as caught:
         find(str(tmp_path / "mine.py"))
     assert str(caught.value) == f"mine.py:1: {line}"
+
+
+def test_a_space_of_a_study_that_never_returns_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "WITHIN", 1.0)
+    made = Told(storage=open_storage(None, folder / "runs"))
+    (folder / "mine.py").write_text("while True: pass")
+    made.study.set_user_attr("setting", {**made.study.user_attrs["setting"], "space_source": str(folder / "mine.py")})
+    with bounded(), pytest.raises(SpaceError, match=r"mine\.py:1: did not come to its end within 1 s"):
+        setting_of(made.study)

@@ -23,26 +23,13 @@ from cifar_lab.tracking.uri import require_usable, resolve_uri
 from tests.unit.tracking.conftest import Study
 
 Serve = Callable[..., str]
+pytestmark = pytest.mark.usefixtures("folder")  # the current one holds the store
 
 
 @pytest.fixture
 def study(folder: Path) -> Study:
     (folder / "runs").mkdir()
     return Study(folder / "runs")
-
-
-@pytest.fixture(scope="session")
-def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Store.open(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def store(_fresh: Path, folder: Path) -> Store:
-    """An empty store of its own, `mlflow.db` in the current folder."""
-    shutil.copy(_fresh, folder / "mlflow.db")
-    return Store.open(f"sqlite:///{folder / 'mlflow.db'}")
 
 
 @pytest.fixture
@@ -250,6 +237,7 @@ def test_a_damaged_database_is_one_line(
         ("foo://bar", "http, https, sqlite"),
         ("http://[::1", "not an address"),
         ("http://h:99999", "not an address"),
+        ("postgresql://joe:s3cretPW/x@h/db", "typed %2F"),
         ("http://", "http://localhost:5000"),
         ("joe:s3cretPW@host:5000", "names no scheme"),
         ("sqlite:///:memory:", "lost with the process"),

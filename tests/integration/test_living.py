@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,7 @@ def test_diff_names_what_tells_two_cells_apart_and_nothing_else(capsys: pytest.C
     said = _said(capsys, "diff", a, b)
     assert "model.dropout" in said
     assert "optim.lr" not in said
+    assert re.search(r"test/acc +\d+\.\d\d % +\d+\.\d\d % +[+-]\d+\.\d\d\n", said), "in per cent, and points"
     assert "model.dropout" in json.dumps(_json(capsys, "diff", a, b))
 
 

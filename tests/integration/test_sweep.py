@@ -42,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def line(trials: int, *more: str) -> list[str]:
-    return ["sweep", "--study", "tiny", "--space", "tiny.py", "--trials", str(trials), "--scale", "smoke",
+    return ["sweep", "--space", "tiny.py", "--trials", str(trials), "--scale", "smoke",
             "--sampler", "random", "--pruner", "none", "--max-params", str(BUDGET), "--offline", "-y",
             *more]  # fmt: skip
 

@@ -109,7 +109,7 @@ def test_claims_as_claimed_are_supported_or_refuted_and_a_refuted_one_is_exit_co
     assert re.search(r"on reaches 90 % +supported +90\.05 \[89\.84, 90\.26\] % over 4 seeds", text)
     assert "“dropout [bold]helps[/]”" in text, "a quote is no markup"
     assert text.splitlines()[-1] == "3 claims · 2 supported · 1 refuted"
-    assert text.splitlines()[0] == 'mine · scale writeup · CIFAR-10 · train.protocol="writeup"'
+    assert text.splitlines()[0] == "mine · scale writeup · CIFAR-10 · train.protocol=writeup"
     assert "invocation 20261122T210000.000-mine · less than 0.20 points does not matter" in text
 
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from cifar_lab import recipe as module
 from cifar_lab.errors import RecipeError
-from cifar_lab.overrides import parse_overrides
-from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18, Model, Recipe, paths
+from cifar_lab.overrides import as_words, parse_overrides
+from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18, Model, Recipe, paths
 
 NO_DATA = "0" * 64
 
@@ -302,6 +302,19 @@ def test_several_words_are_one_diff_and_no_word_is_none() -> None:
     words = ["model.se.placement=none", "model.extra_fc=none", "train.epochs=3"]
     assert parse_overrides(words) == {"model.se.placement": "none", "model.extra_fc": None, "train.epochs": 3}
     assert parse_overrides([]) == {}
+
+
+@pytest.mark.parametrize("recipe", [EFFICIENT_RESNET, RESNET18, FAST])
+def test_every_field_is_shown_as_it_is_typed(recipe: Recipe) -> None:
+    words = as_words(recipe.flat())
+    assert parse_overrides(words) == recipe.flat()
+    assert not any(sign in word for word in words for sign in "\"'( ")
+
+
+def test_a_tuple_is_shown_as_the_list_that_is_typed() -> None:
+    assert as_words({"model.blocks": (4, 4, 3), "train.protocol": "writeup", "model.extra_fc": None}) == [
+        "model.blocks=[4,4,3]", "train.protocol=writeup", "model.extra_fc=none"
+    ]  # fmt: skip
 
 
 # Every field, once changed: what must hold in the base for it to matter, and its new value

@@ -24,8 +24,10 @@ def names() -> list[str]:
 def find(name_or_file: str) -> Space:
     """Return the built-in space of that name, or the `SPACE` of a .py file.
 
+    A user's file is read, and its dimensions are asked for a few candidates, within a time limit.
+
     Raises:
-        SpaceError: there is none, or its file is broken; the message has the file's line.
+        SpaceError: there is none, its file is broken, or it cannot be searched; the message has the file's line.
     """
     if name_or_file in names():
         return _sound(_load(Path(__file__).parent / f"{name_or_file}.py"))
@@ -38,7 +40,7 @@ def find(name_or_file: str) -> Space:
     except (OSError, RuntimeError, ValueError) as error:
         raise SpaceError(f"--space {name_or_file!r:.80}: {reading.reason(error)}") from error
     try:
-        return _sound(reading.read_user_file(path.absolute(), _load))
+        return _sound(reading.read_user_file(path.absolute(), _load_usable))
     except reading.ReadingError as error:
         raise SpaceError(str(error)) from error
 
@@ -76,6 +78,17 @@ def _load(path: Path) -> Space | SpaceError:
         return space.model_copy(update={"name": path.stem})
     except Exception as error:  # noqa: BLE001 (a Space that was made without its checks)
         return SpaceError(f"{path.name}:1: SPACE is not whole: {reading.reason(error)}")
+
+
+def _load_usable(path: Path) -> Space | SpaceError:
+    """Return the `SPACE` of a file once it answers what a search asks of it; what is wrong with it is returned."""
+    space = _load(path)
+    try:
+        if isinstance(space, Space):
+            require_usable(space)
+    except SpaceError as error:
+        return error
+    return space
 
 
 def _sound(space: Space | SpaceError) -> Space:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,34 @@ def test_help_loads_no_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("train model.width=256", "model.width=66 fits, and --max-params 76M allows it"),
+        ("run-ablation se_ratio --epochs 3", "did you mean train.epochs=3?"),
+        ("run-ablation se_ratio --device gpu", "did you mean 'cuda'?"),
+        ("run", "did you mean 'run-ablation'?"),
+        ("run-ablation se_ratio --variants r3", "one of: none, r16, r8, r4, r2"),
+        ("plan se_ratio model.blocks=(4,4,3)", "in square brackets, model.blocks=[4,4,3]"),
+        ("describe recipy", "did you mean 'recipe'?"),
+        ("describe se_rato", "did you mean 'se_ratio'?"),
+        ("ui --runs nowhere", "--runs nowhere: no such folder"),
+    ],
+)
+def test_a_hint_names_what_to_type(line: str, hint: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line.split()) == 2
+    said = capsys.readouterr().err
+    assert hint in said
+    assert len(said.splitlines()) == 1
+    assert not list(folder.iterdir()), "nothing was written"
+
+
+def test_the_line_of_an_error_is_that_of_the_file_in_a_relative_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "mine").mkdir()
+    (folder / "mine" / "bad.py").write_text("from cifar_lab.ablation import Ablation\n\nABLATION = Ablation(a=3)\n")
+    assert run(["describe", "bad", "--ablations", "mine"]) == 2
+    assert "bad.py:3: " in capsys.readouterr().err

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
+from made.bounded import bounded
 
+from cifar_lab import reading
 from cifar_lab.cli import completion, run
 from cifar_lab.cli import options as o
 from cifar_lab.overrides import parse_overrides
@@ -218,3 +221,15 @@ def test_completing_loads_nothing_heavy(line: str) -> None:
     asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1), "_CIFAR_LAB_COMPLETE": "complete_bash"}
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **asked}, check=False)
     assert done.returncode == 0
+
+
+def test_a_file_that_never_returns_offers_nothing_and_is_not_waited_for_long(
+    tab: Tab, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WITHIN", 1.0)
+    (mine / "endless.py").write_text("while True: pass")
+    began = time.monotonic()
+    with bounded():
+        assert tab(f"plan endless --ablations {mine} --variants o") == []
+        assert tab(f"plan --ablations {mine} end") == ["endless"]
+    assert time.monotonic() - began < 30, "it was run in this process, and stopped by the limit of the test"

@@ -82,3 +82,30 @@ def test_a_cell_that_begins_anew_says_which_file_was_damaged(tmp_path: Path) -> 
     ]
     journal.write("resume", epoch=2, step=0)
     assert display._begun_anew(one) == []
+
+
+def test_a_cell_that_ends_says_how_long_the_others_take(
+    tmp_path: Path, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    estimates = {A: 40.0, B: 40.0, "c" * 64: 40.0}
+    shown = Display({**NAMES, "c" * 64: "off/s1"}, estimates=estimates, workers=2)
+    one, other = job(tmp_path), job(tmp_path, B)
+    assert shown._progress() == "0 of 3, about 60 s left", "by the estimates"
+    shown.started(one)
+    shown.progress(one, 1, 1, 1)
+    now[0] = 120.0
+    finish(one)
+    shown.ended(one, None)
+    assert said()[-1].endswith("[1 of 3, about 4 min left]"), "at the pace so far"
+    shown.started(other)
+    shown.progress(other, 1, 1, 100)
+    now[0] = 130.0
+    shown.progress(other, other.recipe.train.epochs, 50, 100)
+    assert shown._work.seconds_left(shown._running) == pytest.approx(130 * 40 / 80, rel=0.02)
+
+
+def test_without_estimates_no_time_is_left() -> None:
+    shown = Display(NAMES, is_search=True)
+    assert shown._progress() == "0 of 2"

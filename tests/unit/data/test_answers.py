@@ -129,7 +129,9 @@ HIDE: dict[str, str] = {
     "http://me@x.org:p/w?s@h:1/a.gz": "http://h:1/a.gz",
     "http://u:1234#5@h/a": "http://h/a",
     "http://u@h/a@b": "http://h/a@b",
-    "http://h:80/a@b": "http://h:80/a@b",
+    "http://h:80/a@b": "http://h:***@b",
+    "http://h:12345/p?w@h/a.gz": "http://h:***@h/a.gz",
+    "http://h:1/@h:80/a?x@y": "http://h:***@y",
     "http://[::1]:80/a@b": "http://[::1]:80/a@b",
 }
 

@@ -23,6 +23,12 @@ def test_curves_that_still_rise_are_said_with_the_length_of_the_training() -> No
     assert "r0 +3.1, r1 +3.1 points in the last tenth of 200 epochs:" in rising(200, 200)
 
 
+def test_where_every_row_rises_the_range_is_said() -> None:
+    rows = [row(f"r{i}", rises=(0.01 * i,), epochs=10) for i in range(1, 5)]
+    said = next(line for line in comparison(*rows).footer() if line.startswith("still rising"))
+    assert said.startswith("still rising: every row, +1.0 to +4.0 points in the last epoch of 10:")
+
+
 def test_of_trainings_of_several_lengths_the_range_is_said() -> None:
     assert "points in the last epoch of 2 to 10 epochs:" in rising(10, 2)
     assert "points in the last tenth of 2 to 200 epochs:" in rising(200, 2)

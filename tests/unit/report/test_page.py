@@ -296,14 +296,14 @@ def test_without_intervals_the_page_says_why() -> None:
 def test_variants_that_were_not_asked_for_are_listed() -> None:
     variants = (Described(name="r16", diff={}), Described(name="r2", diff={"model.se.reduction": 2}))
     text = read(study(variants=variants)).text
-    assert "r2 model.se.reduction = 2 not asked for" in text
+    assert "r2 model.se.reduction=2 not asked for" in text
     assert "r16 the baseline" in text
 
 
 def test_a_stage_says_what_it_stands_on() -> None:
     stage = Described(name="s2", diff={"optim.lr": 0.01}, base="s1", continues=True)
-    assert page.difference(stage) == ["continues s1", "optim.lr = 0.01"]
-    assert page.difference(replace(stage, continues=False)) == ["on s1", "optim.lr = 0.01"]
+    assert page.difference(stage) == ["continues s1", "optim.lr=0.01"]
+    assert page.difference(replace(stage, continues=False)) == ["on s1", "optim.lr=0.01"]
 
 
 # Several

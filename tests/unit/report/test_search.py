@@ -190,7 +190,7 @@ def test_the_best_recipe_on_the_page_is_the_whole_recipe() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0.00271515, "0.00272"), (1e-5, "1e-05"), ("adam", "adam"), (True, "true"), (None, "null"), ([4, 4, 3], "[4,4,3]"),
+    [(0.00271515, "0.00272"), (1e-5, "1e-05"), ("adam", "adam"), (True, "true"), (None, "none"), ([4, 4, 3], "[4,4,3]"),
      (5, "5")],
 )  # fmt: skip
 def test_values_are_short(value: Any, said: str) -> None:

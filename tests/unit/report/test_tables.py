@@ -13,7 +13,7 @@ import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 
 from cifar_lab.report.comparison import Comparison, Effect
-from cifar_lab.report.sheets import cells, sheets
+from cifar_lab.report.sheets import HEADINGS, cells, published, sheets
 from cifar_lab.report.tables import as_csv, as_latex, as_markdown, latex
 
 SLOW = {"0.5": reached(3.0, 5), "0.7": reached(9.0, 2)}
@@ -33,9 +33,11 @@ def markdown_rows(made: str, which: int = 0) -> list[list[str]]:
 def test_the_markdown_table_holds_the_cells_of_every_row() -> None:
     rows = (CONTROL, row(), NOTHING)
     headings, rule, *body = markdown_rows(as_markdown(comparison(*rows)))
-    kept = [place for place in range(8) if any(cells(each)[place] for each in rows)]
+    shown = [cells(each) for each in rows]
+    shown[0][HEADINGS.index("verdict")] = "control"
+    kept = [place for place in range(8) if any(each[place] for each in shown)]
     assert len(headings) == len(rule) == len(kept)
-    assert body == [[cells(each)[place] for place in kept] for each in rows]
+    assert body == [[each[place] for place in kept] for each in shown]
 
 
 def test_the_csv_holds_every_number_unrounded() -> None:
@@ -94,13 +96,23 @@ def test_markdown_has_every_table_with_what_its_words_mean() -> None:
 
 def test_latex_has_every_table_with_all_its_cells() -> None:
     of = comparison(CONTROL, row(), NOTHING)
-    made = as_latex(of)
+    made = as_latex(of, everything=True)
     tables = re.findall(r"\\begin{tabular}{([lr]+)}\n(.*?)\\end{tabular}", made, flags=re.DOTALL)
     assert len(tables) == len(sheets(of))
-    for (columns, body), sheet in zip(tables, sheets(of), strict=True):
+    for (columns, body), sheet in zip(tables, [published(of), *sheets(of)[1:]], strict=True):
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert len(columns) == len(sheet.headings)
         assert [len(re.split(r"(?<!\\)&", line)) for line in lines] == [len(columns)] * (len(sheet.rows) + 1)
+
+
+def test_latex_is_one_table_with_accuracies_and_their_deviations() -> None:
+    made = as_latex(comparison(CONTROL, row(verdict="worse"), NOTHING, margin=0.005))
+    assert made.count(r"\begin{tabular}") == made.count(r"\toprule") == 1
+    assert r"r16 & 5 & 91.7 $\pm$ 0.1 &  &  & control &" in made
+    assert r"r4 & 5 & 91.2 $\pm$ 0.1 & -0.5 & [-0.9, -0.0] & worse &" in made
+    assert r"91.23 $\pm$ 0.12 & -0.46 & [-0.88, -0.03]" in as_latex(comparison(margin=0.002))
+    assert r"95 \% confidence" in made
+    assert r"r4 & 1 & 91.2 &" in as_latex(comparison(CONTROL, row(n=1, std=None), margin=0.02)), "no deviation of one"
 
 
 def test_latex_escapes_what_it_would_take_for_its_own() -> None:

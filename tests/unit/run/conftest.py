@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made.tiny_cells import stop_in_first_epoch, tiny_job
 
+from cifar_lab.run.cell import Job, train_cell
 from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.record import Record
 
@@ -92,3 +94,23 @@ class Runs:
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "runs")
+
+
+@pytest.fixture
+def job(tmp_path: Path, few_images: Path) -> Job:
+    """The job of a cell that is trained in a second."""
+    return tiny_job(tmp_path / "runs", few_images)
+
+
+@pytest.fixture
+def finished(job: Job) -> Record:
+    """The record of that cell, trained to its end."""
+    train_cell(job)
+    return job.record
+
+
+@pytest.fixture
+def stopped(job: Job) -> Record:
+    """The record of that cell, stopped in its first epoch with a checkpoint."""
+    stop_in_first_epoch(job)
+    return job.record

@@ -39,6 +39,7 @@ SECRETS = (
     "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
     "-----BEGIN OPENSSH PRIVATE KEY-----",
     "postgresql://me:hunter2@host/db",
+    "postgresql://me:12345/hunter2@host/db",
     'api_key = "f3a9c1d84b7e"',
     "x = 'wJalrXUtnFEMIK7MDENGbPxRfiCYzzEXAMPLEKEYq8'",
 )

@@ -97,7 +97,7 @@ def test_the_execution_has_the_kind_of_device_and_one_worker_for_each_gpu_that_m
     [
         ("cuda:9", "cuda:0 to cuda:1; did you mean 'cuda:1'?"), ("cuda:x", "named by its number, cuda:0"),
         ("cuda:-1", "named by its number"), ("cuda:", "named by its number"), ("cpu:0", "did you mean 'cpu'?"),
-        ("cuda:٣", "named by its number"), ("cdua", "did you mean 'cuda'?"),
+        ("cuda:٣", "named by its number"), ("cdua", "did you mean 'cuda'?"), ("gpu:1", "did you mean 'cuda:1'?"),
     ],
 )  # fmt: skip
 def test_a_gpu_that_is_not_there_is_refused_with_the_nearest(

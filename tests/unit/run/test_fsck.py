@@ -15,47 +15,13 @@ import pytest
 import torch
 
 from cifar_lab.cli import run
-from cifar_lab.data import load
-from cifar_lab.errors import Interrupted
-from cifar_lab.recipe import Recipe
 from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.execution import Execution
 from cifar_lab.run.fsck import Findings, check
-from cifar_lab.run.provenance import provenance
 from cifar_lab.run.repair import new_place, repair
 from cifar_lab.search.journal_file import damage
 from cifar_lab.tracking.journal import Journal
 from cifar_lab.tracking.record import Record
 from cifar_lab.train import checkpoint
-
-TINY = Recipe().override(
-    {"model.blocks": [1], "model.width": 8, "train.epochs": 2, "train.batch_size": 10, "data.val_fraction": 0.2}
-)
-
-
-@pytest.fixture
-def job(tmp_path: Path, few_images: Path) -> Job:
-    dataset = load(str(few_images))
-    return Job(
-        fingerprint=TINY.fingerprint(seed=0, data_hash=dataset.hash), recipe=TINY, seed=0, data=str(few_images),
-        data_hash=dataset.hash, runs=tmp_path / "runs",
-        execution=Execution(device="cpu", threads=1, precision="auto"), provenance=provenance(),
-    )  # fmt: skip
-
-
-@pytest.fixture
-def finished(job: Job) -> Record:
-    train_cell(job)
-    return job.record
-
-
-@pytest.fixture
-def stopped(job: Job) -> Record:
-    """A cell that was stopped in its first epoch, with a checkpoint."""
-    steps = iter(range(100))
-    with pytest.raises(Interrupted):
-        train_cell(job, stop=lambda: next(steps) == 2)
-    return job.record
 
 
 def mended(record: Record) -> tuple[Findings, Path]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cifar_lab.data import load
+from cifar_lab.errors import TrackingError
 from cifar_lab.run.setting import again, choose, selector
 from cifar_lab.tracking.invocation import read_all
 
@@ -25,6 +31,19 @@ def test_where_no_setting_is_plain_the_latest_that_matches_is_read(runs: Any) ->
     latest = runs.study(recipe="b", overrides={"train.epochs": 4})
     runs.study(recipe="c", data=SYNTHETIC)
     assert choose(runs.folder, "se_ratio", data="cifar10").latest.id == latest
+
+
+def test_the_same_images_at_another_path_select_the_setting(runs: Any, few_images: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(few_images, tmp_path / "copy")
+    there = {"name": "images", "kind": "images", "hash": load(str(few_images)).hash, "source": str(few_images)}
+    wanted = runs.study(data=there)
+    runs.study(recipe="b")
+    assert choose(runs.folder, "se_ratio", data=str(copy)).latest.id == wanted
+    for part in ("test", "train"):
+        next((copy / part / "class0").iterdir()).unlink()
+    for other in (copy, tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(TrackingError, match="never as asked for"):
+            choose(runs.folder, "se_ratio", data=str(other))
 
 
 def test_what_a_hint_prints_selects_that_setting_and_no_other(runs: Any) -> None:

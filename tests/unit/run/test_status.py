@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError
 from cifar_lab.run.failures import Divergence, Failure, read_failures
 from cifar_lab.run.progress import Progress
@@ -238,3 +239,19 @@ def test_looking_leaves_a_cell_that_was_never_begun_as_it_is(runs: Any) -> None:
     runs.ask([runs.cell("r16", 0)])
     assert cells(runs, time.time())["r16/s0"].state == "missing"
     assert [path.name for path in runs.folder.iterdir()] == ["invocations"]
+
+
+def test_what_is_printed_has_no_markup_and_keeps_brackets(runs: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = runs.cell("r4", 0)
+    runs.record(bad).write_failure({"error": "ValueError: [red]no[/]", "trace": "[bold]here[/]", "time": 1})
+    runs.ask(
+        [bad],
+        overrides={"model.blocks": [4, 4]},
+        data={"name": "[red]images[/]", "kind": "images", "hash": "5" * 64, "source": "images"},
+    )
+    for line, code in (("status", 0), ("status se_ratio", 0), ("failures se_ratio", 1)):
+        assert run([*line.split(), "--runs", str(runs.folder)]) == code
+        out = capsys.readouterr().out
+        assert "[red]failed" not in out
+        assert "\\[" not in out
+        assert "[red]no[/]" in out or line == "status"

@@ -176,7 +176,7 @@ def test_overrides_select_the_setting_of_every_ablation(runs: Any) -> None:
     overrides = {"train.protocol": "writeup"}
     ((entry,),) = (chapter.entries for chapter in chapters(runs.folder, [SE_RATIO], overrides=overrides))
     assert isinstance(entry, Unmeasured)
-    assert entry.command == 'cifar-lab run-ablation se_ratio train.protocol="writeup"'
+    assert entry.command == "cifar-lab run-ablation se_ratio train.protocol=writeup"
     runs.study()
     runs.study(recipe="other", protocol="writeup", overrides=overrides)
     runs.study()

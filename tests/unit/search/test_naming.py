@@ -36,7 +36,9 @@ def test_a_name_that_is_proposed_is_valid(name: str) -> None:
         require_name(slug)
 
 
-@pytest.mark.parametrize("url", [None, "my.journal", "a=b/my.journal", "sqlite:///x.db", "postgresql://me@db/x"])
+@pytest.mark.parametrize(
+    "url", [None, "my.journal", "a=b/my.journal", "./a:b@c.journal", "sqlite:///x.db", "postgresql://me@db/x"]
+)
 def test_urls_and_paths_are_storages(url: str | None) -> None:
     require_storage(url)
 
@@ -49,6 +51,13 @@ def test_a_connection_string_is_refused_without_its_values(url: str) -> None:
         require_storage(url)
     assert "cret" not in str(caught.value)
     assert "postgresql+psycopg://" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["u:12345/s3cret@h/db", "u:s3cret@h:5432", "postgresql:u:s3/cret@h"])
+def test_an_address_without_a_scheme_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(UsageError, match=r"--storage .*\*\*\*@h.*: names no scheme; .* postgresql\+psycopg") as caught:
+        require_storage(url)
+    assert "cret" not in str(caught.value)
 
 
 def test_a_file_of_an_earlier_version_with_such_a_name_is_read(folder: Path) -> None:

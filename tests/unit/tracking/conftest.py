@@ -1,8 +1,7 @@
-"""Runs folders made by hand, and a fresh MLflow database that is made once and copied."""
+"""Runs folders made by hand, and what a store has of them."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,20 +128,6 @@ def events(record: Record) -> list[dict[str, Any]]:
 def study(tmp_path: Path) -> Study:
     (tmp_path / "runs").mkdir()
     return Study(tmp_path / "runs")
-
-
-@pytest.fixture(scope="session")
-def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Store.open(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def store(_fresh: Path, tmp_path: Path) -> Store:
-    """An empty store of its own, `mlflow.db` in `tmp_path`."""
-    shutil.copy(_fresh, tmp_path / "mlflow.db")
-    return Store.open(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from cifar_lab.errors import DamageError
 from cifar_lab.tracking import seal
-from cifar_lab.tracking.invocation import Asked, Invocation, damaged, read, read_all, unite
+from cifar_lab.tracking.invocation import Asked, Invocation, Stopping, damaged, read, read_all, unite
 
 
 def _asked(variant: str, seed: int, recipe: str = "old") -> Asked:
@@ -80,6 +80,42 @@ def test_a_note_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path: Path
     del tree["sha256"]
     path.write_text(json.dumps(tree))
     assert read_all(tmp_path) == [EARLY]
+
+
+FIRST = ("id", "ablation", "question", "factors", "control", "scale", "protocol", "data", "overrides", "cells",
+         "command", "execution")  # fmt: skip
+"""The fields of the first notes; every other one came later."""
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_note_without_the_fields_of_today_is_read_with_their_defaults(tmp_path: Path, sealed: bool) -> None:
+    EARLY.write(tmp_path)
+    (path,) = (tmp_path / "invocations").glob("*.json")
+    tree = {name: value for name, value in json.loads(path.read_text()).items() if name in FIRST}
+    path.write_text(json.dumps(seal.seal(tree) if sealed else tree))
+    assert read_all(tmp_path) == [EARLY]
+    assert damaged(tmp_path) == []
+
+
+def test_a_rule_without_the_fields_of_today_is_read_with_their_defaults(tmp_path: Path) -> None:
+    rule = Stopping(looks=(2, 4), levels=(0.97, 0.96), comparisons=3)
+    replace(EARLY, stopping=rule).write(tmp_path)
+    (path,) = (tmp_path / "invocations").glob("*.json")
+    tree = json.loads(path.read_text())
+    tree["stopping"] = {name: tree["stopping"][name] for name in ("looks", "levels", "comparisons")}
+    del tree["sha256"]
+    path.write_text(json.dumps(tree))
+    assert [note.stopping for note in read_all(tmp_path)] == [rule]
+
+
+@pytest.mark.parametrize("field", FIRST)
+def test_a_note_without_a_field_of_the_first_ones_is_damaged(tmp_path: Path, field: str) -> None:
+    EARLY.write(tmp_path)
+    (path,) = (tmp_path / "invocations").glob("*.json")
+    tree = {name: value for name, value in json.loads(path.read_text()).items() if name not in {field, "sha256"}}
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DamageError, match=f"'{field}': Field required"):
+        read(path)
 
 
 def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made.bounded import bounded
+from made.misplaced import put_pipe
 
 from cifar_lab.run.setting import choose
 from cifar_lab.run.status import look
 from cifar_lab.tracking.invocation import Invocation, read_all
 from cifar_lab.tracking.mlflow import Store
+from cifar_lab.tracking.searches import files
 from cifar_lab.tracking.shipper import sync
 
 TEST = 0.987123
@@ -129,3 +132,11 @@ def test_a_comparison_counts_a_pruned_trial_as_pruned(study: Any, searched: Invo
 
     rows = {row.variant: row for row in compare(study.runs, "sweep.wide").rows}
     assert (rows["r4"].pruned, rows["r4"].missing, rows["r16"].pruned) == (1, 0, 0)
+
+
+@pytest.mark.usefixtures("searched")
+def test_a_pipe_for_a_journal_is_refused_and_not_waited_for(study: Any) -> None:
+    record = study.record("r16", 0)
+    put_pipe(record.journal)
+    with bounded(), pytest.raises(OSError, match="not a regular file"):
+        files(record)
