@@ -1,7 +1,7 @@
-"""Judging a claim from numbers: does what was measured bear out what a source says?
+"""Judge a claim from measurements: supported, refuted or inconclusive.
 
-`d` is how far the variant named `better` is ahead of the one named `worse`, paired by seed; its interval is Student's.
-The margin is the difference that does not matter.
+`d` is how far the variant named `better` is ahead of the one named `worse`, paired by seed, with a Student interval.
+The margin is the largest difference that does not matter.
 
     relation     supported                            refuted
     better       the interval lies above 0            below 0, or within ± margin
@@ -10,16 +10,16 @@ The margin is the difference that does not matter.
     reaches      the mean's within the number ± its   beside that
                  tolerance
 
-What is neither is inconclusive. `not better` reads "`worse` is equivalent to `better`, or worse".
+Every other result is inconclusive. `not better` reads "`worse` is equivalent to `better`, or worse".
 
-With a size, `better` asks for the size, too: an interval above 0 that does not meet size ± tolerance refutes it,
-and a difference that lies within the margin does not where the claimed one does.
+If a claim has a size, `better` also asks for that size: an interval above 0 that does not meet size ± tolerance
+refutes the claim. A difference within the margin does not refute it if the claimed difference is within the margin too.
 
-Where all seeds of a variant diverged, two at least, that is a result: the other one is better.
+If all seeds of a variant diverged, and there are at least two, the other variant counts as better.
 
-A claim speaks of the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
-size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. Of `better` the sign alone is
-a direction: a difference within the margin of another scale, which may be wider than what is claimed, is inconclusive.
+A claim holds for the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
+size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. For `better` only the sign
+counts as a direction: a difference within the other scale's margin, which may exceed the claimed size, is inconclusive.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ AS_CLAIMED_ONLY = "an accuracy is judged only at the scale, protocol and data th
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """A variant, as it was measured."""
+    """Measurements of one variant."""
 
     name: str
     values: Values
-    """By seed, of the cells that were finished."""
+    """Metric by seed, of the finished cells."""
     states: Mapping[str, int] = field(default_factory=dict)
-    """How many of its cells are finished, diverged, missing, …; none: it was not asked for."""
+    """Number of cells by state (finished, diverged, missing, …); empty if the variant was not run."""
 
     @property
     def cells(self) -> int:
@@ -56,11 +56,11 @@ class Side:
 
     @property
     def has_diverged(self) -> bool:
-        """In every seed, of which there are two at least."""
+        """Tell whether every seed diverged and there are at least two."""
         return self.states.get("diverged", 0) == self.cells >= 2
 
     def lacks(self) -> str:
-        """What its values do not say: `off diverged in 1 of 3 seeds, 1 missing`; nothing where all were finished."""
+        """Describe the seeds without a value: `off diverged in 1 of 3 seeds, 1 missing`; empty if all are finished."""
         if not self.cells:
             return f"{self.name} was not run"
         diverged, of = self.states.get("diverged", 0), f"of {_many(self.cells, 'seed')}"
@@ -72,23 +72,23 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A status, and why."""
+    """Status of a claim, with the reason and the numbers behind it."""
 
     status: Status
     why: str = ""
-    """Empty where the numbers say it all."""
+    """Reason for the status; empty if the numbers explain it."""
     difference: PairedDifference | None = None
-    """Of two variants: above 0 where `better` is ahead."""
+    """Paired difference of two variants; positive if `better` is ahead."""
     mean: float | None = None
-    """Of one variant that is said to reach a number, with its interval."""
+    """Mean of a single variant, for a claim about the accuracy that it reaches."""
     interval: Interval | None = None
     level: float | None = None
-    """Confidence of that interval."""
+    """Confidence level of `interval`."""
     seeds: int = 0
 
     @property
     def numbers(self) -> str:
-        """`+0.42 [+0.10, +0.74] points over 5 pairs`, `97.02 [96.80, 97.24] % over 3 seeds`; empty without any."""
+        """`+0.42 [+0.10, +0.74] points over 5 pairs` or `97.02 [96.80, 97.24] % over 3 seeds`; empty if none."""
         if self.mean is not None:
             return f"{100 * self.mean:.2f}{_bracket(self.interval, '.2f')} % over {_many(self.seeds, 'seed')}"
         found = self.difference
@@ -98,7 +98,7 @@ class Judgement:
 
     @property
     def words(self) -> str:
-        """Numbers and reason in one line."""
+        """Return the numbers and the reason in one line."""
         return joined(self.numbers, self.why)
 
 
@@ -106,9 +106,9 @@ def judge_difference(
     relation: Relation, better: Side, worse: Side, *, margin: float, level: float, size: float | None = None,
     tolerance: float = 0.0, as_claimed: bool = True, lower_is_better: bool = False,
 ) -> Judgement:  # fmt: skip
-    """What the shared seeds of two variants say of a claim; all numbers are fractions.
+    """Judge a claim about two variants from the seeds that both have; all numbers are fractions.
 
-    `level`: confidence of the interval. `as_claimed`: measured at the claim's scale, protocol and data.
+    `level`: confidence of the interval. `as_claimed`: True if measured at the claim's scale, protocol and data.
     """
     lacks = joined(better.lacks(), worse.lacks())
     ahead, behind = (worse, better) if lower_is_better else (better, worse)
@@ -131,7 +131,7 @@ def judge_difference(
 def judge_accuracy(
     side: Side, *, accuracy: float, tolerance: float, level: float = 0.95, as_claimed: bool = True
 ) -> Judgement:
-    """What the seeds of one variant say of the accuracy that it is said to reach; all numbers are fractions."""
+    """Judge a claim that one variant reaches `accuracy`, from its seeds; all numbers are fractions."""
     if not as_claimed:
         return Judgement(status="not measured", why=AS_CLAIMED_ONLY)
     lacks, claimed = side.lacks(), f"{100 * accuracy:.2f} ± {100 * tolerance:.2f} %"
@@ -147,12 +147,12 @@ def judge_accuracy(
 
 
 def joined(*parts: str) -> str:
-    """The parts that say something, in one line."""
+    """Join the parts that are not empty into one line."""
     return "; ".join(part for part in parts if part)
 
 
 def _after_divergence(relation: Relation, better: Side, worse: Side, size: float | None) -> tuple[Status, str] | None:
-    """What it says that one of the two diverged in every seed; None where neither did, or the other is not there."""
+    """Return the status that follows if one variant diverged in every seed; None if neither did or one is missing."""
     if worse.has_diverged and len(better.values) >= 2:
         if size is not None:
             return "inconclusive", "the direction holds, the size cannot be told"
@@ -197,7 +197,7 @@ def _decide_better(
 
 
 def _direction(found: Interval, margin: float, worse: str) -> tuple[Status, str]:
-    """What `better` comes to elsewhere than where it was claimed: which of the two is ahead, by however little."""
+    """Judge only the direction of a `better` claim, for measurements made elsewhere: which of the two is ahead."""
     low, high = found
     within = f"equivalent here: within ± {100 * margin:.2f}" if -margin <= low and high <= margin else ""
     if low > 0:
@@ -208,7 +208,7 @@ def _direction(found: Interval, margin: float, worse: str) -> tuple[Status, str]
 
 
 def _place(found: Interval, low: float, high: float, claimed: str) -> tuple[Status, str]:
-    """Where the interval of a mean lies beside what was claimed."""
+    """Compare the interval of a mean with the claimed range."""
     if found[1] < low or found[0] > high:
         return "refuted", f"{'below' if found[1] < low else 'above'} the claimed {claimed}"
     if low <= found[0] and found[1] <= high:
