@@ -26,16 +26,16 @@ SAME_ACCURACY = 1e-6
 
 
 def write(record: Record, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: dict[str, Any]) -> None:
-    """Write the files of a finished cell. `result` goes into the predictions, too, which prove most of it.
+    """Write the files of a finished cell. `result` is also stored in the predictions, which prove most of it.
 
-    The predictions are written last, with the checksums of the files before them: `result.json` can be written again
-    from them if it is damaged.
+    The predictions are written last, with the checksums of the files before them: a damaged `result.json` can be
+    written again from them.
     """
     weights = {name: tensor.contiguous().cpu() for name, tensor in net.state_dict().items()}
     atomic.write(record.weights, lambda file: file.write(save(weights)))
     text = confusion_csv(classes, confusion(judged, len(classes)).tolist())
     atomic.write(record.confusion, lambda file: file.write(text.encode()))
-    record.predictions.unlink(missing_ok=True)  # of an attempt that a kill ended here
+    record.predictions.unlink(missing_ok=True)  # left by an attempt that was killed here
     copy = json.dumps(seal.seal({**result, "files": record.digests()})).encode()
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -52,7 +52,7 @@ def read_predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """Return the predicted and the true classes of the test images, each (images,).
 
     Raises:
-        DamageError: the file is damaged, or is not the one that the result was written with.
+        DamageError: the file is damaged, or is not the one that the result refers to.
     """
     record.require_sound(record.predictions)
     predictions, labels, _ = _read(record)
@@ -60,10 +60,10 @@ def read_predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_copy(record: Record) -> dict[str, Any] | None:
-    """Return the copy of `result.json` that the predictions hold, if they bear it out; None without one.
+    """Return the copy of `result.json` that the predictions hold, if they confirm it; None without a copy.
 
     Raises:
-        DamageError: the predictions are damaged, or do not come to the accuracy that the copy names.
+        DamageError: the predictions are damaged, or contradict the accuracy in the copy.
     """
     predictions, labels, copy = _read(record)
     if copy is None:

@@ -1,4 +1,4 @@
-"""Show uncommitted changes of the code, without what looks like a secret, and no longer than a record can hold."""
+"""Uncommitted changes of the code as a diff, with possible secrets removed and its length limited."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ RANDOM = 4.2
 
 
 def cleaned(diff: str) -> str:
-    """Return `git diff`'s output with each file that holds or may hold a secret replaced by a line that says so.
+    """Return `git diff`'s output with each file that may hold a secret replaced by a line that says so.
 
-    What is longer than `LONGEST` is cut, and a last line says so.
+    Output longer than `LONGEST` is truncated, and a last line says so.
     """
     kept = "".join(_without_secret(part) for part in _files(diff))
     if len(kept) <= LONGEST:
@@ -48,7 +48,7 @@ def cleaned(diff: str) -> str:
 
 
 def _files(diff: str) -> list[str]:
-    """Return the part of each file."""
+    """Split a diff into one part per file."""
     return [part for part in re.split(r"(?m)^(?=diff --git )", diff) if part]
 
 
@@ -59,7 +59,7 @@ def _without_secret(part: str) -> str:
 
 
 def _reason(header: str, part: str) -> str | None:
-    """Return why the change of a file is not shown; None if it is."""
+    """Return the reason for hiding a file's changes; None if they are shown."""
     if any(_is_secret_name(name) for name in re.findall(r'[ab]/[^"\n]+?(?="? "?b/|"?$)', header)):
         return "files of this name hold secrets by custom"
     lines = [line for line in part.split("\n") if line[:1] in {"+", "-", " "}]
@@ -78,10 +78,10 @@ def _is_secret_name(path: str) -> bool:
 
 
 def _looks_random(word: str, bits: float) -> bool:
-    """Return whether a word has letters and digits, in no order that a person would write."""
+    """Tell whether a word looks like a random string: letters and digits of high entropy."""
     if not (re.search(r"[a-zA-Z]", word) and re.search(r"\d", word)):
         return False
     if bits >= RANDOM and not (re.search(r"[a-z]", word) and re.search(r"[A-Z]", word)):
-        return False  # a digest in hexadecimal is no secret
+        return False  # a hexadecimal digest is no secret
     counts = Counter(word)
     return -sum(n / len(word) * math.log2(n / len(word)) for n in counts.values()) >= bits
