@@ -20,9 +20,9 @@ from cifar_lab.tracking.record import Record
 from cifar_lab.train.evaluate import Evaluation, confusion
 
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
-"""What reading a damaged archive of arrays raises."""
+"""Exceptions raised on reading a damaged archive of arrays."""
 SAME_ACCURACY = 1e-6
-"""Largest difference between an accuracy and the mean of its predictions, which is taken in single precision."""
+"""Tolerance between an accuracy and the mean of its predictions, which is computed in single precision."""
 
 
 def write(record: Record, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: dict[str, Any]) -> None:

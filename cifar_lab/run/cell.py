@@ -37,7 +37,7 @@ from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
 
 LOCK_PATIENCE = 1.0
-"""Seconds to wait for a cell's lock: somebody may only be looking whether it is held."""
+"""Seconds to wait for a cell's lock: another process may hold it briefly to check it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,12 +23,12 @@ from cifar_lab.tracking.record import DAMAGED_SUFFIX, Record
 
 Kind = Literal["checkpoint", "leftover", "superseded", "damaged"]
 DAMAGED = "damaged"
-"""Where `fsck --repair` moves what is damaged, a folder for each time."""
+"""Folder that `fsck --repair` moves damaged files to, with a subfolder for each time."""
 SUPERSEDED = "superseded"
-"""Where a redo sets records aside, as `<fingerprint>.<ms since 1970>`."""
+"""Folder that a redo moves records to, as `<fingerprint>.<ms since 1970>`."""
 UNITS = {"h": 3600.0, "d": 86400.0}
 IN_USE = 3600.0
-"""Seconds for which a half-written file that no lock protects may still belong to somebody."""
+"""Seconds for which a partial file without a lock may still be in use."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 LONGEST = 1_000_000
-"""Characters of a diff that are kept."""
+"""Maximum length of a diff in characters."""
 SECRET_FILES = (
     ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "id_rsa*", "id_dsa*",
     "id_ecdsa*", "id_ed25519*", "credentials*", "*credentials.json", "secrets*", "*.secret", ".netrc", ".pgpass",
     ".npmrc", ".pypirc", "htpasswd", ".htpasswd", "kubeconfig", "service-account*.json", "service_account*.json",
 )  # fmt: skip
-"""Names, in lower case, of files that hold secrets by custom."""
+"""Lower-case names of files that conventionally hold secrets."""
 KEYS = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"
     r"|\b(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{16}\b"
@@ -25,15 +25,15 @@ KEYS = re.compile(
     r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
     r"|://[^\s/:@'\"]+:[^\s/@'\"{}$*]+@"
 )
-"""Tokens whose form says what they are, private keys, and addresses with a password."""
+"""Tokens of known form, private keys, and addresses with a password."""
 ASSIGNED = re.compile(
     r"""(?i)(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|credential)\w*['"]?\s*[:=]\s*['"]([^'"\s]{8,})['"]"""
 )
-"""A literal that is called a secret."""
+"""Literal assigned to a name that suggests a secret."""
 WORD = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
-"""What may be a random token, where it has letters of both cases and digits."""
+"""Candidates for random tokens; they must have letters of both cases and digits."""
 RANDOM = 4.2
-"""Bits a character, from which a word counts as random: English and identifiers have less, base64 keys more."""
+"""Bits per character from which a word counts as random: English and identifiers have less, base64 keys more."""
 
 
 def cleaned(diff: str) -> str:

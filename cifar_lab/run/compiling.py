@@ -17,10 +17,10 @@ from cifar_lab.run.timing import Timed, TimingError, time_steps
 from cifar_lab.tracking.record import Record
 
 WORTH_TRYING, SHORTEST = 1200.0, 120.0
-"""Seconds that all cells together, and the longest of them, must take for the trial itself, a minute or so, to be worth
-its time."""
+"""Seconds that all cells together, and the longest of them, must take to be worth the trial, which takes a minute or
+so."""
 LEAST = 0.05
-"""Share of a step that must be won: below that, what is measured is as much the machine's mood."""
+"""Minimum relative gain per step; smaller ones are within the noise of the measurement."""
 Measure = Callable[[Recipe, Execution], Timed]
 
 

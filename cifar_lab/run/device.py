@@ -18,7 +18,7 @@ ALIASES = {
     **dict.fromkeys(("metal", "apple"), "mps"),
     **dict.fromkeys(("processor", "x86"), "cpu"),
 }
-"""Devices by the words of other tools."""
+"""Device names used by other tools."""
 OLDEST_WITH_WHEELS = (5, 0)
 """Oldest compute capability for which wheels of torch 2 were built: Maxwell."""
 FOR_OLDER_CARDS = '`pip install "torch<2.15" --index-url https://download.pytorch.org/whl/cu126`'

@@ -22,10 +22,10 @@ from cifar_lab.tracking.journal import read_events
 from cifar_lab.tracking.record import Record
 
 NEEDED = ("recipe", "seed", "data.hash", "execution")
-"""Of `cell.json`: without these there is nothing to set side by side."""
+"""Required fields of `cell.json` for a comparison."""
 NOT_BY_IMAGE = "not compared image by image"
 ABSENT = "—"
-"""In place of a value that one of the two does not have, or that has no effect there."""
+"""Placeholder for a value that one of the two does not have, or that has no effect there."""
 
 
 @dataclass(frozen=True)

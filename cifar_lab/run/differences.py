@@ -18,9 +18,9 @@ from cifar_lab.stats.power import seeds_needed
 from cifar_lab.tracking.invocation import Invocation, Stopping
 
 CONFIDENCE = 0.95
-"""Of all intervals of a table together."""
+"""Joint confidence of all intervals of a table."""
 WORTH_SEEING = ("0.1", "0.2", "0.5")
-"""Differences in points for which the seeds that show them are worked out."""
+"""Differences in percentage points for which the number of seeds needed is computed."""
 NO_LOOK = "seeds are being added until all is decided, and no planned look is complete"
 ENDED = frozenset({"finished", "diverged"})
 

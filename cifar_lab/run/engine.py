@@ -26,15 +26,15 @@ from cifar_lab.run.watchdog import Looks, Watch, stall_after
 from cifar_lab.run.worker import FOUND_FINISHED, NO_SPACE, TAKEN, work
 
 STOPPED = "stopped, state saved"
-"""The `error` of a cell that was told to stop: it is not over."""
+"""Error of a cell that was asked to stop; it can be resumed."""
 STOPPED_AT_ONCE = "stopped at once; it goes on from its last checkpoint"
 NOT_SAVED = "no space left; it goes on from its last checkpoint"
 UNFINISHED = frozenset({STOPPED, STOPPED_AT_ONCE, NOT_SAVED})
-"""Each `error` of a cell that is not over: it neither failed nor finished."""
+"""Errors of cells that neither failed nor finished."""
 TO_DIE = 5.0
-"""Seconds that a killed worker has to die; one that waits for a dead disk does not, and is given up."""
+"""Seconds after which a killed worker is given up, for example one blocked on a dead disk."""
 LOOK_EVERY = 1.0
-"""Seconds between two looks at cells that wait for others."""
+"""Seconds between two checks of cells that wait for others."""
 
 
 class Source(Protocol):

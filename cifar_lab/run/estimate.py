@@ -15,17 +15,17 @@ from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.timing import NoAnswer, Question, Timed, TimingError
 
 FORWARD_SHARE = 1 / 3
-"""Cost of evaluating an image, against training on it: forward, without the two passes backward."""
-START_SECONDS = 4.0
 """Cost of evaluating an image relative to training on it: one forward pass instead of a forward and two backward."""
+START_SECONDS = 4.0
+"""Seconds for a worker's start, its data, and its artifacts."""
 TIMED_MACS = 3_000_000_000
-"""Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""
-ASSUMED_RATE, ASSUMED_FLOOR = 6e-14, 5e-3
 """Approximate multiply-accumulates in the forward pass of a timed step on a CPU: at most about a second."""
+ASSUMED_RATE, ASSUMED_FLOOR = 6e-14, 5e-3
+"""Assumed speed of a GPU on which no step could be timed: 100 TFLOP/s, and 5 ms for the shortest step."""
 
 
 ASSUMED_CPU_RATE = 6e-11
-"""Speed of a CPU on which no step could be timed: 100 GFLOP/s."""
+"""Assumed speed of a CPU on which no step could be timed: 100 GFLOP/s."""
 ROUGH = "warning: training steps could not be timed ({reason}): the estimates are rough"
 
 

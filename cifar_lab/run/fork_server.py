@@ -17,13 +17,13 @@ from typing import Any
 from cifar_lab.errors import UsageError
 
 PRELOADED = ("cifar_lab.run.cell", "cifar_lab.run.worker", "torch._dynamo")
-"""Modules that it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
+"""Modules loaded before any worker is forked. Every optimizer needs the last, which takes seconds to load."""
 WITHOUT_COMPILER = PRELOADED[:2]
-"""Modules that are enough to time passes forward and backward."""
+"""Modules that suffice to time forward and backward passes."""
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-"""Signals that reach the whole group: from a terminal, its end, or a scheduler."""
+"""Signals sent to the whole process group by a terminal, its end, or a scheduler."""
 LARGEST_BEFORE, UNLIMITED_FROM = 32 * 2**20, (2, 35)
-"""Older glibc takes no higher threshold: told one, it would keep its lowest, and map every activation anew."""
+"""Older glibc limits the threshold: a higher value would be ignored, and every activation mapped anew."""
 
 
 def allocator(libc: tuple[str, str]) -> dict[str, str]:
@@ -45,11 +45,11 @@ def allocator(libc: tuple[str, str]) -> dict[str, str]:
 
 
 LONGEST_FOLDER = 70
-"""Bytes of a folder's path in which the path of a socket, `pymp-xxxxxxxx/listener-xxxxxxxx`, has room for sure."""
+"""Maximum length in bytes of a folder's path that leaves room for a socket, `pymp-xxxxxxxx/listener-xxxxxxxx`."""
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 ALLOCATOR = allocator(platform.libc_ver())
 CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-"""Has torch ask the driver whether there is CUDA: asking CUDA itself would spoil it for every process forked later."""
+"""Makes torch query the driver for CUDA: initialising CUDA here would break it for every process forked later."""
 
 
 def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:

@@ -23,7 +23,7 @@ from cifar_lab.train import checkpoint
 Kind = Literal["record", "file", "training", "note", "study", "leftover"]
 Mend = Literal["rebuild", "set aside", "move", "none"]
 DamageOfStudy = Callable[[Path], str | None]
-"""What is wrong with a file of studies; None: nothing. OSError: it cannot be read."""
+"""Function that returns the damage of a study's file; None if it is sound. Raises OSError if it cannot be read."""
 REBUILT = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
 SET_ASIDE = "the record is set aside, and the cell is trained anew when it is asked for again"
 

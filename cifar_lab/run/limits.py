@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 UNLIMITED = 2**60
-"""Bytes from which a limit of version 1 is none: without a limit the file holds the largest number of pages."""
+"""Bytes from which a version 1 limit means none: without a limit the file holds the largest number of pages."""
 
 
 def processors(root: Path = Path("/")) -> float | None:

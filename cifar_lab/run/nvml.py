@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 LIBRARY = "libnvidia-ml.so.1"
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _LONGEST = 96
-"""Bytes of the longest name that NVML returns."""
+"""Maximum length in bytes of a name returned by NVML."""
 
 
 class Card(NamedTuple):

@@ -15,7 +15,7 @@ SIGNS = (
     "could not create a primitive", "could not create a memory", "std::bad_alloc",
     "Storage size calculation overflowed",
 )  # fmt: skip
-"""Texts in errors of torch, cuDNN, cuBLAS, torch's allocator on the CPU and oneDNN that no other errors have."""
+"""Messages that occur only in out-of-memory errors of torch, cuDNN, cuBLAS, torch's CPU allocator and oneDNN."""
 ASKED_FOR = re.compile(r"[Tt]ried to allocate (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)?")
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": GIB}
 

@@ -11,7 +11,7 @@ from cifar_lab.tracking.owner import BEAT, SILENCE
 from cifar_lab.tracking.record import Record, State
 
 QUIET = 3 * BEAT
-"""Seconds without a sign of life, of which one comes every `BEAT`, after which nothing is estimated any more."""
+"""Seconds without a heartbeat (normally one per `BEAT`) after which nothing is estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)

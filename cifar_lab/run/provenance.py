@@ -19,9 +19,9 @@ from cifar_lab.text import printable
 
 PACKAGES = ("cifar-lab", "torch", "torchvision", "numpy", "mlflow", "pydantic")
 COMMIT = "CIFAR_LAB_COMMIT"
-"""Variable of the environment that names the commit where the code is not a checkout."""
+"""Environment variable that names the commit if the code is not a checkout."""
 CODE = ("cifar_lab", "ablations")
-"""Folders whose changes may change a number."""
+"""Folders whose changes may affect a result."""
 PACKAGE = Path(__file__).resolve().parents[1]
 
 

@@ -14,9 +14,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE, CPU_SIDE = 8192, 1024
 """Sides of the square matrices that are multiplied: large enough to keep every unit busy."""
 COPIED = 2**30
-"""Bytes of the memory that is copied on a GPU."""
+"""Bytes copied on a GPU to measure its bandwidth."""
 PATIENCE = 0.15
-"""Seconds that one rate is measured for."""
+"""Seconds for the measurement of one rate."""
 
 
 def product(device: torch.device, precision: Precision, side: int | None = None) -> float:

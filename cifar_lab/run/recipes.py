@@ -14,7 +14,7 @@ from cifar_lab.scale import Scale, require_distinct
 
 MOST_SEEDS = 1000
 BY_HAND = "train"
-"""Name of the study that `cifar-lab train` makes of one recipe."""
+"""Name of the study that `cifar-lab train` creates for a single recipe."""
 
 
 def make_recipes(

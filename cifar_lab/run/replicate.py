@@ -15,7 +15,7 @@ from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record, State
 
 NEEDED = ("recipe.train.protocol", "execution")
-"""Of `cell.json`: without these a cell cannot be put beside others."""
+"""Required fields of `cell.json` for a comparison with other cells."""
 
 
 @dataclass(frozen=True, kw_only=True)

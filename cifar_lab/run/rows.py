@@ -17,7 +17,7 @@ from cifar_lab.tracking.invocation import Invocation
 
 ONE_VIEW = "test/acc_without_tta"
 OF_THE_MACHINE = frozenset({"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"})
-"""Metrics that tell of where a cell was trained, and nothing of what."""
+"""Metrics that depend on the machine, not on the recipe."""
 
 
 def make_rows(same: Sequence[Invocation], replicates: list[Replicate], metric: str) -> tuple[Row, ...]:

@@ -24,7 +24,7 @@ from cifar_lab.tracking.invocation import Asked, Invocation, Stopping
 from cifar_lab.tracking.shipper import Shipper
 
 DRAIN_SECONDS = 60.0
-"""The longest that a run waits for MLflow after its last cell, while MLflow takes something."""
+"""Maximum time that a run waits for a responsive MLflow after its last cell."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cifar_lab.tracking.shipper import Shipper, sync
 from cifar_lab.tracking.uri import sqlite_path
 
 Files = Callable[[Invocation], Mapping[str, str]]
-"""What goes beside the table of an invocation, by the name of its file."""
+"""Function that returns further artifacts of an invocation, by file name."""
 
 
 def start(

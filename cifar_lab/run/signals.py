@@ -11,7 +11,7 @@ from types import FrameType
 from cifar_lab.run.fork_server import SIGNALS
 
 APART = 0.5
-"""Seconds between two signals that count as two: `timeout` and some schedulers send one to a process and its group."""
+"""Minimum seconds between distinct signals: `timeout` and some schedulers signal a process and its group at once."""
 
 
 @contextmanager

@@ -32,15 +32,15 @@ from cifar_lab.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 PATIENCE, GLANCE = 4.0, 0.5
-"""Seconds that steps are timed for on a CPU, about: where something hangs on it, and for an estimate."""
+"""Approximate timing budget in seconds on a CPU: for the compile decision, and for a rough estimate."""
 WARM_UP, LOOK = 1.0, 1.0
-"""Seconds of steps on CUDA before those that are timed, in which the clocks rise, and of those."""
+"""Seconds of warm-up steps on CUDA, during which the clocks rise, and of timed steps."""
 NOISE_STEPS = 50
-"""Steps in an epoch of noise on CUDA: its draws are timed with them, in proportion."""
+"""Steps per epoch of noise on CUDA: drawing it is timed with them, in proportion."""
 WARM_STEPS, FEWEST, MOST, TURNS = 2, 5, 25, 5
-"""Steps on a CPU before those that are timed, of those at least and at most; turns of steps that are timed on CUDA."""
+"""Warm-up steps on a CPU, minimum and maximum of timed steps there, and rounds of timed steps on CUDA."""
 PROFILED = 5
-"""Steps of which the GPU's work is summed."""
+"""Number of steps whose GPU time is summed."""
 ANSWER_WITHIN = 600.0
 """Seconds after which a worker that times steps is given up; compiling may take one or two hundred."""
 

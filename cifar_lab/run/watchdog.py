@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from cifar_lab.errors import UsageError
 
 STALL_AFTER = 900.0
-"""Seconds without progress after which a worker counts as stuck, at least."""
+"""Minimum seconds without progress before a worker counts as stuck."""
 VARIABLE = "CIFAR_LAB_STALL_AFTER"
 EPOCHS = 2.0
-"""Epochs of training, at the worker's own pace, that it may take without a step: it evaluates and saves meanwhile."""
+"""Epochs of training, at the worker's own pace, allowed without a step: it evaluates and saves meanwhile."""
 AWAY = 2.0
-"""Seconds without a look after which the runner itself was stopped, so that its workers could not be heard."""
+"""Seconds without a check after which the runner itself was suspended, and could not receive messages."""
 
 
 def stall_after() -> float:

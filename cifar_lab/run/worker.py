@@ -18,9 +18,9 @@ from cifar_lab.run.cell import Job, train_cell
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
 FOUND_FINISHED = 3
-"""Exit code of a worker whose cell another runner had finished when it got the lock."""
+"""Exit code of a worker that found its cell finished by another runner when it got the lock."""
 TAKEN = 4
-"""Exit code of a worker that another runner was quicker than."""
+"""Exit code of a worker whose cell another runner took first."""
 NO_SPACE = 5
 """Exit code of a worker that could not write; its last message names the file."""
 

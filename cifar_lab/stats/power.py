@@ -9,7 +9,7 @@ from scipy import stats
 POWER = 0.8
 MOST = 10_000
 _FAR = 1e6
-"""In standard errors: beyond this the answer is 1, and scipy's series do not converge."""
+"""Noncentrality in standard errors beyond which the power is 1, as scipy's series do not converge there."""
 
 
 def power(n: int, difference: float, std: float, level: float) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 FEWEST, FIRST = 12, 5
-"""The least maximum of seeds, and the seeds before the first look."""
+"""Smallest allowed maximum number of seeds, and the number of seeds at the first look."""
 PATHS = 2_000_000
 """Simulated studies without a difference; the same ones each time."""
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 EXACT_UP_TO = 20
-"""Differences up to which every pattern of signs is looked at: 2²⁰, a million."""
+"""Number of differences up to which all sign patterns are enumerated: 2²⁰, a million."""
 DRAWS = 100_000
-"""Patterns drawn beyond that."""
+"""Number of random patterns for more differences."""
 _ROUNDING = 1e-9
-"""Sums this close, relative to the largest there can be, are ties."""
+"""Sums this close, relative to the largest possible one, count as ties."""
 
 
 @dataclass(frozen=True, kw_only=True)

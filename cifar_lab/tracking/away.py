@@ -10,9 +10,9 @@ from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
 LONGEST = 300
-"""The most characters of somebody else's message that one line shows."""
+"""Maximum length in characters of an external message in one line."""
 OF_THE_STORE = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-"""MLflow's error codes that every further call would get, too."""
+"""MLflow's error codes that apply to every further call."""
 OF_THE_CALL = {
     "BAD_REQUEST",
     "ENDPOINT_NOT_FOUND",
@@ -24,7 +24,7 @@ OF_THE_CALL = {
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
-"""MLflow's error codes that the same call would get again, and another one need not."""
+"""MLflow's error codes that apply to the same call only."""
 LOCKED = re.compile(r"database (table |schema )?is locked", re.IGNORECASE)
 DAMAGED = re.compile(r"malformed|not a database|file is encrypted", re.IGNORECASE)
 UNWRITABLE = re.compile(r"readonly database|unable to open database|no such table|disk is full", re.IGNORECASE)

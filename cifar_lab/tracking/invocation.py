@@ -97,7 +97,7 @@ class Stopping:
 
 
 DROPPED = Stopping(looks=(), levels=(), comparisons=0)
-"""No rule any more: an invocation that is begun with it drops the one that its setting had."""
+"""Marker for no rule: an invocation that starts with it drops the rule of its setting."""
 
 
 def _require_rule(rule: Stopping | None) -> Stopping | None:

@@ -37,7 +37,7 @@ from cifar_lab.tracking import seal, shape
 
 FILE = "journal.jsonl"
 DIGITS = 16
-"""Of the checksum of a line."""
+"""Number of hexadecimal digits of a line's checksum."""
 
 
 class Point(NamedTuple):

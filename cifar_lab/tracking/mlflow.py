@@ -40,17 +40,17 @@ __all__ = [
 ]
 
 METRICS, ENTITIES = 1000, 100
-"""The most metrics, and the most params or tags, that one call may carry."""
+"""Maximum number of metrics, and of params or tags, per call."""
 KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 36, 5000, 250
-"""The longest key, tag, param, digest of a data set, tag and name of an experiment, in characters."""
+"""Maximum length in characters of a key, tag, param, data set digest, experiment tag and experiment name."""
 CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
-"""The lowest level at which MLflow and what it uses may write to standard error. An error is said by us, in one line;
-MLflow would add its traceback, with whatever an address holds."""
+"""Minimum levels at which MLflow and its dependencies may log to standard error. This package reports an error in one
+line; MLflow would add its traceback, which may show the address with its password."""
 PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
-"""Mean seconds before each further try on a SQLite database that another process keeps locked. Random, so that
-several runners do not try at the same moment again."""
+"""Mean seconds before each retry on a SQLite database that is locked by another process. Randomized, so that several
+runners do not retry at the same moment."""
 PLAIN = re.compile(r"[\w.:/ -]*")
-"""Values that a filter of MLflow can hold; it has no way to write one with both quotes."""
+"""Values that an MLflow filter can express; it has no syntax for one with both kinds of quotes."""
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from cifar_lab.tracking import away
 from cifar_lab.tracking.uri import sqlite_uri, without_credentials
 
 ASKING = 5
-"""Seconds that a server or a database has to answer whether it is there."""
+"""Seconds within which a server or a database must answer the availability check."""
 LONGEST_MAKING = 120
-"""Seconds that another process may take to make a database."""
+"""Seconds allowed to another process for creating a database."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the shipper retries by itself; seven retries take minutes

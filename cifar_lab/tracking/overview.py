@@ -23,7 +23,7 @@ NOTED = "noted"
 SETTLED = "settled"
 """Tag holding a digest of the cells' states at the last complete upload."""
 ROOM = 200
-"""Characters kept free for the line that says what was left out."""
+"""Characters reserved for the line that says what was left out."""
 
 
 def no_files() -> Mapping[str, str]:
@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
 
 Tabulate = Callable[[Invocation], Table | None]
-"""The table of the setting of an invocation; none if it cannot be made."""
+"""Function that returns the table of an invocation's setting; None if it cannot be made."""
 
 
 def no_table(invocation: Invocation) -> None:  # noqa: ARG001 (a Tabulate)

@@ -25,11 +25,11 @@ from cifar_lab.tracking import seal
 
 FILE = "owner.json"
 BEAT = 10.0
-"""Seconds between two signs of life of a cell's owner."""
+"""Seconds between two heartbeats of a cell's owner."""
 SILENCE = 120.0
-"""Seconds without one after which an owner on another machine, whose lock cannot be seen from here, counts as dead."""
+"""Seconds without a heartbeat after which an owner on another machine, whose lock is not visible, counts as dead."""
 WATCH = 2.5
-"""Beats for which a cell of another machine is watched before it is taken over, where the clocks do not tell."""
+"""Beats for which a cell of another machine is watched before it is taken over, if the clocks are inconclusive."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 

@@ -38,11 +38,11 @@ from cifar_lab.tracking import journal, owner, seal, shape
 from cifar_lab.tracking.shape import Shape
 
 State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
-"""A record by itself is never pruned: a search says so of a cell that it stopped early."""
+"""State of a cell. A record itself is never "pruned": a search assigns that to a cell that it stopped early."""
 DAMAGED_SUFFIX = ".damaged"
-"""Ends the name of a damaged file that was kept aside when its cell was begun anew."""
+"""Suffix of a damaged file that was set aside when its cell was started again."""
 PROBE = 64 * 1024
-"""Bytes that a runs folder must have room for before anything is begun."""
+"""Bytes that must be free on a runs folder's disk before anything is begun."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from cifar_lab.tracking import atomic
 
 FIELD = "sha256"
 DIGITS = 64
-"""Hexadecimal digits of a whole digest; a line of a journal carries fewer."""
+"""Hexadecimal digits of a full digest; a line of a journal carries fewer."""
 CHANGED = "its checksum does not match: it was changed after it was written"
 
 

@@ -13,7 +13,7 @@ from cifar_lab.tracking.record import Record
 
 TEST = "test/"
 KEPT = ("status", "epoch", "step", "time")
-"""Fields of `result.json` beside its metrics that say nothing of test."""
+"""Fields of `result.json` besides its metrics that do not depend on test results."""
 LATEST = ("command", "cells", "control")
 """Tags of the run of a study that change whenever its command is run again."""
 

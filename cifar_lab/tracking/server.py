@@ -23,9 +23,9 @@ from cifar_lab.text import printable
 HOST = "127.0.0.1"
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 PATIENCE = 120.0
-"""Seconds until a server that does not answer counts as broken; 6 to 9 are usual."""
+"""Seconds until a server that does not answer counts as broken; it usually takes 6 to 9."""
 GRACE = 5.0
-"""Seconds that it has to end by itself."""
+"""Seconds allowed for a clean shutdown."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _fits(value: float) -> bool:
 TEXT = Kind("text", lambda value: isinstance(value, str))
 WHOLE = Kind("a whole number", _is_whole)
 LATEST = 10**14
-"""In ms since 1970: the year 5138, which every calendar can show."""
+"""Latest valid time in ms since 1970: the year 5138, within the range of all calendars."""
 TIME = Kind("a time in ms since 1970", lambda value: _is_whole(value) and 0 <= value < LATEST)
 TEXT_OR_NULL = Kind("text or null", lambda value: value is None or isinstance(value, str))
 EXECUTION = Kind(
@@ -90,7 +90,7 @@ EVENTS = {
     "damaged": Shape({**EVENT.kinds, "file": TEXT, "why": TEXT, "kept": TEXT_OR_NULL}, EVENT.needed | {"file", "why"}),
     "end": Shape({**EVENT.kinds, "status": TEXT}, EVENT.needed | {"status"}),
 }
-"""The lines of a journal, by event; other events need what all have."""
+"""Shapes of a journal's lines, by event; other events need only the common fields."""
 
 
 def broken(tree: Any, shape: Shape, needed: Iterable[str] = ()) -> str | None:

@@ -15,11 +15,11 @@ from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point
 
 NOTE = "mlflow.note.content"
-"""The tag that MLflow's UI renders as the description of a run or an experiment."""
+"""Tag that MLflow's UI renders as the description of a run or an experiment."""
 DELTA = "delta/"
-"""Before the name of a metric: less that of the cell of the same seed that the cell is compared with."""
+"""Prefix of a metric's difference from the reference cell, which has the same seed."""
 COMPARED = ("test/acc", "test/acc_without_tta", "test/peak_acc", "val/acc", "val/auc", "test/auc", "gap", "seconds")
-"""The metrics that have a delta; so has each `epochs_to/…`."""
+"""Metrics with a delta, in addition to each `epochs_to/…`."""
 
 
 class Metric(NamedTuple):

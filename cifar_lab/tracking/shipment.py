@@ -24,13 +24,13 @@ Draw = Callable[[Record], dict[str, bytes]]
 Say = Callable[[str], None]
 
 WITHOUT_FILES = "without files"
-"""Value of the tag `shipped` where the store took everything but the artifacts."""
+"""Value of the tag `shipped` if the store took everything but the artifacts."""
 BELOW = "below"
-"""The tag that tells below the run of which invocation the run of a cell lies."""
+"""Tag with the id of the invocation whose run is the parent of the cell's run."""
 DIFFERENCE = "delta_to"
-"""The tag that tells which differences the run of a cell has."""
+"""Tag that identifies the differences stored in the run of a cell."""
 UNBEGUN = "none"
-"""In place of the time at which a training began, for a cell that failed before it did."""
+"""Placeholder for the time at which training began, for a cell that failed before."""
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from cifar_lab.tracking.shipment import Draw, Place, Say, Shipment
 from cifar_lab.tracking.uri import sqlite_path
 
 PATIENCE = (1.0, 30.0)
-"""Seconds to wait for a store that is away: at first, and at most; doubled in between."""
+"""Seconds to wait for an unavailable store: initially, and at most; doubled in between."""
 CLOSING_PATIENCE = 2.0
-"""The same at most, while somebody waits for `drain`."""
+"""Maximum of that wait while `drain` waits for the thread."""
 STANDSTILL = 10.0
-"""Seconds that `drain` waits while the store answers nothing."""
+"""Seconds after which `drain` gives up an unresponsive store."""
 
 
 class Shipper(threading.Thread):

@@ -25,9 +25,9 @@ DRIVERS = {
     "mssql": ("pyodbc", "pyodbc"),
     "mssql+pyodbc": ("pyodbc", "pyodbc"),
 }
-"""Module that a scheme of SQLAlchemy needs, and the package or extra that brings it."""
+"""Module that a SQLAlchemy scheme needs, and the package or extra that provides it."""
 PORTABLE = {"postgresql": "postgresql+psycopg", "postgresql+psycopg2": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-"""Schemes whose usual driver has to be compiled or is another one, and the scheme of one that installs anywhere."""
+"""Maps schemes whose usual driver must be compiled to the scheme of a driver that installs anywhere."""
 SERVERS = {"http", "https"}
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file")
 MANAGED = {"databricks", "databricks-uc", "uc"}
@@ -39,7 +39,7 @@ OLDER = (
     "`export MLFLOW_TRACKING_URI=sqlite:///mlflow.db`, which by itself begins a new store beside them; or "
     "`export MLFLOW_ALLOW_FILE_STORE=true` goes on in the folder; or --offline trains without MLflow"
 )
-"""What to do where MLflow's own default is a folder that it refuses."""
+"""Advice if MLflow's own default is a folder that it refuses."""
 
 
 def resolve_uri() -> str:

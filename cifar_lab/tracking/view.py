@@ -19,17 +19,17 @@ from cifar_lab.tracking.sheet import DELTA
 PREFIX = "mlflow.sharedViewState."
 NAME = "cifar-lab"
 CURRENT, REPLACED = "current", "replaced"
-"""Values of a cell's tag for a setting: one of its replicates, and one of a recipe that its variant has no more."""
+"""Values of a cell's tag for a setting: a current replicate, or one of an outdated recipe of its variant."""
 THRESHOLDS = ("0.5", "0.7", "0.8", "0.9", "0.95")
 RUN, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
-"""Columns that are always there."""
+"""Columns that are always present."""
 WIDTHS = {RUN: 190, CREATED: 130, DURATION: 80}
 WIDTH = 130
-"""In pixels: of these, and of the others."""
+"""Column width in pixels."""
 LONGEST = 5000
-"""Characters that the tag of an experiment may have. Many variants do not fit in, and are shown unfolded."""
+"""Maximum length of an experiment's tag. Views of many variants do not fit, and are shown unfolded."""
 SHOWN = 20
-"""The most variants in one chart."""
+"""Maximum number of variants in one chart."""
 
 
 @dataclass(frozen=True, kw_only=True)
