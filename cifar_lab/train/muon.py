@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient; a `closure`, if given, computes gradients and returns the loss."""
+        """Update every parameter that has a gradient; `closure`, if given, computes gradients and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
