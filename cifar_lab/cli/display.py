@@ -1,4 +1,4 @@
-"""What a run looks like while it runs: a live table in a terminal, plain lines elsewhere."""
+"""Display of a running study: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class _Running:
     epochs: int
     began: float = field(default_factory=time.monotonic)
     done: float = 0.0
-    """Epochs, with the fraction of the running one."""
+    """Epochs done, including the fraction of the current one."""
     done_at_start: float | None = None
     last: Point | None = None
 
     @property
     def is_ours(self) -> bool:
-        """It has come to a step: until then another runner may turn out to have it."""
+        """Tell whether it has taken a step here: until then another runner may turn out to have it."""
         return self.done_at_start is not None
 
     def left(self) -> str:
-        """How long the rest will take at the pace so far."""
+        """Return the remaining time at the pace so far."""
         gained = self.done - (self.done_at_start or 0.0)
         if gained <= 0:
             return ""
@@ -40,10 +40,10 @@ class _Running:
 
 
 class Display:
-    """Follows the engine; an `engine.Listener`. Use as a context manager."""
+    """Listener of the engine that shows its progress. Use as a context manager."""
 
     def __init__(self, names: dict[str, str], *, is_search: bool = False) -> None:
-        """`names`: what to call a cell, by fingerprint. A search is shown val only: nobody is to choose by test."""
+        """Take `names` of cells by fingerprint. A search shows only val, so that nobody selects by test."""
         self._metric = "val/acc" if is_search else "test/acc"
         self._names = names
         self._running: dict[str, _Running] = {}
@@ -61,7 +61,7 @@ class Display:
 
     def started(self, job: Job) -> None:
         cell = _Running(Reader(job.record.folder), job.recipe.train.epochs)
-        cell.reader.events()  # what an earlier attempt wrote is not news
+        cell.reader.events()  # events of an earlier attempt are not shown again
         self._running[job.fingerprint] = cell
 
     def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
@@ -132,7 +132,7 @@ class Display:
 
 
 def _begins(job: Job, epoch: int, step: int) -> str:
-    """Return how a cell begins, after its first `step` here: from its start, or from where it was saved."""
+    """Describe how a cell begins, after its first `step` here: from scratch, or from a checkpoint."""
     epochs = job.recipe.train.epochs
     if (epoch, step) == (1, 1):
         return f"training, {console.many(epochs, 'epoch')}"
@@ -140,7 +140,7 @@ def _begins(job: Job, epoch: int, step: int) -> str:
 
 
 def _begun_anew(job: Job) -> list[str]:
-    """Return which damaged files the attempt that runs now kept aside before it began, one a line."""
+    """Describe the damaged files that the current attempt set aside before it began, one per line."""
     damaged: list[str] = []
     lines: list[str] = []
     for event in read_events(job.record.folder):

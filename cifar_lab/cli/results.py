@@ -63,7 +63,7 @@ def compare(
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """The tables for a terminal, with what must be known before and after they are read."""
+    """Print the tables in a terminal, with header and footer."""
     from cifar_lab.report.sheets import sheets
 
     out = console.out
