@@ -56,7 +56,7 @@ class Point:
 
     @property
     def line(self) -> str:
-        """What it shares with those that differ from it in width and length alone."""
+        """Name of the line in the plot, shared by runs that differ only in width and length."""
         return ", ".join(filter(None, [self.variant.removesuffix("_third"), self.settings]))
 
     @property

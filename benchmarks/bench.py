@@ -82,7 +82,7 @@ def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entr
 
 
 def _is_whole(section: Section) -> bool:
-    """Whether everything was measured but what is not installed, or needs more than one round."""
+    """Tell whether everything was measured, apart from contenders that are not installed or need more rounds."""
     found = [row.measured for table in section.tables for row in table.rows]
     return not any(isinstance(one, Absent) and one.reason != "not installed" for one in found)
 

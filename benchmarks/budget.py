@@ -1,12 +1,12 @@
-"""How should a search treat candidates over the budget, which are never trained? Several ways, on a surrogate.
+"""Compare ways of treating candidates over the budget in a search, which are never trained, on a surrogate.
 
     python benchmarks/budget.py --seeds 10      # a markdown table, then JSON, on standard output; minutes on one core
 
-Nothing is trained: `surrogate` is a smooth function of a recipe with a little noise, made up so that accuracy grows
-with parameters and the budget binds. It says which way finds good candidates in few trainings, not how good they are.
-The space, the budget and the samplers are the product's; trial 0 is the baseline, as in a sweep. An infeasible
-candidate has no accuracy of its own, so whatever a sampler is told of it is made up: 0, or the median so far.
-Ways and samplers take turns, seed by seed. Medians over the seeds, with the lowest and the highest.
+Nothing is trained: `surrogate` is a smooth function of a recipe with a little noise, designed so that accuracy grows
+with parameters and the budget is a binding constraint. It shows which way finds good candidates in few trainings, not
+how good they are. The space, the budget and the samplers are the product's; trial 0 is the baseline, as in a sweep. An
+infeasible candidate has no accuracy of its own, so its value for a sampler is arbitrary: 0, or the median so far. Ways
+and samplers alternate, seed by seed. The table has medians over the seeds, with minimum and maximum.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ def surrogate(tried: Recipe, params: dict[str, Any]) -> float:
 
 @cache
 def parameters(model: recipe.Model) -> int:
-    """As the budget counts them, without the MACs: five times as fast."""
+    """Count parameters as the budget does, but without the MACs, which is five times as fast."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in ResNet(model).parameters())
 
 
 def excess(tried: Recipe, budget: Budget) -> float:
-    """What `Budget.constraints` says."""
+    """Return the relative excess of the parameters, as `Budget.constraints` does."""
     return (parameters(tried.model) - budget.max_params) / budget.max_params
 
 
@@ -109,14 +109,14 @@ def check(space: Space, budget: Budget, draws: int = 10) -> None:
 
 @dataclass
 class Search:
-    """What one search did."""
+    """Results of one search."""
 
     infeasible: list[bool] = field(default_factory=list)
-    """Of each candidate that was asked for."""
+    """For each candidate, True if it was over the budget."""
     best: list[float] = field(default_factory=list)
-    """After each training, the accuracy without noise of the one that looked best."""
+    """Noise-free accuracy of the candidate that looked best, after each training."""
     seconds: float = 0.0
-    """CPU time, nearly all of it the sampler's and the counting of networks that no search before had."""
+    """CPU time, mostly of the sampler and of counting networks for the first time."""
 
     def share(self, half: int) -> float:
         """Infeasible candidates of the first or the second half, in %."""

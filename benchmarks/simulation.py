@@ -41,7 +41,7 @@ Measure = Callable[[int, np.random.Generator], Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Where studies come from: normal accuracies; seeds that variants share make `correlation` between any two."""
+    """Model of studies: normal accuracies; seeds that variants share give `correlation` between any two."""
 
     seeds: int
     variants: int = 1
@@ -49,7 +49,7 @@ class World:
     correlation: float = 0.0
 
     def deviations(self) -> np.ndarray:
-        """Of control and variants, (variants + 1,)."""
+        """Return the standard deviations of control and variants, (variants + 1,)."""
         return np.array([*NOISES[self.noise], *[1.0] * (self.variants - 1)])
 
     def units(self) -> np.ndarray:
@@ -67,7 +67,7 @@ class World:
 
 
 def differences(accuracies: np.ndarray) -> np.ndarray:
-    """Of each variant to the control, seed by seed: (studies, variants, seeds)."""
+    """Return the differences of each variant from the control by seed: (studies, variants, seeds)."""
     paired: np.ndarray = accuracies[:, 1:] - accuracies[:, :1]
     return paired
 
@@ -81,7 +81,7 @@ def intervals(paired: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def verdicts(low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
-    """What the product's `decide` says of each interval, in their shape."""
+    """Return the verdict of the product's `decide` on each interval, in the same shape."""
     ends = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
     return np.array([decide(pair, margin) for pair in ends]).reshape(low.shape)
 
@@ -128,7 +128,7 @@ class Coverage:
 
 
 def coverage(world: World, studies: int) -> Coverage:
-    """How often the intervals of a table hold, one by one and together, and what `decide` makes of them."""
+    """Estimate the coverage of a table's intervals, one by one and jointly, and the error rates of `decide`."""
     level, margins = per_comparison(CONFIDENCE, world.variants), FAR * world.units()
 
     def measure(block: int, random: np.random.Generator) -> list[float]:
@@ -152,7 +152,7 @@ SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] 
 
 
 def coverage_of_shape(shape: str, seeds: int, level: float, studies: int) -> float:
-    """How often the interval of one difference holds where differences are not normal."""
+    """Estimate the coverage of the interval of one difference if differences are not normal."""
 
     def measure(block: int, random: np.random.Generator) -> list[float]:
         low, high = intervals(SHAPES[shape](random, (block, seeds)), level)
@@ -184,10 +184,10 @@ def power_of(seeds: int, variants: int, effect: float, studies: int) -> Power:
 
 @dataclass(frozen=True, kw_only=True)
 class Sequential:
-    """What looking early comes to, as shares of studies, variants or cells."""
+    """Properties of a sequential design, as shares of studies, variants or cells."""
 
     wrong: float
-    """Studies that say of any variant what is not true: better, worse, or equivalent where it differs by the margin."""
+    """Studies with a false verdict on any variant: better, worse, or equivalent although it differs by the margin."""
     undecided: float
     """Variants that are undecided at the last look."""
     saved: float

@@ -1,4 +1,4 @@
-"""What the processor can do at most: products of two square matrices, in bf16 and in fp32, the best of a few."""
+"""Measure the peak throughput of the processor: square matrix products in bf16 and fp32, the best of several."""
 
 from __future__ import annotations
 

@@ -73,10 +73,10 @@ def _mappings(path: Path) -> Iterator[dict[str, int]]:
 
 
 def told(looks: list[Look]) -> dict[str, float]:
-    """What the looks come to; of the private memory both the highest, and the median of those that found most holders.
+    """Summarize the samples; for the private memory, the maximum, and the median of samples with most processes.
 
-    A copy that stays is in every look, and so in their median; what an evaluation takes for a moment, or a heap with
-    holes in it, is in few of them.
+    A permanent copy is part of every sample, and so of their median; temporary memory of an evaluation, or
+    fragmentation of a heap, is part of only a few.
     """
     most = max(looks, key=lambda each: (each.holders, each.images_resident))
     working = [each.private for each in looks if each.holders == most.holders]

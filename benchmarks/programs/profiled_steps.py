@@ -1,6 +1,6 @@
-"""Where the time of a training step goes: torch's profiler around steps of the lab's loop, its events in groups.
+"""Profile the training step: torch's profiler around steps of the lab's loop, with its events in groups.
 
-An event's own time goes to the group of the nearest event above it that has one. Input, clipping and Lookahead are
+The self time of an event is assigned to the nearest enclosing event with a group. Input, clipping and Lookahead are
 named by ranges that this program puts around the lab's functions; the optimizer is named by torch.
 """
 

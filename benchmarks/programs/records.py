@@ -14,7 +14,7 @@ from cifar_lab.run.cell import Job
 
 
 def cell_tree(job: Job, dataset: Dataset) -> dict[str, Any]:
-    """What `cell.json` holds."""
+    """Return the content of `cell.json`."""
     counted = cost(job.recipe.model)
     return {
         "fingerprint": job.fingerprint,

@@ -16,7 +16,7 @@ MIX = {"data.mixup": 0.2, "data.cutmix": 1.0}
 
 
 def arguments(description: str | None, *, steady: bool = True) -> ArgumentParser:
-    """What every program takes; `steady`: warmup and steps, too."""
+    """Return a parser of the common arguments; with `steady`, also warm-up and steps."""
     parser = ArgumentParser(description=description)
     parser.add_argument("--width", type=int, default=16, help="of the Efficient ResNet; 64 is the writeup's")
     parser.add_argument("--data", default="synthetic", help="synthetic, or a folder or zip of images")

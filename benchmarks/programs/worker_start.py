@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _began(job: Job) -> float:
-    """When the cell stood before its first step, in seconds."""
+    """Return the time at which the cell was ready for its first step, in seconds."""
     from cifar_lab.tracking.journal import read_events
 
     return float(next(event["time"] for event in read_events(job.record.folder) if event["event"] == "start")) / 1000

@@ -1,4 +1,4 @@
-"""How long the instant commands take, against the least that a command line with typer and rich can be."""
+"""Duration of the instant commands, compared with a minimal command line with typer and rich."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several sections run: the lab's programs, and what its commands left on disk."""
+"""Commands shared by several sections: the lab's programs, and readers of their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cell takes of the memory, whether it grows, and whether workers share their images."""
+"""Memory of a cell, its growth over time, and sharing of images among workers."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _alone(asked: Asked, pictures: Pictures, epochs: int) -> tuple[Contender, Co
 
 
 def peaks(printed: str, folder: Path) -> Results:
-    """What was watched, and the peak of the one cell in `runs`, in bytes, by its journal."""
+    """Return the printed numbers, and the peak memory of the one cell in `runs` from its journal, in bytes."""
     (path,) = (folder / "runs").glob("*/journal.jsonl")
     found = [point.values["memory/peak_mib"] * 2**20 for point in read_points(path.parent)]
     return {**last_line(printed, folder), "peak": found[-1], "growth": found[-1] / found[1]}

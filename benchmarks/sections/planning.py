@@ -1,4 +1,4 @@
-"""How long it takes to plan many cells, and to find them all finished."""
+"""Duration of planning many cells, and of finding them all finished."""
 
 from __future__ import annotations
 
@@ -114,14 +114,14 @@ def _limit(beyond: dict[str, Found], group: dict[str, Contender], title: str, se
 
 
 def _growth(beyond: dict[str, Found], group: dict[str, Contender], title: str) -> Goal:
-    """By the medians: the difference of two that lie near each other says little in one round."""
+    """Return the goal on growth by the medians: differences within single rounds are too noisy."""
     least, *_, half, whole = (beyond[contender.name] for contender in group.values())
     what = f"{title}: the second half of the cells, over the first"
     return Goal(what=what, at="most", limit=STEADY, unit="×", measured=growth(least, half, whole))
 
 
 def growth(least: Found, half: Found, whole: Found) -> Found:
-    """How many times as long the second half of the cells takes as the first, by the medians."""
+    """Return the ratio of the times for the second and the first half of the cells, by the medians."""
     every: Sequence[Found] = (least, half, whole)
     for one in every:
         if isinstance(one, Absent):

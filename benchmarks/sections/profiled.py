@@ -1,4 +1,4 @@
-"""Where the time of a step goes, and what it would cost to have some of it back."""
+"""Profile of a training step, and the cost of ways to speed it up."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _notes(found: Measured) -> Iterator[str]:
 
 
 def paying(plain: Found, compiled: Found, first: Found) -> str:
-    """What compiling costs, what it wins, and after how many steps that is even; by the medians."""
+    """Describe the cost and the gain of compiling, and the number of steps to break even; by the medians."""
     for one in (plain, compiled, first):
         if isinstance(one, Absent):
             return f"compiling: {one}"

@@ -69,7 +69,7 @@ def _speed(found: Measured, width: int) -> Table:
 
 
 def _work(found: Measured) -> Table:
-    """What the processor comes to: a peer's network is the lab's, so its FLOPs are the lab's count too."""
+    """Return the throughput in FLOP/s: a peer's network equals the lab's, and so does its number of FLOPs."""
     rows = [
         Row(name=f"{precision} matrix product", measured=by_round(lambda x: x / 1e9, found.of(CEILING, precision)))
         for precision in ("bf16", "fp32")
@@ -84,14 +84,14 @@ def _work(found: Measured) -> Table:
 
 
 def _notes(found: Measured) -> Iterator[str]:
-    """What the goals hang on: how much bf16 is worth on this processor, and how near its ceiling the plain loop is."""
+    """Yield the conditions of the goals: the gain by bf16 on this processor, and the plain loop's share of its peak."""
     yield f"{_worth(found)}, and a loop in bf16 can win over one in fp32 in proportion"
     for width, words in WIDTHS.items():
         yield f"{words}: {_most(found, width)}"
 
 
 def _worth(found: Measured) -> str:
-    """How much bf16 is worth on this processor."""
+    """Describe the gain by bf16 on this processor."""
     times = ratio(*(found.of(CEILING, precision) for precision in ("bf16", "fp32")))
     before = f"where the goals were set {CEILINGS_APART:g} times"
     return f"the bf16 product is {times} times as fast as the fp32 one, {before}"
@@ -102,14 +102,14 @@ def _most(found: Measured, width: int) -> str:
 
 
 def _bound(found: Measured, width: int) -> Found:
-    """What bounds the speed over the plain loop's on this processor."""
+    """Return the upper bound of the speed relative to the plain loop's on this processor."""
     flops = found.of(_name(LAB, width), "flops_per_image")
     speed = found.of(_name(PLAIN, width), "images_per_second")
     return by_round(lambda peak, rate, each: peak / (rate * each), found.of(CEILING, "bf16"), speed, flops)
 
 
 def _why(found: Measured, width: int) -> str:
-    """What a miss of the speed comes from: the processor's bound, and where that lies above the goal, the rest."""
+    """Explain a missed goal for the speed: the processor's bound, and if that is above the goal, other causes."""
     bound, rest = _bound(found, width), ""
     if isinstance(bound, Spread) and bound.median >= WANTED[width][0]:
         rest = f"; what is between: {BESIDES}"

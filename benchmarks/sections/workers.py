@@ -76,7 +76,7 @@ def _starts(asked: Asked, pictures: Pictures) -> Contender:
 
 
 def cells_an_hour(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
-    """Of the one invocation in `runs`, all of whose cells are finished."""
+    """Return the rate of the one invocation in `runs`, all of whose cells must be finished."""
     runs = folder / "runs"
     (invocation,) = read_all(runs)
     results = [Record(runs / cell.fingerprint).result() for cell in invocation.cells]

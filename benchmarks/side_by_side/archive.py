@@ -31,7 +31,7 @@ def write(folder: Path, entries: Sequence[Entry], names: Sequence[str] = ()) -> 
 
 
 def read(folder: Path) -> tuple[Entry, ...]:
-    """What `write` left there; nothing where it left nothing."""
+    """Return the entries written by `write`; empty without a file."""
     path = folder / NUMBERS
     return _ENTRIES.validate_json(path.read_bytes()) if path.exists() else ()
 

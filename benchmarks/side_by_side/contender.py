@@ -36,7 +36,7 @@ def last_line(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
 
 
 def nothing(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
-    """For those of whom only the time counts."""
+    """Return no numbers, for contenders of which only the time is measured."""
     return {}
 
 
@@ -55,11 +55,11 @@ class Contender:
     """A module without which it cannot run."""
 
     def lacks(self) -> str | None:
-        """Why it cannot run here, if it cannot."""
+        """Return the reason why it cannot run here, or None."""
         return "not installed" if self.needs is not None and find_spec(self.needs) is None else None
 
     def run(self, number: int) -> dict[str, float]:
-        """Its numbers in round `number`, with `wall_seconds`: from the start of its process to the end of it.
+        """Return its numbers in round `number`, with `wall_seconds`, the lifetime of its process.
 
         Raises:
             Failed: it ended with another code than 0, or printed no numbers, or took too long.
@@ -80,7 +80,7 @@ class Contender:
 
 
 def run(line: list[str], folder: Path, environment: Mapping[str, str]) -> str:
-    """What `line` prints, run in `folder` with a plain environment and `environment`.
+    """Return the output of `line`, run in `folder` with a plain environment and `environment`.
 
     Raises:
         Failed: it ended with another code than 0, or took too long.

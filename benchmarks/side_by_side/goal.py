@@ -1,4 +1,4 @@
-"""What was wanted, beside what was measured."""
+"""Goals, compared with measurements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Goal:
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether the median keeps the limit; None where nothing was measured."""
+        """Tell whether the median is within the limit; None without a measurement."""
         return None if isinstance(self.measured, Absent) else self._keeps(self.measured.median)
 
     @property

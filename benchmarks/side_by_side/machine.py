@@ -1,4 +1,4 @@
-"""Where and with what a section is measured."""
+"""Machine and software on which a section is measured."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ LOOK = 2.0
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def busy_cores() -> float:
-    """How many cores something is running on while we wait; what a host takes from a virtual machine counts, too."""
+    """Return the mean number of busy cores while we wait, including those that a host takes from a virtual machine."""
     return psutil.cpu_percent(interval=LOOK) / 100 * (psutil.cpu_count() or 1)
 
 
 def made(name: str, words: Sequence[str], asked: Asked, *, rounds: int, busy: float, minutes: float) -> Made:
-    """How the section `name` was made, by a command with `words` beside its name."""
+    """Return the provenance of the section `name`, made by a command with `words` beside its name."""
     found = provenance()
     hardware, dataset = found["hardware"], load(asked.data)
     has_bf16 = cpu_has_bf16()

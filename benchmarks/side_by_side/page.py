@@ -48,7 +48,7 @@ def _warnings(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _summary(entries: Sequence[Entry]) -> Iterator[str]:
-    """How many goals are reached, and each that is not, in a line of its own."""
+    """Yield the number of reached goals, and each goal that is not reached, on a line of its own."""
     goals = [(entry.section.title, goal) for entry in entries for goal in entry.section.goals]
     counts = {state: sum(goal.is_reached is state for _, goal in goals) for state in (True, False, None)}
     yield f"**{counts[True]} of {len(goals)} goals reached, {counts[False]} missed, {counts[None]} not measured.**"

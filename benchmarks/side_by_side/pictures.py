@@ -21,7 +21,7 @@ DECODE = "import sys; from cifar_lab.data import load; load(sys.argv[1])"
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """What `--data` is given, with the environment in which it was decoded before."""
+    """Value of `--data`, with the environment in which it was decoded before."""
 
     source: str
     train: int
@@ -48,7 +48,7 @@ class Pictures:
 
     @property
     def bytes(self) -> int:
-        """Of the pixels."""
+        """Return the size of the pixels in bytes."""
         return 32 * 32 * 3 * (self.train + self.test)
 
 

@@ -26,20 +26,20 @@ class Table:
     against: str = ""
 
     def ratios(self) -> tuple[Found, ...]:
-        """Of each row to the one of `against`, round by round; empty where none is named."""
+        """Return the ratio of each row to that named by `against`, round by round; empty if none is named."""
         base = next((row.measured for row in self.rows if row.name == self.against), None)
         return () if base is None else tuple(ratio(row.measured, base) for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What one question came to."""
+    """Results for one question."""
 
     name: str
-    """As `--only` knows it."""
+    """Name for `--only`."""
     title: str
     told: str
-    """What is compared, and how, in a few sentences."""
+    """Short description of what is compared, and how."""
     tables: tuple[Table, ...]
     goals: tuple[Goal, ...] = ()
     notes: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """Where the numbers of a section come from."""
+    """Provenance of a section's numbers."""
 
     command: str
     date: str

@@ -10,7 +10,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Spread:
-    """What the rounds measured, in their order; one at least."""
+    """Measurements of at least one round, in order."""
 
     values: tuple[float, ...]
 
@@ -62,7 +62,7 @@ def by_round(operation: Callable[..., float], *found: Found) -> Found:
 
 
 def ratio(one: Found, other: Found) -> Found:
-    """How many times `other` is `one`, round by round."""
+    """Return `one` divided by `other`, round by round."""
     return by_round(lambda a, b: a / b, one, other)
 
 

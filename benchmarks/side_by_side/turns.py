@@ -11,7 +11,7 @@ from side_by_side.spread import Absent, Found, Spread
 
 @dataclass(frozen=True)
 class Measured:
-    """What each contender's rounds came to, or why there is nothing."""
+    """Results of each contender's rounds, or the reason for their absence."""
 
     results: Mapping[str, Sequence[Mapping[str, float]]]
     absent: Mapping[str, Absent]
