@@ -41,7 +41,7 @@ SPACE = Space(
 
 
 class Log:
-    """What a page asked for, and what it complained about."""
+    """Requests and errors of a page."""
 
     def __init__(self, page: Any) -> None:
         self.requests: list[str] = []

@@ -1,4 +1,4 @@
-"""What every ablation of the registry must be able to do. One parametrised test trains them all for two batches."""
+"""Contract of every built-in ablation. One parametrised test trains all variants for two batches."""
 
 from __future__ import annotations
 

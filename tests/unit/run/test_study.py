@@ -1,4 +1,4 @@
-"""From what lies on disk to what a page says: question, curves, cells, provenance, and the order of the story."""
+"""Data of a page from records on disk: question, curves, cells, provenance, and the order of chapters."""
 
 from __future__ import annotations
 
