@@ -49,24 +49,24 @@ WAYS = {
 SAME = {"gp": ("rejection, failed",), "random": tuple(WAYS)[1:], "nsgaii": ("rejection, failed",)}
 """Ways that are one to a sampler: gp sees neither pruned nor failed trials, random sees nothing."""
 PENALTY = 0.1
-"""Accuracy lost at twice the budget."""
+"""Loss of accuracy at twice the budget."""
 TRAINED = {"tpe": 50, "gp": 25, "nsgaii": 50, "random": 50}
-"""Trials trained in one search."""
+"""Number of trials trained in one search."""
 ASKED = 3
-"""A search ends after so many times as many candidates at the latest."""
+"""Maximum ratio of candidates to trained trials, after which a search ends."""
 EARLY = 15
-"""Trained trials after which the best is looked at first."""
+"""Number of trained trials after which the best is first recorded."""
 
 
 OPTIMIZERS = {"sgd": 0.0, "sgd_nesterov": 0.002, "adam": -0.015, "adamw": -0.006, "muon": 0.003}
 BEST_RATE = {"sgd": 1.0, "sgd_nesterov": 0.8, "adam": 1.5, "adamw": 2.0, "muon": 0.7}
-"""In multiples of the customary rate."""
+"""Best rate in multiples of the usual one."""
 NOISE = 0.0015
-"""Deviation of the accuracy between two trainings of one recipe."""
+"""Standard deviation of the accuracy between two trainings of one recipe."""
 
 
 def surrogate(tried: Recipe, params: dict[str, Any]) -> float:
-    """An accuracy from 0.1 to 1 without noise; `params`: those of the trial, with rates in customary units."""
+    """Return a noise-free accuracy from 0.1 to 1; `params`: those of the trial, with rates in usual units."""
     model, data, optim, size = tried.model, tried.data, tried.optim, math.log10(parameters(tried.model) / 1e6)
     is_deep = sum(model.blocks) > 7
     value = 0.945 + 0.022 * math.tanh(size)  # more is better, and ever less so
@@ -96,10 +96,10 @@ def excess(tried: Recipe, budget: Budget) -> float:
 
 
 def check(space: Space, budget: Budget, draws: int = 10) -> None:
-    """Excesses are those of the product.
+    """Check that excesses equal those of the product.
 
     Raises:
-        AssertionError: they are not.
+        AssertionError: they differ.
     """
     chance = random.Random(0)
     for _ in range(draws):
@@ -112,21 +112,21 @@ class Search:
     """Results of one search."""
 
     infeasible: list[bool] = field(default_factory=list)
-    """For each candidate, True if it was over the budget."""
+    """True for each candidate that was over the budget."""
     best: list[float] = field(default_factory=list)
     """Noise-free accuracy of the candidate that looked best, after each training."""
     seconds: float = 0.0
     """CPU time, mostly of the sampler and of counting networks for the first time."""
 
     def share(self, half: int) -> float:
-        """Infeasible candidates of the first or the second half, in %."""
+        """Return the share of infeasible candidates in the first or the second half, in %."""
         middle = len(self.infeasible) // 2
         part = self.infeasible[:middle] if half == 0 else self.infeasible[middle:]
         return 100 * statistics.mean(part)
 
 
 def search(space: Space, budget: Budget, sampler: str, way: str, seed: int) -> Search:
-    """One search of `TRAINED` trials."""
+    """Run one search of `TRAINED` trials."""
     done, chance, seen = Search(), random.Random(seed), list[tuple[float, float]]()
     study = optuna.create_study(direction="maximize", sampler=make_sampler(sampler, seed=seed))
     first = space.params_of(space.baseline)

@@ -10,7 +10,7 @@ from stopwatch import say
 
 
 def flops_per_second(size: int, dtype: torch.dtype, products: int) -> float:
-    """Two for each multiply-accumulate; memory is taken before, and the first product is not counted."""
+    """Count two FLOPs per multiply-accumulate; memory is allocated before, and the first product is a warm-up."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     out = torch.empty(size, size, dtype=dtype)
     torch.mm(a, b, out=out)

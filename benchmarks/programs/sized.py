@@ -1,4 +1,4 @@
-"""The recipe and the images that the programs share."""
+"""Recipe and images shared by the programs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def arguments(description: str | None, *, steady: bool = True) -> ArgumentParser
 
 
 def recipe_of(width: int, **diff: object) -> Recipe:
-    """The writeup's Efficient ResNet at another width."""
+    """Return the writeup's Efficient ResNet at another width."""
     return EFFICIENT_RESNET.override({"model.width": width, **diff})
 
 
 def repeated(source: str, train: int) -> Dataset:
-    """The images of `source`, repeated until an epoch holds `train` images besides val; for speed, not for accuracy."""
+    """Return the images of `source`, repeated until an epoch has `train` images besides val; only for timing."""
     dataset = load(source)
     count = max(len(dataset.train_labels), train + train // 4)
     images, labels = np.resize(dataset.train_images, (count, 32, 32, 3)), np.resize(dataset.train_labels, count)

@@ -21,7 +21,7 @@ from sections.lab import only_cell
 NAME = "accuracy"
 ROUNDS = 1
 MOST, EPOCHS = 10_000, 3
-"""Training images, of more than so many, and how often they are seen: all of CIFAR-10 would take hours."""
+"""Maximum number of training images, and number of epochs: all of CIFAR-10 would take hours."""
 LEVEL = 0.95
 LAB, EXACT, PLAIN = "cifar-lab train", "cifar-lab train, in fp32", "plain loop"
 TOLD = """Accuracy on test, looked at once, after equal epochs of equal images in equal steps from equal weights; the

@@ -1,4 +1,4 @@
-"""Training steps in a steady state, against the plain loop, Lightning, and what the processor can do at most."""
+"""Training steps in a steady state, compared with the plain loop, Lightning, and the processor's peak."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WIDTHS = {64: "the writeup's network", 16: "width 16"}
 PLAIN, LAB, CEILING = "plain loop", "cifar-lab", "ceilings"
 LIGHTNING = {"Lightning": "32-true", "Lightning, bf16-mixed": "bf16-mixed"}
 CEILINGS_APART = 4.0
-"""bf16 over fp32 products on the processor that the goals were set on."""
+"""Ratio of bf16 to fp32 products on the processor for which the goals were set."""
 WANTED = {64: (3.6, 90.0), 16: (2.8, 55.0)}
-"""By width: times the plain loop, and % of the ceiling."""
+"""Goals by width: speed relative to the plain loop, and % of the ceiling."""
 BESIDES = 'what is no product of matrices takes its share of a step: see "Where a step\'s time goes"'
 TOLD = """Images a second of training steps, batch 128, after the first steps. `cifar-lab`: its own loop with all that
 a step of a cell does, in one process with all threads. Plain loop: the one that tutorials teach, in fp32 and NCHW,

@@ -1,4 +1,4 @@
-"""Many small cells on one machine, and what a worker costs before it trains."""
+"""Throughput of many small cells on one machine, and start-up time of a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = "workers"
 ROUNDS = 1
 TIMES, START_SECONDS = 1.1, 1.0
 FEW = 2_800
-"""Training images of a small cell, where the data have more: as many as the synthetic ones."""
+"""Training images of a small cell, if the data have more: as many as the synthetic ones."""
 ONE, AUTO, START = "--workers 1, all threads", "--workers auto", "a worker's start"
 STARTS = {
     "the process alone: start, lock, end": "process",

@@ -27,5 +27,5 @@ class Asked:
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
     def size(self, full: T, quick: T) -> T:
-        """A number of steps, images or cells: `quick` where it only has to be seen that it works."""
+        """Return a number of steps, images or cells; `quick` for a test that everything works."""
         return quick if self.is_quick else full

@@ -18,7 +18,7 @@ class Goal:
     unit: str
     measured: Found
     why: str = ""
-    """What explains a miss, by what was measured beside it; said where it is missed."""
+    """Explanation of a miss, from other measurements; shown only then."""
 
     @property
     def wanted(self) -> str:
@@ -31,7 +31,7 @@ class Goal:
 
     @property
     def verdict(self) -> str:
-        """`reached`, with a word on rounds that did not; `missed by 0.5 × (14 %)`; or why there is none."""
+        """Return `reached`, with a note on rounds that missed; `missed by 0.5 × (14 %)`; or why there is no verdict."""
         if isinstance(self.measured, Absent):
             return str(self.measured)
         values, median = self.measured.values, self.measured.median

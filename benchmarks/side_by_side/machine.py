@@ -19,7 +19,7 @@ from side_by_side.section import Made
 
 PEERS = ("torchvision", "lightning", "typer", "rich")
 LOOK = 2.0
-"""Seconds for which the machine is looked at before a section."""
+"""Seconds for which the machine's load is measured before a section."""
 
 
 def cores() -> int:
@@ -70,5 +70,5 @@ def _versions(found: dict[str, str | None]) -> dict[str, str]:
 
 
 def data_of(source: str) -> str:
-    """A source as every contender can open it, wherever it stands."""
+    """Return a source in a form that every contender can open from any folder."""
     return source if source in {"synthetic", "cifar10"} else str(Path(source).resolve())

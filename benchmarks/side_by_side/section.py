@@ -1,4 +1,4 @@
-"""A section of the page: tables of what was measured, the goals it is held against, and how it was made."""
+"""Section of the page: tables of measurements, goals, and provenance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from side_by_side.spread import Found, ratio
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A contender, or another thing that was measured."""
+    """Contender or other quantity with its measurements."""
 
     name: str
     measured: Found
@@ -18,7 +18,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of one unit. `against` names the row that the others are compared with; empty: they are not."""
+    """Rows of one unit. `against` names the row that the others are compared with; empty for no comparison."""
 
     title: str
     unit: str
@@ -44,7 +44,7 @@ class Section:
     goals: tuple[Goal, ...] = ()
     notes: tuple[str, ...] = ()
     is_timed: bool = True
-    """Whether what else the machine does meanwhile moves its numbers."""
+    """True if other load on the machine affects its numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +60,17 @@ class Made:
     versions: str
     commit: str
     busy: float
-    """Cores that were busy with something else just before the section began."""
+    """Number of cores busy with other work just before the section began."""
     cores: int
     has_bf16: bool
-    """Whether the processor multiplies bf16 matrices itself."""
+    """True if the processor multiplies bf16 matrices in hardware."""
     minutes: float
-    """How long the section took."""
+    """Duration of the section in minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A section, and how it was made."""
+    """Section with its provenance."""
 
     made: Made
     section: Section

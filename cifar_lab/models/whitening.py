@@ -13,7 +13,7 @@ from torch import Tensor, nn
 SIDE = 3
 PATCH = 3 * SIDE * SIDE
 FILTERS = 2 * PATCH
-"""Each filter occurs with both signs, so that the following ReLU loses no information."""
+"""Number of filters: each occurs with both signs, so that the following ReLU loses no information."""
 EPSILON = 5e-4
 """Added to the variances, as patches hardly vary in the last directions (Jordan's value)."""
 

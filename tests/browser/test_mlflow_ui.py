@@ -14,7 +14,7 @@ from cifar_lab.tracking.mlflow import Store
 pytestmark = pytest.mark.browser
 
 Accuracy = Mapping[str, tuple[float, ...]]
-"""Of variants by seed."""
+"""Accuracies by variant, one per seed."""
 
 GRID = ".ag-center-cols-container .ag-row"
 NAMES = ".ag-pinned-left-cols-container .ag-row"

@@ -1,4 +1,4 @@
-"""The pages of `report` and `sweep-report` in a browser: alone, in both themes, on a telephone, on paper."""
+"""Pages of `report` and `sweep-report` in a browser: offline, in both themes, on a phone, in print."""
 
 from __future__ import annotations
 

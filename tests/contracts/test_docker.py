@@ -1,4 +1,4 @@
-"""docker/: what its files say of each other is so, and no secret is in them."""
+"""docker/: consistency of its files, and no secrets in them."""
 
 from __future__ import annotations
 

@@ -43,9 +43,9 @@ DOCKER = HOUSE / "docker"
 SERVICES: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 SECRET = "correct:horse/battery@staple"
-"""What an address could not hold as it is."""
+"""Password with characters that an address must quote."""
 PIECES = ("horse/battery", "horse%2Fbattery")
-"""Of the secret, as it is and as an address would quote it."""
+"""Parts of the secret, plain and quoted for an address."""
 TINY = ["--variants", "r16,none", "--seeds", "0", "model.width=8", "model.blocks=[1]", "train.epochs=1"]
 PATIENCE, LONG = 120.0, 500.0
 """Seconds that a service may take to answer, and a command to end."""

@@ -28,7 +28,7 @@ class Small:
 
     arrays: Arrays
     planes: dict[str, np.ndarray]
-    """Of each batch: (20, 3072), red plane, green plane, blue plane."""
+    """Batches by name, (20, 3072) each: red plane, green plane, blue plane."""
     labels: dict[str, list[int]]
 
 

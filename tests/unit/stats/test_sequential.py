@@ -1,4 +1,4 @@
-"""Looking early: the error that is spent, against simulated studies and against boundaries computed another way."""
+"""Sequential looks: spent error, compared with simulated studies and with boundaries computed otherwise."""
 
 from __future__ import annotations
 
