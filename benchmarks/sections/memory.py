@@ -85,7 +85,7 @@ def measure(asked: Asked, rounds: int) -> Section:
 def where_two_hold(holders: Sequence[Found], measured: Found) -> Found:
     """Return `measured`, if both workers had the images' file in memory in every round.
 
-    A worker that has copied the images and closed the file would not be detected otherwise.
+    A worker that has copied the images and closed the file does not appear in these numbers.
     """
     for each in holders:
         if isinstance(each, Absent):

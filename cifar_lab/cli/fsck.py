@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cifar_lab.run.repair import Repaired
 
 Repair = Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; damaged files move to damaged/.")]
-NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Skip the question what MLflow lacks.")]
+NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not check what MLflow lacks.")]
 
 
 def fsck(

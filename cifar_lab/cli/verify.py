@@ -55,7 +55,7 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="ABLATION|PATH=VALUE",
-            help="Ablations, none: all that claim something; and recipe overrides, of another setting.",
+            help="Ablations (default: all with claims), and recipe overrides of another setting.",
             autocompletion=_offered,
         ),
     ] = None,
