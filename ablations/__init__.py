@@ -1,1 +1,1 @@
-"""One small file an ablation; the folder is the registry."""
+"""Built-in ablations, one small file each; the folder is the registry."""

@@ -1,8 +1,9 @@
-"""Which augmentation does the Efficient ResNet need?
+"""Effect of each data augmentation on the Efficient ResNet.
 
 Source: the writeup calls data augmentation "crucial": random crop, horizontal flip and normalisation. It shows no run
-without them. `none` keeps the normalisation, which `raw` leaves out in turn, so that each loses one thing. Cutout, with
-the square of 16 that its authors use on CIFAR-10, comes on top of crop and flip; the writeup does not mention it.
+without them. `none` keeps the normalisation, and `raw` omits it as well, so that each variant omits one more thing.
+Cutout, with the 16-pixel square that its authors use on CIFAR-10, is added to crop and flip; the writeup does not
+mention it.
 
 Run time: 43 PFLOP a cell, 18 cells; `cifar-lab plan augmentation` says what that is on your machine.
 """

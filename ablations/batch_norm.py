@@ -1,11 +1,10 @@
-"""Does the ResNet-18 need batch normalisation?
+"""Effect of batch normalisation in the ResNet-18.
 
 Source: the writeup removed it and found the network "equivalent or worse"; batch norm "helped with speeding up
-convergence". That second sentence is about the curve and not about where it ends, so its claim is about the mean
-accuracy over all epochs. Without batch norm a rate of 0.1 is easily too high, and would make a straw man of the
-variant; a tenth of it is there too, for which the rate is a factor. The writeup gives no rate: both are our choice.
-Speed is claimed of `on` against `off` alone: beside `off-lr0.01` it would be that of two rates, and a lower rate is
-slower by itself.
+convergence". The second statement is about the curve and not about its end, so its claim is about the mean accuracy
+over all epochs. Without batch norm a rate of 0.1 may be too high for a fair comparison; so a variant with a tenth of
+it is included, with the rate as a factor. The writeup gives no rate: both are our choice. Speed is claimed only for
+`on` against `off`: against `off-lr0.01` it would compare two rates, and a lower rate is slower by itself.
 
 Run time: 9 PFLOP a cell, 9 cells; `cifar-lab plan batch_norm` says what that is on your machine.
 """

@@ -1,8 +1,8 @@
-"""How large should a batch be, and does the learning rate have to follow it?
+"""Effect of the batch size, with and without scaling the learning rate.
 
-Source: Table 1 has batches of 128 at a rate of 0.1; the writeup says nothing of others, so that there is no claim, and
-32 and 512 are our choice. One rate for all would be a straw man, so it is a factor, and scales with the batch (Goyal et
-al., 2017; without their warm-up): 0.025 and 0.4. 512 at 0.1 shows what comes of the batch alone.
+Source: Table 1 has batches of 128 at a rate of 0.1; the writeup does not mention others, so there is no claim, and 32
+and 512 are our choice. One rate for all would be unfair, so the rate is a factor, and scales with the batch (Goyal et
+al., 2017; without their warm-up): 0.025 and 0.4. The variant with 512 at 0.1 shows the effect of the batch alone.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan batch_size` says what that is on your machine.
 """

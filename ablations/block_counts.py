@@ -1,8 +1,8 @@
-"""How many residual blocks, and in how many layers, serve best under five million parameters?
+"""Number of residual blocks and layers of the ResNet-18 within five million parameters.
 
 Source: the writeup cut ResNet-18 ([2, 2, 2, 2], over the budget) to [2, 1, 1, 1], and later chose [4, 4, 3].
-None of the variants has SE, so that the blocks are the only thing that moves. The 100 epochs at a constant rate are
-our choice: the writeup gives none for this stage.
+None of the variants has SE, so that only the blocks vary. The 100 epochs at a constant rate are our choice: the
+writeup gives none for this stage.
 
 Run time: 7 to 24 PFLOP a cell, eighteen cells; `cifar-lab plan block_counts` says what that is on your machine.
 """

@@ -1,6 +1,6 @@
-"""Does dropout before the classifier help the Efficient ResNet?
+"""Effect of dropout before the classifier of the Efficient ResNet.
 
-Source: Table 1 has dropout 0; the writeup says nothing of other rates, so that there is no claim, and 0.1, 0.3 and 0.5
+Source: Table 1 has dropout 0; the writeup does not mention other rates, so there is no claim, and 0.1, 0.3 and 0.5
 are our choice.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan dropout` says what that is on your machine.

@@ -1,8 +1,8 @@
-"""Does a fully connected layer before the output help the ResNet-18?
+"""Effect of a fully connected layer before the output of the ResNet-18.
 
 Source: the writeup added one, which "didn't have much effect". It gives no width: 32, 48 and 128 are our choice, and
-so are the ReLU behind it and the 100 epochs. 48 is the widest here within the budget (4,997,210 parameters; 64 has
-5,005,578); 128 is over it (5,039,050), and trained for reference. Each is narrower than the 512 features it reads.
+so are the ReLU after it and the 100 epochs. 48 is the widest of these within the budget (4,997,210 parameters; 64 has
+5,005,578); 128 is over it (5,039,050), and trained for reference. Each is narrower than its 512 input features.
 
 Run time: 9 PFLOP a cell, 12 cells; `cifar-lab plan extra_fc` says what that is on your machine.
 """

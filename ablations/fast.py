@@ -1,11 +1,11 @@
-"""What does each part of the fast recipe bring, in few epochs?
+"""Contribution of each part of the fast recipe, in few epochs.
 
-Source: speed runs on CIFAR-10, which give parts their credit one on top of the other, each run with another network
-(Page, 2018, How to train your ResNet; Jordan, 2024, arXiv:2404.00498). Here each part alone is taken out of the whole,
-on the writeup's network: in its place stands what the writeup has, of the optimizer with its rate, momentum and decay,
-of the schedule without warm-up. Lookahead and clipping, which the whole is without, are put back one at a time.
-`efficient` has all of the writeup's Table 1, in as many epochs. What a part brings alone on top of that is another
-question. Test-time augmentation is no variant, for it trains nothing: the table has the accuracy of one view beside it.
+Source: speed runs on CIFAR-10, which add parts one after the other, each run with another network (Page, 2018, How
+to train your ResNet; Jordan, 2024, arXiv:2404.00498). Here each part alone is removed from the full recipe, on the
+writeup's network, and replaced by the writeup's choice: the optimizer with its rate, momentum and decay, the schedule
+without warm-up. Lookahead and clipping, which the fast recipe lacks, are added one at a time. `efficient` is the
+recipe of the writeup's Table 1, in as many epochs. The gain of a single part on top of that recipe is not measured.
+Test-time augmentation is not a variant, as it does not affect training: the table shows the accuracy of one view.
 
 Run time: 43 PFLOP a cell, 33 cells; `cifar-lab plan fast` says what that is on your machine.
 """

@@ -1,8 +1,8 @@
-"""Does the fast recipe reach in a third of the epochs what the writeup's recipe reaches in all of them?
+"""Comparison of the fast recipe with the writeup's recipe trained for three times as many epochs.
 
 Source: our question. Both train the writeup's network. The writeup's recipe has 600 epochs here, three times its own
-200, so that a third of them is not few: at `--scale small` it has 30, and the fast recipe 10. `efficient_third` tells
-what of a difference is the recipe, and not the length.
+200, so that a third of them is not few: at `--scale small` it has 30, and the fast recipe 10. `efficient_third`
+separates the effect of the recipe from that of the length.
 
 Run time: 43 to 129 PFLOP a cell, 9 cells; `cifar-lab plan fewer_epochs` says what that is on your machine.
 """

@@ -1,11 +1,11 @@
-"""Does gradient clipping help the ResNet-18, and does it matter how?
+"""Effect of gradient clipping on the ResNet-18, by value and by norm.
 
 Source: the writeup clips each element to ±0.1 and says that this speeds up convergence, above all in the first
-epochs. That is about the curve and not about where it ends, so the claim is about the mean accuracy over all epochs.
-It shows no run without, and none by norm. A norm of 2 is our choice: in twenty steps of this baseline, clipped by
-value, the norm was 4.6 to 9.4 in the first six and about 1.4 from the eleventh on; at a quarter of the width it fell
-from 2.3 to 1.2 within fifty. So 2 acts where ±0.1 does, at the start; the customary 1 would act at most steps, as a
-lower rate does.
+epochs. That is about the curve and not about its end, so the claim is about the mean accuracy over all epochs. It
+shows no run without clipping, and none by norm. A norm of 2 is our choice: in twenty steps of this baseline, clipped
+by value, the norm was 4.6 to 9.4 in the first six and about 1.4 from the eleventh on; at a quarter of the width it
+fell from 2.3 to 1.2 within fifty. So 2 acts at the start, as ±0.1 does; the usual 1 would act at most steps, like a
+lower rate.
 
 Run time: 9 PFLOP a cell, 9 cells; `cifar-lab plan grad_clip` says what that is on your machine.
 """

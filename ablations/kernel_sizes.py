@@ -1,9 +1,9 @@
-"""Which layer of the ResNet-18 can do without 3×3 kernels, and does a 5×5 help?
+"""Kernel sizes of the ResNet-18: 1×1 in one layer at a time, and 5×5 in the first.
 
 Source: the writeup tried "different convolution kernel sizes per layer" and does not say which; the sizes here, and
 the 100 epochs at a constant rate, are our choice. A layer of 1×1 convolutions is far smaller, most of all the fourth
-(1,831,498 parameters in all): read the accuracy beside the counts. 5×5 in the first layer is over the budget
-(5,239,370), as it would be in any other; it is trained for reference.
+(1,831,498 parameters in all): compare the accuracies together with the counts. 5×5 in the first layer is over the
+budget (5,239,370), as it would be in any other; it is trained for reference.
 
 Run time: 5 to 16 PFLOP a cell, 18 cells; `cifar-lab plan kernel_sizes` says what that is on your machine.
 """

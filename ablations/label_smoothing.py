@@ -1,7 +1,7 @@
-"""Does label smoothing help the Efficient ResNet?
+"""Effect of label smoothing on the Efficient ResNet.
 
-Source: Szegedy et al. (2016), who used 0.1. The writeup trains without and does not mention it, so that there is no
-claim; half and twice of that 0.1 are our choice.
+Source: Szegedy et al. (2016), who used 0.1. The writeup trains without it and does not mention it, so there is no
+claim; half and twice that value are our choice.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan label_smoothing` says what that is on your machine.
 """

@@ -1,10 +1,10 @@
-"""Two, three or four layers, with as many blocks and as many parameters?
+"""Two, three or four layers, with equal numbers of blocks and similar numbers of parameters.
 
-Source: Table 1 has 3 layers, of blocks [4, 4, 3] and 64 channels, where a ResNet-18 has 4; the writeup does not compare
-them alone. One width for all would compare networks of 2 to 8 million parameters, and be a straw man of the fewest
-layers; so width and blocks are both factors. Each network has 11 blocks, and they and the width are chosen, by us, to
-come close to 4,697,742 parameters: 4,676,176 with two layers, 4,671,565 with four. The costs stay apart: fewer layers
-mean more channels on larger images, 2.3 times the arithmetic with two, 0.55 times with four.
+Source: Table 1 has 3 layers, of blocks [4, 4, 3] and 64 channels, while a ResNet-18 has 4; the writeup does not
+compare them alone. One width for all would compare networks of 2 to 8 million parameters, unfairly for the fewest
+layers; so width and blocks are both factors. Each network has 11 blocks, and their distribution and the width are
+chosen, by us, to be close to 4,697,742 parameters: 4,676,176 with two layers, 4,671,565 with four. The costs still
+differ: fewer layers mean more channels on larger images, 2.3 times the MACs with two layers, 0.55 times with four.
 
 Run time: 24 to 99 PFLOP a cell, 9 cells; `cifar-lab plan layers` says what that is on your machine.
 """

@@ -1,7 +1,7 @@
-"""Does Lookahead around SGD help the Efficient ResNet?
+"""Effect of Lookahead around SGD on the Efficient ResNet.
 
 Source: the writeup wraps SGD in Lookahead (k = 5, α = 0.5) from stage 5 on and credits it with better exploration;
-it shows no run without.
+it shows no run without it.
 
 Run time: 43 PFLOP a cell, six cells; `cifar-lab plan lookahead` says what that is in hours on your machine.
 """

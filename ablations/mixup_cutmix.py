@@ -1,8 +1,8 @@
-"""Do MixUp and CutMix help the Efficient ResNet, and is one of them enough?
+"""Effect of MixUp, of CutMix and of both on the Efficient ResNet.
 
 Source: the writeup says that they improve robustness and accuracy. `none` is its stage 5 and `both` its stage 8, for
 which it has numbers; it shows no run with one alone. It gives no alpha: 1.0, as in `writeup_ladder`, is our choice.
-With both, each image takes one of the two. Robustness is not measured here.
+With both, each image gets one of the two. Robustness is not measured here.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan mixup_cutmix` says what that is on your machine.
 """

@@ -1,7 +1,7 @@
-"""How much does the accuracy of one recipe move when nothing but the seed does?
+"""Variation of one recipe's accuracy over random seeds.
 
-No source: this is the yardstick for the other ablations. A difference that is small against this spread needs many
-seeds before it means anything.
+No source: this is the reference for the other ablations. A difference that is small compared with this spread needs
+many seeds to be detected.
 
 Run time: 43 PFLOP a cell, ten cells; `cifar-lab plan noise_floor` says what that is in hours on your machine.
 """

@@ -1,12 +1,12 @@
-"""Which optimizer trains the ResNet-18 best in equal epochs?
+"""Optimizers for the ResNet-18, in equal numbers of epochs.
 
 Source: the writeup compared SGD, SGD with Nesterov momentum, Adagrad, Adam, "etc." at equal epochs, and found SGD with
-Nesterov best. It gives no settings. One rate and decay for all would be a straw man, so that each has its customary
-ones, untuned, as for SGD: rate, momentum and decay are factors too. The adaptive ones have the rates their authors or
-PyTorch give. They have no decay, as L2 through a normaliser is not the decay that SGD has (Loshchilov and Hutter,
-2019); adamw, which decouples it, has the 0.05 usual in vision. Momentum is 0 for rmsprop, whose author has none: 0.9
-would make its rate ten times as high. Muon has Jordan's 0.02, 0.95 and 0.01. All fall along the cosine of stage 3.
-AdamW, RMSprop and Adadelta stand for the "etc.", which is our reading; nothing is claimed about Muon, which is younger.
+Nesterov best. It gives no settings. One rate and decay for all would be unfair, so each has its usual ones, untuned,
+as SGD has: rate, momentum and decay are factors too. The adaptive optimizers have the rates of their authors or of
+PyTorch. They have no decay, as L2 through a normaliser differs from SGD's decay (Loshchilov and Hutter, 2019); adamw,
+which decouples it, has the 0.05 usual in vision. Momentum is 0 for rmsprop, as its author has none: 0.9 would make its
+rate ten times as high. Muon has Jordan's 0.02, 0.95 and 0.01. All use the cosine schedule of stage 3. AdamW, RMSprop
+and Adadelta represent the "etc.", which is our reading; there is no claim about Muon, which is more recent.
 
 Run time: 9 PFLOP a cell, 24 cells; `cifar-lab plan optimizers` says what that is on your machine.
 """

@@ -1,9 +1,9 @@
-"""What does it cost to compute in bf16?
+"""Effect of computing in bf16 instead of fp32.
 
-Source: our question. The lab computes in bf16 where the device has units for it: convolutions and products round what
-they multiply to 8 bits of mantissa, weights and sums stay in fp32 (mixed precision as of Micikevicius et al., 2018,
-arXiv:1710.03740; bf16 as of Kalamkar et al., 2019, arXiv:1905.12322, who lost nothing by it). Both variants name their
-precision, so that the answer is of bf16 on every device; where there are no such units it is emulated, and slow.
+Source: our question. The lab computes in bf16 if the device has units for it: convolutions and products round their
+operands to 8 bits of mantissa, while weights and sums stay in fp32 (mixed precision as in Micikevicius et al., 2018,
+arXiv:1710.03740; bf16 as in Kalamkar et al., 2019, arXiv:1905.12322, who found no loss). Both variants name their
+precision, so that bf16 is used on every device; without hardware support it is emulated, and slow.
 
 Run time: 43 PFLOP a cell, 6 cells; `cifar-lab plan precision` says what that is on your machine.
 """

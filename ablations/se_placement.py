@@ -1,8 +1,8 @@
-"""Where should squeeze-and-excitation sit: after the stem, in every block, or nowhere?
+"""Placement of squeeze-and-excitation: after the stem, in every block, or nowhere.
 
 Source: the network of Table 1 has one SE block, after the stem (580 parameters); Hu et al. (2018) put one into every
-block (36,448 parameters here). The writeup does not compare the two. That SE "significantly improved" the network is
-a claim of `se_ratio`, which shares the cells of `stem` and `none`; it is not made twice.
+block (36,448 parameters here). The writeup does not compare the two. The claim that SE "significantly improved" the
+network belongs to `se_ratio`, which shares the cells of `stem` and `none`, and is not repeated here.
 
 Run time: 43 PFLOP a cell, 9 cells; `cifar-lab plan se_placement` says what that is on your machine.
 """

@@ -1,9 +1,9 @@
-"""Which reduction ratio should the SE block of the Efficient ResNet have?
+"""Reduction ratio of the SE block of the Efficient ResNet.
 
 Source: the writeup's stage 9, which repeated its best run (stage 8) with ratio 4 and saw it end lower.
-The baseline is Table 1 without the MixUp and CutMix of stages 8 and 9, as the ratio is the only thing that moves either
-way; a claim made with them is a direction here, unless `data.mixup=1.0 data.cutmix=1.0` brings them back (alpha 1.0 is
-our choice). That SE "significantly improved" is said of no stage.
+The baseline is Table 1 without the MixUp and CutMix of stages 8 and 9, so that only the ratio varies; a claim made
+with them is judged only by its direction here, unless they are set with `data.mixup=1.0 data.cutmix=1.0` (alpha 1.0
+is our choice). The writeup does not name the stage at which SE "significantly improved" the network.
 
 Run time: 43 PFLOP a cell, fifteen cells; `cifar-lab plan se_ratio` says what that is in hours on your machine.
 """

@@ -1,8 +1,8 @@
-"""Does the best SE reduction ratio depend on Lookahead?
+"""Interaction of the SE reduction ratio with Lookahead.
 
-Source: the writeup brought SE and Lookahead in together (stage 5) and changed the ratio with Lookahead on (stage 9);
-it does not cross them, which is our choice. What it says of each alone is claimed by `se_ratio` and `lookahead`, which
-share cells with this crossing; no claim is made twice.
+Source: the writeup introduced SE and Lookahead together (stage 5) and changed the ratio with Lookahead on (stage 9);
+it does not cross them, which is our choice. Its claims about each alone belong to `se_ratio` and `lookahead`, which
+share cells with this crossing, and are not repeated here.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan se_ratio_x_lookahead` says what that is on your machine.
 """

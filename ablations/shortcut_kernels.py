@@ -1,6 +1,6 @@
-"""Do 3×3 projections on the shortcuts serve better than 1×1?
+"""3×3 instead of 1×1 projections on the shortcuts.
 
-Source: Table 1 has shortcut kernels [1, 1, 1]; the writeup says nothing of others, so that there is no claim, and 3×3
+Source: Table 1 has shortcut kernels [1, 1, 1]; the writeup does not mention others, so there is no claim, and 3×3
 is our choice. It is over the budget by 25,422 parameters (5,025,422), and trained for reference.
 
 Run time: 43 to 45 PFLOP a cell, 6 cells; `cifar-lab plan shortcut_kernels` says what that is on your machine.

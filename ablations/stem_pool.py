@@ -1,9 +1,9 @@
-"""Should the stem pool, and its savings be spent on channels?
+"""Pooling in the stem, with the saved computation spent on channels or not.
 
-Source: Jordan (2024, arXiv:2404.00498), whose network pools behind its first convolution and so works at a resolution
-of 16×16 and less; the writeup's family has its first layer at 32×32. Ours: one block a layer, in the fast recipe.
-`pooled` has a quarter of the work of `full`, but for its stem; `pooled_wide` has twice the channels, and about the work
-of `full` again.
+Source: Jordan (2024, arXiv:2404.00498), whose network pools after its first convolution and so works at resolutions
+of 16×16 and less; the writeup's networks have their first layer at 32×32. Ours: one block per layer, in the fast
+recipe. `pooled` has a quarter of the MACs of `full`, apart from its stem; `pooled_wide` has twice the channels, and
+about the MACs of `full`.
 
 Run time: 2 to 6 PFLOP a cell, 9 cells; `cifar-lab plan stem_pool` says what that is on your machine.
 """

@@ -1,7 +1,7 @@
-"""How much weight decay does the Efficient ResNet need?
+"""Weight decay for the Efficient ResNet.
 
-Source: the writeup calls L2 regularisation "crucial" and uses 0.0005; it shows no run without. A fifth of it and twice
-as much are our choice.
+Source: the writeup calls L2 regularisation "crucial" and uses 0.0005; it shows no run without it. A fifth and twice
+that value are our choice.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan weight_decay` says what that is on your machine.
 """

@@ -1,6 +1,6 @@
-"""How much accuracy does each channel of the Efficient ResNet buy?
+"""Accuracy of the Efficient ResNet as a function of its width.
 
-Source: Table 1 has 64 channels; the writeup says nothing of other widths, so that there is no claim, and 32 and 48 are
+Source: Table 1 has 64 channels; the writeup does not mention other widths, so there is no claim, and 32 and 48 are
 our choice. 66 is the widest within the budget (4,995,554 parameters; 67 has 5,147,892).
 
 Run time: 11 to 46 PFLOP a cell, 12 cells; `cifar-lab plan width` says what that is on your machine.

@@ -1,9 +1,9 @@
-"""Which of the writeup's nine stages moved the accuracy, and by how much?
+"""Change of accuracy with each of the writeup's nine stages.
 
-Source: the table of stages. Each stage is compared with the one before it; 2, 6 and 7 go on from the last weights of
-another. The writeup gives no epochs for stages 1 to 4 and no rate for going on: 100 epochs, 40 more, and a tenth of
-the rate, falling along a cosine, are our choices. Stage 5 trains without MixUp and CutMix, as 8 adds them. A number
-with ≈ may be off by a point, another by half a point: each is of one run.
+Source: the table of stages. Each stage is compared with the one before it; 2, 6 and 7 continue from the final weights
+of another. The writeup gives no epochs for stages 1 to 4 and no rate for continued training: 100 epochs, 40 more, and
+a tenth of the rate, with a cosine schedule, are our choices. Stage 5 trains without MixUp and CutMix, as 8 adds them.
+Numbers with ≈ have a tolerance of one point, others of half a point: each is from a single run.
 
 Run time: 188 PFLOP a seed; `cifar-lab plan writeup_ladder` says what that is on your machine.
 """

@@ -1,11 +1,10 @@
-"""Accuracy against the work of a training: a table in Markdown, and a picture.
+"""Plot and tabulate accuracy against the FLOPs of training: a table in Markdown, and a picture.
 
     python benchmarks/accuracy_per_flop.py fewer_epochs --runs docs/results/runs --draw picture.png
 
-A point is a recipe: the mean over its seeds of the accuracy on test, of the cells of the named ablations that are
-finished, whatever their settings, on the images of one source. The work is 6 FLOPs a multiply-accumulate of the forward
-pass (a multiplication and an addition, once forward and twice backward) for every image that the training saw;
-evaluation is not counted.
+A point is a recipe: its mean test accuracy over seeds, from the finished cells of the named ablations, whatever their
+settings, on the images of one source. The work is 6 FLOPs per multiply-accumulate of the forward pass (a
+multiplication and an addition, once forward and twice backward) for every training image; evaluation is excluded.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.record import Record
 
 FLOPS = 6
-"""Of a training, for each multiply-accumulate of the forward pass."""
+"""FLOPs of a training step per multiply-accumulate of the forward pass."""
 PETA = 1e15
 PFLOP, ANCHORS = 0.36, {"airbench94 with TTA": 90.6, "airbench94": 89.8}
 """Work, and % on the same JPEG copy: Jordan's program (2024, arXiv:2404.00498), ported to bf16 on a CPU, 9.9 epochs of
@@ -41,22 +40,22 @@ SIZES = {"model.width", "train.epochs"}
 
 @dataclass(frozen=True)
 class Point:
-    """A recipe that was trained; accuracies in %, by seed."""
+    """Trained recipe; accuracies in %, by seed."""
 
     variant: str
     settings: str
-    """In which it differs from the variant as most cells have it, width and epochs aside; empty: in none."""
+    """Differences from the usual settings of the variant, apart from width and epochs; empty if none."""
     width: int
     epochs: int
     parameters: int
     pflop: float
     accuracies: Mapping[int, float]
     without_tta: float
-    """The mean of the same cells, tested with one view of an image."""
+    """Mean accuracy of the same cells with one view of each image."""
 
     @property
     def line(self) -> str:
-        """What it shares with those that differ from it in width and length alone."""
+        """Name of the line in the plot, shared by runs that differ only in width and length."""
         return ", ".join(filter(None, [self.variant.removesuffix("_third"), self.settings]))
 
     @property
@@ -73,7 +72,7 @@ class Point:
 
 
 def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
-    """The recipes of `ablations` that have a finished cell, the cheapest first.
+    """Return the recipes of `ablations` that have a finished cell, the cheapest first.
 
     Raises:
         UsageError: they were trained on more than one set of images.
@@ -133,7 +132,7 @@ def _short(value: object) -> str:
 
 
 def table(found: Sequence[Point]) -> Iterator[str]:
-    """Lines of Markdown, the anchor among them by its work."""
+    """Yield lines of a Markdown table, with the anchors in order of their work."""
     yield "| recipe | parameters | PFLOP | seeds | accuracy % | lowest | highest | one view % |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     rows = [(each.pflop, _row(each)) for each in found]
@@ -151,7 +150,7 @@ def _row(point: Point) -> str:
 
 
 def draw(found: Sequence[Point], path: Path) -> None:
-    """Means, the range of the seeds, and a line through what differs in its width or its epochs alone."""
+    """Draw means, the range over seeds, and a line through recipes that differ only in width or epochs."""
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.add_subplot(xlabel="work of the training, PFLOP", ylabel="accuracy on test, %", xscale="log")
     others = cycle(OTHERS)

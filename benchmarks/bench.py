@@ -1,12 +1,12 @@
-"""Measure the lab beside its peers, and write docs/benchmarks.md and docs/benchmarks.json.
+"""Measure the lab and its peers, and write docs/benchmarks.md and docs/benchmarks.json.
 
     make bench                                                 # everything; best on a machine that does nothing else
     python benchmarks/bench.py --only training,input           # these sections; the others stay as they were
     python benchmarks/bench.py --quick --out /tmp/bench        # one round of a few steps: to see that it works
     python benchmarks/bench.py --data cifar10-jpeg.zip         # real images in place of synthetic ones
 
-The files are written anew after each section. Exit code 1: something could not be measured. (No file here may be named
-like a module of Python's or of a library: this folder comes first where modules are looked for.)
+The files are written anew after each section. Exit code 1: something could not be measured. (No file here may have the
+name of a module of Python or of a library, as this folder comes first in the search path.)
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entry | None:
-    """One section, in a folder of its own that is gone afterwards; None where it could not even begin."""
+    """Measure one section in a temporary folder; return None if it could not begin."""
     busy, began = machine.busy_cores(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cifar-lab-bench-") as scratch:
         asked = Asked(
@@ -82,13 +82,13 @@ def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entr
 
 
 def _is_whole(section: Section) -> bool:
-    """Whether everything was measured but what is not installed, or needs more than one round."""
+    """Tell whether everything was measured, apart from contenders that are not installed or need more rounds."""
     found = [row.measured for table in section.tables for row in table.rows]
     return not any(isinstance(one, Absent) and one.reason != "not installed" for one in found)
 
 
 def _without_only(words: Sequence[str]) -> list[str]:
-    """The words of the command line that hold for every section alike."""
+    """Return the words of the command line that apply to every section."""
     kept, skip = list[str](), False
     for word in words:
         if not (skip or word.startswith(("--only", "--out"))):

@@ -1,12 +1,12 @@
-"""How should a search treat candidates over the budget, which are never trained? Several ways, on a surrogate.
+"""Compare ways of treating candidates over the budget in a search, which are never trained, on a surrogate.
 
     python benchmarks/budget.py --seeds 10      # a markdown table, then JSON, on standard output; minutes on one core
 
-Nothing is trained: `surrogate` is a smooth function of a recipe with a little noise, made up so that accuracy grows
-with parameters and the budget binds. It says which way finds good candidates in few trainings, not how good they are.
-The space, the budget and the samplers are the product's; trial 0 is the baseline, as in a sweep. An infeasible
-candidate has no accuracy of its own, so whatever a sampler is told of it is made up: 0, or the median so far.
-Ways and samplers take turns, seed by seed. Medians over the seeds, with the lowest and the highest.
+Nothing is trained: `surrogate` is a smooth function of a recipe with a little noise, designed so that accuracy grows
+with parameters and the budget is a binding constraint. It shows which way finds good candidates in few trainings, not
+how good they are. The space, the budget and the samplers are the product's; trial 0 is the baseline, as in a sweep. An
+infeasible candidate has no accuracy of its own, so its value for a sampler is arbitrary: 0, or the median so far. Ways
+and samplers alternate, seed by seed. The table has medians over the seeds, with minimum and maximum.
 """
 
 from __future__ import annotations
@@ -49,24 +49,24 @@ WAYS = {
 SAME = {"gp": ("rejection, failed",), "random": tuple(WAYS)[1:], "nsgaii": ("rejection, failed",)}
 """Ways that are one to a sampler: gp sees neither pruned nor failed trials, random sees nothing."""
 PENALTY = 0.1
-"""Accuracy lost at twice the budget."""
+"""Loss of accuracy at twice the budget."""
 TRAINED = {"tpe": 50, "gp": 25, "nsgaii": 50, "random": 50}
-"""Trials trained in one search."""
+"""Number of trials trained in one search."""
 ASKED = 3
-"""A search ends after so many times as many candidates at the latest."""
+"""Maximum ratio of candidates to trained trials, after which a search ends."""
 EARLY = 15
-"""Trained trials after which the best is looked at first."""
+"""Number of trained trials after which the best is first recorded."""
 
 
 OPTIMIZERS = {"sgd": 0.0, "sgd_nesterov": 0.002, "adam": -0.015, "adamw": -0.006, "muon": 0.003}
 BEST_RATE = {"sgd": 1.0, "sgd_nesterov": 0.8, "adam": 1.5, "adamw": 2.0, "muon": 0.7}
-"""In multiples of the customary rate."""
+"""Best rate in multiples of the usual one."""
 NOISE = 0.0015
-"""Deviation of the accuracy between two trainings of one recipe."""
+"""Standard deviation of the accuracy between two trainings of one recipe."""
 
 
 def surrogate(tried: Recipe, params: dict[str, Any]) -> float:
-    """An accuracy from 0.1 to 1 without noise; `params`: those of the trial, with rates in customary units."""
+    """Return a noise-free accuracy from 0.1 to 1; `params`: those of the trial, with rates in usual units."""
     model, data, optim, size = tried.model, tried.data, tried.optim, math.log10(parameters(tried.model) / 1e6)
     is_deep = sum(model.blocks) > 7
     value = 0.945 + 0.022 * math.tanh(size)  # more is better, and ever less so
@@ -85,21 +85,21 @@ def surrogate(tried: Recipe, params: dict[str, Any]) -> float:
 
 @cache
 def parameters(model: recipe.Model) -> int:
-    """As the budget counts them, without the MACs: five times as fast."""
+    """Count parameters as the budget does, but without the MACs, which is five times as fast."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in ResNet(model).parameters())
 
 
 def excess(tried: Recipe, budget: Budget) -> float:
-    """What `Budget.constraints` says."""
+    """Return the relative excess of the parameters, as `Budget.constraints` does."""
     return (parameters(tried.model) - budget.max_params) / budget.max_params
 
 
 def check(space: Space, budget: Budget, draws: int = 10) -> None:
-    """Excesses are those of the product.
+    """Check that excesses equal those of the product.
 
     Raises:
-        AssertionError: they are not.
+        AssertionError: they differ.
     """
     chance = random.Random(0)
     for _ in range(draws):
@@ -109,24 +109,24 @@ def check(space: Space, budget: Budget, draws: int = 10) -> None:
 
 @dataclass
 class Search:
-    """What one search did."""
+    """Results of one search."""
 
     infeasible: list[bool] = field(default_factory=list)
-    """Of each candidate that was asked for."""
+    """True for each candidate that was over the budget."""
     best: list[float] = field(default_factory=list)
-    """After each training, the accuracy without noise of the one that looked best."""
+    """Noise-free accuracy of the candidate that looked best, after each training."""
     seconds: float = 0.0
-    """CPU time, nearly all of it the sampler's and the counting of networks that no search before had."""
+    """CPU time, mostly of the sampler and of counting networks for the first time."""
 
     def share(self, half: int) -> float:
-        """Infeasible candidates of the first or the second half, in %."""
+        """Return the share of infeasible candidates in the first or the second half, in %."""
         middle = len(self.infeasible) // 2
         part = self.infeasible[:middle] if half == 0 else self.infeasible[middle:]
         return 100 * statistics.mean(part)
 
 
 def search(space: Space, budget: Budget, sampler: str, way: str, seed: int) -> Search:
-    """One search of `TRAINED` trials."""
+    """Run one search of `TRAINED` trials."""
     done, chance, seen = Search(), random.Random(seed), list[tuple[float, float]]()
     study = optuna.create_study(direction="maximize", sampler=make_sampler(sampler, seed=seed))
     first = space.params_of(space.baseline)

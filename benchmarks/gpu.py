@@ -1,13 +1,13 @@
-"""Check, measure and train on one GPU in one call: is the lab right there, how fast is it, what do its cells reach?
+"""Check correctness, measure speed and train cells of the lab on one GPU, in one call.
 
     python benchmarks/gpu.py --out OUT --data cifar10-jpeg.zip --seconds 520
     python benchmarks/gpu.py --out OUT --data … --only cells --records EARLIER --cells stages1-4-seed0
     python benchmarks/gpu.py --out OUT --device cpu --tiny               # every path but the graphs, in two minutes
     python benchmarks/gpu.py --page OUT/gpu.json -o docs/gpu.md          # the page; later files replace earlier ones
 
-Every stage has a share of the seconds and a process of its own, writes `gpu.json` at once, and fails or crashes alone:
-`failed` says why in a line, and `logs.tgz` has the traceback. The table is printed last. Neither MLflow nor Optuna is
-needed.
+Every stage has a share of the time and a process of its own, writes `gpu.json` at once, and fails or crashes alone:
+`failed` holds the reason in one line, and `logs.tgz` the traceback. The table is printed last. Neither MLflow nor
+Optuna is needed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _run(pack: Pack, words: Sequence[str], names: Sequence[str]) -> int:
-    """Run each stage in a process of its own: one that crashes costs itself and no other."""
+    """Run each stage in its own process, so that a crash affects no other stage."""
     from on_gpu import page, records, speed
 
     pack.begin()
@@ -93,7 +93,7 @@ def limit(pack: Pack, name: str) -> float:
 
 
 def how_it_ended(code: int, log: Path) -> str:
-    """Return one line about a process that did not end well: its signal, and where it was."""
+    """Return one line about a process that failed: its signal, and where it was."""
     signals = {number.value: number.name for number in signal.Signals}
     where = [line.strip() for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
     return f"its process ended with {signals.get(-code, f'code {code}')}; {' < '.join(where[:6]) or 'no trace'}"
@@ -119,7 +119,7 @@ def _run_stage(pack: Pack, name: str) -> int:
 
 
 def _more_recompiles() -> None:
-    """Let one process compile all networks that it measures; beyond its limit the compiler gives up in silence."""
+    """Raise the limit of compilations per process; beyond it the compiler silently falls back to eager mode."""
     import torch._dynamo.config as dynamo
 
     for name in ("recompile_limit", "cache_size_limit"):

@@ -1,10 +1,10 @@
-"""Do the intervals hold what they promise? Simulated studies, judged by the functions that judge real ones.
+"""Estimate coverage and error rates of the intervals in simulated studies, with the product's own functions.
 
     python benchmarks/simulation.py --studies 100000      # markdown on standard output, a few minutes on one core
 
 Studies are drawn in blocks; levels, critical values, boundaries, predicted power and verdicts are `cifar_lab.stats`'s.
-What is written anew, means and deviations of a block, is first checked against `paired_difference`, study by study.
-(This file is not called `statistics`: beside it, every script's `import mlflow` would find it in place of Python's.)
+Only means and deviations of a block are computed here, and first checked against `paired_difference`, study by study.
+(This file is not called `statistics`: that name would hide Python's module for every script here that imports mlflow.)
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from cifar_lab.stats.sequential import levels, looks
 CONFIDENCE = 0.95
 SEEDS, VARIANTS, CORRELATIONS = (3, 5, 10, 20), (1, 2, 4, 7), (0.0, 0.5)
 NOISES = {"equal": (1.0, 1.0), "noisy control": (3.0, 1.0), "noisy variant": (1.0, 3.0)}
-"""Deviations of the control and of the first variant; every other variant has 1."""
+"""Standard deviations of the control and of the first variant; every other variant has 1."""
 EFFECTS = (0.0, 0.5, 2.0, 5.0)
-"""True differences, in deviations of a paired difference."""
+"""True differences, in standard deviations of a paired difference."""
 FAR = 3.0
-"""The margin, in the same unit, at which `equivalent` is tried: wide enough that three seeds can say it."""
+"""Margin, in the same unit, for testing `equivalent`: wide enough to be reached with three seeds."""
 BLOCK = 10_000
 _SEED = 20261123  # not the one that the product draws its boundaries with
 Measure = Callable[[int, np.random.Generator], Sequence[float]]
@@ -41,7 +41,7 @@ Measure = Callable[[int, np.random.Generator], Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Where studies come from: normal accuracies; seeds that variants share make `correlation` between any two."""
+    """Model of studies: normal accuracies; seeds that variants share give `correlation` between any two."""
 
     seeds: int
     variants: int = 1
@@ -49,17 +49,17 @@ class World:
     correlation: float = 0.0
 
     def deviations(self) -> np.ndarray:
-        """Of control and variants, (variants + 1,)."""
+        """Return the standard deviations of control and variants, (variants + 1,)."""
         return np.array([*NOISES[self.noise], *[1.0] * (self.variants - 1)])
 
     def units(self) -> np.ndarray:
-        """Deviations of the paired differences, (variants,)."""
+        """Return the standard deviations of the paired differences, (variants,)."""
         control, theirs = self.deviations()[0], self.deviations()[1:]
         found: np.ndarray = np.sqrt(control**2 + theirs**2 - 2 * self.correlation * control * theirs)
         return found
 
     def draw(self, studies: int, random: np.random.Generator) -> np.ndarray:
-        """Accuracies of a world in which nothing differs: (studies, variants + 1, seeds), the control first."""
+        """Draw accuracies without true differences: (studies, variants + 1, seeds), the control first."""
         shared = math.sqrt(self.correlation) * random.standard_normal((studies, 1, self.seeds))
         own = random.standard_normal((studies, self.variants + 1, self.seeds))
         found: np.ndarray = self.deviations()[:, None] * (shared + math.sqrt(1 - self.correlation) * own)
@@ -67,13 +67,13 @@ class World:
 
 
 def differences(accuracies: np.ndarray) -> np.ndarray:
-    """Of each variant to the control, seed by seed: (studies, variants, seeds)."""
+    """Return the differences of each variant from the control by seed: (studies, variants, seeds)."""
     paired: np.ndarray = accuracies[:, 1:] - accuracies[:, :1]
     return paired
 
 
 def intervals(paired: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper ends over the last axis, by the critical value of the product's `student`."""
+    """Return lower and upper ends over the last axis, by the critical value of the product's `student`."""
     n = paired.shape[-1]
     half = student(0.0, 1.0, n, level)[1] * paired.std(axis=-1, ddof=1)
     middle = paired.mean(axis=-1)
@@ -81,25 +81,25 @@ def intervals(paired: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def verdicts(low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
-    """What the product's `decide` says of each interval, in their shape."""
+    """Return the verdict of the product's `decide` on each interval, in the same shape."""
     ends = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
     return np.array([decide(pair, margin) for pair in ends]).reshape(low.shape)
 
 
 def averaged(measure: Measure, studies: int, *key: int) -> np.ndarray:
-    """Shares that `measure` finds in blocks of studies, averaged over all of them. `key`: its own random numbers."""
+    """Return the shares measured in blocks of studies, averaged over all. `key`: selects the random numbers."""
     random = np.random.default_rng([_SEED, *key])
     blocks = [min(BLOCK, studies - start) for start in range(0, studies, BLOCK)]
     return np.average([measure(block, random) for block in blocks], axis=0, weights=blocks)
 
 
 def monte_carlo(share: float, studies: int) -> float:
-    """Three standard errors of a share of so many studies."""
+    """Return three standard errors of a share of so many studies."""
     return 3 * math.sqrt(share * (1 - share) / studies)
 
 
 def check(world: World, studies: int = 50) -> None:
-    """The product's function, study by study, finds the intervals that are computed here in blocks.
+    """Check that the product's function, study by study, gives the intervals that are computed here in blocks.
 
     Raises:
         AssertionError: it does not.
@@ -118,17 +118,17 @@ class Coverage:
     """Shares of studies without a difference, or of their intervals."""
 
     each: float
-    """Intervals that hold the truth."""
+    """Intervals that contain the true value."""
     together: float
-    """Studies all of whose intervals do."""
+    """Studies in which all intervals do."""
     fooled: float
     """Studies that call any variant better or worse."""
     equated: float
-    """Studies that call any variant equivalent, where each truly differs by the margin."""
+    """Studies that call any variant equivalent, while each truly differs by the margin."""
 
 
 def coverage(world: World, studies: int) -> Coverage:
-    """How often the intervals of a table hold, one by one and together, and what `decide` makes of them."""
+    """Estimate the coverage of a table's intervals, one by one and jointly, and the error rates of `decide`."""
     level, margins = per_comparison(CONFIDENCE, world.variants), FAR * world.units()
 
     def measure(block: int, random: np.random.Generator) -> list[float]:
@@ -152,7 +152,7 @@ SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] 
 
 
 def coverage_of_shape(shape: str, seeds: int, level: float, studies: int) -> float:
-    """How often the interval of one difference holds where differences are not normal."""
+    """Estimate the coverage of the interval of one difference if differences are not normal."""
 
     def measure(block: int, random: np.random.Generator) -> list[float]:
         low, high = intervals(SHAPES[shape](random, (block, seeds)), level)
@@ -163,14 +163,14 @@ def coverage_of_shape(shape: str, seeds: int, level: float, studies: int) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """Shares of intervals that exclude 0: as the product predicts, and as they did."""
+    """Shares of intervals that exclude 0: predicted by the product, and observed."""
 
     predicted: float
     measured: float
 
 
 def power_of(seeds: int, variants: int, effect: float, studies: int) -> Power:
-    """`effect`: the true difference of each variant, in deviations of a paired difference."""
+    """Simulate the power; `effect`: true difference of each variant, in deviations of a paired difference."""
     world, level = World(seeds=seeds, variants=variants, correlation=0.5), per_comparison(CONFIDENCE, variants)
     shift = effect * world.units()[:, None]
 
@@ -184,10 +184,10 @@ def power_of(seeds: int, variants: int, effect: float, studies: int) -> Power:
 
 @dataclass(frozen=True, kw_only=True)
 class Sequential:
-    """What looking early comes to, as shares of studies, variants or cells."""
+    """Properties of a sequential design, as shares of studies, variants or cells."""
 
     wrong: float
-    """Studies that say of any variant what is not true: better, worse, or equivalent where it differs by the margin."""
+    """Studies with a false verdict on any variant: better, worse, or equivalent although it differs by the margin."""
     undecided: float
     """Variants that are undecided at the last look."""
     saved: float
@@ -199,13 +199,13 @@ BOUNDARIES: dict[str, Callable[[tuple[int, ...], float], Sequence[float]]] = {
     "of textbooks": lambda plan, error: levels(tuple(1000 * n for n in plan), error),
     "of the product": levels,
 }
-"""Levels by plan and error. Textbooks': of Gaussian means of known variance, which is Student's t with many seeds."""
+"""Levels by plan and error. Textbook levels: for Gaussian means of known variance, i.e. Student's t for many seeds."""
 
 
 def sequential(
     plan: tuple[int, ...], effects: Sequence[float], margin: float, studies: int, boundaries: str = "of the product"
 ) -> Sequential:
-    """Studies with looks after `plan` seeds: a variant gets no more once decided, the control while any is not.
+    """Simulate studies with looks after `plan` seeds: decided variants get no more, nor does the control at the end.
 
     `effects`, `margin`: in deviations of a paired difference.
     """
@@ -228,7 +228,7 @@ def sequential(
 def _until_decided(
     paired: np.ndarray, plan: Sequence[int], by_look: Sequence[float], margin: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Verdicts and seeds that were trained, (studies, variants) each, of differences (studies, variants, seeds)."""
+    """Return verdicts and trained seeds, (studies, variants) each, from differences (studies, variants, seeds)."""
     said, trained = np.full(paired.shape[:2], "undecided"), np.zeros(paired.shape[:2], dtype=int)
     for n, level in zip(plan, by_look, strict=True):
         waiting = said == "undecided"

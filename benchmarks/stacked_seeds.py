@@ -3,7 +3,7 @@
     python benchmarks/stacked_seeds.py --device cpu --width 16 --seeds 1,2,4 --steps 20
     python benchmarks/stacked_seeds.py --device cuda --width 16 --seeds 1,2,4,8 --steps 500 --layout contiguous
 
-A study, and no part of the lab. Two ways to stack k seeds:
+An experiment that is not part of the lab. Two ways to stack k seeds:
 
 - grouped: one network of k × C channels whose convolutions have k groups. Batch norm over k × C channels is each seed's
   own, and so are the gates of SE; the classifiers are one batched product.
@@ -41,11 +41,11 @@ from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 
 WARM = {"cpu": 2, "cuda": 10}
-"""Steps before any is timed; on CUDA two graphs are captured in them, with Lookahead's move and without."""
+"""Warm-up steps; on CUDA two graphs are captured during them, with and without Lookahead's interpolation."""
 
 
 def refuse(recipe: Recipe, precision: Precision) -> None:
-    """Raise ValueError for a recipe whose seeds would not stay apart, or that is not written yet."""
+    """Raise ValueError for a recipe that would mix the seeds, or that is not implemented."""
     model, data, optim = recipe.model, recipe.data, recipe.optim
     reasons = {
         "dropout draws in the step": model.dropout > 0,
@@ -139,7 +139,7 @@ WAYS: dict[str, Callable[[Sequence[ResNet], torch.memory_format], nn.Module]] = 
 
 
 class StackedTrainer(Trainer):
-    """Hold the trainings of several seeds as one; the optimizer and Lookahead do not notice."""
+    """Train several seeds as one; the optimizer and Lookahead need no change."""
 
     def __init__(
         self, recipe: Recipe, seeds: Sequence[int], net: nn.Module, split: Split, precision: Precision
@@ -204,7 +204,7 @@ def _of_draws(change: Callable[..., Tensor], *draws: Draws) -> Draws:
 
 
 def noise(recipe: Recipe, images: int, device: torch.device) -> Split:
-    """Return `images` random images to train on, all of them; how fast a step is does not depend on what they show."""
+    """Return `images` random training images; the speed of a step does not depend on their content."""
     rng, labels = np.random.default_rng(0), np.arange(images) % CLASSES
     data = Dataset(
         name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise",
@@ -216,7 +216,7 @@ def noise(recipe: Recipe, images: int, device: torch.device) -> Split:
 
 @dataclass
 class Contender:
-    """One way to train, with what it reached in each round."""
+    """One way to train, with its rates by round."""
 
     name: str
     stepper: Stepper

@@ -1,3 +1,3 @@
-"""cifar-lab: ablations on CIFAR-10 under a parameter budget, trained once, tracked in MLflow, believed."""
+"""cifar-lab: controlled ablations of CIFAR-10 classifiers under a parameter budget, tracked in MLflow."""
 
 __version__ = "0.1.0"

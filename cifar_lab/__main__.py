@@ -1,4 +1,4 @@
-"""`python -m cifar_lab`."""
+"""Entry point of `python -m cifar_lab`."""
 
 from cifar_lab.cli import main
 

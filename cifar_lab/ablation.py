@@ -1,6 +1,6 @@
-"""The words of a study: a baseline recipe, factors, variants as minimal diffs, seeds, claims.
+"""Declarations of ablations: a baseline recipe, factors, variants as minimal diffs, seeds, claims.
 
-An ablation is data. It is checked when it is made, so that a file that imports is a study that can be run.
+An ablation is data. It is validated when created, so that a file that imports is a study that can be run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
 
 
 class _Literal(BaseModel):
-    """Frozen, keyword-only; what is wrong is said as one line of an `AblationError`."""
+    """Frozen, keyword-only model; validation errors are raised as one line of an `AblationError`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
@@ -30,52 +30,51 @@ class _Literal(BaseModel):
 
 
 class Variant(_Literal):
-    """A named minimal diff on the baseline; an empty diff is the baseline itself."""
+    """Named minimal diff on the baseline; an empty diff is the baseline itself."""
 
     name: Name
     diff: dict[str, Any] = {}
     over_budget: StrictBool = False
-    """Declared to exceed the budget, and trained for reference all the same."""
+    """True if declared to exceed the budget, and trained for reference."""
     base: Name | None = None
-    """The earlier variant that `diff` is on; none: the one that it continues, else the baseline."""
+    """Earlier variant that `diff` is relative to; None: the one that it continues, else the baseline."""
     continues: Name | None = None
-    """The earlier variant from whose last weights, of the same seed, the training starts; none: from scratch."""
+    """Earlier variant from whose final weights, of the same seed, the training starts; None: from scratch."""
 
 
 Points = Annotated[float, Field(gt=0, le=100, strict=True)]
-"""Percentage points of accuracy; per cent where it is an accuracy."""
+"""Percentage points of accuracy; per cent for an accuracy."""
 
 
 class Claim(_Literal):
-    """What a source says about one variant or two, with its number where it gives one; `cifar-lab verify` judges it.
+    """Claim of a source about one variant or two, with its number if it gives one; `cifar-lab verify` judges it.
 
     Raises:
-        AblationError: a variant too few or too many for the relation, or a number that does not go with it.
+        AblationError: the number of variants does not fit the relation, or a number is invalid for it.
     """
 
     quote: str
     source: str
     better: Name
-    """The variant that the source says is better, one of two that it says are alike, or the one that reaches."""
+    """Variant that the source says is better, one of two that are alike, or the one that reaches an accuracy."""
     worse: Name | None = None
-    """The other variant; of `reaches`, none."""
+    """Other variant; None for `reaches`."""
     relation: Literal["better", "alike", "not better", "reaches"] = "better"
     """`not better`: `worse` is equivalent to `better`, or worse. `reaches`: `better` alone has the `accuracy`."""
     metric: Literal["accuracy", "convergence", "gap"] = "accuracy"
-    """`convergence`: the mean of the watched accuracy over all epochs. `gap`: the accuracy on clean training images
-    less the watched one at the end, where less is better."""
+    """`convergence`: the mean of the watched accuracy over all epochs. `gap`: the final accuracy on clean training
+    images minus the watched one, where less is better."""
     size: Points | None = None
-    """By how much it is better; none: the source gives no number."""
+    """Claimed difference; None if the source gives no number."""
     accuracy: Points | None = None
-    """What `reaches` reaches, in per cent."""
+    """Accuracy of a `reaches` claim, in per cent."""
     tolerance: Points | None = None
-    """How far off `size` or `accuracy` may be; 0.5 where they are given without one, as published numbers are mostly
-    of single runs."""
+    """Allowed deviation from `size` or `accuracy`; 0.5 by default, as published numbers are mostly of single runs."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
     under: dict[str, Any] = {}
-    """The settings under which it was made, where the ablation's baseline has others: a diff on the baseline. Judged
-    without them, it is a direction at most."""
+    """Settings of the claim that the ablation's baseline lacks, as a diff on it. Judged without them, only the claim's
+    direction is tested."""
 
     @model_validator(mode="before")
     @classmethod
@@ -102,12 +101,12 @@ class Claim(_Literal):
         return self
 
     def missing(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """Those settings of `under` that `overrides` do not bring."""
+        """Return the settings of `under` that `overrides` lack."""
         return {path: value for path, value in _as_json(self.under).items() if overrides.get(path) != value}
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Those it is about."""
+        """Variants that the claim is about."""
         return (self.better,) if self.worse is None else (self.better, self.worse)
 
     @property
@@ -122,11 +121,11 @@ class Claim(_Literal):
 
 
 MARGINS = {"smoke": 2.0, "small": 0.5, "writeup": 0.2}
-"""By scale, in points of accuracy: the difference that does not matter, where an ablation does not say."""
+"""Default equivalence margin by scale, in percentage points of accuracy."""
 
 
 BASELINES = {"Efficient ResNet": EFFICIENT_RESNET, "ResNet-18": RESNET18, "fast recipe": FAST}
-"""The writeup's two, of its Table 1 and of its stage 1; and the first of these made for few epochs."""
+"""The writeup's two baselines, of its Table 1 and of its stage 1, and a version of the former for few epochs."""
 
 
 def diff_in_words(diff: Mapping[str, Any]) -> str:
@@ -135,7 +134,7 @@ def diff_in_words(diff: Mapping[str, Any]) -> str:
 
 
 class Crossing(_Literal):
-    """A 2 × 2 study: two factors, each as the control has it or changed."""
+    """2 × 2 study: two factors, each as in the control or changed."""
 
     factors: tuple[str, str]
     variants: tuple[Name, Name, Name, Name]
@@ -143,18 +142,18 @@ class Crossing(_Literal):
 
 
 class Ablation(_Literal):
-    """One baseline, the factors it varies, the variants, the control that the others are compared with.
+    """A baseline, the factors that vary, the variants, and the control that they are compared with.
 
     Raises:
-        AblationError: unknown path or factor, wrong type or range, a factor that nothing varies, a variant that
-            touches a path outside the factors, two variants that resolve to one recipe, a control or claim that names
-            no variant, a stage that stands on a later one or continues a training of another network.
+        AblationError: unknown path or factor, wrong type or range, a factor without variation, a variant that
+            changes a path outside the factors, two variants that resolve to one recipe, a control or claim that names
+            no variant, a stage that is based on a later one or continues a training of another network.
     """
 
     name: str = ""
-    """Given by the registry: the name of its file."""
+    """Name of its file; set by the registry."""
     doc: str = ""
-    """Given by the registry: the docstring of its file."""
+    """Docstring of its file; set by the registry."""
     question: str
     source: str
     baseline: Recipe
@@ -162,11 +161,11 @@ class Ablation(_Literal):
     variants: tuple[Variant, ...]
     control: str
     chain: StrictBool = False
-    """The variants are stages: the first is the control, and each of the others is compared with the one before."""
+    """True if the variants are stages: the first is the control, and each other is compared with the one before."""
     seeds: tuple[StrictInt, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
     margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = {}
-    """By scale, in points of accuracy: a difference that small does not matter; none: `MARGINS`."""
+    """Equivalence margin by scale, in percentage points of accuracy; empty: `MARGINS`."""
 
     @model_validator(mode="after")
     def _is_a_minimal_study(self) -> Self:
@@ -211,7 +210,7 @@ class Ablation(_Literal):
             made[lineage] = variant.name
 
     def _require_other_settings(self, claim: Claim) -> None:
-        """`under` holds what the baseline can have, and has not."""
+        """Check that `under` holds settings that the baseline may have, but has not."""
         said = f"claim '{claim.compares}'"
         try:
             made, own = self.baseline.override(claim.under).flat(), self.baseline.flat()
@@ -231,7 +230,7 @@ class Ablation(_Literal):
 
     @property
     def based_on(self) -> tuple[str, dict[str, Any]]:
-        """The known baseline that its own is, or is nearest to, and what it has otherwise."""
+        """Return the known baseline that its own is nearest to, and the differences from it."""
         flat = self.baseline.flat()
         diffs = {
             name: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
@@ -241,12 +240,12 @@ class Ablation(_Literal):
 
     @property
     def baseline_in_words(self) -> str:
-        """`ResNet-18 with schedule.name=cosine`."""
+        """Return `ResNet-18 with schedule.name=cosine`."""
         name, diff = self.based_on
         return f"{name} with {diff_in_words(diff)}" if diff else name
 
     def variant(self, name: str) -> Variant:
-        """The variant of that name.
+        """Return the variant of this name.
 
         Raises:
             AblationError: there is none.
@@ -255,30 +254,30 @@ class Ablation(_Literal):
         return next(variant for variant in self.variants if variant.name == name)
 
     def recipe(self, variant: str) -> Recipe:
-        """The declared recipe of a variant: the baseline, or the variant that it is based on, with its diff."""
+        """Return the declared recipe of a variant: the baseline, or the variant that it is based on, with its diff."""
         chosen = self.variant(variant)
         base = chosen.base or chosen.continues
         return (self.recipe(base) if base else self.baseline).override(chosen.diff)
 
     def ancestors(self, variant: str) -> tuple[str, ...]:
-        """The variants whose weights it descends from, the nearest first."""
+        """Return the variants whose weights it descends from, the nearest first."""
         parent = self.variant(variant).continues
         return (parent, *self.ancestors(parent)) if parent else ()
 
     def compared_with(self, variant: str) -> str | None:
-        """What a variant is compared with: the control, in a chain the stage before; the control with nothing."""
+        """Return the variant to compare with: the control, in a chain the stage before; None for the control."""
         names = [other.name for other in self.variants]
         if self.variant(variant).name == self.control:
             return None
         return names[names.index(variant) - 1] if self.chain else self.control
 
     def margin(self, scale: str) -> float:
-        """The difference that does not matter at `scale` (`small`, `small/5`), as a fraction of accuracy."""
+        """Return the equivalence margin at `scale` (`small`, `small/5`), as a fraction of accuracy."""
         name: Any = scale.partition("/")[0]
         return self.margins.get(name, MARGINS[name]) / 100
 
     def crossing(self) -> Crossing | None:
-        """The 2 × 2 study that this is; None if it is none."""
+        """Return the 2 × 2 study that this is; None if it is not one."""
         if len(self.factors) != 2 or len(self.variants) != 4 or self.chain:
             return None
         control, one, two = self.recipe(self.control).flat(), *self.factors
@@ -295,12 +294,12 @@ class Ablation(_Literal):
 
 
 def _as_json(diff: Mapping[str, Any]) -> dict[str, Any]:
-    """With lists for tuples, as a recipe on disk has them."""
+    """Convert tuples to lists, as in a recipe on disk."""
     return {path: list(value) if isinstance(value, tuple) else value for path, value in diff.items()}
 
 
 def _weights(recipe: Recipe) -> object:
-    """What the shapes of a network's weights follow from."""
+    """Return the fields that determine the shapes of a network's weights."""
     return recipe.override({"model.dropout": 0.0}).active()["model"]
 
 

@@ -1,4 +1,4 @@
-"""Every error that cifar-lab raises on purpose, and how its message is worded.
+"""Exceptions of cifar-lab, and helpers for their messages.
 
     CifarLabError
     ├── UsageError             the command line or a configuration is wrong: exit code 2
@@ -23,19 +23,19 @@ import difflib
 from collections.abc import Iterable
 
 CLOSE, CLOSE_IF_SHORT, SHORT = 0.5, 0.6, 3
-"""Similarity from which a name counts as a misspelling of another (`difflib`); of up to `SHORT` characters, more."""
+"""Similarity above which a name counts as a misspelling (`difflib`); a higher one for up to `SHORT` characters."""
 LONGEST_NAME = 200
-"""Characters of a name that are compared: similarity takes time with the square of the length."""
+"""Maximum characters of a name that are compared: the time grows with the square of the length."""
 
 
 class CifarLabError(Exception):
-    """Root of the tree; `str(error)` is fit to be shown to a user as it is."""
+    """Base class; `str(error)` can be shown to a user."""
 
     exit_code = 1
 
 
 class UsageError(CifarLabError):
-    """What the user asked for cannot be done as asked."""
+    """The request cannot be fulfilled as given."""
 
     exit_code = 2
 
@@ -53,7 +53,7 @@ class SpaceError(UsageError):
 
 
 class RegistryError(UsageError):
-    """An ablation, variant or scale is not known."""
+    """An ablation, variant or scale is unknown."""
 
 
 class BudgetError(UsageError):
@@ -69,27 +69,27 @@ class TrackingError(UsageError):
 
 
 class DamageError(TrackingError):
-    """A file of a runs folder cannot be read, or is not as it was written; the line names the file and the rule."""
+    """A file of a runs folder is unreadable, or has changed since it was written; the message names file and rule."""
 
 
 class CellError(CifarLabError):
-    """A cell did not reach its end."""
+    """A cell could not be completed."""
 
 
 class Interrupted(CifarLabError):
-    """The user stopped the work; what was done is saved."""
+    """The user stopped the work; completed work is saved."""
 
     exit_code = 130
 
 
 class OutOfSpace(Interrupted):
-    """The disk is full: the work stopped as it would for the user, and goes on from what was saved before."""
+    """The disk is full: the work stopped as if interrupted, and can be resumed from the last saved state."""
 
     exit_code = 1
 
 
 def shortened(text: str, length: int = 200) -> str:
-    """Return `text`, or its beginning and end around `…` where it is longer than `length` characters."""
+    """Return `text`, or its beginning and end around `…` if it is longer than `length` characters."""
     if len(text) <= length:
         return text
     half = (length - 1) // 2
@@ -97,9 +97,9 @@ def shortened(text: str, length: int = 200) -> str:
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for a close name, in whatever case, else `; one of: a, b, c`; '' without names.
+    """Return `; did you mean 'x'?` for a close name, ignoring case, else `; one of: a, b, c`; '' without names.
 
-    Names of two characters that differ in one, as `r3` and `r8` do, are not close.
+    Two-character names that differ in one, such as `r3` and `r8`, are not close.
     """
     names = list(valid)
     folded = {known.lower(): known for known in names}

@@ -1,4 +1,4 @@
-"""Tell a full disk, or a used-up quota, from other errors."""
+"""Distinguish a full disk, or an exhausted quota, from other errors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 LEAST = 64 * 1024
-"""Bytes that a disk has free at least, else an error of a writer that names no reason is taken for a full disk."""
+"""Free bytes below which an error of a writer without a reason is attributed to a full disk."""
 WRITERS = ("inline_container", "PytorchStreamWriter", "unexpected pos")
-"""Texts in errors of torch's writer, which hides the reason why it could not write."""
+"""Texts in errors of torch's writer, which hides the reason of a failed write."""
 
 
 def is_out_of_space(error: BaseException, folder: Path | None = None) -> bool:
-    """Tell whether `error`, or an error behind it, means that nothing more can be written.
+    """Tell whether `error`, or an error in its chain, means that nothing more can be written.
 
-    `folder`: where it was written, which is asked for its free space where the error names no reason.
+    `folder`: destination, whose free space is checked if the error names no reason.
     """
     for each in _chain(error):
         if isinstance(each, OSError) and each.errno in FULL:
@@ -47,7 +47,7 @@ def where(error: BaseException, folder: Path | None = None) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that it came from."""
+    """Yield an error and those in its chain of causes."""
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:

@@ -10,16 +10,16 @@ from cifar_lab.errors import RecipeError, nearest
 from cifar_lab.recipe import Recipe, paths
 
 MOST_DIGITS = 15
-"""Digits of a number on the command line: every such number is exact in floating point, too."""
+"""Maximum digits of a number on the command line: all such numbers are exact in floating point."""
 
 
 def parse_overrides(words: list[str]) -> dict[str, object]:
-    """`["train.epochs=30", "model.blocks=[3,3,3]"]` as a diff; values are JSON, and bare words are strings.
+    """Parse `["train.epochs=30", "model.blocks=[3,3,3]"]` to a diff; values are JSON, and bare words are strings.
 
-    A value of the wrong type is passed on as it stands: `Recipe.override` refuses it by name.
+    A value of the wrong type is passed on unchanged: `Recipe.override` rejects it with the path's name.
 
     Raises:
-        RecipeError: a word is not `path=value`, a path is not known, or one path is set twice.
+        RecipeError: a word is not `path=value`, a path is unknown, or a path is set twice.
     """
     diff: dict[str, object] = {}
     for word in words:
@@ -48,21 +48,21 @@ def as_words(diff: Mapping[str, object]) -> list[str]:
 
 
 def parse_number(text: str, *, least: int = 0) -> int | None:
-    """Return the whole number that `text` is, in ASCII digits, `MOST_DIGITS` at most; None for anything else."""
+    """Parse a whole number of ASCII digits, `MOST_DIGITS` at most; None for anything else."""
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
         return None
     return number if (number := int(text)) >= least else None
 
 
 def _meant(word: str) -> str:
-    """Return a hint for a word without `=`: a whole path lacks its value, any other is misspelt."""
+    """Return a hint for a word without `=`: a complete path lacks its value, any other word is misspelt."""
     if word in paths():
         return f"; write {word}={as_typed(Recipe().flat()[word])}, or another value"
     return nearest(word, paths())
 
 
 def _parse_value(path: str, text: str) -> object:
-    """Return what `text` means at `path`: `none` is a placement of SE, and the absence of `model.extra_fc`."""
+    """Return the value of `text` at `path`: `none` is a placement of SE, but the absence of `model.extra_fc`."""
     readings = [*_readings(text), text]
     for value in readings:
         try:
@@ -84,5 +84,5 @@ def _readings(text: str) -> Iterator[object]:
     if text.lower() in {"true", "on", "yes", "false", "off", "no"}:
         yield text.lower() in {"true", "on", "yes"}
     for parse in (json.loads, float):
-        with suppress(ValueError, RecursionError):  # numbers of thousands of digits, brackets without end
+        with suppress(ValueError, RecursionError):  # numbers with thousands of digits, deeply nested brackets
             yield parse(text)

@@ -1,7 +1,7 @@
-"""Read a user's file of Python, an ablation or a search space, in a process of its own, within a time limit.
+"""Read a user's Python file, an ablation or a search space, in a separate process, within a time limit.
 
-What such a file does at import cannot be foreseen: it may end the process, raise what ends this program, or never
-return. In a process of its own none of this reaches the others that are read with it.
+The effects of importing such a file are unknown: it may end the process, raise an exception that would end this
+program, or never return. In a separate process none of this affects other files.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from cifar_lab.text import printable
 
 T = TypeVar("T")
 WITHIN = 20.0
-"""Seconds that a file may take to be read."""
+"""Seconds allowed for reading a file."""
 BEGINNING = 10.0
-"""Seconds that a new process may take to begin."""
+"""Seconds allowed for starting a new process."""
 UNPICKLED = b"?"
-"""Answer of a process that could not pickle what it read."""
+"""Answer of a process that could not pickle its result."""
 
 
 class ReadingError(Exception):
-    """A file cannot be read, or the process that read it gave no answer: one line that names file, line and reason."""
+    """A file is unreadable, or its process gave no answer: one line that names file, line and reason."""
 
 
 class NotPortable(Exception):
-    """What was read cannot travel between processes."""
+    """A result cannot be pickled."""
 
 
 def read_user_file(path: Path, read: Callable[[Path], T]) -> T:
-    """Return what `read`, a function of a module, makes of a user's file, which is run in a process of its own.
+    """Return the result of `read`, a module-level function, for a user's file, which runs in a separate process.
 
     Raises:
-        ReadingError: it is no regular file, or ended its process, or did not come to its end in `WITHIN` seconds.
+        ReadingError: it is not a regular file, ended its process, or did not finish within `WITHIN` seconds.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ReadingError(f"{path.name}:1: a device or a pipe, not a file")
     try:
         answer: T = apart(partial(read, path), WITHIN)
-    except NotPortable:  # it defines a class of its own for what it declares
+    except NotPortable:  # it defines a class for its own declaration
         return read(path)
     except ReadingError as error:
         raise ReadingError(f"{path.name}:1: {error}") from error
@@ -65,11 +65,11 @@ def read_user_file(path: Path, read: Callable[[Path], T]) -> T:
 
 
 def run_file(path: Path, name: str) -> ModuleType:
-    """Run a file as the module `name`, and return that.
+    """Run a file as the module `name`, and return the module.
 
     Raises:
-        ReadingError: it raised something, of whatever kind.
-        KeyboardInterrupt: the user's, not the file's.
+        ReadingError: it raised an exception of any kind.
+        KeyboardInterrupt: raised by the user, not by the file.
     """
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -92,7 +92,7 @@ def run_file(path: Path, name: str) -> ModuleType:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error's message, with the name of its class unless it is one of ours."""
+    """Return the first line of an error's message, with its class unless it is one of this package."""
     name = printable(type(error).__name__)
     if isinstance(error, ValidationError):
         return f"{name}: {_first_problem(error)}"
@@ -105,44 +105,44 @@ def reason(error: BaseException) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    """Return `model.width: Input should be a valid integer, got 'wide'`; pydantic's own message takes lines."""
+    """Return `model.width: Input should be a valid integer, got 'wide'`; pydantic's own message takes several lines."""
     first = error.errors()[0]
     where = ".".join([error.title, *map(str, first["loc"])])
     return f"{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}"
 
 
 def _is_of(error: KeyboardInterrupt, path: Path) -> bool:
-    """Tell whether the file itself raised it. Else the user did, while the file was read."""
+    """Tell whether the file raised it, and not the user while the file was read."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and _is_file(frames[-1].filename, path) and "KeyboardInterrupt" in (frames[-1].line or "")
 
 
 def _line(error: BaseException, path: Path) -> int:
-    """Return the line of the file at which it broke; 1 where no line of it is known."""
+    """Return the line of the file that raised the error; 1 if unknown."""
     if isinstance(error, SyntaxError) and error.lineno and _is_file(error.filename or str(path), path):
         return error.lineno
-    frames = traceback.walk_tb(error.__traceback__)  # `extract_tb` would read source lines, which may be the error
+    frames = traceback.walk_tb(error.__traceback__)  # `extract_tb` would read source lines, which may be the cause
     lines = [number for frame, number in frames if _is_file(frame.f_code.co_filename, path)]
     return lines[-1] or 1 if lines else 1
 
 
 def _is_file(name: str, path: Path) -> bool:
-    """Tell whether `name` is the file at `path`: one of them may be relative."""
+    """Tell whether `name` is the file at `path`; one of them may be relative."""
     return os.path.realpath(name) == os.path.realpath(path)
 
 
 def can_fork() -> bool:
-    """Tell whether this process may be forked: not on Windows, and not beside threads, which may hold locks."""
+    """Tell whether this process can be forked: not on Windows, and not with threads, which may hold locks."""
     return hasattr(os, "fork") and threading.active_count() == 1
 
 
 def apart(read: Callable[[], Any], within: float) -> Any:
-    """Return what `read` returns in another process, which is ended after `within` seconds.
+    """Return the result of `read` in another process, which is killed after `within` seconds.
 
-    The process is forked where that is possible, else it is a new one, which takes half a second to begin.
+    The process is forked if possible, otherwise it is a new one, which takes half a second to start.
 
     Raises:
-        ReadingError: it ended without an answer, or was ended.
+        ReadingError: it ended without an answer, or was killed.
         NotPortable: `read` or its answer cannot be pickled.
     """
     sys.stdout.flush()
@@ -162,10 +162,10 @@ def apart(read: Callable[[], Any], within: float) -> Any:
 
 
 def _forked(read: Callable[[], Any], within: float) -> tuple[bytes | None, int]:
-    """Return the answer of a forked process, None where it is late, and the code that it ended with."""
+    """Return the answer of a forked process, None if it is late, and its exit code."""
     receive, send = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # native threads that wait for work hold no lock of Python
+        warnings.simplefilter("ignore", DeprecationWarning)  # native threads that wait for work hold no Python lock
         child = os.fork()
     if not child:
         try:
@@ -175,19 +175,19 @@ def _forked(read: Callable[[], Any], within: float) -> tuple[bytes | None, int]:
             while answer:
                 answer = answer[os.write(send, answer) :]
         finally:
-            os._exit(0)  # nothing of the parent is to be run twice
+            os._exit(0)  # nothing of the parent may run twice
     os.close(send)
     try:
         received = _received(receive, time.monotonic() + within)
     finally:
         os.close(receive)
-        os.kill(child, signal.SIGKILL)  # it has answered, is late, or ended by itself and is not waited for yet
+        os.kill(child, signal.SIGKILL)  # it has answered, is late, or has ended and not been waited for
         _, status = os.waitpid(child, 0)
     return received, os.waitstatus_to_exitcode(status)
 
 
 def _received(receive: int, until: float) -> bytes | None:
-    """Return all that comes until the other end is closed; None if it is still open `until` then."""
+    """Return all data until the other end is closed; None if it is still open at the time `until`."""
     parts: list[bytes] = []
     while (left := until - time.monotonic()) > 0:
         if select.select([receive], [], [], left)[0]:
@@ -199,7 +199,7 @@ def _received(receive: int, until: float) -> bytes | None:
 
 
 def _begun(read: Callable[[], Any], within: float) -> tuple[bytes | None, int]:
-    """Return the answer of a new process, None where it is late, and the code that it ended with."""
+    """Return the answer of a new process, None if it is late, and its exit code."""
     try:
         job = pickle.dumps(read)
     except Exception as error:
@@ -221,7 +221,7 @@ def _begun(read: Callable[[], Any], within: float) -> tuple[bytes | None, int]:
 
 
 def serve() -> None:
-    """Do what standard input asks for, in the new process: the path of the answer's file, and the job, pickled."""
+    """Serve the request on standard input in the new process: the path of the answer's file, and the pickled job."""
     place, read = pickle.load(sys.stdin.buffer), pickle.load(sys.stdin.buffer)
     Path(place).write_bytes(_answer(read))
 

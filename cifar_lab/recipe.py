@@ -1,7 +1,7 @@
-"""The recipe: one fully resolved training configuration, frozen and validated. Every default lives here.
+"""The recipe: one fully resolved training configuration, frozen and validated. All defaults are defined here.
 
 The defaults are the Efficient ResNet of the writeup's Table 1 (`EFFICIENT_RESNET`); `RESNET18` is its stage 1.
-Lengths inside a schedule are fractions of the training, so that a recipe can be made shorter without touching them.
+Lengths in a schedule are fractions of the training, so that a recipe can be shortened without changing them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cifar_lab.errors import RecipeError, nearest
 
 NUMERICS = 1
-"""Raised whenever a change moves the golden trajectory: cells trained before are then other cells."""
+"""Version of the numerics, increased by every change of the golden trajectory: earlier cells are then different."""
 
 DRAWS = "of its own"
-"""Chance of a training that continues another: the streams of its parent's fingerprint (`streams.seed_of_draws`)."""
+"""Marks a continued training's own random streams, from its parent's fingerprint (`streams.seed_of_draws`)."""
 LARGEST, LONGEST, LARGEST_BATCH = 2**53, 10**7, 10**6
-"""Bounds of every count (up to here integers are exact in JSON), of epochs, and of the images of a batch."""
+"""Upper limits of every count (integers are exact in JSON up to here), of epochs, and of the batch size."""
 
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -42,7 +42,7 @@ class SE(_Part):
     reduction: Count = 16
 
     def hidden(self, channels: int) -> int:
-        """Width of the bottleneck for `channels` channels: never below 1."""
+        """Return the width of the bottleneck for `channels` channels, at least 1."""
         return max(1, channels // self.reduction)
 
 
@@ -54,16 +54,16 @@ class Model(_Part):
     stem: Literal["conv", "whitening"] = "conv"
     """`whitening`: fixed filters that whiten 3×3 patches, then a 1×1 convolution (Page, 2018; Jordan, 2024)."""
     stem_pool: bool = False
-    """Max pool of 2×2 behind the stem's convolution: every layer sees half the resolution (Jordan, 2024)."""
+    """2×2 max pooling after the stem's convolution: every layer sees half the resolution (Jordan, 2024)."""
     kernel: Kernel | tuple[Kernel, ...] = 3
-    """Side of the blocks' convolutions: one for all layers, or one each. Odd. (The stem is always 3×3.)"""
+    """Kernel size of the blocks' convolutions: one for all layers, or one each. Odd. (The stem is always 3×3.)"""
     shortcut_kernel: Kernel | tuple[Kernel, ...] = 1
-    """Side of the projections on the shortcuts: one for all layers, or one each (the first has none to project)."""
+    """Kernel size of the shortcut projections: one for all layers, or one each (the first layer has no projection)."""
     batch_norm: bool = True
     extra_fc: Count | None = None
-    """Width of a fully connected layer with ReLU before the output; none: no such layer."""
+    """Width of a fully connected layer with ReLU before the output; None: no such layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability, before the classifier."""
+    """Dropout probability before the classifier."""
     se: SE = SE()
 
     @property
@@ -90,26 +90,26 @@ class Model(_Part):
 
 
 class Data(_Part):
-    """What happens to images before the network sees them, and which of them are held out."""
+    """Preprocessing and augmentation of images, and the validation split."""
 
     crop: Annotated[int, Field(ge=0, le=16)] = 4
     """Random crop: pixels of zero padding on each side; 0: no crop."""
     flip: bool = True
-    """Mirror half of the images."""
+    """Mirror each image with probability 1/2."""
     alternating_flip: bool = False
-    """Chance decides in the first epoch alone; from then on an image is mirrored every second epoch (Jordan, 2024)."""
+    """Mirror at random only in the first epoch; from then on alternate every epoch (Jordan, 2024)."""
     normalise: bool = True
-    """Subtract the channel means and divide by the deviations of CIFAR-10; else only scale to [0, 1]."""
+    """Subtract the channel means of CIFAR-10 and divide by its deviations; otherwise only scale to [0, 1]."""
     cutout: Annotated[int, Field(ge=0, le=32)] = 0
     """Side of the blanked square in pixels (DeVries and Taylor, 2017); 0: none."""
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Alpha of the Beta distribution of MixUp (Zhang et al., 2018); 0: off. With `cutmix` too, each image takes one."""
+    """Alpha of MixUp's Beta distribution (Zhang et al., 2018); 0: off. With `cutmix` too, each image gets one."""
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """Alpha of the Beta distribution of CutMix (Yun et al., 2019); 0: off."""
+    """Alpha of CutMix's Beta distribution (Yun et al., 2019); 0: off."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training images held out as val, stratified: 5,000 of CIFAR-10's 50,000."""
+    """Fraction of the training images held out as val, stratified: 5,000 of CIFAR-10's 50,000."""
     split_seed: Annotated[int, Field(ge=0, le=LARGEST)] = 0
-    """Which images are held out; the same for every seed, so that seeds share their val set."""
+    """Seed of the split; independent of the training seed, so that all seeds share their val set."""
 
 
 class Lookahead(_Part):
@@ -132,14 +132,14 @@ WITH_MOMENTUM = frozenset({"sgd", "sgd_nesterov", "rmsprop", "muon"})
 
 
 class Optim(_Part):
-    """The optimizer. `momentum` acts on sgd, sgd_nesterov, rmsprop and muon only."""
+    """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
 
     name: OptimizerName = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     decay_norms: bool = True
-    """Weight decay acts on batch norm's factors, and on biases, too, as in the writeup's code."""
+    """Apply weight decay also to batch norm's scales, and to biases, as in the writeup's code."""
     lookahead: Lookahead = Lookahead()
     clip: Clip = Clip()
 
@@ -163,13 +163,13 @@ _SCHEDULE_FIELDS: dict[str, tuple[str, ...]] = {
 
 
 class Schedule(_Part):
-    """How the learning rate moves. Positions and lengths are fractions of the whole training."""
+    """Learning rate schedule. Positions and lengths are fractions of the whole training."""
 
     name: ScheduleName = "cosine"
     every: Literal["epoch", "step"] = "epoch"
-    """When the rate changes; the writeup's cosine moves once an epoch."""
+    """Unit of changes of the rate; the writeup's cosine changes once per epoch."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Linear rise from zero over this fraction, ahead of (and shortening) the schedule; by step."""
+    """Linear rise from zero over this fraction, before (and shortening) the schedule; per step."""
     step_size: Annotated[float, Field(gt=0, le=1)] = 0.3
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -187,7 +187,7 @@ class Schedule(_Part):
 
 
 class Train(_Part):
-    """How long, in which batches, at which precision, and on which split."""
+    """Length of training, batch size, regularisation, precision, and protocol."""
 
     epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
     batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] = 128
@@ -195,12 +195,12 @@ class Train(_Part):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
     tta: Literal["none", "flip", "flip_shift"] = "none"
-    """Test-time augmentation, of the test images at the end: the mean of the logits of an image and its mirror, or of
-    these and both shifted by a pixel to two sides (Jordan, 2024). Curves are measured without, from end to end."""
+    """Test-time augmentation of the final test: mean logits of an image and its mirror image, or of these and both
+    shifted by one pixel in two directions (Jordan, 2024). All curves are measured without it."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of convolutions and products. `auto`: bf16 where the device has units, else fp16 on tensor cores, else fp32."""
+    """Precision of convolutions and products. `auto`: bf16 with hardware support, fp16 on tensor cores, else fp32."""
     protocol: Literal["holdout", "writeup"] = "holdout"
-    """`holdout`: train on what val leaves, test once at the end. `writeup`: train on all, test each epoch."""
+    """`holdout`: train without val, test once at the end. `writeup`: train on all images, test each epoch."""
 
 
 class Recipe(_Part):
@@ -212,13 +212,13 @@ class Recipe(_Part):
     schedule: Schedule = Schedule()
     train: Train = Train()
     init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """Fingerprint of the finished cell whose last weights the training starts from; none: from scratch."""
+    """Fingerprint of the finished cell whose final weights the training starts from; None: from scratch."""
 
     def override(self, diff: Mapping[str, object]) -> Recipe:
-        """This recipe with the dotted paths of `diff` set.
+        """Return this recipe with the dotted paths of `diff` set.
 
         Raises:
-            RecipeError: a path is not known, or a value has the wrong type or range; the message names the nearest.
+            RecipeError: a path is unknown, or a value has the wrong type or range; the message suggests a valid name.
         """
         tree = self.model_dump(mode="json")
         for path, value in diff.items():
@@ -226,17 +226,17 @@ class Recipe(_Part):
         return _validated(tree, diff)
 
     def flat(self) -> dict[str, Any]:
-        """Every field by its dotted path, in the order of declaration, as JSON values."""
+        """Return every field by its dotted path, in the order of declaration, as JSON values."""
         return dict(_leaves(self.model_dump(mode="json")))
 
     def active(self) -> dict[str, Any]:
-        """The tree without what has no effect (no SE, no reduction), each value in one canonical form."""
+        """Return the fields without those that have no effect (no SE, no reduction), each value in canonical form."""
         return _active(self)
 
     def built(self) -> dict[str, Any]:
-        """Like `active`, with what is really built in place of what was asked for.
+        """Return `active`, with effective instead of requested values.
 
-        Reductions 16 and 32 on 16 channels ask for different things and build the same bottleneck of one.
+        Reductions 16 and 32 on 16 channels are different requests with the same result, a bottleneck of one channel.
         """
         tree = _active(self)
         if self.model.se.placement != "none":
@@ -245,14 +245,14 @@ class Recipe(_Part):
         return tree
 
     def digest(self) -> str:
-        """sha256 of the active tree: two recipes with one digest train the same thing."""
+        """Return the SHA-256 of `active`: two recipes with one digest train the same thing."""
         return _sha256(self.active())
 
     def fingerprint(self, *, seed: int, data_hash: str) -> str:
-        """Identity of the cell that trains this recipe with `seed` on the images of `data_hash`: 64 hex digits.
+        """Return the identity of the cell that trains this recipe with `seed` on images of `data_hash`: 64 hex digits.
 
-        The parent of a warm start (`init_from`) is part of it, and so is `DRAWS` then: cells of earlier versions, which
-        replayed their parent's draws, are other cells.
+        It includes the parent of a warm start (`init_from`), and then also `DRAWS`: cells of earlier versions, which
+        repeated their parent's random draws, are different cells.
         """
         draws = {"draws": DRAWS} if self.init_from is not None else {}
         return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS, **draws})
@@ -260,7 +260,7 @@ class Recipe(_Part):
 
 @cache
 def paths() -> tuple[str, ...]:
-    """Every dotted path that an override may name."""
+    """Return every dotted path that an override may name."""
     return tuple(Recipe().flat())
 
 
@@ -274,7 +274,7 @@ def _place(tree: dict[str, Any], path: str, value: object) -> None:
 
 
 def _near_path(path: str) -> str:
-    """A hint for an unknown path: the fields of a group that was named, else the nearest path or last part."""
+    """Return a hint for an unknown path: the fields of a group, else the nearest path or last part."""
     inside = [known for known in paths() if known.startswith(path + ".")]
     if inside:
         return f"; it holds {', '.join(inside)}"
@@ -296,7 +296,7 @@ def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
 
 
 def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
-    """The first problem, worded as `path=value: rule; did you mean …?`."""
+    """Return the first problem as `path=value: rule; did you mean …?`."""
     first = error.errors()[0]
     loc = ".".join(str(part) for part in first["loc"])
     path = next((known for known in paths() if loc == known or loc.startswith(known + ".")), loc)
@@ -346,7 +346,7 @@ def _active(recipe: Recipe) -> dict[str, Any]:
 
 
 def _drop_younger(recipe: Recipe, tree: dict[str, Any]) -> None:
-    """Take out the fields that came after cells had been trained, where they change nothing: these cells stay."""
+    """Remove fields that are newer than trained cells if they have no effect, which keeps the cells' identities."""
     if recipe.model.stem == "conv":
         del tree["model"]["stem"]
     if not recipe.model.stem_pool:
@@ -393,8 +393,9 @@ FAST = EFFICIENT_RESNET.override(
         "train.tta": "flip_shift",
     }
 )
-"""The same blocks and channels for few epochs, with what speed runs on CIFAR-10 found (Page, 2018; Jordan, 2024).
+"""The same blocks and channels for few epochs, with methods of CIFAR-10 speed runs (Page, 2018; Jordan, 2024).
 
-Rate, decay, batch and average are the best of nine trials of two epochs at width 16, on val (docs/log.md)."""
+Learning rate, decay, batch size and average are the best of nine trials of two epochs at width 16, on val
+(docs/log.md)."""
 
 assert set(_SCHEDULE_FIELDS) == set(get_args(ScheduleName))

@@ -1,4 +1,4 @@
-"""Remove passwords and tokens from text, before it is printed, logged or written down."""
+"""Remove passwords and tokens from text before it is printed, logged or stored."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ ASSIGNED = re.compile(
     rf"""({NAME})(\s*=\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^&\s]+?(?=['"](?:[\s,;:.)]|$)|[&\s]|$))""",
     re.IGNORECASE,
 )
-"""`password=…` in a query, in what libpq takes, and in a shell. A quote that ends a word belongs to the sentence."""
+"""`password=…` in a query, for libpq, and in a shell. A quote that ends a word belongs to the sentence."""
 KEYED = re.compile(rf"""((["']){NAME}\2\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.IGNORECASE)
-"""`"password": "…"` in JSON and in Python's own words."""
+"""`"password": "…"` in JSON and in Python literals."""
 HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer)\s+)[^\s'\"]+", re.IGNORECASE)
 
 BARE = re.compile(r"\b((?:basic|bearer)\s+)(?=[\w.-]*[\d+/=])[\w+/=.-]{8,}", re.IGNORECASE)
-"""What an `Authorization` header holds, where a server repeats it without its name."""
+"""Value of an `Authorization` header, repeated by a server without the header's name."""
 
 ADDRESSES = ("MLFLOW_TRACKING_URI", "CIFAR_LAB_STORAGE", "DATABASE_URL")
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "POSTGRES_PASSWORD")
-"""Variables of the environment that hold an address with a password, or a password."""
+"""Environment variables that hold a password, or an address with one."""
 SHORTEST = 8
-"""The fewest characters of a password that is hidden wherever it stands: a shorter one may be a usual word."""
+"""Minimum length of a password that is hidden everywhere: a shorter one may be a common word."""
 
 
 def redacted(text: str) -> str:
-    """Return `text` without the passwords and tokens in it.
+    """Return `text` without passwords and tokens.
 
-    Hidden are `user:password@` and `token@` of addresses, values of `password=`, `token=`, `api_key=` and the like,
-    and the passwords that the environment holds. `http://user:secret@host` keeps everything but the secret; where a
-    password holds `/`, `@` or blanks, more than the password may be hidden.
+    Hidden are `user:password@` and `token@` in addresses, values of `password=`, `token=`, `api_key=` and the like,
+    and the passwords in the environment. `http://user:secret@host` keeps everything but the secret; if a password
+    contains `/`, `@` or blanks, more than the password may be hidden.
     """
     for secret in _of_environment():
         text = text.replace(secret, HIDDEN)
@@ -60,9 +60,9 @@ def redacted(text: str) -> str:
 
 
 def redacted_command(words: str | Sequence[str]) -> str:
-    """Return a command line, word by word as a shell takes it or already joined, without passwords and tokens.
+    """Return a command line, as separate words or already joined, without passwords and tokens.
 
-    Each word is looked at before the shell's quotes are around it: these would end a quoted password too early.
+    Words are processed before shell quoting: quotes would end a quoted password too early.
     """
     if not isinstance(words, str):
         return shlex.join(redacted(word) for word in words)
@@ -81,7 +81,7 @@ def _split(line: str) -> list[str] | None:
 
 
 def _of_environment() -> list[str]:
-    """Return the passwords that the environment holds, as they are and as an address quotes them, the longest first."""
+    """Return the passwords in the environment, plain and quoted as in an address, the longest first."""
     whole = [os.environ.get(name, "") for name in SECRETS]
     in_addresses = [password_of(os.environ.get(name, "")) for name in ADDRESSES]
     plain = [secret for secret in (*whole, *in_addresses) if len(secret) >= SHORTEST]
@@ -90,7 +90,7 @@ def _of_environment() -> list[str]:
 
 
 def password_of(address: str) -> str:
-    """Return the password of an address as it is typed there; empty where there is none."""
+    """Return the password in an address as typed; empty without one."""
     _, _, rest = address.partition("://")
     user, found, _ = rest.rpartition("@")
     return user.partition(":")[2] if found else ""

@@ -1,8 +1,8 @@
-"""Where ablations are found: the built-in folder `ablations/`, installed packages, and folders of the user's own.
+"""Registry of ablations: the built-in folder `ablations/`, installed packages, and user folders.
 
-A package names its own by an entry point of the group `cifar_lab.ablations`; its files are read as a user's are, and
-the package itself is not imported. A user's folder may replace what is there before it; a package may not. A file or
-package that cannot be read hides no other: it is reported beside them, by name and line.
+A package provides ablations by an entry point of the group `cifar_lab.ablations`; its files are read like a user's, and
+the package itself is not imported. A user folder may replace earlier names; a package may not. A broken file or
+package hides no other: it is reported beside them, by name and line.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cifar_lab.ablation import Ablation
 from cifar_lab.errors import RegistryError, nearest
 
 GROUP = "cifar_lab.ablations"
-"""The entry points of packages that bring ablations: `mylab = "mylab.ablations"`."""
+"""Group of entry points for packages that provide ablations: `mylab = "mylab.ablations"`."""
 BUILT_IN = "built-in"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """What was meant as an ablation, or as a package of them, and is not used; and why, in one line."""
+    """Unusable ablation or package, with the reason in one line."""
 
     name: str
     reason: str
@@ -34,30 +34,30 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Files of ablations, and the word of `list` for where they come from: built-in, a package's name, a folder."""
+    """Files of ablations, and their origin as shown by `list`: built-in, a package's name, or a folder."""
 
     name: str
     files: tuple[Path, ...]
     is_package: bool = False
-    """It takes no name that is taken."""
+    """True if it may not replace existing names."""
 
     def say(self, reason: str) -> str:
-        """`reason`, with the package that it is about."""
+        """Return `reason`, prefixed with the package."""
         return f"package {self.name}: {reason}" if self.is_package else reason
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The ablations of some sources, read when they are asked for. Of two folders, the later one's name is taken."""
+    """Ablations of several sources, read on demand. On equal names, the later folder takes precedence."""
 
     sources: tuple[Source, ...]
     unread: tuple[Broken, ...] = ()
-    """Packages that are not there, or hold nothing."""
+    """Packages that are missing or empty."""
     _read: dict[str, Ablation | Broken] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def _files(self) -> tuple[dict[str, tuple[Source, Path]], list[Broken]]:
-        """The file that each name stands for, and those whose name was taken; none of them is read."""
+        """Return the file of each name, and the sources with a name already taken; no file is read."""
         chosen: dict[str, tuple[Source, Path]] = {}
         refused = []
         for source in self.sources:
@@ -76,11 +76,11 @@ class Registry:
         return self._read.get(name)
 
     def known(self) -> list[str]:
-        """The names of all files, sorted, whether they can be read or not: no file is opened."""
+        """Return the names of all files, sorted, readable or not: no file is opened."""
         return sorted(self._files[0])
 
     def names(self) -> list[str]:
-        """Names of the ablations that can be read, sorted."""
+        """Return the names of the readable ablations, sorted."""
         return [ablation.name for ablation in self]
 
     def __iter__(self) -> Iterator[Ablation]:
@@ -88,16 +88,16 @@ class Registry:
         return iter([entry for entry in found if isinstance(entry, Ablation)])
 
     def origin(self, name: str) -> str:
-        """Where the ablation of that name comes from: `built-in`, a package's name, or a folder."""
+        """Return the origin of the ablation of this name: `built-in`, a package's name, or a folder."""
         return self._files[0][name][0].name
 
     def broken(self) -> list[Broken]:
-        """The files and packages that are not used."""
+        """Return the files and packages that are not usable."""
         found = [self._entry(name) for name in self.known()]
         return [*self.unread, *self._files[1], *(entry for entry in found if isinstance(entry, Broken))]
 
     def find(self, name: str) -> Ablation:
-        """The ablation of that name.
+        """Return the ablation of this name.
 
         Raises:
             RegistryError: there is none, or its file is broken.
@@ -118,10 +118,10 @@ def built_in() -> Path:
 
 
 def discover(*user_folders: Path) -> Registry:
-    """The built-in ablations, those of installed packages, and those of `user_folders`.
+    """Return the built-in ablations, those of installed packages, and those of `user_folders`.
 
     Raises:
-        RegistryError: a folder is not there.
+        RegistryError: a folder does not exist.
     """
     for folder in user_folders:
         if not folder.is_dir():
@@ -139,7 +139,7 @@ def _files(folder: Path) -> tuple[Path, ...]:
 
 
 def _package(point: EntryPoint) -> Source | Broken:
-    """The files of the module that an entry point names: those of a package, or a module's own."""
+    """Return the files of the module that an entry point names: those in a package, or the module's own."""
     source = Source(name=(point.dist.name if point.dist else None) or point.value, files=(), is_package=True)
     try:
         places = _locate(point.value)
@@ -153,10 +153,10 @@ def _package(point: EntryPoint) -> Source | Broken:
 
 
 def _locate(module: str) -> list[Path]:
-    """The file or folders of a module. Nothing is imported, not even its parents, which may load anything.
+    """Return the file or folders of a module, without importing it or its parents.
 
     Raises:
-        RegistryError: it is not there as files.
+        RegistryError: it does not exist as files.
     """
     if not all(part.isidentifier() for part in module.split(".")):
         raise RegistryError("a package's name is wanted, as in 'mylab.ablations'")
@@ -173,7 +173,7 @@ def _locate(module: str) -> list[Path]:
 
 
 def _inside(places: list[Path], part: str) -> list[Path]:
-    """The module `part` of a package: a package of its own, else a file, else folders without `__init__.py`."""
+    """Return the location of the module `part` in a package: a package, a file, or folders without `__init__.py`."""
     for place in places:
         for found in (place / part, place / f"{part}.py"):
             if (found / "__init__.py").is_file() or found.is_file():
@@ -192,7 +192,7 @@ def _refused(source: Source, path: Path, *, owner: Source) -> Broken:
 
 
 def _load(source: Source, path: Path) -> Ablation | Broken:
-    """Read the ablation of a file; one that is not built-in harms no other, whatever it does."""
+    """Read the ablation of a file; one that is not built-in is read in a separate process."""
     if source.name == BUILT_IN:
         return _run(source, path)
     try:
@@ -202,7 +202,7 @@ def _load(source: Source, path: Path) -> Ablation | Broken:
 
 
 def _run(source: Source, path: Path) -> Ablation | Broken:
-    """Run the file as a module of its own, and take its `ABLATION`."""
+    """Run the file as a module, and return its `ABLATION`."""
     try:
         module = reading.run_file(path, f"_cifar_lab_ablation_{path.stem}")
     except reading.ReadingError as error:

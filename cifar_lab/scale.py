@@ -1,4 +1,4 @@
-"""Scales: named overlays that shrink every variant alike, by multipliers.
+"""Scales: named modifications that shrink every variant by the same multipliers.
 
 `small/5` is `small` with a fifth of its epochs.
 """
@@ -16,23 +16,23 @@ from cifar_lab.errors import RegistryError, UsageError, nearest
 from cifar_lab.recipe import Recipe
 
 FEW = 500_000
-"""Steps of a training in which two schedules may still be one."""
+"""Maximum number of steps for which two schedules are compared."""
 MOST_DIGITS = 9
-"""Digits of the N in `small/N`; more are no share of any training."""
+"""Maximum digits of the N in `small/N`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Multipliers of width and epochs; it never sets the protocol."""
+    """Multipliers of width and epochs; a scale never changes the protocol."""
 
     name: str
     width: Fraction
     epochs: Fraction
     data: str | None = None
-    """The data that the scale is made for, where the user names none."""
+    """Default data of the scale, if the user names none."""
 
     def apply(self, recipe: Recipe) -> Recipe:
-        """`recipe` shrunk: at least one channel and one epoch stay."""
+        """Return `recipe` scaled down, with at least one channel and one epoch."""
         return recipe.override(
             {
                 "model.width": _times(recipe.model.width, self.width),
@@ -42,7 +42,7 @@ class Scale:
 
 
 def _times(count: int, multiplier: Fraction) -> int:
-    """`count` multiplied and rounded half up, so that 64 and 66 channels stay two widths; at least 1."""
+    """Return `count` times the multiplier, rounded half up, so that 64 and 66 channels stay distinct; at least 1."""
     return max(1, math.floor(count * multiplier + Fraction(1, 2)))
 
 
@@ -57,7 +57,7 @@ SCALES = {
 
 
 def find(name: str) -> Scale:
-    """The scale of that name, or `NAME/N`: the same with a share of its epochs, each variant's cut alike.
+    """Return the scale of this name, or `NAME/N`: the same with 1/N of its epochs for each variant.
 
     Raises:
         RegistryError: there is none.
@@ -76,10 +76,10 @@ def find(name: str) -> Scale:
 def require_distinct(
     recipes: Mapping[str, Recipe], scale: Scale, parents: Mapping[str, str | None] | None = None
 ) -> None:
-    """Refuse variants whose *built* networks and recipes coincide at `scale`.
+    """Check that no two variants have the same *built* networks and recipes at `scale`.
 
-    `parents` names, for a variant that continues another, that other: from different weights the same recipe is
-    another training.
+    `parents` maps a variant that continues another to that one: from different weights the same recipe is another
+    training.
 
     Raises:
         UsageError: two variants would train the same thing under two names.
@@ -100,11 +100,11 @@ def trained_alike(
     rates: Callable[[Recipe], Iterable[float]],
     parents: Mapping[str, str | None] | None = None,
 ) -> dict[str, str]:
-    """Return the variants that train the same thing as an earlier one, although their recipes differ: that one.
+    """Map variants to an earlier one that trains the same thing although their recipes differ.
 
-    Two schedules may be one in a training that is short: all begin at the same rate. `rates` gives the learning rate
-    of every step, and is asked for recipes only that are otherwise the same; `parents` as in `require_distinct`. Of
-    `FEW` steps no two schedules are one any more, so that a long training is not gone through.
+    Two schedules may coincide in a short training, as all begin at the same rate. `rates` returns the learning rate of
+    every step, and is called only for recipes that are otherwise the same; `parents` as in `require_distinct`.
+    Series of rates that agree for `FEW` steps count as different, which limits the time for long trainings.
     """
     groups: dict[str, list[str]] = {}
     for name, recipe in recipes.items():

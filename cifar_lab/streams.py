@@ -1,7 +1,7 @@
-"""Random streams, keyed by what they are for.
+"""Random streams, one per purpose.
 
-Each purpose ("order", "crop", "init", …) draws from a stream of its own, so that a variant that draws more for one
-purpose shifts nothing for another: variants of one seed see the same order, the same crops, the same flips.
+Each purpose ("order", "crop", "init", …) has a separate stream, so that a variant that draws more numbers for one
+purpose does not change another: variants with one seed have the same order, the same crops, the same flips.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import hashlib
 
 
 def seed_of_draws(seed: int, parent: str | None) -> int:
-    """Return the seed whose streams a training draws from: `seed`, or one of its own where it continues another.
+    """Return the seed of a training's random streams: `seed`, or a derived one if it continues another training.
 
-    A stage that goes on from the weights of `parent`, a fingerprint, counts its epochs from the first again. With the
-    plain seed it would see its parent's order, crops, flips, mixes and dropout masks once more.
+    A stage that continues from the weights of `parent`, a fingerprint, counts its epochs from the first again. With the
+    plain seed it would repeat its parent's order, crops, flips, mixes and dropout masks.
     """
     return seed if parent is None else stream(seed, "after", parent)
 
 
 def stream(seed: int, *purpose: str | int) -> int:
-    """Seed of the stream for `(seed, *purpose)`: an integer in [0, 2**63), stable across machines and versions.
+    """Return the seed of the stream for `(seed, *purpose)`: in [0, 2**63), stable across machines and versions.
 
     >>> stream(0, "flip", 3) == stream(0, "flip", 3) != stream(0, "crop", 3)
     True

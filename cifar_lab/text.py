@@ -1,4 +1,4 @@
-"""Make text from outside safe to show: on a terminal, and in Markdown."""
+"""Make external text safe to display on a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import unicodedata
 HIDDEN = {"Cc", "Zl", "Zp"}
 """Unicode categories that move the cursor, begin an escape sequence or break a line."""
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the order in which a terminal or a browser shows others."""
+"""Characters that change the display order of others in a terminal or a browser."""
 NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -30,7 +30,7 @@ def markdown(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return `text` as a code span of Markdown, in one line; its fence is longer than any run of backticks in it."""
+    """Return `text` as a Markdown code span in one line; its fence is longer than any run of backticks in the text."""
     shown = printable(text)
     longest = max((len(run) for run in re.findall("`+", shown)), default=0)
     fence, gap = "`" * (longest + 1), " " if longest else ""

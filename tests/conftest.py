@@ -1,4 +1,4 @@
-"""What every test starts from: its own cache, its own MLflow store, one thread."""
+"""Environment of every test: its own cache, its own MLflow store, one thread."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The stages of `gpu.py`: what one call on a machine with a GPU checks, measures and trains."""
+"""Stages of `gpu.py`: checks, measurements and training on a machine with a GPU."""

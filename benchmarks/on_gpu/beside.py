@@ -1,4 +1,4 @@
-"""Measure what an epoch has besides its steps: input, evaluation, journal, checkpoints."""
+"""Measure the parts of an epoch other than its steps: input, evaluation, journal, checkpoints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EPOCHS = 200
 
 
 class Scribe:
-    """Write journal and checkpoints as a worker does, and add up the seconds that this holds the training up."""
+    """Write journal and checkpoints as a worker does, and sum the seconds that this delays the training."""
 
     def __init__(self, folder: Path) -> None:
         self.journal, self.path = Journal(folder), folder / "checkpoint.pt"

@@ -1,4 +1,4 @@
-"""Train cells of the writeup with the product's own command line, in order of what they decide."""
+"""Train cells of the writeup with the product's command line, in order of their importance."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from on_gpu import records
 from on_gpu.pack import Pack
 
 STOP = 25.0
-"""Seconds before the end at which cells are told to save and stop."""
+"""Seconds before the end at which cells are asked to save and stop."""
 PACKING = 8.0
-"""Seconds that the archives may take."""
+"""Seconds reserved for the archives."""
 INTERRUPTED = 130
-"""The exit code of a command that was told to stop and did."""
+"""Exit code of a command that was asked to stop and did."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -62,7 +62,7 @@ TINY = (
 
 
 def jobs_of(pack: Pack) -> tuple[Job, ...]:
-    """Return the jobs from the one on that `--cells` names."""
+    """Return the jobs from the one named by `--cells` on."""
     every = TINY if pack.is_tiny else JOBS
     first = pack.options.cells or every[0].name
     names = [job.name for job in every]

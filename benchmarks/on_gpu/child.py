@@ -1,4 +1,4 @@
-"""Run one measurement in a process of its own, and answer with a line of JSON."""
+"""Run one measurement in a separate process, and print the result as a line of JSON."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def _loader(pack: Pack, width: int) -> None:
 
 
 def loader_workers() -> int:
-    """Return how many workers a textbook loader gets: half of the cores, between 2 and 8."""
+    """Return the number of workers of a textbook loader: half of the cores, between 2 and 8."""
     return max(2, min(8, (os.cpu_count() or 2) // 2))
 
 
 def _benchmark(pack: Pack, width: int) -> None:
-    """Time the graph with algorithms that cuDNN chose by timing them; its choices stay in a process."""
+    """Time the graph with cuDNN's benchmark mode; its choices hold for the whole process."""
     torch.backends.cudnn.benchmark = True
     _answer_for(pack, Way(title="", graph=pack.is_cuda), width)
 

@@ -34,10 +34,10 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = 1e-3
 """Largest relative distance of a loss from the golden trajectory, which was written on a CPU."""
 FURTHER_THAN_CPU = 1.5
-"""How many times as far from fp64 as this machine's CPU the device's logits and gradients may be.
+"""Maximum error of the device's logits and gradients against fp64, as a multiple of this machine's CPU's.
 
-A gradient is further off than its rounding: a ReLU near zero is open in one precision and shut in the other. That of
-the untrained width 64 is off by 0.40 to 0.45 of its length in bf16 on a CPU too, so no limit holds but the CPU's own.
+The error of a gradient exceeds rounding: a ReLU near zero may be active in one precision and not in another. For the
+untrained width 64 it is 0.40 to 0.45 of the gradient's length in bf16 on a CPU too, so the CPU's error is the limit.
 """
 CASES = {
     "efficient": RECIPES["efficient"],

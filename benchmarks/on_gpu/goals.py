@@ -1,4 +1,4 @@
-"""Hold what was measured on a GPU against the goals that were set for an H100 at batch 128."""
+"""Compare measurements on a GPU with the goals for an H100 at batch 128."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Results = Mapping[str, Any]
 
 
 def goals(results: Results) -> list[Goal]:
-    """Return every goal, with what was measured or the reason why nothing was."""
+    """Return every goal, with its measurement or the reason for its absence."""
     best, plain = row(results, 64, BEST.title), row(results, 64, PLAIN.title)
     return [
         Goal(what="graph + compiled, width 64", at="least", limit=36_000, unit="images/s", measured=_rate(best)),

@@ -1,4 +1,4 @@
-"""Describe the machine, and measure what it can do at most."""
+"""Describe the machine, and measure its peak performance."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from on_gpu.pack import Pack
 from on_gpu.timing import milliseconds
 
 SIDE = 8192
-"""Rows and columns of the square matrices whose product is the ceiling."""
+"""Size of the square matrices whose product gives the peak."""
 
 
 def machine(pack: Pack) -> None:
-    """Note the card, driver, versions and clocks, and whether torch has kernels for this card."""
+    """Record the GPU, driver, versions and clocks, and whether torch has kernels for this GPU."""
     pack.note(
         "machine",
         python=sys.version.split()[0], torch=torch.__version__, cuda=str(torch.version.cuda),
@@ -63,7 +63,7 @@ def ceilings(pack: Pack) -> None:
 
 
 class Product:
-    """A product of two random square matrices; random, as a product of zeros is faster than any real one."""
+    """Product of two random square matrices; random, as a product of zeros is faster than any real one."""
 
     def __init__(self, pack: Pack, dtype: torch.dtype = torch.bfloat16) -> None:
         self.side = pack.size(SIDE, 128)

@@ -1,4 +1,4 @@
-"""Write docs/gpu.md from what `gpu.py` measured; without measurements, from arithmetic that says that it is."""
+"""Write docs/gpu.md from measurements of `gpu.py`; without them, from estimates that are marked as such."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take the records of trained cells to a machine and back: in archives small enough to travel."""
+"""Move the records of trained cells to a machine and back, in archives of limited size."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from on_gpu.pack import Pack
 
 MIB = 2**20
 PART = 15 * MIB
-"""Bytes of a part of an archive that is split."""
+"""Maximum bytes of a part of a split archive."""
 FILES = 7
-"""Files that the output folder may hold; one more is left to whoever keeps the printed output."""
+"""Maximum number of files in the output folder; one more is reserved for the printed output."""
 LARGEST = 16 * MIB
 IN_ALL = 62 * MIB
 NOT_RECORDS = ("lock", "owner.json", "checkpoint.pt", "weights.safetensors")

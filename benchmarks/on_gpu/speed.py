@@ -1,4 +1,4 @@
-"""Time a training step in several ways, in turns, beside a product of matrices."""
+"""Time a training step in several ways, in turns, together with a matrix product."""
 
 from __future__ import annotations
 

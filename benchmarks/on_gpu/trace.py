@@ -16,7 +16,7 @@ from on_gpu.ways import Lab, Way
 STEPS = 5
 MARK = "steady steps"
 RANGES = (MARK, "Optimizer.", "ProfilerStep", "Torch-Compiled", "CompiledFunction", "## ")
-"""How ranges begin that the device's timeline shows beside the kernels in them."""
+"""Prefixes of ranges that the device's timeline shows beside their kernels."""
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "cuStreamSynchronize",
          "cuCtxSynchronize")  # fmt: skip
 """Calls of the runtime in which the host waits; `cudaMemcpyAsync` is another one, and its copies to the host count."""

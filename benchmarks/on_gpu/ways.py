@@ -36,7 +36,7 @@ TINY = {"train.batch_size": 16, "model.blocks": [1, 1]}
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How a step is taken."""
+    """Way of executing training steps."""
 
     title: str
     recipe: str = "efficient"

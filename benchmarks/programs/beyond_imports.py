@@ -1,7 +1,6 @@
-"""Seconds that a command of the lab takes beyond its imports: `beyond_imports.py WORD…` runs `cifar-lab WORD…` here.
+"""Measure the time of a command of the lab beyond its imports: `beyond_imports.py WORD…` runs `cifar-lab WORD…` here.
 
-Imports are what the main thread spends in finding and loading modules that are not there yet, wherever in the command
-it asks for them.
+Import time is the time that the main thread spends finding and loading modules, wherever in the command this happens.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from stopwatch import say
 
 
 class Imports:
-    """Adds up the time of the outermost imports; one within another is in it already."""
+    """Sum of the durations of outermost imports; nested imports are included in them."""
 
     def __init__(self) -> None:
         self.seconds, self._is_inside = 0.0, False

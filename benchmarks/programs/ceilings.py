@@ -1,4 +1,4 @@
-"""What the processor can do at most: products of two square matrices, in bf16 and in fp32, the best of a few."""
+"""Measure the peak throughput of the processor: square matrix products in bf16 and fp32, the best of several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stopwatch import say
 
 
 def flops_per_second(size: int, dtype: torch.dtype, products: int) -> float:
-    """Two for each multiply-accumulate; memory is taken before, and the first product is not counted."""
+    """Count two FLOPs per multiply-accumulate; memory is allocated before, and the first product is a warm-up."""
     a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
     out = torch.empty(size, size, dtype=dtype)
     torch.mm(a, b, out=out)

@@ -1,4 +1,4 @@
-"""The least that a command line with typer and rich can be: `--help`, or a command that prints an empty table."""
+"""Minimal command line with typer and rich: `--help`, or a command that prints an empty table."""
 
 import typer
 from rich.console import Console
@@ -9,13 +9,13 @@ app = typer.Typer()
 
 @app.command()
 def table() -> None:
-    """Print a table with nothing in it."""
+    """Print an empty table."""
     Console().print(Table("name", "question"))
 
 
 @app.command()
 def other() -> None:
-    """Do nothing; with two commands there are names to print."""
+    """Do nothing; the app needs two commands to show names."""
 
 
 if __name__ == "__main__":

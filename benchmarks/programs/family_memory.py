@@ -1,7 +1,7 @@
-"""The memory of a family of processes, from Linux's own books.
+"""Memory of a family of processes, from Linux's accounting.
 
-`smaps_rollup` of each process says its proportional share (PSS): a page that n processes share counts 1/n in each, so
-the sum over the family is what it takes. `smaps` says the same of the images' files alone.
+`smaps_rollup` gives the proportional share (PSS) of each process: a page that n processes share counts 1/n in each, so
+the sum over the family is its memory. `smaps` gives the same for the images' files alone.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ import psutil
 
 IMAGES = ("train_images.npy", "test_images.npy")
 GONE = (OSError, psutil.Error)
-"""What looking at a process raises that has ended meanwhile."""
+"""Exceptions raised for a process that has ended meanwhile."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """A family at one time; bytes."""
+    """Memory of a family at one time, in bytes."""
 
     whole: int
-    """PSS of all processes."""
+    """Total PSS of all processes."""
     private: int
-    """The most that one of those with images in memory has for itself alone and has written to, as copies are. What it
-    alone has read of a file that all share is clean."""
+    """Largest private dirty memory of a process with images in memory, where copies would appear. Pages of a shared
+    file that only one process has read are clean."""
     images: int
     """PSS of the images in all processes."""
     images_resident: int
-    """The same, counted in full in each process."""
+    """Resident size of the images, summed over processes."""
     holders: int
-    """Processes that have images in memory."""
+    """Number of processes that have images in memory."""
 
 
 def look(family: list[psutil.Process]) -> Look:
-    """The family as it is now; processes that end meanwhile are left out."""
+    """Measure the family now; processes that end meanwhile are left out."""
     whole, private, images, resident = 0, 0, 0, []
     for process in family:
         with suppress(*GONE):
@@ -52,13 +52,13 @@ def look(family: list[psutil.Process]) -> Look:
 
 
 def _fields(path: Path) -> dict[str, int]:
-    """`Pss:  12 kB` and so on, in bytes."""
+    """Parse lines such as `Pss:  12 kB`, in bytes."""
     lines = (line.split() for line in path.read_text().splitlines())
     return {words[0].rstrip(":"): 1024 * int(words[1]) for words in lines if words[-1] == "kB"}
 
 
 def _mappings(path: Path) -> Iterator[dict[str, int]]:
-    """The fields of each mapping of a file of images."""
+    """Yield the fields of each mapping of an images' file."""
     wanted: dict[str, int] | None = None
     for line in path.read_text().splitlines():
         words = line.split()
@@ -73,10 +73,10 @@ def _mappings(path: Path) -> Iterator[dict[str, int]]:
 
 
 def told(looks: list[Look]) -> dict[str, float]:
-    """What the looks come to; of the private memory both the highest, and the median of those that found most holders.
+    """Summarize the samples; for the private memory, the maximum, and the median of samples with most processes.
 
-    A copy that stays is in every look, and so in their median; what an evaluation takes for a moment, or a heap with
-    holes in it, is in few of them.
+    A permanent copy is part of every sample, and so of their median; temporary memory of an evaluation, or
+    fragmentation of a heap, is part of only a few.
     """
     most = max(looks, key=lambda each: (each.holders, each.images_resident))
     working = [each.private for each in looks if each.holders == most.holders]

@@ -1,8 +1,8 @@
-"""Make a runs folder in which every cell of a study is finished, by files written by hand.
+"""Create a runs folder in which every cell of a study is finished, with records written directly.
 
     python finish_study.py se_ratio --seeds 0-199 --scale smoke --data synthetic --ship
 
-With `--ship` the MLflow store of the current folder has them, too, without their figures, which take seconds a cell.
+With `--ship` the MLflow store of the current folder has them, too, without figures, which take seconds per cell.
 """
 
 from __future__ import annotations

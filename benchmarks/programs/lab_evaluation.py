@@ -1,4 +1,4 @@
-"""Images a second of the lab's evaluation, and how often the network sees each image in it."""
+"""Measure the images per second of the lab's evaluation, and the number of views of each image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
     trainer, _ = trainer_of(recipe, asked.data, asked.images)
     part = replace(trainer.split.train, index=trainer.split.train.index[: asked.images])
     first = replace(part, index=part.index[:500])
-    evaluate(trainer.net, first, recipe.data, trainer.precision)  # what the first batch costs more is not counted
+    evaluate(trainer.net, first, recipe.data, trainer.precision)  # the first batch is a warm-up
     seen = 0
 
     def count(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Images a second of the lab's input by itself: draws of an epoch, then its batches taken, cropped, flipped,
+"""Measure the images per second of the lab's input alone: draws of an epoch, then batches selected, cropped, flipped,
 normalised, and with `--mix` mixed by MixUp and CutMix, on all threads.
 """
 
@@ -26,7 +26,7 @@ def main() -> None:
     part = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu")).train
 
     def epoch(number: int, steps: int) -> tuple[int, float]:
-        """Images, and the seconds that they took; the draws of all the epoch's images count by the share of these."""
+        """Return the number of images, and their seconds; the epoch's draws count in proportion to the images."""
         began = time.perf_counter()
         draws = augment.draw(recipe.data, len(part), seed=0, epoch=number)
         drawn = time.perf_counter()

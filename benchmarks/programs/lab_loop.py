@@ -1,4 +1,4 @@
-"""Images a second of the lab's own loop, `cifar_lab.train.loop.fit`, as a worker with all threads runs it.
+"""Measure the images per second of the lab's loop, `cifar_lab.train.loop.fit`, as a worker with all threads runs it.
 
 Everything in a step is the lab's: images taken and augmented, bf16 where the processor has it, loss, clipping, the
 optimizer and Lookahead, and what is kept for the metrics. The allocator's settings are the runner's, which a worker
@@ -30,7 +30,7 @@ from cifar_lab.train.trainer import Trainer
 
 
 class Watch:
-    """An observer that ticks after each step, and wants to stop when the stopwatch is done."""
+    """Observer that ticks after each step, and asks to stop when the stopwatch is done."""
 
     def __init__(self, watch: Stopwatch, batch: int) -> None:
         self.watch, self.batch, self.began, self.first = watch, batch, time.perf_counter(), 0.0
@@ -47,7 +47,7 @@ class Watch:
 
 
 def trainer_of(asked: Recipe, source: str, images: int) -> tuple[Trainer, Execution]:
-    """A training as a cell begins it, alone on this machine's processor, with `images` images in an epoch at least."""
+    """Return a training as a cell begins it, alone on this machine's processor, with at least `images` per epoch."""
     execution = choose("cpu", "1", cells=1)[0].resolved(asked)
     prepare_process(execution)
     net = build(asked.model, seed=0)
@@ -56,7 +56,7 @@ def trainer_of(asked: Recipe, source: str, images: int) -> tuple[Trainer, Execut
 
 
 def train(trainer: Trainer, observer: Watch) -> None:
-    """Steps until the watch of `observer` is done. An epoch must be longer than that."""
+    """Train until the watch of `observer` is done. An epoch must be longer than that."""
     try:
         fit(trainer, observer)
     except Interrupted:
@@ -65,7 +65,7 @@ def train(trainer: Trainer, observer: Watch) -> None:
 
 
 def flops_per_image(model: recipe.Model, batch: int) -> float:
-    """Two for each multiply-accumulate of a training step, forward and backward, by torch's own counter."""
+    """Return the FLOPs of a training step per image, two per multiply-accumulate, by torch's counter."""
     with torch.device("meta"):
         net: nn.Module = ResNet(model)
         with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""Images a second of the plain loop's evaluation: fp32, NCHW, batches from the DataLoader with two workers."""
+"""Measure the images per second of the plain loop's evaluation: fp32, NCHW, DataLoader with two workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
     part = type(parts.train)(parts.train.images, parts.train.labels, parts.train.index[: asked.images])
     net, batches = network(recipe, 0), loader(part, recipe.train.batch_size, train=False)
     with torch.no_grad():
-        net.eval()(torch.zeros(recipe.train.batch_size, 3, 32, 32))  # what the first batch costs more is not counted
+        net.eval()(torch.zeros(recipe.train.batch_size, 3, 32, 32))  # the first batch is a warm-up
     began = time.perf_counter()
     evaluate(net, batches)
     say({"images_per_second": len(part) / (time.perf_counter() - began)})

@@ -1,4 +1,4 @@
-"""Images a second of the plain loop's DataLoader by itself: PIL, two workers, nothing that waits for a network.
+"""Measure the images per second of the plain loop's DataLoader alone: PIL, two workers, no network.
 
 With `--mix` its batches are mixed in the workers, as torchvision's guide to CutMix and MixUp does it: one of the two
 a batch, in `collate_fn`.

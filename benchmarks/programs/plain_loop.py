@@ -1,4 +1,4 @@
-"""The loop that tutorials teach, on the network of the lab.
+"""Train with a typical tutorial's loop, on the network of the lab.
 
     python benchmarks/programs/plain_loop.py --epochs 10        # a whole training: val each epoch, test at the end
     python benchmarks/programs/plain_loop.py --steps 20         # the speed of its steps
@@ -35,7 +35,7 @@ CLEAN = transforms.Compose(TO_TENSOR)
 
 
 class Pictures(Dataset):
-    """Hands out images as `torchvision.datasets.CIFAR10` does: an array in memory, made a PIL image, transformed."""
+    """Data set that returns images as `torchvision.datasets.CIFAR10` does: array, PIL image, transform."""
 
     def __init__(self, part: Part, transform: Callable[[Image.Image], Tensor]) -> None:
         index = part.index.numpy()
@@ -50,20 +50,20 @@ class Pictures(Dataset):
 
 
 def loader(part: Part, batch: int, *, train: bool, **more: object) -> DataLoader:
-    """Batches of images (N, 3, 32, 32) and labels."""
+    """Return batches of images (N, 3, 32, 32) and labels."""
     pictures = Pictures(part, AUGMENTED if train else CLEAN)
     return DataLoader(pictures, batch_size=batch, shuffle=train, num_workers=WORKERS, **more)
 
 
 def network(recipe: Recipe, seed: int) -> nn.Module:
-    """The lab's network and initial weights, laid out as torch does by itself: NCHW."""
+    """Return the lab's network with its initial weights, in torch's default layout: NCHW."""
     net = build(recipe.model, seed=seed)
     net.memory_format = torch.contiguous_format
     return net.to(memory_format=torch.contiguous_format)
 
 
 class Lookahead:
-    """Every k steps the slow weights go part of the way to the fast ones, which go on from there."""
+    """Lookahead: every k steps move the slow weights towards the fast ones, and reset these to them."""
 
     def __init__(self, parameters: Iterable[Tensor], k: int, alpha: float) -> None:
         self.fast, self.k, self.alpha, self.steps = list(parameters), k, alpha, 0
@@ -79,7 +79,7 @@ class Lookahead:
 
 
 def tools(net: nn.Module, recipe: Recipe) -> tuple[torch.optim.Optimizer, Lookahead]:
-    """The optimizer of the recipe, SGD, and Lookahead around it."""
+    """Return the recipe's optimizer, SGD, and Lookahead around it."""
     optim = recipe.optim
     sgd = torch.optim.SGD(net.parameters(), lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay)
     return sgd, Lookahead(net.parameters(), optim.lookahead.k, optim.lookahead.alpha)
@@ -89,7 +89,7 @@ def train_epoch(
     net: nn.Module, batches: DataLoader, optimizer: torch.optim.Optimizer, lookahead: Lookahead, threshold: float,
     watch: Stopwatch | None = None,
 ) -> float:  # fmt: skip
-    """The mean loss of an epoch; with a `watch`, it ends as soon as that is done."""
+    """Return the mean loss of an epoch; with a `watch`, it ends as soon as that is done."""
     net.train()
     criterion, running = nn.CrossEntropyLoss(), 0.0
     for images, labels in batches:
@@ -109,14 +109,14 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(net: nn.Module, batches: DataLoader) -> float:
-    """Accuracy, in %."""
+    """Return the accuracy in %."""
     net.eval()
     right = sum((net(images).argmax(1) == labels).sum().item() for images, labels in batches)
     return 100 * right / len(batches.dataset)
 
 
 def whole(source: str, width: int, epochs: int, seed: int) -> dict[str, float]:
-    """A training from its data to its accuracy on test, with the evaluations that a cell of the lab makes."""
+    """Run a training from its data to its test accuracy, with the evaluations of a cell of the lab."""
     torch.manual_seed(seed)
     recipe = recipe_of(width)
     parts = split(load(source), recipe.data, recipe.train.protocol, torch.device("cpu"))
@@ -137,7 +137,7 @@ def whole(source: str, width: int, epochs: int, seed: int) -> dict[str, float]:
 
 
 def steady(source: str, width: int, warmup: int, steps: int) -> dict[str, float]:
-    """The speed of its steps."""
+    """Measure the speed of training steps."""
     recipe = recipe_of(width)
     batch = recipe.train.batch_size
     dataset = repeated(source, (warmup + steps + 1) * batch)

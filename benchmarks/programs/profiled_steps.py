@@ -1,6 +1,6 @@
-"""Where the time of a training step goes: torch's profiler around steps of the lab's loop, its events in groups.
+"""Profile the training step: torch's profiler around steps of the lab's loop, with its events in groups.
 
-An event's own time goes to the group of the nearest event above it that has one. Input, clipping and Lookahead are
+The self time of an event is assigned to the nearest enclosing event with a group. Input, clipping and Lookahead are
 named by ranges that this program puts around the lab's functions; the optimizer is named by torch.
 """
 
@@ -20,7 +20,7 @@ from cifar_lab.data import augment, split
 from cifar_lab.train import lookahead, step
 
 RANGES = {"lab.input": "input", "lab.clip": "clipping", "lab.lookahead": "Lookahead", "Optimizer.": "optimizer"}
-"""Groups by how the name of a range begins: everything below it belongs to it."""
+"""Groups by prefix of a range's name, which includes all nested events."""
 NAMES = (
     ("convolution_backward", "convolutions, backward"),
     ("convolutionbackward", "convolutions, backward"),
@@ -38,12 +38,12 @@ NAMES = (
     ("aten::_to_copy", "casts between bf16 and fp32"),
     ("tocopy", "casts between bf16 and fp32"),
 )
-"""Groups by what the name of an operation contains, in small letters; the first that fits."""
+"""Groups by a part of an operation's lower-case name; the first match counts."""
 REST = "elementwise and the rest"
 
 
 def group_of(event: FunctionEvent) -> str:
-    """The group of the outermost range around an event, else that of the nearest name that has one."""
+    """Return the group of the outermost range around an event, else that of the nearest name that has one."""
     family = [event]
     while family[-1].cpu_parent is not None:
         family.append(family[-1].cpu_parent)
@@ -55,7 +55,7 @@ def group_of(event: FunctionEvent) -> str:
 
 
 def named(module: Any, attribute: str, name: str) -> None:
-    """Have the calls of a function stand under `name` in the profile."""
+    """Record calls of a function under `name` in the profile."""
     inner: Callable[..., Any] = getattr(module, attribute)
 
     def outer(*args: Any, **more: Any) -> Any:

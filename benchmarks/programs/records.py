@@ -1,4 +1,4 @@
-"""Records of cells written by hand: what a training would leave in a runs folder, without the training."""
+"""Write records of cells as a training would leave them, without training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cifar_lab.run.cell import Job
 
 
 def cell_tree(job: Job, dataset: Dataset) -> dict[str, Any]:
-    """What `cell.json` holds."""
+    """Return the content of `cell.json`."""
     counted = cost(job.recipe.model)
     return {
         "fingerprint": job.fingerprint,
@@ -31,7 +31,7 @@ def cell_tree(job: Job, dataset: Dataset) -> dict[str, Any]:
 
 
 def write_finished(job: Job, dataset: Dataset, accuracy: float) -> None:
-    """A cell that came to `accuracy`, a fraction, in all its epochs; nothing is forced to the disk."""
+    """Write a cell with `accuracy`, a fraction, in all epochs, without forcing it to the disk."""
     folder = job.record.folder
     folder.mkdir(parents=True, exist_ok=True)
     now, epochs = time.time_ns() // 1_000_000, job.recipe.train.epochs

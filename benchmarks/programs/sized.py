@@ -1,4 +1,4 @@
-"""The recipe and the images that the programs share."""
+"""Recipe and images shared by the programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIX = {"data.mixup": 0.2, "data.cutmix": 1.0}
 
 
 def arguments(description: str | None, *, steady: bool = True) -> ArgumentParser:
-    """What every program takes; `steady`: warmup and steps, too."""
+    """Return a parser of the common arguments; with `steady`, also warm-up and steps."""
     parser = ArgumentParser(description=description)
     parser.add_argument("--width", type=int, default=16, help="of the Efficient ResNet; 64 is the writeup's")
     parser.add_argument("--data", default="synthetic", help="synthetic, or a folder or zip of images")
@@ -27,12 +27,12 @@ def arguments(description: str | None, *, steady: bool = True) -> ArgumentParser
 
 
 def recipe_of(width: int, **diff: object) -> Recipe:
-    """The writeup's Efficient ResNet at another width."""
+    """Return the writeup's Efficient ResNet at another width."""
     return EFFICIENT_RESNET.override({"model.width": width, **diff})
 
 
 def repeated(source: str, train: int) -> Dataset:
-    """The images of `source`, repeated until an epoch holds `train` images besides val; for speed, not for accuracy."""
+    """Return the images of `source`, repeated until an epoch has `train` images besides val; only for timing."""
     dataset = load(source)
     count = max(len(dataset.train_labels), train + train // 4)
     images, labels = np.resize(dataset.train_images, (count, 32, 32, 3)), np.resize(dataset.train_labels, count)

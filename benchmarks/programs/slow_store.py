@@ -1,4 +1,4 @@
-"""A tracking server that is slow: it answers what an MLflow client asks, each time after some seconds."""
+"""Slow tracking server: answers an MLflow client's requests, each after some seconds."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ANSWERS: dict[str, Any] = {
     "create": {"experiment_id": "1", "run": {"info": RUN, "data": {}}},
     "update": {"run_info": RUN},
 }
-"""By the last word of a path. Whatever else is asked for was done: `{}`."""
+"""Answers by the last word of a path; `{}` for all others."""
 
 
 class SlowStore:
-    """Listens from the start to the end of the process, on a port of its own."""
+    """Server that listens until the end of the process, on a free port."""
 
     def __init__(self, delay: float) -> None:
         self.delay, self.answers, self.metrics = delay, 0, 0
@@ -51,7 +51,7 @@ class SlowStore:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def note(self, body: bytes) -> None:
-        """Count an answer, and the metrics that it was sent."""
+        """Count an answer, and the metrics in the request."""
         self.answers += 1
         try:
             self.metrics += len(json.loads(body).get("metrics", []))

@@ -1,4 +1,4 @@
-"""Steps in a steady state: the first are not counted."""
+"""Timing of steps in a steady state, after a warm-up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 class Stopwatch:
-    """Call `tick` after each step. From the end of the last one of `warmup` on, `steps` steps are timed."""
+    """Call `tick` after each step. After `warmup` steps, `steps` steps are timed."""
 
     def __init__(self, warmup: int, steps: int) -> None:
         assert warmup >= 1, "the first step is never a usual one"
@@ -18,7 +18,7 @@ class Stopwatch:
         self._ends: list[float] = []
 
     def tick(self, images: int) -> None:
-        """A step on so many images is done."""
+        """Record a finished step on so many images."""
         self._ends.append(time.perf_counter())
         if len(self._ends) > self._warmup:
             self._images += images
@@ -28,7 +28,7 @@ class Stopwatch:
         return len(self._ends) >= self._warmup + self._steps
 
     def numbers(self) -> dict[str, float]:
-        """Rate over all timed steps together; the median and the longest of them, in seconds."""
+        """Return the rate over all timed steps, and their median and maximum duration in seconds."""
         counted = self._ends[self._warmup - 1 :]
         steps = [end - begin for begin, end in itertools.pairwise(counted)]
         return {
@@ -39,5 +39,5 @@ class Stopwatch:
 
 
 def say(numbers: dict[str, float]) -> None:
-    """The last line of a program: its numbers."""
+    """Print the numbers as the last line of a program."""
     print(f"\n{json.dumps(numbers)}", flush=True)

@@ -1,4 +1,4 @@
-"""Steps of a cell whose runner tracks it: a metric every step, where the lab writes its metrics once an epoch.
+"""Time the steps of a tracked cell: with a metric every step, while the lab writes its metrics once per epoch.
 
 The process is the runner: it starts the lab's shipper, which tails the cell's journal and feeds MLflow. The cell is
 trained in a worker, from a fork server, as in the lab; its observer appends to the lab's journal after every step, and
@@ -38,15 +38,15 @@ from cifar_lab.tracking.journal import Journal
 from cifar_lab.train.trainer import Trainer
 
 COUNT_EVERY = 20
-"""Steps after which the points that were written count, and are shipped."""
+"""Steps after which written points are confirmed, and shipped."""
 PATIENCE = 120.0
-"""Seconds to wait, before the training, until the store is there."""
+"""Seconds to wait for the store before the training."""
 DRAIN = 60.0
-"""Seconds to wait, after the training, until the store has what it was sent."""
+"""Seconds to wait after the training until the store has all metrics."""
 
 
 class Tracked(Watch):
-    """Writes a metric after each step, and adds up how long that takes."""
+    """Observer that writes a metric after each step, and sums the time for it."""
 
     def __init__(self, watch: Stopwatch, trainer: Trainer, journal: Journal | None, began: Callable[[], None]) -> None:
         super().__init__(watch, trainer.recipe.train.batch_size)
@@ -66,7 +66,7 @@ class Tracked(Watch):
 
 
 def work(job: Job, warmup: int, steps: int, is_tracked: bool, channel: Connection) -> None:
-    """The worker: train, and send what the stopwatch says."""
+    """Train in the worker, and send the stopwatch's numbers."""
     batch = job.recipe.train.batch_size
     trainer, _ = trainer_of(job.recipe, job.data, (warmup + steps + 1) * batch)
     journal = None
@@ -87,7 +87,7 @@ def work(job: Job, warmup: int, steps: int, is_tracked: bool, channel: Connectio
 
 
 def job_here(source: str, width: int) -> tuple[Job, Invocation]:
-    """The one cell, noted in `./runs` as an invocation."""
+    """Return the one cell, recorded in `./runs` as an invocation."""
     runs = Path("runs").resolve()
     plan = make_plan(
         registry.discover().find("se_ratio"), scale=scale.find("small"), source=source, dataset=load(source),
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def _stored(table: str) -> int:
-    """Rows in the default store of the current folder; 0 while it is being made."""
+    """Count the rows in the default store of the current folder; 0 while it is being created."""
     with sqlite3.connect("mlflow.db") as connection:
         try:
             return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

@@ -12,7 +12,7 @@ from family_memory import GONE, Look, look, told
 from stopwatch import say
 
 EVERY = 0.5
-"""Seconds between two looks."""
+"""Seconds between two samples."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Seconds that a worker of the local engine takes to start.
+"""Measure the seconds that a worker of the local engine takes to start.
 
 Twice: from the engine's taking a cell to the end of a worker that finds it finished, which is the process alone, its
 start, its lock and its end; and to the first step of a cell, with its images loaded and its network built. The first
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class HandedOut:
-    """Jobs one after another, whatever their records say; a source of the engine, and its listener."""
+    """Source of jobs for the engine, whatever their records contain, and its listener."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._waiting = list(jobs)
@@ -56,7 +56,7 @@ class HandedOut:
 
 
 def jobs_in(runs: Path, source: str, count: int) -> list[Job]:
-    """Cells of one small recipe, by as many seeds."""
+    """Return cells of one small recipe, with as many seeds."""
     from cifar_lab import registry, scale
     from cifar_lab.data import load
     from cifar_lab.run.execution import choose
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def _began(job: Job) -> float:
-    """When the cell stood before its first step, in seconds."""
+    """Return the time at which the cell was ready for its first step, in seconds."""
     from cifar_lab.tracking.journal import read_events
 
     return float(next(event["time"] for event in read_events(job.record.folder) if event["event"] == "start")) / 1000

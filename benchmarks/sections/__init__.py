@@ -1,1 +1,1 @@
-"""The sections of the page, in its order: each a function from what was asked for to what came out."""
+"""Sections of the page, in order: each a function from arguments to results."""

@@ -1,4 +1,4 @@
-"""Whether the lab's speed costs accuracy: equal epochs, ours and the plain loop's."""
+"""Accuracy of the lab's loop and of the plain loop after equal numbers of epochs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sections.lab import only_cell
 NAME = "accuracy"
 ROUNDS = 1
 MOST, EPOCHS = 10_000, 3
-"""Training images, of more than so many, and how often they are seen: all of CIFAR-10 would take hours."""
+"""Maximum number of training images, and number of epochs: all of CIFAR-10 would take hours."""
 LEVEL = 0.95
 LAB, EXACT, PLAIN = "cifar-lab train", "cifar-lab train, in fp32", "plain loop"
 TOLD = """Accuracy on test, looked at once, after equal epochs of equal images in equal steps from equal weights; the
@@ -63,7 +63,7 @@ def measure(asked: Asked, rounds: int) -> Section:
 
 
 def _excluded(ours: Found, theirs: Found) -> Iterator[str]:
-    """What these seeds exclude, which "equal" does not say."""
+    """Yield the differences that these seeds exclude, in addition to the goal "equal"."""
     if isinstance(ours, Absent) or isinstance(theirs, Absent):
         return
     if min(len(ours.values), len(theirs.values)) < 2:
@@ -79,7 +79,7 @@ def _excluded(ours: Found, theirs: Found) -> Iterator[str]:
 
 
 def _of_precision(auto: Found, exact: Found) -> Iterator[str]:
-    """What bf16 costs or brings, by the rounds that have both."""
+    """Yield the effect of bf16 on the accuracy, over the rounds that have both precisions."""
     apart = by_round(lambda ours, theirs: ours - theirs, auto, exact)
     if isinstance(apart, Absent):
         return
@@ -94,14 +94,14 @@ def _of_precision(auto: Found, exact: Found) -> Iterator[str]:
 
 
 def _correlation(one: Found, other: Found) -> str:
-    """How much of chance the pairing takes out: all at 1, nothing at 0."""
+    """Return the correlation of the pairs: at 1 pairing removes all variance between seeds, at 0 none."""
     assert isinstance(one, Spread)
     assert isinstance(other, Spread)
     return f"{float(np.corrcoef(one.values, other.values)[0, 1]):+.2f}"
 
 
 def equal(ours: Found, theirs: Found) -> Goal:
-    """That the means differ by no more than chance explains, in points: at most half of Welch's interval."""
+    """Return the goal that the means differ by no more than chance, in points: half of Welch's interval."""
     what, limit = "difference of the means, without its sign", 0.0
     measured: Found = Absent("one seed tells nothing of chance")
     if isinstance(ours, Absent) or isinstance(theirs, Absent):

@@ -1,4 +1,4 @@
-"""How long the instant commands take, against the least that a command line with typer and rich can be."""
+"""Duration of the instant commands, compared with a minimal command line with typer and rich."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from side_by_side.turns import take_turns
 
 NAME = "commands"
 ROUNDS = 4
-"""They take so little that chance is large: more rounds than elsewhere, by this factor."""
+"""Factor of the number of rounds: the commands are so short that noise is large."""
 WANTED = 1.5
 CONSOLE_SCRIPT = "import sys; from cifar_lab.cli import main; sys.exit(main())"
-"""What pip makes of an entry point."""
+"""Code of an entry point as pip creates it."""
 PAIRS = {"--help": "an empty program, --help", "list": "an empty program, an empty table"}
 TOLD = """Milliseconds from the start of a fresh process to its end, all files in the page cache. The empty program
 has two commands and uses typer and rich as they come (`benchmarks/programs/empty_typer.py`): its `--help`, and a

@@ -1,4 +1,4 @@
-"""How fast images are evaluated, against training on them."""
+"""Throughput of evaluation, compared with training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the input costs: images taken, cropped, flipped, normalised, mixed."""
+"""Cost of the input pipeline: images are selected, cropped, flipped, normalised, mixed."""
 
 from __future__ import annotations
 

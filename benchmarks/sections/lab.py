@@ -1,4 +1,4 @@
-"""What several sections run: the lab's programs, and what its commands left on disk."""
+"""Commands shared by several sections: the lab's programs, and readers of their files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cifar_lab.run.fork_server import ALLOCATOR
 
 
 def steps(asked: Asked, name: str, file: str, width: int, count: tuple[int, int], *words: object) -> Contender:
-    """A program that times training steps: `count` of them, (warmup, timed)."""
+    """Return a program that times training steps: `count` is (warm-up, timed)."""
     line = program(file, "--width", width, "--data", asked.data, "--warmup", count[0], "--steps", count[1], *words)
     environment = ALLOCATOR if file.startswith(("lab_", "tracked_", "profiled_")) else {}
     return Contender(name=name, line=line, folder=asked.scratch / name, environment=environment)
 
 
 def only_cell(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
-    """The numbers of the one cell in `runs`, which is finished."""
+    """Return the metrics of the one cell in `runs`, which must be finished."""
     (path,) = (folder / "runs").glob("*/result.json")
     result = json.loads(path.read_text())
     if result["status"] != "finished":

@@ -1,4 +1,4 @@
-"""What a cell takes of the memory, whether it grows, and whether workers share their images."""
+"""Memory of a cell, its growth over time, and sharing of images among workers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NAME = "memory"
 ROUNDS = 1
 PEAK, ONCE, COPY, GROWTH = 1.5, 1.05, 0.5, 1.02
 MANY, FEW = 40_000, 2_800
-"""Training images that two workers share, where the data are synthetic; and those of the one cell."""
+"""Training images that two workers share, for synthetic data; and those of the single cell."""
 TWO, PART, CELL, PLAIN = "two workers", "two workers, a quarter of the images", "one cell", "plain loop"
 PARTS = 4
-"""So few that the smaller run, too, fills the batches of its evaluations, which take most: 500 images of val."""
+"""Number of parts; small enough that the smaller run also fills its evaluation batches, which need most memory."""
 TOLD = """GB (10⁹ bytes) from Linux's own books, looked at twice a second: proportional shares (PSS, of
 `smaps_rollup`), in which what n processes share counts once, over the whole family of processes. Two workers train
 two cells of width 16 at the same time; should one have copied the images, its private memory would grow by a byte for
@@ -83,9 +83,9 @@ def measure(asked: Asked, rounds: int) -> Section:
 
 
 def where_two_hold(holders: Sequence[Found], measured: Found) -> Found:
-    """`measured`, if both workers had the file of the images in memory in every round.
+    """Return `measured`, if both workers had the images' file in memory in every round.
 
-    One that has copied them and let the file go is in none of these numbers.
+    A worker that has copied the images and closed the file does not appear in these numbers.
     """
     for each in holders:
         if isinstance(each, Absent):
@@ -120,7 +120,7 @@ def _alone(asked: Asked, pictures: Pictures, epochs: int) -> tuple[Contender, Co
 
 
 def peaks(printed: str, folder: Path) -> Results:
-    """What was watched, and the peak of the one cell in `runs`, in bytes, by its journal."""
+    """Return the printed numbers, and the peak memory of the one cell in `runs` from its journal, in bytes."""
     (path,) = (folder / "runs").glob("*/journal.jsonl")
     found = [point.values["memory/peak_mib"] * 2**20 for point in read_points(path.parent)]
     return {**last_line(printed, folder), "peak": found[-1], "growth": found[-1] / found[1]}

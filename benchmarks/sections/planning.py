@@ -1,4 +1,4 @@
-"""How long it takes to plan many cells, and to find them all finished."""
+"""Duration of planning many cells, and of finding them all finished."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NAME = "planning"
 ROUNDS = 1
 PLAN_SECONDS, AGAIN_SECONDS = 1.0, 2.0
 VARIANTS = 5
-"""Of the study, `se_ratio`; its seeds make it as large as is wanted."""
+"""Number of variants of the study, `se_ratio`; its size is set by the number of seeds."""
 STEADY = 1.25
-"""The second half of the cells takes as long as the first where time grows in proportion, and three times as long where
-it grows with the square."""
+"""Limit of the ratio of the times for both halves of the cells: it is 1 if time grows in proportion, 3 if with the
+square."""
 TOLD = """Seconds beyond the imports: from the first line of the command to its end, less what its main thread spends
 in loading modules (`benchmarks/programs/beyond_imports.py`). `plan` of a study of which nothing is trained;
 `run-ablation` of one of which every cell is finished, which trains nothing and prints its table. The finished cells
@@ -32,7 +32,7 @@ the row of the least cells."""
 
 @dataclass(frozen=True)
 class _Scene:
-    """A folder that is the same before every round."""
+    """Folder with the same content before every round."""
 
     folder: Path
 
@@ -83,7 +83,7 @@ def _words(size: int, state: str) -> str:
 
 
 def _study(asked: Asked, size: int) -> tuple[str, ...]:
-    """The words that name a study of so many cells."""
+    """Return the words that select a study of so many cells."""
     return ("se_ratio", "--scale", "smoke", "--seeds", f"0-{size // VARIANTS - 1}", "--data", asked.data)
 
 
@@ -93,7 +93,7 @@ def _plan(asked: Asked, size: int) -> Contender:
 
 
 def _again(asked: Asked, size: int, *, with_store: bool = False) -> Contender:
-    """A re-run in a folder that is made here, once, and brought back before each round."""
+    """Return a re-run in a folder that is created once, and restored before each round."""
     scene = _Scene(asked.scratch / f"finished-{size}{'-stored' * with_store}")
     scene.folder.mkdir()
     words = _study(asked, size)
@@ -114,14 +114,14 @@ def _limit(beyond: dict[str, Found], group: dict[str, Contender], title: str, se
 
 
 def _growth(beyond: dict[str, Found], group: dict[str, Contender], title: str) -> Goal:
-    """By the medians: the difference of two that lie near each other says little in one round."""
+    """Return the goal on growth by the medians: differences within single rounds are too noisy."""
     least, *_, half, whole = (beyond[contender.name] for contender in group.values())
     what = f"{title}: the second half of the cells, over the first"
     return Goal(what=what, at="most", limit=STEADY, unit="×", measured=growth(least, half, whole))
 
 
 def growth(least: Found, half: Found, whole: Found) -> Found:
-    """How many times as long the second half of the cells takes as the first, by the medians."""
+    """Return the ratio of the times for the second and the first half of the cells, by the medians."""
     every: Sequence[Found] = (least, half, whole)
     for one in every:
         if isinstance(one, Absent):

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, and what it would cost to have some of it back."""
+"""Profile of a training step, and the cost of ways to speed it up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sections.lab import steps
 NAME = "profile"
 ROUNDS = 1
 WIDTH, BATCH, EPOCH = 16, 128, 352
-"""Of the network; images of a step; and steps of an epoch of CIFAR-10, with a tenth of it held out."""
+"""Width of the network, batch size, and steps of an epoch of CIFAR-10 with a tenth held out."""
 STEP = "a step"
 PROFILED, PLAIN, COMPILED, CEILING = "profiled steps", "steps", "compiled steps", "ceilings"
 PRODUCTS = ("convolutions, backward", "convolutions, forward", "classifier")
@@ -50,7 +50,7 @@ def _contenders(asked: Asked) -> list[Contender]:
 
 
 def _table(found: Measured) -> Table:
-    """Groups, the costliest first; one that was not seen in a round took nothing in it."""
+    """Return the groups, the most expensive first; a group missing in a round counts 0."""
     groups = _groups(found)
     if isinstance(groups, Absent):
         return Table(title="group", unit="ms", rows=(Row(name=STEP, measured=groups),))
@@ -98,7 +98,7 @@ def _notes(found: Measured) -> Iterator[str]:
 
 
 def paying(plain: Found, compiled: Found, first: Found) -> str:
-    """What compiling costs, what it wins, and after how many steps that is even; by the medians."""
+    """Describe the cost and the gain of compiling, and the number of steps to break even; by the medians."""
     for one in (plain, compiled, first):
         if isinstance(one, Absent):
             return f"compiling: {one}"

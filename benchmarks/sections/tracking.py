@@ -1,4 +1,4 @@
-"""What tracking costs a training, and whether a step ever waits for it."""
+"""Cost of tracking for a training, and a check that no step waits for it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _goals(found: Measured) -> list[Goal]:
 
 
 def apart(alone: Found) -> str:
-    """How far epochs of one contender lie apart: a difference of two contenders below that is chance."""
+    """Describe the spread of one contender's epochs: smaller differences between contenders are noise."""
     if isinstance(alone, Absent):
         return ""
     return f"epochs without it differ by up to {shown(100 * (alone.highest / alone.lowest - 1))} % among themselves"

@@ -1,4 +1,4 @@
-"""Training steps in a steady state, against the plain loop, Lightning, and what the processor can do at most."""
+"""Training steps in a steady state, compared with the plain loop, Lightning, and the processor's peak."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ WIDTHS = {64: "the writeup's network", 16: "width 16"}
 PLAIN, LAB, CEILING = "plain loop", "cifar-lab", "ceilings"
 LIGHTNING = {"Lightning": "32-true", "Lightning, bf16-mixed": "bf16-mixed"}
 CEILINGS_APART = 4.0
-"""bf16 over fp32 products on the processor that the goals were set on."""
+"""Ratio of bf16 to fp32 products on the processor for which the goals were set."""
 WANTED = {64: (3.6, 90.0), 16: (2.8, 55.0)}
-"""By width: times the plain loop, and % of the ceiling."""
+"""Goals by width: speed relative to the plain loop, and % of the ceiling."""
 BESIDES = 'what is no product of matrices takes its share of a step: see "Where a step\'s time goes"'
 TOLD = """Images a second of training steps, batch 128, after the first steps. `cifar-lab`: its own loop with all that
 a step of a cell does, in one process with all threads. Plain loop: the one that tutorials teach, in fp32 and NCHW,
@@ -69,7 +69,7 @@ def _speed(found: Measured, width: int) -> Table:
 
 
 def _work(found: Measured) -> Table:
-    """What the processor comes to: a peer's network is the lab's, so its FLOPs are the lab's count too."""
+    """Return the throughput in FLOP/s: a peer's network equals the lab's, and so does its number of FLOPs."""
     rows = [
         Row(name=f"{precision} matrix product", measured=by_round(lambda x: x / 1e9, found.of(CEILING, precision)))
         for precision in ("bf16", "fp32")
@@ -84,14 +84,14 @@ def _work(found: Measured) -> Table:
 
 
 def _notes(found: Measured) -> Iterator[str]:
-    """What the goals hang on: how much bf16 is worth on this processor, and how near its ceiling the plain loop is."""
+    """Yield the conditions of the goals: the gain by bf16 on this processor, and the plain loop's share of its peak."""
     yield f"{_worth(found)}, and a loop in bf16 can win over one in fp32 in proportion"
     for width, words in WIDTHS.items():
         yield f"{words}: {_most(found, width)}"
 
 
 def _worth(found: Measured) -> str:
-    """How much bf16 is worth on this processor."""
+    """Describe the gain by bf16 on this processor."""
     times = ratio(*(found.of(CEILING, precision) for precision in ("bf16", "fp32")))
     before = f"where the goals were set {CEILINGS_APART:g} times"
     return f"the bf16 product is {times} times as fast as the fp32 one, {before}"
@@ -102,14 +102,14 @@ def _most(found: Measured, width: int) -> str:
 
 
 def _bound(found: Measured, width: int) -> Found:
-    """What bounds the speed over the plain loop's on this processor."""
+    """Return the upper bound of the speed relative to the plain loop's on this processor."""
     flops = found.of(_name(LAB, width), "flops_per_image")
     speed = found.of(_name(PLAIN, width), "images_per_second")
     return by_round(lambda peak, rate, each: peak / (rate * each), found.of(CEILING, "bf16"), speed, flops)
 
 
 def _why(found: Measured, width: int) -> str:
-    """What a miss of the speed comes from: the processor's bound, and where that lies above the goal, the rest."""
+    """Explain a missed goal for the speed: the processor's bound, and if that is above the goal, other causes."""
     bound, rest = _bound(found, width), ""
     if isinstance(bound, Spread) and bound.median >= WANTED[width][0]:
         rest = f"; what is between: {BESIDES}"

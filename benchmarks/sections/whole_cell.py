@@ -1,4 +1,4 @@
-"""One cell from an empty folder to its table, against the plain loop's script."""
+"""One cell from an empty folder to its table, compared with the plain loop's script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many small cells on one machine, and what a worker costs before it trains."""
+"""Throughput of many small cells on one machine, and start-up time of a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = "workers"
 ROUNDS = 1
 TIMES, START_SECONDS = 1.1, 1.0
 FEW = 2_800
-"""Training images of a small cell, where the data have more: as many as the synthetic ones."""
+"""Training images of a small cell, if the data have more: as many as the synthetic ones."""
 ONE, AUTO, START = "--workers 1, all threads", "--workers auto", "a worker's start"
 STARTS = {
     "the process alone: start, lock, end": "process",
@@ -76,7 +76,7 @@ def _starts(asked: Asked, pictures: Pictures) -> Contender:
 
 
 def cells_an_hour(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
-    """Of the one invocation in `runs`, all of whose cells are finished."""
+    """Return the rate of the one invocation in `runs`, all of whose cells must be finished."""
     runs = folder / "runs"
     (invocation,) = read_all(runs)
     results = [Record(runs / cell.fingerprint).result() for cell in invocation.cells]

@@ -1,1 +1,1 @@
-"""Contenders in processes of their own, measured in turns, and the page that says what came out."""
+"""Contenders in separate processes, measured in turns, and the page of results."""

@@ -1,4 +1,4 @@
-"""`benchmarks.json`: every number of the page, and what each round measured."""
+"""`benchmarks.json`: every number of the page, and the measurements of each round."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENTRIES = TypeAdapter(tuple[Entry, ...])
 
 
 def write(folder: Path, entries: Sequence[Entry], names: Sequence[str] = ()) -> None:
-    """Both files, whole. `names`: of all sections, those that are not among `entries` too."""
+    """Write both files, atomically. `names`: all sections, including those that are not in `entries`."""
     missing = [name for name in names if name not in {entry.section.name for entry in entries}]
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps([as_tree(entry) for entry in entries], indent=1, ensure_ascii=False) + "\n"
@@ -31,19 +31,19 @@ def write(folder: Path, entries: Sequence[Entry], names: Sequence[str] = ()) -> 
 
 
 def read(folder: Path) -> tuple[Entry, ...]:
-    """What `write` left there; nothing where it left nothing."""
+    """Return the entries written by `write`; empty without a file."""
     path = folder / NUMBERS
     return _ENTRIES.validate_json(path.read_bytes()) if path.exists() else ()
 
 
 def merge(before: Iterable[Entry], now: Iterable[Entry], order: Sequence[str]) -> list[Entry]:
-    """The latest of each section, in `order`; a section is measured in one run, whole."""
+    """Return the latest entry of each section, in `order`; a section is always measured as a whole."""
     latest = {entry.section.name: entry for entry in (*before, *now)}
     return [latest[name] for name in order if name in latest]
 
 
 def as_tree(entry: Entry) -> dict[str, Any]:
-    """The fields, and what follows from them: medians, ratios, verdicts. `read` passes over these."""
+    """Return the fields with derived values: medians, ratios, verdicts. `read` ignores the latter."""
     section = entry.section
     tree = {**asdict(section), "tables": [_table(table) for table in section.tables]}
     tree["goals"] = [_goal(goal) for goal in section.goals]

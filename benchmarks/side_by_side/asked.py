@@ -1,4 +1,4 @@
-"""What the command line asked for, and the sizes that follow from it."""
+"""Arguments of the command line, and the sizes derived from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """How much to measure, and on what."""
+    """Extent and data of the measurements."""
 
     is_quick: bool
     data: str
@@ -21,11 +21,11 @@ class Asked:
     scratch: Path
     """An empty folder for everything that contenders write."""
     cell_epochs: int | None = None
-    """Of the whole cell; None: those of its scale."""
+    """Epochs of the whole cell; None: those of its scale."""
     cell_images: int | None = None
     """Training images of the whole cell; None: all."""
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
     def size(self, full: T, quick: T) -> T:
-        """A number of steps, images or cells: `quick` where it only has to be seen that it works."""
+        """Return a number of steps, images or cells; `quick` for a test that everything works."""
         return quick if self.is_quick else full

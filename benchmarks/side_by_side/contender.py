@@ -1,4 +1,4 @@
-"""One of those that are measured: a command line, run in a fresh process as a user would run it."""
+"""Contender of a benchmark: a command line, run in a fresh process as a user would run it."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from pathlib import Path
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 PATIENCE = 2 * 3600.0
-"""Seconds after which a contender is given up."""
+"""Seconds after which a contender is stopped."""
 KEPT_OUT = ("MALLOC_", "OMP_", "MKL_", "KMP_", "GOMP_", "TORCH", "MLFLOW_", "CIFAR_LAB_RUNS", "CIFAR_LAB_ABLATIONS")
-"""How variables begin that would make a contender faster or slower than it is where nobody has set them."""
+"""Prefixes of environment variables that would change a contender's speed."""
 Results = Mapping[str, float]
 Read = Callable[[str, Path], Results]
-"""From what a contender printed, and its folder, to numbers by name."""
+"""Function that extracts numbers by name from a contender's output and folder."""
 
 
 class Failed(Exception):
-    """A contender came to no result; the message is one line."""
+    """Error raised if a contender has no result; the message is one line."""
 
 
 def last_line(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
-    """The JSON object in the last line, as the programs beside this print it."""
+    """Return the JSON object in the last line, as printed by the programs here."""
     found: dict[str, float] = json.loads(printed.strip().splitlines()[-1])
     return found
 
 
 def nothing(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
-    """For those of whom only the time counts."""
+    """Return no numbers, for contenders of which only the time is measured."""
     return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """`{round}` in a word of `line` stands for the number of the round, from 0."""
+    """Command to be measured. `{round}` in a word of `line` is replaced by the number of the round, from 0."""
 
     name: str
     line: tuple[str, ...]
     folder: Path
-    """Where it runs. It is emptied before each round, unless `prepare` is given, which does what is to be done."""
+    """Working folder. It is emptied before each round, unless `prepare` is given, which prepares it."""
     read: Read = last_line
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], None] | None = None
     needs: str | None = None
-    """A module without which it cannot run."""
+    """Module that it requires."""
 
     def lacks(self) -> str | None:
-        """Why it cannot run here, if it cannot."""
+        """Return the reason why it cannot run here, or None."""
         return "not installed" if self.needs is not None and find_spec(self.needs) is None else None
 
     def run(self, number: int) -> dict[str, float]:
-        """Its numbers in round `number`, with `wall_seconds`: from the start of its process to the end of it.
+        """Return its numbers in round `number`, with `wall_seconds`, the lifetime of its process.
 
         Raises:
-            Failed: it ended with another code than 0, or printed no numbers, or took too long.
+            Failed: it ended with a code other than 0, printed no numbers, or took too long.
         """
         (self.prepare or self._empty)()
         line = [word.replace("{round}", str(number)) for word in self.line]
@@ -80,10 +80,10 @@ class Contender:
 
 
 def run(line: list[str], folder: Path, environment: Mapping[str, str]) -> str:
-    """What `line` prints, run in `folder` with a plain environment and `environment`.
+    """Return the output of `line`, run in `folder` with a plain environment and `environment`.
 
     Raises:
-        Failed: it ended with another code than 0, or took too long.
+        Failed: it ended with a code other than 0, or took too long.
     """
     process = subprocess.Popen(
         line, cwd=folder, env={**plain_environment(), **environment}, stdin=subprocess.DEVNULL,
@@ -104,22 +104,22 @@ def run(line: list[str], folder: Path, environment: Mapping[str, str]) -> str:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End it with all that it started, so that none of them is in the way of those that come after."""
+    """End the process with its children, so that none disturbs later measurements."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's, without what `KEPT_OUT` names."""
+    """Return this process's environment, without the variables in `KEPT_OUT`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
 
 
 def program(name: str, *words: object) -> tuple[str, ...]:
-    """The command line of a file in `programs`."""
+    """Return the command line of a file in `programs`."""
     return (sys.executable, str(PROGRAMS / f"{name}.py"), *map(str, words))
 
 
 def command(*words: object) -> tuple[str, ...]:
-    """The command line of `cifar-lab`."""
+    """Return the command line of `cifar-lab`."""
     return (sys.executable, "-m", "cifar_lab", *map(str, words))

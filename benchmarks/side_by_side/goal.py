@@ -1,4 +1,4 @@
-"""What was wanted, beside what was measured."""
+"""Goals, compared with measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Goal:
     unit: str
     measured: Found
     why: str = ""
-    """What explains a miss, by what was measured beside it; said where it is missed."""
+    """Explanation of a miss, from other measurements; shown only then."""
 
     @property
     def wanted(self) -> str:
@@ -26,12 +26,12 @@ class Goal:
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether the median keeps the limit; None where nothing was measured."""
+        """Tell whether the median is within the limit; None without a measurement."""
         return None if isinstance(self.measured, Absent) else self._keeps(self.measured.median)
 
     @property
     def verdict(self) -> str:
-        """`reached`, with a word on rounds that did not; `missed by 0.5 × (14 %)`; or why there is none."""
+        """Return `reached`, with a note on rounds that missed; `missed by 0.5 × (14 %)`; or why there is no verdict."""
         if isinstance(self.measured, Absent):
             return str(self.measured)
         values, median = self.measured.values, self.measured.median

@@ -1,4 +1,4 @@
-"""Where and with what a section is measured."""
+"""Machine and software on which a section is measured."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from side_by_side.section import Made
 
 PEERS = ("torchvision", "lightning", "typer", "rich")
 LOOK = 2.0
-"""Seconds for which the machine is looked at before a section."""
+"""Seconds for which the machine's load is measured before a section."""
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def busy_cores() -> float:
-    """How many cores something is running on while we wait; what a host takes from a virtual machine counts, too."""
+    """Return the mean number of busy cores while we wait, including those that a host takes from a virtual machine."""
     return psutil.cpu_percent(interval=LOOK) / 100 * (psutil.cpu_count() or 1)
 
 
 def made(name: str, words: Sequence[str], asked: Asked, *, rounds: int, busy: float, minutes: float) -> Made:
-    """How the section `name` was made, by a command with `words` beside its name."""
+    """Return the provenance of the section `name`, made by a command with `words` beside its name."""
     found = provenance()
     hardware, dataset = found["hardware"], load(asked.data)
     has_bf16 = cpu_has_bf16()
@@ -70,5 +70,5 @@ def _versions(found: dict[str, str | None]) -> dict[str, str]:
 
 
 def data_of(source: str) -> str:
-    """A source as every contender can open it, wherever it stands."""
+    """Return a source in a form that every contender can open from any folder."""
     return source if source in {"synthetic", "cifar10"} else str(Path(source).resolve())

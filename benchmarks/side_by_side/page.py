@@ -1,4 +1,4 @@
-"""The page in Markdown."""
+"""Page of results in Markdown."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from side_by_side.section import Entry, Made, Section, Table
 from side_by_side.spread import Absent, Found, Spread, shown
 
 BUSY = 0.2
-"""Busy cores before a section, more than which mean that something else was running."""
+"""Number of busy cores before a section above which other load is assumed."""
 GOALS_ARE_FOR = (2, True)
-"""Cores, and whether there are units for bf16: the goals were set for such a machine."""
+"""Cores, and availability of bf16 units, of the machine for which the goals were set."""
 HEAD = """# Benchmarks
 
 `make bench` measures this page, and writes the numbers of every round to [benchmarks.json](benchmarks.json) beside it.
@@ -20,7 +20,7 @@ rounds, with the lowest and the highest. A ratio is taken in each round, between
 
 
 def page(entries: Sequence[Entry], missing: Sequence[str] = ()) -> str:
-    """All of it; sections in the order of `entries`. `missing`: those that there are, and that were never measured."""
+    """Return the page; sections in the order of `entries`. `missing`: sections that were never measured."""
     blocks = [HEAD, *_warnings(entries), "\n".join(_summary(entries))]
     if missing:
         blocks.append(f"**Sections that were not measured, with all their goals: {', '.join(missing)}.**")
@@ -48,7 +48,7 @@ def _warnings(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _summary(entries: Sequence[Entry]) -> Iterator[str]:
-    """How many goals are reached, and each that is not, in a line of its own."""
+    """Yield the number of reached goals, and each goal that is not reached, on a line of its own."""
     goals = [(entry.section.title, goal) for entry in entries for goal in entry.section.goals]
     counts = {state: sum(goal.is_reached is state for _, goal in goals) for state in (True, False, None)}
     yield f"**{counts[True]} of {len(goals)} goals reached, {counts[False]} missed, {counts[None]} not measured.**"

@@ -1,4 +1,4 @@
-"""Images for the commands of the lab, which take a folder or a zip: as many as are wanted, out of what there is."""
+"""Image sets of a given size for the lab's commands, which take a folder or a zip."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ DECODE = "import sys; from cifar_lab.data import load; load(sys.argv[1])"
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """What `--data` is given, with the environment in which it was decoded before."""
+    """Value of `--data`, with the environment in which it was decoded before."""
 
     source: str
     train: int
-    """Training images, val among them."""
+    """Number of training images, including val."""
     test: int
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -36,9 +36,9 @@ class Pictures:
 
     @classmethod
     def some_of(cls, source: str, train: int, folder: Path) -> Pictures:
-        """`train` training images and a fifth as many of test, in whole tens, repeated where there are not so many.
+        """Select `train` training images and a fifth as many test images, in multiples of ten, repeated if necessary.
 
-        They are a zip in `folder`, with a cache of its own there, which holds them decoded already.
+        They are written as a zip in `folder`, with a separate cache there that already holds them decoded.
         """
         path, environment = folder / f"{train}.zip", {"CIFAR_LAB_CACHE": str(folder / "cache")}
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,12 +48,12 @@ class Pictures:
 
     @property
     def bytes(self) -> int:
-        """Of the pixels."""
+        """Return the size of the pixels in bytes."""
         return 32 * 32 * 3 * (self.train + self.test)
 
 
 def write_zip(dataset: Dataset, path: Path, wanted: Mapping[str, int]) -> dict[str, int]:
-    """`train/<class>/*` and `test/<class>/*` as PNG, each class as often as the others; how many there are of each."""
+    """Write balanced `train/<class>/*` and `test/<class>/*` as PNG; return the number of images of each split."""
     parts = {
         "train": (dataset.train_images, dataset.train_labels),
         "test": (dataset.test_images, dataset.test_labels),
@@ -69,7 +69,7 @@ def write_zip(dataset: Dataset, path: Path, wanted: Mapping[str, int]) -> dict[s
 
 
 def _balanced(labels: Labels, count: int, classes: int) -> np.ndarray:
-    """Positions of `count` images, as nearly as the classes allow, two of each at least."""
+    """Return positions of `count` images, as balanced as the classes allow, with at least two of each."""
     each = max(2, round(count / classes))
     return np.concatenate([np.resize(np.flatnonzero(labels == label), each) for label in range(classes)])
 

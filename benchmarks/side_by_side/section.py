@@ -1,4 +1,4 @@
-"""A section of the page: tables of what was measured, the goals it is held against, and how it was made."""
+"""Section of the page: tables of measurements, goals, and provenance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from side_by_side.spread import Found, ratio
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A contender, or another thing that was measured."""
+    """Contender or other quantity with its measurements."""
 
     name: str
     measured: Found
@@ -18,7 +18,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of one unit. `against` names the row that the others are compared with; empty: they are not."""
+    """Rows of one unit. `against` names the row that the others are compared with; empty for no comparison."""
 
     title: str
     unit: str
@@ -26,30 +26,30 @@ class Table:
     against: str = ""
 
     def ratios(self) -> tuple[Found, ...]:
-        """Of each row to the one of `against`, round by round; empty where none is named."""
+        """Return the ratio of each row to that named by `against`, round by round; empty if none is named."""
         base = next((row.measured for row in self.rows if row.name == self.against), None)
         return () if base is None else tuple(ratio(row.measured, base) for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What one question came to."""
+    """Results for one question."""
 
     name: str
-    """As `--only` knows it."""
+    """Name for `--only`."""
     title: str
     told: str
-    """What is compared, and how, in a few sentences."""
+    """Short description of what is compared, and how."""
     tables: tuple[Table, ...]
     goals: tuple[Goal, ...] = ()
     notes: tuple[str, ...] = ()
     is_timed: bool = True
-    """Whether what else the machine does meanwhile moves its numbers."""
+    """True if other load on the machine affects its numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """Where the numbers of a section come from."""
+    """Provenance of a section's numbers."""
 
     command: str
     date: str
@@ -60,17 +60,17 @@ class Made:
     versions: str
     commit: str
     busy: float
-    """Cores that were busy with something else just before the section began."""
+    """Number of cores busy with other work just before the section began."""
     cores: int
     has_bf16: bool
-    """Whether the processor multiplies bf16 matrices itself."""
+    """True if the processor multiplies bf16 matrices in hardware."""
     minutes: float
-    """How long the section took."""
+    """Duration of the section in minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A section, and how it was made."""
+    """Section with its provenance."""
 
     made: Made
     section: Section

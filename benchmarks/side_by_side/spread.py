@@ -1,4 +1,4 @@
-"""Measurements of one thing, one a round: the median, with the lowest and the highest."""
+"""Measurements of one quantity over rounds: median, minimum and maximum."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Spread:
-    """What the rounds measured, in their order; one at least."""
+    """Measurements of at least one round, in order."""
 
     values: tuple[float, ...]
 
@@ -27,7 +27,7 @@ class Spread:
         return max(self.values)
 
     def __str__(self) -> str:
-        """`3.61 (3.42 to 3.70)`, of one value itself."""
+        """Return `3.61 (3.42 to 3.70)`; for one value, only that."""
         if len(self.values) == 1:
             return shown(self.median)
         return f"{shown(self.median)} ({shown(self.lowest)} to {shown(self.highest)})"
@@ -35,7 +35,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Absent:
-    """Nothing was measured."""
+    """Marks a missing measurement."""
 
     reason: str
 
@@ -47,9 +47,9 @@ Found = Spread | Absent
 
 
 def by_round(operation: Callable[..., float], *found: Found) -> Found:
-    """`operation` on what several things came to in the same round, round by round: a ratio is one of neighbours.
+    """Apply `operation` to the results of several quantities in the same round, round by round.
 
-    So minutes in which the whole machine is slow take nothing from a ratio. Absent where one of the things is.
+    So a slow phase of the whole machine does not affect a ratio. Absent if one of the quantities is.
     """
     for one in found:
         if isinstance(one, Absent):
@@ -62,12 +62,12 @@ def by_round(operation: Callable[..., float], *found: Found) -> Found:
 
 
 def ratio(one: Found, other: Found) -> Found:
-    """How many times `other` is `one`, round by round."""
+    """Return `one` divided by `other`, round by round."""
     return by_round(lambda a, b: a / b, one, other)
 
 
 def shown(value: float) -> str:
-    """Three digits that count: `1,234`, `12.3`, `0.0123`."""
+    """Format three significant digits: `1,234`, `12.3`, `0.0123`."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))

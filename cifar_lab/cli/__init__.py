@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that `--help` and `list` are instant."""
+"""Command line interface. Each command imports its modules when it runs, so that `--help` and `list` are instant."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cifar_lab.errors import CifarLabError, OutOfSpace
 from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.redaction import redacted
 
-# To look for plugins, of which the lab needs none, pydantic reads the metadata of every package that is installed.
+# pydantic would read the metadata of every installed package to find plugins, which are not used.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 LIMITS = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 TOO_MUCH = (RecursionError, MemoryError, OverflowError)
-"""Errors of input that is deeper or larger than this machine can take."""
+"""Errors raised by input that is deeper or larger than this machine can handle."""
 
 
 class _Warnings(logging.Handler):
-    """Print what a module warns of as one line on standard error, once a command."""
+    """Handler that prints each warning as one line on standard error, once per command."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -42,22 +42,22 @@ _warnings = _Warnings()
 
 
 def main() -> None:
-    """Entry point: run a command and turn its end into an exit code (see `cifar_lab.errors`)."""
+    """Run a command and exit with its exit code (see `cifar_lab.errors`)."""
     streams.prepare()
     try:
         code = streams.finish(run(sys.argv[1:]))
     except KeyboardInterrupt:
         code = 130
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what ends the interpreter shows no traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # shutting down the interpreter then shows no traceback
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; what went wrong is one line on standard error."""
+    """Run one command line and return its exit code; an error is printed as one line on standard error."""
     verbose = bool({"-v", "--verbose"} & set(arguments))
     arguments = [argument for argument in arguments if argument not in {"-v", "--verbose"}] or ["--help"]
     _warnings.told.clear()
-    logging.getLogger("cifar_lab").addHandler(_warnings)  # a handler that is there already is not added twice
+    logging.getLogger("cifar_lab").addHandler(_warnings)  # an existing handler is not added twice
     try:
         from cifar_lab.cli.app import app
 
@@ -87,7 +87,7 @@ def _message(error: CifarLabError | TyperException, arguments: list[str]) -> str
 
 
 def _refused(error: OSError, verbose: bool) -> int:
-    """Return the exit code for what the operating system refused: standard output, a full disk, a limit, a file."""
+    """Return the exit code for an error of the operating system: standard output, a full disk, a limit, a file."""
     if error.filename is None and (error.errno in streams.QUIET or is_out_of_space(error)):
         return streams.refused(error)
     if is_out_of_space(error):

@@ -1,4 +1,4 @@
-"""The app: its commands by name, each imported when it is asked for."""
+"""The typer app: its commands by name, each imported on demand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "clean": ("keep", "clean", "Delete abandoned checkpoints and superseded records."),
     },
 }
-"""By group and name: the module here, its function, and a line for `--help`, which so imports none of them."""
+"""Module, function and line of `--help` by group and command, so that help imports no command."""
 COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 """The commands of all groups by name."""
 PLAIN: dict[str, Any] = {
@@ -60,7 +60,7 @@ PLAIN: dict[str, Any] = {
 
 
 class _Commands(Mapping[str, Any]):
-    """typer's commands by name, each made when it is looked up."""
+    """typer's commands by name, each created on demand."""
 
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
@@ -84,7 +84,7 @@ class _Commands(Mapping[str, Any]):
 
 
 class _Group(TyperGroup):
-    """Names and lines of the commands without their modules."""
+    """Group that lists names and help lines of commands without importing their modules."""
 
     def __init__(self, **made: Any) -> None:
         super().__init__(**made)
@@ -121,4 +121,4 @@ def _root(
     ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Options of every command."""
+    """Handle the options common to all commands."""

@@ -1,4 +1,4 @@
-"""From what was typed to a plan: the steps that `plan`, `run-ablation` and `train` share."""
+"""Convert typed arguments to a plan: the steps shared by `plan`, `run-ablation` and `train`."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """A plan with its estimates, and how it would be executed."""
+    """A plan with its estimates and its execution settings."""
 
     plan: Plan
     execution: Execution
     workers: int
     pace: Pace
-    """Measured here, for estimates of other plans."""
+    """Measured pace, for estimates of other plans."""
     compile: bool | None = None
-    """As typed; none: it is to be decided."""
+    """Option as typed; None if it is to be decided."""
     places: tuple[str, ...] = ()
-    """GPUs that cells may be trained on, `cuda:0`; none on other devices."""
+    """GPUs that cells may be trained on, `cuda:0`; empty for other devices."""
     cells_per_gpu: int = 1
-    """As typed, or as measured on CUDA."""
+    """Option as typed, or as measured on CUDA."""
 
     @property
     def seconds(self) -> float:
-        """Estimate for all workers together."""
+        """Estimated seconds for all workers together."""
         return total(self.plan, self.workers)
 
 
 def find(name: str, folders: list[Path] | None) -> Ablation:
-    """The ablation of that name, from the built-in folder or the user's own; broken files are reported."""
+    """Return the ablation of this name, built-in or from a user folder; warn about broken files."""
     found = registry.discover(*(folders or []))
     for broken in found.broken():
         if broken.name != name:
@@ -59,12 +59,12 @@ def resolve(
     graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False, is_sweep: bool = False,
     prepare: Callable[[], None] = lambda: None,
 ) -> Request:  # fmt: skip
-    """Check everything that was typed, then read the images and time a few steps.
+    """Check all arguments, then read the images and time a few steps.
 
-    Nothing is fetched, read or written before all words, recipes and budgets are checked.
+    Nothing is downloaded, read or written before all words, recipes and budgets are checked.
 
-    `is_sweep`: the plan stands for trials that are like it, so it is timed even where it is done.
-    `trains`: cells are to be trained, so the workers' server loads what these need, not only what timing needs.
+    `is_sweep`: the plan represents similar trials, so it is timed even if it is done.
+    `trains`: cells are to be trained, so the workers' server loads the modules for training, not only for timing.
     `prepare`: called after the checks, before the images are read.
     """
     typed = check(
@@ -82,7 +82,7 @@ def resolve(
         usable = places(find_device(device))
         _spare_what_is_loaded()
         chosen_how = partial(choose, device, workers, compile=bool(compile), graph=graph)
-        chosen_how(1)  # refuses what goes with no device here
+        chosen_how(1)  # rejects what no device here supports
         source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10")
         plan = make_plan(
             ablation, scale=typed.scale, source=source, dataset=dataset, runs=runs, overrides=typed.overrides,
@@ -101,7 +101,7 @@ def resolve(
 
 
 class Typed(NamedTuple):
-    """The words of a command line, checked and read."""
+    """Checked and parsed arguments of a command line."""
 
     scale: scale.Scale
     overrides: dict[str, object]
@@ -115,10 +115,10 @@ def check(
     ablation: Ablation, *, scale_name: str, overrides: list[str] | None, variants: str | None, seeds: str | None,
     max_params: str, device: str, workers: str, cells_per_gpu: str,
 ) -> Typed:  # fmt: skip
-    """Check everything that can be without torch, images or a device.
+    """Check everything that needs no torch, images or device.
 
     Raises:
-        UsageError: a word, a recipe or a network that cannot be; the first of them.
+        UsageError: a word, recipe or network is invalid; the first such error.
     """
     from cifar_lab.run.device import require_name
     from cifar_lab.run.execution import parse_workers
@@ -141,10 +141,10 @@ def check(
 
 
 def _parse_cells_per_gpu(text: str) -> int | None:
-    """`auto`, which is to be measured and None here, or a number from 1 up.
+    """Parse a number of at least 1, or `auto`, for which None is returned.
 
     Raises:
-        UsageError: something else.
+        UsageError: the text is neither.
     """
     if text == "auto":
         return None
@@ -155,18 +155,18 @@ def _parse_cells_per_gpu(text: str) -> int | None:
 
 @cache
 def _spare_what_is_loaded() -> None:
-    """No collection of garbage walks through torch's objects any more, as one would that plans a thousand cells.
+    """Exclude the objects of loaded modules from garbage collection, which speeds up planning a thousand cells.
 
-    Once a process: a later freeze would keep the garbage of the study before.
+    Called once per process: a later freeze would keep the garbage of the study before.
     """
     gc.freeze()
 
 
 @contextmanager
 def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
-    """Have the workers' server load torch while this process does; it times steps, and where it `trains` trains cells.
+    """Start loading torch in the workers' server in parallel; it times steps, and with `trains` also trains cells.
 
-    What is yielded waits for it, as steps that are timed beside it would seem slow, or ends it if it is not needed.
+    Yields a function that waits for the server, since it would slow down timed steps, or ends it if it is not needed.
     """
     from cifar_lab.run import fork_server
 
@@ -198,10 +198,10 @@ def total(plan: Plan, workers: int, *, retry_failed: bool = False) -> float:
 
 
 def parse_count(text: str) -> int:
-    """`5M`, `800k` or `4900000`.
+    """Parse a count such as `5M`, `800k` or `4900000`.
 
     Raises:
-        UsageError: something else, or nothing above zero.
+        UsageError: the text has another form, or is not positive.
     """
     units = {"k": 1_000, "m": 1_000_000}
     number, unit = (text[:-1], units[text[-1].lower()]) if text[-1:].lower() in units else (text, 1)

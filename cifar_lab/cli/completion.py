@@ -1,7 +1,7 @@
-"""What TAB offers: names of ablations, variants, scales and data, recipe paths and their values, fingerprints.
+"""Shell completion: names of ablations, variants, scales and data, recipe paths and values, fingerprints.
 
-Shells ask at every TAB, so nothing is imported that is not needed, and what cannot be completed is no error: nothing
-is offered, and the shell offers files.
+Completion must be fast, so only necessary modules are imported. Errors are ignored: nothing is offered then, and the
+shell offers files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BOOLEANS = ("true", "false")
 
 
 def _quiet(complete: Completer) -> Completer:
-    """`complete` that never raises, and prints nothing into the line that is being typed."""
+    """Wrap `complete` so that it never raises or prints, which would disturb the line being typed."""
 
     @wraps(complete)
     def quiet(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -38,7 +38,7 @@ def _quiet(complete: Completer) -> Completer:
 
 
 def one_of(*words: str) -> Completer:
-    """A completer of fixed words."""
+    """Return a completer of fixed words."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
         return _starting(incomplete, words)
@@ -48,7 +48,7 @@ def one_of(*words: str) -> Completer:
 
 @_quiet
 def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names of ablations, by their files: none is opened. `run-ablation` takes all of them, too."""
+    """Return names of ablations, from file names only. `run-ablation` also takes `all`."""
     from cifar_lab import registry
 
     every = ["all"] if ctx.info_name == "run-ablation" else []
@@ -57,11 +57,11 @@ def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @_quiet
 def variants(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The last of a comma list: a variant of the ablation on the line that the list does not have yet."""
+    """Complete the last of a comma-separated list: variants of the ablation on the line not yet listed."""
     from cifar_lab import registry
 
     *listed, last = incomplete.split(",")
-    unparsed = [word for word in ctx.args if not word.startswith("-")]  # an option that waits for its value stops it
+    unparsed = [word for word in ctx.args if not word.startswith("-")]  # an option without its value stops the parser
     name = ctx.params.get("name") or unparsed[0]
     found = registry.discover(*_folders(ctx)).find(name)
     names = [variant.name for variant in found.variants if variant.name not in listed]
@@ -70,9 +70,9 @@ def variants(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @_quiet
 def overrides(ctx: typer.Context, incomplete: str) -> list[str]:
-    """`train.ep` to `train.epochs=`, and `optim.name=ad` to its values; a path is offered once a line.
+    """Complete `train.ep` to `train.epochs=`, and `optim.name=ad` to its values; each path is offered once per line.
 
-    bash breaks words at `=` and replaces what is behind it only.
+    bash splits words at `=` and replaces only the part after it.
     """
     from cifar_lab.recipe import paths
 
@@ -90,16 +90,16 @@ def overrides(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @_quiet
 def ablations_or_overrides(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Of a command that takes several of both: ablations that the line does not have yet; else paths."""
+    """Complete ablations that the line does not have yet, otherwise recipe paths."""
     named = _typed(ctx, "names", "asked")
-    is_value = named[-1:] == ["="]  # bash broke the word there
+    is_value = named[-1:] == ["="]  # bash split the word there
     names = [] if is_value else [name for name in ablations(ctx, incomplete) if name not in named]
     return names or overrides(ctx, incomplete)
 
 
 @_quiet
 def data(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Names of data with the folders and zips beside them; where no name fits, the shell completes files itself."""
+    """Return names of data sets, with the folders and zips in the folder; if none fits, the shell completes files."""
     names = _starting(incomplete, DATA)
     beside = [path for path in sorted(Path().iterdir()) if not path.name.startswith(".")]
     files = [f"{path}/" if path.is_dir() else str(path) for path in beside if path.is_dir() or path.suffix == ".zip"]
@@ -108,14 +108,14 @@ def data(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
 
 @_quiet
 def fingerprints(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The cells of the runs folder."""
+    """Return the fingerprints of the cells in the runs folder."""
     cells = (path.name for path in Path(ctx.params.get("runs") or "runs").iterdir())
     return _starting(incomplete, sorted(name for name in cells if re.fullmatch("[0-9a-f]{64}", name)))
 
 
 @_quiet
 def invocations(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Ids of the invocations of the ablation on the line, the latest first."""
+    """Return ids of the invocations of the ablation on the line, the latest first."""
     name = ctx.params.get("name") or ""
     folder = Path(ctx.params.get("runs") or "runs") / "invocations"
     return _starting(incomplete, sorted((path.stem for path in folder.glob(f"*-{name}.json")), reverse=True))
@@ -123,21 +123,21 @@ def invocations(ctx: typer.Context, incomplete: str) -> list[str]:
 
 @_quiet
 def scales(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
-    """Names of scales."""
+    """Return the names of scales."""
     from cifar_lab.scale import SCALES
 
     return _starting(incomplete, SCALES)
 
 
 def _paths(incomplete: str, known: Iterable[str]) -> list[str]:
-    """`path=` for each; the only one comes with its values, so that the shell sets no space behind the `=`."""
+    """Return `path=` for each; a single path is returned with its values, so that the shell adds no space after `=`."""
     found = _starting(incomplete, known)
     values = [f"{found[0]}={value}" for value in _values(found[0])] if len(found) == 1 else []
     return [*(f"{path}=" for path in found), *values]
 
 
 def _values(path: str) -> list[str]:
-    """All values of a path where they are few, else its default, as JSON without spaces."""
+    """Return all values of a path if there are few, else its default, as JSON without spaces."""
     from cifar_lab.recipe import Recipe
 
     kind = _annotation(path)
@@ -158,12 +158,12 @@ def _annotation(path: str) -> Any:
 
 
 def _typed(ctx: typer.Context, *parameters: str) -> list[str]:
-    """The words of whichever of these the command has, as far as the line goes."""
+    """Return the words typed so far for the first of these parameters that the command has."""
     return [word for parameter in parameters for word in ctx.params.get(parameter) or []]
 
 
 def _folders(ctx: typer.Context) -> list[Path]:
-    """The user's folders that are there; one that is misspelt takes no other's names away."""
+    """Return the existing user folders; a misspelt one does not hide the names of others."""
     return [Path(folder) for folder in ctx.params.get("ablations") or [] if Path(folder).is_dir()]
 
 

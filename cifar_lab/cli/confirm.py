@@ -1,4 +1,4 @@
-"""Ask before what takes long or takes something away."""
+"""Confirmation prompts before long or destructive operations."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cifar_lab.errors import UsageError
 from cifar_lab.overrides import as_words
 
 ASK_ABOVE = 3600.0
-"""Seconds on a CPU above which a run asks first."""
+"""Seconds on a CPU above which a run asks for confirmation."""
 
 
 def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
-    """Have `what` confirmed, unless `yes`; `hint` is said beside it. Answering no ends the program with exit code 1.
+    """Ask to confirm `what`, unless `yes`, and print `hint`. A negative answer ends the program with exit code 1.
 
     Raises:
-        UsageError: there is no terminal to ask.
+        UsageError: there is no terminal for the question.
     """
     if yes:
         return
@@ -34,7 +34,7 @@ def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
 
 
 def confirm_long(found: asked.Request, runs: Path, yes: bool, typed: list[str]) -> None:
-    """Have more than an hour on a CPU confirmed; without a terminal, refuse, and name what is quick."""
+    """Ask to confirm more than an hour on a CPU; without a terminal, raise an error that suggests a quick command."""
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
     hint = _small_line(found, runs, typed)
@@ -44,7 +44,7 @@ def confirm_long(found: asked.Request, runs: Path, yes: bool, typed: list[str]) 
 
 
 def _small_line(found: asked.Request, runs: Path, typed: list[str]) -> str:
-    """The same study at `--scale small`, ready to copy, with its estimate; nothing where there is no such study."""
+    """Return the same command at `--scale small`, ready to copy, with its estimate; empty if it is impossible."""
     from cifar_lab import scale as scales
     from cifar_lab.run.estimate import estimate
     from cifar_lab.run.plan import make_plan
@@ -59,7 +59,7 @@ def _small_line(found: asked.Request, runs: Path, typed: list[str]) -> str:
             overrides=overrides, variants=list(dict.fromkeys(cell.variant for cell in plan.cells)),
             seeds=tuple(dict.fromkeys(cell.seed for cell in plan.cells)), max_params=2**62,
         )  # fmt: skip
-    except UsageError:  # its variants coincide when they are small
+    except UsageError:  # its variants coincide at that scale
         return ""
     seconds = asked.total(replace(small, estimates=estimate(small, found.pace)), found.workers)
     words = ["cifar-lab", "run-ablation", plan.ablation.name, *as_words(overrides)]

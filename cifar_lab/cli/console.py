@@ -1,4 +1,4 @@
-"""Where words go: results to standard output, everything else to standard error."""
+"""Console output: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ out = Console(highlight=False)
 err = Console(file=steady, highlight=False)
 
 GAP = 2
-"""Blanks between two columns of a table."""
+"""Spaces between two columns of a table."""
 
 
 def say(line: str) -> None:
-    """Print one line of progress or warning on standard error; it may hold text from outside."""
+    """Print one line of progress or warning on standard error; control characters in it are escaped."""
     err.print(printable(line), markup=False, soft_wrap=True)
 
 
 def print_json(tree: object) -> None:
-    """`tree` on standard output, indented; nothing else goes there."""
+    """Print `tree` as indented JSON on standard output; nothing else is printed there."""
     print(json.dumps(tree, indent=1, allow_nan=False))
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: Iterable[str] = ()) -> Table:
-    """A plain table, in which brackets are brackets; columns named in `right` are numbers.
+    """Create a plain table, without markup; columns named in `right` are numbers.
 
-    Where all of it fits, its columns are given their widths: rich would lay out each cell twice more to find them.
+    If it fits, column widths are set explicitly: rich would lay out each cell twice more to find them.
     """
     made = Table(
         title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0)
@@ -51,14 +51,14 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, 
 
 
 def _shown(value: object) -> Text:
-    """Return the text of a cell; its lines stay, other control characters are escaped. A `Text` keeps its style."""
+    """Return the text of a cell; line breaks are kept, other control characters escaped. A `Text` keeps its style."""
     if isinstance(value, Text):
         return value
     return Text("\n".join(map(printable, str("" if value is None else value).split("\n"))))
 
 
 def _widths(columns: list[str], rows: list[list[Text]]) -> list[int | None]:
-    """Of each column, in characters; None for all where they do not fit side by side, and rich has to wrap some."""
+    """Return the width of each column in characters; None for all if they do not fit and rich must wrap some."""
     cells = [[cell_len(column), *(_width(row[i]) for row in rows)] for i, column in enumerate(columns)]
     widths = [max(column) for column in cells]
     fits = sum(widths) + GAP * len(widths) <= min(out.width, err.width)
@@ -70,12 +70,12 @@ def _width(cell: Text) -> int:
 
 
 def many(count: int, noun: str) -> str:
-    """`1 cell`, `12 cells`."""
+    """Return a number with its noun: `1 cell`, `12 cells`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h` or `2.1 days`."""
+    """Format a duration: `45 s`, `12 min`, `3.5 h` or `2.1 days`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

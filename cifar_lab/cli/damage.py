@@ -1,4 +1,4 @@
-"""Say what is damaged beside what could be read."""
+"""Report damage beside the data that could be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cifar_lab.cli import console
 
 
 def say_damage(lines: Iterable[str]) -> int:
-    """Print each damage once, on standard error; return the exit code: 1 where there is any."""
+    """Print each damage once, on standard error; return the exit code: 1 if there is any."""
     found = list(dict.fromkeys(lines))
     for line in found:
         console.say(f"damaged, and not used: {line}")

@@ -1,4 +1,4 @@
-"""What a run looks like while it runs: a live table in a terminal, plain lines elsewhere."""
+"""Display of a running study: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class _Running:
     epochs: int
     began: float = field(default_factory=time.monotonic)
     done: float = 0.0
-    """Epochs, with the fraction of the running one."""
+    """Epochs done, including the fraction of the current one."""
     done_at_start: float | None = None
     last: Point | None = None
 
     @property
     def is_ours(self) -> bool:
-        """It has come to a step: until then another runner may turn out to have it."""
+        """Tell whether it has taken a step here: until then another runner may turn out to have it."""
         return self.done_at_start is not None
 
     @property
@@ -92,7 +92,7 @@ class _Work:
 
 
 class Display:
-    """Follows the engine; an `engine.Listener`. Use as a context manager."""
+    """Listener of the engine that shows its progress. Use as a context manager."""
 
     def __init__(
         self, names: dict[str, str], *, is_search: bool = False, estimates: Mapping[str, float] | None = None,
@@ -121,7 +121,7 @@ class Display:
 
     def started(self, job: Job) -> None:
         cell = _Running(Reader(job.record.folder), job.recipe.train.epochs)
-        cell.reader.events()  # what an earlier attempt wrote is not news
+        cell.reader.events()  # events of an earlier attempt are not shown again
         self._running[job.fingerprint] = cell
 
     def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
@@ -203,7 +203,7 @@ class Display:
 
 
 def _begins(job: Job, epoch: int, step: int) -> str:
-    """Return how a cell begins, after its first `step` here: from its start, or from where it was saved."""
+    """Describe how a cell begins, after its first `step` here: from scratch, or from a checkpoint."""
     epochs = job.recipe.train.epochs
     if (epoch, step) == (1, 1):
         return f"training, {console.many(epochs, 'epoch')}"
@@ -211,7 +211,7 @@ def _begins(job: Job, epoch: int, step: int) -> str:
 
 
 def _begun_anew(job: Job) -> list[str]:
-    """Return which damaged files the attempt that runs now kept aside before it began, one a line."""
+    """Describe the damaged files that the current attempt set aside before it began, one per line."""
     damaged: list[str] = []
     lines: list[str] = []
     for event in read_events(job.record.folder):

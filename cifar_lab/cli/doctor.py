@@ -1,4 +1,4 @@
-"""`doctor`: what this machine has, and whether what cifar-lab needs is usable."""
+"""`doctor`: check the environment: devices, stores and folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Check(NamedTuple):
-    """One row: what was looked at, whether it is usable, and the finding; `values` are its numbers, for JSON."""
+    """One row: the item, whether it is usable, and the finding; `values` are its numbers, for JSON."""
 
     name: str
     ok: bool
@@ -49,7 +49,7 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[Check]:
     from cifar_lab.run.provenance import provenance
     from cifar_lab.tracking import record
 
-    chosen = find_device(device)  # a name that is wrong is refused before anything is printed
+    chosen = find_device(device)  # an invalid name is rejected before any output
     versions, hardware = provenance()["versions"], provenance()["hardware"]
     yield Check("versions", True, ", ".join(f"{name} {version}" for name, version in versions.items() if version))
     yield Check("processor", True, f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB")
@@ -65,7 +65,7 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[Check]:
 
 
 def _gpus() -> Iterator[Check]:
-    """Yield a row for each GPU, and one for what they are driven with."""
+    """Yield a row for each GPU, and one for the driver."""
     import torch
 
     from cifar_lab.run import nvml
@@ -91,7 +91,7 @@ def _gpus() -> Iterator[Check]:
 
 
 def _execution(name: str, kind: str) -> Iterator[Check]:
-    """Yield how cells would be run on the chosen device, and how fast it is."""
+    """Yield the execution settings on the chosen device, and its speed."""
     import torch
 
     from cifar_lab.run.device import find_device, places
@@ -112,7 +112,7 @@ def _execution(name: str, kind: str) -> Iterator[Check]:
 
 
 def _speed(device: torch.device, precision: str) -> Check:
-    """Measure products in fp32, and in the precision that cells get, and a GPU's memory."""
+    """Measure matrix products in fp32 and in the precision of cells, and a GPU's memory bandwidth."""
     from cifar_lab.run.out_of_memory import is_out_of_memory
     from cifar_lab.run.rates import bandwidth, product
 
@@ -130,7 +130,7 @@ def _speed(device: torch.device, precision: str) -> Check:
 
 
 def _store() -> Check:
-    """Return whether the tracking store answers, and would take runs. A SQLite store that is not there is not made."""
+    """Check that the tracking store answers, and accepts runs. A missing SQLite store is not created."""
     from cifar_lab.tracking import mlflow
     from cifar_lab.tracking.uri import sqlite_path
 

@@ -1,4 +1,4 @@
-"""`fsck`: check a runs folder, and mend what can be mended."""
+"""`fsck`: check a runs folder, and repair it on request."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from cifar_lab.run.repair import Repaired
 
 Repair = Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; damaged files move to damaged/.")]
-NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Skip the question what MLflow lacks.")]
+NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not check what MLflow lacks.")]
 
 
 def fsck(
     repair: Repair = False, no_mlflow: NoMlflow = False, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
-    """Check every record, note and study in a runs folder; exit code 1 when something is damaged and not mended.
+    """Check every record, note and study in a runs folder; exit code 1 when something is damaged and not repaired.
 
-    Checksums, journals, checkpoints, files beside results, notes of invocations, files of studies, and what processes
-    that were killed left behind. Without --repair nothing is changed. With it nothing is deleted: damaged files move
-    to `damaged/<time>/` in the runs folder, a result that its predictions and journal prove is written again, and
-    a cell that lost its result is trained anew by the next command that asks for it.
+    Checks checksums, journals, checkpoints, files beside results, notes of invocations, files of studies, and leftovers
+    of killed processes. Without --repair nothing is changed. With it nothing is deleted: damaged files move to
+    `damaged/<time>/` in the runs folder, a result that its predictions and journal prove is written again, and a cell
+    that lost its result is trained anew by the next command that asks for it.
     """
     from cifar_lab.errors import UsageError
     from cifar_lab.run import fsck as checks
@@ -62,7 +62,7 @@ def _damage_of_study(path: Path) -> str | None:
 
 
 def _lacks(runs: Path) -> dict[str, int]:
-    """Return how many ended cells MLflow lacks, by ablation; a store that cannot be asked is said."""
+    """Count by ablation the ended cells that MLflow lacks; an unavailable store is reported."""
     from cifar_lab.errors import CifarLabError
     from cifar_lab.run.shipping import lacking
 
@@ -141,7 +141,7 @@ def _table(problems: tuple[Problem, ...], runs: Path) -> RenderableType:
 
 
 def _names(runs: Path) -> Mapping[str, Sequence[object]]:
-    """Return what notes call each cell; nothing where they cannot be read, which is a problem of its own."""
+    """Return the names of each cell in the notes; empty if these are unreadable, which is reported separately."""
     from cifar_lab.errors import DamageError
     from cifar_lab.run.setting import names
 

@@ -1,4 +1,4 @@
-"""`diff` and `clean`: what tells two cells apart, and what need not be kept."""
+"""`diff` and `clean`: compare two cells, and delete files that are not needed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be dele
 
 
 def diff(one: o.Fingerprint, other: o.Fingerprint, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
-    """What tells two cells apart: recipe, seed and data, execution, code, environment, result."""
+    """Compare two cells: recipe, seed and data, execution, code, environment, result."""
     from cifar_lab.run.difference import compare_cells
 
     a, b = (find_cell(runs.resolve(), prefix) for prefix in (one, other))
@@ -53,10 +53,10 @@ def clean(
     older_than: OlderThan = "7d", dry_run: DryRun = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Free what is of no more use: abandoned checkpoints, half-written files, records that a redo set aside.
+    """Delete files that are no longer needed: abandoned checkpoints, partial files, records set aside by a redo.
 
-    Results, journals and weights stay, and whatever is trained now. A record that a redo set aside stays until its
-    cell is finished again.
+    Results, journals and weights are kept, and everything of cells being trained. A record that a redo set aside is
+    kept until its cell is finished again.
     """
     from cifar_lab.run.cleaning import find_items, parse_age
 
@@ -151,7 +151,7 @@ def _items_table(items: list[Item], runs: Path) -> RenderableType:
 
 
 def _free(items: list[Item]) -> tuple[list[Item], list[Item]]:
-    """Those that were freed, and those that the disk would not give up."""
+    """Delete the items; return those that were deleted, and those that could not be."""
     from cifar_lab.run.cleaning import free
 
     freed, kept = [], []
@@ -169,7 +169,7 @@ def _free(items: list[Item]) -> tuple[list[Item], list[Item]]:
 
 
 def _size(count: int) -> str:
-    """`640 kB`, `56 MB` or `1.2 GB`."""
+    """Format a size: `640 kB`, `56 MB` or `1.2 GB`."""
     if count < 1_000_000:
         return f"{count / 1e3:.0f} kB"
     return f"{count / 1e6:.0f} MB" if count < 1_000_000_000 else f"{count / 1e9:.1f} GB"

@@ -1,4 +1,4 @@
-"""`status` and `failures`: how far the cells are, and what went wrong in them."""
+"""`status` and `failures`: progress of cells, and their errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MaybeName = Annotated[
     ),
 ]
 LINES = 15
-"""Of a trace, unless all of it is asked for."""
+"""Number of lines shown of a traceback, unless all of it is requested."""
 
 
 def status(
@@ -42,7 +42,7 @@ def status(
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """How far the cells are: of every ablation that was run, or of one, cell by cell."""
+    """Show the progress of cells: a summary of every ablation that was run, or the cells of one."""
     from cifar_lab.run.status import look
 
     def look_again() -> list[Status]:
@@ -93,7 +93,7 @@ def _settings(
     name: str | None, overrides: list[str] | None, scale: str | None, data: str | None, invocation: str | None,
     runs: Path, ablations: list[Path] | None,
 ) -> list[Setting]:  # fmt: skip
-    """The setting of one ablation that is asked for, or all settings of all of them."""
+    """Return the requested setting of one ablation, or all settings of all ablations."""
     from cifar_lab.run.setting import choose, read_settings
 
     if scale is not None:
@@ -120,7 +120,7 @@ def _all(found: list[Status], runs: Path) -> RenderableType:
 
 
 def _one(status: Status) -> list[RenderableType]:
-    """Header, table, notes on single cells, and what is left."""
+    """Return header, table, notes on single cells, and the remaining time."""
     from cifar_lab.run.setting import selector
 
     setting = status.setting
@@ -162,7 +162,7 @@ def _row(cell: Progress) -> list[str | Text]:
 
 
 def _notes(cell: Progress, ablation: str) -> Iterator[str]:
-    """Yield what has no room in a table."""
+    """Yield details that do not fit into the table."""
     from cifar_lab.tracking.record import remedy
 
     if cell.owner is not None:
@@ -213,5 +213,5 @@ def _failure_lines(
 
 
 def _minute(moment: int) -> str:
-    """A time in ms, in words of the local clock."""
+    """Format a time in ms as local time."""
     return f"{datetime.fromtimestamp(moment / 1000):%Y-%m-%d %H:%M}"

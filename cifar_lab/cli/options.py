@@ -1,4 +1,4 @@
-"""The options that several commands share, each worded once."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDERS = "CIFAR_LAB_ABLATIONS"
 
 
 def _folders(ctx: typer.Context, folders: list[Path] | None) -> list[Path] | None:
-    """The environment's folders without empty ones: a stray separator does not mean the current folder."""
+    """Return the environment's folders without empty ones: a stray separator does not mean the current folder."""
     source = ctx.get_parameter_source("ablations")
     if source is None or source.name != "ENVIRONMENT":
         return folders
@@ -151,10 +151,10 @@ MaybeInvocation = Annotated[
 def require_whole(
     invocation: str | None, names: Collection[str], scale: str | None, data: str | None, overrides: Collection[str]
 ) -> None:
-    """An id selects a setting of one ablation by itself.
+    """Check that an invocation id is given for one ablation and without other selectors.
 
     Raises:
-        UsageError: there is an id, and more that selects, or not one ablation.
+        UsageError: there is an id together with other selectors, or with none or several ablations.
     """
     if invocation is None:
         return

@@ -1,4 +1,4 @@
-"""How a run ended."""
+"""Outcome of a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 
 class Outcome(NamedTuple):
-    """How a run ended: its exit code, and the plan after it as JSON has it; none where it could not be begun."""
+    """Outcome of a run: its exit code, and the final plan as JSON; None if it could not begin."""
 
     code: int
     tree: dict[str, Any] | None
     interrupted: str = ""
-    """Why the run was ended early, by the user or by a full disk; empty where it was not."""
+    """Reason for an early end, by the user or by a full disk; empty otherwise."""

@@ -1,4 +1,4 @@
-"""A recipe as a JSON file: what `sweep-best -o` writes and `train --recipe` reads."""
+"""Recipe files in JSON, written by `sweep-best -o` and read by `train --recipe`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
 
 LARGEST = 2**20
-"""Bytes of a file that are read at most: a recipe takes about two thousand."""
+"""Maximum bytes of a file: a recipe takes about two thousand."""
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="Recipe as JSON, as `sweep-best -o` writes it.")
 ]
 
 
 def read_recipe(file: Path) -> Recipe:
-    """Return the recipe of a JSON file, as `sweep-best -o` writes it; what the file leaves out is default.
+    """Read a recipe from a JSON file, as `sweep-best -o` writes it; missing fields have their defaults.
 
     The file may be UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     Raises:
-        UsageError: it cannot be read, is larger than `LARGEST`, or is no JSON object.
-        RecipeError: a path or a value in it is wrong.
+        UsageError: it is unreadable, larger than `LARGEST`, or not a JSON object.
+        RecipeError: it contains an invalid path or value.
     """
     try:
         with file.open("rb") as opened:

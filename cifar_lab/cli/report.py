@@ -1,4 +1,4 @@
-"""`report`: what was found, as one HTML file that opens offline."""
+"""`report`: write the results as one HTML file that opens offline."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def report(
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Write a page of one ablation or several: numbers, plots, claims, curves, and where they come from.
+    """Write an HTML page of one ablation or several: numbers, plots, claims, curves and provenance.
 
-    Unless a setting is asked for, it is the one that the claims speak of; where that has no results, the latest.
+    By default, the setting of the claims is used; if it has no results, the latest one.
     """
     words = names or []
     chosen, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
@@ -85,7 +85,7 @@ def _story(runs: Path, found: registry.Registry, asked: Mapping[str, Any]) -> tu
 
 
 def _require_place(output: Path) -> None:
-    """Before anything is read."""
+    """Check that the output can be written, before anything is read."""
     if output.is_dir():
         raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'report.html'}")
     if not output.parent.is_dir():
@@ -93,7 +93,7 @@ def _require_place(output: Path) -> None:
 
 
 def _write(output: Path, page: str) -> int:
-    """The whole page or nothing; how many bytes."""
+    """Write the page atomically; return its number of bytes."""
     from cifar_lab.tracking import atomic
 
     text = page.encode()

@@ -1,4 +1,4 @@
-"""`sweep` and its company: search hyperparameters under the budget, and see what was found."""
+"""`sweep` and related commands: search hyperparameters within the budget, and show the results."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def sweep(
 
     stores.quiet()
     with stores.reaching(storage):
-        place = stores.open_storage(storage, runs.resolve(), console.say)  # damage is said before data are read
+        place = stores.open_storage(storage, runs.resolve(), console.say)  # damage is reported before data are read
         found = asked.resolve(
             _baseline(study, asks.space), scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides,
             variants=None, seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile,
@@ -128,11 +128,11 @@ def sweep(
     if report.interrupted is not None:
         console.say(f"{report.interrupted}; the same command goes on from there")
         return report.interrupted.exit_code
-    return 0 if tree["total"] >= trials else 1  # one that failed and has another in its place is no failure
+    return 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
 
 
 class _Asked(NamedTuple):
-    """What is searched, under which budget, for what."""
+    """Search space, budget and objectives."""
 
     space: Space
     budget: Budget
@@ -142,7 +142,7 @@ class _Asked(NamedTuple):
 def _asked_for(
     overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str, scale: str
 ) -> _Asked:
-    """Check what was typed before anything is read or made: words, then the space, the recipe and the budget."""
+    """Check all arguments before anything is read or created: words, then the space, the recipe and the budget."""
     scales.find(scale)
     diff, objectives = parse_overrides(overrides or []), _objectives(objective)
     macs = asked.parse_count(max_macs) if max_macs is not None else None
@@ -161,7 +161,7 @@ def _asked_for(
 
 
 def _place(space: str) -> str:
-    """A file's path from anywhere."""
+    """Return the absolute path of a space's file; the name of a built-in space is unchanged."""
     return str(Path(space).resolve()) if space.endswith(".py") else space
 
 
@@ -178,7 +178,7 @@ def _objectives(text: str) -> tuple[str, ...]:
 
 
 def _baseline(study: str, space: Space) -> Ablation:
-    """The space's baseline as a study of its own: what a trial takes, and on which data."""
+    """Return an ablation of the space's baseline alone, to estimate a trial and to load the data."""
     return Ablation(
         name=f"sweep.{study}", question=space.question, source=space.name, baseline=space.baseline, factors=(),
         variants=(Variant(name="baseline"),), control="baseline",
@@ -186,7 +186,7 @@ def _baseline(study: str, space: Space) -> Ablation:
 
 
 def _confirm(found: asked.Request, left: int, yes: bool) -> None:
-    """More than an hour on a CPU is asked about; a trial is taken for as long as the baseline."""
+    """Ask to confirm more than an hour on a CPU, estimating each trial by the baseline."""
     plan = found.plan
     one = next(iter(plan.estimates.values()), 0.0)
     seconds = max(0, left) * one / found.workers
@@ -198,7 +198,7 @@ def _confirm(found: asked.Request, left: int, yes: bool) -> None:
 def sweep_status(
     name: MaybeName = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
-    """Show how far a study is; without a name, all of them. A study that cannot be read hides no other."""
+    """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, names
 
     with _opened(storage, runs) as opened:
@@ -230,7 +230,7 @@ def sweep_best(
     name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Show the best recipe of a study, and accuracy against parameters; `-o` writes it for `train --recipe`."""
+    """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""
     with _loaded(name, storage, runs) as study:
         tree = study_tree(study)
         if tree["best"] is None:
@@ -248,7 +248,7 @@ def sweep_best(
 def sweep_importance(
     name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
-    """Show which dimensions the accuracy followed: fANOVA and PED-ANOVA side by side."""
+    """Show the importance of each dimension for the accuracy: fANOVA and PED-ANOVA side by side."""
     from cifar_lab.report.search import no_importances
     from cifar_lab.search import trials
     from cifar_lab.search.importance import FEWEST, importances
@@ -278,7 +278,7 @@ def ablate_best(
     cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Put each tuned factor back to the baseline's value, one at a time and all at once, as an ordinary ablation."""
+    """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
     from cifar_lab.cli.train import run_ablation
     from cifar_lab.search import ablate
     from cifar_lab.search import trials as results
@@ -303,7 +303,7 @@ def ablate_best(
 
 @contextmanager
 def _opened(storage: str | None, runs: Path) -> Iterator[BaseStorage]:
-    """Open the storage of studies for reading; a database that fails meanwhile is one line."""
+    """Open the storage of studies for reading; errors of a database are converted to one line."""
     from cifar_lab.search import storage as stores
 
     stores.quiet()

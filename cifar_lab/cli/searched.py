@@ -1,4 +1,4 @@
-"""What the commands of a search print of a study: its counts, its best recipe, the front."""
+"""Console output of a study: counts, best recipe and front."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def print_counts(studies: Sequence[Optuna], where: str) -> None:
-    """Print a row a study: how many trials of each kind, and the best accuracy."""
+    """Print one row per study: number of trials of each kind, and the best accuracy."""
     from cifar_lab.search import trials as results
 
     rows = []
@@ -33,7 +33,7 @@ def print_counts(studies: Sequence[Optuna], where: str) -> None:
 
 
 def tree_or_problem(study: Optuna) -> dict[str, Any]:
-    """Return what `study_tree` does; of a study whose setting cannot be read, why."""
+    """Return `study_tree(study)`, or the problem if its settings cannot be read."""
     try:
         return study_tree(study)
     except UsageError as error:
@@ -41,10 +41,10 @@ def tree_or_problem(study: Optuna) -> dict[str, Any]:
 
 
 def study_tree(study: Optuna) -> dict[str, Any]:
-    """Return counts, the best trial and the front of a study, as JSON has them.
+    """Return counts, the best trial and the front of a study, as JSON.
 
     Raises:
-        UsageError: it is no study of cifar-lab, or its space has been changed since.
+        UsageError: the study is not one of cifar-lab, or its space has been changed since.
     """
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import setting_of

@@ -1,4 +1,4 @@
-"""`list`, `describe`, `plan`: what there is, before anything is trained."""
+"""`list`, `describe`, `plan`: show ablations and plans without training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from cifar_lab.run.plan import Plan
 
 ROOM = 90
-"""Columns of a terminal that `list` wants for the names of variants; in fewer, they are counted."""
+"""Minimum columns of a terminal for `list` to show the names of variants; with fewer, they are counted."""
 
 
 def list_(ablations: o.Folders = None, as_json: o.Json = False) -> int:
-    """The ablations that can be run."""
+    """List the ablations that can be run."""
     found = registry.discover(*(ablations or []))
     for broken in found.broken():
         console.say(f"warning: {broken.reason}")
@@ -122,7 +122,7 @@ def plan(
     cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS,
     ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """The cells of an ablation: which are done, what the rest will take on this machine. Nothing is trained."""
+    """Show the cells of an ablation, which of them are done, and estimate the remaining time. Nothing is trained."""
     ablation = asked.find(name, ablations)
     found = asked.resolve(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
@@ -174,7 +174,7 @@ def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
 
 
 def plan_tree(found: asked.Request) -> dict[str, Any]:
-    """The plan as its JSON has it."""
+    """Return the plan as JSON."""
     from cifar_lab.run.plan import as_dict
 
     plan = found.plan
@@ -193,12 +193,12 @@ def plan_tree(found: asked.Request) -> dict[str, Any]:
 
 
 def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
-    """Return what came out of a plan, as the JSON of a run has it: failed cells, and the rows of `compare`."""
+    """Return the outcome of a plan as JSON: failed cells, and the rows of `compare`."""
     return {"failed": sum(cell.state == "failed" for cell in plan.cells), "rows": comparison.as_dict()["rows"]}
 
 
 def _alike(plan: Plan) -> dict[str, str]:
-    """The variants that train the same as an earlier one, as their schedules are one in so few epochs: that one."""
+    """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
     from math import ceil
 
     from cifar_lab.train.schedule import lr_at

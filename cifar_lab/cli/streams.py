@@ -1,4 +1,4 @@
-"""Standard streams that no terminal, pipe or full disk turns into a traceback."""
+"""Standard streams that raise no traceback for a closed terminal or pipe, or a full disk."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 QUIET = {errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF}
-"""Errors of writing that mean that nobody reads any more: a closed pipe, a terminal that is gone."""
+"""Write errors that mean that there is no reader: a closed pipe, a terminal that is gone."""
 
 
 def prepare() -> None:
-    """Open what is closed, and have every stream take characters that its encoding lacks.
+    """Open closed streams, and make every stream accept characters that its encoding lacks.
 
-    A descriptor that is closed when the program begins would be the number of the first file that is opened, which
-    would then get what is printed. Python has None for the stream.
+    A descriptor that is closed at the start would be reused for the first opened file, which would then receive the
+    output. Python has None for the stream.
     """
     while (descriptor := _nothing()) <= 2:
         pass
@@ -34,7 +34,7 @@ def prepare() -> None:
 
 
 def _nothing() -> int:
-    """Return a new descriptor that takes what nobody reads; where the null device refuses, one that takes nothing."""
+    """Return a new descriptor that discards its input; if the null device is unavailable, another that accepts it."""
     try:
         return os.open(os.devnull, os.O_RDWR)
     except OSError:
@@ -42,7 +42,7 @@ def _nothing() -> int:
 
 
 def finish(code: int) -> int:
-    """Write out what is buffered; return the exit code, which is 1 where standard output took not all of it."""
+    """Flush the output; return the exit code, which is 1 if standard output was not written completely."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -54,20 +54,20 @@ def finish(code: int) -> int:
 
 
 def refused(error: OSError | ValueError) -> int:
-    """Say that standard output could not be written, unless nobody reads it any more; return exit code 1."""
+    """Report that standard output could not be written, unless it has no reader; return exit code 1."""
     if isinstance(error, OSError) and error.errno not in QUIET:
         warn(f"cifar-lab: standard output cannot be written: {error.strerror}")
     return 1
 
 
 def warn(line: str) -> None:
-    """Print a line on standard error, which may be closed or full."""
+    """Print a line on standard error, ignoring errors."""
     steady.write(f"{line}\n")
     steady.flush()
 
 
 def drop(stream: Any) -> None:
-    """Have the interpreter, which writes out every stream at its end, find nothing that it cannot write."""
+    """Discard buffered output that cannot be written, so that the interpreter does not fail at exit."""
     try:
         if stream is not None:
             stream.flush()
@@ -76,12 +76,12 @@ def drop(stream: Any) -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, stream.fileno())
             os.close(null)
-        except (OSError, ValueError):  # a stream without a descriptor is of no more use
+        except (OSError, ValueError):  # a stream without a descriptor is useless
             return
 
 
 class _Steady(io.TextIOBase):
-    """Standard error as it is now; what it does not take is dropped: a study goes on without its reader."""
+    """Current standard error, ignoring write errors, so that a study continues without a reader."""
 
     @property
     def _stream(self) -> Any:

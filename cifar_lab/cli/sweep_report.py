@@ -1,4 +1,4 @@
-"""`sweep-report`: what a search found, as one HTML file that opens offline."""
+"""`sweep-report`: write the results of a search as one HTML file that opens offline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sweep_report(
     name: Name, output: Output = Path("sweep.html"), storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Write a page of one search: history, accuracy against parameters, what mattered, the best recipe, all trials."""
+    """Write a page of one search: history, accuracy against parameters, importances, best recipe, all trials."""
     _require_place(output)
     from cifar_lab.report import search as report
     from cifar_lab.search import page
@@ -39,7 +39,7 @@ def sweep_report(
 
 
 def _require_place(output: Path) -> None:
-    """Before anything is read."""
+    """Check that the output can be written, before anything is read."""
     if output.is_dir():
         raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'sweep.html'}")
     if not output.parent.is_dir():
@@ -47,7 +47,7 @@ def _require_place(output: Path) -> None:
 
 
 def _write(output: Path, page: str) -> int:
-    """The whole page or nothing; how many bytes."""
+    """Write the page atomically; return its number of bytes."""
     from cifar_lab.tracking import atomic
 
     text = page.encode()

@@ -1,4 +1,4 @@
-"""`tail`: the journal of one cell, in words."""
+"""`tail`: print the journal of one cell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cifar_lab.tracking.record import Record
 
 EVERY = 1.0
-"""Seconds between two looks at a journal that is followed."""
+"""Seconds between two checks of a journal that is followed."""
 Event = dict[str, Any]
 ACCURACIES = {"val": "val/acc", "test": "test/acc", "train": "clean_train/acc"}
 
@@ -33,9 +33,9 @@ def tail(
     epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="Number of last epochs to print.")] = 10,
     runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Show what happened in a cell, a line an epoch. With -f and --json: one JSON object a line.
+    """Print the training log of a cell, one line per epoch. With -f and --json: one JSON object per line.
 
-    Damaged lines of the journal are named and left out, and make the exit code 1.
+    Damaged lines of the journal are reported and left out; the exit code is then 1.
     """
     from cifar_lab.tracking.journal import Reader
 
@@ -58,7 +58,7 @@ def tail(
 
 
 def _damage(record: Record, reader: Reader) -> list[str]:
-    """Return what is damaged of the record, and of the journal as far as it was read."""
+    """Return the damage of the record, and of the journal as far as it was read."""
     lines = [f"{record.journal}: {line}" for line in reader.damage]
     if (damage := record.damage()) is not None:
         return [damage, *lines]
@@ -70,11 +70,11 @@ def _damage(record: Record, reader: Reader) -> list[str]:
 
 
 def find_cell(runs: Path, prefix: str) -> Record:
-    """The cell in `runs` whose fingerprint begins with `prefix`, in whatever case.
+    """Return the cell in `runs` whose fingerprint begins with `prefix`, ignoring case.
 
     Raises:
-        UsageError: that is not the beginning of a fingerprint.
-        TrackingError: none begins so, or more than one.
+        UsageError: the prefix is not the beginning of a fingerprint.
+        TrackingError: no cell matches, or more than one.
     """
     from cifar_lab.tracking.record import find
 
@@ -84,7 +84,7 @@ def find_cell(runs: Path, prefix: str) -> Record:
 
 
 def identity(record: Record) -> str:
-    """`se_ratio r4/s0, noise_floor r4/s0 · 0123456789ab · running`."""
+    """Return names, fingerprint and state: `se_ratio r4/s0, noise_floor r4/s0 · 0123456789ab · running`."""
     from cifar_lab.run.setting import names
 
     known = ", ".join(str(name) for name in names(record.folder.parent).get(record.fingerprint, ()))
@@ -111,12 +111,12 @@ def _state(record: Record) -> str:
 
 
 def _shown(events: list[Event]) -> list[Event]:
-    """Those that are news: that an epoch is saved follows from the epoch."""
+    """Return the events to be shown: a checkpoint adds nothing to its epoch."""
     return [event for event in events if event["event"] != "checkpoint"]
 
 
 def _last(events: list[Event], epochs: int) -> list[Event]:
-    """`events` from the first of the last `epochs` epochs on."""
+    """Return `events` from the first of the last `epochs` epochs on."""
     points = [i for i, event in enumerate(events) if event["event"] == "points"]
     if len(points) <= epochs:
         return events
@@ -124,7 +124,7 @@ def _last(events: list[Event], epochs: int) -> list[Event]:
 
 
 def _follow(record: Record, reader: Reader, as_json: bool) -> None:
-    """Print what comes until the cell has ended, or whoever trained it is gone."""
+    """Print new events until the cell has ended, or its runner is gone."""
     was_trained, told = False, False
     while True:
         state = record.state()
@@ -137,13 +137,13 @@ def _follow(record: Record, reader: Reader, as_json: bool) -> None:
             told = True
         was_trained = was_trained or (state == "running" and owner is not None)  # not by somebody who only looks
         time.sleep(EVERY)
-    if not as_json and state != "failed":  # its last line has said so
+    if not as_json and state != "failed":  # its last line has shown that
         _say(_state(record))
 
 
 def _print(events: list[Event], record: Record, as_json: bool) -> None:
     epochs = None
-    with suppress(DamageError):  # said with the state
+    with suppress(DamageError):  # reported with the state
         epochs = (record.cell() or {}).get("recipe", {}).get("train", {}).get("epochs")
     for event in events:
         if as_json:

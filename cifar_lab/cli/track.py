@@ -1,4 +1,4 @@
-"""`sync` and `ui`: the runs in MLflow."""
+"""`sync` and `ui`: upload runs to MLflow, and show them there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def sync(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False) -> int:
-    """Ship to MLflow what it does not have yet; safe to repeat."""
+    """Upload to MLflow what it does not have yet; safe to repeat."""
     from cifar_lab.run.shipping import sync_all
 
     shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])))
@@ -62,7 +62,7 @@ def ui(
 ) -> int:
     """Serve the MLflow UI of this folder's runs on 127.0.0.1, and open the table of an ablation; Ctrl-C ends it.
 
-    Where MLFLOW_TRACKING_URI names a server, that one is opened and none is started.
+    If MLFLOW_TRACKING_URI names a server, that one is opened and none is started.
     """
     from cifar_lab.tracking import mlflow, server
 
@@ -118,7 +118,7 @@ def _say_lacking(runs: Path) -> None:
 
 
 def _point_to(address: str, shown: list[Shown], *, as_json: bool, no_open: bool) -> None:
-    """Print where each ablation is, and open the first."""
+    """Print the link to each ablation, and open the first."""
     from cifar_lab.tracking import view
 
     links = [
@@ -142,7 +142,7 @@ def _point_to(address: str, shown: list[Shown], *, as_json: bool, no_open: bool)
 
 
 def _has_desktop() -> bool:
-    """Whether somebody sits at this machine, before a screen that can show a browser."""
+    """Tell whether the user is at a terminal of a machine that can show a browser."""
     if not sys.stdout.isatty():
         return False
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -150,7 +150,7 @@ def _has_desktop() -> bool:
 
 @contextmanager
 def _ended_like_ctrl_c() -> Iterator[None]:
-    """Let a SIGTERM and a closed terminal end the block as Ctrl-C does, so that no server is left behind."""
+    """Make SIGTERM and a closed terminal end the block as Ctrl-C does, so that no server is left behind."""
 
     def end(*_: object) -> NoReturn:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`run-ablation` and `train`: train what is missing."""
+"""`run-ablation` and `train`: train missing cells."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Print = Callable[["Comparison"], None]
 EVERY = "all"
-"""In place of an ablation's name: every one of them."""
+"""Name that stands for all ablations."""
 BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18, "fast": FAST}
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also train the cells that failed before.")]
 Redo = Annotated[
@@ -110,10 +110,10 @@ def run_ablation(
 
 
 def _require_for_some(ablations: list[Ablation], options: dict[str, Any]) -> None:
-    """Refuse, before any ablation begins, what is typed wrongly for every one of them.
+    """Check, before any ablation begins, that the options are valid for at least one of them.
 
     Raises:
-        UsageError: none can be run so; the message is that of the first.
+        UsageError: they are valid for none; the message is that of the first.
     """
     words = ("scale_name", "overrides", "variants", "seeds", "max_params", "device", "workers", "cells_per_gpu")
     refused: list[UsageError] = []
@@ -129,7 +129,7 @@ def _require_for_some(ablations: list[Ablation], options: dict[str, Any]) -> Non
 
 
 def _said(run_one: Callable[[str], Outcome], name: str) -> Outcome:
-    """Run one of many ablations; an error in it is reported, and holds up no other."""
+    """Run one of many ablations; an error in it is reported, and does not stop the others."""
     console.say(f"== {name}")
     try:
         return run_one(name)
@@ -213,7 +213,7 @@ def _single(name: str, recipe: Recipe) -> Ablation:
 
 
 def _further(prefix: str, runs: Path, overrides: list[str]) -> tuple[str, Recipe, str, str]:
-    """What to call a further training of a cell, and the cell's recipe with its weights, data and seed."""
+    """Return name, recipe (with the cell's weights), data source and seed for continuing the training of a cell."""
     from cifar_lab.run.further import further_training
 
     found = further_training(runs, prefix, parse_overrides(overrides))
@@ -229,9 +229,9 @@ def _dropped() -> Stopping:
 def _set_aside(
     found: asked.Request, runs: Path, prefixes: list[str], yes: bool, *, as_before: bool
 ) -> asked.Request:  # fmt: skip
-    """The plan with the cells to be redone missing, their records moved aside.
+    """Set the records of the cells to be redone aside, and return the request with these cells missing.
 
-    `as_before`: it is executed as those records were, with as many workers as their threads leave room for.
+    `as_before`: execute it as those records were, with as many workers as their threads permit.
     """
     from cifar_lab.run.redo import executed_as, find, known_as, set_aside
 
@@ -251,7 +251,7 @@ def _set_aside(
 
 
 def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> asked.Request:
-    """Resolve what was typed; the places to write to are checked after the words and before images are read."""
+    """Resolve the arguments; the output folders are checked after the words and before images are read."""
 
     def prepare() -> None:
         from cifar_lab.tracking import mlflow
@@ -302,7 +302,7 @@ def _run(
 
 
 def _conclude(plan: Plan, report: Report, others: int, runs: Path) -> int:
-    """Say what was done and what was not; whatever is not done makes the exit code 1."""
+    """Report what was done and what was not; unfinished work makes the exit code 1."""
     undone = [cell for cell in plan.cells if not cell.is_done]
     counts = Counter(cell.state for cell in undone)
     said = [f"{report.trained} trained", *([f"{others} by another runner"] if others else [])]

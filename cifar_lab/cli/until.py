@@ -1,4 +1,4 @@
-"""`run-ablation --until-decided`: one look after another, until nothing is open or all seeds are there."""
+"""`run-ablation --until-decided`: take looks until everything is decided or the maximum of seeds is reached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UntilDecided = Annotated[
     bool, typer.Option("--until-decided", help="Add seeds by a rule fixed beforehand, and stop where all is decided.")
 ]
 USUAL = 20
-"""Seeds at most, unless said otherwise."""
+"""Default for the maximum number of seeds."""
 MaxSeeds = Annotated[
     int | None,
     typer.Option(
@@ -42,10 +42,10 @@ DropRule = Annotated[
 
 
 def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None, drop_rule: bool = False) -> int | None:
-    """How many seeds there may be at most; None where their number is fixed.
+    """Return the maximum number of seeds; None if their number is fixed.
 
     Raises:
-        UsageError: the options do not go together.
+        UsageError: the options contradict each other.
     """
     if not until_decided:
         if max_seeds is not None:
@@ -62,9 +62,9 @@ def run_looks(
     found: Request, runs: Path, most: int, run: Callable[[Request, Stopping], Outcome],
     print_table: Callable[[Comparison], None] | None, yes: bool,
 ) -> Outcome:  # fmt: skip
-    """Run the parts of `found` that each look asks for; its plan holds all seeds there may be.
+    """Run the part of `found` for each look; its plan holds the maximum number of seeds.
 
-    A rule that is begun now is confirmed where there is a terminal, unless `yes`.
+    A new rule is confirmed if there is a terminal, unless `yes`.
     """
     from cifar_lab.run import looks
     from cifar_lab.run.results import tabulate
@@ -100,10 +100,10 @@ def run_looks(
 
 
 def confirm_drop(plan: Plan, runs: Path, yes: bool) -> None:
-    """Have the end of the rule of `plan`'s setting confirmed; one that was dropped before is not asked about.
+    """Ask to confirm dropping the rule of `plan`'s setting, unless it was dropped before.
 
     Raises:
-        UsageError: no rule was begun.
+        UsageError: there is no rule.
     """
     from cifar_lab.run import looks
 
@@ -120,7 +120,7 @@ def _words(comparison: Comparison) -> str:
 
 
 def _tree(found: Request, plan: Plan, outcomes: list[Outcome], comparison: Comparison) -> dict[str, Any]:
-    """Return one plan of all looks; `reused` are the cells that no look trained."""
+    """Return one plan of all looks as JSON; `reused` are the cells that no look trained."""
     trained = sum(outcome.tree["trained"] for outcome in outcomes if outcome.tree is not None)
     done = sum(cell.is_done for cell in plan.cells)
     others = sum(outcome.tree["by_another_runner"] for outcome in outcomes if outcome.tree is not None)

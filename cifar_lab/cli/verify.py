@@ -1,4 +1,4 @@
-"""`verify`: what the sources claim, against what was measured."""
+"""`verify`: judge the claims of sources by measurements."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ STYLES = {
 }
 HEADINGS = ("claim", "compares", "status", "measured")
 GAP = 2
-"""Columns between two columns."""
+"""Spaces between two columns."""
 WIDEST = (48, 28, 19, 60)
-"""Of each column, however wide the terminal is."""
+"""Maximum width of each column, however wide the terminal is."""
 FOLDED = ((3, 36), (0, 28), (1, 18), (3, 24))
-"""What gives way in a narrow one, in this order: a column, and how narrow it becomes at most.
+"""Columns that are narrowed in a narrow terminal, in this order, and their minimum widths.
 
-Where that is not enough, each claim takes lines of its own instead of a row.
+If that is not enough, each claim is shown on lines of its own instead of a row.
 """
 INDENT = "  "
 ELSEWHERE = "elsewhere than at a claim's scale, protocol and data a direction agrees or disagrees, and that is all"
 
 
 def _offered(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Ablations; paths of recipes where none starts so."""
+    """Complete ablations, or recipe paths if none matches."""
     return completion.ablations(ctx, incomplete) or completion.overrides(ctx, incomplete)
 
 
@@ -57,16 +57,16 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="ABLATION|PATH=VALUE",
-            help="Ablations, none: all that claim something; and recipe overrides, of another setting.",
+            help="Ablations (default: all with claims), and recipe overrides of another setting.",
             autocompletion=_offered,
         ),
     ] = None,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
     runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
-    """Judge what sources claim by what was measured; exit code 1 when a claim is refuted or a record is damaged.
+    """Judge the claims of sources by measurements; exit code 1 when a claim is refuted or a record is damaged.
 
-    Unless a setting is asked for, it is the one that the claims speak of; where that has no results, the latest.
+    By default, the setting of the claims is used; if it has no results, the latest one.
     """
     if scale is not None:
         scales.find(scale)
@@ -96,10 +96,10 @@ def verify(
 
 
 def _choose(names: list[str], known: registry.Registry) -> list[Ablation]:
-    """Those that are named, else all that claim something.
+    """Return the named ablations, or all that have claims.
 
     Raises:
-        RegistryError: there is none of that name, or its file is broken.
+        RegistryError: a name is unknown, or its file is broken.
     """
     if names:
         return [known.find(name) for name in names]
@@ -109,9 +109,9 @@ def _choose(names: list[str], known: registry.Registry) -> list[Ablation]:
 
 
 def _lines(findings: list[Finding], silent: list[str], *, everything: bool) -> Iterator[Text | Table]:
-    """A table an ablation; where all are asked for, those that were not measured share a few lines.
+    """Yield one table per ablation; if all are requested, the unmeasured ones share a few lines.
 
-    The counts stand first as well where several ablations have them scrolled away.
+    With several ablations, the counts also come first, as they would otherwise scroll away.
     """
     from cifar_lab.run.verification import NOT_RUN
 
@@ -140,7 +140,7 @@ def _lines(findings: list[Finding], silent: list[str], *, everything: bool) -> I
 
 
 def _header(own: Sequence[Finding]) -> Iterator[Text]:
-    """The ablation, and where it was measured."""
+    """Yield the ablation, and its setting."""
     name, setting = (own[0].ablation, "bold"), own[0].setting
     if setting is None:
         yield Text.assemble(name, " · ", own[0].judgement.why.removeprefix(f"'{own[0].ablation}' "))
@@ -158,7 +158,7 @@ def _header(own: Sequence[Finding]) -> Iterator[Text]:
 
 
 def _shared(own: Sequence[Finding]) -> list[str]:
-    """The reasons that all claims of an ablation have in common, said once."""
+    """Return the reasons that all claims of an ablation have in common, to be shown once."""
     if len(own) < 2 or own[0].setting is None:
         return []
     every = [finding.judgement.why.split("; ") for finding in own]
@@ -166,7 +166,7 @@ def _shared(own: Sequence[Finding]) -> list[str]:
 
 
 def _measured(finding: Finding, shared: Sequence[str]) -> list[Text]:
-    """The numbers, and why they say no more; one a line."""
+    """Return the numbers, and the reasons for their limits; one per line."""
     judged = finding.judgement
     why = "; ".join(part for part in judged.why.split("; ") if part not in shared)
     numbers = [Text(judged.numbers)] if judged.numbers else []
@@ -174,7 +174,7 @@ def _measured(finding: Finding, shared: Sequence[str]) -> list[Text]:
 
 
 def _stacked(own: Sequence[Finding], shared: Sequence[str]) -> Iterator[Text]:
-    """For a narrow terminal: what is claimed in a line, and below it what came of that."""
+    """Yield the claims for a narrow terminal: each in one line, with the result below it."""
     room = console.out.width
     for finding in own:
         claim = finding.claim
@@ -204,12 +204,12 @@ def _table(own: Sequence[Finding], widths: Sequence[int], shared: Sequence[str])
 
 
 def _quoted(quote: str, width: int) -> list[str]:
-    """In quotation marks, on three lines at most."""
+    """Return the claim in quotation marks, on at most three lines."""
     return wrap(f"“{quote}”", width, max_lines=3, placeholder="…”")
 
 
 def _widths(findings: Sequence[Finding], room: int) -> list[int] | None:
-    """The same for all tables: as wide as what they hold, and the claims have what is left; None: no table fits."""
+    """Return common column widths of all tables: fitted to the content, the rest for the claims; None if none fits."""
     texts = [
         (f"“{finding.claim.quote}”", finding.claim.compares, finding.status, finding.judgement.numbers)
         for finding in findings

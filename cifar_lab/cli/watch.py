@@ -1,4 +1,4 @@
-"""Looking at the same thing again and again: redrawn in a terminal, a line a change elsewhere."""
+"""Repeated display of a status: redrawn in a terminal, one line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cifar_lab.run.status import Status
 
 EVERY = 2.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 PAUSE = 30.0
 """Seconds without a sign of life after which a runner is not just between two cells."""
 Look = Callable[[], "list[Status]"]
@@ -27,9 +27,9 @@ Look = Callable[[], "list[Status]"]
 def watch(
     look: Look, tree: Callable[[list[Status]], object] | None, show: Callable[[list[Status]], list[RenderableType]]
 ) -> int:
-    """Look until nothing will change by itself any more, or Ctrl-C. `tree`: print it, as one line of JSON a change.
+    """Repeat until nothing will change by itself, or Ctrl-C. `tree`: print its result as one line of JSON per change.
 
-    Where cells are missing that nobody trains, it says so, on standard error beside JSON.
+    If missing cells are trained by nobody, a message is printed, on standard error with JSON.
     """
     with suppress(KeyboardInterrupt):
         if tree is not None:
@@ -44,7 +44,7 @@ def watch(
 
 
 def total(status: Status) -> str:
-    """`15 cells: 12 finished, 2 running, 1 missing; about 20 min left at this pace`."""
+    """Return `15 cells: 12 finished, 2 running, 1 missing; about 20 min left at this pace`."""
     left = ""
     if not status.is_settled and status.left is not None:
         running = status.counts()["running"]
@@ -53,7 +53,7 @@ def total(status: Status) -> str:
 
 
 def counts(status: Status) -> str:
-    """`12 finished, 2 running, 1 missing`."""
+    """Return `12 finished, 2 running, 1 missing`."""
     return ", ".join(f"{count} {state}" for state, count in status.counts().items() if count)
 
 
@@ -95,9 +95,9 @@ def _until_settled(look: Look) -> Iterator[list[Status]]:
 
 
 def is_idle(status: Status, now: float | None = None) -> bool:
-    """Whether cells are missing and nobody trains: none runs, and nobody asked for one or ended one a moment ago.
+    """Tell whether cells are missing and nobody trains them: none runs, and none was requested or ended just now.
 
-    `now`: seconds since 1970; none: the present.
+    `now`: seconds since 1970; None: the present.
     """
     if status.is_settled or status.counts()["running"]:
         return False
@@ -106,7 +106,7 @@ def is_idle(status: Status, now: float | None = None) -> bool:
 
 
 def _abandoned(found: list[Status]) -> Iterator[str]:
-    """That nobody trains what is missing, with the commands that would."""
+    """Yield a message that nobody trains the missing cells, with the commands that would."""
     from cifar_lab.run.setting import again
 
     for status in found:
@@ -125,7 +125,7 @@ def _abandoned(found: list[Status]) -> Iterator[str]:
 
 
 def _states(found: list[Status]) -> dict[str, str]:
-    """The state of every cell, by its name."""
+    """Return the state of every cell, by its name."""
     return {
         f"{status.setting.latest.ablation} {cell.name} ({cell.asked.fingerprint[:12]})": (
             cell.state if cell.silent is None else f"{cell.state}, without a sign of life"

@@ -1,4 +1,4 @@
-"""Word what went wrong as one line: the rule, the value cut to a readable length, and the nearest valid name."""
+"""Format errors as one line: the rule, the shortened value, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from cifar_lab.recipe import paths
 from cifar_lab.text import printable
 
 LONGEST_WORD, LONGEST_LINE = 200, 1500
-"""Characters of a word and of a line that are shown; the middle of longer ones is left out."""
+"""Maximum characters of a word and of a line; the middle of longer ones is left out."""
 OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "verify", "ablate-best")
 """Commands that take recipe overrides."""
 
 
 def one_line(text: str) -> str:
-    """Return `text` on one line that is safe on a terminal, with the middle of what is too long left out."""
+    """Return `text` on one line that is safe on a terminal, with the middle left out if it is too long."""
     words = [shortened(printable(word), LONGEST_WORD) for word in text.split()]
     return shortened(" ".join(words), LONGEST_LINE)
 
 
 def typed_wrongly(error: TyperException, arguments: list[str], commands: list[str]) -> str:
-    """Return what was wrong with the words of a command line, with what was meant."""
+    """Describe what is wrong with the words of a command line, with a suggestion."""
     message = error.format_message()
     if option := re.match(r"No such option: (\S+)", message):
         return _no_such_option(option[1], getattr(error, "possibilities", None) or [], arguments)
@@ -35,13 +35,13 @@ def typed_wrongly(error: TyperException, arguments: list[str], commands: list[st
 
 
 def _command(name: str, commands: list[str]) -> str:
-    """Return a hint for a command: the first that begins with it, else the nearest."""
+    """Return a suggestion for a command: the first that begins with it, else the nearest."""
     beginning = [command for command in commands if name and command.startswith(name.lower())]
     return f"; did you mean '{beginning[0]}'?" if beginning else nearest(name, commands)
 
 
 def _no_such_option(option: str, possibilities: Sequence[str], arguments: list[str]) -> str:
-    """Return a hint for an option: a path of the recipe that ends so, else the nearest of `possibilities`."""
+    """Return a suggestion for an option: a recipe path that ends with it, else the nearest of `possibilities`."""
     leaf = option.lstrip("-").replace("-", "_").lower()
     meant = [path for path in paths() if leaf in {path, path.rsplit(".", 1)[-1]}]
     if meant and any(argument in OVERRIDES for argument in arguments[:1]):
@@ -51,7 +51,7 @@ def _no_such_option(option: str, possibilities: Sequence[str], arguments: list[s
 
 
 def _value_of(option: str, arguments: list[str]) -> str:
-    """Return the value that was typed for an option, `--epochs 3` or `--epochs=3`; an ellipsis where there is none."""
+    """Return the value typed for an option, `--epochs 3` or `--epochs=3`; an ellipsis if there is none."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if argument == option and following and not following.startswith("-"):
             return following

@@ -1,6 +1,6 @@
-"""Where images come from: `load("cifar10")`, `load("synthetic")`, or `load` of a path; docs/data.md lists the forms.
+"""Image sources: `load("cifar10")`, `load("synthetic")`, or `load` of a path; docs/data.md lists the formats.
 
-Nothing heavy is imported before a source needs it: a source that was decoded before loads in milliseconds.
+Heavy modules are imported only if a source needs them: a source that was decoded before loads in milliseconds.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "absolute", "load"]
 
 NAMES = ("cifar10", "synthetic")
-"""The sources that are no path. A folder of one of these names is still reached as `./cifar10`."""
+"""Sources that are not paths. A folder with one of these names is reached as `./cifar10`."""
 ENDINGS = (".zip", ".npz", ".tar", ".tgz", ".gz", ".bz2")
-"""Endings of files that a mistyped name may have meant."""
+"""File extensions for suggestions after a mistyped name."""
 
 
 def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
     """Return the images of `source`, one of `NAMES` or the path of a folder or file, decoded once and kept.
 
-    `say` is told, one line at a time, of what takes more than a moment.
+    `say` is called with one line at a time before operations that take more than a moment.
 
     Raises:
         DataError: the source cannot be read as ten classes of 32×32 images.
@@ -52,7 +52,7 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
 
 
 def absolute(source: str) -> str:
-    """Return `source` such that it means the same in any folder: one of `NAMES`, or an absolute path without `~`.
+    """Return `source` in a form that is valid in any folder: one of `NAMES`, or an absolute path without `~`.
 
     Raises:
         DataError: it is empty.
@@ -62,12 +62,12 @@ def absolute(source: str) -> str:
 
 
 def _refuse_empty(source: str) -> None:
-    if not source:  # a path of no characters would be the current folder
+    if not source:  # an empty path would be the current folder
         raise DataError(f"data '' is empty; give {', '.join(NAMES)} or a path (. is the current folder)")
 
 
 def _existing(source: str) -> Path:
-    """Return the absolute path that `source` stands for; refused with the nearest name when nothing is there."""
+    """Return the absolute path of `source`; if it does not exist, the error suggests the nearest name."""
     _refuse_empty(source)
     try:
         return Path(source).expanduser().resolve(strict=True)
@@ -77,7 +77,7 @@ def _existing(source: str) -> Path:
 
 
 def _hint(path: Path) -> str:
-    """Return the folder or file beside `path`, or the name of a source, that its writer most likely meant."""
+    """Return the folder or file beside `path`, or the name of a source, that was most likely meant."""
     names = list(NAMES) if path.parent == Path() else []
     with suppress(OSError, ValueError, RuntimeError):
         beside = path.expanduser().parent.iterdir()

@@ -1,7 +1,7 @@
-"""Ask a server for a file, over HTTP: redirects are followed by hand, and no answer is waited for without end.
+"""Request a file over HTTP, with redirects followed here, and a time limit for every response.
 
-The timeout of a request bounds each read, and a server may send a byte a second. So the connection is shut when nothing
-of use has come for `OPENING` seconds.
+The timeout of a request limits only each read, and a server may send a byte per second. So the connection is shut if
+nothing useful has come for `OPENING` seconds.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT = 10.0
-"""Seconds until a connection has to stand."""
+"""Seconds allowed for establishing a connection."""
 PATIENCE = 30.0
 """Seconds without a byte after which a connection is given up."""
 OPENING = 60.0
-"""Seconds until the headers of the file have to be there, redirects included, and then each next part of it."""
+"""Seconds allowed for the headers of the file, including redirects, and then for each further part."""
 REDIRECTS = 10
-"""Redirects that are followed."""
+"""Maximum number of redirects."""
 REDIRECTED = (301, 302, 303, 307, 308)
 USER = re.compile(r"(?<=://)(?:[^/?#:\[]*:(?!\d{0,5}(?:[/?]|$)).*@|[^/?#]*@)", re.DOTALL)
 """`user:password@` up to the last `@`, as a password may hold any character, but for `host:5000/a@b`; or `user@`."""
 
 
 class TransferError(Exception):
-    """A transfer that ended early."""
+    """Error raised if a transfer ended early."""
 
     def __init__(self, reason: object, *, is_final: bool = False) -> None:
         super().__init__(one_line(reason))
@@ -43,7 +43,7 @@ class TransferError(Exception):
 
 
 class Deadline:
-    """Shuts its connections when their time is over, so that whoever reads from them goes on."""
+    """Shuts its connections at a deadline, so that blocked reads return."""
 
     def __init__(self) -> None:
         self.is_over = False
@@ -54,11 +54,11 @@ class Deadline:
         threading.Thread(target=self._wait, name="download watch", daemon=True).start()
 
     def extend(self) -> None:
-        """Let the time begin again."""
+        """Restart the time."""
         self._end = time.monotonic() + OPENING
 
     def add(self, connection: socket.socket) -> None:
-        """Watch a connection, by a descriptor of its own that stays when TLS takes the other."""
+        """Watch a connection, by a duplicate of its descriptor that stays valid under TLS."""
         with self._lock:
             self._sockets.append(connection.dup())
         if self.is_over:
@@ -82,16 +82,16 @@ class Deadline:
     def _shut(self) -> None:
         with self._lock:
             for connection in self._sockets:
-                with suppress(OSError):  # it is closed already
+                with suppress(OSError):  # already closed
                     connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
 def answer(url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Response, Deadline]]:
-    """Yield what the server answers, its body not yet read, and the deadline that has to be extended while it is read.
+    """Yield the server's response, its body not yet read, and the deadline to be extended while it is read.
 
     Raises:
-        TransferError: the server cannot be reached or gives no answer of use, or the connection breaks meanwhile.
+        TransferError: the server is unreachable or gives no usable response, or the connection breaks.
     """
     import requests
     import urllib3
@@ -105,7 +105,7 @@ def answer(url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Respons
         if deadline.is_over:
             raise _late() from error
         never_stood = isinstance(error, requests.ConnectionError | requests.exceptions.InvalidSchema)
-        is_final = (never_stood and "Range" not in headers) or isinstance(error, ValueError)  # no valid address
+        is_final = (never_stood and "Range" not in headers) or isinstance(error, ValueError)  # not a valid address
         raise TransferError(reason(error), is_final=is_final) from error
     except TransferError as error:
         if deadline.is_over:
@@ -120,7 +120,7 @@ def _late() -> TransferError:
 
 
 def _session(deadline: Deadline) -> requests.Session:
-    """Return a session that shows every connection to `watch` and follows no redirect, whose body it would read."""
+    """Return a session that registers every connection with `deadline`, and does not follow redirects by itself."""
     import requests
     from requests.adapters import HTTPAdapter
 
@@ -148,7 +148,7 @@ def _session(deadline: Deadline) -> requests.Session:
 
 
 def _opened(session: requests.Session, url: str, headers: dict[str, str]) -> requests.Response:
-    """Return the answer at the end of all redirects."""
+    """Return the response after all redirects."""
     import requests
 
     for _ in range(REDIRECTS + 1):
@@ -191,7 +191,7 @@ def host(url: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return the innermost cause in plain words, without the address, which may hold a password."""
+    """Return the innermost cause in plain words, without the address, which may contain a password."""
     import requests
     import urllib3
 
@@ -213,7 +213,7 @@ def reason(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error` and every error inside it, however it is kept there."""
+    """Yield `error` and every error nested in it."""
     pending, seen = [error], set[int]()
     while pending:
         inner = pending.pop(0)

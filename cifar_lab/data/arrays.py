@@ -1,4 +1,4 @@
-"""Read images that are kept as arrays: NumPy's npz, and the parquet files of public dataset hubs."""
+"""Read images stored as arrays: NumPy's npz, and the parquet files of public dataset hubs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cifar_lab.data.naming import one_line, shown
 from cifar_lab.errors import DataError
 
 LARGEST = 1 << 30
-"""Bytes of one array, and of one parquet file."""
+"""Maximum bytes of one array, and of one parquet file."""
 MOST_ROWS = 200_000
-"""Images in one parquet file; the limit bounds what a small file may unpack into."""
+"""Maximum number of images in one parquet file; it limits the unpacked size of a small file."""
 
 SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 ROLES = {
@@ -37,10 +37,10 @@ IMAGE_COLUMNS, LABEL_COLUMNS = ("img", "image"), ("label", "labels")
 
 
 def read_npz(files: Files) -> tuple[tuple[str, ...], Arrays, bool]:
-    """Read an npz whose arrays are called `x_train`, `y_train`, … or `train_images`, `train_labels`, ….
+    """Read an npz whose arrays are named `x_train`, `y_train`, … or `train_images`, `train_labels`, ….
 
     Returns:
-        Class names (of the array `classes`, or the labels' numbers), arrays, and whether val stands for test.
+        Class names (of the array `classes`, or the labels' numbers), arrays, and whether val is used as test.
     """
     names = {name.removesuffix(".npy"): name for name in files.listing("").files if name.endswith(".npy")}
     roles: dict[tuple[str, str], str] = {}
@@ -74,7 +74,7 @@ def _names(key: str, array: NDArray[Any]) -> tuple[str, ...]:
     try:
         values = array.ravel().tolist()
         return tuple(value.decode() if isinstance(value, bytes) else str(value) for value in values)
-    except (SystemError, ValueError) as error:  # bytes of another encoding, numbers that stand for no character
+    except (SystemError, ValueError) as error:  # bytes of another encoding, numbers that are no characters
         raise DataError(
             f"{shown(key)} holds class names that are no text; expected Unicode, or bytes in UTF-8"
         ) from error
@@ -96,7 +96,7 @@ def _role(name: str) -> tuple[str, str] | None:
 
 
 def _array(files: Files, name: str) -> NDArray[Any]:
-    """Read one npy file, whose header is checked before memory is taken; pickled objects are refused."""
+    """Read one npy file, whose header is checked before memory is allocated; pickled objects are rejected."""
     data = files.read(name, LARGEST)
     if len(data) > LARGEST:
         raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes")
@@ -118,7 +118,7 @@ def _array(files: Files, name: str) -> NDArray[Any]:
 
 
 def _images(name: str, array: NDArray[Any]) -> Images:
-    """Return (N, 32, 32, 3) bytes of that shape, of (N, 3, 32, 32) or of (N, 3072), planes first."""
+    """Convert (N, 32, 32, 3), (N, 3, 32, 32) or (N, 3072), planes first, to (N, 32, 32, 3) bytes."""
     if array.dtype == np.uint8 and array.ndim == 4 and array.shape[1:] == (32, 32, 3):
         return np.ascontiguousarray(array)
     if array.dtype == np.uint8 and array.shape[1:] in ((3, 32, 32), (3072,)):
@@ -127,7 +127,7 @@ def _images(name: str, array: NDArray[Any]) -> Images:
 
 
 def _labels(name: str, array: NDArray[Any]) -> Labels:
-    """Return (N,) numbers of (N,) or (N, 1)."""
+    """Convert labels of shape (N,) or (N, 1) to (N,) numbers."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "ui":
@@ -138,7 +138,7 @@ def _labels(name: str, array: NDArray[Any]) -> Labels:
 
 
 def _check_range(name: str, least: int, most: int) -> None:
-    """Refuse labels far from those of ten classes, before they are counted or become integers of 64 bits."""
+    """Reject labels far outside of ten classes, before they are counted or converted to 64-bit integers."""
     if not 0 <= least <= most < 1000:
         raise DataError(f"{shown(name)} has labels from {least} to {most}; expected 0 … 9")
 
@@ -146,7 +146,7 @@ def _check_range(name: str, least: int, most: int) -> None:
 def read_parquet(files: Files, train: list[str], test: list[str]) -> tuple[tuple[str, ...], Arrays]:
     """Read parquet files with columns `img` or `image` (bytes of an image file) and `label` (a number).
 
-    Class names are those that the hub keeps in the files' metadata, else the labels' numbers.
+    Class names are those in the hub's metadata of the files, else the labels' numbers.
     """
     parts = [_parquet_split(files, names) for names in (train, test)]
     if parts[0][0] != parts[1][0]:
@@ -161,7 +161,7 @@ def _parquet_split(files: Files, names: list[str]) -> tuple[tuple[str, ...] | No
     images: list[Images] = []
     labels: list[int] = []
     classes: tuple[str, ...] | None = None
-    with warnings.catch_warnings(action="ignore"):  # Pillow's, of large images and palettes: `pixels` judges them
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, on large images and palettes, which `pixels` handles
         for name in names:
             classes, rows = _parquet_rows(files, name)
             for index, (data, label) in enumerate(rows):
@@ -210,7 +210,7 @@ def _parquet_rows(files: Files, name: str) -> tuple[tuple[str, ...] | None, Iter
 
 
 def _parquet_classes(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
-    """Return the class names that the dataset hub keeps in the metadata of a file, or None."""
+    """Return the class names in the hub's metadata of a file, or None."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, ValueError, TypeError, RecursionError):

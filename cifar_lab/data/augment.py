@@ -1,8 +1,8 @@
-"""Augmentation of whole batches on the training device, each image by a draw of its own.
+"""Augmentation of whole batches on the training device, with separate random draws for each image.
 
-Chance is drawn ahead: once an epoch, on the CPU, for every position in the epoch, from one stream a purpose.
-So every device sees the same draws, a batch waits for none, and a variant that switches one augmentation on
-shifts no other.
+Random numbers are drawn in advance: once per epoch, on the CPU, for every position in the epoch, from a separate
+stream for each purpose. So every device sees the same draws, no batch waits for them, and switching one augmentation
+on does not shift the draws of another.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from cifar_lab.streams import stream
 
 SIDE = 32
 MEAN = (0.4914, 0.4822, 0.4465)
-"""Of the channels of CIFAR-10's training images, scaled to [0, 1]."""
+"""Channel means of CIFAR-10's training images, scaled to [0, 1]."""
 STD = (0.2023, 0.1994, 0.2010)
-"""The writeup's, and customary: the mean of the images' own deviations, smaller than that of all pixels."""
+"""Customary channel deviations, as in the writeup: mean of the deviations within images, not that of all pixels."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
@@ -33,23 +33,23 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """What chance decides for n images, a row each by position: those of an epoch, or sliced, of a batch.
+    """Random draws for n images, one row per position: those of an epoch, or, sliced, of a batch.
 
-    Boxes are (top, left, bottom, right), ends excluded. What a recipe leaves off is there to change nothing.
+    Boxes are (top, left, bottom, right), ends excluded. Augmentations that are off have neutral values.
     """
 
     order: Tensor
-    """(n,) int64: which image stands where, a permutation of 0 … n - 1."""
+    """(n,) int64: image index at each position, a permutation of 0 … n - 1."""
     crop: Tensor
     """(n, 2) int32: top and left of the crop in the padded image, 0 … 2 * padding."""
     flip: Tensor
     """(n,) bool."""
     cutout: Tensor
-    """(n, 4) int32: the box that is blanked."""
+    """(n, 4) int32: box that is set to zero."""
     mixup: Tensor
-    """(n,) float32: λ, the share that stays with the image itself; 1 where CutMix has it."""
+    """(n,) float32: λ, the weight of the image itself; 1 if CutMix is used."""
     cutmix: Tensor
-    """(n, 4) int32: the box that is pasted from the partner; empty where MixUp has the image."""
+    """(n, 4) int32: box that is pasted from the partner; empty if MixUp is used."""
 
     def __getitem__(self, positions: slice) -> Draws:
         return Draws(**{field.name: getattr(self, field.name)[positions] for field in fields(self)})
@@ -60,9 +60,9 @@ class Draws:
 
 
 def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Draws:
-    """All draws for the n images of one epoch, made on the CPU and moved to `device` once.
+    """Draw all random numbers for the n images of one epoch, on the CPU, and move them to `device` once.
 
-    NumPy draws, as torch has no Beta distribution that takes a generator.
+    NumPy is used because torch has no Beta distribution with a generator.
     """
 
     def random(purpose: str) -> np.random.Generator:
@@ -83,12 +83,12 @@ def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.devi
 
 
 def augment(images: Tensor, labels: Tensor, draws: Draws, data: recipe.Data, classes: int = 10) -> Batch:
-    """Crop, flip, normalise, cutout, then MixUp or CutMix with the image before in the batch, as `data` says.
+    """Crop, flip, normalise, cutout, then MixUp or CutMix with the previous image in the batch, as `data` specifies.
 
     Args:
         images: (N, 32, 32, 3) uint8, in the order of `draws`, on the same device.
         labels: (N,) int64.
-        draws: the rows of these N images.
+        draws: rows for these N images.
 
     Returns:
         Images (N, 3, 32, 32) float32, channels_last; `labels`, or (N, classes) probabilities if images mix.
@@ -110,14 +110,14 @@ def augment(images: Tensor, labels: Tensor, draws: Draws, data: recipe.Data, cla
 
 
 def crop_and_flip(images: Tensor, corner: Tensor, flip: Tensor, *, padding: int) -> Tensor:
-    """Cut each image out of its zero-padded self at `corner`, then mirror it where `flip` says.
+    """Crop each zero-padded image at `corner`, then mirror it if `flip` is set.
 
     Args:
         images: (N, 32, 32, 3) of any type; the result has the same shape and type.
         corner: (N, 2) int32, top and left, in 0 … 2 * padding.
         flip: (N,) bool.
     """
-    # One gather of whole pixels does both; from rows of RGB, by 32-bit indices, is fastest on the CPU.
+    # One gather of whole pixels does both; on the CPU, indexing rows of RGB by 32-bit indices is fastest.
     side = SIDE + 2 * padding
     at = torch.arange(SIDE, dtype=torch.int32, device=images.device)
     image = torch.arange(len(images), dtype=torch.int32, device=images.device)
@@ -129,9 +129,9 @@ def crop_and_flip(images: Tensor, corner: Tensor, flip: Tensor, *, padding: int)
 
 
 def normalise_only(images: Tensor, data: recipe.Data) -> Tensor:
-    """(N, 32, 32, 3) uint8 as (N, 3, 32, 32) float32, channels_last, in [0, 1] and normalised if `data` says.
+    """Convert (N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32, channels_last, in [0, 1], normalised if `data` says so.
 
-    All that an evaluated image goes through.
+    Evaluated images get no other processing.
     """
     scale, shift = _affine(data.normalise, images.device)
     rows = images.reshape(-1, 3 * SIDE)  # whole rows vectorise, three channels do not
@@ -144,38 +144,38 @@ def cutout(images: Tensor, box: Tensor) -> Tensor:
 
 
 def mixup(batch: Batch, partner: Batch, lam: Tensor) -> Batch:
-    """λ of each image and target, and 1 - λ of its partner (Zhang et al., 2018); `lam`: (N,) in [0, 1]."""
+    """Mix each image and target with weight λ with its partner (Zhang et al., 2018); `lam`: (N,) in [0, 1]."""
     return _blend(batch, partner, 1 - lam[:, None, None, None])
 
 
 def cutmix(batch: Batch, partner: Batch, box: Tensor) -> Batch:
-    """Paste the partner's `box`, (N, 4), into each image; targets by the area pasted (Yun et al., 2019)."""
+    """Paste the partner's `box`, (N, 4), into each image; mix targets by area (Yun et al., 2019)."""
     return _blend(batch, partner, _inside(box).float())
 
 
 def _blend(batch: Batch, partner: Batch, weight: Tensor) -> Batch:
-    """Move by `weight`, (N, 1, 1, 1) or (N, 1, 32, 32), towards `partner`; targets by its mean."""
+    """Interpolate by `weight`, (N, 1, 1, 1) or (N, 1, 32, 32), towards `partner`; targets by the mean weight."""
     share = weight.mean(dim=(1, 2, 3))[:, None]  # (N, 1)
     return batch[0].lerp(partner[0], weight), batch[1].lerp(partner[1], share)
 
 
 def _inside(box: Tensor) -> Tensor:
-    """Which pixels lie in each box, (N, 4): (N, 1, 32, 32) bool."""
+    """Return a mask, (N, 1, 32, 32) bool, of the pixels inside each box, (N, 4)."""
     at = torch.arange(SIDE, device=box.device)
     top, left, bottom, right = box[:, :, None].unbind(1)  # (N, 1) each
     rows, columns = (top <= at) & (at < bottom), (left <= at) & (at < right)  # (N, 32)
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
-@cache  # else every step would wait for a copy to the device
+@cache  # otherwise every step would wait for a copy to the device
 def _affine(normalise: bool, device: torch.device) -> Batch:
-    """(scale, shift), (96,) float32 each, such that pixel * scale + shift is what the network sees."""
+    """Return (scale, shift), (96,) float32 each: the network's input is pixel * scale + shift."""
     mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
     return (1 / (255 * std)).repeat(SIDE).to(device), (-mean / std).repeat(SIDE).to(device)
 
 
 def _draw_flip(data: recipe.Data, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:
-    """`Draws.flip`: a coin a position; or, alternating, a coin an image in the first epoch, which then is turned."""
+    """Draw `Draws.flip`: per position, or, if alternating, per image in the first epoch, then inverted each epoch."""
     if not data.alternating_flip:
         return (np.random.default_rng(stream(seed, "flip", epoch)).random(len(order)) < 0.5) & data.flip
     begun = np.random.default_rng(stream(seed, "flip", 0)).random(len(order)) < 0.5
@@ -183,9 +183,9 @@ def _draw_flip(data: recipe.Data, order: Ints, *, seed: int, epoch: int) -> NDAr
 
 
 def _draw_mix(data: recipe.Data, n: int, random: np.random.Generator) -> tuple[Floats, Ints]:
-    """`Draws.mixup` and `Draws.cutmix`. With both on, a fair coin gives each image to one of them.
+    """Draw `Draws.mixup` and `Draws.cutmix`. With both on, a fair coin assigns each image to one of them.
 
-    λ comes last: it takes from the stream as it pleases, and coins and centres are the same for any alpha.
+    λ is drawn last, as it uses a variable amount of the stream: coins and centres are the same for any alpha.
     """
     coin = random.random(n) < 0.5
     centre = random.integers(0, SIDE, (n, 2))
@@ -197,5 +197,5 @@ def _draw_mix(data: recipe.Data, n: int, random: np.random.Generator) -> tuple[F
 
 
 def _boxes(centre: Ints, before: Ints | int, after: Ints | int) -> Ints:
-    """Boxes, (n, 4), around `centre`, (n, 2), row and column; what sticks out of the image is clipped."""
+    """Return boxes, (n, 4), around `centre`, (n, 2), row and column; clipped to the image."""
     return np.hstack([centre - before, centre + after]).clip(0, SIDE).astype(np.int32)

@@ -13,7 +13,7 @@ from cifar_lab.errors import DataError
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = "test_batch"
 LARGEST = 64 << 20
-"""Bytes of one batch; an original one has 31 million."""
+"""Maximum bytes of one batch; an original one has 31 million."""
 
 
 def read_python(files: Files, folder: str) -> tuple[tuple[str, ...], Arrays, bool]:
@@ -42,7 +42,7 @@ def read_binary(files: Files, folder: str) -> tuple[tuple[str, ...], Arrays]:
 
 
 def images_of_planes(planes: np.ndarray) -> Images:
-    """Return (N, 32, 32, 3) images of (N, 3072) bytes: red, green and blue plane, rows first."""
+    """Convert (N, 3072) bytes (red, green and blue plane, row by row) to (N, 32, 32, 3) images."""
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
@@ -86,7 +86,7 @@ def _binary_batch(files: Files, name: str) -> tuple[Images, Labels]:
 
 
 def _class_names(files: Files, folder: str, meta: str) -> tuple[str, ...]:
-    """Return the class names of the file `meta`; CIFAR-10's own where there is no such file."""
+    """Return the class names in the file `meta`; CIFAR-10's own if there is no such file."""
     if meta not in files.listing(folder.rstrip("/")).files:
         return original.CLASSES
     data = _whole(files, folder + meta)

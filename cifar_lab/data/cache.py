@@ -1,10 +1,10 @@
-"""Decoded images, kept once on disk and memory-mapped, so that many processes share the same pages.
+"""Cache of decoded images on disk, memory-mapped, so that many processes share the same pages.
 
     <root>/<key>/   train_images.npy  train_labels.npy  test_images.npy  test_labels.npy  meta.json  checked.json
 
-An entry is written beside its place and renamed into it, so an entry that is there was finished. It can be deleted at
-any time; that loses nothing but the time to decode. Every byte of it is hashed when it is first used, and again when
-the size or time of a file has changed since; `checked.json` keeps them. A damaged entry is made again.
+An entry is written beside its final path and renamed, so every existing entry is complete. It can be deleted at any
+time; that costs only the time to decode. Every byte of it is hashed at its first use, and again when the size or time
+of a file has changed; `checked.json` holds them. A damaged entry is created again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class _Meta(BaseModel):
-    """`meta.json`: the fields of a Dataset that are no arrays."""
+    """`meta.json`: the fields of a Dataset other than arrays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, from_attributes=True)
 
@@ -46,12 +46,12 @@ class _Meta(BaseModel):
 
 
 class _Kept(_Meta):
-    """`meta.json` with the checksums by which damage is noticed."""
+    """`meta.json` with checksums to detect damage."""
 
     files: dict[str, str]
-    """sha256 of each array's file."""
+    """SHA-256 of each array's file."""
     check: str
-    """sha256 of all other fields."""
+    """SHA-256 of all other fields."""
 
 
 def root() -> Path:
@@ -60,10 +60,10 @@ def root() -> Path:
 
 
 def open_or_make(key: str, make: Callable[[], Dataset]) -> Dataset:
-    """Return the entry of `key`, mapped read-only. If it is absent or damaged, `make` is called and its result kept.
+    """Return the entry of `key`, mapped read-only. If it is missing or damaged, `make` is called and its result kept.
 
-    Of several processes that ask at once, one calls `make` and the others wait for it. An error of `make` is passed on
-    and leaves no entry.
+    If several processes ask at once, one calls `make` and the others wait for it. An error of `make` is raised and
+    leaves no entry.
 
     Raises:
         DataError: a new entry cannot be written (a finished one is only read).
@@ -87,7 +87,7 @@ def open_or_make(key: str, make: Callable[[], Dataset]) -> Dataset:
 
 
 def kept(key: str) -> Dataset | None:
-    """Return the entry of `key`, mapped read-only; None if it is absent or any byte is not as it was written."""
+    """Return the entry of `key`, mapped read-only; None if it is missing or any byte has changed."""
     entry = root() / key
     try:
         before = _state(entry)
@@ -110,7 +110,7 @@ def kept(key: str) -> Dataset | None:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn an error of the file system into one line that says what to do."""
+    """Convert an error of the file system to one line with advice."""
     try:
         yield
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
@@ -123,13 +123,13 @@ def _state(entry: Path) -> dict[str, list[int]]:
     """Return {file: [time of change in ns, bytes, inode]} of an entry."""
     names = [*(f"{name}.npy" for name in ARRAYS), "meta.json"]
     stats = {name: (entry / name).stat() for name in names}
-    if not all(stat.S_ISREG(each.st_mode) for each in stats.values()):  # a pipe would be waited for without end
+    if not all(stat.S_ISREG(each.st_mode) for each in stats.values()):  # reading a pipe could block forever
         raise ValueError("an entry holds regular files")
     return {name: [each.st_mtime_ns, each.st_size, each.st_ino] for name, each in stats.items()}
 
 
 def _is_checked(entry: Path, state: dict[str, list[int]]) -> bool:
-    """Return whether every file was hashed in the state in which it is now."""
+    """Tell whether every file was hashed in its present state."""
     try:
         path = entry / CHECKED
         return path.is_file() and bool(json.loads(path.read_bytes()) == state)
@@ -138,13 +138,13 @@ def _is_checked(entry: Path, state: dict[str, list[int]]) -> bool:
 
 
 def _is_whole(entry: Path, meta: _Kept) -> bool:
-    """Return whether each file has the checksum that it was written with."""
+    """Tell whether each file has its original checksum."""
     sums = {name: _sha256(entry / f"{name}.npy") for name in ARRAYS}
     return meta.files == sums and meta.check == _check(meta)
 
 
 def _keep_checked(entry: Path, state: dict[str, list[int]]) -> None:
-    """Note that the files were hashed. A cache that may only be read is hashed again by the next process."""
+    """Record that the files were hashed. A read-only cache is hashed again by the next process."""
     with suppress(OSError):
         handle, name = tempfile.mkstemp(dir=entry, prefix=f".{CHECKED}.")
         try:
@@ -163,12 +163,12 @@ def _sha256(path: Path) -> str:
 
 
 def _check(meta: _Kept) -> str:
-    """Return the sha256 of all fields but `check`."""
+    """Return the SHA-256 of all fields but `check`."""
     return hashlib.sha256(json.dumps(meta.model_dump(exclude={"check"}), sort_keys=True).encode()).hexdigest()
 
 
 def _belong(images: NDArray[Any], labels: NDArray[Any], classes: int) -> bool:
-    """Return whether these are (N, 32, 32, 3) bytes and N labels of `classes` classes."""
+    """Tell whether these are (N, 32, 32, 3) bytes and N labels of `classes` classes."""
     return (
         images.dtype == np.uint8
         and labels.dtype == np.int64
@@ -180,27 +180,27 @@ def _belong(images: NDArray[Any], labels: NDArray[Any], classes: int) -> bool:
 
 
 def _write(entry: Path, dataset: Dataset) -> None:
-    """Put `dataset` in `entry`'s place, all at once. The caller holds the lock."""
+    """Replace `entry` by `dataset` atomically. The caller holds the lock."""
     partial = entry.with_name(f".{entry.name}.partial")
-    _remove(partial)  # left there by a process that was killed
+    _remove(partial)  # left by a process that was killed
     partial.mkdir()
     try:
         for name in ARRAYS:
             with (partial / f"{name}.npy").open("wb") as file:
                 np.save(file, getattr(dataset, name), allow_pickle=False)
-                os.fsync(file.fileno())  # or a power cut could leave a finished name on unwritten pixels
+                os.fsync(file.fileno())  # otherwise a power failure could leave a finished name on unwritten pixels
         fields = _Meta.model_validate(dataset).model_dump()
         meta = _Kept(**fields, files={name: _sha256(partial / f"{name}.npy") for name in ARRAYS}, check="")
         meta = meta.model_copy(update={"check": _check(meta)})
         (partial / "meta.json").write_text(meta.model_dump_json(indent=2))
-        _remove(entry)  # a damaged one; whoever has it mapped keeps its pages
+        _remove(entry)  # processes that have a damaged entry mapped keep its pages
         partial.rename(entry)
     finally:
         _remove(partial)
 
 
 def _remove(path: Path) -> None:
-    """Remove what stands at `path`: a folder with all in it, or a file or link itself, never what the link leads to."""
+    """Remove `path`: a folder with its content, or a file or link, but not the target of a link."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink()
     else:

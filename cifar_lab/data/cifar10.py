@@ -1,4 +1,4 @@
-"""Find CIFAR-10 itself (Krizhevsky, 2009) on this machine, or download it from one of several places."""
+"""Find the original CIFAR-10 (Krizhevsky, 2009) on this machine, or download it from one of several mirrors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cifar_lab.data.naming import shown
 from cifar_lab.errors import DataError
 
 Say = Callable[[str], None]
-"""Takes one line for the user."""
+"""Function that shows one line to the user."""
 
 ROOT_VARIABLE = "CIFAR10_ROOT"
 MIRRORS_VARIABLE = "CIFAR_LAB_MIRRORS"
@@ -39,7 +39,7 @@ HUB = "datasets/uoft-cs/cifar10/resolve/0b2714987fa478483af9968de7c934580d0bb9a2
 
 @dataclass(frozen=True, kw_only=True)
 class Mirror:
-    """The files that one mirror serves; all of them together are CIFAR-10."""
+    """Files of one mirror, which together are CIFAR-10."""
 
     files: tuple[RemoteFile, ...]
 
@@ -64,7 +64,7 @@ MIRRORS: tuple[Mirror, ...] = (
     _hub(f"https://hf-mirror.com/{HUB}"),
     _archive("https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets", BINARY),
 )
-"""The author's page, the dataset hub's copy of one commit, and copies of both; each is held to a published checksum."""
+"""The author's page, a commit of the dataset hub's copy, and copies of both; each verified by a published checksum."""
 
 
 def mirrors() -> tuple[Mirror, ...]:
@@ -79,7 +79,7 @@ def _own(url: str) -> Mirror:
         if "train" not in (name := url.rpartition("/")[2]):
             raise DataError(f"{MIRRORS_VARIABLE}: {shown(name)} is no train-*.parquet; its test file is found by it")
         test = url[: -len(name)] + name.replace("train", "test")
-        files = (Expected(TRAIN.name, 0, "", ""), Expected(TEST.name, 0, "", ""))  # judged by what they hold
+        files = (Expected(TRAIN.name, 0, "", ""), Expected(TEST.name, 0, "", ""))  # checked by their content
         return Mirror(files=tuple(RemoteFile(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
     if url.endswith((".gz", ".tgz")):
         return Mirror(files=(RemoteFile(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
@@ -99,7 +99,7 @@ def fetch(folder: Path, say: Say = progress.silent) -> Dataset:
 
 
 def on_disk(folder: Path) -> Iterator[Path]:
-    """Yield the archives and folders of CIFAR-10 that are on this machine, in the order of the docs."""
+    """Yield the archives and folders of CIFAR-10 on this machine, in the order of the docs."""
     home = Path.home()
     environment = os.environ.get
     hub = Path(environment("HF_HOME") or home / ".cache/huggingface") / "hub/datasets--uoft-cs--cifar10/snapshots"
@@ -122,7 +122,7 @@ def on_disk(folder: Path) -> Iterator[Path]:
 
 
 def _tried(path: Path, say: Say) -> Dataset | None:
-    """Return the original images at `path`; None, and a line that says why, if it holds something else."""
+    """Return the original images at `path`; None, with a message, if it holds something else."""
     try:
         dataset = sources.decode(path, say)
         if dataset.kind == "cifar10":
@@ -138,7 +138,7 @@ def _tried(path: Path, say: Say) -> Dataset | None:
 
 
 def _downloaded(folder: Path, say: Say) -> Dataset:
-    """Try each mirror in turn, then the slow ones again, the fastest first."""
+    """Download from each mirror in turn, then from the slow ones again, the fastest first."""
     failures: list[str] = []
     slow: list[tuple[float, Mirror]] = []
     every = mirrors()
@@ -174,13 +174,13 @@ def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) ->
     """
     paths = [download.fetch(remote, folder, say, is_patient=is_patient) for remote in mirror.files]
     try:
-        dataset = sources.decode(paths[0] if len(paths) == 1 else folder, say)  # two parquet files lie in the folder
+        dataset = sources.decode(paths[0] if len(paths) == 1 else folder, say)  # two parquet files are in the folder
     except DataError as error:
         _forget(paths)
         raise Failed(str(error)) from error
     if dataset.kind == "cifar10":
         return dataset
-    if mirror.files[0].expected is PYTHON:  # its md5 was right, and its order is the reference
+    if mirror.files[0].expected is PYTHON:  # its md5 was correct, and its order is the reference
         return sources.as_original(dataset)
     _forget(paths)
     raise Failed("other images than those of CIFAR-10")

@@ -1,4 +1,4 @@
-"""The images of one source, decoded once: uint8 arrays, their labels, and a hash of the whole."""
+"""Images of one source: decoded uint8 arrays, their labels, and a hash of the content."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]
-"""(N, 32, 32, 3), rows, columns, RGB."""
+"""(N, 32, 32, 3): rows, columns, RGB."""
 Labels = NDArray[np.int64]
-"""(N,), indices into `Dataset.classes`."""
+"""(N,): indices into `Dataset.classes`."""
 
 
 class Arrays(NamedTuple):
@@ -41,13 +41,13 @@ class Dataset:
 
     @property
     def arrays(self) -> Arrays:
-        """The four arrays."""
+        """Return the four arrays."""
         return Arrays(self.train_images, self.train_labels, self.test_images, self.test_labels)
 
     def split(self, val_fraction: float, split_seed: int) -> tuple[Labels, Labels]:
-        """Indices of (train, val), both sorted: `val_fraction` of each class's training images, at least one, held out.
+        """Return sorted indices of (train, val): `val_fraction` of each class's training images, at least one, are val.
 
-        The draw depends on `split_seed` alone, so that every variant and seed holds out the same images.
+        The draw depends only on `split_seed`, so that every variant and seed holds out the same images.
         """
         rng = np.random.default_rng(split_seed)
         val = [
@@ -61,7 +61,7 @@ class Dataset:
 def content_hash(
     classes: tuple[str, ...], train_images: Images, train_labels: Labels, test_images: Images, test_labels: Labels
 ) -> str:
-    """sha256 of class names, shapes, labels and pixels: 64 hex digits, equal wherever the pixels are equal."""
+    """Return the SHA-256 of class names, shapes, labels and pixels: 64 hex digits, equal if all of these are equal."""
     digest = hashlib.sha256("\n".join(classes).encode())
     for array in (train_images, train_labels, test_images, test_labels):
         digest.update(f"{array.dtype}{array.shape}".encode())

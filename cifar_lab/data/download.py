@@ -1,7 +1,7 @@
-"""Download a file over HTTP from one of several places: resumed after a break, checked at the end, never half-kept.
+"""Download a file over HTTP from one of several mirrors: resumable, verified, and stored atomically.
 
-Each place has its own `.partial` file, so that bytes of a place that lies never mix with those of another. A place that
-is slow is left for the next one, and gone back to if no other is faster. Proxies are those of the environment.
+Each mirror has its own `.partial` file, so that bytes of different mirrors never mix. A slow mirror is skipped, and
+tried again if no other is faster. Proxies are taken from the environment.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     import requests
 
 SLOW_AFTER = 20.0
-"""Seconds over which the rate is measured before a place counts as slow."""
+"""Seconds over which the rate is measured before a mirror counts as slow."""
 RETRIES = 3
-"""Attempts in a row at one place that bring less than `CHUNK` bytes before the place is given up."""
+"""Consecutive attempts with less than `CHUNK` bytes each before a mirror is given up."""
 PAUSE = 1.0
 """Seconds between two attempts."""
 CHUNK = 1 << 18
 SLOWEST_VARIABLE = "CIFAR_LAB_MIN_RATE"
-"""kB/s below which a place counts as slow."""
+"""Rate in kB/s below which a mirror counts as slow."""
 SLOWEST = 200.0
 
 
 class Expected(NamedTuple):
-    """A file as it has to be."""
+    """Expected properties of a file."""
 
     name: str
     size: int
-    """Bytes; 0: not known."""
+    """Size in bytes; 0 if unknown."""
     algorithm: str
-    """md5 or sha256; nothing: the content is judged by whoever reads it."""
+    """md5 or sha256; empty if the reader checks the content."""
     digest: str
 
 
 class Slow(Exception):
-    """A place that delivers, but slower than another might."""
+    """Error raised if a mirror works, but another might be faster."""
 
     def __init__(self, rate: float) -> None:
         super().__init__(f"slow, {rate / 1000:,.0f} kB/s")
@@ -56,22 +56,22 @@ class Slow(Exception):
 
 
 class Failed(Exception):
-    """A place that does not deliver the file; the text says why."""
+    """Error raised if a mirror does not provide the file; the message has the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """An address and the file that is expected there."""
+    """Address with the file that is expected there."""
 
     url: str
     expected: Expected
 
 
 def slowest_rate() -> float:
-    """Return the rate in bytes a second below which a place counts as slow.
+    """Return the rate in bytes per second below which a mirror counts as slow.
 
     Raises:
-        DataError: the variable is set to something that is not a number from 0 up.
+        DataError: the variable is not a number of at least 0.
     """
     text = os.environ.get(SLOWEST_VARIABLE, "")
     try:
@@ -87,11 +87,11 @@ def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is_pa
     """Download `remote` into `folder` and return its path; a partial download is resumed.
 
     Args:
-        is_patient: a slow place is kept to, as there is no other.
+        is_patient: accept a slow mirror, as there is no other.
 
     Raises:
-        Slow: less than the slowest rate over `SLOW_AFTER` seconds; what has come is kept for later.
-        Failed: the place cannot be reached, answers with an error, or sends another file.
+        Slow: less than the slowest rate over `SLOW_AFTER` seconds; the partial file is kept.
+        Failed: the mirror is unreachable, answers with an error, or sends another file.
         DataError: the folder cannot be written.
     """
     partial = _partial(remote, folder)
@@ -131,15 +131,15 @@ def _fetched(remote: RemoteFile, partial: Path, target: Path, say: Callable[[str
         partial.unlink()
         if not was_resumed or restarted:
             raise Failed(f"it sent another file: {wrong}; it begins with {begins!r}")
-        before, restarted = 0, True  # the part that was there before may be what is wrong: once more, from the start
+        before, restarted = 0, True  # the earlier part may be damaged: try once more from the start
     raise Failed(reason)
 
 
 def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, is_patient: bool) -> None:
-    """Append to `partial` until the server has sent all.
+    """Append to `partial` until the server has sent everything.
 
     Raises:
-        Slow, or TransferError for everything that the network or the server does wrong.
+        Slow, or TransferError for any error of the network or the server.
     """
     start = _size(partial)
     headers = {"Accept-Encoding": "identity", "User-Agent": "cifar-lab"}
@@ -165,7 +165,7 @@ def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, 
 
             is_more = not _copy(response, write, report, start, limit, is_patient=is_patient)
         if is_more:
-            partial.unlink(missing_ok=True)  # none of it is worth going on from
+            partial.unlink(missing_ok=True)  # useless for resuming
             raise TransferError(f"it sends more than the {limit:,} bytes that were expected", is_final=True)
         if (size := _size(partial)) < total or deadline.is_over:
             raise TransferError(f"the connection ended after {size:,} of {total:,} bytes")
@@ -175,7 +175,7 @@ def _copy(
     response: requests.Response, write: Callable[[bytes], object], report: Report, start: int, limit: int, *,
     is_patient: bool,
 ) -> bool:  # fmt: skip
-    """Write what comes, and measure how fast it comes; return whether that was all, and no more than `limit` bytes."""
+    """Copy the response, and measure its rate; return True if it was complete, with at most `limit` bytes."""
     import urllib3
 
     slowest = 0.0 if is_patient else slowest_rate()
@@ -183,7 +183,7 @@ def _copy(
     last = since
     while True:
         try:
-            data = response.raw.read1(CHUNK)  # what is there, so that a trickle is seen as one
+            data = response.raw.read1(CHUNK)  # returns what is available, so that a slow rate is noticed
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TransferError(answers.reason(error)) from error
         if not data:
@@ -201,12 +201,12 @@ def _copy(
 
 
 def _accepted(response: requests.Response, start: int, partial: Path) -> int:
-    """Return where the answer begins in the file: at `start`, or at 0 if the server sends the whole file again."""
+    """Return the offset of the response in the file: `start`, or 0 if the server sends the whole file again."""
     if response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
         return start
     if response.status_code == 200:
         return 0
-    if start:  # the server will not go on from there: begin anew next time
+    if start:  # the server cannot resume: start over next time
         partial.unlink(missing_ok=True)
         if response.status_code in (206, 416):
             raise TransferError(f"HTTP {response.status_code} for the rest of the file")
@@ -215,7 +215,7 @@ def _accepted(response: requests.Response, start: int, partial: Path) -> int:
 
 
 def _wrong(path: Path, expected: Expected) -> str:
-    """Return what is wrong with a whole file, or nothing."""
+    """Return what is wrong with a complete file, or an empty text."""
     if expected.size and _size(path) != expected.size:
         return f"{_size(path):,} bytes, and {expected.size:,} were expected"
     if expected.digest and checksum(path, expected.algorithm) != expected.digest:

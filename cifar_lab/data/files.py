@@ -1,7 +1,7 @@
-"""Read a folder, a zip or a tar archive alike: list what is in each folder, read one file, never unpack.
+"""Uniform access to a folder, a zip or a tar archive: list a folder, read one file, without unpacking to disk.
 
-Hidden files and what operating systems leave behind are not listed. Every read is bounded, so a file that unpacks into
-gigabytes ends in one line. Nothing is written and no link inside an archive is followed.
+Hidden files and files that operating systems leave behind are not listed. Every read is limited, so a file that
+unpacks into gigabytes gives a one-line error. Nothing is written, and links inside an archive are not followed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from cifar_lab.data.naming import is_ignored, leads_out, one_line, parts, shown
 from cifar_lab.errors import DataError
 
 LARGEST_UNPACKED = 1 << 30
-"""Bytes that a tar archive may unpack into; CIFAR-10 takes 184 million."""
+"""Maximum unpacked bytes of a tar archive; CIFAR-10 takes 184 million."""
 MOST_MEMBERS = 1_000_000
-"""Files that an archive may hold."""
+"""Maximum number of files in an archive."""
 
-BROKEN = (  # exceptions of zipfile, tarfile and the unpackers on bytes that are not what they claim to be
+BROKEN = (  # exceptions of zipfile, tarfile and the unpackers on invalid bytes
     *(OSError, EOFError, RuntimeError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError),
     *(BadZipFile, tarfile.TarError, struct.error, zlib.error, lzma.LZMAError, NotImplementedError),
 )
@@ -48,11 +48,11 @@ class Files:
     """Files below one root. Names are relative to it, `train/cat/1.png`; the root itself is the empty name."""
 
     listing: Callable[[str], Listing]
-    """Entries of a folder by its name."""
+    """Returns the entries of a folder."""
     read: Callable[[str, int], bytes]
-    """The content of a file, at most as many bytes as asked for and one more."""
+    """Returns the content of a file, up to one byte more than the given limit."""
     state: Callable[[str], str]
-    """Size and time of a file; another text after a change."""
+    """Returns size and time of a file as text, which differs after a change."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def opened(path: Path) -> Iterator[Files]:
     """Open the folder, zip or tar archive `path`.
 
     Raises:
-        DataError: it is neither, or damaged, or holds a name that leads out of it.
+        DataError: it is neither, or damaged, or holds a name that leads outside of it.
     """
     if path.is_dir():
         yield folder_files(path)
@@ -68,7 +68,7 @@ def opened(path: Path) -> Iterator[Files]:
     start = read_start(path)
     if is_tar(start):
         yield tar_files(path)
-    elif start.startswith(b"PK") or is_zipfile(path):  # a zip may have something in front of it
+    elif start.startswith(b"PK") or is_zipfile(path):  # a zip may have a prefix
         with _zip(path) as archive:
             yield zip_files(archive)
     else:
@@ -84,12 +84,12 @@ def read_start(path: Path) -> bytes:
 
 
 def is_tar(start: bytes) -> bool:
-    """Return whether these first bytes are those of a tar archive, plain or packed by gzip or bzip2."""
+    """Tell whether these first bytes are those of a tar archive, plain or compressed by gzip or bzip2."""
     return start.startswith((b"\x1f\x8b", b"BZh")) or start[257:262] == b"ustar"
 
 
 def folder_files(root: Path) -> Files:
-    """Return the files of the folder `root`, read from disk as they are asked for."""
+    """Return the files of the folder `root`, read from disk on demand."""
 
     @cache
     def listing(folder: str) -> Listing:
@@ -111,7 +111,7 @@ def folder_files(root: Path) -> Files:
 
 
 def _require_file(root: Path, name: str) -> os.stat_result:
-    """Return the stat of a regular file; refuse a broken link, or a pipe that would never end."""
+    """Return the stat of a regular file; reject a broken link, or a pipe that could block forever."""
     try:
         found = (root / name).stat()
     except OSError as error:
@@ -141,7 +141,7 @@ def zip_files(archive: ZipFile) -> Files:
     def read(name: str, limit: int) -> bytes:
         try:
             with archive.open(members[name]) as file:
-                return file.read(limit + 1)  # bounded, whatever size the zip's directory claims
+                return file.read(limit + 1)  # limited, whatever size the zip's directory claims
         except BROKEN as error:
             raise DataError(f"{shown(name)} cannot be read from the zip: {one_line(error)}") from error
 
@@ -176,7 +176,7 @@ def tar_files(path: Path) -> Files:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """Open the tar stream of `path`; reading more than `LARGEST_UNPACKED` bytes from it is refused."""
+    """Open the tar stream of `path`; reading more than `LARGEST_UNPACKED` bytes from it is an error."""
     with path.open("rb") as file:
         start = file.read(3)
         file.seek(0)
@@ -191,7 +191,7 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
 
 
 class _Bounded:
-    """A stream that counts what is read from it."""
+    """Stream that counts the bytes read from it."""
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile | bz2.BZ2File) -> None:
         self._stream, self._count = stream, 0
@@ -207,7 +207,7 @@ class _Bounded:
 
 
 def _checked(name: str, what: str, names: dict[str, ZipInfo] | dict[str, bytes]) -> str:
-    """Return a member's name without `./`, or nothing if it is to be ignored; refuse what no honest archive holds."""
+    """Return a member's name without `./`, or empty if it is to be ignored; reject unsafe or invalid members."""
     if leads_out(name):
         raise DataError(f"{shown(name)} leads out of the {what}")
     plain = parts(name)
@@ -221,7 +221,7 @@ def _checked(name: str, what: str, names: dict[str, ZipInfo] | dict[str, bytes])
 
 
 def _listing(names: Iterable[str]) -> Callable[[str], Listing]:
-    """Return the function that lists one folder, given the names of all files."""
+    """Return a function that lists one folder, given the names of all files."""
     folders: dict[str, set[str]] = {"": set()}
     files: dict[str, set[str]] = {"": set()}
     for name in names:

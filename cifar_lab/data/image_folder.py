@@ -1,6 +1,6 @@
-"""Read images that lie in folders by class, train/<class>/* and test/<class>/*, or in Kaggle's layout.
+"""Read images in one folder per class, train/<class>/* and test/<class>/*, or in Kaggle's layout.
 
-Ten classes, 32×32. What cannot be used is refused before anything is kept, in one line that names the file.
+Ten classes, 32×32. Invalid data are rejected in one line that names the file, before anything is kept.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from cifar_lab.data.naming import shown
 from cifar_lab.errors import DataError
 
 HELD_OUT = 5
-"""Kaggle's labeled images: one in so many is held out as test, of each class the last by number."""
+"""One in this many of Kaggle's labelled images is held out as test: the last of each class by number."""
 LARGEST_CSV = 8 << 20
 
 
 class Decoded(NamedTuple):
-    """Class names, images, and numbers by which the images may be put into another order."""
+    """Class names, images, and numbers by which the images may be sorted."""
 
     classes: tuple[str, ...]
     arrays: Arrays
@@ -56,9 +56,9 @@ def read_classes(files: Files, layout: Layout, say: Callable[[str], None]) -> De
 
 
 def read_kaggle(files: Files, layout: Layout, say: Callable[[str], None]) -> Decoded:
-    """Read Kaggle's train/<id>.png with trainLabels.csv; its test images have no labels and are passed over.
+    """Read Kaggle's train/<id>.png with trainLabels.csv; its test images have no labels and are ignored.
 
-    Of each class, the last fifth by id is held out as test.
+    The last fifth of each class by id is held out as test.
     """
     labels = _csv_labels(files, layout.train[0])
     names = {_stem(name): name for name in layout.train[1:]}
@@ -106,7 +106,7 @@ def _stem(name: str) -> str:
 
 
 def _class_of(name: str, folder: str) -> str:
-    """Return the class of the file `name`; refused when it is not in a class's folder or has another ending."""
+    """Return the class of the file `name`; an error if it is not in a class's folder or has another extension."""
     _, *folders, file = name.removeprefix(folder).split("/")
     if len(folders) != 1:
         raise DataError(f"{shown(name)} is not in the folder of a class; {EXPECTED}")
@@ -130,14 +130,14 @@ def _common_classes(train: set[str], test: set[str]) -> tuple[str, ...]:
 def _decoded(files: Files, names: Sequence[str]) -> Images:
     """Return (N, 32, 32, 3) pixels of the files `names`."""
     images = np.empty((len(names), pixels.SIDE, pixels.SIDE, 3), np.uint8)
-    with warnings.catch_warnings(action="ignore"):  # Pillow's, of large images and palettes: `pixels` judges them
-        for index, name in enumerate(names):  # one thread: with two, both wait for Python's lock (tried)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, on large images and palettes, which `pixels` handles
+        for index, name in enumerate(names):  # one thread: two would both wait for the GIL (measured)
             images[index] = pixels.decode(name, files.read(name, pixels.LARGEST))
     return images
 
 
 def _ranks(names: Sequence[str]) -> Labels | None:
-    """Return the numbers that the files' names begin with, `10008_airplane.png`; None unless all have their own."""
+    """Return the numbers that the files' names begin with, `10008_airplane.png`; None unless all have distinct ones."""
     numbers = [re.match(r"\d{1,9}", name.rpartition("/")[2]) for name in names]
     ranks = [int(number.group()) for number in numbers if number]
     return np.array(ranks, np.int64) if len(set(ranks)) == len(names) else None

@@ -1,6 +1,6 @@
-"""Find out how the files of a source are laid out, from their names alone.
+"""Detect the layout of a source from its file names alone.
 
-Looked for in the folder itself and in up to three folders inside each other, the outermost first:
+The folder itself and up to three nested folders are searched, the outermost first:
 
     train/<class>/*, test/<class>/*        any letter case; val/, valid/, validation/ where there is no test/
     data_batch_1 … 5, test_batch           cifar-10-batches-py
@@ -27,31 +27,31 @@ from cifar_lab.errors import DataError
 Kind = Literal["classes", "python", "binary", "parquet", "kaggle", "npz", "archive"]
 
 DEEPEST = 3
-"""Folders inside each other that may wrap the data."""
+"""Maximum depth of folders that wrap the data."""
 MOST_FOLDERS = 2000
-"""Folders that are looked into before the search ends."""
+"""Maximum number of folders searched."""
 SPLIT_NAMES = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation"), "val")}
 EXPECTED = "expected train/<class>/* and test/<class>/*"
 ARCHIVES = (
     *("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz", "cifar-10-batches-py.tar.gz"),
     *("cifar-10-batches-py-target_archive", "cifar-10-batches-py_archive"),
 )
-"""Names under which torchvision, Keras and browsers keep the archives of CIFAR-10."""
+"""Names that torchvision, Keras and browsers give to the archives of CIFAR-10."""
 LABELS_CSV = "trainlabels.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The kind of a source, and which files it is made of."""
+    """Kind of a source, with its files."""
 
     kind: Kind
     folder: str
-    """Folder that the names below are relative to, with a slash at its end, or nothing."""
+    """Folder that the names below are relative to, with a trailing slash, or empty."""
     train: tuple[str, ...]
-    """Full names of the training files, sorted; all files of a kind that is not split by files."""
+    """Full names of the training files, sorted; of all files for a kind that is not split by files."""
     test: tuple[str, ...] = ()
     is_val: bool = False
-    """The test files are those of val/, as there is no test/."""
+    """True if the test files are those of val/, as there is no test/."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ def find(files: Files) -> Layout:
     """Return the layout of `files`.
 
     Raises:
-        DataError: there is none, with what is there instead, or there are two that one cannot choose from.
+        DataError: there is none, with what was found instead, or there are two ambiguous ones.
     """
     partial: list[str] = []
     depth, candidates = 0, list[Layout]()
@@ -104,7 +104,7 @@ def _folders(files: Files) -> Iterator[tuple[int, str]]:
 
 
 def _listing(files: Files, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return names of (folders, files); nothing of a folder that may not be read, unless it is the root."""
+    """Return names of (folders, files); empty for an unreadable folder, unless it is the root."""
     try:
         return files.listing(folder.rstrip("/"))
     except PermissionError:
@@ -114,7 +114,7 @@ def _listing(files: Files, folder: str) -> tuple[tuple[str, ...], tuple[str, ...
 
 
 def _splits(files: Files, folder: str) -> dict[str, str]:
-    """Return {train, test, val: name of the folder} of the splits in `folder`, whatever their letter case."""
+    """Return {train, test, val: name of the folder} of the splits in `folder`, ignoring letter case."""
     splits: dict[str, str] = {}
     for name in _listing(files, folder)[0]:
         if (split := SPLIT_NAMES.get(name.lower())) is not None:
@@ -125,7 +125,7 @@ def _splits(files: Files, folder: str) -> dict[str, str]:
 
 
 def _complete(files: Files, folder: str) -> Layout | None:
-    """Return the layout whose files lie in `folder` itself; None if there is none that is complete."""
+    """Return the layout whose files are in `folder` itself; None if none is complete."""
     layouts = (match(files, folder) for match in _MATCHES)
     return next((layout for layout in layouts if layout is not None), None)
 
@@ -210,11 +210,11 @@ _MATCHES: tuple[Callable[[Files, str], Layout | None], ...] = (
     *(_match_python, _match_binary, _match_parquet, _match_kaggle, _match_classes, _match_npz, _match_archive),
 )
 _KINDS: tuple[Kind, ...] = ("python", "binary", "parquet", "kaggle", "classes", "npz", "archive")
-"""All kinds; of two in one place the earlier is taken."""
+"""All kinds, in order of precedence within one folder."""
 
 
 def _classes(files: Files, folder: str, splits: dict[str, str]) -> Layout:
-    """Return the layout of train/<class>/* and its test; it may lack one of the two, which is refused later."""
+    """Return the layout of train/<class>/* and its test; a missing split is rejected later."""
 
     def below(split: str | None) -> tuple[str, ...]:
         if split is None:
@@ -239,7 +239,7 @@ def _classes(files: Files, folder: str, splits: dict[str, str]) -> Layout:
 
 
 def _holds(files: Files) -> str:
-    """Return what the root holds instead, and the name that comes nearest to what is expected."""
+    """Describe what the root holds instead, with the name closest to an expected one."""
     folders, names = _listing(files, "")
     entries = [f"{name}/" for name in folders] + list(names)
     if not entries:

@@ -1,4 +1,4 @@
-"""Word what is said about paths and names in one line."""
+"""Formatting of paths and names in one-line messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cifar_lab.errors import shortened
 from cifar_lab.text import printable
 
 LONGEST = 240
-"""Characters of a path or name that are shown; a longer one is cut in the middle."""
+"""Maximum number of characters shown of a path or name; longer ones are cut in the middle."""
 
 _IGNORED = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin")
 
@@ -24,20 +24,20 @@ def one_line(reason: object) -> str:
 
 
 def is_ignored(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden or a companion that an operating system leaves behind."""
+    """Tell whether a file or folder with this name is hidden, or a companion file of an operating system."""
     return name.startswith(".") or name.lower() in _IGNORED
 
 
 def parts(name: str) -> list[str]:
-    """Return the folders and the file of an archive member's name; `./` and empty parts are dropped."""
+    """Split an archive member's name into folders and file, without `./` and empty parts."""
     return [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
 
 
 def leads_out(name: str) -> bool:
-    """Return whether unpacking a member of this name would write outside the folder it is unpacked into."""
+    """Tell whether a member with this name would be unpacked outside of the target folder."""
     return name.startswith(("/", "\\")) or bool(re.match(r"[A-Za-z]:[\\/]", name)) or ".." in parts(name)
 
 
 def title(name: str) -> str:
-    """Return the name of a file without the endings of an archive: `images` for `images.tar.gz`."""
+    """Return the name of a file without archive extensions: `images` for `images.tar.gz`."""
     return re.sub(r"(\.(zip|npz|tar|tgz|tbz2?|gz|bz2))+$", "", name, flags=re.IGNORECASE) or name

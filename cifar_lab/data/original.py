@@ -1,8 +1,8 @@
-"""Recognise the original CIFAR-10 images (Krizhevsky, 2009), whatever files they come in.
+"""Recognise the original CIFAR-10 images (Krizhevsky, 2009) in any file format.
 
-The six batches of the binary archive have published md5 sums. A batch is rebuilt from decoded pixels and labels and
-compared with them, so pickles, binary batches, parquet files, arrays and folders of PNG files are judged alike. Images
-that are recognised are put into the order of the batches and get one name, one kind and one content hash.
+The six batches of the binary archive have published md5 sums. Batches are reconstructed from decoded pixels and labels
+and compared with them, so pickles, binary batches, parquet files, arrays and folders of PNG files are treated alike.
+Recognised images are put into the order of the batches and get one name, one kind and one content hash.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PYTHON_MD5 = {
 
 
 def md5(data: bytes | memoryview) -> str:
-    """Return the md5 of `data`, 32 hex digits; it tells files apart and protects nothing."""
+    """Return the md5 of `data`, 32 hex digits; for identification, not for security."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -81,7 +81,7 @@ def in_order(arrays: Arrays, train_rank: Labels | None = None, test_rank: Labels
 
 
 def same_images(arrays: Arrays, reference: Arrays) -> bool:
-    """Return whether both hold the same labelled images in each split, in whatever order."""
+    """Tell whether both hold the same labelled images in each split, in any order."""
     pairs = (
         ((arrays.test_images, arrays.test_labels), (reference.test_images, reference.test_labels)),
         ((arrays.train_images, arrays.train_labels), (reference.train_images, reference.train_labels)),

@@ -1,7 +1,7 @@
-"""Decode one image file into 32×32 RGB bytes, or refuse it in one line that names it.
+"""Decode one image file into 32×32 RGB bytes, or reject it in one line that names it.
 
-PNG, JPEG and WebP, 8 bits a channel. Nothing is changed in silence: 16 bits a channel, animations and transparent
-pixels are refused, and an orientation in the Exif metadata is applied, as image viewers do.
+PNG, JPEG and WebP, 8 bits per channel. Nothing is changed silently: 16 bits per channel, animations and transparent
+pixels are rejected, and an orientation in the Exif metadata is applied, as image viewers do.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SIDE = 32
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")
 LARGEST = 1 << 20
-"""Bytes of an image file: 3 KiB of pixels, and room for the metadata of an editor."""
+"""Maximum bytes of an image file: 3 KiB of pixels, and room for an editor's metadata."""
 
 _ORIENTATION = 0x0112
-_BROKEN = (  # exceptions of Pillow on bytes that are not what they claim to be
+_BROKEN = (  # exceptions of Pillow on invalid bytes
     *(OSError, EOFError, RuntimeError, ValueError, IndexError, KeyError, TypeError, SyntaxError, OverflowError),
     *(MemoryError, AttributeError, ZeroDivisionError),
     *(struct.error, zlib.error, lzma.LZMAError, Image.DecompressionBombError),
@@ -41,8 +41,8 @@ def decode(name: str, data: bytes) -> Images:
     """
     if len(data) > LARGEST:
         raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes, which no {SIDE}×{SIDE} image needs")
-    if _is_plain_jpeg(data):  # same pixels as below, without the half of the time that Image.open takes
-        with suppress(ValueError):  # damaged: Image.open says how
+    if _is_plain_jpeg(data):  # same pixels as below in half the time of Image.open
+        with suppress(ValueError):  # damaged: Image.open gives the reason
             return np.asarray(Image.frombytes("RGB", (SIDE, SIDE), data, "jpeg", "RGB", ""))
     try:
         return _decoded(name, data)
@@ -57,7 +57,7 @@ def _decoded(name: str, data: bytes) -> Images:
         raise DataError(f"{shown(name)} is {image.width}×{image.height}; expected {SIDE}×{SIDE}")
     if image.mode.startswith(("I", "F")):
         raise DataError(f"{shown(name)} has pixels of mode {image.mode}; expected 8 bits a channel")
-    if image.format == "PNG" and data[24] > 8:  # the header's bit depth; Pillow would cut it to 8
+    if image.format == "PNG" and data[24] > 8:  # the header's bit depth, which Pillow would reduce to 8
         raise DataError(f"{shown(name)} has {data[24]} bits a channel; expected 8 bits a channel")
     if getattr(image, "n_frames", 1) > 1:
         raise DataError(f"{shown(name)} is an animation; expected one image")
@@ -69,9 +69,9 @@ def _decoded(name: str, data: bytes) -> Images:
 
 
 def _is_plain_jpeg(data: bytes) -> bool:
-    """Return whether `data` is a JPEG of 32×32, 3 channels, 8 bits, without Exif metadata.
+    """Tell whether `data` is a JPEG of 32×32, 3 channels, 8 bits, without Exif metadata.
 
-    The frame header is that of ITU-T T.81, B.2.2.
+    The frame header is specified in ITU-T T.81, B.2.2.
     """
     at = 2 if data.startswith(b"\xff\xd8") else len(data)
     while data[at : at + 1] == b"\xff":

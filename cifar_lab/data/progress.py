@@ -1,4 +1,4 @@
-"""Show how a download goes on: a bar with rate and remaining time on a terminal, else a line now and then."""
+"""Progress of a download: a bar with rate and remaining time on a terminal, otherwise occasional lines."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EVERY = 15.0
-"""Seconds between two lines where standard error is no terminal."""
+"""Seconds between two lines if standard error is not a terminal."""
 
 Report = Callable[[int], None]
-"""Takes the number of bytes that have come so far."""
+"""Function that takes the number of bytes received so far."""
 
 
 def silent(_: str) -> None:
-    """Say nothing."""
+    """Ignore the message."""
 
 
 @contextmanager
 def reported(title: str, start: int, total: int, say: Callable[[str], None]) -> Iterator[Report]:
-    """Yield the function that takes the bytes done; what it shows goes to standard error, or line by line to `say`.
+    """Yield a function that takes the bytes done, and shows progress on standard error, or line by line through `say`.
 
     Args:
-        start: bytes that were there before, which do not count for the rate.
-        total: bytes of the whole file; 0: not known.
+        start: bytes present before, which do not count for the rate.
+        total: bytes of the whole file; 0 if unknown.
     """
     if say is silent:
         yield lambda _: None
@@ -48,7 +48,7 @@ def reported(title: str, start: int, total: int, say: Callable[[str], None]) -> 
 
 
 def amount(done: int, total: int, rate: float) -> str:
-    """Return bytes done, rate in bytes a second and remaining time, `34 of 170 MB, 1.2 MB/s, 2 min left`."""
+    """Format bytes done, rate in bytes per second and remaining time: `34 of 170 MB, 1.2 MB/s, 2 min left`."""
     of = f" of {total / 1e6:,.0f}" if total else ""
     speed = f"{rate / 1e6:,.1f} MB/s" if rate >= 1e6 else f"{rate / 1e3:,.0f} kB/s"
     left = ""

@@ -1,4 +1,4 @@
-"""Refuse data that is not ten classes with images in both splits, whatever road it came by."""
+"""Validation common to all sources: ten classes, each with images in both splits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CLASSES = 10
 
 
 def check(classes: tuple[str, ...], train: Iterable[int], test: Iterable[int]) -> None:
-    """Check class names and the labels of both splits, numbers of classes.
+    """Check class names and the labels of both splits, given as class indices.
 
     Raises:
-        DataError: not ten classes, a name that cannot be printed, or a class without images in a split.
+        DataError: not ten classes, an unprintable name, or a class without images in a split.
     """
     if len(classes) != CLASSES:
         listed = ", ".join(shown(label).strip("'") for label in classes[:CLASSES]) + ", …" * (len(classes) > CLASSES)

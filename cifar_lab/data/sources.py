@@ -1,4 +1,4 @@
-"""Read the images of a path, whatever form they have: which road leads there, and what every road must keep to."""
+"""Read the images of a path in any format: select the reader, and validate its result."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from cifar_lab.data.naming import one_line, shown, title
 from cifar_lab.errors import DataError
 
 VERSION = "2"
-"""Counted up when the same files come to decode into other pixels or another order."""
+"""Version, increased when the same files decode to other pixels or another order."""
 ACCEPTED = (
     "cifar-10-python.tar.gz, cifar-10-batches-py/, cifar-10-binary.tar.gz, cifar-10-batches-bin/, "
     "train-*.parquet with test-*.parquet, an npz, or train/<class>/* with test/<class>/* in a folder, zip or tar"
 )
-"""Forms of data, for messages; docs/data.md has the whole list."""
+"""Data formats, for messages; docs/data.md has the whole list."""
 
 
 class _Read(NamedTuple):
-    """One source as it was read, before it is judged."""
+    """One source as read, before validation."""
 
     classes: tuple[str, ...]
     arrays: Arrays
     train_rank: Labels | None = None
     test_rank: Labels | None = None
     is_original: bool = False
-    """Checksums of the files themselves show that these are the original images, in their order."""
+    """True if checksums of the files show that these are the original images, in their order."""
     note: str = ""
 
 
 def key(path: Path) -> str:
-    """Return 64 hex digits, others after a change: sha256 of the path and of its files' names, sizes and times."""
+    """Return the SHA-256, 64 hex digits, of the path and of its files' names, sizes and times."""
     with _named(path):
         if path.is_dir():
             tree = files.folder_files(path)
@@ -49,13 +49,13 @@ def key(path: Path) -> str:
 
 
 def decode(path: Path, say: Callable[[str], None] = lambda _: None, *, reference: Dataset | None = None) -> Dataset:
-    """Return every image of the folder or file `path`. `say` is told of what takes more than a moment.
+    """Return every image of the folder or file `path`. `say` is called before operations that take more than a moment.
 
     Args:
         reference: the original CIFAR-10, if it was read before; images equal to it in any order are recognised.
 
     Raises:
-        DataError: no data set of ten classes of 32×32 images, or a damaged one.
+        DataError: not a data set of ten classes of 32×32 images, or damaged.
     """
     with _named(path):
         name = path.name if path.is_dir() else title(path.name)
@@ -83,7 +83,7 @@ def as_original(dataset: Dataset) -> Dataset:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Put the folder or file in front of what is refused inside it."""
+    """Prefix errors raised inside with the folder or file."""
     try:
         yield
     except DataError as error:
@@ -123,7 +123,7 @@ def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
 
 
 def _read_inner(path: Path, name: str, say: Callable[[str, str], None]) -> _Read:
-    """Read the archive `name` in the folder `path`; one inside another archive has to be unpacked first."""
+    """Read the archive `name` in the folder `path`; one inside another archive must be unpacked by the user."""
     if not path.is_dir():
         raise DataError(f"it holds {shown(name)}; unpack it and give that file")
     return _read(path / name, say)

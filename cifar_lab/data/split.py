@@ -1,4 +1,4 @@
-"""The parts of a data set that one training sees, on the device where it sees them."""
+"""Parts of a data set that one training uses, on its device."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from cifar_lab.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class Part:
-    """Some images of a shared array, and their labels; nothing is copied but what `take` takes."""
+    """Subset of a shared array of images, and their labels; `take` copies only what it returns."""
 
     images: Tensor
-    """(N, 32, 32, 3) uint8; of the whole array."""
+    """(N, 32, 32, 3) uint8, the whole array."""
     labels: Tensor
-    """(N,) int64; of the whole array."""
+    """(N,) int64, the whole array."""
     index: Tensor
-    """(M,) int64: which of them this part holds."""
+    """(M,) int64: indices of this part's images."""
 
     def __len__(self) -> int:
         return len(self.index)
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 32, 32, 3) and labels (B,) at `positions`, (B,), within this part."""
+        """Return images (B, 32, 32, 3) and labels (B,) at `positions`, (B,), within this part."""
         chosen = self.index[positions]
         return self.images[chosen], self.labels[chosen]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """What a training sees under its protocol."""
+    """Parts that a training uses under its protocol."""
 
     train: Part
     clean_train: Part
-    """As many training images as `watched` has under holdout, for the accuracy without augmentation."""
+    """Subset of the training images, as large as `watched` under holdout, for the accuracy without augmentation."""
     watched: Part
     """Evaluated after each epoch: val under `holdout`, test under `writeup`."""
     watched_name: Literal["val", "test"]
@@ -49,7 +49,7 @@ class Split:
 
 
 def split(dataset: Dataset, data: recipe.Data, protocol: str, device: torch.device) -> Split:
-    """The parts of `dataset` under `protocol`, their pixels moved to `device` once (on the CPU: not even once)."""
+    """Return the parts of `dataset` under `protocol`, with pixels moved to `device` once (not copied on the CPU)."""
     rest, held_out = dataset.split(data.val_fraction, data.split_seed)
     images, labels = _tensor(dataset.train_images, device), _tensor(dataset.train_labels, device)
     test_index = np.arange(len(dataset.test_labels))
@@ -68,6 +68,6 @@ def split(dataset: Dataset, data: recipe.Data, protocol: str, device: torch.devi
 
 
 def _tensor(array: NDArray[np.uint8] | NDArray[np.int64], device: torch.device) -> Tensor:
-    with warnings.catch_warnings():  # memory-mapped arrays are read-only, and nothing here writes to them
+    with warnings.catch_warnings():  # memory-mapped arrays are read-only, but nothing here writes to them
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array).to(device)

@@ -1,8 +1,8 @@
-"""Images that need no file: ten classes of wallpaper, drawn the same, byte for byte, on every machine.
+"""Synthetic images: ten classes of patterns, generated identically, byte for byte, on every machine.
 
-Only the pattern tells the classes apart. Its scale, phase and tilt, its colours, contrast, light and grain are
-drawn anew for each image, so that a pixel by itself says next to nothing: a linear classifier stays low, where a
-small convolutional network learns most patterns in two short epochs. No flip changes a class.
+Only the pattern distinguishes the classes. Scale, phase and tilt, colours, contrast, light and grain are random for
+each image, so that single pixels are nearly uninformative: a linear classifier has low accuracy, while a small
+convolutional network learns most patterns in two short epochs. No flip changes a class.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from cifar_lab.data.dataset import Dataset, Images, Labels, content_hash
 SIDE = 32
 SEED = 10
 TRAIN_PER_CLASS = 280
-"""Less the 10 % of val, 20 batches of 128: two epochs end as Lookahead (k = 5) takes its slow weights."""
+"""Training images per class. Without the 10 % of val, 20 batches of 128: after two epochs Lookahead (k = 5) is due."""
 TEST_PER_CLASS = 100
 
 PERIOD = (5.5, 9.0)
-"""Pixels to a unit of `Place`."""
+"""Pixels per unit of `Place`."""
 TILT = 0.12
-"""Greatest slope of a pattern's rows."""
+"""Maximum slope of a pattern's rows."""
 CONTRAST = (0.6, 1.0)
-"""How far ink stands out from paper; 1: as far as their two colours do."""
+"""Contrast between ink and paper, as a share of the difference between their colours."""
 LIGHT = 0.006
-"""Greatest change of brightness from one pixel to the next by uneven light; black is 0, white 1."""
+"""Maximum change of brightness per pixel by uneven light; black is 0, white 1."""
 GRAIN = 0.08
-"""Greatest deviation of one pixel in one channel, in the same measure."""
+"""Maximum deviation of one pixel in one channel, on the same scale."""
 
-# The same bytes everywhere ask for arithmetic that IEEE 754 rounds exactly, element by element: + - * / sqrt
-# floor and comparisons; no sin, exp or sums. All chance is `Generator.random`: the bits of PCG64, scaled.
+# Identical bytes require arithmetic that IEEE 754 rounds exactly, element by element: + - * / sqrt floor and
+# comparisons, but no sin, exp or sums. All random numbers are `Generator.random`: the bits of PCG64, scaled.
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the pixels of N images lie in a pattern."""
+    """Coordinates of the pixels of N images in a pattern."""
 
     u: Floats
-    """(N, 32, 32), across."""
+    """(N, 32, 32), horizontal."""
     v: Floats
-    """(N, 32, 32), down."""
+    """(N, 32, 32), vertical."""
     hand: Floats
-    """(N, 1, 1), -1 or 1: which way a slanted pattern leans. Both are one class, or flips would change it."""
+    """(N, 1, 1), -1 or 1: direction of a slanted pattern. Both are one class, as flips must not change it."""
 
 
 Pattern = Callable[[Place], Floats]
-"""A height over the wall, (N, 32, 32): ink where it is positive, paper where negative.
+"""Function that returns a height, (N, 32, 32): ink where it is positive, paper where negative.
 
-Its slope is about 1, so that height times period is the distance to the edge in pixels, and edges come out soft.
-All but the rings repeat every 4 units both ways, so that shifts over 4 units make every phase equally likely.
+Its slope is about 1, so that height times period is the distance to the edge in pixels, and edges are smooth. All but
+the rings have a period of 4 units in both directions, so that shifts over 4 units make every phase equally likely.
 """
 
 
@@ -104,11 +104,11 @@ PATTERNS: tuple[Pattern, ...] = (
     *(bands, pinstripes, diagonals, checks, diamonds),
     *(dots, rings, bricks, zigzags, crosses),
 )
-"""The classes, named as these functions."""
+"""Patterns of the classes, whose names are those of the functions."""
 
 
 def generate() -> Dataset:
-    """The whole data set, drawn in about a second: 2,800 images to train on, 1,000 to test, classes in turn."""
+    """Return the whole data set, generated in about a second: 2,800 training and 1,000 test images, classes in turn."""
     rng = np.random.Generator(np.random.PCG64(SEED))
     classes = tuple(pattern.__name__ for pattern in PATTERNS)
     train_images, train_labels = _part(rng, TRAIN_PER_CLASS)
@@ -132,8 +132,8 @@ def _part(rng: np.random.Generator, per_class: int) -> tuple[Images, Labels]:
 
 
 def _paper(rng: np.random.Generator, pattern: Pattern, n: int) -> Images:
-    """`n` images of one class, (n, 32, 32, 3)."""
-    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2  # pixels from the middle
+    """Return `n` images of one class, (n, 32, 32, 3)."""
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2  # pixels from the centre
     period, tilt = _between(rng, *PERIOD, n), _between(rng, -TILT, TILT, n)
     place = Place(
         u=(x - tilt * y) / period + _between(rng, -2, 2, n),
@@ -146,7 +146,7 @@ def _paper(rng: np.random.Generator, pattern: Pattern, n: int) -> Images:
     grain = rng.random((n, SIDE, SIDE, 3))
     dark, bright = _colour(rng, 0.1, 0.55, n), _colour(rng, 0.65, 1.0, n)
 
-    # In place: each step of this would take fresh memory otherwise.
+    # In place, as each step would otherwise allocate memory.
     grain *= 2
     grain -= 1
     grain *= GRAIN
@@ -161,19 +161,19 @@ def _paper(rng: np.random.Generator, pattern: Pattern, n: int) -> Images:
 
 
 def _colour(rng: np.random.Generator, darkest: float, brightest: float, n: int) -> Floats:
-    """`n` colours of any hue and middling saturation, (n, 1, 1, 3)."""
+    """Return `n` colours of any hue and medium saturation, (n, 1, 1, 3)."""
     value, saturation = _between(rng, darkest, brightest, n)[..., None], _between(rng, 0.1, 0.7, n)[..., None]
     hue = _between(rng, 0, 1, n)[..., None] + np.arange(3) / 3
     return value * (1 - saturation * np.clip(2 - 6 * _fold(hue), 0, 1))
 
 
 def _between(rng: np.random.Generator, low: float, high: float, n: int) -> Floats:
-    """One number for each of `n` images, (n, 1, 1)."""
+    """Return one random number for each of `n` images, (n, 1, 1)."""
     return low + (high - low) * rng.random((n, 1, 1))
 
 
 def _fold(t: Floats) -> Floats:
-    """Distance to the nearest whole number: a triangle wave between 0 and 0.5."""
+    """Return the distance to the nearest integer: a triangle wave between 0 and 0.5."""
     return np.abs(t - np.floor(t + 0.5))
 
 

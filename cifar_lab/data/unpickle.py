@@ -1,8 +1,9 @@
-"""Read the pickles of CIFAR-10's Python batches without executing anything that they ask for.
+"""Read the pickles of CIFAR-10's Python batches without executing code from them.
 
-A pickle may name any function to be called. Here each name stands for one of four harmless builders below, and every
-other name is refused. NumPy's own reconstruction is not used either: arrays are rebuilt from their bytes, after their
-type and size were checked. Python's own unpickler runs, as the one in C reserves memory by numbers in the file.
+A pickle may name any function to be called. Here each allowed name stands for one of four harmless builders below, and
+every other name is rejected. NumPy's own reconstruction is not used either: arrays are rebuilt from their bytes, after
+a check of type and size. The Python version of the unpickler is used, as the C one allocates memory by numbers in the
+file.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cifar_lab.data.naming import one_line, shown
 from cifar_lab.errors import DataError
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
-"""Types that an array in a batch may have."""
+"""Allowed types of an array in a batch."""
 
 _BROKEN = (
     *(pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError, KeyError, TypeError, ValueError),
@@ -33,7 +34,7 @@ def load(data: bytes) -> object:
     """Return the plain values and arrays pickled in `data`; text of Python 2 becomes `str`, byte by byte.
 
     Raises:
-        DataError: `data` is no pickle, or asks for anything but plain values and arrays of integers.
+        DataError: `data` is not a pickle, or refers to anything but plain values and arrays of integers.
     """
     try:
         return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
@@ -42,7 +43,7 @@ def load(data: bytes) -> object:
 
 
 class _Array:
-    """An array on its way: NumPy's pickles make an empty one, then give it a state."""
+    """Array under construction: NumPy's pickles create an empty one, then give it a state."""
 
     def __init__(self) -> None:
         self.value: NDArray[Any] | None = None
@@ -53,7 +54,7 @@ class _Array:
 
 
 class _DType:
-    """A type on its way: its name is checked at once, its state tells the order of bytes."""
+    """Type under construction: its name is checked at once, its state gives the byte order."""
 
     def __init__(self, name: str) -> None:
         if name not in DTYPES:
@@ -68,7 +69,7 @@ class _DType:
 
 
 class _Call:
-    """A builder that a pickle can call and cannot change."""
+    """Builder that a pickle can call but not change."""
 
     __slots__ = ("build",)
 
@@ -83,7 +84,7 @@ class _Call:
 
 
 def _rebuilt(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
-    """Return the array of these bytes; refused unless type, shape and number of bytes agree."""
+    """Return the array of these bytes; an error unless type, shape and number of bytes agree."""
     if isinstance(data, str):
         data = data.encode("latin1")
     if not (isinstance(data, bytes | bytearray) and isinstance(dtype, _DType)):
@@ -117,7 +118,7 @@ _BUILDERS = {
 
 
 class _Unpickler(pickle._Unpickler):
-    """The unpickler, with the builders as the only names it knows."""
+    """Unpickler that knows only the builders' names."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -127,7 +128,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Return `value` with its arrays finished; bytes become text, as Python 2 had only one of them."""
+    """Return `value` with its arrays finished; bytes become text, as Python 2 did not distinguish them."""
     if isinstance(value, _Array):
         if value.value is None:
             raise pickle.UnpicklingError("an array without values")

@@ -1,1 +1,1 @@
-"""The network and what it costs."""
+"""The network and its cost."""

@@ -1,4 +1,4 @@
-"""Count what a network costs from its shape alone: nothing is built, and torch is not loaded."""
+"""Count a network's parameters and MACs from its shape alone, without building it or loading torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cifar_lab.errors import BudgetError
 BUDGET = 5_000_000
 """The writeup's limit on trainable parameters."""
 LARGEST = 10**12
-"""Parameters that no network may exceed, however large the budget: no machine holds them."""
+"""Maximum number of parameters whatever the budget: no machine holds more."""
 SIDE = 32
-"""Pixels of an image; each layer but the first halves them, and a pool in the stem does."""
+"""Side of an image in pixels; each layer but the first halves it, and so does a pool in the stem."""
 COLOURS, CLASSES = 3, 10
 STEM_KERNEL = 3
 PATCH = COLOURS * STEM_KERNEL**2
 FILTERS = 2 * PATCH
-"""Fixed filters of a whitening stem (`models.whitening`)."""
+"""Number of fixed filters of a whitening stem (`models.whitening`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Cost:
     parameters: int
     macs: int
     costliest: str
-    """Name of the top-level part with most parameters, `layer3`."""
+    """Name of the top-level part with the most parameters, `layer3`."""
     costliest_parameters: int
 
 
@@ -46,10 +46,10 @@ class _Counts(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def cost(model: recipe.Model) -> Cost:
-    """Return the counts of the network that `models.resnet.ResNet` builds of `model`, as exact integers.
+    """Return the counts of the network that `models.resnet.ResNet` builds from `model`, as exact integers.
 
-    MACs are those of convolutions and linear layers: the weights of each times the places where it puts them, which is
-    half of what `torch.utils.flop_counter` counts. The tests compare both counts with those of built networks.
+    MACs are those of convolutions and linear layers: the number of weights times the number of output positions, half
+    of what `torch.utils.flop_counter` counts. The tests compare both counts with those of built networks.
     """
     parts = dict(_parts(model))
     costliest = max(parts, key=lambda name: parts[name].parameters)
@@ -62,7 +62,7 @@ def cost(model: recipe.Model) -> Cost:
 
 
 def require_within(name: str, model: recipe.Model, limit: int) -> None:
-    """Refuse a network over the budget, naming its count, the limit and the part that costs most.
+    """Check that a network is within the budget; the error names its count, the limit and the largest part.
 
     Raises:
         BudgetError: `model` has more than `limit` trainable parameters.
@@ -100,7 +100,7 @@ def _parts(model: recipe.Model) -> Iterator[tuple[str, _Counts]]:
 
 
 def _layer(model: recipe.Model, i: int, channels_in: int) -> _Counts:
-    """Count layer i: a first block that may project on its shortcut, and blocks that are all alike."""
+    """Count layer i: a first block, whose shortcut may be a projection, and identical further blocks."""
     channels, side = model.width * 2**i, SIDE >> (i + model.stem_pool)
     second = _conv(model, channels, channels, model.kernels[i], side).plus(_norm(model, channels), 2)
     behind = second.plus(_se(model, channels, placement="block"))
@@ -113,7 +113,7 @@ def _layer(model: recipe.Model, i: int, channels_in: int) -> _Counts:
 
 
 def _conv(model: recipe.Model, channels_in: int, channels: int, kernel: int, side: int) -> _Counts:
-    """Count a convolution that makes images of `side` pixels; it has a bias where no norm follows."""
+    """Count a convolution whose output has `side` × `side` pixels; it has a bias if no norm follows."""
     weights = channels_in * channels * kernel**2
     return _Counts(weights + (0 if model.batch_norm else channels), weights * side**2)
 

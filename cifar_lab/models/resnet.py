@@ -1,4 +1,4 @@
-"""The one network of the lab: a configurable ResNet of basic blocks for 32×32 images.
+"""The lab's network: a configurable ResNet of basic blocks for 32×32 images.
 
 With `recipe.model` at its defaults it is the Efficient ResNet of Thakur, Chauhan and Gupta (2023, arXiv:2306.12100);
 with blocks [2, 2, 2, 2] and no SE it is the ResNet-18 of He et al. (2016) in its CIFAR form.
@@ -22,7 +22,7 @@ CHANNELS_LAST_FROM = 8
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions and a shortcut, which projects where the shape changes."""
+    """Two convolutions and a shortcut, which is a projection if the shape changes."""
 
     def __init__(
         self, model: recipe.Model, channels_in: int, channels: int, *, kernel: int, shortcut_kernel: int, stride: int
@@ -79,15 +79,15 @@ class ResNet(nn.Module):
 
 
 def build(model: recipe.Model, *, seed: int, device: torch.device | str = "cpu") -> ResNet:
-    """The network with its initial weights, on `device`.
+    """Build the network with its initial weights, on `device`.
 
-    Each parameter draws from the stream of its own name, so that two variants of one seed share every parameter that
-    has one name and one shape in both, whatever else differs. The distributions are PyTorch's defaults, as in the
-    writeup's code: uniform in ±1/√fan_in for convolutions and linear layers (He et al., 2015, with a = √5).
+    Each parameter is drawn from a stream given by its name, so that two variants with one seed share every parameter of
+    equal name and shape, whatever else differs. The distributions are PyTorch's defaults, as in the writeup's code:
+    uniform in ±1/√fan_in for convolutions and linear layers (He et al., 2015, with a = √5).
     """
     with torch.device("meta"):
         net = ResNet(model)
-    # What `to_empty` does, but for its `empty_like` of meta tensors, which loads sympy: 0.4 s of each command.
+    # As `to_empty`, but without its `empty_like` of meta tensors, which loads sympy: 0.4 s of each command.
     net._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
     for name, module in net.named_modules():
         _initialise(module, name, seed)

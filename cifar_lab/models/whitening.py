@@ -1,8 +1,7 @@
-"""A stem that whitens: fixed filters, from the training images, whose outputs are uncorrelated and of one size.
+"""Whitening stem: fixed filters, computed from the training images, with uncorrelated outputs of equal variance.
 
 Sources: Page (2018), How to train your ResNet 8; Jordan (2024), 94 % on CIFAR-10 in 3.29 seconds, arXiv:2404.00498.
-There patches are 2×2; here they are 3×3, as in the convolution that the stem takes the place of, and images keep their
-size.
+They use 2×2 patches; here patches are 3×3, as in the convolution that the stem replaces, and images keep their size.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from torch import Tensor, nn
 SIDE = 3
 PATCH = 3 * SIDE * SIDE
 FILTERS = 2 * PATCH
-"""Each filter is there with both signs, so that the ReLU behind it loses nothing."""
+"""Number of filters: each occurs with both signs, so that the following ReLU loses no information."""
 EPSILON = 5e-4
-"""Added to the variances: patches hardly ever vary in the directions of the smallest (Jordan's value)."""
+"""Added to the variances, as patches hardly vary in the last directions (Jordan's value)."""
 
 
 class Whitening(nn.Module):
-    """(N, 3, H, W) to (N, 54, H, W), none of it trained: `filters` is a buffer, saved with the weights."""
+    """Map (N, 3, H, W) to (N, 54, H, W) without trainable parameters: `filters` is a buffer, saved with the weights."""
 
     filters: Tensor
 
@@ -29,7 +28,7 @@ class Whitening(nn.Module):
         self.register_buffer("filters", torch.empty(FILTERS, 3, SIDE, SIDE))
 
     def reset(self) -> None:
-        """What is right for images whose pixels are uncorrelated already: each filter picks one."""
+        """Set filters that are right for images with uncorrelated pixels: each selects one pixel of the patch."""
         self.filters.copy_(_both_signs(torch.eye(PATCH)))
 
     @torch.no_grad()
@@ -42,8 +41,8 @@ class Whitening(nn.Module):
 
 
 def patch_covariance(images: Tensor) -> Tensor:
-    """(27, 27), on the CPU: the mean product of two places of a 3×3 patch, over all whole patches of (N, 3, H, W)."""
-    images = images.cpu()  # sums are in double precision, which not every GPU has
+    """Return (27, 27), on the CPU: mean products of two positions of a 3×3 patch, over all patches of (N, 3, H, W)."""
+    images = images.cpu()  # sums need double precision, which not every GPU has
     total, count = torch.zeros(PATCH, PATCH, dtype=torch.float64), 0
     for some in images.split(500):
         patches = F.unfold(some, SIDE).transpose(1, 2).reshape(-1, PATCH)  # (patches, 27)
@@ -53,7 +52,7 @@ def patch_covariance(images: Tensor) -> Tensor:
 
 
 def whitening(covariance: Tensor) -> Tensor:
-    """The rows W, (n, n), for which the covariance of W x is 1, but for `EPSILON`: eigenvectors over deviations."""
+    """Return the whitening matrix W, (n, n): eigenvectors over deviations; W x has unit covariance up to `EPSILON`."""
     variances, vectors = torch.linalg.eigh(covariance)
     rows: Tensor = vectors.T / (variances[:, None] + EPSILON).sqrt()
     signs = torch.sign(rows.gather(1, rows.abs().argmax(dim=1, keepdim=True)))  # an eigenvector has no sign of its own

@@ -1,1 +1,1 @@
-"""What is shown of results: tables and figures."""
+"""Presentation of results: tables, figures and HTML pages."""

@@ -1,4 +1,4 @@
-"""The comparison of an ablation's variants: its numbers, and what must be known before they are read and believed."""
+"""Comparison of an ablation's variants: its numbers, with header and footer for their interpretation."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ MIXED = "mixed"
 MOST_NAMED = 3
 """Rows that a note names one by one where it is about all of them."""
 UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
-"""States of cells that are in no mean; a `Row` counts each."""
+"""States of cells that are not part of the mean; a `Row` counts each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One variant. Accuracies, differences and intervals are fractions, what is by seed is of finished cells."""
+    """One variant. Accuracies, differences and intervals are fractions; mappings by seed hold finished cells."""
 
     variant: str
     against: str | None
-    """The variant that it is compared with; none for the control."""
+    """Variant that it is compared with; None for the control."""
     n: int
     mean: float | None
     std: float | None
     values: dict[int, float]
-    """By seed."""
+    """Value by seed."""
     mean_interval: tuple[float, float] | None
-    """Of `mean`, 95 %, for this variant alone."""
+    """95 % interval of `mean`, for this variant alone."""
     difference: float | None
     difference_std: float | None
     differences: dict[int, float]
-    """By seed, over the seeds that both have."""
+    """Difference by seed, over the seeds that both have."""
     interval: tuple[float, float] | None
-    """Of `difference`, at `level`: those of all rows hold together."""
+    """Interval of `difference`, at `level`: the intervals of all rows hold jointly."""
     level: float | None
     """The nominal confidence of `interval`; none for a moderated one, which has none by itself."""
     welch: tuple[float, float] | None
-    """What `interval` would be if the seeds were not paired."""
+    """Welch interval at the same level, as if the seeds were not paired."""
     correlation: float | None
-    """Between variant and control over the seeds."""
+    """Correlation between variant and control over the seeds."""
     effect: float | None
-    """`difference` over `difference_std`: Hedges' g of pairs."""
+    """Effect size: `difference` over `difference_std`, bias-corrected (Hedges' g of pairs)."""
     p_value: float | None
-    """Of the sign-flip test, two-sided."""
+    """Two-sided p-value of the sign-flip test."""
     p_holm: float | None
-    """`p_value`, corrected for the number of rows that were compared."""
+    """`p_value`, adjusted for the number of compared rows (Holm)."""
     p_exact: bool | None
     p_smallest: float | None
-    """The smallest p-value that so many pairs can have, before correction."""
+    """Smallest p-value possible with so many pairs, before adjustment."""
     verdict: str | None
-    """better, worse, equivalent, undecided; diverged where every cell was; none where nothing was compared."""
+    """better, worse, equivalent or undecided; diverged if every cell was; None if nothing was compared."""
     reason: str | None
-    """Why there is a difference, or none, and no interval."""
+    """Reason why there is no interval."""
     seeds_needed: dict[str, int | None]
-    """By difference in points (`0.1`): pairs that show it with power 0.8; None where 10,000 do not."""
+    """Number of pairs for power 0.8, by difference in points (`0.1`); None if more than 10,000."""
     pairs: int
     missing: int
     running: int
@@ -70,10 +70,10 @@ class Row:
     parameters_trained: int
     macs: int
     seconds: float | None
-    """Mean training time of a cell."""
+    """Mean training time of a cell in seconds."""
     images_seen: float | None
     pruned: int = 0
-    """Cells that a search stopped early."""
+    """Number of cells that a search stopped early."""
     one_view: float | None = None
     """Mean accuracy on test with one view of an image, of the cells whose recipe has test-time augmentation."""
     deviation: float | None = None
@@ -81,30 +81,30 @@ class Row:
     critical: float | None = None
     """Half the width of a moderated interval in standard errors."""
     epochs: int | None = None
-    """The length of a training that was finished."""
+    """Number of epochs of a finished training."""
     gap: float | None = None
-    """Mean over cells of the accuracy on clean training images less that on the watched ones: how far it overfits."""
+    """Mean over cells of the accuracy on clean training images minus that on the watched ones (overfitting)."""
     gap_difference: float | None = None
-    """Mean of the differences by seed, as `difference` is."""
+    """Mean over seeds of the paired differences in `gap`."""
     auc: float | None = None
-    """Mean of the watched accuracy over all epochs: the area under its curve over a length of one."""
+    """Mean of the watched accuracy over all epochs: the area under the curve with the epochs scaled to length one."""
     auc_difference: float | None = None
     epochs_to: dict[str, Reached] = field(default_factory=dict)
-    """By threshold: the first epoch that reached it."""
+    """First epoch that reached a threshold, by threshold."""
     epochs_to_difference: dict[str, Reached] = field(default_factory=dict)
-    """By threshold: over the seeds in which both reached it."""
+    """Difference in the epoch that reached a threshold, by threshold, over the seeds in which both reached it."""
     rises: tuple[float, ...] = ()
-    """Of each cell: how much the last tenth of its epochs still brought."""
+    """Rise of the accuracy over the last tenth of the epochs, for each cell."""
     continues: bool = False
-    """It goes on from the weights of another variant."""
+    """True if it starts from the weights of another variant."""
     damaged: int = 0
-    """Cells whose records are damaged: nothing of them is used."""
+    """Number of cells with damaged records, which are not used."""
     same_as: str | None = None
-    """An earlier variant that came to the same numbers, to the last bit, in every seed that both have."""
+    """Earlier variant with bit-identical numbers in every seed that both have."""
 
     @property
     def rise(self) -> float | None:
-        """Mean of `rises`."""
+        """Mean of `rises`; None without any."""
         return sum(self.rises) / len(self.rises) if self.rises else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -113,37 +113,37 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A contrast of a 2 × 2 study; the intervals of its three hold together."""
+    """Contrast of a 2 × 2 study; the intervals of its three contrasts hold jointly."""
 
     name: str
-    """`model.se.reduction`, or `model.se.reduction × optim.lookahead` of the interaction."""
+    """`model.se.reduction`, or `model.se.reduction × optim.lookahead` for the interaction."""
     pairs: int
     difference: float | None
     interval: tuple[float, float] | None
     level: float
     verdict: str | None
-    """Of a main effect better, worse, equivalent or undecided; of the interaction present, absent or undecided."""
+    """better, worse, equivalent or undecided for a main effect; present, absent or undecided for the interaction."""
     reason: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """How the number of seeds came about."""
+    """Stopping rule that determined the number of seeds."""
 
     looks: tuple[int, ...]
-    """Seeds at each look that was planned."""
+    """Number of seeds at each planned look."""
     seen: int
-    """How many of the looks have been taken."""
+    """Number of looks taken."""
     levels: tuple[float, ...]
     """Nominal confidence of an interval at each look."""
     spending: str
     before: int = 0
-    """Seeds that were compared before the rule was begun."""
+    """Number of seeds that were compared before the rule was begun."""
     dropped: bool = False
-    """The rule was given up later: nothing holds at its looks any more."""
+    """True if the rule was given up later: its intervals are then not valid at the looks."""
 
     def words(self, *, all_decided: bool) -> list[str]:
-        """What must be known of it before a number is believed."""
+        """Return the lines of the footer on the rule."""
         if self.dropped:
             return ["a stopping rule was dropped after results were seen: intervals are not protected against looking"]
         looks, last = ", ".join(map(str, self.looks)), self.seen == len(self.looks)
@@ -164,7 +164,7 @@ class Stopped:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The rows of one ablation at one scale, and where they come from."""
+    """The rows of one ablation at one scale, with their provenance."""
 
     ablation: str
     scale: str
@@ -175,31 +175,31 @@ class Comparison:
     data: str
     overrides: dict[str, Any]
     invocation: str
-    """The latest of the setting."""
+    """Latest invocation of the setting."""
     invocations: int
     rows: tuple[Row, ...]
     margin: float
-    """The difference that does not matter, a fraction."""
+    """Equivalence margin, as a fraction."""
     confidence: float = 0.95
-    """Of all intervals of differences together."""
+    """Joint confidence of all intervals of differences."""
     comparisons: int = 1
     """How many those are: rows with something to be compared with."""
     design: str = "student"
     """The method of the intervals: `student` at Šidák's level, or `moderated`."""
     effects: tuple[Effect, ...] = ()
-    """Of a 2 × 2 study: two main effects and the interaction."""
+    """Main effects and interaction of a 2 × 2 study; empty for others."""
     stopping: Stopped | None = None
-    """Where seeds were added until all was decided."""
+    """Stopping rule, if seeds were added sequentially."""
     margin_before: tuple[float, str] | None = None
-    """Another margin that was in force before, and the invocation that changed it."""
+    """Different margin used before, and the invocation that changed it."""
     chain: bool = False
-    """Each row is compared with a row of its own, the stage before."""
+    """True if each row is compared with another row, the stage before."""
     others: tuple[str, ...] = ()
-    """Other settings that match what was asked for."""
+    """Other settings that match the request."""
     damage: tuple[str, ...] = ()
-    """What is damaged of the records and notes behind the rows: file and rule, one a line."""
+    """Damage of the records and notes behind the rows: file and rule, one per line."""
     made: tuple[str, ...] = ()
-    """How the numbers came about: command, hardware, versions, hours, date; one a line."""
+    """Provenance of the numbers: command, hardware, versions, hours, date; one per line."""
 
     def as_dict(self) -> dict[str, Any]:
         rows = [row.as_dict() for row in self.rows]
@@ -207,19 +207,19 @@ class Comparison:
 
     @property
     def threshold(self) -> str | None:
-        """The one that `epochs to` is shown for: the highest that all cells of the control reached, else any cell."""
+        """Threshold that `epochs to` is shown for: the highest that all cells of the control reached, else any cell."""
         some = [x for row in self.rows for x, found in row.epochs_to.items() if found.reached]
         whole = [x for x in some if self.reached_by_control(x)]
         return max(whole or some, key=float, default=None)
 
     def reached_by_control(self, threshold: str) -> bool:
-        """Every finished cell of the control reached it."""
+        """Tell whether every finished cell of the control reached the threshold."""
         of_control = (row.epochs_to.get(threshold) for row in self.rows if row.variant == self.control)
         return any(found is not None and found.of and found.reached == found.of for found in of_control)
 
     @property
     def watched(self) -> str:
-        """The images that were looked at in every epoch, in words."""
+        """Name of the images that are evaluated in every epoch."""
         return {"holdout": "val", "writeup": "test"}.get(self.protocol, "val (test, under protocol writeup)")
 
     def only(self, variants: Collection[str]) -> Comparison:
@@ -325,7 +325,7 @@ class Comparison:
         return f"{percent}{together}, Student"
 
     def _smallest(self) -> list[str]:
-        """What pairs are too few for: of one there is no interval, and of some no small p."""
+        """Return the limits of few pairs: no interval from one pair, no small p-value from several."""
         compared = [row for row in self.rows if row.differences]
         lines = []
         if alone := [row.variant for row in compared if row.pairs == 1]:
@@ -357,7 +357,7 @@ def _points(fraction: float) -> str:
 
 
 def _end(rising: list[Row]) -> str:
-    """`the last tenth of 200 epochs`; of a short training, the last epoch."""
+    """Return `the last tenth of 200 epochs`; for a short training, the last epoch."""
     lengths = sorted({row.epochs for row in rising if row.epochs is not None})
     part = "the last epoch" if lengths and last_tenth(lengths[-1]) == 1 else "the last tenth"
     if len(lengths) == 1:

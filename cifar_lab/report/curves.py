@@ -1,4 +1,4 @@
-"""What happened epoch by epoch: learning curves with a band over seeds, and the writeup's four figures."""
+"""Learning curves with a band over seeds, and the writeup's four figures."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from cifar_lab.report.svg import Scale
 HEIGHT = 220.0
 PANEL = 110.0
 FEW = 12
-"""Epochs up to which each has a mark of its own."""
+"""Maximum number of epochs for which each has its own mark."""
 NEAR = 11.0
-"""Pixels within which two marks lie on one another."""
+"""Distance in pixels below which two marks overlap."""
 APART = 20
-"""How many times the lowest of the highest learning rates the highest is, from which on their axis is logarithmic."""
+"""Use a log axis when the largest peak learning rate is at least this many times the smallest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Middle:
-    """The curves of a variant's finished cells, epoch by epoch."""
+    """Mean, minimum and maximum of a variant's finished cells, by epoch."""
 
     index: int
-    """Of its row, which colours it."""
+    """Index of its row, which determines its colour."""
     seeds: int
     mean: list[tuple[int, float]]
     low: list[tuple[int, float]]
     high: list[tuple[int, float]]
     last: dict[int, float]
-    """By seed, in the last of these epochs."""
+    """Value by seed in the last of these epochs."""
 
     @property
     def is_point(self) -> bool:
-        """Of a single epoch: there is no line and no band."""
+        """True if there is only a single epoch, and so no line or band."""
         return len(self.mean) == 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """The learning curves of one variant, and the control's behind them."""
+    """Learning curves of one variant, with the control's behind them."""
 
     name: str
     words: str
@@ -54,7 +54,7 @@ class Panel:
 
 
 def middle(curves: Mapping[int, Curve], index: int = 0) -> Middle:
-    """Mean, lowest and highest over the seeds, at the epochs that all of them have."""
+    """Return mean, minimum and maximum over the seeds, at the epochs that all of them have."""
     found = [dict(curve) for curve in curves.values()]
     epochs = sorted(set(found[0]).intersection(*found[1:])) if found else []
     by_epoch = {epoch: [curve[epoch] for curve in found] for epoch in epochs}
@@ -69,7 +69,7 @@ def middle(curves: Mapping[int, Curve], index: int = 0) -> Middle:
 
 
 def finished(study: Study, metric: str) -> dict[str, Middle]:
-    """By variant, in the order of the rows; without those of which no cell was finished."""
+    """Return the curves by variant, in the order of the rows, without variants that have no finished cell."""
     found = {}
     index = indices(study.comparison)
     for row in study.comparison.rows:
@@ -80,7 +80,7 @@ def finished(study: Study, metric: str) -> dict[str, Middle]:
 
 
 def diverged(study: Study, metric: str) -> dict[str, dict[int, Curve]]:
-    """By variant and seed: the curves of cells that diverged, as far as they went."""
+    """Return the curves of diverged cells, by variant and seed, up to the divergence."""
     found = {}
     for row in study.comparison.rows:
         curves = study.curve(row.variant, metric).items()
@@ -89,7 +89,7 @@ def diverged(study: Study, metric: str) -> dict[str, dict[int, Curve]]:
 
 
 def watched(study: Study) -> str:
-    """`validation`, `test`, or both."""
+    """Return the split that is evaluated in every epoch: `validation`, `test`, or both."""
     return NAMES.get(study.comparison.watched, study.comparison.watched)
 
 
@@ -97,7 +97,7 @@ def watched(study: Study) -> str:
 
 
 def panels(study: Study) -> list[Panel]:
-    """A panel a variant, all with the same axes."""
+    """Return one panel per variant, all with the same axes."""
     known, lost = finished(study, "watched/acc"), diverged(study, "watched/acc")
     every: list[Curve] = [curve for made in known.values() for curve in (made.low, made.high)]
     every += [curve for curves in lost.values() for curve in curves.values()]
@@ -143,14 +143,14 @@ def _panel(
 
 
 def _level(made: Middle, x: Scale) -> list[tuple[float, float]]:
-    """The mean as a line; of a single epoch one from side to side, to be seen behind the marks of another variant."""
+    """Return the mean as a line; for a single epoch a full-width line, visible behind the marks of another variant."""
     if made.is_point:
         return [(x.low, 100 * made.mean[0][1]), (x.high, 100 * made.mean[0][1])]
     return [(float(epoch), value) for epoch, value in _percent(made.mean)]
 
 
 def _whisker(name: str, own: Middle, x: Scale, y: Scale, said: str, style: str) -> list[Markup]:
-    """Of a single epoch: from the lowest to the highest seed, and beside it each seed, those that are alike apart."""
+    """Return a bar for a single epoch from the lowest to the highest seed, with a dot per seed beside it."""
     ((epoch, low),), ((_, high),) = own.low, own.high
     at, heights = x.x(epoch), [y.y(100 * value, PANEL) for value in own.last.values()]
     dots = [
@@ -161,7 +161,7 @@ def _whisker(name: str, own: Middle, x: Scale, y: Scale, said: str, style: str) 
 
 
 def reading(study: Study) -> str:
-    """How to read the panels."""
+    """Return the sentence on how to read the panels."""
     known = finished(study, "watched/acc")
     single = bool(known) and all(made.is_point for made in known.values())
     what = f"{watched(study).capitalize()} accuracy, %, " + ("after one epoch" if single else "by epoch")
@@ -186,7 +186,7 @@ def _seeds(made: Middle) -> str:
 
 
 def learning_rate(study: Study) -> Markup | None:
-    """Figure 1."""
+    """Draw figure 1, the learning rate by epoch; None without data."""
     found = finished(study, "lr")
     peaks = [max(value for _, value in made.mean) for made in found.values()]
     if not peaks or max(peaks) <= 0:
@@ -199,9 +199,9 @@ def learning_rate(study: Study) -> Markup | None:
 
 
 def accuracy(study: Study, *, late: bool = False) -> Markup | None:
-    """Figure 2: one line a variant, the mean over its seeds.
+    """Draw figure 2: one line per variant, the mean over its seeds.
 
-    late: the second half of the longest training, where the lines lie close; None where that is but a few epochs.
+    `late`: the second half of the longest training, where the lines are close; None if that has only a few epochs.
     """
     found = finished(study, "watched/acc")
     longest = max((made.mean[-1][0] for made in found.values()), default=0)
@@ -216,7 +216,7 @@ def accuracy(study: Study, *, late: bool = False) -> Markup | None:
 
 
 def accuracy_by_interval(study: Study) -> Markup | None:
-    """Figure 3: means of ten epochs; each by itself, where fewer than ten were trained."""
+    """Draw figure 3: means over ten epochs; single epochs if fewer than ten were trained."""
     found = finished(study, "watched/acc")
     if not found:
         return None
@@ -241,13 +241,13 @@ def accuracy_by_interval(study: Study) -> Markup | None:
 
 
 def interval_length(study: Study) -> int:
-    """Epochs that figure 3 takes together."""
+    """Return the number of epochs that figure 3 averages over."""
     found = finished(study, "watched/acc")
     return INTERVAL if max((made.mean[-1][0] for made in found.values()), default=0) >= INTERVAL else 1
 
 
 def loss(study: Study, metric: str) -> Markup | None:
-    """Figure 4, of `train/loss` or `watched/loss`."""
+    """Draw figure 4, the loss by epoch: `train/loss` or `watched/loss`."""
     found = finished(study, metric)
     if not found:
         return None
@@ -257,7 +257,7 @@ def loss(study: Study, metric: str) -> Markup | None:
 
 
 def _top(values: Sequence[float]) -> float:
-    """The highest, unless a few are so high that nothing would be seen of the others: then it is cut off there."""
+    """Return the upper end of the axis: the maximum, unless a few outliers would flatten the other values."""
     high = quantiles(values, n=10)[-1] if len(values) > 1 else values[0]
     return max(values) if max(values) <= 4 * high else 2 * high
 
@@ -278,7 +278,7 @@ def _figure(
 
 
 def _dodged(marks: Sequence[tuple[float, Markup]], at_one_x: bool) -> list[Markup]:
-    """Marks, each with its y; where all have one x, those that would lie on one another to the right and the left."""
+    """Return marks, given with their y; if all have one x, overlapping ones are shifted to the right and left."""
     lanes = svg.lanes([height for height, _ in marks], NEAR) if at_one_x else [0] * len(marks)
     sides = [(lane + 1) // 2 * (1 if lane % 2 else -1) for lane in lanes]
     return [svg.moved(mark, 1.2 * NEAR * side) for side, (_, mark) in zip(sides, marks, strict=True)]

@@ -1,4 +1,4 @@
-"""The writeup's four figures, and the confusion matrix, of one cell; each as the bytes of a PNG."""
+"""PNG figures of one cell: the writeup's four figures, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Points = Sequence[tuple[int, dict[str, float]]]
 """(epoch from 1, its metrics), in order of epoch."""
 
 INTERVAL = 10
-"""Epochs that the third figure takes together."""
+"""Epochs that the third figure averages over."""
 SIZE, SQUARE, DPI = (8.0, 4.8), (7.6, 6.6), 100
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-"""Of Okabe and Ito (2008), told apart by all kinds of colour vision; line styles and markers differ too."""
+"""Colours of Okabe and Ito (2008), distinct for all types of colour vision; line styles and markers differ too."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Characters with which a spreadsheet's formula begins."""
+"""First characters of a formula in a spreadsheet."""
 NAMES = {"val": "validation", "test": "test"}
 
 
 def draw(points: Points, confusion: str | None, name: str) -> dict[str, bytes]:
-    """Every figure that the data of a cell allow, by path: `figures/loss.png`, …, `confusion.png`.
+    """Draw every figure that the data of a cell allow, by path: `figures/loss.png`, …, `confusion.png`.
 
-    `confusion` is the text of `confusion.csv` (a header of classes, a row of counts a label); `name` goes into
+    `confusion` is the text of `confusion.csv` (a header of classes, one row of counts per label); `name` is part of
     the titles.
     """
     watched = "test" if any("test/acc" in values for _, values in points) else "val"
@@ -50,12 +50,12 @@ def draw(points: Points, confusion: str | None, name: str) -> dict[str, bytes]:
 
 
 def curve(points: Points, metric: str) -> list[tuple[int, float]]:
-    """One metric over the epochs that have it."""
+    """Return one metric at the epochs that have it."""
     return [(epoch, values[metric]) for epoch, values in points if metric in values]
 
 
 def intervals(values: Curve, length: int = INTERVAL) -> list[tuple[int, int, float]]:
-    """(first epoch, last epoch, mean) of each interval of `length` epochs; the last may be shorter."""
+    """Return (first epoch, last epoch, mean) of each interval of `length` epochs; the last may be shorter."""
     groups: dict[int, list[tuple[int, float]]] = {}
     for epoch, value in values:
         groups.setdefault((epoch - 1) // length, []).append((epoch, value))
@@ -63,7 +63,7 @@ def intervals(values: Curve, length: int = INTERVAL) -> list[tuple[int, int, flo
 
 
 def learning_rate(rates: Curve, name: str) -> bytes:
-    """Figure 1: the learning rate of each epoch."""
+    """Draw figure 1: the learning rate of each epoch."""
     figure, axes = _axes(f"Learning rate · {name}", "learning rate")
     _line(axes, rates, BLUE, "-", "o")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3), useMathText=True)
@@ -72,7 +72,7 @@ def learning_rate(rates: Curve, name: str) -> bytes:
 
 
 def accuracy_by_epoch(accuracy: Curve, split: str, name: str) -> bytes:
-    """Figure 2: the accuracy on `split` after each epoch, with its best epoch marked."""
+    """Draw figure 2: the accuracy on `split` after each epoch, with the best epoch marked."""
     figure, axes = _axes(f"{NAMES[split].capitalize()} accuracy · {name}", f"{NAMES[split]} accuracy (%)")
     percent = [(epoch, 100 * value) for epoch, value in accuracy]
     _line(axes, percent, BLUE, "-", "o")
@@ -83,7 +83,7 @@ def accuracy_by_epoch(accuracy: Curve, split: str, name: str) -> bytes:
 
 
 def accuracy_by_interval(accuracy: Curve, split: str, name: str) -> bytes:
-    """Figure 3: the mean accuracy on `split` of intervals of ten epochs (of one, in a shorter training)."""
+    """Draw figure 3: the mean accuracy on `split` over intervals of ten epochs (of one, in a shorter training)."""
     length = INTERVAL if len(accuracy) >= INTERVAL else 1
     means = [(first, last, 100 * mean) for first, last, mean in intervals(accuracy, length)]
     what = f"mean of {length} epochs" if length > 1 else "intervals of one epoch: fewer than ten were trained"
@@ -102,7 +102,7 @@ def accuracy_by_interval(accuracy: Curve, split: str, name: str) -> bytes:
 
 
 def loss(losses: Mapping[str, Curve], name: str) -> bytes:
-    """Figure 4: the loss in training and on the split that is watched, after each epoch."""
+    """Draw figure 4: the training loss and the loss on the watched split, after each epoch."""
     figure, axes = _axes(f"Loss · {name}", "cross-entropy loss (nats)")
     styles = ((BLUE, "-", "o"), (ORANGE, "--", "s"))
     for (split, values), (colour, line, marker) in zip(losses.items(), styles, strict=False):
@@ -113,7 +113,7 @@ def loss(losses: Mapping[str, Curve], name: str) -> bytes:
 
 
 def confusion_matrix(text: str, name: str) -> bytes:
-    """Counts by label (rows) and prediction (columns), shaded by the share of the label's images."""
+    """Draw counts by label (rows) and prediction (columns), shaded by the share of the label's images."""
     from matplotlib.figure import Figure
 
     classes, counts = _read_confusion(text)
@@ -151,7 +151,7 @@ def confusion_csv(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> st
 
 
 def _as_text(name: str) -> str:
-    """Return a class name that no spreadsheet takes for a formula: OWASP advises a quote sign before it."""
+    """Return a class name that spreadsheets do not read as a formula: OWASP advises a leading quote."""
     return f"'{name}" if name.startswith((*FORMULA, "'")) else name
 
 
@@ -180,7 +180,7 @@ def _axes(title: str, label: str) -> tuple[Figure, Axes]:
 
 def _line(axes: Axes, values: Curve, colour: str, line: str, marker: str, label: str | None = None) -> None:
     epochs, heights = [epoch for epoch, _ in values], [value for _, value in values]
-    shown = marker if len(values) <= 30 else None  # of more, markers would hide the line
+    shown = marker if len(values) <= 30 else None  # with more values, markers would hide the line
     axes.plot(epochs, heights, line, color=colour, marker=shown, markersize=5, linewidth=2, label=label)
 
 

@@ -1,4 +1,4 @@
-"""A comparison in one sentence."""
+"""Summary of a comparison in one sentence."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cifar_lab.report.study import Finding, Study
 from cifar_lab.stats.claims import STATUSES
 
 PARTLY = " where it trains"
-"""Of a verdict over the seeds in which the variant did not diverge."""
+"""Suffix of a verdict over the seeds in which the variant did not diverge."""
 WORDS = ("better", f"better{PARTLY}", "worse", f"worse{PARTLY}", "equivalent", f"equivalent{PARTLY}", "undecided",
          "diverged", "not compared")  # fmt: skip
-"""What a row can come to, in the order in which it is said."""
+"""Possible outcomes of a row, in order of mention."""
 MOST = 3
-"""Names or numbers of one kind in a sentence."""
+"""Maximum number of names or numbers of one kind in a sentence."""
 
 
 def headline(comparison: Comparison) -> str:
-    """`Of 4 variants against r16: 1 worse (none, -0.80 [-1.20, -0.40] points), 3 undecided; 5 seeds, …`.
+    """Return `Of 4 variants against r16: 1 worse (none, -0.80 [-1.20, -0.40] points), 3 undecided; 5 seeds, …`.
 
-    A 2 × 2 study asks for its interaction: that comes first.
+    For a 2 × 2 study the interaction comes first.
     """
     rows = _compared(comparison)
     if not rows:
@@ -49,7 +49,7 @@ def interaction(comparison: Comparison) -> str:
 
 
 def brief(comparison: Comparison) -> list[tuple[str, str]]:
-    """(verdict, names of its rows) for a table."""
+    """Return pairs (verdict, names of its rows) for a table."""
     rows = _compared(comparison)
     if not rows:
         return [("", _accuracies(comparison))]
@@ -59,7 +59,7 @@ def brief(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def setting(comparison: Comparison) -> str:
-    """`5 seeds, scale small/5, CIFAR-10`."""
+    """Return `5 seeds, scale small/5, CIFAR-10`."""
     rows = _compared(comparison) or list(comparison.rows)
     seeds = [row.pairs if row.against is not None else row.n for row in rows]
     seeds = [n for n, row in zip(seeds, rows, strict=True) if n or row.verdict != "diverged"] or [0]
@@ -69,7 +69,7 @@ def setting(comparison: Comparison) -> str:
 
 
 def unfinished(comparison: Comparison) -> str:
-    """`Of 25 cells, 2 missing, 1 failed.`; nothing where every cell was finished."""
+    """Return `Of 25 cells, 2 missing, 1 failed.`; empty if every cell is finished."""
     counts = Counter[str]()
     for row in comparison.rows:
         counts.update({state: getattr(row, state) for state in UNFINISHED})
@@ -80,26 +80,26 @@ def unfinished(comparison: Comparison) -> str:
 
 
 def claims(findings: Iterable[Finding]) -> str:
-    """`2 claims: 1 supported, 1 not measured`; nothing without claims."""
+    """Return `2 claims: 1 supported, 1 not measured`; empty without claims."""
     found = statuses(findings)
     said = ", ".join(counted(n, status) for status, n in found)
     return f"{_count(sum(n for _, n in found), 'claim')}: {said}" if found else ""
 
 
 def statuses(findings: Iterable[Finding]) -> list[tuple[str, int]]:
-    """How many claims have each status, the most telling first."""
+    """Return the number of claims by status, the most informative first."""
     found = Counter[str](finding.status for finding in findings)
     return [(status, found[status]) for status in dict.fromkeys([*STATUSES, *found]) if found[status]]
 
 
 def counted(n: int, status: str) -> str:
-    """`2 supported`; `1 direction agrees`, `3 directions agree`."""
+    """Return `2 supported`; `1 direction agrees`, `3 directions agree`."""
     noun, _, verb = status.partition(" ")
     return f"{n} {noun}s {verb.removesuffix('s')}" if noun == "direction" and n != 1 else f"{n} {status}"
 
 
 def noise(study: Study) -> str:
-    """How much the control moves with nothing but the seed."""
+    """Describe the variation of the control over seeds."""
     comparison = study.comparison
     row = next((row for row in comparison.rows if row.variant == comparison.control), None)
     if row is None or row.std is None:
@@ -128,13 +128,13 @@ def _kind(row: Row) -> str:
 
 
 def _named(row: Row, before: str = ", ", after: str = "") -> str:
-    """A variant, and how many of its cells its verdict says nothing of: `k3313, 2 of 5 diverged`."""
+    """Return a variant's name, with the cells that its verdict excludes: `k3313, 2 of 5 diverged`."""
     lost = f"{before}{row.diverged} of {of(row)} diverged{after}"
     return f"{row.variant}{lost}" if _kind(row).endswith(PARTLY) else row.variant
 
 
 def _details(kind: str, rows: Sequence[Row]) -> str:
-    """Numbers of what matters, names of what does not, and why nothing was decided, where all have one reason."""
+    """Return numbers of decided rows, names of equivalent ones, and a common reason of undecided ones."""
     if kind.removesuffix(PARTLY) in {"better", "worse"}:
         rows = sorted(rows, key=lambda row: -abs(row.difference or 0.0))
         said = [f"{_named(row)}, {points(row.difference, sign=True)} {span(row.interval)}" for row in rows[:MOST]]
@@ -150,7 +150,7 @@ def _more(rows: Sequence[Row]) -> str:
 
 
 def _accuracies(comparison: Comparison) -> str:
-    """Of rows that are compared with nothing."""
+    """Return the accuracies of rows that are compared with nothing."""
     said = [
         f"{row.variant}: {points(row.mean)} %" + (f" ± {points(row.std)}" if row.std is not None else "")
         for row in comparison.rows

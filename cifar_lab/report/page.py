@@ -1,4 +1,4 @@
-"""One HTML file from studies: it asks for nothing outside itself, runs no script, and prints."""
+"""Render studies as one self-contained HTML file without scripts that can be printed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ARROWS = "An arrow in place of an end: the interval reaches farther; its numbers
 
 
 class Figure(NamedTuple):
-    """A drawing, and what must be known to read it."""
+    """Drawing with its explanation."""
 
     title: str
     drawing: Markup
@@ -34,7 +34,7 @@ class Figure(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The cells of a study: a row a variant, a column a seed."""
+    """Grid of a study's cells: one row per variant, one column per seed."""
 
     seeds: list[int]
     rows: list[tuple[str, list[Cell | None]]]
@@ -43,14 +43,14 @@ class Grid(NamedTuple):
 
 
 def report(studies: Sequence[Study]) -> str:
-    """A page of one study, or of several with a table of what they say ahead."""
+    """Return a page of one study, or of several after a summary table."""
     chapters = (Chapter(title="", words="", entries=tuple(studies)),)
     title = studies[0].name if len(studies) == 1 else f"{len(studies)} ablations"
     return _render(title=title, introduction="", chapters=chapters)
 
 
 def story(chapters: Sequence[Chapter], *, title: str, introduction: str) -> str:
-    """A page that is read from top to bottom: a table of everything, then chapter by chapter."""
+    """Return a page to be read from top to bottom: a summary table, then the chapters."""
     return _render(title=title, introduction=introduction, chapters=chapters)
 
 
@@ -88,7 +88,7 @@ def _environment() -> Environment:
 
 
 def score(entries: Sequence[Study | Unmeasured]) -> str:
-    """`Of 22 ablations, 21 are measured (scale small, CIFAR-10). 30 claims: 12 supported, …`."""
+    """Return `Of 22 ablations, 21 are measured (scale small, CIFAR-10). 30 claims: 12 supported, …`."""
     measured = [entry.comparison for entry in entries if isinstance(entry, Study)]
     settings = dict.fromkeys(f"scale {each.scale}, {each.data}" for each in measured)
     where = f" ({'; '.join(settings)})" if measured else ""
@@ -101,7 +101,7 @@ def score(entries: Sequence[Study | Unmeasured]) -> str:
 
 
 def differences(study: Study) -> list[Figure]:
-    """The plot of differences, and a close-up where outliers squeeze the others."""
+    """Return the plot of differences, and a close-up if outliers compress the others."""
     comparison = study.comparison
     whole = plots.differences(comparison)
     if whole is None:
@@ -115,7 +115,7 @@ def differences(study: Study) -> list[Figure]:
 
 
 def _reading(study: Study) -> str:
-    """How to read the plot of differences, and why intervals are not there."""
+    """Return the explanation of the plot of differences, and the reasons for missing intervals."""
     comparison = study.comparison
     rows = [row for row in comparison.rows if row.against is not None]
     against = "the stage before" if comparison.chain else comparison.control
@@ -138,13 +138,13 @@ def _without_interval(rows: Sequence[Row]) -> list[str]:
 
 
 def effects(study: Study) -> list[Figure]:
-    """Of a 2 × 2 study."""
+    """Return the plot of effects of a 2 × 2 study; empty for others."""
     found = plots.effects(study.comparison)
     return [Figure("", found, _with_arrows("", found))] if found is not None else []
 
 
 def accuracies(study: Study) -> list[Figure]:
-    """Accuracy itself, where no difference is drawn or each is to another row."""
+    """Return the plot of accuracies, if no difference is drawn or each is to another row."""
     comparison = study.comparison
     if any(row.against is not None for row in comparison.rows) and not comparison.chain:
         return []
@@ -154,7 +154,7 @@ def accuracies(study: Study) -> list[Figure]:
 
 
 def _with_arrows(said: str, drawing: Markup) -> str:
-    """What is said of a drawing, and what its arrows mean, where there are any."""
+    """Return the caption of a drawing, followed by a note on its arrows if it has any."""
     return f"{said} {ARROWS}".strip() if is_cut(drawing) else said
 
 
@@ -163,7 +163,7 @@ def costs(study: Study) -> list[Figure]:
 
 
 def cost_reading(study: Study) -> str:
-    """What the bars are; nothing where there are none."""
+    """Return the explanation of the bars; empty without bars."""
     if all(row.mean_interval is None for row in study.comparison.rows):
         return ""
     return (
@@ -173,7 +173,7 @@ def cost_reading(study: Study) -> str:
 
 
 def claims_reading(study: Study) -> str:
-    """Why a difference has another sign and interval under the claims; nothing where none is measured."""
+    """Explain why a difference has another sign and interval under the claims; empty if none is measured."""
     together = sum(finding.is_difference for finding in study.findings)
     if not any(finding.is_difference and finding.status != "not measured" for finding in study.findings):
         return ""
@@ -190,7 +190,7 @@ def panels(study: Study) -> list[curves.Panel]:
 
 
 def four(study: Study) -> list[Figure]:
-    """The writeup's four figures; the loss in two, as that on mixed images is not that on clean ones."""
+    """Return the writeup's four figures; the losses on mixed and on clean images are drawn separately."""
     length = curves.interval_length(study)
     means = f"mean of {length} epochs" if length > 1 else "epoch by epoch"
     short = "" if length > 1 else f"Fewer than {INTERVAL} epochs were trained: there are no means of {INTERVAL}."
@@ -207,7 +207,7 @@ def four(study: Study) -> list[Figure]:
 
 
 def legend(study: Study) -> list[tuple[str, Markup]]:
-    """(variant, its line and mark); of one that is not drawn, with the reason; nothing for a single one."""
+    """Return pairs (variant, its line and mark), with the reason if not drawn; empty for a single variant."""
     rows, metric = {row.variant: row for row in study.comparison.rows}, study.comparison.metric
     if len(rows) == 1:
         return []
@@ -234,27 +234,27 @@ def grid(study: Study) -> Grid:
 
 
 def slug(name: str) -> str:
-    """A name as an anchor."""
+    """Convert a name to an HTML anchor."""
     return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
 
 
 def difference(variant: Described) -> list[str]:
-    """What a variant stands on, where that is not the baseline, and its diff, each a line."""
+    """Return the variant's base, if not the baseline, and its overrides, one per line."""
     stands = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
     lines = stands + as_words(variant.diff)
     return lines or ["the baseline"]
 
 
 def paragraphs(text: str) -> list[Markup]:
-    """Its paragraphs, each in one line."""
+    """Split a text into paragraphs, each as one line of HTML."""
     return [prose(" ".join(part.split())) for part in text.split("\n\n") if part.strip()]
 
 
 def prose(text: str) -> Markup:
-    """Text of a docstring or a message: what stands between backticks is code."""
-    return Markup(re.sub(r"(`+)([^`]+)\1", r"<code>\2</code>", str(escape(text))))  # escaped before
+    """Convert the text of a docstring or a message to HTML; text between backticks becomes code."""
+    return Markup(re.sub(r"(`+)([^`]+)\1", r"<code>\2</code>", str(escape(text))))  # safe: escaped first
 
 
 def count(value: int | None) -> str:
-    """`4,697,742`."""
+    """Format a number with thousands separators: `4,697,742`."""
     return "" if value is None else f"{value:,}"

@@ -1,4 +1,4 @@
-"""The plots of a comparison: differences and accuracies with every seed drawn, and accuracy against its cost."""
+"""Plots of a comparison: differences and accuracies with one dot per seed, and accuracy against cost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cifar_lab.report.strips import Strip, held, strips
 from cifar_lab.report.svg import Scale
 
 PANEL = 190.0
-"""Height of a panel of costs."""
+"""Height of a cost panel in pixels."""
 OUTLIER = 6
-"""How many times farther out than the typical variant the farthest must be to earn the others a close-up."""
+"""Ratio of the farthest to the typical variant's distance from which on the others get a close-up."""
 ALIKE = 0.02
-"""Costs that differ by less are not drawn."""
+"""Relative difference below which costs are not drawn."""
 COSTS = (
     ("parameters_trained", 1e6, "parameters, millions"),
     ("macs", 1e6, "multiply-accumulates an image, millions"),
@@ -27,9 +27,9 @@ COSTS = (
 
 
 def differences(comparison: Comparison, limit: float | None = None) -> Markup | None:
-    """Each row's differences by seed, their mean and its interval; None where nothing is compared.
+    """Plot the differences of each row by seed, with mean and interval; None without comparisons.
 
-    limit: a close-up of the differences up to it.
+    `limit`: close-up of the differences up to this size.
     """
     found = [_of_difference(row, comparison.metric) for row in comparison.rows if row.against is not None]
     if not found:
@@ -40,7 +40,7 @@ def differences(comparison: Comparison, limit: float | None = None) -> Markup | 
 
 
 def closeup(comparison: Comparison) -> float | None:
-    """The limit of a close-up, where a few rows are so far out that nothing is seen of the others; else None."""
+    """Return the limit of a close-up, if a few outlying rows compress the others; else None."""
     rows = [row for row in comparison.rows if row.against is not None and row.differences]
     found = [_of_difference(row, comparison.metric) for row in rows]
     if not found:
@@ -53,7 +53,7 @@ def closeup(comparison: Comparison) -> float | None:
 
 
 def effects(comparison: Comparison) -> Markup | None:
-    """The two main effects and the interaction of a 2 × 2 study."""
+    """Plot the two main effects and the interaction of a 2 × 2 study."""
     found = [
         Strip(
             name=effect.name,
@@ -69,7 +69,7 @@ def effects(comparison: Comparison) -> Markup | None:
 
 
 def accuracies(comparison: Comparison) -> Markup | None:
-    """Each row's accuracies by seed, their mean and its own interval."""
+    """Plot the accuracies of each row by seed, with mean and interval."""
     found = [
         Strip(
             name=row.variant,
@@ -84,19 +84,19 @@ def accuracies(comparison: Comparison) -> Markup | None:
 
 
 def indices(comparison: Comparison) -> dict[str, int]:
-    """By variant, what colours and shapes it where each has its own: the control first."""
+    """Return the index of each variant, which determines its colour and shape, starting with the control."""
     names = [row.variant for row in comparison.rows]
     ordered = sorted(names, key=lambda name: name != comparison.control)
     return {name: i for i, name in enumerate(ordered)}
 
 
 def ended(row: Row, metric: str = "test/acc") -> str:
-    """What became of a row without a mean: `diverged in 3 of 3`, else what its note says."""
+    """Describe a row without a mean: `diverged in 3 of 3`, else its note."""
     return f"diverged in {row.diverged} of {of(row)}" if row.verdict == "diverged" else note(row, metric)
 
 
 def of(row: Row) -> int:
-    """Cells that were asked for."""
+    """Return the number of requested cells."""
     unfinished: int = sum(getattr(row, state) for state in UNFINISHED)
     return row.n + unfinished + without_metric(row)
 
@@ -117,14 +117,14 @@ def _of_difference(row: Row, metric: str) -> Strip:
 
 
 def costs(comparison: Comparison) -> list[Markup]:
-    """Accuracy against parameters, MACs and seconds: a panel for each in which the rows differ."""
+    """Plot accuracy against parameters, MACs and seconds: one panel for each that differs between rows."""
     if all(row.mean is None for row in comparison.rows):
         return []
     return [_cost(comparison, *cost) for cost in COSTS if _apart(comparison, cost[0])]
 
 
 def alike(comparison: Comparison) -> list[str]:
-    """The costs in which the rows hardly differ, in words: a plot would make much of it."""
+    """Name the costs that hardly differ between rows, for which a plot would exaggerate."""
     said = []
     for name, _, title in COSTS:
         found = _costs(comparison, name)

@@ -1,4 +1,4 @@
-"""All that a page says of one search, and the page: it asks for nothing outside itself, runs no script, and prints."""
+"""Render a search as one self-contained HTML page without scripts that can be printed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from cifar_lab.report.searched import STATES, Search, Trial, accuracy
 from cifar_lab.report.sheets import Sheet, points
 
 SAID = {"trained": "with a value"}
-"""Of a state, what is counted in the headline; of the others, the state."""
+"""Label of a state in the headline; defaults to the state's name."""
 FOLDED = 20
-"""Trials from which on their table is folded."""
+"""Number of trials from which on their table is folded."""
 FRONT = ("trial", "val %", "parameters", "differs from the baseline by")
 TRIALS = ("trial", "state", "val %", "parameters", "differs from the baseline by")
 NUMBERS = ("val %", "parameters")
@@ -26,7 +26,7 @@ BEST = ("path", "baseline", "best", "by")
 
 
 def report(search: Search) -> str:
-    """The page of one search."""
+    """Return the page of one search."""
     return _environment().get_template("search.html").render(search=search)
 
 
@@ -52,7 +52,7 @@ def _environment() -> Environment:
 
 
 def headline(search: Search) -> str:
-    """`Best of wide: 94.12 % on val with 4,697,742 parameters (t023; the baseline has 93.01 %). 31 trials with …`."""
+    """Return `Best of wide: 94.12 % on val with 4,697,742 parameters (t023; the baseline has 93.01 %). 31 trials …`."""
     best, said = search.best, f"No trial of {search.study} has a value yet."
     if best is not None:
         baseline = search.baseline
@@ -66,14 +66,14 @@ def headline(search: Search) -> str:
 
 
 def counts(search: Search) -> str:
-    """`31 trials with a value, 6 pruned, 9 infeasible`."""
+    """Return `31 trials with a value, 6 pruned, 9 infeasible`."""
     found = Counter(trial.state for trial in search.trials)
     first = f"{found['trained']} trial{'' if found['trained'] == 1 else 's'} {SAID['trained']}"
     return ", ".join([first, *(f"{found[state]} {state}" for state in STATES[1:] if found[state])])
 
 
 def caution(search: Search) -> str:
-    """Why the best one is not as good as it looks."""
+    """Return a warning about the selection bias of the best trial."""
     many = len(search.results)
     if many == 1:
         return "One trial of one seed: there is nothing to compare it with."
@@ -84,12 +84,12 @@ def caution(search: Search) -> str:
 
 
 def remedy(search: Search) -> str:
-    """The command that tells skill from luck; nothing where nothing was tuned."""
+    """Return the command that compares the best recipe over several seeds; empty if nothing was tuned."""
     return next((line for line in search.reproduce if line.startswith("cifar-lab ablate-best ")), "")
 
 
 def setting(search: Search) -> list[str]:
-    """What was searched, under which budget."""
+    """Return lines on the search space, the budget and the objectives."""
     limits = [f"{search.max_params:,} parameters"]
     limits += [f"{search.max_macs:,} MACs"] if search.max_macs is not None else []
     wanted = [] if len(search.objectives) == 1 else [f"objectives: {', '.join(search.objectives)}"]
@@ -97,14 +97,14 @@ def setting(search: Search) -> list[str]:
 
 
 def without_importances(search: Search) -> str:
-    """Why none are shown; nothing where they are."""
+    """Return the reason why no importances are shown; empty if they are."""
     if any(search.importances.values()):
         return ""
     return no_importances([accuracy(trial) for trial in search.results], search.fewest)
 
 
 def no_importances(values: Sequence[float], fewest: int) -> str:
-    """Why trials with these values have none."""
+    """Return the reason why trials with these values have no importances."""
     if len(values) < fewest:
         return f"Importances would be noise: {len(values)} of the {fewest} trials with a value that they take."
     if len(set(values)) == 1:
@@ -117,7 +117,7 @@ def cost(trial: Trial) -> str:
 
 
 def differs(diff: Mapping[str, Any] | None) -> str:
-    """`model.width=32, optim.lr=0.0123`."""
+    """Return overrides in one line: `model.width=32, optim.lr=0.0123`."""
     if diff is None:
         return ""
     return ", ".join(f"{path}={short(value)}" for path, value in diff.items()) or "nothing"
@@ -129,7 +129,7 @@ def short(value: Any) -> str:
 
 
 def as_json(search: Search) -> str:
-    """The best recipe as a file holds it."""
+    """Return the best recipe as the JSON text of a recipe file."""
     return json.dumps(search.recipe, indent=1, ensure_ascii=False)
 
 
@@ -137,19 +137,19 @@ def as_json(search: Search) -> str:
 
 
 def changes(search: Search) -> Sheet:
-    """The best recipe against the baseline."""
+    """Return a table of the best recipe's changes from the baseline."""
     rows = [(each.path, short(each.baseline), short(each.best), each.by) for each in search.changes]
     return _sheet(BEST, rows, "by: the dimension that searched it, or set, where an override did" if rows else "")
 
 
 def front(search: Search) -> Sheet:
-    """What no other trial beats in both accuracy and parameters."""
+    """Return a table of the Pareto front: trials that no other beats in both accuracy and parameters."""
     rows = [(each.name, points(each.value), cost(each), differs(each.diff)) for each in search.front()]
     return _sheet(FRONT, rows, "")
 
 
 def trials(search: Search) -> Sheet:
-    """All of them."""
+    """Return a table of all trials."""
     best = search.best
     return _sheet(TRIALS, [_row(trial, is_best=trial is best) for trial in search.trials], "")
 
@@ -165,7 +165,7 @@ def _row(trial: Trial, *, is_best: bool) -> tuple[str, ...]:
 
 
 def became(trial: Trial) -> str:
-    """`pruned after epoch 4, at 70.21 %`; `failed: RuntimeError: out of memory`."""
+    """Describe the outcome of a trial: `pruned after epoch 4, at 70.21 %`; `failed: RuntimeError: out of memory`."""
     if trial.pruned_at is not None:
         at = f", at {points(trial.last)} %" if trial.last is not None else ""
         return f"{trial.state} after epoch {trial.pruned_at}{at}"

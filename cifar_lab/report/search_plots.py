@@ -1,4 +1,4 @@
-"""The plots of a search: its history, accuracy against cost, parallel coordinates, importances."""
+"""Plots of a search: history, accuracy against cost, parallel coordinates, importances."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from cifar_lab.report.sheets import points
 from cifar_lab.report.svg import Scale
 
 HEIGHT, LANE = 230.0, 16.0
-"""Of a panel in pixels, and of the lane below it, of trials without an accuracy."""
+"""Heights in pixels of a panel, and of the lane below it for trials without an accuracy."""
 OUTLIER = 4
-"""How many times farther below the best than the typical trial a value may be to be drawn at its place."""
+"""Multiple of the typical trial's distance from the best beyond which a value is clipped."""
 NEAR = 0.02
-"""What is no farther below the best than this always is."""
+"""Distance from the best within which a value is never clipped."""
 ROW, LOWER = 64.0, 12.0
-"""Pixels from one axis of parallel coordinates to the next, and from a label to one below it."""
+"""Pixels between two axes of parallel coordinates, and between a label and a lower one."""
 LETTERS = 34
-"""Letters that fit beside one another under an axis, on a telephone."""
+"""Characters that fit side by side under an axis, on a phone."""
 WHOLE, NAME, TICK = 36, 20, 16
-"""Letters of a dimension's name above its axis, of one beside its bar, and of the label of a choice, at most."""
+"""Maximum characters of a dimension's name above its axis, of one beside its bar, and of the label of a choice."""
 NOT_ASKED, KEPT = 0.96, 0.88
-"""Where, on an axis, trials stand that were not asked for it; and how much of it is left to the others."""
+"""Position on an axis of trials that did not sample it, and the share of the axis left to the others."""
 LETTER = 8.2
-"""Width of a letter of a dimension's name, in pixels, at most."""
+"""Maximum width in pixels of a character of a dimension's name."""
 BAR, PAIR = 0.3, 0.52
-"""Width of the longest bar, and where the second column begins."""
+"""Width of the longest bar, and start of the second column, as shares."""
 COSTS = (("parameters", "parameters as declared", "max_params"), ("macs", "multiply-accumulates an image", "max_macs"))
 UNIT = 1e6
 BEYOND = 2.5
-"""Multiples of the budget that the axis of costs goes to."""
+"""Multiple of the budget at which the cost axis ends."""
 EVALUATORS = {"fanova": "fANOVA", "ped_anova": "PED-ANOVA"}
 
 
 def accuracies(search: Search) -> Scale | None:
-    """In percent; a few values that are far below the others are at its low end. None where nothing was measured."""
+    """Return the accuracy axis in percent; values far below the others are put at its low end. None without values."""
     values = [trial.value for trial in search.results if trial.value is not None]
     every = values + [trial.last for trial in search.trials if trial.last is not None]
     if not every:
@@ -55,7 +55,7 @@ def accuracies(search: Search) -> Scale | None:
 
 
 def history(search: Search) -> Figure | None:
-    """Accuracy by trial, and the best so far; below, what has none."""
+    """Plot accuracy by trial with the best so far, and below them the trials without a value; None without an axis."""
     y = accuracies(search)
     if y is None:
         return None
@@ -78,7 +78,7 @@ def history(search: Search) -> Figure | None:
 
 
 def history_key(search: Search) -> list[tuple[Markup, str]]:
-    """What marks mean, of those that are there."""
+    """Return the legend of the history's marks that occur."""
     states = {trial.state for trial in search.trials}
     found = [(_sample(svg.dot("15", 8, "")), "trial with a value")] if search.results else []
     found += [(_sample(_stroke("line s1 solid"), svg.dot("15", 8, "", "seed on")), "best so far")] if found else []
@@ -94,7 +94,7 @@ def history_key(search: Search) -> list[tuple[Markup, str]]:
 
 
 def _best_so_far(search: Search, end: float) -> list[tuple[float, float, float]]:
-    """(from trial, to trial, percent) of each value that no trial before it has."""
+    """Return steps (from trial, to trial, percent) of the best value so far."""
     found: list[tuple[int, float]] = []
     for trial in search.results:
         if trial.value is not None and (not found or 100 * trial.value > found[-1][1]):
@@ -104,7 +104,7 @@ def _best_so_far(search: Search, end: float) -> list[tuple[float, float, float]]
 
 
 def _tried(trial: Trial, x: str, y: Scale, class_: str) -> Iterator[Markup]:
-    """The mark of a trial; nothing of one that runs."""
+    """Yield the mark of a trial; nothing for a running one."""
     low, high = HEIGHT + 4, HEIGHT + LANE
     if trial.state == "diverged":
         yield svg.cross(x, (low + high) / 2, f"{trial.name}: diverged", "diverged")
@@ -126,7 +126,7 @@ def _reference(y: float) -> list[Markup]:
 
 
 def costs(search: Search) -> list[Figure]:
-    """Accuracy against parameters; against MACs, too, where these are limited or an objective."""
+    """Plot accuracy against parameters, and against MACs if these are limited or an objective."""
     y = accuracies(search)
     if y is None or not search.results:
         return []
@@ -158,7 +158,7 @@ def _cost(search: Search, y: Scale, name: str, title: str, limited: str) -> Figu
 
 
 def _cost_scale(values: Sequence[float], limit: int | None) -> Scale:
-    """In millions; a logarithm where the largest is several times the smallest."""
+    """Return the cost axis in millions; logarithmic if the largest is more than four times the smallest."""
     ends = [value / UNIT for value in values] + ([limit / UNIT] if limit is not None else [])
     low, high = min(ends), max(ends)
     if limit is not None:
@@ -169,7 +169,7 @@ def _cost_scale(values: Sequence[float], limit: int | None) -> Scale:
 
 
 def fine(low: float, high: float) -> Scale:
-    """A logarithmic scale of a range, with 1, 2 and 5 times powers of ten as ticks; powers alone where many."""
+    """Return a logarithmic axis with ticks at 1, 2 and 5 times powers of ten; for many decades, powers only."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     ticks = [tick for tick in every if low * 0.999 <= tick <= high * 1.001]
@@ -211,9 +211,9 @@ def cost_key(search: Search) -> list[tuple[Markup, str]]:
 
 
 def parallel(search: Search) -> Figure:
-    """An axis for accuracy and one for each dimension, one below the other; a line for each trial with a value."""
+    """Plot parallel coordinates: one axis for accuracy and one per dimension, one line per trial with a value."""
     score = accuracies(search) or svg.linear([])
-    ranked = list(reversed(search.ranked))  # the best are drawn on top
+    ranked = list(reversed(search.ranked))  # so that the best are drawn on top
     ranks = {trial.number: i / (len(ranked) - 1) if len(ranked) > 1 else 0.5 for i, trial in enumerate(ranked)}
     ordered = search.ordered
     height = ROW * len(ordered)
@@ -237,7 +237,7 @@ def parallel(search: Search) -> Figure:
 
 
 def _reading(search: Search, axles: Sequence[Axle]) -> Iterator[str]:
-    """How parallel coordinates are read."""
+    """Yield sentences on how to read parallel coordinates."""
     if search.importances:
         yield "Dimensions by importance, the first on top."
     if len(search.results) > 1 and any(axle.dimension.labels for axle in axles):
@@ -256,7 +256,7 @@ def parallel_key(search: Search) -> list[tuple[Markup, str]]:
 
 
 class Axle:
-    """One axis of parallel coordinates: where each trial crosses it, and how it is drawn."""
+    """One axis of parallel coordinates: position of each trial, and its drawing."""
 
     def __init__(self, dimension: Dimension, trials: Sequence[Trial], ranks: Mapping[int, float]) -> None:
         self.dimension, self._ranks = dimension, ranks
@@ -268,7 +268,7 @@ class Axle:
             self._scale = fine(low, high) if dimension.is_log else plain
 
     def at(self, trial: Trial) -> float:
-        """A share of the width. Trials with the same choice stand side by side, the best on the right."""
+        """Return the position as a share of the width. Equal choices are side by side, the best on the right."""
         labels, slot = self.dimension.labels, (self._ranks[trial.number] - 0.5) * 0.5
         if self.dimension.name not in trial.params:
             return NOT_ASKED + 0.06 * slot
@@ -279,7 +279,7 @@ class Axle:
         return self._part * self._scale.share(taken)
 
     def drawn(self, y: float) -> Iterator[Markup]:
-        """The axis, its name above it, its labels below it; every other one lower where they are many."""
+        """Yield the axis with its name above and its labels below, alternating in height if there are many."""
         yield svg.tag("line", class_="axle", x1=0, x2=_percent(self._part), y1=y, y2=y)
         name = self.dimension.name
         yield svg.tag("text", svg.tag("title", name), _clipped(name, WHOLE), class_="name", x=0, dx=-12, y=y - 14)
@@ -305,7 +305,7 @@ class Axle:
 
 
 def _scored(scale: Scale) -> Iterator[Markup]:
-    """The uppermost axis, of accuracy."""
+    """Yield the uppermost axis, of accuracy."""
     yield svg.tag("line", class_="axle", x1=0, x2="100%", y1=0, y2=0)
     yield svg.tag("text", "accuracy on val, %", class_="name", x=0, dx=-12, y=-14)
     for tick, text in zip(scale.ticks, scale.labels(), strict=True):
@@ -316,7 +316,7 @@ def _scored(scale: Scale) -> Iterator[Markup]:
 
 
 def importances(search: Search) -> Figure:
-    """A row for each dimension: its share by either evaluator, as a bar and a number."""
+    """Plot a row per dimension: its importance by each evaluator, as a bar and a number."""
     found = {name: shares for name, shares in search.importances.items() if shares}
     names = [each.name for each in search.ordered if any(each.name in shares for shares in found.values())]
     row, left = 26.0, 14 + LETTER * max(len(_clipped(name, NAME)) for name in names)
@@ -383,5 +383,5 @@ def _stroke(class_: str) -> Markup:
 
 
 def _sample(*marks: Markup, class_: str = "") -> Markup:
-    """The line and the mark of a legend."""
+    """Return a sample of a line and mark for a legend."""
     return svg.tag("svg", *marks, class_=f"swatch {class_}".strip(), width=30, height=16, aria_hidden="true")

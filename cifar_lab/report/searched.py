@@ -1,4 +1,4 @@
-"""What is known of one search: its dimensions, its trials, and which of them are worth pointing out."""
+"""Data of a search's page: dimensions, trials, and their rankings."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 STATES = ("trained", "diverged", "pruned", "infeasible", "failed", "running")
-"""What may become of a trial."""
+"""Possible states of a trial."""
 
 Parameter = bool | int | float | str
-"""What a trial took of a dimension."""
+"""Value of a dimension in a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """What was varied: a choice among `labels`, or a range from `low` to `high`."""
+    """Dimension of the search space: a choice among `labels`, or a range from `low` to `high`."""
 
     name: str
     words: str
-    """Its values: `16 to 96 by 8`."""
+    """Description of its values: `16 to 96 by 8`."""
     labels: tuple[Parameter, ...] = ()
     low: float = 0.0
     high: float = 1.0
@@ -29,26 +29,26 @@ class Dimension:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One candidate, and what became of it. Accuracies are fractions."""
+    """One candidate with its outcome. Accuracies are fractions."""
 
     number: int
     state: str
-    """One of `STATES`."""
+    """State, one of `STATES`."""
     value: float | None = None
-    """Accuracy on val; of a trained one alone."""
+    """Validation accuracy; only for a trained trial."""
     parameters: int | None = None
-    """Of the network as declared; none before it was counted."""
+    """Parameters of the network as declared; None before they were counted."""
     macs: int | None = None
     pruned_at: int | None = None
-    """The epoch after which it was stopped."""
+    """Epoch after which it was pruned."""
     last: float | None = None
-    """The last accuracy that a pruned one reported."""
+    """Last accuracy that a pruned trial reported."""
     params: Mapping[str, Parameter] = field(default_factory=dict)
-    """By dimension, of those that it was asked for."""
+    """Parameters by name of the sampled dimension."""
     diff: Mapping[str, Any] | None = None
-    """By path, what it differs in from the baseline of the space; none where it ended before it had one."""
+    """Overrides of the space's baseline, by path; None if it ended before it had a recipe."""
     note: str = ""
-    """Why it failed."""
+    """Reason of a failure."""
 
     @property
     def name(self) -> str:
@@ -57,18 +57,18 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A path in which the best recipe is not the baseline of the space."""
+    """Path in which the best recipe differs from the baseline of the space."""
 
     path: str
     baseline: Any
     best: Any
     by: str
-    """The dimension that searched it; or `set`, by an override."""
+    """Dimension that searched it, or `set` for an override."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """One study."""
+    """One search with its trials."""
 
     study: str
     question: str
@@ -80,19 +80,19 @@ class Search:
     objectives: tuple[str, ...] = ("accuracy",)
     dimensions: tuple[Dimension, ...]
     trials: tuple[Trial, ...] = ()
-    """By number."""
+    """Trials in order of their numbers."""
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By evaluator and dimension, a share."""
+    """Importance by evaluator and dimension, as a share."""
     fewest: int = 1
-    """Trials with a value, below which an importance would be noise."""
+    """Minimum number of trials with a value for importances; with fewer they would be noise."""
     changes: tuple[Change, ...] = ()
-    """Of the best recipe; none for the baseline itself."""
+    """Changes of the best recipe; empty for the baseline itself."""
     recipe: Mapping[str, Any] | None = None
-    """The best one, as a file of it holds it."""
+    """Best recipe, as in a recipe file."""
     how: tuple[tuple[str, str], ...] = ()
-    """How it was searched: terms and words."""
+    """Description of the search: pairs of term and text."""
     reproduce: tuple[str, ...] = ()
-    """Lines of a shell that come to the same numbers."""
+    """Shell commands that reproduce the numbers."""
 
     @property
     def results(self) -> list[Trial]:
@@ -105,29 +105,29 @@ class Search:
 
     @property
     def baseline(self) -> Trial | None:
-        """The first trial of the baseline itself that has a value, if there is one."""
+        """First trial of the baseline itself with a value, if there is one."""
         return next((trial for trial in self.results if trial.diff is not None and not trial.diff), None)
 
     @property
     def ranked(self) -> list[Trial]:
-        """Trials with a value, the best first; of several equal ones, the first."""
+        """Trials with a value, the best first; ties in order of their numbers."""
         return sorted(self.results, key=lambda trial: (-accuracy(trial), trial.number))
 
     @property
     def best_tenth(self) -> list[Trial]:
-        """Of the trials with a value, one at least; the best first."""
+        """Best tenth of the trials with a value, at least one; the best first."""
         return self.ranked[: math.ceil(len(self.results) / 10)]
 
     @property
     def ordered(self) -> list[Dimension]:
-        """The dimensions, the most important first; those whose importance is not known last."""
+        """Dimensions by importance, the highest first; those of unknown importance last."""
         shares: dict[str, float] = {}
         for known in reversed(list(self.importances.values())):
             shares |= known
         return sorted(self.dimensions, key=lambda each: -shares.get(each.name, -1.0))
 
     def front(self, cost: str = "parameters") -> list[Trial]:
-        """Trials that no other beats in both accuracy and `cost` (parameters, or macs), the cheapest first."""
+        """Return the Pareto front of accuracy and `cost` (parameters or macs), the cheapest first."""
         found = [trial for trial in self.results if getattr(trial, cost) is not None]
         kept: list[Trial] = []
         for trial in sorted(found, key=lambda each: (getattr(each, cost), -accuracy(each), each.number)):
@@ -137,6 +137,6 @@ class Search:
 
 
 def accuracy(trial: Trial) -> float:
-    """Of a trial with a value."""
+    """Return the accuracy of a trial that has a value."""
     assert trial.value is not None, "only results are ranked"
     return trial.value

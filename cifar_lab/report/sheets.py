@@ -1,4 +1,4 @@
-"""The tables of a comparison, as words: every form of it, from a terminal to a page, shows these."""
+"""Tables of a comparison as text, shared by all output formats from the terminal to HTML."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PUBLISHED = ("variant", "n", "accuracy %", "Δ", "interval", "verdict", "note")
 COARSE = 0.005
 """The margin from which accuracies are published with one decimal."""
 COST = ("variant", "accuracy %", "one view %", "parameters", "trained", "MACs", "time", "images seen")
-"""Of the table of cost: what each accuracy was bought with."""
+"""Columns of the table of costs."""
 EVIDENCE = ("variant", "pairs", "Δ ± std", "effect", "p", "p Holm", "r", "Welch", "width", "seeds")
-"""Of the table of evidence: what stands behind each difference, what pairing bought, what more seeds would show."""
+"""Columns of the table of evidence: statistics of each difference, gain from pairing, and seeds needed."""
 EFFECTS = ("effect", "pairs", "Δ", "interval", "verdict", "note")
-"""Of the table of a 2 × 2 study."""
+"""Columns of the table of a 2 × 2 study."""
 FIT = ("variant", "epochs to", "Δ epochs", "AUC %", "Δ AUC", "gap", "Δ gap", "rise")
-"""Of the table of fit: how fast each variant learned, how far it overfits, and whether it had come to rest."""
+"""Columns of the table of fit: speed of convergence, overfitting, and rise at the end of training."""
 
 COST_LEGEND = {
     "parameters": "parameters: as declared, which the budget judges",
@@ -47,17 +47,17 @@ EFFECTS_LEGEND = "each factor changed, averaged over the other; ×: how far the 
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """A table of words; empty if nothing is known."""
+    """Table of strings; empty if nothing is known."""
 
     caption: str
-    """What its words mean."""
+    """Explanation of the headings."""
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: tuple[str, ...]
-    """Headings of columns that are set to the right."""
+    """Headings of right-aligned columns."""
 
     def folded(self, width: int, gap: int = 2) -> list[Sheet]:
-        """In parts that fit in `width` letters, the first column in each; a part has two columns at least."""
+        """Split into parts of at most `width` characters, each with the first column and at least one other."""
         widths = [max(map(len, column)) + gap for column in zip(self.headings, *self.rows, strict=True)]
         parts, taken = [[0]], widths[0]
         for i in range(1, len(widths)):
@@ -74,7 +74,7 @@ class Sheet:
 
 
 def sheets(comparison: Comparison) -> list[Sheet]:
-    """The tables that have something to say, the result first; columns that say nothing are left out."""
+    """Return the tables that have content, the result first, without empty columns."""
     made = (result(comparison), effects(comparison), cost(comparison), fit(comparison), evidence(comparison))
     return [sheet for sheet in made if sheet.rows]
 
@@ -121,14 +121,14 @@ def cells(row: Row, metric: str = "test/acc", digits: int = 2) -> list[str]:
 
 
 def note(row: Row, metric: str = "test/acc") -> str:
-    """What is not in the mean: nothing is dropped in silence."""
+    """Return a note on cells that are not in the mean, so that none is dropped silently."""
     counts = {state: getattr(row, state) for state in UNFINISHED}
     words = [f"{count} {word}" for word, count in counts.items() if count]
     if lacks := without_metric(row):
         words.append(f"{lacks} finished without {metric}")
     if row.difference is not None and row.pairs < row.n:
         words.append(f"Δ over {row.pairs} seed{'' if row.pairs == 1 else 's'}")
-    if row.reason not in {None, ONE_PAIR} and row.n:  # one pair: the footer says it once for all
+    if row.reason not in {None, ONE_PAIR} and row.n:  # one pair: stated once in the footer
         words.append(str(row.reason))
     if row.same_as is not None:
         words.append(f"the same numbers as {row.same_as} in every seed")
@@ -136,12 +136,12 @@ def note(row: Row, metric: str = "test/acc") -> str:
 
 
 def without_metric(row: Row) -> int:
-    """Cells that were finished and lack what is compared: `n` does not count them, and the epochs to a threshold do."""
+    """Count finished cells without the compared metric: not counted by `n`, but in the epochs to a threshold."""
     return max([0, *(found.of - row.n for found in row.epochs_to.values())])
 
 
 def cost(comparison: Comparison) -> Sheet:
-    """What each accuracy was bought with; parameters as trained only where the scale made other networks."""
+    """Return the costs of each variant; trained parameters only if the scale changed the networks."""
     scaled = any(row.parameters != row.parameters_trained for row in comparison.rows)
     rows = [cost_cells(row, scaled=scaled) for row in comparison.rows]
     legend = dict(COST_LEGEND)
@@ -153,7 +153,7 @@ def cost(comparison: Comparison) -> Sheet:
 
 
 def cost_cells(row: Row, *, scaled: bool) -> list[str]:
-    """The row's cells under `COST`."""
+    """Return the row's cells under `COST`."""
     return [
         row.variant,
         points(row.mean),
@@ -167,13 +167,13 @@ def cost_cells(row: Row, *, scaled: bool) -> list[str]:
 
 
 def evidence(comparison: Comparison) -> Sheet:
-    """What stands behind the differences; nothing where none has an interval."""
+    """Return the statistics of the differences; empty if none has an interval."""
     rows = [evidence_cells(row) for row in comparison.rows if row.interval is not None]
     return _filled(EVIDENCE_LEGEND, EVIDENCE, rows, EVIDENCE[1:])
 
 
 def evidence_cells(row: Row) -> list[str]:
-    """The row's cells under `EVIDENCE`."""
+    """Return the row's cells under `EVIDENCE`."""
     return [
         row.variant,
         str(row.pairs),
@@ -195,7 +195,7 @@ def effects(comparison: Comparison) -> Sheet:
 
 
 def effect_cells(effect: Effect) -> list[str]:
-    """The effect's cells under `EFFECTS`."""
+    """Return the effect's cells under `EFFECTS`."""
     return [
         effect.name,
         str(effect.pairs),
@@ -207,12 +207,12 @@ def effect_cells(effect: Effect) -> list[str]:
 
 
 def is_interaction(effect: Effect) -> bool:
-    """Of the three contrasts of a 2 × 2 study, the one that is of both factors."""
+    """Tell whether a contrast of a 2 × 2 study is the interaction."""
     return "×" in effect.name
 
 
 def fit(comparison: Comparison) -> Sheet:
-    """Speed and generalisation, the threshold named; nothing where no cell was finished."""
+    """Return speed and generalisation, with the threshold; empty if no cell was finished."""
     x = comparison.threshold
     named = [f"epochs to {100 * float(x):.0f} %" if x is not None and name == "epochs to" else name for name in FIT]
     seen = comparison.watched
@@ -229,9 +229,9 @@ def fit(comparison: Comparison) -> Sheet:
 
 
 def fit_cells(row: Row, threshold: str | None, *, warm: bool = False) -> list[str]:
-    """The row's cells under `FIT`: speed of convergence, and generalisation.
+    """Return the row's cells under `FIT`: speed of convergence, and generalisation.
 
-    `warm`: this stage or the one before goes on from another, and the two have no common start to be compared from.
+    `warm`: this stage or its control starts from another stage's weights, so that their speeds are not comparable.
     """
     x = threshold or ""
     return [
@@ -272,7 +272,7 @@ def _filled(legend: Mapping[str, str], headings: Sequence[str], rows: list[list[
 
 
 def _p(value: float | None, *, exact: bool) -> str:
-    """Four digits; `≈` where patterns of signs were drawn."""
+    """Format a p-value with four decimals, prefixed by `≈` if sign patterns were sampled."""
     return "" if value is None else ("" if exact else "≈ ") + (f"{value:.4f}" if value >= 0.0001 else "< 0.0001")
 
 
@@ -283,14 +283,14 @@ def _width(row: Row) -> str:
 
 
 def _epochs(found: Reached | None) -> str:
-    """`4.5`, `4.5 (2 of 3)` where a cell never got there, `never` where none did."""
+    """Format `4.5`, or `4.5 (2 of 3)` if a cell did not reach the threshold, `never` if none did."""
     if found is None or not found.of:
         return ""
     return "never" if found.mean is None else f"{found.mean:.1f}{_part(found)}"
 
 
 def _fewer(found: Reached | None) -> str:
-    """`-1.5`, `-1.5 (2 of 3)` where the others have no difference."""
+    """Format `-1.5`, or `-1.5 (2 of 3)` if the other seeds have no difference."""
     return "" if found is None or found.mean is None else f"{found.mean:+.1f}{_part(found)}"
 
 

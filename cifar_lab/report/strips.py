@@ -1,4 +1,4 @@
-"""Dots and intervals, a line each: every seed as a dot, above them the mean and its interval."""
+"""Forest plots: one line per row, with a dot per seed and above them the mean with its interval."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from cifar_lab.report.sheets import points, span
 from cifar_lab.report.svg import Scale
 
 ROW = 42.0
-"""Pixels from one line to the next."""
+"""Pixels between two lines."""
 LONGEST = 18
-"""Letters of a name."""
+"""Maximum characters of a name."""
 LETTER = 7.0
-"""Pixels of a letter of the numbers on the right, rounded up."""
+"""Pixels per character of the numbers on the right, rounded up."""
 GAP = 14
-"""Pixels between the axis and these."""
+"""Pixels between the axis and those numbers."""
 SHAPES = {"better": 3, "worse": 4, "equivalent": 1, "absent": 1, "present": 2}
-"""Of the mean by verdict: triangles up and down, a square, a diamond; else a circle."""
+"""Marks of the mean by verdict: triangles up and down, a square, a diamond; a circle otherwise."""
 WIDEST = 1.0
-"""The largest difference that two accuracies can have."""
+"""Largest possible difference between two accuracies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """One line of a dot-and-interval plot; values are fractions."""
+    """One line of a forest plot; values are fractions."""
 
     name: str
     verdict: str = ""
     mean: float | None = None
     interval: tuple[float, float] | None = None
     dots: Mapping[int, float] = field(default_factory=dict)
-    """By seed."""
+    """Value by seed."""
     label: str = ""
-    """What is written for a long name."""
+    """Short form of a long name."""
     words: str = ""
-    """What stands in the place of marks, where there is nothing to draw."""
+    """Text instead of marks, if there is nothing to draw."""
 
     @property
     def values(self) -> list[float]:
-        """Dots and mean: what was measured."""
+        """Measured values: dots and mean."""
         return [*self.dots.values(), *([self.mean] if self.mean is not None else [])]
 
     @property
@@ -56,11 +56,11 @@ class Strip:
 
 
 def held(found: Sequence[Strip], margin: float | None = None) -> list[float]:
-    """What the axis holds: dots, means, the margin around zero, and the ends of intervals that are not too far out.
+    """Return the values that the axis must include: dots, means, the margin around zero, and ends of intervals.
 
-    Too far is an end that lies farther beyond all these than they lie apart: two seeds may have an interval a hundred
-    times as wide as what was measured, in which nothing else would be seen. Without dots, it is what no two accuracies
-    can differ by.
+    An interval's end is left out if its distance from these values exceeds their range: the interval of two seeds may
+    be a hundred times as wide as the differences, and would compress them. Without dots, the distance is limited by the
+    largest possible difference of two accuracies.
     """
     values = [value for strip in found for value in strip.values]
     if margin is not None:
@@ -74,14 +74,14 @@ def held(found: Sequence[Strip], margin: float | None = None) -> list[float]:
 
 
 def is_cut(drawing: Markup) -> bool:
-    """Whether some interval reaches beyond its axis, and has an arrow in place of an end."""
+    """Tell whether some interval extends beyond the axis, and so ends in an arrow."""
     return f'class="{svg.HEAD}"' in drawing
 
 
 def strips(found: Sequence[Strip], *, title: str, margin: float | None = None, limit: float | None = None) -> Markup:
-    """A line each: dots of the seeds, above them the mean and its interval; the margin shaded.
+    """Draw one line per strip: dots of the seeds, above them the mean with its interval; the margin shaded.
 
-    margin: none of accuracies, which are not differences. limit: of a close-up.
+    `margin`: None for accuracies, which are not differences. `limit`: axis limit of a close-up.
     """
     signed = margin is not None
     scale, height = _axis(found, margin, limit), ROW * len(found)
@@ -101,7 +101,7 @@ def strips(found: Sequence[Strip], *, title: str, margin: float | None = None, l
 
 
 def _axis(found: Sequence[Strip], margin: float | None, limit: float | None) -> Scale:
-    """Of percents."""
+    """Return the axis in percent."""
     values = [100 * value for value in held(found, margin)]
     if limit is not None:
         values = [min(max(value, -100 * limit), 100 * limit) for value in values]
@@ -109,7 +109,7 @@ def _axis(found: Sequence[Strip], margin: float | None, limit: float | None) -> 
 
 
 def _label(strip: Strip, y: float, left: float) -> Markup:
-    """Name and verdict, at the edge of the page."""
+    """Draw name and verdict, at the edge of the page."""
     name = svg.tag("text", svg.tag("title", strip.name), strip.short, class_="name", x=0, dx=-left, y=y)
     class_ = f"verdict {strip.verdict or 'none'}"
     return name + svg.tag("text", strip.verdict, class_=class_, x=0, dx=-left, y=y + 13)
@@ -128,7 +128,7 @@ def _strip(strip: Strip, scale: Scale, y: float, signed: bool, limit: float | No
         low, high = (100 * end for end in strip.interval)
         cut = (low < scale.low, high > scale.high)
         yield svg.bar(scale.x(low), scale.x(high), y - 4, said, class_, cut=cut)
-    if strip.mean is not None and len(strip.dots) != 1:  # the mean of one seed is that seed
+    if strip.mean is not None and len(strip.dots) != 1:  # the mean of one seed is its value
         index = SHAPES.get(strip.verdict, 0)
         shape = svg.mark(scale.x(100 * strip.mean), y - 4, said, index=index, class_=class_)
         yield _arrow(strip.mean, y, said) if _is_beyond(strip.mean, limit) else shape
@@ -149,7 +149,7 @@ def _arrow(value: float, y: float, words: str) -> Markup:
 
 
 def _aside(strip: Strip, signed: bool) -> str:
-    """`-0.80 [-1.20, -0.40]`; of accuracies `91.23 [91.01, 91.45]`."""
+    """Return `-0.80 [-1.20, -0.40]`, without signs for accuracies: `91.23 [91.01, 91.45]`."""
     if strip.interval is None or signed:
         return f"{points(strip.mean, sign=signed)} {span(strip.interval)}".strip()
     return f"{points(strip.mean)} [{', '.join(map(points, strip.interval))}]"

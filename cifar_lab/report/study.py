@@ -1,4 +1,4 @@
-"""All that a page says of one ablation: its numbers, the question they answer, and where both come from."""
+"""Data of an ablation's page: question, numbers, claims and provenance."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ from cifar_lab.report.comparison import Comparison
 Curve = Sequence[tuple[int, float]]
 """(epoch from 1, value), in order of epoch."""
 Curves = Mapping[str, Mapping[str, Mapping[int, Curve]]]
-"""By variant, metric (`lr`, `val/acc`, …) and seed, of cells that came to their end."""
+"""Curves of ended cells, by variant, metric (`lr`, `val/acc`, …) and seed."""
 
 METRICS = ("lr", "val/acc", "test/acc", "train/loss", "val/loss", "test/loss")
-"""What is drawn by epoch."""
+"""Metrics that are drawn by epoch."""
 STATES = ("finished", "diverged", "running", "failed", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A variant as the ablation declares it."""
+    """Variant as declared by the ablation."""
 
     name: str
     diff: Mapping[str, Any]
-    """By path, on the baseline; on `base`, where there is one."""
+    """Overrides by path, relative to the baseline or to `base` if there is one."""
     base: str | None = None
-    """The earlier variant that the diff is on."""
+    """Earlier variant that `diff` is relative to."""
     continues: bool = False
-    """It starts from the last weights of `base`."""
+    """True if it starts from the final weights of `base`."""
     over_budget: bool = False
-    """Declared to be over the budget, and trained for reference."""
+    """True if declared as over the budget, and trained for reference."""
     parameters: int | None = None
-    """As declared; none where it was never asked for."""
+    """Parameters of the declared network; None if it was never requested."""
     parameters_trained: int | None = None
     macs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a source says, and what became of it here."""
+    """Claim of a source, with its judgement."""
 
     quote: str
     source: str
     status: str
-    """`supported`, `not measured`, …"""
+    """Status such as `supported` or `not measured`."""
     compares: str = ""
-    """Which variants it is about: `r16 > r4`."""
+    """Variants that it compares: `r16 > r4`."""
     measured: str = ""
-    """What was measured, in words, and why that is all."""
+    """Measured numbers, and the reason for the status."""
     is_difference: bool = True
-    """It is about two variants: its interval is one of those that hold together."""
+    """True if it compares two variants, so that its interval holds jointly with others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One variant × seed as it was found."""
+    """One variant × seed as stored on disk."""
 
     variant: str
     seed: int
     state: str
-    """One of `STATES`."""
+    """State, one of `STATES`."""
     fingerprint: str
     note: str = ""
-    """Where it diverged, why it failed, what it waits for."""
+    """Detail of the state: where it diverged, why it failed, which cell it waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +75,23 @@ class Study:
     source: str
     variants: tuple[Described, ...]
     doc: str = ""
-    """What its file says of it, in paragraphs: the choices behind it."""
+    """Docstring of its file, in paragraphs: the design decisions."""
     baseline: str = ""
-    """What the variants are diffs on, in words."""
+    """Description of the baseline of all variants."""
     findings: tuple[Finding, ...] = ()
     curves: Curves = field(default_factory=dict)
     cells: tuple[Cell, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
-    """What is known of how the numbers were made, and what it is."""
+    """Provenance of the numbers: pairs of term and text."""
     reproduce: tuple[str, ...] = ()
-    """Lines of a shell that come to the same numbers."""
+    """Shell commands that reproduce the numbers."""
 
     @property
     def name(self) -> str:
         return self.comparison.ablation
 
     def curve(self, variant: str, metric: str) -> Mapping[int, Curve]:
-        """By seed. `watched/acc` and `watched/loss` are of the images that were looked at in every epoch."""
+        """Return curves by seed. `watched/acc` and `watched/loss` belong to the images evaluated in every epoch."""
         own = self.curves.get(variant, {})
         splits = ("test", "val") if metric.startswith("watched/") and "test/acc" in own else ("val", "test")
         names = [metric.replace("watched", split) for split in splits]
@@ -100,14 +100,14 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Unmeasured:
-    """An ablation that has no cells in the setting that was asked for."""
+    """Ablation without cells in the requested setting."""
 
     name: str
     question: str
     source: str
     findings: tuple[Finding, ...] = ()
     command: str
-    """What would measure it."""
+    """Command that would measure it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""SVG as text: scales, axes, marks, lines. Pure functions; whatever comes from outside is escaped.
+"""SVG as text: scales, axes, marks, lines. Pure functions; all external text is escaped.
 
-A drawing is as wide as its box: x is a share of its width and y is in pixels, so that words keep their size on a
-telephone and on paper. Labels hang out into the padding of the box. Colours are classes, which the page's theme fills.
+A drawing is as wide as its box: x is a share of its width and y is in pixels, so that text keeps its size on a phone
+and on paper. Labels extend into the padding of the box. Colours are CSS classes, defined by the page's theme.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from itertools import pairwise
 from markupsafe import Markup
 
 STRETCHED = 1000
-"""Width of the coordinates in which lines are drawn, which are stretched to the width of the box."""
+"""Width of the coordinate system of lines, which is stretched to the width of the box."""
 FINEST = 1e-9
 """Differences below this are rounding."""
 STYLES = 9
-"""Colours with a dash pattern of their own."""
+"""Number of colours with a dash pattern of their own."""
 SHAPES = (
     "M-4.4 0a4.4 4.4 0 1 0 8.8 0a4.4 4.4 0 1 0 -8.8 0z",  # circle
     "M-3.9 -3.9h7.8v7.8h-7.8z",  # square
     "M0 -5.4L5.4 0L0 5.4L-5.4 0z",  # diamond
     "M0 -5L5 3.8H-5z",  # triangle
-    "M0 5L5 -3.8H-5z",  # triangle on its head
+    "M0 5L5 -3.8H-5z",  # inverted triangle
     "M-1.7 -5h3.4v3.3h3.3v3.4h-3.3v3.3h-3.4v-3.3h-3.3v-3.4h3.3z",  # plus
     "M0 -5.2L4.9 -1.6L3.1 4.3H-3.1L-4.9 -1.6z",  # pentagon
     "M-5 -2.2h10v4.4h-10z",  # bar
 )
 HEAD = "head"
-"""The class of an arrow in place of an end."""
+"""Class of an arrow that replaces an interval's end."""
 CROSS = "M-4 -4L4 4M-4 4L4 -4"
 
 Point = tuple[float, float]
 
 
 def tag(name: str, *children: str, **attributes: object) -> Markup:
-    """An element. Children that are not `Markup` are text; attributes that are None are left out."""
+    """Return an element. Children that are not `Markup` are escaped as text; attributes that are None are left out."""
     written = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value)
         for key, value in attributes.items()
@@ -48,7 +48,7 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """The values between the two ends of an axis, and those that are named on it."""
+    """Range of an axis, with its ticks."""
 
     low: float
     high: float
@@ -56,7 +56,7 @@ class Scale:
     is_log: bool = False
 
     def share(self, value: float) -> float:
-        """0 at the low end, 1 at the high one; beyond them, the end."""
+        """Return the position of a value, from 0 at the low end to 1 at the high end; clipped beyond them."""
         low, high, value = self.low, self.high, min(max(value, self.low), self.high)
         if self.is_log:
             low, high, value = math.log(low), math.log(high), math.log(value)
@@ -69,7 +69,7 @@ class Scale:
         return round(height * (1 - self.share(value)), 1)
 
     def labels(self) -> list[str]:
-        """The ticks in words, with as many decimals as tell them apart."""
+        """Return the tick labels, with as many decimals as distinguish them."""
         if self.is_log:
             return [f"{tick:g}" for tick in self.ticks]
         steps = [b - a for a, b in pairwise(self.ticks)] or [1.0]
@@ -79,9 +79,9 @@ class Scale:
 
 
 def linear(values: Iterable[float], *, count: int = 5, room: float = 0.05, whole: bool = False) -> Scale:
-    """A scale that holds `values` with some room at both ends, and about `count` round ticks.
+    """Return a linear scale that includes `values` with some room at both ends, and about `count` round ticks.
 
-    whole: ticks are whole numbers.
+    `whole`: ticks are whole numbers.
     """
     every = list(values) or [0.0, 1.0]
     low, high = min(every), max(every)
@@ -95,7 +95,7 @@ def linear(values: Iterable[float], *, count: int = 5, room: float = 0.05, whole
 
 
 def logarithmic(values: Iterable[float], *, decades: int = 4) -> Scale:
-    """A scale of positive `values` with powers of ten as ticks, of the highest `decades` at most."""
+    """Return a scale of positive `values` with ticks at powers of ten, over at most the highest `decades`."""
     every = [value for value in values if value > 0] or [1.0]
     top = math.ceil(math.log10(max(every)) - 1e-9)
     bottom = max(math.floor(math.log10(min(every)) + 1e-9), top - decades)
@@ -105,7 +105,7 @@ def logarithmic(values: Iterable[float], *, decades: int = 4) -> Scale:
 
 
 def nice(step: float) -> float:
-    """Whatever of 1, 2 and 5 times a power of ten comes closest to `step`, by ratio."""
+    """Return 1, 2 or 5 times a power of ten, whichever is closest to `step` by ratio."""
     power = 10.0 ** math.floor(math.log10(step))
     return min((power * factor for factor in (1, 2, 5, 10)), key=lambda found: abs(math.log(found / step)))
 
@@ -114,7 +114,7 @@ def nice(step: float) -> float:
 
 
 def x_axis(scale: Scale, height: float, title: str) -> Markup:
-    """Lines from top to bottom at the ticks, their labels below, the title below these."""
+    """Return vertical grid lines at the ticks, their labels below, and the title below these."""
     rules = [tag("line", class_="rule", x1=scale.x(t), x2=scale.x(t), y1=0, y2=height) for t in scale.ticks]
     labels = [
         tag("text", label, class_="tick mid", x=scale.x(t), y=height + 17)
@@ -124,7 +124,7 @@ def x_axis(scale: Scale, height: float, title: str) -> Markup:
 
 
 def y_axis(scale: Scale, height: float, title: str) -> Markup:
-    """Lines from left to right at the ticks, their labels on the left, the title above these."""
+    """Return horizontal grid lines at the ticks, their labels on the left, and the title above them."""
     places = [scale.y(tick, height) for tick in scale.ticks]
     rules = [tag("line", class_="rule", x1=0, x2="100%", y1=y, y2=y) for y in places]
     labels = [
@@ -135,7 +135,7 @@ def y_axis(scale: Scale, height: float, title: str) -> Markup:
 
 
 def room(scale: Scale) -> float:
-    """Pixels that the labels of a `y_axis` take."""
+    """Return the width in pixels of the labels of a `y_axis`."""
     return 10 + 6.6 * max(map(len, scale.labels()), default=0)
 
 
@@ -143,22 +143,22 @@ def room(scale: Scale) -> float:
 
 
 def style(index: int) -> str:
-    """The class that colours and dashes the `index`-th line of a drawing."""
+    """Return the CSS class for colour and dashes of the `index`-th line of a drawing."""
     return f"s{index % STYLES}"
 
 
 def mark(x: str, y: float, words: str, *, index: int = 0, class_: str | None = None) -> Markup:
-    """A filled shape, its own for each of the first indices; `words` are shown to who points at it."""
+    """Return a filled shape, distinct for each of the first indices; `words`: tooltip."""
     return _shape(x, y, words, SHAPES[index % len(SHAPES)], f"mark {class_ if class_ is not None else style(index)}")
 
 
 def cross(x: str, y: float, words: str, class_: str = "") -> Markup:
-    """Of what has no value, as it diverged."""
+    """Return the mark of a diverged cell, which has no value."""
     return _shape(x, y, words, CROSS, f"cross {class_}".strip())
 
 
 def arrow(x: str, y: float, words: str, *, left: bool) -> Markup:
-    """Towards what lies beyond the end of an axis."""
+    """Return an arrow towards values beyond the end of an axis."""
     return _shape(x, y, words, "M10 -4L2 0L10 4" if left else "M-10 -4L-2 0L-10 4", "cross beyond")
 
 
@@ -167,17 +167,17 @@ def _shape(x: str, y: float, words: str, path: str, class_: str) -> Markup:
 
 
 def _said(words: str) -> Markup:
-    """What is shown to who points at a mark."""
+    """Return the tooltip of a mark."""
     return tag("title", words) if words else Markup("")
 
 
 def dot(x: str, y: float, words: str, class_: str = "seed") -> Markup:
-    """One seed."""
+    """Return the dot of one seed."""
     return tag("circle", _said(words), class_=class_, cx=x, cy=y, r=3.2)
 
 
 def bar(x1: str, x2: str, y: float, words: str, class_: str = "", cut: tuple[bool, bool] = (False, False)) -> Markup:
-    """An interval from left to right, with ends; one that is cut off, as it lies beyond the axis, is an arrow."""
+    """Return a horizontal interval with end marks; an end cut off by the axis becomes an arrow."""
     ends = []
     for x, is_cut, head in ((x1, cut[0], "M5 -4L-1 0L5 4"), (x2, cut[1], "M-5 -4L1 0L-5 4")):
         arrow = tag("svg", tag("path", d=head), class_=HEAD, x=x, y=y)
@@ -186,17 +186,17 @@ def bar(x1: str, x2: str, y: float, words: str, class_: str = "", cut: tuple[boo
 
 
 def post(x: str, y1: float, y2: float, words: str, class_: str = "") -> Markup:
-    """An interval from top to bottom."""
+    """Return a vertical interval."""
     return tag("g", _said(words), tag("line", x1=x, x2=x, y1=y1, y2=y2), class_=f"bar {class_}".strip())
 
 
 def moved(made: Markup, dx: float) -> Markup:
-    """To the right by so many pixels: beside its place, which others share."""
+    """Shift a mark to the right by `dx` pixels, beside others at the same place."""
     return tag("g", made, transform=f"translate({dx:g} 0)") if dx else made
 
 
 def lanes(places: Sequence[float], apart: float) -> list[int]:
-    """For marks at one x and these y: for each the first lane in which no mark before it is nearer than `apart`."""
+    """Assign marks at one x to lanes: the first lane without an earlier mark nearer than `apart` in y."""
     taken: list[int] = []
     for i, place in enumerate(places):
         near = {taken[j] for j in range(i) if abs(places[j] - place) < apart}
@@ -205,7 +205,7 @@ def lanes(places: Sequence[float], apart: float) -> list[int]:
 
 
 def shade(scale: Scale, low: float, high: float, height: float, words: str) -> Markup:
-    """The part of a drawing between two values of x."""
+    """Return the shaded part of a drawing between two values of x."""
     width = f"{100 * (scale.share(high) - scale.share(low)):.2f}%"
     return tag("rect", _said(words), class_="shade", x=scale.x(low), y=0, width=width, height=height)
 
@@ -214,20 +214,20 @@ def shade(scale: Scale, low: float, high: float, height: float, words: str) -> M
 
 
 def line(points: Sequence[Point], x: Scale, y: Scale, height: float, words: str, class_: str) -> Markup:
-    """From point to point; to be put into `lines`."""
+    """Return a line through the points, to be put into `lines`."""
     return _path("M" + "L".join(_at(point, x, y, height) for point in points), words, f"line {class_}")
 
 
 def stairs(steps: Sequence[tuple[float, float, float]], x: Scale, y: Scale, height: float, words: str,
            class_: str) -> Markup:  # fmt: skip
-    """Level over each (from, to, value), and straight up or down between them."""
+    """Return a step function: constant over each (from, to, value), with vertical lines between."""
     corners = [corner for first, last, value in steps for corner in ((first, value), (last, value))]
     return line(corners, x, y, height, words, class_)
 
 
 def band(low: Sequence[Point], high: Sequence[Point], x: Scale, y: Scale, height: float, words: str,
          class_: str) -> Markup:  # fmt: skip
-    """The area between two lines."""
+    """Return the area between two lines."""
     corners = [_at(point, x, y, height) for point in (*high, *reversed(low))]
     return _path("M" + "L".join(corners) + "z", words, f"band {class_}")
 
@@ -241,7 +241,7 @@ def _path(d: str, words: str, class_: str) -> Markup:
 
 
 def lines(height: float, *paths: Markup) -> Markup:
-    """What lines are drawn in: stretched from left to right with the box, while strokes keep their width."""
+    """Return the container of lines: it stretches horizontally with the box, while strokes keep their width."""
     box = f"0 0 {STRETCHED} {height:g}"
     return tag("svg", *paths, viewBox=box, preserveAspectRatio="none", width="100%", height=height)
 
@@ -252,13 +252,13 @@ def lines(height: float, *paths: Markup) -> Markup:
 def drawing(
     *parts: Markup, height: float, words: str, class_: str = "", left: float = 36, right: float | None = None
 ) -> Markup:
-    """A drawing in its box. `words` say what it shows to who does not see it; `left`, `right`: room for labels, px."""
+    """Return a drawing in its box. `words`: text alternative for screen readers; `left`, `right`: label room, px."""
     inner = tag("svg", *parts, role="img", aria_label=words, height=height)
     style = f"--left:{left:g}px" + (f";--right:{right:g}px" if right is not None else "")
     return tag("div", inner, class_=f"plot {class_}".strip(), style=style)
 
 
 def swatch(index: int) -> Markup:
-    """The line and the mark of a legend."""
+    """Return the sample of a line and mark for a legend."""
     path = tag("line", class_=f"line {style(index)}", x1=0, x2=30, y1=8, y2=8)
     return tag("svg", path, mark("15", 8, "", index=index), class_="swatch", width=30, height=16, aria_hidden="true")

@@ -1,4 +1,4 @@
-"""The forms that a comparison is written in. All forms come from the same numbers."""
+"""Output formats of a comparison: Markdown, LaTeX and CSV, all from the same numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATEX = str.maketrans({
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Header, tables, footer, and how the numbers came about."""
+    """Return header, tables, footer and provenance in Markdown."""
     parts = [_listed(comparison.header())]
     for sheet in sheets(comparison):
         parts += [[sheet.caption], _table(sheet)]
@@ -44,10 +44,10 @@ def as_latex(comparison: Comparison, *, everything: bool = False) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One line a variant, every field of `Row` unrounded, ahead of it what names the comparison.
+    """Return one line per variant with every field of `Row` unrounded, after columns that identify the comparison.
 
-    `kind` tells variants from the effects of a 2 × 2 study, which have lines of their own below, without a variant:
-    `contrast` names them, and what they share with a variant stands in its columns.
+    `kind` distinguishes variants from the effects of a 2 × 2 study, which follow on lines of their own without a
+    variant: `contrast` names them, and fields that they share with variants are in the same columns.
     """
     out = io.StringIO()
     named = ("ablation", "scale", "protocol", "metric", "control", "data", "invocation", "margin", "confidence",
@@ -65,7 +65,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def _columns(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What is nested in columns of its own, `epochs_to_0.7_mean`; behind all others, for they are many."""
+    """Yield columns, with nested values flattened (`epochs_to_0.7_mean`) after all others."""
     for key, value in tree.items():
         if not isinstance(value, dict):
             yield key, json.dumps(value) if isinstance(value, tuple) else value
@@ -101,7 +101,7 @@ def _latex_table(sheet: Sheet, caption: str, notes: list[str]) -> list[str]:
 
 
 def latex(text: str) -> str:
-    """`text` with everything escaped that LaTeX would take for its own; what stands between backticks is code."""
+    """Escape LaTeX's special characters in `text`; text between backticks becomes code."""
     return re.sub(r"(`+)([^`]+)\1", r"\\texttt{\2}", text.translate(_LATEX))
 
 

@@ -1,1 +1,1 @@
-"""From an ablation to trained cells: the plan, one cell, the engine that places cells on processes."""
+"""Train the cells of an ablation: the plan, the training of one cell, and the engine that runs cells in processes."""

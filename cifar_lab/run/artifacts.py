@@ -20,9 +20,9 @@ from cifar_lab.tracking.record import Record
 from cifar_lab.train.evaluate import Evaluation, confusion
 
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
-"""What reading a damaged archive of arrays raises."""
+"""Exceptions raised on reading a damaged archive of arrays."""
 SAME_ACCURACY = 1e-6
-"""Largest difference between an accuracy and the mean of its predictions, which is taken in single precision."""
+"""Tolerance between an accuracy and the mean of its predictions, which is computed in single precision."""
 
 
 def write(
@@ -46,7 +46,7 @@ def write(
     atomic.write(record.weights, lambda file: file.write(save(weights)))
     text = confusion_csv(classes, confusion(judged, len(classes)).tolist())
     atomic.write(record.confusion, lambda file: file.write(text.encode()))
-    record.predictions.unlink(missing_ok=True)  # of an attempt that a kill ended here
+    record.predictions.unlink(missing_ok=True)  # left by an attempt that was killed here
     copy = json.dumps(seal.seal({**result, "files": record.digests()})).encode()
     arrays: dict[str, np.ndarray] = {
         "predictions": judged.predictions.numpy().astype(np.uint8),
@@ -92,7 +92,7 @@ def read_predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """Return the predicted and the true classes of the test images, each (images,).
 
     Raises:
-        DamageError: the file is damaged, or is not the one that the result was written with.
+        DamageError: the file is damaged, or is not the one that the result refers to.
     """
     record.require_sound(record.predictions)
     predictions, labels, _ = _read(record)
@@ -100,10 +100,10 @@ def read_predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_copy(record: Record) -> dict[str, Any] | None:
-    """Return the copy of `result.json` that the predictions hold, if they bear it out; None without one.
+    """Return the copy of `result.json` that the predictions hold, if they confirm it; None without a copy.
 
     Raises:
-        DamageError: the predictions are damaged, or do not come to the accuracy that the copy names.
+        DamageError: the predictions are damaged, or contradict the accuracy in the copy.
     """
     predictions, labels, copy = _read(record)
     if copy is None:

@@ -37,12 +37,12 @@ from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
 
 LOCK_PATIENCE = 1.0
-"""Seconds to wait for a cell's lock: somebody may only be looking whether it is held."""
+"""Seconds to wait for a cell's lock: another process may hold it briefly to check it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One cell to be trained; it travels to a worker process."""
+    """Specification of one cell to be trained; it is pickled and sent to a worker process."""
 
     fingerprint: str
     recipe: Recipe
@@ -53,12 +53,12 @@ class Job:
     runs: Path
     execution: Execution
     provenance: dict[str, Any]
-    """Of the runner: the code that is loaded, which the checkout may no longer hold when a cell begins."""
+    """Provenance of the runner: the code that is loaded, which the checkout may no longer hold when a cell begins."""
     code_diff: str = ""
     place: str = ""
-    """The one of several devices of a kind, `cuda:1`. Where a cell lies is no part of how it is run."""
+    """Device index if there are several of a kind, such as `cuda:1`. It is no part of the execution settings."""
     sharing: int = 1
-    """How many cells this runner trains on that device at the same time, this one included."""
+    """Number of cells that this runner trains on that device at the same time, including this one."""
 
     @property
     def record(self) -> Record:
@@ -67,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class _Scribe:
-    """Writes down what the loop says; passes live progress and wishes to stop between worker and runner."""
+    """Writer of the training loop's events to the journal; also reports progress and checks for stop requests."""
 
     record: Record
     journal: Journal
@@ -92,12 +92,12 @@ class _Scribe:
 def train_cell(
     job: Job, progress: Callable[[int, int, int], None] = lambda *_: None, stop: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Train `job` from where its record stands, and write its result; False for a finished cell, which is left alone.
+    """Train `job` from its record's state and write its result; return False if the cell is already finished.
 
     Raises:
-        Interrupted: `stop` said so; the state is saved.
-        CellError: the cell cannot be trained; `failure.json` holds the trace, as for any other error.
-        OSError: the disk is full; this is no failure of the cell, and `failure.json` is not written.
+        Interrupted: `stop` returned True; the state is saved.
+        CellError: the cell cannot be trained; `failure.json` holds the traceback, as for any other error.
+        OSError: the disk is full; this does not count as a failure of the cell, and `failure.json` is not written.
     """
     record = job.record
     _require_room(record)
@@ -111,10 +111,10 @@ def train_cell(
                 raise
             except BaseException as error:
                 if is_out_of_space(error, record.folder):
-                    raise  # the cell did not fail: it goes on from its last checkpoint once there is room
+                    raise  # not a failure of the cell: it resumes from its last checkpoint once there is room
                 if is_out_of_memory(error):
                     short = CellError(advice(error, job.recipe, _device(job), job.sharing, graph=job.execution.graph))
-                    short.__cause__ = error  # before it is raised: the trace that is written down shows it
+                    short.__cause__ = error  # set before raising, so that the recorded traceback shows it
                     _write_failure(record, short, out_of_memory=True)
                     raise short from error
                 _write_failure(record, error)
@@ -142,7 +142,7 @@ def _train_locked(
     kept = kept if state is not None else None
     device = _device(job, kept or job.execution)
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # what is made without a device must not go to the first GPU
+        torch.cuda.set_device(device)  # tensors created without a device must not go to the first GPU
     record.clean()
     dataset = load(job.data)
     if dataset.hash != job.data_hash:
@@ -162,12 +162,12 @@ def _train_locked(
     journal = Journal(record.folder)
     if state is None:
         journal.write("start", execution=execution.as_dict(), provenance=job.provenance)
-        journal.write("resume", epoch=0, step=0)  # points of an attempt that saved nothing do not count
+        journal.write("resume", epoch=0, step=0)  # points of an attempt that saved no checkpoint do not count
     else:
         try:
             trainer.load_state_dict(state)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            # A state of an earlier version does not say whose it is: this one is of another network.
+            # A checkpoint of an earlier version does not name its cell: this one belongs to another network.
             resuming.begin_anew(record, **{record.checkpoint.name: f"does not fit this cell: {type(error).__name__}"})
             return _train_locked(job, record, progress, stop)
         if trainer.epoch:  # the checkpoint may have come without its line
@@ -182,10 +182,10 @@ def _train_locked(
 
 
 def _kept(job: Job, record: Record) -> Execution | None:
-    """Return the execution of an earlier attempt that left a checkpoint, as its `cell.json` has it.
+    """Return the execution of an earlier attempt that left a checkpoint, as recorded in its `cell.json`.
 
     Raises:
-        CellError: its device is not here.
+        CellError: this machine does not have its device.
     """
     before = record.cell()
     if before is None or not record.checkpoint.exists():
@@ -197,20 +197,20 @@ def _kept(job: Job, record: Record) -> Execution | None:
 
 
 def _device(job: Job, execution: Execution | None = None) -> torch.device:
-    """Return the device of this job: its place, unless the cell was begun on a device of another kind."""
+    """Return the device of this job: its `place`, unless the cell was begun on another kind of device."""
     kind = (execution or job.execution).device
     return torch.device(job.place if job.place.startswith(kind) else kind)
 
 
 def _model(device: torch.device) -> str | None:
-    """Return the GPU's model; none for another device."""
+    """Return the GPU's model name; None for another device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, gpu: str | None) -> Execution:
-    """Write `cell.json`, or go on with the execution that an earlier attempt wrote, on the GPU of this one.
+    """Write `cell.json`, or continue the execution of an earlier attempt on this attempt's GPU.
 
-    A cell that goes on upon another model is not refused: its digits may differ, so `cell.json` names all models.
+    A cell may resume on another GPU model: its last digits may differ, so `cell.json` names all models.
     """
     if kept is not None:
         if gpu is not None and gpu not in (models := kept.gpu.split(THEN) if kept.gpu else []):
@@ -240,7 +240,7 @@ def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, g
 
 
 def _warm_start(net: ResNet, parent: Record) -> None:
-    """Load the last weights of `parent`, once they are proved to be those that it was finished with."""
+    """Load the final weights of `parent`, after verifying their checksum against its result."""
     try:
         if (parent.result() or {}).get("status") != "finished":
             raise CellError(f"init_from {parent.fingerprint[:12]}: that cell is not finished")
@@ -256,7 +256,7 @@ def _warm_start(net: ResNet, parent: Record) -> None:
 
 
 def _misfit(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the first difference between the names and shapes of two networks' tensors; None where all are alike."""
+    """Return the first difference between the names and shapes of two networks' tensors; None if all are equal."""
     for name in [*own, *(name for name in given if name not in own)]:
         shapes = [tuple(side[name].shape) if name in side else None for side in (given, own)]
         if shapes[0] != shapes[1]:
@@ -268,12 +268,12 @@ def _misfit(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) 
 
 
 def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome, dataset: Dataset) -> None:
-    """Write the artifacts, and the result last. The test images are evaluated here, for the first and only time."""
+    """Evaluate the test images, for the first and only time, then write the artifacts and, last, the result."""
     judged = None
     recipe, test = trainer.recipe, trainer.split.test
     if outcome.status == "finished":
         judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
-        if not math.isfinite(judged.loss):  # the very last update broke it
+        if not math.isfinite(judged.loss):  # the very last update made the loss infinite
             judged, outcome = None, Outcome("diverged", outcome.epoch, trainer.steps_per_epoch)
     journal.write("end", status=outcome.status, epoch=outcome.epoch, step=outcome.step)
     points = _whole_curve(record, trainer.epoch)
@@ -284,7 +284,7 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
         if recipe.train.tta != "none":
             plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
             metrics["test/acc_without_tta"] = plain.accuracy
-            if "test/peak_acc" in metrics:  # of a curve that was seen with one view
+            if "test/peak_acc" in metrics:  # this curve was evaluated with a single view
                 metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
     how = {"fingerprint": record.fingerprint, "status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
     result: dict[str, Any] = {**how, "time": journal.now(), "metrics": metrics}
@@ -297,10 +297,10 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
 
 
 def _whole_curve(record: Record, epochs: int) -> list[tuple[int, dict[str, float]]]:
-    """Return the metrics of every epoch; a curve with a gap would come to other numbers.
+    """Return the metrics of every epoch; a curve with a gap would give other numbers.
 
     Raises:
-        CellError: the journal was damaged while the cell was trained; the next attempt begins anew.
+        CellError: the journal was damaged during training; the next attempt starts from the beginning.
     """
     try:
         points = read_points(record.folder)

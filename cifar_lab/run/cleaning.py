@@ -1,6 +1,6 @@
-"""Find and free what is of no more use: abandoned progress, half-written files, what was set aside.
+"""Find and delete files that are no longer needed: old checkpoints, partial files, superseded records.
 
-Results, journals and weights are never touched, and nothing of a cell that is trained.
+Results, journals and weights are never deleted, nor anything of a cell that is being trained.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from cifar_lab.tracking.record import DAMAGED_SUFFIX, Record
 
 Kind = Literal["checkpoint", "leftover", "superseded", "damaged"]
 DAMAGED = "damaged"
-"""Where `fsck --repair` moves what is damaged, a folder for each time."""
+"""Folder that `fsck --repair` moves damaged files to, with a subfolder for each time."""
 SUPERSEDED = "superseded"
-"""Where a redo sets records aside, as `<fingerprint>.<ms since 1970>`."""
+"""Folder that a redo moves records to, as `<fingerprint>.<ms since 1970>`."""
 UNITS = {"h": 3600.0, "d": 86400.0}
 IN_USE = 3600.0
-"""Seconds for which a half-written file that no lock protects may still belong to somebody."""
+"""Seconds for which a partial file without a lock may still be in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One file or folder that can be freed."""
+    """One file or folder that can be deleted."""
 
     kind: Kind
     path: Path
     size: int
-    """Bytes."""
+    """Size in bytes."""
     touched: float
-    """Seconds since 1970: when it, or the journal beside a checkpoint, was last written, or a record set aside."""
+    """Last write of the file, or of the journal beside a checkpoint, or setting aside; in seconds since 1970."""
     epoch: int = 0
-    """Epochs of progress that go with a checkpoint."""
+    """Epochs of progress that are lost with a checkpoint."""
     cell: Record | None = None
-    """Whose lock is held while it is freed; none: it is nobody's any more."""
+    """Cell whose lock is held during the deletion; None if the file belongs to no cell."""
 
     def as_dict(self) -> dict[str, Any]:
         fingerprint = self.cell.fingerprint if self.cell is not None else None
@@ -53,10 +53,10 @@ class Item:
 
 
 def parse_age(text: str) -> float:
-    """`12h` or `7d`, in seconds.
+    """Convert an age such as `12h` or `7d` to seconds.
 
     Raises:
-        UsageError: something else.
+        UsageError: the text has another form.
     """
     if not re.fullmatch(r"[0-9]{1,6}[hd]", text):
         raise UsageError(f"--older-than reads 12h, 7d or 0d, got '{text}'")
@@ -64,9 +64,9 @@ def parse_age(text: str) -> float:
 
 
 def find_items(runs: Path, older_than: float) -> list[Item]:
-    """What can be freed in `runs`.
+    """Return the files and folders in `runs` that can be deleted.
 
-    `older_than`: seconds after which nobody is expected to go on from a checkpoint, or to miss what a redo set aside.
+    `older_than`: age in seconds beyond which checkpoints and superseded records are considered abandoned.
     """
     latest = time.time() - older_than
     cells = (Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir())
@@ -79,33 +79,36 @@ def find_items(runs: Path, older_than: float) -> list[Item]:
 
 
 def loose_leftovers(runs: Path) -> list[Path]:
-    """Return half-written files that belong to no cell: of notes, and of MLflow's own database in this folder.
+    """Return partial files that belong to no cell: of notes, and of an MLflow database in this folder.
 
-    MLflow's default store lies where a command is typed, which is beside `runs` as a rule.
+    MLflow's default store is created in the working directory, which usually is the parent of `runs`.
     """
     databases = (path for place in (runs.parent, Path()) for path in place.glob("mlflow.db.*.partial*"))
     return sorted({*(runs / "invocations").glob(".*.partial"), *(path.resolve() for path in databases)})
 
 
 def _is_replaced(path: Path) -> bool:
-    """Whether the cell whose record a redo set aside at `path` has come to its end again: else it is all there is."""
+    """Tell whether the cell of a superseded record at `path` has ended again; otherwise that record is the only one."""
     fingerprint = path.name.partition(".")[0]
     return len(fingerprint) != 64 or Record(path.parent.parent / fingerprint).state() in {"finished", "diverged"}
 
 
 def _of_cell(record: Record, latest: float) -> Iterator[Item]:
-    """What one cell has, unless it is trained now: a checkpoint not touched since `latest`, half-written files."""
+    """Yield the files of one cell that can be deleted: partial files and a checkpoint not touched since `latest`.
+
+    Nothing is yielded for a cell that is being trained or is damaged.
+    """
     partials = sorted(record.folder.glob(".*.partial"))
     had_checkpoint = os.path.lexists(record.checkpoint)
     state = record.state()
-    if state in {"running", "damaged"}:  # what is left of a damaged record may be all that there is
+    if state in {"running", "damaged"}:  # the remains of a damaged record may be all that there is
         return
     yield from _items("leftover", partials, record)
     is_over = state in {"finished", "diverged"}
     if is_over:
         damaged = record.folder.glob(f"*{DAMAGED_SUFFIX}*")
         yield from (item for item in _items("damaged", damaged, record) if item.touched <= latest)
-    if had_checkpoint and is_over:  # killed between its result and the end of its checkpoint
+    if had_checkpoint and is_over:  # killed after writing its result, before deleting its checkpoint
         yield from _items("leftover", [record.checkpoint], record)
     elif had_checkpoint:
         try:
@@ -118,7 +121,7 @@ def _of_cell(record: Record, latest: float) -> Iterator[Item]:
 
 
 def free(item: Item) -> str | None:
-    """Delete `item`; why it was left, if its cell was taken up meanwhile.
+    """Delete `item`; return the reason if it was kept because its cell was taken up meanwhile.
 
     Raises:
         OSError: it cannot be deleted.
@@ -134,21 +137,21 @@ def free(item: Item) -> str | None:
             _delete(item.path)
     except Timeout:
         return "its cell is trained now"
-    except FileNotFoundError:  # its cell is finished, or somebody else cleans
+    except FileNotFoundError:  # its cell is finished, or another process is cleaning
         return "it is gone already"
     return None
 
 
 def _items(kind: Kind, paths: Iterable[Path], cell: Record | None = None) -> Iterator[Item]:
     for path in sorted(paths):
-        with suppress(FileNotFoundError):  # whoever was writing it has finished
+        with suppress(FileNotFoundError):  # its writer has finished
             yield Item(kind=kind, path=path, size=_size(path), touched=_touched(path), cell=cell)
 
 
 def _touched(path: Path) -> float:
-    """When `path` was last written; for a checkpoint, the journal beside it; for a record, when it was set aside."""
+    """Return when `path`, or the journal beside a checkpoint, was written, or a record set aside; in Unix seconds."""
     if path.parent.name == SUPERSEDED and (when := re.fullmatch(r"[0-9a-f]{64}\.([0-9]{10,15})", path.name)):
-        return int(when[1]) / 1000  # a folder that is moved keeps its own time
+        return int(when[1]) / 1000  # moving a folder does not change its modification time
     journal = path.parent / FILE
     return (journal if path.name == "checkpoint.pt" and journal.exists() else path).lstat().st_mtime
 

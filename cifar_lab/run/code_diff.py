@@ -1,4 +1,4 @@
-"""Show uncommitted changes of the code, without what looks like a secret, and no longer than a record can hold."""
+"""Uncommitted changes of the code as a diff, with possible secrets removed and its length limited."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 LONGEST = 1_000_000
-"""Characters of a diff that are kept."""
+"""Maximum length of a diff in characters."""
 SECRET_FILES = (
     ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "id_rsa*", "id_dsa*",
     "id_ecdsa*", "id_ed25519*", "credentials*", "*credentials.json", "secrets*", "*.secret", ".netrc", ".pgpass",
     ".npmrc", ".pypirc", "htpasswd", ".htpasswd", "kubeconfig", "service-account*.json", "service_account*.json",
 )  # fmt: skip
-"""Names, in lower case, of files that hold secrets by custom."""
+"""Lower-case names of files that conventionally hold secrets."""
 KEYS = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"
     r"|\b(?:AKIA|ASIA|AROA|AIDA)[0-9A-Z]{16}\b"
@@ -25,21 +25,21 @@ KEYS = re.compile(
     r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
     r"|://[^\s/:@'\"]+:[^\s@'\"{}$*]+@"
 )
-"""Tokens whose form says what they are, private keys, and addresses with a password."""
+"""Tokens of known form, private keys, and addresses with a password."""
 ASSIGNED = re.compile(
     r"""(?i)(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|credential)\w*['"]?\s*[:=]\s*['"]([^'"\s]{8,})['"]"""
 )
-"""A literal that is called a secret."""
+"""Literal assigned to a name that suggests a secret."""
 WORD = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
-"""What may be a random token, where it has letters of both cases and digits."""
+"""Candidates for random tokens; they must have letters of both cases and digits."""
 RANDOM = 4.2
-"""Bits a character, from which a word counts as random: English and identifiers have less, base64 keys more."""
+"""Bits per character from which a word counts as random: English and identifiers have less, base64 keys more."""
 
 
 def cleaned(diff: str) -> str:
-    """Return `git diff`'s output with each file that holds or may hold a secret replaced by a line that says so.
+    """Return `git diff`'s output with each file that may hold a secret replaced by a line that says so.
 
-    What is longer than `LONGEST` is cut, and a last line says so.
+    Output longer than `LONGEST` is truncated, and a last line says so.
     """
     kept = "".join(_without_secret(part) for part in _files(diff))
     if len(kept) <= LONGEST:
@@ -48,7 +48,7 @@ def cleaned(diff: str) -> str:
 
 
 def _files(diff: str) -> list[str]:
-    """Return the part of each file."""
+    """Split a diff into one part per file."""
     return [part for part in re.split(r"(?m)^(?=diff --git )", diff) if part]
 
 
@@ -59,7 +59,7 @@ def _without_secret(part: str) -> str:
 
 
 def _reason(header: str, part: str) -> str | None:
-    """Return why the change of a file is not shown; None if it is."""
+    """Return the reason for hiding a file's changes; None if they are shown."""
     if any(_is_secret_name(name) for name in re.findall(r'[ab]/[^"\n]+?(?="? "?b/|"?$)', header)):
         return "files of this name hold secrets by custom"
     lines = [line for line in part.split("\n") if line[:1] in {"+", "-", " "}]
@@ -78,10 +78,10 @@ def _is_secret_name(path: str) -> bool:
 
 
 def _looks_random(word: str, bits: float) -> bool:
-    """Return whether a word has letters and digits, in no order that a person would write."""
+    """Tell whether a word looks like a random string: letters and digits of high entropy."""
     if not (re.search(r"[a-zA-Z]", word) and re.search(r"\d", word)):
         return False
     if bits >= RANDOM and not (re.search(r"[a-z]", word) and re.search(r"[A-Z]", word)):
-        return False  # a digest in hexadecimal is no secret
+        return False  # a hexadecimal digest is no secret
     counts = Counter(word)
     return -sum(n / len(word) * math.log2(n / len(word)) for n in counts.values()) >= bits

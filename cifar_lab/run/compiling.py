@@ -1,4 +1,4 @@
-"""Whether compiling networks pays: decided from step times that were measured, and from the steps that are left."""
+"""Decide whether compiling networks saves time, from measured step times and the number of remaining steps."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from cifar_lab.run.timing import Timed, TimingError, time_steps
 from cifar_lab.tracking.record import Record
 
 WORTH_TRYING, SHORTEST = 1200.0, 120.0
-"""Seconds that all cells together, and the longest of them, must take for the trial itself, a minute or so, to be worth
-its time."""
+"""Seconds that all cells together, and the longest of them, must take to be worth the trial, which takes a minute or
+so."""
 LEAST = 0.05
-"""Share of a step that must be won: below that, what is measured is as much the machine's mood."""
+"""Minimum relative gain per step; smaller ones are within the noise of the measurement."""
 Measure = Callable[[Recipe, Execution], Timed]
 
 
 class Compiling(NamedTuple):
-    """The decision, and the one line that is written down with it."""
+    """Decision to compile or not, with a one-line reason."""
 
     is_on: bool
     why: str
 
 
 def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None = None) -> Compiling:
-    """Whether the cells of `plan` that are missing should be compiled; all alike, and as those that are there.
+    """Decide whether the missing cells of `plan` are compiled; one decision for all, equal to that of existing cells.
 
-    Compiling pays where the steps that are to be taken save more time than it takes, in each cell anew, for batches and
-    for the smaller last one of an epoch: what the first step takes more than the others. What a step saves is measured
-    with the longest cell's network, and goes with the work of a step for the others; where recipes ask for several
-    precisions, with the longest of each, and it has to pay in all of them. A machine that cannot compile does not.
+    Compiling pays if the remaining steps save more time than compiling costs. Each cell is compiled anew, once per
+    batch size (an epoch's last batch is smaller); the cost is the excess of the first step over the others. The saving
+    per step is measured on the longest cell's network and scaled with the work of a step for the others; with several
+    precisions it is measured on the longest cell of each, and must pay in all of them. A machine that cannot compile
+    does not.
 
-    On CUDA each network is compiled once, not once a cell: the compiler keeps its kernels on disk for later cells.
+    On CUDA each network is compiled only once: the compiler caches its kernels on disk for later cells.
     """
     missing = plan.to_train(retry_failed=True)
     if not missing:
@@ -62,7 +63,7 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
 
 
 def _tried(longest: Cell, missing: Sequence[Cell], plan: Plan, execution: Execution, measure: Measure) -> Compiling:
-    """For the cells of one precision."""
+    """Decide for the cells of one precision."""
     recipe = longest.recipe
     try:
         plain = measure(recipe, execution)
@@ -90,24 +91,24 @@ def _steps(cell: Cell, plan: Plan) -> int:
 
 
 def _work(cell: Cell) -> int:
-    """Multiply-accumulates of a step forward."""
+    """Return the multiply-accumulates of one step's forward pass."""
     return cost(cell.recipe.model).macs * cell.recipe.train.batch_size
 
 
 def _times(cells: Sequence[Cell], plan: Plan, *, once: bool) -> int:
-    """Return how often a network is compiled for a size of batches; `once`: equal ones of several cells count once."""
+    """Count the compilations over all cells and batch sizes; `once`: equal networks of several cells count once."""
     pairs = [(cell.recipe.model, size) for cell in cells for size in _shapes(cell, plan)]
     return len(set(pairs)) if once else len(pairs)
 
 
 def _shapes(cell: Cell, plan: Plan) -> set[int]:
-    """Return the sizes of batches that an epoch has; a network is compiled for each."""
+    """Return the batch sizes of an epoch; a network is compiled for each."""
     batch, images = cell.recipe.train.batch_size, trained_images(cell, plan)
     return {min(batch, images), images % batch or min(batch, images)}
 
 
 def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:
-    """How the latest cell of `plan` was executed that has a record from this device with as many threads."""
+    """Return the compile flag of the latest recorded cell of `plan` on this device and thread count, if any."""
     for cell in reversed(plan.cells):
         record = Record(runs / cell.fingerprint)
         known = record.cell("execution") if record.state() != "damaged" else None

@@ -18,7 +18,7 @@ ALIASES = {
     **dict.fromkeys(("metal", "apple"), "mps"),
     **dict.fromkeys(("processor", "x86"), "cpu"),
 }
-"""Devices by the words of other tools."""
+"""Device names used by other tools."""
 OLDEST_WITH_WHEELS = (5, 0)
 """Oldest compute capability for which wheels of torch 2 were built: Maxwell."""
 FOR_OLDER_CARDS = '`pip install "torch<2.15" --index-url https://download.pytorch.org/whl/cu126`'
@@ -28,17 +28,17 @@ FOR_OLDER_CARDS = '`pip install "torch<2.15" --index-url https://download.pytorc
 
 @dataclass(frozen=True)
 class Device:
-    """A kind of device, and the index of one GPU where `--device` named a single one."""
+    """Kind of device, and the index of a GPU if `--device` named a single one."""
 
     kind: str
     index: int | None = None
 
 
 def find_device(name: str) -> Device:
-    """Return the device of this name, and for `auto` the best kind that this machine has.
+    """Return the device of this name; for `auto`, the best kind that this machine has.
 
     Raises:
-        UsageError: no device has this name, or this machine does not have it.
+        UsageError: the name is unknown, or this machine does not have the device.
     """
     if name == "auto":
         return Device(next(kind for kind in ("cuda", "mps", "cpu") if is_there(kind)))
@@ -57,7 +57,7 @@ def find_device(name: str) -> Device:
 
 
 def require_name(name: str) -> None:
-    """Check the name of a device, without asking whether this machine has it: torch is not loaded.
+    """Check the name of a device without loading torch, so without checking that this machine has it.
 
     Raises:
         UsageError: no device has this name.
@@ -91,9 +91,9 @@ def gpus() -> int:
 
 
 def places(device: Device) -> tuple[str, ...]:
-    """Return the GPUs that cells may be trained on, `("cuda:0", "cuda:1")`; none for devices of other kinds.
+    """Return the GPUs that cells may be trained on, `("cuda:0", "cuda:1")`; empty for other kinds of device.
 
-    A GPU for which torch has no kernels is left out, unless it is the only one, or the one that was named.
+    A GPU for which torch has no kernels is left out, unless it is the only one or was named explicitly.
 
     Raises:
         UsageError: torch has no kernels for the GPU that was named, or for any.
@@ -110,19 +110,19 @@ def places(device: Device) -> tuple[str, ...]:
 
 
 class GPUModel(NamedTuple):
-    """What a GPU is."""
+    """Model of a GPU: name, compute capability and memory."""
 
     name: str
     capability: tuple[int, int]
     """Compute capability, (9, 0) for an H100."""
     memory: int
-    """Bytes in all."""
+    """Total memory in bytes."""
 
 
 def gpu_models() -> list[GPUModel]:
-    """Return the GPUs that torch can see, in its order, by the driver where it answers.
+    """Return the GPUs that torch can see, in its order; from the driver if it answers.
 
-    To ask torch initialises CUDA, which takes half a GiB of a GPU; the process that only starts workers holds none.
+    Asking torch initialises CUDA, which takes half a GiB of a GPU; the process that only starts workers avoids that.
     CUDA's order is the driver's unless models are mixed: without `CUDA_DEVICE_ORDER=PCI_BUS_ID` the fastest is first.
     """
     import torch
@@ -134,17 +134,17 @@ def gpu_models() -> list[GPUModel]:
     if known is not None and len(known) == count and is_in_order:
         return [GPUModel(card.name, card.capability, card.memory) for card in known]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch has several lines about a GPU for which it has no kernels
+        warnings.simplefilter("ignore", UserWarning)  # torch warns at length about a GPU for which it has no kernels
         found = [torch.cuda.get_device_properties(index) for index in range(count)]
     return [GPUModel(each.name, (each.major, each.minor), each.total_memory) for each in found]
 
 
 def missing_kernels(index: int) -> str | None:
-    """Return one line that says why this torch cannot compute on the GPU, and what to install; None if it can."""
+    """Return one line on why this torch cannot compute on the GPU and what to install; None if it can."""
     import torch
 
     architectures = torch.cuda.get_arch_list()
-    if torch.version.hip is not None or not architectures:  # names of other kinds, or a build that keeps them to itself
+    if torch.version.hip is not None or not architectures:  # ROCm has other names; some builds list none
         return None
     gpu = gpu_models()[index]
     capability = gpu.capability
@@ -158,7 +158,7 @@ def missing_kernels(index: int) -> str | None:
 
 
 def has_kernels(capability: tuple[int, int], architectures: list[str]) -> bool:
-    """Tell whether a GPU of `capability` runs what was built for `architectures`, as `torch.cuda.get_arch_list` has it.
+    """Tell whether a GPU of `capability` runs code built for `architectures`, as `torch.cuda.get_arch_list` lists them.
 
     Machine code (`sm_80`) runs on GPUs of the same major version and at least the same minor one; PTX (`compute_80`)
     is compiled by the driver for every later GPU. With the suffix `a` (`sm_90a`) both run on exactly that version, with
@@ -180,7 +180,7 @@ def _runs_on(capability: tuple[int, int], architecture: str) -> bool:
 
 
 def _parse(architecture: str) -> tuple[str, tuple[int, int], str] | None:
-    """Return `("sm", (9, 0), "a")` of `sm_90a`; None for a name of another form."""
+    """Parse `sm_90a` to `("sm", (9, 0), "a")`; None for a name of another form."""
     parts = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture)
     return (parts[1], (int(parts[2]), int(parts[3])), parts[4]) if parts else None
 

@@ -1,4 +1,4 @@
-"""What tells two cells apart: what they were asked to do, how it was done, and what came of it."""
+"""Comparison of two cells: recipe, execution, code, environment, results and predictions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from cifar_lab.tracking.journal import read_events
 from cifar_lab.tracking.record import Record
 
 NEEDED = ("recipe", "seed", "data.hash", "execution")
-"""Of `cell.json`: without these there is nothing to set side by side."""
+"""Required fields of `cell.json` for a comparison."""
 NOT_BY_IMAGE = "not compared image by image"
 ABSENT = "—"
-"""In place of a value that one of the two does not have, or that has no effect there."""
+"""Placeholder for a value that one of the two does not have, or that has no effect there."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that differs; of results, each that was measured."""
+    """One item that differs; results are listed even if equal."""
 
     path: str
     a: Any
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """b less a, of what was measured; of a seed or a reduction it would say nothing."""
+        """Measured value of b minus that of a; None for values that are no measurements, such as a seed."""
         numbers = all(isinstance(value, int | float) for value in (self.a, self.b))
         return self.b - self.a if numbers and self.is_measured else None
 
@@ -50,20 +50,20 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Two cells, section by section. An empty section means that they are the same there."""
+    """Comparison of two cells by section; an empty section means that they are equal there."""
 
     a: Record
     b: Record
     sections: dict[str, list[Row]]
-    """recipe, seed and data, execution, code, environment, result."""
+    """Rows by section: recipe, seed and data, execution, code, environment, result."""
     code_diff: str
-    """Unified diff of the changes that were not committed, if they were not the same."""
+    """Unified diff of the uncommitted changes, if they differ."""
     unfinished: dict[str, str]
-    """State by fingerprint of the cells without a result."""
+    """State by fingerprint, for cells without a result."""
     images: Disagreement | None = None
-    """What the two said of each test image, where both have predictions of the same images."""
+    """Comparison of the predictions per test image, if both cells have predictions of the same images."""
     images_reason: str | None = None
-    """Why they were not compared image by image."""
+    """Reason why the predictions were not compared."""
 
     def as_dict(self) -> dict[str, Any]:
         sections = {name.replace(" ", "_"): [row.as_dict() for row in rows] for name, rows in self.sections.items()}
@@ -74,10 +74,10 @@ class Difference:
 
 
 def compare_cells(a: Record, b: Record) -> Difference:
-    """Return what tells `a` and `b` apart.
+    """Compare the cells `a` and `b`.
 
     Raises:
-        TrackingError: one of them was never begun.
+        TrackingError: one of them was never started.
         DamageError: a file of one of them is damaged.
     """
     for record in (a, b):
@@ -107,9 +107,9 @@ def _cell(record: Record) -> dict[str, Any]:
 
 
 def _not_by_image(records: tuple[Record, Record], data: list[dict[str, Any]]) -> str | None:
-    """Why the two cannot be compared image by image; None where they can.
+    """Return the reason why the two cannot be compared image by image; None if they can.
 
-    Equal labels do not make equal images: two data sets may have the same classes in the same order.
+    Equal labels do not imply equal images: two data sets may have the same classes in the same order.
     """
     without = [letter for letter, record in zip("ab", records, strict=True) if not record.predictions.exists()]
     if without:
@@ -128,23 +128,23 @@ def _by_image(a: Record, b: Record) -> Disagreement:
 
 
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
-    """The leaves that differ, by dotted path."""
+    """Return the leaves that differ, by dotted path."""
     left, right = dict(_leaves(a)), dict(_leaves(b))
     pairs = ((path, left.get(path, ABSENT), right.get(path, ABSENT)) for path in {**left, **right})
     return [Row(path, one, other) for path, one, other in pairs if one != other]
 
 
 def _result_rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
-    """What the two came to, side by side, equal or not, accuracies first; nothing where all of it is equal."""
+    """Return the results of both side by side, accuracies first, equal or not; empty if all are equal."""
     keys = sorted({**a, **b}, key=lambda key: (key not in {"status", "epoch"}, not key.endswith("acc"), key))
     return [Row(key, a.get(key, ABSENT), b.get(key, ABSENT), is_measured=True) for key in keys] if a != b else []
 
 
 def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
-    """The paths that differ, with the values as they were written; what has no effect is left out.
+    """Return the recipe paths that differ, with the values as written; fields without effect are left out.
 
-    A path counts as the same if either its value as written or its canonical form is: a kernel of 3 and one of 3 in
-    each layer, and a kernel of 3 in three layers and in four. If this version cannot read one of them, both are
+    A path counts as equal if either its value as written or its canonical form is: a kernel of 3 and one of 3 in each
+    layer, or a kernel of 3 in three layers and in four. If this version cannot read one of the recipes, both are
     compared as they were written.
     """
     try:
@@ -161,13 +161,17 @@ def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
 
 
 def _read_recipe(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The active and all fields by path. Raises ValidationError for a recipe that this version cannot read."""
+    """Return the active and all fields by path.
+
+    Raises:
+        ValidationError: this version cannot read the recipe.
+    """
     recipe = Recipe.model_validate_json(json.dumps(tree))
     return dict(_leaves(recipe.active())), recipe.flat()
 
 
 def _code(tree: dict[str, Any], record: Record) -> dict[str, Any]:
-    """Commits that the cell was trained at, of which a resumed cell may have several."""
+    """Return the commits that the cell was trained at; a resumed cell may have several."""
     provenance = tree.get("provenance", {})
     resumed = (event.get("provenance", {}).get("git_commit") for event in read_events(record.folder))
     commits = [commit for commit in dict.fromkeys([provenance.get("git_commit"), *resumed]) if commit]

@@ -1,4 +1,4 @@
-"""What each variant of a setting differs by from what it is compared with, and what that says."""
+"""Differences of each variant of a setting from its control, with intervals, tests and verdicts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cifar_lab.stats.power import seeds_needed
 from cifar_lab.tracking.invocation import MODERATED, STUDENT, Invocation, Stopping
 
 CONFIDENCE = 0.95
-"""Of all intervals of a table together."""
+"""Joint confidence of all intervals of a table."""
 WORTH_SEEING = ("0.1", "0.2", "0.5")
-"""Differences in points for which the seeds that show them are worked out."""
+"""Differences in percentage points for which the number of seeds needed is computed."""
 NO_LOOK = "seeds are being added until all is decided, and no planned look is complete"
 ENDED = frozenset({"finished", "diverged"})
 
@@ -34,7 +34,7 @@ PRESENCE = {"better": "present", "worse": "present", "equivalent": "absent"}
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """One difference with what it says."""
+    """Difference of one variant, with its verdict."""
 
     found: PairedDifference
     moderated: Moderated | None = None
@@ -45,11 +45,11 @@ class Compared:
 
     @classmethod
     def nothing(cls) -> Compared:
-        """Of a row that is compared with none."""
+        """Return an empty difference, for a row that is compared with nothing."""
         return cls(found=PairedDifference(differences={}, level=CONFIDENCE))
 
     def fields(self) -> dict[str, Any]:
-        """What a `Row` says of it."""
+        """Return the fields of a `Row` that describe the difference."""
         found, test = self.found, self.found.test
         has_level = found.interval is not None and self.moderated is None
         return {
@@ -77,7 +77,7 @@ class Compared:
 def make_differences(
     same: Sequence[Invocation], of: Mapping[str, list[Replicate]], against: Mapping[str, str | None], metric: str
 ) -> dict[str, Compared]:
-    """By variant that is compared with another: the difference in `metric`; their intervals hold together."""
+    """Return the difference in `metric` of each variant that is compared with another; their intervals hold jointly."""
     margin, rule = margin_of(same), rule_of(same)
     family = {name: other for name, other in against.items() if other is not None}
     level = per_comparison(CONFIDENCE, len(family))
@@ -130,7 +130,7 @@ def moderate(found: Mapping[str, PairedDifference], family: Family) -> dict[str,
 def make_effects(
     same: Sequence[Invocation], of: Mapping[str, list[Replicate]], metric: str, margin: float
 ) -> tuple[Effect, ...]:
-    """Of a 2 × 2 study: what each factor does by itself, and their interaction."""
+    """Estimate the main effect of each factor of a 2 × 2 study, and their interaction; empty for other studies."""
     crossing = same[-1].crossing
     if crossing is None or not all(of.get(variant) for variant in crossing["variants"]):
         return ()
@@ -178,13 +178,13 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metr
 
 
 def margin_of(same: Sequence[Invocation]) -> float:
-    """The difference that does not matter: as a stopping rule fixed it, else as the latest invocation declared it."""
+    """Return the equivalence margin: that fixed by a stopping rule, else that of the latest invocation."""
     rule = rule_of(same)
     return rule.margin if rule is not None and rule.margin is not None else _margin(same[-1])
 
 
 def margin_before(same: Sequence[Invocation]) -> tuple[float, str] | None:
-    """Another margin that was in force before the one that is now, and the first invocation that did not have it."""
+    """Return the latest different margin used earlier, with the first invocation that changed it; None without one."""
     now, margins = margin_of(same), [_margin(each) for each in same]
     changed = [i for i in range(1, len(same)) if margins[i] == now != margins[i - 1]]
     return (margins[changed[-1] - 1], same[changed[-1]].id) if changed else None
@@ -195,12 +195,12 @@ def _margin(of: Invocation) -> float:
 
 
 def rule_of(same: Sequence[Invocation]) -> Stopping | None:
-    """The stopping rule of a setting; whoever adds seeds by hand later does not undo it, but may drop it."""
+    """Return the stopping rule of a setting; seeds added by hand do not undo it, but it may be dropped."""
     return None if was_dropped(same) else _begun(same)
 
 
 def was_dropped(same: Sequence[Invocation]) -> bool:
-    """Whether a setting had a stopping rule that was dropped: for good, as its results had been seen."""
+    """Tell whether a setting's stopping rule was dropped: permanently, as its results had been seen."""
     return any(each.stopping_dropped for each in same)
 
 
@@ -209,7 +209,7 @@ def _begun(same: Sequence[Invocation]) -> Stopping | None:
 
 
 def stopped(same: Sequence[Invocation], of: Mapping[str, list[Replicate]]) -> Stopped | None:
-    """The rule of a setting, and how many of its looks have been taken."""
+    """Return the rule of a setting with the number of looks taken."""
     rule = _begun(same)
     if rule is None:
         return None
@@ -221,7 +221,7 @@ def stopped(same: Sequence[Invocation], of: Mapping[str, list[Replicate]]) -> St
 
 
 def looks_taken(rule: Stopping, *groups: Sequence[Replicate]) -> int:
-    """How many looks are complete in each of `groups`: every one of their first seeds came to its end."""
+    """Count the looks that are complete in each of `groups`: all of their first seeds ended."""
     ended = [{each.asked.seed for each in group if each.state in ENDED} for group in groups]
     return sum(all(set(range(n)) <= seeds for seeds in ended) for n in rule.looks)
 
@@ -236,7 +236,7 @@ def _differ(own: list[Replicate], theirs: list[Replicate], metric: str, level: f
 
 
 def _at_look(own: list[Replicate], theirs: list[Replicate], metric: str, rule: Stopping) -> PairedDifference:
-    """The difference on the seeds of the last complete look: what was trained since is not looked at yet."""
+    """Return the difference on the seeds of the last complete look; later seeds are ignored."""
     taken = looks_taken(rule, own, theirs)
     if not taken:
         return PairedDifference(differences={}, level=rule.levels[0], reason=NO_LOOK)
@@ -275,6 +275,6 @@ def _moderated_seeds(
 
 
 def _seeds(found: PairedDifference, level: float) -> dict[str, int | None]:
-    if not found.std or found.pairs < 3:  # a deviation of two says next to nothing
+    if not found.std or found.pairs < 3:  # two values estimate a deviation too badly
         return {}
     return {points: seeds_needed(float(points) / 100, found.std, level) for points in WORTH_SEEING}

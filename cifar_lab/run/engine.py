@@ -1,6 +1,6 @@
-"""The local engine: each cell in a process of its own, so many at a time.
+"""The local engine: trains each cell in its own process, a fixed number at a time.
 
-Processes come from a fork server that has torch loaded, so one starts at once, dies alone, and gives its memory back.
+Processes are forked from a server that has loaded torch: they start at once, fail alone, and free their memory.
 """
 
 from __future__ import annotations
@@ -26,54 +26,54 @@ from cifar_lab.run.watchdog import Looks, Watch, stall_after
 from cifar_lab.run.worker import FOUND_FINISHED, NO_SPACE, TAKEN, work
 
 STOPPED = "stopped, state saved"
-"""The `error` of a cell that was told to stop: it is not over."""
+"""Error of a cell that was asked to stop; it can be resumed."""
 STOPPED_AT_ONCE = "stopped at once; it goes on from its last checkpoint"
 NOT_SAVED = "no space left; it goes on from its last checkpoint"
 UNFINISHED = frozenset({STOPPED, STOPPED_AT_ONCE, NOT_SAVED})
-"""Each `error` of a cell that is not over: it neither failed nor finished."""
+"""Errors of cells that neither failed nor finished."""
 TO_DIE = 5.0
-"""Seconds that a killed worker has to die; one that waits for a dead disk does not, and is given up."""
+"""Seconds after which a killed worker is given up, for example one blocked on a dead disk."""
 LOOK_EVERY = 1.0
-"""Seconds between two looks at cells that wait for others."""
+"""Seconds between two checks of cells that wait for others."""
 
 
 class Source(Protocol):
-    """Where the engine gets its cells from; a `queue.Queue` is one."""
+    """Source of the engine's cells; `queue.Queue` is one."""
 
     def __len__(self) -> int:
-        """How many are not begun; 0 once there will be no more."""
+        """Return the number of cells that are not begun; 0 if no more will come."""
 
     def take(self, running: set[str]) -> Job | Settled | None:
-        """The next one to begin, or one that is over already; None while all must wait.
+        """Return the next cell to begin, or one that has already ended; None while all must wait.
 
         `running`: fingerprints of the cells that this engine trains now.
         """
 
     def put_back(self, job: Job) -> None:
-        """Another runner was quicker to take `job`."""
+        """Return `job` to the queue, because another runner took it first."""
 
 
 class Listener(Protocol):
-    """Who is told what the engine does."""
+    """Observer of the engine's events."""
 
     def started(self, job: Job) -> None: ...
     def progress(self, job: Job, epoch: int, step: int, steps: int) -> None: ...
     def ended(self, job: Job, error: str | None) -> None:
-        """`job` is over, here or in another runner; `error` is one line when its cell is not finished."""
+        """Handle the end of `job`, here or in another runner; `error` is one line if its cell is not finished."""
 
     def put_off(self, job: Job) -> None:
-        """`job` was started here, and `ended` follows later.
+        """Handle a `job` that was started here but will be handled again, `ended` follows later.
 
-        Another runner had it already or has finished it, or it is to be tried once more alone on a GPU.
+        Another runner had it already or has finished it, or it is retried alone on a GPU.
         """
 
     def tick(self, waiting: int) -> None:
-        """Called a few times a second; `waiting` cells are not begun."""
+        """Handle a timer event, a few times a second; `waiting` cells are not begun."""
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process that trains one cell."""
+    """Process that trains one cell."""
 
     job: Job
     process: ForkServerProcess
@@ -82,27 +82,27 @@ class _Worker:
     stop: Event
     watch: Watch = field(default_factory=lambda: Watch(stall_after()))
     verdict: str | None = None
-    """Why it was killed by this runner; none: it was not."""
+    """Reason why this runner killed it; None if it did not."""
     killed: float | None = None
     """Time at which it was killed, on the monotonic clock."""
     last_words: str = ""
-    """One line about a disk that is full."""
+    """One line about a full disk."""
 
     def kill(self, verdict: str) -> None:
-        """End the process at once; its checkpoint stays."""
+        """Kill the process; its checkpoint is kept."""
         if self.killed is None:
             self.verdict, self.killed = verdict, time.monotonic()
         self.process.kill()
 
 
 class LocalEngine:
-    """Runs cells on this machine, `workers` at a time; of the GPUs in `places` each goes to the one with the fewest.
+    """Train cells on this machine, `workers` at a time, each on the GPU of `places` with the fewest cells.
 
-    A cell that runs out of a GPU's memory beside others is tried once more with that GPU to itself.
+    A cell that runs out of GPU memory beside others is retried once with that GPU to itself.
     """
 
     _full = ""
-    """One line about the disk that is full; nothing more is begun."""
+    """One line about the full disk; no more cells are begun."""
 
     def __init__(
         self,
@@ -115,23 +115,23 @@ class LocalEngine:
         """Start the server that workers are forked from.
 
         Args:
-            workers: most processes at the same time.
+            workers: maximum number of processes at the same time.
             places: names of GPUs, `cuda:1`.
-            patience: seconds without progress that a worker is allowed at least; none: `watchdog.stall_after`.
-            say: told, one line at a time, of what a user should know.
+            patience: minimum seconds without progress before a worker counts as stuck; None: `watchdog.stall_after`.
+            say: called with one line at a time to inform the user.
         """
         self._patience, self._say = stall_after() if patience is None else patience, say
         self._workers, self._places, self._running = workers, tuple(places), list[_Worker]()
         self._shared, self._alone, self._tried_alone = set[str](), list[Job](), set[str]()
         self.trained = 0
-        """Cells that came to their end here."""
+        """Number of cells that ended here."""
         self._context = fork_server.start()
 
     def run(self, source: Source, listener: Listener) -> None:
-        """Train what `source` has, in its order; a cell that fails stops no other.
+        """Train the cells of `source` in its order; a failed cell does not stop the others.
 
         Raises:
-            Interrupted: SIGINT, SIGTERM or SIGHUP came; every running cell was asked to save first.
+            Interrupted: SIGINT, SIGTERM or SIGHUP was received; every running cell was asked to save first.
             OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
         """
         self._queue, self._running, self._listener, self._full = source, list[_Worker](), listener, ""
@@ -140,7 +140,7 @@ class LocalEngine:
             while self._running or ((len(self._queue) or self._alone) and not (signalled() or self._full)):
                 while not (signalled() or self._full) and self._begin_one():
                     pass
-                if signalled() or self._full:  # one may have been started while the signal came
+                if signalled() or self._full:  # a cell may have been started while the signal arrived
                     self._stop_all()
                 if signalled() and self._running and not hinted:
                     hinted = True
@@ -149,7 +149,7 @@ class LocalEngine:
                 for worker in _ready(self._running):
                     self._listen(worker)
                 self._look_after(looks.missed())
-                # Whether anybody is waited for shows once places that became free are taken; after a stop nobody is.
+                # Report waiting cells only after refilling free worker slots; after a stop, none are waiting.
                 if len(self._running) == busy and (busy or not (signalled() or self._full)):
                     listener.tick(len(self._queue))
         if signalled() or self._full:
@@ -161,7 +161,7 @@ class LocalEngine:
             raise Interrupted(_stopped(len(self._queue), at_once=signalled() > 1))
 
     def stop(self, fingerprint: str) -> None:
-        """Have a cell that is being trained save and stop; it ends like one that was interrupted."""
+        """Ask a running cell to save and stop; it ends as if interrupted."""
         for worker in self._running:
             if worker.job.fingerprint == fingerprint:
                 worker.stop.set()
@@ -175,14 +175,14 @@ class LocalEngine:
             worker.kill(STOPPED_AT_ONCE)
 
     def _look_after(self, missed: float) -> None:
-        """Kill workers that are stuck, and give up those that do not even die; `missed`: seconds without a look."""
+        """Kill stuck workers, and give up those that do not even die; `missed`: seconds without a check."""
         for worker in list(self._running):
             worker.watch.was_away(missed)
             if worker.killed is None and (line := worker.watch.stalled()) is not None:
                 worker.kill(f"{line} (process {worker.process.pid} was ended)")
             if worker.killed is not None and time.monotonic() - worker.killed - missed > TO_DIE:
                 children: Any = multiprocessing.process
-                children._children.discard(worker.process)  # else Python's own end would wait for it
+                children._children.discard(worker.process)  # otherwise Python waits for it at exit
                 self._over(worker)
 
     def _over(self, worker: _Worker) -> None:
@@ -192,10 +192,10 @@ class LocalEngine:
         self._conclude(worker)
 
     def _begin_one(self) -> bool:
-        """Start a cell, or note that one is over already; False when there is no free worker or nothing to do now."""
+        """Start a cell, or report one that has already ended; False without a free worker or a cell that can begin."""
         if len(self._running) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY:
             return False
-        if self._alone:  # none is begun beside those that wait for a GPU of their own, or they would wait for ever
+        if self._alone:  # starting others would make those that need a GPU of their own wait forever
             return self._begin_alone()
         if self._places and not self._shareable():
             return False
@@ -209,7 +209,7 @@ class LocalEngine:
         return found is not None
 
     def _begin_alone(self) -> bool:
-        """Start a cell that ran out of memory beside others, once a GPU is free of cells; False while none is."""
+        """Start a cell that ran out of memory beside others, once a GPU is idle; False while none is."""
         taken = {worker.job.place for worker in self._running}
         if all(place in taken for place in self._places):
             return False
@@ -219,12 +219,12 @@ class LocalEngine:
         return True
 
     def _shareable(self) -> list[str]:
-        """Return the GPUs on which no cell runs that is to be alone there."""
+        """Return the GPUs without a cell that needs the GPU to itself."""
         held = {worker.job.place for worker in self._running if worker.job.fingerprint in self._tried_alone}
         return [place for place in self._places if place not in held]
 
     def _listen(self, worker: _Worker) -> None:
-        """Pass on one message, or what the end of the worker means."""
+        """Handle one message, or the end of the worker."""
         try:
             message = worker.channel.recv()
         except (EOFError, OSError):
@@ -262,7 +262,7 @@ class LocalEngine:
         self._listener.ended(job, error)
 
     def _how_it_ended(self, worker: _Worker) -> str | None:
-        """Return one line about a cell without a result, which is written down unless the worker did so; else None."""
+        """Return a one-line error for a cell without a result, and record it unless the worker did; else None."""
         record, code = worker.job.record, worker.process.exitcode
         if record.result() is not None:
             return None
@@ -276,11 +276,11 @@ class LocalEngine:
         return self._failed(worker, line)
 
     def _judged(self, worker: _Worker, verdict: str) -> str:
-        """Return one line about a worker that this runner killed: the cell failed, unless all were to stop."""
+        """Return a one-line error for a worker that this runner killed: a failure, unless all were asked to stop."""
         return verdict if verdict == STOPPED_AT_ONCE else self._failed(worker, verdict)
 
     def _failed(self, worker: _Worker, line: str) -> str:
-        """Write down that a cell failed; on a full disk it did not, and nothing more is begun."""
+        """Record that a cell failed; on a full disk, stop beginning cells instead."""
         try:
             worker.job.record.write_failure({"error": line, "trace": line, "time": time.time_ns() // 1_000_000})
         except OSError as error:
@@ -291,7 +291,7 @@ class LocalEngine:
         return line
 
     def _is_to_be_tried_alone(self, job: Job) -> bool:
-        """Tell whether a cell found no memory beside others, and has not been tried alone yet."""
+        """Tell whether a cell ran out of memory beside others and has not been retried alone yet."""
         if job.fingerprint not in self._shared or job.fingerprint in self._tried_alone:
             return False
         return (job.record.failure() or {}).get("out_of_memory", False) is True
@@ -318,15 +318,15 @@ class LocalEngine:
 
 
 def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, float]) -> str:
-    """Return the one of `places` at which the next cell begins.
+    """Choose the one of `places` on which the next cell begins.
 
-    It is the one with the fewest cells of this engine, of several the one with the least load, and then the first: two
-    runners on one machine do not both begin at the first GPU while another idles.
+    The place with the fewest cells of this engine is chosen; among several, the one with the least memory in use, then
+    the first. So two runners on one machine do not both begin on the first GPU while another idles.
 
     Args:
         places: names of GPUs, `cuda:1`; at least one.
-        taken: the place of each cell that runs.
-        load: bytes of memory in use, by place; 0 where it is not known.
+        taken: the place of each running cell.
+        load: bytes of memory in use, by place; 0 if unknown.
     """
     return min(places, key=lambda place: (list(taken).count(place), load.get(place, 0)))
 

@@ -1,4 +1,4 @@
-"""Estimate how long cells will take on this machine, from timing a few steps of one or two of them."""
+"""Estimate the training time of cells on this machine by timing a few steps of one or two networks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.timing import NoAnswer, Question, Timed, TimingError
 
 FORWARD_SHARE = 1 / 3
-"""Cost of evaluating an image, against training on it: forward, without the two passes backward."""
+"""Cost of evaluating an image relative to training on it: one forward pass instead of a forward and two backward."""
 START_SECONDS = 4.0
-"""A worker's start, its data, and its artifacts."""
+"""Seconds for a worker's start, its data, and its artifacts."""
 TIMED_MACS = 3_000_000_000
-"""Multiply-accumulates in the forward pass of a timed step on a CPU, about: a second or less."""
+"""Approximate multiply-accumulates in the forward pass of a timed step on a CPU: at most about a second."""
 ASSUMED_RATE, ASSUMED_FLOOR = 6e-14, 5e-3
-"""Speed of a GPU on which no step could be timed: 100 TFLOP/s, and 5 ms for the shortest step."""
+"""Assumed speed of a GPU on which no step could be timed: 100 TFLOP/s, and 5 ms for the shortest step."""
 
 
 ASSUMED_CPU_RATE = 6e-11
-"""Speed of a CPU on which no step could be timed: 100 GFLOP/s."""
+"""Assumed speed of a CPU on which no step could be timed: 100 GFLOP/s."""
 ROUGH = "warning: training steps could not be timed ({reason}): the estimates are rough"
 
 
@@ -34,18 +34,18 @@ class Pace:
     """Speed of training on this machine."""
 
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of training for each multiply-accumulate of a forward pass, by the precision that a recipe asks for."""
+    """Training time in seconds per multiply-accumulate of a forward pass, by the recipe's precision."""
     floor: float = 0.0
-    """Seconds that the shortest step takes: on CUDA those of a small network go into starting its kernels."""
+    """Duration of the shortest step in seconds: on CUDA, small networks are limited by kernel launches."""
     timed: tuple[Timed, ...] = ()
-    """Measurements on CUDA of the network that has most work, one a precision."""
+    """Measurements on CUDA of the largest network in each precision."""
 
 
 def estimate(plan: Plan, pace: Pace, *, done: bool = False) -> dict[str, float]:
-    """Return the seconds for each cell that is not done, or for all, by fingerprint; one worker's, alone.
+    """Return the seconds of one worker alone for each unfinished cell, or for all with `done`, by fingerprint.
 
-    A precision that was not measured is taken for the slowest that was. Expect a factor of 1.5 either way: small
-    networks use a processor less well than large ones.
+    A precision that was not measured gets the slowest measured rate. Expect an error of a factor 1.5 either way: small
+    networks use a processor less efficiently than large ones.
     """
     slowest = max(pace.rates.values(), default=0.0)
     return {
@@ -57,7 +57,7 @@ def estimate(plan: Plan, pace: Pace, *, done: bool = False) -> dict[str, float]:
 
 
 def _seconds(cell: Cell, plan: Plan, rate: float, floor: float) -> float:
-    """Return the seconds of training and evaluating: the shortest step is never undercut."""
+    """Return the seconds of training and evaluation; no step takes less than `floor`."""
     recipe, images = cell.recipe, trained_images(cell, plan)
     of_an_image = rate * cost(recipe.model).macs
     steps = math.ceil(images / recipe.train.batch_size)
@@ -73,16 +73,16 @@ def measure(
     place: str = "",
     done: bool = False,
 ) -> Pace:
-    """Return the pace of the cells to be trained, from timing one network in each precision that they ask for.
+    """Measure the pace of the cells to be trained by timing one network in each of their precisions.
 
-    On the CPU it is the network of median cost among them, with `execution`'s threads. On CUDA it is the one with the
-    most work in a step, and the one with the least for the shortest step. A process of their own takes the steps; where
-    that fails `say` is told, and the rates of the others, or of such devices in general, have to serve.
+    On the CPU it is the network of median cost, with `execution`'s threads. On CUDA it is the one with the most work in
+    a step, and the one with the least for the shortest step. The steps run in a separate process. If that fails, `say`
+    is called, and the rates of the other precisions, or typical rates of such devices, are used.
 
-    `place`: the GPU of several, `cuda:1`. `done`: time cells that are done, too, as their like is to be trained.
+    `place`: the GPU if there are several, `cuda:1`. `done`: also time cells that are done, to predict similar ones.
 
     Raises:
-        UsageError: on the CPU not even the network of least cost found memory for a step.
+        UsageError: on the CPU even the network of least cost ran out of memory.
     """
     found: dict[str, list[Recipe]] = {}
     for cell in sorted(plan.cells, key=lambda cell: cost(cell.recipe.model).macs):
@@ -96,7 +96,7 @@ def measure(
 
 
 def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str], None]) -> float | None:
-    """Return the rate of the middle one of `recipes`, which rise in cost, or of the first; None where there is none."""
+    """Return the rate of the median of `recipes`, sorted by cost, or of the first; None if no step could be timed."""
     tries = [recipes[len(recipes) // 2], recipes[0]]
     for recipe in dict.fromkeys(tries):
         try:
@@ -133,12 +133,12 @@ def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Calla
 
 
 def share(pace: Pace, cores: int, data: int) -> tuple[int, str]:
-    """Return how many cells should share one GPU, and one line that says why.
+    """Return how many cells should share one GPU, and the reason in one line.
 
     Args:
-        pace: as measured on CUDA; the largest network that was timed decides.
+        pace: measured on CUDA; the largest timed network decides.
         cores: processor cores for the cells of one GPU.
-        data: bytes of the images, of which each cell keeps its own copy on the GPU.
+        data: bytes of the images; each cell keeps its own copy on the GPU.
     """
     if not pace.timed or not all(timed.busy for timed in pace.timed):
         return 1, "1 cell a GPU: how busy a step keeps it could not be measured"
@@ -153,7 +153,7 @@ def share(pace: Pace, cores: int, data: int) -> tuple[int, str]:
 
 
 def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
-    """Return the time of a forward and backward pass, per image; small batches keep it short on a CPU."""
+    """Return the seconds of a forward and backward pass per image; small batches keep it short on a CPU."""
     batch = recipe.train.batch_size
     if execution.device == "cpu":
         batch = min(batch, 32, max(4, TIMED_MACS // cost(recipe.model).macs))
@@ -161,18 +161,18 @@ def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
 
 
 def _work(recipe: Recipe) -> int:
-    """Return the multiply-accumulates of a step forward."""
+    """Return the multiply-accumulates of one step's forward pass."""
     return cost(recipe.model).macs * recipe.train.batch_size
 
 
 def trained_images(cell: Cell, plan: Plan) -> int:
-    """How many images an epoch of `cell` trains on, about: a split takes whole images of each class."""
+    """Estimate the number of images in an epoch of `cell`; a split takes whole images of each class."""
     recipe, images = cell.recipe, len(plan.dataset.train_labels)
     return round(images * (1 - recipe.data.val_fraction)) if recipe.train.protocol == "holdout" else images
 
 
 def _evaluated(cell: Cell, plan: Plan) -> float:
-    """Return how many images a cell evaluates, in all its epochs and at its end."""
+    """Return how many images a cell evaluates, in all epochs and at its end."""
     recipe, images, tested = cell.recipe, len(plan.dataset.train_labels), len(plan.dataset.test_labels)
     held_out = images * recipe.data.val_fraction
     each = held_out + (held_out if recipe.train.protocol == "holdout" else tested)

@@ -1,4 +1,4 @@
-"""How cells are run: chosen once an invocation, journalled, kept when a cell is resumed."""
+"""Execution settings of cells: chosen once per invocation, recorded, and kept when a cell is resumed."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 MEMORY_PER_WORKER = 2 * 2**30
 """Bytes of the machine's memory that `--workers auto` counts for each worker on the CPU."""
 CONTEXT = 2**29
-"""Bytes of a GPU's memory that each process takes for its CUDA context, about."""
+"""Approximate bytes of GPU memory for the CUDA context of each process."""
 MEMORY_SHARE = 0.9
-"""Share of a GPU's memory that cells may fill together."""
+"""Share of a GPU's memory that cells may use together."""
 MOST_CELLS_PER_GPU = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How cells are run: it may change the last digits of a result and is no part of what is asked.
+    """Execution settings: they may change the last digits of a result and are no part of the question.
 
-    One thing it changes altogether: dropout draws its masks on the device, so cells with dropout share every other
-    draw of a seed between a CPU and a GPU, and not these.
+    One exception: dropout draws its masks on the device, so for a given seed they differ between a CPU and a GPU, while
+    all other random draws are the same.
     """
 
     device: str
     threads: int
     precision: str
-    """As the recipe asks for it, until `resolved`."""
+    """Precision as the recipe names it, until `resolved`."""
     compile: bool = False
     graph: bool = False
-    """Replay a whole training step as one CUDA graph, where it can be captured and equals the eager step."""
+    """Replay a whole training step as one CUDA graph, if it can be captured and equals the eager step."""
     gpu: str | None = None
-    """Model of the GPU, as the driver names it; none on other devices and in records of older versions.
+    """Model of the GPU, as the driver names it; None for other devices and in records of older versions.
 
     In `cell.json`, a cell that was resumed on other models names them all, in their order, with `THEN` between them.
     """
 
     def resolved(self, recipe: Recipe, place: str = "") -> Execution:
-        """Return this execution with the precision that its device gives to `recipe`.
+        """Return this execution with the precision that `recipe` gets on its device.
 
-        `place`: the GPU of several, `cuda:1`; without it the current one.
+        `place`: the GPU if there are several, `cuda:1`; without it the current one.
         """
         import torch
 
@@ -65,26 +65,26 @@ class Execution:
 
     @classmethod
     def of_record(cls, tree: Mapping[str, Any]) -> Execution:
-        """Return the execution that a record holds, of this version or another."""
+        """Read the execution of a record, of this version or another."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in normalised(tree).items() if name in known})
 
 
 THEN = " then "
-"""Text between two models of GPUs that trained one cell after each other."""
+"""Separator between the GPU models that trained one cell in succession."""
 
 
 def normalised(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the execution of a record with defaults for the fields that its version did not write."""
+    """Return the execution of a record with defaults for fields that its version did not write."""
     defaults = {field.name: field.default for field in fields(Execution) if field.default is not MISSING}
     return {**defaults, **tree}
 
 
 def what_rounds(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what in the execution of a record may change the digits of a result.
+    """Return the parts of a record's execution that may change the digits of a result.
 
-    Steps that are replayed as a CUDA graph are bit-equal to eager ones, and on a GPU the processor's threads compute
-    nothing: neither counts.
+    Steps that are replayed as a CUDA graph are bit-identical to eager ones, and on a GPU the number of CPU threads has
+    no effect: both are left out.
     """
     found = normalised(tree)
     del found["graph"]
@@ -96,16 +96,15 @@ def what_rounds(tree: Mapping[str, Any]) -> dict[str, Any]:
 def choose(
     device: str, workers: str, cells: int, *, compile: bool = False, graph: bool | None = None, cells_per_gpu: int = 1
 ) -> tuple[Execution, int]:
-    """Return the execution for an invocation of `cells` cells, and its number of worker processes.
+    """Choose the execution for an invocation of `cells` cells, and its number of worker processes.
 
-    `workers` is a number or `auto`: on CUDA `cells_per_gpu` a GPU, on the CPU one a core while memory lasts. Threads
-    are divided between the workers. The number of all cells counts, not of the missing ones, so that a resumed study
-    goes on with the threads that it began with. On CUDA, where `cells_per_gpu` may be measured, each worker has the
-    threads that it would have among the most that may share a GPU. `graph`: none means that it is on wherever there is
-    CUDA.
+    `workers` is a number or `auto`: on CUDA `cells_per_gpu` per GPU, on the CPU one per core as far as memory allows.
+    Threads are divided among the workers. The total number of cells counts, not the missing ones, so that a resumed
+    study keeps its number of threads. On CUDA, where `cells_per_gpu` may be measured, each worker gets the threads that
+    it would have with the most cells that may share a GPU. `graph`: None means on if there is CUDA.
 
     Raises:
-        UsageError: an unknown device, one that is not there or has no kernels, or a number of workers below 1.
+        UsageError: the device is unknown, missing or has no kernels, or the number of workers is below 1.
     """
     found = find_device(device)
     usable = places(found)
@@ -125,10 +124,10 @@ def choose(
 
 
 def parse_workers(text: str) -> int:
-    """Return the number of worker processes that `text` names; 0 for `auto`.
+    """Parse a number of worker processes; 0 for `auto`.
 
     Raises:
-        UsageError: something else.
+        UsageError: the text is neither.
     """
     count = 0 if text == "auto" else parse_number(text, least=1)
     if count is None:
@@ -139,12 +138,12 @@ def parse_workers(text: str) -> int:
 def cells_per_gpu(busy: float, reserved: int, total_memory: int, cores: int) -> int:
     """Return how many cells should share one GPU, from 1 to `MOST_CELLS_PER_GPU`.
 
-    As many as keep it busy together, as its memory holds, and as the processor can feed: one core each.
+    Enough to keep it busy, within its memory, and with at least one processor core each.
 
     Args:
-        busy: share of a training step's time in which the GPU computes, above 0 and at most about 1.
-        reserved: bytes of the GPU's memory that one cell takes, without its CUDA context.
-        total_memory: bytes of the GPU's memory.
+        busy: share of a training step during which the GPU computes, above 0 and at most about 1.
+        reserved: bytes of GPU memory that one cell takes, without its CUDA context.
+        total_memory: bytes of GPU memory.
         cores: processor cores for the cells of this GPU.
     """
     if busy <= 0:
@@ -154,14 +153,14 @@ def cells_per_gpu(busy: float, reserved: int, total_memory: int, cores: int) -> 
 
 
 def usable_cores() -> int:
-    """Return how many of the machine's cores this process may use: its affinity and its container decide."""
+    """Return the number of cores that this process may use, given its affinity and container limits."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = limits.processors()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def usable_memory() -> int:
-    """Return how many bytes of the machine's memory this process may use: its container decides."""
+    """Return the bytes of memory that this process may use, given its container limits."""
     total, limit = int(psutil.virtual_memory().total), limits.memory()
     return total if limit is None else min(total, limit)
 
@@ -171,10 +170,9 @@ def _cpu_workers(cores: int) -> int:
 
 
 def compiled(net: nn.Module) -> nn.Module:
-    """Return `net` with its forward pass, and the one backward, compiled at the first call.
+    """Return `net` with its forward pass, and its backward pass, compiled at the first call.
 
-    On CUDA the compiler chooses no kernel by timing it: a cell that is resumed where nothing is cached must round as
-    it did before.
+    On CUDA the compiler does not choose kernels by timing: a cell that is resumed without a cache must round as before.
     """
     import torch
 
@@ -183,23 +181,23 @@ def compiled(net: nn.Module) -> nn.Module:
 
         if hasattr(config, "deterministic"):
             config.deterministic = True
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns where there is no CUDA
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns on machines without CUDA
     return torch.compile(net, dynamic=False)  # type: ignore[return-value]
 
 
 def prepare_process(execution: Execution) -> None:
-    """Set this process's threads and device flags; the only place that touches torch's global state."""
+    """Set the threads and device flags of this process; the only place that changes torch's global state."""
     import torch
 
     torch.set_num_threads(execution.threads)
     if execution.device == "cuda":
-        # The fastest of cuDNN's algorithms is chosen by timing where `benchmark` is on: a cell that is resumed, or
-        # trained again, may then get another one and other last digits. For the same reason only deterministic ones.
+        # With `benchmark`, cuDNN chooses algorithms by timing: a cell that is resumed or retrained might get another
+        # one and other last digits. For the same reason only deterministic algorithms are used.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means fp32; who wants speed takes bf16 or fp16
+        torch.backends.cuda.matmul.allow_tf32 = False  # fp32 means IEEE fp32; bf16 and fp16 are the fast precisions
         torch.backends.cudnn.allow_tf32 = False
-        # Sums of products stay in fp32 in every precision; in fp16 a partial sum above 65,504 would be infinite. Only
-        # the classifier and the gates of SE are such products: convolutions sum in fp32 anyway.
+        # Matrix products accumulate in fp32 in every precision; in fp16 a partial sum above 65,504 would be infinite.
+        # This concerns only the classifier and the SE gates: convolutions accumulate in fp32 anyway.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
         torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

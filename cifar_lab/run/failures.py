@@ -1,4 +1,4 @@
-"""What went wrong in the cells of a setting, and the command that tries it again."""
+"""Failed, diverged and damaged cells of a setting, and the commands that retry them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cifar_lab.tracking.record import Record, remedy
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A cell whose last attempt failed."""
+    """Cell whose last attempt failed."""
 
     name: Name
     fingerprint: str
     error: str
     time: int
-    """In ms."""
+    """Time in ms since 1970."""
     trace: str
     again: str
-    """The command that asked for it, told to try failed cells again: all of it, so that it is executed alike."""
+    """The original command with `--retry-failed` added; kept whole so that the cell runs with the same options."""
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
@@ -32,7 +32,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """A cell whose loss was not finite any more: a result."""
+    """Cell whose loss became non-finite; this counts as a result."""
 
     name: Name
     fingerprint: str
@@ -46,12 +46,12 @@ class Divergence:
 
 @dataclass(frozen=True, kw_only=True)
 class Damaged:
-    """A cell whose record is not as it was written: nothing of it is used."""
+    """Cell whose record is damaged; none of it is used."""
 
     name: Name
     fingerprint: str
     damage: str
-    """The file, and the rule that it breaks, in one line."""
+    """Damaged file and violated rule, in one line."""
     remedy: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Damaged:
 
 
 def read_failures(settings: Iterable[Setting], runs: Path) -> list[Failure | Divergence | Damaged]:
-    """Return the failed, diverged and damaged cells of `settings`, each once, as the latest setting names it."""
+    """Return the failed, diverged and damaged cells of `settings`, each once, under its name in the latest setting."""
     found: dict[str, Failure | Divergence | Damaged] = {}
     for setting in settings:
         for bad in _of(setting, runs):
@@ -91,9 +91,9 @@ def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
     words = iter(shlex.split(latest.command))
     kept = []
     for word in words:
-        if word == "--redo":  # whatever was thrown away then stays as it is now
+        if word == "--redo":  # do not discard records a second time
             next(words, None)
         elif word not in {"--json", "--retry-failed"} and not word.startswith("--redo="):
             kept.append(word)
-    retry = [] if latest.ablation == "train" else ["--retry-failed"]  # `train` tries a failed cell again by itself
+    retry = [] if latest.ablation == "train" else ["--retry-failed"]  # `train` retries failed cells by default
     return shlex.join([*kept, *retry])

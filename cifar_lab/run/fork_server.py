@@ -1,4 +1,4 @@
-"""The process that the workers are forked from: it has torch loaded, so that a worker starts at once."""
+"""Fork server for the workers: a process that has loaded torch, so that workers start at once."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from typing import Any
 from cifar_lab.errors import UsageError
 
 PRELOADED = ("cifar_lab.run.cell", "cifar_lab.run.worker", "torch._dynamo")
-"""Modules that it has loaded before it makes a worker. Every optimizer asks for the last, which takes seconds."""
+"""Modules loaded before any worker is forked. Every optimizer needs the last, which takes seconds to load."""
 WITHOUT_COMPILER = PRELOADED[:2]
-"""Modules that are enough to time passes forward and backward."""
+"""Modules that suffice to time forward and backward passes."""
 SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-"""Signals that reach the whole group: from a terminal, its end, or a scheduler."""
+"""Signals sent to the whole process group by a terminal, its end, or a scheduler."""
 LARGEST_BEFORE, UNLIMITED_FROM = 32 * 2**20, (2, 35)
-"""Older glibc takes no higher threshold: told one, it would keep its lowest, and map every activation anew."""
+"""Older glibc limits the threshold: a higher value would be ignored, and every activation mapped anew."""
 
 
 def allocator(libc: tuple[str, str]) -> dict[str, str]:
-    """Settings for glibc's allocator, of `platform.libc_ver()`, with which it keeps its memory; for another libc none.
+    """Return environment variables that make glibc's allocator keep freed memory; empty for another libc.
 
-    By default each training step returns its activations to the kernel and faults them in again. Read when a process
-    starts, so the runner sets them before it starts the server.
+    `libc`: as `platform.libc_ver()` returns it. By default each training step returns its activations to the kernel and
+    faults them in again. The variables are read when a process starts, so the runner sets them before starting the
+    server.
     """
     name, version = libc
     if name != "glibc":
@@ -44,18 +45,18 @@ def allocator(libc: tuple[str, str]) -> dict[str, str]:
 
 
 LONGEST_FOLDER = 70
-"""Bytes of a folder's path in which the path of a socket, `pymp-xxxxxxxx/listener-xxxxxxxx`, has room for sure."""
+"""Maximum length in bytes of a folder's path that leaves room for a socket, `pymp-xxxxxxxx/listener-xxxxxxxx`."""
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 ALLOCATOR = allocator(platform.libc_ver())
 CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-"""Has torch ask the driver whether there is CUDA: asking CUDA itself would spoil it for every process forked later."""
+"""Makes torch query the driver for CUDA: initialising CUDA here would break it for every process forked later."""
 
 
 def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
-    """Start the server, if it is not there, without waiting for it to be ready; return what makes processes from it.
+    """Start the server if necessary, without waiting for it; return the context that creates processes.
 
-    Called before torch is imported, it loads torch beside this process instead of after it. A server that was started
-    with fewer `modules` is replaced: no process of it may be running.
+    Started before torch is imported, it loads torch in parallel with this process. A server that was started with fewer
+    `modules` is replaced: no process of it may be running.
     """
     os.environ.update({name: value for name, value in (ALLOCATOR | CUDA).items() if name not in os.environ})
     _move_out_of_a_long_folder()
@@ -64,7 +65,7 @@ def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
     if server._forkserver_pid is None or not set(modules) <= set(server._preload_modules):
         stop()
         context.set_forkserver_preload(list(modules))
-    # The server outlives every signal that reaches the whole group: without it nobody learns how workers end.
+    # The server ignores signals sent to the whole process group: without it the ends of workers go unnoticed.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         forkserver.ensure_running()
@@ -75,10 +76,10 @@ def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
 
 
 def _move_out_of_a_long_folder() -> None:
-    """Have multiprocessing keep its socket where its path fits: a path has 107 bytes, and some `TMPDIR` is longer.
+    """Make multiprocessing put its socket in a shorter path: a socket's path is limited to 107 bytes.
 
     Raises:
-        UsageError: no folder with a shorter path can be written to.
+        UsageError: no folder with a shorter path is writable.
     """
     config: Any = mp.current_process()._config  # type: ignore[attr-defined]
     if config.get("tempdir") is not None or len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER:
@@ -96,14 +97,14 @@ def _move_out_of_a_long_folder() -> None:
 
 
 def wait(modules: Sequence[str] = PRELOADED) -> None:
-    """Return once the server can make processes: it has loaded what it preloads, and leaves the processor alone."""
+    """Wait until the server has loaded its modules and can create processes."""
     process = start(modules).Process(target=_nothing, daemon=True)
     process.start()
     process.join()
 
 
 def stop() -> None:
-    """End the server, if there is one, in the middle of what it loads: it holds what this process prints to open."""
+    """Stop the server, if there is one, even while it loads: it keeps this process's output streams open."""
     server: Any = forkserver._forkserver
     if server._forkserver_pid is not None:
         os.kill(server._forkserver_pid, signal.SIGKILL)
@@ -111,4 +112,4 @@ def stop() -> None:
 
 
 def _nothing() -> None:
-    """What a process does that is only to show that it can be made."""
+    """Do nothing; the target of a process that only shows that processes can be created."""

@@ -1,4 +1,4 @@
-"""Check a runs folder: every record, note and study file, and what must be done about what is wrong."""
+"""Check a runs folder: every record, note and study file, and the repair of each problem."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cifar_lab.train import checkpoint
 Kind = Literal["record", "file", "training", "note", "study", "leftover"]
 Mend = Literal["rebuild", "set aside", "move", "none"]
 DamageOfStudy = Callable[[Path], str | None]
-"""What is wrong with a file of studies; None: nothing. OSError: it cannot be read."""
+"""Function that returns the damage of a study's file; None if it is sound. Raises OSError if it cannot be read."""
 REBUILT = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
 DENIED = os.strerror(errno.EACCES)
 SET_ASIDE = "the record is set aside, and the cell is trained anew when it is asked for again"
@@ -34,24 +34,24 @@ SET_ASIDE = "the record is set aside, and the cell is trained anew when it is as
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong in a runs folder."""
+    """One problem in a runs folder."""
 
     kind: Kind
     path: Path
-    """The file, or the folder of a record, that is wrong."""
+    """Damaged file, or the folder of a damaged record."""
     what: str
-    """What is wrong with it."""
+    """Description of the problem."""
     mend: Mend
-    """What a repair does: write it again, set the whole record aside, move the files away, or nothing."""
+    """Action of a repair: write the file again, set the whole record aside, move the files away, or nothing."""
     words: str
-    """What a repair does, or what the user can do, as a sentence."""
+    """Sentence on what a repair does or the user can do."""
     files: tuple[Path, ...] = ()
-    """What a repair moves."""
+    """Files that a repair moves."""
     cell: Record | None = None
 
     @property
     def is_damage(self) -> bool:
-        """A leftover is in nobody's way; everything else is damage."""
+        """True unless the problem is a harmless leftover."""
         return self.kind != "leftover"
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,17 +62,17 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a look at a runs folder came to."""
+    """Result of checking a runs folder."""
 
     problems: tuple[Problem, ...]
     cells: int
     running: int
-    """Cells that somebody trains now: of these only the JSON files are read."""
+    """Number of cells being trained; only their JSON files are read."""
     notes: int
     unasked: int
-    """Cells that no note asks for: no damage, but no study shows them."""
+    """Number of cells that no note asks for: no damage, but no study shows them."""
     unsealed: int
-    """Cells of an earlier version, whose records carry no checksums."""
+    """Number of cells of an earlier version, whose records have no checksums."""
 
     @property
     def damage(self) -> tuple[Problem, ...]:
@@ -85,7 +85,7 @@ class Findings:
 
 
 def check(runs: Path, damage_of_study: DamageOfStudy = lambda _: None) -> Findings:
-    """Check everything in `runs`; nothing is written. Files of studies are left to `damage_of_study`."""
+    """Check everything in `runs` without writing. Files of studies are checked by `damage_of_study`."""
     records = [Record(path) for path in sorted(runs.iterdir()) if re.fullmatch("[0-9a-f]{64}", path.name)]
     states = {record: record.state() for record in records}
     problems = [problem for record, state in states.items() for problem in _of_record(record, state)]
@@ -140,7 +140,7 @@ def _of_record(record: Record, state: State) -> Iterator[Problem]:
 
 
 def _damaged(record: Record) -> Iterator[Problem]:
-    """One problem for each JSON file that is damaged; where one needs the whole record set aside, that one alone."""
+    """Yield a problem for each damaged JSON file, or only the one that requires setting the whole record aside."""
     whole: list[tuple[Path, str]] = []
     alone: list[tuple[Path, str]] = []
     for name, read in (("result.json", record.result), ("cell.json", record.cell), ("cell.json", record.ended),
@@ -148,7 +148,7 @@ def _damaged(record: Record) -> Iterator[Problem]:
         try:
             read()
         except DamageError as error:
-            if not str(error).startswith(f"{record.folder / name}: "):  # of another file, which is named by itself
+            if not str(error).startswith(f"{record.folder / name}: "):  # another file, reported separately
                 continue
             rule = str(error).removeprefix(f"{record.folder / name}: ")
             if (record.folder / name, rule) in whole:
@@ -170,10 +170,10 @@ def _damaged(record: Record) -> Iterator[Problem]:
 
 
 def provable(record: Record) -> dict[str, Any] | None:
-    """Return what `result.json` held, if the predictions hold a copy that everything else bears out; else None.
+    """Return the content of `result.json` from the copy in the predictions, if everything confirms it; else None.
 
-    The copy must be as it was written, its accuracy the mean of the predictions, every file beside it the one that it
-    names, and the journal whole.
+    The copy must have its original checksum, its accuracy must be that of the predictions, every file beside it must
+    match its checksum, and the journal must be complete.
     """
     try:
         copy = artifacts.read_copy(record)
@@ -202,7 +202,7 @@ def _of_finished(record: Record) -> Iterator[Problem]:
 
 
 def _lacking(record: Record) -> str | None:
-    """Return what `cell.json` lacks without which its result cannot be put beside others."""
+    """Return the missing fields of `cell.json` that a comparison needs; None if it has all."""
     try:
         record.cell(*NEEDED)
     except DamageError as error:
@@ -211,7 +211,7 @@ def _lacking(record: Record) -> str | None:
 
 
 def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
-    """Return what is wrong with a file of a finished cell; one of an earlier version must at least be readable."""
+    """Return the problem of a file of a finished cell; a file of an earlier version need only be readable."""
     try:
         record.require_sound(path)
         if is_vouched or not path.exists():
@@ -231,13 +231,13 @@ def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
 
 
 def _other_accuracy(record: Record, result: dict[str, Any]) -> str | None:
-    """Return how the accuracy differs from that of the predictions; the only check of records without checksums."""
+    """Describe a difference of the accuracy from the predictions'; the only check of records without checksums."""
     told = result["metrics"].get("test/acc")
     if told is None or not record.predictions.exists():
         return None
     try:
         predictions, labels = artifacts.read_predictions(record)
-    except DamageError:  # a problem of its own
+    except DamageError:  # reported separately
         return None
     accuracy = float((predictions == labels).mean())
     if abs(accuracy - told) <= artifacts.SAME_ACCURACY:
@@ -246,7 +246,7 @@ def _other_accuracy(record: Record, result: dict[str, Any]) -> str | None:
 
 
 def _of_unfinished(record: Record) -> Iterator[Problem]:
-    """Check what a training would go on from; a cell that ended and lost its result may have a proof of it."""
+    """Check the files that training resumes from; a cell that ended and lost its result may still be provable."""
     if not record.checkpoint.exists() and record.predictions.exists() and provable(record) is not None:
         path = record.folder / "result.json"
         what = "not there, although the cell has ended"
@@ -270,7 +270,7 @@ def _of_unfinished(record: Record) -> Iterator[Problem]:
 
 
 def _note_paths(runs: Path) -> list[Path]:
-    """Return the notes; none where their folder cannot be read, which is a problem of its own."""
+    """Return the paths of the notes; empty if their folder cannot be read, which is reported separately."""
     try:
         return invocation.paths(runs)
     except DamageError:
@@ -278,10 +278,10 @@ def _note_paths(runs: Path) -> list[Path]:
 
 
 def _asked_for(runs: Path) -> set[str]:
-    """Return the fingerprints of the cells that some note asks for."""
+    """Return the fingerprints of the cells that any note asks for."""
     asked = set()
     for path in _note_paths(runs):
-        with suppress(DamageError):  # a problem of its own
+        with suppress(DamageError):  # reported separately
             note = invocation.read(path)
             asked |= {cell.fingerprint for cell in note.cells} if note is not None else set()
     return asked

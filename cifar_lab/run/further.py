@@ -1,4 +1,4 @@
-"""Further training: the recipe that goes on from a finished cell's last weights."""
+"""Continued training: the recipe that starts from a finished cell's final weights."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from cifar_lab.tracking.invocation import read_all
 
 @dataclass(frozen=True, kw_only=True)
 class Further:
-    """Where a further training starts from."""
+    """Starting point of a continued training."""
 
     parent: str
     """Fingerprint of the cell that it continues."""
     recipe: Recipe
-    """The cell's own, with its weights to start from."""
+    """Recipe of the parent cell, starting from its weights."""
     source: str
-    """The data that the cell was trained on, as typed then."""
+    """Data source of the parent cell, as typed then."""
     seed: int
 
 
 def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> Further:
-    """What going on from the cell `prefix` in `runs` begins with; `overrides` may change all but the network.
+    """Return the starting point for continuing the cell `prefix` in `runs`; `overrides` may not change the network.
 
     Raises:
         TrackingError: there is no such cell.

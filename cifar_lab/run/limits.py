@@ -1,4 +1,4 @@
-"""Read what the container of this process may use: the limits of its control groups, version 1 and 2.
+"""Resource limits of this process's container: control groups, versions 1 and 2.
 
 Docker, Kubernetes, systemd and Slurm set them. The machine's own numbers, which psutil and the kernel's other files
 give, do not show them. Source: the Linux kernel's documentation, "Control Group v2" and "cgroup-v1/memory".
@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 UNLIMITED = 2**60
-"""Bytes from which a limit of version 1 is none: without a limit the file holds the largest number of pages."""
+"""Bytes from which a version 1 limit means none: without a limit the file holds the largest number of pages."""
 
 
 def processors(root: Path = Path("/")) -> float | None:
-    """Return the processors' time that this process may use, `1.5` for one and a half; None without a limit.
+    """Return the processor time that this process may use, in cores (`1.5`); None without a limit.
 
     `root`: where `proc` and `sys` are, for tests.
     """
@@ -68,7 +68,7 @@ def _memory_limit(folder: Path) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """Return what a file of the kernel holds; nothing where it is not there or not for this process."""
+    """Return the content of a kernel file; empty if it is missing or not readable for this process."""
     with suppress(OSError, UnicodeDecodeError):
         return path.read_text()
     return ""

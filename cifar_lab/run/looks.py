@@ -1,4 +1,4 @@
-"""Adding seeds until all is decided: the rule, what each look trains, and what is still open after it."""
+"""Sequential addition of seeds: the stopping rule, the cells of each look, and the undecided comparisons."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ DECIDED = frozenset({"better", "worse", "equivalent", "diverged"})
 
 
 def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
-    """The stopping rule for `plan` with `most` seeds; the error is shared among all differences of its ablation.
+    """Create the stopping rule for `plan` with `most` seeds; the error is shared by all differences of its ablation.
 
     Raises:
-        UsageError: `most` is below `sequential.FEWEST`, nothing is compared, or results of `setting` have been seen
-            under another rule, or one that was dropped.
+        UsageError: `most` is below `sequential.FEWEST`, the plan has no comparison, results of `setting` were seen
+        under
+            another rule, or its rule was dropped.
     """
     if most < sequential.FEWEST:
         raise UsageError(f"--max-seeds {most}: a rule that may stop early needs {sequential.FEWEST} at least")
@@ -63,7 +64,7 @@ def _require_margin(plan: Plan, rule: Stopping) -> None:
 
 
 def _compared_before(plan: Plan, setting: Setting | None) -> int:
-    """Seeds of which a pair was asked for in `setting`, and had come to its end, before a rule was begun."""
+    """Count the seeds of `setting` with a complete pair from before a rule was begun."""
     if setting is None:
         return 0
     asked, ablation = {cell.fingerprint for cell in setting.cells}, plan.ablation
@@ -72,31 +73,31 @@ def _compared_before(plan: Plan, setting: Setting | None) -> int:
 
 
 def has_rule(setting: Setting | None) -> bool:
-    """Whether a rule was begun that still holds."""
+    """Tell whether a rule is in force."""
     return setting is not None and rule_of(setting.invocations) is not None
 
 
 def require_droppable(setting: Setting | None) -> None:
-    """A rule that was dropped already may be dropped again: a command that was stopped goes on.
+    """Check that `setting` has or had a stopping rule; dropping it twice is allowed, to resume an interrupted command.
 
     Raises:
-        UsageError: none was begun.
+        UsageError: there was none.
     """
     if not has_rule(setting) and not (setting is not None and was_dropped(setting.invocations)):
         raise UsageError("--drop-rule: no stopping rule was begun at this scale, on this data, with these overrides")
 
 
 def find_setting(plan: Plan, runs: Path) -> Setting | None:
-    """What was asked for before in the setting of `plan`."""
+    """Return the setting of `plan` with its earlier invocations; None without any."""
     wanted = invocation_of(plan, None).setting()
     same = tuple(entry for entry in read_all(runs) if entry.setting() == wanted)
     return Setting(invocations=same) if same else None
 
 
 def part(plan: Plan, seeds: int, undecided: Collection[str] | None, runs: Path) -> Plan:
-    """What a look trains: the first `seeds` of the variants that are `undecided`, and of what they are compared with.
+    """Return the part of `plan` for a look: the first `seeds` of the `undecided` variants and of their controls.
 
-    None: of all. The cells stand as they are by now.
+    `undecided`: None for all variants. The states of the cells are read anew.
     """
     ablation = plan.ablation
     others = {ablation.compared_with(name) for name in undecided or ()}
@@ -111,19 +112,19 @@ def part(plan: Plan, seeds: int, undecided: Collection[str] | None, runs: Path) 
 
 
 def has_new(plan: Plan, setting: Setting) -> bool:
-    """Whether some cell of `plan` is not done, or was not asked for in `setting` yet."""
+    """Tell whether some cell of `plan` is not done, or was not asked for in `setting` yet."""
     asked = {cell.fingerprint for cell in setting.cells}
     return any(not cell.is_done or cell.fingerprint not in asked for cell in plan.cells)
 
 
 def union(parts: Sequence[Plan], runs: Path) -> Plan:
-    """The plan of all `parts` together, as its cells stand by now."""
+    """Return the union of `parts` as one plan, with the current states of its cells."""
     cells = {cell.fingerprint: cell for plan in parts for cell in plan.cells}
     return replace(parts[0], cells=tuple(replace(cell, state=cell.now(runs)) for cell in cells.values()))
 
 
 def undecided(comparison: Comparison) -> list[str]:
-    """The variants that are compared with another and not decided; of a 2 × 2 study all, until its effects are."""
+    """Return the compared variants without a decision; of a 2 × 2 study all, until its effects are decided."""
     compared = [row for row in comparison.rows if row.against is not None]
     if any(effect.verdict not in DECIDED for effect in comparison.effects):
         return [row.variant for row in compared if row.verdict != "diverged"]

@@ -1,4 +1,4 @@
-"""Measure the most memory that a training has held."""
+"""Measure the peak memory of a training process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def peaks(device: str) -> dict[str, float]:
-    """Return the peaks that an epoch's point names: on CUDA also what the process took from the GPU and kept."""
+    """Return the memory peaks for an epoch's point; on CUDA also the memory reserved by the process."""
     found = {"memory/peak_mib": peak_mib(device)}
     if device.startswith("cuda"):
         found["memory/reserved_mib"] = torch.cuda.max_memory_reserved(device) / 2**20
@@ -17,7 +17,7 @@ def peaks(device: str) -> dict[str, float]:
 
 
 def peak_mib(device: str) -> float:
-    """Peak so far, in MiB: allocated on the GPU for CUDA, resident memory of this process elsewhere."""
+    """Return the peak so far in MiB: allocated GPU memory on CUDA, resident memory of this process elsewhere."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""Ask the driver about this machine's GPUs, which needs no CUDA context: the runner is not to hold one."""
+"""Query the driver about this machine's GPUs through NVML, which needs no CUDA context."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 LIBRARY = "libnvidia-ml.so.1"
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
 _LONGEST = 96
-"""Bytes of the longest name that NVML returns."""
+"""Maximum length in bytes of a name returned by NVML."""
 
 
 class Card(NamedTuple):
@@ -22,9 +22,9 @@ class Card(NamedTuple):
     """Compute capability, (9, 0) for an H100."""
     uuid: str
     memory: int
-    """Bytes in all."""
+    """Total memory in bytes."""
     used: int
-    """Bytes that all processes hold now."""
+    """Memory in use by all processes, in bytes."""
 
 
 class _Memory(ctypes.Structure):
@@ -32,7 +32,7 @@ class _Memory(ctypes.Structure):
 
 
 def cards() -> list[Card] | None:
-    """Return the GPUs that this process may use, in the driver's order; None where NVML is not there or has no answer.
+    """Return the GPUs that this process may use, in the driver's order; None if NVML is missing or fails.
 
     `CUDA_VISIBLE_DEVICES` selects as it does for CUDA, by number or UUID. CUDA's own numbers are the driver's unless
     models are mixed and `CUDA_DEVICE_ORDER` is not `PCI_BUS_ID`.
@@ -52,7 +52,7 @@ def cards() -> list[Card] | None:
 
 
 def visible(known: list[Card], selection: str | None) -> list[Card] | None:
-    """Return those of `known` that `CUDA_VISIBLE_DEVICES` selects; None for other words, as MIG has them."""
+    """Return those of `known` that `CUDA_VISIBLE_DEVICES` selects; None for other forms, such as MIG's."""
     if selection is None:
         return known
     chosen: list[Card] = []
@@ -67,13 +67,13 @@ def visible(known: list[Card], selection: str | None) -> list[Card] | None:
         else:
             return None
         if len(matching) != 1:
-            break  # CUDA sees none behind one that is not there
+            break  # CUDA ignores everything after an index that does not exist
         chosen += matching
     return chosen
 
 
 def driver() -> str | None:
-    """Return the version of NVIDIA's driver; None where there is none."""
+    """Return the version of NVIDIA's driver; None without one."""
     library = _library()
     if library is not None and library.nvmlInit_v2() == 0:
         try:

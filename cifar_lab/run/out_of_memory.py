@@ -1,4 +1,4 @@
-"""Errors that mean a device had no memory left: tell them apart, and say in one line what would fit."""
+"""Out-of-memory errors of a device: detect them, and advise in one line what would fit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SIGNS = (
     "could not create a primitive", "could not create a memory", "std::bad_alloc",
     "Storage size calculation overflowed",
 )  # fmt: skip
-"""Texts in errors of torch, cuDNN, cuBLAS, torch's allocator on the CPU and oneDNN that no other errors have."""
+"""Messages that occur only in out-of-memory errors of torch, cuDNN, cuBLAS, torch's CPU allocator and oneDNN."""
 ASKED_FOR = re.compile(r"[Tt]ried to allocate (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)?")
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": GIB}
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether a device, or the machine, had no memory for what was to be allocated."""
+    """Tell whether an allocation on a device, or on the machine, ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -30,10 +30,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def advice(error: BaseException, recipe: Recipe, device: torch.device, sharing: int, *, graph: bool = False) -> str:
-    """Return one line about an `error` that is out of memory: what was in use, and what to try.
+    """Return one line of advice on an out-of-memory `error`: the memory in use, and what to try.
 
-    `sharing`: how many cells this runner trains on `device` at the same time. `graph`: steps are replayed as a CUDA
-    graph, which keeps memory of its own.
+    `sharing`: number of cells that this runner trains on `device` at the same time. `graph`: steps are replayed as a
+    CUDA graph, which keeps memory of its own.
     """
     on_gpu = device.type == "cuda"
     where = f"cuda:{device.index or 0}" if on_gpu else "the processor" if device.type == "cpu" else device.type
@@ -51,18 +51,18 @@ def advice(error: BaseException, recipe: Recipe, device: torch.device, sharing: 
 
 
 def _in_use(device: torch.device) -> list[str]:
-    """Return how much of the GPU's memory is in use, by all processes; nothing for other devices."""
+    """Describe the GPU's memory in use by all processes; empty for other devices."""
     if device.type != "cuda":
         return []
     try:
         free, total = torch.cuda.mem_get_info(device)
-    except RuntimeError:  # the driver has no memory for the answer either, or the error has broken the context
+    except RuntimeError:  # the driver is out of memory too, or the error has broken the context
         return []
     return [f"{(total - free) / GIB:.1f} of {total / GIB:.1f} GiB in use"]
 
 
 def _a_batch_takes(error: BaseException, batch: int, device: torch.device) -> str:
-    """Return what the memory of this cell was at its highest with what it asked for last; a batch takes most of it."""
+    """Describe the peak memory of this cell including its last request; most of it is proportional to the batch."""
     if device.type != "cuda":
         return ""
     try:
@@ -74,7 +74,7 @@ def _a_batch_takes(error: BaseException, batch: int, device: torch.device) -> st
 
 
 def _asked_for(message: str) -> int:
-    """Return the bytes of the allocation that failed, as torch's message has them; 0 where it has none."""
+    """Return the bytes of the failed allocation, from torch's message; 0 if it has none."""
     amount = ASKED_FOR.search(message)
     return round(float(amount[1]) * UNITS[amount[2] or "bytes"]) if amount else 0
 

@@ -1,4 +1,4 @@
-"""The plan: which cells an ablation has, at a scale, on some data; which of them are done; what the rest will take."""
+"""The plan of an ablation at a scale on some data: its cells, their states, and estimates of the remaining time."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from cifar_lab.models.budget import BUDGET, cost
 from cifar_lab.recipe import DRAWS, Recipe
 from cifar_lab.report.comparison import MIXED
 from cifar_lab.run.recipes import make_recipes
-from cifar_lab.run.recipes import parse_seeds as parse_seeds  # it belongs to the words of a plan
+from cifar_lab.run.recipes import parse_seeds as parse_seeds  # part of the interface of a plan
 from cifar_lab.scale import Scale
 from cifar_lab.tracking.record import Record, State, remedy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One variant × seed: what is declared, what is trained, and how far it is."""
+    """One variant × seed: declared recipe, trained recipe, and state."""
 
     variant: str
     seed: int
     declared: Recipe
-    """The variant's recipe with the overrides, without the scale: what the budget judges."""
+    """Recipe of the variant with the overrides, without the scale: the budget applies to it."""
     recipe: Recipe
-    """What is trained."""
+    """Recipe that is trained."""
     fingerprint: str
     state: State
     lineage: str
-    """Digest of the recipe, and of those that it descends from: the same for every seed of a variant."""
+    """Digest of the recipe and its ancestors: the same for every seed of a variant."""
     needs: tuple[str, ...] = ()
-    """Fingerprints of the cells whose weights it descends from, the nearest first."""
+    """Fingerprints of the ancestors whose weights it starts from, the nearest first."""
 
     @property
     def name(self) -> str:
@@ -44,39 +44,39 @@ class Cell:
         return self.state in {"finished", "diverged"}
 
     def now(self, runs: Path) -> State:
-        """The state that the cell is in by now."""
+        """Return the current state of the cell."""
         return Record(runs / self.fingerprint).state()
 
     def damage(self, runs: Path) -> str | None:
-        """Return what is damaged of its record, and what can be done; None for a sound one."""
+        """Describe the damage of its record and the remedy; None if it is sound."""
         found = Record(runs / self.fingerprint).damage()
         return f"{found}; {remedy(self.fingerprint)}" if found is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The cells of one question, seeds first, so that a half-finished study is balanced."""
+    """The cells of one ablation, ordered by seed, so that a half-finished study is balanced."""
 
     ablation: Ablation
     scale: Scale
     source: str
-    """The data as typed."""
+    """Data source as typed."""
     dataset: Dataset
     overrides: Mapping[str, Any]
     cells: tuple[Cell, ...]
     estimates: Mapping[str, float] = field(default_factory=dict)
-    """Seconds by fingerprint, for the cells that are not done."""
+    """Estimated seconds by fingerprint, for cells that are not done."""
 
     @property
     def protocol(self) -> str:
-        """That of all cells, or `MIXED`."""
+        """Protocol of all cells, or `MIXED`."""
         found = {cell.recipe.train.protocol for cell in self.cells}
         return found.pop() if len(found) == 1 else MIXED
 
     def to_train(self, *, retry_failed: bool = False) -> list[Cell]:
-        """Return what a run brings to its end: the cells neither done, damaged nor failed (unless these are retried).
+        """Return the cells that a run must complete: not done or damaged, and not failed unless `retry_failed`.
 
-        Those that another runner trains now are among them: they are waited for, and taken over if it dies.
+        Cells that another runner is training are included: they are waited for, and taken over if that runner dies.
         """
         left_alone = {"damaged"} if retry_failed else {"damaged", "failed"}
         cells = [cell for cell in self.cells if not cell.is_done and cell.state not in left_alone]
@@ -95,11 +95,11 @@ def make_plan(
     seeds: tuple[int, ...] | None = None,
     max_params: int = BUDGET,
 ) -> Plan:
-    """Resolve every cell. Nothing is trained, and no weight is allocated.
+    """Resolve every cell, without training or allocating weights.
 
     Raises:
         UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
-        BudgetError: a declared network is over `max_params` and does not say so.
+        BudgetError: a declared network exceeds `max_params` and is not marked as over budget.
     """
     overrides = dict(overrides or {})
     declared, recipes = make_recipes(
@@ -107,7 +107,7 @@ def make_plan(
     )
     names = list(declared)
     as_held = declared[names[0]].flat()
-    overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are one setting where a path is a float
+    overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are the same value if the field is a float
     cells: list[Cell] = []
     for seed in seeds if seeds is not None else ablation.seeds:
         made: dict[str, Cell] = {}
@@ -139,7 +139,7 @@ def _cell(
 
 
 def as_dict(cell: Cell, estimates: Mapping[str, float]) -> dict[str, Any]:
-    """One cell as the `plan` command's JSON has it."""
+    """Return one cell as in the JSON of the `plan` command."""
     return {
         "fingerprint": cell.fingerprint,
         "variant": cell.variant,

@@ -1,4 +1,4 @@
-"""How far one cell is, by what its record says."""
+"""Progress of one cell, from its record."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from cifar_lab.tracking.owner import BEAT, SILENCE
 from cifar_lab.tracking.record import Record, State
 
 QUIET = 3 * BEAT
-"""Seconds without a sign of life, of which one comes every `BEAT`, after which nothing is estimated any more."""
+"""Seconds without a heartbeat (normally one per `BEAT`) after which nothing is estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One cell as it stands now. Times are in ms since 1970, accuracies fractions."""
+    """Current progress of one cell. Times are in ms since 1970, accuracies are fractions."""
 
     asked: Asked
     state: State
     epoch: int = 0
-    """The last epoch whose metrics stand."""
+    """Last epoch with valid metrics."""
     epochs: int | None = None
-    """Of the whole training; none where that is not known yet."""
+    """Total number of epochs; None if not known yet."""
     step: int | None = None
-    """At which it diverged."""
+    """Step at which it diverged."""
     val: float | None = None
     test: float | None = None
     images_per_second: float | None = None
     seen: int | None = None
-    """The last sign of life, or the end."""
+    """Time of the last sign of life, or of the end."""
     owner: dict[str, Any] | None = None
-    """Who trains it now: host, pid, time."""
+    """Owner of the running training: host, pid, time."""
     silent: float | None = None
-    """Seconds since the owner's last sign of life, where they are too many."""
+    """Seconds since the owner's last sign of life, if suspiciously long."""
     last_sign: float | None = None
-    """Seconds since the owner's last sign of life, while somebody trains it."""
+    """Seconds since the owner's last sign of life, while it is being trained."""
     resumes: bool = False
-    """Nobody trains it, and there is a checkpoint to go on from."""
+    """True if nobody trains it and there is a checkpoint to resume from."""
     error: str | None = None
     waits_for: str | None = None
-    """The cell whose weights it starts from, and which is not finished."""
+    """Unfinished cell whose weights it starts from."""
     stuck: bool = False
-    """What it waits for failed or diverged."""
+    """True if the cell that it waits for failed or diverged."""
     seconds: float | None = None
-    """Of the whole training: measured where it is finished, at the pace so far where it runs."""
+    """Duration of the whole training: measured if finished, extrapolated from the pace so far if running."""
     left: float | None = None
-    """Estimated seconds until it is done, once it is trained."""
+    """Estimated seconds of training until it is done."""
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Progress:
 
     @property
     def is_settled(self) -> bool:
-        """It will not change by itself: it ended, failed, or waits for what did not finish."""
+        """True if it will not change by itself: it ended, failed, or waits for a cell that did not finish."""
         return self.state in {"finished", "diverged", "failed", "damaged", "pruned"} or self.stuck
 
     def as_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Progress:
 
 
 def read(asked: Asked, record: Record, now: float) -> Progress:
-    """Return how far the cell is at `now`, in seconds since 1970; of a damaged record, what is damaged as `error`."""
+    """Return the progress of the cell at `now`, in seconds since 1970; a damaged record has its damage as `error`."""
     state = record.state()
     if state == "damaged":
         return Progress(asked=asked, state=state, error=record.damage())
@@ -93,7 +93,7 @@ def read(asked: Asked, record: Record, now: float) -> Progress:
     resumes = record.checkpoint.exists()
     reader = Reader(record.folder)
     points = reader.poll()
-    if points and (resumes or state == "running"):  # of what can no longer be gone on from, nothing counts
+    if points and (resumes or state == "running"):  # ignore points of an attempt that has no checkpoint to resume from
         known = replace(known, **_measured(points[-1].values), epoch=points[-1].epoch)
     if state == "running":
         return _running(known, record.owner(), reader, points, now)
@@ -139,7 +139,7 @@ def _measured(values: dict[str, float]) -> dict[str, Any]:
 
 
 def _pace(points: list[Point], attempted: int | None) -> float | None:
-    """Seconds an epoch, of the points of this attempt; the first one includes the start, and counts only if alone."""
+    """Return seconds per epoch in this attempt; the first point includes the start-up and counts only if alone."""
     if attempted is None:
         return None
     fresh = [point for point in points if point.time >= attempted]

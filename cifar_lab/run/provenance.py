@@ -1,4 +1,4 @@
-"""Which code, versions and hardware a number comes from."""
+"""Provenance of a result: commit, versions and hardware."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from cifar_lab.text import printable
 
 PACKAGES = ("cifar-lab", "torch", "torchvision", "numpy", "mlflow", "pydantic")
 COMMIT = "CIFAR_LAB_COMMIT"
-"""Variable of the environment that names the commit where the code is not a checkout."""
+"""Environment variable that names the commit if the code is not a checkout."""
 CODE = ("cifar_lab", "ablations")
-"""Folders whose changes may change a number."""
+"""Folders whose changes may affect a result."""
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Return the commit (and whether it was changed), versions and hardware of this process.
+    """Return the commit (and whether the code was changed), versions and hardware of this process.
 
     A copy of a checkout, whose commit the environment names, counts as unchanged.
     """
@@ -48,30 +48,30 @@ def provenance() -> dict[str, Any]:
 
 @cache
 def code_diff() -> str:
-    """Return what differs from the commit in the code that is running, without secrets; empty outside a checkout.
+    """Return the uncommitted changes of the running code, without secrets; empty outside a checkout.
 
-    A byte that is not UTF-8 is replaced, so that no file stops the work.
+    Bytes that are not UTF-8 are replaced, so that no file raises an error.
     """
     return cleaned(_git("diff", "--no-ext-diff", "--no-textconv", "HEAD", "--", *CODE) or "") if _is_checkout() else ""
 
 
 @cache
 def warning() -> str | None:
-    """Return why the commit of a checkout is not recorded, in one line; None if it is, or if this is no checkout."""
+    """Return one line on why a checkout's commit is not recorded; None if it is, or outside a checkout."""
     if not (PACKAGE.parent / ".git").exists() or _git("rev-parse", "HEAD") is not None:
         return None
     return f"{PACKAGE.parent}: the commit of the code is not recorded: {_why('rev-parse', 'HEAD')}"
 
 
 def _is_checkout() -> bool:
-    # Installed into a virtual environment inside somebody's repository, the code is still not that repository's.
+    # A package in a virtual environment inside another repository is not part of that repository.
     return _git("ls-files", "--error-unmatch", "cifar_lab/__init__.py") is not None
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run git in the folder of the code, which may belong to another user: its code is run anyway, and only read here.
+    """Run git in the folder of the code, also if it belongs to another user: its code runs anyway, git only reads it.
 
-    Versions of git before 2.38 do not take `safe.directory` from a command line; then `warning` has what git says.
+    Versions of git before 2.38 do not take `safe.directory` from a command line; `warning` then shows git's message.
     """
     line = ["git", "-c", f"safe.directory={PACKAGE.parent}", "-c", "core.fsmonitor=false", *arguments]
     environment = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
@@ -79,7 +79,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return what git prints, with a mark in place of each byte that is not UTF-8; None if it fails."""
+    """Return git's output, with a replacement character for bytes that are not UTF-8; None if it fails."""
     try:
         return _run(*arguments).stdout.decode(errors="replace").strip()
     except (OSError, subprocess.SubprocessError):
@@ -87,7 +87,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _why(*arguments: str) -> str | None:
-    """Return the first line of what git says where it fails."""
+    """Return the first line of git's error message."""
     try:
         _run(*arguments)
     except subprocess.CalledProcessError as error:
@@ -107,10 +107,10 @@ def _version(package: str) -> str | None:
 
 
 def _cuda() -> dict[str, str | None]:
-    """Return the versions that move digits on a GPU."""
+    """Return the versions that may change digits on a GPU."""
     import torch
 
-    # torch.backends.cudnn.version() asks every GPU for its capability, which initialises CUDA in the runner.
+    # torch.backends.cudnn.version() queries every GPU's capability, which initialises CUDA in the runner.
     library = getattr(torch._C, "_cudnn", None)
     cudnn = str(library.getVersionInt()) if library is not None else None
     return {"cuda": torch.version.cuda, "cudnn": cudnn, "driver": nvml.driver()}

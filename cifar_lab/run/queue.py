@@ -1,4 +1,4 @@
-"""The cells that are not begun yet: which of them can be, and which will never be."""
+"""Queue of the cells that are not begun: which can begin now, and which never will."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cifar_lab.tracking.record import Record, remedy
 
 @dataclass(frozen=True)
 class Settled:
-    """A cell that came to an end without this engine; `error` is one line when it has no result."""
+    """Cell that ended outside this engine; `error` is one line if it has no result."""
 
     job: Job
     error: str | None
 
 
 class Queue:
-    """Jobs in their order, held back while another runner trains them or a cell that they continue is not finished.
+    """Jobs in order, held back while another runner trains them or their parent cell is not finished.
 
-    Runners share one ablation by its records alone: what one of them trains the others wait for, and whoever comes
-    first takes over what a runner that died has left.
+    Runners share one ablation only through its records: cells that one of them trains are awaited by the others, and
+    the first to come takes over the cells of a runner that died.
     """
 
     def __init__(self, jobs: list[Job]) -> None:
@@ -31,11 +31,11 @@ class Queue:
         return len(self._waiting)
 
     def put_back(self, job: Job) -> None:
-        """Another runner was quicker to take `job`."""
+        """Return `job` to the queue, because another runner took it first."""
         self._waiting.insert(0, job)
 
     def take(self, running: set[str]) -> Job | Settled | None:
-        """The first job that can begin, or that will not begin here any more; None while all must wait.
+        """Return the first job that can begin, or that will not begin here any more; None while all must wait.
 
         `running`: fingerprints of the cells that this engine trains now.
         """

@@ -1,4 +1,4 @@
-"""Measure how fast a device multiplies matrices and moves memory; a second or less for all."""
+"""Measure matrix-product throughput and memory bandwidth of a device, within about a second."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE, CPU_SIDE = 8192, 1024
 """Sides of the square matrices that are multiplied: large enough to keep every unit busy."""
 COPIED = 2**30
-"""Bytes of the memory that is copied on a GPU."""
+"""Bytes copied on a GPU to measure its bandwidth."""
 PATIENCE = 0.15
-"""Seconds that one rate is measured for."""
+"""Seconds for the measurement of one rate."""
 
 
 def product(device: torch.device, precision: Precision, side: int | None = None) -> float:
-    """Return FLOP/s of a product of two square matrices; fp32 is IEEE fp32, without TF32.
+    """Return the FLOP/s of a product of two square matrices; fp32 is IEEE fp32, without TF32.
 
-    `side`: of the matrices; without it the largest usual one whose three matrices fit into a quarter of what is free.
+    `side`: their size; by default the largest usual one whose three matrices fit into a quarter of the free memory.
     """
     dtype = DTYPES[precision]
     if side is None:
@@ -34,7 +34,7 @@ def product(device: torch.device, precision: Precision, side: int | None = None)
 
 
 def bandwidth(device: torch.device, size: int | None = None) -> float:
-    """Return bytes per second that are read and written together when a GPU copies `size` bytes of its memory."""
+    """Return the bytes per second, read plus written, when a GPU copies `size` bytes of its memory."""
     size = size or min(COPIED, torch.cuda.mem_get_info(device)[0] // 4)
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -52,7 +52,7 @@ def _fitting(device: torch.device, itemsize: int) -> int:
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of the fastest of several repetitions, after one that is not counted."""
+    """Return the seconds of the fastest of several repetitions, after a warm-up."""
 
     def once() -> float:
         began = time.perf_counter()
@@ -73,7 +73,7 @@ def _fastest(work: Callable[[], object], device: torch.device) -> float:
 
 @contextmanager
 def _ieee() -> Iterator[None]:
-    """Keep TF32 out of products, and put the flag back afterwards."""
+    """Disable TF32 for matrix products, and restore the flag afterwards."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     try:

@@ -1,4 +1,4 @@
-"""The recipes and seeds of a plan, from words alone: no images are read, and neither torch nor numpy is loaded."""
+"""Recipes and seeds of a plan, without reading images or loading torch or numpy."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from cifar_lab.scale import Scale, require_distinct
 
 MOST_SEEDS = 1000
 BY_HAND = "train"
-"""Name of the study that `cifar-lab train` makes of one recipe."""
+"""Name of the study that `cifar-lab train` creates for a single recipe."""
 
 
 def make_recipes(
     ablation: Ablation, *, scale: Scale, overrides: Mapping[str, Any], variants: list[str] | None, max_params: int
 ) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
-    """Return the recipes of the variants as declared, and as trained at `scale`; each stage behind those it needs.
+    """Return the recipes of the variants as declared, and as trained at `scale`; stages come after those they need.
 
-    It takes no images, so that whatever is wrong with a recipe is refused before any are fetched.
+    Recipes are checked before any images are fetched.
 
     Raises:
         UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
-        BudgetError: a declared network is over `max_params` and does not say so.
+        BudgetError: a declared network exceeds `max_params` and is not marked as over budget.
     """
     chosen = variants or [variant.name for variant in ablation.variants]
     names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
@@ -39,7 +39,7 @@ def make_recipes(
 
 
 def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
-    """`names`, each behind the stages that it needs; a stage that is needed joins the plan by itself."""
+    """Return `names`, each after the stages that it needs; missing stages are added to the plan."""
     lines = ([*reversed(ablation.ancestors(name)), name] for name in names)
     return list(dict.fromkeys(name for line in lines for name in line))
 
@@ -70,10 +70,10 @@ def _widest(recipe: Recipe, limit: int) -> int:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0-4` or `0,2,5` or both, `0-2,7`.
+    """Parse seeds such as `0-4`, `0,2,5` or `0-2,7`.
 
     Raises:
-        UsageError: something else.
+        UsageError: the text has another form.
     """
     seeds: list[int] = []
     for part in text.split(","):

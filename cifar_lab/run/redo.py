@@ -1,4 +1,4 @@
-"""Train a finished, failed or damaged cell anew: its record is set aside, not deleted."""
+"""Retrain a finished, failed or damaged cell: its record is set aside, not deleted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cifar_lab.tracking.record import Record
 
 
 def find(plan: Plan, prefix: str) -> Cell:
-    """The one cell of `plan` whose fingerprint starts with `prefix`.
+    """Return the one cell of `plan` whose fingerprint starts with `prefix`.
 
     Raises:
         UsageError: there is none, or more than one.
@@ -31,17 +31,17 @@ def find(plan: Plan, prefix: str) -> Cell:
 
 
 def known_as(cell: Cell, plan: Plan, runs: Path) -> str:
-    """`r4/s0`, with every other name that an ablation has for it: `r4/s0 (layers base/s0, too)`."""
+    """Return all names of a cell in ablations: `r4/s0 (layers base/s0, too)`."""
     own = Name(plan.ablation.name, cell.variant, cell.seed)
     others = [str(name) for name in names(runs).get(cell.fingerprint, []) if name != own]
     return f"{cell.name} ({', '.join(others)}, too)" if others else cell.name
 
 
 def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Execution:
-    """How the records that `cells` are to replace were made: device, threads and compile; `chosen` where none was.
+    """Return the execution of the records that `cells` replace: device, threads, compile; `chosen` without records.
 
     Raises:
-        UsageError: they were not all made alike, or on a device that is not here.
+        UsageError: the records were executed differently, or on a device that this machine does not have.
     """
     before = [tree["execution"] for cell in cells if (tree := _cell(Record(runs / cell.fingerprint))) is not None]
     made = [Execution.of_record(each) for each in before]
@@ -66,7 +66,9 @@ def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Executi
 
 
 def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
-    """`plan` with `cells` missing. Cells that continue one of them keep their results: the same weights led to them.
+    """Set the records of `cells` aside and return `plan` with them missing.
+
+    Cells that continue one of them keep their results: retraining gives the same weights.
 
     Raises:
         UsageError: a cell is being trained.
@@ -86,7 +88,7 @@ def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
 
 
 def _cell(record: Record) -> dict[str, Any] | None:
-    """Return `cell.json`, if there is one that can be read: how a damaged record was executed is not known."""
+    """Return `cell.json` if it is readable; the execution of a damaged record is unknown."""
     try:
         return record.cell("execution")
     except DamageError:

@@ -1,4 +1,4 @@
-"""Mend what a check of a runs folder found: nothing is deleted, what is damaged moves to `damaged/<time>/`."""
+"""Repair the problems of a runs folder: nothing is deleted, damaged files move to `damaged/<time>/`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from cifar_lab.tracking.record import Record
 
 @dataclass(frozen=True)
 class Repaired:
-    """One problem, and what became of it."""
+    """One problem and the outcome of its repair."""
 
     problem: Problem
     left: str | None
-    """Why it was left as it is; None where it was mended."""
+    """Reason why it was not repaired; None if it was."""
 
 
 def new_place(runs: Path) -> Path:
-    """Return the folder that damaged files of this repair move to; it is made with the first of them.
+    """Return the folder that this repair moves damaged files to; it is created with the first of them.
 
     Raises:
         TrackingError: the folder for all repairs cannot be read, or is none.
@@ -46,7 +46,7 @@ def new_place(runs: Path) -> Path:
 
 
 def repair(problems: Sequence[Problem], runs: Path, place: Path) -> list[Repaired]:
-    """Mend what can be mended; files of `runs` keep their path below `place`."""
+    """Repair what can be repaired; files of `runs` keep their relative path below `place`."""
     return [Repaired(problem, _mend(problem, runs, place)) for problem in problems]
 
 
@@ -68,12 +68,12 @@ def _mend(problem: Problem, runs: Path, place: Path) -> str | None:
 
 
 def _can_be_held(cell: Record) -> bool:
-    """Tell whether there is a folder to lock: a file or a link to nothing may have the cell's name."""
+    """Tell whether there is a folder to lock: a file or a broken link may have the cell's name."""
     return cell.folder.is_dir() and not (cell.folder / "lock").is_dir()
 
 
 def _rebuild(problem: Problem, runs: Path, place: Path) -> str | None:
-    """Write `result.json` again, once more proved, now that nobody can train the cell."""
+    """Write `result.json` again, after proving it once more while the cell is locked."""
     assert problem.cell is not None
     copy = provable(problem.cell)
     if copy is None:
@@ -84,7 +84,7 @@ def _rebuild(problem: Problem, runs: Path, place: Path) -> str | None:
 
 
 def _move(path: Path, runs: Path, place: Path) -> None:
-    if not path.exists() and not path.is_symlink():  # another problem of the same record moved it
+    if not path.exists() and not path.is_symlink():  # moved by the repair of another problem of the same record
         return
     inside = path.relative_to(runs) if path.is_relative_to(runs) else Path(path.name)
     target = place / inside

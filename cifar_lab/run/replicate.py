@@ -1,4 +1,4 @@
-"""What a cell of a setting left on disk."""
+"""Replicates: the cells of a setting as stored on disk."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from cifar_lab.tracking.journal import read_points
 from cifar_lab.tracking.record import Record, State
 
 NEEDED = ("recipe.train.protocol", "execution")
-"""Of `cell.json`: without these a cell cannot be put beside others."""
+"""Required fields of `cell.json` for a comparison with other cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate:
-    """One cell as it was found."""
+    """One cell as stored on disk."""
 
     asked: Asked
     state: State
     cell: dict[str, Any] | None
-    """`cell.json`, once it was begun."""
+    """Content of `cell.json`; None before the cell was begun."""
     result: dict[str, Any] | None
-    """`result.json`, once it came to its end."""
+    """Content of `result.json`; None before the cell ended."""
     rise: float | None
-    """What the last tenth of its epochs still brought, if it was finished and had two epochs at least."""
+    """Rise of the accuracy over the last tenth of the epochs; None unless finished with at least two epochs."""
     damage: str | None = None
-    """The file of its record that is damaged, with the rule that it breaks; then nothing of the record is used."""
+    """Damaged file and violated rule; then nothing of the record is used."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Of a cell that was finished; a diverged one has none that could be compared."""
+        """Metrics of a finished cell; empty otherwise, as a diverged cell has none to compare."""
         return self.result["metrics"] if self.result is not None and self.state == "finished" else {}
 
 
 def read(cells: Iterable[Asked], runs: Path) -> list[Replicate]:
-    """Return the cells as they lie in `runs` now; of a damaged one nothing but the damage."""
+    """Read the cells from `runs`; a damaged cell has nothing but its damage."""
     return [_read(asked, Record(runs / asked.fingerprint)) for asked in cells]
 
 
@@ -60,7 +60,7 @@ def _read(asked: Asked, record: Record) -> Replicate:
 
 
 def _rise(record: Record, metrics: dict[str, float]) -> float | None:
-    """Return it from the result, or from the journal of a cell that was finished before results held it."""
+    """Return the rise from the result, or from the journal for a cell whose version did not store it."""
     if "rise" in metrics:
         return metrics["rise"]
     points = read_points(record.folder)
@@ -69,7 +69,7 @@ def _rise(record: Record, metrics: dict[str, float]) -> float | None:
 
 
 def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
-    """The metric, under whichever of its names, of the cells that were finished and have it."""
+    """Return the metric by seed, under the first matching key, of the finished cells that have it."""
     found = {each.asked.seed: each.metrics[key] for each in replicates for key in keys if key in each.metrics}
     return dict(sorted(found.items()))
 
@@ -93,10 +93,10 @@ def differences_at_chance(own: Iterable[Replicate], theirs: Iterable[Replicate],
 
 
 def are_executed_alike(replicates: Iterable[Replicate]) -> bool:
-    """Return whether the cells that were begun ran on one kind of device, one model of GPU, and so on.
+    """Tell whether the cells that were begun were executed alike: kind of device, GPU model, and so on.
 
-    A precision that the recipe names is a factor, which `compare` is to show; one that the device chose is not. A cell
-    that was resumed on another model of GPU is not alike by itself.
+    A precision in the recipe is a factor to be compared, and ignored here; one chosen by the device is not. A cell that
+    was resumed on another GPU model is not alike by itself.
     """
     begun = [each.cell for each in replicates if each.cell is not None]
     chosen = [cell["execution"] for cell in begun if cell["recipe"]["train"].get("precision", "auto") == "auto"]
@@ -107,12 +107,12 @@ def are_executed_alike(replicates: Iterable[Replicate]) -> bool:
 
 
 def _text(tree: dict[str, Any]) -> str:
-    """Return one text for equal trees, whatever the order of their fields."""
+    """Return the same text for equal trees, whatever the order of their fields."""
     return str(sorted(tree.items()))
 
 
 def group(replicates: Iterable[Replicate]) -> dict[str, list[Replicate]]:
-    """By variant."""
+    """Group replicates by variant."""
     found: dict[str, list[Replicate]] = {}
     for each in replicates:
         found.setdefault(each.asked.variant, []).append(each)

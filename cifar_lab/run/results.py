@@ -1,4 +1,4 @@
-"""From what cells left on disk to a comparison of variants."""
+"""Comparisons of variants from the records on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compare(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
 ) -> Comparison:  # fmt: skip
-    """The variants of `ablation` in the setting of its latest invocation, of the latest that matches, or of one by id.
+    """Compare the variants of `ablation` in the setting of its latest matching invocation, or of the one with an id.
 
     All invocations of that setting are read together: seeds that were added later join the earlier ones.
 
@@ -33,7 +33,7 @@ def compare(
 
 
 def tabulate(setting: Setting, runs: Path) -> Comparison:
-    """The comparison of one setting, from its cells as they lie in `runs` now."""
+    """Build the comparison of one setting from its records in `runs`."""
     same, latest = setting.invocations, setting.latest
     replicates = [_with_pruning(each, latest) for each in read(setting.cells, runs)]
     protocol = _protocol(latest, replicates)
@@ -65,7 +65,7 @@ def tabulate(setting: Setting, runs: Path) -> Comparison:
 
 
 def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> list[str]:
-    """Return the damage of cells, each by its name, and of notes of this ablation, which may have asked for more."""
+    """Describe the damage of cells, by name, and of this ablation's notes, which may have asked for more cells."""
     cells = [
         f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
         for each in replicates
@@ -77,19 +77,19 @@ def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> 
 
 
 def _with_pruning(replicate: Replicate, latest: Invocation) -> Replicate:
-    """Return the replicate as pruned where a search stopped it early."""
+    """Return the replicate, marked as pruned if a search stopped it early."""
     is_pruned = replicate.state == "missing" and latest.is_pruned(replicate.asked.fingerprint)
     return replace(replicate, state="pruned") if is_pruned else replicate
 
 
 def _protocol(latest: Invocation, replicates: Sequence[Replicate]) -> str:
-    """The one of all cells, or `MIXED`: an invocation notes that of its first cell."""
+    """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
     return MIXED if trained - {latest.protocol} else latest.protocol
 
 
 def _made(latest: Invocation, replicates: Sequence[Replicate]) -> list[str]:
-    """Command, hardware, versions and time behind the cells, as each cell wrote them down when it was trained."""
+    """Return the commands, hardware, versions and times of the cells, as recorded when they were trained."""
     cells = [each.cell for each in replicates if each.cell is not None]
     provenances = [cell["provenance"] for cell in cells if cell.get("provenance")]
     results = [each.result for each in replicates if each.result is not None]

@@ -1,9 +1,8 @@
-"""Where a training goes on: at its checkpoint, or at the beginning where checkpoint or journal are damaged.
+"""Resume training from a checkpoint, or from the beginning if the checkpoint or journal is damaged.
 
-A training goes on only from what provably stands: a checkpoint as it was written, of this cell, and a journal without a
-damaged line that has the metrics of every epoch before it. Otherwise both are kept aside under another name, the new
-journal says so, and the cell begins anew: it comes to the numbers of an undisturbed training, for nothing else decides
-them but recipe, seed and data.
+Training resumes only from verified state: an intact checkpoint of this cell, and a journal without damaged lines that
+has the metrics of every epoch before it. Otherwise both are set aside under another name, the new journal records that,
+and the cell starts again; the result is the same, since it depends only on recipe, seed and data.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from cifar_lab.train import checkpoint
 
 
 def state_to_go_on_from(record: Record) -> dict[str, Any] | None:
-    """Return the state that a training of `record` goes on from; None where it begins anew. For the lock's holder.
+    """Return the state that training of `record` resumes from; None to start anew. The caller must hold the lock.
 
     Raises:
         OSError: damaged files cannot be renamed.
@@ -37,7 +36,7 @@ def state_to_go_on_from(record: Record) -> dict[str, Any] | None:
 
 
 def journal_damage(record: Record, state: dict[str, Any] | None) -> str | None:
-    """Return what the journal lacks for going on from `state`, or from the beginning; None where it lacks nothing."""
+    """Describe what the journal lacks to resume from `state`, or from the beginning; None if it is complete."""
     reader = Reader(record.folder)
     try:
         written = {point.epoch for point in reader.poll()} | {point.epoch for point in reader.pending}
@@ -49,15 +48,15 @@ def journal_damage(record: Record, state: dict[str, Any] | None) -> str | None:
 
 
 def missing_epoch(written: set[int], epochs: int) -> str | None:
-    """Return which of the first `epochs` epochs has no metrics in a journal; None where all have."""
+    """Name the first of `epochs` epochs without metrics in a journal; None if all have them."""
     missing = [epoch for epoch in range(1, epochs + 1) if epoch not in written]
     return f"the metrics of epoch {missing[0]} are not there" if missing else None
 
 
 def begin_anew(record: Record, **damaged: str) -> None:
-    """Keep damaged files of an unfinished cell aside, and write into its journal which they are, and why.
+    """Set damaged files of an unfinished cell aside, and record their names and damage in its journal.
 
-    A checkpoint is of no use without the journal before it, and goes with it.
+    A checkpoint is useless without the journal before it, and is set aside with it.
     """
     kept = {}
     if journal.FILE in damaged and record.checkpoint.exists() and record.checkpoint.name not in damaged:

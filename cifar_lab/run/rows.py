@@ -1,4 +1,4 @@
-"""The rows that the cells of a setting come down to."""
+"""Build the comparison table's rows from cell results."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cifar_lab.tracking.invocation import Invocation
 
 ONE_VIEW = "test/acc_without_tta"
 OF_THE_MACHINE = frozenset({"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"})
-"""Metrics that tell of where a cell was trained, and nothing of what."""
+"""Metrics that depend on the machine, not on the recipe."""
 
 
 def make_rows(same: Sequence[Invocation], replicates: list[Replicate], metric: str) -> tuple[Row, ...]:
-    """A row a variant of the invocations of one setting, in the order in which the fullest of them asked for them."""
+    """Return one row per variant of a setting, in the order of the invocation with the most variants."""
     fullest = max(same, key=lambda invocation: len({cell.variant for cell in invocation.cells}))
     names = [cell.variant for cell in (*fullest.cells, *(replicate.asked for replicate in replicates))]
     of: dict[str, list[Replicate]] = {name: [] for name in names}
@@ -34,7 +34,7 @@ def make_rows(same: Sequence[Invocation], replicates: list[Replicate], metric: s
 
 
 def _alike(of: Mapping[str, list[Replicate]]) -> dict[str, str]:
-    """The variants with the same numbers, to the last bit, as an earlier one in every seed that both have: that one."""
+    """Map each variant to an earlier one with bit-identical numbers in every seed that both have."""
     numbers = {name: {each.asked.seed: _numbers(each) for each in own if each.metrics} for name, own in of.items()}
     found: dict[str, str] = {}
     for earlier, name in itertools.combinations(numbers, 2):
@@ -46,7 +46,7 @@ def _alike(of: Mapping[str, list[Replicate]]) -> dict[str, str]:
 
 
 def _numbers(replicate: Replicate) -> dict[str, float]:
-    """What a training came to, without what only tells of the machine; nothing without a loss, as accuracies meet."""
+    """Return the metrics without those of the machine; empty without a loss, as accuracies may coincide by chance."""
     numbers = {key: value for key, value in replicate.metrics.items() if key not in OF_THE_MACHINE}
     return numbers if any(key.endswith("loss") for key in numbers) else {}
 
@@ -87,7 +87,7 @@ def _row(own: list[Replicate], other: list[Replicate], against: str | None, comp
 
 
 def _fit(own: list[Replicate], other: list[Replicate]) -> dict[str, Any]:
-    """Speed and generalisation of the finished cells, and the differences by seed to what they are compared with."""
+    """Return speed and generalisation of the finished cells, and their differences by seed from the control."""
     lengths = [each.result["epoch"] for each in own if each.metrics and each.result is not None]
     found: dict[str, Any] = {
         "epochs": max(lengths, default=None),
@@ -107,7 +107,7 @@ def _fit(own: list[Replicate], other: list[Replicate]) -> dict[str, Any]:
 
 
 def _epochs_to(replicates: list[Replicate], threshold: str) -> dict[int, float | None]:
-    """By seed of the finished cells: the first epoch at `threshold`, None where there was none."""
+    """Return the first epoch at `threshold` by seed of the finished cells; None if it was never reached."""
     return {
         each.asked.seed: each.metrics.get(f"epochs_to/{threshold}") for each in replicates if each.state == "finished"
     }

@@ -1,4 +1,4 @@
-"""Carry out a plan: note what is asked, train what is missing, ship what is written."""
+"""Execute a plan: record the invocation, train the missing cells, ship results to MLflow."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from cifar_lab.tracking.invocation import MODERATED, Asked, Invocation, Stopping
 from cifar_lab.tracking.shipper import Shipper
 
 DRAIN_SECONDS = 60.0
-"""The longest that a run waits for MLflow after its last cell, while MLflow takes something."""
+"""Maximum time that a run waits for a responsive MLflow after its last cell."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a run did: cells trained now, cells found finished, and the error that ended it early, if one did."""
+    """Outcome of a run: numbers of cells trained and reused, and the interruption that ended it, if any."""
 
     trained: int
     reused: int
     interrupted: Interrupted | None
     invocation: str
-    """Its id, by which `compare` finds it."""
+    """Id of the invocation, for `compare`."""
 
 
 def invocation_of(
     plan: Plan, execution: Execution | None, stopping: Stopping | None = None, compiling: str = ""
 ) -> Invocation:
-    """The note of `plan` being asked for now, by this command line."""
+    """Create the note of this invocation of `plan`, with this command line."""
     ablation = plan.ablation
     now = datetime.now(UTC)
     return Invocation(
@@ -74,7 +74,7 @@ def invocation_of(
 
 
 def describe(ablation: Ablation) -> str:
-    """Question, source and claims of an ablation, one a line."""
+    """Return question, source and claims of an ablation, one per line."""
     claims = [f'Claim: "{claim.quote}" ({claim.source})' for claim in ablation.claims]
     return "\n".join([ablation.question, f"Source: {ablation.source}", *claims])
 
@@ -84,12 +84,12 @@ def carry_out(
     places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None,
     compiling: str = "", patience: float | None = None,
 ) -> Report:  # fmt: skip
-    """Train the missing cells of `plan` (and the failed ones, if they are to be tried again), and ship them meanwhile.
+    """Train the missing cells of `plan` (and with `retry_failed` the failed ones), and ship them meanwhile.
 
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
-    `compiling`: why the networks are compiled, or are not, where that was decided here.
-    `patience`: seconds without progress that a worker is allowed at least; none: as the environment has it.
-    What cannot be shipped in `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
+    `compiling`: reason for compiling the networks or not, if that was decided here.
+    `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
+    Results that are not shipped within `DRAIN_SECONDS` after the last cell stay in the journals for `cifar-lab sync`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
@@ -125,7 +125,7 @@ def carry_out(
 
 
 class _Shipping:
-    """Tells a shipper which cells this runner trains, and a listener everything."""
+    """Listener that tells a shipper which cells this runner trains, and forwards all events to another listener."""
 
     def __init__(self, listener: Listener, shipper: Shipper) -> None:
         self._shipper = shipper
@@ -138,7 +138,7 @@ class _Shipping:
 
 
 def goes_on_elsewhere(job: Job) -> str | None:
-    """Return one line for a cell that would go on upon another model of GPU than trained it; None for others."""
+    """Return one line for a cell that would resume on another GPU model than before; None for others."""
     here = job.provenance["hardware"].get("gpus") or []
     tree = job.record.cell("execution") if job.record.checkpoint.exists() else None
     known = Execution.of_record(tree["execution"]).gpu if tree is not None else None
@@ -151,7 +151,7 @@ def goes_on_elsewhere(job: Job) -> str | None:
 
 
 def job_of(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
-    """What a worker needs to train a cell of `plan`."""
+    """Return the job that a worker needs to train a cell of `plan`."""
     return Job(
         fingerprint=cell.fingerprint,
         recipe=cell.recipe,
@@ -166,7 +166,7 @@ def job_of(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
 
 
 def asked_of(cell: Cell) -> Asked:
-    """How a note of what was asked names a cell."""
+    """Return the entry of a cell in an invocation's note."""
     trained = cost(cell.recipe.model)
     return Asked(
         variant=cell.variant,

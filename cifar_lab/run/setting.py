@@ -14,7 +14,7 @@ from cifar_lab.tracking.invocation import Asked, Invocation, damaged, read_all, 
 
 
 class Name(NamedTuple):
-    """What an ablation calls a cell."""
+    """Name of a cell in an ablation."""
 
     ablation: str
     variant: str
@@ -29,9 +29,9 @@ class Setting:
     """One ablation at one scale, on some data, with some overrides."""
 
     invocations: tuple[Invocation, ...]
-    """All of the setting, the oldest first."""
+    """All invocations of the setting, the oldest first."""
     others: tuple[Invocation, ...] = ()
-    """The latest invocation of every other setting that matches what was asked for."""
+    """Latest invocation of every other setting that matches the request."""
 
     @property
     def latest(self) -> Invocation:
@@ -39,7 +39,7 @@ class Setting:
 
     @property
     def cells(self) -> list[Asked]:
-        """The cells of all its invocations, each variant and seed once."""
+        """Return the cells of all invocations, each variant and seed once."""
         return unite(list(self.invocations))
 
     def title(self) -> str:
@@ -57,14 +57,14 @@ def choose(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None, invocation: str | None = None, known: Iterable[str] = (),
 ) -> Setting:  # fmt: skip
-    """The setting of the latest invocation of `ablation` that matches, or of the one with the id `invocation`.
+    """Return the setting of the latest matching invocation of `ablation`, or of the one with the id `invocation`.
 
-    Without `overrides`, any match; where `scale` or `data` is asked for, a setting that has none goes first.
-    `known`: names of ablations that could be run, for the hint in the error.
+    Without `overrides`, any match; if `scale` or `data` is given, a setting without overrides is preferred.
+    `known`: names of available ablations, for the hint in the error.
 
     Raises:
         TrackingError: nothing in `runs` matches.
-        DamageError: the notes that might match cannot be read.
+        DamageError: notes that might match cannot be read.
     """
     everything = read_all(runs)
     own = [entry for entry in everything if entry.ablation == ablation]
@@ -88,7 +88,7 @@ def choose(
 
 
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
-    """Every setting in `runs` that matches; that of the latest invocation comes last."""
+    """Return every matching setting in `runs`; that of the latest invocation comes last."""
     everything = read_all(runs)
     matching = _matching(everything, scale, data, None)
     latest = {invocation.setting(): invocation for invocation in matching}
@@ -97,7 +97,7 @@ def read_settings(runs: Path, *, scale: str | None = None, data: str | None = No
 
 
 def names(runs: Path) -> dict[str, list[Name]]:
-    """What every cell that was ever asked for is known as, by fingerprint, the latest name first."""
+    """Return all names of every cell, by fingerprint, the latest name first."""
     found: dict[str, dict[Name, None]] = {}
     for invocation in reversed(read_all(runs)):
         for cell in invocation.cells:
@@ -150,20 +150,20 @@ def _named(id: str, own: list[Invocation], everything: list[Invocation]) -> Invo
 
 
 def _latest(invocations: list[Invocation]) -> list[Invocation]:
-    """The latest of each setting."""
+    """Return the latest invocation of each setting."""
     return list({entry.setting(): entry for entry in invocations}.values())
 
 
 def selector(invocation: Invocation) -> str:
-    """What selects the setting of an invocation and no other, with what that setting is."""
+    """Return the options that select an invocation's setting and no other, with a description."""
     return f"--invocation {invocation.id} ({typed(invocation)})"
 
 
 def again(invocation: Invocation) -> str:
-    """The command that asked for an invocation, as it may be typed once more: it trains what is missing."""
+    """Return the command of an invocation, to be typed again; it trains the missing cells."""
     words, kept = iter(shlex.split(invocation.command)), []
     for word in words:
-        if word == "--redo":  # whatever was set aside then stays as it is now
+        if word == "--redo":  # do not set records aside a second time
             next(words, None)
         elif word != "--json" and not word.startswith("--redo="):
             kept.append(word)

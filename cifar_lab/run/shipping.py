@@ -1,4 +1,4 @@
-"""Feed MLflow from the journals: what the runner and `sync` ask for, with the figures that tracking cannot draw."""
+"""Upload journals to MLflow, for the runner and `sync`, with the figures that the tracking package cannot draw."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from cifar_lab.tracking.shipper import Shipper, sync
 from cifar_lab.tracking.uri import sqlite_path
 
 Files = Callable[[Invocation], Mapping[str, str]]
-"""What goes beside the table of an invocation, by the name of its file."""
+"""Function that returns further artifacts of an invocation, by file name."""
 
 
 def start(
     runs: Path, invocation: Invocation, files: Files, say: Callable[[str], None], *, is_shared: bool = False
 ) -> Shipper:
-    """Start a thread that ships the cells of `invocation` while they are trained; `files` is called in it, at the end.
+    """Start a thread that ships the cells of `invocation` during training; `files` is called in it at the end.
 
     `is_shared`: other runners may train, and ship, some of the cells (see `Shipper`).
     """
-    uri = mlflow.resolve_uri()  # now: where the user stands, and not where a thread finds itself later
+    uri = mlflow.resolve_uri()  # resolved here, in the user's working directory, not later in the thread
     shipper = Shipper(
         runs, invocation, lambda: mlflow.Store.open(uri), draw=_artist(read_all(runs)), say=say,
         tabulate=_writer(runs, files), is_shared=is_shared,
@@ -40,9 +40,9 @@ def start(
 
 
 def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> bool:
-    """Return whether the store lacks something of an invocation that trains nothing, and can be given it now.
+    """Tell whether the store lacks something of an invocation that trains nothing, and is reachable now.
 
-    A store that is away or refuses is said in one line, and nobody waits for it.
+    An unavailable or refusing store is reported in one line, without waiting for it.
     """
     try:
         uri = mlflow.resolve_uri()
@@ -56,13 +56,13 @@ def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> boo
 
 
 def left_behind(count: int) -> str:
-    """Return the line that says how many cells a store did not take in time, and what to do."""
+    """Return the line on how many cells the store did not take in time, and what to do."""
     cells = "1 cell is" if count == 1 else f"{count} cells are"
     return f"{cells} not wholly in MLflow yet; `cifar-lab sync` ships the rest"
 
 
 def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:
-    """The HTML report of the ablation that `find` knows by its name; of one that it does not know, nothing."""
+    """Return a function that renders the HTML report of an ablation that `find` knows; no files for others."""
 
     def files(invocation: Invocation) -> Mapping[str, str]:
         known = find(invocation.ablation)
@@ -72,12 +72,12 @@ def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:
 
 
 def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None = None) -> tuple[int, int]:
-    """Ship everything in `runs` that the store lacks, and return the numbers of cells shipped now and left.
+    """Ship everything in `runs` that the store lacks; return the numbers of cells shipped and left.
 
-    An ablation that `registry` does not have gets its tables, and no report.
+    An ablation missing from `registry` gets its tables, but no report.
 
     Raises:
-        TrackingError: the store cannot be used, or refuses.
+        TrackingError: the store is unusable, or refuses the data.
         StoreAway: another process keeps a SQLite store locked.
     """
     uri = mlflow.resolve_uri()
@@ -89,14 +89,14 @@ def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None =
 
 
 def lacking(runs: Path) -> dict[str, int]:
-    """Return how many ended cells the store has no whole run of, by ablation; ablations that it has are left out.
+    """Count by ablation the ended cells that the store lacks or has incompletely; complete ablations are left out.
 
     Raises:
-        CifarLabError: the store cannot be asked.
+        CifarLabError: the store cannot be queried.
     """
     uri, counts = mlflow.resolve_uri(), dict[str, int]()
     file = sqlite_path(uri)
-    is_there = file is None or file.exists()  # to open a database that is not there would make it
+    is_there = file is None or file.exists()  # opening a missing database would create it
     if is_there:
         mlflow.require_usable(uri)
     store = mlflow.Store.open(uri) if is_there else None
@@ -125,7 +125,7 @@ def _finder(registry: Registry | None) -> Callable[[str], Ablation | None]:
 
 
 def _writer(runs: Path, files: Files) -> Tabulate:
-    """Writes what `compare` shows of the setting of an invocation, and `files`."""
+    """Return a function that writes the comparison of an invocation's setting, and `files`."""
 
     def tabulate(invocation: Invocation) -> Table:
         found = results.compare(runs, invocation.ablation, invocation=invocation.id)
@@ -135,7 +135,7 @@ def _writer(runs: Path, files: Files) -> Tabulate:
 
 
 def _artist(invocations: Iterable[Invocation]) -> Callable[[Record], dict[str, bytes]]:
-    """Draws a cell's figures under the name that it has in an ablation: `se_ratio r4/s0`."""
+    """Return a function that draws a cell's figures under its name in an ablation: `se_ratio r4/s0`."""
     names = {
         cell.fingerprint: f"{invocation.ablation} {cell.variant}/s{cell.seed}"
         for invocation in invocations

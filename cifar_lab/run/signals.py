@@ -1,4 +1,4 @@
-"""Signals that tell a runner to stop: once to save first, twice to stop at once."""
+"""Stop signals of a runner: the first saves and stops, the second stops at once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from types import FrameType
 from cifar_lab.run.fork_server import SIGNALS
 
 APART = 0.5
-"""Seconds between two signals that count as two: `timeout` and some schedulers send one to a process and its group."""
+"""Minimum seconds between distinct signals: `timeout` and some schedulers signal a process and its group at once."""
 
 
 @contextmanager
 def stop_signals(on_first: Callable[[], None], on_again: Callable[[], None]) -> Iterator[Callable[[], int]]:
     """Have SIGINT, SIGTERM and SIGHUP call `on_first` once, and each later one `on_again`.
 
-    Yields what returns how many have come. SIGHUP stays ignored under `nohup`. It never raises KeyboardInterrupt.
+    Yields a function that returns the number of signals received. SIGHUP stays ignored under `nohup`. KeyboardInterrupt
+    is never raised.
     """
     received, last = 0, 0.0
 

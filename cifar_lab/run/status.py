@@ -1,4 +1,4 @@
-"""How far a setting is: its cells, which of them wait for another, and how long the rest will take."""
+"""Status of a setting: the states of its cells, their dependencies, and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "prune
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """The cells of one setting as they stand now."""
+    """Current status of the cells of one setting."""
 
     setting: Setting
     cells: tuple[Progress, ...]
 
     def counts(self) -> dict[State, int]:
-        """Return how many cells are in each state; pruned ones are named where a search has some."""
+        """Return the number of cells in each state; pruned cells are listed if a search has some."""
         states = [cell.state for cell in self.cells]
         return {state: states.count(state) for state in STATES if state != "pruned" or state in states}
 
     @property
     def is_settled(self) -> bool:
-        """Nothing will change unless somebody runs it again."""
+        """True if nothing will change until the ablation is run again."""
         return all(cell.is_settled for cell in self.cells)
 
     @property
     def left(self) -> float | None:
-        """Seconds until the last cell is done, if as many are trained at a time as now (one, if none is)."""
+        """Seconds until the last cell is done, with as many trained at a time as now (at least one)."""
         lefts = [cell.left for cell in self.cells if not cell.is_settled]
         known = [left for left in lefts if left is not None]
         if len(known) < len(lefts):
@@ -45,12 +45,12 @@ class Status:
         return max([sum(known) / max(1, self.counts()["running"]), *known], default=0.0)
 
     def summary(self) -> dict[str, Any]:
-        """As JSON, without the cells."""
+        """Return the status without the cells, as JSON."""
         counts: dict[str, Any] = {"of": len(self.cells)} | {str(state): n for state, n in self.counts().items()}
         return {**self.setting.as_dict(), **counts, "left_seconds": self.left}
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON, with the cells."""
+        """Return the status with the cells, as JSON."""
         return {
             **self.summary(),
             "cells": [cell.as_dict() for cell in self.cells],
@@ -59,7 +59,7 @@ class Status:
 
 
 def look(setting: Setting, runs: Path, now: float | None = None) -> Status:
-    """How far the cells of `setting` are at `now` (seconds since 1970; none: the present)."""
+    """Return the status of the cells of `setting` at `now` (seconds since 1970; None: the present)."""
     now = time.time() if now is None else now
     cells = [progress.read(asked, Record(runs / asked.fingerprint), now) for asked in setting.cells]
     cells = [_of_search(cell, setting) for cell in cells]
@@ -70,7 +70,7 @@ def look(setting: Setting, runs: Path, now: float | None = None) -> Status:
 
 
 def _of_search(cell: Progress, setting: Setting) -> Progress:
-    """Return the cell of a search without its accuracy on test, and as pruned where it was stopped early."""
+    """Return the cell of a search without its test accuracy, and as pruned if it was stopped early."""
     if not is_search(setting.latest):
         return cell
     cell = replace(cell, test=None)
@@ -80,7 +80,7 @@ def _of_search(cell: Progress, setting: Setting) -> Progress:
 
 
 def _with_waits(cells: list[Progress], setting: Setting, runs: Path) -> Iterator[Progress]:
-    """The cells, each with what it waits for. A parent stands before its children in every plan."""
+    """Yield the cells, each with the cell that it waits for. Parents come before children in every plan."""
     known = {cell.asked.fingerprint: cell for cell in cells}
     for cell in cells:
         parent = _parent(cell, setting, runs) if cell.state == "missing" else None
@@ -90,12 +90,12 @@ def _with_waits(cells: list[Progress], setting: Setting, runs: Path) -> Iterator
 
 
 def _parent(cell: Progress, setting: Setting, runs: Path) -> str | None:
-    """Fingerprint of the cell whose last weights `cell` starts from; none: from scratch."""
+    """Return the fingerprint of the cell whose final weights `cell` starts from; None if it starts from scratch."""
     begun = Record(runs / cell.asked.fingerprint).cell() or {}
     if "recipe" in begun:
         own: str | None = begun["recipe"].get("init_from")
         return own
-    lineage = cell.asked.recipe.partition(" after ")[2]  # the plan's: its own digest, then the lineage of its parent
+    lineage = cell.asked.recipe.partition(" after ")[2]  # format of the plan: own digest, then the parent's lineage
     family = [other for other in setting.cells if other.recipe == lineage and other.seed == cell.asked.seed]
     return family[0].fingerprint if family else setting.latest.overrides.get("init_from")
 
@@ -110,7 +110,7 @@ def _waiting(cell: Progress, parent: str, known: Mapping[str, Progress], runs: P
 
 
 def _with_estimates(cells: list[Progress]) -> Iterator[Progress]:
-    """The cells, those without a pace of their own with that of their variant, else with that of all variants."""
+    """Yield the cells; one without a pace of its own gets that of its variant, else that of all variants."""
     paced = [cell for cell in cells if cell.seconds is not None]
     for cell in cells:
         alike = [other for other in paced if other.asked.variant == cell.asked.variant] or paced

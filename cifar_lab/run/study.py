@@ -1,4 +1,4 @@
-"""From what cells left on disk to what a page says of an ablation; and the order in which a page tells of them all."""
+"""Collect the contents of a report page from the records on disk, and order the chapters of the full report."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def load(
     runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
 ) -> Study:  # fmt: skip
-    """What is known of `ablation` in the setting of its latest invocation that matches, or of the one with an id.
+    """Load `ablation` in the setting of its latest matching invocation, or of the one with an id.
 
-    Where nothing is asked for: in the setting that `verify` judges the claims in, so that a smoke test after a long
-    study does not take its place.
+    Without any selection, the setting in which `verify` judges the claims is used, so that a smoke test after a long
+    study does not replace it.
 
     Raises:
         TrackingError: nothing in `runs` matches.
@@ -79,7 +79,7 @@ def chapters(
     runs: Path, ablations: Iterable[Ablation], *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Chapter, ...]:  # fmt: skip
-    """All of `ablations`, in the order of the writeup, those of the user's own last; what was not run is said.
+    """Return a chapter for each of `ablations`, in the order of the writeup, then user ablations; also those not run.
 
     Raises:
         TrackingError: notes or records in `runs` cannot be read.
@@ -104,7 +104,7 @@ def _entry(runs: Path, ablation: Ablation, run: set[str], asked: Mapping[str, An
     if ablation.name in run:
         try:
             choose(runs, ablation.name, **asked)
-        except TrackingError:  # the notes were read before: none of them matches
+        except TrackingError:  # the notes were readable before, so none of them matches
             return _unmeasured(runs, ablation, asked)
         return load(runs, ablation, **asked)
     return _unmeasured(runs, ablation, asked)
@@ -137,7 +137,7 @@ def _finding(found: Judged) -> Finding:
 
 
 def _described(ablation: Ablation, comparison: Comparison) -> Iterator[Described]:
-    """The variants as declared; of those that were asked for, with what they cost."""
+    """Yield the variants as declared; those that were asked for with their costs."""
     rows = {row.variant: row for row in comparison.rows}
     for variant in ablation.variants:
         row = rows.get(variant.name)
@@ -154,7 +154,7 @@ def _described(ablation: Ablation, comparison: Comparison) -> Iterator[Described
 
 
 def _curves(setting: Setting, runs: Path) -> dict[str, dict[str, dict[int, Curve]]]:
-    """By variant, metric and seed, of the cells that came to their end."""
+    """Return the curves of the ended cells, by variant, metric and seed."""
     found: dict[str, dict[str, dict[int, Curve]]] = {}
     for asked in setting.cells:
         record = Record(runs / asked.fingerprint)
@@ -162,7 +162,7 @@ def _curves(setting: Setting, runs: Path) -> dict[str, dict[str, dict[int, Curve
             continue
         try:
             points = read_points(record.folder)
-        except DamageError:  # `compare` and `fsck` name it; a curve with a gap would be another curve
+        except DamageError:  # reported by `compare` and `fsck`; a curve with a gap would be wrong
             continue
         for metric in METRICS:
             if curve := [(point.epoch, point.values[metric]) for point in points if metric in point.values]:
@@ -187,11 +187,11 @@ def _cell(found: Progress) -> Cell:
     )
 
 
-# Where it comes from
+# Provenance
 
 
 def _provenance(comparison: Comparison, setting: Setting) -> Iterator[tuple[str, str]]:
-    """What `made` says, with the identity of the data and the invocations."""
+    """Yield terms and values of the comparison's provenance, with the identity of the data and the invocations."""
     latest = setting.latest
     for line in comparison.made:
         term, colon, words = line.partition(": ")
@@ -201,7 +201,7 @@ def _provenance(comparison: Comparison, setting: Setting) -> Iterator[tuple[str,
 
 
 def _reproduce(setting: Setting, runs: Path) -> Iterator[str]:
-    """The code that the cells were trained with, where it was one; the commands that asked for them; this page."""
+    """Yield the commands that reproduce the study: check out the code (if one commit), train, and build this page."""
     records = [Record(runs / asked.fingerprint) for asked in setting.cells]
     cells = [record.cell() for record in records if record.state() != "damaged"]
     codes = [cell["provenance"] for cell in cells if cell is not None and cell.get("provenance")]

@@ -1,4 +1,4 @@
-"""What the curves of a cell come down to: last and best accuracy, speed of convergence, gap."""
+"""Compute a cell's final metrics from its curves: last and best accuracy, speed of convergence, gap."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 
 def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict[str, float]:
-    """Metrics of a whole training from its points, (epoch, values) in order; accuracies in [0, 1].
+    """Return the metrics of a whole training from its points, (epoch, values) in order; accuracies in [0, 1].
 
-    `val/auc` is the mean of the accuracy over all epochs: the area under its curve over a length of one.
-    `epochs_to/x` is the first epoch that reached accuracy x, and is not there when none did. `gap` is the accuracy on
-    clean training images less that on val; `rise` is what the last tenth of the epochs still brought. Under `writeup`,
-    `test` stands in the place of `val`, and its best epoch is `test/peak_acc`: selected on test.
+    `val/auc` is the mean accuracy over all epochs: the area under the curve with the epochs scaled to length one.
+    `epochs_to/x` is the first epoch that reached accuracy x, and is missing if none did. `gap` is the accuracy on clean
+    training images minus that on val; `rise` is the gain over the last tenth of the epochs. Under `writeup`, `test`
+    replaces `val`, and the best epoch is `test/peak_acc`: selected on test.
     """
     name = "test" if protocol == "writeup" else "val"
     curve = [(epoch, values[f"{name}/acc"]) for epoch, values in points if f"{name}/acc" in values]

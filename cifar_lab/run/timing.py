@@ -1,6 +1,6 @@
-"""Time training steps as a worker takes them, in a process of their own.
+"""Time training steps as a worker takes them, in a separate process.
 
-So the runner holds no context of CUDA, and steps that find no memory end neither it nor its cells.
+So the runner holds no CUDA context, and running out of memory ends neither the runner nor its cells.
 """
 
 from __future__ import annotations
@@ -32,67 +32,67 @@ from cifar_lab.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 PATIENCE, GLANCE = 4.0, 0.5
-"""Seconds that steps are timed for on a CPU, about: where something hangs on it, and for an estimate."""
+"""Approximate timing budget in seconds on a CPU: for the compile decision, and for a rough estimate."""
 WARM_UP, LOOK = 1.0, 1.0
-"""Seconds of steps on CUDA before those that are timed, in which the clocks rise, and of those."""
+"""Seconds of warm-up steps on CUDA, during which the clocks rise, and of timed steps."""
 NOISE_STEPS = 50
-"""Steps in an epoch of noise on CUDA: its draws are timed with them, in proportion."""
+"""Steps per epoch of noise on CUDA: drawing it is timed with them, in proportion."""
 WARM_STEPS, FEWEST, MOST, TURNS = 2, 5, 25, 5
-"""Steps on a CPU before those that are timed, of those at least and at most; turns of steps that are timed on CUDA."""
+"""Warm-up steps on a CPU, minimum and maximum of timed steps there, and rounds of timed steps on CUDA."""
 PROFILED = 5
-"""Steps of which the GPU's work is summed."""
+"""Number of steps whose GPU time is summed."""
 ANSWER_WITHIN = 600.0
 """Seconds after which a worker that times steps is given up; compiling may take one or two hundred."""
 
 
 class TimingError(CifarLabError):
-    """Steps could not be timed."""
+    """Error raised if steps could not be timed."""
 
     def __init__(self, why: str, *, out_of_memory: bool = False) -> None:
         super().__init__(why)
         self.out_of_memory = out_of_memory
-        """Whether they found no memory, so that a training would find none either."""
+        """True if the steps ran out of memory, as a training would."""
 
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """Why steps could not be timed."""
+    """Failure to time steps."""
 
     why: str
-    """One line."""
+    """Reason in one line."""
     out_of_memory: bool = False
-    """Steps found no memory."""
+    """True if the steps ran out of memory."""
 
 
 class Timed(NamedTuple):
-    """Seconds of training steps, and what they took of a GPU."""
+    """Duration of training steps in seconds, and their use of a GPU."""
 
     first: float
-    """Seconds of the first step, in which a network is compiled where that is asked for."""
+    """Duration of the first step, including the compilation if requested."""
     step: float
-    """Seconds of a later step: a low quantile, so that one slow step decides nothing."""
+    """Duration of a later step: a low quantile, robust to slow outliers."""
     busy: float | None = None
-    """Share of a step in which the GPU computes; none where that was not measured."""
+    """Share of a step during which the GPU computes; None if not measured."""
     reserved: int = 0
-    """Most bytes of the GPU's memory that the process took and kept."""
+    """Peak GPU memory reserved by the process, in bytes."""
     memory: int = 0
-    """Bytes of the GPU's memory that cells may have: all but what other programs hold."""
+    """GPU memory available to cells, in bytes: all but what other programs hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Steps to be timed; it travels to a worker process."""
+    """Request to time steps; it is pickled and sent to a worker process."""
 
     recipe: Recipe
     execution: Execution
     share: bool = False
-    """Whether the GPU's share of a step is wanted, too."""
+    """Also measure the share of a step during which the GPU computes."""
     place: str = ""
-    """The GPU of several, `cuda:1`; none: torch's first."""
+    """GPU if there are several, `cuda:1`; empty: torch's first."""
     whole: bool = True
-    """Whether the optimizer moves the weights, as in training; else passes forward and backward alone, on a CPU."""
+    """Include the optimizer update, as in training; otherwise time only forward and backward passes, on a CPU."""
     patience: float = 4.0
-    """Seconds that steps are timed for on a CPU, about."""
+    """Approximate timing budget in seconds on a CPU."""
 
 
 def time_steps(
@@ -100,11 +100,10 @@ def time_steps(
 ) -> Timed:
     """Return the time of whole training steps, on noise, with `batch` images (none: the recipe's).
 
-    A worker process takes them, on the GPU `place` where that is named: one that finds no memory, or is killed, ends
-    nothing else.
+    A worker process takes the steps, on the GPU `place` if given; running out of memory or being killed ends only it.
 
     Raises:
-        TimingError: that worker could not.
+        TimingError: the worker failed.
     """
     recipe = recipe if batch is None else recipe.override({"train.batch_size": batch})
     return _one_answer(Question(recipe=recipe, execution=execution, place=place, patience=patience))
@@ -113,11 +112,11 @@ def time_steps(
 def glance(recipe: Recipe, execution: Execution, batch: int) -> Timed:
     """Return the time of forward and backward passes on `batch` images of noise, in a worker process.
 
-    The optimizer's part of a step does not depend on the batch, so it would be too large for a small one; and to load
-    an optimizer takes seconds.
+    The optimizer update does not depend on the batch size and would be too large a share for a small batch; loading an
+    optimizer also takes seconds.
 
     Raises:
-        TimingError: that worker could not.
+        TimingError: the worker failed.
     """
     recipe = recipe.override({"train.batch_size": batch})
     return _one_answer(Question(recipe=recipe, execution=execution, whole=False, patience=GLANCE))
@@ -131,7 +130,7 @@ def _one_answer(question: Question) -> Timed:
 
 
 def passes(recipe: Recipe, execution: Execution) -> Callable[[], None]:
-    """Return what takes a batch of noise forward and backward through a network as a cell would have it."""
+    """Return a function that runs a forward and a backward pass of a cell's network on a batch of noise."""
     device = torch.device(execution.device)
     precision = execution.resolved(recipe).precision
     net = build(recipe.model, seed=0, device=device)
@@ -152,9 +151,9 @@ def passes(recipe: Recipe, execution: Execution) -> Callable[[], None]:
 
 
 def real_step(recipe: Recipe, execution: Execution, steps: int) -> Callable[[], None]:
-    """Return what takes the next training step of a network as a cell would have it, in epochs of `steps` steps.
+    """Return a function that takes the next training step of a cell's network, in epochs of `steps` steps.
 
-    The rate is tiny, so that the network stays finite however many steps are taken: it costs no less.
+    The learning rate is tiny, so that the network stays finite for any number of steps at the same cost.
     """
     return _taking_steps(_trainer(recipe, execution, steps))
 
@@ -173,7 +172,7 @@ def _trainer(recipe: Recipe, execution: Execution, steps: int) -> Trainer:
 
 
 def _taking_steps(trainer: Trainer) -> Callable[[], None]:
-    """Return what takes the trainer's next step, epoch after epoch; the one place that knows how a step is taken."""
+    """Return a function that takes the trainer's next step, epoch after epoch; all timing code uses it."""
     stepper = Stepper(trainer, graph=trainer.graph)
     trainer.step = trainer.steps_per_epoch
 
@@ -196,10 +195,10 @@ def _noise(count: int, device: torch.device) -> Split:
 
 
 def _until_known(step: Callable[[], None], patience: float) -> Timed:
-    """Return the time of the first step, and a low quantile of others after a warm-up.
+    """Return the duration of the first step, and a low quantile of the others after a warm-up.
 
-    Whatever else the machine does makes steps slower and never faster, so that the slow ones say nothing of a step.
-    There are `FEWEST` others at least and `MOST` at most, as many as `patience` seconds have room for.
+    Other load on the machine only makes steps slower, so slow steps are ignored. At least `FEWEST` and at most `MOST`
+    other steps are timed, as many as fit into `patience` seconds.
     """
 
     def timed() -> float:
@@ -208,7 +207,7 @@ def _until_known(step: Callable[[], None], patience: float) -> Timed:
         return time.perf_counter() - began
 
     first, times = timed(), [timed() for _ in range(WARM_STEPS)]
-    if max(first, *times) < patience:  # steps that take that long are not slow for a cold start
+    if max(first, *times) < patience:  # steps that take so long are not slow because of a cold start
         times = []
     until = time.perf_counter() + patience
     while len(times) < FEWEST or (time.perf_counter() < until and len(times) < MOST):
@@ -222,7 +221,7 @@ def low_quantile(times: Sequence[float]) -> float:
 
 
 def ask(questions: Sequence[Question], patience: float = ANSWER_WITHIN) -> list[Timed | NoAnswer]:
-    """Return what one worker process measured of each question, or a `NoAnswer` that says why it could not."""
+    """Return the answer of a worker process to each question, a measurement or a `NoAnswer` with the reason."""
     context = fork_server.start(fork_server.WITHOUT_COMPILER)
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(list(questions), send), daemon=True)
@@ -245,7 +244,7 @@ def ask(questions: Sequence[Question], patience: float = ANSWER_WITHIN) -> list[
 
 
 def _how_it_ended(code: int | None) -> NoAnswer:
-    """Return one line about a process that ended without an answer; the kernel kills whoever takes too much memory."""
+    """Describe a process that ended without an answer; the kernel kills processes that use too much memory."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         return NoAnswer(f"the process that times steps was killed by {name}", out_of_memory=name == "SIGKILL")
@@ -253,8 +252,8 @@ def _how_it_ended(code: int | None) -> NoAnswer:
 
 
 def _answer(questions: Sequence[Question], channel: Connection) -> None:
-    """Do the work of the worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches everybody; the runner ends this process
+    """Answer the questions, in the worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the runner ends this process
     for question in questions:
         try:
             channel.send(_measured(question))
@@ -266,7 +265,7 @@ def _answer(questions: Sequence[Question], channel: Connection) -> None:
 
 def _in_one_line(error: Exception, question: Question) -> NoAnswer:
     if is_out_of_memory(error):
-        if not question.whole:  # a batch that small says nothing of the recipe's own
+        if not question.whole:  # so small a batch is not representative of the recipe's own
             few = question.recipe.train.batch_size
             return NoAnswer(f"out of memory with {few} images; try a smaller network, model.width", out_of_memory=True)
         device = torch.device(question.place or question.execution.device)
@@ -286,7 +285,7 @@ def _measured(question: Question) -> Timed:
 
 
 def _on_cuda(question: Question) -> Timed:
-    """Time steps after a warm-up; none waits for the one before, as in training."""
+    """Time steps after a warm-up, without synchronization between them, as in training."""
     prepare_process(question.execution)
     if question.place:
         torch.cuda.set_device(question.place)
@@ -310,16 +309,16 @@ def _on_cuda(question: Question) -> Timed:
     part = trainer.split.watched  # an evaluation takes memory beside that of a graph
     evaluate(trainer.net, replace(part, index=part.index[:ON_A_GPU]), trainer.recipe.data, trainer.precision)
     free, total = torch.cuda.mem_get_info()
-    memory = min(total, free + torch.cuda.memory_reserved())  # other programs keep what they have
+    memory = min(total, free + torch.cuda.memory_reserved())  # memory of other programs is not available
     return Timed(first, step, busy, torch.cuda.max_memory_reserved(), memory)
 
 
 def _busy_seconds(work: Callable[[], object]) -> float:
-    """Return the seconds that the GPU computes and copies for `work`, as torch's profiler sums them; 0 if it cannot."""
+    """Return the GPU time of `work` in seconds, kernels and copies, from torch's profiler; 0 if it cannot measure."""
     from torch.profiler import ProfilerActivity, profile
 
     try:
-        # events of one cycle are all there are; torch warns of what it would leave out of others
+        # one cycle holds all events; torch warns about events of other cycles
         with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiled:
             work()
         events = profiled.events() or []

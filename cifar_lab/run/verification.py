@@ -1,4 +1,4 @@
-"""From what cells left on disk to judged claims."""
+"""Judge the claims of an ablation from the records on disk."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from cifar_lab.tracking.invocation import MODERATED, read_all
 from cifar_lab.tracking.record import Record, remedy
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
-"""Overrides that leave the study what it is: the protocol is looked at by itself, precision belongs to the machine."""
+"""Overrides ignored when matching a claim: protocol is compared separately, precision is machine-dependent."""
 NOT_RUN = "not run"
 DROPPED_RULE = "a stopping rule was dropped: not protected against looking"
 MADE_WITH = "made with"
-"""Of a claim: settings that its ablation's baseline has not."""
+"""Prefix of a note on settings of a claim that its ablation's baseline does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One claim of an ablation, and what came of it."""
+    """One claim of an ablation, with its judgement."""
 
     ablation: str
     claim: Claim
     judgement: Judgement
     setting: Setting | None = None
-    """Where it was measured; none: nowhere."""
+    """Setting in which it was measured; None if nowhere."""
     protocol: str = ""
     differs: tuple[str, ...] = ()
-    """In what that is not where the claim was made: `scale small`, `data cifar10-jpeg`, …."""
+    """Differences from the conditions of the claim: `scale small`, `data cifar10-jpeg`, …."""
     measured: Mapping[str, Any] | None = None
-    """The numbers, as fractions; none where it was not measured."""
+    """Measured numbers, as fractions; None if not measured."""
     damage: tuple[str, ...] = ()
-    """What is damaged of the cells that the claim is about: name, file and rule, one a line."""
+    """Damage of the cells that the claim is about: name, file and rule, one per line."""
 
     @property
     def status(self) -> Status:
         return self.judgement.status
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON; `scale` and `protocol` are the claim's, those of the measurement are in `measured`."""
+        """Return the finding as JSON; `scale` and `protocol` are the claim's, the measurement's are in `measured`."""
         claim = self.claim.model_dump(mode="json", exclude={"quote"})
         named = {"ablation": self.ablation, "claim": self.claim.quote, "compares": self.claim.compares, **claim}
         found = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
@@ -70,11 +70,11 @@ Pair = tuple[str, str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """A setting, and its cells as they lie on disk."""
+    """A setting, with its cells as stored on disk."""
 
     setting: Setting
     cells: Mapping[str, list[Replicate]]
-    """By variant."""
+    """Replicates by variant."""
     protocol: str
     level: float
     """Confidence of the interval of each difference: those of all claims hold together."""
@@ -82,10 +82,10 @@ class _Measured:
     """The simultaneous intervals of differences, where the setting's design is moderated."""
 
     def look(self, variants: Sequence[str]) -> tuple[list[list[Replicate]], float] | None:
-        """The cells of `variants`, and the level at which they may be judged.
+        """Return the cells of `variants`, and the confidence level for judging them.
 
-        Where seeds are added until all is decided: those of the last complete look; None before the first. One variant
-        is judged by itself, the differences of all claims together.
+        With a stopping rule, these are the cells of the last complete look; None before the first. A single variant is
+        judged by itself, the differences of all claims jointly.
         """
         groups = [self.cells.get(name, []) for name in variants]
         rule, level = rule_of(self.setting.invocations), self.level if len(variants) > 1 else CONFIDENCE
@@ -103,10 +103,10 @@ def verify(
     runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
 ) -> list[Finding]:  # fmt: skip
-    """Each claim of `ablation`, judged in the setting that is asked for.
+    """Judge each claim of `ablation` in the requested setting.
 
-    Where nothing is: the one that the claims speak of, if a cell of it is finished; else the latest without
-    overrides; else the latest. What was never run, or never as asked for, is not measured.
+    Without a request, the setting that the claims speak of is used if a cell of it is finished; else the latest without
+    overrides; else the latest. Claims without a matching run are "not measured".
 
     Raises:
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
@@ -115,7 +115,7 @@ def verify(
         return _unmeasured(ablation, NOT_RUN)
     try:
         setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
-    except TrackingError as error:  # the notes were read above: none of them matches
+    except TrackingError as error:  # the notes were readable above, so none of them matches
         if invocation is not None:
             raise
         return _unmeasured(ablation, str(error))
@@ -125,7 +125,7 @@ def verify(
 
 
 def preferred(ablation: Ablation, latest: Setting, runs: Path) -> Setting:
-    """Of `latest` and the other settings, the one to judge claims in where none is asked for."""
+    """Choose the setting in which claims are judged by default, among `latest` and the other settings."""
     entries = sorted([*latest.others, latest.latest], key=lambda entry: entry.id)
     settings = [choose(runs, ablation.name, invocation=entry.id) for entry in entries]
     claimed = [each for each in settings if _claims_met(ablation, each) and _has_finished(each, runs)]
@@ -135,9 +135,10 @@ def preferred(ablation: Ablation, latest: Setting, runs: Path) -> Setting:
 
 
 def _claims_met(ablation: Ablation, setting: Setting) -> int:
-    """Twice how many claims speak of this scale and protocol, of CIFAR-10, and of this recipe; once, of its like.
+    """Score how well this setting matches the claims.
 
-    That is a recipe which has not all that the claim was made with, and nothing else.
+    A claim about this scale, this protocol and CIFAR-10 counts 2 if its recipe matches exactly, and 1 if only some of
+    its `under` settings are missing.
     """
     latest, met = setting.latest, 0
     for claim in ablation.claims:
@@ -153,7 +154,7 @@ def _has_finished(setting: Setting, runs: Path) -> bool:
 
 
 def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Finding]:
-    """Each claim of `ablation`, judged by the cells of one setting as they lie in `runs` now."""
+    """Judge each claim of `ablation` from the records of one setting in `runs`."""
     replicates = read(setting.cells, runs)
     measured = _Measured(
         setting=setting,
@@ -207,7 +208,7 @@ def _unmeasured(ablation: Ablation, why: str) -> list[Finding]:
 
 
 def _protocol(setting: Setting, replicates: Sequence[Replicate]) -> str:
-    """The one of all cells, or `MIXED`: an invocation notes that of its first cell."""
+    """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     latest = setting.latest.protocol
     trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
     return MIXED if trained - {latest} else latest
@@ -225,7 +226,7 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
         judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, interval, as_claimed=not differs)
         if judged.status != "not measured":
             judged = _with_executions(judged, groups)
-            made_with = [words for words in differs if words.startswith(MADE_WITH)]  # the header does not say it
+            made_with = [words for words in differs if words.startswith(MADE_WITH)]  # not shown in the header
             looked_at = DROPPED_RULE if was_dropped(measured.setting.invocations) else ""
             judged = replace(judged, why=joined(judged.why, *made_with, looked_at))
             numbers = _numbers(judged, sides, keys, measured) | ({"level": None} if interval is not None else {})
@@ -260,7 +261,7 @@ def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
 
 
 def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
-    """The names in a result of what the claim is about."""
+    """Return the names in a result of the metric that the claim is about."""
     if claim.metric == "convergence":
         return ("val/auc", "test/auc")
     if claim.metric == "gap":
@@ -278,7 +279,7 @@ def _judge(
 ) -> Judgement:
     tolerance = (claim.tolerance or 0.0) / 100
     if claim.relation == "reaches":
-        assert claim.accuracy is not None  # a claim is checked when it is made
+        assert claim.accuracy is not None  # validated when the claim is created
         return judge_accuracy(
             sides[0], accuracy=claim.accuracy / 100, tolerance=tolerance, level=level, as_claimed=as_claimed
         )
@@ -297,7 +298,7 @@ def _judge(
 
 
 def _with_executions(judged: Judgement, groups: list[list[Replicate]]) -> Judgement:
-    """Says so where the cells were not all executed alike: `compare` marks their rows."""
+    """Add a note if the cells were not all executed alike; `compare` marks their rows."""
     if are_executed_alike(itertools.chain.from_iterable(groups)):
         return judged
     return replace(judged, why=joined(judged.why, "executions are mixed"))

@@ -1,4 +1,4 @@
-"""Notice workers that make no progress: a dead network disk, a stopped process, a deadlock."""
+"""Detect workers without progress: a dead network disk, a stopped process, a deadlock."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from cifar_lab.errors import UsageError
 
 STALL_AFTER = 900.0
-"""Seconds without progress after which a worker counts as stuck, at least."""
+"""Minimum seconds without progress before a worker counts as stuck."""
 VARIABLE = "CIFAR_LAB_STALL_AFTER"
 EPOCHS = 2.0
-"""Epochs of training, at the worker's own pace, that it may take without a step: it evaluates and saves meanwhile."""
+"""Epochs of training, at the worker's own pace, allowed without a step: it evaluates and saves meanwhile."""
 AWAY = 2.0
-"""Seconds without a look after which the runner itself was stopped, so that its workers could not be heard."""
+"""Seconds without a check after which the runner itself was suspended, and could not receive messages."""
 
 
 def stall_after() -> float:
-    """Return the bound that the environment sets, else the usual one; in seconds.
+    """Return the bound in seconds from the environment, else the default.
 
     Raises:
-        UsageError: the variable holds no number above 0.
+        UsageError: the variable is not a number above 0.
     """
     text = os.environ.get(VARIABLE)
     if not text:
@@ -40,17 +40,17 @@ class Watch:
     """Follow the progress of one worker, as its messages come."""
 
     patience: float
-    """Seconds without progress that are always allowed."""
+    """Seconds without progress that are always tolerated."""
     last: float = field(default_factory=time.monotonic)
     """Time of the latest message, on the monotonic clock."""
     epoch: int = 0
     step: int = 0
     steps: int = 0
     _step_seconds: float | None = None
-    """Fastest pace so far: a worker that was stopped for a while is not slow for that."""
+    """Fastest pace so far, in seconds per step; a worker that was suspended does not count as slow."""
 
     def progress(self, epoch: int, step: int, steps: int) -> None:
-        """Note that `step` of `steps` of `epoch` is done now."""
+        """Record that `step` of `steps` of `epoch` is done now."""
         now = time.monotonic()
         if epoch == self.epoch and step > self.step:
             pace = (now - self.last) / (step - self.step)
@@ -58,7 +58,7 @@ class Watch:
         self.last, self.epoch, self.step, self.steps = now, epoch, step, steps
 
     def was_away(self, seconds: float) -> None:
-        """Leave out `seconds` in which nobody listened."""
+        """Exclude `seconds` during which nobody listened."""
         self.last += seconds
 
     @property
@@ -67,7 +67,7 @@ class Watch:
         return max(self.patience, EPOCHS * self.steps * (self._step_seconds or 0.0))
 
     def stalled(self) -> str | None:
-        """Return one line about a worker that has made no progress for too long; None for others."""
+        """Return one line about a worker without progress for too long; None for others."""
         silence = time.monotonic() - self.last
         if silence <= self.limit:
             return None
@@ -78,13 +78,13 @@ class Watch:
 
 
 class Looks:
-    """Notice when nobody looked for a while: the runner was stopped, or the machine slept."""
+    """Detect that the runner was suspended, or that the machine slept."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def missed(self) -> float:
-        """Return the seconds since the last call in which the runner was away; 0 as a rule."""
+        """Return the seconds since the last call during which the runner was suspended; usually 0."""
         now = time.monotonic()
         since, self._last = now - self._last, now
         return since if since > AWAY else 0.0

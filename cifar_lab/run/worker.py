@@ -1,4 +1,4 @@
-"""The body of a worker process: train one cell, report progress, and end with a code that says how it went."""
+"""Main function of a worker process: train one cell, report progress, and exit with a code for the outcome."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from cifar_lab.run.cell import Job, train_cell
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
 FOUND_FINISHED = 3
-"""Exit code of a worker whose cell another runner had finished when it got the lock."""
+"""Exit code of a worker that found its cell finished by another runner when it got the lock."""
 TAKEN = 4
-"""Exit code of a worker that another runner was quicker than."""
+"""Exit code of a worker whose cell another runner took first."""
 NO_SPACE = 5
 """Exit code of a worker that could not write; its last message names the file."""
 
 
 def work(job: Job, channel: Connection, stop: Event) -> None:
-    """Train `job`; messages are `(epoch, step, steps)`, and one line where the disk is full.
+    """Train `job`; messages are `(epoch, step, steps)`, and one line about a full disk.
 
     Raises:
-        SystemExit: with the code that says how it went; none where the cell is finished.
+        SystemExit: with a code for the outcome; not raised if the cell is finished.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches everybody; the runner decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the runner decides
     reported = 0.0
     orphaned = terminated = False
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:  # a scheduler's end of time reaches everybody, too
+    def terminate(_number: int, _frame: FrameType | None) -> None:  # a scheduler's time limit also reaches everybody
         nonlocal terminated
         terminated = True
 
@@ -48,7 +48,7 @@ def work(job: Job, channel: Connection, stop: Event) -> None:
         reported = time.monotonic()
         try:
             channel.send((epoch, step, steps))
-        except BrokenPipeError:  # the runner is gone: save and leave, another one will go on from there
+        except BrokenPipeError:  # the runner is gone: save and exit, so that another one can resume
             orphaned = True
 
     try:

@@ -1,4 +1,4 @@
-"""Which of the tuned settings matters: the best recipe, with each factor put back to the baseline's value."""
+"""Ablation of a search's best recipe: each tuned factor reverted to the baseline's value."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from cifar_lab.search.study import Setting
 
 CONTROL, ALL = "best", "all_reverted"
 SEEDS = (1, 2, 3)
-"""Fresh ones: the search trained with seed 0."""
+"""Seeds that the search did not use: it trained with seed 0."""
 
 
 def ablate_best(setting: Setting, params: Mapping[str, Any]) -> Ablation:
-    """The best recipe of a study as the control, each tuned dimension reverted by itself, and all of them at once.
+    """Return an ablation with a study's best recipe as control: each tuned dimension reverted alone, and all at once.
 
-    A dimension is put back in its own unit: a rate of twice what is customary for Muon becomes what is customary for
-    Muon, and SGD in place of Muon keeps twice what is customary, for SGD. One that makes no difference to the best
-    recipe has no variant.
+    A dimension is reverted in its own unit: a learning rate of twice Muon's usual one becomes Muon's usual one, and SGD
+    in place of Muon keeps twice the usual rate of SGD. A dimension without effect on the best recipe has no variant.
 
     Raises:
         UsageError: the best recipe is the baseline.
@@ -59,7 +58,7 @@ def ablate_best(setting: Setting, params: Mapping[str, Any]) -> Ablation:
 
 
 def as_file(ablation: Ablation) -> str:
-    """The ablation as a file that the registry reads."""
+    """Return the ablation as the source of a file that the registry reads."""
     plain = Recipe().flat()
     diff = {path: value for path, value in ablation.baseline.flat().items() if value != plain[path]}
     variants = "\n".join(f"        {_call(variant)}," for variant in ablation.variants)
@@ -93,9 +92,9 @@ def _call(variant: Variant) -> str:
 
 
 def _reverted(space: Space, back: Dimension, params: Mapping[str, Any], best: Recipe) -> Recipe:
-    """The best recipe with one dimension as the baseline has it, and what this switches on as the baseline has it too.
+    """Return the best recipe with one dimension, and dimensions that this activates, set as in the baseline.
 
-    Where the baseline has no such parameter (it is outside of the space), the paths of the dimension are put back.
+    If the baseline has no such parameter (it is outside of the space), the paths of the dimension are reverted.
     """
     plain = space.params_of(space.baseline) or {}
     taken: dict[str, Any] = {}
@@ -109,13 +108,13 @@ def _reverted(space: Space, back: Dimension, params: Mapping[str, Any], best: Re
 
 
 def _changes(best: Recipe, other: Recipe) -> dict[str, Any]:
-    """By path, what `other` has instead."""
+    """Return the values of `other` that differ from `best`, by path."""
     tuned = best.flat()
     return {path: value for path, value in other.flat().items() if value != tuned[path]}
 
 
 def _tuned(space: Space, best: Recipe) -> list[str]:
-    """The paths in which the best recipe is not the baseline."""
+    """Return the paths in which the best recipe differs from the baseline."""
     return list(_changes(best, space.baseline))
 
 
@@ -124,7 +123,7 @@ def _plain(space: Space, path: str) -> Any:
 
 
 def _variant(name: str, diff: dict[str, Any], best: Recipe, limit: int) -> Variant | None:
-    """None where it changes nothing, or where the other settings do not allow it."""
+    """Return a variant; None if the diff changes nothing or is incompatible with the other settings."""
     if not diff:
         return None
     try:

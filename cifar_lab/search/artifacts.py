@@ -1,4 +1,4 @@
-"""What the run of a search keeps in the tracking store: its page, and its best recipe as a file."""
+"""Artifacts of a search in the tracking store: its page, and its best recipe as a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cifar_lab.search import page
 
 
 def artifacts(study: optuna.Study, runs: Path, storage: str | None = None) -> Mapping[str, str]:
-    """`report.html`, and `best.json` for `train --recipe` once a trial has a value; `storage`, as typed.
+    """Return `report.html`, and `best.json` for `train --recipe` once a trial has a value; `storage`, as typed.
 
     Raises:
-        UsageError: it is no study of cifar-lab, or its space has been changed since.
+        UsageError: the study is not one of cifar-lab, or its space has been changed since.
     """
     found = page.load(study, runs=runs, storage=storage)
     best = {"best.json": json.dumps(found.recipe, indent=1) + "\n"} if found.recipe is not None else {}

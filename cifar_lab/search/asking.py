@@ -1,4 +1,4 @@
-"""Between Optuna and the engine: which cell is next, and what became of it."""
+"""Connect Optuna with the engine: supply cells for trials, and report their results."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from cifar_lab.search.study import Setting
 from cifar_lab.tracking.journal import Reader
 
 OVER_IN_A_ROW = 1000
-"""Candidates over the budget, one after another, before the search gives up."""
+"""Number of consecutive candidates over the budget after which the search gives up."""
 FAILED_IN_A_ROW = 5
 LOOK_EVERY = 5.0
-"""Seconds between two looks at what other runners did, and at trials that were lost."""
+"""Seconds between two checks of other runners' trials and of lost trials."""
 UNBEGUN = 60.0
-"""Seconds that a trial may take from being asked for to having a cell."""
+"""Seconds allowed to a trial between being asked for and having a cell."""
 NOTHING = 0.0
-"""The accuracy that a diverged trial is told with: samplers learn from it, nobody reads it."""
+"""Value reported to Optuna for diverged trials so that samplers avoid the region; never displayed."""
 
 
 @dataclass
 class _Open:
-    """A cell that is waited for, and the trials that it will answer."""
+    """Cell in progress, with the trials that its result will complete."""
 
     job: Job
     trials: list[Trial]
@@ -43,10 +43,10 @@ class _Open:
 
 @dataclass
 class Asking:
-    """A source of cells for the engine, and a listener that tells the study what became of them.
+    """Source of cells for the engine, and listener that reports their results to the study.
 
-    `make_job(number, diff)`: the cell of a trial. `stop(fingerprint)`: have a cell save and stop. `begun(trial, job)`
-    and `told(trial)`: called when a trial has its cell, and when it has its value.
+    `make_job(number, diff)` returns the cell of a trial. `stop(fingerprint)` makes a cell save and stop. `begun(trial,
+    job)` and `told(trial)` are called when a trial gets its cell, and when it gets its value.
     """
 
     study: optuna.Study
@@ -61,30 +61,30 @@ class Asking:
     _failures: int = 0
     _me: dict[str, Any] = field(default_factory=owners.new_owner)
     _baseline: str = ""
-    """Digest of the baseline's recipe: what every trial is compared with is never pruned."""
+    """Digest of the baseline's recipe; the baseline is never pruned, as all trials are compared with it."""
     _looked: float = 0.0
     _left: int = 0
     elsewhere: int = 0
-    """Trials that are wanted and with other runners: should one be lost, it is our turn."""
+    """Number of wanted trials run by others; lost ones would have to be run here."""
 
     @property
     def waited_for(self) -> int:
-        """How many trials of other runners stand between here and the end; none while there is one to begin."""
+        """Count the trials of other runners that are awaited; 0 while there is one to begin here."""
         return self.elsewhere if not (self._left or self._waiting) else 0
 
     def __post_init__(self) -> None:
         self._baseline = self.setting.recipe({}).digest()
 
-    # A source of cells
+    # Methods of a source of cells
 
     def __len__(self) -> int:
-        """How many trials may still have to be begun here."""
+        """Return how many trials may still have to be begun here."""
         if time.monotonic() - self._looked > LOOK_EVERY:
             self._look()
         return self._left + len(self._waiting) + self.elsewhere
 
     def take(self, running: set[str]) -> Job | Settled | None:
-        """The cell of the next trial; candidates over the budget are told and passed over."""
+        """Return the cell of the next trial; candidates over the budget are recorded as infeasible and skipped."""
         self._look()
         for held in self._waiting:
             state = held.record.state()
@@ -97,7 +97,7 @@ class Asking:
                 return None
             trial = self.study.ask()
             trial.set_user_attr(found.OWNER, self._me)
-            stores.beat(self.study._storage, [trial])  # one that never gave a sign of life is never taken for lost
+            stores.beat(self.study._storage, [trial])  # Optuna does not detect the loss of a trial without a heartbeat
             job = self._begin(trial)
             if job is not None:
                 return self._offer(trial, job)
@@ -106,11 +106,11 @@ class Asking:
         )
 
     def put_back(self, job: Job) -> None:
-        """Another runner trains it: its result will do for us, too."""
+        """Wait for the result of another runner that trains the cell."""
         self._waiting.append(job)
 
     def _offer(self, trial: Trial, job: Job) -> Job | Settled | None:
-        """`job`, unless it is done already or under way."""
+        """Return `job`, or None or its outcome if it is under way or done."""
         known = self._open.get(job.fingerprint)
         if known is not None:
             known.trials.append(trial)
@@ -122,7 +122,7 @@ class Asking:
         return job
 
     def _begin(self, trial: Trial) -> Job | None:
-        """Return the cell of a trial that was just asked; None if it is over the budget, or one too many."""
+        """Return the cell of a new trial; None if it is over the budget or surplus."""
         diff = self.setting.space.suggest(trial)
         declared = self.setting.declared(diff)
         trial.set_user_attr(found.DIFF, diff)
@@ -132,7 +132,7 @@ class Asking:
         if is_infeasible:
             trial.set_user_attr(found.INFEASIBLE, True)
         for name, value in limits.items():
-            if name not in trial.constraints:  # one that was lost and is retried has them already
+            if name not in trial.constraints:  # a retried trial has them already
                 trial.set_constraint(name, value)
         if is_infeasible:
             self._tell_infeasible(trial)
@@ -147,14 +147,14 @@ class Asking:
         return job
 
     def _tell_infeasible(self, trial: Trial | int) -> None:
-        """Prune a candidate over the budget: it has no value, and its constraints say what is wrong with it.
+        """Prune a candidate over the budget: it has no value, and its constraints hold the excess.
 
-        tpe learns from that as it is, gp and nsgaii by `infeasible.SeesInfeasible`; a failed trial would teach none.
+        tpe learns from that directly, gp and nsgaii through `infeasible.SeesInfeasible`; both ignore failed trials.
         """
         self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     def _is_surplus(self, trial: Trial) -> bool:
-        """Whether other runners have asked for the last ones at the same time."""
+        """Tell whether other runners have asked for the last wanted trials at the same time."""
         earlier = [other for other in found.of(self.study) if other.number < trial.number]
         return found.count(earlier).counted >= self.wanted
 
@@ -172,17 +172,17 @@ class Asking:
         self.elsewhere = max(0, min(missing, counts.running - ours))
 
     def _ours(self) -> set[int]:
-        """Numbers of the trials that this runner has."""
+        """Return the numbers of the trials that this runner has."""
         return {trial.number for cell in self._open.values() for trial in cell.trials}
 
     def _give_up_unbegun(self) -> None:
-        """End the trials of a database that have no cell; what has one is found out by its heartbeat."""
+        """End abandoned trials of a database that have no cell; trials with a cell are covered by the heartbeat."""
         for lost in found.of(self.study):
             if lost.state == TrialState.RUNNING and found.CELL not in lost.user_attrs:
                 self._give_up(lost, is_dead=False)
 
     def _adopt(self) -> None:
-        """Take over the trials whose runner has died: those that run, and whose cell nobody holds."""
+        """Take over running trials whose runner has died and whose cell nobody holds."""
         ours = self._ours()
         for lost in found.of(self.study):
             if lost.state != TrialState.RUNNING or lost.number in ours:
@@ -196,13 +196,13 @@ class Asking:
                 self._give_up(lost, is_dead=alive is False)
 
     def _take_over(self, lost: FrozenTrial, *, is_dead: bool) -> None:
-        """Go on with the cell of a trial, unless somebody trains it or may be about to."""
+        """Resume the cell of a trial, unless another runner trains it or may be about to."""
         trial = Trial(self.study, lost._trial_id)
         job = self.make_job(lost.number, found.diff_of(lost))
         if job.record.state() == "running":
             return
         if not is_dead and found.OWNER in lost.user_attrs and _age(lost) < UNBEGUN:
-            return  # another host's, which has asked for it and may not hold its cell yet
+            return  # another host asked for it and may not hold its cell yet
         trial.set_user_attr(found.OWNER, self._me)
         known = self._open.get(job.fingerprint)
         if known is not None:
@@ -213,9 +213,9 @@ class Asking:
         self._waiting.append(job)
 
     def _give_up(self, lost: FrozenTrial, *, is_dead: bool) -> None:
-        """End a trial whose runner died before it had a cell: nothing is lost with it.
+        """End a trial whose runner died before it had a cell, which loses no work.
 
-        One that was asked for by its parameters, as the baseline is, is asked for again.
+        A trial with fixed parameters, such as the baseline, is enqueued again.
         """
         if not is_dead and _age(lost) <= UNBEGUN:
             return
@@ -231,13 +231,13 @@ class Asking:
             )
         self.study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
 
-    # A listener
+    # Methods of a listener
 
     def started(self, job: Job) -> None:
-        """A cell is begun. What an earlier attempt wrote was reported then, and is reported again: it is known."""
+        """Handle the start of a cell; values that an earlier attempt reported may be reported again."""
 
     def progress(self, job: Job) -> None:
-        """Report each epoch's accuracy on val, and stop the cell if its trial is to be pruned."""
+        """Report the validation accuracy of each epoch, and stop the cell if its trial is to be pruned."""
         cell = self._open[job.fingerprint]
         for point in cell.reader.written():
             if "val/acc" not in point.values or len(self.setting.objectives) > 1 or cell.pruned_at is not None:
@@ -250,7 +250,7 @@ class Asking:
                 self.stop(job.fingerprint)
 
     def pruned_at(self, job: Job) -> int | None:
-        """The epoch after which a cell was told to stop; None for one that was not, or that ended all the same."""
+        """Return the epoch after which a cell was stopped for pruning; None if it was not, or ended anyway."""
         cell = self._open.get(job.fingerprint)
         return cell.pruned_at if cell is not None and job.record.result() is None else None
 
@@ -258,7 +258,7 @@ class Asking:
         cell = self._open.pop(job.fingerprint)
         result = job.record.result()
         if result is None and cell.pruned_at is None and error is not None and job.record.failure() is None:
-            return  # interrupted: whoever comes next goes on with these trials
+            return  # interrupted: these trials can be resumed later
         self._failures = 0 if result is not None or cell.pruned_at is not None else self._failures + 1
         for trial in cell.trials:
             self._tell(trial, cell, result, error)

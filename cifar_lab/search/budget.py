@@ -1,4 +1,4 @@
-"""The budget as constraints of a search: what a candidate exceeds by, and whether any candidate fits."""
+"""The budget as constraints of a search: the relative excess of a candidate, and a check that any candidate fits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cifar_lab.search.space import Space
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limits on what a recipe declares, before any scale: trainable parameters, and MACs of one image.
+    """Limits on declared recipes, before scaling: trainable parameters, and MACs per image.
 
     Raises:
-        BudgetError: a limit below 1.
+        BudgetError: a limit is below 1.
     """
 
     max_params: int = BUDGET
     max_macs: int | None = None
-    """None: MACs are not limited."""
+    """Limit on MACs; None for no limit."""
 
     def __post_init__(self) -> None:
         for name, limit in self._limits().items():
@@ -32,35 +32,35 @@ class Budget:
                 raise BudgetError(f"the budget is 1 or more {name}, got {limit:,}")
 
     def counts(self, recipe: Recipe) -> dict[str, int]:
-        """`parameters` and `macs` of the network that `recipe` declares, counted on the meta device."""
+        """Count `parameters` and `macs` of the network that `recipe` declares."""
         counted = _cost(recipe)
         return {"parameters": counted.parameters, "macs": counted.macs}
 
     def constraints(self, recipe: Recipe) -> dict[str, float]:
-        """(count − limit) / limit by what is limited: 0 and below are within the budget."""
+        """Return the relative excess (count − limit) / limit of each limited count; at most 0 if within the budget."""
         counts = self.counts(recipe)
         return {name: (counts[name] - limit) / limit for name, limit in self._limits().items()}
 
     def admits(self, recipe: Recipe) -> bool:
-        """Whether nothing that is limited exceeds its limit."""
+        """Tell whether all counts are within their limits."""
         return all(excess <= 0 for excess in self.constraints(recipe).values())
 
     def smallest(
         self, space: Space, *, draws: int = 100, seed: int = 0, overrides: Mapping[str, Any] | None = None
     ) -> dict[str, int]:
-        """Return the smallest count of each kind among the baseline and `draws` random candidates: not of one."""
+        """Return the smallest count of each kind over the baseline and `draws` random candidates."""
         counts = [self.counts(recipe) for recipe in _candidates(space, draws, seed, overrides or {})]
         return {name: min(count[name] for count in counts) for name in counts[0]}
 
     def require_room(
         self, space: Space, *, draws: int = 100, seed: int = 0, overrides: Mapping[str, Any] | None = None
     ) -> None:
-        """Look for a candidate within the budget: the baseline, else a random one; the first ends it.
+        """Check that a candidate is within the budget, trying the baseline first, then random ones.
 
         `overrides`: recipe paths that are set for every candidate.
 
         Raises:
-            BudgetError: there is none among the baseline and `draws` random ones; the smallest counts are named.
+            BudgetError: none of the baseline and `draws` random candidates is; the message has the smallest counts.
         """
         if any(self.admits(recipe) for recipe in _candidates(space, draws, seed, overrides or {})):
             return
@@ -78,7 +78,7 @@ class Budget:
 
 
 def _cost(recipe: Recipe) -> Cost:
-    """Counted once for all networks that differ in what costs nothing."""
+    """Return the cost of a recipe's network, cached by the fields that affect it."""
     return cost(recipe.model.model_copy(update={"dropout": 0.0}))
 
 

@@ -1,4 +1,4 @@
-"""The cells of a study's trials, and the note that says of each which trial it is."""
+"""Cells of a study's trials, and the note that maps them to trials."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from cifar_lab.search.study import NOTE, Setting, experiment
 from cifar_lab.tracking.invocation import Asked, Invocation, read_all
 
 UNBOUNDED = 2**62
-"""The budget was judged before a cell is planned."""
+"""No limit, as the budget is checked before a cell is planned."""
 
 
 def name_of(number: int) -> str:
-    """`t007`: the variant that a trial is."""
+    """Return the variant name of a trial: `t007`."""
     return f"t{number:03}"
 
 
 @dataclass
 class Cells:
-    """Plans the cell of each trial, and keeps the note of them in `runs`; several runners may share it."""
+    """Plans the cell of each trial, and maintains their note in `runs`; several runners may share it."""
 
     setting: Setting
     dataset: Dataset
@@ -45,15 +45,15 @@ class Cells:
     _id: str = ""
     _planned: dict[int, Plan] = field(default_factory=dict)
     _is_renewed: bool = False
-    """The note says how this runner goes on with the study: its command, code and execution."""
+    """True once the note describes this runner: its command, code and execution."""
 
     def job(self, number: int, diff: Mapping[str, Any]) -> Job:
-        """The cell of a trial."""
+        """Return the cell of a trial."""
         plan = self._plan(number, diff)
         return job_of(plan.cells[0], plan, self.runs, self.execution)
 
     def begin(self, study: optuna.Study, number: int, job: Job) -> None:
-        """Write down that a trial has its cell; in place of those that were lost with it, if it is asked for again."""
+        """Record the cell of a trial, replacing lost trials that it retries."""
         plan, lost = self._planned.pop(number), set(map(name_of, self._lost(study, number)))
         with self._lock():
             note = self._note(study, plan)
@@ -66,12 +66,12 @@ class Cells:
         return next((found.history(trial) for trial in found.of(study) if trial.number == number), [])
 
     def _control(self, cells: Mapping[str, Asked]) -> str:
-        """The trial of the baseline; before there is one, the first."""
+        """Return the trial of the baseline; before there is one, the first trial."""
         plain = self.setting.recipe({}).digest()
         return name_of(min(map(_number, [name for name, cell in cells.items() if cell.recipe == plain] or cells)))
 
     def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
-        """Write down what became of the trial of a cell."""
+        """Record the outcome of a cell's trial as tags."""
         with self._lock():
             note = next((entry for entry in read_all(self.runs) if entry.id == self._id), None)
             if note is None:
@@ -110,7 +110,7 @@ class Cells:
         return plan
 
     def _note(self, study: optuna.Study, plan: Plan) -> Invocation:
-        """The note of the study as it stands, or a new one."""
+        """Return the current note of the study, or a new one."""
         self._id = self._id or study.user_attrs.get(NOTE, "")
         known = [entry for entry in read_all(self.runs) if entry.id == self._id] if self._id else []
         if known and self._is_renewed:
@@ -122,7 +122,7 @@ class Cells:
         )  # fmt: skip
         if known:
             return replace(known[0], command=made.command, execution=made.execution, provenance=made.provenance)
-        if self._id:  # another host has begun it: one run in MLflow stands for all
+        if self._id:  # begun by another host: both share one run in MLflow
             return replace(made, id=self._id)
         study.set_user_attr(NOTE, made.id)
         self._id = made.id
@@ -142,5 +142,5 @@ def _number(name: str) -> int:
 
 
 def dumps(value: object) -> str:
-    """Compact JSON, for tags."""
+    """Return compact JSON, for tags."""
     return json.dumps(value, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""What is written down as data in a file of a space."""
+"""Base model of the data in a search space's file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cifar_lab.errors import SpaceError, nearest
 
 
 class Declared(BaseModel):
-    """Frozen, keyword-only; what is wrong is said as one line of a `SpaceError`."""
+    """Frozen, keyword-only model; validation errors are raised as one line of a `SpaceError`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 

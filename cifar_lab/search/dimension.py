@@ -1,7 +1,7 @@
-"""What a search varies: a recipe path, or several together, and the values that they may take.
+"""Dimensions of a search: a recipe path, or several together, with the allowed values.
 
-A dimension is one parameter of an Optuna trial. Optuna keeps numbers, strings and booleans, so a tuple is given to it
-as its label: `(4, 4, 3)` is "[4,4,3]", and `None` is "none".
+A dimension is one parameter of an Optuna trial. Optuna stores numbers, strings and booleans, so a tuple is stored as a
+label: `(4, 4, 3)` is "[4,4,3]", and `None` is "none".
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from cifar_lab.errors import SpaceError
 from cifar_lab.search.declared import Declared
 
 Parameter = bool | int | float | str
-"""What a trial keeps of a dimension."""
+"""Value of a dimension in a trial."""
 Taken = Mapping[str, Parameter]
-"""The parameters of a trial, by name of the dimension."""
+"""Parameters of a trial, by name of the dimension."""
 Number = Annotated[float, Field(strict=True)]
 MOST = 100
-"""The most values of one choice: all pairs of two choices are tried when a space is made."""
+"""Maximum number of options of a choice: all pairs of options are checked when a space is created."""
 DIGITS = 12
-"""Significant digits of a rate that was multiplied: 0.3 × 0.1 is 0.03."""
+"""Significant digits of a scaled value: 0.3 × 0.1 is 0.03."""
 
 
 class Suggests(Protocol):
-    """What a dimension asks of an Optuna trial."""
+    """Methods of an Optuna trial that dimensions use."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Parameter], /) -> Any: ...
     def suggest_int(self, name: str, low: int, high: int, /, *, step: int, log: bool) -> int: ...
@@ -37,7 +37,7 @@ class Suggests(Protocol):
 
 
 def label(value: object) -> Parameter:
-    """What Optuna is given for a value of a recipe."""
+    """Convert a recipe's value to one that Optuna can store."""
     if isinstance(value, bool | int | float | str):
         return value
     return "none" if value is None else json.dumps(value, separators=(",", ":"), default=repr)
@@ -47,14 +47,14 @@ class Dimension(Declared):
     """One parameter of a trial.
 
     Raises:
-        SpaceError: fewer than two values, a value twice, a reversed range, or a logarithm of what is not above 0.
+        SpaceError: fewer than two values, a repeated value, a reversed range, or a logarithm of a value ≤ 0.
     """
 
     name: str = ""
-    """Of the trial's parameter; none given: the path."""
+    """Name of the trial's parameter; the path if empty."""
     when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
-    """It is suggested only if these dimensions, declared before it, took one of these values; else the baseline's
-    value stays."""
+    """Conditions: it is suggested only if these dimensions, declared before it, have one of these values; otherwise the
+    baseline's value is kept."""
 
     @model_validator(mode="before")
     @classmethod
@@ -70,40 +70,40 @@ class Dimension(Declared):
 
     @property
     def conditions(self) -> dict[str, tuple[Parameter, ...]]:
-        """`when`, in labels."""
+        """`when` with labels instead of values."""
         return {name: tuple(map(label, values)) for name, values in self.when.items()}
 
     def is_on(self, taken: Taken) -> bool:
-        """Whether it is suggested to a trial with the parameters `taken` before it."""
+        """Tell whether it is suggested to a trial with the parameters `taken` of the dimensions before it."""
         return all(name in taken and taken[name] in allowed for name, allowed in self.conditions.items())
 
     @property
     def units(self) -> dict[str, dict[Parameter, float]]:
-        """By dimension declared before it, what each label of that multiplies the parameter by."""
+        """Factors of the parameter, by an earlier dimension and its label."""
         return {}
 
     @property
     def needs(self) -> dict[str, tuple[Parameter, ...]]:
-        """What the other dimensions that it depends on may have taken."""
+        """Return the allowed labels of the other dimensions that it depends on."""
         return {name: tuple(by) for name, by in self.units.items()} | self.conditions
 
     @abstractmethod
     def paths(self) -> tuple[str, ...]:
-        """Those that it sets."""
+        """Recipe paths that it sets."""
 
     @property
     def labels(self) -> tuple[Parameter, ...]:
-        """Of a choice among a few, what it may take; of a range, none."""
+        """Labels of a choice; empty for a range."""
         return ()
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """Its values, for a table: `sgd, adam`; `16 to 96 by 8`; `0.1 to 10, log`."""
+        """Description of its values for a table: `sgd, adam`; `16 to 96 by 8`; `0.1 to 10, log`."""
 
     @abstractmethod
     def problem(self) -> str | None:
-        """What is wrong with its values, if anything is."""
+        """Return what is wrong with its values; None if they are valid."""
 
     @abstractmethod
     def suggest(self, trial: Suggests) -> Parameter: ...
@@ -113,24 +113,24 @@ class Dimension(Declared):
 
     @abstractmethod
     def diff(self, parameter: Parameter, taken: Taken) -> dict[str, Any]:
-        """What `parameter` comes to in a recipe; `taken` has the parameters before it."""
+        """Convert `parameter` to recipe values by path; `taken` has the parameters before it."""
 
     @abstractmethod
     def candidates(self, values: Mapping[str, Any], taken: Taken) -> Sequence[Parameter]:
-        """Those that may come to `values` (of `Recipe.flat`), to be tried."""
+        """Return the parameters that may give `values` (of `Recipe.flat`), to be tried."""
 
     @abstractmethod
     def samples(self) -> Sequence[Parameter]:
-        """All options, or of a range both ends and one between: what a recipe must accept."""
+        """Return all options, or the ends and an inner value of a range: a recipe must accept each of them."""
 
 
 class _Options(Dimension):
-    """A choice among a few."""
+    """Choice among a few options."""
 
     @property
     @abstractmethod
     def by_label(self) -> dict[Parameter, dict[str, Any]]:
-        """The diff that each option comes to."""
+        """Recipe values by path, by option."""
 
     @property
     def labels(self) -> tuple[Parameter, ...]:
@@ -158,7 +158,7 @@ class _Options(Dimension):
 
 
 class Choice(_Options):
-    """One of a few values of a path."""
+    """Choice among a few values of a path."""
 
     path: str
     values: tuple[Any, ...]
@@ -181,7 +181,7 @@ class Choice(_Options):
 
 
 class Bundle(_Options):
-    """One of a few named diffs: several paths that are set together."""
+    """Choice among a few named diffs, which set several paths together."""
 
     options: dict[str, dict[str, Any]]
 
@@ -201,7 +201,7 @@ class Bundle(_Options):
 
 
 class Integer(Dimension):
-    """An integer from `low` to `high`, both included."""
+    """Integer from `low` to `high`, both included."""
 
     path: str
     low: StrictInt
@@ -249,15 +249,15 @@ class Integer(Dimension):
 
 
 class Real(Dimension):
-    """A number from `low` to `high`, in units that may depend on what other dimensions took."""
+    """Number from `low` to `high`, in units that may depend on other dimensions."""
 
     path: str
     low: Number
     high: Number
     log: StrictBool = False
     unit: dict[str, dict[Any, Annotated[float, Field(gt=0, strict=True)]]] = Field(default_factory=dict)
-    """By dimension declared before it, what each of its values multiplies the parameter by: a learning rate in
-    multiples of what is customary for the optimizer is one dimension, which every sampler can learn."""
+    """Factors of the parameter, by an earlier dimension and its value: a learning rate in multiples of the optimizer's
+    usual one is a single dimension, which every sampler can learn."""
 
     def paths(self) -> tuple[str, ...]:
         return (self.path,)

@@ -1,4 +1,4 @@
-"""A candidate drawn at random, by the questions that a space asks of an Optuna trial, and without Optuna."""
+"""Random candidates, drawn through the interface of an Optuna trial, without Optuna."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cifar_lab.search.dimension import Parameter
 
 @dataclass(frozen=True)
 class Draw:
-    """Answers each question uniformly (on the scale of the question), and keeps the answers in `params`."""
+    """Draws each parameter uniformly (on a log scale if requested), and keeps the values in `params`."""
 
     random: random.Random
     params: dict[str, Parameter] = field(default_factory=dict)
@@ -22,7 +22,7 @@ class Draw:
         return self.params[name]
 
     def suggest_int(self, name: str, low: int, high: int, /, *, step: int = 1, log: bool = False) -> int:
-        if log:  # each integer owns the half around it
+        if log:  # each integer gets the interval within 0.5
             drawn = round(math.exp(self.random.uniform(math.log(low - 0.5), math.log(high + 0.5))))
             drawn = min(max(drawn, low), high)
         else:

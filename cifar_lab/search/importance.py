@@ -1,4 +1,4 @@
-"""Which dimensions of a space the accuracy of a study's trials followed."""
+"""Importance of a space's dimensions for the accuracy of a study's trials."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvalu
 from cifar_lab.search import trials as found
 
 FEWEST = 8
-"""Trials with a value, below which an importance would be noise."""
+"""Minimum number of trials with a value; with fewer, importances would be noise."""
 
 
 def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """By evaluator (`fanova`, `ped_anova`) and parameter: its share, the largest first.
+    """Return the importance of each parameter as a share, by evaluator (`fanova`, `ped_anova`), the largest first.
 
-    Empty below `FEWEST` trials, and where all of them came to the same, or were asked for nothing alike.
+    Empty below `FEWEST` trials, and if all values are equal or the trials have no parameter in common.
 
-    fANOVA (Hutter et al. 2014) shares out the variance of the accuracy over the whole space; PED-ANOVA (Watanabe et al.
-    2023) asks what tells the best tenth from the rest. They answer two questions and may rank differently. Only trials
-    that were trained to an accuracy count, and only parameters that all of them have.
+    fANOVA (Hutter et al. 2014) decomposes the variance of the accuracy over the whole space; PED-ANOVA (Watanabe et al.
+    2023) measures what distinguishes the best tenth from the rest. They answer different questions and may rank
+    differently. Only trials that were trained to an accuracy count, and only parameters that all of them have.
     """
     results = found.sound(study)
     if len(results) < FEWEST or len({trial.values[0] for trial in results}) < 2:
@@ -30,7 +30,7 @@ def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     if not set.intersection(*(set(trial.params) for trial in results)):
         return {}
     evaluators = {"fanova": FanovaImportanceEvaluator(seed=0), "ped_anova": PedAnovaImportanceEvaluator()}
-    with warnings.catch_warnings():  # that some ranges have few trials: so it is in every small study
+    with warnings.catch_warnings():  # some ranges have few trials in every small study
         warnings.simplefilter("ignore", UserWarning)
         return {name: get_param_importances(kept, evaluator=evaluator) for name, evaluator in evaluators.items()}
 

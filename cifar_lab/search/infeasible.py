@@ -1,8 +1,8 @@
-"""What a sampler sees of candidates over the budget, which have no value in the study.
+"""Adapt candidates over the budget, which have no value in the study, for samplers.
 
-They are pruned with their constraints set. Optuna's tpe learns from such a trial as it is; gp and nsgaii look at
-completed trials alone. These see it as completed, with the median of what was trained in the place of a value; the
-median is in no storage, so nothing that reads the study can take it for an accuracy. Why the median:
+They are pruned with their constraints set. Optuna's tpe learns from such a trial directly; gp and nsgaii use only
+completed trials. For these it is presented as completed, with the median of the trained trials as its value; the median
+is not stored, so nothing that reads the study can take it for an accuracy. The choice of the median is explained in
 docs/benchmarks/budget.md.
 """
 
@@ -22,14 +22,14 @@ from cifar_lab.search.study_shape import SETTING
 from cifar_lab.search.trials import COUNTS, is_infeasible, is_result
 
 COUNTED = {"params": "parameters", "macs": "macs"}
-"""By objective, the count that is its value: it is the candidate's own, whether it is trained or not."""
+"""Count that is the value of an objective; it is the candidate's own, whether trained or not."""
 
 
 class _Completed:
-    """A study whose infeasible trials are completed; everything else is the study's own."""
+    """Study whose infeasible trials appear as completed; everything else is delegated to the study."""
 
     def __init__(self, study: Study, *, always: bool = False) -> None:
-        """`always`: before anything is measured, too; their values mean nothing then."""
+        """Wrap `study`; `always`: also before any measurement, with meaningless values."""
         self._study, self._always = study, always
 
     def __getattr__(self, name: str) -> Any:
@@ -59,11 +59,11 @@ class _Completed:
 def completed(
     trials: Sequence[FrozenTrial], objectives: Sequence[str] = ("accuracy",), *, always: bool = False
 ) -> list[FrozenTrial]:
-    """Return the trials, with copies of the infeasible ones that are completed with a median accuracy.
+    """Return the trials, with infeasible ones replaced by completed copies with a median accuracy.
 
-    It is that of the measured trials of lower number, which does not move as the study goes on, or of all where there
-    is none. Further objectives are counts, and those of the candidate. Before anything is measured nothing changes,
-    or, if it is to be so `always`, the median is 0.
+    The median is over the measured trials with lower numbers, so that it does not change as the study continues, or
+    over all if there are none. Further objectives are counts, and those of the candidate. Before any measurement
+    nothing is replaced, or, with `always`, the median is 0.
     """
     everything = [trial.values[0] for trial in trials if is_result(trial)]
     if not everything and not always:
@@ -87,13 +87,13 @@ def _with_values(trial: FrozenTrial, accuracy: float, objectives: Sequence[str])
 
 
 class SeesInfeasible(BaseSampler):
-    """The sampler `inner`, which looks at completed trials alone, with infeasible ones among these."""
+    """Sampler that wraps `inner`, which considers only completed trials, and includes infeasible ones."""
 
     def __init__(self, inner: BaseSampler) -> None:
         self._inner = inner
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        # What all completed trials have is worked out step by step: no trial may be completed after it was passed.
+        # The parameters common to completed trials are computed incrementally: none may become completed later.
         return self._inner.infer_relative_search_space(_seen(study, always=True), trial)
 
     def sample_relative(

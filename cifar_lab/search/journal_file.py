@@ -1,8 +1,8 @@
-"""The journal file that studies are kept in on one machine: Optuna's log of operations, one JSON object a line.
+"""Journal file of studies on one machine: Optuna's log of operations, one JSON object per line.
 
-Any Optuna can read it. Beside what Optuna's own backend does, each line carries a checksum, what a process left half
-written is cut off before the next line is written, damage is named by its line, and a lock whose process died is
-given up. Reading takes no lock and writes nothing.
+Any Optuna can read it. In addition to Optuna's own backend, each line carries a checksum, an incomplete last line is
+cut off before the next line is written, damage is reported with its line number, and the lock of a dead process is
+released. Reading takes no lock and writes nothing.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cifar_lab.tracking import seal
 Say = Callable[[str], None]
 
 STALE = 20.0
-"""Seconds that one lock may be there; a holder appends one line, which takes milliseconds."""
+"""Seconds after which a lock is stale; its holder appends one line, which takes milliseconds."""
 PATIENT = 3.0
-"""Seconds of waiting for a lock before a line says so."""
+"""Seconds of waiting for a lock before a message."""
 LONGEST_SLEEP = 0.1
 CHECKSUM = re.compile(rb',"crc32":"([0-9a-f]{8})"\}\r?\n\Z')
-"""The end of a line: the checksum of what is before it. Lines of other programs have none."""
+"""End of a line: the checksum of what precedes it. Lines of other programs have none."""
 NUMBER, COUNT, TEXT, TREE, LIST = (int, float), (int,), (str,), (dict,), (list,)
 NONE = (type(None),)
 FIELDS: dict[int, dict[str, tuple[type, ...]]] = {
@@ -46,7 +46,7 @@ FIELDS: dict[int, dict[str, tuple[type, ...]]] = {
     9: {"trial_id": COUNT, "system_attr": TREE},
     10: {},
 }
-"""By operation of `optuna.storages.journal`: the fields that it needs, and their types."""
+"""Required fields with their types, by operation of `optuna.storages.journal`."""
 
 
 def _silent(_line: str) -> None:
@@ -54,25 +54,25 @@ def _silent(_line: str) -> None:
 
 
 class JournalFile(BaseJournalBackend):
-    """A backend for `optuna.storages.JournalStorage`; several processes may share the file at `path`.
+    """Backend for `optuna.storages.JournalStorage`; several processes may share the file at `path`.
 
-    `say` is told, in one line, of a tail that was cut off and of a lock that was waited for or given up. The file is
-    made with its first line, so one that is empty has been emptied.
+    `say` is called with one line if a tail was cut off, or a lock was waited for or released. The file is created with
+    its first line, so an empty file has been truncated.
     """
 
     def __init__(self, path: Path, say: Say = _silent, *, only_reads: bool = False) -> None:
-        """Open nothing yet; who `only_reads` is told of a half written line, which nobody cuts off."""
+        """Prepare the backend without opening the file; `only_reads`: report an incomplete line, do not cut it off."""
         self.path, self._say, self._only_reads = path, say, only_reads
         self._lock = SymlinkLock(path, say)
         self._offsets: dict[int, int] = {0: 0}
         self.line = 0
-        """Number of the line that was read last, from 1 on."""
+        """Number of the last line read, from 1 on."""
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the operations from that number on; a last line without its end is not there yet.
+        """Yield the operations from that number on; an incomplete last line is ignored.
 
         Raises:
-            UsageError: a line is damaged, or the file is shorter than it was.
+            UsageError: a line is damaged, or the file is shorter than before.
         """
         number = log_number_from if log_number_from in self._offsets else 0
         offset = self._offsets[number]
@@ -97,7 +97,7 @@ class JournalFile(BaseJournalBackend):
             raise TrackingError(f"{self.path}: cannot be read ({error.strerror or error})") from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append one line an operation, forced to the disk; all of them or none.
+        """Append one line per operation, forced to the disk; all of them or none.
 
         Raises:
             TrackingError: the file or its lock cannot be written.
@@ -116,7 +116,7 @@ class JournalFile(BaseJournalBackend):
             before = file.tell()
             try:
                 written = file.write(text)
-                while written < len(text):  # a disk that is nearly full takes a part, and says so at the next one
+                while written < len(text):  # on a nearly full disk a write is partial, and the next one fails
                     written += file.write(text[written:])
                 os.fsync(file.fileno())
             except OSError:
@@ -124,7 +124,7 @@ class JournalFile(BaseJournalBackend):
                 raise
 
     def _cut_torn_tail(self) -> None:
-        """Cut off a last line without an end: with the lock held, nobody is still writing it. Its bytes are kept."""
+        """Cut off an incomplete last line: while the lock is held, nobody is writing it. Its bytes are kept."""
         if not self.path.exists():
             return
         with self.path.open("rb+") as file:
@@ -145,12 +145,12 @@ class JournalFile(BaseJournalBackend):
         return log
 
     def damage(self, why: str) -> UsageError:
-        """Return the error that names the line which was read last, and what is wrong with it."""
+        """Return an error that names the last line read and its damage."""
         return UsageError(f"{self.path}:{self.line}: damaged: {why}; {_advice()}")
 
 
 def damage(path: Path) -> str | None:
-    """Return the first damaged line of a journal of studies, `line 7: not JSON`; None where all whole lines are sound.
+    """Return the first damaged line of a journal of studies, `line 7: not JSON`; None if all complete lines are sound.
 
     Raises:
         OSError: the file cannot be read.
@@ -163,7 +163,7 @@ def damage(path: Path) -> str | None:
 
 
 def parsed(text: bytes) -> dict[str, Any] | str:
-    """Return the operation of a whole line; the rule that it breaks where it is damaged."""
+    """Return the operation of a complete line, or the rule that it violates."""
     checksum = CHECKSUM.search(text)
     if checksum is not None and checksum[1] != _checksum(text[: checksum.start()]):
         return "its checksum is of another line"
@@ -177,7 +177,7 @@ def parsed(text: bytes) -> dict[str, Any] | str:
 
 
 def encoded(log: dict[str, Any]) -> bytes:
-    """Return the line of an operation: JSON with a checksum of all before it as its last field."""
+    """Return the line of an operation: JSON with a checksum of the preceding text as its last field."""
     body = json.dumps(log, separators=(",", ":")).encode()[:-1]
     return body + b',"crc32":"' + _checksum(body) + b'"}\n'
 
@@ -187,7 +187,7 @@ def _checksum(content: bytes) -> bytes:
 
 
 def _broken(tree: object) -> str | None:
-    """Return what keeps Optuna from carrying out an operation; None if nothing does."""
+    """Return the reason why Optuna could not execute an operation; None if it could."""
     if not isinstance(tree, dict):
         return "not a JSON object"
     code = tree.get("op_code")
@@ -206,10 +206,10 @@ def _advice() -> str:
 
 
 class SymlinkLock:
-    """The lock that Optuna puts beside a journal, a symbolic link, so that processes of both exclude one another.
+    """The lock that Optuna puts beside a journal, a symbolic link, so that both exclude one another.
 
-    Optuna looks at what the link leads to, and waits for ever where the folder was moved; this one looks at the link
-    itself. The link leads to the absolute path, which Optuna can follow from any folder.
+    Optuna checks the link's target, and waits forever if the folder was moved; this class checks the link itself. The
+    link's target is the absolute path, which Optuna can follow from any folder.
     """
 
     def __init__(self, path: Path, say: Say = _silent) -> None:
@@ -224,10 +224,10 @@ class SymlinkLock:
         self.release()
 
     def acquire(self) -> None:
-        """Wait for the lock; one that stays the same for `STALE` seconds was left by a process that died.
+        """Wait for the lock; one that is unchanged for `STALE` seconds was left by a process that died.
 
         Raises:
-            OSError: no link can be made here.
+            OSError: no link can be created here.
         """
         began = since = time.monotonic()
         seen, pause, is_said = "", 0.001, False
@@ -251,13 +251,13 @@ class SymlinkLock:
             pause = min(2 * pause, LONGEST_SLEEP)
 
     def release(self) -> None:
-        """Give the lock back, unless somebody took it for left behind."""
+        """Release the lock, unless another process considered it stale and took it."""
         if self._mine and self._mark() == self._mine:
             self._file.unlink(missing_ok=True)
         self._mine = ""
 
     def _mark(self) -> str:
-        """Return what tells this link from the next one of its name; empty where there is none."""
+        """Return an identifier that distinguishes this link from a later one of its name; empty without a link."""
         try:
             status = os.lstat(self._file)
         except FileNotFoundError:
@@ -265,7 +265,7 @@ class SymlinkLock:
         return f"{status.st_ino} {status.st_mtime_ns}"
 
     def _give_up(self, stale: str) -> None:
-        """Remove the link, if it is still the stale one: whoever else waits may have been quicker."""
+        """Remove the link if it is still the stale one: another waiting process may have been faster."""
         aside = Path(f"{self._file}.{uuid.uuid4()}")
         if self._mark() != stale:
             return

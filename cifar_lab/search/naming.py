@@ -1,4 +1,4 @@
-"""How a study may be called, and whether what was typed as its storage is one: checked before anything is made."""
+"""Validation of a study's name and storage, before anything is created."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from cifar_lab.errors import UsageError, shortened
 from cifar_lab.redaction import redacted
 
 NAME = re.compile(r"[^\W_](?:[\w.+ -]*[\w.+-])?", re.ASCII)
-"""A name becomes part of file names, of an experiment's name, and of search filters on a tracking server."""
+"""Valid names: they become part of file names, of an experiment's name, and of a tracking server's search filters."""
 LONGEST = 80
 KEYWORDS = re.compile(
     r"(?:^|[\s;])(?:host|hostaddr|port|user|password|passfile|dbname|service|sslmode)\s*=", re.IGNORECASE
 )
-"""Keywords of a connection string as libpq reads it, `host=db password=…`, which Optuna takes no storage by."""
+"""Keywords of a libpq connection string, `host=db password=…`, which Optuna does not accept as a storage."""
 SHOWN = 60
-"""Characters of a name that a message shows."""
+"""Maximum characters of a name in a message."""
 
 
 def require_name(name: str) -> None:
-    """Refuse a name that no study may be made under.
+    """Check the name of a new study.
 
     Raises:
-        UsageError: empty, longer than `LONGEST`, or with a character that is not allowed; a near valid name is named.
+        UsageError: empty, longer than `LONGEST`, or with an invalid character; the message suggests a valid name.
     """
     if len(name) <= LONGEST and NAME.fullmatch(name) and ".." not in name:
         return
@@ -36,16 +36,16 @@ def require_name(name: str) -> None:
 
 
 def slug_of(name: str) -> str:
-    """Return the valid name that is nearest to `name`; empty if no letter or digit is left."""
+    """Return the valid name closest to `name`; empty if no letter or digit is left."""
     plain = re.sub(r"[^A-Za-z0-9_.+ -]+", "-", name)
     plain = re.sub(r"\.{2,}", ".", plain)
     return plain.lstrip("._+ -")[:LONGEST].rstrip("._+ -")
 
 
 def require_storage(url: str | None) -> None:
-    """Refuse a connection string in the place of a URL: it would become the name of a file, password and all.
+    """Reject a connection string in place of a URL: it would become a file name, including the password.
 
-    A file that is there already under such a name is taken: it was made before this rule.
+    An existing file with such a name is accepted: it was created before this rule.
 
     Raises:
         UsageError: empty, keywords and values, or an address without a scheme; no password is repeated.

@@ -1,4 +1,4 @@
-"""Which runner a trial is with, so that the trials of one that was killed are found out at once on its host."""
+"""Owner of a trial: the runner that has it, so that a killed runner's trials are detected on its host."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 import psutil
 
 TOLERANCE = 2.0
-"""Seconds by which two readings of when one process began may differ: clocks are set."""
+"""Tolerance in seconds between two readings of a process's start time, as clocks may be set."""
 
 
 def new_owner() -> dict[str, Any]:
-    """Return what tells this runner from every other one: host, process, when that began (s since 1970), a token."""
+    """Return a unique identity of this runner: host, process, its start (s since 1970), and a token."""
     began = psutil.Process().create_time()
     return {"host": socket.gethostname(), "pid": os.getpid(), "began": began, "run": uuid.uuid4().hex}
 
 
 def is_alive(owner: object, me: Mapping[str, Any]) -> bool | None:
-    """Tell whether the runner `owner`, as a trial has it, is alive; None where that cannot be seen from here.
+    """Tell whether the runner `owner`, as stored in a trial, is alive; None if unknown on this host.
 
-    `me`: this runner. An earlier runner of this very process is over.
+    `me`: this runner. An earlier runner of the same process has ended.
     """
     if not isinstance(owner, Mapping) or owner.get("host") != me["host"]:
         return None

@@ -1,4 +1,4 @@
-"""From a study in its storage to what a page says of it."""
+"""Collect the contents of a search's page from its storage."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ TIME = "%Y-%m-%d %H:%M"
 
 
 def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Search:
-    """What is known of `study`; `runs` may hold the note of how it was begun; `storage`, as typed.
+    """Load the data of a study's page; `runs` may hold the note of its start; `storage`, as typed.
 
     Raises:
-        UsageError: it is no study of cifar-lab, or its space has been changed since.
+        UsageError: the study is not one of cifar-lab, or its space has been changed since.
         TrackingError: a note in `runs` cannot be read.
     """
     setting, best = setting_of(study), _best(study)
@@ -66,7 +66,7 @@ def _dimension(searched: Searched) -> Dimension:
 
 
 def _trials(study: optuna.Study, setting: Setting) -> Iterator[Trial]:
-    """Those that were begun and not withdrawn."""
+    """Yield the trials that were begun and not withdrawn."""
     every = found.of(study)
     lost = found.retried(every)
     for trial in every:
@@ -76,7 +76,7 @@ def _trials(study: optuna.Study, setting: Setting) -> Iterator[Trial]:
 
 
 def _state(trial: FrozenTrial) -> str | None:
-    """What it is counted as; none if it is not counted. Of one that diverged, the value is a stopgap for samplers."""
+    """Return the counted state of a trial; None if it is not counted. A diverged trial's value is a placeholder."""
     if found.is_result(trial) and (trial.user_attrs.get(found.DIVERGED) or not math.isfinite(trial.values[0])):
         return "diverged"
     counts = asdict(found.count([trial]))
@@ -84,7 +84,7 @@ def _state(trial: FrozenTrial) -> str | None:
 
 
 def _best(study: optuna.Study) -> FrozenTrial | None:
-    """The trial with the best accuracy that did not diverge; of several, the first."""
+    """Return the trial with the best accuracy that did not diverge; on ties the first."""
     results = [trial for trial in found.of(study) if _state(trial) == "trained"]
     return max(results, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
@@ -109,18 +109,18 @@ def _trial(trial: FrozenTrial, state: str, setting: Setting) -> Trial:
 
 
 def _first_line(text: object) -> str:
-    """Without passwords: an error may repeat the address that was away."""
+    """Return the first line without passwords: an error may repeat the address of a storage."""
     return redacted(next(iter(str(text or "").strip().splitlines()), ""))
 
 
 def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
-    """By path, what `other` has instead."""
+    """Return the values of `other` that differ from `one`, by path."""
     plain = one.flat()
     return {path: value for path, value in other.flat().items() if value != plain[path]}
 
 
 def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """As plain numbers."""
+    """Return importances as Python floats."""
     return {name: {each: float(share) for each, share in by.items()} for name, by in importances(study).items()}
 
 
@@ -131,11 +131,11 @@ def _changes(setting: Setting, recipe: Recipe) -> Iterator[Change]:
         yield Change(path=path, baseline=plain[path], best=value, by=owners.get(path, "set"))
 
 
-# How
+# Provenance
 
 
 def _note(study: optuna.Study, runs: Path) -> Invocation | None:
-    """The note of the first runner, if it is in `runs`."""
+    """Return the note of the first runner, if it is in `runs`."""
     wanted = study.user_attrs.get(NOTE)
     return next((note for note in read_all(runs) if note.id == wanted), None) if wanted else None
 
@@ -165,7 +165,7 @@ def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage
 
 
 def _split(command: str) -> list[str]:
-    """Its words; where a password went, a quote may have gone with it."""
+    """Split a command into words; redacting a password may have removed a quote."""
     try:
         return shlex.split(command)
     except ValueError:
@@ -173,7 +173,7 @@ def _split(command: str) -> list[str]:
 
 
 def _typed(command: list[str], option: str, default: str) -> str:
-    """What the first runner was told; untold, the default, which is the first of its kind."""
+    """Return the value of an option in the first runner's command, or the default."""
     for i, word in enumerate(command):
         name, equals, value = word.partition("=")
         if name == option:
@@ -186,7 +186,7 @@ def _words(overrides: Mapping[str, Any]) -> str:
 
 
 def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str | None) -> Iterator[str]:
-    """The code that it was begun with; the search; the best recipe with fresh seeds; which of its factors matters."""
+    """Yield the commands that reproduce the study: code, search, best recipe with new seeds, and its ablation."""
     code = note.provenance if note is not None else {}
     if code.get("git_commit"):
         changed = "  # and changes that were not committed" if code.get("git_dirty") else ""
@@ -205,7 +205,7 @@ def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, s
 
 
 def _command(study: optuna.Study, setting: Setting) -> str:
-    """What comes to the same study, where it is not known what was typed."""
+    """Return a command that gives the same study, if the original one is unknown."""
     budget, counted = setting.budget, found.count(found.of(study)).counted
     words = ["cifar-lab", "sweep", "--study", setting.study, "--trials", str(max(1, counted))]
     words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]

@@ -1,6 +1,6 @@
-"""Who proposes the next candidate, and who stops one early: by name, with settings that suit tens of trials.
+"""Samplers and pruners by name, with settings that suit tens of trials.
 
-Nothing here imports Optuna before a sampler is made: that takes half a second, and GPSampler imports torch.
+Optuna is imported only when a sampler is created: that takes half a second, and GPSampler imports torch.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "gp", "nsgaii", "random", "cmaes")
 LEARNS_CONSTRAINTS = frozenset({"tpe", "gp", "nsgaii"})
-"""Samplers that learn from what a trial violates. The others pass over it; cmaes warns at each such trial."""
+"""Samplers that learn from constraint violations. The others ignore such trials; cmaes warns at each of them."""
 SEEDS = 2**32
 PRUNERS = ("hyperband", "median", "none")
 RUNGS = 27
-"""Hyperband's shortest look is at this fraction of the training: after 7 of 200 epochs. Four brackets."""
+"""Ratio of the training length to Hyperband's shortest one: 7 of 200 epochs. This gives four brackets."""
 GRACE = 5
-"""The median's first look is after this fraction of the training."""
+"""Ratio of the training length to the time of the median pruner's first check."""
 
 
 def require_names(sampler: str, pruner: str, *, seed: int = 0) -> None:
-    """Refuse a sampler or pruner that is not there, and a seed out of range, without importing Optuna.
+    """Check that sampler, pruner and seed are valid, without importing Optuna.
 
     Raises:
-        UsageError: one of them is not there; the nearest name is named.
+        UsageError: a name is unknown, with the nearest valid one, or the seed is out of range.
     """
     if sampler not in SAMPLERS:
         raise UsageError(f"no sampler named '{sampler}'{nearest(sampler, SAMPLERS)}")
@@ -39,15 +39,14 @@ def require_names(sampler: str, pruner: str, *, seed: int = 0) -> None:
 
 
 def make_sampler(name: str, *, seed: int, startup: int = 10) -> BaseSampler:
-    """Return the sampler of that name.
+    """Return the sampler of this name.
 
-    `seed`: workers of one study need different ones, else they propose the same. `startup`: random trials before it
-    learns; of nsgaii half its population. tpe is as Optuna has it: multivariate, and what other workers try at the
-    moment counts as bad. gp and cmaes cannot model a dimension that is not always suggested, nor cmaes a choice; a
-    tpe proposes these.
+    `seed`: workers of one study need different ones, otherwise they propose the same candidates. `startup`: random
+    trials before it learns; for nsgaii half its population. tpe is multivariate, and treats trials in progress as bad.
+    gp and cmaes cannot model a dimension that is not always suggested, nor cmaes a choice; a tpe proposes those.
 
     Raises:
-        UsageError: there is none, or the seed or the number of random trials is out of range.
+        UsageError: the name is unknown, or the seed or the number of random trials is out of range.
     """
     require_names(name, "none", seed=seed)
     if startup < 1:
@@ -75,13 +74,13 @@ def make_sampler(name: str, *, seed: int, startup: int = 10) -> BaseSampler:
 
 
 def make_pruner(name: str, *, epochs: int) -> BasePruner:
-    """Return the pruner of that name, for trainings of `epochs` epochs that report after each, from 1 on.
+    """Return the pruner of this name, for trainings of `epochs` epochs that report after each, from 1 on.
 
-    Hyperband deals trials out to up to four brackets, and a sampler learns within each alone: with 10 random trials to
-    start with, the first 40 or so are random. The median keeps the study whole, which suits tens of trials.
+    Hyperband distributes trials over up to four brackets, and a sampler learns within each separately: with 10 initial
+    random trials, about the first 40 are random. The median pruner has no brackets, which suits tens of trials.
 
     Raises:
-        UsageError: there is none, or no epoch.
+        UsageError: the name is unknown, or `epochs` is below 1.
     """
     require_names("random", name)
     if epochs < 1:

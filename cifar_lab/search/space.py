@@ -1,6 +1,6 @@
-"""A search space: a baseline recipe, and the dimensions along which a search may leave it.
+"""Search spaces: a baseline recipe, and the dimensions along which candidates may differ from it.
 
-A space is data, as an ablation is. It is checked when it is made, so that a file that imports can be searched.
+A space is data, as an ablation is. It is validated when created, so that a file that imports can be searched.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from cifar_lab.search.dimension import Dimension, Parameter, Suggests, Taken
 
 
 class Space(Declared):
-    """What a search may try.
+    """Search space: a baseline with dimensions.
 
     Raises:
-        SpaceError: a path that no recipe has or that two dimensions set, a value that the recipe refuses (alone, or
-            with a value of another dimension), options that come to one recipe, a condition on what is not declared
-            before, a unit that leaves a value out.
+        SpaceError: a path that no recipe has or that two dimensions set, a value that the recipe rejects (alone, or
+            with a value of another dimension), options that give the same recipe, a condition on a dimension not
+            declared before, or a unit that lacks a value.
     """
 
     name: str = ""
-    """Given by `find`: the name of its file."""
+    """Name of its file; set by `find`."""
     question: str
     baseline: Recipe
     dimensions: tuple[InstanceOf[Dimension], ...]
@@ -55,14 +55,14 @@ class Space(Declared):
         return tuple(path for dimension in self.dimensions for path in dimension.paths())
 
     def suggest(self, trial: Suggests) -> dict[str, Any]:
-        """The diff on the baseline that an Optuna trial, or whatever answers its questions, chooses."""
+        """Return the diff on the baseline suggested by an Optuna trial, or an object with its interface."""
         return self._diff(self._taken(lambda dimension, _: dimension.suggest(trial)))
 
     def diff_of(self, params: Mapping[str, Parameter]) -> dict[str, Any]:
-        """The diff on the baseline that a trial with these parameters came to.
+        """Return the diff on the baseline of a trial with these parameters.
 
         Raises:
-            SpaceError: a parameter is missing, not known, not suggested beside the others, or outside of its range.
+            SpaceError: a parameter is missing, unknown, not suggested beside the others, or out of its range.
         """
         taken = self._taken(lambda dimension, _: _given(dimension, params))
         for name in params:
@@ -73,7 +73,7 @@ class Space(Declared):
         return self._diff(taken)
 
     def params_of(self, recipe: Recipe) -> dict[str, Parameter] | None:
-        """The parameters of a trial that trains `recipe`; None if it is outside of the space."""
+        """Return the parameters of a trial that trains `recipe`; None if it is outside of the space."""
         taken: dict[str, Parameter] = {}
         for dimension in self.dimensions:
             if dimension.is_on(taken):
@@ -85,13 +85,13 @@ class Space(Declared):
         return taken if found.digest() == recipe.digest() else None
 
     def digest(self) -> str:
-        """sha256 of all that decides what is tried: two spaces with one digest have the same trials."""
+        """Return the SHA-256 of all that determines the candidates: spaces with one digest have the same trials."""
         dimensions = [[type(dimension).__name__, dimension.model_dump(mode="json")] for dimension in self.dimensions]
         tree = {"baseline": self.baseline.flat(), "dimensions": dimensions}  # an option may use what is inactive now
         return hashlib.sha256(json.dumps(tree, separators=(",", ":")).encode()).hexdigest()
 
     def _taken(self, take: Callable[[Dimension, Taken], Parameter]) -> dict[str, Parameter]:
-        """What `take` says of each dimension that is on, given those before it."""
+        """Call `take` for each active dimension, with the values of those before it; return the values by name."""
         taken: dict[str, Parameter] = {}
         for dimension in self.dimensions:
             if dimension.is_on(taken):
@@ -103,7 +103,7 @@ class Space(Declared):
         return {p: v for dimension in chosen for p, v in dimension.diff(taken[dimension.name], taken).items()}
 
     def _parameter_of(self, recipe: Recipe, dimension: Dimension, taken: Taken) -> Parameter | None:
-        """The parameter that may be set on `recipe` without changing what it trains."""
+        """Return the parameter that may be set on `recipe` without changing what it trains."""
         values, defaults = recipe.flat(), self.baseline.flat()
         for parameter in dimension.candidates(values, taken):
             diff = {path: defaults[path] for path in dimension.paths()} | dimension.diff(parameter, taken)
@@ -121,7 +121,7 @@ class Space(Declared):
                 owners[path] = dimension.name
 
     def _check_needs(self, dimension: Dimension, earlier: Mapping[str, Dimension]) -> None:
-        """Conditions and units speak of choices declared before, and of values that these have."""
+        """Check that conditions and units refer to choices declared before, and to their values."""
         for name, allowed in dimension.conditions.items():
             said = f"dimension '{dimension.name}' depends on '{name}'"
             _require_labels(said, name, allowed, earlier)
@@ -152,11 +152,11 @@ class Space(Declared):
             self._tried(said, (one, first), (other, second))
 
     def _tried(self, said: str, *pins: tuple[Dimension, Parameter]) -> Recipe | None:
-        """The baseline with pinned parameters, and with what these need; None if they exclude one another."""
+        """Return the baseline with fixed parameters, and with what these require; None if they exclude one another."""
         taken = {dimension.name: parameter for dimension, parameter in pins}
         needed: dict[str, list[Parameter]] = {}
         waiting = [dimension for dimension, _ in pins]
-        for dimension in waiting:  # which grows
+        for dimension in waiting:  # the list grows
             for name, allowed in dimension.needs.items():
                 if name in taken:
                     if taken[name] not in allowed:
@@ -184,7 +184,7 @@ def _given(dimension: Dimension, params: Mapping[str, Parameter]) -> Parameter:
 
 
 def _parts(dimension: Dimension) -> set[str]:
-    """The parts of a recipe that it touches: no rule of a recipe goes beyond one part."""
+    """Return the parts of a recipe that a dimension sets: no rule of a recipe concerns more than one part."""
     return {path.split(".")[0] for path in dimension.paths()}
 
 

@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file on one machine, PostgreSQL across hosts."""
+"""Storage of studies: a journal file on one machine, PostgreSQL across hosts."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ __all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storag
 
 _log = logging.getLogger(__name__)
 HEARTBEAT, GRACE = 20, 90
-"""Seconds between two signs of life of a trial on a database, and without one before it is taken for lost."""
+"""Seconds between two heartbeats of a trial in a database, and without one before it counts as lost."""
 TRIES = 3
-"""Times that a trial which was lost is begun anew."""
+"""Maximum number of retries of a lost trial."""
 
 
 def quiet() -> None:
-    """Optuna says what the display says already."""
+    """Silence Optuna's log, whose content the display shows already."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message=".*[Hh]eartbeat", category=UserWarning)
 
 
 def open_storage(url: str | None, runs: Path, say: Say = lambda _: None, *, only_reads: bool = False) -> BaseStorage:
-    """Open the storage at `url`: a database's, or the path of a journal file; none: a journal file in `runs`.
+    """Open the storage at `url`: a database, or the path of a journal file; None: a journal file in `runs`.
 
-    A journal file is made with its first line, not here. `say` is told of what is repaired in one, and where it
-    `only_reads`, of a last line that is half written.
+    A journal file is created with its first line, not here. `say` is called when one is repaired, and with `only_reads`
+    if its last line is incomplete.
 
     Raises:
-        UsageError: it cannot be reached or written, or is damaged.
+        UsageError: it is unreachable, not writable, or damaged.
     """
     require_storage(url)
     if url is not None and "://" in url:
@@ -51,10 +51,10 @@ def open_storage(url: str | None, runs: Path, say: Say = lambda _: None, *, only
 
 
 def open_existing(url: str | None, runs: Path) -> BaseStorage:
-    """Open a storage for reading: `open_storage` that refuses a journal file which is not there.
+    """Open an existing storage for reading; unlike `open_storage`, a missing journal file is an error.
 
     Raises:
-        UsageError: there is none, it cannot be reached, or it is damaged.
+        UsageError: it is missing, unreachable, or damaged.
     """
     require_storage(url)
     database = sqlite_path(url) if url is not None else None
@@ -67,10 +67,10 @@ def open_existing(url: str | None, runs: Path) -> BaseStorage:
 
 @contextmanager
 def reaching(url: str | None) -> Iterator[None]:
-    """Turn what a database that is away or damaged makes of a call into one line, without its password.
+    """Convert errors of an unavailable or damaged database to one line, without its password.
 
     Raises:
-        TrackingError: the database did not carry out a call.
+        TrackingError: the database did not execute a call.
     """
     try:
         yield
@@ -99,7 +99,7 @@ def _open_journal(path: Path, runs: Path, say: Say, only_reads: bool) -> BaseSto
         return JournalStorage(backend)
     except CifarLabError:
         raise
-    except Exception as error:  # what Optuna makes of an operation that has all fields and cannot be carried out
+    except Exception as error:  # Optuna's error on an operation that is complete and cannot be executed
         raise backend.damage(f"{type(error).__name__}: {error}"[:200]) from error
 
 
@@ -133,19 +133,19 @@ def _open_database(url: str) -> BaseStorage:
 
 
 def _why(error: BaseException, url: str) -> str:
-    """One line, without the password: drivers repeat what they were given."""
+    """Return one line without the password: drivers repeat the address that they were given."""
     text = str(error.__cause__ or error).strip().splitlines()
     line = text[0] if text else type(error).__name__
     return redacted(line.replace(url, redacted(url)) if url else line)
 
 
 def has_heartbeat(storage: BaseStorage) -> bool:
-    """Whether a trial that its process has left is found out by the storage itself."""
+    """Tell whether the storage itself detects trials whose process has ended."""
     return isinstance(_backend(storage), RDBStorage)
 
 
 def beat(storage: BaseStorage, trials: list[Any]) -> None:
-    """Say that `trials` are alive."""
+    """Record a heartbeat of `trials`."""
     backend = _backend(storage)
     if isinstance(backend, RDBStorage):
         for trial in trials:
@@ -153,11 +153,11 @@ def beat(storage: BaseStorage, trials: list[Any]) -> None:
 
 
 def retry_lost(study: optuna.Study) -> None:
-    """Fail the trials whose heartbeat stopped; each is asked for again with the same parameters."""
+    """Fail the trials whose heartbeat stopped; each is enqueued again with the same parameters."""
     if has_heartbeat(study._storage):
         optuna.storages.fail_stale_trials(study)
 
 
 def _backend(storage: BaseStorage) -> BaseStorage:
-    """Optuna wraps a database in a cache."""
+    """Return the backend, without the cache that Optuna wraps around a database."""
     return getattr(storage, "_backend", storage)

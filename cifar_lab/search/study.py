@@ -1,4 +1,4 @@
-"""A study: what is searched, for what, under which budget; all of it is fixed when it is made."""
+"""Studies: search space, objectives and budget, all fixed when the study is created."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 Optuna = optuna.Study
-"""What Optuna calls a study."""
+"""Optuna's type of a study."""
 NOTE = "invocation"
-"""The user attribute of a study that holds the id of its note."""
+"""User attribute of a study that holds the id of its note."""
 PATIENCE = 10.0
-"""Seconds to wait for a runner that is making the study just now."""
+"""Seconds to wait for a runner that is currently creating the study."""
 OBJECTIVES = {
     "accuracy": optuna.study.StudyDirection.MAXIMIZE,
     "params": optuna.study.StudyDirection.MINIMIZE,
@@ -52,30 +52,30 @@ def experiment(study: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a study searches. Two runners of one study have the same."""
+    """Settings of a study, equal for all its runners."""
 
     study: str
     space: Space
     space_source: str = ""
-    """As typed: the name of a space, or the path of a file."""
+    """Source as typed: the name of a space, or the path of a file."""
     scale: Scale
     data: dict[str, str]
-    """name, kind, hash and the source as typed."""
+    """Name, kind, hash and the source as typed."""
     overrides: dict[str, Any] = field(default_factory=dict)
     budget: Budget
     objectives: tuple[str, ...] = ("accuracy",)
     seed: int = 0
 
     def declared(self, diff: dict[str, Any]) -> Recipe:
-        """The recipe that the budget judges: without the scale."""
+        """Return the recipe without the scale, which the budget applies to."""
         return self.space.baseline.override(diff).override(self.overrides)
 
     def recipe(self, diff: dict[str, Any]) -> Recipe:
-        """The recipe that is trained."""
+        """Return the recipe that is trained."""
         return self.scale.apply(self.space.baseline.override(diff)).override(self.overrides)
 
     def as_dict(self) -> dict[str, Any]:
-        """What must be the same for two runners of one study."""
+        """Return the settings that must be equal for two runners of one study."""
         return {
             "space": self.space.name,
             "space_digest": self.space.digest(),
@@ -90,19 +90,19 @@ class Setting:
         }
 
     def origins(self) -> dict[str, Any]:
-        """Where space and data are: two hosts may have them in two places."""
+        """Return the paths of space and data, which may differ between hosts."""
         return {"space_source": self.space_source, "data_source": self.data}
 
 
 def open_study(
     storage: BaseStorage, setting: Setting, sampler: optuna.samplers.BaseSampler, pruner: optuna.pruners.BasePruner
 ) -> optuna.Study:
-    """Return the study of that name, made if there is none; its first trial is the baseline of the space.
+    """Return the study of this name, created if necessary; its first trial is the baseline of the space.
 
-    A study whose maker was killed before it was whole is completed.
+    A study whose creation was interrupted is completed.
 
     Raises:
-        UsageError: there is one that searches something else, or it is damaged.
+        UsageError: a study of this name has other settings, or is damaged.
     """
     shared: dict[str, Any] = {"study_name": setting.study, "storage": storage, "sampler": sampler, "pruner": pruner}
     directions = [OBJECTIVES[name] for name in setting.objectives]
@@ -114,19 +114,19 @@ def open_study(
         if _is_whole(study):
             _require_same(study, wanted)
             require_sound(study)
-            sampler.reseed_rng()  # one that was seeded alike would propose what another runner did
+            sampler.reseed_rng()  # with the same seed it would propose another runner's candidates
             return study
         _require_half_made(study, directions)
-    study.set_metric_names([NAMES[name] for name in setting.objectives])  # for whoever looks with Optuna's dashboard
+    study.set_metric_names([NAMES[name] for name in setting.objectives])  # for Optuna's dashboard
     baseline = setting.space.params_of(setting.space.baseline)
     if baseline is not None and not study.get_trials(deepcopy=False):
         study.enqueue_trial(baseline)
-    study.set_user_attr(SETTING, {**wanted, **setting.origins()})  # last: now others may go on with it
+    study.set_user_attr(SETTING, {**wanted, **setting.origins()})  # last, as now others may use it
     return study
 
 
 def _is_whole(study: optuna.Study) -> bool:
-    """Tell whether a study has its setting; one that another runner is making just now is waited for."""
+    """Tell whether a study has its settings; waits for another runner that is currently creating it."""
     ends = time.monotonic() + PATIENCE
     while SETTING not in study.user_attrs:
         if time.monotonic() > ends:
@@ -136,7 +136,7 @@ def _is_whole(study: optuna.Study) -> bool:
 
 
 def _require_half_made(study: optuna.Study, directions: list[optuna.study.StudyDirection]) -> None:
-    """Refuse a study that holds more than what is written down while one is made."""
+    """Check that a study holds no more than is written during its creation."""
     is_begun = any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
     if is_begun or study.user_attrs or study.directions != directions:
         raise UsageError(f"--study {study.study_name}: there is one, and it is not of cifar-lab; take another name")
@@ -155,12 +155,12 @@ def _require_same(study: optuna.Study, wanted: dict[str, Any]) -> None:
 
 
 def load_study(storage: BaseStorage, name: str, runs: Path | None = None) -> optuna.Study:
-    """Return the study of that name; one that was made under a name which is refused now is read all the same.
+    """Return the study of this name, also if the name would be rejected for a new study.
 
-    `runs`: the runs folder, whose note of the study tells whether the storage has lost its end.
+    `runs`: the runs folder, whose note of the study shows whether the storage has lost its end.
 
     Raises:
-        UsageError: there is none, or it is damaged.
+        UsageError: the study is missing or damaged.
     """
     known = optuna.get_all_study_names(storage)
     if name not in known:
@@ -173,9 +173,9 @@ def load_study(storage: BaseStorage, name: str, runs: Path | None = None) -> opt
 
 
 def require_all_trials(study: optuna.Study, runs: Path) -> None:
-    """Refuse a study with fewer trials than its note in `runs` names: the storage lost its end.
+    """Check that a study has all the trials of its note in `runs`; otherwise the storage has lost its end.
 
-    A study that names no note is one that has no trial yet, or one cut off before its first: that is warned of.
+    A study without a note has no trial yet, or was cut off before its first: this gives a warning.
 
     Raises:
         UsageError: trials are lost.
@@ -195,15 +195,15 @@ def require_all_trials(study: optuna.Study, runs: Path) -> None:
 
 
 def names(storage: BaseStorage) -> list[str]:
-    """Names of the studies in a storage, sorted."""
+    """Return the names of the studies in a storage, sorted."""
     return sorted(optuna.get_all_study_names(storage))
 
 
 def setting_of(study: optuna.Study) -> Setting:
-    """What a study searches, as it was fixed when it was made.
+    """Return the settings of a study, as fixed when it was created.
 
     Raises:
-        UsageError: its space is no longer the one it was made with.
+        UsageError: its space has changed since.
     """
     known = study.user_attrs.get(SETTING)
     if known is None:

@@ -1,6 +1,6 @@
-"""What a study of cifar-lab keeps in its storage, checked when the study is read.
+"""Validation of a stored study of cifar-lab when it is read.
 
-A storage holds what any program wrote there, and files are damaged; what is wrong is named by trial and field.
+A storage may be written by any program, and files may be damaged; errors name the trial and the field.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cifar_lab.errors import UsageError
 
 SETTING = "setting"
-"""The user attribute of a study that holds what it searches."""
+"""User attribute of a study that holds its settings."""
 
 
 class _Kept(BaseModel):
-    """Fields may be added by later versions."""
+    """Base model that allows fields of later versions."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -61,10 +61,10 @@ class _Trial(_Kept):
 
 
 def require_sound(study: optuna.Study) -> None:
-    """Check what a study and its trials hold; a study of another program is left to `setting_of`.
+    """Check the content of a study and its trials; a study of another program is left to `setting_of`.
 
     Raises:
-        UsageError: a field has a wrong type or is missing; the line names the trial.
+        UsageError: a field has a wrong type or is missing; the message names the trial.
     """
     attributes = study.user_attrs
     if SETTING not in attributes:

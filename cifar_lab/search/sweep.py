@@ -1,4 +1,4 @@
-"""Carry out a search: ask, train under the budget, tell, until as many trials are there as were wanted."""
+"""Run a search: ask, train within the budget, tell, until the wanted number of trials exists."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from cifar_lab.tracking.shipper import Shipper
 
 @dataclass(frozen=True)
 class Report:
-    """What a run of a search did: cells trained to their end now, and the error that ended it early."""
+    """Outcome of a search's run: number of cells that it trained, and the interruption that ended it, if any."""
 
     trained: int
     interrupted: Interrupted | None
 
 
 class _Both:
-    """Tells the search and whoever watches."""
+    """Listener that forwards events to the search and to another listener."""
 
     def __init__(self, asking: Asking, watcher: Listener) -> None:
         self._asking, self._watcher = asking, watcher
@@ -54,7 +54,7 @@ class _Both:
         self._watcher.put_off(job)
 
     def tick(self, waiting: int) -> None:  # noqa: ARG002
-        """What is wanted and not begun waits for nobody; at the end, we wait for what others have begun."""
+        """Report the trials of other runners that are awaited, instead of the cells that are not begun."""
         self._watcher.tick(self._asking.waited_for)
 
 
@@ -63,10 +63,10 @@ def run_sweep(
     say: Callable[[str], None], named: Callable[[Job, int], None], files: Files, places: Sequence[str] = (),
     offline: bool = False,
 ) -> Report:  # fmt: skip
-    """Bring `study` to `wanted` trials that were trained, answered from a finished cell, or pruned.
+    """Run `study` until `wanted` trials are trained, answered from a finished cell, or pruned.
 
-    `named(job, number)`: called before a cell is begun, with the number of its trial. `files`: what the run of the
-    study in the tracking store keeps beside its table. `places`: the GPUs that cells are trained on, `cuda:0`.
+    `named(job, number)`: called before a cell begins, with the number of its trial. `files`: further artifacts of the
+    study's run in the tracking store. `places`: the GPUs that cells are trained on, `cuda:0`.
 
     Raises:
         UsageError: candidates are over the budget, or trials fail, without end.
@@ -109,7 +109,7 @@ def run_sweep(
 
 
 def _tags(trial: optuna.trial.FrozenTrial) -> dict[str, str]:
-    """What became of a trial, as its run is tagged."""
+    """Return the outcome of a trial as tags of its run."""
     tags: dict[str, Any] = {"trial_state": trial.state.name.lower(), "trial_params": dumps(trial.params)}
     for name in (found.PRUNED_AT, found.DIVERGED, found.REUSED, found.ERROR):
         if name in trial.user_attrs:

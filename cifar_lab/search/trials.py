@@ -1,4 +1,4 @@
-"""What became of the trials of a study."""
+"""Outcomes of a study's trials."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 Trial = FrozenTrial
-"""A trial as it is read from a study."""
+"""Trial as read from a study."""
 CELL, DIFF, COUNTS, REUSED = "cell", "diff", "counts", "reused"
-"""User attributes of a trial: the fingerprint of its cell, its diff, what its network counts, whether it was there."""
+"""User attributes of a trial: fingerprint of its cell, diff, counts of its network, whether its cell existed."""
 PRUNED_AT, DIVERGED, ERROR, SURPLUS = "pruned_at", "diverged", "error", "surplus"
 INFEASIBLE, OWNER = "infeasible", "owner"
-"""User attributes: the budget refused the candidate; the runner that a trial is with."""
+"""User attributes of a trial: whether it is over the budget, and the runner that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many trials there are of each kind. An infeasible one is neither wanted nor a failure."""
+    """Number of trials by outcome. An infeasible trial is neither wanted nor a failure."""
 
     trained: int
-    """Finished with a value, of their own or of a cell that was there."""
+    """Trials with a value, newly trained or from an existing cell."""
     pruned: int
     infeasible: int
     failed: int
@@ -32,12 +32,12 @@ class Counts:
 
     @property
     def counted(self) -> int:
-        """Those that count among the trials wanted."""
+        """Number of trials that count towards the wanted number."""
         return self.trained + self.pruned + self.running
 
 
 def is_infeasible(trial: FrozenTrial) -> bool:
-    """Return whether a trial is over the budget and so was never trained.
+    """Tell whether a trial is over the budget and so was never trained.
 
     Optuna has it as pruned and without a value. Earlier versions failed it, or gave it the median of the others.
     """
@@ -45,38 +45,38 @@ def is_infeasible(trial: FrozenTrial) -> bool:
 
 
 def constraints(trial: FrozenTrial) -> dict[str, float]:
-    """By name; above 0 is violated."""
+    """Return the constraints by name; a positive value is a violation."""
     return dict(trial.constraints or {})
 
 
 def is_result(trial: FrozenTrial) -> bool:
-    """Return whether a trial has a value that was measured here; what other programs told the study is none."""
+    """Tell whether a trial has a value that was measured here, not one set by another program."""
     is_ours = DIFF in trial.user_attrs and COUNTS in trial.user_attrs
     return trial.state == TrialState.COMPLETE and is_ours and not is_infeasible(trial)
 
 
 def has_diverged(trial: FrozenTrial) -> bool:
-    """Its value is a stopgap for samplers."""
+    """Tell whether a trial diverged, so that its value is a placeholder for samplers."""
     return bool(trial.user_attrs.get(DIVERGED))
 
 
 def is_surplus(trial: FrozenTrial) -> bool:
-    """Asked for by two runners at once, and withdrawn."""
+    """Tell whether a trial was requested by two runners at once, and withdrawn."""
     return bool(trial.user_attrs.get(SURPLUS))
 
 
 def retried(trials: Iterable[FrozenTrial]) -> set[int]:
-    """Numbers of the trials that were lost and asked for again: a later one stands for each."""
+    """Return the numbers of lost trials that were retried, each by a later trial."""
     return {number for trial in trials for number in history(trial)}
 
 
 def history(trial: FrozenTrial) -> list[int]:
-    """Numbers of the lost trials that `trial` is asked for again in place of."""
+    """Return the numbers of the lost trials that `trial` retries."""
     return list(trial.system_attrs.get("retry_history", []))  # Optuna's own reader of it warns that it may change
 
 
 def count(trials: Iterable[FrozenTrial]) -> Counts:
-    """A trial that was lost and is asked for again is no failure."""
+    """Count trials by outcome; a lost trial that was retried is no failure."""
     every = list(trials)
     again = retried(every)
     kinds = [_kind(trial) for trial in every if trial.number not in again]
@@ -94,7 +94,7 @@ def _kind(trial: FrozenTrial) -> str:
 
 
 def of(study: optuna.Study) -> list[FrozenTrial]:
-    """All trials, by number."""
+    """Return all trials, by number."""
     return study.get_trials(deepcopy=False)
 
 
@@ -108,12 +108,12 @@ def sound(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def best(study: optuna.Study) -> FrozenTrial | None:
-    """The trial with the best first objective; of several, the first. None before one has a value of its own."""
+    """Return the trial with the best first objective; on ties the first. None before one has a value of its own."""
     return max(sound(study), key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
 def front(study: optuna.Study) -> list[FrozenTrial]:
-    """Accuracy against parameters: the trials that no other beats in both, the smallest network first."""
+    """Return the Pareto front of accuracy and parameters, the smallest network first."""
     found = sorted(sound(study), key=lambda t: (parameters(t), -t.values[0], t.number))
     kept: list[FrozenTrial] = []
     for trial in found:
@@ -123,10 +123,10 @@ def front(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def parameters(trial: FrozenTrial) -> int:
-    """Of the network as declared."""
+    """Return the parameters of the network as declared."""
     return int(trial.user_attrs[COUNTS]["parameters"])
 
 
 def diff_of(trial: FrozenTrial) -> dict[str, Any]:
-    """The trial's diff on the baseline of the space."""
+    """Return the trial's diff on the baseline of the space."""
     return dict(trial.user_attrs[DIFF])

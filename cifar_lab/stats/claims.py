@@ -1,7 +1,7 @@
-"""Judging a claim from numbers: does what was measured bear out what a source says?
+"""Judge a claim from measurements: supported, refuted or inconclusive.
 
-`d` is how far the variant named `better` is ahead of the one named `worse`, paired by seed; its interval is Student's.
-The margin is the difference that does not matter.
+`d` is how far the variant named `better` is ahead of the one named `worse`, paired by seed, with a Student interval.
+The margin is the largest difference that does not matter.
 
     relation     supported                            refuted
     better       the interval lies above 0            below 0, or within ± margin
@@ -22,9 +22,9 @@ refute a claim of one within the margin.
 Where all seeds of a variant diverged, two at least, that is a result: the other one is better. Where some did, a status
 stands only if every seed in which one of the two diverged says the same with the accuracy of guessing in its place.
 
-A claim speaks of the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
-size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. Of `better` the sign alone is
-a direction: a difference within the margin of another scale, which may be wider than what is claimed, is inconclusive.
+A claim holds for the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
+size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. For `better` only the sign
+counts as a direction: a difference within the other scale's margin, which may exceed the claimed size, is inconclusive.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ AS_CLAIMED_ONLY = "an accuracy is judged only at the scale, protocol and data th
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """A variant, as it was measured."""
+    """Measurements of one variant."""
 
     name: str
     values: Values
-    """By seed, of the cells that were finished."""
+    """Metric by seed, of the finished cells."""
     states: Mapping[str, int] = field(default_factory=dict)
     """How many of its cells are finished, diverged, missing, …; none: it was not asked for."""
     diverged: frozenset[int] = frozenset()
@@ -67,11 +67,11 @@ class Side:
 
     @property
     def has_diverged(self) -> bool:
-        """In every seed, of which there are two at least."""
+        """Tell whether every seed diverged and there are at least two."""
         return self.states.get("diverged", 0) == self.cells >= 2
 
     def lacks(self) -> str:
-        """What its values do not say: `off diverged in 1 of 3 seeds, 1 missing`; nothing where all were finished."""
+        """Describe the seeds without a value: `off diverged in 1 of 3 seeds, 1 missing`; empty if all are finished."""
         if not self.cells:
             return f"{self.name} was not run"
         diverged, of = self.states.get("diverged", 0), f"of {_many(self.cells, 'seed')}"
@@ -83,23 +83,23 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A status, and why."""
+    """Status of a claim, with the reason and the numbers behind it."""
 
     status: Status
     why: str = ""
-    """Empty where the numbers say it all."""
+    """Reason for the status; empty if the numbers explain it."""
     difference: PairedDifference | None = None
-    """Of two variants: above 0 where `better` is ahead."""
+    """Paired difference of two variants; positive if `better` is ahead."""
     mean: float | None = None
     """Of one variant that is said to reach a number, with the prediction interval for one run more."""
     interval: Interval | None = None
     level: float | None = None
-    """Confidence of that interval."""
+    """Confidence level of `interval`."""
     seeds: int = 0
 
     @property
     def numbers(self) -> str:
-        """`+0.42 [+0.10, +0.74] points over 5 pairs`, `97.02 [96.80, 97.24] % over 3 seeds`; empty without any."""
+        """`+0.42 [+0.10, +0.74] points over 5 pairs` or `97.02 [96.80, 97.24] % over 3 seeds`; empty if none."""
         if self.mean is not None:
             return f"{100 * self.mean:.2f}{_bracket(self.interval, '.2f')} % over {_many(self.seeds, 'seed')}"
         found = self.difference
@@ -109,7 +109,7 @@ class Judgement:
 
     @property
     def words(self) -> str:
-        """Numbers and reason in one line."""
+        """Return the numbers and the reason in one line."""
         return joined(self.numbers, self.why)
 
 
@@ -198,12 +198,12 @@ def _at_chance(ahead: Side, behind: Side, chance: float | None) -> list[float] |
 
 
 def joined(*parts: str) -> str:
-    """The parts that say something, in one line."""
+    """Join the parts that are not empty into one line."""
     return "; ".join(part for part in parts if part)
 
 
 def _after_divergence(relation: Relation, better: Side, worse: Side, size: float | None) -> tuple[Status, str] | None:
-    """What it says that one of the two diverged in every seed; None where neither did, or the other is not there."""
+    """Return the status that follows if one variant diverged in every seed; None if neither did or one is missing."""
     if worse.has_diverged and len(better.values) >= 2:
         if size is not None:
             return "inconclusive", "the direction holds, the size cannot be told"
@@ -251,7 +251,7 @@ def _decide_better(
 
 
 def _direction(found: Interval, margin: float, worse: str) -> tuple[Status, str]:
-    """What `better` comes to elsewhere than where it was claimed: which of the two is ahead, by however little."""
+    """Judge only the direction of a `better` claim, for measurements made elsewhere: which of the two is ahead."""
     low, high = found
     within = f"equivalent here: within ± {100 * margin:.2f}" if -margin <= low and high <= margin else ""
     if low > 0:
@@ -262,7 +262,7 @@ def _direction(found: Interval, margin: float, worse: str) -> tuple[Status, str]
 
 
 def _place(found: Interval, low: float, high: float, claimed: str) -> tuple[Status, str]:
-    """Where the interval of a mean lies beside what was claimed."""
+    """Compare the interval of a mean with the claimed range."""
     if found[1] < low or found[0] > high:
         return "refuted", f"{'below' if found[1] < low else 'above'} the claimed {claimed}"
     if low <= found[0] and found[1] <= high:

@@ -1,4 +1,4 @@
-"""How fast a training got there, and whether it had arrived: epochs to a threshold, the rise at its end."""
+"""Measures of convergence: epochs until a threshold is reached, and the rise of accuracy at the end of training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORTH_SAYING = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class Reached:
-    """Epochs to a threshold over some cells: the mean of those that reached it, and how many did."""
+    """Epochs to a threshold over several cells: the mean of those that reached it, and their number."""
 
     mean: float | None
     reached: int
@@ -20,32 +20,32 @@ class Reached:
 
 
 def epochs_to(epochs: Iterable[float | None]) -> Reached:
-    """Summary of the first epoch at or over a threshold, None for a cell that never was."""
+    """Summarize the first epochs at or above a threshold; None marks a cell that never reached it."""
     every = list(epochs)
     there = [epoch for epoch in every if epoch is not None]
     return Reached(mean=sum(there) / len(there) if there else None, reached=len(there), of=len(every))
 
 
 def epochs_to_difference(epochs: Mapping[int, float | None], control: Mapping[int, float | None]) -> Reached:
-    """Summary of `epochs - control` over the seeds that both have; below zero is faster.
+    """Summarize `epochs - control` over the seeds that both have; a negative value is faster.
 
-    A seed has a difference where both reached the threshold, and is counted in `of` where they did not: that one of
-    them never did says which was faster, and not by how much.
+    A seed has a difference if both cells reached the threshold. Otherwise the seed is only counted in `of`: the order
+    of the two is known, but not the size of the difference.
     """
     pairs = [(epochs[seed], control[seed]) for seed in sorted(epochs.keys() & control.keys())]
     return epochs_to(None if one is None or other is None else one - other for one, other in pairs)
 
 
 def last_tenth(epochs: int) -> int:
-    """How many epochs the last tenth of a training is: one at least, a half rounded up."""
+    """Return the number of epochs in the last tenth of a training: at least one, halves rounded up."""
     return max(1, math.floor(epochs / 10 + 0.5))
 
 
 def rise(accuracies: Sequence[float]) -> float | None:
-    """Mean accuracy over the last tenth of the epochs less that over as many before; None of less than two epochs.
+    """Return the mean accuracy over the last tenth of the epochs minus that over as many epochs before.
 
-    A schedule that ends low makes the last tenth rise whatever the length of the training: a rise says that the curve
-    had not come to rest, and not that more epochs would have brought as much again.
+    None for fewer than two epochs. A schedule that ends at a low learning rate makes the last tenth rise at any length
+    of training: a rise shows that the curve had not settled, not that more epochs would gain as much again.
     """
     window = last_tenth(len(accuracies))
     if len(accuracies) < 2 * window:
@@ -55,7 +55,7 @@ def rise(accuracies: Sequence[float]) -> float | None:
 
 
 def still_rises(rises: Sequence[float]) -> bool:
-    """Whether the mean over seeds is worth saying: over 0.1 points and, from three on, twice its standard error."""
+    """Tell whether the mean rise over seeds exceeds 0.1 points and, from three seeds on, twice its standard error."""
     if not rises:
         return False
     n, mean = len(rises), sum(rises) / len(rises)

@@ -1,4 +1,4 @@
-"""The one rule that decides: where the simultaneous interval of a difference lies."""
+"""The decision rule: a verdict from the position of a difference's simultaneous interval."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RULE = "equivalent: interval within ± margin; else better or worse: it excludes
 
 
 def decide(interval: Interval | None, margin: float) -> Verdict | None:
-    """What an interval of a difference says; None where there is none.
+    """Return the verdict on the interval of a difference; None without an interval.
 
-    The margin, in the unit of the interval, is the difference that does not matter. A difference may be real and still
-    too small to matter: then it is equivalent.
+    The margin, in the unit of the interval, is the largest difference that does not matter. A difference may be
+    different from 0 and still too small to matter: the verdict is then "equivalent".
     """
     if interval is None:
         return None

@@ -1,4 +1,4 @@
-"""A 2 × 2 crossing: what each factor does on average, and whether what one does depends on the other."""
+"""Main effects and interaction of a 2 × 2 factorial design."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ CONTRASTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """Contrasts by seed, each with its interval; the three hold together."""
+    """Contrasts by seed, each with its interval; the three intervals hold simultaneously."""
 
     first: PairedDifference
     """Main effect: changing the first factor, averaged over the second."""
     second: PairedDifference
     interaction: PairedDifference
-    """What changing the first does when the second is changed, less what it does when it is not."""
+    """Interaction: effect of the first factor with the second changed, minus its effect with the second unchanged."""
 
 
 def effects(cells: Sequence[Values], level: float = per_comparison(0.95, CONTRASTS)) -> Effects:
-    """`cells`: measurements by seed of (neither, first, second, both changed). A seed counts where all four have it.
+    """Estimate both main effects and the interaction from four groups of cells.
 
-    `level`: confidence of each interval; by default all three hold together with 95 %.
+    `cells`: measurements by seed of (neither, first, second, both changed); only seeds that all four have are used.
+    `level`: confidence of each interval; by default the three hold simultaneously with 95 %.
     """
     seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
     neither, first, second, both = ([cell[seed] for seed in seeds] for cell in cells)

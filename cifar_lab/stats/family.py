@@ -1,4 +1,4 @@
-"""Many comparisons at once: how wide each interval must be, and what its p-value becomes."""
+"""Multiple comparisons: confidence level of simultaneous intervals (Šidák) and adjusted p-values (Holm)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 
 def per_comparison(confidence: float, comparisons: int) -> float:
-    """The level of each of k intervals that together hold with `confidence`: `confidence`^(1/k).
+    """Return the level of each of k intervals that hold simultaneously with `confidence`: `confidence`^(1/k).
 
     Šidák (1967), "Rectangular confidence regions for the means of multivariate normal distributions". Exact for
-    independent comparisons. Differences to one control depend on one another, which leaves the intervals a little too
+    independent comparisons. Differences from a shared control are correlated, which makes the intervals slightly too
     wide: `docs/statistics.md` measures by how much.
     """
     return float(confidence ** (1 / comparisons)) if comparisons > 1 else confidence
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Each p-value, adjusted for the number of them.
+    """Return the p-values by name, adjusted for their number with Holm's step-down method.
 
     Holm (1979), "A simple sequentially rejective multiple test procedure".
     """

@@ -1,4 +1,4 @@
-"""Two networks on the same images. What is found holds for this pair of networks, not for their recipes."""
+"""Comparison of two networks on the same images; it holds for this pair of networks, not for their recipes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Disagreement:
-    """Of `images`, those that only `a` or only `b` classified rightly; accuracies and intervals are fractions."""
+    """Disagreement of networks a and b on `images` test images; accuracies and intervals are fractions.
+
+    `only_a` and `only_b` count the images that only that network classified correctly.
+    """
 
     images: int
     only_a: int
     only_b: int
     difference: float
-    """Accuracy of b less that of a."""
+    """Accuracy of b minus accuracy of a."""
     interval: tuple[float, float]
     """95 % percentile interval of `difference` over images, by paired bootstrap.
 
@@ -26,15 +29,15 @@ class Disagreement:
     they could differ and still show none in this sample with probability 5 %, about 3 / images.
     """
     p_value: float
-    """Exact McNemar test."""
+    """p-value of the exact McNemar test."""
 
 
 def compare_networks(right_a: np.ndarray, right_b: np.ndarray) -> Disagreement:
-    """Two networks by what each has right, (N,) bool, N ≥ 1, the same images in the same order.
+    """Compare two networks by their correct predictions: (N,) bool each, N ≥ 1, the same images in the same order.
 
-    McNemar (1947), exact: of the images on which the two differ, half would favour either. The bootstrap draws
-    images with replacement, keeping what both networks said of each; as only three outcomes count, it draws
-    their numbers (multinomial), which is the same distribution.
+    McNemar (1947), exact: of the images on which the two differ, half are expected to favour either. The bootstrap
+    draws images with replacement and keeps both predictions of an image together. Only three outcomes count, so it
+    draws their numbers (multinomial), which is the same distribution.
     """
     images = len(right_a)
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())

@@ -1,4 +1,4 @@
-"""The paired difference of a variant to its control: on the seeds that both have, with its interval."""
+"""Paired differences of a variant from its control, over the seeds that both have, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _ALIKE = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """`values - control`. What cannot be computed is None, and `reason` says why."""
+    """Statistics of `values - control`. A value that cannot be computed is None, and `reason` says why."""
 
     differences: dict[int, float]
-    """By seed, in order."""
+    """Difference by seed, in order."""
     mean: float | None = None
     std: float | None = None
-    """Sample deviation of the differences; None below two."""
+    """Sample standard deviation of the differences; None below two."""
     interval: Interval | None = None
-    """Student's, at `level`."""
+    """Student interval of the mean, at `level`."""
     level: float
-    """Confidence of `interval`: 0.95 for one comparison, more for one of several."""
+    """Confidence level of `interval`: 0.95 for one comparison, higher for one of several."""
     effect: float | None = None
-    """Mean over deviation of the differences, corrected for bias: Hedges' g of pairs. None below three."""
+    """Standardized effect size: mean over standard deviation, bias-corrected (Hedges' g). None below three pairs."""
     correlation: float | None = None
-    """Of the pairs: what pairing by seed has to work with. None below three, or where one side does not vary."""
+    """Pearson correlation of the pairs. None below three pairs, or if one side does not vary."""
     welch: Interval | None = None
-    """What the interval would be if the seeds were not paired, at the same level."""
+    """Welch interval at the same level, as if the seeds were not paired."""
     test: SignFlip | None = None
     reason: str | None = None
 
@@ -51,14 +51,14 @@ class PairedDifference:
 
     @property
     def bought(self) -> float | None:
-        """Width of the paired interval over that of Welch's: below 1, pairing paid."""
+        """Width of the paired interval over the width of Welch's; below 1, pairing narrowed the interval."""
         if self.interval is None or self.welch is None or self.welch[1] <= self.welch[0]:
             return None
         return (self.interval[1] - self.interval[0]) / (self.welch[1] - self.welch[0])
 
 
 def paired_difference(values: Values, control: Values, *, level: float = 0.95) -> PairedDifference:
-    """The difference over the seeds that both have: the others say nothing about it."""
+    """Compute the difference over the seeds that both have; other seeds are ignored."""
     found = of_differences(differences(values, control), level=level)
     if found.interval is None:
         return found
@@ -67,7 +67,7 @@ def paired_difference(values: Values, control: Values, *, level: float = 0.95) -
 
 
 def of_differences(by_seed: Values, *, level: float = 0.95) -> PairedDifference:
-    """What differences by seed say by themselves: all but what pairing bought."""
+    """Compute the statistics of given differences by seed; without Welch's interval and the correlation."""
     array = np.array(list(by_seed.values()))
     found = PairedDifference(differences=dict(by_seed), level=level)
     if len(array) == 0:
@@ -84,13 +84,13 @@ def of_differences(by_seed: Values, *, level: float = 0.95) -> PairedDifference:
 
 
 def student(mean: float, std: float, n: int, level: float) -> Interval:
-    """Student's interval of a mean of `n` ≥ 2 normal values."""
+    """Return Student's interval of a mean of `n` ≥ 2 normal values."""
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
     return mean - half, mean + half
 
 
 def interval(values: Values, *, level: float = 0.95) -> Interval | None:
-    """Student's interval of the mean of `values`; None below two, or where they do not vary."""
+    """Return Student's interval of the mean of `values`; None below two, or if they do not vary."""
     array = np.array(list(values.values()))
     if len(array) < 2 or (std := float(array.std(ddof=1))) < _ALIKE:
         return None
@@ -109,7 +109,7 @@ def prediction_interval(values: Values, *, level: float = 0.95) -> Interval | No
 
 
 def welch(a: np.ndarray, b: np.ndarray, level: float) -> Interval | None:
-    """Interval of mean(a) - mean(b), unpaired, variances unequal, two of each at least; None where nothing varies.
+    """Return the interval of mean(a) - mean(b): unpaired, unequal variances, at least two each; None without variance.
 
     Welch (1947), "The generalization of 'Student's' problem when several different population variances are involved".
     """
@@ -123,7 +123,7 @@ def welch(a: np.ndarray, b: np.ndarray, level: float) -> Interval | None:
 
 
 def _unbiased(degrees: int) -> float:
-    """The factor that takes the small-sample bias out of a mean over a deviation of `degrees` ≥ 2.
+    """Return the factor that removes the small-sample bias of a mean over a deviation of `degrees` ≥ 2.
 
     Hedges (1981), "Distribution theory for Glass's estimator of effect size and related estimators".
     """
@@ -131,7 +131,7 @@ def _unbiased(degrees: int) -> float:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson's; None below three pairs, where it is ±1, or where one of the two does not vary."""
+    """Return Pearson's correlation; None below three pairs, where it is ±1, or if one side does not vary."""
     if len(a) < 3 or min(a.std(), b.std()) < _ALIKE:
         return None
     return float(np.corrcoef(a, b)[0, 1])

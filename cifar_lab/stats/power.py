@@ -1,4 +1,4 @@
-"""How many seeds it takes to see a difference."""
+"""Power analysis: the number of seeds needed to detect a difference."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def power(n: int, difference: float, std: float, level: float) -> float:
 
 
 def seeds_needed(difference: float, std: float, level: float, wanted: float = POWER) -> int | None:
-    """The fewest pairs that show `difference` with probability `wanted`; None if `MOST` do not.
+    """Return the smallest number of pairs with power `wanted` for `difference`; None if `MOST` do not suffice.
 
-    `std` is taken as if it were known. What is needed goes with its square, which few seeds estimate badly: of five
-    pairs, nine estimates in ten lie between 0.18 and 2.4 times the truth, of twenty between 0.53 and 1.6.
+    `std` is taken as known. The result grows with its square, which few seeds estimate badly: from five pairs, nine
+    estimates in ten lie between 0.18 and 2.4 times the true value; from twenty, between 0.53 and 1.6.
     """
     if power(MOST, difference, std, level) < wanted:
         return None
-    low, high = 1, MOST  # `low` never suffices, `high` always does
+    low, high = 1, MOST  # invariant: `low` never suffices, `high` always does
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle, difference, std, level) >= wanted else (middle, high)

@@ -1,4 +1,4 @@
-"""What a handful of seeds says: mean and deviation, and what they differ by."""
+"""Summaries of a few seeds: mean and standard deviation, and differences by seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """`n` values, their mean (None of nothing) and sample deviation (None below two)."""
+    """Number of values, their mean (None if `n` is 0) and sample standard deviation (None below two)."""
 
     n: int
     mean: float | None
@@ -18,7 +18,7 @@ class Summary:
 
 
 def summarise(values: Mapping[int, float]) -> Summary:
-    """Summary of values by seed."""
+    """Summarize values by seed."""
     array = np.array(list(values.values()))
     return Summary(
         n=len(array),
@@ -28,5 +28,5 @@ def summarise(values: Mapping[int, float]) -> Summary:
 
 
 def differences(values: Mapping[int, float], control: Mapping[int, float]) -> dict[int, float]:
-    """`values - control` by seed, over the seeds that both have: the others say nothing about it."""
+    """Return `values - control` by seed, over the seeds that both have."""
     return {seed: values[seed] - control[seed] for seed in sorted(values.keys() & control.keys())}

@@ -1,14 +1,14 @@
-"""Looking at the results before all seeds are there, without being fooled more often than one look would be.
+"""Group-sequential analysis: interim looks at the results with a controlled overall error rate.
 
-The rule is fixed beforehand: after which numbers of seeds to look, and how much of the allowed error each look may
+The rule is fixed beforehand: the numbers of seeds after which to look, and the share of the error that each look may
 spend. Lan and DeMets (1983), "Discrete sequential boundaries for clinical trials": the boundary of each look follows
 from the spending function. The repeated confidence intervals (Jennison and Turnbull 1989, "Interim analyses: the
-repeated confidence interval approach") hold at every look at once, and so at whichever one the training stopped.
+repeated confidence interval approach") hold at all looks simultaneously, and so at whichever one the training stopped.
 
-Tables of boundaries are made for Gaussian means of known variance; with five pairs, Student's t has far longer tails,
-and nominal levels carried over to it erred in 5.3 to 5.5 % instead of 5 % of simulated studies (6.1 % with a look after
-each seed: `benchmarks/simulation.py`). The distribution of all t's of one study does not depend on its variance, so the
-boundaries are read off `PATHS` simulated studies in which nothing differs.
+Published boundaries assume Gaussian means of known variance; with five pairs, Student's t has far longer tails, and
+nominal levels carried over to it gave an error of 5.3 to 5.5 % instead of 5 % of simulated studies (6.1 % with a look
+after each seed: `benchmarks/simulation.py`). The joint distribution of a study's t statistics does not depend on the
+variance, so the boundaries are quantiles of `PATHS` simulated studies under the null hypothesis.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 from scipy import stats
 
 FEWEST, FIRST = 12, 5
-"""The least maximum of seeds, and the seeds before the first look."""
+"""Smallest allowed maximum number of seeds, and the number of seeds at the first look."""
 PATHS = 2_000_000
 """Simulated studies without a difference; the same ones each time."""
 
 
 def looks(most: int) -> tuple[int, ...]:
-    """Numbers of seeds after which to look, `most` the last: 5, 8, 12, 18, each half as much again."""
+    """Return the numbers of seeds after which to look, each half as large again: 5, 8, 12, 18, … up to `most`."""
     found, step = [], FIRST
     while step < most:
         found.append(step)
@@ -35,15 +35,15 @@ def looks(most: int) -> tuple[int, ...]:
 
 
 def spent(share: float, error: float) -> float:
-    """Error allowed by the time that `share` of all seeds is there: Lan and DeMets' spending after Pocock."""
+    """Return the error spent once `share` of all seeds is there: Lan and DeMets' Pocock-type spending function."""
     return error * math.log(1 + (math.e - 1) * min(1.0, share))
 
 
 @lru_cache
 def levels(plan: tuple[int, ...], error: float) -> tuple[float, ...]:
-    """The nominal confidence of Student's interval at each look, so that all of them together err with `error`.
+    """Return the nominal confidence of Student's interval at each look, for an overall error rate of `error`.
 
-    `plan`: pairs at each look, rising from 2 at least.
+    `plan`: number of pairs at each look, at least 2, increasing.
     """
     statistics = _null_paths(plan)
     alive, found = np.ones(statistics.shape[1], dtype=bool), []
@@ -58,7 +58,7 @@ def levels(plan: tuple[int, ...], error: float) -> tuple[float, ...]:
 
 
 def _null_paths(plan: tuple[int, ...]) -> np.ndarray:
-    """|t| of studies without a difference: (looks, PATHS).
+    """Simulate |t| of studies without a difference: (looks, PATHS).
 
     A look adds m normal values: their sum is normal, their squares about their own mean are chi-squared.
     """

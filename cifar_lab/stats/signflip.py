@@ -1,4 +1,4 @@
-"""The sign-flip test: paired differences that mean nothing are as likely to be negative as positive."""
+"""Sign-flip permutation test: under the null hypothesis a paired difference is as likely negative as positive."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 EXACT_UP_TO = 20
-"""Differences up to which every pattern of signs is looked at: 2²⁰, a million."""
+"""Number of differences up to which all sign patterns are enumerated: 2²⁰, a million."""
 DRAWS = 100_000
-"""Patterns drawn beyond that."""
+"""Number of random patterns for more differences."""
 _ROUNDING = 1e-9
-"""Sums this close, relative to the largest there can be, are ties."""
+"""Sums this close, relative to the largest possible one, count as ties."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignFlip:
-    """A two-sided p-value, whether every pattern of signs is behind it, and the smallest there can be with so many."""
+    """Two-sided p-value, whether it is exact (all sign patterns), and the smallest possible with so many pairs."""
 
     p_value: float
     is_exact: bool
@@ -25,10 +25,10 @@ class SignFlip:
 
 
 def sign_flip(differences: Sequence[float]) -> SignFlip | None:
-    """How often random signs give a mean at least as far from zero; None of no differences.
+    """Return the share of sign patterns whose mean is at least as far from zero as observed; None without differences.
 
-    The sharp null hypothesis is that control and variant could have changed places in each pair. Exact up to
-    `EXACT_UP_TO` differences. Beyond, `DRAWS` random patterns (always the same ones) and the observed one are counted:
+    The sharp null hypothesis is that control and variant are exchangeable within each pair. Exact up to
+    `EXACT_UP_TO` differences. Beyond, `DRAWS` random patterns (with a fixed seed) and the observed one are counted:
     Phipson and Smyth (2010), "Permutation p-values should never be zero".
     """
     values = np.asarray(differences, dtype=np.float64)

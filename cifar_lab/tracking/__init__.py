@@ -1,1 +1,1 @@
-"""What is kept of the work: the journal on disk, and its view in MLflow."""
+"""Records of the work: the journals on disk, and their view in MLflow."""

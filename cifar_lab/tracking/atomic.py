@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic file writes: a file is either complete or missing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import BinaryIO
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Let `fill` write a temporary sibling, force it to the disk, and rename it to `path`.
 
-    A reader sees the old file or the new one, never half of one, whenever the process or the machine dies. A link is
-    followed. A device or a pipe is written to as it is, for a file in its place would end it.
+    A reader sees either the old or the new file, never a partial one, even if the process or machine dies. A link is
+    followed. A device or a pipe is written to directly, since renaming a file to it would replace it.
 
     Raises:
-        OSError: it cannot be written, with `path` as its file name; a full disk is one whatever library writes.
+        OSError: the write failed, with `path` as the file name; a full disk raises it whatever library writes.
     """
     if path.is_symlink():
         path = path.resolve()
@@ -34,7 +34,7 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise _naming(path, error) from error
-    except RuntimeError as error:  # torch's writer raises one of its own on top of the reason
+    except RuntimeError as error:  # torch's writer raises an error of its own for it
         if not isinstance(error.__context__, OSError):
             raise
         raise _naming(path, error.__context__) from error
@@ -43,18 +43,18 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def _naming(path: Path, error: OSError) -> OSError:
-    """Return an error of the same kind about `path`, in place of its temporary sibling or of no file."""
+    """Return an error of the same kind about `path` instead of its temporary sibling or no file."""
     return OSError(error.errno, error.strerror, str(path)) if error.errno is not None else error
 
 
 def write_json(path: Path, tree: object) -> None:
-    """`write` for a JSON tree; NaN and infinity are refused with ValueError."""
+    """Write a JSON tree atomically; NaN and infinity raise ValueError."""
     text = json.dumps(tree, indent=1, allow_nan=False) + "\n"
     write(path, lambda file: file.write(text.encode()))
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder has no descriptor there, and a rename is already durable
+    if os.name == "nt":  # Windows: folders have no descriptor, and a rename is already durable
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Name why a tracking store took nothing: it is away for now, it refuses for good, or only one thing of it fails."""
+"""Classify errors of a tracking store: unavailable for now, refusing every call, or refusing only one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
 
 LONGEST = 300
-"""The most characters of somebody else's message that one line shows."""
+"""Maximum length in characters of an external message in one line."""
 OF_THE_STORE = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-"""MLflow's error codes that every further call would get, too."""
+"""MLflow's error codes that apply to every further call."""
 OF_THE_CALL = {
     "BAD_REQUEST",
     "ENDPOINT_NOT_FOUND",
@@ -24,7 +24,7 @@ OF_THE_CALL = {
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
-"""MLflow's error codes that the same call would get again, and another one need not."""
+"""MLflow's error codes that apply to the same call only."""
 LOCKED = re.compile(r"database (table |schema )?is locked", re.IGNORECASE)
 DAMAGED = re.compile(r"malformed|not a database|file is encrypted", re.IGNORECASE)
 UNWRITABLE = re.compile(r"readonly database|unable to open database|no such table|disk is full", re.IGNORECASE)
@@ -39,23 +39,23 @@ NO_JSON = re.compile(r"not in a valid JSON format", re.IGNORECASE)
 
 
 class StoreAway(CifarLabError):
-    """The tracking store cannot be reached now. Nothing is lost: the journals hold everything."""
+    """Error raised if the tracking store is unavailable now. Nothing is lost: the journals hold everything."""
 
 
 class StoreRefuses(TrackingError):
-    """The tracking store refuses every call, and will until somebody changes something."""
+    """Error raised if the tracking store refuses every call until its configuration is changed."""
 
 
 class CallRefused(TrackingError):
-    """The tracking store refuses one call for good; others may pass."""
+    """Error raised if the tracking store refuses one call permanently; others may succeed."""
 
 
 class ArtifactsRefused(TrackingError):
-    """Files cannot be written where the store keeps them; metrics, params and tags can."""
+    """Error raised if artifacts cannot be stored; metrics, params and tags can."""
 
 
 def translated(error: BaseException, uri: str) -> CifarLabError:
-    """Return the error of ours that stands for what MLflow, or a library under it, made of a call."""
+    """Translate an error of MLflow, or of a library below it, to one of this package."""
     if isinstance(error, CifarLabError):
         return error
     place, text, code = f"MLflow on {redacted(uri)}", str(error), getattr(error, "error_code", None)
@@ -84,7 +84,7 @@ def translated(error: BaseException, uri: str) -> CifarLabError:
 
 
 def answered(status: int, body: str, uri: str) -> CifarLabError | None:
-    """Return what an HTTP answer to a simple question means; None if it is the answer of an MLflow server."""
+    """Classify an HTTP answer to a simple request; None if it is the answer of an MLflow server."""
     place = f"MLflow on {redacted(uri)}"
     words = brief_text(re.sub(r"<[^>]*>", " ", body))
     said = f"{status}{f' ({words})' if words else ''}"
@@ -103,12 +103,12 @@ def answered(status: int, body: str, uri: str) -> CifarLabError | None:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Return whether another process holds a SQLite database for now."""
+    """Tell whether another process currently locks a SQLite database."""
     return LOCKED.search(str(error)) is not None
 
 
 def is_connection(error: BaseException) -> bool:
-    """Return whether nobody answered, where an answer would have come over a network."""
+    """Tell whether a network connection failed or went unanswered."""
     seen: BaseException | None = error
     while seen is not None:
         if ANSWERED.search(str(seen)):
@@ -122,11 +122,11 @@ def is_connection(error: BaseException) -> bool:
 
 
 def brief(error: BaseException) -> str:
-    """Return the first line of an error's message, printable, without secrets, and cut where it is long."""
+    """Return the first line of an error's message: printable, without secrets, truncated."""
     return brief_text(str(error)) or type(error).__name__
 
 
 def brief_text(text: str) -> str:
-    """Return the first line of a text that has words, printable, without secrets, and cut where it is long."""
+    """Return the first non-empty line of a text: printable, without secrets, truncated."""
     lines = (" ".join(line.split()) for line in text.splitlines())
     return shortened(printable(redacted(next((line for line in lines if line), ""))), LONGEST)

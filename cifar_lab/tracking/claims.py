@@ -1,7 +1,7 @@
-"""Share the shipping of cells among runners: each cell is shipped by one of them at a time.
+"""Divide the shipping of cells among runners: each cell is shipped by one of them at a time.
 
-Runners on one folder see the same journals. Without this each would ship every cell, figures too, and with a SQLite
-store they would wait for each other most of the time.
+Runners on one folder see the same journals. Without this each would ship every cell with its figures, and with a SQLite
+store they would mostly wait for each other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 
 class Claims:
-    """The cells of one ablation that this shipper ships. The kernel takes them back when the process dies."""
+    """Set of an ablation's cells that this shipper ships. The kernel releases them when the process dies."""
 
     def __init__(self, runs: Path, ablation: str) -> None:
         self._folder = runs / "shipping"
@@ -22,7 +22,7 @@ class Claims:
         self._held: dict[str, FileLock] = {}
 
     def take(self, fingerprint: str) -> bool:
-        """Return whether the cell is ours to ship, from now on or already. False: another runner ships it."""
+        """Return True if this shipper ships the cell, newly or already; False if another runner does."""
         if fingerprint in self._held:
             return True
         self._folder.mkdir(exist_ok=True)
@@ -35,8 +35,10 @@ class Claims:
         return True
 
     def release(self) -> None:
-        """Give every cell back. A file that somebody else takes at this moment may be theirs alone; that is harmless:
-        two that ship one cell send the same, and it is stored once."""
+        """Release every cell.
+
+        Another runner may take a lock file at this moment and hold it alone. That is harmless: two runners that ship
+        one cell send the same data, which is stored once."""
         while self._held:
             _, lock = self._held.popitem()
             with suppress(OSError):

@@ -1,8 +1,8 @@
-"""Let a thread be left behind at a moment at which the process can end.
+"""A gate that lets a process end while a thread is waiting, never while it works.
 
-A daemon thread that is inside compiled code, drawing for example, while Python ends takes the whole process down with
-SIGABRT. So the thread holds a lock while it works, and gives it away while it waits for somebody else. Who ends the
-process takes the lock first: then the thread is waiting, where it can be left, and it works no more.
+A daemon thread that runs compiled code, such as drawing, while Python exits aborts the process with SIGABRT. So the
+thread holds a lock while it works, and releases it while it waits for something external. The exiting process takes
+the lock first: the thread is then waiting, where it can be abandoned, and does not work again.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from contextlib import contextmanager
 
 
 class Abandoned(BaseException):
-    """The thread was left behind while it waited. No `except Exception` may go on from it."""
+    """Exception raised in a thread that was abandoned while it waited; `except Exception` does not catch it."""
 
 
 class Gate:
-    """The right to work, of one thread."""
+    """Permission to work, for one thread."""
 
     def __init__(self) -> None:
         self._own = threading.Lock()
@@ -27,7 +27,7 @@ class Gate:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Hold the right to work; for the thread itself, around everything that it does."""
+        """Hold the permission to work; the thread wraps everything that it does in this context."""
         with self._own:
             if self._is_shut:
                 raise Abandoned
@@ -35,7 +35,7 @@ class Gate:
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Give the right away while the thread waits.
+        """Release the permission while the thread waits.
 
         Raises:
             Abandoned: the gate was shut meanwhile.
@@ -56,7 +56,7 @@ class Gate:
         return time.monotonic() - since if since is not None else 0.0
 
     def shut(self, patience_s: float = 60.0) -> None:
-        """Let the thread work no more; return once it waits, or has ended, or after `patience_s` seconds of work."""
+        """Stop the thread from working; return once it waits or has ended, or after `patience_s` seconds."""
         is_ours = self._own.acquire(timeout=patience_s)
         self._is_shut = True
         if is_ours:

@@ -1,7 +1,7 @@
-"""What the invocations of a runs folder, read together, say of a cell.
+"""Relations of cells to the invocations of a runs folder.
 
-Which ablation it was trained for, in which settings it stands, and what it is compared with: all of this is resolved
-at reading time, for a cell knows no ablation.
+A cell does not know its ablation. The ablation that it was trained for, its settings and its reference cell are
+therefore resolved when the notes are read.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from cifar_lab.tracking.view import View
 
 @dataclass(frozen=True)
 class Standing:
-    """How one cell stands in one ablation."""
+    """Role of one cell in one ablation."""
 
     settings: Mapping[str, bool] = field(default_factory=dict)
-    """By digest: whether it is a replicate there still. It is none once its variant has another recipe."""
+    """Maps setting digest to True if the cell is current there, False if its variant's recipe has since changed."""
     reference: Asked | None = None
-    """The cell of the same seed that it is compared with; of the control's cell, itself; none where there is none."""
+    """Cell of the same seed that it is compared with; the cell itself for the control; None without one."""
     since: int = 0
-    """The time in ms of the invocation that made it the reference."""
+    """Time in ms of the invocation that made it the reference."""
 
 
 class History:
-    """Some invocations, the oldest first."""
+    """Several invocations, the oldest first."""
 
     def __init__(self, invocations: Sequence[Invocation]) -> None:
         self.invocations = tuple(invocations)
@@ -44,21 +44,21 @@ class History:
         return self._standings.get((ablation, fingerprint), Standing())
 
     def latest(self, ablation: str, fingerprint: str) -> str | None:
-        """Return the id of the invocation of an ablation that asked for a cell last."""
+        """Return the id of the latest invocation of an ablation that asked for a cell."""
         asked = self._asked.get(fingerprint, [])
         return next((past.id for past in reversed(asked) if past.ablation == ablation), None)
 
     def same_setting(self, invocation: Invocation) -> list[Invocation]:
-        """Every invocation that asks the question of this one, itself among them."""
+        """Return every invocation of the same setting, including this one."""
         return self._settings.get(invocation.setting(), [invocation])
 
     def trained_for(self, fingerprint: str, began: int) -> str | None:
-        """The ablation that asked for a cell last before its training began, at that time in ms."""
+        """Return the ablation that asked for a cell last before its training began, at `began` in ms."""
         asked = [past.ablation for past in self._asked.get(fingerprint, []) if past.time <= began]
         return asked[-1] if asked else None
 
     def view(self, invocation: Invocation) -> View:
-        """The setting of an invocation, as MLflow's UI is to show it: the same for every invocation of the setting."""
+        """Return the setting of an invocation as shown in MLflow's UI; the same for every invocation of the setting."""
         same = self.same_setting(invocation)
         last = same[-1]
         overrides = (f"{path}={_typed(value)}" for path, value in last.overrides.items())
@@ -90,22 +90,22 @@ class History:
         return {place: Standing(found, *references.get(place, (None, 0))) for place, found in settings.items()}
 
     def _last(self, ablation: str, fingerprint: str) -> Invocation:
-        """The latest to ask for a cell. Where its settings disagree on the reference, that of this one counts."""
+        """Return the latest invocation that asked for a cell; its reference counts if settings disagree."""
         return next(past for past in reversed(self._asked[fingerprint]) if past.ablation == ablation)
 
 
 def _typed(value: object) -> str:
-    """As it was typed, or could have been."""
+    """Return a value as it was typed, or could have been."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def digest(invocation: Invocation) -> str:
-    """A short name of an invocation's setting."""
+    """Return a short digest of an invocation's setting."""
     return hashlib.sha256(json.dumps(invocation.setting()).encode()).hexdigest()[:8]
 
 
 def _references(same: list[Invocation]) -> dict[str, tuple[Asked, int]]:
-    """The reference of each cell of a setting by fingerprint, and the time of the invocation since which it is that."""
+    """Return the reference of each cell of a setting by fingerprint, and the time since when it has been that."""
     found: dict[str, tuple[Asked, int]] = {}
     for i, past in enumerate(same, start=1):
         for cell, reference in _pairs(unite(same[:i]), past):
@@ -116,7 +116,7 @@ def _references(same: list[Invocation]) -> dict[str, tuple[Asked, int]]:
 
 
 def _pairs(cells: list[Asked], latest: Invocation) -> list[tuple[Asked, Asked]]:
-    """Each cell with the one that it is compared with, where that was asked for; none if there is but one variant."""
+    """Return each cell with its reference, if that was asked for; empty for a single variant."""
     at = {(cell.variant, cell.seed): cell for cell in cells}
     if len({cell.variant for cell in cells}) < 2:
         return []

@@ -1,6 +1,6 @@
-"""What was asked for, each time cells were asked for: `runs/invocations/<time>-<ablation>.json`.
+"""Notes of invocations, one per request for cells: `runs/invocations/<time>-<ablation>.json`.
 
-A cell knows no ablation; these notes are how `compare` finds the cells of one.
+A cell does not know its ablation; `compare` finds the cells of an ablation by these notes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def _require_time(id: str) -> str:
-    """Check that an id begins with its time."""
+    """Check that an id begins with a time."""
     if not re.match(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}-", id):
         raise ValueError("an id begins with its time, 20261122T210000.123-")
     _stamp(id)
@@ -51,7 +51,7 @@ def _require_fingerprint(fingerprint: str) -> str:
 
 
 def _require_data(data: dict[str, str]) -> dict[str, str]:
-    """Check that the data are named."""
+    """Check that the data have a name."""
     if missing := [name for name in ("name", "kind", "hash", "source") if name not in data]:
         raise ValueError(f"'{missing[0]}' is missing")
     return data
@@ -66,7 +66,7 @@ def _require_crossing(crossing: dict[str, list[str]] | None) -> dict[str, list[s
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One cell of an invocation: its place in the study, and its identity."""
+    """One cell of an invocation: variant, seed and fingerprint."""
 
     variant: str
     seed: int
@@ -74,38 +74,38 @@ class Asked:
     recipe: str
     """Digest of the recipe, the same for every seed of a variant."""
     parameters: int
-    """Of the network as declared, which the budget judges."""
+    """Parameters of the network as declared, which the budget limits."""
     parameters_trained: int
-    """Of the network that the scale makes of it."""
+    """Parameters of the network as trained at the scale."""
     macs: int
-    """Of one forward pass of the network that is trained."""
+    """Multiply-accumulates of one forward pass of the trained network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
-    """When to look, and what each look may conclude: fixed before the first cell is trained."""
+    """Stopping rule of a group-sequential design, fixed before the first cell is trained."""
 
     looks: tuple[int, ...]
-    """Seeds at each look; the last is the most that will be trained."""
+    """Number of seeds at each look; the last is the maximum."""
     levels: tuple[float, ...]
     """Nominal confidence of a difference's interval at each look; together they hold with `confidence`."""
     comparisons: int
-    """Differences that the error is shared among."""
+    """Number of differences that share the error."""
     confidence: float = 0.95
     spending: str = "pocock"
-    """The alpha-spending function: Lan and DeMets (1983), after Pocock."""
+    """Alpha-spending function: Lan and DeMets (1983), Pocock type."""
     margin: float | None = None
-    """The difference that does not matter, a fraction, as it was when the rule was begun."""
+    """Equivalence margin when the rule was begun, as a fraction."""
     before: int = 0
-    """Seeds that were compared already, and could be seen, before the rule was begun."""
+    """Number of seeds that were already compared, and could be seen, before the rule was begun."""
 
 
 DROPPED = Stopping(looks=(), levels=(), comparisons=0)
-"""No rule any more: an invocation that is begun with it drops the one that its setting had."""
+"""Marker for no rule: an invocation that starts with it drops the rule of its setting."""
 
 
 def _require_rule(rule: Stopping | None) -> Stopping | None:
-    """Check that looks rise, and that each has its level."""
+    """Check that looks increase, and that each has a level."""
     if rule is None or rule == DROPPED:
         return rule
     if not rule.looks or any(b <= a for a, b in pairwise((0, *rule.looks))):
@@ -123,75 +123,75 @@ class Invocation:
     """`20261122T210000.123-se_ratio`: sorts by time."""
     ablation: str
     question: str
-    """With source and claims, one a line: what an experiment is described by."""
+    """Question with source and claims, one per line: the description of the experiment."""
     factors: tuple[str, ...]
     control: str
     scale: str
     protocol: str
     data: Annotated[dict[str, str], AfterValidator(_require_data)]
-    """name, kind, hash and the source that was typed."""
+    """Name, kind, hash and the source as typed."""
     overrides: dict[str, Any]
     cells: tuple[Asked, ...]
     command: str
     execution: dict[str, Any]
     compiling: str = ""
-    """Why networks are compiled, or are not, where that was decided from measured step times."""
+    """Reason for compiling the networks or not, if decided from measured step times."""
     provenance: dict[str, Any] = field(default_factory=dict)
     baseline: str = ""
-    """Digest of the recipe that every variant is a diff on, and the numerics version: where these change, differences
-    to cells from before would be differences of two things at once."""
+    """Digest of the common baseline recipe and of the numerics version; after a change of either, differences from
+    earlier cells would mix two effects."""
 
     against: dict[str, str] = field(default_factory=dict)
-    """What each variant is compared with, where that is not the control: in a chain, the stage before."""
+    """Maps a variant to the one that it is compared with, if not the control: in a chain, the stage before."""
 
     margin: float | None = None
-    """The difference in accuracy that does not matter, a fraction; of a note from before margins, none."""
+    """Equivalence margin in accuracy, as a fraction; None in notes older than margins."""
 
     crossing: Annotated[dict[str, list[str]] | None, AfterValidator(_require_crossing)] = None
-    """Of a 2 × 2 study: its `factors`, and its `variants`: neither changed, the first, the second, both."""
+    """A 2 × 2 study's `factors`, and its `variants`: neither changed, the first, the second, both; None for others."""
 
     stopping: Annotated[Stopping | None, AfterValidator(_require_rule)] = None
-    """Where seeds are added until all is decided: the rule, fixed before the first cell."""
+    """Stopping rule for adding seeds, fixed before the first cell; None for a fixed number of seeds."""
 
     stopping_dropped: bool = False
-    """The rule of its setting ends with it: from here the number of seeds is chosen by whoever has seen results."""
+    """True if it drops the stopping rule of its setting: from here on the number of seeds may depend on results."""
 
     metric: str | None = None
-    """What cells are compared by; none: the accuracy on test. A search looks at `val/acc`, and at test not at all."""
+    """Metric for comparing cells; None: the test accuracy. A search uses `val/acc`, and never the test set."""
 
     design: str | None = None
     """The method of the intervals, fixed before the first cell: `MODERATED`; of a note from before it, `STUDENT`."""
 
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By fingerprint: what a run of a cell is tagged with beside what every cell has."""
+    """Additional tags of a cell's run, by fingerprint."""
 
     def __post_init__(self) -> None:
-        # What was typed may hold a database's password, and a note is read by many, in MLflow too.
+        # The command may contain a database password, and notes are read by many, also in MLflow.
         object.__setattr__(self, "command", redacted_command(self.command))
         if self.stopping == DROPPED:
             object.__setattr__(self, "stopping", None)
             object.__setattr__(self, "stopping_dropped", True)
 
     def is_pruned(self, fingerprint: str) -> bool:
-        """Tell whether a search stopped the cell early: that is how it ended, and nothing is missing."""
+        """Tell whether a search stopped the cell early; such a cell is complete."""
         return self.tags.get(fingerprint, {}).get("trial_state") == "pruned"
 
     def compared_with(self, variant: str) -> str | None:
-        """The variant that `variant` is compared with; the control with nothing."""
+        """Return the variant that `variant` is compared with; None for the control."""
         return None if variant == self.control else self.against.get(variant, self.control)
 
     @property
     def time(self) -> int:
-        """When it was asked for, in ms, as its id says."""
+        """Return the time of the invocation in ms, from its id."""
         return round(_stamp(self.id).timestamp() * 1000)
 
     def setting(self) -> tuple[str, ...]:
-        """What makes two invocations answers to one question: ablation, baseline, scale, data and overrides."""
+        """Return the identity of the setting: ablation, baseline, scale, data and overrides."""
         overrides = json.dumps(self.overrides, sort_keys=True)
         return (self.ablation, self.baseline, self.scale, self.data["hash"], overrides)
 
     def asks_for_the_same(self, other: Invocation) -> bool:
-        """Whether `other` asks for the same cells, and compares them alike."""
+        """Tell whether `other` asks for the same cells, and compares them in the same way."""
         mine, theirs = (
             (set(each.cells), each.control, each.against, each.margin, each.crossing, each.stopping, each.metric,
              each.stopping_dropped, each.tags, each.question)
@@ -200,7 +200,7 @@ class Invocation:
         return mine == theirs
 
     def after_all(self, runs: Path) -> Invocation:
-        """Return this invocation with an id behind all that are in `runs`, even if the clock was set back since."""
+        """Return this invocation with an id later than all in `runs`, even if the clock was set back."""
         ids = [path.stem for path in paths(runs) if _is_id(path.stem)]
         latest = max((_stamp(id) for id in ids), default=None)
         if latest is None or _stamp(self.id) > latest:
@@ -210,10 +210,10 @@ class Invocation:
         return replace(self, id=f"{stamp}-{self.id.partition('-')[2]}")
 
     def write(self, runs: Path) -> None:
-        """Write the note, whole or not at all, with its checksum.
+        """Write the note atomically, with its checksum.
 
         Raises:
-            DamageError: a note that is damaged is there; what it holds would be lost.
+            DamageError: a damaged note exists; its content would be lost.
         """
         path = runs / FOLDER / f"{self.id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ class Invocation:
 
 
 def read_all(runs: Path) -> list[Invocation]:
-    """Return every invocation in `runs`, the oldest first; those that are damaged are warned of and left out."""
+    """Return every invocation in `runs`, the oldest first; damaged ones are skipped with a warning."""
     notes = []
     for path in paths(runs):
         try:
@@ -234,7 +234,7 @@ def read_all(runs: Path) -> list[Invocation]:
 
 
 def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
-    """Return what is wrong with the notes in `runs` that cannot be read: of one ablation, by file name, or of all."""
+    """Return the damage of unreadable notes in `runs`: of one ablation, by file name, or of all."""
     errors = []
     for path in paths(runs):
         if ablation is None or path.stem.partition("-")[2] == ablation:
@@ -246,10 +246,10 @@ def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
 
 
 def read(path: Path) -> Invocation | None:
-    """Return the invocation of one note; None where it is gone. Fields of later versions are passed over.
+    """Return the invocation of one note; None if it is gone. Fields of later versions are ignored.
 
     Raises:
-        DamageError: it cannot be read, or is not what it must be; the line names the file and the rule.
+        DamageError: it cannot be read, or is invalid; the message names the file and the rule.
     """
     tree = seal.read(path)
     if tree is None and not path.exists():
@@ -269,10 +269,10 @@ def _adapter() -> TypeAdapter[Invocation]:
 
 
 def paths(runs: Path) -> list[Path]:
-    """Return the notes in order of their ids, without hidden files, which systems put beside those of users.
+    """Return the notes in order of their ids, without hidden files, which some systems create.
 
     Raises:
-        DamageError: their folder cannot be read, or is none.
+        DamageError: their folder cannot be read, or is not a folder.
     """
     folder = runs / FOLDER
     try:
@@ -295,9 +295,9 @@ def _is_id(stem: str) -> bool:
 
 
 def unite(invocations: list[Invocation]) -> list[Asked]:
-    """The cells of invocations of one setting, each (variant, seed) once.
+    """Return the cells of invocations of one setting, each (variant, seed) once.
 
-    Where a variant's recipe has changed between them, only the cells of the latest recipe are one replicate.
+    If a variant's recipe changed between them, only the cells of the latest recipe count.
     """
     latest = {cell.variant: cell.recipe for invocation in invocations for cell in invocation.cells}
     cells = {

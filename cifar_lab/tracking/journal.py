@@ -1,4 +1,4 @@
-"""The append-only record of one cell: a JSON object a line, in the order in which things happened.
+"""Append-only journal of one cell: one JSON object per line, in order of time.
 
     {"event": "start",      "time": ms, "execution": {…}, "provenance": {…}}
     {"event": "points",     "time": ms, "epoch": 3, "values": {"val/acc": 0.71, …}}
@@ -10,16 +10,16 @@
     {"event": "damaged",    "time": ms, "file": "checkpoint.pt", "kept": "checkpoint.pt.damaged", "why": "…"}
     {"event": "end",        "time": ms, "status": "finished"}
 
-Each line carries the first digits of its checksum as `sha256` (see `tracking.seal`). A line whose checksum is another
-one, or that cannot be read, is damage: it is never used, and `Reader.damage` names it. A last line without an end is
-torn by a kill and is none; whoever writes next ends it and says so in a line of its own. Lines of earlier versions
-carry no checksum.
+Each line carries the first digits of its checksum as `sha256` (see `tracking.seal`). A line with another checksum, or
+that cannot be read, is damaged: it is never used, and `Reader.damage` names it. A last line without a line end was
+torn by a kill and does not count; the next writer ends it and records that in a line of its own. Lines of earlier
+versions carry no checksum.
 
-Points count once a checkpoint stands behind them: those of an epoch that was lost are written again when it
-is trained again. `start` begins from nothing, `resume` after `epoch`: what stood beyond that counts no more.
+Points count once a checkpoint follows them: those of a lost epoch are written again when it is trained again. `start`
+begins from scratch, `resume` after `epoch`: points beyond that no longer count.
 
-Times never run backwards within a journal, and their differences are durations: the wall clock is read when a writer
-begins, and a clock that nobody sets measures from there.
+Times never decrease within a journal, and their differences are durations: the wall clock is read when a writer begins,
+and a monotonic clock measures from there.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from cifar_lab.tracking import seal, shape
 
 FILE = "journal.jsonl"
 DIGITS = 16
-"""Of the checksum of a line."""
+"""Number of hexadecimal digits of a line's checksum."""
 
 
 class Point(NamedTuple):
-    """The metrics of one epoch (counted from 1), with the time in ms at which they were written."""
+    """Metrics of one epoch (counted from 1), with the time in ms at which they were written."""
 
     epoch: int
     time: int
@@ -49,7 +49,7 @@ class Point(NamedTuple):
 
 
 class Journal:
-    """Appends to the journal of one cell. One writer at a time: the holder of the cell's lock."""
+    """Writer of one cell's journal. One at a time: the holder of the cell's lock."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
@@ -60,15 +60,15 @@ class Journal:
         self._end_torn_line()
 
     def now(self) -> int:
-        """Return the time in ms, as the next line will have it."""
+        """Return the time in ms that the next line would have."""
         return self._began + round(1000 * (time.monotonic() - self._clock))
 
     def write(self, event: str, **fields: object) -> None:
-        """Append one event, stamped with the time, and force it to the disk."""
+        """Append one event with the time, and force it to the disk."""
         self._append(self._line(event, **fields))
 
     def points(self, epoch: int, values: dict[str, float]) -> None:
-        """Append the metrics of `epoch`. What is not finite is left out: JSON has no word for it."""
+        """Append the metrics of `epoch`, without non-finite ones, which JSON cannot represent."""
         self.write("points", epoch=epoch, values={k: v for k, v in values.items() if math.isfinite(v)})
 
     def _line(self, event: str, **fields: object) -> bytes:
@@ -82,7 +82,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def _end_torn_line(self) -> None:
-        """End the last line, if a kill left it without an end, and say that it is torn unless only the end lacks."""
+        """End a last line that a kill left without an end; record that it is torn unless only the end is missing."""
         last = self._path.read_bytes().rpartition(b"\n")[2] if self._path.exists() else b""
         if last:
             whole = isinstance(_parsed(last), dict)
@@ -91,11 +91,11 @@ class Journal:
 
 @dataclass
 class Reader:
-    """Reads the journal of one cell as it grows; `poll` returns what has come to stand since."""
+    """Incremental reader of one cell's journal; `poll` returns the points that were confirmed since."""
 
     folder: Path
     began: int | None = None
-    """Time of the start that the standing points come from: another one means that they all came anew."""
+    """Time of the start that the confirmed points belong to; after another start all points come again."""
     attempted: int | None = None
     """Time of the latest start or resume."""
     latest: int | None = None
@@ -113,16 +113,16 @@ class Reader:
 
     @property
     def damage(self) -> list[str]:
-        """The damaged lines read so far, each as `line 7: not JSON`; such a line was not used."""
+        """Damaged lines read so far, each as `line 7: not JSON`; they are not used."""
         return [*self._damage, *([self._suspect] if self._suspect is not None else [])]
 
     @property
     def pending(self) -> list[Point]:
-        """The points behind which no checkpoint stands, in order of epoch."""
+        """Points not yet followed by a checkpoint, in order of epoch."""
         return [self._pending[epoch] for epoch in sorted(self._pending)]
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the sound lines written since the last call."""
+        """Return the valid lines written since the last call."""
         path = self.folder / FILE
         try:
             with seal.open_regular(path) as file:
@@ -138,7 +138,7 @@ class Reader:
         return [event for line in whole.split(b"\n")[:-1] if (event := self._read(line)) is not None]
 
     def poll(self) -> list[Point]:
-        """Return the points that a checkpoint has come to stand behind since the last call, in order of epoch."""
+        """Return the points that were confirmed by a checkpoint since the last call, in order of epoch."""
         standing: list[Point] = []
         for event in self.events():
             kind, self.latest = event["event"], event["time"]
@@ -153,10 +153,10 @@ class Reader:
         return standing
 
     def written(self) -> list[Point]:
-        """Return the points written since the last call, each epoch once, whether or not a checkpoint stands behind.
+        """Return the points written since the last call, each epoch once, confirmed by a checkpoint or not.
 
-        An epoch that is lost is trained again to the same numbers: who only looks need not wait for a checkpoint.
-        A reader is asked by this or by `poll`, not by both: each takes the lines that it reads.
+        A lost epoch is trained again with the same numbers, so a viewer need not wait for a checkpoint. Call either
+        this or `poll` on a reader, not both: each consumes the lines that it reads.
         """
         news = []
         for event in self.events():
@@ -166,7 +166,7 @@ class Reader:
         return news
 
     def _notice_another(self, status: os.stat_result) -> None:
-        """Begin anew where another file stands in the place of the journal: a damaged one was kept aside."""
+        """Start over if another file has replaced the journal, because a damaged one was set aside."""
         if (self._inode is not None and status.st_ino != self._inode) or status.st_size < self._offset:
             self._offset, self._lines, self._told, self.began, self._stood = 0, 0, 0, None, False
             self._pending.clear()
@@ -175,7 +175,7 @@ class Reader:
         self._inode = status.st_ino
 
     def _read(self, line: bytes) -> dict[str, Any] | None:
-        """Return the event of one whole line; None for one that is damaged, or torn."""
+        """Return the event of one complete line; None if it is damaged or torn."""
         self._lines += 1
         event = _parsed(line)
         self._settle(event)
@@ -187,7 +187,7 @@ class Reader:
         return event
 
     def _settle(self, event: dict[str, Any] | str) -> None:
-        """Decide on the line before, if that was none: torn where the next line says so, or carries no checksum."""
+        """Classify a bad line before: torn if this line says so or carries no checksum, else damaged."""
         if self._suspect is None:
             return
         is_torn = isinstance(event, dict) and (event["event"] == "torn" or not seal.is_sealed(event))
@@ -196,7 +196,7 @@ class Reader:
         self._suspect = None
 
     def _go_back(self, event: dict[str, Any], standing: list[Point]) -> list[Point]:
-        """Begin an attempt: what is left of `standing` at the epoch from which it goes on."""
+        """Begin an attempt; return the points of `standing` up to the epoch from which it resumes."""
         self._pending.clear()
         self.attempted = event["time"]
         if event["event"] == "resume":
@@ -207,10 +207,10 @@ class Reader:
 
 
 def read_points(folder: Path) -> list[Point]:
-    """Return every point of a cell that stands, one an epoch, in order.
+    """Return every confirmed point of a cell, one per epoch, in order.
 
     Raises:
-        DamageError: a line of the journal is damaged; a curve without its points would be another curve.
+        DamageError: a line of the journal is damaged; a curve with missing points would be wrong.
     """
     reader = Reader(folder)
     points = list({point.epoch: point for point in reader.poll()}.values())
@@ -220,7 +220,7 @@ def read_points(folder: Path) -> list[Point]:
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
-    """Return every event of a cell whose line is sound."""
+    """Return every event of a cell from its valid lines."""
     return Reader(folder).events()
 
 
@@ -232,7 +232,7 @@ def damage(folder: Path) -> list[str]:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | str:
-    """Return the event of a line, with its checksum if it carries one; the rule that it breaks where it is none."""
+    """Return the event of a line, with its checksum if it carries one, or the rule that it violates."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""The door to MLflow: a client of its store, within its limits, whose errors are all ours.
+"""Client of an MLflow store: respects its limits and raises only errors of this package.
 
-Nothing here imports mlflow before a `Store` is opened: that takes seconds. The calls of a store raise `StoreAway` when
-it cannot be reached, which is worth trying again; `StoreRefuses` when every call would be refused; `CallRefused` when
-this one is; and `ArtifactsRefused` when files cannot be written (see `cifar_lab.tracking.away`).
+mlflow is imported only when a `Store` is opened, as that takes seconds. The calls of a store raise `StoreAway` if it is
+unreachable, which is worth retrying; `StoreRefuses` if every call would be refused; `CallRefused` if this one is; and
+`ArtifactsRefused` if files cannot be written (see `cifar_lab.tracking.away`).
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ __all__ = [
 ]
 
 METRICS, ENTITIES = 1000, 100
-"""The most metrics, and the most params or tags, that one call may carry."""
+"""Maximum number of metrics, and of params or tags, per call."""
 KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 36, 5000, 250
-"""The longest key, tag, param, digest of a data set, tag and name of an experiment, in characters."""
+"""Maximum length in characters of a key, tag, param, data set digest, experiment tag and experiment name."""
 CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
-"""The lowest level at which MLflow and what it uses may write to standard error. An error is said by us, in one line;
-MLflow would add its traceback, with whatever an address holds."""
+"""Minimum levels at which MLflow and its dependencies may log to standard error. This package reports an error in one
+line; MLflow would add its traceback, which may show the address with its password."""
 PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
-"""Mean seconds before each further try on a SQLite database that another process keeps locked. Random, so that
-several runners do not try at the same moment again."""
+"""Mean seconds before each retry on a SQLite database that is locked by another process. Randomized, so that several
+runners do not retry at the same moment."""
 PLAIN = re.compile(r"[\w.:/ -]*")
-"""Values that a filter of MLflow can hold; it has no way to write one with both quotes."""
+"""Values that an MLflow filter can express; it has no syntax for one with both kinds of quotes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A run that the store already has."""
+    """Run that exists in the store."""
 
     id: str
     status: str
@@ -66,7 +66,7 @@ class Found:
 
 
 class Shown(NamedTuple):
-    """An experiment with its view, by id and key."""
+    """Experiment with a view: its id and the view's key."""
 
     name: str
     experiment: str
@@ -74,24 +74,24 @@ class Shown(NamedTuple):
 
 
 class Store:
-    """One MLflow tracking store, for one thread. It is asked whether it is there before its first call."""
+    """One MLflow tracking store, for one thread. Its availability is checked before the first call."""
 
     def __init__(self, uri: str, connect: Callable[[], Any]) -> None:
-        """`connect` makes MLflow's client, which talks to a database at once."""
+        """Create a store; `connect` creates MLflow's client, which connects to a database at once."""
         self.uri, self._connect = uri, connect
         self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
-        """Entered while somebody else is waited for: the store, or another runner."""
+        """Context entered while waiting for the store or another runner."""
         self._made: Any = None
         self._is_reached = False
         self._first_refusal: str | None = None
 
     @classmethod
     def open(cls, uri: str) -> Store:
-        """Import mlflow; a SQLite store that is not there yet is made, by one process.
+        """Import mlflow and open the store; a missing SQLite store is created, by one process.
 
         Raises:
             StoreAway: another process keeps a SQLite store locked.
-            StoreRefuses: the store cannot be used.
+            StoreRefuses: the store is unusable.
         """
         for name, value in mlflow_reach.ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -111,11 +111,11 @@ class Store:
         return cls(uri, lambda: MlflowClient(address))
 
     def reach(self) -> None:
-        """Ask the store whether it is there, for a few seconds at most, unless it has answered before.
+        """Check for a few seconds at most that the store is available, unless it has answered before.
 
         Raises:
             StoreAway: it does not answer.
-            StoreRefuses: it answers, and not as a store that can be used.
+            StoreRefuses: it answers, but not as a usable store.
         """
         self._call(lambda: None)
 
@@ -126,7 +126,7 @@ class Store:
         return self._made
 
     def _call(self, action: Callable[[], T], *, of_files: bool = False) -> T:
-        """Return what `action` does, outside of our own work; every error becomes one of ours."""
+        """Return the result of `action`, run outside the gate; every error is translated."""
         for pause in (*PAUSES, None):
             try:
                 with self.outside():
@@ -147,14 +147,14 @@ class Store:
         raise AssertionError("the last try returns or raises")
 
     def _no_files(self, error: Exception) -> ArtifactsRefused:
-        """Return the refusal of a file. It names the first one of this store: each file has a path of its own."""
+        """Return the refusal of a file, naming the first one of this store, as each file has another path."""
         if self._first_refusal is None:
             why = f"{type(error).__name__}: {away.brief(error)}"
             self._first_refusal = f"MLflow on {redacted(self.uri)} takes no files ({why})"
         return ArtifactsRefused(self._first_refusal)
 
     def experiment(self, name: str, tags: Mapping[str, str]) -> str:
-        """Return the id of the experiment `name`, with `tags`; it is made, or brought back from deletion."""
+        """Return the id of the experiment `name`, with `tags`; it is created, or restored if deleted."""
         name = experiment_name(name)
 
         def make() -> str:
@@ -172,7 +172,7 @@ class Store:
         return self._call(make)
 
     def shown(self) -> list[Shown]:
-        """Return the experiments that have a view of ours, the one that was asked for last first."""
+        """Return the experiments that have a view of this package, the latest requested first."""
         every = self._call(lambda: list(self._client.search_experiments()))
         views = [(experiment, view.latest(experiment.tags)) for experiment in every]
         ours = [(Shown(e.name, str(e.experiment_id), found[0]), found[1]) for e, found in views if found is not None]
@@ -186,20 +186,20 @@ class Store:
         try:
             self._client.create_experiment(name, artifact_location=place)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another runner was quicker
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another runner created it first
                 raise
 
     def find(self, experiment: str, **tags: str) -> Found | None:
-        """Return the oldest run of `experiment` that has all of `tags`."""
+        """Return the oldest run of `experiment` that has all `tags`."""
         return next(self._search(experiment, tags, page=1), None)
 
     def find_all(self, name: str, **tags: str) -> list[Found]:
-        """Return every run of the experiment `name`, if there is one, that has all of `tags`; the oldest first."""
+        """Return every run of the experiment `name`, if it exists, that has all `tags`; the oldest first."""
         experiment = self._call(lambda: self._client.get_experiment_by_name(experiment_name(name)))
         return list(self._search(experiment.experiment_id, tags, page=1000)) if experiment else []
 
     def _search(self, experiment: str, tags: Mapping[str, str], page: int) -> Iterator[Found]:
-        """Yield the runs that have `tags`; a value that a filter cannot hold is compared here."""
+        """Yield the runs that have `tags`; a value that a filter cannot express is compared here."""
         plain = {key: value for key, value in tags.items() if PLAIN.fullmatch(value)}
         others = tags.items() - plain.items()
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
@@ -222,7 +222,7 @@ class Store:
                 return
 
     def start(self, experiment: str, sheet: Sheet, found: Found | None = None) -> str:
-        """Return the id of the run of `sheet`: a new one, or `found` with what a broken start left out of it."""
+        """Return the id of the run of `sheet`: a new one, or `found`, completed after an interrupted start."""
         from mlflow.entities import Param
 
         parent = {"mlflow.parentRunId": sheet.parent} if sheet.parent else {}
@@ -252,7 +252,7 @@ class Store:
         self._call(lambda: self._client.set_tag(run, "dataset", data["hash"]))
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
-        """Set tags, each cut to the longest that MLflow takes."""
+        """Set tags, each truncated to MLflow's maximum length."""
         from mlflow.entities import RunTag
 
         entities = [RunTag(_cut(key, KEY), _cut(value, TAG)) for key, value in tags.items()]
@@ -260,7 +260,7 @@ class Store:
             self._call(lambda some=some: self._client.log_batch(run, tags=some))  # type: ignore[misc]
 
     def log(self, run: str, metrics: Iterable[Metric]) -> None:
-        """Send metrics. A value sent again with its time is stored once."""
+        """Log metrics. A value that is sent again with the same time is stored once."""
         from mlflow.entities import Metric as Entity
 
         entities = [Entity(_cut(m.name, KEY), float(m.value), m.time, m.step) for m in metrics]
@@ -268,10 +268,10 @@ class Store:
             self._call(lambda some=some: self._client.log_batch(run, metrics=some))  # type: ignore[misc]
 
     def upload(self, run: str, files: Iterable[Path], made: Mapping[str, bytes]) -> None:
-        """Send files as artifacts under their own names, and `made` under its keys, `figures/loss.png`.
+        """Upload files as artifacts under their own names, and `made` under its keys, such as `figures/loss.png`.
 
         Raises:
-            ArtifactsRefused: the store answers, and files cannot be written where it keeps them.
+            ArtifactsRefused: the store answers, but files cannot be written to its artifact location.
         """
         with tempfile.TemporaryDirectory(prefix="cifar-lab-") as folder:
             for name, content in made.items():
@@ -283,21 +283,21 @@ class Store:
                 self._call(lambda path=path: self._client.log_artifact(run, str(path)), of_files=True)  # type: ignore[misc]
 
     def resume(self, run: str) -> None:
-        """Write down that a run which had ended goes on."""
+        """Mark an ended run as running again."""
         self._call(lambda: self._client.update_run(run, status="RUNNING"))
 
     def end(self, run: str, status: str, time: int) -> None:
-        """Write down how a run ended (FINISHED, FAILED or KILLED), and when, in ms."""
+        """Set the final status of a run (FINISHED, FAILED or KILLED), and its end time in ms."""
         self._call(lambda: self._client.set_terminated(run, status=status, end_time=time))
 
 
 def experiment_name(ablation: str) -> str:
-    """Return the name of the experiment of an ablation: one line, no longer than MLflow takes."""
+    """Return the name of an ablation's experiment: one line within MLflow's maximum length."""
     return _cut(printable(ablation), EXPERIMENT)
 
 
 def _folder(name: str) -> str:
-    """Return a name for the folder of an experiment's artifacts: no path, and no character with a meaning."""
+    """Return a folder name for an experiment's artifacts, without separators or special characters."""
     plain = re.sub(r"[^\w.-]", "_", name).lstrip(".")
     return plain if plain == name else f"{plain[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

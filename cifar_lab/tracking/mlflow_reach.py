@@ -1,4 +1,4 @@
-"""Reach a tracking store: MLflow's settings, a question that is answered in seconds, and a new SQLite database."""
+"""Connection to a tracking store: MLflow's settings, an availability check within seconds, and new SQLite databases."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cifar_lab.tracking import away
 from cifar_lab.tracking.uri import sqlite_uri, without_credentials
 
 ASKING = 5
-"""Seconds that a server or a database has to answer whether it is there."""
+"""Seconds within which a server or a database must answer the availability check."""
 LONGEST_MAKING = 120
-"""Seconds that another process may take to make a database."""
+"""Seconds allowed to another process for creating a database."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the shipper has its own patience; seven retries take minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the shipper retries by itself; seven retries take minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -31,11 +31,11 @@ ENVIRONMENT = {
 
 
 def ask(uri: str) -> None:
-    """Ask a server or a database once whether it is there. MLflow itself would ask for minutes.
+    """Check once that a server or a database is available. MLflow itself would retry for minutes.
 
     Raises:
-        StoreAway: it does not answer in `ASKING` seconds, or not now.
-        StoreRefuses: it answers, and not as a store that can be used.
+        StoreAway: it does not answer within `ASKING` seconds, or is unavailable now.
+        StoreRefuses: it answers, but not as a usable store.
     """
     scheme = urlsplit(uri).scheme
     if scheme in {"http", "https"}:
@@ -66,10 +66,10 @@ def ask(uri: str) -> None:
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """Return what `call` returns. The timeout of a request bounds each read, and a server may send a byte a second.
+    """Return the result of `call`. A request's timeout limits only each read, and a server may send a byte per second.
 
     Raises:
-        TimeoutError: it has not returned in time; it goes on in a thread that nobody waits for.
+        TimeoutError: it did not return in time; it continues in a thread that nobody waits for.
     """
     ended: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
 
@@ -90,14 +90,14 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 
 
 def _seconds_to_ask() -> int:
-    """Return `ASKING`, or the time that somebody has given a slow server by MLflow's own variable."""
+    """Return `ASKING`, or the timeout set by MLflow's own variable for a slow server."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     given = os.environ.get(name, ENVIRONMENT[name])
     return int(given) if given.isdigit() and given != ENVIRONMENT[name] else ASKING
 
 
 def spare_this_machine_proxies(uri: str) -> None:
-    """Let no proxy of the environment come between us and a server on this machine."""
+    """Exclude this machine's addresses from proxies in the environment."""
     host = urlsplit(uri).hostname
     if host in {"127.0.0.1", "localhost", "::1"}:
         named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
@@ -106,13 +106,13 @@ def spare_this_machine_proxies(uri: str) -> None:
 
 
 def make_sqlite(path: Path, client: Any) -> None:
-    """Make an MLflow database, and let it be read while it is written.
+    """Create an MLflow database that can be read while it is written.
 
-    Two processes that make one database break it for good, and so does one that is killed meanwhile: so it is
-    made under a lock, beside its place.
+    Two processes that create one database corrupt it permanently, and so does a kill meanwhile: so it is created under
+    a lock, under a temporary name beside its final one.
     """
     lock = path.with_name(f"{path.name}.lock")
-    lock.touch()  # where no file can be made, a lock would be waited for without end
+    lock.touch()  # in a folder that is not writable, the lock would be waited for forever
     with FileLock(lock, timeout=LONGEST_MAKING):
         if not path.exists() or not path.stat().st_size:
             partial = path.with_name(f"{path.name}.{os.getpid()}.partial")

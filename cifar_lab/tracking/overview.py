@@ -1,4 +1,4 @@
-"""What the run of an invocation says of its cells: how they ended, their table, and where each of them is."""
+"""Summary of an invocation in its MLflow run: states of its cells, comparison table, links to their runs."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from cifar_lab.tracking.sheet import Metric
 from cifar_lab.tracking.shipment import Place, Say, Shipment
 
 NOTED = "noted"
-"""The tag that tells which table the run has."""
+"""Tag that identifies the table stored in the run."""
 SETTLED = "settled"
-"""The tag that tells, by a digest, what all cells were like when the store had everything of them."""
+"""Tag holding a digest of the cells' states at the last complete upload."""
 ROOM = 200
-"""Characters kept free for the line that says what was left out."""
+"""Characters reserved for the line that says what was left out."""
 
 
 def no_files() -> Mapping[str, str]:
-    """Where there are none."""
+    """Return no files."""
     return {}
 
 
 class Table(NamedTuple):
-    """The comparison of an invocation's variants, in several forms."""
+    """Comparison of an invocation's variants, in several formats."""
 
     markdown: str
     csv: str
     files: Callable[[], Mapping[str, str]] = no_files
-    """Makes what is more work, by the name of its file: `report.html`."""
+    """Returns further files, by name (`report.html`); called only if they are needed."""
 
 
 Tabulate = Callable[[Invocation], Table | None]
-"""The table of the setting of an invocation; none if it cannot be made."""
+"""Function that returns the table of an invocation's setting; None if it cannot be made."""
 
 
 def no_table(invocation: Invocation) -> None:  # noqa: ARG001 (a Tabulate)
-    """For a runner that makes no tables."""
+    """Return no table; for a runner that makes none."""
     return
 
 
 def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
-    """Say of an invocation how its cells ended, unless one of them is still being trained."""
+    """Set the final status of an invocation's run, unless one of its cells is still being trained."""
     states = [_state(shipment) for shipment in shipments]
     if "running" in states:
         return
-    if searches.is_search(invocation):  # a trial that failed has another one in its place
+    if searches.is_search(invocation):  # a failed trial is replaced by another one
         states = [state for state in states if state != "failed"] or states
         store.tag(place.parent, {name: sheet.of_invocation(invocation).tags[name] for name in searches.LATEST})
     ended = all(state in {"finished", "diverged", "pruned"} for state in states)
@@ -64,15 +64,15 @@ def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[
 
 
 def _state(shipment: Shipment) -> State:
-    """Return the state of a cell, with what the note of a search says of it."""
+    """Return the state of a cell, including that given by a search's note."""
     state = shipment.record.state()
     is_pruned = state == "missing" and shipment.invocation.is_pruned(shipment.asked.fingerprint)
     return "pruned" if is_pruned else state
 
 
 def settle(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
-    """Write down that the store has everything of an invocation, once it has: who asks for the same again need not
-    look at each cell."""
+    """Record that the store has everything of an invocation, once it has, so that a repeated request need not check
+    each cell."""
     if all(shipment.is_settled for shipment in shipments) and shipments:
         state = state_of(shipments[0].runs, invocation)
         if place.found is None or place.found.tags.get(SETTLED) != state:
@@ -80,7 +80,7 @@ def settle(store: Store, place: Place, invocation: Invocation, shipments: Sequen
 
 
 def state_of(runs: Path, invocation: Invocation) -> str:
-    """A digest of how the cells of an invocation ended: of each that did, the time of its result."""
+    """Return a digest of the final states of an invocation's cells: the time of each result."""
     ends = {cell.fingerprint: Record(runs / cell.fingerprint).result() for cell in invocation.cells}
     times = sorted((name, result["time"] if result is not None else None) for name, result in ends.items())
     return hashlib.sha256(json.dumps(times).encode()).hexdigest()[:16]
@@ -89,7 +89,7 @@ def state_of(runs: Path, invocation: Invocation) -> str:
 def describe(
     store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment], tabulate: Tabulate, say: Say
 ) -> None:
-    """Give the run of an invocation its note and its table, unless it has them; a table is not taken away again."""
+    """Add note and table to the run of an invocation, unless it has them; an existing table is kept."""
     table = _table(invocation, tabulate, say)
     if table is None and place.found is not None and NOTED in place.found.tags:
         return
@@ -103,7 +103,7 @@ def describe(
         made = {"comparison.md": table.markdown, "comparison.csv": table.csv, **_files(invocation, table, say)}
         try:
             store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
-        except ArtifactsRefused:  # it was said of the cells; the note is worth having by itself
+        except ArtifactsRefused:  # reported for the cells already; the note is useful by itself
             store.tag(place.parent, {sheet.NOTE: written})
             return
     store.tag(place.parent, {sheet.NOTE: written, NOTED: digest})
@@ -112,7 +112,7 @@ def describe(
 def means(invocation: Invocation, shipments: Sequence[Shipment]) -> list[Metric]:
     """Return the mean accuracy of each variant over its finished seeds, and its mean paired difference.
 
-    `mean/test/acc/r4` and `delta/test/acc/r4`, as fractions. A search is compared by `val/acc`, as its cells are.
+    `mean/test/acc/r4` and `delta/test/acc/r4`, as fractions. A search uses `val/acc`, as for its cells.
     """
     metric = invocation.metric or ("test/peak_acc" if invocation.protocol == "writeup" else "test/acc")
     results = {(each.asked.variant, each.asked.seed): each.record.result() for each in shipments if not each.is_damaged}
@@ -132,10 +132,10 @@ def means(invocation: Invocation, shipments: Sequence[Shipment]) -> list[Metric]
 
 
 def note(invocation: Invocation, table: Table | None, experiment: str, shipments: Sequence[Shipment]) -> str:
-    """In Markdown: the table, the command, and a link to the run of each cell; no longer than a tag may be.
+    """Return a Markdown note within the length of a tag: the table, the command, and a link to the run of each cell.
 
-    Where that is too much, links are left out, and then the table, which is an artifact too; the note says so. The
-    result comes first, for the UI folds away what is beyond the first lines.
+    If it would be too long, links are left out first, then the table, which is also an artifact; the note says so. The
+    result comes first, because the UI folds everything after the first lines.
     """
     text = sheet.heading(invocation)
     if table is not None and len(text) + len(table.markdown) < TAG - ROOM:
@@ -148,7 +148,7 @@ def note(invocation: Invocation, table: Table | None, experiment: str, shipments
 
 
 def _links(experiment: str, shipments: Sequence[Shipment], room: int) -> str:
-    """A line a variant, as far as they fit into `room` characters."""
+    """Return one line of links per variant, as many as fit into `room` characters."""
     lines: dict[str, str] = {}
     for shipment in shipments:
         if shipment.run is not None:

@@ -1,8 +1,8 @@
-"""Who trains a cell: its lock where that can be seen, signs of life in `owner.json` where it cannot.
+"""Ownership of a cell in training: by its lock, or by heartbeats in `owner.json` if the lock is not visible.
 
-The kernel takes a lock back when its holder dies, on one machine. Some network disks show no lock of another machine:
-there the owner's signs of life tell. A sign is new if it differs from the last one that this process saw, however the
-clocks of the two machines stand; the time in it is asked only at the first look, when there is nothing to compare.
+The kernel releases a lock when its holder dies, on one machine. Some network disks do not show locks of another
+machine: there the owner's heartbeats are used. A heartbeat is new if it differs from the last one that this process
+saw, whatever the clocks of the two machines; its time is used only at the first check, without anything to compare.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from cifar_lab.tracking import seal
 
 FILE = "owner.json"
 BEAT = 10.0
-"""Seconds between two signs of life of a cell's owner."""
+"""Seconds between two heartbeats of a cell's owner."""
 SILENCE = 120.0
-"""Seconds without one after which an owner on another machine, whose lock cannot be seen from here, counts as dead."""
+"""Seconds without a heartbeat after which an owner on another machine, whose lock is not visible, counts as dead."""
 WATCH = 2.5
-"""Beats for which a cell of another machine is watched before it is taken over, where the clocks do not tell."""
+"""Beats for which a cell of another machine is watched before it is taken over, if the clocks are inconclusive."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
 class _Sign:
-    """A sign of life as this process saw it first."""
+    """Heartbeat as this process first saw it."""
 
     content: tuple[Any, ...]
     since: float
-    """On the monotonic clock, in seconds."""
+    """Time in seconds, on the monotonic clock."""
     is_new: bool
-    """Another sign was seen before it: the owner lived after this process began to look."""
+    """True if another heartbeat was seen before: the owner lived after this process began to watch."""
 
 
 _signs: dict[Path, _Sign] = {}
@@ -49,7 +49,7 @@ _signs: dict[Path, _Sign] = {}
 
 @cache
 def machine() -> str:
-    """Return a name of the running kernel: processes that share it see each other's locks. Empty: it has none."""
+    """Return a name of the running kernel, whose processes see each other's locks; empty if it has none."""
     try:
         return BOOT.read_text().strip()
     except OSError:
@@ -57,7 +57,7 @@ def machine() -> str:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Tell whether the lock file `path` is held, without a right to write it; None where that cannot be seen."""
+    """Tell whether the lock file `path` is held, without needing write permission; None if unknown."""
     if sys.platform == "win32":
         try:
             with FileLock(path).acquire(timeout=0):
@@ -73,7 +73,7 @@ def is_locked(path: Path) -> bool | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who only looks is in nobody's way for long
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a shared lock hardly disturbs others
     except BlockingIOError:
         return True
     except OSError:
@@ -84,15 +84,15 @@ def is_locked(path: Path) -> bool | None:
 
 
 def is_elsewhere(owner: dict[str, Any]) -> bool:
-    """Tell whether `owner` runs on another machine than this process, even one of the same name."""
+    """Tell whether `owner` runs on another machine than this process, even one with the same name."""
     if owner.get("machine") and machine():
         return bool(owner["machine"] != machine())
     return bool(owner["host"] != socket.gethostname())
 
 
 def is_alive(path: Path, owner: dict[str, Any]) -> bool:
-    """Tell whether the owner that `path` names lives, by its signs of life."""
-    if "beat" not in owner:  # of an earlier version: its clock is all there is
+    """Tell whether the owner in the file `path` is alive, by its heartbeats."""
+    if "beat" not in owner:  # an earlier version, with only the time
         return bool(time.time() - owner["time"] / 1000 < SILENCE)
     content, now = _content(owner), time.monotonic()
     last = _signs.get(path)
@@ -104,12 +104,12 @@ def is_alive(path: Path, owner: dict[str, Any]) -> bool:
 
 
 def lives_by_watching(path: Path, owner: dict[str, Any], look: Callable[[], dict[str, Any] | None]) -> bool:
-    """Tell whether the owner lives, before its cell is taken over: wait for a new sign where the clocks do not tell.
+    """Tell whether the owner is alive, before taking over its cell: await a new heartbeat if clocks are inconclusive.
 
     Args:
         path: the file that names the owner.
-        owner: what it held a moment ago.
-        look: returns what it holds now; None where it is gone.
+        owner: the content of the file a moment ago.
+        look: returns the current content; None if the file is gone.
     """
     age = time.time() - owner["time"] / 1000
     if -SILENCE < age < SILENCE:
@@ -125,7 +125,7 @@ def lives_by_watching(path: Path, owner: dict[str, Any], look: Callable[[], dict
 
 @contextmanager
 def beating(folder: Path) -> Iterator[None]:
-    """Give signs of life in `folder` while the body runs."""
+    """Write heartbeats in `folder` while the body runs."""
     done, path = threading.Event(), folder / FILE
     beats = iter(range(sys.maxsize))
 
@@ -135,7 +135,7 @@ def beating(folder: Path) -> Iterator[None]:
 
     def beat_until_done() -> None:
         while not done.wait(BEAT):
-            with suppress(OSError):  # a full disk stops the training where it writes what counts, not here
+            with suppress(OSError):  # on a full disk the training stops at a more important write
                 beat()
 
     beat()

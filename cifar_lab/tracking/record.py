@@ -1,4 +1,4 @@
-"""What a cell leaves on disk, in `runs/<fingerprint>/`, and the state that this puts it in.
+"""The record of a cell on disk, in `runs/<fingerprint>/`, and the state that follows from it.
 
     cell.json             what it is: recipe, seed, data, parameters, execution, code
     journal.jsonl         what happened, as it happened
@@ -7,18 +7,18 @@
     predictions.npz       prediction, probability, label and logits (float16) of each test image, and logits and
                           labels of val: about 0.3 MB
     confusion.csv         rows: labels, columns: predictions
-    failure.json          the trace of the last attempt, if it failed
-    result.json           how it ended; written last, and only then is the cell finished
-    owner.json            who trains it, written anew while they live: host, machine, process, beat, time
-    code.diff             the changes that were not committed when the training began, if any
+    failure.json          traceback of the last attempt, if it failed
+    result.json           outcome; written last, and only then is the cell finished
+    owner.json            process that trains it, rewritten while it lives: host, machine, process, beat, time
+    code.diff             uncommitted changes when the training began, if any
 
 `cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
 "parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile", "graph", "gpu"},
 "provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"fingerprint", "status":
 "finished" | "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
-line", "trace", "time": ms, "out_of_memory": true where that was why}`; `owner.json`: `{"host", "machine", "pid",
+line", "trace", "time": ms, "out_of_memory": true if that was the cause}`; `owner.json`: `{"host", "machine", "pid",
 "beat", "time": ms}`. Each of these carries its checksum (see `tracking.seal`), and `result.json` those of the files
-that stood beside it when the cell ended: `"files": {"weights.safetensors": "<sha256>", …}`.
+beside it when the cell ended: `"files": {"weights.safetensors": "<sha256>", …}`.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from cifar_lab.tracking import journal, owner, seal, shape
 from cifar_lab.tracking.shape import Shape
 
 State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
-"""A record by itself is never pruned: a search says so of a cell that it stopped early."""
+"""State of a cell. A record itself is never "pruned": a search assigns that to a cell that it stopped early."""
 DAMAGED_SUFFIX = ".damaged"
-"""Ends the name of a damaged file that was kept aside when its cell was begun anew."""
+"""Suffix of a damaged file that was set aside when its cell was started again."""
 PROBE = 64 * 1024
-"""Bytes that a runs folder must have room for before anything is begun."""
+"""Bytes that must be free on a runs folder's disk before anything is begun."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The folder of one cell. Reading never fails on a cell that was never begun; what is damaged is refused."""
+    """Folder of one cell. Reading a cell that was never begun returns None; damaged files raise DamageError."""
 
     folder: Path
 
@@ -82,17 +82,17 @@ class Record:
 
     @property
     def is_begun(self) -> bool:
-        """Something of the cell is on disk beside its lock, readable or not; or something else has its name."""
+        """True if the folder holds more than a lock, readable or not, or if something else has its name."""
         if not self.folder.is_dir() and os.path.lexists(self.folder):
             return True
         return any((self.folder / name).exists() for name in ("cell.json", "result.json", "failure.json"))
 
     def cell(self, *needed: str) -> dict[str, Any] | None:
-        """Return `cell.json`, once the cell was begun; `needed`: the dotted paths that must be in it."""
+        """Return `cell.json`, if the cell was begun; `needed`: dotted paths of required fields."""
         return self.own(self.folder / "cell.json", _read(self.folder / "cell.json", shape.CELL, needed))
 
     def owner(self) -> dict[str, Any] | None:
-        """Return who trains the cell, or trained it last: host, pid, and the time in ms of their last sign of life."""
+        """Return the current or last owner: host, pid, and the time of its last heartbeat in ms."""
         return _read(self.folder / owner.FILE, shape.OWNER)
 
     def result(self) -> dict[str, Any] | None:
@@ -100,25 +100,25 @@ class Record:
         return self.own(self.folder / "result.json", _read(self.folder / "result.json", shape.RESULT))
 
     def failure(self) -> dict[str, Any] | None:
-        """Return `failure.json`: how the last attempt failed, if it did."""
+        """Return `failure.json`, the failure of the last attempt; None if it did not fail."""
         return _read(self.folder / "failure.json", shape.FAILURE)
 
     def own(self, path: Path, tree: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return what `path` holds, unless it names another cell; files of earlier versions may name none.
+        """Check that `tree`, the content of `path`, does not name another cell, and return it; old files may name none.
 
         Raises:
-            DamageError: it is the file of another cell.
+            DamageError: the file belongs to another cell.
         """
-        name = self.fingerprint.partition(".")[0]  # a record that a redo set aside has the time behind its name
+        name = self.fingerprint.partition(".")[0]  # superseded records have a time after the fingerprint
         if tree is None or tree.get("fingerprint", name) == name:
             return tree
         raise DamageError(f"{path}: damaged: the record of another cell, {str(tree['fingerprint'])[:12]}")
 
     def require_folder(self) -> None:
-        """Check that what has the cell's name is a folder that can be read; a cell that was never begun has none.
+        """Check that the cell's path, if it exists, is a readable folder.
 
         Raises:
-            DamageError: it is a file, a link to nothing, or a folder without the right to read it.
+            DamageError: it is a file, a broken link, or a folder without read permission.
         """
         try:
             mode = self.folder.stat().st_mode
@@ -134,18 +134,18 @@ class Record:
             raise DamageError(f"{self.folder}: cannot be read (Permission denied)")
 
     def ended(self) -> dict[str, Any] | None:
-        """Return `result.json` of a cell that also has the `cell.json` that tells what it is the result of.
+        """Return `result.json` of a cell that also has its `cell.json`.
 
         Raises:
-            DamageError: `cell.json` is not there although the cell has ended, or one of the two is damaged.
+            DamageError: `cell.json` is missing although the cell has ended, or one of the two is damaged.
         """
         result, cell = self.result(), self.cell()
-        if result is not None and cell is None and self.result() is not None:  # not set aside meanwhile
+        if result is not None and cell is None and self.result() is not None:  # not just set aside by another process
             raise DamageError(f"{self.folder / 'cell.json'}: damaged: not there, although the cell has ended")
         return result
 
     def digests(self) -> dict[str, str]:
-        """Return the SHA-256 of every file that a result vouches for, by name, of those that are there."""
+        """Return the SHA-256 by name of the existing files that a result refers to."""
         files = (self.weights, self.predictions, self.confusion, self.code_diff, self.journal)
         return {path.name: seal.hash_file(path) for path in files if path.exists()}
 
@@ -155,7 +155,7 @@ class Record:
         return [path for path in files if path.exists() and not path.is_file()]
 
     def require_sound(self, *files: Path) -> None:
-        """Check files against the checksums in `result.json`; those of an earlier version have none.
+        """Check files against the checksums in `result.json`; results of an earlier version have none.
 
         Raises:
             DamageError: one of them is not as it was when the cell ended, is not there, or is no regular file.
@@ -179,19 +179,19 @@ class Record:
         seal.write(self.folder / "cell.json", tree)
 
     def write_result(self, tree: dict[str, Any]) -> None:
-        """Finish the cell. Nothing may be written to its folder after this but by a redo."""
+        """Write the result and so finish the cell. After this only a redo may change its folder."""
         self.forget_failure()
         seal.write(self.folder / "result.json", tree)
         self.checkpoint.unlink(missing_ok=True)
 
     def clean(self) -> None:
-        """Forget how an earlier attempt failed, and what it left half-written. For the holder of the lock."""
+        """Delete the failure and partial files of an earlier attempt. The caller must hold the lock."""
         self.forget_failure()
         for partial in self.folder.glob(".*.partial"):
             partial.unlink()
 
     def keep_aside(self, path: Path) -> Path:
-        """Rename a damaged file of this folder, so that nothing reads it and nothing is lost; return its new path."""
+        """Rename a damaged file of this folder, so that it is kept but not read; return its new path."""
         place, number = path.with_name(path.name + DAMAGED_SUFFIX), 2
         while place.exists():
             place, number = path.with_name(f"{path.name}{DAMAGED_SUFFIX}-{number}"), number + 1
@@ -199,11 +199,11 @@ class Record:
         return place
 
     def set_aside(self) -> Path:
-        """Move the whole folder to `superseded/` beside it, so that the cell is trained anew; return where it went.
+        """Move the whole folder to `superseded/` beside it, so that the cell is trained anew; return its new path.
 
         Raises:
-            Timeout: somebody trains it.
-            TrackingError: it cannot be moved there.
+            Timeout: the cell is being trained.
+            TrackingError: the folder cannot be moved.
         """
         place = self.folder.parent / "superseded" / f"{self.fingerprint}.{time.time_ns() // 1_000_000}"
         can_be_held = self.folder.is_dir() and not (self.folder / "lock").is_dir()
@@ -223,20 +223,20 @@ class Record:
         seal.write(self.folder / "failure.json", tree)
 
     def forget_failure(self) -> None:
-        """Make the cell one that is to be gone on with, not one that failed."""
+        """Delete the failure, so that the cell can be resumed."""
         (self.folder / "failure.json").unlink(missing_ok=True)
 
     def lock(self) -> FileLock:
-        """The right to train this cell; the kernel takes it back when its holder dies."""
+        """Return the lock that permits to train this cell; the kernel releases it when its holder dies."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / "lock")
 
     @contextmanager
     def owned(self, *, patience: float) -> Iterator[None]:
-        """Hold the cell: its lock, and signs of life for hosts on which the lock cannot be seen (some network disks).
+        """Hold the cell: its lock, and heartbeats for hosts that cannot see the lock (on some network disks).
 
         Raises:
-            Timeout: after `patience` seconds somebody still holds it.
+            Timeout: another process still holds it after `patience` seconds.
         """
         with self.lock().acquire(timeout=patience):
             now = self.owner()
@@ -248,9 +248,9 @@ class Record:
                 yield
 
     def look(self) -> tuple[State, str | None]:
-        """Return how far the cell is, and of a damaged record the first damage, in one line that names file and rule.
+        """Return the state of the cell, and for a damaged record the first damage: file and rule in one line.
 
-        Who trained a cell that has ended is nobody's concern: its owner is not read.
+        The owner of a cell that has ended is not read.
         """
         try:
             self.require_folder()
@@ -264,40 +264,40 @@ class Record:
         return ("failed" if failure is not None else "missing"), None
 
     def state(self) -> State:
-        """Return how far the cell is; "damaged" where a JSON file of its record is not as it was written."""
+        """Return the state of the cell; "damaged" if a JSON file of its record is damaged."""
         return self.look()[0]
 
     def damage(self) -> str | None:
-        """Return the first damage of the record; None if its JSON is sound."""
+        """Return the first damage of the record; None if its JSON files are sound."""
         return self.look()[1]
 
     def _is_held(self) -> bool:
-        """Tell whether somebody trains the cell now."""
+        """Tell whether the cell is being trained now."""
         locked = owner.is_locked(self.folder / "lock")
         if locked:
             return True
         held = self.owner()
-        # Where the lock of this machine can be seen, it tells more than a sign of life that its owner left behind.
+        # On this machine the visible lock is more reliable than a heartbeat that its owner left behind.
         if held is None or (locked is False and not owner.is_elsewhere(held)):
             return False
         return owner.is_alive(self.folder / owner.FILE, held)
 
 
 def remedy(fingerprint: str) -> str:
-    """Return what a message about a damaged record tells its reader to do."""
+    """Return the advice in a message about a damaged record."""
     return f"`cifar-lab fsck` shows what can be mended, `run-ablation … --redo {fingerprint[:12]}` trains it anew"
 
 
 def require_writable(runs: Path) -> None:
-    """Make the runs folder, or refuse.
+    """Create the runs folder if necessary, and check that it is writable.
 
     Raises:
-        TrackingError: it cannot be made or written to.
+        TrackingError: it cannot be created or written to.
     """
     probe = runs / f".probe-{os.getpid()}"
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        with probe.open("wb") as file:  # an empty file would fit on a disk that is full
+        with probe.open("wb") as file:  # an empty file would fit on a full disk
             file.write(bytes(PROBE))
             file.flush()
             os.fsync(file.fileno())
@@ -309,7 +309,7 @@ def require_writable(runs: Path) -> None:
 
 
 def find(runs: Path, prefix: str) -> Record:
-    """The one cell in `runs` whose fingerprint starts with `prefix`.
+    """Return the one cell in `runs` whose fingerprint starts with `prefix`.
 
     Raises:
         TrackingError: there is none, or more than one.
@@ -322,10 +322,10 @@ def find(runs: Path, prefix: str) -> Record:
 
 
 def _read(path: Path, expected: Shape, needed: Iterable[str] = ()) -> dict[str, Any] | None:
-    """Return what `path` holds; None where it is not there.
+    """Return the content of `path`; None if it does not exist.
 
     Raises:
-        DamageError: it cannot be read, or is not what it must be; the line names the file and the rule.
+        DamageError: it cannot be read, or is invalid; the message names the file and the rule.
     """
     tree: dict[str, Any] | None = seal.read(path)
     if tree is None and not path.exists():

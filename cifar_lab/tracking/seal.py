@@ -1,8 +1,8 @@
-"""Checksums of what is read back: a digit that changed on the disk is noticed and never used.
+"""Checksums of stored JSON, to detect changes on the disk: damaged content is never used.
 
-A JSON object carries the SHA-256 of its other fields in the field `sha256`. The digest is taken of the canonical text
-(sorted keys, no blanks), so that neither the order of fields nor the layout of a file matters. Objects without the
-field were written by earlier versions, and are read as they are.
+A JSON object carries the SHA-256 of its other fields in the field `sha256`. The digest is computed from the canonical
+text (sorted keys, no blanks), so that neither the order of fields nor the layout of a file matters. Objects without
+the field were written by earlier versions, and are accepted.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from cifar_lab.tracking import atomic
 
 FIELD = "sha256"
 DIGITS = 64
-"""Hexadecimal digits of a whole digest; a line of a journal carries fewer."""
+"""Hexadecimal digits of a full digest; a line of a journal carries fewer."""
 CHANGED = "its checksum does not match: it was changed after it was written"
 
 
 def seal(tree: Mapping[str, Any], digits: int = DIGITS) -> dict[str, Any]:
-    """Return `tree` as JSON reads it, with its checksum in `FIELD`; ValueError for NaN and infinity."""
+    """Return `tree` after a JSON round trip, with its checksum in `FIELD`; ValueError for NaN and infinity."""
     rest: dict[str, Any] = json.loads(json.dumps({**tree, FIELD: None}, allow_nan=False))
     del rest[FIELD]
     return {**rest, FIELD: _digest(rest)[:digits]}
 
 
 def unseal(tree: dict[str, Any], digits: int = DIGITS) -> dict[str, Any] | None:
-    """Return `tree` without its checksum; None where that is not the checksum of the rest."""
+    """Return `tree` without its checksum; None if the checksum does not match."""
     if FIELD not in tree:
         return tree
     rest = {name: value for name, value in tree.items() if name != FIELD}
@@ -47,7 +47,7 @@ def is_sealed(tree: Mapping[str, Any]) -> bool:
 
 
 def lacks_checksum(path: Path) -> bool:
-    """Tell whether `path` is a JSON object without a checksum, as earlier versions wrote."""
+    """Tell whether `path` is a JSON object without a checksum, as written by earlier versions."""
     try:
         tree = json.loads(content(path))
     except (OSError, ValueError, RecursionError):
@@ -56,15 +56,15 @@ def lacks_checksum(path: Path) -> bool:
 
 
 def write(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write `tree` with its checksum as the JSON file `path`, whole or not at all."""
+    """Write `tree` with its checksum as the JSON file `path`, atomically."""
     atomic.write_json(path, seal(tree))
 
 
 def read(path: Path) -> Any:
-    """Return the JSON that `path` holds, without its checksum; None where there is no such file.
+    """Return the JSON content of `path`, without its checksum; None if there is no such file.
 
     Raises:
-        DamageError: the file cannot be read, is not JSON, or its checksum is not that of its content.
+        DamageError: the file cannot be read, is not JSON, or its checksum does not match.
     """
     text = b""
     try:
@@ -87,7 +87,7 @@ def read(path: Path) -> Any:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading; OSError where it is no regular file: a pipe would be waited for without end."""
+    """Open a regular file for reading; OSError for other kinds: reading a pipe could block forever."""
     file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -96,13 +96,13 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def content(path: Path) -> bytes:
-    """Return what a regular file holds; OSError where it cannot be read."""
+    """Return the content of a regular file; OSError if it cannot be read."""
     with open_regular(path) as file:
         return file.read()
 
 
 def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits; OSError where it cannot be read."""
+    """Return the SHA-256 of a file as hexadecimal digits; OSError if it cannot be read."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a tracking store is told of a search, and what it is not told: nobody is to choose by test."""
+"""Filter the data of a search that a tracking store gets: nothing measured on test, so that nobody selects by it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cifar_lab.tracking.record import Record
 
 TEST = "test/"
 KEPT = ("status", "epoch", "step", "time")
-"""Fields of `result.json` beside its metrics that say nothing of test."""
+"""Fields of `result.json` besides its metrics that do not depend on test results."""
 LATEST = ("command", "cells", "control")
 """Tags of the run of a study that change whenever its command is run again."""
 
 
 def is_search(invocation: Invocation) -> bool:
-    """Tell whether cells are compared on val, by a search."""
+    """Tell whether the invocation belongs to a search, which compares cells on val."""
     return (invocation.metric or "").startswith("val/")
 
 
 def files(record: Record) -> list[Path]:
-    """Return the files of a trial's cell that hold nothing measured on test; those that are there.
+    """Return the existing files of a trial's cell that hold nothing measured on test.
 
-    Predictions and the confusion matrix are of test images. `shown_result` stands for `result.json`.
+    Predictions and the confusion matrix belong to test images. `shown_result` replaces `result.json`.
     """
     log = record.folder / journal.FILE
     every = [record.folder / "cell.json", log, record.weights, record.code_diff]
@@ -34,7 +34,7 @@ def files(record: Record) -> list[Path]:
 
 
 def shown_result(result: Mapping[str, Any] | None) -> dict[str, bytes]:
-    """Return `result.json` without what was measured on test, as an artifact; nothing without a result."""
+    """Return `result.json` without test metrics, as an artifact; empty without a result."""
     if result is None:
         return {}
     metrics = {name: value for name, value in result["metrics"].items() if TEST not in name}
@@ -43,5 +43,5 @@ def shown_result(result: Mapping[str, Any] | None) -> dict[str, bytes]:
 
 
 def shown_pictures(pictures: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the pictures that show nothing of test: the curves are of val, the confusion matrix is not."""
+    """Return the pictures without test results: the curves are of val, the confusion matrix is not."""
     return {path: content for path, content in pictures.items() if not Path(path).name.startswith("confusion")}

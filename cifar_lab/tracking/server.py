@@ -1,4 +1,4 @@
-"""Run MLflow's own server, lean: one worker, no job runners, no telemetry, for this machine unless told otherwise."""
+"""Run a minimal MLflow server: one worker, no job runners, no telemetry; by default only for this machine."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from cifar_lab.text import printable
 HOST = "127.0.0.1"
 ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 PATIENCE = 120.0
-"""Seconds until a server that does not answer counts as broken; 6 to 9 are usual."""
+"""Seconds until a server that does not answer counts as broken; it usually takes 6 to 9."""
 GRACE = 5.0
-"""Seconds that it has to end by itself."""
+"""Seconds allowed for a clean shutdown."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers at `address`, `http://127.0.0.1:5000`."""
+    """Running server at `address`, such as `http://127.0.0.1:5000`."""
 
     address: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def wait(self) -> int:
-        """Wait for it to end, which it does not by itself; its exit code."""
+        """Wait for the server to end, which it does not do by itself; return its exit code."""
         return self.process.wait()
 
     def last_words(self) -> str:
-        """Return the last line of its log that has words, without secrets."""
+        """Return the last non-empty line of its log, without secrets."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return printable(redacted(lines[-1].strip())) if lines else "its log is empty"
 
 
 def address_of(uri: str) -> str | None:
-    """The address of the server that `uri` names, fit to be shown; none for a store without a server."""
+    """Return the address of the server in `uri` without credentials; None for a store without a server."""
     parts = urlsplit(uri)
     if parts.scheme not in {"http", "https"}:
         return None
@@ -55,10 +55,10 @@ def address_of(uri: str) -> str | None:
 
 
 def require_free(port: int) -> None:
-    """Refuse a port that another program listens on.
+    """Check that no other program listens on the port.
 
     Raises:
-        TrackingError: it names the next free one.
+        TrackingError: the port is in use; the message names the next free one.
     """
     if not _is_free(port):
         free = next((other for other in range(port + 1, min(port + 1000, 65536)) if _is_free(other)), None)
@@ -68,12 +68,12 @@ def require_free(port: int) -> None:
 
 @contextmanager
 def serve(uri: str, port: int, host: str = HOST) -> Iterator[Server]:
-    """Serve the store `uri` from its first answer on; the server ends with the block, and writes its log into a file.
+    """Serve the store `uri` while the block runs, once it answers; its log goes to a file.
 
-    `host`: the address of this machine that the server listens on.
+    `host`: the local address that the server listens on.
 
     Raises:
-        TrackingError: it ended, or did not answer in time; with its last words.
+        TrackingError: it ended, or did not answer in time; the message has the last line of its log.
     """
     handle, name = tempfile.mkstemp(prefix="cifar-lab-ui-", suffix=".log")
     server = Server(f"http://{reached_at(host)}:{port}", _start(uri, port, handle, host), Path(name))
@@ -83,16 +83,16 @@ def serve(uri: str, port: int, host: str = HOST) -> Iterator[Server]:
     finally:
         _end(server.process)
         if not server.process.returncode or server.process.returncode == -signal.SIGTERM:
-            server.log.unlink(missing_ok=True)  # it ended as it was told, and nobody will ask
+            server.log.unlink(missing_ok=True)  # it ended as requested, so its log is not needed
 
 
 def reached_at(host: str) -> str:
-    """Return the name by which this machine reaches a server that listens on `host`."""
+    """Return the host name by which this machine reaches a server that listens on `host`."""
     return HOST if host in {"0.0.0.0", "::", ""} else f"[{host}]" if ":" in host else host
 
 
 def warning_of(host: str) -> str | None:
-    """Return what listening on `host` means for others; None for an address of this machine alone."""
+    """Return a warning about who can reach a server on `host`; None for an address of this machine only."""
     if host in {HOST, "localhost", "::1"}:
         return None
     return (
@@ -102,9 +102,9 @@ def warning_of(host: str) -> str | None:
 
 
 def _start(uri: str, port: int, log: int, host: str = HOST) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that it can be ended with the processes that it starts, and by us only.
+    """Start the server in its own session, so that it ends with its child processes and only on our request.
 
-    A database's address may hold a password, and a command line is shown to every user of the machine.
+    The address is passed in the environment: it may hold a password, and command lines are visible to all users.
     """
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     try:
@@ -127,14 +127,14 @@ def _await(server: Server) -> None:
 
 
 def _answers(address: str) -> bool:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows of this machine's own server
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # proxies cannot reach this machine's server
     with suppress(OSError), direct.open(f"{address}/health", timeout=2) as reply:
         return bool(reply.status == 200)
     return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it started."""
+    """End a process and its children."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, kind)
@@ -144,7 +144,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _is_free(port: int) -> bool:
-    """Whether nobody listens there; a port that a server has just left counts as free."""
+    """Tell whether nobody listens on the port; a port that a server has just left counts as free."""
     with socket.socket() as caller:
         if caller.connect_ex((HOST, port)) == 0:
             return False

@@ -1,6 +1,6 @@
-"""What the files of a record must look like before anything is read from them: one rule a field, each in words.
+"""Schemas of a record's files, checked before anything is read from them: one rule per field, each with a description.
 
-A record is written whole or not at all; what is damaged was edited, copied in part, or comes from something else.
+Records are written atomically; damage comes from editing, incomplete copies, or other programs.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 
 
 class Kind(NamedTuple):
-    """What a value must be: in words, and as a test."""
+    """Constraint on a value: its description, and a test."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 class Shape(NamedTuple):
-    """The fields of a file that are looked at, by dotted path."""
+    """Checked fields of a file, by dotted path."""
 
     kinds: Mapping[str, Kind]
     needed: frozenset[str]
-    """Those without which nothing can be done with it."""
+    """Paths of the required fields."""
 
 
 def _is_whole(value: Any) -> bool:
@@ -30,12 +30,12 @@ def _is_whole(value: Any) -> bool:
 
 
 def is_finite(value: Any) -> bool:
-    """A number that can be reckoned with; `NaN` and `Infinity`, which Python reads from JSON, are none."""
+    """Tell whether a value is a finite number; `NaN` and `Infinity`, which Python reads from JSON, are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and _fits(value)
 
 
 def _fits(value: float) -> bool:
-    """Tell whether a number is finite; JSON has whole numbers that no floating-point number can hold."""
+    """Tell whether a number is finite as a float; JSON integers may exceed the range of floats."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -45,7 +45,7 @@ def _fits(value: float) -> bool:
 TEXT = Kind("text", lambda value: isinstance(value, str))
 WHOLE = Kind("a whole number", _is_whole)
 LATEST = 10**14
-"""In ms since 1970: the year 5138, which every calendar can show."""
+"""Latest valid time in ms since 1970: the year 5138, within the range of all calendars."""
 TIME = Kind("a time in ms since 1970", lambda value: _is_whole(value) and 0 <= value < LATEST)
 TEXT_OR_NULL = Kind("text or null", lambda value: value is None or isinstance(value, str))
 EXECUTION = Kind(
@@ -90,14 +90,14 @@ EVENTS = {
     "damaged": Shape({**EVENT.kinds, "file": TEXT, "why": TEXT, "kept": TEXT_OR_NULL}, EVENT.needed | {"file", "why"}),
     "end": Shape({**EVENT.kinds, "status": TEXT}, EVENT.needed | {"status"}),
 }
-"""The lines of a journal, by event; other events need what all have."""
+"""Shapes of a journal's lines, by event; other events need only the common fields."""
 
 
 def broken(tree: Any, shape: Shape, needed: Iterable[str] = ()) -> str | None:
-    """The first rule that `tree` breaks, with what it has instead; None where it breaks none.
+    """Return the first rule that `tree` violates, with the actual value; None if it is valid.
 
-    needed: paths that must be there beside those that the shape needs itself. Every metric must be a finite number;
-    which metrics there are is nobody's rule, for a training that diverged has no accuracy.
+    `needed`: required paths in addition to those of the shape. Every metric must be a finite number; no metric is
+    required, since a diverged training has no accuracy.
     """
     if not isinstance(tree, dict):
         return f"{_short(tree)} is not an object"
@@ -117,7 +117,7 @@ _ABSENT = object()
 
 
 def _find(tree: Any, path: str) -> Any:
-    """The value at a dotted path; `_ABSENT` where there is none."""
+    """Return the value at a dotted path; `_ABSENT` if there is none."""
     for name in path.split("."):
         if not isinstance(tree, dict) or name not in tree:
             return _ABSENT
@@ -126,6 +126,6 @@ def _find(tree: Any, path: str) -> Any:
 
 
 def _short(value: Any) -> str:
-    """A value in a message of one line."""
+    """Return a value in a short form for a message of one line."""
     text = "null" if value is None else str(value) if isinstance(value, float) else repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"

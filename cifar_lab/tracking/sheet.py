@@ -1,4 +1,4 @@
-"""What a tracking server is told of an invocation and of a cell: names, tags, params and metrics."""
+"""Names, tags, params and metrics of MLflow runs, for an invocation and for a cell."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point
 
 NOTE = "mlflow.note.content"
-"""The tag that MLflow's UI renders as the description of a run or an experiment."""
+"""Tag that MLflow's UI renders as the description of a run or an experiment."""
 DELTA = "delta/"
-"""Before the name of a metric: less that of the cell of the same seed that the cell is compared with."""
+"""Prefix of a metric's difference from the reference cell, which has the same seed."""
 COMPARED = ("test/acc", "test/acc_without_tta", "test/peak_acc", "val/acc", "val/auc", "test/auc", "gap", "seconds")
-"""The metrics that have a delta; so has each `epochs_to/…`."""
+"""Metrics with a delta, in addition to each `epochs_to/…`."""
 
 
 class Metric(NamedTuple):
-    """One value of one metric; a step is an epoch, a time is in ms."""
+    """One value of a metric; its step is an epoch, its time is in ms."""
 
     name: str
     value: float
@@ -33,27 +33,27 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """What a run is begun with."""
+    """Initial data of a run."""
 
     name: str
     identity: Mapping[str, str]
-    """The tags by which the run is found again."""
+    """Tags that identify the run."""
     tags: Mapping[str, str]
     params: Mapping[str, str]
     time: int
     parent: str | None = None
     data: Mapping[str, str] | None = None
-    """name, kind and hash of the images, for the run's dataset."""
+    """Name, kind and hash of the images, for the run's dataset."""
 
 
 def note(invocation: Invocation) -> str:
-    """Return the description of an experiment, in Markdown in which the words of others are words only."""
+    """Return the description of an experiment in Markdown, with foreign text escaped."""
     lines = [markdown(line) for line in invocation.question.splitlines()]
     return "\n\n".join([*lines, f"Factors: {', '.join(map(markdown, invocation.factors))}"])
 
 
 def of_invocation(invocation: Invocation) -> Sheet:
-    """Return the parent run: what was asked."""
+    """Return the sheet of the parent run of an invocation."""
     count = len(invocation.cells)
     tags = {
         "ablation": invocation.ablation,
@@ -78,7 +78,7 @@ def of_invocation(invocation: Invocation) -> Sheet:
 
 
 def name_of(invocation: Invocation) -> str:
-    """Return a name that a person can tell from others: `small · CIFAR-10 · 5 variants × 3 seeds`."""
+    """Return a readable name: `small · CIFAR-10 · 5 variants × 3 seeds`."""
     variants, seeds = ({getattr(cell, name) for cell in invocation.cells} for name in ("variant", "seed"))
     shape = f"{_many(len(variants), 'variant')} × {_many(len(seeds), 'seed')}"
     if len({(cell.variant, cell.seed) for cell in invocation.cells}) != len(variants) * len(seeds):
@@ -91,7 +91,7 @@ def _many(count: int, noun: str) -> str:
 
 
 def heading(invocation: Invocation) -> str:
-    """Return how the description of a parent run begins, in Markdown."""
+    """Return the beginning of a parent run's description, in Markdown."""
     command = code(invocation.command)
     return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}."
 
@@ -99,10 +99,9 @@ def heading(invocation: Invocation) -> str:
 def of_cell(
     invocation: Invocation, asked: Asked, cell: Mapping[str, Any] | None, *, began: int | None, time: int, parent: str
 ) -> Sheet:
-    """The child run of a cell, from its `cell.json` and the time in ms at which its training began.
+    """Return the child run of a cell, from its `cell.json` and the time in ms at which its training began.
 
-    A cell that failed before it wrote the one, or before it reached the other, has less to tell: `time` is when its
-    run starts then.
+    Both are None for a cell that failed early: the sheet then has fewer entries, and `time` is the start of the run.
     """
     tags = {
         "ablation": invocation.ablation,
@@ -117,7 +116,7 @@ def of_cell(
     }
     params = _recipe(cell).flat() if cell is not None else {}
     params |= {"variant": asked.variant, "seed": asked.seed}
-    params |= _sizes(asked)  # tags already; but of a group of runs the UI shows params only
+    params |= _sizes(asked)  # also tags, but the UI shows only params for groups of runs
     return Sheet(
         name=printable(f"{asked.variant}/s{asked.seed}"),
         identity={
@@ -134,12 +133,12 @@ def of_cell(
 
 
 def recipe_json(cell: Mapping[str, Any]) -> str:
-    """The recipe of a `cell.json`, as a file of its own."""
+    """Return the recipe of a `cell.json` as JSON text."""
     return json.dumps(cell["recipe"], indent=1) + "\n"
 
 
 def metrics_of(points: Iterable[Point]) -> list[Metric]:
-    """Every value of the points of some epochs."""
+    """Return all values of the points of some epochs."""
     return [
         Metric(name, value, point.time, point.epoch)
         for point in points
@@ -149,9 +148,9 @@ def metrics_of(points: Iterable[Point]) -> list[Metric]:
 
 
 def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[Metric]:
-    """The metrics of `result.json`. One whose name is also that of a curve is called `final/<name>`.
+    """Return the metrics of `result.json`. One with the name of a curve is called `final/<name>`.
 
-    So `test/acc` is the test accuracy and nothing else, whether it is measured once or each epoch.
+    So `test/acc` is always the test accuracy, whether it is measured once or each epoch.
     """
     taken = set(curves)
     return [
@@ -162,17 +161,17 @@ def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[
 
 
 def metrics_of_difference(result: Mapping[str, Any], reference: Mapping[str, Any], *, since: int) -> list[Metric]:
-    """What tells the result of a cell from that of the one it is compared with; nothing unless both are finished.
+    """Return the differences of a cell's result from its reference's; empty unless both are finished.
 
-    Accuracies and their differences are fractions. The time in ms is that of the later result, or `since` when the two
-    are compared if that is later yet: what is sent again is stored once, and what replaces it counts as newer.
+    Accuracies and their differences are fractions. The time in ms is that of the later result, or `since`, the time of
+    the comparison, if later: values sent again are stored once, and replaced values count as newer.
     """
     if {result["status"], reference["status"]} != {"finished"}:
         return []
     own, other = result["metrics"], reference["metrics"]
     time = max(result["time"], reference["time"], since)
     names = [name for name in own if name in other and (name in COMPARED or name.startswith("epochs_to/"))]
-    differences = {name: round(own[name] - other[name], 9) for name in names}  # without the dust of 0.9 - 0.88
+    differences = {name: round(own[name] - other[name], 9) for name in names}  # no rounding error from 0.9 - 0.88
     return [Metric(DELTA + name, value, time, result["epoch"]) for name, value in differences.items()]
 
 

@@ -1,4 +1,4 @@
-"""The record of one cell on its way into one experiment of a tracking store."""
+"""Ship the record of one cell to one experiment of a tracking store."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ Draw = Callable[[Record], dict[str, bytes]]
 Say = Callable[[str], None]
 
 WITHOUT_FILES = "without files"
-"""Value of the tag `shipped` where the store took everything but the artifacts."""
+"""Value of the tag `shipped` if the store took everything but the artifacts."""
 BELOW = "below"
-"""The tag that tells below the run of which invocation the run of a cell lies."""
+"""Tag with the id of the invocation whose run is the parent of the cell's run."""
 DIFFERENCE = "delta_to"
-"""The tag that tells which differences the run of a cell has."""
+"""Tag that identifies the differences stored in the run of a cell."""
 UNBEGUN = "none"
-"""In place of the time at which a training began, for a cell that failed before it did."""
+"""Placeholder for the time at which training began, for a cell that failed before."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the cells of an invocation go: an experiment, and the run that stands for the invocation."""
+    """Destination of an invocation's cells: an experiment, and the parent run of the invocation."""
 
     experiment: str
     parent: str
     found: Found | None
-    """The parent as it was found; none where it was made now."""
+    """Existing parent run; None if it was created now."""
     parents: dict[str, str | None] = field(default_factory=dict)
-    """Runs of other invocations that were looked up, by the id of the invocation."""
+    """Runs of other invocations found so far, by the id of the invocation."""
 
     @classmethod
     def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
-        """Find the place, or make it."""
+        """Find the place, or create it."""
         asked, seen = sheet.of_invocation(invocation), history.view(invocation)
         with locked(runs / "shipping.lock", store):
             tags = {sheet.NOTE: sheet.note(invocation), seen.tag: seen.value()}
@@ -57,7 +57,7 @@ class Place:
             return place
 
     def renew(self, invocation: Invocation, store: Store) -> None:
-        """Give the run of a study that is gone on with the command and the counts of now."""
+        """Update the command and the counts in the run of a study that continues."""
         if searches.is_search(invocation) and self.found is not None:
             tags = sheet.of_invocation(invocation).tags
             now = {name: tags[name] for name in searches.LATEST}
@@ -65,7 +65,7 @@ class Place:
                 store.tag(self.parent, now)
 
     def parent_of(self, invocation: str, store: Store) -> str | None:
-        """Return the run that stands for another invocation, if it is there yet."""
+        """Return the run of another invocation, if it exists."""
         if invocation not in self.parents:
             identity = {"role": "invocation", "invocation": printable(invocation)}
             found = store.find(self.experiment, **identity)
@@ -75,7 +75,7 @@ class Place:
 
 @contextmanager
 def locked(path: Path, store: Store) -> Iterator[None]:
-    """Hold the lock under which a run is looked for and begun, so that two runners do not begin two for one thing."""
+    """Hold the lock for finding or creating a run, so that two runners do not create it twice."""
     lock = FileLock(path)
     with store.outside():
         lock.acquire()
@@ -93,17 +93,17 @@ class Shipment:
     invocation: Invocation
     asked: Asked
     history: History
-    """Every invocation in `runs`: they tell what the cell was trained for, and what it is compared with."""
+    """Every invocation in `runs`, to find what the cell was trained for and what it is compared with."""
     draw: Draw
     say: Say
     is_settled: bool = False
-    """The store has all that was on disk at the last look."""
+    """True if the store has everything that was on disk at the last check."""
     is_damaged: bool = False
-    """A file of its record, or of the one that it is compared with, cannot be read; nothing is shipped of it."""
+    """True if a file of its record, or of its reference's, cannot be read; nothing of it is shipped."""
     lacks_files: bool = False
-    """The store took no artifacts of the cell, and everything else."""
+    """True if the store took everything but the artifacts."""
     run: str | None = None
-    """Id of the cell's run, once it is known."""
+    """Id of the cell's run, once known."""
     _status: str | None = None
     _sent: str | None = None
     _began: int | None = None
@@ -121,14 +121,14 @@ class Shipment:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing of the cell is on disk that a run could begin with: no training has begun, and none has failed."""
+        """True if the disk has nothing to begin a run with: no training has begun or failed."""
         record = self.record
         if self._reader.began is not None or record.result() is not None or record.failure() is not None:
             return False
         return not any(event["event"] == "start" for event in journal.read_events(record.folder))
 
     def mark(self) -> str | None:
-        """The time in ms of the latest thing on disk: the store's `shipped_to`, once it has everything."""
+        """Time in ms of the latest content on disk; stored as `shipped_to` once the store has everything."""
         record, reader = self.record, Reader(self.record.folder)
         result = record.result()
         if result is None:
@@ -136,7 +136,7 @@ class Shipment:
         return _mark(result, record.failure(), reader)
 
     def look(self, found: Found | None) -> None:
-        """Take the store's word for what it has of the cell."""
+        """Take over from the store what it has of the cell."""
         mark = self.mark()
         unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
         is_whole = found is not None and found.status not in unended and found.tags.get("shipped_to") == mark
@@ -144,14 +144,14 @@ class Shipment:
         lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
         self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
-        if found is not None and result is not None and is_whole:  # of the record there is nothing to send
+        if found is not None and result is not None and is_whole:  # nothing of the record is left to send
             self._sent, self._status, self._tags = mark, found.tags.get("status"), dict(found.tags)
 
     def ship(self, store: Store, place: Place, *, closing: bool) -> bool:
-        """Send what the store lacks; whether there was anything. `closing`: we train the cell no more.
+        """Send what the store lacks; return True if there was anything. `closing`: we no longer train the cell.
 
         Raises:
-            StoreAway: go on later, from where this ended.
+            StoreAway: resume later from the same point.
         """
         result, failure = self.record.result(), self.record.failure()
         dues, differences = self._dues(result)
@@ -159,7 +159,7 @@ class Shipment:
         if not is_sent:
             self.is_settled = False
             self._read()
-            if self._began is None and result is None and failure is None:  # a run would seem to begin too early
+            if self._began is None and result is None and failure is None:  # the run would seem to begin too early
                 self.is_settled = True
                 return False
         is_new = not is_sent and self._ship_record(store, place, result, failure, closing=closing)
@@ -174,7 +174,7 @@ class Shipment:
         return is_new or bool(lacking)
 
     def _place_below_the_latest(self, store: Store, place: Place, *, closing: bool) -> dict[str, str]:
-        """Return the tags that put the run of the cell below the run of the invocation that asked for it last."""
+        """Return the tags that put the cell's run below the run of the latest invocation that asked for it."""
         latest = self.history.latest(self.invocation.ablation, self.asked.fingerprint)
         if latest is None or self._tags.get(BELOW) == latest:
             return {}
@@ -185,7 +185,7 @@ class Shipment:
         return {BELOW: latest, "mlflow.parentRunId": parent} if parent is not None else {}
 
     def _ship_record(self, store: Store, place: Place, result: Any, failure: Any, *, closing: bool) -> bool:
-        """Send what is on disk of the cell itself; whether there was anything."""
+        """Send what is on disk of the cell itself; return True if there was anything."""
         mark = _mark(result, failure, self._reader)
         if self.run is None:
             self._find_or_start(store, place, mark, failure)
@@ -207,9 +207,9 @@ class Shipment:
         return is_new
 
     def _dues(self, result: Any) -> tuple[dict[str, str], list[Metric]]:
-        """What the other cells make of this one: tags, and its differences to the cell that it is compared with.
+        """Return the tags and difference metrics of this cell that depend on other cells.
 
-        The tag `delta_to` tells which differences the store has; it changes with either of the two results.
+        The tag `delta_to` identifies the differences in the store; it changes with either of the two results.
         """
         standing = self.history.standing(self.invocation.ablation, self.asked.fingerprint)
         values = {True: view.CURRENT, False: view.REPLACED}
@@ -228,7 +228,7 @@ class Shipment:
         return tags, differences
 
     def _seen(self, metrics: list[Metric]) -> list[Metric]:
-        """Without what a search must not choose by."""
+        """Return the metrics without those that a search must not select by."""
         if not searches.is_search(self.invocation):
             return metrics
         return [metric for metric in metrics if searches.TEST not in metric.name]
@@ -239,7 +239,7 @@ class Shipment:
 
     def _read(self) -> None:
         new = self._reader.poll()
-        if self._reader.began != self._began:  # a training from scratch: it has a run of its own
+        if self._reader.began != self._began:  # a training from scratch has a run of its own
             self._began, self.run, self._status, self._sent = self._reader.began, None, None, None
             self._unsent.clear()
             self._tags = {}
@@ -267,7 +267,7 @@ class Shipment:
         self.run, self._status = run, _status_of(found)
 
     def _origin(self, store: Store) -> dict[str, str]:
-        """`reused_from`, if the cell was trained for another ablation."""
+        """Return the tag `reused_from` if the cell was trained for another ablation."""
         if self._began is None:
             return {}
         first = self.history.trained_for(self.asked.fingerprint, self._began)
@@ -299,7 +299,7 @@ class Shipment:
             store.tag(self.run, {"last_error": failure["error"]})
             store.end(self.run, "FAILED", failure["time"])
         else:
-            self.record.require_sound(*self._files())  # a damaged file is not handed on
+            self.record.require_sound(*self._files())  # damaged files are not uploaded
             store.log(self.run, self._seen(sheet.metrics_of_result(result, self._curves)))
             self._upload(store, {"recipe.json": self._recipe(), **self._pictures(result)})
             store.end(self.run, "FINISHED", result["time"])
@@ -307,7 +307,7 @@ class Shipment:
         self._status = status
 
     def _upload(self, store: Store, made: Mapping[str, bytes]) -> None:
-        """Send the files of the record, and `made`; where none can be written, say so, and go on with the rest."""
+        """Upload the files of the record, and `made`; on refusal report it, and continue with the rest."""
         assert self.run is not None
         try:
             store.upload(self.run, self._files(), made)
@@ -328,7 +328,7 @@ class Shipment:
         return sheet.recipe_json(self.record.cell() or {}).encode()
 
     def _pictures(self, result: Any) -> dict[str, bytes]:
-        """Return the figures of a cell; of a search without test, and with what its result says of val."""
+        """Return the figures of a cell; for a search those without test, with the val metrics of its result."""
         try:
             drawn = self.draw(self.record)
         except Exception as error:  # noqa: BLE001 (a picture is not worth a result; it is said)

@@ -1,4 +1,4 @@
-"""From the journals to MLflow: a thread beside the training, and `sync` for what it could not bring home."""
+"""Ship journals to MLflow: by a thread during training, and by `sync` for the rest."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from cifar_lab.tracking.shipment import Draw, Place, Say, Shipment
 from cifar_lab.tracking.uri import sqlite_path
 
 PATIENCE = (1.0, 30.0)
-"""Seconds to wait for a store that is away: at first, and at most; doubled in between."""
+"""Seconds to wait for an unavailable store: initially, and at most; doubled in between."""
 CLOSING_PATIENCE = 2.0
-"""The same at most, while somebody waits for `drain`."""
+"""Maximum of that wait while `drain` waits for the thread."""
 STANDSTILL = 10.0
-"""Seconds that `drain` waits while the store answers nothing."""
+"""Seconds after which `drain` gives up an unresponsive store."""
 
 
 class Shipper(threading.Thread):
-    """Tails the journals of an invocation's cells, and keeps their runs in MLflow up to date.
+    """Thread that follows the journals of an invocation's cells, and keeps their runs in MLflow up to date.
 
-    All of mlflow, its import too, happens in this thread. Nothing that goes wrong in it reaches the trainer. It is a
-    daemon, so that a store that hangs keeps no process alive, and it does nothing more once `drain` has given it up.
+    All of mlflow, including its import, runs in this thread, and its errors never reach the trainer. It is a daemon, so
+    that a hanging store keeps no process alive, and it does nothing more once `drain` has given it up.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Shipper(threading.Thread):
         interval: float = 1.0,
         is_shared: bool = False,
     ) -> None:
-        """Prepare a thread that is started later.
+        """Prepare the thread, to be started later.
 
-        `interval`: seconds between two looks at the journals. `is_shared`: other runners may ship cells of the same
-        invocation; so those that were not named by `train` are left to them until the end.
+        `interval`: seconds between two checks of the journals. `is_shared`: other runners may ship cells of the same
+        invocation; cells that were not named by `train` are left to them until the end.
         """
         super().__init__(name="shipper", daemon=True)
         self._runs, self._invocation, self._open_store = runs, invocation, open_store
@@ -69,7 +69,7 @@ class Shipper(threading.Thread):
         self._closing, self._gate = threading.Event(), Gate()
 
     def run(self) -> None:
-        """Ship until `drain` was called and everything is there."""
+        """Ship until `drain` was called and everything is shipped."""
         try:
             with self._gate.working():
                 try:
@@ -84,18 +84,18 @@ class Shipper(threading.Thread):
             return
 
     def follow(self, invocation: Invocation) -> None:
-        """Go on with an invocation that has grown: a search asks for one cell after another."""
+        """Continue with an invocation that has grown, as a search asks for one cell after another."""
         self._grown = invocation
 
     def train(self, fingerprint: str) -> None:
-        """Note that this process trains a cell, and so ships it."""
+        """Record that this process trains a cell, and so ships it."""
         self._ours.add(fingerprint)
 
     def drain(self, timeout_s: float, standstill_s: float = STANDSTILL) -> int:
-        """Ship what is left for at most `timeout_s` seconds, and end; the number of cells still left.
+        """Ship the rest for at most `timeout_s` seconds, and end; return the number of cells still left.
 
-        A server that answers nothing for `standstill_s` seconds is given up earlier. A SQLite store is not: there it is
-        other runners that are waited for.
+        A server that does not answer for `standstill_s` seconds is given up earlier. A SQLite store is not, as the wait
+        is for other runners.
         """
         self._closing.set()
         began = moved = time.monotonic()
@@ -135,7 +135,7 @@ class Shipper(threading.Thread):
         self._is_away = True
 
     def _wait(self, delay: float) -> None:
-        """Wait, but no longer than is fit once somebody waits for us."""
+        """Wait for `delay` seconds, but less once `drain` waits for this thread."""
         with self._gate.outside():
             if self._closing.is_set():
                 time.sleep(min(delay, CLOSING_PATIENCE))
@@ -149,7 +149,7 @@ class Shipper(threading.Thread):
             self._store.outside = self._gate.outside
             self._store.reach()
             self._is_away = False
-            _look(self._invocation, self._shipments, self._store, self._say)  # of many that are there, all at once
+            _look(self._invocation, self._shipments, self._store, self._say)  # one search finds the complete ones
         if self._place is None:
             self._place = Place.of(self._invocation, self._store, self._runs, self._history)
         own = [each for each in self._shipments if each.asked.fingerprint in self._ours or not self._is_shared]
@@ -161,7 +161,7 @@ class Shipper(threading.Thread):
             self._close(self._store, self._place)
 
     def _ship_others(self, store: Store, place: Place) -> None:
-        """Ship the cells that other runners trained, and that none of them ships now."""
+        """Ship the cells that other runners trained and that nobody ships now."""
         others = [each for each in self._shipments if each.asked.fingerprint not in self._ours]
         _look(self._invocation, others, store, self._say)
         for shipment in others:
@@ -193,7 +193,7 @@ class Shipper(threading.Thread):
         return shipment.is_empty or self._claims.take(shipment.asked.fingerprint)
 
     def _grow(self, *, anew: bool) -> None:
-        """Take in the cells and tags that `follow` brought, and what was asked for meanwhile."""
+        """Add the cells and tags from `follow`, and from invocations made meanwhile."""
         if self._grown is None and not anew:
             return
         if self._grown is not None:
@@ -208,7 +208,7 @@ class Shipper(threading.Thread):
                 old.invocation, old.history = self._invocation, self._history
 
     def _close(self, store: Store, place: Place) -> None:
-        """Write down how the invocation ended, and what its cells mean to those that were asked for before."""
+        """Record how the invocation ended, and update the runs of its setting's earlier invocations."""
         overview.end(store, place, self._invocation, self._shipments)
         overview.describe(store, place, self._invocation, self._shipments, self._tabulate, self._say)
         overview.settle(store, place, self._invocation, self._shipments)
@@ -221,16 +221,16 @@ class Shipper(threading.Thread):
 def sync(
     runs: Path, invocations: Sequence[Invocation], store: Store, *, draw: Draw, say: Say, tabulate: Tabulate = no_table
 ) -> tuple[int, int]:
-    """Ship whatever the store lacks of the cells of `invocations`, and bring the runs of these up to date.
+    """Ship everything that the store lacks of the cells of `invocations`, and update the runs of these.
 
-    The store is asked what it has: one that was lost is filled again, and a full one is left alone. An invocation that
-    it refuses, for its name for example, is said, and the others go on.
+    The store is queried for what it has: a lost one is filled again, and a complete one is left alone. An invocation
+    that it refuses, for example because of its name, is reported, and the others continue.
 
     Returns:
-        The number of cells shipped now, and of those that are still not wholly shipped.
+        The numbers of cells shipped now, and of cells still not completely shipped.
 
     Raises:
-        StoreRefuses: the store takes nothing, and would not later either.
+        StoreRefuses: the store takes nothing now or later.
     """
     say = once(say)
     history = History(read_all(runs))
@@ -256,10 +256,10 @@ def sync(
 
 
 def has_all(runs: Path, invocation: Invocation, store: Store) -> bool:
-    """Whether `store` has all of `invocation`, and it asks for nothing that the one before it did not.
+    """Tell whether `store` has all of `invocation`, which asks for nothing new compared with the one before it.
 
-    One run is looked up, not one a cell: that of the invocation before it in its setting, which had the same cells and
-    was settled when they were as they are now.
+    Only one run is looked up, not one per cell: that of the invocation before it in its setting, which must have had
+    the same cells and been completely shipped in their present states.
     """
     before = [past for past in History(read_all(runs)).same_setting(invocation) if past.id < invocation.id]
     if not before or not invocation.asks_for_the_same(before[-1]):
@@ -291,7 +291,7 @@ def _sync_one(
         except Exception as error:  # noqa: BLE001 (said; the other cells go on)
             say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
     is_open = lacking or place.found is None or place.found.status == "RUNNING"
-    if is_open and len(sound) == len(shipments):  # how it ended is not known while a record cannot be read
+    if is_open and len(sound) == len(shipments):  # the outcome is unknown while a record cannot be read
         overview.end(store, place, invocation, shipments)
     overview.describe(store, place, invocation, shipments, tabulate, say)
     overview.settle(store, place, invocation, shipments)
@@ -299,7 +299,7 @@ def _sync_one(
 
 
 def _look(invocation: Invocation, shipments: list[Shipment], store: Store, say: Say) -> None:
-    """Settle the shipments that the store has, as it says itself; a record that is damaged is said and left alone."""
+    """Mark the shipments that the store already has; a damaged record is reported and left alone."""
     cells = {run.tags["fingerprint"]: run for run in store.find_all(invocation.ablation, role="cell")}
     for shipment in shipments:
         try:
@@ -312,7 +312,7 @@ def _look(invocation: Invocation, shipments: list[Shipment], store: Store, say: 
 
 
 def _shipments(runs: Path, invocation: Invocation, history: History, draw: Draw, say: Say) -> list[Shipment]:
-    """One shipment a cell; variants that coincide share their cell, and so its run."""
+    """Return one shipment per cell; variants that coincide share a cell, and so its run."""
     cells = {asked.fingerprint: asked for asked in reversed(invocation.cells)}
     return [Shipment(runs, invocation, asked, history, draw, say) for asked in reversed(cells.values())]
 
@@ -326,7 +326,7 @@ def _is_left(shipment: Shipment) -> bool:
 
 
 def once(say: Say) -> Say:
-    """Return `say` that repeats no line."""
+    """Return a `say` that repeats no line."""
     told: set[str] = set()
 
     def say_once(line: str) -> None:
@@ -342,7 +342,7 @@ def _name(shipment: Shipment) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return an error as one line: those of ours as they are, others with their type."""
+    """Return an error as one line, with its type unless it is one of this package."""
     first = next(iter(str(error).splitlines()), "")
     text = first if isinstance(error, CifarLabError) else f"{type(error).__name__}: {first}"
     return printable(redacted(text))

@@ -1,4 +1,4 @@
-"""Find the tracking store, and check that its address can be used, without importing mlflow."""
+"""Find the address of the tracking store and check that it is usable, without importing mlflow."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ DRIVERS = {
     "mssql": ("pyodbc", "pyodbc"),
     "mssql+pyodbc": ("pyodbc", "pyodbc"),
 }
-"""Module that a scheme of SQLAlchemy needs, and the package or extra that brings it."""
+"""Module that a SQLAlchemy scheme needs, and the package or extra that provides it."""
 PORTABLE = {"postgresql": "postgresql+psycopg", "postgresql+psycopg2": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-"""Schemes whose usual driver has to be compiled or is another one, and the scheme of one that installs anywhere."""
+"""Maps schemes whose usual driver must be compiled to the scheme of a driver that installs anywhere."""
 SERVERS = {"http", "https"}
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file")
 MANAGED = {"databricks", "databricks-uc", "uc"}
@@ -39,7 +39,7 @@ OLDER = (
     "`export MLFLOW_TRACKING_URI=sqlite:///mlflow.db`, which by itself begins a new store beside them; or "
     "`export MLFLOW_ALLOW_FILE_STORE=true` goes on in the folder; or --offline trains without MLflow"
 )
-"""What to do where MLflow's own default is a folder that it refuses."""
+"""Advice if MLflow's own default is a folder that it refuses."""
 
 
 def resolve_uri() -> str:
@@ -48,7 +48,7 @@ def resolve_uri() -> str:
     if named:
         return named
     if _has_older_runs():
-        return Path("mlruns").absolute().as_uri()  # MLflow goes on with runs that an older version left there
+        return Path("mlruns").absolute().as_uri()  # MLflow continues with runs that an older version left there
     return sqlite_uri(Path("mlflow.db").absolute())
 
 
@@ -59,8 +59,8 @@ def _has_older_runs() -> bool:
 def sqlite_uri(path: Path) -> str:
     """Return the address of a SQLite database.
 
-    `?` begins options and is quoted. Versions of SQLAlchemy differ in whether `%2F` in a path stands for itself: a path
-    with `%` is given relative to the current folder, whose name is not needed then.
+    `?` begins options and is quoted. Versions of SQLAlchemy differ in whether they decode `%2F` in a path: a path with
+    `%` is given relative to the current folder, whose name is then not needed.
     """
     if "%" in str(path):
         path = Path(os.path.relpath(path))
@@ -68,9 +68,9 @@ def sqlite_uri(path: Path) -> str:
 
 
 def without_credentials(uri: str) -> tuple[str, dict[str, str]]:
-    """Return a server's address without user and password, and these as MLflow takes them from the environment.
+    """Return a server's address without user and password, and these as environment variables for MLflow.
 
-    MLflow repeats the address that it was given: in messages, tracebacks and logs. Another store's stays as it is.
+    MLflow repeats its address in messages, tracebacks and logs. The address of another kind of store is unchanged.
     """
     parts = urlsplit(uri)
     if parts.scheme not in SERVERS or not (parts.username and parts.password):
@@ -89,10 +89,10 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def require_usable(uri: str) -> None:
-    """Refuse an address that cannot be right, and a local store that cannot be written to. No server is asked.
+    """Check that an address is valid, and that a local store is writable. No server is contacted.
 
     Raises:
-        TrackingError: one line with the address, what is wrong with it, and the nearest right form.
+        TrackingError: one line with the address, the problem, and the nearest correct form.
     """
     parts = _parts(uri)
     path = sqlite_path(uri)
@@ -118,7 +118,7 @@ def _parts(uri: str) -> SplitResult:
         )
     try:
         parts = urlsplit(uri)
-        _ = parts.port  # raises for a port that is none, where there is a host
+        _ = parts.port  # raises ValueError for an invalid port, if there is a host
     except ValueError as error:
         why = str(error) if "@" not in uri else "a password's `/`, `?`, `#` and `[` are typed %2F, %3F, %23 and %5B"
         raise _unusable(uri, f"not an address ({why})") from error
@@ -126,7 +126,7 @@ def _parts(uri: str) -> SplitResult:
 
 
 def _require_scheme(parts: SplitResult, uri: str) -> None:
-    """Refuse a scheme that MLflow does not know, one without its driver, and an address without a host."""
+    """Check that MLflow knows the scheme, that its driver is installed, and that the address has a host."""
     scheme = parts.scheme
     if scheme in SERVERS:
         if not parts.hostname:
@@ -161,7 +161,7 @@ def _require_driver(scheme: str, uri: str) -> None:
 
 
 def _plugins() -> set[str]:
-    """Return the schemes that installed packages add to MLflow."""
+    """Return the URI schemes that installed packages add to MLflow."""
     return {entry.name for entry in entry_points(group="mlflow.tracking_store")}
 
 
@@ -179,7 +179,7 @@ def _require_sqlite(path: Path, uri: str) -> None:
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
-        if "locked" not in str(error):  # somebody writes to it, so it can be written
+        if "locked" not in str(error):  # another process is writing, so it is writable
             raise _unusable(uri, f"{path}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise _unusable(uri, f"{path}: {error}") from error
@@ -205,7 +205,7 @@ def _require_folder(folder: Path, uri: str) -> None:
 
 
 def _unusable(uri: str, why: str) -> TrackingError:
-    """Return the refusal of an address, which is the default one where the environment names none."""
+    """Return the error for an address, which is the default one if the environment names none."""
     shown = redacted(uri) if "://" in uri else redacted(f"http://{uri}").removeprefix("http://")
     named = "MLFLOW_TRACKING_URI=" if os.environ.get("MLFLOW_TRACKING_URI") else "MLflow on "
     return TrackingError(f"{named}{printable(shown)}: {why}")

@@ -1,8 +1,8 @@
-"""How MLflow's UI shows an ablation: a row a variant with its mean, the best first, and charts of the same groups.
+"""Views of ablations in MLflow's UI: one row per variant with its mean, the best first, and charts by variant.
 
-Left to itself the UI shows the newest parent run and no metric. It reads its state from a tag of the experiment, in a
-format that MLflow does not document (read from the 3.17 UI): nothing may depend on it, and a UI that cannot read it
-shows its own default. A view shows one setting: means over cells of two scales or of two data sets mean nothing.
+By default the UI shows the newest parent run and no metric. It reads its state from a tag of the experiment, in a
+format that MLflow does not document (taken from the 3.17 UI): nothing may depend on it, and a UI that cannot read it
+shows its default. A view shows one setting: means over cells of two scales or data sets would be meaningless.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from cifar_lab.tracking.sheet import DELTA
 PREFIX = "mlflow.sharedViewState."
 NAME = "cifar-lab"
 CURRENT, REPLACED = "current", "replaced"
-"""Values of a cell's tag for a setting: one of its replicates, and one of a recipe that its variant has no more."""
+"""Values of a cell's tag for a setting: a current replicate, or one of an outdated recipe of its variant."""
 THRESHOLDS = ("0.5", "0.7", "0.8", "0.9", "0.95")
 RUN, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
-"""Columns that are always there."""
+"""Columns that are always present."""
 WIDTHS = {RUN: 190, CREATED: 130, DURATION: 80}
 WIDTH = 130
-"""In pixels: of these, and of the others."""
+"""Column width in pixels."""
 LONGEST = 5000
-"""Characters that the tag of an experiment may have. Many variants do not fit in, and are shown unfolded."""
+"""Maximum length of an experiment's tag. Views of many variants do not fit, and are shown unfolded."""
 SHOWN = 20
-"""The most variants in one chart."""
+"""Maximum number of variants in one chart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One setting of an ablation, as the UI is to show it."""
+    """Settings of the UI for one setting of an ablation."""
 
     setting: str
-    """Digest: cells that belong to it have the tag `setting_tag(setting)`."""
+    """Digest of the setting: its cells have the tag `setting_tag(setting)`."""
     name: str
-    """As a person calls it: `small · CIFAR-10`."""
+    """Readable name: `small · CIFAR-10`."""
     variants: tuple[str, ...]
     metric: str
-    """What variants are ordered by: `test/acc`."""
+    """Metric that variants are ordered by: `test/acc`."""
     began: int
     time: int
-    """First and latest invocation, in ms."""
+    """Time of the first and latest invocation, in ms."""
 
     @property
     def key(self) -> str:
@@ -53,11 +53,11 @@ class View:
 
     @property
     def tag(self) -> str:
-        """The tag of the experiment that holds it."""
+        """Tag of the experiment that holds the view."""
         return PREFIX + self.key
 
     def value(self) -> str:
-        """The value of `tag`."""
+        """Value of `tag`."""
         state = self._state()
         value = self._packed(state)
         return value if len(value) <= LONGEST else self._packed({**state, "groupsExpanded": {}})
@@ -78,42 +78,42 @@ class View:
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
             "selectedColumns": columns,
-            "columnOrder": [RUN, CREATED, *columns, DURATION],  # a width counts only for a column that is named here
+            "columnOrder": [RUN, CREATED, *columns, DURATION],  # widths apply only to columns listed here
             "columnWidths": {**dict.fromkeys(columns, WIDTH), **WIDTHS},
             "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "variant"}]},
             "groupsExpanded": {f"tag.variant.{variant}": False for variant in self.variants},
             "runsHiddenMode": "SHOW_ALL",
             "useGroupedValuesInCharts": True,
             "hideEmptyCharts": True,
-            "isAccordionReordered": True,  # else the UI sorts the sections by name
+            "isAccordionReordered": True,  # otherwise the UI sorts the sections by name
             **_charts(self.metric),
         }
 
 
 def setting_tag(setting: str) -> str:
-    """The tag of the cells that belong to a setting."""
+    """Return the tag of the cells that belong to a setting."""
     return f"setting.{setting}"
 
 
 def latest(tags: Mapping[str, str]) -> tuple[str, int] | None:
-    """Key and time of the view of ours that was asked for last, among the tags of an experiment."""
+    """Return key and time of the latest requested view of this package, among the tags of an experiment."""
     ours = {key.removeprefix(PREFIX): value for key, value in tags.items() if key.startswith(PREFIX + NAME)}
     return max(((key, _asked(value)) for key, value in ours.items()), key=lambda item: item[1], default=None)
 
 
 def link(server: str, experiment: str, key: str, *, charts: bool = False) -> str:
-    """Address of the view `key` of `experiment` (its id) on `server`, `http://127.0.0.1:5000`."""
+    """Return the address of the view `key` of `experiment` (its id) on `server`, `http://127.0.0.1:5000`."""
     address = f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={key}"
     return address + ("&compareRunsMode=CHART" if charts else "")
 
 
 def run_link(experiment: str, run: str) -> str:
-    """Where a note that is read in the UI finds a run, on whatever server."""
+    """Return the link to a run for a note that is read in the UI, relative to the server."""
     return f"#/experiments/{experiment}/runs/{run}?workflowType=machine_learning"
 
 
 def _asked(value: str) -> int:
-    """When the view in a tag was asked for, in ms; 0 of one that somebody else wrote."""
+    """Return when the view in a tag was requested, in ms; 0 for one written by another program."""
     try:
         return int(json.loads(value)["updatedAt"])
     except (ValueError, TypeError, KeyError):
@@ -128,7 +128,7 @@ def _columns(metric: str) -> list[str]:
 
 
 def _charts(metric: str) -> dict[str, Any]:
-    """Sections of charts, by title; the UI adds what else it finds below them."""
+    """Return sections of charts, by title; the UI adds its other charts below them."""
     watched = "val" if metric == "test/acc" else "test"
     sections = {
         "Which variant is best": [_bar(DELTA + metric), _bar(metric), _scatter("seconds", metric)],

@@ -1,1 +1,1 @@
-"""Training one recipe, from its first step to its last weights. Nothing here knows of ablations or of files' names."""
+"""Training of one recipe, from the first step to the final weights, without knowledge of ablations or file names."""

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights, which is evaluated in the network's place."""
+"""Exponential moving average of a network's weights, which is evaluated instead of the network."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Follows `net` by 1 - decay of the way after each step, batch norm's running statistics too.
+    """Move towards `net` by 1 - decay of the distance after each step, including batch norm's running statistics.
 
-    The same numbers as `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn` and `use_buffers`, which
-    copies its counter of steps from the host to the device in each of them: a GPU's queue would wait for that.
-    Whole numbers, batch norm's counts of batches, are the network's own.
+    The result equals that of `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn` and `use_buffers`, which
+    copies its step counter from the host to the device at each step, and so would stall a GPU's queue. Integers, such
+    as batch norm's counts of batches, are copied from the network.
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
-        """It begins as `net` stands after the first step; `decay` in [0, 1)."""
+        """Start from `net` as it is after the first step; `decay` in [0, 1)."""
         self.module = copy.deepcopy(net).requires_grad_(requires_grad=False)
         self._decay, self._begun = decay, False
         self._mine, self._theirs = (_floats(each) for each in (self.module, net))
@@ -26,7 +26,7 @@ class Average:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Call after each step of the optimizer."""
+        """Update the average; call after each step of the optimizer."""
         if self._begun:
             torch._foreach_lerp_(self._mine, self._theirs, 1 - self._decay)
         else:
@@ -36,11 +36,11 @@ class Average:
         self._begun = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return `{"steps": int, "module": {name: tensor}}`, the tensors themselves; `steps` is 0 before the first."""
+        """Return `{"steps": int, "module": {name: tensor}}`, without copies; `steps` is 0 before the first."""
         return {"steps": int(self._begun), "module": self.module.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; its tensors are copied."""
+        """Continue from `state`; its tensors are copied."""
         self._begun = state["steps"] > 0
         self.module.load_state_dict(state["module"])
 

@@ -1,7 +1,7 @@
-"""The state from which a training goes on, on disk: whole or not there, unchanged, and read without running code.
+"""Checkpoints: written atomically, verified by checksum, and read without executing code.
 
-A checkpoint is the zip file that torch writes. Its comment holds the SHA-256 of the rest of the file, for torch's
-reader does not look at the checksums within the zip. Checkpoints of earlier versions have no comment.
+A checkpoint is the zip file that torch writes. Its comment holds the SHA-256 of the rest of the file, because torch's
+reader does not verify the checksums within the zip. Checkpoints of earlier versions have no comment.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from cifar_lab.tracking import atomic, seal
 COMMENT = b"sha256:"
 FINGERPRINT = "fingerprint"
 PARTS = frozenset({"net", "optimizer", "scaler", "lookahead", "ema", "counters", "losses", "norms"})
-"""What the state of a training consists of."""
+"""Keys of the state of a training."""
 _LENGTH = len(COMMENT) + 64
 _NO_COMMENT = bytes(2)
-"""The last two bytes of a zip file without a comment: the length of the comment."""
+"""Last two bytes of a zip file without a comment: the length of the comment."""
 
 
 def save(path: Path, state: dict[str, Any], fingerprint: str | None = None) -> None:
     """Replace the checkpoint at `path` by `state`: tensors, numbers, strings, and lists and dicts of these.
 
-    fingerprint: of the cell that is trained; `load` refuses the state of another one.
+    `fingerprint`: of the cell that is trained; `load` rejects the state of another cell.
     """
     named = state if fingerprint is None else {**state, FINGERPRINT: fingerprint}
     atomic.write(path, lambda file: _write(file, named))
 
 
 def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
-    """Return the state at `path`, its tensors on the CPU, or None when there is none.
+    """Return the state at `path`, with its tensors on the CPU, or None if there is none.
 
-    Whoever goes on from it copies the tensors to where they belong (`Trainer.load_state_dict`).
+    The caller copies the tensors to their device (`Trainer.load_state_dict`).
 
     Args:
-        path: where the checkpoint is.
-        fingerprint: the cell that goes on; without one, any state is returned.
+        path: path of the checkpoint.
+        fingerprint: the cell that resumes; without one, any state is returned.
 
     Raises:
-        CellError: the file is there and cannot be read, was changed after it was written, or is another cell's.
+        CellError: the file exists, but is unreadable, was changed after it was written, or belongs to another cell.
     """
     try:
         content = seal.content(path)
@@ -65,7 +65,7 @@ def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
 
 
 class _Hashing:
-    """Pass on what is written, and hash it on the way."""
+    """Writer that hashes the data that it passes on."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._last, self.digest = file, b"", hashlib.sha256()
@@ -80,7 +80,7 @@ class _Hashing:
 
     @property
     def ends_without_comment(self) -> bool:
-        """The last two bytes are the length of no comment."""
+        """Tell whether the last two bytes are the length of an empty comment."""
         return self._last == _NO_COMMENT
 
 
@@ -96,13 +96,13 @@ def _write(file: BinaryIO, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path, content: bytes) -> dict[str, Any]:
-    """Return the state that a file holds, once it is proved to be as it was written."""
+    """Return the state in a file, after verifying its checksum."""
     unreadable = f"{path}: not a readable checkpoint"
     if (why := _damage(content)) is not None:
         raise CellError(f"{unreadable} ({why})")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged file
+    except Exception as error:  # torch raises many kinds of errors for a damaged file
         raise CellError(f"{unreadable} ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise CellError(f"{unreadable} (it holds no state, but {type(state).__name__})")
@@ -110,14 +110,14 @@ def _read(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _damage(content: bytes) -> str | None:
-    """Return how a file differs from what was written; None for a sound one."""
+    """Return how a file differs from what was written; None if it is intact."""
     comment = content[-_LENGTH:]
     if comment.startswith(COMMENT) and content[-_LENGTH - 2 : -_LENGTH] == _LENGTH.to_bytes(2, "little"):
         digest = hashlib.sha256(memoryview(content)[: -_LENGTH - 2])
         digest.update(_NO_COMMENT)
         same = comment[len(COMMENT) :] == digest.hexdigest().encode()
         return None if same else "its checksum does not match: it was changed after it was written"
-    try:  # of an earlier version: the zip's own checksums
+    try:  # an earlier version: the zip's own checksums
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if archive.comment:
                 return "its checksum is damaged"

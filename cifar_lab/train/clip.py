@@ -1,4 +1,4 @@
-"""Gradient clipping, and the norm that is worth a curve: the one before it."""
+"""Gradient clipping, and the gradient norm before it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def clip(parameters: Iterable[Tensor], clip: recipe.Clip) -> Tensor:
     min(1, threshold / (norm + 1e-6)). `none` leaves them as they are.
 
     Returns:
-        The norm, 0-dimensional, on the gradients' device. It is not read here: a GPU need not be waited for.
+        The norm, 0-dimensional, on the gradients' device. It is not read here, so that nothing waits for a GPU.
     """
     parameters = list(parameters)
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -1,4 +1,4 @@
-"""One pass over images: loss, accuracy and predictions."""
+"""Evaluation of a network on images: loss, accuracy and predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cifar_lab.data.split import Part
 from cifar_lab.train.precision import Precision, autocast
 
 BATCH, ON_A_GPU = 500, 1000
-"""Images at a time; a GPU that gets few of them waits for its host."""
+"""Batch sizes; a GPU with small batches waits for its host."""
 TTA = Literal["none", "flip", "flip_shift"]
 
 
@@ -58,10 +58,10 @@ def evaluate(net: nn.Module, part: Part, data: recipe.Data, precision: Precision
 
 
 def views(images: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
-    """What the network is shown of `images` (N, 3, 32, 32), and the weight of what it says; weights sum to 1.
+    """Return the views of `images` (N, 3, 32, 32) for test-time augmentation, with their weights, which sum to 1.
 
-    `flip`: each image and its mirror. `flip_shift`: half of the weight on these, a quarter each on both moved by a
-    pixel up and left, and down and right, the edge repeated by reflection (Jordan, 2024, arXiv:2404.00498).
+    `flip`: each image and its mirror image. `flip_shift`: half of the weight on these, a quarter each on both shifted
+    by one pixel up and left, and down and right, padded by reflection (Jordan, 2024, arXiv:2404.00498).
     """
     if tta == "none":
         return [(1.0, images)]
@@ -86,6 +86,6 @@ def _judged(logits: Tensor, labels: Tensor) -> Evaluation:
 
 
 def confusion(evaluation: Evaluation, classes: int = 10) -> Tensor:
-    """(classes, classes) counts: rows are labels, columns predictions."""
+    """Return (classes, classes) counts: rows are labels, columns predictions."""
     cells = evaluation.labels * classes + evaluation.predictions
     return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)

@@ -1,4 +1,4 @@
-"""The training loop, from top to bottom: `fit`, an epoch, what is measured of it. A step is in `train.step`."""
+"""The training loop: `fit`, one epoch, and its metrics. A single step is in `train.step`."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 
 LOOK_EVERY = 50
-"""Steps between two looks at the losses: each look makes a GPU's queue run dry."""
+"""Steps between two checks of the losses: each check drains a GPU's queue."""
 SAVE_EVERY = 300.0
 """Seconds after which a long epoch is saved before its end."""
 SAVING_SHARE = 0.02
-"""Largest share of the time that checkpoints take: where epochs are short, not every one of them is saved."""
+"""Maximum share of time for checkpoints: with short epochs, not every one is saved."""
 
 
 class Observer(Protocol):
-    """Who is told how the training goes, and may end it."""
+    """Observer of a training, which may end it."""
 
     def step(self, epoch: int, step: int, steps: int) -> None:
-        """`step` of `steps` of `epoch` (from 1) is done. Called often; must be quick."""
+        """Handle the end of `step` of `steps` in `epoch` (from 1). Called often; must be quick."""
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
-        """Note that `epoch` (from 1) is done, with these metrics; they stand once `saved` or the end follows."""
+        """Record the metrics of `epoch` (from 1); they become valid with the next `saved` or the end of training."""
 
     def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
-        """Keep `state`: `epoch` epochs and `step` steps of the next are done."""
+        """Save `state`, taken after `epoch` epochs and `step` steps of the next."""
 
     def wants_to_stop(self) -> bool:
-        """Whether to save and leave before the next step."""
+        """Tell whether to save and stop before the next step."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended: after all its epochs, or at the first step (from 1) whose loss was not finite."""
+    """End of a training: after all epochs, or at the first step (from 1) with a non-finite loss."""
 
     status: Literal["finished", "diverged"]
     epoch: int
     step: int | None = None
     eager: str = ""
-    """Why steps were taken eagerly although a CUDA graph was asked for; empty where they were not."""
+    """Reason why steps were taken eagerly although a CUDA graph was asked for; empty otherwise."""
 
 
 class _Saver:
-    """Save a training, and know when that is due."""
+    """Saver of a training's checkpoints, which determines when one is due."""
 
     def __init__(self, run: Trainer, observer: Observer) -> None:
         self._run, self._observer = run, observer
@@ -58,12 +58,12 @@ class _Saver:
 
     @property
     def is_due(self) -> bool:
-        """Whether a checkpoint now would take no more than `SAVING_SHARE` of the time since the last one."""
+        """Tell whether a checkpoint now would take at most `SAVING_SHARE` of the time since the last one."""
         return self._took <= SAVING_SHARE * self.since
 
     @property
     def since(self) -> float:
-        """Seconds since the last checkpoint."""
+        """Return the seconds since the last checkpoint."""
         return time.monotonic() - self._last
 
     def save(self) -> None:
@@ -74,14 +74,14 @@ class _Saver:
 
 
 def fit(run: Trainer, observer: Observer) -> Outcome:
-    """Train from where `run` stands to the end of its recipe.
+    """Train from the present state of `run` to the end of its recipe.
 
-    The numbers depend on recipe, seed, images and execution alone: a run that was saved, killed and loaded ends with
-    the same ones as one that was not disturbed. The state is saved after the first epoch and then as often as
-    `SAVING_SHARE` allows, not after the last epoch: the result follows at once.
+    The results depend only on recipe, seed, images and execution: a run that was saved, killed and resumed ends with
+    the same numbers as an uninterrupted one. The state is saved after the first epoch and then as often as
+    `SAVING_SHARE` allows, but not after the last epoch, as the result follows at once.
 
     Raises:
-        Interrupted: the observer wanted to stop; the state was saved.
+        Interrupted: the observer asked to stop; the state was saved.
     """
     stepper, saver = Stepper(run, graph=run.graph), _Saver(run, observer)
     try:
@@ -93,7 +93,7 @@ def fit(run: Trainer, observer: Observer) -> Outcome:
                     return Outcome("diverged", run.epoch + 1, diverged_at, stepper.refused)
                 values = _measure(run)
                 now = time.monotonic()
-                values["epoch_seconds"], began = now - began, now  # with evaluation, and what was saved meanwhile
+                values["epoch_seconds"], began = now - began, now  # includes evaluation and saving
                 run.epoch, run.step, run.epoch_seconds = run.epoch + 1, 0, 0.0
                 observer.epoch(run.epoch, values)
                 if run.epoch == run.recipe.train.epochs:
@@ -109,7 +109,7 @@ def fit(run: Trainer, observer: Observer) -> Outcome:
 
 
 def _train_epoch(run: Trainer, stepper: Stepper, observer: Observer, saver: _Saver) -> int | None:
-    """Train what is left of the epoch; return the step (from 1) at which the loss was not finite, if there was one."""
+    """Train the rest of the epoch; return the first step (from 1) with a non-finite loss, or None."""
     began, before = time.monotonic(), run.epoch_seconds
     stepper.begin_epoch()
     while run.step < run.steps_per_epoch:
@@ -121,7 +121,7 @@ def _train_epoch(run: Trainer, stepper: Stepper, observer: Observer, saver: _Sav
             diverged_at = _first_not_finite(run.losses[: run.step])
             if diverged_at is not None:
                 return diverged_at
-        # A GPU works off its queue later: the clock tells the truth after a look, which waits for it.
+        # A GPU works asynchronously: the elapsed time is correct only after a check, which waits for it.
         run.epoch_seconds = before + time.monotonic() - began
         stopping = observer.wants_to_stop()
         if not last and (stopping or saver.since > SAVE_EVERY):
@@ -133,9 +133,9 @@ def _train_epoch(run: Trainer, stepper: Stepper, observer: Observer, saver: _Sav
 
 
 def _measure(run: Trainer) -> dict[str, float]:
-    """Return the metrics of the epoch that has just been trained; accuracies in [0, 1]."""
+    """Return the metrics of the epoch just trained; accuracies in [0, 1]."""
     recipe, name = run.recipe, run.split.watched_name
-    clean = evaluate(run.evaluated, run.split.clean_train, recipe.data, run.precision)  # one view, in every epoch
+    clean = evaluate(run.evaluated, run.split.clean_train, recipe.data, run.precision)  # always with one view
     watched = evaluate(run.evaluated, run.split.watched, recipe.data, run.precision)
     norms = run.norms if run.scaler is None else run.norms[run.norms.isfinite()]
     values = {
@@ -150,12 +150,12 @@ def _measure(run: Trainer) -> dict[str, float]:
         "images_per_second": len(run.split.train) / run.epoch_seconds,
         "seconds": run.seconds,
     }
-    if run.scaler is not None:  # steps whose fp16 gradients overflowed, which the scaler leaves out
+    if run.scaler is not None:  # steps with an overflow in fp16 gradients, which the scaler skips
         values["skipped_steps"] = float(len(run.norms) - len(norms))
     return values
 
 
 def _first_not_finite(losses: Tensor) -> int | None:
-    """Position (from 1) of the first loss that is NaN or infinite."""
+    """Return the position (from 1) of the first loss that is NaN or infinite, or None."""
     wrong = torch.nonzero(~losses.isfinite())
     return int(wrong[0].item()) + 1 if len(wrong) else None

@@ -1,7 +1,7 @@
-"""Muon: SGD with Nesterov momentum whose matrices take orthogonal steps (Jordan et al., 2024).
+"""Muon: SGD with Nesterov momentum and orthogonalised updates of matrices (Jordan et al., 2024).
 
 Sources: https://kellerjordan.github.io/posts/muon, https://github.com/KellerJordan/Muon. `torch.optim.Muon`
-is the same rule for 2-D parameters only, and most of a ResNet's are 4-D.
+implements the same rule for 2-D parameters only, while most of a ResNet's are 4-D.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import torch
 from torch import Tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Jordan's quintic: steep at zero, so that five steps lift small singular values; it never settles at 1."""
+"""Coefficients of Jordan's quintic: steep at zero to raise small singular values in five steps; not fixed at 1."""
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Return roughly the semi-orthogonal matrix nearest to each of `matrices`: U V^T where it is U S V^T.
+    """Return an approximation of the nearest semi-orthogonal matrix to each of `matrices`: U V^T for U S V^T.
 
-    Newton–Schulz leaves most singular values between 0.7 and 1.2 in place of 1, which trains as well. It runs in the
-    precision of `matrices`, where Jordan's runs in bfloat16: that is 3 % of the arithmetic of a ResNet's step on 128
-    images, and float32 steps alike on machines with and without bfloat16 units.
+    Newton–Schulz leaves most singular values between 0.7 and 1.2 instead of 1, which trains as well. It runs in the
+    precision of `matrices`, while Jordan's runs in bfloat16: this is 3 % of the arithmetic of a ResNet's step on 128
+    images, and gives the same float32 steps on machines with and without bfloat16 units.
 
     Args:
-        matrices: (…, rows, columns); each is taken by itself.
-        steps: Iterations.
+        matrices: (…, rows, columns); each is processed separately.
+        steps: number of iterations.
     """
     a, b, c = _COEFFICIENTS
     *many, rows, columns = matrices.shape
     x = (matrices.mT if rows > columns else matrices).reshape(-1, min(rows, columns), max(rows, columns))
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)  # Frobenius bounds the spectral norm, at most 1 now
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)  # the Frobenius norm bounds the spectral norm
     for _ in range(steps):
         gram = x @ x.mT  # the smaller of the two
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # (a + b g + c g²) x
@@ -41,9 +41,9 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for `matrices` and SGD for `others`: both with Nesterov momentum and decoupled weight decay.
 
-    A matrix of four dimensions, a convolution's (out, in, k, k), is taken as (out, in * k * k). It moves by
-    lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum): Jordan's scale (torch's "original"), by which
-    a tall matrix too changes its outputs by about lr of its inputs' size, element for element.
+    A matrix of four dimensions, a convolution's (out, in, k, k), is treated as (out, in * k * k). It changes by
+    lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum): with Jordan's scale (torch's "original"), tall
+    matrices also change their outputs by about lr times the size of their inputs, element by element.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move every parameter that has a gradient; a `closure`, if given, computes them and the loss."""
+        """Update every parameter that has a gradient; `closure`, if given, computes gradients and returns the loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -81,7 +81,7 @@ class Muon(torch.optim.Optimizer):
                 updates = _orthogonal(updates)
             rate = group["lr"]
             torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-            if isinstance(rate, Tensor):  # on the device, where nothing may wait to read it
+            if isinstance(rate, Tensor):  # on the device; reading it would wait
                 torch._foreach_mul_(updates, rate)
                 torch._foreach_sub_(parameters, updates)
             else:
@@ -89,7 +89,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _nesterov(self, parameters: list[Tensor], momentum: float) -> list[Tensor]:
-        """Return the gradients with momentum, seen one step ahead, as in torch's SGD."""
+        """Return the gradients with Nesterov momentum, as in torch's SGD."""
         for parameter in parameters:
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -103,7 +103,7 @@ class Muon(torch.optim.Optimizer):
 def _orthogonal(updates: list[Tensor]) -> list[Tensor]:
     """Return `updates`, (out, in) or (out, in, k, k) each, orthogonalised as matrices and scaled by their shapes.
 
-    Matrices of one shape are one batched product: a ResNet has some twenty, of some six shapes.
+    Matrices of equal shape are processed in one batch: a ResNet has about twenty, of about six shapes.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, update in enumerate(updates):

@@ -1,4 +1,4 @@
-"""The optimizer that a recipe names, over all parameters of a network."""
+"""Construction of a recipe's optimizer for all parameters of a network."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from cifar_lab import recipe
 from cifar_lab.train.muon import Muon
 
 _ON_A_GPU: dict[str, dict[str, bool]] = {
-    "sgd": {"fused": True},  # the other implementations read the rate back from the device
+    "sgd": {"fused": True},  # the other implementations read the learning rate back from the device
     "sgd_nesterov": {"fused": True},
     "adam": {"fused": True, "capturable": True},
     "adamw": {"fused": True, "capturable": True},
     "rmsprop": {"capturable": True},
     "adadelta": {"capturable": True},
 }
-"""Options with which torch's optimizers wait for nothing and can be captured in a CUDA graph."""
+"""Options that avoid synchronization and permit capture in a CUDA graph."""
 
 
 def build(model: nn.Module, optim: recipe.Optim, rate: Tensor | None = None) -> torch.optim.Optimizer:
-    """Build the optimizer that `optim` names; what a recipe does not say is torch's default.
+    """Build the optimizer that `optim` names; options that a recipe lacks have torch's defaults.
 
-    Weight decay acts on all parameters, biases and batch norm too, as in the writeup's code, unless `decay_norms` is
-    off. It is added to the gradient (L2), except where the method's authors decouple it: adamw, muon. All groups share
-    one "lr".
+    Weight decay applies to all parameters, including biases and batch norm, as in the writeup's code, unless
+    `decay_norms` is off. It is added to the gradient (L2), except for methods whose authors decouple it: adamw, muon.
+    All groups share one "lr".
 
     Args:
-        model: The network, on the device where it is trained.
-        optim: The optimizer's part of a recipe.
-        rate: On a GPU, the tensor, (), from which the optimizer reads its learning rate there; else "lr" is a number.
+        model: network, on the device where it is trained.
+        optim: optimizer part of a recipe.
+        rate: on a GPU, tensor of shape () from which the optimizer reads its learning rate; otherwise "lr" is a number.
     """
     optimizer = _build(model, optim, _ON_A_GPU.get(optim.name, {}) if rate is not None else {})
     if rate is not None:
@@ -40,10 +40,10 @@ def build(model: nn.Module, optim: recipe.Optim, rate: Tensor | None = None) -> 
 
 
 def bind(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
-    """Have all groups of `optimizer` read their learning rate from `rate`; call again after `load_state_dict`."""
+    """Make all groups of `optimizer` read their learning rate from `rate`; call again after `load_state_dict`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    # torch warns where an optimizer that can be captured is not, as in the first steps of every training.
+    # torch warns if a capturable optimizer is not captured, as in the first steps of every training.
     optimizer._warned_capturable_if_run_uncaptured = True
 
 
@@ -74,9 +74,9 @@ def _build(model: nn.Module, optim: recipe.Optim, options: dict[str, bool]) -> t
 
 
 def _with_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:
-    """Give a fused `sgd` its momentum, of zeros, before its first step: the numbers stay the same.
+    """Give a fused `sgd` zero momentum buffers before its first step; the results are unchanged.
 
-    Torch's own buffers are memory as it comes, which a first step that a gradient scaler leaves out does not fill.
+    Torch's own buffers are uninitialized memory, which a first step that is skipped by a gradient scaler does not fill.
     """
     for group in sgd.param_groups:
         if group.get("fused") and group["momentum"]:
@@ -86,17 +86,17 @@ def _with_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:
 
 
 def matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters of two dimensions and more: weights of convolutions and of linear layers."""
+    """Return the parameters of two or more dimensions: weights of convolutions and of linear layers."""
     return [parameter for parameter in model.parameters() if parameter.ndim >= 2]
 
 
 def vectors(model: nn.Module) -> list[nn.Parameter]:
-    """All other parameters: biases, and the factors of norms."""
+    """Return all other parameters: biases, and the scales of norms."""
     return [parameter for parameter in model.parameters() if parameter.ndim < 2]
 
 
 def _sparing_vectors(muon: Muon) -> Muon:
-    """With its last group split: the classifier's weight decays as before, vectors do not."""
+    """Split the last group, so that the classifier's weight decays as before and vectors do not."""
     group = muon.param_groups.pop()
     for some, decay in ((True, group["weight_decay"]), (False, 0.0)):
         parameters = [parameter for parameter in group["params"] if (parameter.ndim >= 2) == some]
@@ -105,10 +105,10 @@ def _sparing_vectors(muon: Muon) -> Muon:
 
 
 def split_for_muon(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(weights of convolutions and hidden linear layers, all other parameters) of `model`.
+    """Return (weights of convolutions and hidden linear layers, all other parameters) of `model`.
 
-    The others are vectors, and the module named `classifier`, which Jordan leaves to the plain optimizer as
-    every last layer. It is found by name, also inside a wrapper such as `torch.compile`'s.
+    The others are vectors and the module named `classifier`, which Jordan leaves to the plain optimizer, like every
+    last layer. It is found by name, also inside a wrapper such as `torch.compile`'s.
     """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []

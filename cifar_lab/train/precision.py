@@ -1,4 +1,4 @@
-"""Which precision a device computes fast in, and the context that makes it so."""
+"""Selection of the precision that a device computes fast in, and its autocast context."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Requested = Literal["auto", "fp32", "bf16", "fp16"]
-"""A precision as a recipe asks for it."""
+"""Precision as requested by a recipe."""
 FIRST_WITH_TENSOR_CORES, FIRST_WITH_BF16 = (7, 0), (8, 0)
 """Compute capabilities of Volta (V100) and Ampere (A100)."""
 TURING_WITHOUT_TENSOR_CORES = re.compile(r"\bGTX 16\d\d|\bMX[45]50\b|\bT(?:400|500|550|600|1000|1200|2000)\b")
-"""Names of GPUs of capability 7.5 that were built without tensor cores; nothing but the name tells them apart."""
+"""Names of GPUs of capability 7.5 without tensor cores; only the name distinguishes them."""
 
 
 def resolve(requested: Requested, device: torch.device) -> Precision:
-    """Return `requested`, or for `auto` the fastest precision that `device` has units for.
+    """Return `requested`, or for `auto` the fastest precision that `device` supports in hardware.
 
     On CUDA that is bf16 from Ampere on, fp16 on older GPUs with tensor cores (V100, T4, RTX 20), and fp32 on the
-    others. On a processor it is bf16 where there are units for it, else fp32: emulated bf16 is ten times slower than
-    fp32 on an AVX2 processor.
+    others. On a CPU it is bf16 if it has units for it, else fp32: emulated bf16 is ten times slower than fp32 on an
+    AVX2 processor.
     """
     if requested != "auto":
         return requested
@@ -35,9 +35,9 @@ def resolve(requested: Requested, device: torch.device) -> Precision:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether this GPU multiplies bf16 matrices itself.
+    """Tell whether this GPU multiplies bf16 matrices in hardware.
 
-    `torch.cuda.is_bf16_supported` answers for the current device only, and counts emulation unless told not to.
+    `torch.cuda.is_bf16_supported` considers only the current device, and counts emulation unless told not to.
     """
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= FIRST_WITH_BF16
 
@@ -50,7 +50,7 @@ def has_tensor_cores(device: torch.device) -> bool:
 
 
 def cpu_has_bf16() -> bool:
-    """Tell whether this processor multiplies bf16 matrices itself (AVX512-BF16 or AMX)."""
+    """Tell whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX)."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -62,9 +62,9 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 def scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler | None:
-    """Return what scales the loss of a training in fp16, and none for other precisions.
+    """Return a gradient scaler for training in fp16; None for other precisions.
 
-    fp16 has 5 bits of exponent, so small gradients would become 0; bf16 and fp32 have 8 (Micikevicius et al., 2018,
-    arXiv:1710.03740). Its state belongs into the checkpoint: a resumed training goes on with the same scale.
+    fp16 has 5 exponent bits, so small gradients would become 0; bf16 and fp32 have 8 (Micikevicius et al., 2018,
+    arXiv:1710.03740). Its state is part of the checkpoint, so that a resumed training continues with the same scale.
     """
     return torch.amp.GradScaler(device.type) if precision == "fp16" else None

@@ -1,9 +1,9 @@
-"""One training step, from the images to the moved weights: taken eagerly, or replayed as one CUDA graph.
+"""One training step, from the images to the updated weights: taken eagerly, or replayed as one CUDA graph.
 
-Nothing of the host is in a step. Which images, which learning rate, and where the loss goes are read from tensors on
-the device, which the step itself moves on. Chance is drawn for a whole epoch ahead (`augment.draw`); only dropout
-draws in the step, from a generator that is seeded before each one. So the same code is run eagerly on every device
-and captured on CUDA, where launching its some 500 kernels one by one takes longer than computing them.
+A step does not use the host. Image indices, learning rate, and the position of the loss are read from tensors on the
+device, which the step itself advances. Random numbers are drawn for a whole epoch ahead (`augment.draw`); only dropout
+draws in the step, from a generator that is seeded before each one. So the same code runs eagerly on every device, and
+is captured on CUDA, where launching its roughly 500 kernels one by one takes longer than computing them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from cifar_lab.train.precision import autocast
 from cifar_lab.train.trainer import Trainer
 
 EAGER_FIRST = 3
-"""Eager steps before one is captured, in which cuDNN, cuBLAS, a compiler and the optimizer make what they keep."""
+"""Eager steps before a capture, during which cuDNN, cuBLAS, a compiler and the optimizer allocate their state."""
 
 
 class Stepper:
-    """Take the steps of the epochs of `run`, whose state stays in `run` and is saved and loaded there.
+    """Take the training steps of `run`, whose state stays in `run` and is saved and loaded there.
 
-    With `graph`, whole batches are replayed as a CUDA graph from the fourth one on. Each graph is compared with the
-    eager step that it replaces, bit for bit, when it is captured; where it differs, or cannot be captured, all steps
-    stay eager and `refused` says why. The last, smaller batch of an epoch is always eager.
+    With `graph`, full batches are replayed as a CUDA graph from the fourth one on. Each graph is compared with the
+    eager step that it replaces, bit for bit, when it is captured; if it differs, or cannot be captured, all steps stay
+    eager and `refused` says why. The last, smaller batch of an epoch is always eager.
 
     Attributes:
-        refused: Why no graph is; empty while there is no reason.
+        refused: reason why no graph is used; empty if there is none.
     """
 
     def __init__(self, run: Trainer, *, graph: bool = False) -> None:
@@ -45,31 +45,31 @@ class Stepper:
         if graph and run.device.type != "cuda":
             graph, self.refused = False, f"a {run.device.type} device has no CUDA graphs"
         scales = run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False)
-        if graph and scales:  # torch's gradient scaler asks the device before each step of such an optimizer
+        if graph and scales:  # torch's gradient scaler waits for the device before each step of such an optimizer
             graph, self.refused = False, f"{run.recipe.optim.name} in fp16 waits to know whether a step is left out"
         self._wanted = graph
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
-        """By whether Lookahead moves the weights in the step."""
+        """Graphs by whether Lookahead interpolates in the step."""
         self._stream = torch.cuda.Stream(run.device) if graph else None
         self._eager = 0
         batch = run.recipe.train.batch_size
         self._offsets = torch.arange(batch, device=run.device)
         self._at = torch.zeros(1, dtype=torch.int64, device=run.device)
-        """The step of the epoch, (1,), as `run.step` is on the host."""
+        """Step of the epoch, (1,), equal to `run.step` on the host."""
         self._numbers: list[float] = []
         self._rates = torch.zeros(run.steps_per_epoch, device=run.device)
-        """The learning rate of each step of the epoch, (steps,)."""
+        """Learning rate of each step of the epoch, (steps,)."""
         self._draws: Draws | None = None
         self._ahead: tuple[int, Future[Draws]] | None = None
         self._drawer = ThreadPoolExecutor(1, "draws") if run.device.type == "cuda" else None
 
     @property
     def captured(self) -> bool:
-        """Whether a graph is replayed."""
+        """Tell whether a graph is replayed."""
         return bool(self._graphs)
 
     def begin_epoch(self) -> None:
-        """Draw the chance of the epoch `run.epoch`, and stand at its step `run.step`."""
+        """Draw the random numbers of the epoch `run.epoch`, and set the position to its step `run.step`."""
         run = self.run
         run.net.train()
         with self.on_its_stream():
@@ -85,7 +85,7 @@ class Stepper:
             self._at.fill_(run.step)
 
     def take(self) -> None:
-        """Take the step `run.step` of the running epoch; the caller counts it."""
+        """Take the step `run.step` of the current epoch; the caller increments it."""
         run, batch = self.run, self.run.recipe.train.batch_size
         left = len(run.split.train) - run.step * batch
         moves = run.lookahead is not None and run.lookahead.advance()
@@ -104,9 +104,9 @@ class Stepper:
 
     @contextmanager
     def on_its_stream(self) -> Iterator[None]:
-        """Have everything in the context on the stream that graphs are captured on; each step does it by itself.
+        """Run the context on the stream on which graphs are captured; each step does so itself.
 
-        Around a whole training it saves each step the change of streams.
+        Entered around a whole training, it avoids switching streams in each step.
         """
         if self._stream is None or self._stream == (here := torch.cuda.current_stream(self.run.device)):
             yield
@@ -119,13 +119,13 @@ class Stepper:
             here.wait_stream(self._stream)
 
     def close(self) -> None:
-        """End the thread that draws ahead."""
+        """End the thread that draws in advance."""
         if self._drawer is not None:
             self._drawer.shutdown(cancel_futures=True)
             self._drawer = self._ahead = None
 
     def _drawn(self, epoch: int) -> Draws:
-        """Return the draws of `epoch` on the CPU; beside a GPU those of the next epoch are made meanwhile."""
+        """Return the draws of `epoch` on the CPU; with a GPU, those of the next epoch are made in parallel."""
         run = self.run
 
         def draw(epoch: int) -> Draws:
@@ -140,7 +140,7 @@ class Stepper:
         return drawn
 
     def _take_and_capture(self, moves: bool) -> None:
-        """Take one step eagerly and once more as a new graph, which is kept where both come to the same bits."""
+        """Take one step eagerly and once more as a new graph, which is kept if both give the same bits."""
         run = self.run
         state = [*run.tensors(), self._at]
         before = [tensor.clone() for tensor in state]
@@ -154,14 +154,14 @@ class Stepper:
             same = all(_same(mine, theirs) for mine, theirs in zip(state, eager, strict=True))
             if not same:
                 self.refused = "its numbers differ from the eager step's"
-        except RuntimeError as error:  # torch has no narrower class for what cannot be captured
+        except RuntimeError as error:  # torch has no narrower class for a failed capture
             self.refused = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if self.refused:
             self._wanted = False
             self._graphs.clear()
             torch._foreach_copy_(state, eager)
             run.optimizer.zero_grad(set_to_none=True)
-            if run.scaler is not None:  # it notes on the host how far a step is
+            if run.scaler is not None:  # it keeps state on the host
                 run.scaler._per_optimizer_states.clear()
             if run.device.type == "cuda":
                 _end_capture_of_chance(run.device)
@@ -171,7 +171,7 @@ class Stepper:
     def _capture(self, moves: bool) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         pool = next((other.pool() for other in self._graphs.values()), None)
-        self.run.optimizer.zero_grad(set_to_none=True)  # the gradients of a graph live in its own memory
+        self.run.optimizer.zero_grad(set_to_none=True)  # a graph keeps its gradients in its own memory
         with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
             self._step(self._offsets, moves)
         return graph
@@ -186,7 +186,7 @@ class Stepper:
             torch.manual_seed(stream(run.seed_of_draws, "dropout", run.epoch, run.step))
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
-        """Train on the images at `offsets`, (B,), of the batch; Lookahead `moves` the weights, or does not."""
+        """Train on the images at `offsets`, (B,), of the batch; `moves`: whether Lookahead interpolates."""
         run, recipe, draws = self.run, self.run.recipe, self._draws
         assert draws is not None, "begin_epoch comes first"
         here = draws.at(self._at * recipe.train.batch_size + offsets)
@@ -225,7 +225,7 @@ class Stepper:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors are equal, NaN in the same places included: fp16 steps that are left out have some."""
+    """Tell whether two tensors are equal, with NaN in the same places, as in skipped fp16 steps."""
     return torch.equal(one, other) or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
@@ -234,9 +234,9 @@ def _moved(draws: Draws, device: torch.device) -> Draws:
 
 
 def _end_capture_of_chance(device: torch.device) -> None:
-    """Have the device's generator forget a capture that failed: torch leaves it waiting for the capture's end.
+    """Reset the device's generator after a failed capture: torch leaves it waiting for the capture's end.
 
-    Dropout would raise "Offset increment outside graph capture" from then on (seen with torch 2.11).
+    Otherwise dropout would raise "Offset increment outside graph capture" (seen with torch 2.11).
     """
     index = device.index if device.index is not None else torch.cuda.current_device()
     generator = torch.cuda.default_generators[index]

@@ -1,4 +1,4 @@
-"""The state of one training: everything that changes while a recipe is trained, and can be saved and loaded."""
+"""State of one training: everything that changes while a recipe is trained, and can be saved and loaded."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from cifar_lab.train.schedule import lr_at
 
 
 class Trainer:
-    """Hold network, optimizer, averages and counters of one training; they can be saved and loaded at any step."""
+    """Network, optimizer, averages and counters of one training; they can be saved and loaded at any step."""
 
     def __init__(self, recipe: Recipe, seed: int, net: nn.Module, split: Split, precision: Precision) -> None:
-        """Build the optimizer and the averages around `net`; load a warm start into `net` first."""
+        """Build the optimizer and the averages around `net`; load a warm start into `net` before."""
         self.recipe, self.seed, self.net, self.split, self.precision = recipe, seed, net, split, precision
         self.seed_of_draws = seed_of_draws(seed, recipe.init_from)
         self.device = split.train.images.device
         self.forward: nn.Module = net
         self.graph = False
-        """Replay each step as one CUDA graph, where that is possible; read when the training begins."""
+        """Replay each step as one CUDA graph, if possible; read when the training begins."""
         self.parameters = list(net.parameters())
         self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
-        """The learning rate on a GPU, (), where the optimizer reads it; elsewhere it gets a number."""
+        """Learning rate on a GPU, (), from which the optimizer reads it; None elsewhere, where it gets a number."""
         self.optimizer = optim.build(net, recipe.optim, rate=self.rate)
         self.scaler = scaler(precision, self.device)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
@@ -39,17 +39,17 @@ class Trainer:
         self.steps_per_epoch = math.ceil(len(split.train) / recipe.train.batch_size)
         self.epoch, self.step, self.images_seen = 0, 0, 0
         self.epoch_seconds, self.seconds = 0.0, 0.0
-        # One number for each step of the running epoch, kept on the device so that no step waits to read it.
+        # One loss per step of the current epoch, kept on the device to avoid synchronization.
         self.losses = torch.zeros(self.steps_per_epoch, device=self.device)
         self.norms = torch.zeros(self.steps_per_epoch, device=self.device)
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is evaluated and kept: the moving average where the recipe asks for one."""
+        """Return the network that is evaluated and kept: the moving average if the recipe asks for one."""
         return self.ema.module if self.ema is not None else self.net
 
     def lr(self, step: int) -> float:
-        """Return the learning rate of `step`, in [0, steps_per_epoch), of the running epoch."""
+        """Return the learning rate of `step`, in [0, steps_per_epoch), of the current epoch."""
         return lr_at(
             self.recipe.schedule,
             self.recipe.optim.lr,
@@ -59,7 +59,7 @@ class Trainer:
         )
 
     def tensors(self) -> list[Tensor]:
-        """Return every tensor on the device that a step changes, in a fixed order; the tensors themselves."""
+        """Return every tensor on the device that a step changes, in a fixed order, without copies."""
         networks = [self.net, *([self.ema.module] if self.ema is not None else [])]
         found = [tensor for net in networks for tensor in net.state_dict().values()]
         found += [value for state in self.optimizer.state.values() for value in state.values()]
@@ -71,9 +71,9 @@ class Trainer:
         return [each.detach() for each in found if isinstance(each, Tensor) and each.device.type == self.device.type]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint holds; tensors are the training's own: save them before the next step."""
+        """Return the content of a checkpoint, without copying tensors: save them before the next step."""
         optimizer = self.optimizer.state_dict()
-        if self.rate is not None:  # the number, not the tensor that the device reads
+        if self.rate is not None:  # the number, not the tensor
             for group in optimizer["param_groups"]:
                 group["lr"] = self.lr(self.step)
         return {
@@ -88,9 +88,9 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, whose tensors lie on the CPU and are copied to where they belong.
+        """Continue from `state`, whose tensors are on the CPU and are copied to their devices.
 
-        A state on the GPU would leave the step counters of Adam, AdamW and Adagrad there, which these then read in
+        A state on the GPU would put the step counters of Adam, AdamW and Adagrad there, which these would then read in
         every step for every parameter.
         """
         self.net.load_state_dict(state["net"])

@@ -1,4 +1,4 @@
-"""Fit the stem of a network, where it has one that whitens, to the images that it will be trained on."""
+"""Fit a network's whitening stem, if it has one, to its training images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cifar_lab.models.resnet import ResNet
 from cifar_lab.models.whitening import Whitening
 
 IMAGES = 5000
-"""At least as many, where there are: Jordan's number. Their patches are millions."""
+"""Minimum number of images, if available: Jordan's number. They have millions of patches."""
 
 
 def whiten(net: ResNet, train: Part, data: recipe.Data) -> None:
-    """Whiten by `IMAGES` of `train`, as they are without augmentation; the same for every seed."""
+    """Compute the whitening from `IMAGES` of `train`, without augmentation; the same for every seed."""
     if not isinstance(net.whitening, Whitening):
         return
-    stride = max(1, len(train) // IMAGES)  # from all over: a folder's images are in the order of their classes
+    stride = max(1, len(train) // IMAGES)  # spread over all, as a folder's images are sorted by class
     images, _ = train.take(torch.arange(0, len(train), stride, device=train.images.device))
     net.whitening.fit(normalise_only(images, data))

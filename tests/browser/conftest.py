@@ -1,4 +1,4 @@
-"""A study that nobody trained, in an MLflow store; `cifar-lab ui` on it; and a headless browser to look with."""
+"""A study written by hand in an MLflow store, `cifar-lab ui` on it, and a headless browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cifar_lab.tracking.journal import Journal
 from cifar_lab.tracking.record import Record
 
 ACCURACY = {"none": (0.90, 0.70), "r16": (0.80, 0.82), "r4": (0.84, 0.86)}
-"""Of variant by seed. `none` has the best cell, `r4` the best mean; r16 is the control."""
+"""Accuracies by variant and seed. `none` has the best cell, `r4` the best mean; r16 is the control."""
 EPOCHS = 5
 DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
 EXECUTION = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False}

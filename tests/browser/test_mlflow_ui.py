@@ -1,4 +1,4 @@
-"""What a person sees who follows the links of `cifar-lab ui`: the best variant, its mean and its delta, unopened."""
+"""Links of `cifar-lab ui` in a browser: the best variant, its mean and its delta are visible without unfolding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cifar_lab.tracking.mlflow import Store
 pytestmark = pytest.mark.browser
 
 Accuracy = Mapping[str, tuple[float, ...]]
-"""Of variants by seed."""
+"""Accuracies by variant, one per seed."""
 
 GRID = ".ag-center-cols-container .ag-row"
 NAMES = ".ag-pinned-left-cols-container .ag-row"
@@ -31,14 +31,14 @@ def _open(page: Any, address: str, waited_for: str) -> None:
 
 
 def _names(page: Any) -> list[str]:
-    """What the rows of the table are called, from top to bottom."""
+    """Return the names of the table's rows, from top to bottom."""
     rows = page.locator(NAMES).all()
     named = {int(row.get_attribute("row-index")): row.locator("[col-id*='Run Name']").inner_text() for row in rows}
     return [" ".join(re.sub(r"^#\w+", "", named[index].strip()).split()) for index in sorted(named)]  # its colour
 
 
 def _numbers(page: Any, column: str) -> list[float]:
-    """What stands in a column, from top to bottom."""
+    """Return the numbers in a column, from top to bottom."""
     rows = page.locator(GRID).all()
     texts = {int(row.get_attribute("row-index")): _cell(row, column).inner_text() for row in rows}
     return [float(re.split(r"[\s…(]", texts[index])[0]) for index in sorted(texts)]

@@ -1,4 +1,4 @@
-"""The pages of `report` and `sweep-report` in a browser: alone, in both themes, on a telephone, on paper."""
+"""Pages of `report` and `sweep-report` in a browser: offline, in both themes, on a phone, in print."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SPACE = Space(
 
 
 class Log:
-    """What a page asked for, and what it complained about."""
+    """Requests and errors of a page."""
 
     def __init__(self, page: Any) -> None:
         self.requests: list[str] = []

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 PHONE = {"width": 400, "height": 800}
 A4 = {"width": 680, "height": 1000}
-"""What is between the margins of a sheet, in pixels of 1/96 inch."""
+"""Printable area of a page, in pixels of 1/96 inch."""
 WIDE = replace(
     WORSE, variant="a_long_name_of_one", verdict="undecided", n=2, pairs=2, difference=0.1434, diverged=3,
     differences={0: 0.12, 1: 0.1668}, interval=(-3.4272, 3.714),

@@ -1,4 +1,4 @@
-"""What every ablation of the registry must be able to do. One parametrised test trains them all for two batches."""
+"""Contract of every built-in ablation. One parametrised test trains all variants for two batches."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_no_two_variants_build_the_same_thing_at_any_scale(ablation: Ablation, s
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
 def test_the_question_the_source_and_the_run_time_are_said(ablation: Ablation) -> None:
     docstring = FILES[ablation.name].read_text().split('"""')[1]
-    assert docstring.splitlines()[0].endswith("?")
+    assert docstring.splitlines()[0].endswith(".")
     assert "ource:" in docstring
     assert "Run time" in docstring
     assert ablation.question.endswith("?")

@@ -1,4 +1,4 @@
-"""docker/: what its files say of each other is so, and no secret is in them."""
+"""docker/: consistency of its files, and no secrets in them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _line_of(target: str) -> list[Stage]:
 
 
 def _last(target: str, word: str) -> str | None:
-    """What holds of an instruction of which the last one counts."""
+    """Return the last occurrence of an instruction, which is the effective one."""
     return next((stage.of(word)[-1] for stage in _line_of(target) if stage.of(word)), None)
 
 
@@ -110,7 +110,7 @@ def test_a_stage_is_there_before_it_is_named() -> None:
 
 
 def _from_context() -> set[str]:
-    """What the Dockerfile takes from the context."""
+    """Return the paths that the Dockerfile copies or mounts from the context."""
     taken: set[str] = set()
     for stage in STAGES.values():
         for rest in stage.of("COPY"):
@@ -131,7 +131,7 @@ def test_the_builder_gets_what_it_takes_and_nothing_else() -> None:
 
 
 def test_no_path_of_the_source_is_data() -> None:
-    """What `.dockerignore` lets through of our folders is small enough to be read."""
+    """Check that files of our folders not excluded by `.dockerignore` are small, as source files are."""
     for folder in ("cifar_lab", "ablations"):
         for path in (HOUSE / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:

@@ -1,4 +1,4 @@
-"""The house keeps its arrows: who may import whom, and what stays out of an instant command."""
+"""Import rules: the allowed imports between packages, and modules that instant commands must not load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What README and docs show is there: no placeholder, no broken link, no command that is not one."""
+"""README and docs: no placeholders, no broken links, no commands that do not exist."""
 
 from __future__ import annotations
 

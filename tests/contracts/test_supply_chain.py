@@ -1,4 +1,4 @@
-"""What an installation brings with it: licences that permit use anywhere, and a lower bound for each dependency."""
+"""Dependencies of an installation: permissive licences, and a lower bound for each version."""
 
 from __future__ import annotations
 

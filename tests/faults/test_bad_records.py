@@ -33,7 +33,7 @@ DAMAGES = {
 }  # fmt: skip
 CODES = {"compare se_ratio": 1, "report se_ratio": 1, "verify se_ratio": 1, "status se_ratio": 0,
          "failures se_ratio": 1, "diff {first} {second}": 2}  # fmt: skip
-"""By command line: the exit code beside a damaged record."""
+"""Exit code beside a damaged record, by command line."""
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ USUAL = {
 
 
 SPECIAL = "inf = float('inf')\nnan = float('nan')\n"
-"""So that `repr` of a number is Python that is read back."""
+"""Definitions that make the `repr` of every number valid Python."""
 
 
 @st.composite

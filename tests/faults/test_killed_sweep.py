@@ -69,7 +69,7 @@ class Sweep:
 
 
 def require_whole(sweep: Sweep, wanted: int, url: str | None = None) -> None:
-    """As many trials as were wanted, none that runs for ever, each with the value of its cell, no cell twice."""
+    """Check that all wanted trials are there, none is left running, and each has the value of a distinct cell."""
     every = trials.of(sweep.study(url))
     assert trials.count(every).trained == wanted
     assert not [trial.number for trial in every if trial.state in {TrialState.RUNNING, TrialState.WAITING}]

@@ -29,7 +29,7 @@ WITHOUT = {
     "clipping": {"optim.clip.threshold": 1e9},
     "Lookahead": {"optim.lookahead.k": 10**6},
 }
-"""What both loops have."""
+"""Overrides common to both loops."""
 
 
 class Nobody:

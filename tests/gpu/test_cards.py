@@ -1,4 +1,4 @@
-"""What only a GPU can show about it: kernels are there, fp16 trains, and its speed is measured."""
+"""Properties of a GPU: kernels are available, fp16 trains, and its speed is measured."""
 
 from __future__ import annotations
 

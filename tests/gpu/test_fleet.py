@@ -1,4 +1,4 @@
-"""On a GPU: what is measured is sane, the runner holds no context, and records name what trained them."""
+"""Runner on a GPU: measurements are plausible, it holds no CUDA context, and records name the GPU."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What only a CUDA device can show of the training step: equal bits, no waiting, and numbers near the CPU's.
+"""Training steps on a CUDA device: equal bits, no synchronization, and numbers close to the CPU's.
 
 python -m pytest -m gpu tests/gpu                                    # on a GPU; needs neither MLflow nor Optuna
-CIFAR_LAB_TEST_DEVICE=cpu python -m pytest -m gpu tests/gpu          # what of it a CPU can run
+CIFAR_LAB_TEST_DEVICE=cpu python -m pytest -m gpu tests/gpu          # the part that a CPU can run
 """
 
 from __future__ import annotations

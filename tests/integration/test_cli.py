@@ -1,4 +1,4 @@
-"""What users type, end to end: run, compare, run again, sync; JSON as the design names it."""
+"""Command line end to end: run, compare, run again, sync; documented JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Living with a run: what is asked of it while it goes on, when something failed, and when it is over."""
+"""Commands on a running, failed or finished study."""
 
 from __future__ import annotations
 

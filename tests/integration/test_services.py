@@ -43,9 +43,9 @@ DOCKER = HOUSE / "docker"
 SERVICES: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 SECRET = "correct:horse/battery@staple"
-"""What an address could not hold as it is."""
+"""Password with characters that an address must quote."""
 PIECES = ("horse/battery", "horse%2Fbattery")
-"""Of the secret, as it is and as an address would quote it."""
+"""Parts of the secret, plain and quoted for an address."""
 TINY = ["--variants", "r16,none", "--seeds", "0", "model.width=8", "model.blocks=[1]", "train.epochs=1"]
 PATIENCE, LONG = 120.0, 500.0
 """Seconds that a service may take to answer, and a command to end."""
@@ -53,7 +53,7 @@ PATIENCE, LONG = 120.0, 500.0
 
 @dataclass(frozen=True)
 class _Here:
-    """Where this machine has what containers have elsewhere."""
+    """Local replacements of the containers' folders and ports."""
 
     folder: Path
     database: int
@@ -81,7 +81,7 @@ class _Here:
         return f"http://127.0.0.1:{self.tracking}"
 
     def environment(self, service: str) -> dict[str, str]:
-        """What a container of `service` has, and nothing of ours but what finds programs."""
+        """Return the environment of a container of `service`, with the variables needed to find programs."""
         image = (
             dict(re.findall(r"\b((?:CIFAR_LAB|MLFLOW)_\w+)=(\S+)", DOCKERFILE)) if "build" in SERVICES[service] else {}
         )
@@ -94,7 +94,7 @@ class _Here:
         return {**ours, "OMP_NUM_THREADS": "1", **{key: self.moved(_filled(value)) for key, value in known.items()}}
 
     def command(self, service: str, **variables: str) -> list[str]:
-        """What a container of `service` runs: the entrypoint of its image, or its own, with its command."""
+        """Return the command of a container of `service`: the entrypoint of its image, or its own, with arguments."""
         entrypoint = SERVICES[service].get("entrypoint") or _entrypoint(SERVICES[service]["build"]["target"])
         assert entrypoint[0] == "entrypoint.sh"
         words = [self.moved(_filled(word, **variables)) for word in SERVICES[service]["command"]]
@@ -125,7 +125,7 @@ def _programs() -> Path:
 
 
 def _other_user() -> dict[str, Any]:
-    """Who runs PostgreSQL, which refuses root."""
+    """Return the user that runs PostgreSQL, which refuses root."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -454,7 +454,7 @@ class Sweep:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.err")))
 
     def tree(self, name: str) -> dict[str, Any]:
-        """What a runner printed in the end."""
+        """Return the JSON printed by a runner at its end."""
         text = (self.folder / f"{name}.out").read_text()
         assert text, self.said()
         return dict(json.loads(text))
@@ -491,7 +491,7 @@ class Killed:
 
     @property
     def tree(self) -> dict[str, Any]:
-        """What the last of them printed."""
+        """Return the JSON printed by the last runner."""
         return self.sweep.tree(list(self.ended)[-1])
 
     def trained(self) -> list[FrozenTrial]:

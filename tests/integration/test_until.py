@@ -52,7 +52,7 @@ def cells(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def finish(cell: dict[str, Any], accuracy: float, status: str = "finished") -> None:
-    """As if it had been trained: this accuracy on test."""
+    """Write the record of a trained cell with this test accuracy."""
     record = Record(Path("runs").resolve() / cell["fingerprint"])
     record.folder.mkdir(parents=True)
     execution = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False}

@@ -53,7 +53,7 @@ def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ended(accuracies: dict[str, list[float]], ablation: str = "mine", **changed: Any) -> None:
-    """As if `run-ablation` had been called, and each variant had come to these accuracies, one a seed."""
+    """Write the records of an invocation of `run-ablation` with these accuracies, one per seed."""
     setting = {"scale": "small", "protocol": "holdout", "data": CIFAR10, "overrides": {}, **changed}
     metric = "test/peak_acc" if setting["protocol"] == "writeup" else "test/acc"
     cells = []

@@ -28,7 +28,7 @@ class Small:
 
     arrays: Arrays
     planes: dict[str, np.ndarray]
-    """Of each batch: (20, 3072), red plane, green plane, blue plane."""
+    """Batches by name, (20, 3072) each: red plane, green plane, blue plane."""
     labels: dict[str, list[int]]
 
 
@@ -119,7 +119,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 def npz(data: Small, path: Path) -> Path:
-    """As Keras users save it: labels (N, 1)."""
+    """Write an npz as Keras users do: labels of shape (N, 1)."""
     a = data.arrays
     np.savez_compressed(
         path, x_train=a.train_images, y_train=a.train_labels[:, None].astype(np.uint8),

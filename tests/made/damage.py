@@ -1,4 +1,4 @@
-"""What happens to files on disks: a bit that flips, a page of zeros, an end that is lost."""
+"""Damage of files on disks: a flipped bit, a page of zeros, a lost end."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def curve(end: float, epochs: int = EPOCHS) -> list[tuple[int, float]]:
 
 
 def curves(of: Row, split: str = "val", epochs: int = EPOCHS) -> dict[str, dict[int, list[tuple[int, float]]]]:
-    """Of the finished cells all epochs, of a diverged one the first quarter."""
+    """Return curves with all epochs of finished cells, and the first quarter of diverged ones."""
     ends = {seed: curve(value, epochs) for seed, value in of.values.items()}
     seeds = iter(range(100))
     for _ in range(of.diverged):
@@ -57,7 +57,7 @@ def cells(of: Row) -> list[Cell]:
 
 
 def study(*rows: Row, epochs: int = EPOCHS, split: str = "val", **changed: Any) -> Study:
-    """Of these rows, with curves and cells that fit them."""
+    """Return a study of these rows, with matching curves and cells."""
     rows = rows or (CONTROL, WORSE)
     fields: dict[str, Any] = {
         "comparison": comparison(*rows),
@@ -92,7 +92,7 @@ def trial(number: int, value: float | None = None, **changed: Any) -> Trial:
 
 
 def search(*trials: Trial, **changed: Any) -> Search:
-    """Of these trials."""
+    """Return a search with these trials."""
     fields: dict[str, Any] = {
         "study": "wide", "question": "Which network?", "space": "writeup", "scale": "small", "data": "CIFAR-10",
         "max_params": 5_000_000, "dimensions": (WIDTH, RATE, NAME), "fewest": 8,

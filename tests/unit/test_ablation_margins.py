@@ -1,4 +1,4 @@
-"""What an ablation says of its differences: the margin of each scale, and whether it is a 2 × 2 study."""
+"""Equivalence margins of an ablation by scale, and detection of 2 × 2 studies."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_parts_are_kept_apart() -> None:
 
 
 def test_streams_look_independent() -> None:
-    """Of the first draws of many streams, as many lie in each tenth as chance allows."""
+    """Check that the first draws of many streams are spread evenly over the tenths of [0, 1)."""
     draws = [np.random.default_rng(stream(seed, p, e)).random() for seed in range(5) for p in "ab" for e in range(100)]
     counts = np.histogram(draws, bins=10, range=(0, 1))[0]
     assert abs(counts - 100).max() < 4 * np.sqrt(100 * 0.9)

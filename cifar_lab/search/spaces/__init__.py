@@ -1,6 +1,6 @@
-"""One small file a search space, and how one is found: by the name of its file here, or as a file of the user's own.
+"""Search spaces, one file each, found by file name here, or as a user's own file.
 
-Nothing here imports torch or Optuna: listing spaces is instant.
+Neither torch nor Optuna is imported, so that listing spaces is instant.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ DEFAULT = "writeup"
 
 
 def names() -> list[str]:
-    """Of the built-in spaces, sorted."""
+    """Return the names of the built-in spaces, sorted."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
 
 
 def find(name_or_file: str) -> Space:
-    """Return the built-in space of that name, or the `SPACE` of a .py file.
+    """Return the built-in space of this name, or the `SPACE` of a .py file.
 
     A user's file is read, and its dimensions are asked for a few candidates, within a time limit.
 
@@ -46,10 +46,10 @@ def find(name_or_file: str) -> Space:
 
 
 def require_usable(space: Space, *, draws: int = 3) -> None:
-    """Ask what a search asks of a space, for a few candidates: a file may hold dimensions of its own kind.
+    """Try the operations of a search on a space for a few candidates: a file may define its own kinds of dimension.
 
     Raises:
-        SpaceError: a dimension cannot answer, or its answers are not of the space.
+        SpaceError: a dimension raises an error, or its values are outside of the space.
     """
     try:
         space.digest(), space.paths(), space.params_of(space.baseline)
@@ -61,12 +61,12 @@ def require_usable(space: Space, *, draws: int = 3) -> None:
                 raise SpaceError("the parameters of a candidate come to another recipe than the candidate")
     except SpaceError as error:
         raise SpaceError(f"space '{space.name}': {reading.reason(error)}") from error
-    except Exception as error:  # whatever a dimension of the user's own raises
+    except Exception as error:  # any exception of a user's dimension
         raise SpaceError(f"space '{space.name}' cannot be searched: {reading.reason(error)}") from error
 
 
 def _load(path: Path) -> Space | SpaceError:
-    """Run the file as a module of its own, and take its `SPACE`; what is wrong with it is returned."""
+    """Run the file as a module, and return its `SPACE`, or the error if it has none."""
     try:
         module = reading.run_file(path, f"_cifar_lab_space_{path.stem}")
     except reading.ReadingError as error:

@@ -1,8 +1,8 @@
-"""How is the fast recipe set: rate, decay, smoothing, average, batch?
+"""Hyperparameters of the fast recipe: learning rate, decay, smoothing, weight averaging and batch size.
 
-Source: our choice of ranges around the settings of Jordan's speed runs (2024). Of the network only the stem changes, so
-that no candidate is over the budget. Search with as many epochs as will be trained: what is best in two is not what is
-best in ten.
+Source: our choice of ranges around the settings of Jordan's speed runs (2024). Of the network only the stem varies, so
+no candidate is over the budget. Search with as many epochs as will be trained: the best setting for two epochs is not
+the best for ten.
 """
 
 from cifar_lab.recipe import FAST

@@ -1,8 +1,8 @@
-"""How is the Efficient ResNet best trained, its network and augmentation as they are?
+"""Training hyperparameters of the Efficient ResNet, with a fixed network and augmentation.
 
-Source: our choice of ranges around the customary rates and decays of the ablation `optimizers` (rmsprop's rate is a
-tenth of the one there, as it has momentum here; decays that are 0 there are a fifth of SGD's). Nothing in it changes
-the parameters, so that no candidate is over the budget.
+Source: our choice of ranges around the usual rates and decays of the ablation `optimizers` (rmsprop's rate is a tenth
+of the one there, as it has momentum here; decays that are 0 there are a fifth of SGD's). No dimension changes the
+number of parameters, so no candidate is over the budget.
 """
 
 from cifar_lab.recipe import EFFICIENT_RESNET

@@ -1,9 +1,9 @@
-"""Which network, optimizer and augmentation are best within the budget?
+"""Network, optimizer and augmentation, searched jointly within the budget.
 
-Source: the factors that the writeup varied, one by one, here all at once. Its final network is inside: trial 0.
-Rates and decays are in multiples of what is customary for the optimizer (those of the ablation `optimizers`; adam's
-decay, which is 0 there, is a fifth of SGD's), so that 1 is a fair start for each. Reduction ratios are asked for only
-where there is an SE block. About half of the candidates are within 5,000,000 parameters at random.
+Source: the factors that the writeup varied one by one, here all at once. Its final network is included: trial 0.
+Rates and decays are multiples of the optimizer's usual ones (those of the ablation `optimizers`; adam's decay, which
+is 0 there, is a fifth of SGD's), so that 1 is a fair start for each. Reduction ratios are suggested only with an SE
+block. About half of random candidates are within 5,000,000 parameters.
 """
 
 from cifar_lab.recipe import EFFICIENT_RESNET

@@ -54,7 +54,7 @@ def _is_text(content: bytes) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """What a command printed, and how it ended."""
+    """Output and exit code of a command."""
 
     code: int
     out: str

@@ -53,7 +53,7 @@ ABLATION = Ablation(
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What every study of the table starts from, below one folder."""
+    """Files used by every study of the table, below one folder."""
 
     root: Path
 

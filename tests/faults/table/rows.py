@@ -16,7 +16,7 @@ class Row:
     section: str
     fault: str
     done: str
-    """How the fault is caused, and what must hold afterwards."""
+    """Cause of the fault, and the expected result."""
     quick: int
     full: int
 

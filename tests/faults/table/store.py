@@ -1,4 +1,4 @@
-"""What a tracking store holds, read from its database, against what the journals say."""
+"""Comparison of a tracking store, read from its database, with the journals."""
 
 from __future__ import annotations
 

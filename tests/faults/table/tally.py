@@ -38,7 +38,7 @@ class Tally:
 
     @property
     def is_full(self) -> bool:
-        """Whether the long form is asked for, in which outages last as long as the row says."""
+        """Tell whether the long form is requested, in which outages last as long as the row says."""
         return "full" in form().split(",")
 
     def add(self, problems: list[str], what: str = "") -> None:

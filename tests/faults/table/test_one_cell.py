@@ -24,7 +24,7 @@ ROOM = 8 * 2**30
 WIDE = 16_384
 """Width of a network whose weights alone take more than that."""
 STALLED = {"CIFAR_LAB_STALL_AFTER": "20"}
-"""How long a worker may make no progress, for a watchdog that would wait for minutes."""
+"""Shortened time without progress, as the watchdog would wait for minutes."""
 WATCHDOG_PATIENCE = 120.0
 
 

@@ -1,4 +1,4 @@
-"""Whether a copy of the images would be seen."""
+"""Detection of a copy of the images in the memory of workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sections make of their numbers, where that is more than a ratio."""
+"""Results that sections compute from their numbers, other than ratios."""
 
 from __future__ import annotations
 

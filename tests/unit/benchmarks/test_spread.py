@@ -1,4 +1,4 @@
-"""What several rounds come to."""
+"""Summaries of several rounds."""
 
 from __future__ import annotations
 

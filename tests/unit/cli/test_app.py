@@ -1,4 +1,4 @@
-"""The commands of `--help`: each is there, and says what its own page says at length."""
+"""Commands of `--help`: each exists, and has its own help page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TAB offers, as shells ask for it: quickly, and without a word where there is nothing to offer."""
+"""Shell completion as shells request it: fast, and silent if there is nothing to offer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CELL = "a" * 63 + "0"
 
 @pytest.fixture
 def tab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tab:
-    """What bash is offered behind a line; `|` marks where it breaks words beside spaces."""
+    """Return bash's completions of a line; `|` marks where it splits words in addition to spaces."""
     monkeypatch.delenv(o.FOLDERS, raising=False)
 
     def offered(line: str) -> list[str]:

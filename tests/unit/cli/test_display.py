@@ -1,4 +1,4 @@
-"""What a run says of its cells, where there is no terminal."""
+"""Progress lines of a run without a terminal."""
 
 from __future__ import annotations
 

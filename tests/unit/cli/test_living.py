@@ -1,4 +1,4 @@
-"""What `failures` and `status` say of cells that came to no good end."""
+"""Output of `failures` and `status` on cells that failed, diverged or are damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be known before a comparison is read and believed."""
+"""Header and footer of a comparison."""
 
 from __future__ import annotations
 

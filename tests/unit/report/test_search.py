@@ -43,7 +43,7 @@ def tables(made: Search) -> list[list[list[str]]]:
 
 
 def text(made: Search) -> str:
-    """What is read, without the style."""
+    """Return the text of the page, without the style."""
     found = of.report(made)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", found[found.index("</style>") :])).split())
 

@@ -50,13 +50,13 @@ def share(text: str | None) -> float:
 
 
 def corners(path: ElementTree.Element) -> list[tuple[float, float]]:
-    """Of a line: shares of the width in percent, and pixels."""
+    """Return the points of a line: x as a share of the width in percent, y in pixels."""
     found = re.findall(r"([\d.e+-]+) ([\d.e+-]+)", path.get("d", ""))
     return [(float(x) / 10, float(y)) for x, y in found]
 
 
 def dots(root: ElementTree.Element) -> dict[str, tuple[float, float]]:
-    """By trial, its place."""
+    """Return the position of each trial's dot."""
     return {said(dot)[:4]: (share(dot.get("cx")), float(dot.get("cy", ""))) for dot in of_class(root, "seed")}
 
 

@@ -1,4 +1,4 @@
-"""What may be freed, what never is, and that nothing is taken from a cell that is trained."""
+"""Cleaning: files that may be deleted, files that must not be, and cells being trained, which are left alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells two cells apart, section by section."""
+"""Comparison of two cells, section by section."""
 
 from __future__ import annotations
 

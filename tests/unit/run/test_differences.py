@@ -1,4 +1,4 @@
-"""What a difference is worth: its interval among the others, the verdict, and what cannot be said."""
+"""Differences of variants: simultaneous intervals, verdicts, and missing values with their reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the end of a worker means: trained here, somebody else's, stopped."""
+"""Handling of a worker's end: trained here, taken by another runner, stopped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Process:
         self.exitcode = exitcode
 
     def join(self) -> None:
-        """It has ended already."""
+        """Return at once, as the process has ended."""
 
 
 class _Line:
@@ -79,7 +79,7 @@ def _job(folder: Path, letter: str = "a", *, finished: bool) -> Job:
 
 
 def conclude(folder: Path, code: int, *, finished: bool) -> tuple[list[tuple[str, ...]], int]:
-    """What is told when a worker ends with `code`, and how many cells count as trained here."""
+    """Return the events reported when a worker ends with `code`, and the number of cells trained here."""
     job = _job(folder, finished=finished)
     heard: Any = _Heard()
     local = LocalEngine.__new__(LocalEngine)

@@ -1,4 +1,4 @@
-"""What a container allows is read from its control groups, of both versions."""
+"""Resource limits of a container, read from control groups of both versions."""
 
 from __future__ import annotations
 

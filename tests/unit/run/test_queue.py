@@ -1,4 +1,4 @@
-"""What can begin, what must wait, and what will never begin; told from records alone, nothing is trained."""
+"""Queue of cells that can begin, must wait, or will never begin; from records alone, without training."""
 
 from __future__ import annotations
 

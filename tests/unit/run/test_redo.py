@@ -17,7 +17,7 @@ BEFORE = {"device": "cpu", "threads": 7, "precision": "bf16", "compile": True}
 
 
 class _Named:
-    """As much of a plan as a name needs."""
+    """Minimal plan with the fields for a name."""
 
     class ablation:  # noqa: N801 (in place of an attribute)
         name = "se_ratio"

@@ -1,4 +1,4 @@
-"""From what lies on disk to a comparison: which cells are read, what they say, and what is missing."""
+"""Comparisons from records on disk: the cells read, their numbers, and missing ones."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_cells_of_a_recipe_that_has_changed_since_are_no_replicates(runs: Any) -
 
 
 def test_of_two_cells_of_one_variant_and_seed_the_later_counts(runs: Any) -> None:
-    """As when the numerics have moved: the recipe is the same, and the fingerprint is not."""
+    """Only the fingerprint differs, not the recipe, as after a change of the numerics."""
     before = runs.cell("r16", 0)
     after = replace(before, fingerprint="f" * 64)
     runs.end(after, 0.9)
@@ -257,7 +257,7 @@ def test_a_setting_that_only_its_baseline_tells_from_a_later_one_is_chosen_by_id
 
 
 def test_a_setting_that_is_chosen_by_id_has_all_its_seeds(runs: Any) -> None:
-    """Those of later invocations too; the latest of them is named."""
+    """Seeds of later invocations are included; the latest invocation is named."""
     for seed in (0, 1):
         runs.end(runs.cell("r16", seed), 0.9)
     first = runs.ask([runs.cell("r16", 0)])

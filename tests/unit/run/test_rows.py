@@ -1,4 +1,4 @@
-"""What rows say of speed and fit, by numbers worked out by hand, and which cells they are of."""
+"""Speed and fit in rows, compared with numbers computed by hand, and the cells that they include."""
 
 from __future__ import annotations
 

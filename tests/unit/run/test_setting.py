@@ -1,4 +1,4 @@
-"""Which invocations ask one question, and how each of them is selected again."""
+"""Grouping of invocations into settings, and the options that select each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far cells are, what they wait for, and how long the rest takes, from records written by hand."""
+"""Progress of cells, their dependencies, and remaining time, from records written by hand."""
 
 from __future__ import annotations
 

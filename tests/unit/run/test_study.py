@@ -1,4 +1,4 @@
-"""From what lies on disk to what a page says: question, curves, cells, provenance, and the order of the story."""
+"""Data of a page from records on disk: question, curves, cells, provenance, and the order of chapters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_question_source_and_every_declared_variant_are_there(runs: Any) -> None
     of = found(runs)
     assert (of.question, of.source) == (SE_RATIO.question, SE_RATIO.source)
     assert (of.doc, of.baseline) == (SE_RATIO.doc, "Efficient ResNet")
-    assert of.doc.startswith("Which reduction ratio")
+    assert of.doc.startswith("Reduction ratio of the SE block")
     assert [variant.name for variant in of.variants] == ["none", "r16", "r8", "r4", "r2"]
     by_name = {variant.name: variant for variant in of.variants}
     assert by_name["r4"].diff == {"model.se.reduction": 4}

@@ -1,4 +1,4 @@
-"""What the curves of a cell come down to."""
+"""Summary metrics of a cell's curves."""
 
 from __future__ import annotations
 

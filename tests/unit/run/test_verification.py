@@ -1,4 +1,4 @@
-"""From what lies on disk to judged claims: which cells are read, in which setting, and what is left unjudged."""
+"""Judged claims from records on disk: the cells and the setting used, and claims left unjudged."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_under_the_writeups_protocol_the_peak_is_judged_as_compare_shows_it(runs
 
 
 def test_the_published_claims_are_judged_from_their_own_cells(runs: Any) -> None:
-    """Of the registry's own: `r16` against `r4`, and against `none`, which was not run."""
+    """Judge the registry's own claims: `r16` against `r4`, and against `none`, which was not run."""
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
     ratio, block = verify(runs.folder, SE_RATIO)
     assert (ratio.status, ratio.claim.compares) == ("direction agrees", "r16 > r4")

@@ -1,4 +1,4 @@
-"""From Optuna to cells and back: what is asked, what is told, and what counts."""
+"""Exchange between Optuna and the engine: trials asked, values told, and trials counted."""
 
 from __future__ import annotations
 

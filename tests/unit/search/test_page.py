@@ -1,4 +1,4 @@
-"""From a study in its storage to its page: what became of each trial, and nothing that must not be said."""
+"""Page of a study in a storage: outcome of each trial, and absence of secrets and test results."""
 
 from __future__ import annotations
 

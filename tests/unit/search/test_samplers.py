@@ -32,7 +32,7 @@ SEARCHED = space(
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What Optuna logs as a warning."""
+    """Yield Optuna's log, at level warning."""
     optuna.logging.enable_propagation()
     caplog.set_level(logging.WARNING)
     yield caplog
@@ -40,7 +40,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
 
 
 def candidates(name: str, *, seed: int, trials: int, constraint: float | None = None) -> list[dict[str, Any]]:
-    """What the sampler proposes where wide is good, and every other trial violates `constraint`."""
+    """Return a sampler's proposals on an objective that favours width; every other trial violates `constraint`."""
     study = optuna.create_study(direction="maximize", sampler=make_sampler(name, seed=seed, startup=3))
     for i in range(trials):
         trial = study.ask()

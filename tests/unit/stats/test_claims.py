@@ -17,7 +17,7 @@ from cifar_lab.stats.paired import NO_PAIR, NO_VARIANCE, ONE_PAIR
 LEVEL, MARGIN, N = 0.95, 0.005, 5
 LOW = st.integers(-300, 300).map(lambda n: n / 100 + 0.003)
 WIDTH = st.integers(1, 400).map(lambda n: n / 100 + 0.001)
-"""In points; no end of an interval comes to lie on 0 or on the margin, where rounding would decide."""
+"""Widths in points; no end of an interval is exactly 0 or the margin, where rounding would decide."""
 SPREAD = np.array([-1.0, 0.5, 1.5, -0.5, -0.5])
 
 

@@ -1,4 +1,4 @@
-"""The rule that decides, by intervals drawn by hand."""
+"""The decision rule, on intervals chosen by hand."""
 
 from __future__ import annotations
 

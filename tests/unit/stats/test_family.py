@@ -43,7 +43,7 @@ def test_holm_of_nothing_and_of_one() -> None:
 
 @given(P_VALUES)
 def test_holm_is_the_closed_test_by_bonferroni(p: dict[str, float]) -> None:
-    """By its definition: a hypothesis falls when every intersection that it is in does (Marcus et al. 1976)."""
+    """Compare with the definition: reject if every intersection containing it is rejected (Marcus et al. 1976)."""
     groups = [group for size in range(1, len(p) + 1) for group in itertools.combinations(p, size)]
     local = {group: min(1.0, len(group) * min(p[name] for name in group)) for group in groups}
     closed = {name: max(value for group, value in local.items() if name in group) for name in p}

@@ -87,7 +87,7 @@ def test_only_the_ratio_of_difference_and_deviation_counts() -> None:
 
 
 def test_few_seeds_estimate_what_is_needed_as_badly_as_is_said() -> None:
-    """What is needed goes with the variance: its estimates over the truth, nine in ten."""
+    """The number of seeds is proportional to the variance: check the 90 % range of its estimate over the truth."""
     for pairs, low, high in ((5, 0.18, 2.4), (20, 0.53, 1.6)):
         between = stats.chi2.cdf(high * (pairs - 1), pairs - 1) - stats.chi2.cdf(low * (pairs - 1), pairs - 1)
         assert between == pytest.approx(0.9, abs=0.01)

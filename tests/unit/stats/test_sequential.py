@@ -1,4 +1,4 @@
-"""Looking early: the error that is spent, against simulated studies and against boundaries computed another way."""
+"""Sequential looks: spent error, compared with simulated studies and with boundaries computed otherwise."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_simulated_ts_are_students_at_each_look_and_of_one_study(monkeypatch
 
 
 def _gaussian_boundaries(times: Sequence[float], error: float) -> list[float]:
-    """Of means of known variance, by integrating the density of what has not stopped from look to look.
+    """Return boundaries for means of known variance, by integrating the density of continuing studies at each look.
 
     Armitage, McPherson and Rowe (1969), "Repeated significance tests on accumulating data".
     """

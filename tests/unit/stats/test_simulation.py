@@ -1,4 +1,4 @@
-"""What the intervals promise, kept in simulated studies: `benchmarks/simulation.py` measures, and here it is judged."""
+"""Coverage and error rates of the intervals in simulated studies from `benchmarks/simulation.py`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STUDIES = [pytest.param(QUICK, id="quick"), pytest.param(MANY, id="many", marks=
 
 
 def _off(share: float, studies: int) -> float:
-    """By how much a share of so many studies may be off by chance."""
+    """Return the tolerance for the Monte Carlo error of a share of so many studies."""
     return float(ALLOWED[studies] / 3 * simulation.monte_carlo(share, studies))
 
 

@@ -1,4 +1,4 @@
-"""Where a file is written: through links, devices and pipes, and beside everything else."""
+"""Targets of atomic writes: links, devices and pipes, and existing neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What invocations, read together, say of a cell."""
+"""Relations of cells to the invocations of a runs folder."""
 
 from __future__ import annotations
 

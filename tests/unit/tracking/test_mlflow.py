@@ -1,4 +1,4 @@
-"""The door to MLflow: its store is found as MLflow finds it, checked before use, and kept within its limits."""
+"""Client of MLflow: its store is found as MLflow finds it, checked before use, and kept within its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each invocation's run has the table of its own setting, whatever was asked for since."""
+"""Table of each invocation's run: that of its own setting, whatever was requested since."""
 
 from __future__ import annotations
 

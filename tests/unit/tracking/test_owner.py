@@ -1,4 +1,4 @@
-"""Whether somebody trains a cell, however the clocks of two machines stand."""
+"""Detection of a cell's owner, whatever the clocks of two machines."""
 
 from __future__ import annotations
 

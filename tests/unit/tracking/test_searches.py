@@ -1,4 +1,4 @@
-"""What MLflow has of a search: nothing measured on test, pruned trials as finished, the latest command."""
+"""Searches in MLflow: nothing measured on test, pruned trials as finished, the latest command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MLflow shows is what the journals say: each cell once, each point once, whenever it is shipped."""
+"""Equality of MLflow with the journals: each cell once, each point once, whenever it is shipped."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
 @pytest.fixture(autouse=True)
 def _own_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test puts into the environment is gone after it."""
+    """Remove the credentials that a test puts into the environment."""
     for name in (USER, PASSWORD):
         monkeypatch.setenv(name, "")
 

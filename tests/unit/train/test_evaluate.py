@@ -1,4 +1,4 @@
-"""Test-time augmentation: what is shown, and what it weighs."""
+"""Test-time augmentation: views and their weights."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_another_epoch_is_drawn_into_the_same_memory(monkeypatch: pytest.MonkeyP
 def test_a_rate_on_the_device_comes_to_the_numbers_of_one_on_the_host(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In fp32, so within its rounding over one epoch; Adam's and RMSprop's capturable code asks for a real GPU."""
+    """Compare in fp32 within rounding over one epoch; Adam and RMSprop are omitted, as capturable code needs a GPU."""
     few = {**SMALL, "train.epochs": 1, "train.batch_size": 40}
     recipe = EFFICIENT_RESNET.override({**few, "optim.name": name, "optim.lr": 0.02, "schedule.every": "step"})
     plain = trainer(recipe)
