@@ -50,7 +50,7 @@ class _Running:
         return (time.monotonic() - self.began) / gained * (self.epochs - self.done)
 
     def left(self) -> str:
-        """How long the rest will take at the pace so far."""
+        """Return the time that the rest will take at the pace so far."""
         seconds = self.seconds_left()
         return "" if seconds is None else console.duration(seconds)
 

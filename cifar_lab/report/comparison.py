@@ -239,7 +239,7 @@ class Comparison:
         return replace(self, rows=rows, effects=self.effects if len(rows) == len(self.rows) else ())
 
     def header(self) -> list[str]:
-        """What must be known before a number is read."""
+        """Return the lines that stand above a table: what was compared, on which data, and by what."""
         setting = " ".join(as_words(self.overrides))
         lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
         against = "the stage before" if self.chain else self.control

@@ -171,6 +171,6 @@ def again(invocation: Invocation) -> str:
 
 
 def typed(invocation: Invocation) -> str:
-    """What the setting of an invocation is, as its options and overrides are typed."""
+    """Return the setting of an invocation as its options and overrides are typed."""
     words = [f"--scale {invocation.scale} --data {invocation.data['source']}", *as_words(invocation.overrides)]
     return " ".join(words)

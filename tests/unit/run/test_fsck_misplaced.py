@@ -85,7 +85,7 @@ def without_checksums(lab: Lab) -> None:
 
 
 class Fault(NamedTuple):
-    """What is done to a runs folder, and what `fsck` is to make of it."""
+    """One fault in a runs folder, and the findings that `fsck` is to report."""
 
     cause: Callable[[Lab], object]
     problems: dict[str, tuple[str, str]]
