@@ -20,7 +20,7 @@ from cifar_lab.run.execution import THEN, Execution
 from cifar_lab.run.plan import Cell, Plan
 from cifar_lab.run.provenance import code_diff, provenance, warning
 from cifar_lab.run.queue import Queue
-from cifar_lab.tracking.invocation import MODERATED, Asked, Invocation, Stopping
+from cifar_lab.tracking.invocation import MODERATED, STUDENT, Asked, Invocation, Stopping
 from cifar_lab.tracking.shipper import Shipper
 
 DRAIN_SECONDS = 60.0
@@ -68,7 +68,7 @@ def invocation_of(
         margin=ablation.margin(plan.scale.name),
         crossing=crossing.model_dump(mode="json") if (crossing := ablation.crossing()) is not None else None,
         stopping=stopping,
-        design=MODERATED,
+        design=MODERATED if stopping is None else STUDENT,  # the levels of its looks are those of Student's
         against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
     )
 

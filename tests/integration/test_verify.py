@@ -81,7 +81,7 @@ def ended(accuracies: dict[str, list[float]], ablation: str = "mine", **changed:
 
 def better(by: float = 0.01) -> dict[str, list[float]]:
     """`on` is ahead of `off` by about this much, around 90 %."""
-    on = [0.899, 0.901, 0.900, 0.902]
+    on = [0.8995, 0.9005, 0.9000, 0.9010]
     return {"off": [value - by - noise for value, noise in zip(on, (0, 0.001, 0.0005, 0), strict=True)], "on": on}
 
 
@@ -106,7 +106,7 @@ def test_claims_as_claimed_are_supported_or_refuted_and_a_refuted_one_is_exit_co
     text = said(capsys, "mine", code=1)
     assert re.search(r"on > off +supported +\+1\.04 \[\+0\.94, \+1\.14\] points over 4 pairs", text)
     assert re.search(r"on ≈ off +refuted", text)
-    assert re.search(r"on reaches 90 % +supported +90\.05 \[89\.84, 90\.26\] % over 4 seeds", text)
+    assert re.search(r"on reaches 90 % +supported +90\.03 \[89\.80, 90\.25\] % over 4 seeds", text)
     assert "“dropout [bold]helps[/]”" in text, "a quote is no markup"
     assert text.splitlines()[-1] == "3 claims · 2 supported · 1 refuted"
     assert text.splitlines()[0] == "mine · scale writeup · CIFAR-10 · train.protocol=writeup"
