@@ -9,7 +9,7 @@ from pathlib import Path
 from cifar_lab import registry, scale
 from cifar_lab.ablation import Ablation
 from cifar_lab.cli.console import say
-from cifar_lab.errors import UsageError
+from cifar_lab.errors import RegistryError, UsageError
 from cifar_lab.overrides import parse_number, parse_overrides
 from cifar_lab.redaction import redacted_command
 from cifar_lab.run import request
@@ -23,13 +23,41 @@ def command_line() -> str:
     return redacted_command(["cifar-lab", *sys.argv[1:]])
 
 
-def find(name: str, folders: list[Path] | None) -> Ablation:
-    """Return the ablation of this name, built-in or from a user folder; warn about broken files."""
+def find(name: str, folders: list[Path] | None, runs: Path | None = None) -> Ablation:
+    """Return the ablation of this name, built-in or from a user folder; warn about broken files.
+
+    `runs`: runs folder whose generated ablations the error for an unknown name points to.
+    """
     found = registry.discover(*(folders or []))
     for broken in found.broken():
         if broken.name != name:
             say(f"warning: {broken.reason}")
-    return found.find(name)
+    return find_known(found, name, runs)
+
+
+def find_known(known: registry.Registry, name: str, runs: Path | None) -> Ablation:
+    """Return the ablation of this name.
+
+    Raises:
+        RegistryError: there is none, or its file is broken; one that was generated is named with its folder.
+    """
+    try:
+        return known.find(name)
+    except RegistryError as error:
+        if runs is not None and name not in known.known() and (kept := kept_as(name, runs)) is not None:
+            raise RegistryError(f"'{name}' was generated: add --ablations {kept.parent}") from error
+        raise
+
+
+def kept_as(name: str, runs: Path) -> Path | None:
+    """Return the file of a generated ablation; None if there is none of this name.
+
+    It is not read unless its folder is given: a runs folder may come from elsewhere, and its files are programs.
+    """
+    from cifar_lab.run.ablation_file import NAME, folder_of
+
+    path = folder_of(runs) / f"{name}.py"
+    return path if NAME.fullmatch(name) and path.is_file() else None
 
 
 def resolve(

@@ -80,7 +80,7 @@ def run_ablation(
     words += [word for path in ablations or [] for word in ("--ablations", str(path))]
 
     def run_one(each: str) -> Outcome:
-        found = _resolve_writable(asked.find(each, ablations), **options)
+        found = _resolve_writable(asked.find(each, ablations, runs), **options)
         if drop_rule:
             confirm_drop(found.plan, runs.resolve(), yes)
         found = _set_aside(found, runs.resolve(), redo or [], yes, as_before=as_before)
