@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -22,6 +23,8 @@ from cifar_lab.errors import RegistryError, nearest
 GROUP = "cifar_lab.ablations"
 """Group of entry points for packages that provide ablations: `mylab = "mylab.ablations"`."""
 BUILT_IN = "built-in"
+FOLDERS = "CIFAR_LAB_ABLATIONS"
+"""Environment variable with user folders, separated as in PATH."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,11 @@ def built_in() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "ablations"
     return inside if inside.is_dir() else package.parent / "ablations"
+
+
+def folders_of_environment() -> list[Path]:
+    """Return the user folders that the environment names, in its order; empty names are left out."""
+    return [Path(folder) for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
 
 
 def discover(*user_folders: Path) -> Registry:

@@ -42,7 +42,7 @@ def main() -> None:
     runs.mkdir(parents=True, exist_ok=True)
     for cell in plan.cells:
         write_finished(job_of(cell, plan, runs, execution), dataset, accuracy=chance.uniform(0.85, 0.95))
-    invocation_of(plan, execution).write(runs)
+    invocation_of(plan, execution, "finish_study").write(runs)
     if asked.ship:
         store = mlflow.Store.open(mlflow.resolve_uri())
         shipped, left = sync(runs, read_all(runs), store, draw=lambda _: {}, say=print)

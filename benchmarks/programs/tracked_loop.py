@@ -94,7 +94,7 @@ def job_here(source: str, width: int) -> tuple[Job, Invocation]:
         runs=runs, overrides={"model.width": width}, variants=["r16"], seeds=(0,),
     )  # fmt: skip
     execution, _ = choose("cpu", "1", cells=1)
-    invocation = invocation_of(plan, execution)
+    invocation = invocation_of(plan, execution, "tracked_loop")
     invocation.write(runs)
     return job_of(plan.cells[0], plan, runs, execution), invocation
 

@@ -17,6 +17,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "describe": ("show", "describe", "Show an ablation, or the fields of a recipe."),
         "plan": ("show", "plan", "Show the cells of an ablation and estimate the time."),
         "run-ablation": ("train", "run_ablation", "Train the missing cells of an ablation and compare."),
+        "ablate": ("ablate", "ablate", "Ablate one setting, without a file."),
         "train": ("train", "train", "Train one recipe."),
     },
     "Progress": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,7 @@ import typer
 
 from cifar_lab.cli import completion
 from cifar_lab.errors import UsageError
-
-FOLDERS = "CIFAR_LAB_ABLATIONS"
+from cifar_lab.registry import FOLDERS, folders_of_environment
 
 
 def _folders(ctx: typer.Context, folders: list[Path] | None) -> list[Path] | None:
@@ -20,7 +18,7 @@ def _folders(ctx: typer.Context, folders: list[Path] | None) -> list[Path] | Non
     source = ctx.get_parameter_source("ablations")
     if source is None or source.name != "ENVIRONMENT":
         return folders
-    return [Path(folder) for folder in os.environ[FOLDERS].split(os.pathsep) if folder]
+    return folders_of_environment()
 
 
 AblationName = Annotated[

@@ -13,6 +13,7 @@ from cifar_lab import scale as scales
 from cifar_lab.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.asked import find_known
 from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import UsageError
 from cifar_lab.overrides import parse_overrides
@@ -51,7 +52,7 @@ def report(
     if everything:
         page, told, damage = _story(runs.resolve(), found, asked)
     else:
-        named = [found.find(name) for name in dict.fromkeys(chosen)]
+        named = [find_known(found, name, runs) for name in dict.fromkeys(chosen)]
         page, told, damage = _report(runs.resolve(), named, {**asked, "invocation": invocation})
     size = _write(output, page)
     if as_json:

@@ -14,6 +14,7 @@ from cifar_lab import registry
 from cifar_lab import scale as scales
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.asked import kept_as
 from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.overrides import parse_overrides
@@ -57,7 +58,9 @@ def compare(
     if invocation is not None and (scale is not None or data is not None or diff):
         raise UsageError("--invocation names a whole setting; leave --scale, --data and overrides out")
     if name != "train" and not name.startswith("sweep."):
-        registry.discover(*(ablations or [])).find(name)
+        known = registry.discover(*(ablations or []))
+        if name in known.known() or kept_as(name, runs) is None:
+            known.find(name)
     from cifar_lab.report import tables
     from cifar_lab.run.results import compare as compare_cells
 

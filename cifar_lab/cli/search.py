@@ -113,7 +113,7 @@ def sweep(
             names[job.fingerprint] = name_of(number)
 
         cells = Cells(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
-                      execution=found.execution)  # fmt: skip
+                      execution=found.execution, command=asked.command_line())  # fmt: skip
         with Display(names, is_search=True) as display:
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
@@ -280,6 +280,7 @@ def ablate_best(
 ) -> int:  # fmt: skip
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
     from cifar_lab.cli.train import run_ablation
+    from cifar_lab.run.ablation_file import keep
     from cifar_lab.search import ablate
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import setting_of
@@ -289,9 +290,7 @@ def ablate_best(
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
     made = ablate.ablate_best(setting, best.params)
-    folder = runs / "ablations"
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / f"{made.name}.py", ablate.as_file(made))
+    folder = keep(made, runs, by="`cifar-lab ablate-best`").parent
     console.say(f"written: {folder / made.name}.py; see it with: cifar-lab describe {made.name} --ablations {folder}")
     return run_ablation(
         made.name, overrides=[*as_words(setting.overrides), *(overrides or [])], scale=setting.scale.name,

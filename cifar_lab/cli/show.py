@@ -123,7 +123,7 @@ def plan(
     ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the cells of an ablation, which of them are done, and estimate the remaining time. Nothing is trained."""
-    ablation = asked.find(name, ablations)
+    ablation = asked.find(name, ablations, runs)
     found = asked.resolve(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
         seeds=seeds, max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,

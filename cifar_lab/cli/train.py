@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,10 +23,11 @@ from cifar_lab.cli.wording import one_line
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.overrides import parse_overrides
 from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
+from cifar_lab.run import request
 
 if TYPE_CHECKING:
     from cifar_lab.report.comparison import Comparison
-    from cifar_lab.run.plan import Plan
+    from cifar_lab.run.plan import Cell, Plan
     from cifar_lab.run.runner import Report
     from cifar_lab.tracking.invocation import Stopping
 
@@ -80,7 +80,7 @@ def run_ablation(
     words += [word for path in ablations or [] for word in ("--ablations", str(path))]
 
     def run_one(each: str) -> Outcome:
-        found = _resolve_writable(asked.find(each, ablations), **options)
+        found = _resolve_writable(asked.find(each, ablations, runs), **options)
         if drop_rule:
             confirm_drop(found.plan, runs.resolve(), yes)
         found = _set_aside(found, runs.resolve(), redo or [], yes, as_before=as_before)
@@ -254,12 +254,7 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     """Resolve the arguments; the output folders are checked after the words and before images are read."""
 
     def prepare() -> None:
-        from cifar_lab.tracking import mlflow
-        from cifar_lab.tracking.record import require_writable
-
-        require_writable(runs)
-        if not offline:
-            mlflow.require_usable(mlflow.resolve_uri())
+        request.require_places(runs, offline=offline)
 
     return asked.resolve(ablation, runs=runs, trains=True, prepare=prepare, **typed)
 
@@ -269,36 +264,24 @@ def _run(
     print_table: Print | None = None, patience: float | None = None,
 ) -> Outcome:  # fmt: skip
     from cifar_lab.cli.display import Display
-    from cifar_lab.run.compiling import decide
-    from cifar_lab.run.results import compare
-    from cifar_lab.run.runner import carry_out
-    from cifar_lab.run.timing import time_steps
+    from cifar_lab.run.completion import complete
 
-    plan, compiling = found.plan, ""
-    if found.compile is None:
-        timed = partial(time_steps, place=found.places[0]) if found.places else time_steps
-        is_on, compiling = decide(plan, found.execution, runs, timed)
-        found = found._replace(execution=replace(found.execution, compile=is_on))
-        if is_on:
-            console.say(f"networks are compiled: {compiling}")
-    wanted = {cell.fingerprint: cell.name for cell in plan.to_train(retry_failed=retry_failed)}
-    console.say(show.plan_in_words(plan, found.workers, retry_failed=retry_failed))
-    with Display(wanted, estimates=plan.estimates, workers=found.workers) as display:
-        report = carry_out(
-            plan, runs=runs, execution=found.execution, workers=found.workers, places=found.places,
-            listener=display, retry_failed=retry_failed, offline=offline, say=console.say, stopping=stopping,
-            compiling=compiling, patience=patience,
-        )  # fmt: skip
-    after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
-    ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))
-    others = max(0, ended - report.trained)
-    counts = {"trained": report.trained, "by_another_runner": others, "reused": report.reused}
-    comparison = compare(runs, plan.ablation.name, invocation=report.invocation)
-    tree = {**show.plan_tree(found._replace(plan=after)), **counts, **show.result_tree(after, comparison)}
+    def watch(found: asked.Request, cells: list[Cell]) -> Display:
+        console.say(show.plan_in_words(found.plan, found.workers, retry_failed=retry_failed))
+        wanted = {cell.fingerprint: cell.name for cell in cells}
+        return Display(wanted, estimates=found.plan.estimates, workers=found.workers)
+
+    done = complete(
+        found, runs, command=asked.command_line(), watch=watch, say=console.say, retry_failed=retry_failed,
+        offline=offline, stopping=stopping, patience=patience,
+    )  # fmt: skip
+    report, comparison = done.report, done.comparison
+    counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}
+    tree = {**show.plan_tree(found._replace(plan=done.plan)), **counts, **show.result_tree(done.plan, comparison)}
     if print_table is not None:
         print_table(comparison)
     interrupted = str(report.interrupted) if report.interrupted is not None else ""
-    return Outcome(_conclude(after, report, others, runs), tree, interrupted)
+    return Outcome(_conclude(done.plan, report, done.by_another_runner, runs), tree, interrupted)
 
 
 def _conclude(plan: Plan, report: Report, others: int, runs: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from cifar_lab import scale as scales
 from cifar_lab.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.asked import find_known
 from cifar_lab.cli.damage import say_damage
 from cifar_lab.overrides import parse_overrides
 
@@ -73,7 +75,7 @@ def verify(
     overrides = parse_overrides([word for word in asked or [] if "=" in word])
     names = list(dict.fromkeys(word for word in asked or [] if "=" not in word))
     o.require_whole(invocation, names, scale, data, overrides)
-    chosen = _choose(names, registry.discover(*(ablations or [])))
+    chosen = _choose(names, registry.discover(*(ablations or [])), runs)
     from cifar_lab.run import verification
     from cifar_lab.tracking.invocation import damaged
 
@@ -95,14 +97,14 @@ def verify(
     return 1 if any(finding.status == "refuted" for finding in findings) else code
 
 
-def _choose(names: list[str], known: registry.Registry) -> list[Ablation]:
+def _choose(names: list[str], known: registry.Registry, runs: Path) -> list[Ablation]:
     """Return the named ablations, or all that have claims.
 
     Raises:
         RegistryError: a name is unknown, or its file is broken.
     """
     if names:
-        return [known.find(name) for name in names]
+        return [find_known(known, name, runs) for name in names]
     for broken in known.broken():
         console.say(f"warning: {broken.reason}")
     return [ablation for ablation in known if ablation.claims]

@@ -14,7 +14,7 @@ from cifar_lab.text import printable
 
 LONGEST_WORD, LONGEST_LINE = 200, 1500
 """Maximum characters of a word and of a line; the middle of longer ones is left out."""
-OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "verify", "ablate-best")
+OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "verify", "ablate-best", "ablate")
 """Commands that take recipe overrides."""
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.overrides import as_words
 from cifar_lab.stats.convergence import Reached, last_tenth, still_rises
 from cifar_lab.stats.decide import RULE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
@@ -204,6 +208,23 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         rows = [row.as_dict() for row in self.rows]
         return {**asdict(self), "threshold": self.threshold, "rows": rows}
+
+    def to_frame(self) -> DataFrame:
+        """Return a pandas data frame with a row for each variant; accuracies and differences are fractions."""
+        from cifar_lab.report.notebook import comparison_frame
+
+        return comparison_frame(self)
+
+    def plot(self) -> Figure:
+        """Draw the differences in points, or the accuracies where nothing is compared, with seeds and intervals."""
+        from cifar_lab.report.notebook import comparison_figure
+
+        return comparison_figure(self)
+
+    def _repr_html_(self) -> str:
+        from cifar_lab.report.notebook import comparison_html
+
+        return comparison_html(self)
 
     @property
     def threshold(self) -> str | None:

@@ -68,7 +68,7 @@ def learning_rate(rates: Curve, name: str) -> bytes:
     _line(axes, rates, BLUE, "-", "o")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3), useMathText=True)
     axes.set_ylim(bottom=0, top=1.08 * max(rate for _, rate in rates) or 1)
-    return _png(figure)
+    return as_png(figure)
 
 
 def accuracy_by_epoch(accuracy: Curve, split: str, name: str) -> bytes:
@@ -79,7 +79,7 @@ def accuracy_by_epoch(accuracy: Curve, split: str, name: str) -> bytes:
     epoch, best = max(percent, key=lambda point: point[1])
     axes.plot([epoch], [best], "*", color=ORANGE, markersize=15, label=f"best: {best:.2f} % in epoch {epoch}")
     axes.legend(loc="lower right")
-    return _png(figure)
+    return as_png(figure)
 
 
 def accuracy_by_interval(accuracy: Curve, split: str, name: str) -> bytes:
@@ -98,7 +98,7 @@ def accuracy_by_interval(accuracy: Curve, split: str, name: str) -> bytes:
             at = ((first + last) / 2, mean)
             axes.annotate(f"{mean:.1f}", at, (0, 5), textcoords="offset points", ha="center")
     axes.margins(y=0.12)
-    return _png(figure)
+    return as_png(figure)
 
 
 def loss(losses: Mapping[str, Curve], name: str) -> bytes:
@@ -109,7 +109,7 @@ def loss(losses: Mapping[str, Curve], name: str) -> bytes:
         _line(axes, values, colour, line, marker, NAMES.get(split, "training"))
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper right")
-    return _png(figure)
+    return as_png(figure)
 
 
 def confusion_matrix(text: str, name: str) -> bytes:
@@ -137,7 +137,7 @@ def confusion_matrix(text: str, name: str) -> bytes:
                 color="black" if share > 0.5 else "white",
             )
     figure.colorbar(shading, label="share of the true class", shrink=0.85)
-    return _png(figure)
+    return as_png(figure)
 
 
 def confusion_csv(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
@@ -184,7 +184,8 @@ def _line(axes: Axes, values: Curve, colour: str, line: str, marker: str, label:
     axes.plot(epochs, heights, line, color=colour, marker=shown, markersize=5, linewidth=2, label=label)
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

@@ -241,17 +241,33 @@ def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, g
 
 def _warm_start(net: ResNet, parent: Record) -> None:
     """Load the final weights of `parent`, after verifying their checksum against its result."""
+    said = f"init_from {parent.fingerprint[:12]}"
     try:
-        if (parent.result() or {}).get("status") != "finished":
-            raise CellError(f"init_from {parent.fingerprint[:12]}: that cell is not finished")
-        parent.require_sound(parent.weights)
-        weights = load_file(parent.weights)
+        is_finished = (parent.result() or {}).get("status") == "finished"
+        if is_finished:
+            load_weights(net, parent)
     except DamageError as error:
-        raise CellError(f"init_from {parent.fingerprint[:12]}: {error}; {remedy(parent.fingerprint)}") from error
+        raise CellError(f"{said}: {error}; {remedy(parent.fingerprint)}") from error
+    except CellError as error:
+        raise CellError(f"{said}: {error}") from error
+    if not is_finished:
+        raise CellError(f"{said}: that cell is not finished")
+
+
+def load_weights(net: ResNet, record: Record) -> None:
+    """Load the final weights of a finished cell into `net`, after verifying their checksum against its result.
+
+    Raises:
+        DamageError: the weights are not those of the result, or cannot be read.
+        CellError: they are of another network.
+    """
+    record.require_sound(record.weights)
+    try:
+        weights = load_file(record.weights)
     except (SafetensorError, OSError) as error:
-        raise CellError(f"init_from {parent.fingerprint[:12]}: {parent.weights}: cannot be read ({error})") from error
+        raise DamageError(f"{record.weights}: cannot be read ({error})") from error
     if (misfit := _misfit(net.state_dict(), weights)) is not None:
-        raise CellError(f"init_from {parent.fingerprint[:12]}: its weights do not fit this network: {misfit}")
+        raise CellError(f"its weights do not fit this network: {misfit}")
     net.load_state_dict(weights)
 
 

@@ -88,6 +88,8 @@ def _of(setting: Setting, runs: Path) -> Iterator[Failure | Divergence | Damaged
 
 def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
     latest = next(i for i in reversed(invocations) if any(cell.fingerprint == fingerprint for cell in i.cells))
+    if latest.is_call:
+        return f"{latest.command.removesuffix(')').removesuffix(', retry_failed=True')}, retry_failed=True)"
     words = iter(shlex.split(latest.command))
     kept = []
     for word in words:

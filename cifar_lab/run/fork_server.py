@@ -7,11 +7,13 @@ import os
 import platform
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import forkserver, util
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from types import ModuleType
 from typing import Any
 
 from cifar_lab.errors import UsageError
@@ -52,6 +54,25 @@ CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 """Makes torch query the driver for CUDA: initialising CUDA here would break it for every process forked later."""
 
 
+class _Process(ForkServerProcess):
+    """Process that does not run the program of this one again, as multiprocessing does to unpickle what it defines.
+
+    What is sent to workers is defined in this package; a script that calls it needs no `if __name__ == "__main__":`.
+    """
+
+    def start(self) -> None:
+        program = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = program
+
+
+class _Context(ForkServerContext):
+    Process = _Process
+
+
 def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
     """Start the server if necessary, without waiting for it; return the context that creates processes.
 
@@ -60,7 +81,7 @@ def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
     """
     os.environ.update({name: value for name, value in (ALLOCATOR | CUDA).items() if name not in os.environ})
     _move_out_of_a_long_folder()
-    context: ForkServerContext = mp.get_context("forkserver")
+    context = _Context()
     server: Any = forkserver._forkserver
     if server._forkserver_pid is None or not set(modules) <= set(server._preload_modules):
         stop()

@@ -89,7 +89,7 @@ def require_droppable(setting: Setting | None) -> None:
 
 def find_setting(plan: Plan, runs: Path) -> Setting | None:
     """Return the setting of `plan` with its earlier invocations; None without any."""
-    wanted = invocation_of(plan, None).setting()
+    wanted = invocation_of(plan, None, command="").setting()
     same = tuple(entry for entry in read_all(runs) if entry.setting() == wanted)
     return Setting(invocations=same) if same else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from cifar_lab.ablation import Ablation
 from cifar_lab.errors import Interrupted, TrackingError
 from cifar_lab.models.budget import cost
 from cifar_lab.recipe import NUMERICS
-from cifar_lab.redaction import redacted_command
 from cifar_lab.run import shipping
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import Listener, LocalEngine
@@ -39,9 +37,9 @@ class Report:
 
 
 def invocation_of(
-    plan: Plan, execution: Execution | None, stopping: Stopping | None = None, compiling: str = ""
+    plan: Plan, execution: Execution | None, command: str, stopping: Stopping | None = None, compiling: str = ""
 ) -> Invocation:
-    """Create the note of this invocation of `plan`, with this command line."""
+    """Create the note of an invocation of `plan`; `command`: the line that asked for it, as its author wrote it."""
     ablation = plan.ablation
     now = datetime.now(UTC)
     return Invocation(
@@ -60,7 +58,7 @@ def invocation_of(
         },
         overrides=dict(plan.overrides),
         cells=tuple(asked_of(cell) for cell in plan.cells),
-        command=redacted_command(["cifar-lab", *sys.argv[1:]]),
+        command=command,
         execution=execution.as_dict() if execution is not None else {},
         compiling=compiling,
         provenance=provenance(),
@@ -80,12 +78,13 @@ def describe(ablation: Ablation) -> str:
 
 
 def carry_out(
-    plan: Plan, *, runs: Path, execution: Execution, workers: int, listener: Listener, say: Callable[[str], None],
-    places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None,
-    compiling: str = "", patience: float | None = None,
+    plan: Plan, *, runs: Path, execution: Execution, workers: int, command: str, listener: Listener,
+    say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False,
+    stopping: Stopping | None = None, compiling: str = "", patience: float | None = None,
 ) -> Report:  # fmt: skip
     """Train the missing cells of `plan` (and with `retry_failed` the failed ones), and ship them meanwhile.
 
+    `command`: the line that asked for it, for the record.
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: reason for compiling the networks or not, if that was decided here.
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
@@ -96,7 +95,7 @@ def carry_out(
         say(line)
     if jobs and (reason := warning()):
         say(reason)
-    invocation = invocation_of(plan, execution, stopping, compiling).after_all(runs)
+    invocation = invocation_of(plan, execution, command, stopping, compiling).after_all(runs)
     try:
         invocation.write(runs)
     except OSError as error:

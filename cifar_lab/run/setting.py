@@ -160,7 +160,12 @@ def selector(invocation: Invocation) -> str:
 
 
 def again(invocation: Invocation) -> str:
-    """Return the command of an invocation, to be typed again; it trains the missing cells."""
+    """Return the command of an invocation, to be typed again; it trains the missing cells.
+
+    A call of the Python API is returned as it is.
+    """
+    if invocation.is_call:
+        return invocation.command
     words, kept = iter(shlex.split(invocation.command)), []
     for word in words:
         if word == "--redo":  # do not set records aside a second time

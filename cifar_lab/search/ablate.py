@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pprint import pformat
 from typing import Any
 
 from cifar_lab.ablation import Ablation, Variant
@@ -55,40 +54,6 @@ def ablate_best(setting: Setting, params: Mapping[str, Any]) -> Ablation:
         control=CONTROL,
         seeds=SEEDS,
     )
-
-
-def as_file(ablation: Ablation) -> str:
-    """Return the ablation as the source of a file that the registry reads."""
-    plain = Recipe().flat()
-    diff = {path: value for path, value in ablation.baseline.flat().items() if value != plain[path]}
-    variants = "\n".join(f"        {_call(variant)}," for variant in ablation.variants)
-    return f'''"""{ablation.question}
-
-Source: {ablation.source}. Written by `cifar-lab ablate-best`.
-"""
-
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import Recipe
-
-ABLATION = Ablation(
-    question={ablation.question!r},
-    source={ablation.source!r},
-    baseline=Recipe().override({pformat(diff, sort_dicts=False)}),
-    factors={ablation.factors!r},
-    variants=(
-{variants}
-    ),
-    control={ablation.control!r},
-    seeds={ablation.seeds!r},
-)
-'''
-
-
-def _call(variant: Variant) -> str:
-    words = [f"name={variant.name!r}"]
-    words += [f"diff={variant.diff!r}"] if variant.diff else []
-    words += ["over_budget=True"] if variant.over_budget else []
-    return f"Variant({', '.join(words)})"
 
 
 def _reverted(space: Space, back: Dimension, params: Mapping[str, Any], best: Recipe) -> Recipe:

@@ -40,6 +40,8 @@ class Cells:
     source: str
     runs: Path
     execution: Execution
+    command: str = ""
+    """Line that asked for the search, for the record."""
     changed: Callable[[Invocation], None] = lambda _: None
     """Called with the note whenever it has grown."""
     _id: str = ""
@@ -117,7 +119,7 @@ class Cells:
             return known[0]
         self._is_renewed = True
         made = replace(
-            invocation_of(plan, self.execution), cells=(), metric="val/acc", margin=None,
+            invocation_of(plan, self.execution, self.command), cells=(), metric="val/acc", margin=None,
             factors=tuple(sorted(set(self.setting.space.paths()))),
         )  # fmt: skip
         if known:

@@ -172,6 +172,11 @@ class Invocation:
             object.__setattr__(self, "stopping", None)
             object.__setattr__(self, "stopping_dropped", True)
 
+    @property
+    def is_call(self) -> bool:
+        """Tell whether `command` is a call of the Python API, `cifar_lab.run('se_ratio')`, and no command line."""
+        return self.command.startswith("cifar_lab.")
+
     def is_pruned(self, fingerprint: str) -> bool:
         """Tell whether a search stopped the cell early; such a cell is complete."""
         return self.tags.get(fingerprint, {}).get("trial_state") == "pruned"

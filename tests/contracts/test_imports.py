@@ -47,8 +47,9 @@ MAY_IMPORT = {
     "run": BELOW_RUN,
     "search": BELOW_RUN | {"run"},
     "cli": BELOW_RUN | {"run", "search"},
+    "api": BELOW_RUN | {"run"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"ablation", "recipe", "api"},
 }
 DOORS = {
     "mlflow": {"cifar_lab/tracking/mlflow.py", "cifar_lab/tracking/mlflow_reach.py"},
@@ -58,6 +59,7 @@ DOORS = {
     "pyarrow": {"cifar_lab/data/arrays.py"},
     "torchvision": set(),
     "matplotlib": {"cifar_lab/report"},
+    "pandas": {"cifar_lab/report"},
     "optuna": {"cifar_lab/search"},
 }
 WITHOUT_TORCH = (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from made import cifar_files as made
 
-from cifar_lab.cli.asked import read_data
 from cifar_lab.data import absolute, load
+from cifar_lab.run.request import read_data
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_root: Path) -> P
 
 def test_the_home_folder_is_expanded(home: Path, folder: Path) -> None:
     folder.rename(home / "pictures")
-    source, dataset = read_data("~/pictures")
+    source, dataset = read_data("~/pictures", print)
 
     assert source == str(home / "pictures")
     assert load(source).hash == dataset.hash == load("~/pictures").hash
@@ -33,7 +33,7 @@ def test_a_relative_path_of_the_original_becomes_absolute(monkeypatch: pytest.Mo
     data = made.small()
     made.as_original(data, monkeypatch)
     made.binary_folder(data, Path.cwd())
-    source, dataset = read_data("cifar-10-batches-bin")
+    source, dataset = read_data("cifar-10-batches-bin", print)
 
     assert dataset.kind == "cifar10"
     assert source == str(Path.cwd() / "cifar-10-batches-bin")

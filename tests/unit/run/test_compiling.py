@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from cifar_lab import registry, scale
-from cifar_lab.cli.asked import Request
 from cifar_lab.cli.train import _set_aside
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.models.budget import cost
@@ -19,6 +18,7 @@ from cifar_lab.run import compiling
 from cifar_lab.run.estimate import Pace
 from cifar_lab.run.execution import Execution
 from cifar_lab.run.plan import Plan, make_plan
+from cifar_lab.run.request import Request
 from cifar_lab.run.timing import Timed, TimingError, time_steps
 from cifar_lab.tracking.record import Record
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.cli.asked import _workers
 from cifar_lab.run import fork_server
+from cifar_lab.run.request import _workers
 
 
 def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:

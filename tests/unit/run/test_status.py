@@ -182,7 +182,8 @@ def test_the_plan_of_a_chain_says_which_stage_waits_for_which(runs: Any, tiny_ab
     plan = make_plan(
         chain, scale=scale.find("writeup"), source="synthetic", dataset=load("synthetic"), runs=runs.folder
     )
-    invocation_of(plan, Execution(device="cpu", threads=1, precision="fp32")).write(runs.folder)
+    execution = Execution(device="cpu", threads=1, precision="fp32")
+    invocation_of(plan, execution, "cifar-lab run-ablation tiny").write(runs.folder)
     found = look(choose(runs.folder, "tiny"), runs.folder)
     assert {cell.name: cell.waits_for for cell in found.cells} == {
         "off/s0": None, "on/s0": "off/s0", "off/s1": None, "on/s1": "off/s1",

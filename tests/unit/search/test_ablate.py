@@ -10,8 +10,9 @@ import pytest
 from cifar_lab import registry
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import RESNET18
+from cifar_lab.run.ablation_file import as_file
 from cifar_lab.scale import SCALES
-from cifar_lab.search.ablate import ablate_best, as_file
+from cifar_lab.search.ablate import ablate_best
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.dimension import Bundle, Choice, Integer, Real
 from cifar_lab.search.space import Space
@@ -108,7 +109,7 @@ def test_seeds_are_not_that_of_the_search() -> None:
 
 def test_the_file_is_an_ablation_of_the_registry(tmp_path: Path) -> None:
     made = ablate_best(setting(), params(**BEST))
-    (tmp_path / f"{made.name}.py").write_text(as_file(made))
+    (tmp_path / f"{made.name}.py").write_text(as_file(made, by="the tests"))
     read = registry.discover(tmp_path).find("ablate_wide")
     assert read.baseline == made.baseline
     assert {v.name: read.recipe(v.name) for v in read.variants} == {v.name: made.recipe(v.name) for v in made.variants}

@@ -70,11 +70,10 @@ def test_a_full_disk_is_one_line_and_the_note_stays_as_it_was(cells: Cells, monk
     assert {path.suffix for path in (cells.runs / "invocations").iterdir()} == {".json"}
 
 
-def test_a_study_that_is_gone_on_with_has_the_command_of_now(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_is_gone_on_with_has_the_command_of_now(cells: Cells) -> None:
     study = optuna.create_study()
     first = begin(cells, study, None)
-    monkeypatch.setattr("sys.argv", ["cifar-lab", "sweep", "--trials", "9"])
-    again = replace(cells, _id="", _planned={}, _is_renewed=False)
+    again = replace(cells, _id="", _planned={}, _is_renewed=False, command="cifar-lab sweep --trials 9")
     note = begin(again, study, 0.02)
     assert (note.id, note.command) == (first.id, "cifar-lab sweep --trials 9")
     assert [cell.variant for cell in note.cells] == ["t000", "t001"]

@@ -1,0 +1,63 @@
+"""`ablate`: an ablation of one recipe field, from the command line alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cifar_lab.cli import asked, completion, console
+from cifar_lab.cli import options as o
+from cifar_lab.cli.train import BASELINES, RetryFailed, run_ablation
+from cifar_lab.cli.until import MaxSeeds, UntilDecided
+from cifar_lab.errors import UsageError
+from cifar_lab.overrides import parse_overrides
+
+Setting = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH=VALUE,VALUE…",
+        help="Recipe field and its values, `optim.name=sgd,adam` or `model.blocks=[4,4,3],[3,3,3]`.",
+        autocompletion=completion.overrides,
+    ),
+]
+Control = Annotated[
+    str | None,
+    typer.Option(help="Value that the others are compared with. Default: the baseline's, else the first."),
+]
+Baseline = Annotated[
+    str,
+    typer.Option(help="Baseline recipe: efficient, resnet18 or fast.", autocompletion=completion.one_of(*BASELINES)),
+]
+
+
+def ablate(
+    setting: Setting, overrides: o.Overrides = None, control: Control = None, baseline: Baseline = "efficient",
+    scale: o.ScaleName = "writeup", data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto",
+    workers: o.Workers = "auto", compile: o.Compile = None, graph: o.Graph = None,
+    cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", until_decided: UntilDecided = False,
+    max_seeds: MaxSeeds = None, retry_failed: RetryFailed = False, stall_after: o.StallAfter = None,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Train a baseline with each value of one setting, and compare. The ablation is kept in runs/ablations."""
+    from cifar_lab.run.ablation_file import folder_of, keep
+    from cifar_lab.run.one_factor import ablate_factor, parse_factor
+
+    factor = parse_factor(setting)
+    if factor.path in parse_overrides(overrides or []):
+        raise UsageError(f"{factor.path} is ablated: it cannot be overridden as well")
+    made = ablate_factor(factor, control=control, baseline=baseline, baselines=BASELINES)
+    common: dict[str, Any] = {
+        "overrides": overrides, "variants": None, "seeds": seeds, "max_params": max_params, "device": device,
+        "workers": workers, "cells_per_gpu": cells_per_gpu,
+    }  # fmt: skip
+    asked.check(made, scale_name=scale, **common)
+    keep(made, runs, by="`cifar-lab ablate`")
+    folder = folder_of(runs)
+    console.say(f"{made.name} is kept in {folder}: name it with --ablations {folder}")
+    return run_ablation(
+        made.name, scale=scale, data=data, **common, compile=compile, graph=graph, until_decided=until_decided,
+        max_seeds=max_seeds, retry_failed=retry_failed, stall_after=stall_after, offline=offline, runs=runs,
+        ablations=[folder], yes=yes, everything=everything, as_json=as_json,
+    )  # fmt: skip

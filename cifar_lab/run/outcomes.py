@@ -1,0 +1,133 @@
+"""Results of the public API: a plan, a finished run, and judged claims, as objects for a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_lab.report.comparison import Comparison
+from cifar_lab.report.notebook import Tabular, paragraphs
+from cifar_lab.run.completion import Completed
+from cifar_lab.run.plan import as_dict
+from cifar_lab.run.request import Request
+from cifar_lab.run.stored import SHORT
+from cifar_lab.run.verification import Finding
+
+if TYPE_CHECKING:
+    from cifar_lab.report.notebook import DataFrame, Figure
+
+
+def call_in_words(function: str, first: str, options: Mapping[str, tuple[object, object]]) -> str:
+    """Return a call as Python: `cifar_lab.run('se_ratio', scale='smoke')`.
+
+    `options`: value and default of each keyword; those at their default are left out.
+    """
+    words = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
+    return f"{function}({', '.join([repr(first), *words])})"
+
+
+class PlanResult(Tabular):
+    """Cells of an ablation with their states, and the estimated time of the missing ones."""
+
+    def __init__(self, found: Request) -> None:
+        self.request = found
+
+    @property
+    def seconds(self) -> float:
+        """Return the estimated seconds until the last cell is done, for all workers together."""
+        return self.request.seconds
+
+    def __len__(self) -> int:
+        return len(self.request.plan.cells)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a record for each cell: fingerprint, variant, seed, state, estimate in seconds, parameters, MACs."""
+        plan = self.request.plan
+        return [as_dict(cell, plan.estimates) for cell in plan.cells]
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return the records with short fingerprints."""
+        return [{**row, "fingerprint": row["fingerprint"][:SHORT]} for row in self.records()]
+
+    def caption(self) -> str:
+        """Return the setting, the counts and the estimate in one line."""
+        plan, found = self.request.plan, self.request
+        done = sum(cell.is_done for cell in plan.cells)
+        how = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
+        rest = f"; about {self.seconds:,.0f} s for the rest ({how})" if done < len(self) else ""
+        setting = f"{plan.ablation.name} · scale {plan.scale.name} · {plan.dataset.name}"
+        return f"{setting}: {len(self)} cells, {done} done{rest}"
+
+
+class RunResult:
+    """Outcome of `cifar_lab.run`: the comparison, and what was trained for it."""
+
+    def __init__(self, done: Completed, runs: Path) -> None:
+        self.comparison: Comparison = done.comparison
+        self.invocation: str = done.report.invocation
+        """Id of the invocation, for `cifar_lab.compare(…, invocation=…)`."""
+        self.trained: int = done.report.trained
+        """Cells trained by this call."""
+        self.reused: int = done.report.reused
+        """Cells that were there before."""
+        self.fingerprints: dict[str, str] = {cell.name: cell.fingerprint for cell in done.plan.cells}
+        """Fingerprint of each cell by variant and seed, `r16/s0`, for `cifar_lab.load_cell`."""
+        self.undone: dict[str, str] = {cell.name: cell.state for cell in done.undone}
+        """State of each cell that has no result: failed, damaged, or running elsewhere."""
+        self.runs = runs
+
+    def to_frame(self) -> DataFrame:
+        """Return the comparison as a pandas data frame, a row for each variant."""
+        return self.comparison.to_frame()
+
+    def plot(self) -> Figure:
+        """Draw the comparison (`Comparison.plot`)."""
+        return self.comparison.plot()
+
+    def _counts(self) -> str:
+        undone = "".join(f", {name} {state}" for name, state in self.undone.items())
+        return f"{self.trained} trained, {self.reused} reused{undone}"
+
+    def __repr__(self) -> str:
+        return f"<RunResult {self.invocation}: {self._counts()}>"
+
+    def _repr_html_(self) -> str:
+        return self.comparison._repr_html_() + paragraphs([self._counts()])
+
+
+class Findings(Tabular):
+    """Judged claims; iterable, with a length."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __getitem__(self, place: int) -> Finding:
+        return self.findings[place]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a record for each claim, with the fields of `cifar-lab verify --json`."""
+        return [finding.as_dict() for finding in self.findings]
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return ablation, claim, status and what was measured."""
+        return [
+            {
+                "ablation": finding.ablation,
+                "claim": finding.claim.quote,
+                "compares": finding.claim.compares,
+                "status": finding.status,
+                "measured": finding.judgement.numbers or finding.judgement.why,
+            }
+            for finding in self.findings
+        ]
+
+    def caption(self) -> str:
+        """Return the number of claims."""
+        return "1 claim" if len(self) == 1 else f"{len(self)} claims"
