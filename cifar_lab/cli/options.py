@@ -46,11 +46,11 @@ def open_records(runs: Path) -> Path:
     Raises:
         TrackingError: the file is no packed study, or is damaged.
     """
-    if not runs.is_file():
+    if not runs.is_file():  # the module for it is not needed
         return runs
-    from cifar_lab.run.packed import unpack
+    from cifar_lab.run.packed import opened
 
-    return unpack(runs)
+    return opened(runs)
 
 
 def _records(ctx: typer.Context, runs: Path) -> Path:

@@ -25,6 +25,8 @@ OWN = "cifar-lab"
 NO_PACKAGES = {"python", "cuda", "cudnn", "driver", OWN}
 """Recorded versions of what `pip` does not install by this name."""
 EPOCH = "1970-01-01"
+NO_LICENCE = "None is stated for these records; none is claimed for the images trained on, which are not included."
+"""Value of the field `license`, which RO-Crate demands; it may be a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +170,9 @@ def _datasets(contents: Contents, files: Iterable[File]) -> Iterator[dict[str, A
         "@id": "./",
         "@type": "Dataset",
         "name": f"Records of ablation studies: {', '.join(contents.ablations) or 'none'}",
-        "description": "What cifar-lab recorded of cells (a recipe trained with one seed): recipe, journal, result. No "
-        "licence is claimed for the images that were trained on, which are not included.",
+        "description": "What cifar-lab recorded of cells (a recipe trained with one seed): recipe, journal, result.",
         "datePublished": contents.day,
+        "license": NO_LICENCE,
         "hasPart": [_id(name) for name in (*parts.get("./", ()), *records)],
         "mentions": [_id(f"#{note.id}") for note in contents.notes],
     }

@@ -62,6 +62,15 @@ BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtime
 """Exceptions of `zipfile` on invalid bytes."""
 
 
+def opened(runs: Path) -> Path:
+    """Return a runs folder as it is, and of a packed study the folder that it is unpacked to.
+
+    Raises:
+        TrackingError: the file is no packed study, or is damaged.
+    """
+    return unpack(runs) if runs.is_file() else runs
+
+
 def unpack(path: Path) -> Path:
     """Return the runs folder of a packed study, unpacked in the cache under the SHA-256 of the file.
 

@@ -110,7 +110,7 @@ def test_the_metadata_name_each_file_with_size_and_digest(study: Runs) -> None:
                                                for s in range(3)}  # fmt: skip
     assert set(content) - reached == {"ro-crate-metadata.json"}
     assert by_id["./"]["datePublished"] == "2026-09-21"
-    assert "license" not in by_id["./"]
+    assert by_id["./"]["license"].startswith("None is stated for these records; none is claimed for the images")
     action = by_id[f"#{next(study.folder.glob('invocations/*-se_ratio.json')).stem}"]
     assert action["description"] == "cifar-lab run-ablation se_ratio"
     assert {"@id": "runs/" + study.cell("r4", 0).fingerprint + "/"} in action["result"]
