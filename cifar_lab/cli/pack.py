@@ -11,6 +11,7 @@ from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import UsageError
+from cifar_lab.out_of_space import is_out_of_space
 
 Names = Annotated[
     list[str] | None,
@@ -44,6 +45,8 @@ def pack(
     try:
         count, unpacked = packing.write(parcel, output)
     except OSError as error:
+        if is_out_of_space(error):
+            raise
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
     size, digest = output.stat().st_size, seal.hash_file(output)
     ablations = parcel.contents.ablations

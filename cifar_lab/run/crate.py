@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from cifar_lab.redaction import redacted_command
 from cifar_lab.run.packed import METADATA
@@ -99,7 +100,7 @@ def readme(contents: Contents, tables: Mapping[str, str], *, weights: bool) -> s
     """Return `README.md`: what is here, and how to read it again. `tables`: title of each comparison by its path."""
     cells = Counter(note.ablation for note in contents.notes for _ in note.cells)
     first = max(sorted(cells), key=lambda name: cells[name], default="ABLATION")
-    listed = [f"- [{title}]({path})" for path, title in tables.items()]
+    listed = [f"- [{title}]({quote(path)})" for path, title in tables.items()]
     commits = ", ".join(commit[:12] for commit in contents.commits()) or "not recorded"
     without = "" if weights else " Weights are not here, and nothing below needs them."
     return "\n".join(
@@ -187,7 +188,7 @@ def _file(file: File) -> dict[str, Any]:
     kind = FORMATS[file.name.rpartition(".")[2]]
     size = str(file.size)
     name = file.name.rpartition("/")[2]
-    return {"@id": file.name, "@type": "File", "name": name, "contentSize": size, "encodingFormat": kind,
+    return {**_id(file.name), "@type": "File", "name": name, "contentSize": size, "encodingFormat": kind,
             "sha256": file.sha256}  # fmt: skip
 
 
@@ -208,7 +209,7 @@ def _actions(contents: Contents, files: Iterable[File]) -> Iterator[dict[str, An
         versions, commit = _of_note(note)
         instruments = [*(f"#{OWN}-{version}" for version in versions), *(f"#commit-{each}" for each in commit)]
         yield {
-            "@id": f"#{note.id}",
+            **_id(f"#{note.id}"),
             "@type": "CreateAction",
             "name": f"{note.ablation} at scale {note.scale}",
             "description": redacted_command(note.command),
@@ -234,7 +235,8 @@ def _all_commits(contents: Contents) -> list[str]:
 
 
 def _id(name: str) -> dict[str, str]:
-    return {"@id": name}
+    """Return a link to a file, an entity (`#…`) or an address; blanks and the like are written as in an address."""
+    return {"@id": quote(name, safe="/#:+")}
 
 
 def _many(count: int, noun: str) -> str:

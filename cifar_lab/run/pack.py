@@ -106,14 +106,15 @@ def write(parcel: Parcel, output: Path) -> tuple[int, int]:
     """Write the zip atomically; return its number of members and of bytes unpacked.
 
     Raises:
-        OSError: a file of a record cannot be read any more, or the zip cannot be written.
+        TrackingError: a file of a record cannot be read any more.
+        OSError: the zip cannot be written.
     """
     files: list[File] = []
 
     def fill(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
             for name, path in parcel.members.items():
-                files.append(_add(archive, name, seal.content(path)))
+                files.append(_add(archive, name, _content(path)))
             for name, text in parcel.beside.items():
                 files.append(_add(archive, name, text.encode()))
             described = crate.metadata(parcel.contents, sorted(files, key=lambda each: each.name))
@@ -121,6 +122,13 @@ def write(parcel: Parcel, output: Path) -> tuple[int, int]:
 
     atomic.write(output, fill)
     return len(files), sum(file.size for file in files)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return seal.content(path)
+    except OSError as error:
+        raise TrackingError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> File:
@@ -169,7 +177,7 @@ def _require_packable(members: dict[str, Path], runs: Path) -> None:
         if size > limit:
             raise TrackingError(f"{path}: not packed: {size:,} bytes, {limit:,} at most")
         if name.endswith(SPOKEN):
-            text = seal.content(path).decode(errors="replace")
+            text = _content(path).decode(errors="replace")
             if redacted(text) != text:
                 raise TrackingError(
                     f"{path}: not packed: it holds what looks like a password, and records are packed as they are"

@@ -26,18 +26,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote
 
 from cifar_lab.data.cache import VARIABLE, root
 from cifar_lab.errors import DamageError, TrackingError, shortened
+from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.tracking import seal
 from cifar_lab.tracking.invocation import FOLDER
 
 RUNS = "runs/"
 METADATA = "ro-crate-metadata.json"
 BESIDE = re.compile(
-    r"(README\.md|ro-crate-metadata\.json|requirements\.txt|CITATION\.cff|tables/[\w.-]{1,200}\.(md|tex))"
+    r"(README\.md|ro-crate-metadata\.json|requirements\.txt|CITATION\.cff|tables/[\w.+ -]{1,200}\.(md|tex))"
 )
-NOTE = re.compile(rf"{RUNS}{FOLDER}/[0-9]{{8}}T[0-9]{{6}}\.[0-9]{{3}}-[\w.-]{{1,200}}\.json")
+NOTE = re.compile(rf"{RUNS}{FOLDER}/[0-9]{{8}}T[0-9]{{6}}\.[0-9]{{3}}-[\w.+ -]{{1,200}}\.json")
 FILES = {
     "cell.json": 1 << 26, "result.json": 1 << 26, "failure.json": 1 << 26, "journal.jsonl": 1 << 28,
     "confusion.csv": 1 << 26, "code.diff": 1 << 26, "predictions.npz": 1 << 30, "weights.safetensors": 1 << 32,
@@ -79,6 +81,7 @@ def unpack(path: Path) -> Path:
     Raises:
         TrackingError: the file is no packed study, or the cache cannot be written.
         DamageError: the zip is damaged; the message names the member.
+        OSError: the cache's disk is full.
     """
     try:
         with seal.open_regular(path) as file:
@@ -87,6 +90,8 @@ def unpack(path: Path) -> Path:
                 members = _members(path, archive, os.fstat(file.fileno()).st_size)
                 return _kept(path, archive, members, digest)
     except OSError as error:
+        if is_out_of_space(error):
+            raise OSError(error.errno, error.strerror, str(root())) from error
         if error.filename is not None and str(error.filename) != str(path):
             raise _unwritable(error) from error
         raise TrackingError(f"--runs {path}: cannot be read ({error.strerror or error})") from error
@@ -227,7 +232,7 @@ def _digests(path: Path, archive: zipfile.ZipFile) -> dict[str, str]:
         return {}
     try:
         graph = json.loads(archive.read(METADATA))["@graph"]
-        return {str(each["@id"]): str(each["sha256"]) for each in graph if "sha256" in each}
+        return {unquote(str(each["@id"])): str(each["sha256"]) for each in graph if "sha256" in each}
     except (*BROKEN, TypeError, KeyError, RecursionError) as error:
         raise DamageError(_damaged(path, METADATA, f"cannot be read ({error})")) from error
 

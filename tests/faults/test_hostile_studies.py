@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,7 +92,7 @@ def test_the_zip_that_the_others_are_made_of_is_read(alone: Path) -> None:
         f"runs/{CELL}/owner.json", f"runs/{CELL}/checkpoint.pt", f"runs/{CELL}/lock",
         f"runs/{CELL}/.result.json.1.partial",
         "runs/invocations/notes.json", "runs/invocations/../evil.json", "runs/invocations/20261122T210000.123-a/b.json",
-        "study/wide.log", "setup.py", "tables/../evil.md", "tables/a b.md", "runs/evil/", "", " ", f"{RESULT}\nmore",
+        "study/wide.log", "setup.py", "tables/../evil.md", "tables/a\tb.md", "runs/evil/", "", " ", f"{RESULT}\nmore",
         f"runs/{CELL}/cell.json\0.txt",
     ],
 )  # fmt: skip
@@ -263,6 +265,33 @@ def test_a_cache_that_cannot_be_written_is_one_line(alone: Path, monkeypatch: py
     path = made(alone / "a.zip")
     with pytest.raises(TrackingError, match=r"the cache folder .* cannot be written: .*; set CIFAR_LAB_CACHE"):
         packed.unpack(path)
+
+
+def test_a_full_disk_is_named_with_the_cache_and_leaves_nothing(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(alone / "a.zip")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(packed, "_extract", full)
+        assert run(["status", "--runs", "a.zip"]) == 1
+    told = capsys.readouterr().err
+    assert str(alone.parent / "deep" / "cache") in told
+    assert "cannot be read" not in told
+    assert not list((alone.parent / "deep" / "cache" / "studies").iterdir())
+    assert run(["status", "--runs", "a.zip"]) == 0
+
+
+def test_processes_that_unpack_at_once_share_one_copy(alone: Path) -> None:
+    path = made(alone / "a.zip", *((f"runs/{i:064x}/cell.json", "{}") for i in range(1, 40)))
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(packed.unpack, [path] * 8))
+    (folder,) = folders
+    assert len(list(folder.iterdir())) == 40
+    assert [each.name for each in folder.parent.parent.iterdir()] == [folder.parent.name]
 
 
 def test_a_zip_with_something_before_it_is_read_like_any(alone: Path) -> None:

@@ -129,6 +129,17 @@ def test_requirements_have_the_versions_that_most_cells_were_trained_with(study:
     assert "# commit of cifar-lab: 0123456789abcdef" in text
 
 
+def test_a_study_of_any_name_is_packed_and_read_back(study: Runs) -> None:
+    study.ask([study.cell("r16", 0)], ablation="sweep.my study+1")
+    path = packed(study)
+    assert (unpack(path) / FOLDER / "20261122T210003.000-sweep.my study+1.json").is_file()
+    with zipfile.ZipFile(path) as archive:
+        ids = {each["@id"] for each in json.loads(archive.read("ro-crate-metadata.json"))["@graph"]}
+        readme = archive.read("README.md").decode()
+    assert {"tables/sweep.my%20study+1.md", "#20261122T210003.000-sweep.my%20study+1"} < ids
+    assert "(tables/sweep.my%20study%2B1.md)" in readme
+
+
 def test_a_password_is_never_packed(study: Runs) -> None:
     (study.folder / study.cell("r4", 0).fingerprint / "code.diff").write_text(
         "+url = 'https://me:hunter2hunter@host/'\n"
@@ -150,6 +161,18 @@ def test_a_damaged_record_is_packed_as_it_is_and_named(study: Runs, capsys: pyte
         assert str(study.folder) not in table
     assert run(["compare", "se_ratio", "--runs", str(output)]) == 1
     assert f"{path.parent.name}/result.json: damaged" in "".join(capsys.readouterr().out.split("\n"))
+
+
+def test_a_file_that_cannot_be_read_any_more_is_named_and_nothing_is_written(study: Runs) -> None:
+    output = study.folder.parent / "study.zip"
+    output.write_text("the one before")
+    parcel = pack.gather(study.folder)
+    gone = study.folder / study.cell("r4", 1).fingerprint / "result.json"
+    gone.unlink()
+    with pytest.raises(TrackingError, match=rf"{gone}: cannot be read \(No such file or directory\)"):
+        pack.write(parcel, output)
+    assert output.read_text() == "the one before"
+    assert [path.name for path in output.parent.glob(".*.partial")] == []
 
 
 def test_nothing_to_pack_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
