@@ -1,6 +1,6 @@
 """Plot and tabulate accuracy against the FLOPs of training: a table in Markdown, and a picture.
 
-    python benchmarks/accuracy_per_flop.py fewer_epochs --runs docs/results/runs --draw picture.png
+    python benchmarks/accuracy_per_flop.py fewer_epochs --runs docs/results/study.zip --draw picture.png
 
 A point is a recipe: its mean test accuracy over seeds, from the finished cells of the named ablations, whatever their
 settings, on the images of one source. The work is 6 FLOPs per multiply-accumulate of the forward pass (a
@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
+from cifar_lab.run.packed import opened
 from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.record import Record
 
@@ -183,7 +184,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--draw", type=Path, metavar="PICTURE")
     asked = parser.parse_args(words)
     try:
-        found = points(asked.runs, asked.ablation)
+        found = points(opened(asked.runs), asked.ablation)
     except UsageError as error:
         print(error, file=sys.stderr)
         return error.exit_code

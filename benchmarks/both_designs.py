@@ -1,6 +1,6 @@
 """Judge recorded studies with both methods of intervals, side by side: how many differences does each decide?
 
-    python benchmarks/both_designs.py docs/results/runs
+    python benchmarks/both_designs.py docs/results/study.zip
 
 A study keeps the method that it began with; this asks what the other one would have said, and changes no record.
 """
@@ -14,6 +14,7 @@ from unittest import mock
 
 from cifar_lab.report.comparison import Comparison, Row
 from cifar_lab.run import differences, results
+from cifar_lab.run.packed import opened
 from cifar_lab.run.setting import choose
 from cifar_lab.tracking.invocation import MODERATED, STUDENT, read_all
 
@@ -65,4 +66,4 @@ def table(rows: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(table(list(pairs_of_rows(Path(sys.argv[1]))))))
+    print("\n".join(table(list(pairs_of_rows(opened(Path(sys.argv[1])))))))

@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "report": ("report", "report", "Write an HTML page of one ablation or several."),
         "verify": ("verify", "verify", "Judge the claims of sources by what was measured."),
         "judge": ("judge", "judge", "Judge numbers that were made elsewhere: FILE.csv."),
+        "pack": ("pack", "pack", "Write studies into one zip that other machines read."),
     },
     "Search": {
         "sweep": ("search", "sweep", "Search hyperparameters under the budget."),

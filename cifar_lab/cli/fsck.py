@@ -23,28 +23,35 @@ NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not check what M
 
 
 def fsck(
-    repair: Repair = False, no_mlflow: NoMlflow = False, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
-) -> int:
+    repair: Repair = False, no_mlflow: NoMlflow = False, runs: o.RunsUnopened = o.DEFAULT_RUNS,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
     """Check every record, note and study in a runs folder; exit code 1 when something is damaged and not repaired.
 
     Checks checksums, journals, checkpoints, files beside results, notes of invocations, files of studies, and leftovers
     of killed processes. Without --repair nothing is changed. With it nothing is deleted: damaged files move to
     `damaged/<time>/` in the runs folder, a result that its predictions and journal prove is written again, and a cell
-    that lost its result is trained anew by the next command that asks for it.
+    that lost its result is trained anew by the next command that asks for it. A packed study is checked, not repaired:
+    weights that were not packed are no damage of it.
     """
     from cifar_lab.errors import UsageError
     from cifar_lab.run import fsck as checks
     from cifar_lab.run import repair as repairs
 
-    folder = runs.resolve()
+    is_packed = runs.is_file()
+    if is_packed and repair:
+        o.require_folder(runs)
+    folder = o.open_records(runs).resolve()
     if not folder.is_dir():
         raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise UsageError(f"--runs {runs}: cannot be read (Permission denied)")
     found = checks.check(folder, _damage_of_study)
+    if is_packed:
+        found = found.without_weights()
     place = repairs.new_place(folder) if repair else None
     done = repairs.repair(found.problems, folder, place) if place is not None else []
-    lacks = {} if no_mlflow else _lacks(folder)
+    lacks = {} if no_mlflow or is_packed else _lacks(folder)
     damaged = [each for each in done if each.problem.is_damage and each.left] if repair else list(found.damage)
     if as_json:
         console.print_json(_tree(found, done, lacks, place if place is not None and place.exists() else None))

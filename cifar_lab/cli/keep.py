@@ -33,7 +33,9 @@ OlderThan = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, delete nothing.")]
 
 
-def diff(one: o.Fingerprint, other: o.Fingerprint, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False) -> int:
+def diff(
+    one: o.Fingerprint, other: o.Fingerprint, runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False
+) -> int:  # fmt: skip
     """Compare two cells: recipe, seed and data, execution, code, environment, result."""
     from cifar_lab.run.difference import compare_cells
 

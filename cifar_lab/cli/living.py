@@ -40,7 +40,7 @@ def status(
     name: MaybeName = None, overrides: o.Overrides = None,
     watched: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s until all cells are done.")] = False,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
-    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the progress of cells: a summary of every ablation that was run, or the cells of one."""
     from cifar_lab.run.status import look
@@ -70,7 +70,7 @@ def failures(
     name: MaybeName = None, overrides: o.Overrides = None,
     full: Annotated[bool, typer.Option("--full", help="Show whole traces instead of their last lines.")] = False,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
-    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the cells that failed, diverged or are damaged, and why; exit code 1 when a cell failed or is damaged."""
     from cifar_lab.run.failures import Damaged, Divergence, Failure, read_failures

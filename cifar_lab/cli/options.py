@@ -12,6 +12,8 @@ from cifar_lab.cli import completion
 from cifar_lab.errors import UsageError
 from cifar_lab.registry import FOLDERS, folders_of_environment
 
+RUNS = "CIFAR_LAB_RUNS"
+
 
 def _folders(ctx: typer.Context, folders: list[Path] | None) -> list[Path] | None:
     """Return the environment's folders without empty ones: a stray separator does not mean the current folder."""
@@ -19,6 +21,39 @@ def _folders(ctx: typer.Context, folders: list[Path] | None) -> list[Path] | Non
     if source is None or source.name != "ENVIRONMENT":
         return folders
     return folders_of_environment()
+
+
+def require_folder(runs: Path) -> None:
+    """Check that a runs folder which a command writes to is not a file.
+
+    Raises:
+        UsageError: it is one; a packed study is only read.
+    """
+    if runs.is_file():
+        raise UsageError(f"--runs {runs}: a file; this command needs a folder of records (a packed study is only read)")
+
+
+def _folder_of_records(ctx: typer.Context, runs: Path) -> Path:
+    if not ctx.resilient_parsing:
+        require_folder(runs)
+    return runs
+
+
+def open_records(runs: Path) -> Path:
+    """Return a runs folder as it is, and of a packed study the folder that it is unpacked to.
+
+    Raises:
+        TrackingError: the file is no packed study, or is damaged.
+    """
+    if not runs.is_file():  # the module for it is not needed
+        return runs
+    from cifar_lab.run.packed import opened
+
+    return opened(runs)
+
+
+def _records(ctx: typer.Context, runs: Path) -> Path:
+    return runs if ctx.resilient_parsing else open_records(runs)
 
 
 AblationName = Annotated[
@@ -58,7 +93,33 @@ Data = Annotated[
     ),
 ]
 Runs = Annotated[
-    Path, typer.Option("--runs", envvar="CIFAR_LAB_RUNS", help="Folder of the records of cells.", show_default="./runs")
+    Path,
+    typer.Option(
+        "--runs",
+        envvar=RUNS,
+        help="Folder of the records of cells.",
+        show_default="./runs",
+        callback=_folder_of_records,
+    ),
+]
+RunsOrZip = Annotated[
+    Path,
+    typer.Option(
+        "--runs",
+        envvar=RUNS,
+        help="Folder of the records of cells, or a zip made by `cifar-lab pack`.",
+        show_default="./runs",
+        callback=_records,
+    ),
+]
+RunsUnopened = Annotated[
+    Path,
+    typer.Option(
+        "--runs",
+        envvar=RUNS,
+        help="Folder of the records of cells, or a zip made by `cifar-lab pack`.",
+        show_default="./runs",
+    ),
 ]
 Folders = Annotated[
     list[Path] | None,

@@ -33,7 +33,7 @@ All = Annotated[bool, typer.Option("--all", help="Include every ablation of the 
 def report(
     names: Names = None, output: Output = Path("report.html"), everything: All = False,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
-    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Write an HTML page of one ablation or several: numbers, plots, claims, curves and provenance.
 

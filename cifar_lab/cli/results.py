@@ -47,7 +47,7 @@ def compare(
     format: Annotated[
         str, typer.Option(help="Format: table, md, csv, latex, json.", autocompletion=completion.one_of(*FORMATS))
     ] = "table",
-    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Compare the variants of an ablation, from its latest invocation; exit code 1 when a record is damaged."""
     if format not in FORMATS:

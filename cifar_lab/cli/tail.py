@@ -31,7 +31,7 @@ def tail(
     fingerprint: o.Fingerprint,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the log until the cell ends.")] = False,
     epochs: Annotated[int, typer.Option("-n", "--epochs", min=0, help="Number of last epochs to print.")] = 10,
-    runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Print the training log of a cell, one line per epoch. With -f and --json: one JSON object per line.
 

@@ -64,7 +64,7 @@ def verify(
         ),
     ] = None,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
-    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Judge the claims of sources by measurements; exit code 1 when a claim is refuted or a record is damaged.
 

@@ -28,6 +28,7 @@ Mend = Literal["rebuild", "set aside", "move", "none"]
 DamageOfStudy = Callable[[Path], str | None]
 """Function that returns the damage of a study's file; None if it is sound. Raises OSError if it cannot be read."""
 REBUILT = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
+WEIGHTS = "weights.safetensors"
 DENIED = os.strerror(errno.EACCES)
 SET_ASIDE = "the record is set aside, and the cell is trained anew when it is asked for again"
 
@@ -77,6 +78,11 @@ class Findings:
     @property
     def damage(self) -> tuple[Problem, ...]:
         return tuple(problem for problem in self.problems if problem.is_damage)
+
+    def without_weights(self) -> Findings:
+        """Return the findings of a packed study, in which weights that are not there were not packed."""
+        left = [each for each in self.problems if each.path.name != WEIGHTS or os.path.lexists(each.path)]
+        return replace(self, problems=tuple(left))
 
     def as_dict(self) -> dict[str, Any]:
         counts = {"cells": self.cells, "running": self.running, "invocations": self.notes}

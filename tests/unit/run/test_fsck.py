@@ -272,3 +272,21 @@ def test_what_is_no_folder_or_no_regular_file_is_named(finished: Record) -> None
     (runs / "invocations").write_text("")
     paths = {problem.path.name for problem in check(runs).problems}
     assert paths == {"b" * 64, "c" * 64, "d" * 64, "result.json", "invocations"}
+
+
+def test_a_packed_study_without_weights_is_not_damaged_and_a_folder_without_them_is(
+    finished: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+    runs, output = finished.folder.parent, tmp_path / "study.zip"
+    assert run(["pack", "--runs", str(runs), "-o", str(output)]) == 0
+    finished.weights.unlink()
+    assert run(["fsck", "--no-mlflow", "--runs", str(runs)]) == 1
+    assert run(["fsck", "--runs", str(output)]) == 0
+    finished.predictions.unlink()
+    capsys.readouterr()
+    assert run(["pack", "--runs", str(runs), "-o", str(output)]) == 0
+    assert run(["fsck", "--runs", str(output)]) == 1
+    told = "".join(capsys.readouterr().out.split())
+    assert "predictions.npz" in told
+    assert "weights" not in told.replace("withoutweights", "")

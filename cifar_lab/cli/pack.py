@@ -1,0 +1,63 @@
+"""`pack`: write ablations into one zip that the reading commands take in place of a runs folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cifar_lab.cli import completion, console
+from cifar_lab.cli import options as o
+from cifar_lab.cli.damage import say_damage
+from cifar_lab.errors import UsageError
+from cifar_lab.out_of_space import is_out_of_space
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ABLATION]…",
+        help="Ablations that were run; without one, everything in the runs folder.",
+        autocompletion=completion.ablations,
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Path of the zip.")]
+Weights = Annotated[bool, typer.Option("--weights", help="Include the weights of the networks.")]
+
+
+def pack(
+    names: Names = None, output: Output = Path("study.zip"), weights: Weights = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Write records, notes, comparisons and a description (RO-Crate) into one zip; exit code 1 when one is damaged.
+
+    `compare`, `report`, `verify`, `status`, `failures`, `diff`, `tail` and `fsck` read it: `--runs study.zip`. The same
+    records give the same bytes. Checkpoints and passwords are never packed.
+    """
+    if output.is_dir():
+        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'study.zip'}")
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {output}: no such folder: {output.parent}")
+    from cifar_lab.run import pack as packing
+    from cifar_lab.tracking import seal
+
+    parcel = packing.gather(runs.resolve(), list(dict.fromkeys(names or [])), weights=weights)
+    try:
+        count, unpacked = packing.write(parcel, output)
+    except OSError as error:
+        if is_out_of_space(error):
+            raise
+        raise UsageError(f"-o {output}: {error.strerror or error}") from error
+    size, digest = output.stat().st_size, seal.hash_file(output)
+    ablations = parcel.contents.ablations
+    if as_json:
+        told = {"path": str(output.resolve()), "ablations": ablations, "settings": parcel.settings}
+        told |= {"records": parcel.records, "invocations": parcel.notes, "files": count, "weights": weights}
+        console.print_json({**told, "bytes": size, "bytes_unpacked": unpacked, "sha256": digest})
+    else:
+        held = [console.many(parcel.records, "record"), console.many(parcel.notes, "invocation")]
+        held += [f"{console.many(parcel.settings, 'comparison')} of {', '.join(ablations) or 'no ablation'}"]
+        sizes = f"{size / 1e6:.2f} MB ({unpacked / 1e6:.2f} MB unpacked), {console.many(count, 'file')}"
+        for line in (f"{output}: {', '.join(held)}", f"{sizes}, {'with' if weights else 'without'} weights"):
+            console.out.print(line, markup=False, soft_wrap=True)
+    return say_damage(parcel.damage)
