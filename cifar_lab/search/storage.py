@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,10 @@ HEARTBEAT, GRACE = 20, 90
 """Seconds between two heartbeats of a trial in a database, and without one before it counts as lost."""
 TRIES = 3
 """Maximum number of retries of a lost trial."""
+CREATIONS, CREATION_PAUSE = 6, 0.5
+"""Attempts to open a database whose tables another process is creating, and seconds between two."""
+CREATED_BY_ANOTHER = re.compile(r"already exists|duplicate key|UNIQUE constraint|database is locked", re.IGNORECASE)
+"""Errors of databases where two processes create the same tables at once; Optuna asks first and then creates."""
 
 
 def quiet() -> None:
@@ -121,15 +127,19 @@ def _open_database(url: str) -> BaseStorage:
             f"--storage {redacted(url)}: takes a database's URL, postgresql+psycopg://user@host/name or "
             "sqlite:///studies.db, or the path of a journal file"
         )
-    try:
-        return RDBStorage(
-            url,
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=TRIES),
-        )
-    except Exception as error:
-        raise UsageError(f"--storage {redacted(url)}: {_why(error, url)}") from error
+    for left in reversed(range(CREATIONS)):
+        try:
+            return RDBStorage(
+                url,
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=TRIES),
+            )
+        except Exception as error:
+            if not left or not CREATED_BY_ANOTHER.search(str(error.__cause__ or error)):
+                raise UsageError(f"--storage {redacted(url)}: {_why(error, url)}") from error
+            time.sleep(CREATION_PAUSE)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _why(error: BaseException, url: str) -> str:
