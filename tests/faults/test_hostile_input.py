@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made.bounded import bounded
 
 from cifar_lab import reading
 from cifar_lab.cli import run
@@ -75,22 +72,6 @@ TRIES = {
     "verify": ("--scale", "--json"),
 }
 NAMES = st.sampled_from(["tiny", "se_ratio", "Tiny", "tin", "all", "train", "../tiny"]) | TEXT
-
-
-@contextmanager
-def bounded(seconds: int, what: object) -> Iterator[None]:
-    """Fail what takes longer."""
-
-    def late(_number: int, _frame: FrameType | None) -> None:
-        raise AssertionError(f"not at its end after {seconds} s: {what!r:.2000}")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @st.composite

@@ -10,11 +10,11 @@ import pytest
 
 
 @contextmanager
-def bounded(seconds: int = 60) -> Iterator[None]:
-    """Fail what does not come back, by what no handler of errors holds back."""
+def bounded(seconds: int = 60, what: object = "it") -> Iterator[None]:
+    """Fail what does not come back, by what no handler of errors holds back; `what` names it in the failure."""
 
     def stop(*_: object) -> None:
-        pytest.fail(f"it hangs: nothing came back in {seconds} s")
+        pytest.fail(f"nothing came back in {seconds} s: {what!r:.2000}")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
