@@ -11,6 +11,7 @@ The interval of a difference is Δ_j ± c(k, n) s̃_j / √n. The critical value
 intervals hold together in at least 95 % of studies in the worst of a class of worlds: equal deviations, log-normal ones
 (0.25 and 0.5), a control or one variant with three times the deviation of the others, and seeds whose accuracies are
 correlated from 0 to 0.5 (`benchmarks/critical_values.py`; coverage in and outside that class: `docs/statistics.md`).
+One difference that varies far more than all others has an interval that is too narrow, above all with two pairs.
 """
 
 from __future__ import annotations
