@@ -27,6 +27,8 @@ LARGEST = 64 * 2**20
 """Bytes of the largest file that is read."""
 MOST = 1e100
 """Largest number that can be squared and summed."""
+PATIENCE = 20.0
+"""Seconds after which a ledger that another process holds is given up."""
 NO_NUMBER = frozenset({"", "nan", "none", "null", "na", "inf", "-inf", "diverged", "failed"})
 """Words of a training that came to no number."""
 
@@ -160,7 +162,7 @@ def _enter(ledger: Path, asked: Mapping[str, Any]) -> int:
     if not ledger.parent.is_dir() or (ledger.exists() and not ledger.is_file()):
         raise UsageError(f"--ledger {ledger}: {'not a file' if ledger.exists() else 'its folder does not exist'}")
     try:
-        with FileLock(f"{ledger}.lock"):
+        with FileLock(f"{ledger}.lock", timeout=PATIENCE):
             text = ledger.read_text(encoding="utf-8") if ledger.exists() else ""
             questions = [_question(entry) for entry in _entries(text, ledger)]
             if _question(asked) in questions:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from cifar_lab.cli import run
 
@@ -189,3 +190,14 @@ def test_an_interrupted_write_leaves_the_ledger_as_it_was(
     code, out, err = judged(capsys, table, "--control", "base", "--margin", 0.3, "--ledger", book)
     assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
     assert book.read_bytes() == before
+
+
+def test_a_ledger_that_another_process_holds_is_given_up_in_one_line(
+    table: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = tmp_path / "looks.jsonl"
+    monkeypatch.setattr("cifar_lab.cli.judge.PATIENCE", 0.1)
+    with FileLock(f"{book}.lock"):
+        code, out, err = judged(capsys, table, "--control", "base", "--margin", 0.3, "--ledger", book)
+    assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert not book.exists()
