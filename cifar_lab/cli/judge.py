@@ -17,6 +17,7 @@ import typer
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError, nearest
+from cifar_lab.text import printable
 
 if TYPE_CHECKING:
     from cifar_lab.stats.referee import Verdict
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 Values = dict[str, dict[str, float | None]]
 LARGEST = 64 * 2**20
 """Bytes of the largest file that is read."""
+MOST = 1e100
+"""Largest number that can be squared and summed."""
+PATIENCE = 20.0
+"""Seconds after which a ledger that another process holds is given up."""
 NO_NUMBER = frozenset({"", "nan", "none", "null", "na", "inf", "-inf", "diverged", "failed"})
 """Words of a training that came to no number."""
 
@@ -57,8 +62,9 @@ def judge(
 
     look, confidence = 0, None
     if ledger is not None:
-        asked = {"control": control, "margin": margin, "value": value, "lower_is_better": lower_is_better}
-        look = _enter(ledger, {"file": str(file), "sha256": hashlib.sha256(text.encode()).hexdigest(), **asked})
+        digest, columns = hashlib.sha256(text.encode()).hexdigest(), {"variant": variant, "seed": seed, "value": value}
+        asked = {"control": control, "margin": margin, **columns, "lower_is_better": lower_is_better}
+        look = _enter(ledger, {"file": str(file), "sha256": digest, **asked})
         confidence = 1 - (1 - referee.CONFIDENCE) * referee.share_of_look(look)
     found = referee.judge(values, control, margin, confidence=confidence, lower_is_better=lower_is_better)
     if as_json:
@@ -101,13 +107,15 @@ def parse(text: str, name: str, columns: tuple[str, str, str]) -> Values:
     """
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [column.strip() for column in rows.fieldnames or []]
         rows.fieldnames = header
         for column, option in zip(columns, ("--variant", "--seed", "--value"), strict=True):
             if column not in header:
                 raise UsageError(f"{name} has no column '{column}'{nearest(column, header)}; {option} names another")
+            if header.count(column) > 1:
+                raise UsageError(f"{name} has column '{column}' {header.count(column)} times; which one is meant?")
         values: Values = {}
         for row in rows:
             variant, seed, said = ((row[column] or "").strip() for column in columns)
@@ -132,37 +140,56 @@ def _number(text: str, where: str) -> float | None:
         number = float(text.removesuffix("%"))
     except ValueError:
         raise UsageError(f"{where}: '{text[:40]}' is no number") from None
-    return number if math.isfinite(number) else None
+    if not math.isfinite(number):
+        return None
+    if abs(number) > MOST:
+        raise UsageError(f"{where}: '{text[:40]}' is too large to be a measurement")
+    return number
 
 
 def _enter(ledger: Path, asked: Mapping[str, Any]) -> int:
     """Return the number of this look; one at the same numbers with the same question is no new one.
 
+    The name of the file does not matter: only its content does.
+
     Raises:
-        UsageError: the ledger has a line that is not one.
+        UsageError: the ledger cannot be written, or has a line that is not one.
     """
     from filelock import FileLock
 
-    with FileLock(f"{ledger}.lock"):
-        entries = _entries(ledger)
-        if (known := next((i for i, entry in enumerate(entries, 1) if entry == asked), None)) is not None:
-            return known
-        with ledger.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asked) + "\n")
-        return len(entries) + 1
+    from cifar_lab.tracking import atomic
+
+    if not ledger.parent.is_dir() or (ledger.exists() and not ledger.is_file()):
+        raise UsageError(f"--ledger {ledger}: {'not a file' if ledger.exists() else 'its folder does not exist'}")
+    try:
+        with FileLock(f"{ledger}.lock", timeout=PATIENCE):
+            text = ledger.read_text(encoding="utf-8") if ledger.exists() else ""
+            questions = [_question(entry) for entry in _entries(text, ledger)]
+            if _question(asked) in questions:
+                return questions.index(_question(asked)) + 1
+            whole = (text if text.endswith("\n") or not text else f"{text}\n") + json.dumps(asked) + "\n"
+            atomic.write(ledger, lambda file: file.write(whole.encode()))
+            return len(questions) + 1
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise UsageError(f"--ledger {ledger} cannot be read and written: {why}") from error
 
 
-def _entries(ledger: Path) -> list[dict[str, Any]]:
-    if not ledger.exists():
-        return []
+def _question(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "file"}
+
+
+def _entries(text: str, ledger: Path) -> list[dict[str, Any]]:
     entries = []
-    for number, line in enumerate(ledger.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             entry = json.loads(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict) or "sha256" not in entry:
-            raise UsageError(f"{ledger}, line {number}: not an entry of a ledger of looks")
+            raise UsageError(
+                f"{ledger}, line {number}: not an entry of a ledger of looks; delete it if writing it was interrupted"
+            )
         entries.append(entry)
     return entries
 
@@ -176,7 +203,7 @@ def _print(found: list[Verdict], control: str, margin: float, look: int, confide
 
     rows = [
         [
-            each.variant, each.n, shown(each.mean), shown(each.std), shown(each.difference, "+"),
+            printable(each.variant), each.n, shown(each.mean), shown(each.std), shown(each.difference, "+"),
             "" if each.interval is None else f"[{shown(each.interval[0], '+')}, {shown(each.interval[1], '+')}]",
             "control" if each.variant == control else each.verdict or "", _note(each),
         ]
@@ -193,7 +220,8 @@ def _print(found: list[Verdict], control: str, margin: float, look: int, confide
 
 def _note(each: Verdict) -> str:
     lost = f"{each.lost} without a number" if each.lost else ""
-    return "; ".join(part for part in (each.reason, lost) if part)
+    paired = f"Δ over {each.pairs} of {each.n} seeds" if 0 < each.pairs < each.n else ""
+    return "; ".join(part for part in (each.reason, lost, paired) if part)
 
 
 def _footer(found: list[Verdict], margin: float, digits: int, look: int, confidence: float | None) -> Iterator[str]:

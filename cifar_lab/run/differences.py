@@ -174,6 +174,8 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metr
         seeds = range(rule.looks[taken - 1] if taken else 0)
         groups = [[each for each in own if each.asked.seed in seeds] for own in groups]
     finished, guessed = ([of(own, metric) for own in groups] for of in (by_seed, with_guesses))
+    told = set().union(*finished)  # a seed in which all four diverged says nothing
+    guessed = [{seed: value for seed, value in own.items() if seed in told} for own in guessed]
     return effects(finished, level), effects(guessed, level)
 
 

@@ -98,12 +98,20 @@ def _card(library: Any, number: int) -> Card | None:
         library.nvmlDeviceGetUUID(handle, uuid, _LONGEST),
         library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)),
     )
-    if any(codes):
+    if any(codes) or _is_divided(library, handle):
         return None
     return Card(
         name=name.value.decode(), capability=(major.value, minor.value), uuid=uuid.value.decode(),
         memory=int(memory.total), used=int(memory.used),
     )  # fmt: skip
+
+
+def _is_divided(library: Any, handle: ctypes.c_void_p) -> bool:
+    """Tell whether a GPU is divided by MIG; a process then has a part of it, with another name and less memory."""
+    current, pending = ctypes.c_uint(), ctypes.c_uint()
+    if not hasattr(library, "nvmlDeviceGetMigMode"):  # a driver before MIG
+        return False
+    return library.nvmlDeviceGetMigMode(handle, ctypes.byref(current), ctypes.byref(pending)) == 0 and current.value > 0
 
 
 def _library() -> Any:

@@ -15,12 +15,13 @@ What is neither is inconclusive. `not better` reads "`worse` is equivalent to `b
 
 An interval above 0 and within the margin shows a difference that is real and does not matter: `better` is negligible.
 
-With a size, `better` asks for the size, too: it is supported only by an interval within size ± tolerance, refuted by
-one beside that, and its size is open where an interval above 0 is neither. A difference within the margin does not
+With a size, `better` asks for the size, too: of intervals above 0, one within size ± tolerance supports it, one beside
+that refutes it, and with any other its size is open. A difference within the margin does not
 refute a claim of one within the margin.
 
-Where all seeds of a variant diverged, two at least, that is a result: the other one is better. Where some did, a status
-stands only if every seed in which one of the two diverged says the same with the accuracy of guessing in its place.
+Where all seeds of a variant diverged, and the other one was finished in two of these at least, that is a result: the
+other one is better. Where some did, a status stands only if every seed in which one of the two diverged says the same
+with the accuracy of guessing in its place.
 
 A claim holds for the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
 size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. For `better` only the sign
@@ -204,11 +205,12 @@ def joined(*parts: str) -> str:
 
 def _after_divergence(relation: Relation, better: Side, worse: Side, size: float | None) -> tuple[Status, str] | None:
     """Return the status that follows if one variant diverged in every seed; None if neither did or one is missing."""
-    if worse.has_diverged and len(better.values) >= 2:
+    if worse.has_diverged and len(worse.diverged & better.values.keys()) >= 2:
         if size is not None:
             return "inconclusive", "the direction holds, the size cannot be told"
         return ("refuted" if relation == "alike" else "supported"), ""
-    return ("refuted", "") if better.has_diverged and len(worse.values) >= 2 else None
+    is_refuted = better.has_diverged and len(better.diverged & worse.values.keys()) >= 2
+    return ("refuted", "") if is_refuted else None
 
 
 def _decide(

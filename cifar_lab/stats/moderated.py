@@ -11,6 +11,7 @@ The interval of a difference is Δ_j ± c(k, n) s̃_j / √n. The critical value
 intervals hold together in at least 95 % of studies in the worst of a class of worlds: equal deviations, log-normal ones
 (0.25 and 0.5), a control or one variant with three times the deviation of the others, and seeds whose accuracies are
 correlated from 0 to 0.5 (`benchmarks/critical_values.py`; coverage in and outside that class: `docs/statistics.md`).
+One difference that varies far more than all others has an interval that is too narrow, above all with two pairs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from cifar_lab.stats.paired import Interval
+from cifar_lab.stats.paired import ALIKE, Interval
 from cifar_lab.stats.power import MOST, POWER
 
 PRIOR = 4.0
@@ -52,10 +53,12 @@ class Moderated:
 def moderated_variances(variances: np.ndarray, degrees: float | np.ndarray) -> np.ndarray:
     """Shrink sample variances (..., k) towards their mean over the last axis.
 
-    `degrees`: degrees of freedom of each variance; where they differ, the mean is weighted by them.
+    `degrees`: degrees of freedom of each variance; where they differ, the mean is weighted by them. Differences that do
+    not vary are not in the mean: they say nothing of how far the others do.
     """
     weights = np.broadcast_to(np.asarray(degrees, dtype=variances.dtype), variances.shape)
-    mean = (weights * variances).sum(axis=-1, keepdims=True) / weights.sum(axis=-1, keepdims=True)
+    counted = np.where(variances >= ALIKE**2, weights, 0.0)
+    mean = (counted * variances).sum(axis=-1, keepdims=True) / counted.sum(axis=-1, keepdims=True)
     shrunk: np.ndarray = (weights * variances + PRIOR * mean) / (weights + PRIOR)
     return shrunk
 
@@ -68,20 +71,21 @@ def moderated_intervals(differences: Mapping[str, Sequence[float]], family: Fami
         family: how the differences hang together.
 
     Returns:
-        An entry for each difference with two pairs or more; empty if there are fewer than two of these, or if none of
-        them varies: then nothing can be shrunk.
+        An entry for each difference with two pairs or more; empty if fewer than two of these vary: then nothing can be
+        shrunk.
 
     Where the numbers of pairs differ, all intervals have the critical value of the smallest, which is the largest one.
+    Where some differences do not vary, it is at least that of so many comparisons as do: few variances were pooled.
     """
     arrays = {name: np.asarray(values, dtype=float) for name, values in differences.items() if len(values) >= 2}
-    if len(arrays) < 2:
-        return {}
     degrees = np.array([len(array) - 1 for array in arrays.values()], dtype=float)
     variances = np.array([array.var(ddof=1) for array in arrays.values()])
-    if not variances.any():
+    vary = int((variances >= ALIKE**2).sum())
+    if vary < 2:
         return {}
     deviations = np.sqrt(moderated_variances(variances, degrees))
-    critical = critical_value(len(arrays), int(degrees.min()) + 1, family)
+    fewest = int(degrees.min()) + 1
+    critical = max(critical_value(k, fewest, family) for k in (vary, len(arrays)))
     result = {}
     for (name, array), deviation in zip(arrays.items(), deviations.tolist(), strict=True):
         mean, half = float(array.mean()), critical * deviation / math.sqrt(len(array))

@@ -19,7 +19,7 @@ Interval = tuple[float, float]
 NO_PAIR = "no seed is finished in both"
 ONE_PAIR = "one seed: no deviation, no interval"
 NO_VARIANCE = "the same difference in every seed: no variance to build an interval on"
-_ALIKE = 1e-12
+ALIKE = 1e-12
 """A deviation below this is rounding."""
 
 
@@ -77,7 +77,7 @@ def of_differences(by_seed: Values, *, level: float = 0.95) -> PairedDifference:
     if len(array) == 1:
         return replace(found, reason=ONE_PAIR)
     std = float(array.std(ddof=1))
-    if std < _ALIKE:
+    if std < ALIKE:
         return replace(found, std=0.0, reason=NO_VARIANCE)
     effect = mean / std * _unbiased(len(array) - 1) if len(array) > 2 else None
     return replace(found, std=std, interval=student(mean, std, len(array), level), effect=effect)
@@ -92,7 +92,7 @@ def student(mean: float, std: float, n: int, level: float) -> Interval:
 def interval(values: Values, *, level: float = 0.95) -> Interval | None:
     """Return Student's interval of the mean of `values`; None below two, or if they do not vary."""
     array = np.array(list(values.values()))
-    if len(array) < 2 or (std := float(array.std(ddof=1))) < _ALIKE:
+    if len(array) < 2 or (std := float(array.std(ddof=1))) < ALIKE:
         return None
     return student(float(array.mean()), std, len(array), level)
 
@@ -103,7 +103,7 @@ def prediction_interval(values: Values, *, level: float = 0.95) -> Interval | No
     It holds the next value with probability `level`: the mean's uncertainty and one value's own deviation together.
     """
     array = np.array(list(values.values()))
-    if len(array) < 2 or (std := float(array.std(ddof=1))) < _ALIKE:
+    if len(array) < 2 or (std := float(array.std(ddof=1))) < ALIKE:
         return None
     return student(float(array.mean()), std * math.sqrt(len(array) + 1), len(array), level)
 
@@ -114,7 +114,7 @@ def welch(a: np.ndarray, b: np.ndarray, level: float) -> Interval | None:
     Welch (1947), "The generalization of 'Student's' problem when several different population variances are involved".
     """
     of_a, of_b = float(a.var(ddof=1)) / len(a), float(b.var(ddof=1)) / len(b)
-    if of_a + of_b < _ALIKE**2:
+    if of_a + of_b < ALIKE**2:
         return None
     degrees = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(of_a + of_b)
@@ -132,6 +132,6 @@ def _unbiased(degrees: int) -> float:
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     """Return Pearson's correlation; None below three pairs, where it is ±1, or if one side does not vary."""
-    if len(a) < 3 or min(a.std(), b.std()) < _ALIKE:
+    if len(a) < 3 or min(a.std(), b.std()) < ALIKE:
         return None
     return float(np.corrcoef(a, b)[0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -72,12 +73,13 @@ def judge(
     if control not in values or len(values) < 2:
         raise ValueError("a control and at least one other variant are needed")
     finished = {name: {seed: v for seed, v in own.items() if v is not None} for name, own in values.items()}
-    numbered = _numbered(finished)
+    numbered, unit = _numbered(finished), _unit(finished)
+    scaled = {name: {seed: v / unit for seed, v in own.items()} for name, own in numbered.items()}
     others = [name for name in values if name != control]
     level = per_comparison(CONFIDENCE if confidence is None else confidence, len(others))
     shared = {name: len(numbered[name].keys() & numbered[control].keys()) for name in others}
     intervals = (
-        _moderated(numbered, control, others)
+        _moderated(scaled, control, others)
         if confidence is None and len(others) > 1 and min(shared.values()) >= 2
         else {}
     )
@@ -88,8 +90,8 @@ def judge(
         verdict = Verdict(variant=name, n=found.n, mean=found.mean, std=found.std, lost=lost)
         if name != control:
             lost += sum(value is None for value in values[control].values())
-            compared = _compare(numbered[name], numbered[control], level, intervals.get(name))
-            verdict = _judged(verdict, compared, lost, margin, lower_is_better=lower_is_better)
+            compared = _compare(scaled[name], scaled[control], level, intervals.get(name))
+            verdict = _judged(verdict, _times(compared, unit), lost, margin, lower_is_better=lower_is_better)
         made.append(verdict)
     return made
 
@@ -102,6 +104,22 @@ def _numbered(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[int, 
     """Return the values by numbers in place of the seeds' names; equal names have equal numbers."""
     numbers = {seed: i for i, seed in enumerate(dict.fromkeys(seed for own in values.values() for seed in own))}
     return {name: {numbers[seed]: value for seed, value in own.items()} for name, own in values.items()}
+
+
+def _unit(values: Mapping[str, Mapping[str, float]]) -> float:
+    """Return a power of two near the largest value: divided by it, rounding is far below any difference."""
+    return math.ldexp(1.0, math.frexp(max((abs(v) for own in values.values() for v in own.values()), default=1.0))[1])
+
+
+def _times(compared: Compared, unit: float) -> Compared:
+    difference, pairs, interval, method, reason = compared
+    return (
+        difference * unit if difference is not None else None,
+        pairs,
+        (interval[0] * unit, interval[1] * unit) if interval is not None else None,
+        method,
+        reason,
+    )
 
 
 def _moderated(values: Mapping[str, Values], control: str, others: list[str]) -> dict[str, Interval]:

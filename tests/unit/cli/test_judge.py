@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from cifar_lab.cli import run
 
@@ -76,6 +79,9 @@ def test_a_training_without_a_number_decides_nothing(word: str, tmp_path: Path, 
         ("", [], "no column 'variant'"),
         ("variant,seed,value\nbase,0,1\n", [], "'base' is the only variant"),
         ("variant,seed,value\nbase,0\nnew,0,1\n", [], ""),
+        ("variant,seed,value,value\nbase,0,1,2\n", [], "has column 'value' 2 times"),
+        (TABLE + 'new,3,95.1,"open\nbase,3,95.5\n', [], "unexpected end of data"),
+        (TABLE + "new,3,1e200\n", [], "line 8, column 'value': '1e200' is too large to be a measurement"),
     ],
 )
 def test_bad_input_is_one_line(text: str, words: list[str], said: str, tmp_path: Path, capsys: Any) -> None:
@@ -120,3 +126,78 @@ def test_a_ledger_counts_looks_and_widens_each(table: Path, tmp_path: Path, caps
     book.write_text(book.read_text() + "{}\n")
     code, _, err = judged(capsys, table, "--control", "base", "--margin", 0.2, "--ledger", book)
     assert (code, "line 3: not an entry" in " ".join(err.split())) == (2, True)
+
+
+def test_a_name_with_a_line_break_cannot_look_like_another_row(table: Path, capsys: Any) -> None:
+    table.write_text(TABLE + '"new\nfake 3 99",0,95.1\n')
+    _, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    assert "new\\nfake" in out
+
+
+def test_a_variant_with_fewer_pairs_than_seeds_says_so(table: Path, capsys: Any) -> None:
+    table.write_text(TABLE + "new,7,90.0\n")
+    _, out, _ = judged(capsys, table, "--control", "base", "--margin", 0.2)
+    assert "Δ over 3 of 4 seeds" in out
+
+
+def test_other_columns_are_another_question_and_another_path_is_not(table: Path, tmp_path: Path, capsys: Any) -> None:
+    lines = TABLE.splitlines()
+    text = "\n".join([lines[0] + ",other", *(f"{line},{-i}" for i, line in enumerate(lines[1:]))])
+    looks = []
+    for name, words in (("a", []), ("b", []), ("b", ["--seed", "other"])):
+        (path := tmp_path / f"{name}.csv").write_text(text)
+        _, out, _ = judged(
+            capsys, path, "--control", "base", "--margin", 0.2, "--json", "--ledger", tmp_path / "l", *words
+        )
+        looks.append(json.loads(out)["look"])
+    assert looks == [1, 1, 2]
+
+
+def test_a_ledger_that_lost_the_end_of_its_line_goes_on_below_it(table: Path, tmp_path: Path, capsys: Any) -> None:
+    book = tmp_path / "looks.jsonl"
+    for margin in (0.2, 0.3, 0.3):
+        code, _, err = judged(capsys, table, "--control", "base", "--margin", margin, "--ledger", book)
+        assert code == 0, err
+        book.write_text(book.read_text().rstrip("\n"))
+    assert len(book.read_text().splitlines()) == 2
+    book.write_text(book.read_text()[:-20])
+    code, _, err = judged(capsys, table, "--control", "base", "--margin", 0.3, "--ledger", book)
+    assert (code, "delete it if writing it was interrupted" in " ".join(err.split())) == (2, True)
+
+
+@pytest.mark.parametrize("place", [".", "none/looks.jsonl", "/dev/full", "table/looks.jsonl", "latin"])
+def test_a_ledger_that_cannot_be_kept_is_one_line_and_leaves_nothing(
+    place: str, table: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "latin").write_bytes(b"\xff\n")
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = judged(capsys, table, "--control", "base", "--margin", 1, "--ledger", tmp_path / place)
+    assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert sorted(path for path in tmp_path.rglob("*") if path.suffix != ".lock") == before
+
+
+def test_an_interrupted_write_leaves_the_ledger_as_it_was(
+    table: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = tmp_path / "looks.jsonl"
+    assert judged(capsys, table, "--control", "base", "--margin", 0.2, "--ledger", book)[0] == 0
+    before = book.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, out, err = judged(capsys, table, "--control", "base", "--margin", 0.3, "--ledger", book)
+    assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert book.read_bytes() == before
+
+
+def test_a_ledger_that_another_process_holds_is_given_up_in_one_line(
+    table: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = tmp_path / "looks.jsonl"
+    monkeypatch.setattr("cifar_lab.cli.judge.PATIENCE", 0.1)
+    with FileLock(f"{book}.lock"):
+        code, out, err = judged(capsys, table, "--control", "base", "--margin", 0.3, "--ledger", book)
+    assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
+    assert not book.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -166,3 +167,26 @@ def test_choosing_an_execution_leaves_cuda_alone(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(torch.cuda, name, never)
     assert choose("cuda", "auto", 10)[0].device == "cuda"
     assert places(find_device("cuda")) == ("cuda:0",)
+
+
+class OneDivided:
+    """NVML's functions as `_card` calls them, of one GPU that MIG divides or not."""
+
+    def __init__(self, mode: int | None) -> None:
+        if mode is not None:
+            self.nvmlDeviceGetMigMode = lambda _, current, pending: self._set(current, mode)
+
+    @staticmethod
+    def _set(current: Any, mode: int) -> int:
+        current._obj.value = mode
+        return 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "nvmlDeviceGetMigMode":
+            raise AttributeError(name)
+        return lambda *_: 0
+
+
+@pytest.mark.parametrize(("mode", "is_known"), [(0, True), (1, False), (None, True)])
+def test_a_gpu_that_mig_divides_is_left_to_torch(mode: int | None, is_known: bool) -> None:
+    assert (nvml._card(OneDivided(mode), 0) is not None) == is_known

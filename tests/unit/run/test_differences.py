@@ -333,6 +333,7 @@ def test_without_a_rule_the_latest_margin_holds_and_the_one_before_is_named(runs
     [
         ("r4-off", ["worse", "worse", "present"]),  # guessing where both are changed says the same
         ("r16", ["undecided", "undecided", "present"]),  # guessing where neither is: changing one looks like a rescue
+        ("all", ["worse", "worse", "present"]),  # a seed in which all four guess says nothing
     ],
 )
 def test_effects_are_decided_by_no_survivors_either(runs: Any, gone: str, verdicts: list[str]) -> None:
@@ -343,7 +344,7 @@ def test_effects_are_decided_by_no_survivors_either(runs: Any, gone: str, verdic
     assert [each.verdict for each in whole] == ["worse", "worse", "present"]
     cells = [runs.cell(f"{name}", seed + 20) for name in of for seed in range(5)]
     for cell in cells:
-        lost = cell.variant == gone and cell.seed == 24
+        lost = gone in {cell.variant, "all"} and cell.seed == 24
         runs.end(cell, of[cell.variant][cell.seed - 20], status="diverged" if lost else "finished")
     runs.ask(cells, crossing=CROSSED, scale="writeup")
     found = compare(runs.folder, "se_ratio", scale="writeup").effects

@@ -18,6 +18,8 @@ LEVEL, MARGIN, N = 0.95, 0.005, 5
 LOW = st.integers(-300, 300).map(lambda n: n / 100 + 0.003)
 WIDTH = st.integers(1, 400).map(lambda n: n / 100 + 0.001)
 """Widths in points; no end of an interval is exactly 0 or the margin, where rounding would decide."""
+GONE = frozenset(range(3))
+"""Seeds of a variant that diverged in all of them."""
 SPREAD = np.array([-1.0, 0.5, 1.5, -0.5, -0.5])
 
 
@@ -294,7 +296,9 @@ def test_cells_that_are_not_in_the_numbers_are_said_beside_them() -> None:
 )
 def test_that_one_of_the_two_diverged_in_every_seed_is_a_result(relation: Any, gone: str, status: str) -> None:
     sides = [
-        Side(name=name, values={}, states={"diverged": 3}) if name == gone else side(name, [0.90, 0.91, 0.92])
+        Side(name=name, values={}, states={"diverged": 3}, diverged=GONE)
+        if name == gone
+        else side(name, [0.90, 0.91, 0.92])
         for name in ("a", "b")
     ]
     found = judge_difference(relation, *sides, margin=MARGIN, level=LEVEL)
@@ -304,7 +308,7 @@ def test_that_one_of_the_two_diverged_in_every_seed_is_a_result(relation: Any, g
 
 
 def test_after_a_divergence_the_direction_holds_and_a_size_cannot_be_told() -> None:
-    gone = Side(name="b", values={}, states={"diverged": 3})
+    gone = Side(name="b", values={}, states={"diverged": 3}, diverged=GONE)
     found = judge_difference(
         "better", side("a", [0.90, 0.91]), gone, margin=MARGIN, level=LEVEL, size=0.01, tolerance=0.005
     )
@@ -355,6 +359,13 @@ def test_survivors_decide_nothing_that_the_diverged_seeds_do_not_say_too(
     assert whole.status != "inconclusive"
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_divergence_in_seeds_that_the_other_one_did_not_finish_is_no_result(swap: bool) -> None:
+    some, gone = some_diverged("a", {0: 0.9, 1: 0.91}, 2, 3, 4), some_diverged("b", {}, 2, 3, 4)
+    sides = (gone, some) if swap else (some, gone)
+    assert judge_difference("better", *sides, margin=MARGIN, level=LEVEL).status == "not measured"
+
+
 def test_a_seed_that_diverged_in_both_says_nothing() -> None:
     a, b = five(0.92), five(0.9)
     b[0] += 0.0002
@@ -379,7 +390,7 @@ def test_an_accuracy_is_not_reached_by_survivors_alone() -> None:
 
 
 def test_an_accuracy_is_not_reached_by_what_diverged_in_every_seed() -> None:
-    gone = Side(name="a", values={}, states={"diverged": 3})
+    gone = Side(name="a", values={}, states={"diverged": 3}, diverged=GONE)
     assert judge_accuracy(gone, accuracy=0.9, tolerance=0.005).status == "refuted"
 
 
@@ -389,8 +400,8 @@ def test_an_accuracy_is_not_reached_by_what_diverged_in_every_seed() -> None:
     ids=["one seed diverged", "one seed finished", "one has not ended", "both are gone"],
 )
 def test_less_than_all_of_two_seeds_is_no_divergence(finished: list[float], states: dict[str, int]) -> None:
-    other = Side(name="b", values={}, states=states or {"diverged": 3})
-    some = side("a", finished) if finished else Side(name="a", values={}, states={"diverged": 3})
+    other = Side(name="b", values={}, states=states or {"diverged": 3}, diverged=GONE)
+    some = side("a", finished) if finished else Side(name="a", values={}, states={"diverged": 3}, diverged=GONE)
     assert judge_difference("better", some, other, margin=MARGIN, level=LEVEL).status == "not measured"
 
 

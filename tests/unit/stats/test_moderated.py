@@ -58,8 +58,19 @@ def test_without_two_differences_that_vary_there_is_nothing_to_moderate(differen
 
 
 def test_a_difference_that_is_the_same_in_every_seed_has_an_interval_from_the_others() -> None:
-    low, high = moderated_intervals({"a": [0.1, 0.1], "b": [0.2, 0.3]})["a"].interval
+    low, high = moderated_intervals({"a": [0.1, 0.1], "b": [0.2, 0.3], "c": [0.0, 0.3]})["a"].interval
     assert low < 0.1 < high
+
+
+def test_a_difference_that_is_the_same_in_every_seed_does_not_narrow_those_of_the_others() -> None:
+    varying = {"b": [0.2, 0.3], "c": [0.0, 0.3]}
+    still = {name: [0.0, 0.0] for name in ("a", "d", "e")}
+    assert moderated_intervals(varying | still)["b"] == moderated_intervals(varying)["b"]
+    assert moderated_intervals({"b": [0.2, 0.3]} | still) == {}, "one variance is nothing to pool"
+
+
+def test_differences_that_vary_by_rounding_alone_do_not_vary() -> None:
+    assert moderated_intervals({"a": [0.2 - 0.1, 0.3 - 0.2], "b": [0.3 - 0.1, 0.4 - 0.2]}) == {}
 
 
 def test_unequal_numbers_of_pairs_have_the_critical_value_of_the_smallest() -> None:

@@ -107,3 +107,15 @@ def test_looking_at_a_ledger_errs_in_no_more_than_5_percent_of_studies() -> None
                 erred += 1
                 break
     assert erred / studies < 0.05 + 3 * (0.05 * 0.95 / studies) ** 0.5
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1.0, 1e9])
+def test_in_any_unit_rounding_is_no_variance_and_intervals_scale(unit: float) -> None:
+    base = {"0": 0.1, "1": 0.2, "2": 0.4}
+    same = {seed: unit * (value + 0.1) for seed, value in base.items()}
+    wide = {seed: unit * (value + 0.3 * int(seed)) for seed, value in base.items()}
+    control = {seed: unit * value for seed, value in base.items()}
+    found = by_name(judge({"a": control, "b": same, "c": wide}, "a", 0.01 * unit))
+    assert (found["b"].interval, found["b"].verdict) == (None, None)
+    expected = stats.ttest_rel(list(wide.values()), list(control.values())).confidence_interval(0.95**0.5)
+    assert found["c"].interval == pytest.approx((expected.low, expected.high), rel=1e-9, abs=0)
