@@ -1,4 +1,4 @@
-"""Make external text safe to display on a terminal and in Markdown."""
+"""Text for readers: made safe to display on a terminal and in Markdown, and numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     `\x1b`, `\u202e`). Every other character, combining marks and emoji included, stays as it is.
     """
     return "".join(_escaped(character) if _is_hidden(character) else character for character in text)
+
+
+def many(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 cell`, `1,200 cells`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def markdown(text: str) -> str:

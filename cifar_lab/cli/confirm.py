@@ -12,6 +12,7 @@ import typer
 from cifar_lab.cli import asked, console
 from cifar_lab.errors import UsageError
 from cifar_lab.overrides import as_words
+from cifar_lab.text import many
 
 ASK_ABOVE = 3600.0
 """Seconds on a CPU above which a run asks for confirmation."""
@@ -38,7 +39,7 @@ def confirm_long(found: asked.Request, runs: Path, yes: bool, typed: list[str]) 
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
     hint = _small_line(found, runs, typed)
-    cells, workers = console.many(len(found.plan.to_train()), "cell"), console.many(found.workers, "worker")
+    cells, workers = many(len(found.plan.to_train()), "cell"), many(found.workers, "worker")
     long = f"{cells}, about {console.duration(found.seconds)} with {workers}"
     confirm("Go on?", f"{long}: more than an hour on a CPU", yes, hint)
 

@@ -69,11 +69,6 @@ def _width(cell: Text) -> int:
     return max(map(cell_len, cell.plain.split("\n")))
 
 
-def many(count: int, noun: str) -> str:
-    """Return a number with its noun: `1 cell`, `12 cells`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def duration(seconds: float) -> str:
     """Format a duration: `45 s`, `12 min`, `3.5 h` or `2.1 days`."""
     if seconds < 90:

@@ -12,6 +12,7 @@ from rich.table import Table
 from cifar_lab.cli import console
 from cifar_lab.run.cell import Job
 from cifar_lab.run.engine import UNFINISHED
+from cifar_lab.text import many
 from cifar_lab.tracking.journal import Point, Reader, read_events
 
 
@@ -196,7 +197,7 @@ class Display:
                     cell.left(),
                 )
             )
-        title = f"{self._ended} of {console.many(len(self._names), 'cell')} done{self._left()}"
+        title = f"{self._ended} of {many(len(self._names), 'cell')} done{self._left()}"
         title += f", {waiting} wait" if waiting else ""
         columns = ("cell", "epoch", "accuracy", "images/s", "left")
         return console.table(title, columns, rows, right=("epoch", "images/s"))
@@ -206,7 +207,7 @@ def _begins(job: Job, epoch: int, step: int) -> str:
     """Describe how a cell begins, after its first `step` here: from scratch, or from a checkpoint."""
     epochs = job.recipe.train.epochs
     if (epoch, step) == (1, 1):
-        return f"training, {console.many(epochs, 'epoch')}"
+        return f"training, {many(epochs, 'epoch')}"
     return f"resumed at epoch {epoch} of {epochs}"
 
 

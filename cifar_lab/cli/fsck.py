@@ -13,6 +13,7 @@ from rich.text import Text
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.run.fsck import Findings, Problem
@@ -114,22 +115,22 @@ def _parts(
     if place is not None and place.exists():
         yield Text(f"what was moved is in {place}")
     if found.unsealed:
-        cells = console.many(found.unsealed, "cell")
+        cells = many(found.unsealed, "cell")
         yield Text(f"{cells} of an earlier version without checksums: only a changed accuracy or curve can be noticed")
     if found.unasked:
-        yield Text(f"{console.many(found.unasked, 'cell')} that no note asks for: no study shows them")
+        yield Text(f"{many(found.unasked, 'cell')} that no note asks for: no study shows them")
     if found.running:
-        yield Text(f"{console.many(found.running, 'cell')} trained now: not checked")
+        yield Text(f"{many(found.running, 'cell')} trained now: not checked")
     for ablation, count in lacks.items():
-        yield Text(f"MLflow lacks {console.many(count, 'cell')} of {ablation}: `cifar-lab sync` ships them")
+        yield Text(f"MLflow lacks {many(count, 'cell')} of {ablation}: `cifar-lab sync` ships them")
     yield _total(found, done)
 
 
 def _total(found: Findings, done: list[Repaired]) -> Text:
-    looked = f"{console.many(found.cells, 'cell')} and {console.many(found.notes, 'invocation')} checked"
+    looked = f"{many(found.cells, 'cell')} and {many(found.notes, 'invocation')} checked"
     leftovers = len(found.problems) - len(found.damage)
     parts = [f"{len(found.damage)} damaged"] if found.damage else ["nothing is damaged"]
-    parts += [console.many(leftovers, "leftover")] if leftovers else []
+    parts += [many(leftovers, "leftover")] if leftovers else []
     if done:
         mended = sum(each.left is None for each in done)
         parts.append(f"{mended} of {len(done)} mended")

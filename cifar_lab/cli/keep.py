@@ -17,6 +17,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm
 from cifar_lab.cli.tail import find_cell, identity
 from cifar_lab.overrides import as_typed
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.run.cleaning import Item
@@ -147,7 +148,7 @@ def _items_table(items: list[Item], runs: Path) -> RenderableType:
         fingerprint = item.cell.fingerprint if item.cell is not None else item.path.name.partition(".")[0]
         cell = " ".join([*map(str, known.get(fingerprint, ())[:1]), fingerprint[:12]])
         age = console.duration(max(0.0, time.time() - item.touched))
-        loses = LOSES.get(item.kind, f"its progress, {console.many(item.epoch, 'epoch')}")
+        loses = LOSES.get(item.kind, f"its progress, {many(item.epoch, 'epoch')}")
         rows.append((item.kind, cell, _size(item.size), age, loses))
     return console.table("", ("what", "cell", "size", "untouched", "what is lost"), rows, right=("size", "untouched"))
 

@@ -12,6 +12,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import UsageError
 from cifar_lab.out_of_space import is_out_of_space
+from cifar_lab.text import many
 
 Names = Annotated[
     list[str] | None,
@@ -55,9 +56,9 @@ def pack(
         told |= {"records": parcel.records, "invocations": parcel.notes, "files": count, "weights": weights}
         console.print_json({**told, "bytes": size, "bytes_unpacked": unpacked, "sha256": digest})
     else:
-        held = [console.many(parcel.records, "record"), console.many(parcel.notes, "invocation")]
-        held += [f"{console.many(parcel.settings, 'comparison')} of {', '.join(ablations) or 'no ablation'}"]
-        sizes = f"{size / 1e6:.2f} MB ({unpacked / 1e6:.2f} MB unpacked), {console.many(count, 'file')}"
+        held = [many(parcel.records, "record"), many(parcel.notes, "invocation")]
+        held += [f"{many(parcel.settings, 'comparison')} of {', '.join(ablations) or 'no ablation'}"]
+        sizes = f"{size / 1e6:.2f} MB ({unpacked / 1e6:.2f} MB unpacked), {many(count, 'file')}"
         for line in (f"{output}: {', '.join(held)}", f"{sizes}, {'with' if weights else 'without'} weights"):
             console.out.print(line, markup=False, soft_wrap=True)
     return say_damage(parcel.damage)

@@ -14,7 +14,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.errors import RegistryError, nearest
 from cifar_lab.overrides import as_words
 from cifar_lab.scale import trained_alike
-from cifar_lab.text import printable
+from cifar_lab.text import many, printable
 
 if TYPE_CHECKING:
     from cifar_lab.recipe import Recipe
@@ -155,14 +155,14 @@ def plan(
     done = sum(cell.is_done for cell in found.plan.cells)
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
     rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""
-    console.out.print(f"\n{console.many(len(rows), 'cell')}, {done} done{rest}")
+    console.out.print(f"\n{many(len(rows), 'cell')}, {done} done{rest}")
     return 0
 
 
 def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
     """Return `10 cells to train, 2 done already, about 6 min`, with the cells that are left alone."""
     cells, done = plan.to_train(retry_failed=retry_failed), sum(cell.is_done for cell in plan.cells)
-    words = [f"{console.many(len(cells), 'cell')} to train" if cells else "no cell to train"]
+    words = [f"{many(len(cells), 'cell')} to train" if cells else "no cell to train"]
     words += [f"{done} done already"] if done else []
     states = [cell.state for cell in plan.cells]
     if not retry_failed and (failed := states.count("failed")):

@@ -18,7 +18,7 @@ from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.redaction import redacted
-from cifar_lab.text import printable
+from cifar_lab.text import many, printable
 
 if TYPE_CHECKING:
     from cifar_lab.tracking.mlflow import Shown
@@ -32,7 +32,7 @@ def sync(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.
     if as_json:
         console.print_json({"shipped": shipped, "left": left})
     else:
-        console.out.print(f"{console.many(shipped, 'cell')} shipped, {left} left")
+        console.out.print(f"{many(shipped, 'cell')} shipped, {left} left")
     return 1 if left else 0
 
 
@@ -114,7 +114,7 @@ def _say_lacking(runs: Path) -> None:
 
     if count := sum(lacking(runs.resolve()).values()):
         verb = "is" if count == 1 else "are"
-        console.say(f"{console.many(count, 'cell')} of {runs} {verb} not in MLflow yet; `cifar-lab sync --runs {runs}`")
+        console.say(f"{many(count, 'cell')} of {runs} {verb} not in MLflow yet; `cifar-lab sync --runs {runs}`")
 
 
 def _point_to(address: str, shown: list[Shown], *, as_json: bool, no_open: bool) -> None:

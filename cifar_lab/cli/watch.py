@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from cifar_lab.cli import console
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.run.status import Status
@@ -49,7 +50,7 @@ def total(status: Status) -> str:
     if not status.is_settled and status.left is not None:
         running = status.counts()["running"]
         left = f"; about {console.duration(status.left)} left at this pace" + ("" if running else ", one at a time")
-    return f"{console.many(len(status.cells), 'cell')}: {counts(status)}{left}"
+    return f"{many(len(status.cells), 'cell')}: {counts(status)}{left}"
 
 
 def counts(status: Status) -> str:

@@ -11,6 +11,7 @@ from cifar_lab.report.plots import of
 from cifar_lab.report.sheets import is_interaction, points, span, without_metric
 from cifar_lab.report.study import Finding, Study
 from cifar_lab.stats.claims import STATUSES
+from cifar_lab.text import many
 
 PARTLY = " where it trains"
 """Suffix of a verdict over the seeds in which the variant did not diverge."""
@@ -29,8 +30,8 @@ def headline(comparison: Comparison) -> str:
     rows = _compared(comparison)
     if not rows:
         return f"{_accuracies(comparison)}; {setting(comparison)}."
-    what = f"{_count(len(rows), 'stage')}, each against the one before" if comparison.chain else (
-        f"{_count(len(rows), 'variant')} against {comparison.control}"
+    what = f"{many(len(rows), 'stage')}, each against the one before" if comparison.chain else (
+        f"{many(len(rows), 'variant')} against {comparison.control}"
     )  # fmt: skip
     kinds = [f"{len(found)} {kind}{_details(kind, found)}" for kind, found in _kinds(rows).items()]
     return f"{interaction(comparison)}Of {what}: {', '.join(kinds)}; {setting(comparison)}."
@@ -64,8 +65,8 @@ def setting(comparison: Comparison) -> str:
     seeds = [row.pairs if row.against is not None else row.n for row in rows]
     seeds = [n for n, row in zip(seeds, rows, strict=True) if n or row.verdict != "diverged"] or [0]
     low, high = min(seeds), max(seeds)
-    many = _count(high, "seed") if low == high else f"{low} to {high} seeds"
-    return ", ".join([many, f"scale {comparison.scale}", comparison.data, *as_words(comparison.overrides)])
+    shown = many(high, "seed") if low == high else f"{low} to {high} seeds"
+    return ", ".join([shown, f"scale {comparison.scale}", comparison.data, *as_words(comparison.overrides)])
 
 
 def unfinished(comparison: Comparison) -> str:
@@ -83,7 +84,7 @@ def claims(findings: Iterable[Finding]) -> str:
     """Return `2 claims: 1 supported, 1 not measured`; empty without claims."""
     found = statuses(findings)
     said = ", ".join(counted(n, status) for status, n in found)
-    return f"{_count(sum(n for _, n in found), 'claim')}: {said}" if found else ""
+    return f"{many(sum(n for _, n in found), 'claim')}: {said}" if found else ""
 
 
 def statuses(findings: Iterable[Finding]) -> list[tuple[str, int]]:
@@ -157,7 +158,3 @@ def _accuracies(comparison: Comparison) -> str:
         if row.mean is not None
     ]
     return ", ".join(said) or "No cell is finished"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from cifar_lab.redaction import redacted_command
 from cifar_lab.run.packed import METADATA
+from cifar_lab.text import many
 from cifar_lab.tracking.invocation import FOLDER, Invocation
 
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
@@ -89,8 +90,8 @@ def requirements(contents: Contents) -> str:
     lines = ["# Versions recorded with the cells; `pip install -r requirements.txt`."]
     for name, counts in sorted(contents.versions().items()):
         (version, cells), *others = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-        also = ", ".join(f"{other} ({_many(number, 'cell')})" for other, number in others)
-        note = f"  # {_many(cells, 'cell')}; also {also}" if also else ""
+        also = ", ".join(f"{other} ({many(number, 'cell')})" for other, number in others)
+        note = f"  # {many(cells, 'cell')}; also {also}" if also else ""
         lines.append(f"{'# ' if name in NO_PACKAGES else ''}{name}=={version}{note}")
     lines += [f"# commit of cifar-lab: {commit}" for commit in contents.commits()]
     return "\n".join(lines) + "\n"
@@ -107,7 +108,7 @@ def readme(contents: Contents, tables: Mapping[str, str], *, weights: bool) -> s
         [
             "# Records of ablation studies",
             "",
-            f"{_many(len(contents.cells), 'cell')} and {_many(len(contents.notes), 'invocation')} of cifar-lab, as "
+            f"{many(len(contents.cells), 'cell')} and {many(len(contents.notes), 'invocation')} of cifar-lab, as "
             "they were written: `runs/` has a folder for each cell (a recipe trained with one seed) and a note for "
             f"each invocation.{without} Records of newer versions carry checksums; `ro-crate-metadata.json` has the "
             "SHA-256 of every file. No licence is claimed for the images that were trained on; they are not here.",
@@ -237,7 +238,3 @@ def _all_commits(contents: Contents) -> list[str]:
 def _id(name: str) -> dict[str, str]:
     """Return a link to a file, an entity (`#…`) or an address; blanks and the like are written as in an address."""
     return {"@id": quote(name, safe="/#:+")}
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

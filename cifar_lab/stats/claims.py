@@ -36,6 +36,7 @@ from typing import Literal, get_args
 
 from cifar_lab.stats.decide import CHANCE
 from cifar_lab.stats.paired import Interval, PairedDifference, Values, paired_difference, prediction_interval
+from cifar_lab.text import many
 
 Relation = Literal["better", "alike", "not better"]
 Status = Literal[
@@ -75,7 +76,7 @@ class Side:
         """Describe the seeds without a value: `off diverged in 1 of 3 seeds, 1 missing`; empty if all are finished."""
         if not self.cells:
             return f"{self.name} was not run"
-        diverged, of = self.states.get("diverged", 0), f"of {_many(self.cells, 'seed')}"
+        diverged, of = self.states.get("diverged", 0), f"of {many(self.cells, 'seed')}"
         others = [f"{n} {state}" for state, n in self.states.items() if n and state not in {"finished", "diverged"}]
         if diverged:
             return ", ".join([f"{self.name} diverged in {diverged} {of}", *others])
@@ -102,11 +103,11 @@ class Judgement:
     def numbers(self) -> str:
         """`+0.42 [+0.10, +0.74] points over 5 pairs` or `97.02 [96.80, 97.24] % over 3 seeds`; empty if none."""
         if self.mean is not None:
-            return f"{100 * self.mean:.2f}{_bracket(self.interval, '.2f')} % over {_many(self.seeds, 'seed')}"
+            return f"{100 * self.mean:.2f}{_bracket(self.interval, '.2f')} % over {many(self.seeds, 'seed')}"
         found = self.difference
         if found is None or found.mean is None:
             return ""
-        return f"{100 * found.mean:+.2f}{_bracket(found.interval, '+.2f')} points over {_many(found.pairs, 'pair')}"
+        return f"{100 * found.mean:+.2f}{_bracket(found.interval, '+.2f')} points over {many(found.pairs, 'pair')}"
 
     @property
     def words(self) -> str:
@@ -274,7 +275,3 @@ def _place(found: Interval, low: float, high: float, claimed: str) -> tuple[Stat
 
 def _bracket(found: Interval | None, form: str) -> str:
     return f" [{100 * found[0]:{form}}, {100 * found[1]:{form}}]" if found is not None else ""
-
-
-def _many(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from cifar_lab.recipe import Recipe
 from cifar_lab.redaction import redacted
-from cifar_lab.text import code, markdown, printable
+from cifar_lab.text import code, many, markdown, printable
 from cifar_lab.tracking.invocation import Asked, Invocation
 from cifar_lab.tracking.journal import Point
 
@@ -80,14 +80,10 @@ def of_invocation(invocation: Invocation) -> Sheet:
 def name_of(invocation: Invocation) -> str:
     """Return a readable name: `small · CIFAR-10 · 5 variants × 3 seeds`."""
     variants, seeds = ({getattr(cell, name) for cell in invocation.cells} for name in ("variant", "seed"))
-    shape = f"{_many(len(variants), 'variant')} × {_many(len(seeds), 'seed')}"
+    shape = f"{many(len(variants), 'variant')} × {many(len(seeds), 'seed')}"
     if len({(cell.variant, cell.seed) for cell in invocation.cells}) != len(variants) * len(seeds):
-        shape = _many(len(invocation.cells), "cell")
+        shape = many(len(invocation.cells), "cell")
     return printable(" · ".join([invocation.scale, invocation.data["name"], shape]))
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def heading(invocation: Invocation) -> str:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cifar_lab.cli import console
+from cifar_lab.text import many
 
 COLUMNS = ("cell", "a longer heading", "what differs")
 ROWS = [
@@ -35,7 +36,7 @@ def by_rich() -> Table:
 
 
 def test_one_is_singular_and_all_else_is_not() -> None:
-    assert [console.many(n, "cell") for n in (0, 1, 2, 1200)] == ["0 cells", "1 cell", "2 cells", "1,200 cells"]
+    assert [many(n, "cell") for n in (0, 1, 2, 1200)] == ["0 cells", "1 cell", "2 cells", "1,200 cells"]
 
 
 @pytest.mark.parametrize("width", [30, 46, 52, 53, 54, 55, 56, 60, 120])
