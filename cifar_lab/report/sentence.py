@@ -9,7 +9,7 @@ from cifar_lab.report.comparison import Comparison, Row
 from cifar_lab.report.headline import interaction
 from cifar_lab.report.sheets import points
 from cifar_lab.stats.family import per_comparison
-from cifar_lab.stats.moderated import Family, moderated_seeds_needed
+from cifar_lab.stats.moderated import family_of, moderated_seeds_needed
 from cifar_lab.stats.power import MOST, seeds_needed
 
 SHOWN = 3
@@ -100,7 +100,7 @@ def _needed(comparison: Comparison, deviation: float) -> int | None:
     if not moderated:
         level = per_comparison(comparison.confidence, comparison.comparisons)
         return seeds_needed(comparison.margin, deviation, level)
-    family: Family = "control" if len({row.against for row in moderated}) == 1 else "any"
+    family = family_of(row.against for row in moderated)
     return moderated_seeds_needed(comparison.margin, deviation, len(moderated), family)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,24 +10,20 @@ from cifar_lab.ablation import MARGINS
 from cifar_lab.report.comparison import Effect, Stopped
 from cifar_lab.run.replicate import Replicate, by_seed, differences_at_chance, with_guesses
 from cifar_lab.stats import sequential
-from cifar_lab.stats.decide import decide, decide_with_diverged
+from cifar_lab.stats.decide import decide_with_diverged
 from cifar_lab.stats.factorial import CONTRASTS, Effects, effects
-from cifar_lab.stats.family import holm, per_comparison
-from cifar_lab.stats.moderated import Family, Moderated, moderated_intervals, moderated_seeds_needed
+from cifar_lab.stats.family import CONFIDENCE, holm, per_comparison
+from cifar_lab.stats.moderated import Family, Moderated, family_of, moderated_intervals, moderated_seeds_needed
 from cifar_lab.stats.paired import NO_PAIR, PairedDifference, paired_difference
 from cifar_lab.stats.power import seeds_needed
 from cifar_lab.tracking.invocation import MODERATED, STUDENT, Invocation, Stopping
 
-CONFIDENCE = 0.95
-"""Joint confidence of all intervals of a table."""
 WORTH_SEEING = ("0.1", "0.2", "0.5")
 """Differences in percentage points for which the number of seeds needed is computed."""
 NO_LOOK = "seeds are being added until all is decided, and no planned look is complete"
 ENDED = frozenset({"finished", "diverged"})
 
 
-WITHOUT_DIVERGED = "{} without the seeds that diverged"
-SIGN_OF_CROSSING = " × "
 PRESENCE = {"better": "present", "worse": "present", "equivalent": "absent"}
 """Verdicts on an interaction, which is there or is not, whichever its sign."""
 
@@ -101,9 +97,8 @@ def make_differences(
         else:
             needed = _seeds(each, level)
         at_chance = differences_at_chance(*_looked_at(of[name], of.get(other, []), rule), metric).values()
-        verdict = _verdict(each, of[name], at_chance, margin)
-        if verdict != (plain := _verdict(each, of[name], (), margin)):
-            each = replace(each, reason=WITHOUT_DIVERGED.format(plain))
+        verdict, why = _verdict(each, of[name], at_chance, margin)
+        each = replace(each, reason=why or each.reason)
         made[name] = Compared(found=each, moderated=one, verdict=verdict, seeds_needed=needed)
     adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
     return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}
@@ -115,11 +110,6 @@ def design_of(same: Sequence[Invocation]) -> str:
     A setting that began under the old method keeps it: choosing one after results were seen would be choosing by them.
     """
     return STUDENT if rule_of(same) is not None else same[0].design or STUDENT
-
-
-def family_of(others: Iterable[str]) -> Family:
-    """Return how differences hang together, given what each is a difference to."""
-    return "control" if len(set(others)) == 1 else "any"
 
 
 def moderate(found: Mapping[str, PairedDifference], family: Family) -> dict[str, Moderated]:
@@ -136,29 +126,27 @@ def make_effects(
         return ()
     found, guessed = _effects(same, [of[variant] for variant in crossing["variants"]], metric)
     one, two = crossing["factors"]
-    named = {one: "first", two: "second", f"{one}{SIGN_OF_CROSSING}{two}": "interaction"}
-    return tuple(_effect(name, getattr(found, part), getattr(guessed, part), margin) for name, part in named.items())
-
-
-def _effect(name: str, found: PairedDifference, guessed: PairedDifference, margin: float) -> Effect:
-    """Judge one contrast; `guessed` has the seeds in which some of the four diverged, too."""
-    words = PRESENCE if SIGN_OF_CROSSING in name else {}
-    plain, *others = (
-        None if verdict is None else words.get(verdict, verdict)
-        for verdict in (
-            decide(found.interval, margin),
-            *(decide((d, d), margin) for seed, d in guessed.differences.items() if seed not in found.differences),
-        )
+    return (
+        _effect(one, found.first, guessed.first, margin),
+        _effect(two, found.second, guessed.second, margin),
+        _effect(f"{one} × {two}", found.interaction, guessed.interaction, margin, PRESENCE),
     )
-    stands = plain in {None, "undecided"} or all(other == plain for other in others)
+
+
+def _effect(
+    name: str, found: PairedDifference, guessed: PairedDifference, margin: float, words: Mapping[str, str] | None = None
+) -> Effect:
+    """Judge one contrast; `guessed` has the seeds in which some of the four diverged, too."""
+    at_chance = [value for seed, value in guessed.differences.items() if seed not in found.differences]
+    verdict, why = decide_with_diverged(found.interval, at_chance, margin, words)
     return Effect(
         name=name,
         pairs=found.pairs,
         difference=found.mean,
         interval=found.interval,
         level=found.level,
-        verdict=plain if stands else "undecided",
-        reason=found.reason if stands else WITHOUT_DIVERGED.format(plain),
+        verdict=verdict,
+        reason=why or found.reason,
     )
 
 
@@ -257,12 +245,14 @@ def _looked_at(
     return mine, others
 
 
-def _verdict(found: PairedDifference, own: list[Replicate], at_chance: Collection[float], margin: float) -> str | None:
-    """Return the verdict on a variant; `at_chance`: its differences in seeds in which one of the two diverged."""
+def _verdict(
+    found: PairedDifference, own: list[Replicate], at_chance: Iterable[float], margin: float
+) -> tuple[str | None, str | None]:
+    """Return the verdict on a variant, and a reason if seeds that diverged (`at_chance`) leave it undecided."""
     if own and all(each.state == "diverged" for each in own):
-        return "diverged"
-    decided = decide_with_diverged(found.interval, at_chance, margin)
-    return "undecided" if decided is None and found.pairs else decided
+        return "diverged", None
+    decided, why = decide_with_diverged(found.interval, at_chance, margin)
+    return ("undecided" if decided is None and found.pairs else decided), why
 
 
 def _moderated_seeds(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from cifar_lab.errors import UsageError
 from cifar_lab.report.comparison import Comparison
-from cifar_lab.run.differences import CONFIDENCE, rule_of, was_dropped
+from cifar_lab.run.differences import rule_of, was_dropped
 from cifar_lab.run.plan import Plan
 from cifar_lab.run.runner import invocation_of
 from cifar_lab.run.setting import Setting
 from cifar_lab.stats import sequential
-from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.family import CONFIDENCE, per_comparison
 from cifar_lab.tracking.invocation import Stopping, read_all
 
 DECIDED = frozenset({"better", "worse", "equivalent", "diverged"})

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.report.comparison import MIXED, Comparison
-from cifar_lab.run.differences import CONFIDENCE, design_of, make_effects, margin_before, margin_of, stopped
+from cifar_lab.run.differences import design_of, make_effects, margin_before, margin_of, stopped
 from cifar_lab.run.replicate import Replicate, group, read
 from cifar_lab.run.rows import make_rows
 from cifar_lab.run.setting import Setting, choose, typed
+from cifar_lab.stats.family import CONFIDENCE
 from cifar_lab.tracking.invocation import Invocation, damaged
 from cifar_lab.tracking.record import remedy
 

@@ -13,13 +13,13 @@ from cifar_lab.ablation import Ablation, Claim, diff_in_words
 from cifar_lab.errors import TrackingError
 from cifar_lab.overrides import as_words
 from cifar_lab.report.comparison import MIXED
-from cifar_lab.run.differences import CONFIDENCE, NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
+from cifar_lab.run.differences import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.run.replicate import Replicate, are_executed_alike, by_seed, group, read
 from cifar_lab.run.setting import Setting, choose
 from cifar_lab.stats import sequential
 from cifar_lab.stats.claims import Judgement, Side, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.stats.decide import CHANCE
-from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.family import CONFIDENCE, per_comparison
 from cifar_lab.stats.moderated import moderated_intervals
 from cifar_lab.stats.paired import Interval
 from cifar_lab.stats.replicates import differences, summarise

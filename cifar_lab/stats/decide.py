@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from cifar_lab.stats.paired import Interval
@@ -30,17 +30,25 @@ def decide(interval: Interval | None, margin: float) -> Verdict | None:
     return "worse" if high < 0 else "undecided"
 
 
-def decide_with_diverged(interval: Interval | None, at_chance: Iterable[float], margin: float) -> Verdict | None:
-    """Return what an interval of finished seeds says, `undecided` where a seed that diverged says anything else.
+def decide_with_diverged(
+    interval: Interval | None, at_chance: Iterable[float], margin: float, words: Mapping[str, str] | None = None
+) -> tuple[str | None, str | None]:
+    """Return the verdict on an interval of finished seeds, and why it is `undecided` if a diverged seed says otherwise.
 
     Args:
         interval: of the difference over the seeds that were finished in both variants.
         at_chance: differences of the seeds in which one of the two diverged, which counts as guessing.
         margin: the difference that does not matter.
+        words: other words for verdicts; two verdicts with one word agree.
 
     Seeds that diverge are not left out at random: a verdict on the survivors alone would be one about luck.
     """
-    verdict = decide(interval, margin)
-    if verdict is None or all(decide((each, each), margin) == verdict for each in at_chance):
-        return verdict
-    return "undecided"
+
+    def said(where: Interval | None) -> str | None:
+        verdict = decide(where, margin)
+        return (words or {}).get(verdict, verdict) if verdict is not None else None
+
+    verdict = said(interval)
+    if verdict in {None, "undecided"} or all(said((each, each)) == verdict for each in at_chance):
+        return verdict, None
+    return "undecided", f"{verdict} without the seeds that diverged"

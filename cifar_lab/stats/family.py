@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+CONFIDENCE = 0.95
+"""Joint confidence of all intervals of a table."""
+
 
 def per_comparison(confidence: float, comparisons: int) -> float:
     """Return the level of each of k intervals that hold simultaneously with `confidence`: `confidence`^(1/k).

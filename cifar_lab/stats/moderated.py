@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -61,6 +61,11 @@ def moderated_variances(variances: np.ndarray, degrees: float | np.ndarray) -> n
     mean = (counted * variances).sum(axis=-1, keepdims=True) / counted.sum(axis=-1, keepdims=True)
     shrunk: np.ndarray = (weights * variances + PRIOR * mean) / (weights + PRIOR)
     return shrunk
+
+
+def family_of(others: Iterable[str | None]) -> Family:
+    """Return how differences hang together, given what each is a difference to."""
+    return "control" if len(set(others)) == 1 else "any"
 
 
 def moderated_intervals(differences: Mapping[str, Sequence[float]], family: Family = "control") -> dict[str, Moderated]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from cifar_lab.stats.decide import decide
-from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.family import CONFIDENCE, per_comparison
 from cifar_lab.stats.moderated import moderated_intervals
 from cifar_lab.stats.paired import Interval, Values, paired_difference, welch
-from cifar_lab.stats.replicates import summarise
+from cifar_lab.stats.replicates import differences, summarise
 
 Method = Literal["moderated", "paired", "unpaired"]
-CONFIDENCE = 0.95
 METHODS: dict[Method, str] = {
     "moderated": "paired by seed, variances shrunk towards their mean",
     "paired": "paired by seed, Student",
@@ -26,7 +25,7 @@ METHODS: dict[Method, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class JudgedVariant:
     """One variant, with its difference to the control."""
 
     variant: str
@@ -49,10 +48,10 @@ class Verdict:
     """Why there is no verdict, or none better than undecided."""
 
 
-def judge(
+def judge_measurements(
     values: Mapping[str, Mapping[str, float | None]], control: str, margin: float, *,
     confidence: float | None = None, lower_is_better: bool = False,
-) -> list[Verdict]:  # fmt: skip
+) -> list[JudgedVariant]:  # fmt: skip
     """Compare each variant with the control; the intervals of all differences hold together.
 
     Args:
@@ -72,90 +71,70 @@ def judge(
     """
     if control not in values or len(values) < 2:
         raise ValueError("a control and at least one other variant are needed")
-    finished = {name: {seed: v for seed, v in own.items() if v is not None} for name, own in values.items()}
-    numbered, unit = _numbered(finished), _unit(finished)
-    scaled = {name: {seed: v / unit for seed, v in own.items()} for name, own in numbered.items()}
+    numbered = _numbered(values)
+    unit = _unit(numbered)
+    scaled = {name: {seed: value / unit for seed, value in own.items()} for name, own in numbered.items()}
     others = [name for name in values if name != control]
+    shared = {name: list(differences(scaled[name], scaled[control]).values()) for name in others}
+    can_moderate = confidence is None and all(len(each) >= 2 for each in shared.values())
+    moderated = moderated_intervals(shared) if can_moderate else {}
     level = per_comparison(CONFIDENCE if confidence is None else confidence, len(others))
-    shared = {name: len(numbered[name].keys() & numbered[control].keys()) for name in others}
-    intervals = (
-        _moderated(scaled, control, others)
-        if confidence is None and len(others) > 1 and min(shared.values()) >= 2
-        else {}
-    )
     made = []
     for name, own in values.items():
-        found = summarise(numbered[name])
-        lost = len(own) - found.n
-        verdict = Verdict(variant=name, n=found.n, mean=found.mean, std=found.std, lost=lost)
+        found = summarise(scaled[name])
+        one = JudgedVariant(variant=name, n=found.n, mean=found.mean, std=found.std, lost=len(own) - found.n)
         if name != control:
-            lost += sum(value is None for value in values[control].values())
-            compared = _compare(scaled[name], scaled[control], level, intervals.get(name))
-            verdict = _judged(verdict, _times(compared, unit), lost, margin, lower_is_better=lower_is_better)
-        made.append(verdict)
+            one = _compared(one, scaled[name], scaled[control], level)
+            if name in moderated:
+                one = replace(one, interval=moderated[name].interval, method="moderated", reason=None)
+            lost = one.lost + len(values[control]) - len(scaled[control])
+            one = _decided(one, lost, margin / unit, lower_is_better=lower_is_better)
+        made.append(_in_unit(one, unit))
     return made
 
 
-Compared = tuple[float | None, int, Interval | None, Method | None, str | None]
-"""Difference, pairs, interval, its method, and why there is none."""
-
-
-def _numbered(values: Mapping[str, Mapping[str, float]]) -> dict[str, dict[int, float]]:
-    """Return the values by numbers in place of the seeds' names; equal names have equal numbers."""
+def _numbered(values: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[int, float]]:
+    """Return the numbers by numbers in place of the seeds' names; equal names have equal numbers."""
     numbers = {seed: i for i, seed in enumerate(dict.fromkeys(seed for own in values.values() for seed in own))}
-    return {name: {numbers[seed]: value for seed, value in own.items()} for name, own in values.items()}
+    return {
+        name: {numbers[seed]: value for seed, value in own.items() if value is not None} for name, own in values.items()
+    }
 
 
-def _unit(values: Mapping[str, Mapping[str, float]]) -> float:
+def _unit(values: Mapping[str, Values]) -> float:
     """Return a power of two near the largest value: divided by it, rounding is far below any difference."""
     return math.ldexp(1.0, math.frexp(max((abs(v) for own in values.values() for v in own.values()), default=1.0))[1])
 
 
-def _times(compared: Compared, unit: float) -> Compared:
-    difference, pairs, interval, method, reason = compared
-    return (
-        difference * unit if difference is not None else None,
-        pairs,
-        (interval[0] * unit, interval[1] * unit) if interval is not None else None,
-        method,
-        reason,
-    )
+def _in_unit(one: JudgedVariant, unit: float) -> JudgedVariant:
+    """Return the numbers times `unit`, which is exact for a power of two."""
+    mean, std, difference = (None if each is None else each * unit for each in (one.mean, one.std, one.difference))
+    interval = (one.interval[0] * unit, one.interval[1] * unit) if one.interval is not None else None
+    return replace(one, mean=mean, std=std, difference=difference, interval=interval)
 
 
-def _moderated(values: Mapping[str, Values], control: str, others: list[str]) -> dict[str, Interval]:
-    differences = {
-        name: [value - values[control][seed] for seed, value in values[name].items() if seed in values[control]]
-        for name in others
-    }
-    return {name: each.interval for name, each in moderated_intervals(differences).items()}
-
-
-def _compare(own: Values, control: Values, level: float, moderated: Interval | None) -> Compared:
+def _compared(one: JudgedVariant, own: Values, control: Values, level: float) -> JudgedVariant:
+    """Return the variant with its difference to the control: paired where they share seeds, else Welch's."""
     found = paired_difference(own, control, level=level)
-    if moderated is not None:
-        return found.mean, found.pairs, moderated, "moderated", None
     if found.pairs:
-        return found.mean, found.pairs, found.interval, "paired", found.reason
+        return replace(one, difference=found.mean, pairs=found.pairs, interval=found.interval, method="paired",
+                       reason=found.reason)  # fmt: skip
     if not own or not control:
-        return None, 0, None, None, "no number"
+        return replace(one, reason="no number")
     a, b = (np.array(list(side.values())) for side in (own, control))
-    difference = float(a.mean() - b.mean())
+    one = replace(one, difference=float(a.mean() - b.mean()), method="unpaired")
     if min(len(a), len(b)) < 2:
-        return difference, 0, None, "unpaired", "no seed in common, and one seed has no deviation"
+        return replace(one, reason="no seed in common, and one seed has no deviation")
     interval = welch(a, b, level)
-    return difference, 0, interval, "unpaired", None if interval is not None else "nothing varies"
+    return replace(one, interval=interval, reason=None if interval is not None else "nothing varies")
 
 
-def _judged(of: Verdict, compared: Compared, lost: int, margin: float, *, lower_is_better: bool) -> Verdict:
-    difference, pairs, interval, method, reason = compared
-    turned = (-interval[1], -interval[0]) if interval is not None and lower_is_better else interval
-    verdict: str | None = decide(turned, margin)
+def _decided(one: JudgedVariant, lost: int, margin: float, *, lower_is_better: bool) -> JudgedVariant:
+    interval = one.interval
+    verdict = decide((-interval[1], -interval[0]) if interval is not None and lower_is_better else interval, margin)
     if lost and verdict not in {None, "undecided"}:
-        verdict, reason = "undecided", f"{verdict} without {lost} that came to no number"
-    return Verdict(
-        variant=of.variant, n=of.n, mean=of.mean, std=of.std, lost=of.lost, difference=difference, pairs=pairs,
-        interval=interval, method=method, verdict=verdict, reason=reason,
-    )  # fmt: skip
+        return replace(one, verdict="undecided", reason=f"{verdict} without {lost} that came to no number")
+    return replace(one, verdict=verdict)
 
 
 def share_of_look(number: int) -> float:

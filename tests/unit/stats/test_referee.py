@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from cifar_lab.stats.moderated import moderated_intervals
-from cifar_lab.stats.referee import judge, share_of_look
+from cifar_lab.stats.referee import judge_measurements as judge
+from cifar_lab.stats.referee import share_of_look
 
 BASE = {"0": 95.0, "1": 95.2, "2": 94.9, "3": 95.1}
 
