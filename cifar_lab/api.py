@@ -29,7 +29,7 @@ from cifar_lab.run.recipes import MOST_SEEDS
 
 if TYPE_CHECKING:
     from cifar_lab.report.comparison import Comparison
-    from cifar_lab.run.outcomes import Findings, PlanResult, RunResult
+    from cifar_lab.run.outcomes import JudgedClaims, PlanResult, RunResult
     from cifar_lab.run.request import Typed
     from cifar_lab.run.stored import StoredCell, StoredCells
 
@@ -100,37 +100,31 @@ def run(
         TrackingError: the runs folder or the MLflow store cannot be used.
         Interrupted: the training was stopped; the same call goes on from there.
     """
+    given = dict(locals())
     from cifar_lab.run import request
-    from cifar_lab.run.ablation_file import folder_of, keep, require_name
+    from cifar_lab.run.ablation_file import folder_of, keep, require_ablation_name
 
     place, tell = _runs(runs), say or _silent
     typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
     chosen = _find(ablation, folder)
-    require_name(chosen.name)
-    options: dict[str, tuple[object, object]] = {
-        "scale": (scale, "writeup"), "seeds": (list(typed.seeds) if typed.seeds is not None else None, None),
-        "data": (data, None), "runs": (str(runs) if runs is not None else None, None),
-        "overrides": (dict(typed.overrides), {}), "variants": (typed.variants, None), "workers": (workers, "auto"),
-        "device": (device, "auto"), "max_params": (max_params, BUDGET), "offline": (offline, False),
-        "retry_failed": (retry_failed, False), "compile": (compile, None), "graph": (graph, None),
-        "folder": (str(folder) if folder is not None else None, None),
-    }  # fmt: skip
+    require_ablation_name(chosen.name)
+    given |= {"ablation": chosen.name, "seeds": typed.seeds, "variants": typed.variants, "say": print}
 
     def prepare() -> None:
         request.require_places(place, offline=offline)
         if isinstance(ablation, Ablation):
             keep(ablation, place, by="`cifar_lab.run`")
-            options["folder"] = (str(folder_of(Path(runs if runs is not None else place))), None)
+            given["folder"] = folder_of(Path(runs if runs is not None else place))
 
     found = request.resolve(
         chosen, typed, data=data, runs=place, say=tell, compile=compile, graph=graph, trains=True, prepare=prepare
     )
     from cifar_lab.run.announcing import Announcer  # loads torch, as the workers' server has begun to do
-    from cifar_lab.run.completion import complete
+    from cifar_lab.run.complete import complete
     from cifar_lab.run.outcomes import RunResult, call_in_words
 
     done = complete(
-        found, place, command=call_in_words("cifar_lab.run", chosen.name, options),
+        found, place, command=call_in_words(run, given),
         watch=lambda _, cells: Announcer({cell.fingerprint: cell.name for cell in cells}, tell),
         say=tell, retry_failed=retry_failed, offline=offline,
     )  # fmt: skip
@@ -169,7 +163,7 @@ def verify(
     ablation: str | Ablation | None = None, *, runs: Folder | None = None, scale: str | None = None,
     data: str | None = None, overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
     folder: Folder | None = None,
-) -> Findings:  # fmt: skip
+) -> JudgedClaims:  # fmt: skip
     """Judge the claims of an ablation by what was measured; None: of every ablation that has some.
 
     Without a setting that of the claims is used, or the latest where it has no results. Claims without a matching run
@@ -180,14 +174,14 @@ def verify(
         UsageError: no ablation or scale of that name, or an invocation together with a setting or without an ablation.
     """
     from cifar_lab.run import verification
-    from cifar_lab.run.outcomes import Findings
+    from cifar_lab.run.outcomes import JudgedClaims
 
     _require_setting(scale, data, overrides, invocation)
     if ablation is None and invocation is not None:
         raise UsageError(f"invocation={invocation!r} is of one ablation: name it")
     chosen = [each for each in _registry(folder) if each.claims] if ablation is None else [_find(ablation, folder)]
     asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
-    return Findings([found for each in chosen for found in verification.verify(_runs(runs), each, **asked)])
+    return JudgedClaims([found for each in chosen for found in verification.verify(_runs(runs), each, **asked)])
 
 
 def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:

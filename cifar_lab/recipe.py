@@ -395,7 +395,6 @@ FAST = EFFICIENT_RESNET.override(
 )
 """The same blocks and channels for few epochs, with methods of CIFAR-10 speed runs (Page, 2018; Jordan, 2024).
 
-Learning rate, decay, batch size and average are the best of nine trials of two epochs at width 16, on val
-(docs/log.md)."""
+Rate, decay, batch size and average are the best of nine trials of two epochs at width 16, on val (docs/log.md)."""
 
 assert set(_SCHEDULE_FIELDS) == set(get_args(ScheduleName))

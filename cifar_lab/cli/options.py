@@ -47,9 +47,9 @@ def open_records(runs: Path) -> Path:
     """
     if not runs.is_file():  # the module for it is not needed
         return runs
-    from cifar_lab.run.packed import opened
+    from cifar_lab.run.packed import study_folder
 
-    return opened(runs)
+    return study_folder(runs)
 
 
 def _records(ctx: typer.Context, runs: Path) -> Path:

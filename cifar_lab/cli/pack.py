@@ -44,7 +44,7 @@ def pack(
 
     parcel = packing.gather(runs.resolve(), list(dict.fromkeys(names or [])), weights=weights)
     try:
-        count, unpacked = packing.write(parcel, output)
+        count, unpacked = packing.write_zip(parcel, output)
     except OSError as error:
         if is_out_of_space(error):
             raise

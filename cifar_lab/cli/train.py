@@ -264,7 +264,7 @@ def _run(
     print_table: Print | None = None, patience: float | None = None,
 ) -> Outcome:  # fmt: skip
     from cifar_lab.cli.display import Display
-    from cifar_lab.run.completion import complete
+    from cifar_lab.run.complete import complete
 
     def watch(found: asked.Request, cells: list[Cell]) -> Display:
         console.say(show.plan_in_words(found.plan, found.workers, retry_failed=retry_failed))

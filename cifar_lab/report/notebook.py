@@ -50,10 +50,10 @@ class Tabular:
         headings = list(rows[0]) if rows else []
         numbers = [name for name in headings if all(isinstance(row[name], int | float) for row in rows)]
         cells = [[_word(row[name]) for name in headings] for row in rows]
-        return paragraphs([self.caption()]) + table(headings, cells, numbers)
+        return html_paragraphs([self.caption()]) + html_table(headings, cells, numbers)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[str]) -> Markup:
+def html_table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[str]) -> Markup:
     """Return an HTML table with escaped text; the columns named in `numbers` are right-aligned."""
     right = [RIGHT if heading in set(numbers) else LEFT for heading in headings]
     head = Markup("").join(Markup("<th{}>{}</th>").format(at, text) for at, text in zip(right, headings, strict=True))
@@ -65,7 +65,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Itera
     return Markup("<table {}><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(STYLE, head, lines)
 
 
-def paragraphs(lines: Iterable[str]) -> Markup:
+def html_paragraphs(lines: Iterable[str]) -> Markup:
     """Return one HTML paragraph for each line that is not empty, escaped."""
     return Markup("").join(Markup("<p>{}</p>").format(line) for line in lines if line)
 
@@ -94,8 +94,8 @@ def _columns(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 def comparison_html(comparison: Comparison) -> Markup:
     """Return a comparison as the terminal shows it: header, table, sentence and the notes that matter."""
     sheet: Sheet = sheets.result(comparison)
-    parts = [paragraphs(comparison.header()), table(sheet.headings, sheet.rows, sheet.numbers)]
-    parts += [paragraphs([sentence(comparison), *comparison.notes(), *comparison.intervals()])]
+    parts = [html_paragraphs(comparison.header()), html_table(sheet.headings, sheet.rows, sheet.numbers)]
+    parts += [html_paragraphs([sentence(comparison), *comparison.notes(), *comparison.intervals()])]
     return Markup("").join(parts)
 
 

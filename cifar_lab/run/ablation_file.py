@@ -26,7 +26,7 @@ def folder_of(runs: Path) -> Path:
     return runs / FOLDER
 
 
-def require_name(name: str) -> None:
+def require_ablation_name(name: str) -> None:
     """Check that an ablation has a name that a file, a note and an experiment can have.
 
     Raises:
@@ -48,7 +48,7 @@ def keep(ablation: Ablation, runs: Path, *, by: str) -> Path:
         AblationError: it has no name that a file can have.
         TrackingError: the file cannot be written.
     """
-    require_name(ablation.name)
+    require_ablation_name(ablation.name)
     path = folder_of(runs) / f"{ablation.name}.py"
     text = as_file(ablation, by=by)
     try:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab.report.comparison import Comparison
-from cifar_lab.report.notebook import Tabular, paragraphs
-from cifar_lab.run.completion import Completed
+from cifar_lab.report.notebook import Tabular, html_paragraphs
+from cifar_lab.run.complete import Completed
 from cifar_lab.run.plan import as_dict
 from cifar_lab.run.request import Request
 from cifar_lab.run.stored import SHORT
@@ -18,13 +20,20 @@ if TYPE_CHECKING:
     from cifar_lab.report.notebook import DataFrame, Figure
 
 
-def call_in_words(function: str, first: str, options: Mapping[str, tuple[object, object]]) -> str:
-    """Return a call as Python: `cifar_lab.run('se_ratio', scale='smoke')`.
+def call_in_words(function: Callable[..., object], given: Mapping[str, object]) -> str:
+    """Return a call of a public function as Python: `cifar_lab.run('se_ratio', scale='smoke')`.
 
-    `options`: value and default of each keyword; those at their default are left out.
+    `given`: its arguments by name. Keywords at their default, or empty, are left out; paths are written as text.
     """
-    words = [f"{name}={value!r}" for name, (value, default) in options.items() if value != default]
-    return f"{function}({', '.join([repr(first), *words])})"
+    words = []
+    for name, parameter in signature(function).parameters.items():
+        value = given[name]
+        value = os.fspath(value) if isinstance(value, os.PathLike) else list(value) if type(value) is tuple else value
+        if parameter.kind is not Parameter.KEYWORD_ONLY:
+            words.append(repr(value))
+        elif value != parameter.default and value not in ({}, []):
+            words.append(f"{name}={value!r}")
+    return f"cifar_lab.{function.__name__}({', '.join(words)})"
 
 
 class PlanResult(Tabular):
@@ -93,10 +102,10 @@ class RunResult:
         return f"<RunResult {self.invocation}: {self._counts()}>"
 
     def _repr_html_(self) -> str:
-        return self.comparison._repr_html_() + paragraphs([self._counts()])
+        return self.comparison._repr_html_() + html_paragraphs([self._counts()])
 
 
-class Findings(Tabular):
+class JudgedClaims(Tabular):
     """Judged claims; iterable, with a length."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -79,7 +79,7 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) 
         if name not in known:
             raise TrackingError(f"'{name}' has not been run in {runs}{nearest(name, known)}")
     chosen = [(path, note) for path, name, note in found if not ablations or name in ablations]
-    notes = tuple(note for _, note in chosen if note is not None)
+    notes = tuple(note for _, note in chosen if isinstance(note, Invocation))
     asked = {cell.fingerprint for note in notes for cell in note.cells}
     if not ablations and runs.is_dir():
         asked |= {path.name for path in runs.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name)}
@@ -91,7 +91,7 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) 
     _require_packable(members, runs)
     settings = [each for each in read_settings(runs) if not ablations or each.latest.ablation in ablations]
     cells, last, damage = _look(runs, sorted(asked))
-    damage += [str(error) for path, note in chosen if note is None for error in _damage_of(path)]
+    damage += [str(note) for _, note in chosen if isinstance(note, DamageError)]
     contents = Contents(notes=notes, cells=cells, last=last)
     beside, titles = _tables(settings, runs)
     beside |= {"README.md": crate.readme(contents, titles, weights=weights)}
@@ -102,7 +102,7 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) 
                   settings=len(settings), damage=tuple(damage))  # fmt: skip
 
 
-def write(parcel: Parcel, output: Path) -> tuple[int, int]:
+def write_zip(parcel: Parcel, output: Path) -> tuple[int, int]:
     """Write the zip atomically; return its number of members and of bytes unpacked.
 
     Raises:
@@ -140,23 +140,21 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> File:
     return File(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
-def _notes(runs: Path) -> list[tuple[Path, str, Invocation | None]]:
-    """Return the path, the ablation and the content of each note; None in place of a damaged one."""
-    found = []
+def _notes(runs: Path) -> list[tuple[Path, str, Invocation | DamageError | None]]:
+    """Return the path, the ablation and the content of each note.
+
+    Of one that is damaged the error stands in place of the content, of one of a newer version None.
+    """
+    found: list[tuple[Path, str, Invocation | DamageError | None]] = []
     for path in paths(runs):
+        note: Invocation | DamageError | None
         try:
             note = read(path)
-        except DamageError:
-            note = None
-        found.append((path, note.ablation if note is not None else path.stem.partition("-")[2], note))
+        except DamageError as error:
+            note = error
+        name = note.ablation if isinstance(note, Invocation) else path.stem.partition("-")[2]
+        found.append((path, name, note))
     return found
-
-
-def _damage_of(path: Path) -> Iterator[DamageError]:
-    try:
-        read(path)
-    except DamageError as error:
-        yield error
 
 
 def _of_record(record: Record, weights: bool) -> dict[str, Path]:

@@ -64,7 +64,7 @@ BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtime
 """Exceptions of `zipfile` on invalid bytes."""
 
 
-def opened(runs: Path) -> Path:
+def study_folder(runs: Path) -> Path:
     """Return a runs folder as it is, and of a packed study the folder that it is unpacked to.
 
     Raises:

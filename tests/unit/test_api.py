@@ -245,11 +245,19 @@ def test_a_file_of_any_ablation_is_read_back_as_the_same(tmp_path: Path) -> None
 
 
 def test_a_call_is_written_as_python_reads_it() -> None:
-    options: dict[str, tuple[object, object]] = {
-        "scale": ("smoke", "writeup"), "seeds": ([0, 1], None), "data": (None, None), "overrides": ({"a.b": 1}, {}),
+    def run(
+        ablation: str, *, scale: str = "writeup", seeds: object = None, data: object = None, overrides: object = None,
+        folder: object = None,
+    ) -> None: ...  # fmt: skip
+
+    given = {
+        "ablation": "se_ratio", "scale": "smoke", "seeds": (0, 1), "data": None, "overrides": {"a.b": 1},
+        "folder": Path("mine"),
     }  # fmt: skip
-    call = call_in_words("cifar_lab.run", "se_ratio", options)
-    assert call == "cifar_lab.run('se_ratio', scale='smoke', seeds=[0, 1], overrides={'a.b': 1})"
+    call = call_in_words(run, given)
+    assert call == "cifar_lab.run('se_ratio', scale='smoke', seeds=[0, 1], overrides={'a.b': 1}, folder='mine')"
+    plain = {**given, "scale": "writeup", "seeds": None, "overrides": {}, "folder": None}
+    assert call_in_words(run, plain) == "cifar_lab.run('se_ratio')"
 
 
 @pytest.mark.slow

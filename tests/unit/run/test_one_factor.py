@@ -12,7 +12,7 @@ from cifar_lab.ablation import Ablation
 from cifar_lab.cli.train import BASELINES
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import EFFICIENT_RESNET
-from cifar_lab.run.ablation_file import require_name
+from cifar_lab.run.ablation_file import require_ablation_name
 from cifar_lab.run.one_factor import ablate_factor, parse_factor, split_values
 
 
@@ -74,7 +74,7 @@ def test_the_baseline_is_named_where_it_is_not_the_usual_one_and_every_name_is_a
     other = made("optim.lr=0.1,0.2", baseline="resnet18")
     assert (other.name, other.baseline) == ("ablate.optim.lr.resnet18", BASELINES["resnet18"])
     for path in EFFICIENT_RESNET.flat():
-        require_name(f"ablate.{path}.resnet18")
+        require_ablation_name(f"ablate.{path}.resnet18")
 
 
 @pytest.mark.parametrize(

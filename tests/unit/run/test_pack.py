@@ -47,7 +47,7 @@ def study(runs: Runs) -> Runs:
 
 def packed(runs: Runs, *ablations: str, name: str = "study.zip", **how: Any) -> Path:
     path = runs.folder.parent / name
-    pack.write(pack.gather(runs.folder, ablations, **how), path)
+    pack.write_zip(pack.gather(runs.folder, ablations, **how), path)
     return path
 
 
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_read_any_more_is_named_and_nothing_is_written(stu
     gone = study.folder / study.cell("r4", 1).fingerprint / "result.json"
     gone.unlink()
     with pytest.raises(TrackingError, match=rf"{gone}: cannot be read \(No such file or directory\)"):
-        pack.write(parcel, output)
+        pack.write_zip(parcel, output)
     assert output.read_text() == "the one before"
     assert [path.name for path in output.parent.glob(".*.partial")] == []
 

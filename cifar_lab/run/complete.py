@@ -19,7 +19,7 @@ from cifar_lab.run.runner import Report, carry_out
 from cifar_lab.run.timing import time_steps
 from cifar_lab.tracking.invocation import Stopping
 
-Watch = Callable[[Request, list[Cell]], AbstractContextManager[Listener]]
+OpenListener = Callable[[Request, list[Cell]], AbstractContextManager[Listener]]
 """Function that opens an observer of the training of these cells; it is called once they are decided upon."""
 
 
@@ -40,8 +40,8 @@ class Completed(NamedTuple):
 
 
 def complete(
-    found: Request, runs: Path, *, command: str, watch: Watch, say: Callable[[str], None], retry_failed: bool = False,
-    offline: bool = False, stopping: Stopping | None = None, patience: float | None = None,
+    found: Request, runs: Path, *, command: str, watch: OpenListener, say: Callable[[str], None],
+    retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None, patience: float | None = None,
 ) -> Completed:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 
