@@ -143,7 +143,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> File:
 def _notes(runs: Path) -> list[tuple[Path, str, Invocation | DamageError | None]]:
     """Return the path, the ablation and the content of each note.
 
-    Of one that is damaged the error stands in place of the content, of one of a newer version None.
+    Of one that is damaged the error stands in place of the content, of one that is gone by now None.
     """
     found: list[tuple[Path, str, Invocation | DamageError | None]] = []
     for path in paths(runs):
