@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_lab.stats.family import CONFIDENCE
 from cifar_lab.stats.moderated import TABLE, moderated_variances
 
 COMPARISONS = (2, 3, 4, 5, 7, 10, 15, 20, 30)
 PAIRS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 50)
-CONFIDENCE = 0.95
 BLOCK = 8_000_000
 """Numbers drawn at a time."""
 _SEED = 20261127

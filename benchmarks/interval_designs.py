@@ -19,10 +19,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from critical_values import CLASS, CONFIDENCE, World
+from critical_values import CLASS, World
 from scipy import stats
 
-from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.family import CONFIDENCE, per_comparison
 from cifar_lab.stats.moderated import critical_value, moderated_variances
 
 SEEDS = (2, 3, 5, 10)

@@ -21,12 +21,11 @@ import numpy as np
 import scipy
 
 from cifar_lab.stats.decide import decide
-from cifar_lab.stats.family import per_comparison
+from cifar_lab.stats.family import CONFIDENCE, per_comparison
 from cifar_lab.stats.paired import paired_difference, student
 from cifar_lab.stats.power import power
 from cifar_lab.stats.sequential import levels, looks
 
-CONFIDENCE = 0.95
 SEEDS, VARIANTS, CORRELATIONS = (3, 5, 10, 20), (1, 2, 4, 7), (0.0, 0.5)
 NOISES = {"equal": (1.0, 1.0), "noisy control": (3.0, 1.0), "noisy variant": (1.0, 3.0)}
 """Standard deviations of the control and of the first variant; every other variant has 1."""

@@ -27,6 +27,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from cifar_lab.stats.family import CONFIDENCE, per_comparison
 from cifar_lab.stats.paired import ALIKE, Interval
 from cifar_lab.stats.power import MOST, POWER
 
@@ -120,7 +121,7 @@ def critical_value(comparisons: int, pairs: int, family: Family = "control") -> 
 
 def _normal(comparisons: int) -> float:
     """Return the two-sided normal quantile at Šidák's level for so many comparisons at 95 %."""
-    return float(stats.norm.isf((1 - 0.95 ** (1 / comparisons)) / 2))
+    return float(stats.norm.isf((1 - per_comparison(CONFIDENCE, comparisons)) / 2))
 
 
 @lru_cache
