@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from cifar_lab.errors import UsageError
 from cifar_lab.recipe import Recipe
-from cifar_lab.run.packed import opened
+from cifar_lab.run.packed import study_folder
 from cifar_lab.tracking.invocation import read_all
 from cifar_lab.tracking.record import Record
 
@@ -184,7 +184,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--draw", type=Path, metavar="PICTURE")
     asked = parser.parse_args(words)
     try:
-        found = points(opened(asked.runs), asked.ablation)
+        found = points(study_folder(asked.runs), asked.ablation)
     except UsageError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -14,7 +14,7 @@ from unittest import mock
 
 from cifar_lab.report.comparison import Comparison, Row
 from cifar_lab.run import differences, results
-from cifar_lab.run.packed import opened
+from cifar_lab.run.packed import study_folder
 from cifar_lab.run.setting import choose
 from cifar_lab.tracking.invocation import MODERATED, STUDENT, read_all
 
@@ -66,4 +66,4 @@ def table(rows: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(table(list(pairs_of_rows(opened(Path(sys.argv[1])))))))
+    print("\n".join(table(list(pairs_of_rows(study_folder(Path(sys.argv[1])))))))
