@@ -59,7 +59,10 @@ def test_no_password_of_an_address_is_shown(secret: str, blank: bool, scheme: st
     password = f"q{secret[:3]} {secret[3:]}z" if blank else f"q{secret}z"
     assume("://" not in password)
     shown = redacted(f"cannot reach {scheme}://joe:{password}@host/db: no route")
-    assert secret[3:] not in shown.replace("cannot reach", "").replace(": no route", "").replace("host/db", "")
+    left = shown.removeprefix(f"cannot reach {scheme}://joe:")
+    for written in (": no route", "host/db", "***"):
+        left = left.replace(written, "")
+    assert secret[3:] not in left
     assert password not in shown
 
 
