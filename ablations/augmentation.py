@@ -8,8 +8,7 @@ mention it.
 Run time: 43 PFLOP a cell, 18 cells; `cifar-lab plan augmentation` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Claim, Variant
 
 ABLATION = Ablation(
     question="Which augmentation does the Efficient ResNet need?",

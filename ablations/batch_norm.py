@@ -9,8 +9,7 @@ it is included, with the rate as a factor. The writeup gives no rate: both are o
 Run time: 9 PFLOP a cell, 9 cells; `cifar-lab plan batch_norm` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 QUOTE, SOURCE = "equivalent or worse", "batch normalisation removed"
 FASTER = "helped with speeding up convergence"

@@ -7,8 +7,7 @@ al., 2017; without their warm-up): 0.025 and 0.4. The variant with 512 at 0.1 sh
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan batch_size` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="How large should a batch be, and must the learning rate follow?",

@@ -7,8 +7,7 @@ writeup gives none for this stage.
 Run time: 7 to 24 PFLOP a cell, eighteen cells; `cifar-lab plan block_counts` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 QUOTE = "Decreasing residual blocks resulted in decreased accuracy"
 

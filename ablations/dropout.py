@@ -6,8 +6,7 @@ are our choice.
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan dropout` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="Does dropout before the classifier help?",

@@ -7,8 +7,7 @@ so are the ReLU after it and the 100 epochs. 48 is the widest of these within th
 Run time: 9 PFLOP a cell, 12 cells; `cifar-lab plan extra_fc` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 QUOTE = "didn't have much effect"
 SOURCE = "extra fully connected layer before the output, width not given"

@@ -10,8 +10,7 @@ Test-time augmentation is not a variant, as it does not affect training: the tab
 Run time: 43 PFLOP a cell, 33 cells; `cifar-lab plan fast` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import FAST
+from cifar_lab import FAST, Ablation, Variant
 
 SGD = {"optim.name": "sgd", "optim.lr": 0.1, "optim.momentum": 0.9, "optim.weight_decay": 5e-4}
 COSINE = {"schedule.name": "cosine", "schedule.every": "epoch", "schedule.warmup": 0.0}

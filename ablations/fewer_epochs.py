@@ -7,8 +7,7 @@ separates the effect of the recipe from that of the length.
 Run time: 43 to 129 PFLOP a cell, 9 cells; `cifar-lab plan fewer_epochs` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET, FAST
+from cifar_lab import EFFICIENT_RESNET, FAST, Ablation, Variant
 
 THIRD = 200
 PARTS = {path: value for path, value in FAST.flat().items() if EFFICIENT_RESNET.flat()[path] != value}

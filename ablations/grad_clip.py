@@ -10,8 +10,7 @@ lower rate.
 Run time: 9 PFLOP a cell, 9 cells; `cifar-lab plan grad_clip` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 ABLATION = Ablation(
     question="Does gradient clipping help, and does it matter how?",

@@ -8,8 +8,7 @@ budget (5,239,370), as it would be in any other; it is trained for reference.
 Run time: 5 to 16 PFLOP a cell, 18 cells; `cifar-lab plan kernel_sizes` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 QUOTE = "equivalent or worse"
 SOURCE = "different kernel sizes per layer, which are not named"

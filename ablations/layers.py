@@ -9,8 +9,7 @@ differ: fewer layers mean more channels on larger images, 2.3 times the MACs wit
 Run time: 24 to 99 PFLOP a cell, 9 cells; `cifar-lab plan layers` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="Two, three or four layers, at like parameter counts?",

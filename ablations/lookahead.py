@@ -6,8 +6,7 @@ it shows no run without it.
 Run time: 43 PFLOP a cell, six cells; `cifar-lab plan lookahead` says what that is in hours on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Claim, Variant
 
 ABLATION = Ablation(
     question="Does Lookahead around SGD help the Efficient ResNet?",

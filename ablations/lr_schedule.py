@@ -9,8 +9,7 @@ a whole epoch at 0.004; the others change once per epoch, as the writeup's cosin
 Run time: 9 PFLOP a cell, 15 cells; `cifar-lab plan lr_schedule` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 QUOTE = "helps converge to minima rather than oscillate"
 

@@ -7,8 +7,7 @@ With both, each image gets one of the two. Robustness is not measured here.
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan mixup_cutmix` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Claim, Variant
 
 ABLATION = Ablation(
     question="Do MixUp and CutMix help, and is one of them enough?",

@@ -6,8 +6,7 @@ many seeds to be detected.
 Run time: 43 PFLOP a cell, ten cells; `cifar-lab plan noise_floor` says what that is in hours on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="How much does accuracy move when nothing but the seed does?",

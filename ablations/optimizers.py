@@ -11,8 +11,7 @@ and Adadelta represent the "etc.", which is our reading; there is no claim about
 Run time: 9 PFLOP a cell, 24 cells; `cifar-lab plan optimizers` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 NAME, LR, MOMENTUM, DECAY = FACTORS = ("optim.name", "optim.lr", "optim.momentum", "optim.weight_decay")
 QUOTE = "SGD with Nesterov best"

@@ -8,8 +8,7 @@ precision, so that bf16 is used on every device; without hardware support it is 
 Run time: 43 PFLOP a cell, 6 cells; `cifar-lab plan precision` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="What does it cost to compute in bf16?",

@@ -7,8 +7,7 @@ network belongs to `se_ratio`, which shares the cells of `stem` and `none`, and 
 Run time: 43 PFLOP a cell, 9 cells; `cifar-lab plan se_placement` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="Where should SE sit: after the stem, in every block, or nowhere?",

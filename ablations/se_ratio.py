@@ -8,8 +8,7 @@ is our choice). The writeup does not name the stage at which SE "significantly i
 Run time: 43 PFLOP a cell, fifteen cells; `cifar-lab plan se_ratio` says what that is in hours on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Claim, Variant
 
 ABLATION = Ablation(
     question="Which reduction ratio should the SE block after the stem have?",

@@ -7,8 +7,7 @@ share cells with this crossing, and are not repeated here.
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan se_ratio_x_lookahead` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 R4 = {"model.se.reduction": 4}
 OFF = {"optim.lookahead.enabled": False}

@@ -6,8 +6,7 @@ is our choice. It is over the budget by 25,422 parameters (5,025,422), and train
 Run time: 43 to 45 PFLOP a cell, 6 cells; `cifar-lab plan shortcut_kernels` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="Do 3×3 projections on the shortcuts serve better than 1×1?",

@@ -8,8 +8,7 @@ about the MACs of `full`.
 Run time: 2 to 6 PFLOP a cell, 9 cells; `cifar-lab plan stem_pool` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import FAST
+from cifar_lab import FAST, Ablation, Variant
 
 ABLATION = Ablation(
     question="Should the stem pool, and its savings be spent on channels?",

@@ -6,8 +6,7 @@ that value are our choice.
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan weight_decay` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Claim, Variant
 
 ABLATION = Ablation(
     question="How much weight decay does the Efficient ResNet need?",

@@ -6,8 +6,7 @@ our choice. 66 is the widest within the budget (4,995,554 parameters; 67 has 5,1
 Run time: 11 to 46 PFLOP a cell, 12 cells; `cifar-lab plan width` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="How much accuracy does the width buy?",

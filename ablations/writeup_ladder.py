@@ -8,8 +8,7 @@ Numbers with ≈ have a tolerance of one point, others of half a point: each is 
 Run time: 188 PFLOP a seed; `cifar-lab plan writeup_ladder` says what that is on your machine.
 """
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab import RESNET18, Ablation, Claim, Variant
 
 MIX = {"data.mixup": 1.0, "data.cutmix": 1.0}
 EFFICIENT = {

@@ -21,11 +21,11 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.packed import study_folder
-from cifar_lab.tracking.invocation import read_all
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import read_all
+from cifar_lab.store.packed_study import study_folder
 
 FLOPS = 6
 """FLOPs of a training step per multiply-accumulate of the forward pass."""

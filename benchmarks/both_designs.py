@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
-from cifar_lab.report.comparison import Comparison, Row
-from cifar_lab.run import differences, results
-from cifar_lab.run.packed import study_folder
-from cifar_lab.run.setting import choose
-from cifar_lab.tracking.invocation import MODERATED, STUDENT, read_all
+from cifar_lab.results import compare, contrasts
+from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.store.invocation import MODERATED, STUDENT, read_all
+from cifar_lab.store.packed_study import study_folder
+from cifar_lab.store.selection import choose
 
 DECIDED = {"better", "worse", "equivalent"}
 
@@ -27,10 +27,10 @@ def both(runs: Path, invocation: str, ablation: str) -> tuple[Comparison, Compar
     made = []
     for design in (STUDENT, MODERATED):
         with (
-            mock.patch.object(differences, "design_of", return_value=design),
-            mock.patch.object(results, "design_of", return_value=design),
+            mock.patch.object(contrasts, "design_of", return_value=design),
+            mock.patch.object(compare, "design_of", return_value=design),
         ):
-            made.append(results.tabulate(setting, runs))
+            made.append(compare.tabulate(setting, runs))
     return made[0], made[1]
 
 

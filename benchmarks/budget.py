@@ -28,12 +28,12 @@ import optuna
 import torch
 from optuna.trial import TrialState
 
-from cifar_lab import recipe
+from cifar_lab.config import recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.models.resnet import ResNet
-from cifar_lab.recipe import Recipe
 from cifar_lab.search import trials
 from cifar_lab.search.budget import Budget
-from cifar_lab.search.draw import Draw
+from cifar_lab.search.random_trial import Draw
 from cifar_lab.search.samplers import make_sampler
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find

@@ -1,4 +1,4 @@
-"""Calibrate the critical values of the moderated interval by simulation: `cifar_lab/stats/critical_values.json`.
+"""Calibrate the critical values of the moderated interval by simulation: `cifar_lab/results/stats/critical_values.json`.
 
     python benchmarks/critical_values.py [--studies 400000] [--processes 2]
 
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_lab.stats.family import CONFIDENCE
-from cifar_lab.stats.moderated import TABLE, moderated_variances
+from cifar_lab.results.stats.moderated import TABLE, moderated_variances
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 
 COMPARISONS = (2, 3, 4, 5, 7, 10, 15, 20, 30)
 PAIRS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 50)

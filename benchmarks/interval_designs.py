@@ -7,7 +7,7 @@ Designs, for k variants, one control and n seeds:
 - Student: paired, each difference with its own variance, at Šidák's level.
 - Welch: unpaired, at Šidák's level.
 - Dunnett: unpaired, the variances of all arms shrunk towards their mean; calibrated in the same class of worlds.
-- moderated: paired, the variances of all differences shrunk towards their mean (`cifar_lab.stats.moderated`).
+- moderated: paired, the variances of all differences shrunk towards their mean (`cifar_lab.results.stats.moderated`).
 
 Coverage is the share of studies in which all k intervals hold. Width is the mean half width in deviations of one cell.
 """
@@ -22,8 +22,8 @@ import numpy as np
 from critical_values import CLASS, World
 from scipy import stats
 
-from cifar_lab.stats.family import CONFIDENCE, per_comparison
-from cifar_lab.stats.moderated import critical_value, moderated_variances
+from cifar_lab.results.stats.moderated import critical_value, moderated_variances
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 
 SEEDS = (2, 3, 5, 10)
 OUTSIDE = (

@@ -2,7 +2,7 @@
 
     python benchmarks/simulation.py --studies 100000      # markdown on standard output, a few minutes on one core
 
-Studies are drawn in blocks; levels, critical values, boundaries, predicted power and verdicts are `cifar_lab.stats`'s.
+Studies are drawn in blocks; levels, critical values, boundaries, predicted power, verdicts: `results.stats`.
 Only means and deviations of a block are computed here, and first checked against `paired_difference`, study by study.
 (This file is not called `statistics`: that name would hide Python's module for every script here that imports mlflow.)
 """
@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from cifar_lab.stats.decide import decide
-from cifar_lab.stats.family import CONFIDENCE, per_comparison
-from cifar_lab.stats.paired import paired_difference, student
-from cifar_lab.stats.power import power
-from cifar_lab.stats.sequential import levels, looks
+from cifar_lab.results.stats.decision import decide
+from cifar_lab.results.stats.group_sequential import levels, looks
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
+from cifar_lab.results.stats.paired import paired_difference, student
+from cifar_lab.results.stats.power import power
 
 SEEDS, VARIANTS, CORRELATIONS = (3, 5, 10, 20), (1, 2, 4, 7), (0.0, 0.5)
 NOISES = {"equal": (1.0, 1.0), "noisy control": (3.0, 1.0), "noisy variant": (1.0, 3.0)}

@@ -30,12 +30,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_lab.data import augment
-from cifar_lab.data.augment import Draws
+from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.data import augmentation
+from cifar_lab.data.augmentation import Draws
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import Split, split
+from cifar_lab.data.splits import Split, split
 from cifar_lab.models.resnet import CLASSES, ResNet, build
-from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.train.precision import Precision, autocast
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -166,7 +166,7 @@ class StackedStepper(Stepper):
     def _drawn(self, epoch: int) -> Draws:
         """Return the draws of every seed, (n, k, …)."""
         run = self.run
-        each = [augment.draw(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds]
+        each = [augmentation.draw(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds]
         return _of_draws(lambda *tensors: torch.stack(tensors, 1), *each)
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
@@ -175,7 +175,7 @@ class StackedStepper(Stepper):
         here = _of_draws(lambda tensor: tensor.flatten(0, 1), self._draws.at(self._at * len(self._offsets) + offsets))
         self._set_rate()
         images, labels = run.split.train.take(here.order)  # (B * k, …): the seeds of one position are neighbours
-        inputs, targets = augment.augment(images, labels, here, recipe.data)
+        inputs, targets = augmentation.augment(images, labels, here, recipe.data)
         inputs = inputs.unflatten(0, (-1, k)).flatten(1, 2)  # (B, k * 3, 32, 32)
         with autocast(run.precision, run.device):
             logits = run.forward(inputs).view(-1, CLASSES)

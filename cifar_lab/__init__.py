@@ -8,9 +8,9 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cifar_lab.ablation import Ablation as Ablation
-    from cifar_lab.ablation import Claim as Claim
-    from cifar_lab.ablation import Variant as Variant
+    from cifar_lab.ablation.ablation import Ablation as Ablation
+    from cifar_lab.ablation.ablation import Claim as Claim
+    from cifar_lab.ablation.ablation import Variant as Variant
     from cifar_lab.api import compare as compare
     from cifar_lab.api import find_ablation as find_ablation
     from cifar_lab.api import load_cell as load_cell
@@ -18,25 +18,23 @@ if TYPE_CHECKING:
     from cifar_lab.api import plan as plan
     from cifar_lab.api import run as run
     from cifar_lab.api import verify as verify
-    from cifar_lab.recipe import EFFICIENT_RESNET as EFFICIENT_RESNET
-    from cifar_lab.recipe import FAST as FAST
-    from cifar_lab.recipe import RESNET18 as RESNET18
-    from cifar_lab.recipe import Recipe as Recipe
+    from cifar_lab.config.recipe import EFFICIENT_RESNET as EFFICIENT_RESNET
+    from cifar_lab.config.recipe import FAST as FAST
+    from cifar_lab.config.recipe import RESNET18 as RESNET18
+    from cifar_lab.config.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(("Ablation", "Claim", "Variant"), "cifar_lab.ablation"),
-    **dict.fromkeys(("EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe"), "cifar_lab.recipe"),
-    **dict.fromkeys(("compare", "find_ablation", "load_cell", "load_runs", "plan", "verify"), "cifar_lab.api"),
+    **dict.fromkeys(("EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe"), "cifar_lab.config.recipe"),
+    **dict.fromkeys(("compare", "find_ablation", "load_cell", "load_runs", "plan", "run", "verify"), "cifar_lab.api"),
 }
-"""Module of each public name but `run`, which is the package of that name: it can be called."""
-__all__ = [*sorted([*_HOMES, "run"])]
+"""Module of each public name."""
+__all__ = [*sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> object:
-    if name == "run":
-        return _import_module("cifar_lab.run")
     if name not in _HOMES:
         raise AttributeError(f"module 'cifar_lab' has no attribute '{name}'; it has {', '.join(__all__)}")
     value: object = getattr(_import_module(_HOMES[name]), name)

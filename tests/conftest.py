@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cifar_lab.tracking.mlflow import Store
+    from cifar_lab.mlflow_sync.client import Store
 
 # Before any test imports numpy or torch: two test processes on two cores must not fight for both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, which takes seconds to make."""
-    from cifar_lab.tracking.mlflow import Store
+    from cifar_lab.mlflow_sync.client import Store
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     Store.open(f"sqlite:///{path}")
@@ -48,7 +48,7 @@ def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(_fresh: Path, tmp_path: Path) -> Store:
     """An empty store of its own, `mlflow.db` in `tmp_path`."""
-    from cifar_lab.tracking.mlflow import Store
+    from cifar_lab.mlflow_sync.client import Store
 
     shutil.copy(_fresh, tmp_path / "mlflow.db")
     return Store.open(f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -74,8 +74,8 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 TINY = '''"""Does dropout matter to a network of one block?"""
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.recipe import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does dropout matter to a network of one block?",

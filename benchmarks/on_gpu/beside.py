@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from cifar_lab.data import augment
-from cifar_lab.run.execution import compiled
-from cifar_lab.tracking.journal import Journal
+from cifar_lab.data import augmentation
+from cifar_lab.execution.settings import compiled
+from cifar_lab.store.journal import Journal
 from cifar_lab.train import checkpoint
 from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.loop import fit
@@ -67,13 +67,13 @@ def parts(pack: Pack, width: int) -> None:
     trainer = ways.trainer_of(pack, recipe)
     images, batch = len(trainer.split.train), recipe.train.batch_size
     began = time.perf_counter()
-    draws = augment.draw(recipe.data, images, seed=0, epoch=0, device=pack.device)
+    draws = augmentation.draw(recipe.data, images, seed=0, epoch=0, device=pack.device)
     synchronise(pack.device)
     pack.note("beside", draw_ms=1000 * (time.perf_counter() - began), batch=batch)
     here = draws[:batch]
 
     def take() -> object:
-        return augment.augment(*trainer.split.train.take(here.order), here, recipe.data)
+        return augmentation.augment(*trainer.split.train.take(here.order), here, recipe.data)
 
     milliseconds(pack.device, take, 3)
     alone = captured(take) if pack.is_cuda else take

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
+from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.train.loop import fit
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer

@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 import torch
 
-from cifar_lab.run.execution import Execution, prepare_process
+from cifar_lab.config.execution import Execution
+from cifar_lab.execution.settings import prepare_process
 
 SCHEMA = 1
 """Version of `gpu.json`."""

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cifar_lab import registry
+from cifar_lab.ablation import registry
 from on_gpu.pack import Pack
 
 MIB = 2**20

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_lab.data.augment import MEAN, STD
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.data.augmentation import MEAN, STD
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
-from cifar_lab.models.budget import cost
+from cifar_lab.data.splits import split
+from cifar_lab.execution.settings import compiled
+from cifar_lab.models.cost import cost
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
-from cifar_lab.run.execution import compiled
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from records import write_finished
 
-from cifar_lab import registry, scale
+from cifar_lab.ablation import registry
+from cifar_lab.config import scale
 from cifar_lab.data import load
-from cifar_lab.run.execution import choose
-from cifar_lab.run.plan import make_plan, parse_seeds
-from cifar_lab.run.runner import invocation_of, job_of
-from cifar_lab.tracking import mlflow
-from cifar_lab.tracking.invocation import read_all
-from cifar_lab.tracking.shipper import sync
+from cifar_lab.execution.plan import make_plan, parse_seeds
+from cifar_lab.execution.runner import invocation_of, job_of
+from cifar_lab.execution.settings import choose
+from cifar_lab.mlflow_sync import client
+from cifar_lab.mlflow_sync.uploader import sync
+from cifar_lab.store.invocation import read_all
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
         write_finished(job_of(cell, plan, runs, execution), dataset, accuracy=chance.uniform(0.85, 0.95))
     invocation_of(plan, execution, "finish_study").write(runs)
     if asked.ship:
-        store = mlflow.Store.open(mlflow.resolve_uri())
+        store = client.Store.open(client.resolve_uri())
         shipped, left = sync(runs, read_all(runs), store, draw=lambda _: {}, say=print)
         assert left == 0, f"{left} cells are not in the store, {shipped} are"
     print(f"{len(plan.cells)} cells")

@@ -10,9 +10,9 @@ import torch
 from sized import MIX, arguments, recipe_of, repeated
 from stopwatch import say
 
-from cifar_lab.data import augment
-from cifar_lab.data.split import split
-from cifar_lab.run.execution import choose, prepare_process
+from cifar_lab.data import augmentation
+from cifar_lab.data.splits import split
+from cifar_lab.execution.settings import choose, prepare_process
 
 
 def main() -> None:
@@ -28,12 +28,12 @@ def main() -> None:
     def epoch(number: int, steps: int) -> tuple[int, float]:
         """Return the number of images, and their seconds; the epoch's draws count in proportion to the images."""
         began = time.perf_counter()
-        draws = augment.draw(recipe.data, len(part), seed=0, epoch=number)
+        draws = augmentation.draw(recipe.data, len(part), seed=0, epoch=number)
         drawn = time.perf_counter()
         images = 0
         for step in range(steps):
             here = draws[step * batch : (step + 1) * batch]
-            images += len(augment.augment(*part.take(here.order), here, recipe.data)[0])
+            images += len(augmentation.augment(*part.take(here.order), here, recipe.data)[0])
         return images, time.perf_counter() - drawn + (drawn - began) * images / len(part)
 
     epoch(0, asked.warmup)

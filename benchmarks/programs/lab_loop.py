@@ -19,12 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_lab import recipe
-from cifar_lab.data.split import split
+from cifar_lab.config import recipe
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
+from cifar_lab.execution.settings import choose, compiled, prepare_process, resolved
 from cifar_lab.models.resnet import ResNet, build
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.execution import Execution, choose, compiled, prepare_process
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -48,7 +49,7 @@ class Watch:
 
 def trainer_of(asked: Recipe, source: str, images: int) -> tuple[Trainer, Execution]:
     """Return a training as a cell begins it, alone on this machine's processor, with at least `images` per epoch."""
-    execution = choose("cpu", "1", cells=1)[0].resolved(asked)
+    execution = resolved(choose("cpu", "1", cells=1)[0], asked)
     prepare_process(execution)
     net = build(asked.model, seed=0)
     parts = split(repeated(source, images), asked.data, asked.train.protocol, torch.device("cpu"))

@@ -15,8 +15,8 @@ from plain_loop import loader, network, tools
 from sized import arguments, recipe_of, repeated
 from stopwatch import Stopwatch, say
 
-from cifar_lab.data.split import split
-from cifar_lab.recipe import Recipe
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.data.splits import split
 
 
 class Classifier(L.LightningModule):

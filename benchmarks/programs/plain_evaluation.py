@@ -9,7 +9,7 @@ from plain_loop import evaluate, loader, network
 from sized import arguments, recipe_of, repeated
 from stopwatch import say
 
-from cifar_lab.data.split import split
+from cifar_lab.data.splits import split
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from stopwatch import Stopwatch, say
 from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
-from cifar_lab.data.split import split
+from cifar_lab.data.splits import split
 
 CLASSES = 10
 MIXED = v2.RandomChoice(

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
-from cifar_lab.data.augment import MEAN, STD
-from cifar_lab.data.split import Part, split
+from cifar_lab.data.augmentation import MEAN, STD
+from cifar_lab.data.splits import Part, split
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import Recipe
 
 WORKERS = 2
 TO_TENSOR = (transforms.ToTensor(), transforms.Normalize(MEAN, STD))

@@ -16,7 +16,7 @@ from stopwatch import Stopwatch, say
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from cifar_lab.data import augment, split
+from cifar_lab.data import augmentation, splits
 from cifar_lab.train import lookahead, step
 
 RANGES = {"lab.input": "input", "lab.clip": "clipping", "lab.lookahead": "Lookahead", "Optimizer.": "optimizer"}
@@ -69,8 +69,8 @@ def main() -> None:
     asked = arguments(__doc__).parse_args()
     recipe = recipe_of(asked.width)
     batch = recipe.train.batch_size
-    named(augment, "augment", "lab.input")
-    named(split.Part, "take", "lab.input")
+    named(augmentation, "augment", "lab.input")
+    named(splits.Part, "take", "lab.input")
     named(step, "clip", "lab.clip")
     named(lookahead.Lookahead, "interpolate", "lab.lookahead")
     trainer, _ = trainer_of(recipe, asked.data, (asked.warmup + asked.steps + 4) * batch)

@@ -7,10 +7,11 @@ import math
 import time
 from typing import Any
 
+from cifar_lab.config.recipe import NUMERICS
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.models.budget import cost
-from cifar_lab.recipe import NUMERICS
-from cifar_lab.run.cell import Job
+from cifar_lab.execution.settings import resolved
+from cifar_lab.execution.worker import Job
+from cifar_lab.models.cost import cost
 
 
 def cell_tree(job: Job, dataset: Dataset) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def cell_tree(job: Job, dataset: Dataset) -> dict[str, Any]:
         "parameters": counted.parameters,
         "macs": counted.macs,
         "numerics": NUMERICS,
-        "execution": job.execution.resolved(job.recipe).as_dict(),
+        "execution": resolved(job.execution, job.recipe).as_dict(),
         "provenance": job.provenance,
     }
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
 
 MIX = {"data.mixup": 0.2, "data.cutmix": 1.0}
 """Alphas that their authors use on CIFAR-10 and on most: Zhang et al. (2018) 0.1 to 0.4, Yun et al. (2019) 1."""

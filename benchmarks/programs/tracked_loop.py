@@ -26,15 +26,16 @@ from sized import arguments
 from slow_store import SlowStore
 from stopwatch import Stopwatch, say
 
-from cifar_lab import registry, scale
+from cifar_lab.ablation import registry
+from cifar_lab.config import scale
 from cifar_lab.data import load
-from cifar_lab.run import shipping
-from cifar_lab.run.cell import Job
-from cifar_lab.run.execution import choose
-from cifar_lab.run.plan import make_plan
-from cifar_lab.run.runner import invocation_of, job_of
-from cifar_lab.tracking.invocation import Invocation
-from cifar_lab.tracking.journal import Journal
+from cifar_lab.execution.plan import make_plan
+from cifar_lab.execution.runner import invocation_of, job_of
+from cifar_lab.execution.settings import choose
+from cifar_lab.execution.worker import Job
+from cifar_lab.mlflow_sync import upload
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.journal import Journal
 from cifar_lab.train.trainer import Trainer
 
 COUNT_EVERY = 20
@@ -110,13 +111,13 @@ def main() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = slow.uri
     job, invocation = job_here(asked.data, asked.width)
     began = time.perf_counter()
-    shipper = shipping.start(job.runs, invocation, lambda _: {}, print) if is_tracked else None
+    shipper = upload.start(job.runs, invocation, lambda _: {}, print) if is_tracked else None
     while is_tracked and not (slow.answers if slow is not None else _stored("runs")):
         assert time.perf_counter() - began < PATIENCE, "the store is not there"
         time.sleep(0.1)
     started = time.perf_counter() - began
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["cifar_lab.run.cell"])
+    context.set_forkserver_preload(["cifar_lab.execution.worker"])
     receive, send = context.Pipe(duplex=False)
     worker = context.Process(target=work, args=(job, asked.warmup, asked.steps, is_tracked, send), daemon=True)
     worker.start()

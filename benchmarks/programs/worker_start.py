@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cifar_lab.run.cell import Job
-    from cifar_lab.run.engine import LocalEngine
+    from cifar_lab.execution.local_engine import LocalEngine
+    from cifar_lab.execution.worker import Job
 
 
 class HandedOut:
@@ -57,11 +57,12 @@ class HandedOut:
 
 def jobs_in(runs: Path, source: str, count: int) -> list[Job]:
     """Return cells of one small recipe, with as many seeds."""
-    from cifar_lab import registry, scale
+    from cifar_lab.ablation import registry
+    from cifar_lab.config import scale
     from cifar_lab.data import load
-    from cifar_lab.run.execution import choose
-    from cifar_lab.run.plan import make_plan
-    from cifar_lab.run.runner import job_of
+    from cifar_lab.execution.plan import make_plan
+    from cifar_lab.execution.runner import job_of
+    from cifar_lab.execution.settings import choose
 
     dataset = load(source)
     plan = make_plan(
@@ -78,7 +79,7 @@ def main() -> None:
     from stopwatch import say
 
     from cifar_lab.data import load
-    from cifar_lab.run.engine import LocalEngine
+    from cifar_lab.execution.local_engine import LocalEngine
 
     parser = arguments(__doc__, steady=False)
     parser.add_argument("--workers", type=int, default=5, help="of each kind, one after another")
@@ -99,7 +100,7 @@ def main() -> None:
 
 def _began(job: Job) -> float:
     """Return the time at which the cell was ready for its first step, in seconds."""
-    from cifar_lab.tracking.journal import read_events
+    from cifar_lab.store.journal import read_events
 
     return float(next(event["time"] for event in read_events(job.record.folder) if event["event"] == "start")) / 1000
 

@@ -13,9 +13,9 @@ from side_by_side.section import Row, Section, Table
 from side_by_side.spread import Absent, Found, Spread, by_round
 from side_by_side.turns import take_turns
 
-from cifar_lab import scale
-from cifar_lab.recipe import EFFICIENT_RESNET
-from cifar_lab.stats.paired import interval, welch
+from cifar_lab.config import scale
+from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.results.stats.paired import interval, welch
 from sections.lab import only_cell
 
 NAME = "accuracy"

@@ -9,7 +9,7 @@ from side_by_side.section import Row, Section, Table
 from side_by_side.spread import ratio
 from side_by_side.turns import take_turns
 
-from cifar_lab.run.fork_server import ALLOCATOR
+from cifar_lab.execution.fork_server import ALLOCATOR
 from sections.lab import steps
 
 NAME = "evaluation"

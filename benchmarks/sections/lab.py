@@ -8,7 +8,7 @@ from pathlib import Path
 from side_by_side.asked import Asked
 from side_by_side.contender import Contender, Results, program
 
-from cifar_lab.run.fork_server import ALLOCATOR
+from cifar_lab.execution.fork_server import ALLOCATOR
 
 
 def steps(asked: Asked, name: str, file: str, width: int, count: tuple[int, int], *words: object) -> Contender:

@@ -13,7 +13,7 @@ from side_by_side.section import Row, Section, Table
 from side_by_side.spread import Absent, Found, by_round
 from side_by_side.turns import take_turns
 
-from cifar_lab.tracking.journal import read_points
+from cifar_lab.store.journal import read_points
 
 NAME = "memory"
 ROUNDS = 1

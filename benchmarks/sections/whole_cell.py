@@ -10,8 +10,8 @@ from side_by_side.section import Row, Section, Table
 from side_by_side.spread import by_round, ratio
 from side_by_side.turns import take_turns
 
-from cifar_lab import scale
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.config import scale
+from cifar_lab.config.recipe import EFFICIENT_RESNET
 from sections.lab import only_cell
 
 NAME = "cell"

@@ -12,8 +12,8 @@ from side_by_side.section import Row, Section, Table
 from side_by_side.spread import ratio
 from side_by_side.turns import take_turns
 
-from cifar_lab.tracking.invocation import read_all
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import read_all
 
 NAME = "workers"
 ROUNDS = 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from cifar_lab.data import load
-from cifar_lab.run.provenance import provenance
+from cifar_lab.execution.provenance import provenance
 from cifar_lab.train.precision import cpu_has_bf16
 from side_by_side.asked import Asked
 from side_by_side.section import Made

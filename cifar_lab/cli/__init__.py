@@ -12,7 +12,7 @@ import traceback
 import typer
 from typer.exceptions import TyperException
 
-from cifar_lab.cli import streams
+from cifar_lab.cli import std_streams
 from cifar_lab.errors import CifarLabError, OutOfSpace
 from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.redaction import redacted
@@ -43,9 +43,9 @@ _warnings = _Warnings()
 
 def main() -> None:
     """Run a command and exit with its exit code (see `cifar_lab.errors`)."""
-    streams.prepare()
+    std_streams.prepare()
     try:
-        code = streams.finish(run(sys.argv[1:]))
+        code = std_streams.finish(run(sys.argv[1:]))
     except KeyboardInterrupt:
         code = 130
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # shutting down the interpreter then shows no traceback
@@ -88,8 +88,8 @@ def _message(error: CifarLabError | TyperException, arguments: list[str]) -> str
 
 def _refused(error: OSError, verbose: bool) -> int:
     """Return the exit code for an error of the operating system: standard output, a full disk, a limit, a file."""
-    if error.filename is None and (error.errno in streams.QUIET or is_out_of_space(error)):
-        return streams.refused(error)
+    if error.filename is None and (error.errno in std_streams.QUIET or is_out_of_space(error)):
+        return std_streams.refused(error)
     if is_out_of_space(error):
         _say(where(error), verbose)
         return OutOfSpace.exit_code
@@ -103,6 +103,6 @@ def _say(message: str, verbose: bool) -> None:
     from cifar_lab.cli.wording import one_line
 
     if verbose:
-        streams.warn(redacted(traceback.format_exc()).rstrip())
+        std_streams.warn(redacted(traceback.format_exc()).rstrip())
     if message:
-        streams.warn(f"cifar-lab: {one_line(redacted(message))}")
+        std_streams.warn(f"cifar-lab: {one_line(redacted(message))}")

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_lab.cli import asked, completion, console
+from cifar_lab.cli import arguments, completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.train import BASELINES, RetryFailed, run_ablation
-from cifar_lab.cli.until import MaxSeeds, UntilDecided
+from cifar_lab.cli.run_ablation import BASELINES, RetryFailed, run_ablation
+from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided
+from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
-from cifar_lab.overrides import parse_overrides
 
 Setting = Annotated[
     str,
@@ -41,8 +41,8 @@ def ablate(
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train a baseline with each value of one setting, and compare. The ablation is kept in runs/ablations."""
-    from cifar_lab.run.ablation_file import folder_of, keep
-    from cifar_lab.run.one_factor import ablate_factor, parse_factor
+    from cifar_lab.ablation.one_factor import ablate_factor, parse_factor
+    from cifar_lab.store.ablation_file import folder_of, keep
 
     factor = parse_factor(setting)
     if factor.path in parse_overrides(overrides or []):
@@ -52,7 +52,7 @@ def ablate(
         "overrides": overrides, "variants": None, "seeds": seeds, "max_params": max_params, "device": device,
         "workers": workers, "cells_per_gpu": cells_per_gpu,
     }  # fmt: skip
-    asked.check(made, scale_name=scale, **common)
+    arguments.check(made, scale_name=scale, **common)
     keep(made, runs, by="`cifar-lab ablate`")
     folder = folder_of(runs)
     console.say(f"{made.name} is kept in {folder}: name it with --ablations {folder}")

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from cifar_lab.overrides import as_typed
+from cifar_lab.config.overrides import as_typed
 
 Completer = Callable[[typer.Context, str], list[str]]
 DATA = ("cifar10", "synthetic")
@@ -49,7 +49,7 @@ def one_of(*words: str) -> Completer:
 @_quiet
 def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return names of ablations, from file names only. `run-ablation` also takes `all`."""
-    from cifar_lab import registry
+    from cifar_lab.ablation import registry
 
     every = ["all"] if ctx.info_name == "run-ablation" else []
     return _starting(incomplete, [*registry.discover(*_folders(ctx)).known(), *every])
@@ -58,7 +58,7 @@ def ablations(ctx: typer.Context, incomplete: str) -> list[str]:
 @_quiet
 def variants(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the last of a comma-separated list: variants of the ablation on the line not yet listed."""
-    from cifar_lab import registry
+    from cifar_lab.ablation import registry
 
     *listed, last = incomplete.split(",")
     unparsed = [word for word in ctx.args if not word.startswith("-")]  # an option without its value stops the parser
@@ -74,7 +74,7 @@ def overrides(ctx: typer.Context, incomplete: str) -> list[str]:
 
     bash splits words at `=` and replaces only the part after it.
     """
-    from cifar_lab.recipe import paths
+    from cifar_lab.config.recipe import paths
 
     words = _typed(ctx, "overrides", "names", "asked")
     path, equals, value = incomplete.partition("=")
@@ -124,7 +124,7 @@ def invocations(ctx: typer.Context, incomplete: str) -> list[str]:
 @_quiet
 def scales(ctx: typer.Context, incomplete: str) -> list[str]:  # noqa: ARG001
     """Return the names of scales."""
-    from cifar_lab.scale import SCALES
+    from cifar_lab.config.scale import SCALES
 
     return _starting(incomplete, SCALES)
 
@@ -138,7 +138,7 @@ def _paths(incomplete: str, known: Iterable[str]) -> list[str]:
 
 def _values(path: str) -> list[str]:
     """Return all values of a path if there are few, else its default, as JSON without spaces."""
-    from cifar_lab.recipe import Recipe
+    from cifar_lab.config.recipe import Recipe
 
     kind = _annotation(path)
     if kind is bool:
@@ -149,7 +149,7 @@ def _values(path: str) -> list[str]:
 
 
 def _annotation(path: str) -> Any:
-    from cifar_lab.recipe import Recipe
+    from cifar_lab.config.recipe import Recipe
 
     part: Any = Recipe
     for name in path.split("."):

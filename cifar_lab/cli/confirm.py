@@ -9,9 +9,9 @@ from pathlib import Path
 
 import typer
 
-from cifar_lab.cli import asked, console
+from cifar_lab.cli import arguments, console
+from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import UsageError
-from cifar_lab.overrides import as_words
 from cifar_lab.text import many
 
 ASK_ABOVE = 3600.0
@@ -34,7 +34,7 @@ def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
         raise typer.Exit(1)
 
 
-def confirm_long(found: asked.Request, runs: Path, yes: bool, typed: list[str]) -> None:
+def confirm_long(found: arguments.Request, runs: Path, yes: bool, typed: list[str]) -> None:
     """Ask to confirm more than an hour on a CPU; without a terminal, raise an error that suggests a quick command."""
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
@@ -44,11 +44,11 @@ def confirm_long(found: asked.Request, runs: Path, yes: bool, typed: list[str]) 
     confirm("Go on?", f"{long}: more than an hour on a CPU", yes, hint)
 
 
-def _small_line(found: asked.Request, runs: Path, typed: list[str]) -> str:
+def _small_line(found: arguments.Request, runs: Path, typed: list[str]) -> str:
     """Return the same command at `--scale small`, ready to copy, with its estimate; empty if it is impossible."""
-    from cifar_lab import scale as scales
-    from cifar_lab.run.estimate import estimate
-    from cifar_lab.run.plan import make_plan
+    from cifar_lab.config import scale as scales
+    from cifar_lab.execution.estimate import estimate
+    from cifar_lab.execution.plan import make_plan
 
     plan = found.plan
     if plan.scale.name != "writeup" or plan.ablation.name == "train":
@@ -62,7 +62,7 @@ def _small_line(found: asked.Request, runs: Path, typed: list[str]) -> str:
         )  # fmt: skip
     except UsageError:  # its variants coincide at that scale
         return ""
-    seconds = asked.total(replace(small, estimates=estimate(small, found.pace)), found.workers)
+    seconds = arguments.total(replace(small, estimates=estimate(small, found.pace)), found.workers)
     words = ["cifar-lab", "run-ablation", plan.ablation.name, *as_words(overrides)]
     line = [*words, "--scale", "small", "--data", plan.source, *typed]
     return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"

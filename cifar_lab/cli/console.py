@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cifar_lab.cli.streams import steady
+from cifar_lab.cli.std_streams import steady
 from cifar_lab.text import printable
 
 out = Console(highlight=False)

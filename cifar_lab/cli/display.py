@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.table import Table
 
 from cifar_lab.cli import console
-from cifar_lab.run.cell import Job
-from cifar_lab.run.engine import UNFINISHED
+from cifar_lab.execution.local_engine import UNFINISHED
+from cifar_lab.execution.worker import Job
+from cifar_lab.store.journal import Point, Reader, read_events
 from cifar_lab.text import many
-from cifar_lab.tracking.journal import Point, Reader, read_events
 
 
 @dataclass

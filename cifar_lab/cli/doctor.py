@@ -43,11 +43,11 @@ def doctor(
 
 
 def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[Check]:
-    from cifar_lab import registry
+    from cifar_lab.ablation import registry
     from cifar_lab.data.cache import root
-    from cifar_lab.run.device import find_device
-    from cifar_lab.run.provenance import provenance
-    from cifar_lab.tracking import record
+    from cifar_lab.execution.device import find_device
+    from cifar_lab.execution.provenance import provenance
+    from cifar_lab.store import cell_record
 
     chosen = find_device(device)  # an invalid name is rejected before any output
     versions, hardware = provenance()["versions"], provenance()["hardware"]
@@ -59,17 +59,17 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[Check]:
     places = ", ".join(map(str, [registry.built_in(), *folders]))
     broken = "; ".join(entry.reason for entry in ablations.broken())
     yield Check("ablations", not broken, broken or f"{len(ablations.names())} from {places} and packages")
-    yield Check("runs folder", *_usable(lambda: record.require_writable(runs), str(runs)))
+    yield Check("runs folder", *_usable(lambda: cell_record.require_writable(runs), str(runs)))
     yield _store()
-    yield Check("data cache", *_usable(lambda: record.require_writable(root()), str(root())))
+    yield Check("data cache", *_usable(lambda: cell_record.require_writable(root()), str(root())))
 
 
 def _gpus() -> Iterator[Check]:
     """Yield a row for each GPU, and one for the driver."""
     import torch
 
-    from cifar_lab.run import nvml
-    from cifar_lab.run.device import gpus, missing_kernels
+    from cifar_lab.execution import nvml
+    from cifar_lab.execution.device import gpus, missing_kernels
 
     if not torch.cuda.is_available():
         yield Check("GPUs", True, "none that torch can use")
@@ -94,8 +94,8 @@ def _execution(name: str, kind: str) -> Iterator[Check]:
     """Yield the execution settings on the chosen device, and its speed."""
     import torch
 
-    from cifar_lab.run.device import find_device, places
-    from cifar_lab.run.execution import choose
+    from cifar_lab.execution.device import find_device, places
+    from cifar_lab.execution.settings import choose
     from cifar_lab.train.precision import resolve
 
     try:
@@ -113,8 +113,8 @@ def _execution(name: str, kind: str) -> Iterator[Check]:
 
 def _speed(device: torch.device, precision: str) -> Check:
     """Measure matrix products in fp32 and in the precision of cells, and a GPU's memory bandwidth."""
-    from cifar_lab.run.out_of_memory import is_out_of_memory
-    from cifar_lab.run.rates import bandwidth, product
+    from cifar_lab.execution.device_rates import bandwidth, product
+    from cifar_lab.execution.out_of_memory import is_out_of_memory
 
     used = ["fp32", precision] if precision != "fp32" else ["fp32"]
     try:
@@ -131,18 +131,18 @@ def _speed(device: torch.device, precision: str) -> Check:
 
 def _store() -> Check:
     """Check that the tracking store answers, and accepts runs. A missing SQLite store is not created."""
-    from cifar_lab.tracking import mlflow
-    from cifar_lab.tracking.uri import sqlite_path
+    from cifar_lab.mlflow_sync import client
+    from cifar_lab.mlflow_sync.uri import sqlite_path
 
     if find_spec("mlflow") is None:
         return Check("MLflow store", False, "mlflow is not installed: `pip install mlflow`, or work with --offline")
-    uri = mlflow.resolve_uri()
+    uri = client.resolve_uri()
     path = sqlite_path(uri)
 
     def check() -> None:
-        mlflow.require_usable(uri)
+        client.require_usable(uri)
         if path is None or path.exists():
-            mlflow.Store.open(uri).shown()
+            client.Store.open(uri).shown()
 
     new = " (made by the first run)" if path is not None and not path.exists() else ""
     return Check("MLflow store", *_usable(check, printable(redacted(uri)) + new))

@@ -16,8 +16,8 @@ from cifar_lab.cli import options as o
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
-    from cifar_lab.run.fsck import Findings, Problem
-    from cifar_lab.run.repair import Repaired
+    from cifar_lab.inspect.fsck import Findings, Problem
+    from cifar_lab.inspect.repair import Repaired
 
 Repair = Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; damaged files move to damaged/.")]
 NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not check what MLflow lacks.")]
@@ -36,8 +36,8 @@ def fsck(
     weights that were not packed are no damage of it.
     """
     from cifar_lab.errors import UsageError
-    from cifar_lab.run import fsck as checks
-    from cifar_lab.run import repair as repairs
+    from cifar_lab.inspect import fsck as checks
+    from cifar_lab.inspect import repair as repairs
 
     is_packed = runs.is_file()
     if is_packed and repair:
@@ -72,7 +72,7 @@ def _damage_of_study(path: Path) -> str | None:
 def _lacks(runs: Path) -> dict[str, int]:
     """Count by ablation the ended cells that MLflow lacks; an unavailable store is reported."""
     from cifar_lab.errors import CifarLabError
-    from cifar_lab.run.shipping import lacking
+    from cifar_lab.mlflow_sync.upload import lacking
 
     try:
         return lacking(runs)
@@ -151,7 +151,7 @@ def _table(problems: tuple[Problem, ...], runs: Path) -> RenderableType:
 def _names(runs: Path) -> Mapping[str, Sequence[object]]:
     """Return the names of each cell in the notes; empty if these are unreadable, which is reported separately."""
     from cifar_lab.errors import DamageError
-    from cifar_lab.run.setting import names
+    from cifar_lab.store.selection import names
 
     try:
         return names(runs)

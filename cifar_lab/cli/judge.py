@@ -17,7 +17,7 @@ from cifar_lab.errors import UsageError, nearest
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
-    from cifar_lab.stats.referee import JudgedVariant
+    from cifar_lab.results.stats.referee import JudgedVariant
 
 
 def judge(
@@ -39,7 +39,7 @@ def judge(
     """Judge numbers made elsewhere: paired by seed where seeds match, else Welch; all intervals hold together."""
     if not (math.isfinite(margin) and margin > 0):
         raise UsageError(f"--margin {margin:g}: a difference that does not matter is above 0")
-    from cifar_lab.run.measurements import parse_measurements, read_table
+    from cifar_lab.results.measurements import parse_measurements, read_table
 
     text = read_table(file)
     values = parse_measurements(text, str(file), (variant, seed, value))
@@ -47,9 +47,9 @@ def judge(
         raise UsageError(f"--control {control}: {file} has no such variant{nearest(control, values)}")
     if len(values) < 2:
         raise UsageError(f"{file}: '{control}' is the only variant; there is nothing to compare it with")
-    from cifar_lab.run.ledger import enter_look
-    from cifar_lab.stats.family import CONFIDENCE
-    from cifar_lab.stats.referee import judge_measurements, share_of_look
+    from cifar_lab.results.ledger import enter_look
+    from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
+    from cifar_lab.results.stats.referee import judge_measurements, share_of_look
 
     look, confidence = 0, None
     if ledger is not None:
@@ -102,9 +102,9 @@ def _note(each: JudgedVariant) -> str:
 def _footer(
     found: list[JudgedVariant], margin: float, digits: int, look: int, confidence: float | None
 ) -> Iterator[str]:
-    from cifar_lab.stats.decide import RULE
-    from cifar_lab.stats.family import CONFIDENCE
-    from cifar_lab.stats.referee import METHODS
+    from cifar_lab.results.stats.decision import RULE
+    from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
+    from cifar_lab.results.stats.referee import METHODS
 
     methods = [METHODS[method] for method in dict.fromkeys(each.method for each in found if each.method is not None)]
     many = len(found) - 1

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from cifar_lab.ablation.registry import FOLDERS, folders_of_environment
 from cifar_lab.cli import completion
 from cifar_lab.errors import UsageError
-from cifar_lab.registry import FOLDERS, folders_of_environment
 
 RUNS = "CIFAR_LAB_RUNS"
 
@@ -47,7 +47,7 @@ def open_records(runs: Path) -> Path:
     """
     if not runs.is_file():  # the module for it is not needed
         return runs
-    from cifar_lab.run.packed import study_folder
+    from cifar_lab.store.packed_study import study_folder
 
     return study_folder(runs)
 

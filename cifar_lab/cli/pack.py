@@ -39,8 +39,8 @@ def pack(
         raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'study.zip'}")
     if not output.parent.is_dir():
         raise UsageError(f"-o {output}: no such folder: {output.parent}")
-    from cifar_lab.run import pack as packing
-    from cifar_lab.tracking import seal
+    from cifar_lab.report import pack as packing
+    from cifar_lab.store import checksum
 
     parcel = packing.gather(runs.resolve(), list(dict.fromkeys(names or [])), weights=weights)
     try:
@@ -49,7 +49,7 @@ def pack(
         if is_out_of_space(error):
             raise
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
-    size, digest = output.stat().st_size, seal.hash_file(output)
+    size, digest = output.stat().st_size, checksum.hash_file(output)
     ablations = parcel.contents.ablations
     if as_json:
         told = {"path": str(output.resolve()), "ablations": ablations, "settings": parcel.settings}

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from cifar_lab.cli import console
-from cifar_lab.overrides import as_typed
-from cifar_lab.recipe import LARGEST, Recipe
+from cifar_lab.config.overrides import as_typed
+from cifar_lab.config.recipe import LARGEST, Recipe
 
 NAME = "recipe"
 """The word that `describe` takes in place of an ablation's name."""

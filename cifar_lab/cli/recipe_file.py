@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
-from cifar_lab.recipe import Recipe
 
 LARGEST = 2**20
 """Maximum bytes of a file: a recipe takes about two thousand."""

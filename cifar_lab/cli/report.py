@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cifar_lab import registry
-from cifar_lab import scale as scales
-from cifar_lab.ablation import Ablation
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.asked import find_known
+from cifar_lab.cli.arguments import find_known
 from cifar_lab.cli.damage import say_damage
+from cifar_lab.config import scale as scales
+from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
-from cifar_lab.overrides import parse_overrides
 
 Names = Annotated[
     list[str] | None,
@@ -63,26 +63,26 @@ def report(
 
 
 def _report(runs: Path, ablations: list[Ablation], asked: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
-    from cifar_lab.report import page
-    from cifar_lab.run import study
+    from cifar_lab.report import ablation_page, ablation_page_builder
 
-    studies = [study.load(runs, ablation, **asked) for ablation in ablations]
+    studies = [ablation_page_builder.load(runs, ablation, **asked) for ablation in ablations]
     damage = [line for each in studies for line in each.comparison.damage]
-    return page.report(studies), [each.name for each in studies], damage
+    return ablation_page.report(studies), [each.name for each in studies], damage
 
 
 def _story(runs: Path, found: registry.Registry, asked: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
     for broken in found.broken():
         console.say(f"warning: {broken.reason}")
-    from cifar_lab.report import page
-    from cifar_lab.report.study import Study
-    from cifar_lab.run import study
+    from cifar_lab.report import ablation_page, ablation_page_builder
+    from cifar_lab.report.ablation_page_data import Study
 
-    chapters = study.chapters(runs, found, **asked)
+    chapters = ablation_page_builder.chapters(runs, found, **asked)
     names = [entry.name for chapter in chapters for entry in chapter.entries]
     studies = [entry for chapter in chapters for entry in chapter.entries if isinstance(entry, Study)]
     damage = [line for each in studies for line in each.comparison.damage]
-    return page.story(chapters, title=study.TITLE, introduction=study.INTRODUCTION), names, damage
+    contents = registry.contents()
+    page = ablation_page.story(chapters, title=contents.title, introduction=contents.introduction)
+    return page, names, damage
 
 
 def _require_place(output: Path) -> None:
@@ -95,11 +95,11 @@ def _require_place(output: Path) -> None:
 
 def _write(output: Path, page: str) -> int:
     """Write the page atomically; return its number of bytes."""
-    from cifar_lab.tracking import atomic
+    from cifar_lab.store import atomic_file
 
     text = page.encode()
     try:
-        atomic.write(output, lambda file: file.write(text))
+        atomic_file.write(output, lambda file: file.write(text))
     except OSError as error:
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
     return len(text)

@@ -9,7 +9,7 @@ import typer
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.search import Name, Storage
+from cifar_lab.cli.sweep import Name, Storage
 from cifar_lab.errors import UsageError
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Path of the page.")]
@@ -21,15 +21,15 @@ def sweep_report(
 ) -> int:  # fmt: skip
     """Write a page of one search: history, accuracy against parameters, importances, best recipe, all trials."""
     _require_place(output)
-    from cifar_lab.report import search as report
-    from cifar_lab.search import page
+    from cifar_lab.report import sweep_page as report
     from cifar_lab.search import storage as stores
+    from cifar_lab.search import sweep_page_builder
     from cifar_lab.search.study import load_study
 
     stores.quiet()
     with stores.reaching(storage):
         study = load_study(stores.open_existing(storage, runs.resolve()), name, runs.resolve())
-        found = page.load(study, runs=runs.resolve(), storage=storage)
+        found = sweep_page_builder.load(study, runs=runs.resolve(), storage=storage)
     size = _write(output, report.report(found))
     if as_json:
         console.print_json({"path": str(output.resolve()), "study": found.study, "bytes": size})
@@ -48,11 +48,11 @@ def _require_place(output: Path) -> None:
 
 def _write(output: Path, page: str) -> int:
     """Write the page atomically; return its number of bytes."""
-    from cifar_lab.tracking import atomic
+    from cifar_lab.store import atomic_file
 
     text = page.encode()
     try:
-        atomic.write(output, lambda file: file.write(text))
+        atomic_file.write(output, lambda file: file.write(text))
     except OSError as error:
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
     return len(text)

@@ -18,8 +18,8 @@ from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
-    from cifar_lab.tracking.journal import Reader
-    from cifar_lab.tracking.record import Record
+    from cifar_lab.store.cell_record import Record
+    from cifar_lab.store.journal import Reader
 
 EVERY = 1.0
 """Seconds between two checks of a journal that is followed."""
@@ -37,7 +37,7 @@ def tail(
 
     Damaged lines of the journal are reported and left out; the exit code is then 1.
     """
-    from cifar_lab.tracking.journal import Reader
+    from cifar_lab.store.journal import Reader
 
     record = find_cell(runs.resolve(), fingerprint)
     reader = Reader(record.folder)
@@ -76,7 +76,7 @@ def find_cell(runs: Path, prefix: str) -> Record:
         UsageError: the prefix is not the beginning of a fingerprint.
         TrackingError: no cell matches, or more than one.
     """
-    from cifar_lab.tracking.record import find
+    from cifar_lab.store.cell_record import find
 
     if not re.fullmatch("[0-9a-fA-F]{1,64}", prefix):
         raise UsageError(f"a fingerprint has up to 64 of the digits 0-9 and a-f, got '{prefix}'")
@@ -85,14 +85,14 @@ def find_cell(runs: Path, prefix: str) -> Record:
 
 def identity(record: Record) -> str:
     """Return names, fingerprint and state: `se_ratio r4/s0, noise_floor r4/s0 · 0123456789ab · running`."""
-    from cifar_lab.run.setting import names
+    from cifar_lab.store.selection import names
 
     known = ", ".join(str(name) for name in names(record.folder.parent).get(record.fingerprint, ()))
     return f"{known or 'never asked for'} · {record.fingerprint[:12]} · {_state(record)}"
 
 
 def _known_as(record: Record) -> list[dict[str, Any]]:
-    from cifar_lab.run.setting import names
+    from cifar_lab.store.selection import names
 
     return [name._asdict() for name in names(record.folder.parent).get(record.fingerprint, ())]
 

@@ -13,17 +13,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cifar_lab import registry
-from cifar_lab import scale as scales
-from cifar_lab.ablation import Ablation
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.asked import find_known
+from cifar_lab.cli.arguments import find_known
 from cifar_lab.cli.damage import say_damage
-from cifar_lab.overrides import parse_overrides
+from cifar_lab.config import scale as scales
+from cifar_lab.config.overrides import parse_overrides
 
 if TYPE_CHECKING:
-    from cifar_lab.run.verification import Finding
+    from cifar_lab.results.verify import Finding
 
 STYLES = {
     "supported": "bold green",
@@ -76,13 +76,11 @@ def verify(
     names = list(dict.fromkeys(word for word in asked or [] if "=" not in word))
     o.require_whole(invocation, names, scale, data, overrides)
     chosen = _choose(names, registry.discover(*(ablations or [])), runs)
-    from cifar_lab.run import verification
-    from cifar_lab.tracking.invocation import damaged
+    from cifar_lab.results import verify
+    from cifar_lab.store.invocation import damaged
 
     found = [
-        verification.verify(
-            runs.resolve(), ablation, scale=scale, data=data, overrides=overrides, invocation=invocation
-        )
+        verify.verify(runs.resolve(), ablation, scale=scale, data=data, overrides=overrides, invocation=invocation)
         for ablation in chosen
     ]
     findings = [finding for each in found for finding in each]
@@ -115,7 +113,7 @@ def _lines(findings: list[Finding], silent: list[str], *, everything: bool) -> I
 
     With several ablations, the counts also come first, as they would otherwise scroll away.
     """
-    from cifar_lab.run.verification import NOT_RUN
+    from cifar_lab.results.verify import NOT_RUN
 
     groups = {name: list(own) for name, own in groupby(findings, key=lambda finding: finding.ablation)}
     shown = {name: own for name, own in groups.items() if own[0].setting is not None or not everything}
@@ -153,7 +151,7 @@ def _header(own: Sequence[Finding]) -> Iterator[Text]:
     margin = next((finding.measured["margin"] for finding in own if finding.measured is not None), None)
     small = f" · less than {100 * margin:.2f} points does not matter" if margin is not None else ""
     yield Text(f"invocation {setting.latest.id}{more}{small}", style="dim")
-    from cifar_lab.run.setting import selector
+    from cifar_lab.store.selection import selector
 
     for other in setting.others:
         yield Text(f"also there: {selector(other)}", style="dim")

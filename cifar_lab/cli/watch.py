@@ -16,7 +16,7 @@ from cifar_lab.cli import console
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
-    from cifar_lab.run.status import Status
+    from cifar_lab.inspect.status import Status
 
 EVERY = 2.0
 """Seconds between two checks."""
@@ -108,7 +108,7 @@ def is_idle(status: Status, now: float | None = None) -> bool:
 
 def _abandoned(found: list[Status]) -> Iterator[str]:
     """Yield a message that nobody trains the missing cells, with the commands that would."""
-    from cifar_lab.run.setting import again
+    from cifar_lab.store.selection import again
 
     for status in found:
         if not is_idle(status):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
+from cifar_lab.config.recipe import paths
 from cifar_lab.errors import nearest, shortened
-from cifar_lab.recipe import paths
 from cifar_lab.text import printable
 
 LONGEST_WORD, LONGEST_LINE = 200, 1500

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_lab.data.naming import shown
+from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import silent
 from cifar_lab.errors import DataError, nearest
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lab.data import answers, download, layouts, progress, sources
+from cifar_lab.data import download, http_client, layouts, progress, sources
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.download import Expected, Failed, RemoteFile, Slow
-from cifar_lab.data.naming import shown
+from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
 Say = Callable[[str], None]
@@ -148,16 +148,16 @@ def _downloaded(folder: Path, say: Say) -> Dataset:
             return _from_mirror(mirror, folder, say, is_patient=len(every) == 1)
         except Slow as error:
             slow.append((error.rate, mirror))
-            say(f"{answers.plain(mirror.url)} is {error}{another}")
+            say(f"{http_client.plain(mirror.url)} is {error}{another}")
         except Failed as error:
-            failures.append(f"{answers.plain(mirror.url)}: {error}")
+            failures.append(f"{http_client.plain(mirror.url)}: {error}")
             say(f"{failures[-1]}{another}")
     for _, mirror in sorted(slow, key=lambda pair: -pair[0]):
         try:
-            say(f"no place is faster; going on from {answers.plain(mirror.url)}")
+            say(f"no place is faster; going on from {http_client.plain(mirror.url)}")
             return _from_mirror(mirror, folder, say, is_patient=True)
         except Failed as error:
-            failures.append(f"{answers.plain(mirror.url)}: {error}")
+            failures.append(f"{http_client.plain(mirror.url)}: {error}")
     others = len(failures) - 1
     more = f" (and {others} other place{'s' * (others > 1)}, see above)" * (others > 0)
     raise DataError(

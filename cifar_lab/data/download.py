@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cifar_lab.data import answers
-from cifar_lab.data.answers import TransferError
-from cifar_lab.data.arrays import LARGEST
-from cifar_lab.data.naming import shown
+from cifar_lab.data import http_client
+from cifar_lab.data.array_files import LARGEST
+from cifar_lab.data.http_client import TransferError
+from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import Report, reported
 from cifar_lab.errors import DataError
 
@@ -145,7 +145,7 @@ def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, 
     headers = {"Accept-Encoding": "identity", "User-Agent": "cifar-lab"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with answers.answer(remote.url, headers) as (response, deadline):
+    with http_client.answer(remote.url, headers) as (response, deadline):
         start = _accepted(response, start, partial)
         limit = remote.expected.size or LARGEST
         length = response.headers.get("Content-Length", "")
@@ -155,7 +155,7 @@ def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, 
         if total > limit:
             bound = f"expected {limit:,}" if remote.expected.size else f"at most {limit:,} are read"
             raise TransferError(f"it would send {total:,} bytes; {bound}", is_final=True)
-        title = f"{remote.expected.name} from {answers.host(remote.url)}"
+        title = f"{remote.expected.name} from {http_client.host(remote.url)}"
         with partial.open("ab") as file, reported(title, start, total, say) as report:
             file.truncate(start)
 
@@ -185,7 +185,7 @@ def _copy(
         try:
             data = response.raw.read1(CHUNK)  # returns what is available, so that a slow rate is noticed
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransferError(answers.reason(error)) from error
+            raise TransferError(http_client.reason(error)) from error
         if not data:
             return True
         done += len(data)

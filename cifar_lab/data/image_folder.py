@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cifar_lab.data import pixels, rules
+from cifar_lab.data import decoding, validation
 from cifar_lab.data.dataset import Arrays, Images, Labels
-from cifar_lab.data.files import Files
+from cifar_lab.data.file_tree import Files
 from cifar_lab.data.layouts import EXPECTED, Layout
-from cifar_lab.data.naming import shown
+from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
 HELD_OUT = 5
@@ -45,7 +45,7 @@ def read_classes(files: Files, layout: Layout, say: Callable[[str], None]) -> De
     test = [(name, _class_of(name, layout.folder)) for name in layout.test]
     classes = _common_classes({label for _, label in train}, {label for _, label in test})
     numbers = [[classes.index(label) for _, label in part] for part in (train, test)]
-    rules.check(classes, *numbers)  # before the images are decoded
+    validation.check(classes, *numbers)  # before the images are decoded
     say(f"{len(train) + len(test):,} images")
     splits = [
         (_decoded(files, [name for name, _ in part]), np.array(labels, np.int64))
@@ -79,7 +79,7 @@ def read_kaggle(files: Files, layout: Layout, say: Callable[[str], None]) -> Dec
     place = {each: position for position, each in enumerate(ids)}
     parts = [sorted(part, key=place.__getitem__) for part in (train, test)]
     numbers = [[classes.index(labels[each]) for each in part] for part in parts]
-    rules.check(classes, *numbers)
+    validation.check(classes, *numbers)
     say(f"{len(labels):,} images")
     splits = [
         (_decoded(files, [names[each] for each in part]), np.array(of, np.int64))
@@ -110,8 +110,8 @@ def _class_of(name: str, folder: str) -> str:
     _, *folders, file = name.removeprefix(folder).split("/")
     if len(folders) != 1:
         raise DataError(f"{shown(name)} is not in the folder of a class; {EXPECTED}")
-    if not file.lower().endswith(pixels.EXTENSIONS):
-        raise DataError(f"{shown(name)} is not an image by its name; expected {', '.join(pixels.EXTENSIONS)}")
+    if not file.lower().endswith(decoding.EXTENSIONS):
+        raise DataError(f"{shown(name)} is not an image by its name; expected {', '.join(decoding.EXTENSIONS)}")
     if not folders[0].isprintable():
         raise DataError(f"the class name {shown(folders[0])} is not printable text")
     return folders[0]
@@ -129,10 +129,10 @@ def _common_classes(train: set[str], test: set[str]) -> tuple[str, ...]:
 
 def _decoded(files: Files, names: Sequence[str]) -> Images:
     """Return (N, 32, 32, 3) pixels of the files `names`."""
-    images = np.empty((len(names), pixels.SIDE, pixels.SIDE, 3), np.uint8)
+    images = np.empty((len(names), decoding.SIDE, decoding.SIDE, 3), np.uint8)
     with warnings.catch_warnings(action="ignore"):  # Pillow's, on large images and palettes, which `pixels` handles
         for index, name in enumerate(names):  # one thread: two would both wait for the GIL (measured)
-            images[index] = pixels.decode(name, files.read(name, pixels.LARGEST))
+            images[index] = decoding.decode(name, files.read(name, decoding.LARGEST))
     return images
 
 

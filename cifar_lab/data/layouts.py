@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from cifar_lab.data import batches
-from cifar_lab.data.files import Files
-from cifar_lab.data.naming import shown
+from cifar_lab.data import cifar_batches
+from cifar_lab.data.file_tree import Files
+from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
 Kind = Literal["classes", "python", "binary", "parquet", "kaggle", "npz", "archive"]
@@ -140,7 +140,7 @@ def _match_binary(files: Files, folder: str) -> Layout | None:
 
 def _match_batches(files: Files, folder: str, kind: Kind, ending: str) -> Layout | None:
     there = _listing(files, folder)[1]
-    wanted = [f"{name}{ending}" for name in (*batches.TRAIN, batches.TEST)]
+    wanted = [f"{name}{ending}" for name in (*cifar_batches.TRAIN, cifar_batches.TEST)]
     missing = [name for name in wanted if name not in there]
     if len(missing) > len(wanted) // 2:
         return None

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar_lab.data import arrays as stored
-from cifar_lab.data import batches, files, image_folder, layouts, original, rules
+from cifar_lab.data import array_files as stored
+from cifar_lab.data import cifar_batches, file_tree, image_folder, layouts, original_images, validation
 from cifar_lab.data.dataset import Arrays, Dataset, Labels, content_hash
-from cifar_lab.data.naming import one_line, shown, title
+from cifar_lab.data.messages import one_line, shown, title
 from cifar_lab.errors import DataError
 
 VERSION = "2"
@@ -40,7 +40,7 @@ def key(path: Path) -> str:
     """Return the SHA-256, 64 hex digits, of the path and of its files' names, sizes and times."""
     with _named(path):
         if path.is_dir():
-            tree = files.folder_files(path)
+            tree = file_tree.folder_files(path)
             state = [f"{name} {tree.state(name)}" for name in layouts.find(tree).files]
         else:
             found = path.stat()
@@ -60,15 +60,17 @@ def decode(path: Path, say: Callable[[str], None] = lambda _: None, *, reference
     with _named(path):
         name = path.name if path.is_dir() else title(path.name)
         read = _read(path, lambda what, folder: say(f"decoding {what} of {name}{folder and f' in {folder}'}, once"))
-        rules.check(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
-        found = read.arrays if read.is_original else original.in_order(read.arrays, read.train_rank, read.test_rank)
-        if found is None and reference is not None and original.same_images(read.arrays, reference.arrays):
+        validation.check(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
+        found = (
+            read.arrays if read.is_original else original_images.in_order(read.arrays, read.train_rank, read.test_rank)
+        )
+        if found is None and reference is not None and original_images.same_images(read.arrays, reference.arrays):
             found = reference.arrays
         is_original = found is not None
-        classes = original.CLASSES if is_original else read.classes
+        classes = original_images.CLASSES if is_original else read.classes
         kept = found or read.arrays
         return Dataset(
-            name=original.NAME if is_original else name + read.note,
+            name=original_images.NAME if is_original else name + read.note,
             kind="cifar10" if is_original else "path",
             classes=classes,
             **kept._asdict(),
@@ -78,7 +80,7 @@ def decode(path: Path, say: Callable[[str], None] = lambda _: None, *, reference
 
 def as_original(dataset: Dataset) -> Dataset:
     """Return `dataset` under CIFAR-10's name, for files whose own checksum shows that they are the original."""
-    return replace(dataset, name=original.NAME, kind="cifar10")
+    return replace(dataset, name=original_images.NAME, kind="cifar10")
 
 
 @contextmanager
@@ -93,9 +95,9 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
-    if path.is_file() and files.read_start(path).startswith(b"PAR1"):
+    if path.is_file() and file_tree.read_start(path).startswith(b"PAR1"):
         raise DataError("one parquet file; give the folder that holds train-*.parquet and test-*.parquet")
-    with files.opened(path) as tree:
+    with file_tree.opened(path) as tree:
         layout = layouts.find(tree)
         if layout.kind == "archive":
             return _read_inner(path, layout.train[0], say)
@@ -106,11 +108,11 @@ def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
             return _Read(*decoded, note=note)
         if layout.kind == "python":
             say("the batches", layout.folder)
-            classes, arrays, is_original = batches.read_python(tree, layout.folder)
+            classes, arrays, is_original = cifar_batches.read_python(tree, layout.folder)
             return _Read(classes, arrays, is_original=is_original)
         if layout.kind == "binary":
             say("the batches", layout.folder)
-            return _Read(*batches.read_binary(tree, layout.folder))
+            return _Read(*cifar_batches.read_binary(tree, layout.folder))
         if layout.kind == "parquet":
             say("the parquet files", layout.folder)
             held_out = list(layout.test)

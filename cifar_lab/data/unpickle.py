@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_lab.data.naming import one_line, shown
+from cifar_lab.data.messages import one_line, shown
 from cifar_lab.errors import DataError
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")

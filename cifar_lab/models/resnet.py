@@ -11,10 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from cifar_lab import recipe
+from cifar_lab.config import recipe
+from cifar_lab.config.seeding import stream
 from cifar_lab.models.se import SEBlock
 from cifar_lab.models.whitening import FILTERS, Whitening
-from cifar_lab.streams import stream
 
 CLASSES = 10
 CHANNELS_LAST_FROM = 8

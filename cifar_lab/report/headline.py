@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from cifar_lab.overrides import as_words
-from cifar_lab.report.comparison import UNFINISHED, Comparison, Row
-from cifar_lab.report.plots import of
-from cifar_lab.report.sheets import is_interaction, points, span, without_metric
-from cifar_lab.report.study import Finding, Study
-from cifar_lab.stats.claims import STATUSES
+from cifar_lab.config.overrides import as_words
+from cifar_lab.report.ablation_page_data import Finding, Study
+from cifar_lab.report.charts.comparison_plots import of
+from cifar_lab.report.table_content import is_interaction, points, span, without_metric
+from cifar_lab.results.comparison import UNFINISHED, Comparison, Row
+from cifar_lab.results.stats.claims import STATUSES
 from cifar_lab.text import many
 
 PARTLY = " where it trains"

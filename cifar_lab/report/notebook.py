@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from cifar_lab.report import figures, sheets
+from cifar_lab.report import table_content
+from cifar_lab.report.charts import cell_png
 from cifar_lab.report.sentence import sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure
     from pandas import DataFrame as DataFrame
 
-    from cifar_lab.report.comparison import Comparison, Row
-    from cifar_lab.report.sheets import Sheet
+    from cifar_lab.report.table_content import Sheet
+    from cifar_lab.results.comparison import Comparison, Row
 
 STYLE = Markup('style="font-variant-numeric: tabular-nums"')
 RIGHT, LEFT = Markup(' style="text-align: right"'), Markup(' style="text-align: left"')
@@ -93,7 +94,7 @@ def _columns(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def comparison_html(comparison: Comparison) -> Markup:
     """Return a comparison as the terminal shows it: header, table, sentence and the notes that matter."""
-    sheet: Sheet = sheets.result(comparison)
+    sheet: Sheet = table_content.result(comparison)
     parts = [html_paragraphs(comparison.header()), html_table(sheet.headings, sheet.rows, sheet.numbers)]
     parts += [html_paragraphs([sentence(comparison), *comparison.notes(), *comparison.intervals()])]
     return Markup("").join(parts)
@@ -106,7 +107,9 @@ def comparison_figure(comparison: Comparison) -> Figure:
     """
     compared = [row for row in comparison.rows if row.differences]
     rows = compared or [row for row in comparison.rows if row.values]
-    figure = _figure()(figsize=(figures.SIZE[0], MARGINS + HEIGHT * max(1, len(rows))), dpi=figures.DPI, layout="tight")
+    figure = _figure()(
+        figsize=(cell_png.SIZE[0], MARGINS + HEIGHT * max(1, len(rows))), dpi=cell_png.DPI, layout="tight"
+    )
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         _draw(axes, place, row, is_difference=bool(compared))
@@ -133,7 +136,7 @@ def _figure() -> type[Figure]:
         """Figure that is drawn where it is the last value of a notebook's cell."""
 
         def _repr_png_(self) -> bytes:
-            return figures.as_png(self)
+            return cell_png.as_png(self)
 
     return Shown
 
@@ -142,10 +145,10 @@ def _draw(axes: Any, place: int, row: Row, *, is_difference: bool) -> None:
     values, mean = (row.differences, row.difference) if is_difference else (row.values, row.mean)
     interval = row.interval if is_difference else row.mean_interval
     if interval is not None:
-        axes.plot([100 * end for end in interval], [place, place], color=figures.BLUE, linewidth=2)
+        axes.plot([100 * end for end in interval], [place, place], color=cell_png.BLUE, linewidth=2)
     if mean is not None:
-        axes.plot([100 * mean], [place], "|", color=figures.BLUE, markersize=16, markeredgewidth=3)
-    axes.plot([100 * value for value in values.values()], [place] * len(values), "o", color=figures.ORANGE, alpha=0.8)
+        axes.plot([100 * mean], [place], "|", color=cell_png.BLUE, markersize=16, markeredgewidth=3)
+    axes.plot([100 * value for value in values.values()], [place] * len(values), "o", color=cell_png.ORANGE, alpha=0.8)
 
 
 def _word(value: object) -> str:

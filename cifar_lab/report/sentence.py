@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cifar_lab.report.comparison import Comparison, Row
 from cifar_lab.report.headline import interaction
-from cifar_lab.report.sheets import points
-from cifar_lab.stats.family import per_comparison
-from cifar_lab.stats.moderated import family_of, moderated_seeds_needed
-from cifar_lab.stats.power import MOST, seeds_needed
+from cifar_lab.report.table_content import points
+from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.results.stats.moderated import family_of, moderated_seeds_needed
+from cifar_lab.results.stats.multiple_comparisons import per_comparison
+from cifar_lab.results.stats.power import MOST, seeds_needed
 
 SHOWN = 3
 """Number of differences, or of names, that the sentence spells out."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import optuna
 
-from cifar_lab.report.search import report
-from cifar_lab.search import page
+from cifar_lab.report.sweep_page import report
+from cifar_lab.search import sweep_page_builder
 
 
 def artifacts(study: optuna.Study, runs: Path, storage: str | None = None) -> Mapping[str, str]:
@@ -18,6 +18,6 @@ def artifacts(study: optuna.Study, runs: Path, storage: str | None = None) -> Ma
     Raises:
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
     """
-    found = page.load(study, runs=runs, storage=storage)
+    found = sweep_page_builder.load(study, runs=runs, storage=storage)
     best = {"best.json": json.dumps(found.recipe, indent=1) + "\n"} if found.recipe is not None else {}
     return {"report.html": report(found), **best}

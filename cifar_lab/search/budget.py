@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import BudgetError
-from cifar_lab.models.budget import BUDGET, Cost, cost
-from cifar_lab.recipe import Recipe
-from cifar_lab.search.draw import Draw
+from cifar_lab.models.cost import BUDGET, Cost, cost
+from cifar_lab.search.random_trial import Draw
 from cifar_lab.search.space import Space
 
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
+from cifar_lab.config.declarative import Declared
 from cifar_lab.errors import SpaceError
-from cifar_lab.search.declared import Declared
 
 Parameter = bool | int | float | str
 """Value of a dimension in a trial."""

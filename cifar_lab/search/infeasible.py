@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_lab.search.study_shape import SETTING
+from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.trials import COUNTS, is_infeasible, is_result
 
 COUNTED = {"params": "parameters", "macs": "macs"}

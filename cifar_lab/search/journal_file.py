@@ -20,7 +20,7 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from cifar_lab.errors import TrackingError, UsageError
-from cifar_lab.tracking import seal
+from cifar_lab.store import checksum
 
 Say = Callable[[str], None]
 
@@ -77,7 +77,7 @@ class JournalFile(BaseJournalBackend):
         number = log_number_from if log_number_from in self._offsets else 0
         offset = self._offsets[number]
         try:
-            with seal.open_regular(self.path) as file:
+            with checksum.open_regular(self.path) as file:
                 if os.fstat(file.fileno()).st_size < offset:
                     raise UsageError(f"{self.path}: it has become shorter while it was in use; {_advice()}")
                 file.seek(offset)
@@ -155,7 +155,7 @@ def damage(path: Path) -> str | None:
     Raises:
         OSError: the file cannot be read.
     """
-    with seal.open_regular(path) as file:
+    with checksum.open_regular(path) as file:
         for number, text in enumerate(file, start=1):
             if text.endswith(b"\n") and isinstance(rule := parsed(text), str):
                 return f"line {number}: {rule}"

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 from pydantic import InstanceOf, model_validator
 
+from cifar_lab.config.declarative import Declared
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import RecipeError, SpaceError, nearest
-from cifar_lab.recipe import Recipe
-from cifar_lab.search.declared import Declared
 from cifar_lab.search.dimension import Dimension, Parameter, Suggests, Taken
 
 

@@ -16,10 +16,10 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartb
 from sqlalchemy.exc import SQLAlchemyError
 
 from cifar_lab.errors import CifarLabError, TrackingError, UsageError
+from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
 from cifar_lab.search.journal_file import JournalFile, Say
-from cifar_lab.search.naming import require_storage
-from cifar_lab.tracking.uri import sqlite_path
+from cifar_lab.search.study_name import require_storage
 
 __all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storage", "quiet", "reaching", "retry_lost"]
 

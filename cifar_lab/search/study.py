@@ -13,15 +13,15 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from cifar_lab import scale as scales
+from cifar_lab.config import scale as scales
+from cifar_lab.config.recipe import NUMERICS, Recipe
+from cifar_lab.config.scale import Scale
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.recipe import NUMERICS, Recipe
-from cifar_lab.scale import Scale
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find
-from cifar_lab.search.study_shape import SETTING, require_sound
-from cifar_lab.tracking.invocation import read_all
+from cifar_lab.search.study_schema import SETTING, require_sound
+from cifar_lab.store.invocation import read_all
 
 __all__ = [
     "NOTE", "OBJECTIVES", "SETTING", "Optuna", "Setting", "experiment", "load_study", "names", "open_study",

@@ -10,17 +10,17 @@ import optuna
 from optuna.trial import Trial
 
 from cifar_lab.errors import Interrupted
-from cifar_lab.run import shipping
-from cifar_lab.run.cell import Job
-from cifar_lab.run.engine import Listener, LocalEngine
-from cifar_lab.run.runner import DRAIN_SECONDS, goes_on_elsewhere
-from cifar_lab.run.shipping import Files
+from cifar_lab.execution.local_engine import Listener, LocalEngine
+from cifar_lab.execution.runner import DRAIN_SECONDS, goes_on_elsewhere
+from cifar_lab.execution.worker import Job
+from cifar_lab.mlflow_sync import upload
+from cifar_lab.mlflow_sync.upload import Files
+from cifar_lab.mlflow_sync.uploader import Shipper
 from cifar_lab.search import trials as found
-from cifar_lab.search.asking import Asking
-from cifar_lab.search.cells import Cells, dumps
+from cifar_lab.search.ask_tell import Asking
 from cifar_lab.search.study import Setting
-from cifar_lab.tracking.invocation import Invocation
-from cifar_lab.tracking.shipper import Shipper
+from cifar_lab.search.trial_jobs import Cells, dumps
+from cifar_lab.store.invocation import Invocation
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run_sweep(
         if offline:
             return
         if shipper is None:
-            shipper = shipping.start(cells.runs, note, files, say)
+            shipper = upload.start(cells.runs, note, files, say)
         else:
             shipper.follow(note)
 
@@ -104,7 +104,7 @@ def run_sweep(
         interrupted = error
     finally:
         if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
-            say(shipping.left_behind(left))
+            say(upload.left_behind(left))
     return Report(engine.trained, interrupted)
 
 

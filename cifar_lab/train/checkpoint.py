@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from cifar_lab.errors import CellError
-from cifar_lab.tracking import atomic, seal
+from cifar_lab.store import atomic_file, checksum
 
 COMMENT = b"sha256:"
 FINGERPRINT = "fingerprint"
@@ -32,7 +32,7 @@ def save(path: Path, state: dict[str, Any], fingerprint: str | None = None) -> N
     `fingerprint`: of the cell that is trained; `load` rejects the state of another cell.
     """
     named = state if fingerprint is None else {**state, FINGERPRINT: fingerprint}
-    atomic.write(path, lambda file: _write(file, named))
+    atomic_file.write(path, lambda file: _write(file, named))
 
 
 def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
@@ -48,7 +48,7 @@ def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
         CellError: the file exists, but is unreadable, was changed after it was written, or belongs to another cell.
     """
     try:
-        content = seal.content(path)
+        content = checksum.content(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifar_lab import recipe
-from cifar_lab.data.augment import normalise_only
-from cifar_lab.data.split import Part
+from cifar_lab.config import recipe
+from cifar_lab.data.augmentation import normalise_only
+from cifar_lab.data.splits import Part
 from cifar_lab.train.precision import Precision, autocast
 
 BATCH, ON_A_GPU = 500, 1000

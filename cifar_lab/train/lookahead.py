@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cifar_lab import recipe
+from cifar_lab.config import recipe
 
 
 @torch.no_grad()

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_lab.data import augment
-from cifar_lab.data.augment import Draws
-from cifar_lab.streams import stream
-from cifar_lab.train.clip import clip
+from cifar_lab.config.seeding import stream
+from cifar_lab.data import augmentation
+from cifar_lab.data.augmentation import Draws
+from cifar_lab.train.grad_clip import clip
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.trainer import Trainer
 
@@ -129,7 +129,7 @@ class Stepper:
         run = self.run
 
         def draw(epoch: int) -> Draws:
-            return augment.draw(run.recipe.data, len(run.split.train), seed=run.seed_of_draws, epoch=epoch)
+            return augmentation.draw(run.recipe.data, len(run.split.train), seed=run.seed_of_draws, epoch=epoch)
 
         if self._drawer is None:
             return draw(epoch)
@@ -192,7 +192,7 @@ class Stepper:
         here = draws.at(self._at * recipe.train.batch_size + offsets)
         self._set_rate()
         images, labels = run.split.train.take(here.order)
-        inputs, targets = augment.augment(images, labels, here, recipe.data)
+        inputs, targets = augmentation.augment(images, labels, here, recipe.data)
         with autocast(run.precision, run.device):
             logits = run.forward(inputs)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.train.label_smoothing)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifar_lab.data.split import Split
-from cifar_lab.recipe import Recipe
-from cifar_lab.streams import seed_of_draws
-from cifar_lab.train import optim
-from cifar_lab.train.average import Average
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.seeding import seed_of_draws
+from cifar_lab.data.splits import Split
+from cifar_lab.train import optimizer
+from cifar_lab.train.ema import Average
 from cifar_lab.train.lookahead import Lookahead
+from cifar_lab.train.lr_schedule import lr_at
 from cifar_lab.train.precision import Precision, scaler
-from cifar_lab.train.schedule import lr_at
 
 
 class Trainer:
@@ -32,7 +32,7 @@ class Trainer:
         self.parameters = list(net.parameters())
         self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
         """Learning rate on a GPU, (), from which the optimizer reads it; None elsewhere, where it gets a number."""
-        self.optimizer = optim.build(net, recipe.optim, rate=self.rate)
+        self.optimizer = optimizer.build(net, recipe.optim, rate=self.rate)
         self.scaler = scaler(precision, self.device)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
         self.ema = Average(net, recipe.train.ema) if recipe.train.ema else None
@@ -96,7 +96,7 @@ class Trainer:
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.rate is not None:
-            optim.bind(self.optimizer, self.rate)
+            optimizer.bind(self.optimizer, self.rate)
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
         if self.lookahead:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from cifar_lab import recipe
-from cifar_lab.data.augment import normalise_only
-from cifar_lab.data.split import Part
+from cifar_lab.config import recipe
+from cifar_lab.data.augmentation import normalise_only
+from cifar_lab.data.splits import Part
 from cifar_lab.models.resnet import ResNet
 from cifar_lab.models.whitening import Whitening
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from cifar_lab import registry
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.shipping import sync_all
-from cifar_lab.tracking.invocation import Asked, Invocation
-from cifar_lab.tracking.journal import Journal
-from cifar_lab.tracking.record import Record
+from cifar_lab.ablation import registry
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.mlflow_sync.upload import sync_all
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.journal import Journal
 
 ACCURACY = {"none": (0.90, 0.70), "r16": (0.80, 0.82), "r4": (0.84, 0.86)}
 """Accuracies by variant and seed. `none` has the best cell, `r4` the best mean; r16 is the control."""

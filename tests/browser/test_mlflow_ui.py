@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cifar_lab.tracking.mlflow import Store
+from cifar_lab.mlflow_sync.client import Store
 
 pytestmark = pytest.mark.browser
 

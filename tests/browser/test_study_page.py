@@ -11,7 +11,7 @@ import pytest
 from made.comparisons import CONTROL
 from made.studies import WORSE, study
 
-from cifar_lab.report.page import report
+from cifar_lab.report.ablation_page import report
 
 pytestmark = pytest.mark.browser
 

@@ -7,15 +7,15 @@ import re
 import pytest
 import torch
 
-from cifar_lab import registry
-from cifar_lab.ablation import Ablation
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18
+from cifar_lab.config.scale import SCALES, Scale, require_distinct
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
-from cifar_lab.models.budget import BUDGET, cost
+from cifar_lab.data.splits import split
+from cifar_lab.models.cost import BUDGET, cost
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, FAST, RESNET18
-from cifar_lab.scale import SCALES, Scale, require_distinct
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 

@@ -68,7 +68,7 @@ def record(
     place = os.environ.get(VARIABLE)
     if not place:
         return
-    from cifar_lab.run.provenance import provenance
+    from cifar_lab.execution.provenance import provenance
 
     origin = provenance()
     machine = {name: origin["hardware"][name] for name in ("processor", "cores", "memory_gib", "platform")}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.recipe import EFFICIENT_RESNET
-from cifar_lab.tracking.invocation import Asked, Invocation
-from cifar_lab.tracking.record import Record
+from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked, Invocation
 
 RECIPE = EFFICIENT_RESNET.model_dump(mode="json")
 DATA = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64}

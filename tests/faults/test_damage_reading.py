@@ -15,7 +15,7 @@ import pytest
 from made.damage import damage
 
 from cifar_lab.cli import run
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
 
 TRIES = int(os.environ.get("CIFAR_LAB_FAULTS", "20"))
 

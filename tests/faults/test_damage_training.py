@@ -17,14 +17,14 @@ import torch
 from made.damage import FLIPS, TIMED, damage
 from safetensors.numpy import load_file
 
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.errors import CellError, DamageError, Interrupted
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.execution import Execution
-from cifar_lab.run.provenance import provenance
-from cifar_lab.tracking.journal import Journal, read_events, read_points
-from cifar_lab.tracking.record import Record
+from cifar_lab.execution.provenance import provenance
+from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.journal import Journal, read_events, read_points
 from cifar_lab.train import checkpoint, loop
 
 TRIES = int(os.environ.get("CIFAR_LAB_FAULTS", "20"))

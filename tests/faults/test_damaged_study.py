@@ -21,11 +21,11 @@ from optuna.trial import TrialState
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.search import journal_file
-from cifar_lab.search.cells import name_of
 from cifar_lab.search.journal_file import CHECKSUM, JournalFile, SymlinkLock
 from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import NOTE
-from cifar_lab.tracking.invocation import Asked, Invocation
+from cifar_lab.search.trial_jobs import name_of
+from cifar_lab.store.invocation import Asked, Invocation
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 COMMANDS = {

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from cifar_lab.tracking.journal import read_events
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.journal import read_events
 
 PATIENCE = 300.0
 

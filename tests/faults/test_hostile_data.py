@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import cifar_files as made
 
-from cifar_lab.data import files, load, pixels, unpickle
+from cifar_lab.data import decoding, file_tree, load, unpickle
 from cifar_lab.errors import DataError
 
 COUNT = int(os.environ.get("CIFAR_LAB_FAULTS", "25"))
@@ -241,7 +241,7 @@ def as_zip(folder: Path, other: dict[str, bytes | None]) -> Path:
 def test_a_tar_that_unpacks_into_gigabytes_is_refused(
     alone: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
 ) -> None:
-    monkeypatch.setattr(files, "LARGEST_UNPACKED", 10 << 20)
+    monkeypatch.setattr(file_tree, "LARGEST_UNPACKED", 10 << 20)
     inner = io.BytesIO()
     with tarfile.open(fileobj=inner, mode="w") as tar:
         for name in ("notes.txt", "cifar-10-batches-py/data_batch_1"):
@@ -386,6 +386,6 @@ def test_an_image_of_any_header_is_pixels_or_one_line(width: int, depth: int, co
 def judge(content: bytes) -> None:
     with warnings.catch_warnings(action="ignore"):
         try:
-            assert pixels.decode("a.png", content).shape == (32, 32, 3)
+            assert decoding.decode("a.png", content).shape == (32, 32, 3)
         except DataError as refused:
             assert len(str(refused).splitlines()) == 1  # noqa: PT017 - either outcome is right

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made.bounded import bounded
 
-from cifar_lab import reading
 from cifar_lab.cli import run
-from cifar_lab.recipe import Recipe, paths
+from cifar_lab.config import declaration_file
+from cifar_lab.config.recipe import Recipe, paths
 
 LINES = int(os.environ.get("CIFAR_LAB_FAULTS", "150"))
 FILES = min(1000, LINES) if "CIFAR_LAB_FAULTS" in os.environ else 30
@@ -101,7 +101,7 @@ def places(folder: Path, few_images: Path, tiny_ablation: Path, monkeypatch: pyt
     """Names that stand for folders here; the network is out of reach, and nothing may be trained."""
     from cifar_lab.data import cifar10
     from cifar_lab.errors import DataError
-    from cifar_lab.run import engine
+    from cifar_lab.execution import local_engine
 
     def refused(*_: object) -> None:
         raise DataError("CIFAR-10 could not be fetched: the tests have no network")
@@ -110,7 +110,7 @@ def places(folder: Path, few_images: Path, tiny_ablation: Path, monkeypatch: pyt
         raise AssertionError("something was to be trained")
 
     monkeypatch.setattr(cifar10, "fetch", refused)
-    monkeypatch.setattr(engine.LocalEngine, "run", trained)
+    monkeypatch.setattr(local_engine.LocalEngine, "run", trained)
     return {
         "{images}": str(few_images), "{ablations}": str(tiny_ablation), "{nowhere}": str(folder / "nowhere"),
         "{runs}": str(folder / "runs"),
@@ -163,9 +163,7 @@ LINE = st.sampled_from(
         "control='a')",
     ]
 )  # fmt: skip
-HEAD = (
-    "from cifar_lab.ablation import Ablation, Claim, Variant\nfrom cifar_lab.recipe import EFFICIENT_RESNET, Recipe\n"
-)
+HEAD = "from cifar_lab import EFFICIENT_RESNET, Ablation, Claim, Recipe, Variant\n"
 SOURCES = st.one_of(
     st.lists(LINE, max_size=3).map(lambda lines: (HEAD + "\n".join(lines) + "\n").encode()),
     st.binary(max_size=40),
@@ -182,7 +180,7 @@ GOOD = HEAD + (
 def test_a_hostile_ablation_file_hides_no_other(
     source: bytes, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "WITHIN", 10.0)
+    monkeypatch.setattr(declaration_file, "WITHIN", 10.0)
     mine = folder / "mine"
     mine.mkdir(exist_ok=True)
     (mine / "hostile.py").write_bytes(source)
@@ -297,7 +295,7 @@ def test_words_recipes_and_budgets_are_checked_before_any_data_is_fetched(
 def test_an_ablation_that_never_returns_hides_no_other(
     line: str, folder: Path, tiny_ablation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reading, "WITHIN", 2.0)
+    monkeypatch.setattr(declaration_file, "WITHIN", 2.0)
     (folder / "endless.py").write_text("while True: pass")
     (folder / "tiny.py").write_text((tiny_ablation / "tiny.py").read_text())
     with bounded(WITHIN, line):

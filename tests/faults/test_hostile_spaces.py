@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from made.bounded import bounded
 from made.spaces import Told
 
-from cifar_lab import reading
 from cifar_lab.cli import run
+from cifar_lab.config import declaration_file
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import SpaceError
-from cifar_lab.recipe import Recipe
 from cifar_lab.search.spaces import find
 from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import setting_of
@@ -23,7 +23,7 @@ from cifar_lab.text import printable
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 HEAD = """
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
 from cifar_lab.search.space import Space
 """
@@ -202,9 +202,9 @@ def test_random_bytes_are_one_line(content: bytes, folder: Path, capsys: pytest.
 def test_a_file_that_ends_the_process_or_never_returns_is_one_line(
     text: str, line: str, forks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "WITHIN", 1.0)
-    monkeypatch.setattr(reading, "BEGINNING", 4.0)
-    monkeypatch.setattr(reading, "can_fork", lambda: forks)
+    monkeypatch.setattr(declaration_file, "WITHIN", 1.0)
+    monkeypatch.setattr(declaration_file, "BEGINNING", 4.0)
+    monkeypatch.setattr(declaration_file, "can_fork", lambda: forks)
     (tmp_path / "mine.py").write_text(text)
     with bounded(), pytest.raises(SpaceError) as caught:
         find(str(tmp_path / "mine.py"))
@@ -212,7 +212,7 @@ def test_a_file_that_ends_the_process_or_never_returns_is_one_line(
 
 
 def test_a_space_of_a_study_that_never_returns_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "WITHIN", 1.0)
+    monkeypatch.setattr(declaration_file, "WITHIN", 1.0)
     made = Told(storage=open_storage(None, folder / "runs"))
     (folder / "mine.py").write_text("while True: pass")
     made.study.set_user_attr("setting", {**made.study.user_attrs["setting"], "space_source": str(folder / "mine.py")})

@@ -21,15 +21,14 @@ import pytest
 
 from cifar_lab.cli import run
 from cifar_lab.errors import DamageError, TrackingError
-from cifar_lab.run import packed
-from cifar_lab.tracking import seal
+from cifar_lab.store import checksum, packed_study
 
 COUNT = int(os.environ.get("CIFAR_LAB_FAULTS", "25"))
 CELL = "0" * 64
 RESULT = f"runs/{CELL}/result.json"
 NOTE = "runs/invocations/20261122T210000.123-se_ratio.json"
 GOOD = json.dumps(
-    seal.seal({"fingerprint": CELL, "status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
+    checksum.seal({"fingerprint": CELL, "status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
 )
 
 
@@ -54,7 +53,7 @@ def refusal(path: Path) -> str:
     """Return the one line with which a zip is refused, after checking that it left nothing behind."""
     before = {each: each.read_bytes() for each in path.parent.rglob("*") if each.is_file()}
     with pytest.raises(TrackingError) as caught:
-        packed.unpack(path)
+        packed_study.unpack(path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
     assert {each: each.read_bytes() for each in path.parent.rglob("*") if each.is_file()} == before
@@ -74,7 +73,7 @@ def info(name: str, mode: int = 0, **changed: int) -> zipfile.ZipInfo:
 
 def test_the_zip_that_the_others_are_made_of_is_read(alone: Path) -> None:
     path = made(alone / "a.zip", ("runs/", b""), (f"runs/{CELL}/", b""), ("README.md", "read me"), (NOTE, "{}"))
-    folder = packed.unpack(path)
+    folder = packed_study.unpack(path)
     assert sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()) == [
         f"{CELL}/result.json", NOTE.removeprefix("runs/"),
     ]  # fmt: skip
@@ -131,7 +130,7 @@ def test_an_encrypted_member_is_refused(alone: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "FREE", 1 << 20)
+    monkeypatch.setattr(packed_study, "FREE", 1 << 20)
     path = made(alone / "a.zip", (f"runs/{CELL}/journal.jsonl", bytes(20 << 20)))
     assert path.stat().st_size < 100_000
     assert "bytes unpacked" in refusal(path)
@@ -151,13 +150,13 @@ def test_a_member_that_is_longer_than_it_claims_is_refused(alone: Path) -> None:
 
 
 def test_too_many_members_are_refused(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "MOST", 100)
+    monkeypatch.setattr(packed_study, "MOST", 100)
     path = made(alone / "a.zip", *((f"runs/{i:064x}/cell.json", "{}") for i in range(1, 101)))
     assert "not read: 101 members, 100 at most" in refusal(path)
 
 
 def test_a_directory_too_large_for_memory_is_not_parsed(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "DIRECTORY", 100)
+    monkeypatch.setattr(packed_study, "DIRECTORY", 100)
 
     def parse(*_: object) -> None:
         raise AssertionError("parsed")
@@ -198,20 +197,22 @@ def test_a_changed_digit_is_named_by_the_metadata(alone: Path) -> None:
         return json.dumps({"@graph": [{"@id": "./"}, {"@id": RESULT, "sha256": digest}]})
 
     true = hashlib.sha256(GOOD.encode()).hexdigest()
-    packed.unpack(made(alone / "good.zip", (packed.METADATA, crate(true))))
+    packed_study.unpack(made(alone / "good.zip", (packed_study.METADATA, crate(true))))
     with pytest.raises(DamageError, match=rf"damaged: {RESULT}: not as packed: its SHA-256 is not that in ro-crate"):
-        packed.unpack(made(alone / "bad.zip", (packed.METADATA, crate("0" * 64))))
+        packed_study.unpack(made(alone / "bad.zip", (packed_study.METADATA, crate("0" * 64))))
 
 
 def test_a_record_that_was_taken_out_is_named_by_the_metadata(alone: Path) -> None:
     crate = json.dumps({"@graph": [{"@id": f"runs/{CELL}/cell.json", "sha256": "0" * 64}]})
-    path = made(alone / "a.zip", (packed.METADATA, crate))
+    path = made(alone / "a.zip", (packed_study.METADATA, crate))
     assert f"damaged: runs/{CELL}/cell.json: not there, although ro-crate-metadata.json names it" in refusal(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"@graph": 3}', '{"@graph": [3]}', "[" * 100_000])
 def test_metadata_that_cannot_be_read_are_one_line(alone: Path, text: str) -> None:
-    assert f"damaged: {packed.METADATA}: cannot be read" in refusal(made(alone / "a.zip", (packed.METADATA, text)))
+    assert f"damaged: {packed_study.METADATA}: cannot be read" in refusal(
+        made(alone / "a.zip", (packed_study.METADATA, text))
+    )
 
 
 def test_a_flipped_bit_is_named_and_nothing_of_it_is_kept(alone: Path) -> None:
@@ -227,7 +228,7 @@ def test_any_damage_is_one_line_or_harmless(alone: Path) -> None:
     """Flip bits, cut and swap anywhere in the file: it is refused, or what is read is what went in."""
     path, chance = alone / "a.zip", random.Random(1)
     whole = made(path, (NOTE, "{}"), (f"runs/{CELL}/confusion.csv", "1,2\n" * 50)).read_bytes()
-    kept = {each.name: each.read_bytes() for each in packed.unpack(path).rglob("*") if each.is_file()}
+    kept = {each.name: each.read_bytes() for each in packed_study.unpack(path).rglob("*") if each.is_file()}
     for _ in range(COUNT * 8):
         content = bytearray(whole)
         for _ in range(chance.randint(1, 4)):
@@ -236,14 +237,14 @@ def test_any_damage_is_one_line_or_harmless(alone: Path) -> None:
             del content[chance.randrange(len(content)) :]
         path.write_bytes(content)
         with suppress(TrackingError):
-            folder = packed.unpack(path)
+            folder = packed_study.unpack(path)
             found = {each.name: each.read_bytes() for each in folder.rglob("*") if each.is_file()}
             assert set(found.values()) <= set(kept.values())
 
 
 def test_a_copy_in_the_cache_that_is_not_whole_is_made_again(alone: Path) -> None:
     path = made(alone / "a.zip", (NOTE, "{}"))
-    folder = packed.unpack(path)
+    folder = packed_study.unpack(path)
     assert not (folder / CELL / "result.json").stat().st_mode & 0o222
     changes: list[Callable[[Path], object]] = [
         Path.unlink,
@@ -253,7 +254,7 @@ def test_a_copy_in_the_cache_that_is_not_whole_is_made_again(alone: Path) -> Non
     ]
     for change in changes:
         change(folder / CELL / "result.json")
-        assert packed.unpack(path) == folder
+        assert packed_study.unpack(path) == folder
         assert (folder / CELL / "result.json").read_text() == GOOD
         assert [each.name for each in (folder / CELL).iterdir()] == ["result.json"]
     assert [each.name for each in folder.parent.parent.iterdir()] == [folder.parent.name]
@@ -264,7 +265,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(alone: Path, monkeypatch: py
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(alone / "file"))
     path = made(alone / "a.zip")
     with pytest.raises(TrackingError, match=r"the cache folder .* cannot be written: .*; set CIFAR_LAB_CACHE"):
-        packed.unpack(path)
+        packed_study.unpack(path)
 
 
 def test_a_full_disk_is_named_with_the_cache_and_leaves_nothing(
@@ -276,7 +277,7 @@ def test_a_full_disk_is_named_with_the_cache_and_leaves_nothing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(packed, "_extract", full)
+        patched.setattr(packed_study, "_extract", full)
         assert run(["status", "--runs", "a.zip"]) == 1
     told = capsys.readouterr().err
     assert str(alone.parent / "deep" / "cache") in told
@@ -288,7 +289,7 @@ def test_a_full_disk_is_named_with_the_cache_and_leaves_nothing(
 def test_processes_that_unpack_at_once_share_one_copy(alone: Path) -> None:
     path = made(alone / "a.zip", *((f"runs/{i:064x}/cell.json", "{}") for i in range(1, 40)))
     with ThreadPoolExecutor(8) as pool:
-        folders = set(pool.map(packed.unpack, [path] * 8))
+        folders = set(pool.map(packed_study.unpack, [path] * 8))
     (folder,) = folders
     assert len(list(folder.iterdir())) == 40
     assert [each.name for each in folder.parent.parent.iterdir()] == [folder.parent.name]
@@ -299,7 +300,7 @@ def test_a_zip_with_something_before_it_is_read_like_any(alone: Path) -> None:
     buffer.write(b"#!/bin/sh\n")
     buffer.write(made(path).read_bytes())
     path.write_bytes(buffer.getvalue())
-    assert (packed.unpack(path) / CELL / "result.json").read_text() == GOOD
+    assert (packed_study.unpack(path) / CELL / "result.json").read_text() == GOOD
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from cifar_lab.tracking.journal import read_events, read_points
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.journal import read_events, read_points
 
 EPOCHS = 12
 PATIENCE = 300.0

@@ -16,14 +16,14 @@ import pytest
 from optuna.trial import TrialState
 
 from cifar_lab.search import storage, trials
-from cifar_lab.tracking.journal import read_events
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.journal import read_events
 
 KILLS = int(os.environ.get("CIFAR_LAB_KILLS", "4"))
 PATIENCE = 400
 SPACE = '''
 """Which rate?"""
-from cifar_lab.recipe import RESNET18
+from cifar_lab.config.recipe import RESNET18
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.space import Space
 

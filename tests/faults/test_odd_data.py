@@ -89,7 +89,10 @@ def test_whatever_stands_for_an_entry_is_made_again(odd: str, tmp_path: Path, en
 
 
 def test_a_null_device_that_refuses_is_no_traceback() -> None:
-    code = "import os; os.devnull = '/nowhere/null'\nfrom cifar_lab.cli import streams\nstreams.prepare(); print(1)"
+    code = (
+        "import os; os.devnull = '/nowhere/null'\n"
+        "from cifar_lab.cli import std_streams\nstd_streams.prepare(); print(1)"
+    )
     for closed in ("", " <&- >&-"):
         line = f'exec "$0" -c "$1"{closed}'
         done = subprocess.run(["bash", "-c", line, sys.executable, code], capture_output=True, text=True)

@@ -14,9 +14,9 @@ import pytest
 
 from cifar_lab import cli
 from cifar_lab.errors import TrackingError, UsageError
+from cifar_lab.mlflow_sync import connection
+from cifar_lab.mlflow_sync.uri import require_usable
 from cifar_lab.search.storage import open_existing, open_storage
-from cifar_lab.tracking import mlflow_reach
-from cifar_lab.tracking.uri import require_usable
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def dripping() -> Iterator[int]:
 
 
 def test_a_server_that_answers_a_byte_at_a_time_is_given_up(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_reach, "ASKING", 1)
+    monkeypatch.setattr(connection, "ASKING", 1)
     with pytest.raises(TimeoutError, match="no whole answer in 2 s"):
-        mlflow_reach.ask(f"http://127.0.0.1:{dripping}")
+        connection.ask(f"http://127.0.0.1:{dripping}")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from made.mlflow_study import Study
 
 from cifar_lab.cli import run
-from tests.unit.tracking.conftest import Study
 
 SECRET = "hunter2Hunter2"
 ADDRESSES = [

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError
-from cifar_lab.recipe import Recipe
-from cifar_lab.tracking.invocation import Asked, Invocation
-from cifar_lab.tracking.journal import Journal
-from cifar_lab.tracking.mlflow import Store, require_usable, resolve_uri
-from cifar_lab.tracking.record import Record
-from cifar_lab.tracking.shipper import Shipper, sync
+from cifar_lab.mlflow_sync.client import Store, require_usable, resolve_uri
+from cifar_lab.mlflow_sync.uploader import Shipper, sync
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.journal import Journal
 
 DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
 

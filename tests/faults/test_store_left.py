@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab.tracking.claims import Claims
-from cifar_lab.tracking.gate import Abandoned, Gate
+from cifar_lab.mlflow_sync.exit_gate import Abandoned, Gate
+from cifar_lab.mlflow_sync.upload_lease import Claims
 
 HOUSE = Path(__file__).parents[2]
 PROGRAM = """
 import sys, time
 from contextlib import nullcontext
 from pathlib import Path
-from cifar_lab.report import figures
-from cifar_lab.tracking.journal import read_points
-from cifar_lab.tracking.shipper import Shipper
-from tests.unit.tracking.conftest import CONFUSION, Study
+from cifar_lab.report.charts import cell_png
+from cifar_lab.store.journal import read_points
+from cifar_lab.mlflow_sync.uploader import Shipper
+from made.mlflow_study import CONFUSION, Study
 
 class Slow:
     uri, outside = "http://slow", staticmethod(nullcontext)
@@ -39,7 +39,7 @@ class Slow:
     log = upload = resume = end = tag
 
 def draw(record):
-    return figures.draw([(p.epoch, p.values) for p in read_points(record.folder)] * 50, CONFUSION, "cell")
+    return cell_png.draw([(p.epoch, p.values) for p in read_points(record.folder)] * 50, CONFUSION, "cell")
 
 runs = Path(sys.argv[1]) / "runs"
 runs.mkdir()
@@ -54,7 +54,7 @@ print("left", shipper.drain(float(sys.argv[2])))
 @pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9, 1.2])
 def test_a_process_that_leaves_its_shipper_while_it_draws_ends_well(tmp_path: Path, seconds: float) -> None:
     line = [sys.executable, "-c", PROGRAM, str(tmp_path), str(seconds)]
-    environment = {**os.environ, "PYTHONPATH": str(HOUSE)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOUSE), str(HOUSE / "tests")])}
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("left ")
@@ -130,12 +130,12 @@ def test_a_cell_is_shipped_by_one_runner_and_by_another_after_it(tmp_path: Path)
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from cifar_lab.tracking.claims import Claims;"
+        "import os, sys; from pathlib import Path; from cifar_lab.mlflow_sync.upload_lease import Claims;"
         "print(Claims(Path(sys.argv[1]), 'se_ratio').take('a')); sys.stdout.flush(); os._exit(1)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(HOUSE)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HOUSE), str(HOUSE / "tests")])},
         capture_output=True,
         text=True,
         check=False,

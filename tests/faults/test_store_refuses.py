@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made.mlflow_study import Study
 
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError
-from cifar_lab.run import shipping
-from cifar_lab.tracking.mlflow import CallRefused, Store, StoreAway, StoreRefuses
-from cifar_lab.tracking.sheet import Sheet
-from cifar_lab.tracking.shipper import Shipper, sync
-from cifar_lab.tracking.uri import require_usable, resolve_uri
-from tests.unit.tracking.conftest import Study
+from cifar_lab.mlflow_sync import upload
+from cifar_lab.mlflow_sync.client import CallRefused, Store, StoreAway, StoreRefuses
+from cifar_lab.mlflow_sync.run_fields import Sheet
+from cifar_lab.mlflow_sync.uploader import Shipper, sync
+from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri
 
 Serve = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("folder")  # the current one holds the store
@@ -102,7 +102,7 @@ def test_who_trains_nothing_is_told_and_does_not_wait(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", answering(401, "no") if address == "answering" else address)
     said: list[str] = []
-    assert not shipping.lacks(study.runs, study.invocation(), said.append)
+    assert not upload.lacks(study.runs, study.invocation(), said.append)
     assert len(said) == 1
     assert said[0].endswith("`cifar-lab sync` ships this run later")
 
@@ -251,7 +251,7 @@ def test_an_address_that_cannot_be_right_is_refused_with_the_nearest_right_form(
 
 
 def test_a_driver_that_is_missing_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cifar_lab.tracking.uri.find_spec", lambda _: None)
+    monkeypatch.setattr("cifar_lab.mlflow_sync.uri.find_spec", lambda _: None)
     with pytest.raises(TrackingError, match=r"psycopg is not installed; `pip install 'cifar-lab\[postgres\]'`"):
         require_usable("postgresql+psycopg://h/db")
 

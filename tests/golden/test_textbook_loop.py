@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cifar_lab.data import augment
+from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import Split, split
+from cifar_lab.data.splits import Split, split
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -93,11 +93,11 @@ def _textbook(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tens
     optimizer, lookahead = plain_loop.tools(net, recipe)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
     for epoch in range(EPOCHS):
-        draws = augment.draw(recipe.data, len(part), seed=SEED, epoch=epoch)
+        draws = augmentation.draw(recipe.data, len(part), seed=SEED, epoch=epoch)
         batches = []
         for first in range(0, len(part), BATCH):
             here = draws[first : first + BATCH]
-            batches.append(augment.augment(*part.take(here.order), here, recipe.data))
+            batches.append(augmentation.augment(*part.take(here.order), here, recipe.data))
         plain_loop.train_epoch(net, batches, optimizer, lookahead, recipe.optim.clip.threshold)
         schedule.step()
     return net.net.state_dict()

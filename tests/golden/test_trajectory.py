@@ -1,6 +1,6 @@
 """The golden trajectory: what the numerics version stands for.
 
-A change that moves these losses makes new cells of all old ones: raise `cifar_lab.recipe.NUMERICS` with it, and write
+A change that moves these losses makes new cells of all old ones: raise `config.recipe.NUMERICS` with it, and write
 the new losses here. Processors round differently, so the last digits are not compared.
 """
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
+from cifar_lab.data.splits import split
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import NUMERICS, Recipe
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from cifar_lab.cli import run
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.device import find_device, gpus, missing_kernels, places
-from cifar_lab.run.execution import Execution
-from cifar_lab.tracking.journal import read_points
+from cifar_lab.execution.device import find_device, gpus, missing_kernels, places
+from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.store.journal import read_points
 from cifar_lab.train.precision import resolve, scaler
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.execution import Execution
-from cifar_lab.run.provenance import provenance
-from cifar_lab.tracking.journal import read_points
+from cifar_lab.execution.provenance import provenance
+from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.store.journal import read_points
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,10 +26,10 @@ TINY = Recipe().override({"model.blocks": [1], "model.width": 8, "train.epochs":
 
 ASKING = """
 import json, torch
-from cifar_lab.recipe import EFFICIENT_RESNET
-from cifar_lab.run.execution import Execution
-from cifar_lab.run.provenance import provenance
-from cifar_lab.run.timing import Question, Timed, ask
+from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.execution.settings import Execution
+from cifar_lab.execution.provenance import provenance
+from cifar_lab.execution.step_timing import Question, Timed, ask
 
 if __name__ == "__main__":
     cuda = Execution(device="cuda", threads=1, precision="auto")

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_lab.data import augment
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
+from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
+from cifar_lab.execution.settings import compiled, prepare_process
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
-from cifar_lab.run.execution import Execution, compiled, prepare_process
 from cifar_lab.train import checkpoint
 from cifar_lab.train.loop import Outcome, fit
 from cifar_lab.train.step import Stepper
@@ -230,8 +231,8 @@ def test_batches_are_those_of_the_cpu(name: str) -> None:
     recipe, made = RECIPES[name].override(SMALL), []
     for device in (torch.device("cpu"), DEVICE):
         run = trainer(recipe, "fp32", device)
-        here = augment.draw(recipe.data, len(run.split.train), seed=0, epoch=0, device=device)[0:16]
-        made.append([each.cpu() for each in augment.augment(*run.split.train.take(here.order), here, recipe.data)])
+        here = augmentation.draw(recipe.data, len(run.split.train), seed=0, epoch=0, device=device)[0:16]
+        made.append([each.cpu() for each in augmentation.augment(*run.split.train.take(here.order), here, recipe.data)])
     torch.testing.assert_close(made[0], made[1], rtol=1e-6, atol=1e-6)
 
 

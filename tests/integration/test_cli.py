@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cifar_lab import registry
+from cifar_lab.ablation import registry
 from cifar_lab.cli import console, run
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
 
 
 class Ran:

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import typer
 
-from cifar_lab.ablation import Ablation
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.registry import discover
 from cifar_lab.cli import run
 from cifar_lab.cli.app import app
-from cifar_lab.registry import discover
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^`([^`\n]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))

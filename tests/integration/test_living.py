@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.run.results import compare
+from cifar_lab.results.compare import compare
 
 HOUSE = Path(__file__).parents[2]
 

@@ -32,9 +32,9 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lab.search import trials as found
-from cifar_lab.tracking.invocation import read_all
-from cifar_lab.tracking.journal import read_events
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import read_all
+from cifar_lab.store.journal import read_events
 
 pytestmark = pytest.mark.slow
 
@@ -386,7 +386,7 @@ def test_an_address_with_a_password_is_never_shown(services: Services, ran: obje
 STUDY, WANTED, MOST = "two", 3, 100_000
 SPACE = '''
 """Which tiny network? The baseline is over the budget, and so is every second candidate."""
-from cifar_lab.recipe import RESNET18
+from cifar_lab.config.recipe import RESNET18
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.space import Space
 
@@ -404,9 +404,9 @@ SPACE = Space(
 GRACE = 15
 HASTY = f"""
 from cifar_lab.cli import main
-from cifar_lab.search import asking, storage
+from cifar_lab.search import ask_tell, storage
 
-storage.GRACE, asking.LOOK_EVERY = {GRACE}, 1.0
+storage.GRACE, ask_tell.LOOK_EVERY = {GRACE}, 1.0
 main()
 """
 """`cifar-lab` that takes a silent trial for lost after 15 seconds instead of 90."""

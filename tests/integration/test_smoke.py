@@ -11,12 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_lab import registry, scale
+from cifar_lab.ablation import registry
+from cifar_lab.config import scale
+from cifar_lab.config.execution import Execution
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Images
-from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.execution import Execution
-from cifar_lab.run.provenance import provenance
+from cifar_lab.execution.provenance import provenance
+from cifar_lab.execution.worker import Job, train_cell
 
 
 @pytest.mark.slow

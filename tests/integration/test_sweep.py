@@ -13,11 +13,11 @@ from made.spaces import Told
 from cifar_lab.cli import run
 from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import load_study
-from cifar_lab.tracking.invocation import read_all
+from cifar_lab.store.invocation import read_all
 
 SPACE = '''
 """Which tiny network?"""
-from cifar_lab.recipe import RESNET18
+from cifar_lab.config.recipe import RESNET18
 from cifar_lab.search.dimension import Choice, Integer, Real
 from cifar_lab.search.space import Space
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.stats.sequential import looks
-from cifar_lab.tracking.record import Record
+from cifar_lab.results.stats.group_sequential import looks
+from cifar_lab.store.cell_record import Record
 
 ABLATION = '''
 """Two rates and a dropout."""
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import RESNET18
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.recipe import RESNET18
 
 ABLATION = Ablation(
     question="Which?", source="here", baseline=RESNET18.override({"model.width": 32, "model.blocks": (1, 1)}),

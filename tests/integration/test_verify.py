@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cifar_lab import registry
+from cifar_lab.ablation import registry
 from cifar_lab.cli import console, run
-from cifar_lab.tracking.invocation import Asked, Invocation
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked, Invocation
 
 WIDTH = 100
 CIFAR10 = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
@@ -24,8 +24,8 @@ BUILT_IN = [ablation for ablation in registry.discover() if ablation.claims]
 
 STUDY = '''"""Does dropout matter?"""
 
-from cifar_lab.ablation import Ablation, Claim, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.ablation.ablation import Ablation, Claim, Variant
+from cifar_lab.config.recipe import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does dropout matter?",

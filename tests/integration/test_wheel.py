@@ -31,7 +31,7 @@ def test_a_wheel_installed_elsewhere_lists_the_built_in_ablations(tmp_path: Path
     )
     names = {entry["name"] for entry in json.loads(listed.stdout)}
     assert names == {path.stem for path in (HOUSE / "ablations").glob("[!_]*.py")}
-    where = "import cifar_lab; from cifar_lab.registry import built_in; print(cifar_lab.__file__, built_in())"
+    where = "import cifar_lab; from cifar_lab.ablation.registry import built_in; print(cifar_lab.__file__, built_in())"
     found = subprocess.run(
         [sys.executable, "-P", "-c", where],
         cwd=tmp_path,
@@ -47,8 +47,8 @@ def test_a_wheel_installed_elsewhere_lists_the_built_in_ablations(tmp_path: Path
 
 
 USERS = """
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.recipe import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does smoothing matter?", source="own idea", baseline=EFFICIENT_RESNET,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_lab.data import original
+from cifar_lab.data import original_images
 from cifar_lab.data.dataset import Arrays
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -55,8 +55,8 @@ def binary(data: Small, name: str) -> bytes:
 def as_original(data: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let these images count as the original ones: their sums take the place of the published ones."""
     sums = [hashlib.md5(binary(data, name), usedforsecurity=False).hexdigest() for name in BATCHES]
-    monkeypatch.setattr(original, "TRAIN_MD5", tuple(sums[:5]))
-    monkeypatch.setattr(original, "TEST_MD5", sums[5])
+    monkeypatch.setattr(original_images, "TRAIN_MD5", tuple(sums[:5]))
+    monkeypatch.setattr(original_images, "TEST_MD5", sums[5])
 
 
 def python_folder(data: Small, root: Path, *, protocol: int = 2, keys: type = str) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cifar_lab.report.comparison import Comparison, Row
-from cifar_lab.stats.convergence import Reached
+from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.results.stats.convergence import Reached
 
 SEEDS = range(5)
 

@@ -11,8 +11,8 @@ from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
-from cifar_lab.recipe import EFFICIENT_RESNET
-from cifar_lab.scale import SCALES
+from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.scale import SCALES
 from cifar_lab.search import trials
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real

@@ -6,9 +6,9 @@ from typing import Any
 
 from made.comparisons import CONTROL, comparison, row
 
-from cifar_lab.report.comparison import Row
-from cifar_lab.report.searched import Dimension, Search, Trial
-from cifar_lab.report.study import Cell, Described, Finding, Study
+from cifar_lab.report.ablation_page_data import Cell, Described, Finding, Study
+from cifar_lab.report.sweep_page_data import Dimension, Search, Trial
+from cifar_lab.results.comparison import Row
 
 EPOCHS = 20
 DIFFERENCES = {0: -0.0061, 1: -0.0038, 2: -0.0052, 3: -0.0021, 4: -0.0056}

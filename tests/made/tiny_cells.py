@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.errors import Interrupted
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.execution import Execution
-from cifar_lab.run.provenance import provenance
+from cifar_lab.execution.provenance import provenance
+from cifar_lab.execution.worker import Job, train_cell
 
 TINY = Recipe().override(
     {"model.blocks": [1], "model.width": 8, "train.epochs": 2, "train.batch_size": 10, "data.val_fraction": 0.2}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.out_of_space import is_out_of_space, where
-from cifar_lab.tracking import atomic
+from cifar_lab.store import atomic_file
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -49,6 +49,6 @@ def test_a_write_that_finds_no_room_names_its_file_and_leaves_nothing(raises: Ba
         raise raises
 
     with pytest.raises(OSError, match="No space left") as caught:
-        atomic.write(tmp_path / "weights", fill)
+        atomic_file.write(tmp_path / "weights", fill)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "weights"))
     assert list(tmp_path.iterdir()) == []

@@ -8,9 +8,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from cifar_lab import reading
+from cifar_lab.config import declaration_file
 from cifar_lab.errors import SpaceError, nearest
-from cifar_lab.search.draw import Draw
+from cifar_lab.search.random_trial import Draw
 from cifar_lab.search.space import Space
 
 DEFAULT = "writeup"
@@ -38,10 +38,10 @@ def find(name_or_file: str) -> Space:
         if not path.is_file():
             raise SpaceError(f"no such file: {path}{nearest(path.stem, names())}")
     except (OSError, RuntimeError, ValueError) as error:
-        raise SpaceError(f"--space {name_or_file!r:.80}: {reading.reason(error)}") from error
+        raise SpaceError(f"--space {name_or_file!r:.80}: {declaration_file.reason(error)}") from error
     try:
-        return _sound(reading.read_user_file(path.absolute(), _load_usable))
-    except reading.ReadingError as error:
+        return _sound(declaration_file.read_user_file(path.absolute(), _load_usable))
+    except declaration_file.ReadingError as error:
         raise SpaceError(str(error)) from error
 
 
@@ -60,16 +60,16 @@ def require_usable(space: Space, *, draws: int = 3) -> None:
             if space.baseline.override(diff) != space.baseline.override(space.diff_of(draw.params)):
                 raise SpaceError("the parameters of a candidate come to another recipe than the candidate")
     except SpaceError as error:
-        raise SpaceError(f"space '{space.name}': {reading.reason(error)}") from error
+        raise SpaceError(f"space '{space.name}': {declaration_file.reason(error)}") from error
     except Exception as error:  # any exception of a user's dimension
-        raise SpaceError(f"space '{space.name}' cannot be searched: {reading.reason(error)}") from error
+        raise SpaceError(f"space '{space.name}' cannot be searched: {declaration_file.reason(error)}") from error
 
 
 def _load(path: Path) -> Space | SpaceError:
     """Run the file as a module, and return its `SPACE`, or the error if it has none."""
     try:
-        module = reading.run_file(path, f"_cifar_lab_space_{path.stem}")
-    except reading.ReadingError as error:
+        module = declaration_file.run_file(path, f"_cifar_lab_space_{path.stem}")
+    except declaration_file.ReadingError as error:
         return SpaceError(str(error))
     space = getattr(module, "SPACE", None)
     if not isinstance(space, Space):
@@ -77,7 +77,7 @@ def _load(path: Path) -> Space | SpaceError:
     try:
         return space.model_copy(update={"name": path.stem})
     except Exception as error:  # noqa: BLE001 (a Space that was made without its checks)
-        return SpaceError(f"{path.name}:1: SPACE is not whole: {reading.reason(error)}")
+        return SpaceError(f"{path.name}:1: SPACE is not whole: {declaration_file.reason(error)}")
 
 
 def _load_usable(path: Path) -> Space | SpaceError:

@@ -5,7 +5,7 @@ no candidate is over the budget. Search with as many epochs as will be trained: 
 the best for ten.
 """
 
-from cifar_lab.recipe import FAST
+from cifar_lab import FAST
 from cifar_lab.search.dimension import Bundle, Choice, Real
 from cifar_lab.search.space import Space
 

@@ -5,7 +5,7 @@ of the one there, as it has momentum here; decays that are 0 there are a fifth o
 number of parameters, so no candidate is over the budget.
 """
 
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Bundle, Choice, Integer, Real
 from cifar_lab.search.space import Space
 

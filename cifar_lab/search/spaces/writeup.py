@@ -6,7 +6,7 @@ is 0 there, is a fifth of SGD's), so that 1 is a fair start for each. Reduction 
 block. About half of random candidates are within 5,000,000 parameters.
 """
 
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Bundle, Choice, Integer, Real
 from cifar_lab.search.space import Space
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from faults.table.lab import Material, differences, numbers
 
-from cifar_lab import registry
+from cifar_lab.ablation import registry
+from cifar_lab.config.scale import SCALES
 from cifar_lab.data import load
 from cifar_lab.errors import Interrupted
-from cifar_lab.run.cell import Job, train_cell
-from cifar_lab.run.execution import choose
-from cifar_lab.run.plan import make_plan
-from cifar_lab.run.runner import job_of
-from cifar_lab.scale import SCALES
+from cifar_lab.execution.plan import make_plan
+from cifar_lab.execution.runner import job_of
+from cifar_lab.execution.settings import choose
+from cifar_lab.execution.worker import Job, train_cell
 
 
 @contextmanager

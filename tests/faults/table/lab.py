@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from cifar_lab.tracking.journal import read_events, read_points
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.journal import read_events, read_points
 
 PATIENCE = 300.0
 """Most seconds that a command may take, on a busy machine."""
@@ -29,8 +29,8 @@ TIMED = {"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "me
 """Metrics that differ from run to run."""
 STUDY = '''"""Does dropout matter to a network of one block?"""
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.recipe import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does dropout matter to a network of one block?",

@@ -10,8 +10,8 @@ from typing import Any
 
 import sqlalchemy
 
-from cifar_lab.tracking.journal import read_points
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.journal import read_points
 
 RUNS = (
     "select r.run_uuid, r.status, r.start_time, r.end_time, role.value, cell.value from runs r "

@@ -10,7 +10,7 @@ from faults.table import store, undisturbed
 from faults.table.lab import Lab, Material, differences, wait_until
 from faults.table.tally import Tally
 
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
 
 pytestmark = pytest.mark.slow
 

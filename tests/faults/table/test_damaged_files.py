@@ -15,12 +15,12 @@ from faults.table.lab import Lab, Material, differences, sha256
 from faults.table.tally import Tally
 
 from cifar_lab.errors import CifarLabError
-from cifar_lab.run.cell import Job, train_cell
+from cifar_lab.execution.worker import Job, train_cell
 
 LINE = '''"""Does a second stage help?"""
 
-from cifar_lab.ablation import Ablation, Variant
-from cifar_lab.recipe import EFFICIENT_RESNET
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.recipe import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does a second stage help?",
@@ -36,7 +36,7 @@ ABLATION = Ablation(
 '''
 SPACE = '''"""Which tiny network?"""
 
-from cifar_lab.recipe import RESNET18
+from cifar_lab.config.recipe import RESNET18
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.space import Space
 

@@ -12,7 +12,7 @@ from faults.table import cells, mounts, undisturbed
 from faults.table.lab import Done, Lab, Material, differences, wait_until
 from faults.table.tally import Tally
 
-from cifar_lab.run.cell import Job, train_cell
+from cifar_lab.execution.worker import Job, train_cell
 from cifar_lab.train import checkpoint
 
 NO_ROOM = ("no space", "disk is full", "full disk", "out of space", "file too large", "quota")

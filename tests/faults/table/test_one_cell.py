@@ -16,7 +16,7 @@ from faults.table import undisturbed
 from faults.table.lab import Lab, Material, differences, kill_group, left, wait_until, workers, write_study
 from faults.table.tally import Tally
 
-from cifar_lab.tracking.record import Record
+from cifar_lab.store.cell_record import Record
 
 pytestmark = pytest.mark.slow
 ROOM = 8 * 2**30

@@ -98,7 +98,7 @@ def test_hostile_files(tally: Tally) -> None:
 
 @pytest.mark.slow
 def test_secrets(tally: Tally) -> None:
-    _run(tally, "faults/test_secrets.py", "unit/tracking/test_uri.py")
+    _run(tally, "faults/test_secrets.py", "unit/mlflow_sync/test_uri.py")
 
 
 def test_supply_chain(tally: Tally) -> None:

@@ -10,7 +10,7 @@ from faults.table import store, undisturbed
 from faults.table.lab import Lab, Material, write_images, write_study
 from faults.table.tally import Tally
 
-from cifar_lab.tracking.journal import read_events
+from cifar_lab.store.journal import read_events
 
 pytestmark = pytest.mark.slow
 BROKEN = re.compile(r"database is locked|operationalerror|integrityerror|traceback", re.IGNORECASE)

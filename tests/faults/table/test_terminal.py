@@ -27,7 +27,7 @@ from faults.table.lab import (
 )
 from faults.table.tally import Tally
 
-from cifar_lab.tracking.journal import read_events
+from cifar_lab.store.journal import read_events
 
 pytestmark = pytest.mark.slow
 EPOCHS = "train.epochs=150"

@@ -11,7 +11,7 @@ from typing import Any
 
 from faults.table.lab import Lab, Material, numbers
 
-from cifar_lab.tracking.journal import read_events
+from cifar_lab.store.journal import read_events
 
 
 @cache

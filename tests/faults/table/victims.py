@@ -7,8 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
-from cifar_lab.run import fork_server
-from cifar_lab.run.cell import Job, train_cell
+from cifar_lab.execution import fork_server
+from cifar_lab.execution.worker import Job, train_cell
 
 WATCHED = {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.symlink", "os.truncate"}
 """Audit events of Python that come just before a file operation."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import accuracy_per_flop
 import pytest
 
-from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
-from cifar_lab.tracking.invocation import Asked, Invocation
-from cifar_lab.tracking.record import Record
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked, Invocation
 
 MACS, IMAGES = 50_000_000, 45_000
 SMALL = {"model.width": 16, "train.epochs": 10}

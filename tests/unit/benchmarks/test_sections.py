@@ -128,8 +128,8 @@ def test_a_cell_that_diverged_has_no_numbers(tmp_path: Path) -> None:
 
 
 def test_cells_an_hour_count_from_the_note_to_the_last_result(tmp_path: Path) -> None:
-    from cifar_lab.tracking.invocation import Asked, Invocation
-    from cifar_lab.tracking.record import Record
+    from cifar_lab.store.cell_record import Record
+    from cifar_lab.store.invocation import Asked, Invocation
 
     runs = tmp_path / "runs"
     cells = tuple(

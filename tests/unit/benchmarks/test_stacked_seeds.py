@@ -11,8 +11,8 @@ import torch
 from stacked_seeds import StackedStepper, StackedTrainer, noise
 from torch import Tensor, nn
 
+from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.models.resnet import ResNet, build
-from cifar_lab.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 

@@ -50,7 +50,7 @@ def test_help_loads_no_command() -> None:
     code = (
         "import sys; from cifar_lab.cli import run; run(['--help']);"
         "loaded = {name for name in sys.modules if name.startswith('cifar_lab.cli.')};"
-        "loaded -= {'cifar_lab.cli.app', 'cifar_lab.cli.streams'};"
+        "loaded -= {'cifar_lab.cli.app', 'cifar_lab.cli.std_streams'};"
         "sys.exit(' '.join(loaded | {'pydantic', 'importlib.metadata'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -83,6 +83,8 @@ def test_the_line_of_an_error_is_that_of_the_file_in_a_relative_folder(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "mine").mkdir()
-    (folder / "mine" / "bad.py").write_text("from cifar_lab.ablation import Ablation\n\nABLATION = Ablation(a=3)\n")
+    (folder / "mine" / "bad.py").write_text(
+        "from cifar_lab.ablation.ablation import Ablation\n\nABLATION = Ablation(a=3)\n"
+    )
     assert run(["describe", "bad", "--ablations", "mine"]) == 2
     assert "bad.py:3: " in capsys.readouterr().err

@@ -13,11 +13,11 @@ import pytest
 import typer
 from made.bounded import bounded
 
-from cifar_lab import reading
 from cifar_lab.cli import completion, run
 from cifar_lab.cli import options as o
-from cifar_lab.overrides import parse_overrides
-from cifar_lab.recipe import Recipe, paths
+from cifar_lab.config import declaration_file
+from cifar_lab.config.overrides import parse_overrides
+from cifar_lab.config.recipe import Recipe, paths
 
 Tab = Callable[[str], list[str]]
 CELL = "a" * 63 + "0"
@@ -226,7 +226,7 @@ def test_completing_loads_nothing_heavy(line: str) -> None:
 def test_a_file_that_never_returns_offers_nothing_and_is_not_waited_for_long(
     tab: Tab, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "WITHIN", 1.0)
+    monkeypatch.setattr(declaration_file, "WITHIN", 1.0)
     (mine / "endless.py").write_text("while True: pass")
     began = time.monotonic()
     with bounded():

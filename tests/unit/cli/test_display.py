@@ -9,12 +9,12 @@ import pytest
 
 from cifar_lab.cli import display
 from cifar_lab.cli.display import Display
-from cifar_lab.recipe import Recipe
-from cifar_lab.run.cell import Job
-from cifar_lab.run.engine import STOPPED
-from cifar_lab.run.execution import Execution
-from cifar_lab.tracking.journal import Journal
-from cifar_lab.tracking.record import Record
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.execution.local_engine import STOPPED
+from cifar_lab.execution.worker import Job
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.journal import Journal
 
 A, B = "a" * 64, "b" * 64
 NAMES = {A: "off/s0", B: "on/s0"}

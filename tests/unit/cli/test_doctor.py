@@ -13,7 +13,7 @@ import torch
 
 from cifar_lab.cli import doctor as command
 from cifar_lab.cli import run
-from cifar_lab.run import nvml, provenance, rates
+from cifar_lab.execution import device_rates, nvml, provenance
 
 GIB = 2**30
 V100 = SimpleNamespace(name="Tesla V100", total_memory=16 * GIB, major=7, minor=0)
@@ -39,8 +39,8 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Any:
         patch(torch.cuda, "get_device_name", lambda device: cards[torch.device(device).index or 0].name)
         patch(torch.cuda, "get_device_capability", lambda device: _capability(cards[_index(device)]))
         patch(torch.version, "cuda", "13.2")
-        patch(rates, "product", lambda _device, precision: {"fp32": 8e12, "fp16": 65e12}[precision])
-        patch(rates, "bandwidth", lambda _device: 3e11)
+        patch(device_rates, "product", lambda _device, precision: {"fp32": 8e12, "fp16": 65e12}[precision])
+        patch(device_rates, "bandwidth", lambda _device: 3e11)
         provenance.provenance.cache_clear()
 
     yield see
@@ -102,7 +102,7 @@ def test_a_gpu_whose_memory_is_taken_is_not_measured(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(rates, "product", full)
+    monkeypatch.setattr(device_rates, "product", full)
     assert "no memory is free" in checks(capsys, code=1)["speed"]["found"]
 
 
@@ -125,8 +125,8 @@ def tf32() -> Iterator[None]:
 def test_fp32_is_measured_without_tf32_and_the_flag_is_put_back(tf32: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     monkeypatch.setattr(torch, "mm", lambda *_, **__: seen.append(torch.backends.cuda.matmul.allow_tf32))
-    monkeypatch.setattr(rates, "PATIENCE", 0)
-    rates.product(torch.device("cpu"), "fp32", side=8)
+    monkeypatch.setattr(device_rates, "PATIENCE", 0)
+    device_rates.product(torch.device("cpu"), "fp32", side=8)
     assert seen == [False, False]
     assert torch.backends.cuda.matmul.allow_tf32
 
@@ -138,7 +138,7 @@ def test_matrices_fit_into_a_quarter_of_the_memory_that_is_free(
     monkeypatch: pytest.MonkeyPatch, free: int, side: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80 * GIB))
-    assert rates._fitting(torch.device("cuda"), 2) == side
+    assert device_rates._fitting(torch.device("cuda"), 2) == side
 
 
 @pytest.mark.parametrize(

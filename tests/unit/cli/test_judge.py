@@ -196,7 +196,7 @@ def test_a_ledger_that_another_process_holds_is_given_up_in_one_line(
     table: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     book = tmp_path / "looks.jsonl"
-    monkeypatch.setattr("cifar_lab.run.ledger.PATIENCE", 0.1)
+    monkeypatch.setattr("cifar_lab.results.ledger.PATIENCE", 0.1)
     with FileLock(f"{book}.lock"):
         code, out, err = judged(capsys, table, "--control", "base", "--margin", 0.3, "--ledger", book)
     assert (code, out, len(err.strip().splitlines())) == (2, "", 1)

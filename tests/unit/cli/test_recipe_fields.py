@@ -9,8 +9,8 @@ import pytest
 
 from cifar_lab.cli import run
 from cifar_lab.cli.recipe_fields import LINES, fields
-from cifar_lab.overrides import parse_overrides
-from cifar_lab.recipe import Recipe, paths
+from cifar_lab.config.overrides import parse_overrides
+from cifar_lab.config.recipe import Recipe, paths
 
 
 def test_every_field_has_one_line() -> None:

@@ -11,10 +11,10 @@ import pytest
 
 from cifar_lab.cli import run
 from cifar_lab.cli.watch import PAUSE, is_idle
-from cifar_lab.run.setting import choose
-from cifar_lab.run.status import look
-from cifar_lab.tracking.invocation import Asked, Invocation
-from cifar_lab.tracking.record import Record
+from cifar_lab.inspect.status import look
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.selection import choose
 
 DATA = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
 COMMAND = "cifar-lab run-ablation se_ratio --scale small --seeds 0"

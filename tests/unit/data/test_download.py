@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made.http_server import Server, serving
 
-from cifar_lab.data import answers, download
+from cifar_lab.data import download, http_client
 from cifar_lab.data.download import Expected, Failed, RemoteFile, Slow
 from cifar_lab.data.progress import amount
 from cifar_lab.errors import DataError
@@ -125,7 +125,7 @@ def test_an_error_is_told_and_one_of_the_server_is_tried_again(
 def test_a_server_that_falls_silent_is_given_up(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "PATIENCE", 0.1)
+    monkeypatch.setattr(http_client, "PATIENCE", 0.1)
     server.hangs = True
 
     with pytest.raises(Failed, match=r"timed out, no byte for 0.1 s"):
@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:
-    assert answers.plain("https://joe:secret@host:1/a.gz?key=secret") == "https://host:1/a.gz"
+    assert http_client.plain("https://joe:secret@host:1/a.gz?key=secret") == "https://host:1/a.gz"
 
 
 def test_progress_tells_amount_rate_and_remaining_time() -> None:

@@ -8,7 +8,7 @@ import pytest
 from made import cifar_files as made
 
 from cifar_lab.data import absolute, load
-from cifar_lab.run.request import read_data
+from cifar_lab.execution.request import read_data
 
 
 @pytest.fixture(autouse=True)

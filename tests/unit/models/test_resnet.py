@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18
 from cifar_lab.models.resnet import build
 from cifar_lab.models.se import SEBlock
-from cifar_lab.recipe import EFFICIENT_RESNET, RESNET18
 
 SMALL = EFFICIENT_RESNET.override({"model.width": 8})
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_lab.data.split import Part
+from cifar_lab.config.recipe import Data, Model, Recipe
+from cifar_lab.data.splits import Part
 from cifar_lab.models.resnet import build
 from cifar_lab.models.whitening import FILTERS, PATCH, Whitening, patch_covariance, whitening
-from cifar_lab.recipe import Data, Model, Recipe
 from cifar_lab.train.whiten import whiten
 
 SMALL = Model(blocks=(1,), width=8, stem="whitening")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from made.comparisons import CONTROL, NOTHING, UNCOMPARED, comparison, row
 
-from cifar_lab.report.comparison import Row
 from cifar_lab.report.sentence import pooled_deviation, sentence
-from cifar_lab.stats.family import per_comparison
-from cifar_lab.stats.power import seeds_needed
+from cifar_lab.results.comparison import Row
+from cifar_lab.results.stats.multiple_comparisons import per_comparison
+from cifar_lab.results.stats.power import seeds_needed
 
 
 def open_row(variant: str = "r4", *, pairs: int = 2, std: float = 0.02, **changed: Any) -> Row:

@@ -10,12 +10,12 @@ import optuna
 import pytest
 from made.spaces import SMALL, WIDTH, random_space, space
 
+from cifar_lab.config.recipe import EFFICIENT_RESNET, Model
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, Model
 from cifar_lab.search.budget import Budget
 from cifar_lab.search.dimension import Choice, Real
-from cifar_lab.search.draw import Draw
+from cifar_lab.search.random_trial import Draw
 from cifar_lab.search.samplers import make_sampler
 from cifar_lab.search.spaces import find
 
@@ -80,7 +80,7 @@ def test_a_limit_below_one_is_refused(limits: dict[str, int], said: str) -> None
 
 
 def test_networks_that_differ_in_what_costs_nothing_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cifar_lab.models.budget import cost
+    from cifar_lab.models.cost import cost
 
     Budget().counts(SMALL)
     before = cost.cache_info().misses

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tv
 
-from cifar_lab.data.split import Part
-from cifar_lab.recipe import Data
+from cifar_lab.config.recipe import Data
+from cifar_lab.data.splits import Part
 from cifar_lab.train.evaluate import evaluate, views
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from cifar_lab import recipe
+from cifar_lab.config import recipe
 from cifar_lab.train.lookahead import Lookahead, interpolate
 
 LR, MOMENTUM = 0.1, 0.9

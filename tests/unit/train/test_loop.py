@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_lab.data import augment
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
+from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import Recipe
 from cifar_lab.train import loop
 from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
 from cifar_lab.train.loop import Outcome, fit
@@ -183,7 +183,7 @@ def test_an_evaluation_is_what_numpy_makes_of_the_logits(undisturbed: tuple[Trai
     trainer = undisturbed[0]
     judged = evaluate(trainer.evaluated, trainer.split.test, trainer.recipe.data, "fp32")
     dataset = _dataset()
-    pixels = (dataset.test_images / 255 - np.array(augment.MEAN)) / np.array(augment.STD)  # (N, 32, 32, 3)
+    pixels = (dataset.test_images / 255 - np.array(augmentation.MEAN)) / np.array(augmentation.STD)  # (N, 32, 32, 3)
     with torch.no_grad():
         logits = trainer.evaluated.eval()(torch.from_numpy(pixels).float().permute(0, 3, 1, 2)).double().numpy()
     shares = np.exp(logits - logits.max(1, keepdims=True))

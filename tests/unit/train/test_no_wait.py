@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cifar_lab.data import augment
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import Split, split
+from cifar_lab.data.splits import Split, split
 from cifar_lab.models.resnet import ResNet
-from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.train import checkpoint, loop, step
 from cifar_lab.train.loop import LOOK_EVERY, fit
 from cifar_lab.train.step import Stepper
@@ -90,7 +90,7 @@ def trainer(recipe: Recipe, images: int) -> tuple[Trainer, Stepper]:
 def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has none; what it casts would stay on the device."""
     monkeypatch.setattr(step, "autocast", lambda *_: nullcontext())
-    augment._affine.cache_clear()
+    augmentation._affine.cache_clear()
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cifar_lab.data.split import Part
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.data.splits import Part
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import Recipe
 from cifar_lab.train import precision
 from cifar_lab.train.evaluate import evaluate
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.split import split
+from cifar_lab.data.splits import split
 from cifar_lab.models.resnet import build
-from cifar_lab.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.train import step
 from cifar_lab.train.step import EAGER_FIRST, Stepper
 from cifar_lab.train.trainer import Trainer
@@ -184,9 +184,9 @@ def test_a_rate_on_the_device_comes_to_the_numbers_of_one_on_the_host(
 
 
 def step_optimizer(run: Trainer) -> torch.optim.Optimizer:
-    from cifar_lab.train import optim
+    from cifar_lab.train import optimizer
 
-    return optim.build(run.net, run.recipe.optim, rate=run.rate)
+    return optimizer.build(run.net, run.recipe.optim, rate=run.rate)
 
 
 def test_draws_of_the_next_epoch_are_made_beside_this_one_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,325 @@
+"""Declarations of ablations: a baseline recipe, factors, variants as minimal diffs, seeds, claims.
+
+An ablation is data. It is validated when created, so that a file that imports is a study that can be run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+
+from cifar_lab.config.overrides import as_words
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
+from cifar_lab.errors import AblationError, RecipeError, nearest, shortened
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
+
+
+class _Literal(BaseModel):
+    """Frozen, keyword-only model; validation errors are raised as one line of an `AblationError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    def __init__(self, **fields: object) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise AblationError(_one_line(type(self), error)) from error
+
+
+class Variant(_Literal):
+    """Named minimal diff on the baseline; an empty diff is the baseline itself."""
+
+    name: Name
+    diff: dict[str, Any] = {}
+    over_budget: StrictBool = False
+    """True if declared to exceed the budget, and trained for reference."""
+    base: Name | None = None
+    """Earlier variant that `diff` is relative to; None: the one that it continues, else the baseline."""
+    continues: Name | None = None
+    """Earlier variant from whose final weights, of the same seed, the training starts; None: from scratch."""
+
+
+Points = Annotated[float, Field(gt=0, le=100, strict=True)]
+"""Percentage points of accuracy; per cent for an accuracy."""
+
+
+class Claim(_Literal):
+    """Claim of a source about one variant or two, with its number if it gives one; `cifar-lab verify` judges it.
+
+    Raises:
+        AblationError: the number of variants does not fit the relation, or a number is invalid for it.
+    """
+
+    quote: str
+    source: str
+    better: Name
+    """Variant that the source says is better, one of two that are alike, or the one that reaches an accuracy."""
+    worse: Name | None = None
+    """Other variant; None for `reaches`."""
+    relation: Literal["better", "alike", "not better", "reaches"] = "better"
+    """`not better`: `worse` is equivalent to `better`, or worse. `reaches`: `better` alone has the `accuracy`."""
+    metric: Literal["accuracy", "convergence", "gap"] = "accuracy"
+    """`convergence`: the mean of the watched accuracy over all epochs. `gap`: the final accuracy on clean training
+    images minus the watched one, where less is better."""
+    size: Points | None = None
+    """Claimed difference; None if the source gives no number."""
+    accuracy: Points | None = None
+    """Accuracy of a `reaches` claim, in per cent."""
+    tolerance: Points | None = None
+    """Allowed deviation from `size` or `accuracy`; 0.5 by default, as published numbers are mostly of single runs."""
+    scale: Literal["smoke", "small", "writeup"] = "writeup"
+    protocol: Literal["holdout", "writeup"] = "writeup"
+    under: dict[str, Any] = {}
+    """Settings of the claim that the ablation's baseline lacks, as a diff on it. Judged without them, only the claim's
+    direction is tested."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_number_has_a_tolerance(cls, fields: Any) -> Any:
+        has_number = fields.get("size") is not None or fields.get("accuracy") is not None
+        return {"tolerance": 0.5, **fields} if has_number else fields
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        said = f"claim '{self.relation}' about '{self.better}'"
+        if self.relation == "reaches":
+            if self.worse is not None or self.accuracy is None or self.metric != "accuracy":
+                raise AblationError(f"{said}: it takes accuracy=…, and neither worse=… nor another metric")
+        elif self.worse is None:
+            raise AblationError(f"{said}: worse=… is missing, the variant that it is compared with")
+        elif self.accuracy is not None:
+            raise AblationError(f"{said}: accuracy={self.accuracy:g} is for relation 'reaches'; a difference is a size")
+        if self.worse == self.better:
+            raise AblationError(f"a claim compares two variants, and this one '{self.better}' with itself")
+        if self.size is not None and self.relation != "better":
+            raise AblationError(f"{said}: size={self.size:g} is for relation 'better'")
+        if self.tolerance is not None and self.size is None and self.accuracy is None:
+            raise AblationError(f"{said}: tolerance={self.tolerance:g} without a size or an accuracy")
+        return self
+
+    def missing(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of `under` that `overrides` lack."""
+        return {path: value for path, value in _as_json(self.under).items() if overrides.get(path) != value}
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Variants that the claim is about."""
+        return (self.better,) if self.worse is None else (self.better, self.worse)
+
+    @property
+    def compares(self) -> str:
+        """`r16 > r4`, `s2 > s1 by 4`, `s3 ≈ s2`, `on ≥ off`, `on > off in convergence`, `s8 reaches 97.08 %`."""
+        if self.accuracy is not None:
+            return f"{self.better} reaches {self.accuracy:g} %"
+        signs = {"better": "<", "not better": "≤"} if self.metric == "gap" else {"better": ">", "not better": "≥"}
+        by = f" by {self.size:g}" if self.size is not None else ""
+        metric = f" in {self.metric}" if self.metric != "accuracy" else ""
+        return f"{self.better} {signs.get(self.relation, '≈')} {self.worse}{by}{metric}"
+
+
+MARGINS = {"smoke": 2.0, "small": 0.5, "writeup": 0.2}
+"""Default equivalence margin by scale, in percentage points of accuracy."""
+
+
+BASELINES = {"Efficient ResNet": EFFICIENT_RESNET, "ResNet-18": RESNET18, "fast recipe": FAST}
+"""The writeup's two baselines, of its Table 1 and of its stage 1, and a version of the former for few epochs."""
+
+
+def diff_in_words(diff: Mapping[str, Any]) -> str:
+    """`schedule.name=cosine, optim.lr=0.01`: paths and values as they are typed."""
+    return ", ".join(as_words(diff))
+
+
+class Crossing(_Literal):
+    """2 × 2 study: two factors, each as in the control or changed."""
+
+    factors: tuple[str, str]
+    variants: tuple[Name, Name, Name, Name]
+    """Neither changed (the control), the first, the second, both."""
+
+
+class Ablation(_Literal):
+    """A baseline, the factors that vary, the variants, and the control that they are compared with.
+
+    Raises:
+        AblationError: unknown path or factor, wrong type or range, a factor without variation, a variant that
+            changes a path outside the factors, two variants that resolve to one recipe, a control or claim that names
+            no variant, a stage that is based on a later one or continues a training of another network.
+    """
+
+    name: str = ""
+    """Name of its file; set by the registry."""
+    doc: str = ""
+    """Docstring of its file; set by the registry."""
+    question: str
+    source: str
+    baseline: Recipe
+    factors: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    control: str
+    chain: StrictBool = False
+    """True if the variants are stages: the first is the control, and each other is compared with the one before."""
+    seeds: tuple[StrictInt, ...] = (0, 1, 2)
+    claims: tuple[Claim, ...] = ()
+    margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = {}
+    """Equivalence margin by scale, in percentage points of accuracy; empty: `MARGINS`."""
+
+    @model_validator(mode="after")
+    def _is_a_minimal_study(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        _require_distinct("variant", names)
+        _require_distinct("seed", self.seeds)
+        if any(seed < 0 for seed in self.seeds) or not self.seeds:
+            raise AblationError(f"seeds are integers from 0 up, got {list(self.seeds)}")
+        _require_known("control", self.control, names)
+        if self.chain and self.control != names[0]:
+            raise AblationError(f"the control of a chain is its first stage, '{names[0]}', not '{self.control}'")
+        _require_distinct("factor", self.factors)
+        for factor in self.factors:
+            _require_known("factor", factor, paths())
+        for name in [name for claim in self.claims for name in claim.variants]:
+            _require_known("claim about a variant", name, names)
+        for claim in self.claims:
+            self._require_other_settings(claim)
+        self._check_diffs()
+        for factor in self.factors:
+            if not any(factor in variant.diff for variant in self.variants):
+                raise AblationError(f"factor '{factor}' is varied by no variant")
+        return self
+
+    def _check_diffs(self) -> None:
+        made: dict[tuple[str, ...], str] = {}
+        for i, variant in enumerate(self.variants):
+            earlier = [other.name for other in self.variants[:i]]
+            for word, name in (("is based on", variant.base), ("continues", variant.continues)):
+                if name is not None:
+                    _require_known(f"variant '{variant.name}' {word} an earlier variant:", name, earlier)
+            self._require_factors(variant)
+            try:
+                recipe = self.recipe(variant.name)
+            except RecipeError as error:
+                raise AblationError(f"variant '{variant.name}': {error}") from error
+            if variant.continues and _weights(recipe) != _weights(self.recipe(variant.continues)):
+                raise AblationError(f"variant '{variant.name}' continues '{variant.continues}' with another network")
+            lineage = tuple(self.recipe(name).digest() for name in (variant.name, *self.ancestors(variant.name)))
+            if lineage in made:
+                raise AblationError(f"variants '{made[lineage]}' and '{variant.name}' resolve to the same recipe")
+            made[lineage] = variant.name
+
+    def _require_other_settings(self, claim: Claim) -> None:
+        """Check that `under` holds settings that the baseline may have, but has not."""
+        said = f"claim '{claim.compares}'"
+        try:
+            made, own = self.baseline.override(claim.under).flat(), self.baseline.flat()
+        except RecipeError as error:
+            raise AblationError(f"{said}: under: {error}") from error
+        for path in claim.under:
+            if made[path] == own[path]:
+                raise AblationError(f"{said}: under: the baseline has {diff_in_words({path: own[path]})} already")
+
+    def _require_factors(self, variant: Variant) -> None:
+        for path in variant.diff:
+            if path not in self.factors and path in paths():
+                raise AblationError(
+                    f"variant '{variant.name}' touches '{path}', which is not a declared factor"
+                    f"{nearest(path, self.factors)}"
+                )
+
+    @property
+    def based_on(self) -> tuple[str, dict[str, Any]]:
+        """Return the known baseline that its own is nearest to, and the differences from it."""
+        flat = self.baseline.flat()
+        diffs = {
+            name: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
+            for name, published in BASELINES.items()
+        }
+        return min(diffs.items(), key=lambda named: len(named[1]))
+
+    @property
+    def baseline_in_words(self) -> str:
+        """Return `ResNet-18 with schedule.name=cosine`."""
+        name, diff = self.based_on
+        return f"{name} with {diff_in_words(diff)}" if diff else name
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant of this name.
+
+        Raises:
+            AblationError: there is none.
+        """
+        _require_known(f"{self.name or 'ablation'}: variant", name, [variant.name for variant in self.variants])
+        return next(variant for variant in self.variants if variant.name == name)
+
+    def recipe(self, variant: str) -> Recipe:
+        """Return the declared recipe of a variant: the baseline, or the variant that it is based on, with its diff."""
+        chosen = self.variant(variant)
+        base = chosen.base or chosen.continues
+        return (self.recipe(base) if base else self.baseline).override(chosen.diff)
+
+    def ancestors(self, variant: str) -> tuple[str, ...]:
+        """Return the variants whose weights it descends from, the nearest first."""
+        parent = self.variant(variant).continues
+        return (parent, *self.ancestors(parent)) if parent else ()
+
+    def compared_with(self, variant: str) -> str | None:
+        """Return the variant to compare with: the control, in a chain the stage before; None for the control."""
+        names = [other.name for other in self.variants]
+        if self.variant(variant).name == self.control:
+            return None
+        return names[names.index(variant) - 1] if self.chain else self.control
+
+    def margin(self, scale: str) -> float:
+        """Return the equivalence margin at `scale` (`small`, `small/5`), as a fraction of accuracy."""
+        name: Any = scale.partition("/")[0]
+        return self.margins.get(name, MARGINS[name]) / 100
+
+    def crossing(self) -> Crossing | None:
+        """Return the 2 × 2 study that this is; None if it is not one."""
+        if len(self.factors) != 2 or len(self.variants) != 4 or self.chain:
+            return None
+        control, one, two = self.recipe(self.control).flat(), *self.factors
+        changed: dict[tuple[bool, bool], str] = {}
+        for variant in self.variants:
+            flat = self.recipe(variant.name).flat()
+            changed[flat[one] != control[one], flat[two] != control[two]] = variant.name
+        order = [(False, False), (True, False), (False, True), (True, True)]
+        values = [{self.recipe(v.name).flat()[factor] for v in self.variants} for factor in self.factors]
+        if set(changed) != set(order) or any(len(found) != 2 for found in values):
+            return None
+        a, b, c, d = (changed[key] for key in order)
+        return Crossing(factors=(one, two), variants=(a, b, c, d))
+
+
+def _as_json(diff: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert tuples to lists, as in a recipe on disk."""
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in diff.items()}
+
+
+def _weights(recipe: Recipe) -> object:
+    """Return the fields that determine the shapes of a network's weights."""
+    return recipe.override({"model.dropout": 0.0}).active()["model"]
+
+
+def _require_known(what: str, name: str, valid: Iterable[str]) -> None:
+    valid = list(valid)
+    if name not in valid:
+        raise AblationError(f"{what} '{name}' is not there{nearest(name, valid)}")
+
+
+def _require_distinct(what: str, values: Iterable[str | int]) -> None:
+    seen: set[str | int] = set()
+    for value in values:
+        if value in seen:
+            raise AblationError(f"{what} '{value}' is named twice")
+        seen.add(value)
+
+
+def _one_line(kind: type[_Literal], error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    field = str(first["loc"][0]) if first["loc"] else ""
+    hint = nearest(field, kind.model_fields) if first["type"] == "extra_forbidden" else ""
+    return f"{kind.__name__}.{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}{hint}"

@@ -1,0 +1,261 @@
+"""Public Python API: plan, train, compare and judge ablations, and read trained cells, as from a notebook.
+
+The functions do what the commands of the same names do, with values instead of words. They return objects with
+`to_frame()` (pandas) and an HTML table where a notebook shows them. They raise the exceptions of `cifar_lab.errors`,
+never `SystemExit`, and ask for no confirmation.
+
+    import cifar_lab
+
+    result = cifar_lab.run("se_ratio", scale="smoke")
+    result.comparison.to_frame()
+
+`runs` is the folder of records; None means the environment's `CIFAR_LAB_RUNS`, else `./runs`. `folder` has ablations of
+your own; None means those of `CIFAR_LAB_ABLATIONS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config import scale as scales
+from cifar_lab.errors import TrackingError, UsageError
+from cifar_lab.execution.resolved_recipes import MOST_SEEDS
+from cifar_lab.models.cost import BUDGET
+
+if TYPE_CHECKING:
+    from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
+    from cifar_lab.api.stored_cells import StoredCell, StoredCells
+    from cifar_lab.execution.request import Typed
+
+Folder = str | os.PathLike[str]
+Say = Callable[[str], None]
+
+
+def find_ablation(name: str, folder: Folder | None = None) -> Ablation:
+    """Return the ablation of this name: built-in, of an installed package, or of a file in `folder`.
+
+    Raises:
+        RegistryError: there is none, its file is broken, or there is no such folder.
+    """
+    return _registry(folder).find(name)
+
+
+def plan(
+    ablation: str | Ablation, *, scale: str = "writeup", seeds: Iterable[int] | None = None, data: str | None = None,
+    runs: Folder | None = None, overrides: Mapping[str, Any] | None = None, variants: Iterable[str] | None = None,
+    workers: int | Literal["auto"] = "auto", device: str = "auto", max_params: int = BUDGET,
+    folder: Folder | None = None, say: Say | None = print,
+) -> PlanResult:  # fmt: skip
+    """Return the cells of an ablation with their states, and an estimate of the remaining time. Nothing is trained.
+
+    The arguments are those of `run`.
+
+    Raises:
+        UsageError: an argument, a recipe or the data are not valid; `BudgetError` for a network over the budget.
+    """
+    from cifar_lab.api.results import PlanResult
+    from cifar_lab.execution import request
+
+    typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
+    found = request.resolve(_find(ablation, folder), typed, data=data, runs=_runs(runs), say=say or _silent)
+    return PlanResult(found)
+
+
+def run(
+    ablation: str | Ablation, *, scale: str = "writeup", seeds: Iterable[int] | None = None, data: str | None = None,
+    runs: Folder | None = None, overrides: Mapping[str, Any] | None = None, variants: Iterable[str] | None = None,
+    workers: int | Literal["auto"] = "auto", device: str = "auto", max_params: int = BUDGET, offline: bool = False,
+    retry_failed: bool = False, compile: bool | None = None, graph: bool | None = None,
+    folder: Folder | None = None, say: Say | None = print,
+) -> RunResult:  # fmt: skip
+    """Train the missing cells of an ablation, log them to MLflow, and return the comparison.
+
+    An `Ablation` made here needs a name; it is kept as a file in `runs/ablations`, so that the command line knows it:
+    `cifar-lab report NAME --ablations runs/ablations`. Cells that fail are in the result, and raise nothing.
+
+    Args:
+        ablation: its name, or an `Ablation`.
+        scale: `smoke`, `small` or `writeup`, or a share of its epochs, `small/5`.
+        seeds: seeds from 0 up, 1,000 at most; None: those of the ablation.
+        data: `cifar10`, `synthetic` or a path; None: `synthetic` at scale `smoke`, else `cifar10`.
+        overrides: recipe fields by dotted path, `{"train.epochs": 30}`; applied after the scale.
+        variants: names of variants; None: all.
+        workers: worker processes, from 1 up.
+        device: `auto`, `cpu`, `cuda`, `mps`, or one GPU, `cuda:1`.
+        max_params: budget of trainable parameters, from 1 up.
+        offline: upload nothing to MLflow now; `cifar-lab sync` does it later.
+        retry_failed: also train the cells that failed before.
+        compile: use torch.compile; None: where that was measured to pay.
+        graph: replay steps as a CUDA graph; None: on CUDA.
+        say: called with one line at a time on progress; None: silence.
+
+    Raises:
+        UsageError: an argument, a recipe or the data are not valid; nothing has been trained.
+        TrackingError: the runs folder or the MLflow store cannot be used.
+        Interrupted: the training was stopped; the same call goes on from there.
+    """
+    given = dict(locals())
+    from cifar_lab.execution import request
+    from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
+
+    place, tell = _runs(runs), say or _silent
+    typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
+    chosen = _find(ablation, folder)
+    require_ablation_name(chosen.name)
+    given |= {"ablation": chosen.name, "seeds": typed.seeds, "variants": typed.variants, "say": print}
+
+    def prepare() -> None:
+        request.require_places(place, offline=offline)
+        if isinstance(ablation, Ablation):
+            keep(ablation, place, by="`cifar_lab.run`")
+            given["folder"] = folder_of(Path(runs if runs is not None else place))
+
+    found = request.resolve(
+        chosen, typed, data=data, runs=place, say=tell, compile=compile, graph=graph, trains=True, prepare=prepare
+    )
+    from cifar_lab.api.results import RunResult, call_in_words
+    from cifar_lab.execution.complete import complete
+    from cifar_lab.execution.progress_lines import Announcer  # loads torch, as the workers' server has begun to do
+
+    done = complete(
+        found, place, command=call_in_words(run, given),
+        watch=lambda _, cells: Announcer({cell.fingerprint: cell.name for cell in cells}, tell),
+        say=tell, retry_failed=retry_failed, offline=offline,
+    )  # fmt: skip
+    if done.report.interrupted is not None:
+        raise done.report.interrupted
+    return RunResult(done, place)
+
+
+def compare(
+    ablation: str | Ablation, *, runs: Folder | None = None, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None, variants: Iterable[str] | None = None,
+) -> ComparisonResult:  # fmt: skip
+    """Compare the variants of an ablation in the setting of its latest matching invocation, or of the one with an id.
+
+    Args:
+        ablation: its name, or the `Ablation`.
+        scale, data, overrides: the setting; None for any.
+        invocation: id of an earlier invocation, as the comparison's header has it; it excludes the three above.
+        variants: show these and what they are compared with; the intervals stay those of all rows together.
+
+    Raises:
+        TrackingError: nothing in `runs` matches.
+        UsageError: no scale or variant of that name, or an invocation together with a setting.
+    """
+    from cifar_lab.api.results import ComparisonResult
+    from cifar_lab.results.compare import compare as compare_cells
+
+    _require_setting(scale, data, overrides, invocation)
+    name = ablation if isinstance(ablation, str) else ablation.name
+    found = compare_cells(
+        _runs(runs), name, scale=scale, data=data, overrides=dict(overrides or {}), invocation=invocation
+    )
+    return ComparisonResult.of(found if variants is None else found.only(_names(variants)))
+
+
+def verify(
+    ablation: str | Ablation | None = None, *, runs: Folder | None = None, scale: str | None = None,
+    data: str | None = None, overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
+    folder: Folder | None = None,
+) -> JudgedClaims:  # fmt: skip
+    """Judge the claims of an ablation by what was measured; None: of every ablation that has some.
+
+    Without a setting that of the claims is used, or the latest where it has no results. Claims without a matching run
+    are "not measured".
+
+    Raises:
+        TrackingError: notes or records cannot be read, or there is no such invocation.
+        UsageError: no ablation or scale of that name, or an invocation together with a setting or without an ablation.
+    """
+    from cifar_lab.api.results import JudgedClaims
+    from cifar_lab.results import verify
+
+    _require_setting(scale, data, overrides, invocation)
+    if ablation is None and invocation is not None:
+        raise UsageError(f"invocation={invocation!r} is of one ablation: name it")
+    chosen = [each for each in _registry(folder) if each.claims] if ablation is None else [_find(ablation, folder)]
+    asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
+    return JudgedClaims([found for each in chosen for found in verify.verify(_runs(runs), each, **asked)])
+
+
+def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
+    """Return the cell whose fingerprint starts with these digits: recipe, metrics, curve, logits, trained network.
+
+    Raises:
+        TrackingError: there is none, or more than one.
+    """
+    from cifar_lab.api import stored_cells
+
+    return stored_cells.load_cell(_runs(runs), fingerprint)
+
+
+def load_runs(*, runs: Folder | None = None) -> StoredCells:
+    """Return every cell in `runs`, whatever its state; `to_frame()` has a row for each, with metrics and recipe.
+
+    Raises:
+        TrackingError: there is no such folder.
+    """
+    from cifar_lab.api import stored_cells
+
+    place = _runs(runs)
+    if not place.is_dir():
+        raise TrackingError(f"no such folder: {place}")
+    return stored_cells.load_cells(place)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _runs(runs: Folder | None) -> Path:
+    return Path(runs if runs is not None else os.environ.get("CIFAR_LAB_RUNS") or "runs").expanduser().resolve()
+
+
+def _registry(folder: Folder | None) -> registry.Registry:
+    return registry.discover(*([Path(folder)] if folder is not None else registry.folders_of_environment()))
+
+
+def _find(ablation: str | Ablation, folder: Folder | None) -> Ablation:
+    return ablation if isinstance(ablation, Ablation) else find_ablation(ablation, folder)
+
+
+def _names(variants: Iterable[str]) -> list[str]:
+    if isinstance(variants, str):
+        raise UsageError(f"variants is a list of names, as in ['r4', 'r16'], got {variants!r}")
+    return list(variants)
+
+
+def _require_setting(
+    scale: str | None, data: str | None, overrides: Mapping[str, Any] | None, invocation: str | None
+) -> None:
+    """Check that a scale exists, and that an invocation is asked for alone."""
+    if scale is not None:
+        scales.find(scale)
+    if invocation is not None and (scale is not None or data is not None or overrides):
+        raise UsageError("invocation names a whole setting; leave scale, data and overrides out")
+
+
+def _typed(
+    scale: str, seeds: Iterable[int] | None, overrides: Mapping[str, Any] | None, variants: Iterable[str] | None,
+    workers: int | str, device: str, max_params: int,
+) -> Typed:  # fmt: skip
+    """Check the form of the arguments that a command line has as words."""
+    from cifar_lab.execution.request import Typed
+
+    taken = tuple(seeds) if seeds is not None else None
+    if taken is not None and (not taken or len(set(taken)) != len(taken) or len(taken) > MOST_SEEDS):
+        raise UsageError(f"seeds are 1 to {MOST_SEEDS} different integers, got {len(taken)}: {list(taken[:5])}")
+    if not all(type(seed) is int and seed >= 0 for seed in taken or ()):
+        raise UsageError(f"seeds are integers from 0 up, got {list(taken or ())[:5]}")
+    if type(max_params) is not int or max_params < 1:
+        raise UsageError(f"max_params is an integer from 1 up, got {max_params!r}")
+    return Typed(
+        scale=scales.find(scale), overrides=dict(overrides or {}), seeds=taken, max_params=max_params, device=device,
+        variants=_names(variants) if variants is not None else None, workers=str(workers),
+    )  # fmt: skip

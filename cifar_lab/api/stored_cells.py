@@ -1,0 +1,207 @@
+"""Cells as they are stored: recipe, metrics, curve, logits and the trained network of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import CellError, TrackingError, UsageError
+from cifar_lab.report.notebook import Tabular
+from cifar_lab.store import cell_record
+from cifar_lab.store.cell_record import Record, State
+from cifar_lab.store.journal import read_points
+from cifar_lab.store.selection import Name, names
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from cifar_lab.models.resnet import ResNet
+
+FINGERPRINT = 64
+"""Length of a fingerprint, and so of the name of a cell's folder."""
+SHORT = 12
+"""Digits of a fingerprint that are shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredCell(Tabular):
+    """One cell of a runs folder. Its `to_frame` is the curve: one row for each epoch."""
+
+    fingerprint: str
+    state: State
+    recipe: Recipe | None
+    """Recipe as trained; None for a cell without a readable record."""
+    seed: int | None
+    metrics: Mapping[str, float]
+    """Numbers of the result by name, `test/acc` from 0 to 1 and so on; empty for a cell that has not ended."""
+    names: tuple[Name, ...]
+    """Ablation, variant and seed under which it was asked for, the latest first."""
+    data: str
+    """Name of its images; empty where unknown."""
+    damage: str | None = None
+    """File and rule that a damaged record breaks, in one line; None for a sound one."""
+    folder: Path = field(repr=False)
+
+    @cached_property
+    def curve(self) -> dict[str, list[tuple[int, float]]]:
+        """Return (epoch from 1, value) by metric, in order of epoch.
+
+        Raises:
+            DamageError: the journal is damaged.
+        """
+        found: dict[str, list[tuple[int, float]]] = {}
+        for point in read_points(self.folder):
+            for metric, value in point.values.items():
+                found.setdefault(metric, []).append((point.epoch, value))
+        return found
+
+    def logits(self, part: Literal["test", "val"] = "test") -> tuple[np.ndarray, np.ndarray]:
+        """Return the logits of the final weights, (images, classes) float32, and the labels, (images,).
+
+        Raises:
+            UsageError: the cell has not finished.
+            DamageError: the file is damaged, or is not the one that the result was written with.
+            TrackingError: there are no logits of this part.
+        """
+        from cifar_lab.train.cell_artifacts import read_logits
+
+        self._require_finished("logits")
+        return read_logits(Record(self.folder), part)
+
+    def network(self, device: str = "cpu") -> ResNet:
+        """Build the network with its final weights, in evaluation mode, on `device` (as torch names it, `cuda:1`).
+
+        It takes images as `prepare` returns them, and returns logits, (images, classes).
+
+        Raises:
+            UsageError: the cell has not finished.
+            DamageError: the weights are damaged, or are not those of the result.
+        """
+        from cifar_lab.execution.worker import load_weights
+        from cifar_lab.models.resnet import build
+
+        recipe = self._require_finished("weights")
+        net = build(recipe.model, seed=0)
+        try:
+            load_weights(net, Record(self.folder))
+        except CellError as error:
+            raise TrackingError(str(error)) from error
+        return net.to(device).eval()
+
+    def prepare(self, images: np.ndarray, device: str = "cpu") -> Tensor:
+        """Convert images, (N, 32, 32, 3) uint8, to the network's input, (N, 3, 32, 32) float32, as in its training."""
+        import torch
+
+        from cifar_lab.data.augmentation import normalise_only
+
+        return normalise_only(torch.tensor(images, device=device), self._require_finished("network").data)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the epochs with their metrics, None where an epoch lacks one."""
+        epochs = sorted({epoch for points in self.curve.values() for epoch, _ in points})
+        values = {metric: dict(points) for metric, points in self.curve.items()}
+        return [{"epoch": epoch, **{name: of.get(epoch) for name, of in values.items()}} for epoch in epochs]
+
+    def caption(self) -> str:
+        """Return names, state and test accuracy in one line."""
+        named = ", ".join(map(str, self.names)) or "of no ablation"
+        accuracy = f", test {100 * self.metrics['test/acc']:.2f} %" if "test/acc" in self.metrics else ""
+        return f"{self.fingerprint[:SHORT]} · {named} · {self.state}{accuracy}"
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the cell as one flat record: identity, metrics, and the recipe by dotted path."""
+        latest = self.names[0] if self.names else None
+        named = {
+            "fingerprint": self.fingerprint,
+            "ablation": latest.ablation if latest else None,
+            "variant": latest.variant if latest else None,
+            "seed": self.seed,
+            "state": self.state,
+            "data": self.data,
+        }
+        return {**named, **self.metrics, **(self.recipe.flat() if self.recipe is not None else {})}
+
+    def _require_finished(self, what: str) -> Recipe:
+        if self.recipe is None or self.state != "finished":
+            why = f": {self.damage}" if self.damage else ""
+            raise UsageError(f"{self.fingerprint[:SHORT]} is {self.state}, not finished, and has no {what}{why}")
+        return self.recipe
+
+
+class StoredCells(Tabular):
+    """Cells of a runs folder, in order of ablation, variant and seed; iterable, with a length."""
+
+    def __init__(self, cells: tuple[StoredCell, ...]) -> None:
+        self.cells = cells
+
+    def __iter__(self) -> Iterator[StoredCell]:
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, place: int) -> StoredCell:
+        return self.cells[place]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one flat record for each cell: identity, metrics, and the recipe by dotted path; None for unknown."""
+        rows = [cell.as_row() for cell in self.cells]
+        columns = dict.fromkeys(name for row in rows for name in row)
+        return [{name: row.get(name) for name in columns} for row in rows]
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return identity, state and test accuracy in % of each cell."""
+        kept = ("ablation", "variant", "seed", "state")
+        return [
+            {
+                "fingerprint": row["fingerprint"][:SHORT],
+                **{name: row[name] for name in kept},
+                "accuracy %": f"{100 * row['test/acc']:.2f}" if row.get("test/acc") is not None else "",
+            }
+            for row in self.records()
+        ]
+
+    def caption(self) -> str:
+        """Return the number of cells."""
+        return "1 cell" if len(self) == 1 else f"{len(self)} cells"
+
+
+def load_cell(runs: Path, prefix: str) -> StoredCell:
+    """Return the one cell in `runs` whose fingerprint starts with `prefix`, whatever its state.
+
+    Raises:
+        TrackingError: there is none, or more than one.
+    """
+    return _stored(cell_record.find(runs, prefix), names(runs))
+
+
+def load_cells(runs: Path) -> StoredCells:
+    """Return every cell in `runs`, also those that failed or are damaged; none where there is no such folder."""
+    known = names(runs)
+    folders = [path for path in runs.glob("*") if len(path.name) == FINGERPRINT and path.is_dir()]
+    cells = [_stored(Record(folder), known) for folder in folders]
+    cells.sort(key=lambda cell: (cell.names[:1], cell.fingerprint))
+    return StoredCells(tuple(cells))
+
+
+def _stored(found: Record, known: Mapping[str, list[Name]]) -> StoredCell:
+    state, damage = found.look()
+    cell = found.cell("recipe", "seed") if damage is None else None
+    result = found.result() if damage is None else None
+    return StoredCell(
+        fingerprint=found.fingerprint,
+        state=state,
+        recipe=Recipe.model_validate_json(json.dumps(cell["recipe"])) if cell is not None else None,
+        seed=cell["seed"] if cell is not None else None,
+        metrics=dict((result or {}).get("metrics", {})),
+        names=tuple(known.get(found.fingerprint, ())),
+        data=str((cell or {}).get("data", {}).get("name", "")),
+        damage=damage,
+        folder=found.folder,
+    )

@@ -1,0 +1,140 @@
+"""Parse typed arguments to a request: the steps shared by `plan`, `run-ablation`, `train` and `sweep`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.cli.console import say
+from cifar_lab.config import scale
+from cifar_lab.config.overrides import parse_number, parse_overrides
+from cifar_lab.errors import RegistryError, UsageError
+from cifar_lab.execution import request
+from cifar_lab.execution.request import Request as Request
+from cifar_lab.execution.request import Typed
+from cifar_lab.execution.request import total as total
+from cifar_lab.redaction import redacted_command
+
+
+def command_line() -> str:
+    """Return the command that this process runs, as typed, without passwords."""
+    return redacted_command(["cifar-lab", *sys.argv[1:]])
+
+
+def find(name: str, folders: list[Path] | None, runs: Path | None = None) -> Ablation:
+    """Return the ablation of this name, built-in or from a user folder; warn about broken files.
+
+    `runs`: runs folder whose generated ablations the error for an unknown name points to.
+    """
+    found = registry.discover(*(folders or []))
+    for broken in found.broken():
+        if broken.name != name:
+            say(f"warning: {broken.reason}")
+    return find_known(found, name, runs)
+
+
+def find_known(known: registry.Registry, name: str, runs: Path | None) -> Ablation:
+    """Return the ablation of this name.
+
+    Raises:
+        RegistryError: there is none, or its file is broken; one that was generated is named with its folder.
+    """
+    try:
+        return known.find(name)
+    except RegistryError as error:
+        if runs is not None and name not in known.known() and (kept := kept_as(name, runs)) is not None:
+            raise RegistryError(f"'{name}' was generated: add --ablations {kept.parent}") from error
+        raise
+
+
+def kept_as(name: str, runs: Path) -> Path | None:
+    """Return the file of a generated ablation; None if there is none of this name.
+
+    It is not read unless its folder is given: a runs folder may come from elsewhere, and its files are programs.
+    """
+    from cifar_lab.store.ablation_file import NAME, folder_of
+
+    path = folder_of(runs) / f"{name}.py"
+    return path if NAME.fullmatch(name) and path.is_file() else None
+
+
+def resolve(
+    ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
+    variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
+    graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False, is_sweep: bool = False,
+    prepare: Callable[[], None] = lambda: None,
+) -> Request:  # fmt: skip
+    """Parse the words of a command line, and resolve them (`cifar_lab.execution.request.resolve`)."""
+    typed = parse(
+        scale_name=scale_name, overrides=overrides, variants=variants, seeds=seeds, max_params=max_params,
+        device=device, workers=workers, cells_per_gpu=cells_per_gpu,
+    )  # fmt: skip
+    return request.resolve(
+        ablation, typed, data=data, runs=runs, say=say, compile=compile, graph=graph, trains=trains,
+        is_sweep=is_sweep, prepare=prepare,
+    )  # fmt: skip
+
+
+def check(ablation: Ablation, **words: str | list[str] | None) -> None:
+    """Check everything that needs no torch, images or device; `words` as `parse` takes them.
+
+    Raises:
+        UsageError: a word, recipe or network is invalid; the first such error.
+    """
+    request.check(ablation, parse(**words))  # type: ignore[arg-type]
+
+
+def parse(
+    *, scale_name: str, overrides: list[str] | None, variants: str | None, seeds: str | None, max_params: str,
+    device: str, workers: str, cells_per_gpu: str,
+) -> Typed:  # fmt: skip
+    """Parse the words of a command line.
+
+    Raises:
+        UsageError: a word has another form, or names no scale or recipe path.
+    """
+    from cifar_lab.execution.resolved_recipes import parse_seeds
+
+    return Typed(
+        scale=scale.find(scale_name),
+        overrides=parse_overrides(overrides or []),
+        variants=[name.strip() for name in variants.split(",")] if variants is not None else None,
+        seeds=parse_seeds(seeds) if seeds is not None else None,
+        max_params=parse_count(max_params),
+        device=device,
+        workers=workers,
+        cells_per_gpu=_parse_cells_per_gpu(cells_per_gpu),
+    )
+
+
+def _parse_cells_per_gpu(text: str) -> int | None:
+    """Parse a number of at least 1, or `auto`, for which None is returned.
+
+    Raises:
+        UsageError: the text is neither.
+    """
+    if text == "auto":
+        return None
+    if (count := parse_number(text, least=1)) is None:
+        raise UsageError(f"--cells-per-gpu takes 'auto' or a number from 1 up, got '{text}'")
+    return count
+
+
+def parse_count(text: str) -> int:
+    """Parse a count such as `5M`, `800k` or `4900000`.
+
+    Raises:
+        UsageError: the text has another form, or is not positive.
+    """
+    units = {"k": 1_000, "m": 1_000_000}
+    number, unit = (text[:-1], units[text[-1].lower()]) if text[-1:].lower() in units else (text, 1)
+    try:
+        count = round(float(number.replace(",", "").replace("_", "")) * unit)
+    except (ValueError, OverflowError):
+        count = 0
+    if count < 1:
+        raise UsageError(f"--max-params reads 5M, 800k or 4900000, got '{text}'")
+    return count

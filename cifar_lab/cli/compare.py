@@ -1,0 +1,126 @@
+"""`compare`: the variants of an ablation side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cifar_lab.ablation import registry
+from cifar_lab.cli import completion, console
+from cifar_lab.cli import options as o
+from cifar_lab.cli.arguments import kept_as
+from cifar_lab.cli.damage import say_damage
+from cifar_lab.config import scale as scales
+from cifar_lab.config.overrides import parse_overrides
+from cifar_lab.errors import UsageError, nearest
+from cifar_lab.text import printable
+
+if TYPE_CHECKING:
+    from cifar_lab.report.table_content import Sheet
+    from cifar_lab.results.comparison import Comparison
+
+Earlier = Annotated[
+    str | None,
+    typer.Option(
+        "--invocation",
+        autocompletion=completion.invocations,
+        help="Select an earlier invocation by the id in its header.",
+    ),
+]
+STYLES = {
+    "better": "green", "worse": "red", "diverged": "red", "equivalent": "cyan", "present": "green", "absent": "cyan",
+    "undecided": "yellow", "control": "bold",
+}  # fmt: skip
+"""Colours of verdicts."""
+FORMATS = ("table", "md", "csv", "latex", "json")
+
+
+def compare(
+    name: o.AblationName, overrides: o.Overrides = None,
+    scale: o.MaybeScale = None, data: o.MaybeData = None,
+    invocation: Earlier = None, variants: o.Variants = None, everything: o.Everything = False,
+    format: Annotated[
+        str, typer.Option(help="Format: table, md, csv, latex, json.", autocompletion=completion.one_of(*FORMATS))
+    ] = "table",
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Compare the variants of an ablation, from its latest invocation; exit code 1 when a record is damaged."""
+    if format not in FORMATS:
+        raise UsageError(f"no format named '{format}'{nearest(format, FORMATS)}")
+    if scale is not None:
+        scales.find(scale)
+    diff = parse_overrides(overrides or [])
+    if invocation is not None and (scale is not None or data is not None or diff):
+        raise UsageError("--invocation names a whole setting; leave --scale, --data and overrides out")
+    if name != "train" and not name.startswith("sweep."):
+        known = registry.discover(*(ablations or []))
+        if name in known.known() or kept_as(name, runs) is None:
+            known.find(name)
+    from cifar_lab.report import table_formats
+    from cifar_lab.results.compare import compare as compare_cells
+
+    comparison = compare_cells(runs.resolve(), name, scale=scale, data=data, overrides=diff, invocation=invocation)
+    if variants is not None:
+        comparison = comparison.only([name.strip() for name in variants.split(",")])
+    if as_json or format == "json":
+        console.print_json(comparison.as_dict())
+    elif format == "table":
+        print_comparison(comparison, everything=everything)
+    else:
+        latex = partial(table_formats.as_latex, everything=everything)
+        forms: dict[str, Callable[[Comparison], str]] = {
+            "md": table_formats.as_markdown,
+            "csv": table_formats.as_csv,
+            "latex": latex,
+        }
+        print(forms[format](comparison), end="")
+        return say_damage(comparison.damage)
+    return 1 if comparison.damage else 0
+
+
+def print_comparison(comparison: Comparison, *, everything: bool = False) -> None:
+    """Print the result as one table and one sentence, with the notes that matter; `everything`: all tables."""
+    from cifar_lab.report.sentence import sentence
+    from cifar_lab.report.table_content import result, sheets
+
+    for line in comparison.header():
+        _print(line)
+    for sheet in sheets(comparison) if everything else [result(comparison)]:
+        if sheet.caption:
+            _print(f"\n{sheet.caption}", "dim")
+        for part in sheet.folded(console.out.width):
+            console.out.print(_table(part))
+    console.out.print()
+    if said := sentence(comparison):
+        _print(said, "bold")
+    for line in comparison.footer() if everything else _notes(comparison):
+        _print(line, "dim")
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """Return what is not in the means, what may change how the result is read, and where the rest is."""
+    from cifar_lab.report.headline import unfinished
+
+    lines = [unfinished(comparison), *comparison.notes()]
+    lines += [f"{line}; --all shows more" for line in comparison.intervals()]
+    return [line for line in lines if line]
+
+
+def _table(sheet: Sheet) -> Table:
+    """Return a table for a terminal, its verdicts coloured."""
+    coloured = sheet.headings.index("verdict") if "verdict" in sheet.headings else -1
+    rows = [
+        [Text(printable(cell), style=STYLES.get(cell, "")) if i == coloured else cell for i, cell in enumerate(row)]
+        for row in sheet.rows
+    ]
+    return console.table("", sheet.headings, rows, right=sheet.numbers)
+
+
+def _print(line: str, style: str = "") -> None:
+    """Print a line, wrapped at words where a terminal shows it; whole elsewhere."""
+    console.out.print(line, style=style, markup=False, soft_wrap=not console.out.is_terminal)

@@ -1,0 +1,247 @@
+"""`list`, `describe`, `plan`: show ablations and plans without training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation, Variant, diff_in_words
+from cifar_lab.cli import arguments, console, recipe_fields
+from cifar_lab.cli import options as o
+from cifar_lab.config.overrides import as_words
+from cifar_lab.config.scale import trained_alike
+from cifar_lab.errors import RegistryError, nearest
+from cifar_lab.text import many, printable
+
+if TYPE_CHECKING:
+    from cifar_lab.config.recipe import Recipe
+    from cifar_lab.execution.plan import Plan
+    from cifar_lab.results.comparison import Comparison
+
+ROOM = 90
+"""Minimum columns of a terminal for `list` to show the names of variants; with fewer, they are counted."""
+
+
+def list_(ablations: o.Folders = None, as_json: o.Json = False) -> int:
+    """List the ablations that can be run."""
+    found = registry.discover(*(ablations or []))
+    for broken in found.broken():
+        console.say(f"warning: {broken.reason}")
+    if as_json:
+        console.print_json([_listed(ablation, found.origin(ablation.name)) for ablation in found])
+        return 0
+    if console.out.width < ROOM:
+        columns = ["ablation", "variants", "question"]
+        rows = [[a.name, len(a.variants), a.question] for a in found]
+    else:
+        columns = ["ablation", "variants", "seeds", "question"]
+        rows = [[a.name, ", ".join(v.name for v in a.variants), len(a.seeds), a.question] for a in found]
+    origins = [found.origin(ablation.name) for ablation in found]
+    if set(origins) > {registry.BUILT_IN}:
+        columns.append("from")
+        rows = [[*row, origin] for row, origin in zip(rows, origins, strict=True)]
+    numbers = ("seeds", "variants") if console.out.width < ROOM else ("seeds",)
+    console.out.print(console.table("", columns, rows, right=numbers))
+    return 0
+
+
+def _listed(ablation: Ablation, origin: str) -> dict[str, Any]:
+    names = [variant.name for variant in ablation.variants]
+    return {
+        "name": ablation.name,
+        "question": ablation.question,
+        "variants": names,
+        "source": ablation.source,
+        "from": origin,
+    }
+
+
+def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json = False) -> int:
+    """Show an ablation: question, factors, variants, parameters and MACs, claims. `describe recipe`: recipe fields."""
+    known = registry.discover(*(ablations or [])).known()
+    if name == recipe_fields.NAME and name not in known:
+        recipe_fields.print_fields(as_json=as_json)
+        return 0
+    if name not in known and "'recipe'" in (hint := nearest(name, [*known, recipe_fields.NAME])):
+        raise RegistryError(f"no ablation named '{name}'{hint}")
+    ablation = arguments.find(name, ablations)
+    rows = [_described(ablation, variant) for variant in ablation.variants]
+    if as_json:
+        console.print_json(
+            {
+                "name": ablation.name,
+                "question": ablation.question,
+                "source": ablation.source,
+                "control": ablation.control,
+                "chain": ablation.chain,
+                "baseline": dict(zip(("name", "diff"), ablation.based_on, strict=True)),
+                "doc": ablation.doc,
+                "factors": list(ablation.factors),
+                "seeds": list(ablation.seeds),
+                "variants": rows,
+                "claims": [claim.model_dump() for claim in ablation.claims],
+            }
+        )
+        return 0
+    out = console.out
+    out.print(Text.assemble((printable(ablation.name), "bold"), f": {printable(ablation.question)}"), soft_wrap=True)
+    out.print(f"source: {printable(ablation.source)}", markup=False, soft_wrap=True)
+    out.print(f"baseline: {ablation.baseline_in_words}", markup=False, soft_wrap=True)
+    factors = ", ".join(ablation.factors) or "none"
+    out.print(f"factors: {factors}; seeds: {_seeds(ablation)}", markup=False, soft_wrap=True)
+    if ablation.chain:
+        out.print("a chain: each stage is compared with the one before it")
+    for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
+        out.print("\n" + printable(" ".join(paragraph.split())), markup=False, style="dim")
+    out.print()
+    columns = ("variant", "difference to the baseline", "parameters", "MACs", "budget")
+    table = [
+        (
+            row["name"] + (" (control)" if row["name"] == ablation.control else ""),
+            _difference(row),
+            f"{row['parameters']:,}",
+            f"{row['macs'] / 1e6:,.0f} M",
+            "within" if row["within_budget"] else "over, declared" if row["over_budget"] else "OVER",
+        )
+        for row in rows
+    ]
+    out.print(console.table("", columns, table, right=("parameters", "MACs")))
+    for claim in ablation.claims:
+        under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
+        said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
+        out.print(printable(said), markup=False, soft_wrap=True)
+    return 0
+
+
+def plan(
+    name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
+    variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
+    cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS,
+    ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Show the cells of an ablation, which of them are done, and estimate the remaining time. Nothing is trained."""
+    ablation = arguments.find(name, ablations, runs)
+    found = arguments.resolve(
+        ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
+        seeds=seeds, max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
+    )  # fmt: skip
+    if as_json:
+        console.print_json(plan_tree(found))
+        return 0
+    columns = ("cell", "fingerprint", "state", "parameters", "trained", "MACs", "estimate")
+    whole = plan_tree(found)
+    tree = whole["cells"]
+    rows = [
+        (
+            f"{cell['variant']}/s{cell['seed']}",
+            cell["fingerprint"][:12],
+            cell["state"],
+            f"{cell['parameters']:,}",
+            f"{cell['parameters_trained']:,}",
+            f"{cell['macs'] / 1e6:,.0f} M",
+            console.duration(cell["estimate_seconds"]) if cell["estimate_seconds"] else "",
+        )
+        for cell in tree
+    ]
+    parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, *as_words(found.plan.overrides))
+    title = " · ".join(parts)
+    console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
+    for name, earlier in whole["same_as"].items():
+        out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
+        console.out.print(out, markup=False, soft_wrap=True)
+    done = sum(cell.is_done for cell in found.plan.cells)
+    workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
+    rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""
+    console.out.print(f"\n{many(len(rows), 'cell')}, {done} done{rest}")
+    return 0
+
+
+def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
+    """Return `10 cells to train, 2 done already, about 6 min`, with the cells that are left alone."""
+    cells, done = plan.to_train(retry_failed=retry_failed), sum(cell.is_done for cell in plan.cells)
+    words = [f"{many(len(cells), 'cell')} to train" if cells else "no cell to train"]
+    words += [f"{done} done already"] if done else []
+    states = [cell.state for cell in plan.cells]
+    if not retry_failed and (failed := states.count("failed")):
+        words.append(f"{failed} failed before (--retry-failed trains them again)")
+    words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
+    if cells:
+        words.append(f"about {console.duration(arguments.total(plan, workers, retry_failed=retry_failed))}")
+    return ", ".join(words)
+
+
+def plan_tree(found: arguments.Request) -> dict[str, Any]:
+    """Return the plan as JSON."""
+    from cifar_lab.execution.plan import as_dict
+
+    plan = found.plan
+    return {
+        "ablation": plan.ablation.name,
+        "scale": plan.scale.name,
+        "protocol": plan.protocol,
+        "data": {"name": plan.dataset.name, "hash": plan.dataset.hash},
+        "overrides": dict(plan.overrides),
+        "workers": found.workers,
+        "execution": found.execution.as_dict(),
+        "seconds": found.seconds,
+        "same_as": _alike(plan),
+        "cells": [as_dict(cell, plan.estimates) for cell in plan.cells],
+    }
+
+
+def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
+    """Return the outcome of a plan as JSON: failed cells, and the rows of `compare`."""
+    return {"failed": sum(cell.state == "failed" for cell in plan.cells), "rows": comparison.as_dict()["rows"]}
+
+
+def _alike(plan: Plan) -> dict[str, str]:
+    """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
+    from math import ceil
+
+    from cifar_lab.train.lr_schedule import lr_at
+
+    dataset = plan.dataset
+
+    def rates(recipe: Recipe) -> Iterator[float]:
+        rest = len(dataset.train_labels)
+        if recipe.train.protocol == "holdout":
+            rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
+        per_epoch, epochs = ceil(rest / recipe.train.batch_size), recipe.train.epochs
+        for step in range(per_epoch * epochs):
+            yield lr_at(recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=per_epoch, epochs=epochs)
+
+    recipes = {cell.variant: cell.recipe for cell in plan.cells if cell.seed == plan.cells[0].seed}
+    return trained_alike(recipes, rates)
+
+
+def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
+    from cifar_lab.models.cost import BUDGET, cost
+
+    counted = cost(ablation.recipe(variant.name).model)
+    return {
+        "name": variant.name,
+        "diff": variant.diff,
+        "base": variant.base,
+        "continues": variant.continues,
+        "parameters": counted.parameters,
+        "macs": counted.macs,
+        "within_budget": counted.parameters <= BUDGET,
+        "over_budget": variant.over_budget,
+    }
+
+
+def _difference(row: dict[str, Any]) -> str:
+    """`continues s1: optim.lr=0.01`: what a variant stands on, where that is not the baseline, and its diff."""
+    diff = diff_in_words(row["diff"])
+    if row["continues"] or row["base"]:
+        stands = [f"continues {row['continues']}"] if row["continues"] else []
+        stands += [f"on {row['base']}"] if row["base"] else []
+        return f"{', '.join(stands)}: {diff or 'the same recipe'}"
+    return diff or "the baseline"
+
+
+def _seeds(ablation: Ablation) -> str:
+    return ", ".join(str(seed) for seed in ablation.seeds)

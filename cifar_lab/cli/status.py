@@ -1,0 +1,217 @@
+"""`status` and `failures`: progress of cells, and their errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from cifar_lab.ablation import registry
+from cifar_lab.cli import completion, console, watch
+from cifar_lab.cli import options as o
+from cifar_lab.config import scale as scales
+from cifar_lab.config.overrides import parse_overrides
+
+if TYPE_CHECKING:
+    from cifar_lab.inspect.failures import Damaged, Divergence, Failure
+    from cifar_lab.inspect.progress import Progress
+    from cifar_lab.inspect.status import Status
+    from cifar_lab.store.selection import Setting
+
+MaybeName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ABLATION]",
+        help="Ablation that was run; without one, all of them.",
+        autocompletion=completion.ablations,
+    ),
+]
+LINES = 15
+"""Number of lines shown of a traceback, unless all of it is requested."""
+
+
+def status(
+    name: MaybeName = None, overrides: o.Overrides = None,
+    watched: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s until all cells are done.")] = False,
+    scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Show the progress of cells: a summary of every ablation that was run, or the cells of one."""
+    from cifar_lab.inspect.status import look
+
+    def look_again() -> list[Status]:
+        settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
+        return [look(setting, runs.resolve()) for setting in settings]
+
+    def tree(found: list[Status]) -> object:
+        return found[0].as_dict() if name is not None else [entry.summary() for entry in found]
+
+    def show(found: list[Status]) -> list[RenderableType]:
+        return _one(found[0]) if name is not None else [_all(found, runs.resolve())]
+
+    if watched:
+        return watch.watch(look_again, tree if as_json else None, show)
+    found = look_again()
+    if as_json:
+        console.print_json(tree(found))
+    else:
+        for part in show(found):
+            console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
+    return 0
+
+
+def failures(
+    name: MaybeName = None, overrides: o.Overrides = None,
+    full: Annotated[bool, typer.Option("--full", help="Show whole traces instead of their last lines.")] = False,
+    scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Show the cells that failed, diverged or are damaged, and why; exit code 1 when a cell failed or is damaged."""
+    from cifar_lab.inspect.failures import Damaged, Divergence, Failure, read_failures
+
+    settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
+    found = read_failures(settings, runs.resolve())
+    failed = [entry for entry in found if isinstance(entry, Failure)]
+    diverged = [entry for entry in found if isinstance(entry, Divergence)]
+    damaged = [entry for entry in found if isinstance(entry, Damaged)]
+    if as_json:
+        tree = {"failed": [f.as_dict() for f in failed], "diverged": [d.as_dict() for d in diverged]}
+        console.print_json({**tree, "damaged": [d.as_dict() for d in damaged]})
+    else:
+        for line in _failure_lines(failed, diverged, damaged, full):
+            console.out.print(line, soft_wrap=True)
+    return 1 if failed or damaged else 0
+
+
+def _settings(
+    name: str | None, overrides: list[str] | None, scale: str | None, data: str | None, invocation: str | None,
+    runs: Path, ablations: list[Path] | None,
+) -> list[Setting]:  # fmt: skip
+    """Return the requested setting of one ablation, or all settings of all ablations."""
+    from cifar_lab.store.selection import choose, read_settings
+
+    if scale is not None:
+        scales.find(scale)
+    o.require_whole(invocation, [name] if name is not None else [], scale, data, overrides or [])
+    if name is None:
+        return read_settings(runs.resolve(), scale=scale, data=data)
+    diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).known()
+    selected = {"scale": scale, "data": data, "invocation": invocation}
+    return [choose(runs.resolve(), name, overrides=diff, known=known, **selected)]
+
+
+def _all(found: list[Status], runs: Path) -> RenderableType:
+    if not found:
+        return Text(f"nothing has been run in {runs}")
+    rows = []
+    for entry in found:
+        latest, counts = entry.setting.latest, watch.counts(entry)
+        rows.append((latest.ablation, entry.setting.title(), len(entry.cells), counts, _minute(latest.time)))
+    made = console.table("", ("ablation", "setting", "cells", "of these", "asked for"), rows, right=("cells",))
+    for i in (0, -1):
+        made.columns[i].no_wrap = True
+    return made
+
+
+def _one(status: Status) -> list[RenderableType]:
+    """Return header, table, notes on single cells, and the remaining time."""
+    from cifar_lab.store.selection import selector
+
+    setting = status.setting
+    more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
+    columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen", "left")
+    shown = [_row(cell) for cell in status.cells]
+    filled = [i for i in range(len(columns)) if any(row[i] for row in shown)]
+    made = console.table("", [columns[i] for i in filled], [[row[i] for i in filled] for row in shown],
+                         right=columns[3:])  # fmt: skip
+    made.padding = (0, 1, 0, 0)
+    for column in made.columns[1:3]:
+        column.no_wrap = True
+    lines = [f"{setting.latest.ablation} · {setting.title()}", f"invocation {setting.latest.id}{more}"]
+    notes = [Text(f"{cell.name}: {note}") for cell in status.cells for note in _notes(cell, setting.latest.ablation)]
+    others = [Text(f"also there: {selector(other)}", style="dim") for other in setting.others]
+    return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
+
+
+def _is_quiet(cell: Progress) -> bool:
+    from cifar_lab.inspect.progress import QUIET
+
+    return cell.last_sign is not None and cell.last_sign > QUIET
+
+
+def _row(cell: Progress) -> list[str | Text]:
+    colour = "red" if cell.state in {"failed", "damaged"} or _is_quiet(cell) else ""
+    epochs = f"/{cell.epochs}" if cell.epochs is not None else ""
+    return [
+        cell.name,
+        cell.asked.fingerprint[:12],
+        Text(cell.state, style=colour),
+        f"{cell.epoch}{epochs}" if cell.epoch or cell.state == "running" else "",
+        f"{100 * cell.val:.2f}" if cell.val is not None else "",
+        f"{100 * cell.test:.2f}" if cell.test is not None else "",
+        f"{cell.images_per_second:,.0f}" if cell.images_per_second is not None else "",
+        console.duration(max(0.0, time.time() - cell.seen / 1000)) if cell.seen is not None else "",
+        console.duration(cell.left) if cell.left is not None else "",
+    ]
+
+
+def _notes(cell: Progress, ablation: str) -> Iterator[str]:
+    """Yield details that do not fit into the table."""
+    from cifar_lab.store.cell_record import remedy
+
+    if cell.owner is not None:
+        yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
+    if cell.silent is not None:
+        yield f"no sign of life since {console.duration(cell.silent)}"
+    elif cell.last_sign is not None and _is_quiet(cell):
+        yield f"last sign of life {console.duration(cell.last_sign)} ago"
+    if cell.state == "diverged":
+        yield f"diverged in epoch {cell.epoch} at step {cell.step}"
+    if cell.waits_for is not None:
+        yield f"waits for {cell.waits_for}" + (", which did not finish" if cell.stuck else "")
+    if cell.error is not None and cell.state == "failed":
+        yield f"{cell.error} (`cifar-lab failures {ablation}`)"
+    if cell.state == "damaged":
+        yield f"{cell.error}; {remedy(cell.asked.fingerprint)}"
+    if cell.resumes and cell.state == "missing":
+        yield f"stopped after epoch {cell.epoch}, from where it goes on"
+
+
+def _failure_lines(
+    failed: list[Failure], diverged: list[Divergence], damaged: list[Damaged], full: bool
+) -> Iterator[Text]:
+    if failed:
+        yield Text("failed:", style="bold")
+    for bad in failed:
+        yield Text.assemble((str(bad.name), "bold"), f"  {bad.fingerprint[:12]}  failed {_minute(bad.time)}")
+        yield Text(bad.error, style="red")
+        trace = bad.trace.rstrip().splitlines()
+        left_out = 0 if full else max(0, len(trace) - LINES)
+        if left_out:
+            yield Text(f"  … {left_out} lines before; --full shows them", style="dim")
+        yield from (Text(f"  {line}") for line in trace[left_out:])
+        yield Text(f"again: {bad.again}\n")
+    if diverged:
+        yield Text("diverged, which is a result:", style="bold")
+    for result in diverged:
+        when = f"in epoch {result.epoch} at step {result.step}, {_minute(result.time)}"
+        yield Text(f"{result.name}  {result.fingerprint[:12]}  {when}")
+    if damaged:
+        yield Text("damaged, and not used:", style="bold")
+    for entry in damaged:
+        yield Text.assemble((str(entry.name), "bold"), f"  {entry.fingerprint[:12]}")
+        yield Text(entry.damage, style="red")
+        yield Text(f"{entry.remedy}\n")
+    counts = {"failed": len(failed), "damaged": len(damaged)}
+    yield Text(", ".join(f"{count} {word}" for word, count in counts.items() if count) or "no failures")
+
+
+def _minute(moment: int) -> str:
+    """Format a time in ms as local time."""
+    return f"{datetime.fromtimestamp(moment / 1000):%Y-%m-%d %H:%M}"

@@ -1,0 +1,334 @@
+"""`sweep` and related commands: search hyperparameters within the budget, and show the results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.cli import arguments, console
+from cifar_lab.cli import options as o
+from cifar_lab.cli.confirm import ASK_ABOVE, confirm
+from cifar_lab.cli.sweep_output import print_counts, print_study, study_tree, tree_or_problem
+from cifar_lab.config import scale as scales
+from cifar_lab.config.overrides import as_words, parse_overrides
+from cifar_lab.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from cifar_lab.execution.worker import Job
+    from cifar_lab.search.budget import Budget
+    from cifar_lab.search.space import Space
+    from cifar_lab.search.storage import BaseStorage
+    from cifar_lab.search.study import Optuna
+
+STORAGE = "CIFAR_LAB_STORAGE"
+Study = Annotated[
+    str | None,
+    typer.Option(
+        "--study", metavar="NAME", help="Study name; an existing study is resumed.", show_default="name of the space"
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
+MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; none: all of them.")]
+RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
+Storage = Annotated[
+    str | None,
+    typer.Option("--storage", metavar="URL", envvar=STORAGE, help="Study storage: postgresql://…, or a journal file.",
+                 show_default="runs/studies.journal", show_envvar=True),
+]  # fmt: skip
+Trials = Annotated[int, typer.Option("--trials", min=1, help="Total number of trials, including existing ones.")]
+SpaceName = Annotated[
+    str, typer.Option("--space", metavar="NAME|FILE", help="Search space: a built-in name or a file.")
+]
+Sampler = Annotated[str, typer.Option("--sampler", help="Sampler: tpe, gp, nsgaii, random or cmaes.")]
+Pruner = Annotated[str, typer.Option("--pruner", help="Pruner: hyperband, median or none.")]
+Objective = Annotated[str, typer.Option("--objective", help="Objectives: accuracy; accuracy,params; accuracy,macs.")]
+MaxMacs = Annotated[str | None, typer.Option("--max-macs", help="Budget of multiply-accumulates: 800M.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the trials and of the sampler.")]
+
+
+def sweep(
+    study: Study = None, overrides: o.Overrides = None, trials: Trials = 50, space: SpaceName = "writeup",
+    max_params: o.MaxParams = "5M", max_macs: MaxMacs = None, sampler: Sampler = "tpe", pruner: Pruner = "hyperband",
+    objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
+    storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
+    graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
+    from cifar_lab.search import samplers
+    from cifar_lab.search.study_name import require_name, require_storage
+
+    if study is not None:
+        require_name(study)
+    require_storage(storage)
+    samplers.require_names(sampler, pruner, seed=seed)
+    asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
+    if study is None:
+        study = asks.space.name
+        require_name(study)
+
+    from cifar_lab.cli.display import Display
+    from cifar_lab.execution.settings import choose
+    from cifar_lab.search import storage as stores
+    from cifar_lab.search import trials as results
+    from cifar_lab.search.artifacts import artifacts
+    from cifar_lab.search.study import Setting, open_study, require_all_trials
+    from cifar_lab.search.sweep import run_sweep
+    from cifar_lab.search.trial_jobs import Cells, name_of
+
+    stores.quiet()
+    with stores.reaching(storage):
+        place = stores.open_storage(storage, runs.resolve(), console.say)  # damage is reported before data are read
+        found = arguments.resolve(
+            _baseline(study, asks.space), scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides,
+            variants=None, seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile,
+            graph=graph, cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True,
+        )  # fmt: skip
+        dataset = found.plan.dataset
+        named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
+        setting = Setting(
+            study=study, space=asks.space, scale=scales.find(scale), data=named, overrides=dict(found.plan.overrides),
+            budget=asks.budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
+        )  # fmt: skip
+        epochs = setting.recipe({}).train.epochs
+        made = samplers.make_sampler(sampler, seed=seed)
+        pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
+        opened = open_study(place, setting, made, pruning)
+        require_all_trials(opened, runs.resolve())
+        left = trials - results.count(results.of(opened)).counted
+        execution, count = choose(
+            device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu
+        )
+        found = found._replace(execution=execution, workers=count)
+        _confirm(found, left, yes)
+        names: dict[str, str] = {}
+
+        def called(job: Job, number: int) -> None:
+            names[job.fingerprint] = name_of(number)
+
+        cells = Cells(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
+                      execution=found.execution, command=arguments.command_line())  # fmt: skip
+        with Display(names, is_search=True) as display:
+            report = run_sweep(
+                opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
+                named=called, files=lambda _: artifacts(opened, runs.resolve(), storage), places=found.places,
+                offline=offline,
+            )  # fmt: skip
+        tree = {**study_tree(opened), "trained": report.trained}
+        if as_json:
+            console.print_json(tree)
+        else:
+            print_study(opened)
+    if report.interrupted is not None:
+        console.say(f"{report.interrupted}; the same command goes on from there")
+        return report.interrupted.exit_code
+    return 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
+
+
+class _Asked(NamedTuple):
+    """Search space, budget and objectives."""
+
+    space: Space
+    budget: Budget
+    objectives: tuple[str, ...]
+
+
+def _asked_for(
+    overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str, scale: str
+) -> _Asked:
+    """Check all arguments before anything is read or created: words, then the space, the recipe and the budget."""
+    scales.find(scale)
+    diff, objectives = parse_overrides(overrides or []), _objectives(objective)
+    macs = arguments.parse_count(max_macs) if max_macs is not None else None
+    limit = arguments.parse_count(max_params)
+    from cifar_lab.search.budget import Budget
+    from cifar_lab.search.spaces import find
+
+    found = find(space)
+    if clash := [path for path in diff if path in found.paths()]:
+        raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
+    if found.baseline.override(diff).train.protocol != "holdout":
+        raise UsageError("a search looks at val only, which train.protocol=writeup does not have")
+    budget = Budget(max_params=limit, max_macs=macs)
+    budget.require_room(found, overrides=diff)
+    return _Asked(found, budget, objectives)
+
+
+def _place(space: str) -> str:
+    """Return the absolute path of a space's file; the name of a built-in space is unchanged."""
+    return str(Path(space).resolve()) if space.endswith(".py") else space
+
+
+def _objectives(text: str) -> tuple[str, ...]:
+    from cifar_lab.search.study import OBJECTIVES
+
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in OBJECTIVES:
+            raise UsageError(f"--objective: no objective named '{name}'{nearest(name, OBJECTIVES)}")
+    if names[0] != "accuracy" or len(set(names)) != len(names):
+        raise UsageError(f"--objective {text}: accuracy comes first, each once")
+    return names
+
+
+def _baseline(study: str, space: Space) -> Ablation:
+    """Return an ablation of the space's baseline alone, to estimate a trial and to load the data."""
+    return Ablation(
+        name=f"sweep.{study}", question=space.question, source=space.name, baseline=space.baseline, factors=(),
+        variants=(Variant(name="baseline"),), control="baseline",
+    )  # fmt: skip
+
+
+def _confirm(found: arguments.Request, left: int, yes: bool) -> None:
+    """Ask to confirm more than an hour on a CPU, estimating each trial by the baseline."""
+    plan = found.plan
+    one = next(iter(plan.estimates.values()), 0.0)
+    seconds = max(0, left) * one / found.workers
+    if found.execution.device == "cpu" and seconds > ASK_ABOVE:
+        said = f"{left} trials, about {console.duration(seconds)} with {found.workers} workers at the baseline's size"
+        confirm("Go on?", f"{said}: more than an hour on a CPU", yes)
+
+
+def sweep_status(
+    name: MaybeName = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
+) -> int:
+    """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
+    from cifar_lab.search.study import load_study, names
+
+    with _opened(storage, runs) as opened:
+        if name is not None:
+            study = load_study(opened, name, runs.resolve())
+            if as_json:
+                console.print_json(study_tree(study))
+            else:
+                print_counts([study], _where(storage))
+            return 0
+        studies, problems = [], {}
+        for each in names(opened):
+            try:
+                studies.append(load_study(opened, each, runs.resolve()))
+            except UsageError as error:
+                problems[each] = str(error)
+        if as_json:
+            console.print_json(
+                [*map(tree_or_problem, studies), *({"study": k, "error": v} for k, v in problems.items())]
+            )
+        else:
+            print_counts(studies, _where(storage))
+        for problem in problems.values():
+            console.say(problem)
+    return 1 if problems else 0
+
+
+def sweep_best(
+    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""
+    with _loaded(name, storage, runs) as study:
+        tree = study_tree(study)
+        if tree["best"] is None:
+            raise UsageError(f"no trial of {name} has a value yet")
+        if output is not None:
+            _write(output, json.dumps(tree["best"]["recipe"], indent=1) + "\n")
+            console.say(f"written: {output}; train it with fresh seeds: cifar-lab train --recipe {output} --seeds 1-3")
+        if as_json:
+            console.print_json(tree)
+        else:
+            print_study(study)
+    return 0
+
+
+def sweep_importance(
+    name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
+) -> int:
+    """Show the importance of each dimension for the accuracy: fANOVA and PED-ANOVA side by side."""
+    from cifar_lab.report.sweep_page import no_importances
+    from cifar_lab.search import trials
+    from cifar_lab.search.importance import FEWEST, importances
+
+    with _loaded(name, storage, runs) as study:
+        found = importances(study)
+        values = [trial.values[0] for trial in trials.sound(study)]
+    if as_json:
+        console.print_json(found)
+        return 0
+    if not found:
+        console.out.print(no_importances(values, FEWEST))
+        return 0
+    first = next(iter(found.values()))
+    rows = [(each, *(f"{values[each]:.3f}" for values in found.values())) for each in first]
+    console.out.print(console.table("", ("parameter", "fANOVA", "PED-ANOVA"), rows, right=("fANOVA", "PED-ANOVA")))
+    console.out.print(
+        "fANOVA: share of the variance over the whole space · PED-ANOVA: what tells the best tenth from the rest",
+        style="dim",
+    )
+    return 0
+
+
+def ablate_best(
+    name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
+    data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
+    cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
+    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
+    from cifar_lab.cli.run_ablation import run_ablation
+    from cifar_lab.search import ablate_best
+    from cifar_lab.search import trials as results
+    from cifar_lab.search.study import setting_of
+    from cifar_lab.store.ablation_file import keep
+
+    with _loaded(name, storage, runs) as study:
+        best, setting = results.best(study), setting_of(study)
+    if best is None:
+        raise UsageError(f"no trial of {name} has a value yet")
+    made = ablate_best.ablate_best(setting, best.params)
+    folder = keep(made, runs, by="`cifar-lab ablate-best`").parent
+    console.say(f"written: {folder / made.name}.py; see it with: cifar-lab describe {made.name} --ablations {folder}")
+    return run_ablation(
+        made.name, overrides=[*as_words(setting.overrides), *(overrides or [])], scale=setting.scale.name,
+        data=data or setting.data["source"], variants=variants, seeds=seeds, device=device, workers=workers,
+        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, everything=everything,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@contextmanager
+def _opened(storage: str | None, runs: Path) -> Iterator[BaseStorage]:
+    """Open the storage of studies for reading; errors of a database are converted to one line."""
+    from cifar_lab.search import storage as stores
+
+    stores.quiet()
+    with stores.reaching(storage):
+        yield stores.open_existing(storage, runs.resolve())
+
+
+@contextmanager
+def _loaded(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]:
+    """Load a study for reading."""
+    from cifar_lab.search.study import load_study
+
+    with _opened(storage, runs) as opened:
+        yield load_study(opened, name, runs.resolve())
+
+
+def _where(storage: str | None) -> str:
+    from cifar_lab.redaction import redacted
+
+    return redacted(storage) if storage is not None else "runs/studies.journal"
+
+
+def _write(path: Path, text: str) -> None:
+    from cifar_lab.store import atomic_file
+
+    try:
+        atomic_file.write(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,112 @@
+"""Console output of a study: counts, best recipe and front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cifar_lab.cli import console
+from cifar_lab.config.overrides import as_typed
+from cifar_lab.errors import UsageError
+from cifar_lab.text import printable
+
+if TYPE_CHECKING:
+    from cifar_lab.search.study import Optuna, Setting
+    from cifar_lab.search.trials import Trial
+
+
+def print_counts(studies: Sequence[Optuna], where: str) -> None:
+    """Print one row per study: number of trials of each kind, and the best accuracy."""
+    from cifar_lab.search import trials as results
+
+    rows = []
+    for study in studies:
+        counts, best = results.count(results.of(study)), results.best(study)
+        kinds = [counts.trained, counts.pruned, counts.running, counts.infeasible, counts.failed]
+        values = (*map(str, kinds), f"{100 * best.values[0]:.2f}" if best else "")
+        rows.append((printable(study.study_name), *values))
+    columns = ("study", "trained", "pruned", "running", "infeasible", "failed", "best val %")
+    if rows:
+        console.out.print(console.table("", columns, rows, right=columns[1:]))
+    else:
+        console.out.print(f"no study in {where}", markup=False, soft_wrap=True)
+
+
+def tree_or_problem(study: Optuna) -> dict[str, Any]:
+    """Return `study_tree(study)`, or the problem if its settings cannot be read."""
+    try:
+        return study_tree(study)
+    except UsageError as error:
+        return {"study": study.study_name, "error": str(error)}
+
+
+def study_tree(study: Optuna) -> dict[str, Any]:
+    """Return counts, the best trial and the front of a study, as JSON.
+
+    Raises:
+        UsageError: the study is not one of cifar-lab, or its space has been changed since.
+    """
+    from cifar_lab.search import trials as results
+    from cifar_lab.search.study import setting_of
+
+    setting, counts, best = setting_of(study), results.count(results.of(study)), results.best(study)
+    return {
+        "study": study.study_name,
+        "total": counts.trained + counts.pruned,
+        "with_value": counts.trained,
+        "infeasible": counts.infeasible,
+        "pruned": counts.pruned,
+        "failed": counts.failed,
+        "running": counts.running,
+        "best": _best_tree(setting, best) if best is not None else None,
+        "front": [_best_tree(setting, trial) for trial in results.front(study)],
+    }
+
+
+def _best_tree(setting: Setting, trial: Trial) -> dict[str, Any]:
+    from cifar_lab.search import trials as results
+
+    recipe = setting.declared(results.diff_of(trial))
+    return {
+        "trial": trial.number,
+        "value": trial.values[0],
+        "parameters": results.parameters(trial),
+        "fingerprint": trial.user_attrs.get(results.CELL),
+        "diff": results.diff_of(trial),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def print_study(study: Optuna) -> None:
+    """Print counts, the front, and the best recipe as a diff."""
+    from cifar_lab.search.study import setting_of
+
+    tree, setting, out = study_tree(study), setting_of(study), console.out
+    parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
+    out.print(" · ".join((printable(tree["study"]), *parts)), markup=False, soft_wrap=True)
+    counted = [f"{tree['with_value']} trials with a value"]
+    counted += [f"{tree[word]} {word}" for word in ("pruned", "running", "infeasible", "failed") if tree[word]]
+    out.print(", ".join(counted), markup=False, soft_wrap=True)
+    if tree["best"] is None:
+        return
+    rows = [
+        (f"t{each['trial']:03}" + (" best" if each["trial"] == tree["best"]["trial"] else ""),
+         f"{100 * each['value']:.2f}", f"{each['parameters']:,}", _words(setting, each["diff"]))
+        for each in tree["front"]
+    ]  # fmt: skip
+    out.print("\naccuracy against parameters: what no other trial beats in both", style="dim")
+    out.print(console.table("", ("trial", "val %", "parameters", "differs from the baseline by"), rows,
+                            right=("val %", "parameters")))  # fmt: skip
+    out.print("one seed a trial, chosen on val: the best is flattered by its luck; fresh seeds tell, "
+              "`cifar-lab ablate-best`", style="dim", soft_wrap=True)  # fmt: skip
+
+
+def _words(setting: Setting, diff: dict[str, Any]) -> str:
+    plain = setting.space.baseline.flat()
+    now = setting.space.baseline.override(diff).flat()
+    changed = [f"{path}={_short(value)}" for path, value in now.items() if value != plain[path]]
+    return ", ".join(changed) or "nothing"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else as_typed(value)

@@ -1,0 +1,1 @@
+"""Configuration: recipes, their identity, overrides, scales, execution settings and random seeds."""

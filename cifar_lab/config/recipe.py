@@ -1,0 +1,400 @@
+"""The recipe: one fully resolved training configuration, frozen and validated. All defaults are defined here.
+
+The defaults are the Efficient ResNet of the writeup's Table 1 (`EFFICIENT_RESNET`); `RESNET18` is its stage 1.
+Lengths in a schedule are fractions of the training, so that a recipe can be shortened without changing them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cifar_lab.errors import RecipeError, nearest
+
+NUMERICS = 1
+"""Version of the numerics, increased by every change of the golden trajectory: earlier cells are then different."""
+
+DRAWS = "of its own"
+"""Marks a continued training's own random streams, from its parent's fingerprint (`streams.seed_of_draws`)."""
+LARGEST, LONGEST, LARGEST_BATCH = 2**53, 10**7, 10**6
+"""Upper limits of every count (integers are exact in JSON up to here), of epochs, and of the batch size."""
+
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Kernel = Annotated[int, Field(ge=1, le=11)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SE(_Part):
+    """Squeeze-and-excitation (Hu et al., 2018): per-channel gates from globally pooled features."""
+
+    placement: Literal["none", "stem", "block"] = "stem"
+    reduction: Count = 16
+
+    def hidden(self, channels: int) -> int:
+        """Return the width of the bottleneck for `channels` channels, at least 1."""
+        return max(1, channels // self.reduction)
+
+
+class Model(_Part):
+    """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on."""
+
+    blocks: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (4, 4, 3)
+    width: Count = 64
+    stem: Literal["conv", "whitening"] = "conv"
+    """`whitening`: fixed filters that whiten 3×3 patches, then a 1×1 convolution (Page, 2018; Jordan, 2024)."""
+    stem_pool: bool = False
+    """2×2 max pooling after the stem's convolution: every layer sees half the resolution (Jordan, 2024)."""
+    kernel: Kernel | tuple[Kernel, ...] = 3
+    """Kernel size of the blocks' convolutions: one for all layers, or one each. Odd. (The stem is always 3×3.)"""
+    shortcut_kernel: Kernel | tuple[Kernel, ...] = 1
+    """Kernel size of the shortcut projections: one for all layers, or one each (the first layer has no projection)."""
+    batch_norm: bool = True
+    extra_fc: Count | None = None
+    """Width of a fully connected layer with ReLU before the output; None: no such layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout probability before the classifier."""
+    se: SE = SE()
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        return self._per_layer(self.kernel)
+
+    @property
+    def shortcut_kernels(self) -> tuple[int, ...]:
+        return self._per_layer(self.shortcut_kernel)
+
+    def _per_layer(self, value: int | tuple[int, ...]) -> tuple[int, ...]:
+        return (value,) * len(self.blocks) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _kernels_fit(self) -> Self:
+        for path, kernels in (("kernel", self.kernels), ("shortcut_kernel", self.shortcut_kernels)):
+            if len(kernels) != len(self.blocks):
+                raise ValueError(
+                    f"model.{path}={list(kernels)} names {len(kernels)} layers, model.blocks {len(self.blocks)}"
+                )
+            if any(side % 2 == 0 for side in kernels):
+                raise ValueError(f"model.{path} must be odd, got {list(kernels)}")
+        return self
+
+
+class Data(_Part):
+    """Preprocessing and augmentation of images, and the validation split."""
+
+    crop: Annotated[int, Field(ge=0, le=16)] = 4
+    """Random crop: pixels of zero padding on each side; 0: no crop."""
+    flip: bool = True
+    """Mirror each image with probability 1/2."""
+    alternating_flip: bool = False
+    """Mirror at random only in the first epoch; from then on alternate every epoch (Jordan, 2024)."""
+    normalise: bool = True
+    """Subtract the channel means of CIFAR-10 and divide by its deviations; otherwise only scale to [0, 1]."""
+    cutout: Annotated[int, Field(ge=0, le=32)] = 0
+    """Side of the blanked square in pixels (DeVries and Taylor, 2017); 0: none."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of MixUp's Beta distribution (Zhang et al., 2018); 0: off. With `cutmix` too, each image gets one."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Alpha of CutMix's Beta distribution (Yun et al., 2019); 0: off."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Fraction of the training images held out as val, stratified: 5,000 of CIFAR-10's 50,000."""
+    split_seed: Annotated[int, Field(ge=0, le=LARGEST)] = 0
+    """Seed of the split; independent of the training seed, so that all seeds share their val set."""
+
+
+class Lookahead(_Part):
+    """Lookahead around the optimizer (Zhang et al., 2019): every `k` steps, move slow weights by `alpha`."""
+
+    enabled: bool = True
+    k: Count = 5
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Clip(_Part):
+    """Gradient clipping: each element to ±threshold (`value`), or the whole gradient's 2-norm (`norm`)."""
+
+    by: Literal["none", "value", "norm"] = "value"
+    threshold: Annotated[float, Field(gt=0)] = 0.1
+
+
+OptimizerName = Literal["sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsprop", "adadelta", "muon"]
+WITH_MOMENTUM = frozenset({"sgd", "sgd_nesterov", "rmsprop", "muon"})
+
+
+class Optim(_Part):
+    """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
+
+    name: OptimizerName = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    decay_norms: bool = True
+    """Apply weight decay also to batch norm's scales, and to biases, as in the writeup's code."""
+    lookahead: Lookahead = Lookahead()
+    clip: Clip = Clip()
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.name == "sgd_nesterov" and self.momentum == 0:
+            raise ValueError("optim.name=sgd_nesterov needs optim.momentum > 0")
+        return self
+
+
+ScheduleName = Literal["constant", "cosine", "linear", "step", "multistep", "one_cycle", "warm_restarts"]
+_SCHEDULE_FIELDS: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "cosine": (),
+    "linear": (),
+    "step": ("step_size", "gamma"),
+    "multistep": ("milestones", "gamma"),
+    "one_cycle": ("rise", "start_div", "final_div"),
+    "warm_restarts": ("period", "period_growth"),
+}
+
+
+class Schedule(_Part):
+    """Learning rate schedule. Positions and lengths are fractions of the whole training."""
+
+    name: ScheduleName = "cosine"
+    every: Literal["epoch", "step"] = "epoch"
+    """Unit of changes of the rate; the writeup's cosine changes once per epoch."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Linear rise from zero over this fraction, before (and shortening) the schedule; per step."""
+    step_size: Annotated[float, Field(gt=0, le=1)] = 0.3
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    start_div: Annotated[float, Field(ge=1)] = 25.0
+    final_div: Annotated[float, Field(ge=1)] = 1e4
+    period: Annotated[float, Field(gt=0, le=1)] = 0.25
+    period_growth: Count = 1
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"schedule.milestones must rise, got {list(self.milestones)}")
+        return self
+
+
+class Train(_Part):
+    """Length of training, batch size, regularisation, precision, and protocol."""
+
+    epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
+    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] = 128
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
+    tta: Literal["none", "flip", "flip_shift"] = "none"
+    """Test-time augmentation of the final test: mean logits of an image and its mirror image, or of these and both
+    shifted by one pixel in two directions (Jordan, 2024). All curves are measured without it."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Precision of convolutions and products. `auto`: bf16 with hardware support, fp16 on tensor cores, else fp32."""
+    protocol: Literal["holdout", "writeup"] = "holdout"
+    """`holdout`: train without val, test once at the end. `writeup`: train on all images, test each epoch."""
+
+
+class Recipe(_Part):
+    """One training configuration. `Recipe()` is the Efficient ResNet of the writeup's Table 1."""
+
+    model: Model = Model()
+    data: Data = Data()
+    optim: Optim = Optim()
+    schedule: Schedule = Schedule()
+    train: Train = Train()
+    init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Fingerprint of the finished cell whose final weights the training starts from; None: from scratch."""
+
+    def override(self, diff: Mapping[str, object]) -> Recipe:
+        """Return this recipe with the dotted paths of `diff` set.
+
+        Raises:
+            RecipeError: a path is unknown, or a value has the wrong type or range; the message suggests a valid name.
+        """
+        tree = self.model_dump(mode="json")
+        for path, value in diff.items():
+            _place(tree, path, value)
+        return _validated(tree, diff)
+
+    def flat(self) -> dict[str, Any]:
+        """Return every field by its dotted path, in the order of declaration, as JSON values."""
+        return dict(_leaves(self.model_dump(mode="json")))
+
+    def active(self) -> dict[str, Any]:
+        """Return the fields without those that have no effect (no SE, no reduction), each value in canonical form."""
+        return _active(self)
+
+    def built(self) -> dict[str, Any]:
+        """Return `active`, with effective instead of requested values.
+
+        Reductions 16 and 32 on 16 channels are different requests with the same result, a bottleneck of one channel.
+        """
+        tree = _active(self)
+        if self.model.se.placement != "none":
+            layers = len(self.model.blocks) if self.model.se.placement == "block" else 1
+            tree["model"]["se"]["reduction"] = [self.model.se.hidden(self.model.width * 2**i) for i in range(layers)]
+        return tree
+
+    def digest(self) -> str:
+        """Return the SHA-256 of `active`: two recipes with one digest train the same thing."""
+        return _sha256(self.active())
+
+    def fingerprint(self, *, seed: int, data_hash: str) -> str:
+        """Return the identity of the cell that trains this recipe with `seed` on images of `data_hash`: 64 hex digits.
+
+        It includes the parent of a warm start (`init_from`), and then also `DRAWS`: cells of earlier versions, which
+        repeated their parent's random draws, are different cells.
+        """
+        draws = {"draws": DRAWS} if self.init_from is not None else {}
+        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS, **draws})
+
+
+@cache
+def paths() -> tuple[str, ...]:
+    """Return every dotted path that an override may name."""
+    return tuple(Recipe().flat())
+
+
+def _place(tree: dict[str, Any], path: str, value: object) -> None:
+    if path not in paths():
+        raise RecipeError(f"no such path in a recipe: '{path}'{_near_path(path)}")
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        tree = tree[parent]
+    tree[leaf] = value
+
+
+def _near_path(path: str) -> str:
+    """Return a hint for an unknown path: the fields of a group, else the nearest path or last part."""
+    inside = [known for known in paths() if known.startswith(path + ".")]
+    if inside:
+        return f"; it holds {', '.join(inside)}"
+    close = nearest(path, paths())
+    if "did you mean" in close:
+        return close
+    leaves = {known.rsplit(".", 1)[-1]: known for known in paths()}
+    leaf = difflib.get_close_matches(path.rsplit(".", 1)[-1], leaves, n=1)
+    return f"; did you mean '{leaves[leaf[0]]}'?" if leaf else f"; it has {', '.join(Recipe.model_fields)}"
+
+
+def _validated(tree: dict[str, Any], diff: Mapping[str, object]) -> Recipe:
+    try:
+        return Recipe.model_validate_json(json.dumps(tree, allow_nan=True))
+    except ValidationError as error:
+        raise RecipeError(_one_line(error, diff)) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecipeError(f"a recipe holds JSON values only: {error}") from error
+
+
+def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
+    """Return the first problem as `path=value: rule; did you mean …?`."""
+    first = error.errors()[0]
+    loc = ".".join(str(part) for part in first["loc"])
+    path = next((known for known in paths() if loc == known or loc.startswith(known + ".")), loc)
+    rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    if path not in paths():  # a rule over several fields, which names them itself
+        return rule
+    deeper = [other for other in error.errors() if len(other["loc"]) > len(first["loc"])]
+    alternatives, hint = [other["msg"].replace("Input should be ", "") for other in deeper], ""
+    value = json.dumps(diff.get(path, first["input"]), default=str)
+    if first["type"] == "literal_error":
+        hint = nearest(str(first["input"]), re.findall(r"'([^']+)'", rule))
+        rule = "is not one of its values" if hint.startswith("; one of") else rule
+    elif alternatives:
+        rule += f" (or {alternatives[0]} each)"
+    return f"{path}={value}: {rule}{hint}"
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _active(recipe: Recipe) -> dict[str, Any]:
+    tree = recipe.model_dump(mode="json")
+    model, optim, data = tree["model"], tree["optim"], tree["data"]
+    model["kernel"] = list(recipe.model.kernels)
+    model["shortcut_kernel"] = list(recipe.model.shortcut_kernels[1:])
+    if recipe.model.se.placement == "none":
+        del model["se"]["reduction"]
+    _drop_younger(recipe, tree)
+    if not recipe.optim.lookahead.enabled:
+        optim["lookahead"] = {"enabled": False}
+    if recipe.optim.clip.by == "none":
+        del optim["clip"]["threshold"]
+    if recipe.optim.name not in WITH_MOMENTUM:
+        del optim["momentum"]
+    keep = ("name", "every", "warmup", *_SCHEDULE_FIELDS[recipe.schedule.name])
+    tree["schedule"] = {key: tree["schedule"][key] for key in keep}
+    if recipe.schedule.name == "constant":
+        del tree["schedule"]["every"]
+    if recipe.train.protocol == "writeup":
+        del data["val_fraction"], data["split_seed"]
+    return tree
+
+
+def _drop_younger(recipe: Recipe, tree: dict[str, Any]) -> None:
+    """Remove fields that are newer than trained cells if they have no effect, which keeps the cells' identities."""
+    if recipe.model.stem == "conv":
+        del tree["model"]["stem"]
+    if not recipe.model.stem_pool:
+        del tree["model"]["stem_pool"]
+    if not (recipe.data.flip and recipe.data.alternating_flip):
+        del tree["data"]["alternating_flip"]
+    if recipe.optim.decay_norms or not recipe.optim.weight_decay:
+        del tree["optim"]["decay_norms"]
+    if recipe.train.tta == "none":
+        del tree["train"]["tta"]
+
+
+def _sha256(tree: object) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+EFFICIENT_RESNET = Recipe()
+"""Table 1 of the writeup: [4, 4, 3], SE after the stem, Lookahead(SGD), cosine: 4,697,742 parameters."""
+
+RESNET18 = Recipe().override(
+    {
+        "model.blocks": (2, 1, 1, 1), "model.se.placement": "none", "optim.name": "sgd_nesterov",
+        "optim.lookahead.enabled": False, "schedule.name": "constant", "train.epochs": 100,
+    }
+)  # fmt: skip
+"""Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
+
+FAST = EFFICIENT_RESNET.override(
+    {
+        "model.stem": "whitening",
+        "data.alternating_flip": True,
+        "optim.name": "muon",
+        "optim.lr": 0.05,
+        "optim.momentum": 0.95,
+        "optim.weight_decay": 0.1,
+        "optim.decay_norms": False,
+        "optim.lookahead.enabled": False,
+        "optim.clip.by": "none",
+        "schedule.name": "linear",
+        "schedule.every": "step",
+        "schedule.warmup": 0.1,
+        "train.label_smoothing": 0.1,
+        "train.ema": 0.99,
+        "train.tta": "flip_shift",
+    }
+)
+"""The same blocks and channels for few epochs, with methods of CIFAR-10 speed runs (Page, 2018; Jordan, 2024).
+
+Rate, decay, batch size and average are the best of nine trials of two epochs at width 16, on val (docs/log.md)."""
+
+assert set(_SCHEDULE_FIELDS) == set(get_args(ScheduleName))

@@ -1,0 +1,201 @@
+"""Augmentation of whole batches on the training device, with separate random draws for each image.
+
+Random numbers are drawn in advance: once per epoch, on the CPU, for every position in the epoch, from a separate
+stream for each purpose. So every device sees the same draws, no batch waits for them, and switching one augmentation
+on does not shift the draws of another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cifar_lab.config import recipe
+from cifar_lab.config.seeding import stream
+
+SIDE = 32
+MEAN = (0.4914, 0.4822, 0.4465)
+"""Channel means of CIFAR-10's training images, scaled to [0, 1]."""
+STD = (0.2023, 0.1994, 0.2010)
+"""Customary channel deviations, as in the writeup: mean of the deviations within images, not that of all pixels."""
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.integer]
+Batch = tuple[Tensor, Tensor]
+"""Images (N, 3, 32, 32) float, and targets: labels (N,) int64, or probabilities (N, classes) float."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Random draws for n images, one row per position: those of an epoch, or, sliced, of a batch.
+
+    Boxes are (top, left, bottom, right), ends excluded. Augmentations that are off have neutral values.
+    """
+
+    order: Tensor
+    """(n,) int64: image index at each position, a permutation of 0 … n - 1."""
+    crop: Tensor
+    """(n, 2) int32: top and left of the crop in the padded image, 0 … 2 * padding."""
+    flip: Tensor
+    """(n,) bool."""
+    cutout: Tensor
+    """(n, 4) int32: box that is set to zero."""
+    mixup: Tensor
+    """(n,) float32: λ, the weight of the image itself; 1 if CutMix is used."""
+    cutmix: Tensor
+    """(n, 4) int32: box that is pasted from the partner; empty if MixUp is used."""
+
+    def __getitem__(self, positions: slice) -> Draws:
+        return Draws(**{field.name: getattr(self, field.name)[positions] for field in fields(self)})
+
+    def at(self, positions: Tensor) -> Draws:
+        """Return the rows at `positions`, (B,) int64, on the same device."""
+        return Draws(**{field.name: getattr(self, field.name).index_select(0, positions) for field in fields(self)})
+
+
+def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Draws:
+    """Draw all random numbers for the n images of one epoch, on the CPU, and move them to `device` once.
+
+    NumPy is used because torch has no Beta distribution with a generator.
+    """
+
+    def random(purpose: str) -> np.random.Generator:
+        return np.random.default_rng(stream(seed, purpose, epoch))
+
+    order = random("order").permutation(n)
+    before, after = data.cutout // 2, data.cutout - data.cutout // 2
+    lam, pasted = _draw_mix(data, n, random("mix"))
+    arrays = {
+        "order": order,
+        "crop": random("crop").integers(0, 2 * data.crop, (n, 2), dtype=np.int32, endpoint=True),
+        "flip": _draw_flip(data, order, seed=seed, epoch=epoch),
+        "cutout": _boxes(random("cutout").integers(0, SIDE, (n, 2)), before, after),
+        "mixup": lam,
+        "cutmix": pasted,
+    }
+    return Draws(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
+
+
+def augment(images: Tensor, labels: Tensor, draws: Draws, data: recipe.Data, classes: int = 10) -> Batch:
+    """Crop, flip, normalise, cutout, then MixUp or CutMix with the previous image in the batch, as `data` specifies.
+
+    Args:
+        images: (N, 32, 32, 3) uint8, in the order of `draws`, on the same device.
+        labels: (N,) int64.
+        draws: rows for these N images.
+
+    Returns:
+        Images (N, 3, 32, 32) float32, channels_last; `labels`, or (N, classes) probabilities if images mix.
+    """
+    if data.crop or data.flip:
+        images = crop_and_flip(images, draws.crop, draws.flip, padding=data.crop)
+    images = normalise_only(images, data)
+    if data.cutout:
+        images = cutout(images, draws.cutout)
+    if not (data.mixup or data.cutmix):
+        return images, labels
+    batch = images, F.one_hot(labels, classes).float()
+    partner = images.roll(1, 0), batch[1].roll(1, 0)
+    if data.mixup:
+        batch = mixup(batch, partner, draws.mixup)
+    if data.cutmix:
+        batch = cutmix(batch, partner, draws.cutmix)
+    return batch
+
+
+def crop_and_flip(images: Tensor, corner: Tensor, flip: Tensor, *, padding: int) -> Tensor:
+    """Crop each zero-padded image at `corner`, then mirror it if `flip` is set.
+
+    Args:
+        images: (N, 32, 32, 3) of any type; the result has the same shape and type.
+        corner: (N, 2) int32, top and left, in 0 … 2 * padding.
+        flip: (N,) bool.
+    """
+    # One gather of whole pixels does both; on the CPU, indexing rows of RGB by 32-bit indices is fastest.
+    side = SIDE + 2 * padding
+    at = torch.arange(SIDE, dtype=torch.int32, device=images.device)
+    image = torch.arange(len(images), dtype=torch.int32, device=images.device)
+    row = image[:, None] * side + corner[:, :1] + at  # (N, 32) of the N * side rows of the padded batch
+    column = corner[:, 1:] + torch.where(flip[:, None], SIDE - 1 - at, at)  # (N, 32)
+    index = row[:, :, None] * side + column[:, None, :]  # (N, 32, 32)
+    padded = F.pad(images, (0, 0, padding, padding, padding, padding))
+    return padded.reshape(-1, 3).index_select(0, index.flatten()).view(images.shape)
+
+
+def normalise_only(images: Tensor, data: recipe.Data) -> Tensor:
+    """Convert (N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32, channels_last, in [0, 1], normalised if `data` says so.
+
+    Evaluated images get no other processing.
+    """
+    scale, shift = _affine(data.normalise, images.device)
+    rows = images.reshape(-1, 3 * SIDE)  # whole rows vectorise, three channels do not
+    return (rows * scale).add_(shift).view(images.shape).permute(0, 3, 1, 2)
+
+
+def cutout(images: Tensor, box: Tensor) -> Tensor:
+    """Set each image, (N, 3, 32, 32), to 0 in its box, (N, 4): the mean colour if normalised, else black."""
+    return images * ~_inside(box)  # stays channels_last, which `masked_fill` does not
+
+
+def mixup(batch: Batch, partner: Batch, lam: Tensor) -> Batch:
+    """Mix each image and target with weight λ with its partner (Zhang et al., 2018); `lam`: (N,) in [0, 1]."""
+    return _blend(batch, partner, 1 - lam[:, None, None, None])
+
+
+def cutmix(batch: Batch, partner: Batch, box: Tensor) -> Batch:
+    """Paste the partner's `box`, (N, 4), into each image; mix targets by area (Yun et al., 2019)."""
+    return _blend(batch, partner, _inside(box).float())
+
+
+def _blend(batch: Batch, partner: Batch, weight: Tensor) -> Batch:
+    """Interpolate by `weight`, (N, 1, 1, 1) or (N, 1, 32, 32), towards `partner`; targets by the mean weight."""
+    share = weight.mean(dim=(1, 2, 3))[:, None]  # (N, 1)
+    return batch[0].lerp(partner[0], weight), batch[1].lerp(partner[1], share)
+
+
+def _inside(box: Tensor) -> Tensor:
+    """Return a mask, (N, 1, 32, 32) bool, of the pixels inside each box, (N, 4)."""
+    at = torch.arange(SIDE, device=box.device)
+    top, left, bottom, right = box[:, :, None].unbind(1)  # (N, 1) each
+    rows, columns = (top <= at) & (at < bottom), (left <= at) & (at < right)  # (N, 32)
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+@cache  # otherwise every step would wait for a copy to the device
+def _affine(normalise: bool, device: torch.device) -> Batch:
+    """Return (scale, shift), (96,) float32 each: the network's input is pixel * scale + shift."""
+    mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
+    return (1 / (255 * std)).repeat(SIDE).to(device), (-mean / std).repeat(SIDE).to(device)
+
+
+def _draw_flip(data: recipe.Data, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:
+    """Draw `Draws.flip`: per position, or, if alternating, per image in the first epoch, then inverted each epoch."""
+    if not data.alternating_flip:
+        return (np.random.default_rng(stream(seed, "flip", epoch)).random(len(order)) < 0.5) & data.flip
+    begun = np.random.default_rng(stream(seed, "flip", 0)).random(len(order)) < 0.5
+    return (begun[order] ^ bool(epoch % 2)) & data.flip
+
+
+def _draw_mix(data: recipe.Data, n: int, random: np.random.Generator) -> tuple[Floats, Ints]:
+    """Draw `Draws.mixup` and `Draws.cutmix`. With both on, a fair coin assigns each image to one of them.
+
+    λ is drawn last, as it uses a variable amount of the stream: coins and centres are the same for any alpha.
+    """
+    coin = random.random(n) < 0.5
+    centre = random.integers(0, SIDE, (n, 2))
+    cut = coin if data.mixup and data.cutmix else np.full(n, data.cutmix > 0)
+    alpha = np.where(cut, data.cutmix, data.mixup)
+    lam = random.beta(alpha, alpha) if data.mixup or data.cutmix else np.ones(n)
+    half = np.where(cut, SIDE / 2 * np.sqrt(1 - lam), 0).astype(np.int64)[:, None]
+    return np.where(cut, 1, lam).astype(np.float32), _boxes(centre, half, half)
+
+
+def _boxes(centre: Ints, before: Ints | int, after: Ints | int) -> Ints:
+    """Return boxes, (n, 4), around `centre`, (n, 2), row and column; clipped to the image."""
+    return np.hstack([centre - before, centre + after]).clip(0, SIDE).astype(np.int32)

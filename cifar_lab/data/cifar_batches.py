@@ -1,0 +1,107 @@
+"""Read CIFAR-10's own files: the Python batches (pickles) and the binary batches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cifar_lab.data import original_images, unpickle
+from cifar_lab.data.dataset import Arrays, Images, Labels
+from cifar_lab.data.file_tree import Files
+from cifar_lab.data.messages import shown
+from cifar_lab.errors import DataError
+
+TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST = "test_batch"
+LARGEST = 64 << 20
+"""Maximum bytes of one batch; an original one has 31 million."""
+
+
+def read_python(files: Files, folder: str) -> tuple[tuple[str, ...], Arrays, bool]:
+    """Read `cifar-10-batches-py`.
+
+    Returns:
+        Class names, images and labels, and whether every file has the md5 that torchvision enforces.
+    """
+    sums: dict[str, str] = {}
+
+    def batch(name: str) -> tuple[Images, Labels]:
+        data = _whole(files, folder + name)
+        sums[name] = original_images.md5(data)
+        return _python_batch(folder + name, data)
+
+    arrays = _joined([batch(name) for name in TRAIN], batch(TEST))
+    names = _class_names(files, folder, "batches.meta")
+    return names, arrays, sums == original_images.PYTHON_MD5 and names == original_images.CLASSES
+
+
+def read_binary(files: Files, folder: str) -> tuple[tuple[str, ...], Arrays]:
+    """Read `cifar-10-batches-bin`: class names, images and labels."""
+    train = [_binary_batch(files, f"{folder}{name}.bin") for name in TRAIN]
+    arrays = _joined(train, _binary_batch(files, f"{folder}{TEST}.bin"))
+    return _class_names(files, folder, "batches.meta.txt"), arrays
+
+
+def images_of_planes(planes: np.ndarray) -> Images:
+    """Convert (N, 3072) bytes (red, green and blue plane, row by row) to (N, 32, 32, 3) images."""
+    return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _whole(files: Files, name: str) -> bytes:
+    data = files.read(name, LARGEST)
+    if len(data) > LARGEST:
+        raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes, which no batch of CIFAR-10 is")
+    return data
+
+
+def _python_batch(name: str, data: bytes) -> tuple[Images, Labels]:
+    try:
+        batch = unpickle.load(data)
+    except DataError as error:
+        raise DataError(f"{shown(name)} is {error}") from error
+    pixels, labels = (batch.get("data"), batch.get("labels")) if isinstance(batch, dict) else (None, None)
+    if isinstance(pixels, np.ndarray) and pixels.ndim == 4 and pixels.shape[1:] == (3, 32, 32):
+        pixels = pixels.reshape(len(pixels), original_images.RECORD - 1)
+    if not (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and pixels.ndim == 2
+        and pixels.shape[1] == original_images.RECORD - 1
+    ):
+        raise DataError(f"{shown(name)} has no 'data' of (N, 3072) bytes, which a batch of CIFAR-10 has")
+    try:
+        numbers = np.asarray(labels, dtype=np.int64) if isinstance(labels, list | np.ndarray) else None
+    except (TypeError, ValueError, OverflowError):
+        numbers = None
+    if numbers is None or numbers.shape != (len(pixels),):
+        raise DataError(f"{shown(name)} has no 'labels', one whole number an image, which a batch of CIFAR-10 has")
+    return images_of_planes(pixels), numbers
+
+
+def _binary_batch(files: Files, name: str) -> tuple[Images, Labels]:
+    data = _whole(files, name)
+    if not data or len(data) % original_images.RECORD:
+        raise DataError(f"{shown(name)} has {len(data):,} bytes; expected records of {original_images.RECORD:,}")
+    rows = np.frombuffer(data, np.uint8).reshape(-1, original_images.RECORD)
+    return images_of_planes(rows[:, 1:]), rows[:, 0].astype(np.int64)
+
+
+def _class_names(files: Files, folder: str, meta: str) -> tuple[str, ...]:
+    """Return the class names in the file `meta`; CIFAR-10's own if there is no such file."""
+    if meta not in files.listing(folder.rstrip("/")).files:
+        return original_images.CLASSES
+    data = _whole(files, folder + meta)
+    if meta.endswith(".txt"):
+        return tuple(data.decode("utf-8", "replace").split())
+    try:
+        content = unpickle.load(data)
+    except DataError as error:
+        raise DataError(f"{shown(folder + meta)} is {error}") from error
+    names = content.get("label_names") if isinstance(content, dict) else None
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise DataError(f"{shown(folder + meta)} has no 'label_names', a list of text")
+    return tuple(names)
+
+
+def _joined(train: list[tuple[Images, Labels]], test: tuple[Images, Labels]) -> Arrays:
+    images, labels = zip(*train, strict=True)
+    return Arrays(np.concatenate(images), np.concatenate(labels), *test)

@@ -1,0 +1,73 @@
+"""Parts of a data set that one training uses, on its device."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cifar_lab.config import recipe
+from cifar_lab.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Part:
+    """Subset of a shared array of images, and their labels; `take` copies only what it returns."""
+
+    images: Tensor
+    """(N, 32, 32, 3) uint8, the whole array."""
+    labels: Tensor
+    """(N,) int64, the whole array."""
+    index: Tensor
+    """(M,) int64: indices of this part's images."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (B, 32, 32, 3) and labels (B,) at `positions`, (B,), within this part."""
+        chosen = self.index[positions]
+        return self.images[chosen], self.labels[chosen]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Parts that a training uses under its protocol."""
+
+    train: Part
+    clean_train: Part
+    """Subset of the training images, as large as `watched` under holdout, for the accuracy without augmentation."""
+    watched: Part
+    """Evaluated after each epoch: val under `holdout`, test under `writeup`."""
+    watched_name: Literal["val", "test"]
+    test: Part
+
+
+def split(dataset: Dataset, data: recipe.Data, protocol: str, device: torch.device) -> Split:
+    """Return the parts of `dataset` under `protocol`, with pixels moved to `device` once (not copied on the CPU)."""
+    rest, held_out = dataset.split(data.val_fraction, data.split_seed)
+    images, labels = _tensor(dataset.train_images, device), _tensor(dataset.train_labels, device)
+    test_index = np.arange(len(dataset.test_labels))
+    test = Part(_tensor(dataset.test_images, device), _tensor(dataset.test_labels, device), _tensor(test_index, device))
+    rng = np.random.default_rng(data.split_seed)
+    clean = np.sort(rng.choice(rest, size=min(len(held_out), len(rest)), replace=False))
+    if protocol == "writeup":
+        rest = np.arange(len(dataset.train_labels))
+    return Split(
+        train=Part(images, labels, _tensor(rest, device)),
+        clean_train=Part(images, labels, _tensor(clean, device)),
+        watched=test if protocol == "writeup" else Part(images, labels, _tensor(held_out, device)),
+        watched_name="test" if protocol == "writeup" else "val",
+        test=test,
+    )
+
+
+def _tensor(array: NDArray[np.uint8] | NDArray[np.int64], device: torch.device) -> Tensor:
+    with warnings.catch_warnings():  # memory-mapped arrays are read-only, but nothing here writes to them
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).to(device)

@@ -1,0 +1,1 @@
+"""Planning and training of cells: devices, workers, engines and the runner."""

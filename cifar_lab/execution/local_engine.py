@@ -1,0 +1,355 @@
+"""The local engine: trains each cell in its own process, a fixed number at a time.
+
+Processes are forked from a server that has loaded torch: they start at once, fail alone, and free their memory.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing.process
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
+from typing import Any, Protocol
+
+from cifar_lab.errors import Interrupted, OutOfSpace
+from cifar_lab.execution import fork_server, nvml
+from cifar_lab.execution.scheduler import Settled
+from cifar_lab.execution.stop_signals import stop_signals
+from cifar_lab.execution.watchdog import Looks, Watch, stall_after
+from cifar_lab.execution.worker import Job
+from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN, work
+from cifar_lab.out_of_space import is_out_of_space, where
+
+STOPPED = "stopped, state saved"
+"""Error of a cell that was asked to stop; it can be resumed."""
+STOPPED_AT_ONCE = "stopped at once; it goes on from its last checkpoint"
+NOT_SAVED = "no space left; it goes on from its last checkpoint"
+UNFINISHED = frozenset({STOPPED, STOPPED_AT_ONCE, NOT_SAVED})
+"""Errors of cells that neither failed nor finished."""
+TO_DIE = 5.0
+"""Seconds after which a killed worker is given up, for example one blocked on a dead disk."""
+LOOK_EVERY = 1.0
+"""Seconds between two checks of cells that wait for others."""
+
+
+class Source(Protocol):
+    """Source of the engine's cells; `queue.Queue` is one."""
+
+    def __len__(self) -> int:
+        """Return the number of cells that are not begun; 0 if no more will come."""
+
+    def take(self, running: set[str]) -> Job | Settled | None:
+        """Return the next cell to begin, or one that has already ended; None while all must wait.
+
+        `running`: fingerprints of the cells that this engine trains now.
+        """
+
+    def put_back(self, job: Job) -> None:
+        """Return `job` to the queue, because another runner took it first."""
+
+
+class Listener(Protocol):
+    """Observer of the engine's events."""
+
+    def started(self, job: Job) -> None: ...
+    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None: ...
+    def ended(self, job: Job, error: str | None) -> None:
+        """Handle the end of `job`, here or in another runner; `error` is one line if its cell is not finished."""
+
+    def put_off(self, job: Job) -> None:
+        """Handle a `job` that was started here but will be handled again, `ended` follows later.
+
+        Another runner had it already or has finished it, or it is retried alone on a GPU.
+        """
+
+    def tick(self, waiting: int) -> None:
+        """Handle a timer event, a few times a second; `waiting` cells are not begun."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """Process that trains one cell."""
+
+    job: Job
+    process: ForkServerProcess
+    channel: Connection
+    slot: int
+    stop: Event
+    watch: Watch = field(default_factory=lambda: Watch(stall_after()))
+    verdict: str | None = None
+    """Reason why this runner killed it; None if it did not."""
+    killed: float | None = None
+    """Time at which it was killed, on the monotonic clock."""
+    last_words: str = ""
+    """One line about a full disk."""
+
+    def kill(self, verdict: str) -> None:
+        """Kill the process; its checkpoint is kept."""
+        if self.killed is None:
+            self.verdict, self.killed = verdict, time.monotonic()
+        self.process.kill()
+
+
+class LocalEngine:
+    """Train cells on this machine, `workers` at a time, each on the GPU of `places` with the fewest cells.
+
+    A cell that runs out of GPU memory beside others is retried once with that GPU to itself.
+    """
+
+    _full = ""
+    """One line about the full disk; no more cells are begun."""
+
+    def __init__(
+        self,
+        workers: int,
+        places: Sequence[str] = (),
+        *,
+        patience: float | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Start the server that workers are forked from.
+
+        Args:
+            workers: maximum number of processes at the same time.
+            places: names of GPUs, `cuda:1`.
+            patience: minimum seconds without progress before a worker counts as stuck; None: `watchdog.stall_after`.
+            say: called with one line at a time to inform the user.
+        """
+        self._patience, self._say = stall_after() if patience is None else patience, say
+        self._workers, self._places, self._running = workers, tuple(places), list[_Worker]()
+        self._shared, self._alone, self._tried_alone = set[str](), list[Job](), set[str]()
+        self.trained = 0
+        """Number of cells that ended here."""
+        self._context = fork_server.start()
+
+    def run(self, source: Source, listener: Listener) -> None:
+        """Train the cells of `source` in its order; a failed cell does not stop the others.
+
+        Raises:
+            Interrupted: SIGINT, SIGTERM or SIGHUP was received; every running cell was asked to save first.
+            OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
+        """
+        self._queue, self._running, self._listener, self._full = source, list[_Worker](), listener, ""
+        self._looked, looks, hinted = -LOOK_EVERY, Looks(), False
+        with stop_signals(self._stop_all, self._kill_all) as signalled:
+            while self._running or ((len(self._queue) or self._alone) and not (signalled() or self._full)):
+                while not (signalled() or self._full) and self._begin_one():
+                    pass
+                if signalled() or self._full:  # a cell may have been started while the signal arrived
+                    self._stop_all()
+                if signalled() and self._running and not hinted:
+                    hinted = True
+                    self._say("stopping after saving; once more (Ctrl-C) stops at once")
+                busy = len(self._running)
+                for worker in _ready(self._running):
+                    self._listen(worker)
+                self._look_after(looks.missed())
+                # Report waiting cells only after refilling free worker slots; after a stop, none are waiting.
+                if len(self._running) == busy and (busy or not (signalled() or self._full)):
+                    listener.tick(len(self._queue))
+        if signalled() or self._full:
+            while self._alone:
+                listener.ended(self._alone.pop(), STOPPED)
+        if self._full:
+            raise OutOfSpace(f"{self._full}{_not_begun(len(self._queue))}")
+        if signalled():
+            raise Interrupted(_stopped(len(self._queue), at_once=signalled() > 1))
+
+    def stop(self, fingerprint: str) -> None:
+        """Ask a running cell to save and stop; it ends as if interrupted."""
+        for worker in self._running:
+            if worker.job.fingerprint == fingerprint:
+                worker.stop.set()
+
+    def _stop_all(self) -> None:
+        for worker in self._running:
+            worker.stop.set()
+
+    def _kill_all(self) -> None:
+        for worker in self._running:
+            worker.kill(STOPPED_AT_ONCE)
+
+    def _look_after(self, missed: float) -> None:
+        """Kill stuck workers, and give up those that do not even die; `missed`: seconds without a check."""
+        for worker in list(self._running):
+            worker.watch.was_away(missed)
+            if worker.killed is None and (line := worker.watch.stalled()) is not None:
+                worker.kill(f"{line} (process {worker.process.pid} was ended)")
+            if worker.killed is not None and time.monotonic() - worker.killed - missed > TO_DIE:
+                children: Any = multiprocessing.process
+                children._children.discard(worker.process)  # otherwise Python waits for it at exit
+                self._over(worker)
+
+    def _over(self, worker: _Worker) -> None:
+        worker.channel.close()
+        self._running.remove(worker)
+        self._looked = -LOOK_EVERY
+        self._conclude(worker)
+
+    def _begin_one(self) -> bool:
+        """Start a cell, or report one that has already ended; False without a free worker or a cell that can begin."""
+        if len(self._running) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY:
+            return False
+        if self._alone:  # starting others would make those that need a GPU of their own wait forever
+            return self._begin_alone()
+        if self._places and not self._shareable():
+            return False
+        found = self._queue.take({worker.job.fingerprint for worker in self._running})
+        if found is None:
+            self._looked = time.monotonic()
+        elif isinstance(found, Settled):
+            self._listener.ended(found.job, found.error)
+        else:
+            self._running.append(self._start(found, _free_slot(self._running)))
+        return found is not None
+
+    def _begin_alone(self) -> bool:
+        """Start a cell that ran out of memory beside others, once a GPU is idle; False while none is."""
+        taken = {worker.job.place for worker in self._running}
+        if all(place in taken for place in self._places):
+            return False
+        job = self._alone.pop(0)
+        self._tried_alone.add(job.fingerprint)
+        self._running.append(self._start(job, _free_slot(self._running)))
+        return True
+
+    def _shareable(self) -> list[str]:
+        """Return the GPUs without a cell that needs the GPU to itself."""
+        held = {worker.job.place for worker in self._running if worker.job.fingerprint in self._tried_alone}
+        return [place for place in self._places if place not in held]
+
+    def _listen(self, worker: _Worker) -> None:
+        """Handle one message, or the end of the worker."""
+        try:
+            message = worker.channel.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            self._over(worker)
+            return
+        if isinstance(message, str):
+            worker.last_words = message
+            return
+        worker.watch.progress(*message)
+        self._listener.progress(worker.job, *message)
+
+    def _conclude(self, worker: _Worker) -> None:
+        job, code = worker.job, worker.process.exitcode
+        if worker.verdict is not None and job.record.result() is None:
+            self._listener.ended(job, self._judged(worker, worker.verdict))
+            return
+        if code == NO_SPACE:
+            self._full = self._full or worker.last_words or "no space left on device"
+            self._listener.ended(job, NOT_SAVED)
+            return
+        if code == TAKEN or (code != Interrupted.exit_code and job.record.state() == "running"):
+            self._listener.put_off(job)
+            self._queue.put_back(job)
+            return
+        if code == FOUND_FINISHED:
+            self._listener.put_off(job)
+        error = self._how_it_ended(worker)
+        if self._is_to_be_tried_alone(job):
+            job.record.forget_failure()
+            self._alone.append(job)
+            self._listener.put_off(job)
+            return
+        self.trained += error is None and code != FOUND_FINISHED
+        self._listener.ended(job, error)
+
+    def _how_it_ended(self, worker: _Worker) -> str | None:
+        """Return a one-line error for a cell without a result, and record it unless the worker did; else None."""
+        record, code = worker.job.record, worker.process.exitcode
+        if record.result() is not None:
+            return None
+        if code == Interrupted.exit_code:
+            return STOPPED
+        if (failure := record.failure()) is not None:
+            return str(failure["error"])
+        line = f"its process ended with code {code}"
+        if code is not None and code < 0:
+            line = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
+        return self._failed(worker, line)
+
+    def _judged(self, worker: _Worker, verdict: str) -> str:
+        """Return a one-line error for a worker that this runner killed: a failure, unless all were asked to stop."""
+        return verdict if verdict == STOPPED_AT_ONCE else self._failed(worker, verdict)
+
+    def _failed(self, worker: _Worker, line: str) -> str:
+        """Record that a cell failed; on a full disk, stop beginning cells instead."""
+        try:
+            worker.job.record.write_failure({"error": line, "trace": line, "time": time.time_ns() // 1_000_000})
+        except OSError as error:
+            if not is_out_of_space(error):
+                raise
+            self._full = self._full or where(error, worker.job.record.folder)
+            return NOT_SAVED
+        return line
+
+    def _is_to_be_tried_alone(self, job: Job) -> bool:
+        """Tell whether a cell ran out of memory beside others and has not been retried alone yet."""
+        if job.fingerprint not in self._shared or job.fingerprint in self._tried_alone:
+            return False
+        return (job.record.failure() or {}).get("out_of_memory", False) is True
+
+    def _start(self, job: Job, slot: int) -> _Worker:
+        if self._places:
+            self._shared.discard(job.fingerprint)
+            running = {worker.job.fingerprint: worker.job.place for worker in self._running}
+            place = next_place(self._shareable(), list(running.values()), _memory_used(self._places))
+            beside = [fingerprint for fingerprint, other in running.items() if other == place]
+            self._shared.update([job.fingerprint, *beside] if beside else [])
+            alone = job.fingerprint in self._tried_alone
+            sharing = 1 if alone else math.ceil(self._workers / len(self._places))
+            job = replace(job, place=place, sharing=sharing)
+        else:
+            job = replace(job, sharing=self._workers)
+        receive, send = self._context.Pipe(duplex=False)
+        stop = self._context.Event()
+        process = self._context.Process(target=work, args=(job, send, stop), daemon=True)
+        process.start()
+        send.close()
+        self._listener.started(job)
+        return _Worker(job, process, receive, slot, stop, Watch(self._patience))
+
+
+def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, float]) -> str:
+    """Choose the one of `places` on which the next cell begins.
+
+    The place with the fewest cells of this engine is chosen; among several, the one with the least memory in use, then
+    the first. So two runners on one machine do not both begin on the first GPU while another idles.
+
+    Args:
+        places: names of GPUs, `cuda:1`; at least one.
+        taken: the place of each running cell.
+        load: bytes of memory in use, by place; 0 if unknown.
+    """
+    return min(places, key=lambda place: (list(taken).count(place), load.get(place, 0)))
+
+
+def _memory_used(places: Sequence[str]) -> dict[str, float]:
+    known = nvml.cards() or []
+    return {f"cuda:{number}": card.used for number, card in enumerate(known) if f"cuda:{number}" in places}
+
+
+def _stopped(left: int, *, at_once: bool = False) -> str:
+    return ("stopped at once" if at_once else "stopped after saving") + _not_begun(left)
+
+
+def _not_begun(left: int) -> str:
+    many = {0: "", 1: "; 1 cell was not begun"}
+    return many.get(left, f"; {left} cells were not begun")
+
+
+def _free_slot(running: list[_Worker]) -> int:
+    taken = {worker.slot for worker in running}
+    return next(slot for slot in range(len(running) + 1) if slot not in taken)
+
+
+def _ready(running: list[_Worker]) -> list[_Worker]:
+    channels = {worker.channel: worker for worker in running}
+    return [channels[channel] for channel in wait(list(channels), timeout=0.2) if isinstance(channel, Connection)]

@@ -1,0 +1,47 @@
+"""Progress of a training as plain lines, for callers without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from cifar_lab.execution.local_engine import UNFINISHED
+from cifar_lab.execution.worker import Job
+
+
+class Announcer:
+    """Listener of the engine that says one line when a cell ends. Use as a context manager."""
+
+    def __init__(self, names: dict[str, str], say: Callable[[str], None]) -> None:
+        """Follow the cells that `names` names by fingerprint."""
+        self._names, self._say, self._ended = names, say, 0
+
+    def __enter__(self) -> Announcer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Do nothing: lines are said as cells end."""
+
+    def started(self, job: Job) -> None:
+        """Ignore the start of a cell."""
+
+    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
+        """Ignore the steps of a cell."""
+
+    def put_off(self, job: Job) -> None:
+        """Ignore a cell that is handled again."""
+
+    def tick(self, waiting: int) -> None:
+        """Ignore the timer."""
+
+    def ended(self, job: Job, error: str | None) -> None:
+        """Say how a cell ended, and how many have."""
+        self._ended += error not in UNFINISHED
+        result = job.record.result() if error is None else None
+        if result is None:
+            said = error or "not finished"
+        elif result["status"] == "diverged":
+            said = f"diverged in epoch {result['epoch']} at step {result['step']}"
+        else:
+            said = f"test {100 * result['metrics']['test/acc']:.2f} %"
+        self._say(f"{self._names[job.fingerprint]}: {said} [{self._ended} of {len(self._names)}]")

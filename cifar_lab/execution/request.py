@@ -1,0 +1,190 @@
+"""Request for a plan: arguments are checked first, then the images are read and a few steps are timed.
+
+The command line and the public API share it: the former parses words to a `Typed`, the latter is given values.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config import scale
+
+if TYPE_CHECKING:
+    from cifar_lab.config.execution import Execution
+    from cifar_lab.data.dataset import Dataset
+    from cifar_lab.execution.estimate import Pace
+    from cifar_lab.execution.plan import Plan
+
+
+class Typed(NamedTuple):
+    """Parsed arguments of a request: what to train, and where."""
+
+    scale: scale.Scale
+    overrides: Mapping[str, object]
+    variants: list[str] | None
+    """None for all."""
+    seeds: tuple[int, ...] | None
+    """None for the ablation's own."""
+    max_params: int
+    """Budget of trainable parameters, as declared."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `mps` or one GPU, `cuda:1`."""
+    workers: str = "auto"
+    """`auto` or a number of processes from 1 up."""
+    cells_per_gpu: int | None = None
+    """None: measured on CUDA."""
+
+
+class Request(NamedTuple):
+    """A plan with its estimates and its execution settings."""
+
+    plan: Plan
+    execution: Execution
+    workers: int
+    pace: Pace
+    """Measured pace, for estimates of other plans."""
+    compile: bool | None = None
+    """Option as typed; None if it is to be decided."""
+    places: tuple[str, ...] = ()
+    """GPUs that cells may be trained on, `cuda:0`; empty for other devices."""
+    cells_per_gpu: int = 1
+    """Option as typed, or as measured on CUDA."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds for all workers together."""
+        return total(self.plan, self.workers)
+
+
+def resolve(
+    ablation: Ablation, typed: Typed, *, data: str | None, runs: Path, say: Callable[[str], None],
+    compile: bool | None = None, graph: bool | None = None, trains: bool = False, is_sweep: bool = False,
+    prepare: Callable[[], None] = lambda: None,
+) -> Request:  # fmt: skip
+    """Check all arguments, then read the images and time a few steps.
+
+    Nothing is downloaded, read or written before all words, recipes and budgets are checked.
+
+    `data`: source of the images; None for the one of the scale, else CIFAR-10.
+    `say`: called with one line at a time, about what takes a while and what was measured.
+    `is_sweep`: the plan represents similar trials, so it is timed even if it is done.
+    `trains`: cells are to be trained, so the workers' server loads the modules for training, not only for timing.
+    `prepare`: called after the checks, before the images are read.
+
+    Raises:
+        UsageError: a word, recipe, network, device or data source is invalid; the first such error.
+    """
+    check(ablation, typed)
+    prepare()
+    each = typed.cells_per_gpu
+    with _workers(trains) as settle:
+        from cifar_lab.execution.device import find_device, places
+        from cifar_lab.execution.estimate import estimate, measure, share
+        from cifar_lab.execution.plan import make_plan
+        from cifar_lab.execution.settings import choose, usable_cores
+
+        usable = places(find_device(typed.device))
+        _spare_what_is_loaded()
+        chosen_how = partial(choose, typed.device, typed.workers, compile=bool(compile), graph=graph)
+        chosen_how(1)  # rejects what no device here supports
+        source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10", say)
+        plan = make_plan(
+            ablation, scale=typed.scale, source=source, dataset=dataset, runs=runs, overrides=typed.overrides,
+            variants=typed.variants, seeds=typed.seeds, max_params=typed.max_params,
+        )  # fmt: skip
+        execution, count = chosen_how(len(plan.cells), cells_per_gpu=each or 1)
+        settle(is_sweep or bool(plan.to_train(retry_failed=True)))
+        pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
+        if each is None and typed.workers == "auto" and pace.rates and execution.device == "cuda":
+            images = dataset.train_images.nbytes + dataset.test_images.nbytes
+            each, why = share(pace, usable_cores() // max(1, len(usable)), images)
+            say(why)
+            execution, count = chosen_how(len(plan.cells), cells_per_gpu=each)
+    plan = replace(plan, estimates=estimate(plan, pace, done=is_sweep))
+    return Request(plan, execution, count, pace, compile, usable, each or 1)
+
+
+def require_places(runs: Path, *, offline: bool) -> None:
+    """Check that the runs folder is writable, and unless `offline` that the MLflow store is usable.
+
+    Raises:
+        TrackingError: one of them is not.
+    """
+    from cifar_lab.mlflow_sync import client
+    from cifar_lab.store.cell_record import require_writable
+
+    require_writable(runs)
+    if not offline:
+        client.require_usable(client.resolve_uri())
+
+
+def check(ablation: Ablation, typed: Typed) -> None:
+    """Check everything that needs no torch, images or device.
+
+    Raises:
+        UsageError: a word, recipe or network is invalid; the first such error.
+    """
+    from cifar_lab.execution.device import require_name
+    from cifar_lab.execution.resolved_recipes import make_recipes
+    from cifar_lab.execution.settings import parse_workers
+
+    parse_workers(typed.workers)
+    require_name(typed.device)
+    make_recipes(
+        ablation, scale=typed.scale, overrides=typed.overrides, variants=typed.variants, max_params=typed.max_params
+    )
+
+
+@cache
+def _spare_what_is_loaded() -> None:
+    """Exclude the objects of loaded modules from garbage collection, which speeds up planning a thousand cells.
+
+    Called once per process: a later freeze would keep the garbage of the study before.
+    """
+    gc.freeze()
+
+
+@contextmanager
+def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
+    """Start loading torch in the workers' server in parallel; it times steps, and with `trains` also trains cells.
+
+    Yields a function that waits for the server, since it would slow down timed steps, or ends it if it is not needed.
+    """
+    from cifar_lab.execution import fork_server
+
+    modules = fork_server.PRELOADED if trains else fork_server.WITHOUT_COMPILER
+
+    def settle(is_needed: bool) -> None:
+        (partial(fork_server.wait, modules) if is_needed else fork_server.stop)()
+
+    fork_server.start(modules)
+    try:
+        yield settle
+    except BaseException:
+        fork_server.stop()
+        raise
+
+
+def read_data(source: str, say: Callable[[str], None]) -> tuple[str, Dataset]:
+    """Return the source, its path made absolute, and its images.
+
+    Raises:
+        DataError: the source cannot be read as ten classes of 32×32 images.
+    """
+    from cifar_lab.data import absolute, load
+
+    dataset = load(source, say=say)
+    return absolute(source), dataset
+
+
+def total(plan: Plan, workers: int, *, retry_failed: bool = False) -> float:
+    """Seconds until the last cell is done, if every worker is busy until then."""
+    cells = plan.to_train(retry_failed=retry_failed)
+    return sum(plan.estimates.get(cell.fingerprint, 0.0) for cell in cells) / min(workers, max(1, len(cells)))

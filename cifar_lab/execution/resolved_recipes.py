@@ -1,0 +1,89 @@
+"""Recipes and seeds of a plan, without reading images or loading torch or numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.overrides import parse_number
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.scale import Scale, require_distinct
+from cifar_lab.errors import BudgetError, UsageError
+from cifar_lab.models.cost import LARGEST, cost, require_within, rounded_up
+
+MOST_SEEDS = 1000
+BY_HAND = "train"
+"""Name of the study that `cifar-lab train` creates for a single recipe."""
+
+
+def make_recipes(
+    ablation: Ablation, *, scale: Scale, overrides: Mapping[str, Any], variants: list[str] | None, max_params: int
+) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
+    """Return the recipes of the variants as declared, and as trained at `scale`; stages come after those they need.
+
+    Recipes are checked before any images are fetched.
+
+    Raises:
+        UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
+        BudgetError: a declared network exceeds `max_params` and is not marked as over budget.
+    """
+    chosen = variants or [variant.name for variant in ablation.variants]
+    names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
+    declared = {name: ablation.recipe(name).override(overrides) for name in names}
+    for name, recipe in declared.items():
+        _require_budget(ablation, name, recipe, max_params)
+    recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
+    require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
+    return declared, recipes
+
+
+def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
+    """Return `names`, each after the stages that it needs; missing stages are added to the plan."""
+    lines = ([*reversed(ablation.ancestors(name)), name] for name in names)
+    return list(dict.fromkeys(name for line in lines for name in line))
+
+
+def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:
+    what = f"{ablation.name}: {'recipe' if ablation.name == BY_HAND else 'variant'} '{name}'"
+    if ablation.variant(name).over_budget or limit > LARGEST:
+        require_within(what, recipe.model, LARGEST)
+        return
+    try:
+        require_within(what, recipe.model, limit)
+    except BudgetError as error:
+        allow = f"--max-params {rounded_up(cost(recipe.model).parameters)} allows it"
+        if width := _widest(recipe, limit):
+            allow = f"model.width={width} fits, and {allow}"
+        declare = "" if ablation.name == BY_HAND else "; a variant that is meant to be declares over_budget=True"
+        raise BudgetError(f"{error}; {allow}{declare}") from None
+
+
+def _widest(recipe: Recipe, limit: int) -> int:
+    """Return the largest width with which the network of `recipe`, which is over the limit, is within it; 0: none."""
+    low, high = 0, recipe.model.width
+    while high - low > 1:
+        width = (low + high) // 2
+        fits = cost(recipe.model.model_copy(update={"width": width})).parameters <= limit
+        low, high = (width, high) if fits else (low, width)
+    return low
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Parse seeds such as `0-4`, `0,2,5` or `0-2,7`.
+
+    Raises:
+        UsageError: the text has another form.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        begin, end = parse_number(first), parse_number(last if dash else first)
+        if begin is None or end is None or end < begin:
+            raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
+        if len(seeds) + end - begin >= MOST_SEEDS:
+            raise UsageError(f"--seeds takes {MOST_SEEDS} seeds at most, got '{text}'")
+        seeds += range(begin, end + 1)
+    if len(set(seeds)) != len(seeds):
+        raise UsageError(f"--seeds names a seed twice: '{text}'")
+    return tuple(seeds)

@@ -1,0 +1,178 @@
+"""Execute a plan: record the invocation, train the missing cells, ship results to MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.execution import THEN, Execution
+from cifar_lab.config.recipe import NUMERICS
+from cifar_lab.errors import Interrupted, TrackingError
+from cifar_lab.execution.local_engine import Listener, LocalEngine
+from cifar_lab.execution.plan import Cell, Plan
+from cifar_lab.execution.provenance import code_diff, provenance, warning
+from cifar_lab.execution.scheduler import Queue
+from cifar_lab.execution.worker import Job
+from cifar_lab.mlflow_sync import upload
+from cifar_lab.mlflow_sync.uploader import Shipper
+from cifar_lab.models.cost import cost
+from cifar_lab.store.invocation import MODERATED, STUDENT, Asked, Invocation, Stopping
+
+DRAIN_SECONDS = 60.0
+"""Maximum time that a run waits for a responsive MLflow after its last cell."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of a run: numbers of cells trained and reused, and the interruption that ended it, if any."""
+
+    trained: int
+    reused: int
+    interrupted: Interrupted | None
+    invocation: str
+    """Id of the invocation, for `compare`."""
+
+
+def invocation_of(
+    plan: Plan, execution: Execution | None, command: str, stopping: Stopping | None = None, compiling: str = ""
+) -> Invocation:
+    """Create the note of an invocation of `plan`; `command`: the line that asked for it, as its author wrote it."""
+    ablation = plan.ablation
+    now = datetime.now(UTC)
+    return Invocation(
+        id=f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}-{ablation.name}",
+        ablation=ablation.name,
+        question=describe(ablation),
+        factors=ablation.factors,
+        control=ablation.control,
+        scale=plan.scale.name,
+        protocol=plan.protocol,
+        data={
+            "name": plan.dataset.name,
+            "kind": plan.dataset.kind,
+            "hash": plan.dataset.hash,
+            "source": plan.source,
+        },
+        overrides=dict(plan.overrides),
+        cells=tuple(asked_of(cell) for cell in plan.cells),
+        command=command,
+        execution=execution.as_dict() if execution is not None else {},
+        compiling=compiling,
+        provenance=provenance(),
+        baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
+        margin=ablation.margin(plan.scale.name),
+        crossing=crossing.model_dump(mode="json") if (crossing := ablation.crossing()) is not None else None,
+        stopping=stopping,
+        design=MODERATED if stopping is None else STUDENT,  # the levels of its looks are those of Student's
+        against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
+    )
+
+
+def describe(ablation: Ablation) -> str:
+    """Return question, source and claims of an ablation, one per line."""
+    claims = [f'Claim: "{claim.quote}" ({claim.source})' for claim in ablation.claims]
+    return "\n".join([ablation.question, f"Source: {ablation.source}", *claims])
+
+
+def carry_out(
+    plan: Plan, *, runs: Path, execution: Execution, workers: int, command: str, listener: Listener,
+    say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False,
+    stopping: Stopping | None = None, compiling: str = "", patience: float | None = None,
+) -> Report:  # fmt: skip
+    """Train the missing cells of `plan` (and with `retry_failed` the failed ones), and ship them meanwhile.
+
+    `command`: the line that asked for it, for the record.
+    `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
+    `compiling`: reason for compiling the networks or not, if that was decided here.
+    `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
+    Results that are not shipped within `DRAIN_SECONDS` after the last cell stay in the journals for `cifar-lab sync`.
+    """
+    jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
+    for line in filter(None, map(goes_on_elsewhere, jobs)):
+        say(line)
+    if jobs and (reason := warning()):
+        say(reason)
+    invocation = invocation_of(plan, execution, command, stopping, compiling).after_all(runs)
+    try:
+        invocation.write(runs)
+    except OSError as error:
+        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
+    page = upload.reports(runs, lambda _: plan.ablation)
+    is_shipped = not offline and (bool(jobs) or upload.lacks(runs, invocation, say))
+    shipper = upload.start(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
+    told = listener if shipper is None else _Shipping(listener, shipper)
+    trained, interrupted = 0, None
+    if jobs:
+        on = places if execution.device == "cuda" else ()
+        engine = LocalEngine(min(workers, len(jobs)), on, patience=patience, say=say)
+        try:
+            engine.run(Queue(jobs), told)
+        except Interrupted as error:
+            interrupted = error
+        trained = engine.trained
+    if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
+        say(upload.left_behind(left))
+    return Report(
+        trained=trained,
+        reused=sum(cell.is_done for cell in plan.cells),
+        interrupted=interrupted,
+        invocation=invocation.id,
+    )
+
+
+class _Shipping:
+    """Listener that tells a shipper which cells this runner trains, and forwards all events to another listener."""
+
+    def __init__(self, listener: Listener, shipper: Shipper) -> None:
+        self._shipper = shipper
+        self.progress, self.ended, self.put_off = listener.progress, listener.ended, listener.put_off
+        self.tick, self._started = listener.tick, listener.started
+
+    def started(self, job: Job) -> None:
+        self._shipper.train(job.fingerprint)
+        self._started(job)
+
+
+def goes_on_elsewhere(job: Job) -> str | None:
+    """Return one line for a cell that would resume on another GPU model than before; None for others."""
+    here = job.provenance["hardware"].get("gpus") or []
+    tree = job.record.cell("execution") if job.record.checkpoint.exists() else None
+    known = Execution.of_record(tree["execution"]).gpu if tree is not None else None
+    if known is None or not here or known.split(THEN)[-1] in here:
+        return None
+    return (
+        f"{job.fingerprint[:12]} was begun on {known} and goes on upon {' or '.join(dict.fromkeys(here))}: its digits "
+        "may differ, and its row is marked as mixed"
+    )
+
+
+def job_of(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
+    """Return the job that a worker needs to train a cell of `plan`."""
+    return Job(
+        fingerprint=cell.fingerprint,
+        recipe=cell.recipe,
+        seed=cell.seed,
+        data=plan.source,
+        data_hash=plan.dataset.hash,
+        runs=runs,
+        execution=execution,
+        provenance=provenance(),
+        code_diff=code_diff(),
+    )
+
+
+def asked_of(cell: Cell) -> Asked:
+    """Return the entry of a cell in an invocation's note."""
+    trained = cost(cell.recipe.model)
+    return Asked(
+        variant=cell.variant,
+        seed=cell.seed,
+        fingerprint=cell.fingerprint,
+        recipe=cell.lineage,
+        parameters=cost(cell.declared.model).parameters,
+        parameters_trained=trained.parameters,
+        macs=trained.macs,
+    )

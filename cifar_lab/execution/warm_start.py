@@ -1,0 +1,55 @@
+"""Continued training: the recipe that starts from a finished cell's final weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import TrackingError, UsageError
+from cifar_lab.store import cell_record
+from cifar_lab.store.invocation import read_all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Further:
+    """Starting point of a continued training."""
+
+    parent: str
+    """Fingerprint of the cell that it continues."""
+    recipe: Recipe
+    """Recipe of the parent cell, starting from its weights."""
+    source: str
+    """Data source of the parent cell, as typed then."""
+    seed: int
+
+
+def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> Further:
+    """Return the starting point for continuing the cell `prefix` in `runs`; `overrides` may not change the network.
+
+    Raises:
+        TrackingError: there is no such cell.
+        DamageError: its record is damaged.
+        UsageError: it is not finished, or `overrides` ask for another network.
+    """
+    found = cell_record.find(runs, prefix)
+    cell, result = found.cell("recipe", "seed"), found.result() or {}
+    if cell is None or result.get("status") != "finished":
+        raise UsageError(f"--from {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
+    found.require_sound(found.weights)
+    recipe = Recipe.model_validate_json(json.dumps(cell["recipe"])).override({"init_from": found.fingerprint})
+    changed = recipe.override(overrides)
+    if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):
+        paths = ", ".join(path for path in overrides if path.startswith("model."))
+        raise UsageError(f"--from {prefix}: its weights fit its own network only, and {paths} asks for another")
+    return Further(parent=found.fingerprint, recipe=recipe, source=_source(runs, found.fingerprint), seed=cell["seed"])
+
+
+def _source(runs: Path, fingerprint: str) -> str:
+    for invocation in reversed(read_all(runs)):
+        if any(cell.fingerprint == fingerprint for cell in invocation.cells):
+            return invocation.data["source"]
+    raise TrackingError(f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name it by --data")

@@ -1,0 +1,335 @@
+"""Train one cell: what a worker process does, from taking its lock to writing its result."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from cifar_lab.config.execution import THEN, Execution
+from cifar_lab.config.recipe import NUMERICS, Recipe
+from cifar_lab.data import load
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.splits import split
+from cifar_lab.errors import CellError, DamageError, Interrupted
+from cifar_lab.execution.device import is_there
+from cifar_lab.execution.memory import peaks
+from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
+from cifar_lab.execution.settings import compiled, prepare_process, resolved
+from cifar_lab.models.cost import cost
+from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.out_of_space import is_out_of_space
+from cifar_lab.results.final_metrics import summarise
+from cifar_lab.store.cell_record import Record, remedy
+from cifar_lab.store.journal import Journal, read_points
+from cifar_lab.train import cell_artifacts, checkpoint, resume
+from cifar_lab.train.evaluate import evaluate
+from cifar_lab.train.loop import Outcome, fit
+from cifar_lab.train.trainer import Trainer
+from cifar_lab.train.whiten import whiten
+
+LOCK_PATIENCE = 1.0
+"""Seconds to wait for a cell's lock: another process may hold it briefly to check it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Specification of one cell to be trained; it is pickled and sent to a worker process."""
+
+    fingerprint: str
+    recipe: Recipe
+    seed: int
+    data: str
+    """The source as typed: `synthetic`, `cifar10`, or a path."""
+    data_hash: str
+    runs: Path
+    execution: Execution
+    provenance: dict[str, Any]
+    """Provenance of the runner: the code that is loaded, which the checkout may no longer hold when a cell begins."""
+    code_diff: str = ""
+    place: str = ""
+    """Device index if there are several of a kind, such as `cuda:1`. It is no part of the execution settings."""
+    sharing: int = 1
+    """Number of cells that this runner trains on that device at the same time, including this one."""
+
+    @property
+    def record(self) -> Record:
+        return Record(self.runs / self.fingerprint)
+
+
+@dataclass(frozen=True)
+class _Scribe:
+    """Writer of the training loop's events to the journal; also reports progress and checks for stop requests."""
+
+    record: Record
+    journal: Journal
+    progress: Callable[[int, int, int], None]
+    stop: Callable[[], bool]
+    device: str
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        self.progress(epoch, step, steps)
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        self.journal.points(epoch, {**values, **peaks(self.device)})
+
+    def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
+        checkpoint.save(self.record.checkpoint, state, self.record.fingerprint)
+        self.journal.write("checkpoint", epoch=epoch, step=step)
+
+    def wants_to_stop(self) -> bool:
+        return self.stop()
+
+
+def train_cell(
+    job: Job, progress: Callable[[int, int, int], None] = lambda *_: None, stop: Callable[[], bool] = lambda: False
+) -> bool:
+    """Train `job` from its record's state and write its result; return False if the cell is already finished.
+
+    Raises:
+        Interrupted: `stop` returned True; the state is saved.
+        CellError: the cell cannot be trained; `failure.json` holds the traceback, as for any other error.
+        OSError: the disk is full; this does not count as a failure of the cell, and `failure.json` is not written.
+    """
+    record = job.record
+    _require_room(record)
+    try:
+        with record.owned(patience=LOCK_PATIENCE):
+            if record.result() is not None:
+                return False
+            try:
+                _train_locked(job, record, progress, stop)
+            except (Interrupted, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                if is_out_of_space(error, record.folder):
+                    raise  # not a failure of the cell: it resumes from its last checkpoint once there is room
+                if is_out_of_memory(error):
+                    short = CellError(advice(error, job.recipe, _device(job), job.sharing, graph=job.execution.graph))
+                    short.__cause__ = error  # set before raising, so that the recorded traceback shows it
+                    _write_failure(record, short, out_of_memory=True)
+                    raise short from error
+                _write_failure(record, error)
+                raise
+    except Timeout:
+        raise CellError(f"{job.fingerprint[:12]}: another process is training this cell") from None
+    return True
+
+
+def _require_room(record: Record) -> None:
+    """Check that nothing but files stands where the cell is to write files: a pipe would be waited for without end.
+
+    Raises:
+        CellError: something else does.
+    """
+    for path in record.obstacles():
+        raise CellError(f"{path}: damaged: not a regular file; {remedy(record.fingerprint)}")
+
+
+def _train_locked(
+    job: Job, record: Record, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
+) -> None:
+    kept = _kept(job, record)
+    state = resume.state_to_go_on_from(record)
+    kept = kept if state is not None else None
+    device = _device(job, kept or job.execution)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # tensors created without a device must not go to the first GPU
+    record.clean()
+    dataset = load(job.data)
+    if dataset.hash != job.data_hash:
+        raise CellError(f"--data {job.data}: the images changed since the plan was made")
+    execution = _begin(job, record, dataset, kept, _model(device))
+    prepare_process(execution)
+    net = build(job.recipe.model, seed=job.seed, device=device)
+    parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
+    whiten(net, parts.train, job.recipe.data)
+    if job.recipe.init_from is not None:
+        _warm_start(net, Record(job.runs / job.recipe.init_from))
+    trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
+    trainer.graph = execution.graph
+    if execution.compile:
+        trainer.forward = compiled(net)
+
+    journal = Journal(record.folder)
+    if state is None:
+        journal.write("start", execution=execution.as_dict(), provenance=job.provenance)
+        journal.write("resume", epoch=0, step=0)  # points of an attempt that saved no checkpoint do not count
+    else:
+        try:
+            trainer.load_state_dict(state)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            # A checkpoint of an earlier version does not name its cell: this one belongs to another network.
+            resume.begin_anew(record, **{record.checkpoint.name: f"does not fit this cell: {type(error).__name__}"})
+            return _train_locked(job, record, progress, stop)
+        if trainer.epoch:  # the checkpoint may have come without its line
+            journal.write("checkpoint", epoch=trainer.epoch, step=trainer.step)
+        written = {"execution": execution.as_dict(), "provenance": job.provenance}
+        journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
+
+    outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
+    if outcome.eager:
+        journal.write("eager", why=outcome.eager)
+    return _finish(record, journal, trainer, outcome, dataset)
+
+
+def _kept(job: Job, record: Record) -> Execution | None:
+    """Return the execution of an earlier attempt that left a checkpoint, as recorded in its `cell.json`.
+
+    Raises:
+        CellError: this machine does not have its device.
+    """
+    before = record.cell()
+    if before is None or not record.checkpoint.exists():
+        return None
+    kept = Execution.of_record(before["execution"])
+    if not is_there(kept.device):
+        raise CellError(f"{job.fingerprint[:12]} was begun on {kept.device}, which is not here; its folder keeps it")
+    return kept
+
+
+def _device(job: Job, execution: Execution | None = None) -> torch.device:
+    """Return the device of this job: its `place`, unless the cell was begun on another kind of device."""
+    kind = (execution or job.execution).device
+    return torch.device(job.place if job.place.startswith(kind) else kind)
+
+
+def _model(device: torch.device) -> str | None:
+    """Return the GPU's model name; None for another device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, gpu: str | None) -> Execution:
+    """Write `cell.json`, or continue the execution of an earlier attempt on this attempt's GPU.
+
+    A cell may resume on another GPU model: its last digits may differ, so `cell.json` names all models.
+    """
+    if kept is not None:
+        if gpu is not None and gpu not in (models := kept.gpu.split(THEN) if kept.gpu else []):
+            named = replace(kept, gpu=THEN.join([*models, gpu]))
+            record.write_cell({**(record.cell() or {}), "execution": named.as_dict()})
+        return replace(kept, gpu=gpu)
+    execution = replace(resolved(job.execution, job.recipe, job.place), gpu=gpu)
+    counted = cost(job.recipe.model)
+    record.code_diff.unlink(missing_ok=True)
+    if job.code_diff:
+        record.code_diff.write_text(job.code_diff + "\n")
+    record.write_cell(
+        {
+            "fingerprint": job.fingerprint,
+            "seed": job.seed,
+            "recipe": job.recipe.model_dump(mode="json"),
+            "data": {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash},
+            "classes": list(dataset.classes),
+            "parameters": counted.parameters,
+            "macs": counted.macs,
+            "numerics": NUMERICS,
+            "execution": execution.as_dict(),
+            "provenance": job.provenance,
+        }
+    )
+    return execution
+
+
+def _warm_start(net: ResNet, parent: Record) -> None:
+    """Load the final weights of `parent`, after verifying their checksum against its result."""
+    said = f"init_from {parent.fingerprint[:12]}"
+    try:
+        is_finished = (parent.result() or {}).get("status") == "finished"
+        if is_finished:
+            load_weights(net, parent)
+    except DamageError as error:
+        raise CellError(f"{said}: {error}; {remedy(parent.fingerprint)}") from error
+    except CellError as error:
+        raise CellError(f"{said}: {error}") from error
+    if not is_finished:
+        raise CellError(f"{said}: that cell is not finished")
+
+
+def load_weights(net: ResNet, record: Record) -> None:
+    """Load the final weights of a finished cell into `net`, after verifying their checksum against its result.
+
+    Raises:
+        DamageError: the weights are not those of the result, or cannot be read.
+        CellError: they are of another network.
+    """
+    record.require_sound(record.weights)
+    try:
+        weights = load_file(record.weights)
+    except (SafetensorError, OSError) as error:
+        raise DamageError(f"{record.weights}: cannot be read ({error})") from error
+    if (misfit := _misfit(net.state_dict(), weights)) is not None:
+        raise CellError(f"its weights do not fit this network: {misfit}")
+    net.load_state_dict(weights)
+
+
+def _misfit(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the first difference between the names and shapes of two networks' tensors; None if all are equal."""
+    for name in [*own, *(name for name in given if name not in own)]:
+        shapes = [tuple(side[name].shape) if name in side else None for side in (given, own)]
+        if shapes[0] != shapes[1]:
+            there, here = (
+                "missing" if shape is None else "×".join(map(str, shape)) or "one number" for shape in shapes
+            )
+            return f"{name} is {there} there, {here} here"
+    return None
+
+
+def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome, dataset: Dataset) -> None:
+    """Evaluate the test images, for the first and only time, then write the artifacts and, last, the result."""
+    judged = None
+    recipe, test = trainer.recipe, trainer.split.test
+    if outcome.status == "finished":
+        judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
+        if not math.isfinite(judged.loss):  # the very last update made the loss infinite
+            judged, outcome = None, Outcome("diverged", outcome.epoch, trainer.steps_per_epoch)
+    journal.write("end", status=outcome.status, epoch=outcome.epoch, step=outcome.step)
+    points = _whole_curve(record, trainer.epoch)
+    metrics = summarise(points, trainer.recipe.train.protocol)
+    metrics["seconds"], metrics["images_seen"] = trainer.seconds, float(trainer.images_seen)
+    if judged is not None:
+        metrics |= {"test/acc": judged.accuracy, "test/loss": judged.loss}
+        if recipe.train.tta != "none":
+            plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
+            metrics["test/acc_without_tta"] = plain.accuracy
+            if "test/peak_acc" in metrics:  # this curve was evaluated with a single view
+                metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
+    how = {"fingerprint": record.fingerprint, "status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
+    result: dict[str, Any] = {**how, "time": journal.now(), "metrics": metrics}
+    if judged is not None:
+        val = None
+        if trainer.split.watched_name == "val":
+            val = evaluate(trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision, recipe.train.tta)
+        cell_artifacts.write(record, trainer.evaluated, judged, dataset.classes, result, val)
+    record.write_result({**result, "files": record.digests()})
+
+
+def _whole_curve(record: Record, epochs: int) -> list[tuple[int, dict[str, float]]]:
+    """Return the metrics of every epoch; a curve with a gap would give other numbers.
+
+    Raises:
+        CellError: the journal was damaged during training; the next attempt starts from the beginning.
+    """
+    try:
+        points = read_points(record.folder)
+    except DamageError as error:
+        raise CellError(str(error)) from error
+    if (missing := resume.missing_epoch({point.epoch for point in points}, epochs)) is not None:
+        raise CellError(f"{record.journal}: damaged: {missing}")
+    return [(point.epoch, point.values) for point in points]
+
+
+def _write_failure(record: Record, error: BaseException, **more: bool) -> None:
+    trace = "".join(traceback.format_exception(error))
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    journal = Journal(record.folder)
+    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": journal.now(), **more})
+    journal.write("failed", trace=trace)

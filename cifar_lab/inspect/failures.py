@@ -1,0 +1,101 @@
+"""Failed, diverged and damaged cells of a setting, and the commands that retry them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.store.cell_record import Record, remedy
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.selection import Name, Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Cell whose last attempt failed."""
+
+    name: Name
+    fingerprint: str
+    error: str
+    time: int
+    """Time in ms since 1970."""
+    trace: str
+    again: str
+    """The original command with `--retry-failed` added; kept whole so that the cell runs with the same options."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """Cell whose loss became non-finite; this counts as a result."""
+
+    name: Name
+    fingerprint: str
+    time: int
+    epoch: int
+    step: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damaged:
+    """Cell whose record is damaged; none of it is used."""
+
+    name: Name
+    fingerprint: str
+    damage: str
+    """Damaged file and violated rule, in one line."""
+    remedy: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+
+
+def read_failures(settings: Iterable[Setting], runs: Path) -> list[Failure | Divergence | Damaged]:
+    """Return the failed, diverged and damaged cells of `settings`, each once, under its name in the latest setting."""
+    found: dict[str, Failure | Divergence | Damaged] = {}
+    for setting in settings:
+        for bad in _of(setting, runs):
+            found[bad.fingerprint] = bad
+    return list(found.values())
+
+
+def _of(setting: Setting, runs: Path) -> Iterator[Failure | Divergence | Damaged]:
+    for asked in setting.cells:
+        record = Record(runs / asked.fingerprint)
+        name = Name(setting.latest.ablation, asked.variant, asked.seed)
+        match record.state():
+            case "failed":
+                failure = record.failure() or {}
+                again = _again(setting.invocations, asked.fingerprint)
+                told = {key: failure.get(key, unknown) for key, unknown in (("error", ""), ("trace", ""), ("time", 0))}
+                yield Failure(name=name, fingerprint=asked.fingerprint, again=again, **told)
+            case "diverged":
+                result = record.result() or {}
+                when = {key: result[key] for key in ("time", "epoch", "step")}
+                yield Divergence(name=name, fingerprint=asked.fingerprint, **when)
+            case "damaged":
+                told = {"damage": record.damage() or "", "remedy": remedy(asked.fingerprint)}
+                yield Damaged(name=name, fingerprint=asked.fingerprint, **told)
+
+
+def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
+    latest = next(i for i in reversed(invocations) if any(cell.fingerprint == fingerprint for cell in i.cells))
+    if latest.is_call:
+        return f"{latest.command.removesuffix(')').removesuffix(', retry_failed=True')}, retry_failed=True)"
+    words = iter(shlex.split(latest.command))
+    kept = []
+    for word in words:
+        if word == "--redo":  # do not discard records a second time
+            next(words, None)
+        elif word not in {"--json", "--retry-failed"} and not word.startswith("--redo="):
+            kept.append(word)
+    retry = [] if latest.ablation == "train" else ["--retry-failed"]  # `train` retries failed cells by default
+    return shlex.join([*kept, *retry])

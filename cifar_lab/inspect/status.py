@@ -1,0 +1,125 @@
+"""Status of a setting: the states of its cells, their dependencies, and an estimate of the remaining time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from cifar_lab.inspect import progress
+from cifar_lab.inspect.progress import Progress
+from cifar_lab.store.cell_record import Record, State
+from cifar_lab.store.search_data import is_search
+from cifar_lab.store.selection import Setting, typed
+
+STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "pruned", "missing", "damaged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Current status of the cells of one setting."""
+
+    setting: Setting
+    cells: tuple[Progress, ...]
+
+    def counts(self) -> dict[State, int]:
+        """Return the number of cells in each state; pruned cells are listed if a search has some."""
+        states = [cell.state for cell in self.cells]
+        return {state: states.count(state) for state in STATES if state != "pruned" or state in states}
+
+    @property
+    def is_settled(self) -> bool:
+        """True if nothing will change until the ablation is run again."""
+        return all(cell.is_settled for cell in self.cells)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the last cell is done, with as many trained at a time as now (at least one)."""
+        lefts = [cell.left for cell in self.cells if not cell.is_settled]
+        known = [left for left in lefts if left is not None]
+        if len(known) < len(lefts):
+            return None
+        return max([sum(known) / max(1, self.counts()["running"]), *known], default=0.0)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the status without the cells, as JSON."""
+        counts: dict[str, Any] = {"of": len(self.cells)} | {str(state): n for state, n in self.counts().items()}
+        return {**self.setting.as_dict(), **counts, "left_seconds": self.left}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the status with the cells, as JSON."""
+        return {
+            **self.summary(),
+            "cells": [cell.as_dict() for cell in self.cells],
+            "others": [typed(other) for other in self.setting.others],
+        }
+
+
+def look(setting: Setting, runs: Path, now: float | None = None) -> Status:
+    """Return the status of the cells of `setting` at `now` (seconds since 1970; None: the present)."""
+    now = time.time() if now is None else now
+    cells = [progress.read(asked, Record(runs / asked.fingerprint), now) for asked in setting.cells]
+    cells = [_of_search(cell, setting) for cell in cells]
+    cells = list(_with_waits(cells, setting, runs))
+    epochs = {cell.asked.variant: cell.epochs for cell in cells if cell.epochs is not None}
+    cells = [replace(cell, epochs=cell.epochs or epochs.get(cell.asked.variant)) for cell in cells]
+    return Status(setting=setting, cells=tuple(_with_estimates(cells)))
+
+
+def _of_search(cell: Progress, setting: Setting) -> Progress:
+    """Return the cell of a search without its test accuracy, and as pruned if it was stopped early."""
+    if not is_search(setting.latest):
+        return cell
+    cell = replace(cell, test=None)
+    if cell.state == "missing" and setting.latest.is_pruned(cell.asked.fingerprint):
+        return replace(cell, state="pruned", resumes=False)
+    return cell
+
+
+def _with_waits(cells: list[Progress], setting: Setting, runs: Path) -> Iterator[Progress]:
+    """Yield the cells, each with the cell that it waits for. Parents come before children in every plan."""
+    known = {cell.asked.fingerprint: cell for cell in cells}
+    for cell in cells:
+        parent = _parent(cell, setting, runs) if cell.state == "missing" else None
+        if parent is not None:
+            known[cell.asked.fingerprint] = _waiting(cell, parent, known, runs)
+        yield known[cell.asked.fingerprint]
+
+
+def _parent(cell: Progress, setting: Setting, runs: Path) -> str | None:
+    """Return the fingerprint of the cell whose final weights `cell` starts from; None if it starts from scratch."""
+    begun = Record(runs / cell.asked.fingerprint).cell() or {}
+    if "recipe" in begun:
+        own: str | None = begun["recipe"].get("init_from")
+        return own
+    lineage = cell.asked.recipe.partition(" after ")[2]  # format of the plan: own digest, then the parent's lineage
+    family = [other for other in setting.cells if other.recipe == lineage and other.seed == cell.asked.seed]
+    return family[0].fingerprint if family else setting.latest.overrides.get("init_from")
+
+
+def _waiting(cell: Progress, parent: str, known: Mapping[str, Progress], runs: Path) -> Progress:
+    found = known.get(parent)
+    state = found.state if found is not None else Record(runs / parent).state()
+    if state == "finished":
+        return cell
+    stuck = state in {"failed", "diverged", "damaged"} or (found is not None and found.stuck)
+    return replace(cell, waits_for=found.name if found is not None else parent[:12], stuck=stuck)
+
+
+def _with_estimates(cells: list[Progress]) -> Iterator[Progress]:
+    """Yield the cells; one without a pace of its own gets that of its variant, else that of all variants."""
+    paced = [cell for cell in cells if cell.seconds is not None]
+    for cell in cells:
+        alike = [other for other in paced if other.asked.variant == cell.asked.variant] or paced
+        if cell.is_settled or cell.left is not None or not alike:
+            yield cell
+        else:
+            share = 1 - cell.epoch / cell.epochs if cell.epochs else 1.0
+            yield replace(cell, left=fmean(map(_seconds_per_mac, alike)) * cell.asked.macs * share)
+
+
+def _seconds_per_mac(cell: Progress) -> float:
+    return (cell.seconds or 0.0) / max(1, cell.asked.macs)

@@ -1,0 +1,1 @@
+"""Upload of records to MLflow: the only package that talks to it."""

@@ -1,0 +1,351 @@
+"""Ship the record of one cell to one experiment of a tracking store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cifar_lab.mlflow_sync import run_fields, ui_view
+from cifar_lab.mlflow_sync.cell_relations import History
+from cifar_lab.mlflow_sync.client import ArtifactsRefused, Found, Store
+from cifar_lab.mlflow_sync.run_fields import Metric
+from cifar_lab.store import journal, search_data
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.journal import Point, Reader
+from cifar_lab.text import printable
+
+Draw = Callable[[Record], dict[str, bytes]]
+"""Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
+Say = Callable[[str], None]
+
+WITHOUT_FILES = "without files"
+"""Value of the tag `shipped` if the store took everything but the artifacts."""
+BELOW = "below"
+"""Tag with the id of the invocation whose run is the parent of the cell's run."""
+DIFFERENCE = "delta_to"
+"""Tag that identifies the differences stored in the run of a cell."""
+UNBEGUN = "none"
+"""Placeholder for the time at which training began, for a cell that failed before."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Destination of an invocation's cells: an experiment, and the parent run of the invocation."""
+
+    experiment: str
+    parent: str
+    found: Found | None
+    """Existing parent run; None if it was created now."""
+    parents: dict[str, str | None] = field(default_factory=dict)
+    """Runs of other invocations found so far, by the id of the invocation."""
+
+    @classmethod
+    def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
+        """Find the place, or create it."""
+        asked, seen = run_fields.of_invocation(invocation), history.view(invocation)
+        with locked(runs / "shipping.lock", store):
+            tags = {run_fields.NOTE: run_fields.note(invocation), seen.tag: seen.value()}
+            experiment = store.experiment(invocation.ablation, tags)
+            found = store.find(experiment, **asked.identity)
+            place = cls(experiment, store.start(experiment, asked, found), found)
+            place.renew(invocation, store)
+            return place
+
+    def renew(self, invocation: Invocation, store: Store) -> None:
+        """Update the command and the counts in the run of a study that continues."""
+        if search_data.is_search(invocation) and self.found is not None:
+            tags = run_fields.of_invocation(invocation).tags
+            now = {name: tags[name] for name in search_data.LATEST}
+            if not now.items() <= self.found.tags.items():
+                store.tag(self.parent, now)
+
+    def parent_of(self, invocation: str, store: Store) -> str | None:
+        """Return the run of another invocation, if it exists."""
+        if invocation not in self.parents:
+            identity = {"role": "invocation", "invocation": printable(invocation)}
+            found = store.find(self.experiment, **identity)
+            self.parents[invocation] = found.id if found is not None else None
+        return self.parents[invocation]
+
+
+@contextmanager
+def locked(path: Path, store: Store) -> Iterator[None]:
+    """Hold the lock for finding or creating a run, so that two runners do not create it twice."""
+    lock = FileLock(path)
+    with store.outside():
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass
+class Shipment:
+    """One cell of an invocation, and how much of it the store has. `ship` may be repeated at any time."""
+
+    runs: Path
+    invocation: Invocation
+    asked: Asked
+    history: History
+    """Every invocation in `runs`, to find what the cell was trained for and what it is compared with."""
+    draw: Draw
+    say: Say
+    is_settled: bool = False
+    """True if the store has everything that was on disk at the last check."""
+    is_damaged: bool = False
+    """True if a file of its record, or of its reference's, cannot be read; nothing of it is shipped."""
+    lacks_files: bool = False
+    """True if the store took everything but the artifacts."""
+    run: str | None = None
+    """Id of the cell's run, once known."""
+    _status: str | None = None
+    _sent: str | None = None
+    _began: int | None = None
+    _reader: Reader = field(init=False)
+    _unsent: list[Point] = field(default_factory=list)
+    _tags: dict[str, str] = field(default_factory=dict)
+    _curves: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._reader = Reader(self.record.folder)
+
+    @property
+    def record(self) -> Record:
+        return Record(self.runs / self.asked.fingerprint)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if the disk has nothing to begin a run with: no training has begun or failed."""
+        record = self.record
+        if self._reader.began is not None or record.result() is not None or record.failure() is not None:
+            return False
+        return not any(event["event"] == "start" for event in journal.read_events(record.folder))
+
+    def mark(self) -> str | None:
+        """Time in ms of the latest content on disk; stored as `shipped_to` once the store has everything."""
+        record, reader = self.record, Reader(self.record.folder)
+        result = record.result()
+        if result is None:
+            reader.poll()
+        return _mark(result, record.failure(), reader)
+
+    def look(self, found: Found | None) -> None:
+        """Take over from the store what it has of the cell."""
+        mark = self.mark()
+        unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
+        is_whole = found is not None and found.status not in unended and found.tags.get("shipped_to") == mark
+        result = self.record.result()
+        lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
+        self.run = found.id if found is not None and is_whole else None
+        self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
+        if found is not None and result is not None and is_whole:  # nothing of the record is left to send
+            self._sent, self._status, self._tags = mark, found.tags.get("status"), dict(found.tags)
+
+    def ship(self, store: Store, place: Place, *, closing: bool) -> bool:
+        """Send what the store lacks; return True if there was anything. `closing`: we no longer train the cell.
+
+        Raises:
+            StoreAway: resume later from the same point.
+        """
+        result, failure = self.record.result(), self.record.failure()
+        dues, differences = self._dues(result)
+        is_sent = result is not None and self._sent == str(result["time"]) and self.run is not None
+        if not is_sent:
+            self.is_settled = False
+            self._read()
+            if self._began is None and result is None and failure is None:  # the run would seem to begin too early
+                self.is_settled = True
+                return False
+        is_new = not is_sent and self._ship_record(store, place, result, failure, closing=closing)
+        lacking = {key: value for key, value in dues.items() - self._tags.items() if key != BELOW}
+        place_of_run = self._place_below_the_latest(store, place, closing=closing)
+        if lacking or place_of_run:
+            assert self.run is not None
+            store.log(self.run, differences if DIFFERENCE in lacking else [])
+            store.tag(self.run, {**lacking, **place_of_run})
+            self._tags |= {**lacking, **place_of_run}
+        self.is_settled = not self.lacks_files
+        return is_new or bool(lacking)
+
+    def _place_below_the_latest(self, store: Store, place: Place, *, closing: bool) -> dict[str, str]:
+        """Return the tags that put the cell's run below the run of the latest invocation that asked for it."""
+        latest = self.history.latest(self.invocation.ablation, self.asked.fingerprint)
+        if latest is None or self._tags.get(BELOW) == latest:
+            return {}
+        is_own = latest == self.invocation.id
+        if not is_own and not closing:
+            return {}
+        parent = place.parent if is_own else place.parent_of(latest, store)
+        return {BELOW: latest, "mlflow.parentRunId": parent} if parent is not None else {}
+
+    def _ship_record(self, store: Store, place: Place, result: Any, failure: Any, *, closing: bool) -> bool:
+        """Send what is on disk of the cell itself; return True if there was anything."""
+        mark = _mark(result, failure, self._reader)
+        if self.run is None:
+            self._find_or_start(store, place, mark, failure)
+        assert self.run is not None
+        is_new = self._sent != mark
+        if self._unsent:
+            store.log(self.run, run_fields.metrics_of(self._unsent))
+            self._unsent.clear()
+        status = self._status_now(result, failure, closing=closing)
+        lacked_files = is_new and self._tags.get("shipped") == WITHOUT_FILES
+        if status != self._status or lacked_files or (is_new and status in {"failed", "stopped", "pruned"}):
+            self._turn_to(status, store, result, failure)
+            is_new = True
+        if is_new and mark is not None:
+            shipped = "complete" if result is not None else "partial"
+            everything = {"shipped": shipped, "shipped_to": mark}
+            store.tag(self.run, {"shipped": WITHOUT_FILES} if self.lacks_files else everything)
+        self._sent = mark
+        return is_new
+
+    def _dues(self, result: Any) -> tuple[dict[str, str], list[Metric]]:
+        """Return the tags and difference metrics of this cell that depend on other cells.
+
+        The tag `delta_to` identifies the differences in the store; it changes with either of the two results.
+        """
+        standing = self.history.standing(self.invocation.ablation, self.asked.fingerprint)
+        values = {True: ui_view.CURRENT, False: ui_view.REPLACED}
+        tags = {ui_view.setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
+        tags |= self.invocation.tags.get(self.asked.fingerprint, {})
+        if self.history.latest(self.invocation.ablation, self.asked.fingerprint) == self.invocation.id:
+            tags[BELOW] = self.invocation.id
+        reference = standing.reference
+        other = Record(self.runs / reference.fingerprint).result() if reference is not None else None
+        if result is None or reference is None or other is None:
+            return tags, []
+        differences = self._seen(run_fields.metrics_of_difference(result, other, since=standing.since))
+        if differences:
+            tags["compared_with"] = f"{reference.variant}/s{reference.seed}"
+            tags[DIFFERENCE] = f"{reference.fingerprint[:12]} {differences[0].time}"
+        return tags, differences
+
+    def _seen(self, metrics: list[Metric]) -> list[Metric]:
+        """Return the metrics without those that a search must not select by."""
+        if not search_data.is_search(self.invocation):
+            return metrics
+        return [metric for metric in metrics if search_data.TEST not in metric.name]
+
+    @property
+    def _is_pruned(self) -> bool:
+        return self.invocation.is_pruned(self.asked.fingerprint)
+
+    def _read(self) -> None:
+        new = self._reader.poll()
+        if self._reader.began != self._began:  # a training from scratch has a run of its own
+            self._began, self.run, self._status, self._sent = self._reader.began, None, None, None
+            self._unsent.clear()
+            self._tags = {}
+        self._unsent += new
+        self._curves.update(name for point in new for name in point.values)
+
+    def _find_or_start(self, store: Store, place: Place, mark: str | None, failure: Any) -> None:
+        began, cell = self._began, self.record.cell("recipe", "data", "execution", "provenance")
+        with locked(self.record.folder / "shipping.lock", store):
+            found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
+            if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:
+                store.tag(found.id, {"role": "superseded"})
+                found = None
+            self._tags = dict(found.tags) if found is not None else {}
+            if found is not None and found.tags.get("shipped_to") == mark:
+                self._unsent.clear()
+                self._sent, self._status, self.run = mark, found.tags.get("status"), found.id
+                return
+            time = failure["time"] if failure is not None else self.invocation.time
+            told = run_fields.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
+            run = store.start(place.experiment, told, found)
+            changed = {"began": told.identity["began"]} if found is not None else self._origin(store)
+            if changed:
+                store.tag(run, changed)
+        self.run, self._status = run, _status_of(found)
+
+    def _origin(self, store: Store) -> dict[str, str]:
+        """Return the tag `reused_from` if the cell was trained for another ablation."""
+        if self._began is None:
+            return {}
+        first = self.history.trained_for(self.asked.fingerprint, self._began)
+        if first is None or first == self.invocation.ablation:
+            return {}
+        found = store.find_all(first, role="cell", fingerprint=self.asked.fingerprint)
+        return {"reused_from": found[0].id if found else self.asked.fingerprint}
+
+    def _status_now(self, result: Any, failure: Any, *, closing: bool) -> str:
+        if result is not None:
+            return str(result["status"])
+        if failure is not None and failure["time"] >= (self._reader.attempted or 0):
+            return "failed"
+        if self.record.state() == "running":
+            return "running"
+        return "pruned" if self._is_pruned else "stopped" if closing else "running"
+
+    def _turn_to(self, status: str, store: Store, result: Any, failure: Any) -> None:
+        assert self.run is not None
+        if status == "running":
+            store.resume(self.run)
+        elif status == "stopped":
+            store.end(self.run, "KILLED", self._reader.latest or 0)
+        elif status == "pruned":
+            store.tag(self.run, {"pruned": "true"})
+            store.end(self.run, "FINISHED", self._reader.latest or 0)
+        elif status == "failed":
+            self._upload(store, {"failure.txt": failure["trace"].encode()})
+            store.tag(self.run, {"last_error": failure["error"]})
+            store.end(self.run, "FAILED", failure["time"])
+        else:
+            self.record.require_sound(*self._files())  # damaged files are not uploaded
+            store.log(self.run, self._seen(run_fields.metrics_of_result(result, self._curves)))
+            self._upload(store, {"recipe.json": self._recipe(), **self._pictures(result)})
+            store.end(self.run, "FINISHED", result["time"])
+        store.tag(self.run, {"status": status})
+        self._status = status
+
+    def _upload(self, store: Store, made: Mapping[str, bytes]) -> None:
+        """Upload the files of the record, and `made`; on refusal report it, and continue with the rest."""
+        assert self.run is not None
+        try:
+            store.upload(self.run, self._files(), made)
+            self.lacks_files = False
+        except ArtifactsRefused as error:
+            self.lacks_files = True
+            self.say(f"{error}; metrics, params and tags are there, and `cifar-lab sync` sends the files later")
+
+    def _files(self) -> list[Path]:
+        record = self.record
+        if search_data.is_search(self.invocation):
+            return search_data.files(record)
+        written = [record.folder / name for name in ("cell.json", "result.json", journal.FILE)]
+        made = [record.weights, record.predictions, record.confusion, record.code_diff]
+        return [path for path in [*written, *made] if path.exists()]
+
+    def _recipe(self) -> bytes:
+        return run_fields.recipe_json(self.record.cell() or {}).encode()
+
+    def _pictures(self, result: Any) -> dict[str, bytes]:
+        """Return the figures of a cell; for a search those without test, with the val metrics of its result."""
+        try:
+            drawn = self.draw(self.record)
+        except Exception as error:  # noqa: BLE001 (a picture is not worth a result; it is said)
+            self.say(f"{self.asked.variant}/s{self.asked.seed}: no figures: {type(error).__name__}: {error}")
+            drawn = {}
+        if search_data.is_search(self.invocation):
+            return search_data.shown_pictures(drawn) | search_data.shown_result(result)
+        return drawn
+
+
+def _mark(result: Any, failure: Any, reader: Reader) -> str | None:
+    if result is not None:
+        return str(result["time"])
+    times = [time for time in (reader.latest, failure and failure["time"]) if time is not None]
+    return str(max(times)) if times else None
+
+
+def _status_of(found: Found | None) -> str | None:
+    return "running" if found is None else found.tags.get("status")

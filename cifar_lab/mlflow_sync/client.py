@@ -1,0 +1,310 @@
+"""Client of an MLflow store: respects its limits and raises only errors of this package.
+
+mlflow is imported only when a `Store` is opened, as that takes seconds. The calls of a store raise `StoreAway` if it is
+unreachable, which is worth retrying; `StoreRefuses` if every call would be refused; `CallRefused` if this one is; and
+`ArtifactsRefused` if files cannot be written (see `cifar_lab.mlflow_sync.server_errors`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from cifar_lab.mlflow_sync import connection, server_errors, ui_view
+from cifar_lab.mlflow_sync.run_fields import Metric, Sheet
+from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, CallRefused, StoreAway, StoreRefuses
+from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path, without_credentials
+from cifar_lab.redaction import redacted
+from cifar_lab.text import printable
+
+__all__ = [
+    "ArtifactsRefused",
+    "CallRefused",
+    "Found",
+    "Shown",
+    "Store",
+    "StoreAway",
+    "StoreRefuses",
+    "require_usable",
+    "resolve_uri",
+]
+
+METRICS, ENTITIES = 1000, 100
+"""Maximum number of metrics, and of params or tags, per call."""
+KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 36, 5000, 250
+"""Maximum length in characters of a key, tag, param, data set digest, experiment tag and experiment name."""
+CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
+"""Minimum levels at which MLflow and its dependencies may log to standard error. This package reports an error in one
+line; MLflow would add its traceback, which may show the address with its password."""
+PAUSES = (0.1, 0.3, 1.0, 2.0, 4.0)
+"""Mean seconds before each retry on a SQLite database that is locked by another process. Randomized, so that several
+runners do not retry at the same moment."""
+PLAIN = re.compile(r"[\w.:/ -]*")
+"""Values that an MLflow filter can express; it has no syntax for one with both kinds of quotes."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Run that exists in the store."""
+
+    id: str
+    status: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+class Shown(NamedTuple):
+    """Experiment with a view: its id and the view's key."""
+
+    name: str
+    experiment: str
+    key: str
+
+
+class Store:
+    """One MLflow tracking store, for one thread. Its availability is checked before the first call."""
+
+    def __init__(self, uri: str, connect: Callable[[], Any]) -> None:
+        """Create a store; `connect` creates MLflow's client, which connects to a database at once."""
+        self.uri, self._connect = uri, connect
+        self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Context entered while waiting for the store or another runner."""
+        self._made: Any = None
+        self._is_reached = False
+        self._first_refusal: str | None = None
+
+    @classmethod
+    def open(cls, uri: str) -> Store:
+        """Import mlflow and open the store; a missing SQLite store is created, by one process.
+
+        Raises:
+            StoreAway: another process keeps a SQLite store locked.
+            StoreRefuses: the store is unusable.
+        """
+        for name, value in connection.ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        connection.spare_this_machine_proxies(uri)
+        try:
+            from mlflow.tracking import MlflowClient
+
+            for name, level in CHATTER.items():
+                logging.getLogger(name).setLevel(level)
+            path = sqlite_path(uri)
+            if path is not None:
+                connection.make_sqlite(path, MlflowClient)
+            address, credentials = without_credentials(uri)
+            os.environ.update(credentials)
+        except Exception as error:
+            raise server_errors.translated(error, uri) from error
+        return cls(uri, lambda: MlflowClient(address))
+
+    def reach(self) -> None:
+        """Check for a few seconds at most that the store is available, unless it has answered before.
+
+        Raises:
+            StoreAway: it does not answer.
+            StoreRefuses: it answers, but not as a usable store.
+        """
+        self._call(lambda: None)
+
+    @property
+    def _client(self) -> Any:
+        if self._made is None:
+            self._made = self._connect()
+        return self._made
+
+    def _call(self, action: Callable[[], T], *, of_files: bool = False) -> T:
+        """Return the result of `action`, run outside the gate; every error is translated."""
+        for pause in (*PAUSES, None):
+            try:
+                with self.outside():
+                    if not self._is_reached:
+                        connection.ask(self.uri)
+                        self._is_reached = True
+                    return action()
+            except Exception as error:
+                if pause is not None and server_errors.is_locked(error):
+                    with self.outside():
+                        time.sleep(pause * random.uniform(0.5, 1.5))
+                    continue
+                if of_files and not server_errors.is_connection(error) and not server_errors.is_locked(error):
+                    raise self._no_files(error) from error
+                raised = server_errors.translated(error, self.uri)
+                self._is_reached = self._is_reached and not isinstance(raised, StoreAway)
+                raise raised from error
+        raise AssertionError("the last try returns or raises")
+
+    def _no_files(self, error: Exception) -> ArtifactsRefused:
+        """Return the refusal of a file, naming the first one of this store, as each file has another path."""
+        if self._first_refusal is None:
+            why = f"{type(error).__name__}: {server_errors.brief(error)}"
+            self._first_refusal = f"MLflow on {redacted(self.uri)} takes no files ({why})"
+        return ArtifactsRefused(self._first_refusal)
+
+    def experiment(self, name: str, tags: Mapping[str, str]) -> str:
+        """Return the id of the experiment `name`, with `tags`; it is created, or restored if deleted."""
+        name = experiment_name(name)
+
+        def make() -> str:
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                self._create_experiment(name)
+                found = self._client.get_experiment_by_name(name)
+            elif found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            for key, value in tags.items():
+                if found.tags.get(key) != _cut(value, EXPERIMENT_TAG):
+                    self._client.set_experiment_tag(found.experiment_id, key, _cut(value, EXPERIMENT_TAG))
+            return str(found.experiment_id)
+
+        return self._call(make)
+
+    def shown(self) -> list[Shown]:
+        """Return the experiments that have a view of this package, the latest requested first."""
+        every = self._call(lambda: list(self._client.search_experiments()))
+        views = [(experiment, ui_view.latest(experiment.tags)) for experiment in every]
+        ours = [(Shown(e.name, str(e.experiment_id), found[0]), found[1]) for e, found in views if found is not None]
+        return [shown for shown, _ in sorted(ours, key=lambda item: item[1], reverse=True)]
+
+    def _create_experiment(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        path = sqlite_path(self.uri)
+        place = (path.absolute().parent / "mlruns" / _folder(name)).as_uri() if path else None
+        try:
+            self._client.create_experiment(name, artifact_location=place)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another runner created it first
+                raise
+
+    def find(self, experiment: str, **tags: str) -> Found | None:
+        """Return the oldest run of `experiment` that has all `tags`."""
+        return next(self._search(experiment, tags, page=1), None)
+
+    def find_all(self, name: str, **tags: str) -> list[Found]:
+        """Return every run of the experiment `name`, if it exists, that has all `tags`; the oldest first."""
+        experiment = self._call(lambda: self._client.get_experiment_by_name(experiment_name(name)))
+        return list(self._search(experiment.experiment_id, tags, page=1000)) if experiment else []
+
+    def _search(self, experiment: str, tags: Mapping[str, str], page: int) -> Iterator[Found]:
+        """Yield the runs that have `tags`; a value that a filter cannot express is compared here."""
+        plain = {key: value for key, value in tags.items() if PLAIN.fullmatch(value)}
+        others = tags.items() - plain.items()
+        wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in plain.items())
+        token = None
+        while True:
+            runs = self._call(
+                lambda token=token: self._client.search_runs(  # type: ignore[misc]
+                    [experiment],
+                    wanted,
+                    max_results=page if not others else 1000,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+            )
+            for run in runs:
+                if others <= run.data.tags.items():
+                    yield Found(run.info.run_id, run.info.status, run.data.tags, run.data.params)
+            token = runs.token
+            if not token:
+                return
+
+    def start(self, experiment: str, sheet: Sheet, found: Found | None = None) -> str:
+        """Return the id of the run of `sheet`: a new one, or `found`, completed after an interrupted start."""
+        from mlflow.entities import Param
+
+        parent = {"mlflow.parentRunId": sheet.parent} if sheet.parent else {}
+        if found is None:
+            tags = {key: _cut(value, TAG) for key, value in {**sheet.identity, **parent}.items()}
+            run = self._call(
+                lambda: self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
+            )
+            found = Found(run.info.run_id, run.info.status, {}, {})
+        if sheet.data is not None and "dataset" not in found.tags:
+            self._log_dataset(found.id, sheet.data)
+        params = {key: value for key, value in sheet.params.items() if key not in found.params}
+        for some in _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES):
+            self._call(lambda some=some: self._client.log_batch(found.id, params=some))  # type: ignore[misc]
+        self.tag(found.id, {key: value for key, value in sheet.tags.items() if key not in found.tags})
+        return found.id
+
+    def _log_dataset(self, run: str, data: Mapping[str, str]) -> None:
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        source = CodeDatasetSource({"kind": data["kind"], "sha256": data["hash"]})
+        dataset = MetaDataset(source, name=_cut(data["name"], KEY), digest=data["hash"][:DIGEST])
+        inputs = [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
+        self._call(lambda: self._client.log_inputs(run, inputs))
+        self._call(lambda: self._client.set_tag(run, "dataset", data["hash"]))
+
+    def tag(self, run: str, tags: Mapping[str, str]) -> None:
+        """Set tags, each truncated to MLflow's maximum length."""
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(_cut(key, KEY), _cut(value, TAG)) for key, value in tags.items()]
+        for some in _chunks(entities, ENTITIES):
+            self._call(lambda some=some: self._client.log_batch(run, tags=some))  # type: ignore[misc]
+
+    def log(self, run: str, metrics: Iterable[Metric]) -> None:
+        """Log metrics. A value that is sent again with the same time is stored once."""
+        from mlflow.entities import Metric as Entity
+
+        entities = [Entity(_cut(m.name, KEY), float(m.value), m.time, m.step) for m in metrics]
+        for some in _chunks(entities, METRICS):
+            self._call(lambda some=some: self._client.log_batch(run, metrics=some))  # type: ignore[misc]
+
+    def upload(self, run: str, files: Iterable[Path], made: Mapping[str, bytes]) -> None:
+        """Upload files as artifacts under their own names, and `made` under its keys, such as `figures/loss.png`.
+
+        Raises:
+            ArtifactsRefused: the store answers, but files cannot be written to its artifact location.
+        """
+        with tempfile.TemporaryDirectory(prefix="cifar-lab-") as folder:
+            for name, content in made.items():
+                (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(folder) / name).write_bytes(content)
+            if made:
+                self._call(lambda: self._client.log_artifacts(run, folder), of_files=True)
+            for path in files:
+                self._call(lambda path=path: self._client.log_artifact(run, str(path)), of_files=True)  # type: ignore[misc]
+
+    def resume(self, run: str) -> None:
+        """Mark an ended run as running again."""
+        self._call(lambda: self._client.update_run(run, status="RUNNING"))
+
+    def end(self, run: str, status: str, time: int) -> None:
+        """Set the final status of a run (FINISHED, FAILED or KILLED), and its end time in ms."""
+        self._call(lambda: self._client.set_terminated(run, status=status, end_time=time))
+
+
+def experiment_name(ablation: str) -> str:
+    """Return the name of an ablation's experiment: one line within MLflow's maximum length."""
+    return _cut(printable(ablation), EXPERIMENT)
+
+
+def _folder(name: str) -> str:
+    """Return a folder name for an experiment's artifacts, without separators or special characters."""
+    plain = re.sub(r"[^\w.-]", "_", name).lstrip(".")
+    return plain if plain == name else f"{plain[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

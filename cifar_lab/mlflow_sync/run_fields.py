@@ -1,0 +1,211 @@
+"""Names, tags, params and metrics of MLflow runs, for an invocation and for a cell."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.redaction import redacted
+from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.journal import Point
+from cifar_lab.text import code, many, markdown, printable
+
+NOTE = "mlflow.note.content"
+"""Tag that MLflow's UI renders as the description of a run or an experiment."""
+DELTA = "delta/"
+"""Prefix of a metric's difference from the reference cell, which has the same seed."""
+COMPARED = ("test/acc", "test/acc_without_tta", "test/peak_acc", "val/acc", "val/auc", "test/auc", "gap", "seconds")
+"""Metrics with a delta, in addition to each `epochs_to/…`."""
+
+
+class Metric(NamedTuple):
+    """One value of a metric; its step is an epoch, its time is in ms."""
+
+    name: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """Initial data of a run."""
+
+    name: str
+    identity: Mapping[str, str]
+    """Tags that identify the run."""
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    time: int
+    parent: str | None = None
+    data: Mapping[str, str] | None = None
+    """Name, kind and hash of the images, for the run's dataset."""
+
+
+def note(invocation: Invocation) -> str:
+    """Return the description of an experiment in Markdown, with foreign text escaped."""
+    lines = [markdown(line) for line in invocation.question.splitlines()]
+    return "\n\n".join([*lines, f"Factors: {', '.join(map(markdown, invocation.factors))}"])
+
+
+def of_invocation(invocation: Invocation) -> Sheet:
+    """Return the sheet of the parent run of an invocation."""
+    count = len(invocation.cells)
+    tags = {
+        "ablation": invocation.ablation,
+        "scale": invocation.scale,
+        "protocol": invocation.protocol,
+        "data": invocation.data["name"],
+        "control": invocation.control,
+        "factors": list(invocation.factors),
+        "overrides": invocation.overrides,
+        "command": invocation.command,
+        "cells": count,
+        **_code(invocation.provenance),
+        **_dotted("execution", invocation.execution),
+    }
+    return Sheet(
+        name=name_of(invocation),
+        identity=_texts({"role": "invocation", "invocation": invocation.id}),
+        tags={**_texts(tags), NOTE: heading(invocation)},
+        params={},
+        time=invocation.time,
+    )
+
+
+def name_of(invocation: Invocation) -> str:
+    """Return a readable name: `small · CIFAR-10 · 5 variants × 3 seeds`."""
+    variants, seeds = ({getattr(cell, name) for cell in invocation.cells} for name in ("variant", "seed"))
+    shape = f"{many(len(variants), 'variant')} × {many(len(seeds), 'seed')}"
+    if len({(cell.variant, cell.seed) for cell in invocation.cells}) != len(variants) * len(seeds):
+        shape = many(len(invocation.cells), "cell")
+    return printable(" · ".join([invocation.scale, invocation.data["name"], shape]))
+
+
+def heading(invocation: Invocation) -> str:
+    """Return the beginning of a parent run's description, in Markdown."""
+    command = code(invocation.command)
+    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}."
+
+
+def of_cell(
+    invocation: Invocation, asked: Asked, cell: Mapping[str, Any] | None, *, began: int | None, time: int, parent: str
+) -> Sheet:
+    """Return the child run of a cell, from its `cell.json` and the time in ms at which its training began.
+
+    Both are None for a cell that failed early: the sheet then has fewer entries, and `time` is the start of the run.
+    """
+    tags = {
+        "ablation": invocation.ablation,
+        "variant": asked.variant,
+        "seed": asked.seed,
+        "scale": invocation.scale,
+        "protocol": invocation.protocol,
+        "data": invocation.data["name"],
+        "control": asked.variant == invocation.control,
+        **_sizes(asked),
+        **(_circumstances(cell) if cell is not None else {}),
+    }
+    params = _recipe(cell).flat() if cell is not None else {}
+    params |= {"variant": asked.variant, "seed": asked.seed}
+    params |= _sizes(asked)  # also tags, but the UI shows only params for groups of runs
+    return Sheet(
+        name=printable(f"{asked.variant}/s{asked.seed}"),
+        identity={
+            "role": "cell",
+            "fingerprint": asked.fingerprint,
+            "began": _text(began),
+        },
+        tags=_texts(tags),
+        params=_texts(params),
+        time=began if began is not None else time,
+        parent=parent,
+        data=cell["data"] if cell is not None else None,
+    )
+
+
+def recipe_json(cell: Mapping[str, Any]) -> str:
+    """Return the recipe of a `cell.json` as JSON text."""
+    return json.dumps(cell["recipe"], indent=1) + "\n"
+
+
+def metrics_of(points: Iterable[Point]) -> list[Metric]:
+    """Return all values of the points of some epochs."""
+    return [
+        Metric(name, value, point.time, point.epoch)
+        for point in points
+        for name, value in point.values.items()
+        if math.isfinite(value)
+    ]
+
+
+def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[Metric]:
+    """Return the metrics of `result.json`. One with the name of a curve is called `final/<name>`.
+
+    So `test/acc` is always the test accuracy, whether it is measured once or each epoch.
+    """
+    taken = set(curves)
+    return [
+        Metric(f"final/{name}" if name in taken else name, value, result["time"], result["epoch"])
+        for name, value in result["metrics"].items()
+        if math.isfinite(value)
+    ]
+
+
+def metrics_of_difference(result: Mapping[str, Any], reference: Mapping[str, Any], *, since: int) -> list[Metric]:
+    """Return the differences of a cell's result from its reference's; empty unless both are finished.
+
+    Accuracies and their differences are fractions. The time in ms is that of the later result, or `since`, the time of
+    the comparison, if later: values sent again are stored once, and replaced values count as newer.
+    """
+    if {result["status"], reference["status"]} != {"finished"}:
+        return []
+    own, other = result["metrics"], reference["metrics"]
+    time = max(result["time"], reference["time"], since)
+    names = [name for name in own if name in other and (name in COMPARED or name.startswith("epochs_to/"))]
+    differences = {name: round(own[name] - other[name], 9) for name in names}  # no rounding error from 0.9 - 0.88
+    return [Metric(DELTA + name, value, time, result["epoch"]) for name, value in differences.items()]
+
+
+def _sizes(asked: Asked) -> dict[str, int]:
+    return {"parameters": asked.parameters, "parameters_trained": asked.parameters_trained, "macs": asked.macs}
+
+
+def _recipe(cell: Mapping[str, Any]) -> Recipe:
+    return Recipe.model_validate_json(json.dumps(cell["recipe"]))
+
+
+def _circumstances(cell: Mapping[str, Any]) -> dict[str, Any]:
+    provenance = cell["provenance"]
+    return {
+        **_code(provenance),
+        **_dotted("version", provenance.get("versions", {})),
+        **_dotted("hardware", provenance.get("hardware", {})),
+        **_dotted("execution", cell["execution"]),
+    }
+
+
+def _code(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    commit = provenance.get("git_commit")
+    source = {"mlflow.source.git.commit": commit} if commit else {}
+    dirty = provenance.get("git_dirty")
+    return {"git_commit": commit, "git_dirty": dirty, "mlflow.source.name": "cifar-lab", **source}
+
+
+def _dotted(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{key}": value for key, value in tree.items()}
+
+
+def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _text(value) for key, value in tree.items()}
+
+
+def _text(value: object) -> str:
+    """Return a value as a user would type it, in one printable line: `none`, `true`, `[4, 4, 3]`."""
+    if isinstance(value, str):
+        return printable(redacted(value))
+    return "none" if value is None else redacted(json.dumps(value))

@@ -1,0 +1,156 @@
+"""Upload journals to MLflow, for the runner and `sync`, with the figures that the tracking package cannot draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.registry import Registry
+from cifar_lab.errors import CifarLabError, RegistryError
+from cifar_lab.mlflow_sync import client, uploader
+from cifar_lab.mlflow_sync.parent_run import Table, Tabulate
+from cifar_lab.mlflow_sync.uploader import Shipper, sync
+from cifar_lab.mlflow_sync.uri import sqlite_path
+from cifar_lab.report import ablation_page_builder, table_formats
+from cifar_lab.report.ablation_page import report
+from cifar_lab.report.charts import cell_png
+from cifar_lab.results import compare
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.journal import read_points
+
+Files = Callable[[Invocation], Mapping[str, str]]
+"""Function that returns further artifacts of an invocation, by file name."""
+
+
+def start(
+    runs: Path, invocation: Invocation, files: Files, say: Callable[[str], None], *, is_shared: bool = False
+) -> Shipper:
+    """Start a thread that ships the cells of `invocation` during training; `files` is called in it at the end.
+
+    `is_shared`: other runners may train, and ship, some of the cells (see `Shipper`).
+    """
+    uri = client.resolve_uri()  # resolved here, in the user's working directory, not later in the thread
+    shipper = Shipper(
+        runs, invocation, lambda: client.Store.open(uri), draw=_artist(read_all(runs)), say=say,
+        tabulate=_writer(runs, files), is_shared=is_shared,
+    )  # fmt: skip
+    shipper.start()
+    return shipper
+
+
+def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> bool:
+    """Tell whether the store lacks something of an invocation that trains nothing, and is reachable now.
+
+    An unavailable or refusing store is reported in one line, without waiting for it.
+    """
+    try:
+        uri = client.resolve_uri()
+        client.require_usable(uri)
+        store = client.Store.open(uri)
+        store.reach()
+        return not uploader.has_all(runs, invocation, store)
+    except CifarLabError as error:
+        say(f"{error}; `cifar-lab sync` ships this run later")
+        return False
+
+
+def left_behind(count: int) -> str:
+    """Return the line on how many cells the store did not take in time, and what to do."""
+    cells = "1 cell is" if count == 1 else f"{count} cells are"
+    return f"{cells} not wholly in MLflow yet; `cifar-lab sync` ships the rest"
+
+
+def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:
+    """Return a function that renders the HTML report of an ablation that `find` knows; no files for others."""
+
+    def files(invocation: Invocation) -> Mapping[str, str]:
+        known = find(invocation.ablation)
+        return (
+            {"report.html": report([ablation_page_builder.load(runs, known, invocation=invocation.id)])}
+            if known
+            else {}
+        )
+
+    return files
+
+
+def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None = None) -> tuple[int, int]:
+    """Ship everything in `runs` that the store lacks; return the numbers of cells shipped and left.
+
+    An ablation missing from `registry` gets its tables, but no report.
+
+    Raises:
+        TrackingError: the store is unusable, or refuses the data.
+        StoreAway: another process keeps a SQLite store locked.
+    """
+    uri = client.resolve_uri()
+    client.require_usable(uri)
+    invocations = read_all(runs)
+    store = client.Store.open(uri)
+    tabulate = _writer(runs, reports(runs, _finder(registry)))
+    return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate)
+
+
+def lacking(runs: Path) -> dict[str, int]:
+    """Count by ablation the ended cells that the store lacks or has incompletely; complete ablations are left out.
+
+    Raises:
+        CifarLabError: the store cannot be queried.
+    """
+    uri, counts = client.resolve_uri(), dict[str, int]()
+    file = sqlite_path(uri)
+    is_there = file is None or file.exists()  # opening a missing database would create it
+    if is_there:
+        client.require_usable(uri)
+    store = client.Store.open(uri) if is_there else None
+    asked: dict[str, set[str]] = {}
+    for invocation in read_all(runs):
+        asked.setdefault(invocation.ablation, set()).update(cell.fingerprint for cell in invocation.cells)
+    for ablation, fingerprints in asked.items():
+        found = store.find_all(ablation, role="cell") if store is not None else []
+        shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
+        records = [Record(runs / name) for name in fingerprints]
+        ended = [record for record in records if record.state() in {"finished", "diverged"}]
+        lacks = sum(shipped.get(record.fingerprint) != str((record.result() or {})["time"]) for record in ended)
+        if lacks:
+            counts[ablation] = lacks
+    return counts
+
+
+def _finder(registry: Registry | None) -> Callable[[str], Ablation | None]:
+    def find(name: str) -> Ablation | None:
+        try:
+            return registry.find(name) if registry is not None else None
+        except RegistryError:
+            return None
+
+    return find
+
+
+def _writer(runs: Path, files: Files) -> Tabulate:
+    """Return a function that writes the comparison of an invocation's setting, and `files`."""
+
+    def tabulate(invocation: Invocation) -> Table:
+        found = compare.compare(runs, invocation.ablation, invocation=invocation.id)
+        return Table(table_formats.as_markdown(found), table_formats.as_csv(found), lambda: files(invocation))
+
+    return tabulate
+
+
+def _artist(invocations: Iterable[Invocation]) -> Callable[[Record], dict[str, bytes]]:
+    """Return a function that draws a cell's figures under its name in an ablation: `se_ratio r4/s0`."""
+    names = {
+        cell.fingerprint: f"{invocation.ablation} {cell.variant}/s{cell.seed}"
+        for invocation in invocations
+        for cell in invocation.cells
+    }
+
+    def draw(record: Record) -> dict[str, bytes]:
+        record.require_sound(record.confusion, record.journal)
+        points = [(point.epoch, point.values) for point in read_points(record.folder)]
+        confusion = record.confusion.read_text() if record.confusion.exists() else None
+        return cell_png.draw(points, confusion, names.get(record.fingerprint, record.fingerprint[:12]))
+
+    return draw

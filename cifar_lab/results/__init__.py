@@ -1,0 +1,1 @@
+"""Evaluation of stored cells: comparisons, contrasts, claims and statistics."""

@@ -1,0 +1,119 @@
+"""Replicates: the cells of a setting as stored on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.config.execution import THEN, what_rounds
+from cifar_lab.errors import DamageError
+from cifar_lab.results.stats.convergence import rise
+from cifar_lab.results.stats.decision import CHANCE
+from cifar_lab.results.stats.replicates import differences
+from cifar_lab.store.cell_record import Record, State
+from cifar_lab.store.invocation import Asked
+from cifar_lab.store.journal import read_points
+
+NEEDED = ("recipe.train.protocol", "execution")
+"""Required fields of `cell.json` for a comparison with other cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicate:
+    """One cell as stored on disk."""
+
+    asked: Asked
+    state: State
+    cell: dict[str, Any] | None
+    """Content of `cell.json`; None before the cell was begun."""
+    result: dict[str, Any] | None
+    """Content of `result.json`; None before the cell ended."""
+    rise: float | None
+    """Rise of the accuracy over the last tenth of the epochs; None unless finished with at least two epochs."""
+    damage: str | None = None
+    """Damaged file and violated rule; then nothing of the record is used."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of a finished cell; empty otherwise, as a diverged cell has none to compare."""
+        return self.result["metrics"] if self.result is not None and self.state == "finished" else {}
+
+
+def read(cells: Iterable[Asked], runs: Path) -> list[Replicate]:
+    """Read the cells from `runs`; a damaged cell has nothing but its damage."""
+    return [_read(asked, Record(runs / asked.fingerprint)) for asked in cells]
+
+
+def _read(asked: Asked, record: Record) -> Replicate:
+    try:
+        state, damage = record.look()
+        if damage is not None:
+            raise DamageError(damage)
+        cell = record.cell(*NEEDED)
+        result = record.result() if state in {"finished", "diverged"} else None
+        last = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
+    except DamageError as error:
+        return Replicate(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
+    return Replicate(asked=asked, state=state, cell=cell, result=result, rise=last)
+
+
+def _rise(record: Record, metrics: dict[str, float]) -> float | None:
+    """Return the rise from the result, or from the journal for a cell whose version did not store it."""
+    if "rise" in metrics:
+        return metrics["rise"]
+    points = read_points(record.folder)
+    curves = ([p.values[name] for p in points if name in p.values] for name in ("val/acc", "test/acc"))
+    return next((rise(curve) for curve in curves if curve), None)
+
+
+def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
+    """Return the metric by seed, under the first matching key, of the finished cells that have it."""
+    found = {each.asked.seed: each.metrics[key] for each in replicates for key in keys if key in each.metrics}
+    return dict(sorted(found.items()))
+
+
+def with_guesses(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
+    """Return the metric by seed, with the accuracy of guessing for each cell that diverged."""
+    found = list(replicates)
+    guesses = {each.asked.seed: CHANCE for each in found if each.state == "diverged"}
+    return dict(sorted({**guesses, **by_seed(found, *keys)}.items()))
+
+
+def differences_at_chance(own: Iterable[Replicate], theirs: Iterable[Replicate], *keys: str) -> dict[int, float]:
+    """Return the differences, own less theirs, of seeds in which one of the two diverged: it counts as guessing.
+
+    Seeds in which both diverged, or the other one has no number, say nothing.
+    """
+    own, theirs = list(own), list(theirs)
+    mine, others = by_seed(own, *keys), by_seed(theirs, *keys)
+    every = differences(with_guesses(own, *keys), with_guesses(theirs, *keys))
+    return {seed: value for seed, value in every.items() if (seed in mine) != (seed in others)}
+
+
+def are_executed_alike(replicates: Iterable[Replicate]) -> bool:
+    """Tell whether the cells that were begun were executed alike: kind of device, GPU model, and so on.
+
+    A precision in the recipe is a factor to be compared, and ignored here; one chosen by the device is not. A cell that
+    was resumed on another GPU model is not alike by itself.
+    """
+    begun = [each.cell for each in replicates if each.cell is not None]
+    chosen = [cell["execution"] for cell in begun if cell["recipe"]["train"].get("precision", "auto") == "auto"]
+    rounds = [what_rounds(cell["execution"]) for cell in begun]
+    models = {model for each in rounds for model in str(each["gpu"]).split(THEN)}
+    others = {_text({**each, "precision": None, "gpu": None}) for each in rounds}
+    return max(map(len, (models, others, {str(each.get("precision")) for each in chosen}))) <= 1
+
+
+def _text(tree: dict[str, Any]) -> str:
+    """Return the same text for equal trees, whatever the order of their fields."""
+    return str(sorted(tree.items()))
+
+
+def group(replicates: Iterable[Replicate]) -> dict[str, list[Replicate]]:
+    """Group replicates by variant."""
+    found: dict[str, list[Replicate]] = {}
+    for each in replicates:
+        found.setdefault(each.asked.variant, []).append(each)
+    return found

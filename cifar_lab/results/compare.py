@@ -1,0 +1,124 @@
+"""Comparisons of variants from the records on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cifar_lab.results.cell_results import Replicate, group, read
+from cifar_lab.results.comparison import MIXED, Comparison
+from cifar_lab.results.comparison_rows import make_rows
+from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, stopped
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
+from cifar_lab.store.cell_record import remedy
+from cifar_lab.store.invocation import Invocation, damaged
+from cifar_lab.store.selection import Setting, choose, typed
+
+
+def compare(
+    runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
+) -> Comparison:  # fmt: skip
+    """Compare the variants of `ablation` in the setting of its latest matching invocation, or of the one with an id.
+
+    All invocations of that setting are read together: seeds that were added later join the earlier ones.
+
+    Raises:
+        TrackingError: nothing in `runs` matches.
+    """
+    setting = choose(runs, ablation, scale=scale, data=data, overrides=overrides, invocation=invocation)
+    return tabulate(setting, runs)
+
+
+def tabulate(setting: Setting, runs: Path) -> Comparison:
+    """Build the comparison of one setting from its records in `runs`."""
+    same, latest = setting.invocations, setting.latest
+    replicates = [_with_pruning(each, latest) for each in read(setting.cells, runs)]
+    protocol = _protocol(latest, replicates)
+    metric = latest.metric or ("test/peak_acc" if protocol == "writeup" else "test/acc")
+    rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
+    return Comparison(
+        ablation=latest.ablation,
+        scale=latest.scale,
+        protocol=protocol,
+        metric=metric,
+        control=latest.control,
+        data=latest.data["name"],
+        overrides=latest.overrides,
+        invocation=latest.id,
+        invocations=len(same),
+        chain=any(latest.compared_with(cell.variant) not in {None, latest.control} for cell in latest.cells),
+        rows=rows,
+        margin=margin,
+        margin_before=margin_before(same),
+        confidence=CONFIDENCE,
+        comparisons=sum(row.against is not None for row in rows),
+        design=design_of(same),
+        effects=make_effects(same, of, metric, margin),
+        stopping=stopped(same, of),
+        others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),
+        damage=tuple(_damage(latest, replicates, runs)),
+        made=tuple(_made(latest, replicates)),
+    )
+
+
+def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> list[str]:
+    """Describe the damage of cells, by name, and of this ablation's notes, which may have asked for more cells."""
+    cells = [
+        f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
+        for each in replicates
+        if each.damage is not None
+    ]
+    lost = "cells that only this note asked for are not here"
+    notes = [f"{error}; {lost}" for error in damaged(runs, latest.ablation)]
+    return [*cells, *notes]
+
+
+def _with_pruning(replicate: Replicate, latest: Invocation) -> Replicate:
+    """Return the replicate, marked as pruned if a search stopped it early."""
+    is_pruned = replicate.state == "missing" and latest.is_pruned(replicate.asked.fingerprint)
+    return replace(replicate, state="pruned") if is_pruned else replicate
+
+
+def _protocol(latest: Invocation, replicates: Sequence[Replicate]) -> str:
+    """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
+    trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
+    return MIXED if trained - {latest.protocol} else latest.protocol
+
+
+def _made(latest: Invocation, replicates: Sequence[Replicate]) -> list[str]:
+    """Return the commands, hardware, versions and times of the cells, as recorded when they were trained."""
+    cells = [each.cell for each in replicates if each.cell is not None]
+    provenances = [cell["provenance"] for cell in cells if cell.get("provenance")]
+    results = [each.result for each in replicates if each.result is not None]
+    lines = [f"command: `{latest.command}`"]
+    lines += sorted({f"hardware: {_hardware(entry['hardware'])}" for entry in provenances if "hardware" in entry})
+    lines += sorted({f"execution: {_words(cell['execution'])}" for cell in cells})
+    lines += sorted({f"versions: {_words(entry['versions'])}" for entry in provenances if "versions" in entry})
+    lines += sorted({f"code: {_commit(entry)}" for entry in provenances})
+    if results:
+        days = sorted({f"{datetime.fromtimestamp(result['time'] / 1000, UTC):%Y-%m-%d}" for result in results})
+        hours = sum(result["metrics"].get("seconds", 0.0) for result in results) / 3600
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        cells_ended = "1 cell" if len(results) == 1 else f"{len(results)} cells"
+        lines.append(f"{cells_ended}, {hours:.1f} hours of training in all, {when}")
+    return lines
+
+
+def _hardware(found: Mapping[str, Any]) -> str:
+    gpus = ", ".join(found.get("gpus") or []) or "no GPU"
+    return f"{found.get('processor')}, {found.get('cores')} cores, {found.get('memory_gib')} GiB, {gpus}"
+
+
+def _commit(provenance: Mapping[str, Any]) -> str:
+    commit = provenance.get("git_commit")
+    return (commit[:12] if commit else "not a checkout") + (
+        " with changes that were not committed" if provenance.get("git_dirty") else ""
+    )
+
+
+def _words(tree: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in tree.items() if value is not None)

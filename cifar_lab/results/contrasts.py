@@ -1,0 +1,272 @@
+"""Differences of each variant of a setting from its control, with intervals, tests and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cifar_lab.ablation.ablation import MARGINS
+from cifar_lab.results.cell_results import Replicate, by_seed, differences_at_chance, with_guesses
+from cifar_lab.results.comparison import Effect, Stopped
+from cifar_lab.results.stats import group_sequential
+from cifar_lab.results.stats.decision import decide_with_diverged
+from cifar_lab.results.stats.factorial import CONTRASTS, Effects, effects
+from cifar_lab.results.stats.moderated import Family, Moderated, family_of, moderated_intervals, moderated_seeds_needed
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, holm, per_comparison
+from cifar_lab.results.stats.paired import NO_PAIR, PairedDifference, paired_difference
+from cifar_lab.results.stats.power import seeds_needed
+from cifar_lab.store.invocation import MODERATED, STUDENT, Invocation, Stopping
+
+WORTH_SEEING = ("0.1", "0.2", "0.5")
+"""Differences in percentage points for which the number of seeds needed is computed."""
+NO_LOOK = "seeds are being added until all is decided, and no planned look is complete"
+ENDED = frozenset({"finished", "diverged"})
+
+
+PRESENCE = {"better": "present", "worse": "present", "equivalent": "absent"}
+"""Verdicts on an interaction, which is there or is not, whichever its sign."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Difference of one variant, with its verdict."""
+
+    found: PairedDifference
+    moderated: Moderated | None = None
+    """The interval in `found`, where it is a moderated one."""
+    verdict: str | None = None
+    p_holm: float | None = None
+    seeds_needed: Mapping[str, int | None] | None = None
+
+    @classmethod
+    def nothing(cls) -> Compared:
+        """Return an empty difference, for a row that is compared with nothing."""
+        return cls(found=PairedDifference(differences={}, level=CONFIDENCE))
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a `Row` that describe the difference."""
+        found, test = self.found, self.found.test
+        has_level = found.interval is not None and self.moderated is None
+        return {
+            "difference": found.mean,
+            "difference_std": found.std,
+            "differences": found.differences,
+            "pairs": found.pairs,
+            "interval": found.interval,
+            "level": found.level if has_level else None,
+            "deviation": self.moderated.deviation if self.moderated is not None else None,
+            "critical": self.moderated.critical if self.moderated is not None else None,
+            "welch": found.welch,
+            "correlation": found.correlation,
+            "effect": found.effect,
+            "p_value": test.p_value if test is not None else None,
+            "p_holm": self.p_holm,
+            "p_exact": test.is_exact if test is not None else None,
+            "p_smallest": test.smallest if test is not None else None,
+            "verdict": self.verdict,
+            "reason": found.reason,
+            "seeds_needed": dict(self.seeds_needed or {}),
+        }
+
+
+def make_differences(
+    same: Sequence[Invocation], of: Mapping[str, list[Replicate]], against: Mapping[str, str | None], metric: str
+) -> dict[str, Compared]:
+    """Return the difference in `metric` of each variant that is compared with another; their intervals hold jointly."""
+    margin, rule = margin_of(same), rule_of(same)
+    family = {name: other for name, other in against.items() if other is not None}
+    level = per_comparison(CONFIDENCE, len(family))
+    found = {
+        name: _differ(of[name], of.get(other, []), metric, level)
+        if rule is None
+        else _at_look(of[name], of.get(other, []), metric, rule)
+        for name, other in family.items()
+    }
+    kind = family_of(family.values())
+    moderated = moderate(found, kind) if design_of(same) == MODERATED else {}
+    made = {}
+    for name, each in found.items():
+        one, other = moderated.get(name), family[name]
+        if of[name] and not of.get(other):
+            what = "the control" if other == same[-1].control else "the stage before,"
+            each = replace(each, reason=f"{what} {other} was not run")
+        if one is not None:
+            each = replace(each, interval=one.interval, reason=None)
+            needed = _moderated_seeds(each, one, len(moderated), kind)
+        else:
+            needed = _seeds(each, level)
+        at_chance = differences_at_chance(*_looked_at(of[name], of.get(other, []), rule), metric).values()
+        verdict, why = _verdict(each, of[name], at_chance, margin)
+        each = replace(each, reason=why or each.reason)
+        made[name] = Compared(found=each, moderated=one, verdict=verdict, seeds_needed=needed)
+    adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
+    return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}
+
+
+def design_of(same: Sequence[Invocation]) -> str:
+    """Return the method of the intervals of a setting: as its first invocation fixed it, Student's under a rule.
+
+    A setting that began under the old method keeps it: choosing one after results were seen would be choosing by them.
+    """
+    return STUDENT if rule_of(same) is not None else same[0].design or STUDENT
+
+
+def moderate(found: Mapping[str, PairedDifference], family: Family) -> dict[str, Moderated]:
+    """Return the moderated intervals of differences that hold together, by name."""
+    return moderated_intervals({name: list(each.differences.values()) for name, each in found.items()}, family)
+
+
+def make_effects(
+    same: Sequence[Invocation], of: Mapping[str, list[Replicate]], metric: str, margin: float
+) -> tuple[Effect, ...]:
+    """Estimate the main effect of each factor of a 2 × 2 study, and their interaction; empty for other studies."""
+    crossing = same[-1].crossing
+    if crossing is None or not all(of.get(variant) for variant in crossing["variants"]):
+        return ()
+    found, guessed = _effects(same, [of[variant] for variant in crossing["variants"]], metric)
+    one, two = crossing["factors"]
+    return (
+        _effect(one, found.first, guessed.first, margin),
+        _effect(two, found.second, guessed.second, margin),
+        _effect(f"{one} × {two}", found.interaction, guessed.interaction, margin, PRESENCE),
+    )
+
+
+def _effect(
+    name: str, found: PairedDifference, guessed: PairedDifference, margin: float, words: Mapping[str, str] | None = None
+) -> Effect:
+    """Judge one contrast; `guessed` has the seeds in which some of the four diverged, too."""
+    at_chance = [value for seed, value in guessed.differences.items() if seed not in found.differences]
+    verdict, why = decide_with_diverged(found.interval, at_chance, margin, words)
+    return Effect(
+        name=name,
+        pairs=found.pairs,
+        difference=found.mean,
+        interval=found.interval,
+        level=found.level,
+        verdict=verdict,
+        reason=why or found.reason,
+    )
+
+
+def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metric: str) -> tuple[Effects, Effects]:
+    """Return the contrasts of finished seeds, and those with guesses for the cells that diverged.
+
+    Under a stopping rule they are on the seeds of the last look that all four have, at the level of that look.
+    """
+    rule, level = rule_of(same), per_comparison(CONFIDENCE, CONTRASTS)
+    if rule is not None:
+        taken = looks_taken(rule, *groups)
+        level = group_sequential.levels(rule.looks, 1 - per_comparison(rule.confidence, CONTRASTS))[max(0, taken - 1)]
+        seeds = range(rule.looks[taken - 1] if taken else 0)
+        groups = [[each for each in own if each.asked.seed in seeds] for own in groups]
+    finished, guessed = ([of(own, metric) for own in groups] for of in (by_seed, with_guesses))
+    told = set().union(*finished)  # a seed in which all four diverged says nothing
+    guessed = [{seed: value for seed, value in own.items() if seed in told} for own in guessed]
+    return effects(finished, level), effects(guessed, level)
+
+
+def margin_of(same: Sequence[Invocation]) -> float:
+    """Return the equivalence margin: that fixed by a stopping rule, else that of the latest invocation."""
+    rule = rule_of(same)
+    return rule.margin if rule is not None and rule.margin is not None else _margin(same[-1])
+
+
+def margin_before(same: Sequence[Invocation]) -> tuple[float, str] | None:
+    """Return the latest different margin used earlier, with the first invocation that changed it; None without one."""
+    now, margins = margin_of(same), [_margin(each) for each in same]
+    changed = [i for i in range(1, len(same)) if margins[i] == now != margins[i - 1]]
+    return (margins[changed[-1] - 1], same[changed[-1]].id) if changed else None
+
+
+def _margin(of: Invocation) -> float:
+    return of.margin if of.margin is not None else MARGINS[of.scale.partition("/")[0]] / 100
+
+
+def rule_of(same: Sequence[Invocation]) -> Stopping | None:
+    """Return the stopping rule of a setting; seeds added by hand do not undo it, but it may be dropped."""
+    return None if was_dropped(same) else _begun(same)
+
+
+def was_dropped(same: Sequence[Invocation]) -> bool:
+    """Tell whether a setting's stopping rule was dropped: permanently, as its results had been seen."""
+    return any(each.stopping_dropped for each in same)
+
+
+def _begun(same: Sequence[Invocation]) -> Stopping | None:
+    return next((each.stopping for each in reversed(same) if each.stopping is not None), None)
+
+
+def stopped(same: Sequence[Invocation], of: Mapping[str, list[Replicate]]) -> Stopped | None:
+    """Return the rule of a setting with the number of looks taken."""
+    rule = _begun(same)
+    if rule is None:
+        return None
+    seen = max((looks_taken(rule, own) for own in of.values()), default=0)
+    return Stopped(
+        looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending, before=rule.before,
+        dropped=was_dropped(same),
+    )  # fmt: skip
+
+
+def looks_taken(rule: Stopping, *groups: Sequence[Replicate]) -> int:
+    """Count the looks that are complete in each of `groups`: all of their first seeds ended."""
+    ended = [{each.asked.seed for each in group if each.state in ENDED} for group in groups]
+    return sum(all(set(range(n)) <= seeds for seeds in ended) for n in rule.looks)
+
+
+def _differ(own: list[Replicate], theirs: list[Replicate], metric: str, level: float) -> PairedDifference:
+    found = paired_difference(by_seed(own, metric), by_seed(theirs, metric), level=level)
+    if found.reason == NO_PAIR and own and theirs:
+        for name, group in (("the variant", own), ("what it is compared with", theirs)):
+            if all(each.state == "diverged" for each in group):
+                return replace(found, reason=f"{name} diverged in every seed")
+    return found
+
+
+def _at_look(own: list[Replicate], theirs: list[Replicate], metric: str, rule: Stopping) -> PairedDifference:
+    """Return the difference on the seeds of the last complete look; later seeds are ignored."""
+    taken = looks_taken(rule, own, theirs)
+    if not taken:
+        return PairedDifference(differences={}, level=rule.levels[0], reason=NO_LOOK)
+    return _differ(*_looked_at(own, theirs, rule), metric, rule.levels[taken - 1])
+
+
+def _looked_at(
+    own: list[Replicate], theirs: list[Replicate], rule: Stopping | None
+) -> tuple[list[Replicate], list[Replicate]]:
+    """Return the cells that may be looked at: all; under a stopping rule, those of its last complete look."""
+    if rule is None:
+        return own, theirs
+    taken = looks_taken(rule, own, theirs)
+    seeds = range(rule.looks[taken - 1] if taken else 0)
+    mine, others = ([each for each in group if each.asked.seed in seeds] for group in (own, theirs))
+    return mine, others
+
+
+def _verdict(
+    found: PairedDifference, own: list[Replicate], at_chance: Iterable[float], margin: float
+) -> tuple[str | None, str | None]:
+    """Return the verdict on a variant, and a reason if seeds that diverged (`at_chance`) leave it undecided."""
+    if own and all(each.state == "diverged" for each in own):
+        return "diverged", None
+    decided, why = decide_with_diverged(found.interval, at_chance, margin)
+    return ("undecided" if decided is None and found.pairs else decided), why
+
+
+def _moderated_seeds(
+    found: PairedDifference, one: Moderated, comparisons: int, family: Family
+) -> dict[str, int | None]:
+    if found.pairs < 3:
+        return {}
+    return {
+        points: moderated_seeds_needed(float(points) / 100, one.deviation, comparisons, family)
+        for points in WORTH_SEEING
+    }
+
+
+def _seeds(found: PairedDifference, level: float) -> dict[str, int | None]:
+    if not found.std or found.pairs < 3:  # two values estimate a deviation too badly
+        return {}
+    return {points: seeds_needed(float(points) / 100, found.std, level) for points in WORTH_SEEING}

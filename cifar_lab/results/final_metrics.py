@@ -1,0 +1,37 @@
+"""Compute a cell's final metrics from its curves: last and best accuracy, speed of convergence, gap."""
+
+from __future__ import annotations
+
+from cifar_lab.results.stats.convergence import rise
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+
+
+def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict[str, float]:
+    """Return the metrics of a whole training from its points, (epoch, values) in order; accuracies in [0, 1].
+
+    `val/auc` is the mean accuracy over all epochs: the area under the curve with the epochs scaled to length one.
+    `epochs_to/x` is the first epoch that reached accuracy x, and is missing if none did. `gap` is the accuracy on clean
+    training images minus that on val; `rise` is the gain over the last tenth of the epochs. Under `writeup`, `test`
+    replaces `val`, and the best epoch is `test/peak_acc`: selected on test.
+    """
+    name = "test" if protocol == "writeup" else "val"
+    curve = [(epoch, values[f"{name}/acc"]) for epoch, values in points if f"{name}/acc" in values]
+    if not curve:
+        return {}
+    accuracies = [accuracy for _, accuracy in curve]
+    last = points[-1][1]
+    reserved = [values["memory/reserved_mib"] for _, values in points if "memory/reserved_mib" in values]
+    metrics = {
+        f"{name}/acc": accuracies[-1],
+        f"{name}/loss": last.get(f"{name}/loss"),
+        f"{name}/{'peak' if protocol == 'writeup' else 'best'}_acc": max(accuracies),
+        f"{name}/auc": sum(accuracies) / len(accuracies),
+        "gap": last["clean_train/acc"] - accuracies[-1],
+        "rise": rise(accuracies),
+        "images_per_second": sum(values["images_per_second"] for _, values in points) / len(points),
+        "memory/peak_mib": max(values.get("memory/peak_mib", 0.0) for _, values in points),
+        "memory/reserved_mib": max(reserved, default=None),
+    }
+    reached = {f"epochs_to/{x}": next((epoch for epoch, accuracy in curve if accuracy >= x), None) for x in THRESHOLDS}
+    return {key: float(value) for key, value in (metrics | reached).items() if value is not None}

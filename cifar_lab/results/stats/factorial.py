@@ -1,0 +1,43 @@
+"""Main effects and interaction of a 2 × 2 factorial design."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cifar_lab.results.stats.multiple_comparisons import per_comparison
+from cifar_lab.results.stats.paired import PairedDifference, Values, of_differences
+
+CONTRASTS = 3
+"""Two main effects and an interaction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """Contrasts by seed, each with its interval; the three intervals hold simultaneously."""
+
+    first: PairedDifference
+    """Main effect: changing the first factor, averaged over the second."""
+    second: PairedDifference
+    interaction: PairedDifference
+    """Interaction: effect of the first factor with the second changed, minus its effect with the second unchanged."""
+
+
+def effects(cells: Sequence[Values], level: float = per_comparison(0.95, CONTRASTS)) -> Effects:
+    """Estimate both main effects and the interaction from four groups of cells.
+
+    `cells`: measurements by seed of (neither, first, second, both changed); only seeds that all four have are used.
+    `level`: confidence of each interval; by default the three hold simultaneously with 95 %.
+    """
+    seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
+    neither, first, second, both = ([cell[seed] for seed in seeds] for cell in cells)
+
+    def contrast(values: Sequence[float]) -> PairedDifference:
+        return of_differences(dict(zip(seeds, values, strict=True)), level=level)
+
+    quads = list(zip(neither, first, second, both, strict=True))
+    return Effects(
+        first=contrast([((b - n) + (c - s)) / 2 for n, b, s, c in quads]),
+        second=contrast([((s - n) + (c - b)) / 2 for n, b, s, c in quads]),
+        interaction=contrast([(c - s) - (b - n) for n, b, s, c in quads]),
+    )

@@ -1,0 +1,102 @@
+"""Ablation of a search's best recipe: each tuned factor reverted to the baseline's value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import AblationError, UsageError
+from cifar_lab.models.cost import cost
+from cifar_lab.search.dimension import Dimension
+from cifar_lab.search.space import Space
+from cifar_lab.search.study import Setting
+from cifar_lab.search.study_name import slug_of
+
+CONTROL, ALL = "best", "all_reverted"
+SEEDS = (1, 2, 3)
+"""Seeds that the search did not use: it trained with seed 0."""
+
+
+def ablate_best(setting: Setting, params: Mapping[str, Any]) -> Ablation:
+    """Return an ablation with a study's best recipe as control: each tuned dimension reverted alone, and all at once.
+
+    A dimension is reverted in its own unit: a learning rate of twice Muon's usual one becomes Muon's usual one, and SGD
+    in place of Muon keeps twice the usual rate of SGD. A dimension without effect on the best recipe has no variant.
+
+    Raises:
+        UsageError: the best recipe is the baseline.
+    """
+    space = setting.space
+    best = space.baseline.override(space.diff_of(dict(params)))
+    diffs = {
+        dimension.name: _changes(best, _reverted(space, dimension, params, best)) for dimension in space.dimensions
+    }
+    variants = [Variant(name=CONTROL)]
+    lineages = {best.digest()}
+    everything = {path: _plain(space, path) for path in _tuned(space, best)}
+    for name, diff in {**diffs, ALL: everything}.items():
+        made = _variant(name, diff, best, setting.budget.max_params)
+        if made is not None and (digest := best.override(diff).digest()) not in lineages:
+            lineages.add(digest)
+            variants.append(made)
+    if len(variants) == 1:
+        raise UsageError(f"the best recipe of {setting.study} is its baseline: there is nothing to revert")
+    return Ablation(
+        name=f"ablate_{slug_of(setting.study)}",
+        question=f"Which of the settings that the search {setting.study} tuned matters?",
+        source=f"the best recipe of the study {setting.study} in the space {space.name}",
+        baseline=best,
+        factors=tuple(dict.fromkeys(path for variant in variants for path in variant.diff)),
+        variants=tuple(variants),
+        control=CONTROL,
+        seeds=SEEDS,
+    )
+
+
+def _reverted(space: Space, back: Dimension, params: Mapping[str, Any], best: Recipe) -> Recipe:
+    """Return the best recipe with one dimension, and dimensions that this activates, set as in the baseline.
+
+    If the baseline has no such parameter (it is outside of the space), the paths of the dimension are reverted.
+    """
+    plain = space.params_of(space.baseline) or {}
+    taken: dict[str, Any] = {}
+    for dimension in space.dimensions:
+        if dimension.is_on(taken):
+            source = plain if dimension == back or dimension.name not in params else params
+            if dimension.name not in source:
+                return best.override({path: _plain(space, path) for path in back.paths()})
+            taken[dimension.name] = source[dimension.name]
+    return space.baseline.override(space.diff_of(taken))
+
+
+def _changes(best: Recipe, other: Recipe) -> dict[str, Any]:
+    """Return the values of `other` that differ from `best`, by path."""
+    tuned = best.flat()
+    return {path: value for path, value in other.flat().items() if value != tuned[path]}
+
+
+def _tuned(space: Space, best: Recipe) -> list[str]:
+    """Return the paths in which the best recipe differs from the baseline."""
+    return list(_changes(best, space.baseline))
+
+
+def _plain(space: Space, path: str) -> Any:
+    return space.baseline.flat()[path]
+
+
+def _variant(name: str, diff: dict[str, Any], best: Recipe, limit: int) -> Variant | None:
+    """Return a variant; None if the diff changes nothing or is incompatible with the other settings."""
+    if not diff:
+        return None
+    try:
+        recipe = best.override(diff)
+        return Variant(name=_slug(name), diff=diff, over_budget=cost(recipe.model).parameters > limit)
+    except AblationError:
+        return None
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9_.+-]+", "-", name.lower()).strip("-")

@@ -1,0 +1,215 @@
+"""Collect the contents of a search's page from its storage."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from cifar_lab.config.overrides import as_typed, as_words
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.redaction import redacted
+from cifar_lab.report.sweep_page_data import STATES, Change, Dimension, Search, Trial
+from cifar_lab.search import trials as found
+from cifar_lab.search.dimension import Dimension as Searched
+from cifar_lab.search.dimension import Integer, Real
+from cifar_lab.search.importance import FEWEST, importances
+from cifar_lab.search.samplers import PRUNERS, SAMPLERS
+from cifar_lab.search.study import NOTE, SETTING, Setting, setting_of
+from cifar_lab.store.invocation import Invocation, read_all
+
+TIME = "%Y-%m-%d %H:%M"
+
+
+def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Search:
+    """Load the data of a study's page; `runs` may hold the note of its start; `storage`, as typed.
+
+    Raises:
+        UsageError: the study is not one of cifar-lab, or its space has been changed since.
+        TrackingError: a note in `runs` cannot be read.
+    """
+    setting, best = setting_of(study), _best(study)
+    note = _note(study, runs)
+    recipe = setting.declared(found.diff_of(best)) if best is not None else None
+    return Search(
+        study=setting.study,
+        question=setting.space.question,
+        space=setting.space.name,
+        scale=setting.scale.name,
+        data=setting.data["name"],
+        max_params=setting.budget.max_params,
+        max_macs=setting.budget.max_macs,
+        objectives=setting.objectives,
+        dimensions=tuple(map(_dimension, setting.space.dimensions)),
+        trials=tuple(_trials(study, setting)),
+        importances=_importances(study),
+        fewest=FEWEST,
+        changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
+        recipe=recipe.model_dump(mode="json") if recipe is not None else None,
+        how=tuple(_how(study, setting, note, storage or str(runs / "studies.journal"))),
+        reproduce=tuple(_reproduce(study, setting, note, storage)),
+    )
+
+
+def _dimension(searched: Searched) -> Dimension:
+    if isinstance(searched, Integer | Real):
+        return Dimension(
+            name=searched.name, words=searched.words, low=searched.low, high=searched.high, is_log=searched.log
+        )
+    return Dimension(name=searched.name, words=searched.words, labels=searched.labels)
+
+
+def _trials(study: optuna.Study, setting: Setting) -> Iterator[Trial]:
+    """Yield the trials that were begun and not withdrawn."""
+    every = found.of(study)
+    lost = found.retried(every)
+    for trial in every:
+        state = _state(trial)
+        if state is not None and trial.number not in lost:
+            yield _trial(trial, state, setting)
+
+
+def _state(trial: FrozenTrial) -> str | None:
+    """Return the counted state of a trial; None if it is not counted. A diverged trial's value is a placeholder."""
+    if found.is_result(trial) and (trial.user_attrs.get(found.DIVERGED) or not math.isfinite(trial.values[0])):
+        return "diverged"
+    counts = asdict(found.count([trial]))
+    return next((state for state in STATES if counts.get(state)), None)
+
+
+def _best(study: optuna.Study) -> FrozenTrial | None:
+    """Return the trial with the best accuracy that did not diverge; on ties the first."""
+    results = [trial for trial in found.of(study) if _state(trial) == "trained"]
+    return max(results, key=lambda trial: (trial.values[0], -trial.number), default=None)
+
+
+def _trial(trial: FrozenTrial, state: str, setting: Setting) -> Trial:
+    counts = trial.user_attrs.get(found.COUNTS, {})
+    diff = found.diff_of(trial) if found.DIFF in trial.user_attrs else None
+    reported = [value for _, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)]
+    is_pruned = state == "pruned"
+    return Trial(
+        number=trial.number,
+        state=state,
+        value=float(trial.values[0]) if state == "trained" else None,
+        parameters=counts.get("parameters"),
+        macs=counts.get("macs"),
+        pruned_at=trial.user_attrs.get(found.PRUNED_AT, trial.last_step) if is_pruned else None,
+        last=float(reported[-1]) if is_pruned and reported else None,
+        params=dict(trial.params),
+        diff=None if diff is None else _differs(setting.space.baseline, setting.space.baseline.override(diff)),
+        note=_first_line(trial.user_attrs.get(found.ERROR)) if state == "failed" else "",
+    )
+
+
+def _first_line(text: object) -> str:
+    """Return the first line without passwords: an error may repeat the address of a storage."""
+    return redacted(next(iter(str(text or "").strip().splitlines()), ""))
+
+
+def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
+    """Return the values of `other` that differ from `one`, by path."""
+    plain = one.flat()
+    return {path: value for path, value in other.flat().items() if value != plain[path]}
+
+
+def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
+    """Return importances as Python floats."""
+    return {name: {each: float(share) for each, share in by.items()} for name, by in importances(study).items()}
+
+
+def _changes(setting: Setting, recipe: Recipe) -> Iterator[Change]:
+    owners = {path: dimension.name for dimension in setting.space.dimensions for path in dimension.paths()}
+    plain = setting.space.baseline.flat()
+    for path, value in _differs(setting.space.baseline, recipe).items():
+        yield Change(path=path, baseline=plain[path], best=value, by=owners.get(path, "set"))
+
+
+# Provenance
+
+
+def _note(study: optuna.Study, runs: Path) -> Invocation | None:
+    """Return the note of the first runner, if it is in `runs`."""
+    wanted = study.user_attrs.get(NOTE)
+    return next((note for note in read_all(runs) if note.id == wanted), None) if wanted else None
+
+
+def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str) -> Iterator[tuple[str, str]]:
+    budget, space = setting.budget, setting.space
+    macs = f" and {budget.max_macs:,} MACs" if budget.max_macs is not None else ""
+    yield "space", f"{space.name}, sha256 {space.digest()}"
+    if note is not None:
+        command = _split(note.command)
+        yield "sampler", _typed(command, "--sampler", SAMPLERS[0])
+        yield "pruner", "none" if len(setting.objectives) > 1 else _typed(command, "--pruner", PRUNERS[0])
+    yield "budget", f"{budget.max_params:,} parameters{macs}, of the network as declared, before the scale"
+    yield "objectives", ", ".join(setting.objectives)
+    yield "scale", setting.scale.name
+    yield "overrides", _words(setting.overrides) or "none"
+    yield "seed", f"{setting.seed}, of every trial"
+    yield "data", f"{setting.data['name']}, sha256 {setting.data['hash']}"
+    yield "storage", redacted(storage)
+    if note is not None:
+        yield "command", note.command
+        yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in note.execution.items())
+    begun = [trial.datetime_start for trial in found.of(study) if trial.datetime_start is not None]
+    ended = [trial.datetime_complete for trial in found.of(study) if trial.datetime_complete is not None]
+    if begun:
+        yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
+
+
+def _split(command: str) -> list[str]:
+    """Split a command into words; redacting a password may have removed a quote."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def _typed(command: list[str], option: str, default: str) -> str:
+    """Return the value of an option in the first runner's command, or the default."""
+    for i, word in enumerate(command):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else "".join(command[i + 1 : i + 2])
+    return default
+
+
+def _words(overrides: Mapping[str, Any]) -> str:
+    return " ".join(shlex.quote(word) for word in as_words(overrides))
+
+
+def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str | None) -> Iterator[str]:
+    """Yield the commands that reproduce the study: code, search, best recipe with new seeds, and its ablation."""
+    code = note.provenance if note is not None else {}
+    if code.get("git_commit"):
+        changed = "  # and changes that were not committed" if code.get("git_dirty") else ""
+        yield f"git checkout {code['git_commit']}{changed}"
+    name = shlex.quote(setting.study)
+    kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
+    yield note.command if note is not None else _command(study, setting) + kept
+    best = _best(study)
+    if best is not None:
+        where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
+        yield f"cifar-lab sweep-best {name} -o best.json{kept}"
+        yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {_words(setting.overrides)}".rstrip()
+        if setting.declared(found.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
+            yield f"cifar-lab ablate-best {name}{kept}"
+    yield f"cifar-lab sweep-report {name}{kept}"
+
+
+def _command(study: optuna.Study, setting: Setting) -> str:
+    """Return a command that gives the same study, if the original one is unknown."""
+    budget, counted = setting.budget, found.count(found.of(study)).counted
+    words = ["cifar-lab", "sweep", "--study", setting.study, "--trials", str(max(1, counted))]
+    words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]
+    words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []
+    words += ["--objective", ",".join(setting.objectives), "--seed", str(setting.seed)]
+    words += ["--scale", setting.scale.name, "--data", setting.data["source"]]
+    return f"{shlex.join(words)} {_words(setting.overrides)}".rstrip()

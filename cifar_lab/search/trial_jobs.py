@@ -1,0 +1,148 @@
+"""Cells of a study's trials, and the note that maps them to trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.execution import Execution
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.errors import TrackingError
+from cifar_lab.execution.plan import Plan, make_plan
+from cifar_lab.execution.runner import asked_of, invocation_of, job_of
+from cifar_lab.execution.worker import Job
+from cifar_lab.search import trials as found
+from cifar_lab.search.study import NOTE, Setting, experiment
+from cifar_lab.store.invocation import Asked, Invocation, read_all
+
+UNBOUNDED = 2**62
+"""No limit, as the budget is checked before a cell is planned."""
+
+
+def name_of(number: int) -> str:
+    """Return the variant name of a trial: `t007`."""
+    return f"t{number:03}"
+
+
+@dataclass
+class Cells:
+    """Plans the cell of each trial, and maintains their note in `runs`; several runners may share it."""
+
+    setting: Setting
+    dataset: Dataset
+    source: str
+    runs: Path
+    execution: Execution
+    command: str = ""
+    """Line that asked for the search, for the record."""
+    changed: Callable[[Invocation], None] = lambda _: None
+    """Called with the note whenever it has grown."""
+    _id: str = ""
+    _planned: dict[int, Plan] = field(default_factory=dict)
+    _is_renewed: bool = False
+    """True once the note describes this runner: its command, code and execution."""
+
+    def job(self, number: int, diff: Mapping[str, Any]) -> Job:
+        """Return the cell of a trial."""
+        plan = self._plan(number, diff)
+        return job_of(plan.cells[0], plan, self.runs, self.execution)
+
+    def begin(self, study: optuna.Study, number: int, job: Job) -> None:
+        """Record the cell of a trial, replacing lost trials that it retries."""
+        plan, lost = self._planned.pop(number), set(map(name_of, self._lost(study, number)))
+        with self._lock():
+            note = self._note(study, plan)
+            asked = asked_of(plan.cells[0])
+            cells = {cell.variant: cell for cell in (*note.cells, asked) if cell.variant not in lost}
+            grown = replace(note, cells=_ordered(cells), control=self._control(cells))
+            self._write(grown, job.fingerprint, {"trial": str(number)})
+
+    def _lost(self, study: optuna.Study, number: int) -> list[int]:
+        return next((found.history(trial) for trial in found.of(study) if trial.number == number), [])
+
+    def _control(self, cells: Mapping[str, Asked]) -> str:
+        """Return the trial of the baseline; before there is one, the first trial."""
+        plain = self.setting.recipe({}).digest()
+        return name_of(min(map(_number, [name for name, cell in cells.items() if cell.recipe == plain] or cells)))
+
+    def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
+        """Record the outcome of a cell's trial as tags."""
+        with self._lock():
+            note = next((entry for entry in read_all(self.runs) if entry.id == self._id), None)
+            if note is None:
+                raise TrackingError(
+                    f"{self.runs / 'invocations'}: the note {self._id} is gone or damaged; see cifar-lab fsck"
+                )
+            self._write(note, fingerprint, tags)
+
+    def _write(self, note: Invocation, fingerprint: str, tags: dict[str, str]) -> None:
+        known = {**note.tags, fingerprint: {**note.tags.get(fingerprint, {}), **tags}}
+        note = replace(note, tags=known)
+        try:
+            note.write(self.runs)
+        except OSError as error:
+            place = self.runs / "invocations"
+            raise TrackingError(f"{place}: cannot be written ({error.strerror or error})") from error
+        self.changed(note)
+
+    def _plan(self, number: int, diff: Mapping[str, Any]) -> Plan:
+        setting = self.setting
+        ablation = Ablation(
+            name=experiment(setting.study),
+            question=f"Which recipe of the space '{setting.space.name}' is best on val?",
+            source=f"a search of {setting.space.question}",
+            baseline=setting.space.baseline,
+            factors=tuple(diff),
+            variants=(Variant(name=name_of(number), diff=dict(diff)),),
+            control=name_of(number),
+            seeds=(setting.seed,),
+        )
+        plan = make_plan(
+            ablation, scale=setting.scale, source=self.source, dataset=self.dataset, runs=self.runs,
+            overrides=setting.overrides, max_params=UNBOUNDED,
+        )  # fmt: skip
+        self._planned[number] = plan
+        return plan
+
+    def _note(self, study: optuna.Study, plan: Plan) -> Invocation:
+        """Return the current note of the study, or a new one."""
+        self._id = self._id or study.user_attrs.get(NOTE, "")
+        known = [entry for entry in read_all(self.runs) if entry.id == self._id] if self._id else []
+        if known and self._is_renewed:
+            return known[0]
+        self._is_renewed = True
+        made = replace(
+            invocation_of(plan, self.execution, self.command), cells=(), metric="val/acc", margin=None,
+            factors=tuple(sorted(set(self.setting.space.paths()))),
+        )  # fmt: skip
+        if known:
+            return replace(known[0], command=made.command, execution=made.execution, provenance=made.provenance)
+        if self._id:  # begun by another host: both share one run in MLflow
+            return replace(made, id=self._id)
+        study.set_user_attr(NOTE, made.id)
+        self._id = made.id
+        return made
+
+    def _lock(self) -> FileLock:
+        self.runs.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.runs / "studies.lock")
+
+
+def _ordered(cells: dict[str, Asked]) -> tuple[Asked, ...]:
+    return tuple(cells[name] for name in sorted(cells, key=_number))
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("t"))
+
+
+def dumps(value: object) -> str:
+    """Return compact JSON, for tags."""
+    return json.dumps(value, separators=(",", ":"))

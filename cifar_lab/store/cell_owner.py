@@ -1,0 +1,153 @@
+"""Ownership of a cell in training: by its lock, or by heartbeats in `owner.json` if the lock is not visible.
+
+The kernel releases a lock when its holder dies, on one machine. Some network disks do not show locks of another
+machine: there the owner's heartbeats are used. A heartbeat is new if it differs from the last one that this process
+saw, whatever the clocks of the two machines; its time is used only at the first check, without anything to compare.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cifar_lab.store import checksum
+
+FILE = "owner.json"
+BEAT = 10.0
+"""Seconds between two heartbeats of a cell's owner."""
+SILENCE = 120.0
+"""Seconds without a heartbeat after which an owner on another machine, whose lock is not visible, counts as dead."""
+WATCH = 2.5
+"""Beats for which a cell of another machine is watched before it is taken over, if the clocks are inconclusive."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """Heartbeat as this process first saw it."""
+
+    content: tuple[Any, ...]
+    since: float
+    """Time in seconds, on the monotonic clock."""
+    is_new: bool
+    """True if another heartbeat was seen before: the owner lived after this process began to watch."""
+
+
+_signs: dict[Path, _Sign] = {}
+
+
+@cache
+def machine() -> str:
+    """Return a name of the running kernel, whose processes see each other's locks; empty if it has none."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def is_locked(path: Path) -> bool | None:
+    """Tell whether the lock file `path` is held, without needing write permission; None if unknown."""
+    if sys.platform == "win32":
+        try:
+            with FileLock(path).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a shared lock hardly disturbs others
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def is_elsewhere(owner: dict[str, Any]) -> bool:
+    """Tell whether `owner` runs on another machine than this process, even one with the same name."""
+    if owner.get("machine") and machine():
+        return bool(owner["machine"] != machine())
+    return bool(owner["host"] != socket.gethostname())
+
+
+def is_alive(path: Path, owner: dict[str, Any]) -> bool:
+    """Tell whether the owner in the file `path` is alive, by its heartbeats."""
+    if "beat" not in owner:  # an earlier version, with only the time
+        return bool(time.time() - owner["time"] / 1000 < SILENCE)
+    content, now = _content(owner), time.monotonic()
+    last = _signs.get(path)
+    if last is None or last.content != content:
+        last = _signs[path] = _Sign(content, now, is_new=last is not None)
+    if last.is_new or now - last.since >= SILENCE:
+        return now - last.since < SILENCE
+    return bool(time.time() - owner["time"] / 1000 < SILENCE)
+
+
+def lives_by_watching(path: Path, owner: dict[str, Any], look: Callable[[], dict[str, Any] | None]) -> bool:
+    """Tell whether the owner is alive, before taking over its cell: await a new heartbeat if clocks are inconclusive.
+
+    Args:
+        path: the file that names the owner.
+        owner: the content of the file a moment ago.
+        look: returns the current content; None if the file is gone.
+    """
+    age = time.time() - owner["time"] / 1000
+    if -SILENCE < age < SILENCE:
+        return is_alive(path, owner)
+    end = time.monotonic() + WATCH * BEAT
+    while time.monotonic() < end:
+        time.sleep(BEAT / 10)
+        now = look()
+        if now is None or _content(now) != _content(owner):
+            return now is not None
+    return False
+
+
+@contextmanager
+def beating(folder: Path) -> Iterator[None]:
+    """Write heartbeats in `folder` while the body runs."""
+    done, path = threading.Event(), folder / FILE
+    beats = iter(range(sys.maxsize))
+
+    def beat() -> None:
+        owner = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "beat": next(beats)}
+        checksum.write(path, {**owner, "time": time.time_ns() // 1_000_000})
+
+    def beat_until_done() -> None:
+        while not done.wait(BEAT):
+            with suppress(OSError):  # on a full disk the training stops at a more important write
+                beat()
+
+    beat()
+    heart = threading.Thread(target=beat_until_done, name="heartbeat", daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heart.join()
+        path.unlink(missing_ok=True)
+
+
+def _content(owner: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(owner.get(name) for name in ("host", "machine", "pid", "beat", "time"))

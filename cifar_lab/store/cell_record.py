@@ -1,0 +1,336 @@
+"""The record of a cell on disk, in `runs/<fingerprint>/`, and the state that follows from it.
+
+    cell.json             what it is: recipe, seed, data, parameters, execution, code
+    journal.jsonl         what happened, as it happened
+    checkpoint.pt         where it would go on; gone once the cell is finished
+    weights.safetensors   the last weights
+    predictions.npz       prediction, probability, label and logits (float16) of each test image, and logits and
+                          labels of val: about 0.3 MB
+    confusion.csv         rows: labels, columns: predictions
+    failure.json          traceback of the last attempt, if it failed
+    result.json           outcome; written last, and only then is the cell finished
+    owner.json            process that trains it, rewritten while it lives: host, machine, process, beat, time
+    code.diff             uncommitted changes when the training began, if any
+
+`cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
+"parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile", "graph", "gpu"},
+"provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"fingerprint", "status":
+"finished" | "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
+line", "trace", "time": ms, "out_of_memory": true if that was the cause}`; `owner.json`: `{"host", "machine", "pid",
+"beat", "time": ms}`. Each of these carries its checksum (see `store.checksum`), and `result.json` those of the files
+beside it when the cell ended: `"files": {"weights.safetensors": "<sha256>", …}`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from cifar_lab.errors import DamageError, TrackingError
+from cifar_lab.store import cell_owner, checksum, journal, schema
+from cifar_lab.store.schema import Shape
+
+State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
+"""State of a cell. A record itself is never "pruned": a search assigns that to a cell that it stopped early."""
+DAMAGED_SUFFIX = ".damaged"
+"""Suffix of a damaged file that was set aside when its cell was started again."""
+PROBE = 64 * 1024
+"""Bytes that must be free on a runs folder's disk before anything is begun."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Folder of one cell. Reading a cell that was never begun returns None; damaged files raise DamageError."""
+
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions.npz"
+
+    @property
+    def confusion(self) -> Path:
+        return self.folder / "confusion.csv"
+
+    @property
+    def code_diff(self) -> Path:
+        return self.folder / "code.diff"
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / journal.FILE
+
+    @property
+    def is_begun(self) -> bool:
+        """True if the folder holds more than a lock, readable or not, or if something else has its name."""
+        if not self.folder.is_dir() and os.path.lexists(self.folder):
+            return True
+        return any((self.folder / name).exists() for name in ("cell.json", "result.json", "failure.json"))
+
+    def cell(self, *needed: str) -> dict[str, Any] | None:
+        """Return `cell.json`, if the cell was begun; `needed`: dotted paths of required fields."""
+        return self.own(self.folder / "cell.json", _read(self.folder / "cell.json", schema.CELL, needed))
+
+    def owner(self) -> dict[str, Any] | None:
+        """Return the current or last owner: host, pid, and the time of its last heartbeat in ms."""
+        return _read(self.folder / cell_owner.FILE, schema.OWNER)
+
+    def result(self) -> dict[str, Any] | None:
+        """Return `result.json`; None for a cell that has not ended."""
+        return self.own(self.folder / "result.json", _read(self.folder / "result.json", schema.RESULT))
+
+    def failure(self) -> dict[str, Any] | None:
+        """Return `failure.json`, the failure of the last attempt; None if it did not fail."""
+        return _read(self.folder / "failure.json", schema.FAILURE)
+
+    def own(self, path: Path, tree: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Check that `tree`, the content of `path`, does not name another cell, and return it; old files may name none.
+
+        Raises:
+            DamageError: the file belongs to another cell.
+        """
+        name = self.fingerprint.partition(".")[0]  # superseded records have a time after the fingerprint
+        if tree is None or tree.get("fingerprint", name) == name:
+            return tree
+        raise DamageError(f"{path}: damaged: the record of another cell, {str(tree['fingerprint'])[:12]}")
+
+    def require_folder(self) -> None:
+        """Check that the cell's path, if it exists, is a readable folder.
+
+        Raises:
+            DamageError: it is a file, a broken link, or a folder without read permission.
+        """
+        try:
+            mode = self.folder.stat().st_mode
+        except FileNotFoundError:
+            if self.folder.is_symlink():
+                raise DamageError(f"{self.folder}: damaged: a link to nothing, not a folder") from None
+            return
+        except OSError as error:
+            raise DamageError(f"{self.folder}: cannot be read ({error.strerror or error})") from error
+        if not stat.S_ISDIR(mode):
+            raise DamageError(f"{self.folder}: damaged: not a folder")
+        if not os.access(self.folder, os.R_OK | os.X_OK):
+            raise DamageError(f"{self.folder}: cannot be read (Permission denied)")
+
+    def ended(self) -> dict[str, Any] | None:
+        """Return `result.json` of a cell that also has its `cell.json`.
+
+        Raises:
+            DamageError: `cell.json` is missing although the cell has ended, or one of the two is damaged.
+        """
+        result, cell = self.result(), self.cell()
+        if result is not None and cell is None and self.result() is not None:  # not just set aside by another process
+            raise DamageError(f"{self.folder / 'cell.json'}: damaged: not there, although the cell has ended")
+        return result
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 by name of the existing files that a result refers to."""
+        files = (self.weights, self.predictions, self.confusion, self.code_diff, self.journal)
+        return {path.name: checksum.hash_file(path) for path in files if path.exists()}
+
+    def obstacles(self) -> list[Path]:
+        """Return what stands where a training writes a file, and is none: a folder, a device or a pipe."""
+        files = (self.folder / "lock", self.weights, self.predictions, self.confusion, self.code_diff)
+        return [path for path in files if path.exists() and not path.is_file()]
+
+    def require_sound(self, *files: Path) -> None:
+        """Check files against the checksums in `result.json`; results of an earlier version have none.
+
+        Raises:
+            DamageError: one of them is not as it was when the cell ended, is not there, or is no regular file.
+        """
+        vouched = (self.result() or {}).get("files", {})
+        for path in files:
+            if path.exists() and not path.is_file():
+                raise DamageError(f"{path}: cannot be read (not a regular file)")
+            if path.name not in vouched:
+                continue
+            try:
+                digest = checksum.hash_file(path)
+            except FileNotFoundError:
+                raise DamageError(f"{path}: damaged: not there, although result.json has its checksum") from None
+            except OSError as error:
+                raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error
+            if digest != vouched[path.name]:
+                raise DamageError(f"{path}: damaged: {checksum.CHANGED}")
+
+    def write_cell(self, tree: dict[str, Any]) -> None:
+        checksum.write(self.folder / "cell.json", tree)
+
+    def write_result(self, tree: dict[str, Any]) -> None:
+        """Write the result and so finish the cell. After this only a redo may change its folder."""
+        self.forget_failure()
+        checksum.write(self.folder / "result.json", tree)
+        self.checkpoint.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Delete the failure and partial files of an earlier attempt. The caller must hold the lock."""
+        self.forget_failure()
+        for partial in self.folder.glob(".*.partial"):
+            partial.unlink()
+
+    def keep_aside(self, path: Path) -> Path:
+        """Rename a damaged file of this folder, so that it is kept but not read; return its new path."""
+        place, number = path.with_name(path.name + DAMAGED_SUFFIX), 2
+        while place.exists():
+            place, number = path.with_name(f"{path.name}{DAMAGED_SUFFIX}-{number}"), number + 1
+        path.rename(place)
+        return place
+
+    def set_aside(self) -> Path:
+        """Move the whole folder to `superseded/` beside it, so that the cell is trained anew; return its new path.
+
+        Raises:
+            Timeout: the cell is being trained.
+            TrackingError: the folder cannot be moved.
+        """
+        place = self.folder.parent / "superseded" / f"{self.fingerprint}.{time.time_ns() // 1_000_000}"
+        can_be_held = self.folder.is_dir() and not (self.folder / "lock").is_dir()
+        try:
+            with self.lock().acquire(timeout=0) if can_be_held else nullcontext():
+                place.parent.mkdir(exist_ok=True)
+                self.folder.rename(place)
+        except FileExistsError as error:
+            raise TrackingError(f"{place.parent}: not a folder; move it away, records are set aside there") from error
+        except Timeout:
+            raise
+        except OSError as error:
+            raise TrackingError(f"{self.folder}: cannot be moved to {place} ({error.strerror or error})") from error
+        return place
+
+    def write_failure(self, tree: dict[str, Any]) -> None:
+        checksum.write(self.folder / "failure.json", tree)
+
+    def forget_failure(self) -> None:
+        """Delete the failure, so that the cell can be resumed."""
+        (self.folder / "failure.json").unlink(missing_ok=True)
+
+    def lock(self) -> FileLock:
+        """Return the lock that permits to train this cell; the kernel releases it when its holder dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / "lock")
+
+    @contextmanager
+    def owned(self, *, patience: float) -> Iterator[None]:
+        """Hold the cell: its lock, and heartbeats for hosts that cannot see the lock (on some network disks).
+
+        Raises:
+            Timeout: another process still holds it after `patience` seconds.
+        """
+        with self.lock().acquire(timeout=patience):
+            now = self.owner()
+            if now is not None and cell_owner.is_elsewhere(now):
+                path = self.folder / cell_owner.FILE
+                if cell_owner.lives_by_watching(path, now, self.owner):
+                    raise Timeout(str(self.folder / "lock"))
+            with cell_owner.beating(self.folder):
+                yield
+
+    def look(self) -> tuple[State, str | None]:
+        """Return the state of the cell, and for a damaged record the first damage: file and rule in one line.
+
+        The owner of a cell that has ended is not read.
+        """
+        try:
+            self.require_folder()
+            result, failure = self.ended(), self.failure()
+            if result is not None:
+                return ("diverged" if result["status"] == "diverged" else "finished"), None
+            if self._is_held():
+                return "running", None
+        except DamageError as error:
+            return "damaged", str(error)
+        return ("failed" if failure is not None else "missing"), None
+
+    def state(self) -> State:
+        """Return the state of the cell; "damaged" if a JSON file of its record is damaged."""
+        return self.look()[0]
+
+    def damage(self) -> str | None:
+        """Return the first damage of the record; None if its JSON files are sound."""
+        return self.look()[1]
+
+    def _is_held(self) -> bool:
+        """Tell whether the cell is being trained now."""
+        locked = cell_owner.is_locked(self.folder / "lock")
+        if locked:
+            return True
+        held = self.owner()
+        # On this machine the visible lock is more reliable than a heartbeat that its owner left behind.
+        if held is None or (locked is False and not cell_owner.is_elsewhere(held)):
+            return False
+        return cell_owner.is_alive(self.folder / cell_owner.FILE, held)
+
+
+def remedy(fingerprint: str) -> str:
+    """Return the advice in a message about a damaged record."""
+    return f"`cifar-lab fsck` shows what can be mended, `run-ablation … --redo {fingerprint[:12]}` trains it anew"
+
+
+def require_writable(runs: Path) -> None:
+    """Create the runs folder if necessary, and check that it is writable.
+
+    Raises:
+        TrackingError: it cannot be created or written to.
+    """
+    probe = runs / f".probe-{os.getpid()}"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        with probe.open("wb") as file:  # an empty file would fit on a full disk
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def find(runs: Path, prefix: str) -> Record:
+    """Return the one cell in `runs` whose fingerprint starts with `prefix`.
+
+    Raises:
+        TrackingError: there is none, or more than one.
+    """
+    found = sorted(path for path in runs.glob(f"{prefix}*") if len(path.name) == 64 and path.is_dir())
+    if len(found) != 1:
+        many = f"{len(found)} cells start so: " + ", ".join(path.name[:12] for path in found[:5])
+        raise TrackingError(f"fingerprint '{prefix}': {many if found else f'no such cell in {runs}'}")
+    return Record(found[0])
+
+
+def _read(path: Path, expected: Shape, needed: Iterable[str] = ()) -> dict[str, Any] | None:
+    """Return the content of `path`; None if it does not exist.
+
+    Raises:
+        DamageError: it cannot be read, or is invalid; the message names the file and the rule.
+    """
+    tree: dict[str, Any] | None = checksum.read(path)
+    if tree is None and not path.exists():
+        return None
+    rule = schema.broken(tree, expected, needed)
+    if rule is not None:
+        raise DamageError(f"{path}: damaged: {rule}")
+    return tree

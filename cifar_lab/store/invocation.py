@@ -1,0 +1,314 @@
+"""Notes of invocations, one per request for cells: `runs/invocations/<time>-<ablation>.json`.
+
+A cell does not know its ablation; `compare` finds the cells of an ablation by these notes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from cifar_lab.errors import DamageError
+from cifar_lab.redaction import redacted_command
+from cifar_lab.store import checksum
+
+FOLDER = "invocations"
+STAMP = "%Y%m%dT%H%M%S.%f"
+_log = logging.getLogger(__name__)
+
+
+def _require_time(id: str) -> str:
+    """Check that an id begins with a time."""
+    if not re.match(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}-", id):
+        raise ValueError("an id begins with its time, 20261122T210000.123-")
+    _stamp(id)
+    return id
+
+
+def _stamp(id: str) -> datetime:
+    return datetime.strptime(id.partition("-")[0], STAMP).replace(tzinfo=UTC)
+
+
+STUDENT, MODERATED = "student", "moderated"
+"""Methods of the intervals of a table: Student's at Šidák's level, or moderated ones (`results.stats.moderated`)."""
+
+
+def _require_fingerprint(fingerprint: str) -> str:
+    """Check that a fingerprint can be the name of a cell's folder."""
+    if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+        raise ValueError("a fingerprint has 64 of the digits 0-9 and a-f")
+    return fingerprint
+
+
+def _require_data(data: dict[str, str]) -> dict[str, str]:
+    """Check that the data have a name."""
+    if missing := [name for name in ("name", "kind", "hash", "source") if name not in data]:
+        raise ValueError(f"'{missing[0]}' is missing")
+    return data
+
+
+def _require_crossing(crossing: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+    """Check that a crossing has two factors and four variants."""
+    if crossing is not None and [len(crossing.get(name, ())) for name in ("factors", "variants")] != [2, 4]:
+        raise ValueError("a crossing has 2 'factors' and 4 'variants'")
+    return crossing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One cell of an invocation: variant, seed and fingerprint."""
+
+    variant: str
+    seed: int
+    fingerprint: Annotated[str, AfterValidator(_require_fingerprint)]
+    recipe: str
+    """Digest of the recipe, the same for every seed of a variant."""
+    parameters: int
+    """Parameters of the network as declared, which the budget limits."""
+    parameters_trained: int
+    """Parameters of the network as trained at the scale."""
+    macs: int
+    """Multiply-accumulates of one forward pass of the trained network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Stopping rule of a group-sequential design, fixed before the first cell is trained."""
+
+    looks: tuple[int, ...]
+    """Number of seeds at each look; the last is the maximum."""
+    levels: tuple[float, ...]
+    """Nominal confidence of a difference's interval at each look; together they hold with `confidence`."""
+    comparisons: int
+    """Number of differences that share the error."""
+    confidence: float = 0.95
+    spending: str = "pocock"
+    """Alpha-spending function: Lan and DeMets (1983), Pocock type."""
+    margin: float | None = None
+    """Equivalence margin when the rule was begun, as a fraction."""
+    before: int = 0
+    """Number of seeds that were already compared, and could be seen, before the rule was begun."""
+
+
+DROPPED = Stopping(looks=(), levels=(), comparisons=0)
+"""Marker for no rule: an invocation that starts with it drops the rule of its setting."""
+
+
+def _require_rule(rule: Stopping | None) -> Stopping | None:
+    """Check that looks increase, and that each has a level."""
+    if rule is None or rule == DROPPED:
+        return rule
+    if not rule.looks or any(b <= a for a, b in pairwise((0, *rule.looks))):
+        raise ValueError("'looks' are numbers of seeds that rise, one at least")
+    if len(rule.levels) != len(rule.looks) or not all(0 < level < 1 for level in rule.levels):
+        raise ValueError("'levels' are between 0 and 1, one for each look")
+    return rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """One call of `run-ablation` or `train`, written before the first cell is trained."""
+
+    id: Annotated[str, AfterValidator(_require_time)]
+    """`20261122T210000.123-se_ratio`: sorts by time."""
+    ablation: str
+    question: str
+    """Question with source and claims, one per line: the description of the experiment."""
+    factors: tuple[str, ...]
+    control: str
+    scale: str
+    protocol: str
+    data: Annotated[dict[str, str], AfterValidator(_require_data)]
+    """Name, kind, hash and the source as typed."""
+    overrides: dict[str, Any]
+    cells: tuple[Asked, ...]
+    command: str
+    execution: dict[str, Any]
+    compiling: str = ""
+    """Reason for compiling the networks or not, if decided from measured step times."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    baseline: str = ""
+    """Digest of the common baseline recipe and of the numerics version; after a change of either, differences from
+    earlier cells would mix two effects."""
+
+    against: dict[str, str] = field(default_factory=dict)
+    """Maps a variant to the one that it is compared with, if not the control: in a chain, the stage before."""
+
+    margin: float | None = None
+    """Equivalence margin in accuracy, as a fraction; None in notes older than margins."""
+
+    crossing: Annotated[dict[str, list[str]] | None, AfterValidator(_require_crossing)] = None
+    """A 2 × 2 study's `factors`, and its `variants`: neither changed, the first, the second, both; None for others."""
+
+    stopping: Annotated[Stopping | None, AfterValidator(_require_rule)] = None
+    """Stopping rule for adding seeds, fixed before the first cell; None for a fixed number of seeds."""
+
+    stopping_dropped: bool = False
+    """True if it drops the stopping rule of its setting: from here on the number of seeds may depend on results."""
+
+    metric: str | None = None
+    """Metric for comparing cells; None: the test accuracy. A search uses `val/acc`, and never the test set."""
+
+    design: str | None = None
+    """The method of the intervals, fixed before the first cell: `MODERATED`; of a note from before it, `STUDENT`."""
+
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Additional tags of a cell's run, by fingerprint."""
+
+    def __post_init__(self) -> None:
+        # The command may contain a database password, and notes are read by many, also in MLflow.
+        object.__setattr__(self, "command", redacted_command(self.command))
+        if self.stopping == DROPPED:
+            object.__setattr__(self, "stopping", None)
+            object.__setattr__(self, "stopping_dropped", True)
+
+    @property
+    def is_call(self) -> bool:
+        """Tell whether `command` is a call of the Python API, `cifar_lab.run('se_ratio')`, and no command line."""
+        return self.command.startswith("cifar_lab.")
+
+    def is_pruned(self, fingerprint: str) -> bool:
+        """Tell whether a search stopped the cell early; such a cell is complete."""
+        return self.tags.get(fingerprint, {}).get("trial_state") == "pruned"
+
+    def compared_with(self, variant: str) -> str | None:
+        """Return the variant that `variant` is compared with; None for the control."""
+        return None if variant == self.control else self.against.get(variant, self.control)
+
+    @property
+    def time(self) -> int:
+        """Return the time of the invocation in ms, from its id."""
+        return round(_stamp(self.id).timestamp() * 1000)
+
+    def setting(self) -> tuple[str, ...]:
+        """Return the identity of the setting: ablation, baseline, scale, data and overrides."""
+        overrides = json.dumps(self.overrides, sort_keys=True)
+        return (self.ablation, self.baseline, self.scale, self.data["hash"], overrides)
+
+    def asks_for_the_same(self, other: Invocation) -> bool:
+        """Tell whether `other` asks for the same cells, and compares them in the same way."""
+        mine, theirs = (
+            (set(each.cells), each.control, each.against, each.margin, each.crossing, each.stopping, each.metric,
+             each.stopping_dropped, each.tags, each.question)
+            for each in (self, other)
+        )  # fmt: skip
+        return mine == theirs
+
+    def after_all(self, runs: Path) -> Invocation:
+        """Return this invocation with an id later than all in `runs`, even if the clock was set back."""
+        ids = [path.stem for path in paths(runs) if _is_id(path.stem)]
+        latest = max((_stamp(id) for id in ids), default=None)
+        if latest is None or _stamp(self.id) > latest:
+            return self
+        moment = latest + timedelta(milliseconds=1)
+        stamp = f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}"
+        return replace(self, id=f"{stamp}-{self.id.partition('-')[2]}")
+
+    def write(self, runs: Path) -> None:
+        """Write the note atomically, with its checksum.
+
+        Raises:
+            DamageError: a damaged note exists; its content would be lost.
+        """
+        path = runs / FOLDER / f"{self.id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        read(path)
+        checksum.write(path, asdict(self))
+
+
+def read_all(runs: Path) -> list[Invocation]:
+    """Return every invocation in `runs`, the oldest first; damaged ones are skipped with a warning."""
+    notes = []
+    for path in paths(runs):
+        try:
+            if (note := read(path)) is not None:
+                notes.append(note)
+        except DamageError as error:
+            _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", error)
+    return notes
+
+
+def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
+    """Return the damage of unreadable notes in `runs`: of one ablation, by file name, or of all."""
+    errors = []
+    for path in paths(runs):
+        if ablation is None or path.stem.partition("-")[2] == ablation:
+            try:
+                read(path)
+            except DamageError as error:
+                errors.append(error)
+    return errors
+
+
+def read(path: Path) -> Invocation | None:
+    """Return the invocation of one note; None if it is gone. Fields of later versions are ignored.
+
+    Raises:
+        DamageError: it cannot be read, or is invalid; the message names the file and the rule.
+    """
+    tree = checksum.read(path)
+    if tree is None and not path.exists():
+        return None
+    try:
+        return _adapter().validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = f"'{'.'.join(map(str, first['loc']))}': " if first["loc"] else ""
+        rule = str(first.get("ctx", {}).get("error", first["msg"]))
+        raise DamageError(f"{path}: damaged: {place}{rule}") from error
+
+
+@cache
+def _adapter() -> TypeAdapter[Invocation]:
+    return TypeAdapter(Invocation)
+
+
+def paths(runs: Path) -> list[Path]:
+    """Return the notes in order of their ids, without hidden files, which some systems create.
+
+    Raises:
+        DamageError: their folder cannot be read, or is not a folder.
+    """
+    folder = runs / FOLDER
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except FileNotFoundError:
+        if folder.is_symlink():
+            raise DamageError(f"{folder}: damaged: a link to nothing, not a folder") from None
+        return []
+    except OSError as error:
+        raise DamageError(f"{folder}: cannot be read ({error.strerror or error}); the notes are in it") from error
+    return sorted(folder / name for name in names if name.endswith(".json") and not name.startswith("."))
+
+
+def _is_id(stem: str) -> bool:
+    try:
+        return bool(_require_time(stem))
+    except ValueError:
+        return False
+
+
+def unite(invocations: list[Invocation]) -> list[Asked]:
+    """Return the cells of invocations of one setting, each (variant, seed) once.
+
+    If a variant's recipe changed between them, only the cells of the latest recipe count.
+    """
+    latest = {cell.variant: cell.recipe for invocation in invocations for cell in invocation.cells}
+    cells = {
+        (cell.variant, cell.seed): cell
+        for invocation in invocations
+        for cell in invocation.cells
+        if cell.recipe == latest[cell.variant]
+    }
+    return list(cells.values())

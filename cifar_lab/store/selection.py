@@ -1,0 +1,181 @@
+"""A setting: the invocations that ask one question, and the cells that answer it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cifar_lab.config.overrides import as_words
+from cifar_lab.errors import DamageError, DataError, TrackingError, nearest
+from cifar_lab.store.invocation import Asked, Invocation, damaged, read_all, unite
+
+
+class Name(NamedTuple):
+    """Name of a cell in an ablation."""
+
+    ablation: str
+    variant: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.ablation} {self.variant}/s{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One ablation at one scale, on some data, with some overrides."""
+
+    invocations: tuple[Invocation, ...]
+    """All invocations of the setting, the oldest first."""
+    others: tuple[Invocation, ...] = ()
+    """Latest invocation of every other setting that matches the request."""
+
+    @property
+    def latest(self) -> Invocation:
+        return self.invocations[-1]
+
+    @property
+    def cells(self) -> list[Asked]:
+        """Return the cells of all invocations, each variant and seed once."""
+        return unite(list(self.invocations))
+
+    def title(self) -> str:
+        """`scale small · CIFAR-10 · train.epochs=3`."""
+        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *as_words(self.latest.overrides)])
+
+    def as_dict(self) -> dict[str, Any]:
+        latest = self.latest
+        data = {key: latest.data[key] for key in ("name", "hash")}
+        named = {"ablation": latest.ablation, "scale": latest.scale, "data": data, "overrides": latest.overrides}
+        return {**named, "invocation": latest.id, "invocations": len(self.invocations)}
+
+
+def choose(
+    runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None, known: Iterable[str] = (),
+) -> Setting:  # fmt: skip
+    """Return the setting of the latest matching invocation of `ablation`, or of the one with the id `invocation`.
+
+    Without `overrides`, any match; if `scale` or `data` is given, a setting without overrides is preferred.
+    `known`: names of available ablations, for the hint in the error.
+
+    Raises:
+        TrackingError: nothing in `runs` matches.
+        DamageError: notes that might match cannot be read.
+    """
+    everything = read_all(runs)
+    own = [entry for entry in everything if entry.ablation == ablation]
+    if not own:
+        if lost := damaged(runs, ablation):
+            raise DamageError(f"'{ablation}': no note of it can be read: {lost[0]}; `cifar-lab fsck` checks the folder")
+        run, known = {entry.ablation for entry in everything}, set(known)
+        hints = run if ablation in known else run | known
+        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")
+    if invocation is not None:
+        return Setting(invocations=_same(_named(invocation, own, everything), own))
+    matching = _matching(own, scale, data, overrides)
+    if not matching:
+        settings = "; ".join(map(typed, _latest(own)))
+        raise TrackingError(f"'{ablation}' was run as {settings}, never as asked for")
+    plain = [entry for entry in matching if not entry.overrides]
+    is_plain = (scale is not None or data is not None) and not overrides and plain
+    chosen = (plain if is_plain else matching)[-1]
+    others = [entry for entry in matching if entry.setting() != chosen.setting()]
+    return Setting(invocations=_same(chosen, own), others=tuple(_latest(others)))
+
+
+def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
+    """Return every matching setting in `runs`; that of the latest invocation comes last."""
+    everything = read_all(runs)
+    matching = _matching(everything, scale, data, None)
+    latest = {invocation.setting(): invocation for invocation in matching}
+    found = [Setting(invocations=_same(invocation, everything)) for invocation in latest.values()]
+    return sorted(found, key=lambda setting: setting.latest.id)
+
+
+def names(runs: Path) -> dict[str, list[Name]]:
+    """Return all names of every cell, by fingerprint, the latest name first."""
+    found: dict[str, dict[Name, None]] = {}
+    for invocation in reversed(read_all(runs)):
+        for cell in invocation.cells:
+            found.setdefault(cell.fingerprint, {})[Name(invocation.ablation, cell.variant, cell.seed)] = None
+    return {fingerprint: list(known) for fingerprint, known in found.items()}
+
+
+def _same(latest: Invocation, invocations: list[Invocation]) -> tuple[Invocation, ...]:
+    return tuple(invocation for invocation in invocations if invocation.setting() == latest.setting())
+
+
+def _matching(
+    invocations: list[Invocation], scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
+) -> list[Invocation]:
+    """Return the invocations that match; `data` at a path where none was run matches by the hash of its images."""
+    found = [entry for entry in invocations if _matches(entry, scale, data, overrides)]
+    if found or data is None or (hash := _hash(data)) is None:
+        return found
+    return [entry for entry in invocations if entry.data["hash"] == hash and _matches(entry, scale, None, overrides)]
+
+
+def _hash(data: str) -> str | None:
+    """Return the hash of the images at a path; None for what is not there or cannot be read as images."""
+    from cifar_lab.data import NAMES, load
+
+    if data in NAMES or not Path(data).expanduser().exists():
+        return None
+    try:
+        return load(data).hash
+    except DataError:
+        return None
+
+
+def _matches(invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None) -> bool:
+    known = {invocation.data["kind"], invocation.data["name"], invocation.data["source"]}
+    return (
+        (scale is None or invocation.scale == scale)
+        and (data is None or data in known or str(Path(data).resolve()) in known)
+        and (not overrides or invocation.overrides == dict(overrides))
+    )
+
+
+def _named(id: str, own: list[Invocation], everything: list[Invocation]) -> Invocation:
+    for entry in everything:
+        if entry.id == id:
+            if entry in own:
+                return entry
+            raise TrackingError(f"--invocation {id}: of '{entry.ablation}', not of '{own[0].ablation}'")
+    raise TrackingError(f"--invocation {id}: no such invocation{nearest(id, [entry.id for entry in own])}")
+
+
+def _latest(invocations: list[Invocation]) -> list[Invocation]:
+    """Return the latest invocation of each setting."""
+    return list({entry.setting(): entry for entry in invocations}.values())
+
+
+def selector(invocation: Invocation) -> str:
+    """Return the options that select an invocation's setting and no other, with a description."""
+    return f"--invocation {invocation.id} ({typed(invocation)})"
+
+
+def again(invocation: Invocation) -> str:
+    """Return the command of an invocation, to be typed again; it trains the missing cells.
+
+    A call of the Python API is returned as it is.
+    """
+    if invocation.is_call:
+        return invocation.command
+    words, kept = iter(shlex.split(invocation.command)), []
+    for word in words:
+        if word == "--redo":  # do not set records aside a second time
+            next(words, None)
+        elif word != "--json" and not word.startswith("--redo="):
+            kept.append(word)
+    return shlex.join(kept)
+
+
+def typed(invocation: Invocation) -> str:
+    """Return the setting of an invocation as its options and overrides are typed."""
+    words = [f"--scale {invocation.scale} --data {invocation.data['source']}", *as_words(invocation.overrides)]
+    return " ".join(words)

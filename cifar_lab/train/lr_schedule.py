@@ -1,0 +1,79 @@
+"""Learning rate as a pure function of the position in training, without state."""
+
+from __future__ import annotations
+
+import math
+
+from cifar_lab.config.recipe import Schedule
+
+_EDGE = 1e-9
+"""Tolerance of positions, which are quotients: 0.3 / 0.1 is slightly less than 3, which must not delay a change."""
+
+
+def factor(schedule: Schedule, progress: float) -> float:
+    """Return the factor of the learning rate, in [0, 1], at `progress`, in [0, 1), of the schedule.
+
+    With fractions instead of torch's epochs, `cosine` is torch's `CosineAnnealingLR(T_max=epochs)`, `linear` its
+    `LinearLR(1, 0, epochs)`, `step` its `StepLR`, `multistep` its `MultiStepLR` and `warm_restarts` its
+    `CosineAnnealingWarmRestarts`.
+
+    `one_cycle` is its `OneCycleLR(anneal_strategy="cos")` with another convention for steps: torch's peak is at step
+    rise * steps - 1 and its end at the last step; here they are at `rise` and at 1, one step after the last.
+    """
+    match schedule.name:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return _fall(progress)
+        case "linear":
+            return 1 - progress
+        case "step":
+            return schedule.gamma ** _whole(progress / schedule.step_size)
+        case "multistep":
+            return schedule.gamma ** sum(progress > milestone - _EDGE for milestone in schedule.milestones)
+        case "one_cycle":
+            return _one_cycle(progress, schedule.rise, schedule.start_div, schedule.final_div)
+        case "warm_restarts":
+            return _warm_restarts(progress, schedule.period, schedule.period_growth)
+
+
+def lr_at(schedule: Schedule, lr: float, *, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """Return the learning rate of `step`, in [0, steps_per_epoch * epochs), for a recipe with `lr`.
+
+    In the first n = warmup * steps it rises by 1/n per step to the schedule's initial rate, whatever `every` is. The
+    schedule covers the remaining steps, and changes at each step, or at the first step of each epoch.
+    """
+    steps = steps_per_epoch * epochs
+    warm = round(schedule.warmup * steps)
+    if step < warm:
+        return lr * factor(schedule, 0.0) * (step + 1) / warm
+    moved = step if schedule.every == "step" else step - step % steps_per_epoch
+    return lr * factor(schedule, max(0, moved - warm) / (steps - warm))
+
+
+def _fall(progress: float) -> float:
+    """Return half a cosine: from 1 at 0 to 0 at 1."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _whole(quotient: float) -> int:
+    return math.floor(quotient + _EDGE)
+
+
+def _one_cycle(progress: float, rise: float, start_div: float, final_div: float) -> float:
+    """Rise from 1/start_div to 1 at `rise`, then fall to 1/(start_div * final_div) at 1 (Smith and Topin, 2018)."""
+    start = 1 / start_div
+    if progress < rise:
+        return 1 + (start - 1) * _fall(progress / rise)
+    end = start / final_div
+    return end + (1 - end) * _fall((progress - rise) / (1 - rise))
+
+
+def _warm_restarts(progress: float, period: float, growth: int) -> float:
+    """Return consecutive cosines, each `growth` times as long as the one before (Loshchilov and Hutter, 2017)."""
+    if growth == 1:
+        begun, length = _whole(progress / period) * period, period
+    else:  # m cosines have a total length of (growth**m - 1) / (growth - 1) periods
+        done = _whole(math.log(1 + progress / period * (growth - 1), growth))
+        begun, length = period * (growth**done - 1) / (growth - 1), period * growth**done
+    return _fall((progress - begun) / length)

@@ -1,0 +1,277 @@
+"""The public API: its names, its signatures, how little it loads, and what it does on a tiny study."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+
+import cifar_lab
+from cifar_lab import api, errors
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.api.results import call_in_words
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.inspect import failures
+from cifar_lab.store import selection
+from cifar_lab.store.ablation_file import as_file
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import read_all
+from cifar_lab.train import cell_artifacts
+
+NAMES = [
+    "Ablation", "Claim", "EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe", "Variant", "compare", "find_ablation",
+    "load_cell", "load_runs", "plan", "run", "verify",
+]  # fmt: skip
+FUNCTIONS = ("compare", "find_ablation", "load_cell", "load_runs", "plan", "run", "verify")
+HOSTILE = '<b>"quoted"</b> \\ """ & co'
+MADE = Ablation(
+    name="made",
+    question=HOSTILE,
+    source="the tests",
+    baseline=Recipe().override(
+        {"model.blocks": [1], "model.width": 8, "train.batch_size": 10, "train.epochs": 2, "data.val_fraction": 0.2}
+    ),
+    factors=("model.dropout",),
+    variants=(Variant(name="off"), Variant(name="on", diff={"model.dropout": 0.2})),
+    control="off",
+    seeds=(0, 1),
+)
+CALL: dict[str, Any] = {"runs": "records", "offline": True, "say": None}
+
+
+def loaded(program: str) -> set[str]:
+    """Heavy libraries that a fresh process has loaded after `program`."""
+    heavy = "{'torch', 'mlflow', 'optuna', 'numpy', 'pandas', 'matplotlib', 'pydantic', 'typer', 'rich'}"
+    line = [sys.executable, "-c", f"import sys; {program}; print(*({heavy} & set(sys.modules)))"]
+    return set(subprocess.run(line, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_the_public_names_are_these_and_all_are_there() -> None:
+    assert sorted(cifar_lab.__all__) == NAMES
+    assert set(NAMES) <= set(dir(cifar_lab))
+    assert all(getattr(cifar_lab, name) is not None for name in NAMES)
+    with pytest.raises(AttributeError, match="no attribute 'train_everything'; it has Ablation, "):
+        cifar_lab.train_everything  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_package_loads_nothing_and_its_names_no_more_than_they_need() -> None:
+    assert loaded("import cifar_lab") == set()
+    assert loaded("from cifar_lab import Ablation, Variant, Claim, Recipe, EFFICIENT_RESNET") == {"pydantic"}
+    assert loaded("import cifar_lab; cifar_lab.find_ablation('se_ratio'); cifar_lab.run; cifar_lab.verify") == {
+        "pydantic"
+    }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_hints_for_all_of_its_arguments_and_keywords_but_one(name: str) -> None:
+    function = getattr(api, name)
+    signature = inspect.signature(function)
+    assert all(p.annotation is not p.empty for p in signature.parameters.values())
+    assert signature.return_annotation is not signature.empty
+    positional = [p for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    assert len(positional) <= (2 if name == "find_ablation" else 1)
+    assert inspect.signature(getattr(cifar_lab, name)) == signature
+    if name == "find_ablation":
+        assert get_type_hints(function)["return"] is Ablation
+
+
+def test_run_is_the_function_and_the_package_whatever_is_imported_first() -> None:
+    program = "import cifar_lab.store.selection; import cifar_lab; assert callable(cifar_lab.run), cifar_lab.run"
+    assert "torch" not in loaded(program)
+    assert cifar_lab.store.selection is selection  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def trained(few_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """`MADE`, trained by a call in a folder of its own: the folder and the result."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("notebook")
+        patch.chdir(folder)
+        patch.setenv("CIFAR_LAB_CACHE", str(folder / "cache"))
+        result = cifar_lab.run(MADE, data=str(few_images), **CALL)
+    return folder, result
+
+
+@pytest.fixture
+def made(trained: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(trained[0])
+    return trained[1]
+
+
+def test_a_run_trains_each_cell_once_and_tells_what_it_did(made: Any, few_images: Path) -> None:
+    assert (made.trained, made.reused, made.undone) == (4, 0, {})
+    said: list[str] = []
+    again = cifar_lab.run(MADE, data=str(few_images), **{**CALL, "say": said.append})
+    assert (again.trained, again.reused) == (0, 4)
+    assert repr(again) == f"<RunResult {again.invocation}: 0 trained, 4 reused>"
+
+
+def test_the_record_has_the_call_in_place_of_a_command_line(made: Any, few_images: Path) -> None:
+    note = read_all(Path("records").resolve())[0]
+    shown = f"cifar_lab.run('made', data={str(few_images)!r}, runs='records', offline=True, folder='records/ablations')"
+    assert note.command == shown == selection.again(note)
+    fingerprint = note.cells[0].fingerprint
+    assert failures._again((note,), fingerprint) == f"{shown[:-1]}, retry_failed=True)"
+    found = cifar_lab.find_ablation("made", "records/ablations")
+    assert found.model_copy(update={"doc": ""}) == MADE
+
+
+def test_frames_have_the_numbers_of_the_records(made: Any) -> None:
+    frame = made.to_frame()
+    assert list(frame["variant"]) == ["off", "on"]
+    cells = cifar_lab.load_runs(runs="records").to_frame().set_index(["variant", "seed"])
+    assert frame["values_0"].tolist() == [cells.loc[(name, 0), "test/acc"] for name in ("off", "on")]
+    assert frame["mean"].tolist() == pytest.approx(
+        [np.mean([cells.loc[(name, seed), "test/acc"] for seed in (0, 1)]) for name in ("off", "on")]
+    )
+    assert cells.loc[("on", 1), "model.dropout"] == 0.2
+    assert set(cells["state"]) == {"finished"}
+
+
+def test_html_has_the_table_and_no_markup_of_the_text(made: Any) -> None:
+    html = made._repr_html_()
+    assert re.findall("<td[^>]*>(on|off)</td>", html) == ["off", "on"]
+    assert html.endswith("<p>4 trained, 0 reused</p>")
+    claims = cifar_lab.verify("se_ratio", runs="records")
+    assert len(claims) == len(claims.to_frame()) == len(cifar_lab.find_ablation("se_ratio").claims)
+    named = Ablation(
+        **{**dict(MADE), "claims": (cifar_lab.Claim(quote=HOSTILE, source="x", better="on", worse="off"),)}
+    )
+    shown = cifar_lab.verify(named, runs="records")._repr_html_()
+    assert "<b>" not in shown
+    assert "&lt;b&gt;" in shown
+
+
+def test_a_plot_has_a_row_for_each_compared_variant_and_a_dot_for_each_seed(made: Any) -> None:
+    figure = made.plot()
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["on"]
+    dots = [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
+    row = made.comparison.rows[1]
+    assert [list(each) for each in dots] == [[pytest.approx(100 * value) for value in row.differences.values()]]
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_plan_says_what_is_done(made: Any, few_images: Path) -> None:
+    plan = cifar_lab.plan(MADE, data=str(few_images), seeds=[1, 7], runs="records", say=None)
+    frame = plan.to_frame()
+    states = dict(zip(zip(frame["variant"], frame["seed"], strict=True), frame["state"], strict=True))
+    assert states == {("off", 1): "finished", ("on", 1): "finished", ("off", 7): "missing", ("on", 7): "missing"}
+    assert plan.seconds > 0
+    assert "4 cells, 2 done; about " in plan._repr_html_()
+
+
+def test_a_cell_gives_its_network_and_the_network_its_logits(made: Any, few_images: Path) -> None:
+    from cifar_lab.data import load
+
+    cell = cifar_lab.load_cell(made.fingerprints["on/s1"][:10], runs="records")
+    assert (cell.seed, cell.recipe, cell.state) == (1, MADE.recipe("on"), "finished")
+    assert len(cell.curve["val/acc"]) == len(cell.to_frame()) == MADE.baseline.train.epochs
+    logits, labels = cell.logits()
+    assert (logits.argmax(1) == labels).mean() == pytest.approx(cell.metrics["test/acc"])
+    net = cell.network()
+    assert not net.training
+    with torch.no_grad():
+        found = net(cell.prepare(load(str(few_images)).test_images)).numpy()
+    assert np.abs(found - logits).max() < 0.05 * np.abs(logits).max()
+    with torch.no_grad():
+        fresh = cifar_lab.load_cell(made.fingerprints["off/s0"], runs="records").network()
+        assert np.abs(fresh(cell.prepare(load(str(few_images)).test_images)).numpy() - logits).max() > 0.05
+
+
+def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
+    made: Any, tmp_path: Path, few_images: Path
+) -> None:
+    import shutil
+
+    shutil.copytree("records", tmp_path / "records")
+    one, other = made.fingerprints["on/s0"], made.fingerprints["off/s0"]
+    weights = tmp_path / "records" / one / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(errors.DamageError, match=r"weights\.safetensors: damaged"):
+        cifar_lab.load_cell(one, runs=tmp_path / "records").network()
+    (tmp_path / "records" / other / "result.json").unlink()
+    cell = cifar_lab.load_cell(other, runs=tmp_path / "records")
+    assert (cell.state, cell.metrics) == ("missing", {})
+    with pytest.raises(errors.UsageError, match="is missing, not finished, and has no logits"):
+        cell.logits()
+    (tmp_path / "records" / one / "cell.json").write_text("{")
+    states = cifar_lab.load_runs(runs=tmp_path / "records").to_frame().set_index("fingerprint")["state"]
+    assert (states[one], states[other]) == ("damaged", "missing")
+    assert cell_artifacts.read_logits(Record(tmp_path / "records" / made.fingerprints["on/s1"]))[0].shape[1] == 10
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cifar_lab.run("se_ration"), "no ablation named 'se_ration'; did you mean 'se_ratio'?"),
+        (lambda: cifar_lab.run("se_ratio", scale="smal"), "no scale named 'smal'; did you mean 'small'?"),
+        (lambda: cifar_lab.run("se_ratio", variants="r4"), "variants is a list of names, as in .*, got 'r4'"),
+        (lambda: cifar_lab.run("se_ratio", variants=["r5"]), "variant 'r5' is not there"),
+        (lambda: cifar_lab.run("se_ratio", seeds=[0, 0]), "seeds are 1 to 1000 different integers"),
+        (lambda: cifar_lab.run("se_ratio", seeds=[-1]), "seeds are integers from 0 up"),
+        (lambda: cifar_lab.run("se_ratio", seeds=[0.5]), "seeds are integers from 0 up"),  # type: ignore[list-item]
+        (lambda: cifar_lab.run("se_ratio", max_params=0), "max_params is an integer from 1 up, got 0"),
+        (lambda: cifar_lab.run("se_ratio", workers=0), "takes 'auto' or a number from 1 up, got '0'"),
+        (lambda: cifar_lab.run("se_ratio", overrides={"train.epoch": 3}), "did you mean 'train.epochs'"),
+        (lambda: cifar_lab.run("se_ratio", max_params=1000), "1,000"),
+        (lambda: cifar_lab.run(MADE.model_copy(update={"name": ""})), "has a name of a-z, 0-9 .*, got ''"),
+        (lambda: cifar_lab.run(MADE.model_copy(update={"name": "../x"})), "has a name of a-z, 0-9 .*, got '../x'"),
+        (lambda: cifar_lab.run(MADE.model_copy(update={"name": "train"})), "no ablation can be named 'train'"),
+        (lambda: cifar_lab.compare("se_ratio"), "'se_ratio' has not been run"),
+        (lambda: cifar_lab.compare("se_ratio", scale="small", invocation="x"), "invocation names a whole setting"),
+        (lambda: cifar_lab.verify(invocation="x"), "is of one ablation"),
+        (lambda: cifar_lab.load_cell("abc"), "no such cell"),
+        (lambda: cifar_lab.load_runs(), "no such folder"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_writes_nothing(call: Any, message: str, folder: Path) -> None:
+    with pytest.raises(errors.UsageError, match=message) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+    assert not list(folder.iterdir())
+
+
+def test_a_file_of_any_ablation_is_read_back_as_the_same(tmp_path: Path) -> None:
+    for ablation in (cifar_lab.find_ablation(name) for name in ("writeup_ladder", "se_ratio", "block_counts")):
+        (tmp_path / f"{ablation.name}.py").write_text(as_file(ablation, by="the tests"))
+        found = cifar_lab.find_ablation(ablation.name, tmp_path)
+        assert found.model_copy(update={"doc": ablation.doc}) == ablation
+
+
+def test_a_call_is_written_as_python_reads_it() -> None:
+    def run(
+        ablation: str, *, scale: str = "writeup", seeds: object = None, data: object = None, overrides: object = None,
+        folder: object = None,
+    ) -> None: ...  # fmt: skip
+
+    given = {
+        "ablation": "se_ratio", "scale": "smoke", "seeds": (0, 1), "data": None, "overrides": {"a.b": 1},
+        "folder": Path("mine"),
+    }  # fmt: skip
+    call = call_in_words(run, given)
+    assert call == "cifar_lab.run('se_ratio', scale='smoke', seeds=[0, 1], overrides={'a.b': 1}, folder='mine')"
+    plain = {**given, "scale": "writeup", "seeds": None, "overrides": {}, "folder": None}
+    assert call_in_words(run, plain) == "cifar_lab.run('se_ratio')"
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_guard_for_its_workers(tmp_path: Path, few_images: Path) -> None:
+    lines = ["import cifar_lab", "print('once')", f"from {__name__.rpartition('.')[2]} import MADE", ""]
+    lines[2] = Path(__file__).read_text().split("MADE = ")[1].split("\nCALL")[0].replace("HOSTILE", "'?'")
+    lines[2] = f"from cifar_lab import Ablation, Recipe, Variant\nMADE = {lines[2]}"
+    lines[3] = f"print(cifar_lab.run(MADE, data={str(few_images)!r}, offline=True, say=None))"
+    (tmp_path / "script.py").write_text("\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("once\n<RunResult ")
+    assert done.stdout.endswith("-made: 4 trained, 0 reused>\n")

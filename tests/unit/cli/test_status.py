@@ -1,0 +1,42 @@
+"""Output of `failures` and `status` on cells that failed, diverged or are damaged."""
+
+from __future__ import annotations
+
+from cifar_lab.cli import status
+from cifar_lab.inspect.failures import Divergence, Failure
+from cifar_lab.inspect.progress import Progress
+from cifar_lab.store.invocation import Asked
+from cifar_lab.store.selection import Name
+
+FAILED = Failure(
+    name=Name("se_ratio", "r4", 0), fingerprint="a" * 64, error="RuntimeError: out of memory", time=1, trace="here",
+    again="cifar-lab run-ablation se_ratio --retry-failed",
+)  # fmt: skip
+DIVERGED = Divergence(name=Name("se_ratio", "r2", 1), fingerprint="b" * 64, time=1, epoch=3, step=17)
+
+
+def lines(failed: list[Failure], diverged: list[Divergence]) -> list[str]:
+    return [line.plain for line in status._failure_lines(failed, diverged, [], False)]
+
+
+def test_what_failed_and_what_diverged_have_headings_of_their_own() -> None:
+    said = lines([FAILED], [DIVERGED])
+    assert said[0] == "failed:"
+    assert said.index("RuntimeError: out of memory") < said.index("diverged, which is a result:")
+    assert "in epoch 3 at step 17" in said[said.index("diverged, which is a result:") + 1]
+    assert said[-1] == "1 failed"
+
+
+def test_a_heading_of_nothing_is_left_out() -> None:
+    assert lines([], [DIVERGED])[0] == "diverged, which is a result:"
+    assert "failed:" not in lines([], [DIVERGED])
+    assert "diverged, which is a result:" not in lines([FAILED], [])
+    assert lines([], []) == ["no failures"]
+
+
+def test_status_says_at_which_step_a_cell_diverged() -> None:
+    asked = Asked(
+        variant="r2", seed=1, fingerprint="b" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1
+    )  # fmt: skip
+    cell = Progress(asked=asked, state="diverged", epoch=3, step=17)
+    assert "diverged in epoch 3 at step 17" in list(status._notes(cell, "se_ratio"))

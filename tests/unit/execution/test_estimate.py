@@ -1,0 +1,182 @@
+"""Estimates go by what was measured in the precision that a cell is trained in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cifar_lab.ablation import registry
+from cifar_lab.config import scale
+from cifar_lab.config.execution import Execution
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.execution import estimate as module
+from cifar_lab.execution import step_timing
+from cifar_lab.execution.estimate import ASSUMED_FLOOR, START_SECONDS, Pace, estimate, measure, share
+from cifar_lab.execution.plan import Plan, make_plan
+from cifar_lab.execution.step_timing import NoAnswer, Question, Timed
+from cifar_lab.models.cost import cost
+
+CPU = Execution(device="cpu", threads=1, precision="auto")
+
+
+def plan(name: str, runs: Path) -> Plan:
+    labels, black = np.tile(np.arange(10), 2), np.zeros((20, 32, 32, 3), np.uint8)
+    images = Dataset(
+        name="black", kind="path", classes=tuple("abcdefghij"), hash="d" * 64,
+        train_images=black, train_labels=labels, test_images=black, test_labels=labels,
+    )  # fmt: skip
+    small = scale.find("small")
+    return make_plan(registry.discover().find(name), scale=small, source="black", dataset=images, runs=runs, seeds=(0,))
+
+
+def test_each_precision_is_timed_and_counts_for_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = plan("precision", tmp_path)
+    macs = cost(asked.cells[0].recipe.model).macs
+
+    def timed(recipe: Recipe, execution: Execution) -> float:
+        return {"fp32": 4.0, "bf16": 1.0}[recipe.train.precision] * macs
+
+    monkeypatch.setattr(module, "seconds_per_image", timed)
+    pace = measure(asked, CPU)
+    assert pace == Pace(rates={"fp32": 4.0, "bf16": 1.0})
+    found = [estimate(asked, pace)[cell.fingerprint] - START_SECONDS for cell in asked.cells]
+    assert found[0] == pytest.approx(4 * found[1])
+    assert found[1] > 0
+
+
+def test_one_network_is_timed_where_all_cells_have_one_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[int] = []
+
+    def seconds(recipe: Recipe, execution: Execution) -> float:
+        timed.append(cost(recipe.model).macs)
+        return 1.0
+
+    monkeypatch.setattr(module, "seconds_per_image", seconds)
+    asked = plan("width", tmp_path)
+    assert list(measure(asked, CPU).rates) == ["auto"]
+    every = sorted(cost(cell.recipe.model).macs for cell in asked.cells)
+    assert timed == [every[len(every) // 2]]
+
+
+def test_a_precision_that_was_not_timed_is_taken_for_the_slowest_that_was(tmp_path: Path) -> None:
+    asked = plan("precision", tmp_path)
+    known = estimate(asked, Pace(rates={"auto": 1.0, "fp32": 4.0}))
+    assert known == estimate(asked, Pace(rates={"fp32": 4.0, "bf16": 4.0}))
+    assert set(estimate(asked, Pace()).values()) == {START_SECONDS}
+
+
+def test_cells_that_are_done_are_neither_timed_nor_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = plan("precision", tmp_path)
+    half = replace(asked, cells=(replace(asked.cells[0], state="finished"), *asked.cells[1:]))
+    monkeypatch.setattr(module, "seconds_per_image", lambda recipe, execution: 1.0)
+    assert list(measure(half, CPU).rates) == ["bf16"]
+    assert list(estimate(half, Pace(rates={"bf16": 1.0}))) == [asked.cells[1].fingerprint]
+
+
+CUDA = replace(CPU, device="cuda")
+GIB = 2**30
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Question]:
+    """Has a worker that times steps answer so; what it is asked."""
+    asked: list[Question] = []
+
+    def ask(questions: list[Question]) -> list[Any]:
+        asked.extend(questions)
+        return [answer(question) for question in questions]
+
+    monkeypatch.setattr(step_timing, "ask", ask)
+    return asked
+
+
+def step_of(question: Question) -> Timed:
+    """A GPU on which a step takes 3 ms at least, and 1e-12 s for each multiply-accumulate."""
+    recipe = question.recipe
+    step = max(3e-3, 1e-12 * cost(recipe.model).macs * recipe.train.batch_size)
+    return Timed(1.0, step, busy=0.3 if question.share else None, reserved=2 * GIB, memory=80 * GIB)
+
+
+def test_on_cuda_no_step_is_shorter_than_that_of_the_smallest_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = answering(monkeypatch, step_of)
+    asked = plan("width", tmp_path)
+    pace = measure(asked, CUDA)
+    works = sorted(cost(cell.recipe.model).macs * cell.recipe.train.batch_size for cell in asked.cells)
+    timed = [cost(each.recipe.model).macs * each.recipe.train.batch_size for each in questions]
+    assert timed == [works[-1], works[0]], "the most work for the rate, the least for the floor"
+    assert pace.floor == step_of(questions[1]).step
+    assert pace.rates == {"auto": pytest.approx(step_of(questions[0]).step / works[-1])}
+    slow = estimate(asked, replace(pace, floor=1.0))
+    epochs = asked.cells[0].recipe.train.epochs
+    assert min(slow.values()) == pytest.approx(START_SECONDS + epochs, rel=0.01), "an epoch here is one step"
+
+
+def test_on_cuda_each_precision_is_timed_and_the_largest_says_how_many_share_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, step_of)
+    pace = measure(plan("precision", tmp_path), CUDA)
+    assert set(pace.rates) == {"fp32", "bf16"}
+    count, why = share(pace, cores=16, data=GIB // 4)
+    assert count == 3
+    assert why == (
+        "3 cells a GPU: a step keeps it busy for 30 % of its time, a cell takes 2.2 of 80 GiB, and there are 16 cores "
+        "for each GPU; 8 at most"
+    )
+    assert share(Pace(), cores=16, data=0)[0] == 1
+
+
+def test_a_worker_that_fails_leaves_rough_estimates_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, lambda _: NoAnswer("OutOfMemoryError: CUDA out of memory"))
+    said: list[str] = []
+    asked = plan("width", tmp_path)
+    pace = measure(asked, CUDA, said.append)
+    assert said == [
+        "warning: training steps could not be timed (OutOfMemoryError: CUDA out of memory): the estimates are rough"
+    ]
+    assert pace.floor == ASSUMED_FLOOR
+    assert min(estimate(asked, pace).values()) > START_SECONDS
+    assert share(pace, cores=16, data=0)[0] == 1
+
+
+def test_the_small_network_serves_where_the_large_one_could_not_be_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, lambda question: NoAnswer("no room") if question.share else step_of(question))
+    pace = measure(plan("width", tmp_path), CUDA)
+    assert pace.floor == 3e-3
+    assert set(pace.rates) == {"auto"}
+
+
+def test_on_cuda_nothing_is_asked_where_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, step_of)
+    done = plan("width", tmp_path)
+    done = replace(done, cells=tuple(replace(cell, state="finished") for cell in done.cells))
+    assert measure(done, CUDA) == Pace()
+    assert not asked
+
+
+def test_what_stands_for_others_is_timed_though_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that goes on has trained its baseline: trials like it are still to be estimated, and to share GPUs."""
+    answering(monkeypatch, step_of)
+    done = plan("width", tmp_path)
+    done = replace(done, cells=tuple(replace(cell, state="finished") for cell in done.cells))
+    pace = measure(done, CUDA, done=True)
+    assert share(pace, cores=16, data=0)[0] == 3
+    assert min(estimate(done, pace, done=True).values()) > START_SECONDS
+
+
+def test_steps_are_timed_on_the_gpu_that_cells_will_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = answering(monkeypatch, step_of)
+    measure(plan("width", tmp_path), CUDA, place="cuda:1")
+    assert {question.place for question in questions} == {"cuda:1"}

@@ -1,0 +1,258 @@
+"""Progress of cells, their dependencies, and remaining time, from records written by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.cli import run
+from cifar_lab.errors import TrackingError
+from cifar_lab.inspect.failures import Divergence, Failure, read_failures
+from cifar_lab.inspect.progress import Progress
+from cifar_lab.inspect.status import Status, look
+from cifar_lab.store.cell_owner import SILENCE
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Asked
+from cifar_lab.store.selection import choose, names, read_settings, typed
+
+HOLD = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print(flush=True)
+    input()
+"""
+NOW = 1_790_000_000.0
+
+
+@contextmanager
+def held(record: Record) -> Iterator[None]:
+    """Another process holds the cell's lock."""
+    command = [sys.executable, "-c", HOLD, str(record.folder / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.kill()
+
+
+def begin(runs: Any, asked: Asked, *ends: float, began: float = NOW - 100, init_from: str | None = None) -> Record:
+    """A cell of ten epochs that began at `began` and wrote an epoch at each of `ends`, in seconds."""
+    record: Record = runs.record(asked)
+    tree = record.cell()
+    assert tree is not None
+    record.write_cell({**tree, "recipe": {"train": {"epochs": 10}, "init_from": init_from}})
+    events: list[dict[str, Any]] = [{"event": "start", "time": began}, {"event": "resume", "epoch": 0, "step": 0}]
+    for epoch, end in enumerate(ends, start=1):
+        values = {"val/acc": epoch / 10, "images_per_second": 100.0}
+        events.append({"event": "points", "time": end, "epoch": epoch, "values": values})
+        events.append({"event": "checkpoint", "time": end, "epoch": epoch, "step": 0})
+    lines = [json.dumps({**event, "time": round(1000 * event.get("time", began))}) for event in events]
+    (record.folder / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    return record
+
+
+def beat(record: Record, when: float) -> None:
+    """The cell's owner on this host, an elsewhere that its lock tells of, gave a sign of life."""
+    owner = {"host": "here", "pid": 7, "time": round(1000 * when)}
+    (record.folder / "owner.json").write_text(json.dumps(owner))
+
+
+def fail(record: Record) -> None:
+    record.write_failure({"error": "RuntimeError: broke", "trace": "Traceback\nRuntimeError: broke", "time": 1})
+
+
+def status(runs: Any, now: float = NOW) -> Status:
+    return look(choose(runs.folder, "se_ratio"), runs.folder, now)
+
+
+def cells(runs: Any, now: float = NOW) -> dict[str, Progress]:
+    return {cell.name: cell for cell in status(runs, now).cells}
+
+
+def test_cells_are_counted_by_state_and_a_finished_study_is_settled(runs: Any) -> None:
+    runs.study()
+    found = status(runs)
+    assert found.counts() == {"finished": 6, "diverged": 0, "running": 0, "failed": 0, "missing": 0, "damaged": 0}
+    assert (found.is_settled, found.left) == (True, 0.0)
+    assert found.cells[0].test == 0.90
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_a_running_cell_shows_its_epoch_its_owner_and_what_is_left(runs: Any) -> None:
+    asked = runs.cell("r16", 0)
+    record = begin(runs, asked, NOW - 60, NOW - 40, NOW - 20)
+    beat(record, NOW - 5)
+    runs.ask([asked])
+    with held(record):
+        cell = cells(runs)["r16/s0"]
+    assert (cell.state, cell.epoch, cell.epochs, cell.val) == ("running", 3, 10, 0.3)
+    assert cell.left == pytest.approx(7 * 20 - 20), "seven epochs of 20 s, of which 20 s have passed"
+    assert cell.owner is not None
+    assert (cell.owner["pid"], cell.seen, cell.silent) == (7, round(1000 * (NOW - 5)), None)
+
+
+def test_one_epoch_alone_gives_the_pace_from_the_start_of_its_attempt(runs: Any) -> None:
+    asked = runs.cell("r16", 0)
+    record = begin(runs, asked, NOW - 60, began=NOW - 100)
+    runs.ask([asked])
+    with held(record):
+        assert cells(runs)["r16/s0"].left == pytest.approx(9 * 40 - 60)
+
+
+def test_a_locked_cell_whose_owner_is_silent_says_so(runs: Any) -> None:
+    asked = runs.cell("r16", 0)
+    record = begin(runs, asked, NOW - 500)
+    beat(record, NOW - 300)
+    runs.ask([asked])
+    with held(record):
+        cell = cells(runs)["r16/s0"]
+        assert (cell.state, cell.silent, cell.left) == ("running", pytest.approx(300), None)
+        assert cells(runs, NOW - 300 + SILENCE)["r16/s0"].silent is None
+
+
+def test_a_stopped_cell_goes_on_from_its_checkpoint_and_without_one_from_nothing(runs: Any) -> None:
+    asked = runs.cell("r16", 0)
+    record = begin(runs, asked, NOW - 60, NOW - 40)
+    record.checkpoint.write_bytes(b"state")
+    runs.ask([asked])
+    assert (cells(runs)["r16/s0"].resumes, cells(runs)["r16/s0"].epoch) == (True, 2)
+    record.checkpoint.unlink()
+    assert (cells(runs)["r16/s0"].resumes, cells(runs)["r16/s0"].epoch) == (False, 0)
+
+
+def test_the_rest_is_estimated_from_the_variant_itself_else_from_its_cost(runs: Any) -> None:
+    asked = [runs.cell(name, seed) for name in ("r16", "r4") for seed in (0, 1)]
+    runs.end(asked[0], 0.9, seconds=100.0)
+    runs.end(asked[2], 0.9, seconds=300.0)
+    runs.ask([*asked, runs.cell("r2", 0)])
+    found = cells(runs)
+    lefts = [found[name].left for name in ("r16/s1", "r4/s1", "r2/s0")]
+    assert lefts == pytest.approx([100, 300, 200])
+    assert status(runs).left == pytest.approx(600), "nobody trains: one at a time"
+
+
+def test_nothing_is_estimated_of_nothing(runs: Any) -> None:
+    runs.ask([runs.cell("r16", 0)])
+    assert (status(runs).left, cells(runs)["r16/s0"].left) == (None, None)
+
+
+def test_a_stage_waits_for_the_one_that_it_continues_and_is_stuck_when_that_fails(runs: Any) -> None:
+    first, second, third = (runs.cell(name, 0) for name in ("a", "b", "c"))
+    second = Asked(**{**vars(second), "recipe": f"{second.recipe} after {first.recipe}"})
+    third = Asked(**{**vars(third), "recipe": f"{third.recipe} after {second.recipe}"})
+    runs.ask([first, second, third])
+    assert [cell.waits_for for cell in status(runs).cells] == [None, "a/s0", "b/s0"]
+    assert not status(runs).is_settled
+    fail(runs.record(first))
+    assert [cell.stuck for cell in status(runs).cells] == [False, True, True]
+    assert status(runs).is_settled
+    runs.end(first, 0.9)
+    assert [cell.waits_for for cell in status(runs).cells] == [None, None, "b/s0"]
+
+
+def test_a_cell_that_was_begun_names_its_parent_itself(runs: Any) -> None:
+    parent, child = runs.cell("a", 0), runs.cell("b", 0)
+    begin(runs, child, init_from=parent.fingerprint)
+    runs.ask([child])
+    assert cells(runs)["b/s0"].waits_for == parent.fingerprint[:12]
+    runs.end(parent, 0.9)
+    assert cells(runs)["b/s0"].waits_for is None
+
+
+def test_the_plan_of_a_chain_says_which_stage_waits_for_which(runs: Any, tiny_ablation: Path) -> None:
+    from cifar_lab.ablation.ablation import Variant
+    from cifar_lab.ablation.registry import discover
+    from cifar_lab.config import scale
+    from cifar_lab.config.execution import Execution
+    from cifar_lab.data import load
+    from cifar_lab.execution.plan import make_plan
+    from cifar_lab.execution.runner import invocation_of
+
+    stages = (Variant(name="off"), Variant(name="on", diff={"model.dropout": 0.2}, continues="off"))
+    chain = discover(tiny_ablation).find("tiny").model_copy(update={"variants": stages, "chain": True})
+    plan = make_plan(
+        chain, scale=scale.find("writeup"), source="synthetic", dataset=load("synthetic"), runs=runs.folder
+    )
+    execution = Execution(device="cpu", threads=1, precision="fp32")
+    invocation_of(plan, execution, "cifar-lab run-ablation tiny").write(runs.folder)
+    found = look(choose(runs.folder, "tiny"), runs.folder)
+    assert {cell.name: cell.waits_for for cell in found.cells} == {
+        "off/s0": None, "on/s0": "off/s0", "off/s1": None, "on/s1": "off/s1",
+    }  # fmt: skip
+
+
+# Settings
+
+
+def test_the_latest_setting_is_read_with_all_its_invocations_and_the_others_are_named(runs: Any) -> None:
+    runs.study()
+    runs.study(scale="writeup", recipe="long")
+    runs.ask([runs.cell("r16", 9)])
+    setting = choose(runs.folder, "se_ratio")
+    assert (setting.latest.scale, len(setting.invocations), len(setting.cells)) == ("small", 2, 7)
+    assert [typed(other) for other in setting.others] == ["--scale writeup --data cifar10"]
+    assert choose(runs.folder, "se_ratio", scale="writeup").latest.scale == "writeup"
+    assert [found.latest.scale for found in read_settings(runs.folder)] == ["writeup", "small"]
+    assert names(runs.folder)[runs.cell("r16", 9).fingerprint][0] == ("se_ratio", "r16", 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("se_ratios", "did you mean 'se_ratio'"), ("layer", "did you mean 'layers'"), ("layers", "one of: se_ratio")],
+)
+def test_a_study_that_was_not_run_is_refused_with_the_nearest_that_could_be_meant(
+    runs: Any, name: str, hint: str
+) -> None:
+    runs.study()
+    with pytest.raises(TrackingError, match=hint):
+        choose(runs.folder, name, known=["layers", "se_ratio"])
+    with pytest.raises(TrackingError, match="was run as --scale small --data cifar10"):
+        choose(runs.folder, "se_ratio", scale="smoke")
+
+
+# Failures
+
+
+def test_a_failure_comes_with_the_command_that_tries_it_again_and_undoes_nothing_else(runs: Any) -> None:
+    failed, diverged = runs.cell("r16", 0), runs.cell("r4", 0)
+    fail(runs.record(failed))
+    runs.end(diverged, 0.1, status="diverged", epoch=2)
+    runs.ask([failed, diverged], command="cifar-lab run-ablation se_ratio --json --redo abc --runs 'my runs'")
+    found = {type(bad): bad for bad in read_failures([choose(runs.folder, "se_ratio")], runs.folder)}
+    bad, result = found[Failure], found[Divergence]
+    assert isinstance(bad, Failure)
+    assert isinstance(result, Divergence)
+    assert bad.again == "cifar-lab run-ablation se_ratio --runs 'my runs' --retry-failed"
+    assert (str(bad.name), bad.error) == ("se_ratio r16/s0", "RuntimeError: broke")
+    assert (str(result.name), result.epoch) == ("se_ratio r4/s0", 2)
+
+
+def test_looking_leaves_a_cell_that_was_never_begun_as_it_is(runs: Any) -> None:
+    runs.ask([runs.cell("r16", 0)])
+    assert cells(runs, time.time())["r16/s0"].state == "missing"
+    assert [path.name for path in runs.folder.iterdir()] == ["invocations"]
+
+
+def test_what_is_printed_has_no_markup_and_keeps_brackets(runs: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = runs.cell("r4", 0)
+    runs.record(bad).write_failure({"error": "ValueError: [red]no[/]", "trace": "[bold]here[/]", "time": 1})
+    runs.ask(
+        [bad],
+        overrides={"model.blocks": [4, 4]},
+        data={"name": "[red]images[/]", "kind": "images", "hash": "5" * 64, "source": "images"},
+    )
+    for line, code in (("status", 0), ("status se_ratio", 0), ("failures se_ratio", 1)):
+        assert run([*line.split(), "--runs", str(runs.folder)]) == code
+        out = capsys.readouterr().out
+        assert "[red]failed" not in out
+        assert "\\[" not in out
+        assert "[red]no[/]" in out or line == "status"

@@ -1,0 +1,594 @@
+"""Equality of MLflow with the journals: each cell once, each point once, whenever it is shipped."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_lab.mlflow_sync import parent_run
+from cifar_lab.mlflow_sync import uploader as module
+from cifar_lab.mlflow_sync.client import Store
+from cifar_lab.mlflow_sync.parent_run import Table
+from cifar_lab.mlflow_sync.uploader import Shipper, has_all, sync
+from cifar_lab.store.cell_record import Record
+
+Runs = Callable[..., dict[str, Any]]
+
+
+def draw(record: Record) -> dict[str, bytes]:
+    return {"figures/loss.png": b"png", "confusion.png": b"png"}
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def ship(study: Any, store: Store, said: list[str]) -> Callable[..., Shipper]:
+    """`ship(invocation)`: a shipper that is at work."""
+
+    def ship(invocation: Any, **options: Any) -> Shipper:
+        options = {"draw": draw, "say": said.append, "interval": 0.05, **options}
+        shipper = Shipper(study.runs, invocation, lambda: store, **options)
+        shipper.start()
+        return shipper
+
+    return ship
+
+
+@pytest.fixture
+def sync_all(study: Any, store: Store, said: list[str]) -> Callable[[], tuple[int, int]]:
+    from cifar_lab.store.invocation import read_all
+
+    return lambda: sync(study.runs, read_all(study.runs), store, draw=draw, say=said.append)
+
+
+def _artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
+    return {item.path for item in client.list_artifacts(run.info.run_id, folder)}
+
+
+def _history(client: Any, run: Any, name: str) -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)]
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_ablation_is_an_experiment_an_invocation_a_run_and_a_cell_a_run_below_it(
+    study: Any, ship: Any, runs_of: Runs, client: Any, said: list[str]
+) -> None:
+    invocation = study.invocation()
+    study.all()
+    assert ship(invocation).drain(60) == 0
+    (parent,) = runs_of("se_ratio", "invocation").values()
+    cells = runs_of("se_ratio")
+    assert sorted(cells) == ["r16/s0", "r16/s1", "r4/s0", "r4/s1"]
+    assert (parent.info.run_name, parent.info.status) == ("smoke · synthetic · 2 variants × 2 seeds", "FINISHED")
+    assert parent.data.tags["invocation"] == invocation.id
+    assert parent.data.metrics["mean/test/acc/r4"] == 0.75
+    assert parent.data.metrics["delta/test/acc/r4"] == 0.0
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells.values()} == {parent.info.run_id}
+    assert "Which ratio?" in client.get_experiment_by_name("se_ratio").tags["mlflow.note.content"]
+    assert parent.data.tags["command"] == "cifar-lab run-ablation se_ratio"
+    assert said == []
+
+
+def test_a_cell_tells_its_recipe_where_it_ran_and_how_it_ended(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    study.whole("r4", 1)
+    ship(study.invocation()).drain(60)
+    run = runs_of("se_ratio")["r4/s1"]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["model.se.reduction"] == "4"
+    assert run.data.params["model.blocks"] == "[4, 4, 3]"
+    assert run.data.params["model.extra_fc"] == "none"
+    assert (run.data.params["variant"], run.data.params["seed"]) == ("r4", "1")
+    tags = {
+        "ablation": "se_ratio",
+        "variant": "r4",
+        "seed": "1",
+        "scale": "smoke",
+        "control": "false",
+        "role": "cell",
+        "protocol": "holdout",
+        "data": "synthetic",
+        "fingerprint": study.asked("r4", 1).fingerprint,
+        "git_commit": "c0ffee",
+        "git_dirty": "false",
+        "status": "finished",
+        "shipped": "complete",
+        "version.torch": "2.9",
+        "hardware.cores": "2",
+        "execution.device": "cpu",
+    }
+    assert {name: run.data.tags[name] for name in tags} == tags
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("synthetic", "d" * 36)
+    assert _artifacts(client, run) == {
+        "cell.json",
+        "confusion.csv",
+        "confusion.png",
+        "figures",
+        "journal.jsonl",
+        "predictions.npz",
+        "recipe.json",
+        "result.json",
+        "weights.safetensors",
+    }
+    assert _artifacts(client, run, "figures") == {"figures/loss.png"}
+
+
+def test_nothing_of_a_search_shows_a_result_on_test(study: Any, sync_all: Any, runs_of: Runs, client: Any) -> None:
+    study.whole()
+    study.invocation(metric="val/acc")
+    sync_all()
+    run = runs_of("se_ratio")["r4/s0"]
+    assert not [name for name in run.data.metrics if "test/" in name]
+    files = {"cell.json", "figures", "journal.jsonl", "recipe.json", "result.json", "weights.safetensors"}
+    assert _artifacts(client, run) == files
+    result = Path(client.download_artifacts(run.info.run_id, "result.json")).read_text()
+    assert "test/" not in result
+
+
+def test_curves_keep_their_epochs_and_results_their_names(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
+    study.whole()
+    ship(study.invocation()).drain(60)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert _history(client, run, "val/acc") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert run.data.metrics["test/acc"] == 0.25
+    assert run.data.metrics["final/val/acc"] == 0.3
+    assert run.data.metrics["val/best_acc"] == 0.3
+
+
+def test_a_journal_is_shipped_as_it_grows(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
+    invocation = study.invocation()
+    shipper = ship(invocation)
+    journal = study.begin()
+    study.train(journal, range(1, 2))
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None and "r4/s0" in runs_of("se_ratio"))
+    _until(lambda: "shipped" in runs_of("se_ratio")["r4/s0"].data.tags)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.tags["shipped"]) == ("RUNNING", "partial")
+    study.train(journal, range(2, 4))
+    study.finish()
+    assert shipper.drain(60) == 0
+    run = runs_of("se_ratio")["r4/s0"]
+    assert [epoch for epoch, _ in _history(client, run, "val/acc")] == [1, 2, 3]
+    assert (run.info.status, run.data.tags["shipped"]) == ("FINISHED", "complete")
+
+
+def test_what_was_shipped_is_not_shipped_again(
+    study: Any, ship: Any, sync_all: Any, runs_of: Runs, client: Any
+) -> None:
+    study.all()
+    ship(study.invocation()).drain(60)
+    ship(study.invocation(time="20260102T000000.000")).drain(60)
+    assert sync_all() == (0, 0)
+    assert len(runs_of("se_ratio")) == 4
+    assert len(runs_of("se_ratio", "invocation")) == 2
+    assert len(_history(client, runs_of("se_ratio")["r4/s0"], "val/acc")) == 3
+
+
+def test_a_shipment_that_broke_off_is_sent_again_and_stored_once(
+    study: Any, sync_all: Any, runs_of: Runs, client: Any
+) -> None:
+    study.invocation()
+    study.whole()
+    assert sync_all() == (1, 0)
+    run = runs_of("se_ratio")["r4/s0"]
+    client.set_tag(run.info.run_id, "shipped_to", "1")
+    assert sync_all() == (1, 0)
+    assert len(_history(client, runs_of("se_ratio")["r4/s0"], "val/acc")) == 3
+    assert len(_history(client, run, "test/acc")) == 1
+    assert sync_all() == (0, 0)
+
+
+def test_a_cell_that_another_ablation_reuses_has_a_run_of_its_own_there(
+    study: Any, sync_all: Any, runs_of: Runs
+) -> None:
+    study.invocation()
+    study.all()
+    study.invocation("blocks", time="20990101T000000.000")
+    assert sync_all() == (8, 0)
+    first, second = runs_of("se_ratio")["r4/s0"], runs_of("blocks")["r4/s0"]
+    assert second.data.tags["reused_from"] == first.info.run_id
+    assert "reused_from" not in first.data.tags
+    assert second.data.metrics == first.data.metrics
+
+
+def test_a_failure_is_shipped_with_its_trace_and_a_retry_goes_on_in_the_same_run(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    invocation = study.invocation()
+    journal = study.begin()
+    study.train(journal, range(1, 3))
+    failed_at = time.time_ns() // 1_000_000
+    study.record("r4", 0).write_failure({"error": "OSError: no", "trace": "Traceback…", "time": failed_at})
+    ship(invocation).drain(60)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.tags["status"], run.info.end_time) == ("FAILED", "failed", failed_at)
+    assert "failure.txt" in _artifacts(client, run)
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "FAILED"
+
+    time.sleep(0.002)
+    journal.write("resume", epoch=2, step=0)
+    study.train(journal, range(3, 4))
+    study.finish()
+    ship(study.invocation(time="20260102T000000.000")).drain(60)
+    again = runs_of("se_ratio")["r4/s0"]
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert [epoch for epoch, _ in _history(client, again, "val/acc")] == [1, 2, 3]
+
+
+def test_a_cell_that_failed_before_it_began_is_shown_too(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.invocation()
+    study.record("r4", 0).folder.mkdir()
+    study.record("r4", 0).write_failure({"error": "DataError: no", "trace": "Traceback…", "time": 5})
+    assert sync_all() == (1, 0)
+    assert runs_of("se_ratio")["r4/s0"].info.status == "FAILED"
+    study.whole()
+    assert sync_all() == (1, 0)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.params["model.se.reduction"]) == ("FINISHED", "4")
+
+
+def test_a_diverged_cell_is_a_result(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.invocation()
+    study.whole(status="diverged")
+    sync_all()
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "diverged")
+
+
+def test_a_cell_that_was_stopped_is_killed_and_complete_as_far_as_it_goes(
+    study: Any, ship: Any, sync_all: Any, runs_of: Runs
+) -> None:
+    invocation = study.invocation()
+    study.train(study.begin(), range(1, 3))
+    assert ship(invocation).drain(60) == 0
+    assert runs_of("se_ratio")["r4/s0"].info.status == "KILLED"
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "KILLED"
+    assert sync_all() == (0, 0)
+
+
+def test_a_cell_that_is_redone_has_a_new_run(study: Any, sync_all: Any, runs_of: Runs, client: Any) -> None:
+    import shutil
+
+    study.invocation()
+    study.whole()
+    sync_all()
+    old = runs_of("se_ratio")["r4/s0"]
+    shutil.rmtree(study.record("r4", 0).folder)
+    time.sleep(0.002)
+    study.whole()
+    assert sync_all() == (1, 0)
+    assert runs_of("se_ratio")["r4/s0"].info.run_id != old.info.run_id
+    assert client.get_run(old.info.run_id).data.tags["role"] == "superseded"
+
+
+def test_a_figure_that_cannot_be_drawn_is_said_and_stops_nothing(
+    study: Any, ship: Any, runs_of: Runs, said: list[str]
+) -> None:
+    def fail(record: Record) -> dict[str, bytes]:
+        raise ValueError("no points")
+
+    study.whole()
+    assert ship(study.invocation(), draw=fail).drain(60) == 0
+    assert said == ["r4/s0: no figures: ValueError: no points"]
+    assert runs_of("se_ratio")["r4/s0"].data.tags["shipped"] == "complete"
+
+
+def test_one_cell_that_cannot_be_shipped_is_said_once_and_stops_no_other(
+    study: Any, ship: Any, runs_of: Runs, said: list[str]
+) -> None:
+    study.all()
+    (study.record("r4", 0).folder / "cell.json").write_text("{}")
+    assert ship(study.invocation()).drain(60) == 1
+    assert len(said) == 1
+    assert said[0].startswith("MLflow does not get r4/s0: ")
+    assert sorted(runs_of("se_ratio")) == ["r16/s0", "r16/s1", "r4/s1"]
+
+
+def test_a_store_that_comes_back_gets_everything(
+    study: Any, store: Store, runs_of: Runs, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", (0.01, 0.1))
+    answers = iter([module.StoreAway("away"), module.StoreAway("away"), store])
+
+    def open_store() -> Store:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    study.all()
+    shipper = Shipper(study.runs, study.invocation(), open_store, draw=draw, say=said.append, interval=0.05)
+    shipper.start()
+    assert shipper.drain(60) == 0
+    assert len(said) == 1
+    assert len(runs_of("se_ratio")) == 4
+
+
+def test_a_run_begins_when_its_training_begins(study: Any, ship: Any, runs_of: Runs, client: Any) -> None:
+    """Before the journal says so there is `cell.json` only, and the run would seem to have lasted since the asking."""
+    shipper = ship(study.invocation())
+    (journal := study.begin())._path.unlink()
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None)
+    time.sleep(0.3)
+    assert runs_of("se_ratio") == {}
+    journal.write("start")
+    study.train(journal, range(1, 4))
+    study.finish()
+    assert shipper.drain(60) == 0
+    info = runs_of("se_ratio")["r4/s0"].info
+    assert 0 < info.end_time - info.start_time < 60_000
+
+
+def test_what_never_began_is_not_waited_for(study: Any, ship: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.begin()._path.unlink()
+    assert ship(study.invocation()).drain(60) == 0
+    assert sync_all() == (0, 0)
+    assert runs_of("se_ratio") == {}
+
+
+def test_a_cell_that_failed_before_it_began_lasted_no_time(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.invocation()
+    study.record("r4", 0).folder.mkdir()
+    failed_at = time.time_ns() // 1_000_000
+    study.record("r4", 0).write_failure({"error": "DataError: no", "trace": "Traceback…", "time": failed_at})
+    sync_all()
+    info = runs_of("se_ratio")["r4/s0"].info
+    assert info.start_time == info.end_time == failed_at
+
+
+def test_a_cell_tells_how_it_differs_from_the_control_whichever_ends_last(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    shipper = ship(study.invocation())
+    study.whole("r4", 0, accuracy=0.75)
+    study.whole("r16", 1, accuracy=0.5)
+    _until(lambda: client.get_experiment_by_name("se_ratio") is not None and len(runs_of("se_ratio")) == 2)
+    _until(lambda: runs_of("se_ratio")["r4/s0"].data.tags.get("shipped") == "complete")
+    assert not _deltas(runs_of("se_ratio")["r4/s0"])
+    study.whole("r16", 0, accuracy=0.5)
+    study.whole("r4", 1, accuracy=0.25)
+    assert shipper.drain(60) == 0
+    cells = runs_of("se_ratio")
+    assert {name: run.data.metrics["delta/test/acc"] for name, run in cells.items()} == {
+        "r4/s0": 0.25,
+        "r4/s1": -0.25,
+        "r16/s0": 0.0,
+        "r16/s1": 0.0,
+    }
+    assert cells["r4/s1"].data.tags["compared_with"] == "r16/s1"
+    assert cells["r4/s1"].data.metrics["delta/val/acc"] == 0.0
+
+
+def test_a_difference_is_sent_once(study: Any, ship: Any, sync_all: Any, runs_of: Runs, client: Any) -> None:
+    study.all()
+    ship(study.invocation()).drain(60)
+    run = runs_of("se_ratio")["r4/s0"]
+    assert sync_all() == (0, 0)
+    client.set_tag(run.info.run_id, "delta_to", "lost")
+    assert sync_all() == (1, 0)
+    assert sync_all() == (0, 0)
+    assert len(_history(client, run, "delta/test/acc")) == 1
+
+
+def test_a_control_that_is_asked_for_later_completes_what_was_there(study: Any, ship: Any, runs_of: Runs) -> None:
+    study.whole("r4", 0, accuracy=0.75)
+    ship(study.invocation(variants=("r4",), seeds=1)).drain(60)
+    assert not _deltas(runs_of("se_ratio")["r4/s0"])
+    study.whole("r16", 0, accuracy=0.5)
+    ship(study.invocation(variants=("r16",), seeds=1, time="20260102T000000.000")).drain(60)
+    assert runs_of("se_ratio")["r4/s0"].data.metrics["delta/test/acc"] == 0.25
+
+
+def test_a_stage_of_a_chain_is_compared_with_the_stage_before(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.recipes["r2"] = study.recipes["r4"].override({"model.se.reduction": 2})
+    study.invocation(seeds=1, against={"r4": "r16", "r2": "r4"})
+    for variant, accuracy in {"r16": 0.25, "r4": 0.75, "r2": 0.5}.items():
+        study.whole(variant, 0, accuracy=accuracy)
+    assert sync_all() == (3, 0)
+    cells = runs_of("se_ratio")
+    assert cells["r4/s0"].data.metrics["delta/test/acc"] == 0.5
+    assert cells["r2/s0"].data.metrics["delta/test/acc"] == -0.25
+
+
+def test_another_control_replaces_the_differences(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.whole("r4", 0, accuracy=0.75)
+    study.whole("r16", 0, accuracy=0.5)
+    study.invocation(seeds=1)
+    sync_all()
+    study.invocation(seeds=1, control="r4", time="20990101T000000.000")
+    assert sync_all() == (2, 0)
+    deltas = {name: run.data.metrics["delta/test/acc"] for name, run in runs_of("se_ratio").items()}
+    assert deltas == {"r4/s0": 0.0, "r16/s0": -0.25}
+    assert sync_all() == (0, 0)
+
+
+def test_a_diverged_cell_and_a_lone_variant_have_no_difference(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.whole("r16", 0)
+    study.whole("r4", 0, status="diverged")
+    study.invocation(seeds=1)
+    study.invocation("alone", seeds=1, variants=("r16",), time="20990101T000000.000")
+    sync_all()
+    assert not _deltas(runs_of("se_ratio")["r4/s0"])
+    assert not _deltas(runs_of("alone")["r16/s0"])
+
+
+def test_a_cell_that_two_settings_share_is_in_the_view_of_both(study: Any, sync_all: Any, runs_of: Runs) -> None:
+    study.all()
+    study.invocation()
+    study.invocation(overrides={"optim.lr": 0.1}, time="20260102T000000.000")
+    assert sync_all() == (4, 0)
+    tags = runs_of("se_ratio")["r4/s0"].data.tags
+    assert [value for tag, value in tags.items() if tag.startswith("setting.")] == ["current", "current"]
+    assert sync_all() == (0, 0)
+
+
+def _deltas(run: Any) -> set[str]:
+    return {name for name in run.data.metrics if name.startswith("delta/")}
+
+
+def _note(runs_of: Runs, invocation: Any) -> str:
+    return str(runs_of("se_ratio", "invocation")[invocation.id].data.tags["mlflow.note.content"])
+
+
+def test_the_run_of_an_invocation_has_the_table_and_a_link_to_each_cell(
+    study: Any, ship: Any, runs_of: Runs, client: Any
+) -> None:
+    study.all()
+    invocation = study.invocation()
+    table = Table("- header\n\n| variant | n |\n|---|---|\n| r4 | 2 |\n\n| more |\n", "variant,n\nr4,2\n")
+    ship(invocation, tabulate=lambda _: table).drain(60)
+    note, parent = _note(runs_of, invocation), runs_of("se_ratio", "invocation")[invocation.id]
+    assert note.startswith("| variant | n |\n|---|---|\n| r4 | 2 |\n\n`cifar-lab run-ablation se_ratio`")
+    assert "\n\n- header\n\n| more |\n\nCells:\n" in note
+    for run in runs_of("se_ratio").values():
+        seed = run.data.tags["seed"]
+        assert f"[s{seed}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?" in note
+    assert _artifacts(client, parent) == {"comparison.md", "comparison.csv"}
+
+
+def test_sync_brings_a_note_up_to_date_and_leaves_one_that_is(study: Any, store: Store, runs_of: Runs) -> None:
+    study.all()
+    invocation = study.invocation()
+    for name in ("one", "two", "two"):
+        sync(study.runs, [invocation], store, draw=draw, say=print, tabulate=lambda _, name=name: Table(name, name))
+        assert name in _note(runs_of, invocation)
+
+
+def test_a_table_that_cannot_be_made_is_said_and_stops_nothing(
+    study: Any, ship: Any, runs_of: Runs, said: list[str]
+) -> None:
+    def fail(invocation: Any) -> None:
+        raise ValueError("no numbers")
+
+    study.all()
+    invocation = study.invocation()
+    assert ship(invocation, tabulate=fail).drain(60) == 0
+    assert said == [f"{invocation.id}: no table: ValueError: no numbers"]
+    assert "[s1](" in _note(runs_of, invocation)
+
+
+def test_a_report_that_cannot_be_made_is_said_and_the_table_stays(
+    study: Any, ship: Any, runs_of: Runs, client: Any, said: list[str]
+) -> None:
+    def fail() -> dict[str, str]:
+        raise ValueError("no numbers")
+
+    study.all()
+    invocation = study.invocation()
+    assert ship(invocation, tabulate=lambda _: Table("| table |", "", fail)).drain(60) == 0
+    assert said == [f"{invocation.id}: no report: ValueError: no numbers"]
+    parent = runs_of("se_ratio", "invocation")[invocation.id]
+    assert _artifacts(client, parent) == {"comparison.md", "comparison.csv"}
+
+
+def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(study: Any, store: Store, runs_of: Runs) -> None:
+    study.recipes = {f"r{n}": study.recipes["r4"].override({"model.se.reduction": n}) for n in range(1, 41)}
+    invocation = study.invocation(seeds=3)
+    shipments = module._shipments(study.runs, invocation, module.History([invocation]), draw, print)
+    for shipment in shipments:
+        shipment.run = "f" * 32
+    note = parent_run.note(invocation, Table("| table |", ""), "1", shipments)
+    assert len(note) < 8000
+    assert note.startswith("| table |")
+    links, left = note.count("- r"), int(re.findall(r"- (\d+) more variants have no room", note)[0])
+    assert links + left == 40
+    longer = parent_run.note(invocation, Table("| table |" * 1000, ""), "1", shipments)
+    assert len(longer) < 8000
+    assert "comparison.md" in longer
+
+
+def test_sync_names_a_record_that_is_damaged_and_ships_the_others(
+    study: Any, sync_all: Any, said: list[str], runs_of: Runs
+) -> None:
+    study.all()
+    invocation = study.invocation()
+    whole = (path := study.record("r4", 0).folder / "result.json").read_text()
+    path.write_text("[]")
+    assert sync_all() == (3, 1)
+    assert said == [f"MLflow does not get r4/s0: {path}: damaged: [] is not an object"]
+    assert sorted(runs_of("se_ratio")) == ["r16/s0", "r16/s1", "r4/s1"]
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "RUNNING", "it is not known how it ended"
+    path.write_text(whole)
+    assert sync_all() == (1, 0)
+    assert len(runs_of("se_ratio")) == 4
+    assert runs_of("se_ratio", "invocation")[invocation.id].info.status == "FINISHED"
+
+
+def test_a_file_that_is_not_as_the_cell_left_it_is_not_uploaded(
+    study: Any, sync_all: Any, said: list[str], runs_of: Runs, client: Any
+) -> None:
+    study.whole()
+    record = study.record("r4", 0)
+    result = {key: value for key, value in (record.result() or {}).items() if key != "sha256"}
+    record.write_result({**result, "files": record.digests()})
+    study.invocation(seeds=1, variants=("r4",))
+    whole = record.weights.read_bytes()
+    record.weights.write_bytes(b"weighty")
+    assert sync_all() == (0, 1)
+    (line,) = said
+    assert f"{record.weights}: damaged" in line
+    run = runs_of("se_ratio")["r4/s0"]
+    assert (_artifacts(client, run), run.info.status) == (set(), "RUNNING")
+    record.weights.write_bytes(whole)
+    assert sync_all() == (1, 0)
+    assert "weights.safetensors" in _artifacts(client, runs_of("se_ratio")["r4/s0"])
+
+
+def test_a_cell_whose_control_is_damaged_is_left_too(study: Any, sync_all: Any, said: list[str]) -> None:
+    study.all()
+    study.invocation()
+    (study.record("r16", 1).folder / "result.json").write_text("{")
+    assert sync_all() == (2, 2)
+    assert {line.partition(": ")[0].split()[-1] for line in said} == {"r16/s1", "r4/s1"}
+
+
+def test_who_asks_for_the_same_again_is_known_to_have_it_all(study: Any, ship: Any, store: Store) -> None:
+    study.all()
+    first = study.invocation()
+    assert not has_all(study.runs, first, store), "nobody asked before it"
+    assert ship(first).drain(60) == 0
+    again = study.invocation(time="20260101T000001.000")
+    assert has_all(study.runs, again, store)
+    other = study.invocation(time="20260101T000002.000", variants=("r16",))
+    assert not has_all(study.runs, other, store), "it asks for less"
+    assert not has_all(study.runs, study.invocation(time="20260101T000003.000"), store), "the one before asked for less"
+
+
+def test_what_was_trained_anew_or_not_shipped_is_not_known(study: Any, ship: Any, store: Store) -> None:
+    study.all()
+    first = study.invocation()
+    again = study.invocation(time="20260101T000001.000")
+    assert not has_all(study.runs, again, store), "nothing was shipped"
+    assert ship(first).drain(60) == 0
+    assert has_all(study.runs, again, store)
+    record = study.record("r4", 0)
+    record.write_result({**record.result(), "time": record.result()["time"] + 1})
+    assert not has_all(study.runs, again, store)
+
+
+def test_cells_that_the_store_has_are_not_looked_up_one_by_one(
+    study: Any, ship: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.all()
+    assert ship(study.invocation()).drain(60) == 0
+    asked = []
+    monkeypatch.setattr(store, "find", lambda experiment, **tags: asked.append(tags))
+    again = study.invocation(time="20260101T000001.000")
+    assert ship(again).drain(60) == 0
+    assert {tags["role"] for tags in asked} == {"invocation"}, "no cell"

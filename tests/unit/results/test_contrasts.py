@@ -1,0 +1,356 @@
+"""Differences of variants: simultaneous intervals, verdicts, and missing values with their reasons."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from cifar_lab.results.compare import compare
+from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.results.contrasts import NO_LOOK
+from cifar_lab.results.stats import group_sequential
+from cifar_lab.results.stats.decision import decide
+from cifar_lab.results.stats.moderated import critical_value, moderated_intervals, moderated_seeds_needed
+from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
+from cifar_lab.store.invocation import Stopping
+
+CONTROL = (0.900, 0.905, 0.895, 0.902, 0.898)
+NOISE = (0.001, -0.001, 0.0005, 0.0015, -0.002)
+
+
+def shifted(by: float, noise: tuple[float, ...] = NOISE) -> tuple[float, ...]:
+    return tuple(value + by + error for value, error in zip(CONTROL, noise, strict=True))
+
+
+def ended(runs: Any, of: dict[str, tuple[float, ...]], diverged: tuple[str, ...] = (), **changed: Any) -> Comparison:
+    """The comparison of variants with these accuracies by seed; those of `diverged` never came to one."""
+    for variant, values in of.items():
+        for seed, value in enumerate(values):
+            runs.end(runs.cell(variant, seed), value, status="diverged" if variant in diverged else "finished")
+    runs.ask([runs.cell(variant, seed) for variant, values in of.items() for seed in range(len(values))], **changed)
+    return compare(runs.folder, "se_ratio")
+
+
+def rows(comparison: Comparison) -> dict[str, Row]:
+    return {row.variant: row for row in comparison.rows}
+
+
+# The interval and the verdict
+
+
+def test_one_difference_has_students_interval(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}))["r4"]
+    expected = stats.ttest_rel(shifted(-0.02), CONTROL).confidence_interval(0.95)
+    assert found.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.level == 0.95
+
+
+def test_the_intervals_of_several_hold_together(runs: Any) -> None:
+    comparison = ended(runs, {"r16": CONTROL, "r8": shifted(0.0), "r4": shifted(-0.02), "r2": shifted(0.01)})
+    assert (comparison.comparisons, comparison.confidence) == (3, 0.95)
+    expected = stats.ttest_rel(shifted(-0.02), CONTROL).confidence_interval(0.95 ** (1 / 3))
+    assert rows(comparison)["r4"].interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_every_variant_that_was_asked_for_is_one_of_the_family_finished_or_not(runs: Any) -> None:
+    cells = [runs.cell(name, seed) for name in ("r16", "r4", "r8") for seed in range(3)]
+    for cell in cells[:6]:
+        runs.end(cell, 0.9 + 0.001 * cell.seed * (cell.variant == "r4"))
+    runs.ask(cells)
+    found = compare(runs.folder, "se_ratio")
+    assert found.comparisons == 2
+    assert rows(found)["r4"].level == pytest.approx(0.95**0.5)
+
+
+VARIANTS = {"r16": CONTROL, "r8": shifted(0.0), "r4": shifted(-0.02), "r2": shifted(0.01, (0.0, 0.003, 0.001, 0, 0))}
+
+
+def test_the_intervals_of_a_moderated_design_borrow_strength_from_each_other(runs: Any) -> None:
+    comparison = ended(runs, VARIANTS, design="moderated")
+    by_variant = rows(comparison)
+    expected = moderated_intervals({name: list(by_variant[name].differences.values()) for name in ("r8", "r4", "r2")})
+    assert comparison.design == "moderated"
+    for name, one in expected.items():
+        found = by_variant[name]
+        assert found.interval == pytest.approx(one.interval, abs=1e-12)
+        assert (found.deviation, found.critical, found.level) == (one.deviation, one.critical, None)
+        assert found.verdict == decide(one.interval, comparison.margin)
+    assert f"95 % together (3 differences), ± {expected['r4'].critical:.2f} moderated standard errors" in "\n".join(
+        comparison.footer()
+    )
+
+
+def test_seeds_that_are_needed_follow_the_moderated_interval(runs: Any) -> None:
+    found = rows(ended(runs, VARIANTS, design="moderated"))["r4"]
+    assert found.deviation is not None
+    assert found.seeds_needed["0.2"] == moderated_seeds_needed(0.002, found.deviation, 3)
+
+
+def test_one_difference_alone_has_students_interval_in_a_moderated_design(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, design="moderated"))["r4"]
+    expected = stats.ttest_rel(shifted(-0.02), CONTROL).confidence_interval(0.95)
+    assert found.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (found.level, found.critical) == (0.95, None)
+
+
+def test_a_study_that_began_with_students_intervals_keeps_them(runs: Any) -> None:
+    before = rows(ended(runs, VARIANTS))["r4"].interval
+    after = ended(runs, VARIANTS, design="moderated")
+    assert (after.design, rows(after)["r4"].interval) == ("student", before)
+
+
+def test_looks_of_a_stopping_rule_have_students_intervals(runs: Any) -> None:
+    rule = Stopping(looks=(5, 8), levels=(0.98, 0.99), comparisons=3)
+    found = ended(runs, VARIANTS, design="moderated", stopping=rule)
+    assert found.design == "student"
+    assert rows(found)["r4"].level == 0.98
+
+
+def test_stages_of_a_chain_have_the_values_for_any_family(runs: Any) -> None:
+    found = ended(runs, VARIANTS, design="moderated", against={"r4": "r8", "r2": "r4"})
+    assert rows(found)["r4"].critical == critical_value(3, 5, "any")
+
+
+@pytest.mark.parametrize(
+    ("by", "margin", "verdict"),
+    [(0.02, 0.005, "better"), (-0.02, 0.005, "worse"), (0.0, 0.005, "equivalent"), (0.0, 0.001, "undecided"),
+     (0.004, 0.01, "equivalent")],
+)  # fmt: skip
+def test_the_verdict_follows_from_interval_and_margin(runs: Any, by: float, margin: float, verdict: str) -> None:
+    comparison = ended(runs, {"r16": CONTROL, "r4": shifted(by)}, margin=margin)
+    assert comparison.margin == margin
+    assert rows(comparison)["r4"].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("scale", "margin"), [("smoke", 0.02), ("small", 0.005), ("small/5", 0.005), ("writeup", 0.002)]
+)
+def test_a_note_from_before_margins_has_that_of_its_scale(runs: Any, scale: str, margin: float) -> None:
+    assert ended(runs, {"r16": CONTROL}, scale=scale).margin == margin
+
+
+def test_p_values_are_corrected_for_their_number_and_decide_nothing(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02), "r8": shifted(0.02)}))
+    assert (found["r4"].p_value, found["r4"].p_holm, found["r4"].p_smallest) == (0.0625, 0.125, 0.0625)
+    assert (found["r4"].p_exact, found["r4"].verdict) == (True, "worse")
+
+
+def test_what_pairing_bought_stands_beside(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}))["r4"]
+    welch = stats.ttest_ind(shifted(-0.02), CONTROL, equal_var=False).confidence_interval(0.95)
+    assert found.welch == pytest.approx((welch.low, welch.high), abs=1e-12)
+    assert found.correlation == pytest.approx(statistics.correlation(shifted(-0.02), CONTROL))
+
+
+# What cannot be said
+
+
+def test_one_seed_decides_nothing(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL[:1], "r4": (0.5,)}))["r4"]
+    assert (found.interval, found.verdict, found.reason) == (None, "undecided", ONE_PAIR)
+    assert found.difference == pytest.approx(0.5 - CONTROL[0])
+
+
+def test_differences_that_do_not_vary_decide_nothing(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": (0.5, 0.5, 0.5), "r4": (0.25, 0.25, 0.25)}))["r4"]
+    assert (found.interval, found.verdict, found.reason) == (None, "undecided", NO_VARIANCE)
+
+
+def test_a_variant_that_diverged_in_every_seed_is_diverged(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL, "r4": CONTROL}, diverged=("r4",)))["r4"]
+    assert (found.n, found.diverged, found.verdict) == (0, 5, "diverged")
+    assert found.reason == "the variant diverged in every seed"
+    assert (found.mean, found.difference, found.interval, found.p_value) == (None, None, None, None)
+
+
+def test_where_the_control_diverged_there_is_no_difference_and_that_is_said(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL, "r4": CONTROL}, diverged=("r16",)))["r4"]
+    assert (found.n, found.difference, found.verdict) == (5, None, None)
+    assert found.reason == "what it is compared with diverged in every seed"
+
+
+def test_a_divergence_beside_finished_seeds_is_counted(runs: Any) -> None:
+    for seed in range(5):
+        runs.end(runs.cell("r16", seed), CONTROL[seed])
+        runs.end(runs.cell("r4", seed), shifted(-0.02)[seed], status="diverged" if seed == 4 else "finished")
+    runs.ask([runs.cell(name, seed) for name in ("r16", "r4") for seed in range(5)])
+    found = rows(compare(runs.folder, "se_ratio"))["r4"]
+    assert (found.n, found.diverged, found.pairs, found.verdict) == (4, 1, 4, "worse")
+
+
+@pytest.mark.parametrize(
+    ("by", "gone", "verdict", "reason"),
+    [
+        (0.02, "r4", "undecided", "better without the seeds that diverged"),
+        (0.02, "r16", "better", None),
+        (-0.02, "r16", "undecided", "worse without the seeds that diverged"),
+        (-0.02, "r4", "worse", None),
+    ],
+)
+def test_what_survivors_say_is_no_verdict_where_the_diverged_seeds_say_otherwise(
+    runs: Any, by: float, gone: str, verdict: str, reason: str | None
+) -> None:
+    for seed in range(5):
+        for name, values in (("r16", CONTROL), ("r4", shifted(by))):
+            lost = name == gone and seed in (3, 4)
+            runs.end(runs.cell(name, seed), values[seed], status="diverged" if lost else "finished")
+    runs.ask([runs.cell(name, seed) for name in ("r16", "r4") for seed in range(5)])
+    found = rows(compare(runs.folder, "se_ratio"))["r4"]
+    assert (found.pairs, found.verdict, found.reason) == (3, verdict, reason)
+
+
+@pytest.mark.parametrize(("seed", "verdict"), [(2, "undecided"), (4, "better")])
+def test_under_a_rule_only_the_diverged_seeds_of_the_look_count(runs: Any, seed: int, verdict: str) -> None:
+    cells = [runs.cell(name, each) for name in ("r16", "r4") for each in range(4 if seed < 4 else 5)]
+    for cell in cells:
+        lost = cell.variant == "r4" and cell.seed == seed
+        values = CONTROL if cell.variant == "r16" else shifted(0.03)
+        runs.end(cell, values[cell.seed], status="diverged" if lost else "finished")
+    rule = replace(RULE, looks=(4, 9))
+    runs.ask(cells, stopping=rule)
+    assert rows(compare(runs.folder, "se_ratio"))["r4"].verdict == verdict
+
+
+# Seeds added until all is decided
+
+RULE = Stopping(looks=(3, 5), levels=(0.98, 0.97), comparisons=1)
+
+
+def test_between_looks_only_the_seeds_of_the_last_look_count(runs: Any) -> None:
+    comparison = ended(runs, {"r16": CONTROL[:4], "r4": shifted(-0.02)[:4]}, stopping=RULE)
+    found = rows(comparison)["r4"]
+    expected = stats.ttest_rel(shifted(-0.02)[:3], CONTROL[:3]).confidence_interval(0.98)
+    assert (found.pairs, found.level, list(found.differences)) == (3, 0.98, [0, 1, 2])
+    assert found.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.n == 4
+
+
+def test_before_the_first_look_nothing_is_said(runs: Any) -> None:
+    found = rows(ended(runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:2]}, stopping=RULE))["r4"]
+    assert (found.interval, found.verdict, found.reason) == (None, None, NO_LOOK)
+
+
+def test_each_variant_is_judged_at_its_own_last_look(runs: Any) -> None:
+    of = {"r16": CONTROL, "r4": shifted(-0.02)[:3], "r8": shifted(0.0)}
+    comparison = ended(runs, of, stopping=RULE)
+    found = rows(comparison)
+    assert (found["r4"].pairs, found["r4"].level) == (3, 0.98)
+    assert (found["r8"].pairs, found["r8"].level) == (5, 0.97)
+    assert comparison.stopping is not None
+    assert (comparison.stopping.looks, comparison.stopping.seen) == ((3, 5), 2)
+
+
+def test_seeds_that_are_added_by_hand_later_do_not_undo_the_rule(runs: Any) -> None:
+    ended(runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3]}, stopping=RULE)
+    assert rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}))["r4"].level == 0.97
+
+
+# Two factors
+
+
+def test_a_crossing_has_main_effects_and_an_interaction(runs: Any) -> None:
+    names = ("r16", "r4", "r16-off", "r4-off")
+    of = dict(
+        zip(
+            names,
+            (CONTROL, shifted(-0.02), shifted(-0.01), shifted(-0.05, (0.0, 0.0, 0.0, 0.001, -0.001))),
+            strict=True,
+        )
+    )
+    crossing = {"factors": ["reduction", "lookahead"], "variants": list(names)}
+    one, two, both = ended(runs, of, crossing=crossing).effects
+    assert [each.name for each in (one, two, both)] == ["reduction", "lookahead", "reduction × lookahead"]
+    assert one.difference == pytest.approx((-0.02 + -0.04) / 2)
+    assert two.difference == pytest.approx((-0.01 + -0.03) / 2)
+    assert both.difference == pytest.approx(-0.02)
+    assert one.level == pytest.approx(0.95 ** (1 / 3))
+    assert (one.verdict, both.verdict) == ("worse", "present")
+
+
+@pytest.mark.parametrize(
+    ("step", "noise", "said"),
+    [(0.02, 0.0005, "present"), (-0.02, 0.0005, "present"), (0.0, 0.001, "absent"), (0.0, 0.05, "undecided")],
+)
+def test_an_interaction_is_there_or_not_and_neither_better_nor_worse(
+    step: float, noise: float, said: str, runs: Any
+) -> None:
+    chance = tuple(noise * each for each in (1.0, -1.0, 0.5, 0.0, -0.5))
+    every = (CONTROL, shifted(-0.02), shifted(-0.01), shifted(-0.03 + step, chance))
+    of = dict(zip(CROSSED["variants"], every, strict=True))
+    assert ended(runs, of, crossing=CROSSED).effects[-1].verdict == said
+
+
+CROSSED = {"factors": ["reduction", "lookahead"], "variants": ["r16", "r4", "r16-off", "r4-off"]}
+
+
+def crossed(seeds: int) -> dict[str, tuple[float, ...]]:
+    one, two = (0.002, -0.001, 0.001, 0.0, 0.003), (0.0, 0.001, -0.003, 0.001, -0.001)
+    every = (CONTROL, shifted(-0.02, one), shifted(-0.01), shifted(-0.05, two))
+    return {name: values[:seeds] for name, values in zip(CROSSED["variants"], every, strict=True)}
+
+
+def test_under_a_rule_effects_are_those_of_the_last_look_at_its_level(runs: Any) -> None:
+    plain = ended(runs, crossed(3), crossing=CROSSED).effects
+    looked = ended(runs, crossed(4), crossing=CROSSED, stopping=RULE).effects
+    levels = group_sequential.levels(RULE.looks, 1 - 0.95 ** (1 / 3))
+    assert [each.level for each in looked] == [levels[0]] * 3
+    assert [(each.difference, each.pairs) for each in looked] == [(each.difference, 3) for each in plain]
+    for each, other in zip(looked, plain, strict=True):
+        assert each.interval is not None
+        assert other.interval is not None
+        assert each.interval[0] < other.interval[0]
+
+
+def test_before_the_first_look_there_is_no_effect(runs: Any) -> None:
+    found = ended(runs, crossed(2), crossing=CROSSED, stopping=RULE).effects
+    assert [(each.interval, each.pairs) for each in found] == [(None, 0)] * 3
+
+
+# The margin
+
+
+def test_a_rule_keeps_the_margin_that_it_was_begun_with(runs: Any) -> None:
+    fixed = replace(RULE, margin=0.03)
+    assert ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, stopping=fixed, margin=0.03).margin == 0.03
+    assert ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.01).margin == 0.03
+
+
+def test_without_a_rule_the_latest_margin_holds_and_the_one_before_is_named(runs: Any) -> None:
+    first = ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.01)
+    assert (first.margin, first.margin_before) == (0.01, None)
+    second = ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.04)
+    assert (second.margin, second.margin_before) == (0.04, (0.01, second.invocation))
+    third = ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}, margin=0.04)
+    assert third.margin_before == (0.01, second.invocation)
+
+
+@pytest.mark.parametrize(
+    ("gone", "verdicts"),
+    [
+        ("r4-off", ["worse", "worse", "present"]),  # guessing where both are changed says the same
+        ("r16", ["undecided", "undecided", "present"]),  # guessing where neither is: changing one looks like a rescue
+        ("all", ["worse", "worse", "present"]),  # a seed in which all four guess says nothing
+    ],
+)
+def test_effects_are_decided_by_no_survivors_either(runs: Any, gone: str, verdicts: list[str]) -> None:
+    one, two = (0.0002, -0.0001, 0.0001, 0.0, 0.0003), (0.0, 0.0001, -0.0003, 0.0001, -0.0001)
+    every = (CONTROL, shifted(-0.02, one), shifted(0.01, two), shifted(-0.05, two))
+    of = dict(zip(CROSSED["variants"], every, strict=True))
+    whole = ended(runs, of, crossing=CROSSED).effects
+    assert [each.verdict for each in whole] == ["worse", "worse", "present"]
+    cells = [runs.cell(f"{name}", seed + 20) for name in of for seed in range(5)]
+    for cell in cells:
+        lost = gone in {cell.variant, "all"} and cell.seed == 24
+        runs.end(cell, of[cell.variant][cell.seed - 20], status="diverged" if lost else "finished")
+    runs.ask(cells, crossing=CROSSED, scale="writeup")
+    found = compare(runs.folder, "se_ratio", scale="writeup").effects
+    assert [each.verdict for each in found] == verdicts
+
+
+def test_a_crossing_with_a_corner_missing_has_none(runs: Any) -> None:
+    crossing = {"factors": ["a", "b"], "variants": ["r16", "r4", "x", "y"]}
+    assert ended(runs, {"r16": CONTROL, "r4": CONTROL}, crossing=crossing).effects == ()

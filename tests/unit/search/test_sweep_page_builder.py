@@ -1,0 +1,335 @@
+"""Page of a study in a storage: outcome of each trial, and absence of secrets and test results."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from made.spaces import Told
+
+from cifar_lab.cli.recipe_file import read_recipe
+from cifar_lab.errors import UsageError
+from cifar_lab.report.sweep_page import as_json, counts, report
+from cifar_lab.report.sweep_page_data import Search
+from cifar_lab.search import sweep_page_builder, trials
+from cifar_lab.search.budget import Budget
+from cifar_lab.search.importance import FEWEST, importances
+from cifar_lab.search.study import NOTE, SETTING, setting_of
+from cifar_lab.store.cell_record import Record
+from cifar_lab.store.invocation import Invocation
+
+LARGE = {"model.blocks": "[5,5,2]", "model.width": 96, "model.kernel": 5}
+TEST = 0.987654
+"""An accuracy on test, which must not be seen."""
+
+
+def loaded(made: Told, runs: Path = Path("nowhere"), storage: str | None = None) -> Search:
+    return sweep_page_builder.load(made.study, runs=runs, storage=storage)
+
+
+def roomy(**changed: Any) -> Told:
+    """A study of networks of all sizes, none over the budget."""
+    return Told("writeup", budget=Budget(max_params=10**9), **changed)
+
+
+def one_of_each() -> Told:
+    made = Told("writeup")
+    made.trained(0.80)
+    made.trained(0.0, LARGE)
+    made.trained(0.0, {"model.width": 16, "model.kernel": 3, "model.blocks": "[2,2,2]"}, diverged=True)
+    small = {"model.width": 24, "model.kernel": 3, "model.blocks": "[3,3,3]"}
+    made.trained(0.83, small)
+    made.pruned(0.3, 0.4512, params=small)
+    made.failed("RuntimeError: out of memory\nTraceback", small)
+    made.begun(small)
+    return made
+
+
+# Trials
+
+
+def test_every_trial_is_what_became_of_it() -> None:
+    found = loaded(one_of_each())
+    assert [trial.state for trial in found.trials] == [
+        "trained", "infeasible", "diverged", "trained", "pruned", "failed", "running",
+    ]  # fmt: skip
+    assert counts(found) == "2 trials with a value, 1 diverged, 1 pruned, 1 infeasible, 1 failed, 1 running"
+    assert [trial.value for trial in found.trials] == [0.80, None, None, 0.83, None, None, None]
+
+
+def test_what_was_withdrawn_or_never_begun_is_not_shown() -> None:
+    made = one_of_each()
+    made.begun({"model.width": 16}).set_user_attr(trials.SURPLUS, True)
+    made.study.enqueue_trial({"model.width": 16})
+    assert len(loaded(made).trials) == 7
+
+
+def test_what_is_over_the_budget_is_infeasible_however_it_was_told() -> None:
+    made = Told("writeup")
+    made.trained(0.8)
+    made.trained(0.9, LARGE)
+    made.failed("", LARGE)
+    found = loaded(made)
+    assert [trial.state for trial in found.trials] == ["trained", "infeasible", "infeasible"]
+    assert found.best is found.trials[0]
+
+
+def test_a_trial_has_its_parameters_and_what_it_differs_in_from_the_baseline() -> None:
+    made = roomy(overrides={"train.epochs": 7})
+    made.trained(0.8)
+    made.trained(0.9, {"optim.name": "adam", "lr / customary": 2.0, "model.width": 64, "model.blocks": "[2,2,2]"})
+    first, second = loaded(made).trials
+    assert (first.diff, first.parameters) == ({}, 4_697_742)
+    assert second.diff is not None
+    assert {"optim.name": "adam", "optim.lr": 0.002, "model.blocks": [2, 2, 2]}.items() <= second.diff.items()
+    assert not {"model.width", "train.epochs"} & set(second.diff)
+    assert second.params["lr / customary"] == 2.0
+
+
+def test_a_pruned_trial_has_the_last_accuracy_that_is_a_number() -> None:
+    made = Told()
+    made.pruned(0.3, 0.45, math.nan)
+    made.pruned(math.inf)
+    made.pruned()
+    assert [(trial.pruned_at, trial.last) for trial in loaded(made).trials] == [(3, 0.45), (1, None), (0, None)]
+
+
+def test_a_failed_trial_says_why_in_one_line_without_a_password() -> None:
+    made = Told()
+    made.failed("  StoreAway: postgresql://me:s3cret@db/x is away\nTraceback")
+    assert loaded(made).trials[0].note == "StoreAway: postgresql://me:***@db/x is away"
+
+
+def test_infinity_is_no_accuracy() -> None:
+    made = Told()
+    made.trained(math.inf)
+    made.trained(0.5)
+    found = loaded(made)
+    assert [trial.state for trial in found.trials] == ["diverged", "trained"]
+    assert found.best is found.trials[1]
+
+
+# The best
+
+
+def test_what_diverged_is_never_best_whatever_it_had_reached() -> None:
+    made = Told()
+    made.trained(0.80)
+    tuned = made.trained(0.85)
+    made.trained(0.95, diverged=True)
+    found = loaded(made)
+    assert found.best is found.trials[tuned.number]
+    assert found.recipe == made.setting.declared(tuned.user_attrs[trials.DIFF]).model_dump(mode="json")
+
+
+def test_the_recipe_on_the_page_is_one_that_train_takes(tmp_path: Path) -> None:
+    made = roomy(overrides={"train.epochs": 7})
+    made.trained(0.80)
+    best = made.trained(0.85, {"model.blocks": "[2,2,2]"})
+    (tmp_path / "best.json").write_text(as_json(loaded(made)))
+    assert read_recipe(tmp_path / "best.json") == made.setting.declared(best.user_attrs[trials.DIFF])
+    assert read_recipe(tmp_path / "best.json").train.epochs == 7
+
+
+def test_a_change_is_by_its_dimension_or_set() -> None:
+    made = Told(overrides={"train.epochs": 7})
+    made.trained(0.8)
+    made.trained(0.9, {"optim.name": "adam", "lr / customary": 2.0})
+    changes = {each.path: each for each in loaded(made).changes}
+    assert (changes["optim.lr"].baseline, changes["optim.lr"].best, changes["optim.lr"].by) == (
+        0.1, 0.002, "lr / customary",
+    )  # fmt: skip
+    assert (changes["train.epochs"].best, changes["train.epochs"].by) == (7, "set")
+    assert changes["optim.name"].by == "optim.name"
+
+
+def test_a_study_without_a_value_has_a_page_and_no_best() -> None:
+    empty, lost = Told(), Told()
+    lost.failed("RuntimeError")
+    lost.trained(0.0, diverged=True)
+    for made in (empty, lost):
+        found = loaded(made)
+        assert (found.best, found.recipe, found.changes) == (None, None, ())
+        assert not [line for line in found.reproduce if "best" in line]
+        assert "has a value yet" in report(found)
+
+
+def test_two_objectives_are_judged_by_accuracy_first() -> None:
+    made = roomy(objectives=("accuracy", "macs"))
+    for accuracy in (0.8, 0.9, 0.7):
+        made.trained(accuracy)
+    found = loaded(made)
+    assert [trial.value for trial in found.trials] == [0.8, 0.9, 0.7]
+    assert (found.best, found.objectives) == (found.trials[1], ("accuracy", "macs"))
+    assert report(found).count("accuracy on val against") == 2
+
+
+# Importances
+
+
+def spread(count: int, *, same: bool = False) -> Told:
+    made, chance = Told(), random.Random(0)
+    for _ in range(count):
+        made.trained(0.5 if same else chance.random())
+    return made
+
+
+def test_importances_are_there_from_the_fewest_trials_on() -> None:
+    assert loaded(spread(FEWEST - 1)).importances == {}
+    found = loaded(spread(FEWEST)).importances
+    assert set(found) == {"fanova", "ped_anova"}
+    for shares in found.values():
+        assert sum(shares.values()) == pytest.approx(1.0)
+        assert set(shares) >= {"optim.name", "lr / customary", "clip"}
+
+
+def test_what_the_page_lacks_for_importances_is_said() -> None:
+    assert f"{FEWEST - 1} of the {FEWEST} trials" in report(loaded(spread(FEWEST - 1)))
+    assert loaded(spread(FEWEST, same=True)).importances == {}
+    assert "every trial has the same value" in report(loaded(spread(FEWEST, same=True)))
+
+
+# How, and again
+
+
+def noted(runs: Path, made: Told, command: str) -> Told:
+    """With the note of its first runner."""
+    note = Invocation(
+        id="20260101T000000.000-sweep.wide", ablation="sweep.wide", question="", factors=(), control="t000",
+        scale="small", protocol="holdout", data=made.setting.data, overrides={}, cells=(), command=command,
+        execution={"device": "cpu", "threads": 1}, provenance={"git_commit": "c0ffee", "git_dirty": True},
+    )  # fmt: skip
+    note.write(runs)
+    made.study.set_user_attr(NOTE, note.id)
+    return made
+
+
+def test_how_it_was_searched_is_read_from_the_note(tmp_path: Path) -> None:
+    command = "cifar-lab sweep --study wide --sampler=gp --pruner median"
+    found = loaded(noted(tmp_path, one_of_each(), command), tmp_path)
+    how = dict(found.how)
+    assert (how["sampler"], how["pruner"], how["command"]) == ("gp", "median", command)
+    assert how["executed on"] == "device cpu, threads 1"
+    assert found.reproduce[0] == "git checkout c0ffee  # and changes that were not committed"
+    assert found.reproduce[1] == command
+
+
+def test_what_was_not_typed_is_the_default(tmp_path: Path) -> None:
+    how = dict(loaded(noted(tmp_path, Told(), "cifar-lab sweep --study wide"), tmp_path).how)
+    assert (how["sampler"], how["pruner"]) == ("tpe", "hyperband")
+    two = noted(tmp_path, Told(objectives=("accuracy", "params")), "cifar-lab sweep --study wide")
+    assert dict(loaded(two, tmp_path).how)["pruner"] == "none"
+
+
+def test_without_a_note_the_command_comes_to_the_same_study() -> None:
+    made = roomy(overrides={"train.epochs": 7}, study="my study", objectives=("accuracy", "params"), seed=3)
+    made.trained(0.8)
+    made.trained(0.9)
+    line = loaded(made).reproduce[0]
+    assert shlex.split(line) == [
+        "cifar-lab", "sweep", "--study", "my study", "--trials", "2", "--space", "writeup",
+        "--max-params", "1000000000", "--objective", "accuracy,params", "--seed", "3", "--scale", "small",
+        "--data", "cifar10", "train.epochs=7",
+    ]  # fmt: skip
+    assert "cifar-lab sweep-best 'my study' -o best.json" in loaded(made).reproduce
+
+
+def test_only_what_was_tuned_is_ablated() -> None:
+    made = Told()
+    made.trained(0.9)
+    made.trained(0.8)
+    assert "cifar-lab ablate-best wide" not in loaded(made).reproduce
+    made.trained(0.95)
+    assert "cifar-lab ablate-best wide" in loaded(made).reproduce
+
+
+def test_commands_name_the_storage_that_was_typed() -> None:
+    made = spread(2)
+    assert all(line.endswith("--storage other.journal") for line in loaded(made, storage="other.journal").reproduce
+               if "train" not in line)  # fmt: skip
+    assert not any("--storage" in line for line in loaded(made).reproduce)
+
+
+# What must not be said
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me:s3cret@db/x", "postgresql://db/x?user=me&password=s3cret", "postgresql://db/x?password=s3cret"],
+)
+def test_a_password_is_never_on_the_page(url: str, tmp_path: Path) -> None:
+    command = shlex.join(["cifar-lab", "sweep", "--storage", url, "--study", "wide", "--sampler", "gp"])
+    made = noted(tmp_path, one_of_each(), command)
+    found = loaded(made, tmp_path, storage=url)
+    assert "s3cret" not in report(found)
+    assert "***" in dict(found.how)["storage"]
+    assert dict(found.how)["sampler"] == "gp"
+
+
+def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
+    made = noted(tmp_path, spread(FEWEST), "cifar-lab sweep")
+    made.trained(0.9, test=TEST, **{trials.CELL: "f" * 64})
+    made.trained(0.8, test=TEST)
+    record = Record(tmp_path / ("f" * 64))
+    record.folder.mkdir()
+    record.write_cell({})
+    record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {"test/acc": TEST}})
+    found = report(loaded(made, tmp_path))
+    assert "90.00" in found
+    assert not [text for text in (f"{TEST}", f"{TEST:.4f}", f"{100 * TEST:.2f}", f"{100 * TEST:.1f}") if text in found]
+
+
+def test_no_number_is_left_that_is_none() -> None:
+    for made in (one_of_each(), spread(1), spread(FEWEST)):
+        made.pruned(math.nan)
+        found = report(loaded(made))
+        assert re.findall(r"\b(?:nan|NaN|inf|Infinity|None)\b", found) == []
+
+
+# What is no study
+
+
+def test_a_study_of_someone_else_is_refused() -> None:
+    with pytest.raises(UsageError, match="theirs is no study of cifar-lab"):
+        sweep_page_builder.load(optuna.create_study(study_name="theirs"), runs=Path("nowhere"))
+
+
+def test_a_study_of_a_space_that_has_changed_is_refused() -> None:
+    made = Told()
+    made.study.set_user_attr(SETTING, {**made.study.user_attrs[SETTING], "space_digest": "0" * 64})
+    with pytest.raises(UsageError, match="space 'optimizer' of wide has been changed"):
+        loaded(made)
+
+
+# Importances
+
+
+def test_a_trial_that_diverged_has_no_part_in_the_importances() -> None:
+    made = roomy()
+    for n in range(FEWEST):
+        made.trained(0.5 + 0.01 * n)
+    before = importances(made.study)
+    assert before["fanova"]
+    for _ in range(5):
+        made.trained(0.0, diverged=True)
+    assert importances(made.study) == before
+
+
+def test_importances_warn_nobody(recwarn: pytest.WarningsRecorder) -> None:
+    made = roomy()
+    for n in range(FEWEST):
+        made.trained(0.5 + 0.01 * n)
+    recwarn.clear()
+    importances(made.study)
+    assert not [each for each in recwarn if issubclass(each.category, UserWarning)]
+
+
+def test_a_setting_that_is_read_back_is_the_one_that_was_given() -> None:
+    made = Told("writeup", seed=3, overrides={"train.epochs": 3}, budget=Budget(max_params=10**6, max_macs=10**9))
+    assert setting_of(made.study) == made.setting
