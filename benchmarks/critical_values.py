@@ -1,4 +1,4 @@
-"""Calibrate the critical values of the moderated interval by simulation: `cifar_lab/results/stats/critical_values.json`.
+"""Calibrate the critical values of the moderated interval by simulation: `results/stats/critical_values.json`.
 
     python benchmarks/critical_values.py [--studies 400000] [--processes 2]
 
