@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import read_all
 from cifar_lab.store.packed_study import study_folder
 
@@ -84,10 +84,10 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
         if invocation.ablation in ablations
         for cell in invocation.cells
     }
-    groups: dict[str, list[tuple[str, int, Record]]] = defaultdict(list)
+    groups: dict[str, list[tuple[str, int, CellRecord]]] = defaultdict(list)
     sources: dict[str, str] = {}
     for fingerprint, (variant, seed) in cells.items():
-        record = Record(runs / fingerprint)
+        record = CellRecord(runs / fingerprint)
         result = record.result()
         if result is not None and result["status"] == "finished":
             told = record.cell("recipe", "data") or {}
@@ -101,11 +101,11 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
     return sorted((_point(group, usual[group[0][0]]) for group in groups.values()), key=lambda point: point.pflop)
 
 
-def _recipe(group: list[tuple[str, int, Record]]) -> Recipe:
+def _recipe(group: list[tuple[str, int, CellRecord]]) -> Recipe:
     return Recipe.model_validate_json(json.dumps((group[0][2].cell("recipe") or {})["recipe"]))
 
 
-def _point(group: list[tuple[str, int, Record]], usual: Recipe) -> Point:
+def _point(group: list[tuple[str, int, CellRecord]], usual: Recipe) -> Point:
     variant, _, first = group[0]
     before = usual.flat()
     settings = {

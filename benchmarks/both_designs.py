@@ -13,17 +13,17 @@ from pathlib import Path
 from unittest import mock
 
 from cifar_lab.results import compare, contrasts
-from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.store.invocation import MODERATED, STUDENT, read_all
 from cifar_lab.store.packed_study import study_folder
-from cifar_lab.store.selection import choose
+from cifar_lab.store.selection import select
 
 DECIDED = {"better", "worse", "equivalent"}
 
 
 def both(runs: Path, invocation: str, ablation: str) -> tuple[Comparison, Comparison]:
     """Return the comparison of a setting with Student's intervals, and with moderated ones."""
-    setting = choose(runs, ablation, invocation=invocation)
+    setting = select(runs, ablation, invocation=invocation)
     made = []
     for design in (STUDENT, MODERATED):
         with (
@@ -34,7 +34,7 @@ def both(runs: Path, invocation: str, ablation: str) -> tuple[Comparison, Compar
     return made[0], made[1]
 
 
-def pairs_of_rows(runs: Path) -> Iterator[tuple[str, Row, Row]]:
+def pairs_of_rows(runs: Path) -> Iterator[tuple[str, ComparisonRow, ComparisonRow]]:
     """Yield each compared row of every setting in `runs` under both methods."""
     seen = set[object]()
     for entry in sorted(read_all(runs), key=lambda entry: entry.id, reverse=True):
@@ -47,7 +47,7 @@ def pairs_of_rows(runs: Path) -> Iterator[tuple[str, Row, Row]]:
                 yield f"{entry.ablation}, {entry.scale}, {student.data}", old, new
 
 
-def table(rows: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:
+def table(rows: Sequence[tuple[str, ComparisonRow, ComparisonRow]]) -> Iterator[str]:
     """Yield a table in Markdown, and a line that counts what each method decides."""
     yield "| study | variant | n | Δ | Student | verdict | moderated | verdict | width |"
     yield "|---|---|---:|---:|---|---|---|---|---:|"

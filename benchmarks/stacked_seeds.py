@@ -32,10 +32,10 @@ from torch import Tensor, nn
 
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data import augmentation
-from cifar_lab.data.augmentation import Draws
+from cifar_lab.data.augmentation import AugmentationDraws
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split
-from cifar_lab.models.resnet import CLASSES, ResNet, build
+from cifar_lab.models.resnet import CLASSES, ResNet, build_network
 from cifar_lab.train.precision import Precision, autocast
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -163,10 +163,12 @@ class StackedStepper(Stepper):
 
     run: StackedTrainer
 
-    def _drawn(self, epoch: int) -> Draws:
+    def _drawn(self, epoch: int) -> AugmentationDraws:
         """Return the draws of every seed, (n, k, …)."""
         run = self.run
-        each = [augmentation.draw(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds]
+        each = [
+            augmentation.draw_epoch(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds
+        ]
         return _of_draws(lambda *tensors: torch.stack(tensors, 1), *each)
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
@@ -199,8 +201,10 @@ class StackedStepper(Stepper):
         self._at.add_(1)
 
 
-def _of_draws(change: Callable[..., Tensor], *draws: Draws) -> Draws:
-    return Draws(**{each.name: change(*(getattr(one, each.name) for one in draws)) for each in fields(Draws)})
+def _of_draws(change: Callable[..., Tensor], *draws: AugmentationDraws) -> AugmentationDraws:
+    return AugmentationDraws(
+        **{each.name: change(*(getattr(one, each.name) for one in draws)) for each in fields(AugmentationDraws)}
+    )
 
 
 def noise(recipe: Recipe, images: int, device: torch.device) -> Split:
@@ -262,11 +266,11 @@ def contenders(options: argparse.Namespace) -> list[Contender]:
             print(f"{made[-1].name}: no graph, {made[-1].stepper.refused}")
 
     for graph in graphs:
-        net = build(recipe.model, seed=0, device=device)
+        net = build_network(recipe.model, seed=0, device=device)
         add("one alone", Trainer(recipe, 0, net, images, precision), Stepper, graph=graph)
     for way in options.ways.split(","):
         for k in options.counts:
-            nets = [build(recipe.model, seed=seed, device=device) for seed in range(k)]
+            nets = [build_network(recipe.model, seed=seed, device=device) for seed in range(k)]
             run = StackedTrainer(recipe, range(k), WAYS[way](nets, layout), images, precision)
             add(f"{way}, {k} stacked", run, StackedStepper, graph=graphs[-1], seeds=k)
     return made

@@ -67,7 +67,7 @@ def parts(pack: Pack, width: int) -> None:
     trainer = ways.trainer_of(pack, recipe)
     images, batch = len(trainer.split.train), recipe.train.batch_size
     began = time.perf_counter()
-    draws = augmentation.draw(recipe.data, images, seed=0, epoch=0, device=pack.device)
+    draws = augmentation.draw_epoch(recipe.data, images, seed=0, epoch=0, device=pack.device)
     synchronise(pack.device)
     pack.note("beside", draw_ms=1000 * (time.perf_counter() - began), batch=batch)
     here = draws[:batch]

@@ -22,7 +22,7 @@ from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
-from cifar_lab.models.resnet import build
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train.loop import fit
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -124,7 +124,7 @@ def _golden_losses(diff: dict[str, object], device: torch.device) -> list[float]
     small = {"model.width": 8, "model.blocks": [1, 1, 1], "train.batch_size": 10, "data.val_fraction": 0.17}
     recipe = Recipe().override({**small, **diff})
     parts = split(data, recipe.data, recipe.train.protocol, device)
-    trainer = Trainer(recipe, 0, build(recipe.model, seed=0, device=device), parts, "fp32")
+    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0, device=device), parts, "fp32")
     stepper = Stepper(trainer, graph=False)
     with one_thread():
         stepper.begin_epoch()
@@ -235,7 +235,7 @@ def against_fp64(pack: Pack) -> None:
     pack.needs(8, "a step in fp64")
     recipe = EFFICIENT_RESNET.override(TINY if pack.is_tiny else {})
     torch.manual_seed(0)
-    net, images, labels = build(recipe.model, seed=0), torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    net, images, labels = build_network(recipe.model, seed=0), torch.randn(16, 3, 32, 32), torch.arange(16) % 10
     exact = copy.deepcopy(net).double()
     with one_thread():
         logits = exact(images.double())

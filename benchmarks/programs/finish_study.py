@@ -18,9 +18,9 @@ from cifar_lab.config import scale
 from cifar_lab.data import load
 from cifar_lab.execution.plan import make_plan, parse_seeds
 from cifar_lab.execution.runner import invocation_of, job_of
-from cifar_lab.execution.settings import choose
+from cifar_lab.execution.settings import choose_execution
 from cifar_lab.mlflow_sync import client
-from cifar_lab.mlflow_sync.uploader import sync
+from cifar_lab.mlflow_sync.uploader import sync_invocations
 from cifar_lab.store.invocation import read_all
 
 
@@ -36,17 +36,18 @@ def main() -> None:
     runs, chance = asked.runs.resolve(), random.Random(0)
     dataset = load(asked.data)
     plan = make_plan(
-        registry.discover().find(asked.ablation), scale=scale.find(asked.scale), source=asked.data, dataset=dataset,
+        registry.discover().find(asked.ablation), scale=scale.find_scale(asked.scale), source=asked.data,
+        dataset=dataset,
         runs=runs, seeds=parse_seeds(asked.seeds),
     )  # fmt: skip
-    execution, _ = choose("cpu", "auto", len(plan.cells))
+    execution, _ = choose_execution("cpu", "auto", len(plan.cells))
     runs.mkdir(parents=True, exist_ok=True)
     for cell in plan.cells:
         write_finished(job_of(cell, plan, runs, execution), dataset, accuracy=chance.uniform(0.85, 0.95))
     invocation_of(plan, execution, "finish_study").write(runs)
     if asked.ship:
-        store = client.Store.open(client.resolve_uri())
-        shipped, left = sync(runs, read_all(runs), store, draw=lambda _: {}, say=print)
+        store = client.MLflowStore.open(client.resolve_uri())
+        shipped, left = sync_invocations(runs, read_all(runs), store, draw=lambda _: {}, say=print)
         assert left == 0, f"{left} cells are not in the store, {shipped} are"
     print(f"{len(plan.cells)} cells")
 

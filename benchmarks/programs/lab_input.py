@@ -12,7 +12,7 @@ from stopwatch import say
 
 from cifar_lab.data import augmentation
 from cifar_lab.data.splits import split
-from cifar_lab.execution.settings import choose, prepare_process
+from cifar_lab.execution.settings import choose_execution, prepare_process
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--mix", action="store_true", help="with MixUp and CutMix")
     asked = parser.parse_args()
     recipe = recipe_of(asked.width, **(MIX if asked.mix else {}))
-    prepare_process(choose("cpu", "1", cells=1)[0])
+    prepare_process(choose_execution("cpu", "1", cells=1)[0])
     batch = recipe.train.batch_size
     dataset = repeated(asked.data, (asked.warmup + asked.steps + 1) * batch)
     part = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu")).train
@@ -28,7 +28,7 @@ def main() -> None:
     def epoch(number: int, steps: int) -> tuple[int, float]:
         """Return the number of images, and their seconds; the epoch's draws count in proportion to the images."""
         began = time.perf_counter()
-        draws = augmentation.draw(recipe.data, len(part), seed=0, epoch=number)
+        draws = augmentation.draw_epoch(recipe.data, len(part), seed=0, epoch=number)
         drawn = time.perf_counter()
         images = 0
         for step in range(steps):

@@ -70,7 +70,7 @@ def main() -> None:
     recipe = recipe_of(asked.width)
     batch = recipe.train.batch_size
     named(augmentation, "augment", "lab.input")
-    named(splits.Part, "take", "lab.input")
+    named(splits.ImageSubset, "take", "lab.input")
     named(step, "clip", "lab.clip")
     named(lookahead.Lookahead, "interpolate", "lab.lookahead")
     trainer, _ = trainer_of(recipe, asked.data, (asked.warmup + asked.steps + 4) * batch)

@@ -10,13 +10,13 @@ from typing import Any
 from cifar_lab.config.recipe import NUMERICS
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution.settings import resolved
-from cifar_lab.execution.worker import Job
-from cifar_lab.models.cost import cost
+from cifar_lab.execution.worker import CellJob
+from cifar_lab.models.cost import network_cost
 
 
-def cell_tree(job: Job, dataset: Dataset) -> dict[str, Any]:
+def cell_tree(job: CellJob, dataset: Dataset) -> dict[str, Any]:
     """Return the content of `cell.json`."""
-    counted = cost(job.recipe.model)
+    counted = network_cost(job.recipe.model)
     return {
         "fingerprint": job.fingerprint,
         "seed": job.seed,
@@ -31,7 +31,7 @@ def cell_tree(job: Job, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def write_finished(job: Job, dataset: Dataset, accuracy: float) -> None:
+def write_finished(job: CellJob, dataset: Dataset, accuracy: float) -> None:
     """Write a cell with `accuracy`, a fraction, in all epochs, without forcing it to the disk."""
     folder = job.record.folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cifar_lab.execution.local_engine import LocalEngine
-    from cifar_lab.execution.worker import Job
+    from cifar_lab.execution.worker import CellJob
 
 
 class HandedOut:
     """Source of jobs for the engine, whatever their records contain, and its listener."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[CellJob]) -> None:
         self._waiting = list(jobs)
         self.taken: dict[str, float] = {}
         self.over: dict[str, float] = {}
@@ -34,42 +34,43 @@ class HandedOut:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, running: set[str]) -> Job:  # noqa: ARG002 (a Source)
+    def take(self, running: set[str]) -> CellJob:  # noqa: ARG002 (a Source)
         job = self._waiting.pop(0)
         self.taken[job.fingerprint] = time.time()
         return job
 
-    def put_back(self, job: Job) -> None:
+    def put_back(self, job: CellJob) -> None:
         raise AssertionError(f"somebody else trains {job.fingerprint}")
 
-    def started(self, job: Job) -> None: ...
+    def started(self, job: CellJob) -> None: ...
 
-    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:  # noqa: ARG002 (a Listener)
+    def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:  # noqa: ARG002 (a Listener)
         assert self.engine is not None
         self.engine.stop(job.fingerprint)  # its first step is all that is wanted of it
 
-    def ended(self, job: Job, error: str | None) -> None:  # noqa: ARG002 (a Listener)
+    def ended(self, job: CellJob, error: str | None) -> None:  # noqa: ARG002 (a Listener)
         self.over[job.fingerprint] = time.time()
 
-    def put_off(self, job: Job) -> None: ...
+    def put_off(self, job: CellJob) -> None: ...
     def tick(self, waiting: int) -> None: ...
 
 
-def jobs_in(runs: Path, source: str, count: int) -> list[Job]:
+def jobs_in(runs: Path, source: str, count: int) -> list[CellJob]:
     """Return cells of one small recipe, with as many seeds."""
     from cifar_lab.ablation import registry
     from cifar_lab.config import scale
     from cifar_lab.data import load
     from cifar_lab.execution.plan import make_plan
     from cifar_lab.execution.runner import job_of
-    from cifar_lab.execution.settings import choose
+    from cifar_lab.execution.settings import choose_execution
 
     dataset = load(source)
     plan = make_plan(
-        registry.discover().find("se_ratio"), scale=scale.find("small"), source=source, dataset=dataset, runs=runs,
+        registry.discover().find("se_ratio"), scale=scale.find_scale("small"), source=source, dataset=dataset,
+        runs=runs,
         variants=["r16"], seeds=tuple(range(count)),
     )  # fmt: skip
-    execution, _ = choose("cpu", "1", cells=1)
+    execution, _ = choose_execution("cpu", "1", cells=1)
     return [job_of(cell, plan, runs, execution) for cell in plan.cells]
 
 
@@ -98,7 +99,7 @@ def main() -> None:
     say({"first": alone[0], "process": statistics.median(alone[1:]), "first_step": statistics.median(begun)})
 
 
-def _began(job: Job) -> float:
+def _began(job: CellJob) -> float:
     """Return the time at which the cell was ready for its first step, in seconds."""
     from cifar_lab.store.journal import read_events
 

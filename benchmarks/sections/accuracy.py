@@ -34,7 +34,7 @@ bf16's."""
 
 
 def measure(asked: Asked, rounds: int) -> Section:
-    small, epochs = scale.find("small").apply(EFFICIENT_RESNET), asked.size(EPOCHS, 1)
+    small, epochs = scale.find_scale("small").apply(EFFICIENT_RESNET), asked.size(EPOCHS, 1)
     pictures, count = Pictures.all_of(asked.data), asked.size(MOST, 300)
     if pictures.train > count:
         pictures = Pictures.some_of(asked.data, count, asked.scratch / "images")

@@ -21,7 +21,7 @@ PLAIN, LAB = "plain loop's script", "cifar-lab train"
 
 
 def measure(asked: Asked, rounds: int) -> Section:
-    small = scale.find("small").apply(EFFICIENT_RESNET)
+    small = scale.find_scale("small").apply(EFFICIENT_RESNET)
     epochs = asked.cell_epochs or asked.size(small.train.epochs, 1)
     pictures = _pictures(asked)
     train = command("train", "--scale", "small", f"train.epochs={epochs}", "--data", pictures.source,

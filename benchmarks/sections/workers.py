@@ -12,7 +12,7 @@ from side_by_side.section import Row, Section, Table
 from side_by_side.spread import ratio
 from side_by_side.turns import take_turns
 
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import read_all
 
 NAME = "workers"
@@ -79,7 +79,7 @@ def cells_an_hour(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Rea
     """Return the rate of the one invocation in `runs`, all of whose cells must be finished."""
     runs = folder / "runs"
     (invocation,) = read_all(runs)
-    results = [Record(runs / cell.fingerprint).result() for cell in invocation.cells]
+    results = [CellRecord(runs / cell.fingerprint).result() for cell in invocation.cells]
     ends = [result["time"] for result in results if result is not None]
     if len(ends) < len(results):
         raise ValueError(f"{len(results) - len(ends)} cells came to no end")

@@ -128,12 +128,12 @@ def test_a_cell_that_diverged_has_no_numbers(tmp_path: Path) -> None:
 
 
 def test_cells_an_hour_count_from_the_note_to_the_last_result(tmp_path: Path) -> None:
-    from cifar_lab.store.cell_record import Record
-    from cifar_lab.store.invocation import Asked, Invocation
+    from cifar_lab.store.cell_record import CellRecord
+    from cifar_lab.store.invocation import CellRef, Invocation
 
     runs = tmp_path / "runs"
     cells = tuple(
-        Asked(
+        CellRef(
             variant="a", seed=seed, fingerprint=f"{seed}" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1
         )
         for seed in (0, 1)
@@ -145,7 +145,7 @@ def test_cells_an_hour_count_from_the_note_to_the_last_result(tmp_path: Path) ->
     )  # fmt: skip
     invocation.write(runs)
     for cell, seconds in zip(cells, (10, 20), strict=True):
-        record = Record(runs / cell.fingerprint)
+        record = CellRecord(runs / cell.fingerprint)
         record.folder.mkdir()
         ended = {"status": "finished", "epoch": 1, "step": 0, "time": invocation.time + 1000 * seconds, "metrics": {}}
         record.write_cell({})
