@@ -38,7 +38,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "sweep-status": ("sweep", "sweep_status", "Show the progress of a study."),
         "sweep-best": ("sweep", "sweep_best", "Show the best recipe and the front of a study."),
         "sweep-importance": ("sweep", "sweep_importance", "Rank the dimensions of a study by importance."),
-        "sweep-report": ("sweep_report", "sweep_report", "Write an HTML page of one study."),
+        "sweep-report": ("report", "sweep_report", "Write an HTML page of one study."),
         "ablate-best": ("sweep", "ablate_best", "Ablate the tuned settings of a study."),
     },
     "MLflow": {

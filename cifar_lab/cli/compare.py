@@ -85,28 +85,28 @@ def compare(
 
 def print_comparison(comparison: Comparison, *, everything: bool = False) -> None:
     """Print the result as one table and one sentence, with the notes that matter; `everything`: all tables."""
-    from cifar_lab.report.sentence import sentence
-    from cifar_lab.report.table_content import result, sheets
+    from cifar_lab.report.summary import comparison_sentence
+    from cifar_lab.report.table_content import comparison_tables, result_table
 
     for line in comparison.header():
         _print(line)
-    for sheet in sheets(comparison) if everything else [result(comparison)]:
+    for sheet in comparison_tables(comparison) if everything else [result_table(comparison)]:
         if sheet.caption:
             _print(f"\n{sheet.caption}", "dim")
         for part in sheet.folded(console.out.width):
             console.out.print(_table(part))
     console.out.print()
-    if said := sentence(comparison):
-        _print(said, "bold")
+    if sentence := comparison_sentence(comparison):
+        _print(sentence, "bold")
     for line in comparison.footer() if everything else _notes(comparison):
         _print(line, "dim")
 
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return what is not in the means, what may change how the result is read, and where the rest is."""
-    from cifar_lab.report.headline import unfinished
+    from cifar_lab.report.summary import count_unfinished
 
-    lines = [unfinished(comparison), *comparison.notes()]
+    lines = [count_unfinished(comparison), *comparison.notes()]
     lines += [f"{line}; --all shows more" for line in comparison.intervals()]
     return [line for line in lines if line]
 

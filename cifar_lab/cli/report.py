@@ -1,10 +1,10 @@
-"""`report`: write the results as one HTML file that opens offline."""
+"""`report` and `sweep-report`: write results as one HTML file that opens offline."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,13 @@ from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
 from cifar_lab.cli.damage import say_damage
+from cifar_lab.cli.sweep import Name, Storage
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from cifar_lab.report.ablation_page import AblationPage, UnmeasuredAblation
 
 Names = Annotated[
     list[str] | None,
@@ -43,58 +47,70 @@ def report(
     chosen, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     if everything == bool(chosen):
         raise UsageError("name one ablation or more, or say --all")
-    _require_place(output)
+    _require_place(output, "report.html")
     if scale is not None:
         scales.find_scale(scale)
     o.require_whole(invocation, set(chosen), scale, data, overrides)
     asked = {"scale": scale, "data": data, "overrides": parse_overrides(overrides)}
-    found = registry.discover(*(ablations or []))
+    known = registry.discover(*(ablations or []))
+    entries: Sequence[AblationPage | UnmeasuredAblation]
     if everything:
-        page, told, damage = _story(runs.resolve(), found, asked)
+        page, entries = _render_registry(runs.resolve(), known, asked)
     else:
-        named = [find_known(found, name, runs) for name in dict.fromkeys(chosen)]
-        page, told, damage = _report(runs.resolve(), named, {**asked, "invocation": invocation})
-    size = _write(output, page)
-    if as_json:
-        console.print_json({"path": str(output.resolve()), "ablations": told, "bytes": size})
-    else:
-        console.out.print(str(output), markup=False, soft_wrap=True)
-    return say_damage(damage)
+        named = [find_known(known, name, runs) for name in dict.fromkeys(chosen)]
+        page, entries = _render_named(runs.resolve(), named, {**asked, "invocation": invocation})
+    _write(output, page, {"ablations": [entry.name for entry in entries]}, as_json=as_json)
+    return say_damage([line for entry in entries for line in entry.damage])
 
 
-def _report(runs: Path, ablations: list[Ablation], asked: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
-    from cifar_lab.report import ablation_page, ablation_page_builder
+def sweep_report(
+    name: Name, output: Output = Path("sweep.html"), storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Write a page of one search: history, accuracy against parameters, importances, best recipe, all trials."""
+    _require_place(output, "sweep.html")
+    from cifar_lab.report.html import render_sweep
+    from cifar_lab.search import storage as stores
+    from cifar_lab.search.study import load_study
+    from cifar_lab.search.sweep_page import load_sweep_page
 
-    studies = [ablation_page_builder.load(runs, ablation, **asked) for ablation in ablations]
-    damage = [line for each in studies for line in each.comparison.damage]
-    return ablation_page.report(studies), [each.name for each in studies], damage
+    stores.quiet()
+    with stores.reaching(storage):
+        study = load_study(stores.open_existing(storage, runs.resolve()), name, runs.resolve())
+        page = load_sweep_page(study, runs=runs.resolve(), storage=storage)
+    _write(output, render_sweep(page), {"study": page.study}, as_json=as_json)
+    return 0
 
 
-def _story(runs: Path, found: registry.Registry, asked: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
-    for broken in found.broken():
+def _render_named(runs: Path, ablations: list[Ablation], asked: Mapping[str, Any]) -> tuple[str, list[AblationPage]]:
+    from cifar_lab.report import ablation_page, html
+
+    pages = [ablation_page.load_ablation_page(runs, ablation, **asked) for ablation in ablations]
+    return html.render_ablations(pages), pages
+
+
+def _render_registry(
+    runs: Path, known: registry.Registry, asked: Mapping[str, Any]
+) -> tuple[str, list[AblationPage | UnmeasuredAblation]]:
+    for broken in known.broken():
         console.say(f"warning: {broken.reason}")
-    from cifar_lab.report import ablation_page, ablation_page_builder
-    from cifar_lab.report.ablation_page_data import AblationPageData
+    from cifar_lab.report import ablation_page, html
 
-    chapters = ablation_page_builder.chapters(runs, found, **asked)
-    names = [entry.name for chapter in chapters for entry in chapter.entries]
-    studies = [entry for chapter in chapters for entry in chapter.entries if isinstance(entry, AblationPageData)]
-    damage = [line for each in studies for line in each.comparison.damage]
-    contents = registry.contents()
-    page = ablation_page.story(chapters, title=contents.title, introduction=contents.introduction)
-    return page, names, damage
+    chapters, contents = ablation_page.load_chapters(runs, known, **asked), registry.contents()
+    page = html.render_chapters(chapters, title=contents.title, introduction=contents.introduction)
+    return page, [entry for chapter in chapters for entry in chapter.entries]
 
 
-def _require_place(output: Path) -> None:
+def _require_place(output: Path, name: str) -> None:
     """Check that the output can be written, before anything is read."""
     if output.is_dir():
-        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'report.html'}")
+        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / name}")
     if not output.parent.is_dir():
         raise UsageError(f"-o {output}: no such folder: {output.parent}")
 
 
-def _write(output: Path, page: str) -> int:
-    """Write the page atomically; return its number of bytes."""
+def _write(output: Path, page: str, contents: Mapping[str, Any], *, as_json: bool) -> None:
+    """Write the page atomically, and print its path, or JSON with its contents."""
     from cifar_lab.store import atomic_file
 
     text = page.encode()
@@ -102,4 +118,7 @@ def _write(output: Path, page: str) -> int:
         atomic_file.write_atomically(output, lambda file: file.write(text))
     except OSError as error:
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
-    return len(text)
+    if as_json:
+        console.print_json({"path": str(output.resolve()), **contents, "bytes": len(text)})
+    else:
+        console.out.print(str(output), markup=False, soft_wrap=True)

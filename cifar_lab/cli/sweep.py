@@ -77,9 +77,9 @@ def sweep(
     from cifar_lab.execution.settings import choose_execution
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
-    from cifar_lab.search.artifacts import artifacts
     from cifar_lab.search.study import StudySettings, open_study, require_all_trials
     from cifar_lab.search.sweep import run_sweep
+    from cifar_lab.search.sweep_page import sweep_files
     from cifar_lab.search.trial_jobs import TrialJobs, trial_name
 
     stores.quiet()
@@ -118,7 +118,7 @@ def sweep(
         with Display(names, is_search=True) as display:
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
-                named=called, files=lambda _: artifacts(opened, runs.resolve(), storage), places=found.places,
+                named=called, files=lambda _: sweep_files(opened, runs.resolve(), storage), places=found.places,
                 offline=offline,
             )  # fmt: skip
         tree = {**study_tree(opened), "trained": report.trained}

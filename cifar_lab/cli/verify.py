@@ -226,9 +226,11 @@ def _widths(findings: Sequence[JudgedClaim], room: int) -> list[int] | None:
 
 
 def _total(findings: Sequence[JudgedClaim]) -> Text:
-    from cifar_lab.report.headline import counted
+    from cifar_lab.report.summary import counted_status
 
     counts: Counter[str] = Counter(finding.status for finding in findings)
     parts: list[Text] = [Text(f"{len(findings)} claim{'' if len(findings) == 1 else 's'}")]
-    parts += [Text(counted(counts[status], status), style=style) for status, style in STYLES.items() if counts[status]]
+    parts += [
+        Text(counted_status(counts[status], status), style=style) for status, style in STYLES.items() if counts[status]
+    ]
     return Text(" · ").join(parts)

@@ -12,9 +12,10 @@ from cifar_lab.mlflow_sync import client, uploader
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
 from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
 from cifar_lab.mlflow_sync.uri import sqlite_path
-from cifar_lab.report import ablation_page_builder, table_formats
-from cifar_lab.report.ablation_page import report
+from cifar_lab.report import table_formats
+from cifar_lab.report.ablation_page import load_ablation_page
 from cifar_lab.report.charts import cell_png
+from cifar_lab.report.html import render_ablations
 from cifar_lab.results import compare
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import Invocation, read_all
@@ -67,11 +68,9 @@ def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:
 
     def files(invocation: Invocation) -> Mapping[str, str]:
         known = find(invocation.ablation)
-        return (
-            {"report.html": report([ablation_page_builder.load(runs, known, invocation=invocation.id)])}
-            if known
-            else {}
-        )
+        if known is None:
+            return {}
+        return {"report.html": render_ablations([load_ablation_page(runs, known, invocation=invocation.id)])}
 
     return files
 

@@ -1,275 +1,301 @@
-"""Render studies as one self-contained HTML file without scripts that can be printed."""
+"""Contents of a report page, collected from the records on disk, and the chapters of the full report."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.overrides import as_words
-from cifar_lab.report import headline, table_content
-from cifar_lab.report.ablation_page_data import (
-    STATES,
-    AblationPageData,
-    CellSummary,
-    Chapter,
-    UnmeasuredAblation,
-    VariantSummary,
-)
-from cifar_lab.report.charts import comparison_plots, learning_curves, svg
-from cifar_lab.report.charts.cell_png import INTERVAL
-from cifar_lab.report.charts.forest_plot import is_cut
-from cifar_lab.results.comparison import ComparisonRow
+from cifar_lab.errors import DamageError, TrackingError
+from cifar_lab.inspect.progress import CellProgress
+from cifar_lab.inspect.status import look
+from cifar_lab.report.charts.learning_curves import Curve, Curves
+from cifar_lab.results.compare import tabulate
+from cifar_lab.results.comparison import Comparison
+from cifar_lab.results.verify import JudgedClaim, judge_claims, judge_setting, preferred
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import read_all
+from cifar_lab.store.journal import read_points
+from cifar_lab.store.selection import Selection, select, typed
 
-TEMPLATES = Path(__file__).with_name("templates")
-GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", "missing": "–", "damaged": "?"}
-
-ARROWS = "An arrow in place of an end: the interval reaches farther; its numbers are in the table."
+OTHERS = ("Others", "Ablations that are not of the writeup.")
+METRICS = ("lr", "val/acc", "test/acc", "train/loss", "val/loss", "test/loss")
+"""Metrics that are drawn by epoch."""
+STATES = ("finished", "diverged", "running", "failed", "missing", "damaged")
 
 
-class PageFigure(NamedTuple):
-    """Drawing with its explanation."""
+@dataclass(frozen=True, kw_only=True)
+class VariantSummary:
+    """Variant as declared by the ablation."""
+
+    name: str
+    diff: Mapping[str, Any]
+    """Overrides by path, relative to the baseline or to `base` if there is one."""
+    base: str | None = None
+    """Earlier variant that `diff` is relative to."""
+    continues: bool = False
+    """True if it starts from the final weights of `base`."""
+    over_budget: bool = False
+    """True if declared as over the budget, and trained for reference."""
+    parameters: int | None = None
+    """Parameters of the declared network; None if it was never requested."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimSummary:
+    """Claim of a source, with its judgement."""
+
+    quote: str
+    source: str
+    status: str
+    """Status such as `supported` or `not measured`."""
+    compares: str = ""
+    """Variants that it compares: `r16 > r4`."""
+    measured: str = ""
+    """Measured numbers, and the reason for the status."""
+    is_difference: bool = True
+    """True if it compares two variants, so that its interval holds jointly with others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSummary:
+    """One variant × seed as stored on disk."""
+
+    variant: str
+    seed: int
+    state: str
+    """State, one of `STATES`."""
+    fingerprint: str
+    note: str = ""
+    """Detail of the state: where it diverged, why it failed, which cell it waits for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationPage:
+    """One ablation in one setting."""
+
+    comparison: Comparison
+    question: str
+    source: str
+    variants: tuple[VariantSummary, ...]
+    doc: str = ""
+    """Docstring of its file, in paragraphs: the design decisions."""
+    baseline: str = ""
+    """Description of the baseline of all variants."""
+    findings: tuple[ClaimSummary, ...] = ()
+    curves: Curves = field(default_factory=dict)
+    cells: tuple[CellSummary, ...] = ()
+    provenance: tuple[tuple[str, str], ...] = ()
+    """Provenance of the numbers: pairs of term and text."""
+    reproduce: tuple[str, ...] = ()
+    """Shell commands that reproduce the numbers."""
+
+    @property
+    def name(self) -> str:
+        return self.comparison.ablation
+
+    @property
+    def damage(self) -> Sequence[str]:
+        """Lines on records that could not be read."""
+        return self.comparison.damage
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmeasuredAblation:
+    """Ablation without cells in the requested setting."""
+
+    name: str
+    question: str
+    source: str
+    findings: tuple[ClaimSummary, ...] = ()
+    command: str
+    """Command that would measure it."""
+    damage: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """Ablations under one title."""
 
     title: str
-    drawing: Markup
-    caption: str = ""
+    words: str
+    entries: tuple[AblationPage | UnmeasuredAblation, ...]
 
 
-class CellGrid(NamedTuple):
-    """Grid of a study's cells: one row per variant, one column per seed."""
-
-    seeds: list[int]
-    rows: list[tuple[str, list[CellSummary | None]]]
-    counts: str
-    notes: list[str]
+# From the records
 
 
-def report(studies: Sequence[AblationPageData]) -> str:
-    """Return a page of one study, or of several after a summary table."""
-    chapters = (Chapter(title="", words="", entries=tuple(studies)),)
-    title = studies[0].name if len(studies) == 1 else f"{len(studies)} ablations"
-    return _render(title=title, introduction="", chapters=chapters)
+def load_ablation_page(
+    runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
+) -> AblationPage:  # fmt: skip
+    """Load `ablation` in the setting of its latest matching invocation, or of the one with an id.
 
+    Without any selection, the setting in which `judge_claims` judges the claims is used, so that a smoke test after a
+    long study does not replace it.
 
-def story(chapters: Sequence[Chapter], *, title: str, introduction: str) -> str:
-    """Return a page to be read from top to bottom: a summary table, then the chapters."""
-    return _render(title=title, introduction=introduction, chapters=chapters)
-
-
-def _render(*, title: str, introduction: str, chapters: Sequence[Chapter]) -> str:
-    entries = [entry for chapter in chapters for entry in chapter.entries]
-    return _environment().get_template("page.html").render(
-        title=title,
-        introduction=introduction,
-        chapters=chapters,
-        entries=entries,
-        is_single=len(entries) == 1,
-        score=score(entries),
-    )  # fmt: skip
-
-
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    Raises:
+        TrackingError: nothing in `runs` matches.
+    """
+    setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
+    if (scale, data, invocation) == (None, None, None) and not overrides:
+        setting = preferred(ablation, setting, runs)
+    comparison = tabulate(setting, runs)
+    return AblationPage(
+        comparison=comparison,
+        question=ablation.question,
+        source=ablation.source,
+        doc=ablation.doc,
+        baseline=ablation.baseline_in_words,
+        variants=tuple(_described(ablation, comparison)),
+        findings=tuple(map(_finding, judge_setting(ablation, setting, runs))),
+        curves=_curves(setting, runs),
+        cells=tuple(_cell(cell) for cell in look(setting, runs).cells),
+        provenance=tuple(_provenance(comparison, setting)),
+        reproduce=tuple(_reproduce(setting, runs)),
     )
-    made.globals |= {"headline": headline, "sheets": table_content, "plots": comparison_plots, "glyphs": GLYPHS}
-    made.filters |= {"slug": slug, "difference": difference, "count": count, "paragraphs": paragraphs}
-    made.globals |= {
-        "differences": differences, "effects": effects, "accuracies": accuracies, "costs": costs, "panels": panels,
-        "four": four, "legend": legend, "grid": grid, "reading": learning_curves.reading, "prose": prose,
-        "cost_reading": cost_reading, "claims_reading": claims_reading,
-    }  # fmt: skip
-    made.tests["study"] = lambda entry: isinstance(entry, AblationPageData)
-    return made
 
 
-def score(entries: Sequence[AblationPageData | UnmeasuredAblation]) -> str:
-    """Return `Of 22 ablations, 21 are measured (scale small, CIFAR-10). 30 claims: 12 supported, …`."""
-    measured = [entry.comparison for entry in entries if isinstance(entry, AblationPageData)]
-    settings = dict.fromkeys(f"scale {each.scale}, {each.data}" for each in measured)
-    where = f" ({'; '.join(settings)})" if measured else ""
-    found = headline.claims([finding for entry in entries for finding in entry.findings])
-    said = f"Of {len(entries)} ablations, {len(measured) or 'none'} {'is' if len(measured) == 1 else 'are'} measured"
-    return f"{said}{where}." + (f" {found}." if found else "")
+def load_chapters(
+    runs: Path, ablations: Iterable[Ablation], *, scale: str | None = None, data: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> tuple[Chapter, ...]:  # fmt: skip
+    """Return a chapter for each of `ablations`, in the order of the writeup, then user ablations; also those not run.
+
+    Raises:
+        TrackingError: notes or records in `runs` cannot be read.
+    """
+    known = {ablation.name: ablation for ablation in ablations}
+    run = {entry.ablation for entry in read_all(runs)}
+    asked = {"scale": scale, "data": data, "overrides": overrides}
+    told = {name for _, _, names in registry.contents().chapters for name in names}
+    plan = (*registry.contents().chapters, (*OTHERS, tuple(name for name in known if name not in told)))
+    made = [
+        Chapter(
+            title=title,
+            words=words,
+            entries=tuple(_entry(runs, known[name], run, asked) for name in names if name in known),
+        )
+        for title, words, names in plan
+    ]
+    return tuple(chapter for chapter in made if chapter.entries)
 
 
-# The parts of a study
+def _entry(
+    runs: Path, ablation: Ablation, run: set[str], asked: Mapping[str, Any]
+) -> AblationPage | UnmeasuredAblation:
+    if ablation.name in run:
+        try:
+            select(runs, ablation.name, **asked)
+        except TrackingError:  # the notes were readable before, so none of them matches
+            return _unmeasured(runs, ablation, asked)
+        return load_ablation_page(runs, ablation, **asked)
+    return _unmeasured(runs, ablation, asked)
 
 
-def differences(study: AblationPageData) -> list[PageFigure]:
-    """Return the plot of differences, and a close-up if outliers compress the others."""
-    comparison = study.comparison
-    whole = comparison_plots.differences(comparison)
-    if whole is None:
-        return []
-    found = [PageFigure("Differences", whole, _with_arrows(_reading(study), whole))]
-    limit = comparison_plots.closeup(comparison)
-    if limit is not None and (near := comparison_plots.differences(comparison, limit)) is not None:
-        said = f"The same within ± {table_content.points(limit)} points; arrows point to what lies beyond."
-        found.append(PageFigure("Differences, close-up", near, said))
+def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> UnmeasuredAblation:
+    words = [f"--{name} {asked[name]}" for name in ("scale", "data") if asked[name] is not None]
+    words += as_words(asked["overrides"] or {})
+    return UnmeasuredAblation(
+        name=ablation.name,
+        question=ablation.question,
+        source=ablation.source,
+        findings=tuple(map(_finding, judge_claims(runs, ablation, **asked))),
+        command=" ".join(["cifar-lab run-ablation", ablation.name, *words]),
+    )
+
+
+def _finding(judged: JudgedClaim) -> ClaimSummary:
+    measured = str(judged.measured["words"]) if judged.measured is not None else judged.judgement.why
+    unsaid = [words for words in judged.differs if words not in measured]
+    elsewhere = f"not where it was claimed: {', '.join(unsaid)}" if unsaid else ""
+    return ClaimSummary(
+        quote=judged.claim.quote,
+        source=judged.claim.source,
+        status=judged.status,
+        compares=judged.claim.compares,
+        measured="; ".join(words for words in (measured, elsewhere) if words),
+        is_difference=judged.claim.worse is not None,
+    )
+
+
+def _described(ablation: Ablation, comparison: Comparison) -> Iterator[VariantSummary]:
+    """Yield the variants as declared; those that were asked for with their costs."""
+    rows = {row.variant: row for row in comparison.rows}
+    for variant in ablation.variants:
+        row = rows.get(variant.name)
+        yield VariantSummary(
+            name=variant.name,
+            diff=variant.diff,
+            base=variant.continues or variant.base,
+            continues=variant.continues is not None,
+            over_budget=variant.over_budget,
+            parameters=row.parameters if row is not None else None,
+        )
+
+
+def _curves(setting: Selection, runs: Path) -> dict[str, dict[str, dict[int, Curve]]]:
+    """Return the curves of the ended cells, by variant, metric and seed."""
+    found: dict[str, dict[str, dict[int, Curve]]] = {}
+    for asked in setting.cells:
+        record = CellRecord(runs / asked.fingerprint)
+        if record.state() not in {"finished", "diverged"}:
+            continue
+        try:
+            points = read_points(record.folder)
+        except DamageError:  # reported by `compare` and `fsck`; a curve with a gap would be wrong
+            continue
+        for metric in METRICS:
+            if curve := [(point.epoch, point.values[metric]) for point in points if metric in point.values]:
+                found.setdefault(asked.variant, {}).setdefault(metric, {})[asked.seed] = curve
     return found
 
 
-def _reading(study: AblationPageData) -> str:
-    """Return the explanation of the plot of differences, and the reasons for missing intervals."""
-    comparison = study.comparison
-    rows = [row for row in comparison.rows if row.against is not None]
-    against = "the stage before" if comparison.chain else comparison.control
-    said = [f"Small dots: one seed each, less {against} with the same seed."]
-    if any(row.interval is not None for row in rows):
-        many = f", {len(rows)} together" if len(rows) > 1 else ""
-        said.append(f"Large marks with bars: their mean and its {100 * comparison.confidence:.0f} % interval{many}.")
-    said.append(f"Shaded: ± {table_content.points(comparison.margin)} points, a difference that does not matter.")
-    return " ".join([*said, *_without_interval(rows)])
-
-
-def _without_interval(rows: Sequence[ComparisonRow]) -> list[str]:
-    reasons: dict[str, list[str]] = {}
-    for row in rows:
-        if row.interval is None:
-            reasons.setdefault(row.reason or "nothing to compare", []).append(row.variant)
-    if len(reasons) == 1 and sum(map(len, reasons.values())) == len(rows):
-        return [f"No intervals: {next(iter(reasons))}."]
-    return [f"No interval of {', '.join(names)}: {reason}." for reason, names in reasons.items()]
-
-
-def effects(study: AblationPageData) -> list[PageFigure]:
-    """Return the plot of effects of a 2 × 2 study; empty for others."""
-    found = comparison_plots.effects(study.comparison)
-    return [PageFigure("", found, _with_arrows("", found))] if found is not None else []
-
-
-def accuracies(study: AblationPageData) -> list[PageFigure]:
-    """Return the plot of accuracies, if no difference is drawn or each is to another row."""
-    comparison = study.comparison
-    if any(row.against is not None for row in comparison.rows) and not comparison.chain:
-        return []
-    found = comparison_plots.accuracies(comparison)
-    said = "Small dots: one seed each. Large marks with bars: their mean and its own 95 % interval."
-    return [PageFigure("Accuracy", found, _with_arrows(said, found))] if found is not None else []
-
-
-def _with_arrows(said: str, drawing: Markup) -> str:
-    """Return the caption of a drawing, followed by a note on its arrows if it has any."""
-    return f"{said} {ARROWS}".strip() if is_cut(drawing) else said
-
-
-def costs(study: AblationPageData) -> list[PageFigure]:
-    return [PageFigure("", found) for found in comparison_plots.costs(study.comparison)]
-
-
-def cost_reading(study: AblationPageData) -> str:
-    """Return the explanation of the bars; empty without bars."""
-    if all(row.mean_interval is None for row in study.comparison.rows):
-        return ""
-    return (
-        "Vertical bars: the 95 % interval of each variant's mean over seeds, each by itself. Whether two variants "
-        "differ is said by the plot of differences, not by whether their bars overlap."
+def _cell(found: CellProgress) -> CellSummary:
+    notes = []
+    if found.state == "diverged":
+        notes.append(f"diverged in epoch {found.epoch} at step {found.step}")
+    if found.error is not None and found.state in {"failed", "damaged"}:
+        notes.append(f"{found.state}: {found.error}")
+    if found.waits_for is not None:
+        notes.append(f"waits for {found.waits_for}" + (", which did not finish" if found.stuck else ""))
+    return CellSummary(
+        variant=found.asked.variant,
+        seed=found.asked.seed,
+        state=found.state,
+        fingerprint=found.asked.fingerprint,
+        note=", ".join(notes),
     )
 
 
-def claims_reading(study: AblationPageData) -> str:
-    """Explain why a difference has another sign and interval under the claims; empty if none is measured."""
-    together = sum(finding.is_difference for finding in study.findings)
-    if not any(finding.is_difference and finding.status != "not measured" for finding in study.findings):
-        return ""
-    holds = f"intervals hold together over the {together} claims" if together > 1 else "its interval holds by itself"
-    comparison = study.comparison
-    against = "the stage before" if comparison.chain else comparison.control
-    many, own = comparison.comparisons, "whose intervals hold together over the"
-    above = f"variant minus {against}" + (f", {own} {many} differences" if many > 1 else "")
-    return f"A difference here: better minus worse, as the claim has it; {holds}. Above: {above}."
+# Provenance
 
 
-def panels(study: AblationPageData) -> list[learning_curves.Panel]:
-    return learning_curves.panels(study)
+def _provenance(comparison: Comparison, setting: Selection) -> Iterator[tuple[str, str]]:
+    """Yield terms and values of the comparison's provenance, with the identity of the data and the invocations."""
+    latest = setting.latest
+    for line in comparison.made:
+        term, colon, words = line.partition(": ")
+        yield (term, words.strip("`")) if colon else ("time", line)
+    yield "data", f"{latest.data['name']}, sha256 {latest.data['hash']}"
+    yield "invocations", ", ".join(entry.id for entry in setting.invocations)
 
 
-def four(study: AblationPageData) -> list[PageFigure]:
-    """Return the writeup's four figures; the losses on mixed and on clean images are drawn separately."""
-    length = learning_curves.interval_length(study)
-    means = f"mean of {length} epochs" if length > 1 else "epoch by epoch"
-    short = "" if length > 1 else f"Fewer than {INTERVAL} epochs were trained: there are no means of {INTERVAL}."
-    seen = learning_curves.watched(study)
-    made = (
-        ("1 · Learning rate by epoch", learning_curves.learning_rate(study), ""),
-        (f"2 · {seen.capitalize()} accuracy by epoch", learning_curves.accuracy(study), ""),
-        (f"2 · {seen.capitalize()} accuracy, close-up", learning_curves.accuracy(study, late=True), "The second half."),
-        (f"3 · {seen.capitalize()} accuracy, {means}", learning_curves.accuracy_by_interval(study), short),
-        (
-            "4 · Training loss by epoch",
-            learning_curves.loss(study, "train/loss"),
-            "As trained on: augmented and mixed images.",
-        ),
-        (f"4 · {seen.capitalize()} loss by epoch", learning_curves.loss(study, "watched/loss"), ""),
-    )
-    return [PageFigure(title, found, caption) for title, found, caption in made if found is not None]
-
-
-def legend(study: AblationPageData) -> list[tuple[str, Markup]]:
-    """Return pairs (variant, its line and mark), with the reason if not drawn; empty for a single variant."""
-    rows, metric = {row.variant: row for row in study.comparison.rows}, study.comparison.metric
-    if len(rows) == 1:
-        return []
-    return [
-        (
-            name if rows[name].mean is not None else f"{name}: {comparison_plots.ended(rows[name], metric)}",
-            svg.swatch(index),
-        )
-        for name, index in comparison_plots.indices(study.comparison).items()
-    ]
-
-
-def grid(study: AblationPageData) -> CellGrid:
-    found = {(cell.variant, cell.seed): cell for cell in study.cells}
-    seeds = sorted({cell.seed for cell in study.cells})
-    variants = dict.fromkeys(cell.variant for cell in study.cells)
-    states = Counter(cell.state for cell in study.cells)
-    return CellGrid(
-        seeds=seeds,
-        rows=[(variant, [found.get((variant, seed)) for seed in seeds]) for variant in variants],
-        counts=", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
-        notes=[f"{cell.variant}, seed {cell.seed}: {cell.note}" for cell in study.cells if cell.note],
-    )
-
-
-# Words
-
-
-def slug(name: str) -> str:
-    """Convert a name to an HTML anchor."""
-    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
-
-
-def difference(variant: VariantSummary) -> list[str]:
-    """Return the variant's base, if not the baseline, and its overrides, one per line."""
-    stands = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
-    lines = stands + as_words(variant.diff)
-    return lines or ["the baseline"]
-
-
-def paragraphs(text: str) -> list[Markup]:
-    """Split a text into paragraphs, each as one line of HTML."""
-    return [prose(" ".join(part.split())) for part in text.split("\n\n") if part.strip()]
-
-
-def prose(text: str) -> Markup:
-    """Convert the text of a docstring or a message to HTML; text between backticks becomes code."""
-    return Markup(re.sub(r"(`+)([^`]+)\1", r"<code>\2</code>", str(escape(text))))  # safe: escaped first
-
-
-def count(value: int | None) -> str:
-    """Format a number with thousands separators: `4,697,742`."""
-    return "" if value is None else f"{value:,}"
+def _reproduce(setting: Selection, runs: Path) -> Iterator[str]:
+    """Yield the commands that reproduce the study: check out the code (if one commit), train, and build this page."""
+    records = [CellRecord(runs / asked.fingerprint) for asked in setting.cells]
+    cells = [record.cell() for record in records if record.state() != "damaged"]
+    codes = [cell["provenance"] for cell in cells if cell is not None and cell.get("provenance")]
+    commits = sorted({str(code["git_commit"]) for code in codes if code.get("git_commit")})
+    if len(commits) == 1:
+        changed = any(code.get("git_dirty") for code in codes)
+        note = "  # and the changes in code.diff of each cell" if changed else ""
+        yield f"git checkout {commits[0]}{note}"
+    elif commits:
+        yield f"# trained with {len(commits)} commits: {', '.join(commit[:12] for commit in commits)}"
+    yield from dict.fromkeys(entry.command for entry in setting.invocations)
+    yield f"cifar-lab report {setting.latest.ablation} {typed(setting.latest)} -o report.html"

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from cifar_lab.report import table_content
-from cifar_lab.report.charts import cell_png
-from cifar_lab.report.sentence import sentence
+from cifar_lab.report.charts import comparison as charts
+from cifar_lab.report.summary import comparison_sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure
     from pandas import DataFrame as DataFrame
 
     from cifar_lab.report.table_content import TextTable
-    from cifar_lab.results.comparison import Comparison, ComparisonRow
+    from cifar_lab.results.comparison import Comparison
 
 STYLE = Markup('style="font-variant-numeric: tabular-nums"')
 RIGHT, LEFT = Markup(' style="text-align: right"'), Markup(' style="text-align: left"')
-HEIGHT, MARGINS = 0.45, 1.5
-"""Inches of a row of a plot, and of what stands above and below all rows."""
 
 
 class Tabular:
@@ -94,61 +91,22 @@ def _columns(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def comparison_html(comparison: Comparison) -> Markup:
     """Return a comparison as the terminal shows it: header, table, sentence and the notes that matter."""
-    sheet: TextTable = table_content.result(comparison)
+    sheet: TextTable = table_content.result_table(comparison)
     parts = [html_paragraphs(comparison.header()), html_table(sheet.headings, sheet.rows, sheet.numbers)]
-    parts += [html_paragraphs([sentence(comparison), *comparison.notes(), *comparison.intervals()])]
+    parts += [html_paragraphs([comparison_sentence(comparison), *comparison.notes(), *comparison.intervals()])]
     return Markup("").join(parts)
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
     """Draw the differences of each variant in points, or the accuracies in % where nothing is compared.
 
-    Each seed is a dot, the mean a bar, its interval a line; the shaded band is the equivalence margin.
+    Each seed is a dot, the mean a mark on its interval; the shaded band is the equivalence margin.
     """
-    compared = [row for row in comparison.rows if row.differences]
-    rows = compared or [row for row in comparison.rows if row.values]
-    figure = _figure()(
-        figsize=(cell_png.SIZE[0], MARGINS + HEIGHT * max(1, len(rows))), dpi=cell_png.DPI, layout="tight"
-    )
-    axes = figure.add_subplot()
-    for place, row in enumerate(rows):
-        _draw(axes, place, row, is_difference=bool(compared))
-    axes.set_yticks(range(len(rows)), [row.variant for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    if compared:
-        against = "the stage before" if comparison.chain else comparison.control
-        axes.axvspan(-100 * comparison.margin, 100 * comparison.margin, color="black", alpha=0.08, linewidth=0)
-        axes.axvline(0, color="black", linewidth=1)
-        axes.set_xlabel(f"difference in accuracy to {against}, points")
-    else:
-        axes.set_xlabel("accuracy, %")
-    axes.set_title(comparison.header()[0])
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-@cache
-def _figure() -> type[Figure]:
-    """Return a class of figures that a notebook shows, without pyplot and its global state."""
-    from matplotlib.figure import Figure
-
-    class Shown(Figure):
-        """Figure that is drawn where it is the last value of a notebook's cell."""
-
-        def _repr_png_(self) -> bytes:
-            return cell_png.as_png(self)
-
-    return Shown
-
-
-def _draw(axes: Any, place: int, row: ComparisonRow, *, is_difference: bool) -> None:
-    values, mean = (row.differences, row.difference) if is_difference else (row.values, row.mean)
-    interval = row.interval if is_difference else row.mean_interval
-    if interval is not None:
-        axes.plot([100 * end for end in interval], [place, place], color=cell_png.BLUE, linewidth=2)
-    if mean is not None:
-        axes.plot([100 * mean], [place], "|", color=cell_png.BLUE, markersize=16, markeredgewidth=3)
-    axes.plot([100 * value for value in values.values()], [place] * len(values), "o", color=cell_png.ORANGE, alpha=0.8)
+    rows, title = charts.difference_rows(comparison), comparison.header()[0]
+    if any(row.dots for row in rows):
+        axis = charts.difference_axis(comparison)
+        return charts.draw_forest(rows, axis=axis, margin=comparison.margin, title=title)
+    return charts.draw_forest(charts.accuracy_rows(comparison), axis="accuracy, %", title=title)
 
 
 def _word(value: object) -> str:

@@ -1,110 +1,250 @@
-"""Render a search as one self-contained HTML page without scripts that can be printed."""
+"""Contents of a search's page: dimensions, trials and their rankings, and its sentences and tables."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from cifar_lab.config.overrides import as_typed
-from cifar_lab.report import ablation_page
-from cifar_lab.report.charts import sweep
-from cifar_lab.report.sweep_page_data import STATES, SweepPageData, TrialSummary, accuracy
 from cifar_lab.report.table_content import TextTable, points
+from cifar_lab.text import many
 
-SAID = {"trained": "with a value"}
-"""Label of a state in the headline; defaults to the state's name."""
-FOLDED = 20
-"""Number of trials from which on their table is folded."""
+STATES = ("trained", "diverged", "pruned", "infeasible", "failed", "running")
+"""Possible states of a trial."""
+
 FRONT = ("trial", "val %", "parameters", "differs from the baseline by")
 TRIALS = ("trial", "state", "val %", "parameters", "differs from the baseline by")
 NUMBERS = ("val %", "parameters")
 BEST = ("path", "baseline", "best", "by")
 
-
-def report(search: SweepPageData) -> str:
-    """Return the page of one search."""
-    return _environment().get_template("search.html").render(search=search)
+Parameter = bool | int | float | str
+"""Value of a dimension in a trial."""
 
 
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(ablation_page.TEMPLATES, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    words: tuple[Callable[..., object], ...] = (
-        headline, caution, remedy, setting, without_importances, changes, front, trials, as_json,
-    )  # fmt: skip
-    made.globals |= {"plots": sweep, "FOLDED": FOLDED, **{each.__name__: each for each in words}}
-    made.filters |= {
-        each.__name__: each
-        for each in (ablation_page.slug, ablation_page.difference, ablation_page.count, ablation_page.paragraphs)
-    }
-    return made
+@dataclass(frozen=True, kw_only=True)
+class DimensionSummary:
+    """Dimension of the search space: a choice among `labels`, or a range from `low` to `high`."""
+
+    name: str
+    words: str
+    """Description of its values: `16 to 96 by 8`."""
+    labels: tuple[Parameter, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
+    is_log: bool = False
 
 
-# Words
+@dataclass(frozen=True, kw_only=True)
+class TrialSummary:
+    """One candidate with its outcome. Accuracies are fractions."""
+
+    number: int
+    state: str
+    """State, one of `STATES`."""
+    value: float | None = None
+    """Validation accuracy; only for a trained trial."""
+    parameters: int | None = None
+    """Parameters of the network as declared; None before they were counted."""
+    macs: int | None = None
+    pruned_at: int | None = None
+    """Epoch after which it was pruned."""
+    last: float | None = None
+    """Last accuracy that a pruned trial reported."""
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+    """Parameters by name of the sampled dimension."""
+    diff: Mapping[str, Any] | None = None
+    """Overrides of the space's baseline, by path; None if it ended before it had a recipe."""
+    note: str = ""
+    """Reason of a failure."""
+
+    @property
+    def name(self) -> str:
+        return f"t{self.number:03}"
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy of a trial that has a value."""
+        assert self.value is not None, "only results are ranked"
+        return self.value
+
+    @property
+    def outcome(self) -> str:
+        """Description of the outcome: `pruned after epoch 4, at 70.21 %`; `failed: RuntimeError: out of memory`."""
+        if self.pruned_at is not None:
+            at = f", at {points(self.last)} %" if self.last is not None else ""
+            return f"{self.state} after epoch {self.pruned_at}{at}"
+        return f"{self.state}: {self.note}" if self.note else self.state
 
 
-def headline(search: SweepPageData) -> str:
-    """Return `Best of wide: 94.12 % on val with 4,697,742 parameters (t023; the baseline has 93.01 %). 31 trials …`."""
-    best, said = search.best, f"No trial of {search.study} has a value yet."
-    if best is not None:
-        baseline = search.baseline
-        aside = best.name
-        if baseline is best:
-            aside += ", the baseline itself"
-        elif baseline is not None:
-            aside += f"; the baseline has {points(baseline.value)} %"
-        said = f"Best of {search.study}: {points(best.value)} % on val with {cost(best)} parameters ({aside})."
-    return f"{said} {counts(search)}; scale {search.scale}, {search.data}."
+@dataclass(frozen=True, kw_only=True)
+class ChangedSetting:
+    """Path in which the best recipe differs from the baseline of the space."""
+
+    path: str
+    baseline: Any
+    best: Any
+    by: str
+    """Dimension that searched it, or `set` for an override."""
 
 
-def counts(search: SweepPageData) -> str:
-    """Return `31 trials with a value, 6 pruned, 9 infeasible`."""
-    found = Counter(trial.state for trial in search.trials)
-    first = f"{found['trained']} trial{'' if found['trained'] == 1 else 's'} {SAID['trained']}"
-    return ", ".join([first, *(f"{found[state]} {state}" for state in STATES[1:] if found[state])])
+@dataclass(frozen=True, kw_only=True)
+class SweepPage:
+    """One search with its trials."""
 
+    study: str
+    question: str
+    space: str
+    scale: str
+    data: str
+    max_params: int
+    max_macs: int | None = None
+    objectives: tuple[str, ...] = ("accuracy",)
+    dimensions: tuple[DimensionSummary, ...]
+    trials: tuple[TrialSummary, ...] = ()
+    """Trials in order of their numbers."""
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Importance by evaluator and dimension, as a share."""
+    fewest: int = 1
+    """Minimum number of trials with a value for importances; with fewer they would be noise."""
+    changes: tuple[ChangedSetting, ...] = ()
+    """Changes of the best recipe; empty for the baseline itself."""
+    recipe: Mapping[str, Any] | None = None
+    """Best recipe, as in a recipe file."""
+    how: tuple[tuple[str, str], ...] = ()
+    """Description of the search: pairs of term and text."""
+    reproduce: tuple[str, ...] = ()
+    """Shell commands that reproduce the numbers."""
 
-def caution(search: SweepPageData) -> str:
-    """Return a warning about the selection bias of the best trial."""
-    many = len(search.results)
-    if many == 1:
-        return "One trial of one seed: there is nothing to compare it with."
-    if search.best is search.baseline:
-        return f"Of {many} trials none is better than the baseline. One seed each: small differences are luck."
-    value = points(search.best.value if search.best else None)
-    return f"One seed a trial, and the best of {many}, chosen on val: {value} % is flattered by luck."
+    @property
+    def results(self) -> list[TrialSummary]:
+        """Trials with a value."""
+        return [trial for trial in self.trials if trial.value is not None]
 
+    @property
+    def best(self) -> TrialSummary | None:
+        return next(iter(self.ranked), None)
 
-def remedy(search: SweepPageData) -> str:
-    """Return the command that compares the best recipe over several seeds; empty if nothing was tuned."""
-    return next((line for line in search.reproduce if line.startswith("cifar-lab ablate-best ")), "")
+    @property
+    def baseline(self) -> TrialSummary | None:
+        """First trial of the baseline itself with a value, if there is one."""
+        return next((trial for trial in self.results if trial.diff is not None and not trial.diff), None)
 
+    @property
+    def ranked(self) -> list[TrialSummary]:
+        """Trials with a value, the best first; ties in order of their numbers."""
+        return sorted(self.results, key=lambda trial: (-trial.accuracy, trial.number))
 
-def setting(search: SweepPageData) -> list[str]:
-    """Return lines on the search space, the budget and the objectives."""
-    limits = [f"{search.max_params:,} parameters"]
-    limits += [f"{search.max_macs:,} MACs"] if search.max_macs is not None else []
-    wanted = [] if len(search.objectives) == 1 else [f"objectives: {', '.join(search.objectives)}"]
-    return [f"space {search.space}, {len(search.dimensions)} dimensions", f"budget {' and '.join(limits)}", *wanted]
+    @property
+    def best_tenth(self) -> list[TrialSummary]:
+        """Best tenth of the trials with a value, at least one; the best first."""
+        return self.ranked[: math.ceil(len(self.results) / 10)]
 
+    @property
+    def ordered(self) -> list[DimensionSummary]:
+        """Dimensions by importance, the highest first; those of unknown importance last."""
+        shares: dict[str, float] = {}
+        for known in reversed(list(self.importances.values())):
+            shares |= known
+        return sorted(self.dimensions, key=lambda each: -shares.get(each.name, -1.0))
 
-def without_importances(search: SweepPageData) -> str:
-    """Return the reason why no importances are shown; empty if they are."""
-    if any(search.importances.values()):
-        return ""
-    return no_importances([accuracy(trial) for trial in search.results], search.fewest)
+    def front(self, cost: str = "parameters") -> list[TrialSummary]:
+        """Return the Pareto front of accuracy and `cost` (parameters or macs), the cheapest first."""
+        found = [trial for trial in self.results if getattr(trial, cost) is not None]
+        kept: list[TrialSummary] = []
+        for trial in sorted(found, key=lambda each: (getattr(each, cost), -each.accuracy, each.number)):
+            if not kept or trial.accuracy > kept[-1].accuracy:
+                kept.append(trial)
+        return kept
+
+    # Sentences and tables of the page
+
+    @property
+    def headline(self) -> str:
+        """Sentence: `Best of wide: 94.12 % on val with 4,697,742 parameters (t023; the baseline has 93.01 %). 31 …`."""
+        best, baseline = self.best, self.baseline
+        if best is None:
+            lead = f"No trial of {self.study} has a value yet."
+        else:
+            aside = ", the baseline itself" if baseline is best else ""
+            if baseline is not None and baseline is not best:
+                aside = f"; the baseline has {points(baseline.value)} %"
+            cost = f"{_known_cost(best)} parameters ({best.name}{aside})"
+            lead = f"Best of {self.study}: {points(best.value)} % on val with {cost}."
+        return f"{lead} {self.counts}; scale {self.scale}, {self.data}."
+
+    @property
+    def counts(self) -> str:
+        """Number of trials by state: `31 trials with a value, 6 pruned, 9 infeasible`."""
+        by_state = Counter(trial.state for trial in self.trials)
+        others = [f"{by_state[state]} {state}" for state in STATES[1:] if by_state[state]]
+        return ", ".join([f"{many(by_state['trained'], 'trial')} with a value", *others])
+
+    @property
+    def caution(self) -> str:
+        """Warning about the selection bias of the best trial."""
+        tried = len(self.results)
+        if tried == 1:
+            return "One trial of one seed: there is nothing to compare it with."
+        if self.best is self.baseline:
+            return f"Of {tried} trials none is better than the baseline. One seed each: small differences are luck."
+        value = points(self.best.value if self.best else None)
+        return f"One seed a trial, and the best of {tried}, chosen on val: {value} % is flattered by luck."
+
+    @property
+    def remedy(self) -> str:
+        """Command that compares the best recipe over several seeds; empty if nothing was tuned."""
+        return next((line for line in self.reproduce if line.startswith("cifar-lab ablate-best ")), "")
+
+    @property
+    def setting(self) -> list[str]:
+        """Lines on the search space, the budget and the objectives."""
+        macs = f" and {self.max_macs:,} MACs" if self.max_macs is not None else ""
+        limits = f"{self.max_params:,} parameters{macs}"
+        wanted = [] if len(self.objectives) == 1 else [f"objectives: {', '.join(self.objectives)}"]
+        return [f"space {self.space}, {len(self.dimensions)} dimensions", f"budget {limits}", *wanted]
+
+    @property
+    def without_importances(self) -> str:
+        """Reason why no importances are shown; empty if they are."""
+        if any(self.importances.values()):
+            return ""
+        return no_importances([trial.accuracy for trial in self.results], self.fewest)
+
+    @property
+    def recipe_text(self) -> str:
+        """Best recipe as the JSON text of a recipe file."""
+        return json.dumps(self.recipe, indent=1, ensure_ascii=False)
+
+    @property
+    def changes_table(self) -> TextTable:
+        """Table of the best recipe's changes from the baseline."""
+        rows = [(each.path, _short(each.baseline), _short(each.best), each.by) for each in self.changes]
+        return _table(BEST, rows, "by: the dimension that searched it, or set, where an override did" if rows else "")
+
+    @property
+    def front_table(self) -> TextTable:
+        """Table of the Pareto front: trials that no other beats in both accuracy and parameters."""
+        rows = [(each.name, points(each.value), _known_cost(each), differs(each.diff)) for each in self.front()]
+        return _table(FRONT, rows)
+
+    @property
+    def trials_table(self) -> TextTable:
+        """Table of all trials."""
+        rows = [
+            (
+                trial.name,
+                "best" if trial is self.best else trial.outcome,
+                points(trial.value),
+                "" if trial.parameters is None else f"{trial.parameters:,}",
+                differs(trial.diff),
+            )
+            for trial in self.trials
+        ]
+        return _table(TRIALS, rows)
 
 
 def no_importances(values: Sequence[float], fewest: int) -> str:
@@ -116,65 +256,21 @@ def no_importances(values: Sequence[float], fewest: int) -> str:
     return "No importances: there is no dimension that every trial with a value was asked for."
 
 
-def cost(trial: TrialSummary) -> str:
-    return "an unknown number of" if trial.parameters is None else f"{trial.parameters:,}"
-
-
 def differs(diff: Mapping[str, Any] | None) -> str:
     """Return overrides in one line: `model.width=32, optim.lr=0.0123`."""
     if diff is None:
         return ""
-    return ", ".join(f"{path}={short(value)}" for path, value in diff.items()) or "nothing"
+    return ", ".join(f"{path}={_short(value)}" for path, value in diff.items()) or "nothing"
 
 
-def short(value: Any) -> str:
-    """A value in a table: a rate in three digits."""
+def _known_cost(trial: TrialSummary) -> str:
+    return "an unknown number of" if trial.parameters is None else f"{trial.parameters:,}"
+
+
+def _short(value: Any) -> str:
+    """Format a value for a table: a rate in three digits."""
     return f"{value:.3g}" if isinstance(value, float) else as_typed(value)
 
 
-def as_json(search: SweepPageData) -> str:
-    """Return the best recipe as the JSON text of a recipe file."""
-    return json.dumps(search.recipe, indent=1, ensure_ascii=False)
-
-
-# Tables
-
-
-def changes(search: SweepPageData) -> TextTable:
-    """Return a table of the best recipe's changes from the baseline."""
-    rows = [(each.path, short(each.baseline), short(each.best), each.by) for each in search.changes]
-    return _sheet(BEST, rows, "by: the dimension that searched it, or set, where an override did" if rows else "")
-
-
-def front(search: SweepPageData) -> TextTable:
-    """Return a table of the Pareto front: trials that no other beats in both accuracy and parameters."""
-    rows = [(each.name, points(each.value), cost(each), differs(each.diff)) for each in search.front()]
-    return _sheet(FRONT, rows, "")
-
-
-def trials(search: SweepPageData) -> TextTable:
-    """Return a table of all trials."""
-    best = search.best
-    return _sheet(TRIALS, [_row(trial, is_best=trial is best) for trial in search.trials], "")
-
-
-def _row(trial: TrialSummary, *, is_best: bool) -> tuple[str, ...]:
-    return (
-        trial.name,
-        "best" if is_best else became(trial),
-        points(trial.value),
-        "" if trial.parameters is None else f"{trial.parameters:,}",
-        differs(trial.diff),
-    )
-
-
-def became(trial: TrialSummary) -> str:
-    """Describe the outcome of a trial: `pruned after epoch 4, at 70.21 %`; `failed: RuntimeError: out of memory`."""
-    if trial.pruned_at is not None:
-        at = f", at {points(trial.last)} %" if trial.last is not None else ""
-        return f"{trial.state} after epoch {trial.pruned_at}{at}"
-    return f"{trial.state}: {trial.note}" if trial.note else trial.state
-
-
-def _sheet(headings: Sequence[str], rows: Iterable[tuple[str, ...]], caption: str) -> TextTable:
+def _table(headings: Sequence[str], rows: Iterable[tuple[str, ...]], caption: str = "") -> TextTable:
     return TextTable(caption=caption, headings=tuple(headings), rows=tuple(rows), numbers=NUMBERS)

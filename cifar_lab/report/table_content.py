@@ -73,18 +73,18 @@ class TextTable:
         return replace(self, headings=tuple(self.headings[i] for i in kept), rows=rows)
 
 
-def sheets(comparison: Comparison) -> list[TextTable]:
+def comparison_tables(comparison: Comparison) -> list[TextTable]:
     """Return the tables that have content, the result first, without empty columns."""
-    made = (result(comparison), effects(comparison), cost(comparison), fit(comparison), evidence(comparison))
-    return [sheet for sheet in made if sheet.rows]
+    tables = (result_table, effects_table, cost_table, fit_table, evidence_table)
+    return [table for build in tables if (table := build(comparison)).rows]
 
 
-def result(comparison: Comparison) -> TextTable:
+def result_table(comparison: Comparison) -> TextTable:
     """Accuracy, difference and verdict of each variant, and what it costs."""
     return _filled({}, HEADINGS, _result_rows(comparison), NUMBERS)
 
 
-def published(comparison: Comparison) -> TextTable:
+def published_table(comparison: Comparison) -> TextTable:
     """Return the result as a paper prints it: accuracy with its deviation in one cell, `95.1 ± 0.2`.
 
     One decimal; two where a difference of less than half a point matters.
@@ -140,7 +140,18 @@ def without_metric(row: ComparisonRow) -> int:
     return max([0, *(found.of - row.n for found in row.epochs_to.values())])
 
 
-def cost(comparison: Comparison) -> TextTable:
+def count_requested(row: ComparisonRow) -> int:
+    """Return the number of requested cells."""
+    unfinished: int = sum(getattr(row, state) for state in UNFINISHED)
+    return row.n + unfinished + without_metric(row)
+
+
+def describe_end(row: ComparisonRow, metric: str = "test/acc") -> str:
+    """Describe a row without a mean: `diverged in 3 of 3`, else its note."""
+    return f"diverged in {row.diverged} of {count_requested(row)}" if row.verdict == "diverged" else note(row, metric)
+
+
+def cost_table(comparison: Comparison) -> TextTable:
     """Return the costs of each variant; trained parameters only if the scale changed the networks."""
     scaled = any(row.parameters != row.parameters_trained for row in comparison.rows)
     rows = [cost_cells(row, scaled=scaled) for row in comparison.rows]
@@ -166,7 +177,7 @@ def cost_cells(row: ComparisonRow, *, scaled: bool) -> list[str]:
     ]
 
 
-def evidence(comparison: Comparison) -> TextTable:
+def evidence_table(comparison: Comparison) -> TextTable:
     """Return the statistics of the differences; empty if none has an interval."""
     rows = [evidence_cells(row) for row in comparison.rows if row.interval is not None]
     return _filled(EVIDENCE_LEGEND, EVIDENCE, rows, EVIDENCE[1:])
@@ -188,7 +199,7 @@ def evidence_cells(row: ComparisonRow) -> list[str]:
     ]
 
 
-def effects(comparison: Comparison) -> TextTable:
+def effects_table(comparison: Comparison) -> TextTable:
     """Main effects and interaction of a 2 × 2 study."""
     rows = [effect_cells(each) for each in comparison.effects]
     return _filled({"effect": EFFECTS_LEGEND}, EFFECTS, rows, EFFECTS[1:4])
@@ -211,7 +222,7 @@ def is_interaction(effect: Effect) -> bool:
     return "×" in effect.name
 
 
-def fit(comparison: Comparison) -> TextTable:
+def fit_table(comparison: Comparison) -> TextTable:
     """Return speed and generalisation, with the threshold; empty if no cell was finished."""
     x = comparison.threshold
     named = [f"epochs to {100 * float(x):.0f} %" if x is not None and name == "epochs to" else name for name in FIT]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from cifar_lab.report.table_content import TextTable, published, sheets
+from cifar_lab.report.table_content import TextTable, comparison_tables, published_table
 from cifar_lab.results.comparison import Comparison
 
 _LATEX = str.maketrans({
@@ -24,7 +24,7 @@ _LATEX = str.maketrans({
 def as_markdown(comparison: Comparison) -> str:
     """Return header, tables, footer and provenance in Markdown."""
     parts = [_listed(comparison.header())]
-    for sheet in sheets(comparison):
+    for sheet in comparison_tables(comparison):
         parts += [[sheet.caption], _table(sheet)]
     parts += [_listed(comparison.footer()), _listed(comparison.made)]
     return "\n\n".join("\n".join(part) for part in parts if any(part)) + "\n"
@@ -37,8 +37,8 @@ def as_latex(comparison: Comparison, *, everything: bool = False) -> str:
     """
     made = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in comparison.made)]
     notes = comparison.footer() if everything else [*comparison.intervals(), *comparison.notes()]
-    made += ["", *_latex_table(published(comparison), " · ".join(comparison.header()), notes)]
-    for sheet in sheets(comparison)[1:] if everything else ():
+    made += ["", *_latex_table(published_table(comparison), " · ".join(comparison.header()), notes)]
+    for sheet in comparison_tables(comparison)[1:] if everything else ():
         made += ["", *_latex_table(sheet, sheet.caption, [])]
     return "\n".join(made) + "\n"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from made.comparisons import CONTROL, comparison, row
 
-from cifar_lab.report.ablation_page_data import AblationPageData, CellSummary, ClaimSummary, VariantSummary
-from cifar_lab.report.sweep_page_data import DimensionSummary, SweepPageData, TrialSummary
+from cifar_lab.report.ablation_page import AblationPage, CellSummary, ClaimSummary, VariantSummary
+from cifar_lab.report.sweep_page import DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.results.comparison import ComparisonRow
 
 EPOCHS = 20
@@ -58,7 +58,7 @@ def cells(of: ComparisonRow) -> list[CellSummary]:
     ]
 
 
-def study(*rows: ComparisonRow, epochs: int = EPOCHS, split: str = "val", **changed: Any) -> AblationPageData:
+def study(*rows: ComparisonRow, epochs: int = EPOCHS, split: str = "val", **changed: Any) -> AblationPage:
     """Return a study of these rows, with matching curves and cells."""
     rows = rows or (CONTROL, WORSE)
     fields: dict[str, Any] = {
@@ -75,7 +75,7 @@ def study(*rows: ComparisonRow, epochs: int = EPOCHS, split: str = "val", **chan
         "provenance": (("command", "cifar-lab run-ablation se_ratio"), ("data", "CIFAR-10, sha256 " + "c" * 64)),
         "reproduce": ("git checkout 0123", "cifar-lab run-ablation se_ratio"),
     }
-    return AblationPageData(**(fields | changed))
+    return AblationPage(**(fields | changed))
 
 
 # Searches
@@ -94,10 +94,10 @@ def trial(number: int, value: float | None = None, **changed: Any) -> TrialSumma
     return TrialSummary(number=number, value=value, **(fields | changed))
 
 
-def search(*trials: TrialSummary, **changed: Any) -> SweepPageData:
+def search(*trials: TrialSummary, **changed: Any) -> SweepPage:
     """Return a search with these trials."""
     fields: dict[str, Any] = {
         "study": "wide", "question": "Which network?", "space": "writeup", "scale": "small", "data": "CIFAR-10",
         "max_params": 5_000_000, "dimensions": (WIDTH, RATE, NAME), "fewest": 8,
     }  # fmt: skip
-    return SweepPageData(trials=trials, **(fields | changed))
+    return SweepPage(trials=trials, **(fields | changed))

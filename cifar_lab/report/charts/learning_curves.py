@@ -1,297 +1,320 @@
-"""Learning curves with a band over seeds, and the writeup's four figures."""
+"""Learning curves with a band over seeds, and the writeup's four figures, of a page and of one cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, quantiles
+from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
-from cifar_lab.report.ablation_page_data import AblationPageData, Curve
-from cifar_lab.report.charts import svg
-from cifar_lab.report.charts.cell_png import INTERVAL, NAMES, intervals
-from cifar_lab.report.charts.comparison_plots import indices
-from cifar_lab.report.charts.svg import AxisScale
+from cifar_lab.report.charts.comparison import row_indices
+from cifar_lab.report.charts.figure import (
+    FAINT,
+    INK,
+    ORANGE,
+    PAPER,
+    PageFigure,
+    add_tips,
+    as_svg,
+    clipped,
+    colour_of,
+    dashes_of,
+    limits,
+    marker_of,
+    new_axes,
+    whole_epochs,
+)
 from cifar_lab.report.table_content import points
+from cifar_lab.results.comparison import Comparison
 
-HEIGHT = 220.0
-PANEL = 110.0
-FEW = 12
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = Sequence[tuple[int, float]]
+"""(epoch from 1, value), in order of epoch."""
+Curves = Mapping[str, Mapping[str, Mapping[int, Curve]]]
+"""Curves of ended cells, by variant, metric (`lr`, `val/acc`, …) and seed."""
+INTERVAL = 10
+"""Epochs that the third figure averages over."""
+SPLITS = {"val": "validation", "test": "test"}
+SIZE = (440.0, 270.0)
+FEW = 30
 """Maximum number of epochs for which each has its own mark."""
-NEAR = 11.0
-"""Distance in pixels below which two marks overlap."""
 APART = 20
 """Use a log axis when the largest peak learning rate is at least this many times the smallest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveBand:
-    """Mean, minimum and maximum of a variant's finished cells, by epoch."""
-
-    index: int
-    """Index of its row, which determines its colour."""
-    seeds: int
-    mean: list[tuple[int, float]]
-    low: list[tuple[int, float]]
-    high: list[tuple[int, float]]
-    last: dict[int, float]
-    """Value by seed in the last of these epochs."""
-
-    @property
-    def is_point(self) -> bool:
-        """True if there is only a single epoch, and so no line or band."""
-        return len(self.mean) == 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    """Learning curves of one variant, with the control's behind them."""
+    """Mean, minimum and maximum of a variant's curves, by epoch."""
 
     name: str
-    words: str
-    drawing: Markup
+    index: int
+    """Index of its row, which determines its colour and marker."""
+    curves: Mapping[int, Curve]
+    """Curves of the finished cells, by seed."""
+
+    @property
+    def by_epoch(self) -> dict[int, list[float]]:
+        """Values of all seeds at the epochs that every seed has."""
+        every = [dict(curve) for curve in self.curves.values()]
+        epochs = sorted(set(every[0]).intersection(*every[1:])) if every else []
+        return {epoch: [curve[epoch] for curve in every] for epoch in epochs}
+
+    @property
+    def mean(self) -> list[tuple[int, float]]:
+        return [(epoch, fmean(values)) for epoch, values in self.by_epoch.items()]
+
+    @property
+    def seeds(self) -> str:
+        return f"{len(self.curves)} seeds" if len(self.curves) > 1 else "one seed"
 
 
-def middle(curves: Mapping[int, Curve], index: int = 0) -> CurveBand:
-    """Return mean, minimum and maximum over the seeds, at the epochs that all of them have."""
-    found = [dict(curve) for curve in curves.values()]
-    epochs = sorted(set(found[0]).intersection(*found[1:])) if found else []
-    by_epoch = {epoch: [curve[epoch] for curve in found] for epoch in epochs}
-    return CurveBand(
-        index=index,
-        seeds=len(found),
-        mean=[(epoch, fmean(values)) for epoch, values in by_epoch.items()],
-        low=[(epoch, min(values)) for epoch, values in by_epoch.items()],
-        high=[(epoch, max(values)) for epoch, values in by_epoch.items()],
-        last={seed: dict(curve)[epochs[-1]] for seed, curve in curves.items()} if epochs else {},
-    )
+def select_curves(curves: Curves, variant: str, metric: str) -> Mapping[int, Curve]:
+    """Return curves by seed. `watched/acc` and `watched/loss` belong to the images evaluated in every epoch."""
+    own = curves.get(variant, {})
+    splits = ("test", "val") if metric.startswith("watched/") and "test/acc" in own else ("val", "test")
+    names = [metric.replace("watched", split) for split in splits]
+    return next((own[name] for name in names if own.get(name)), {})
 
 
-def finished(study: AblationPageData, metric: str) -> dict[str, CurveBand]:
-    """Return the curves by variant, in the order of the rows, without variants that have no finished cell."""
-    found = {}
-    index = indices(study.comparison)
-    for row in study.comparison.rows:
-        curves = {seed: curve for seed, curve in study.curve(row.variant, metric).items() if seed in row.values}
-        if (made := middle(curves, index[row.variant])).mean:
-            found[row.variant] = made
-    return found
+def finished_bands(comparison: Comparison, curves: Curves, metric: str) -> list[CurveBand]:
+    """Return the curves of finished cells in the order of the rows, without variants that have none."""
+    indices = row_indices(comparison)
+    bands = []
+    for row in comparison.rows:
+        own = select_curves(curves, row.variant, metric).items()
+        kept = {seed: curve for seed, curve in own if seed in row.values}
+        bands.append(CurveBand(name=row.variant, index=indices[row.variant], curves=kept))
+    return [band for band in bands if band.by_epoch]
 
 
-def diverged(study: AblationPageData, metric: str) -> dict[str, dict[int, Curve]]:
-    """Return the curves of diverged cells, by variant and seed, up to the divergence."""
-    found = {}
-    for row in study.comparison.rows:
-        curves = study.curve(row.variant, metric).items()
-        found[row.variant] = {seed: curve for seed, curve in curves if seed not in row.values and curve}
-    return found
-
-
-def watched(study: AblationPageData) -> str:
+def watched_split(comparison: Comparison) -> str:
     """Return the split that is evaluated in every epoch: `validation`, `test`, or both."""
-    return NAMES.get(study.comparison.watched, study.comparison.watched)
+    return SPLITS.get(comparison.watched, comparison.watched)
+
+
+def epoch_intervals(values: Curve, length: int = INTERVAL) -> list[tuple[int, int, float]]:
+    """Return (first epoch, last epoch, mean) of each interval of `length` epochs; the last may be shorter."""
+    groups: dict[int, list[tuple[int, float]]] = {}
+    for epoch, value in values:
+        groups.setdefault((epoch - 1) // length, []).append((epoch, value))
+    return [(group[0][0], group[-1][0], fmean(value for _, value in group)) for group in groups.values()]
 
 
 # Learning curves
 
 
-def panels(study: AblationPageData) -> list[Panel]:
-    """Return one panel per variant, all with the same axes."""
-    known, lost = finished(study, "watched/acc"), diverged(study, "watched/acc")
-    every: list[Curve] = [curve for made in known.values() for curve in (made.low, made.high)]
-    every += [curve for curves in lost.values() for curve in curves.values()]
+def plot_learning_curves(comparison: Comparison, curves: Curves) -> list[PageFigure]:
+    """Return one panel per variant, all with the same axes, with the control's mean behind it."""
+    bands = {band.name: band for band in finished_bands(comparison, curves, "watched/acc")}
+    lost = {
+        row.variant: {
+            seed: curve
+            for seed, curve in select_curves(curves, row.variant, "watched/acc").items()
+            if seed not in row.values and curve
+        }
+        for row in comparison.rows
+    }
+    every = [curve for band in bands.values() for curve in band.curves.values()]
+    every += [curve for own in lost.values() for curve in own.values()]
     if not any(every):
         return []
-    x, y = _epochs(every), svg.linear([100 * value for curve in every for _, value in curve], count=4)
-    control = known.get(study.comparison.control)
-    return [
-        _panel(study, row.variant, known.get(row.variant), lost[row.variant], control, (x, y))
-        for row in study.comparison.rows
-    ]
+    heights = limits([100 * value for curve in every for _, value in curve])
+    last = max(epoch for curve in every for epoch, _ in curve)
+    control, panels = bands.get(comparison.control), []
+    for row in comparison.rows:
+        figure, axes = new_axes(230, 150)
+        axes.set_xlim((0.5, 1.5) if last == 1 else (1, last + 0.03 * last))
+        axes.set_ylim(heights)
+        whole_epochs(axes)
+        if control is not None and row.variant != comparison.control:
+            _draw_mean(axes, control, FAINT, width=1.0)
+        words = _draw_panel(axes, row.variant, bands.get(row.variant), lost[row.variant])
+        told = f"{watched_split(comparison)} accuracy by epoch, {row.variant}: {words}"
+        panels.append(PageFigure(row.variant, as_svg(figure, told), words))
+    return panels
 
 
-def _panel(
-    study: AblationPageData, name: str, own: CurveBand | None, lost: Mapping[int, Curve], control: CurveBand | None,
-    axes: tuple[AxisScale, AxisScale],
-) -> Panel:  # fmt: skip
-    (x, y), index = axes, indices(study.comparison)[name]
-    style = svg.style(index)
-    parts, marks, words = [], [], f"no cell finished{_lost(lost)}"
-    if control is not None and name != study.comparison.control:
-        said = f"{study.comparison.control}: mean of {_seeds(control)}"
-        parts.append(svg.line(_level(control, x), x, y, PANEL, said, "control"))
-    if own is not None:
-        if own.seeds > 1:
-            said = f"{name}: lowest to highest of {_seeds(own)}"
-            marks += _whisker(name, own, x, y, said, style) if own.is_point else []
-            parts += [] if own.is_point else [svg.band(_percent(own.low), _percent(own.high), x, y, PANEL, said, style)]
-        said = f"{name}: mean of {_seeds(own)}"
-        parts.append(svg.line(_percent(own.mean), x, y, PANEL, said, f"solid {style}"))
-        epoch, last = own.mean[-1]
-        marks.append(svg.mark(x.x(epoch), y.y(100 * last, PANEL), f"{name}: {points(last)} %", index=index))
-        words = f"{points(last)} % after epoch {epoch}, {_seeds(own)}{_lost(lost)}"
+def _draw_panel(axes: Axes, name: str, band: CurveBand | None, lost: Mapping[int, Curve]) -> str:
+    """Draw band and mean of the finished cells and the curves of diverged ones; return a description."""
+    ended = f", {len(lost)} diverged" if lost else ""
     for seed, curve in lost.items():
-        said, (epoch, last) = f"{name}, seed {seed}: diverged", curve[-1]
-        parts.append(svg.line(_percent(curve), x, y, PANEL, said, f"lost {style}"))
-        marks.append(svg.cross(x.x(epoch), y.y(100 * last, PANEL), said, style))
-    axis = Markup("").join([svg.x_axis(x, PANEL, ""), svg.y_axis(y, PANEL, "")])
-    said = f"{watched(study)} accuracy by epoch, {name}: {words}"
-    inside, left = (axis, svg.lines(PANEL, *parts), *marks), svg.room(y)
-    whole = svg.drawing(*inside, height=PANEL, words=said, class_="small", left=left)
-    return Panel(name=name, words=words, drawing=whole)
+        xs, ys = [epoch for epoch, _ in curve], [100 * value for _, value in curve]
+        axes.plot(xs, ys, ":", color=ORANGE, linewidth=1)
+        add_tips(axes.plot(xs[-1:], ys[-1:], "x", color=ORANGE, clip_on=False), f"{name}, seed {seed}: diverged")
+    if band is None:
+        return f"no cell finished{ended}"
+    colour, by_epoch = colour_of(band.index), band.by_epoch
+    if len(by_epoch) == 1:
+        _draw_single_epoch(axes, band, colour)
+    elif len(band.curves) > 1:
+        low, high = ([100 * end(values) for values in by_epoch.values()] for end in (min, max))
+        area = axes.fill_between(list(by_epoch), low, high, color=colour, alpha=0.2, linewidth=0)
+        add_tips(area, f"{name}: lowest to highest of {band.seeds}")
+    _draw_mean(axes, band, colour, width=1.8)
+    epoch, last = band.mean[-1]
+    mark = axes.plot([epoch], [100 * last], marker_of(band.index), color=colour, markersize=6, clip_on=False)
+    add_tips(mark, f"{name}: {points(last)} %")
+    return f"{points(last)} % after epoch {epoch}, {band.seeds}{ended}"
 
 
-def _level(made: CurveBand, x: AxisScale) -> list[tuple[float, float]]:
-    """Return the mean as a line; for a single epoch a full-width line, visible behind the marks of another variant."""
-    if made.is_point:
-        return [(x.low, 100 * made.mean[0][1]), (x.high, 100 * made.mean[0][1])]
-    return [(float(epoch), value) for epoch, value in _percent(made.mean)]
+def _draw_single_epoch(axes: Axes, band: CurveBand, colour: str) -> None:
+    """Draw the seeds of a single epoch side by side, to the right of their mean and range."""
+    values = {seed: 100 * value for seed, curve in band.curves.items() for _, value in curve[-1:]}
+    axes.plot([1, 1], [min(values.values()), max(values.values())], color=colour, linewidth=1.8)
+    places = [1.1 + 0.3 * place / len(values) for place in range(len(values))]
+    dots = axes.plot(places, list(values.values()), "o", markerfacecolor=PAPER, markeredgecolor=FAINT, markersize=5)
+    add_tips(dots, *(f"{band.name}, seed {seed}: {value:.2f} %" for seed, value in values.items()))
 
 
-def _whisker(name: str, own: CurveBand, x: AxisScale, y: AxisScale, said: str, style: str) -> list[Markup]:
-    """Return a bar for a single epoch from the lowest to the highest seed, with a dot per seed beside it."""
-    ((epoch, low),), ((_, high),) = own.low, own.high
-    at, heights = x.x(epoch), [y.y(100 * value, PANEL) for value in own.last.values()]
-    dots = [
-        svg.moved(svg.dot(at, height, f"{name}, seed {seed}: {points(own.last[seed])} %"), 13 + 8 * lane)
-        for seed, height, lane in zip(own.last, heights, svg.lanes(heights, 7.0), strict=True)
-    ]
-    return [svg.post(at, y.y(100 * high, PANEL), y.y(100 * low, PANEL), said, style), *dots]
+def _draw_mean(axes: Axes, band: CurveBand, colour: str, width: float) -> None:
+    words, values = f"{band.name}: mean of {band.seeds}", [100 * value for _, value in band.mean]
+    if len(values) == 1:
+        add_tips(axes.axhline(values[0], color=FAINT, linewidth=1), words)
+    else:
+        add_tips(axes.plot([epoch for epoch, _ in band.mean], values, color=colour, linewidth=width), words)
 
 
-def reading(study: AblationPageData) -> str:
+def describe_panels(comparison: Comparison, curves: Curves) -> str:
     """Return the sentence on how to read the panels."""
-    known = finished(study, "watched/acc")
-    single = bool(known) and all(made.is_point for made in known.values())
-    what = f"{watched(study).capitalize()} accuracy, %, " + ("after one epoch" if single else "by epoch")
+    bands = finished_bands(comparison, curves, "watched/acc")
+    single = bool(bands) and all(len(band.by_epoch) == 1 for band in bands)
+    what = f"{watched_split(comparison).capitalize()} accuracy, %, " + ("after one epoch" if single else "by epoch")
     spread = "with a bar from the lowest to the highest" if single else "in a band from the lowest to the highest"
-    said = f"{what}: the mean over finished seeds {spread}"
-    if single and any(made.seeds > 1 for made in known.values()):
-        said += "; small dots beside it, one seed each"
-    if len(study.comparison.rows) > 1:
-        said += f"; thin grey, {study.comparison.control}"
-    return f"{said}; × where a cell diverged."
-
-
-def _lost(curves: Mapping[int, Curve]) -> str:
-    return f", {len(curves)} diverged" if curves else ""
-
-
-def _seeds(made: CurveBand) -> str:
-    return f"{made.seeds} seeds" if made.seeds > 1 else "one seed"
+    words = f"{what}: the mean over finished seeds {spread}"
+    if single and any(len(band.curves) > 1 for band in bands):
+        words += "; small dots beside it, one seed each"
+    if len(comparison.rows) > 1:
+        words += f"; thin grey, {comparison.control}"
+    return f"{words}; × where a cell diverged."
 
 
 # The writeup's four figures
 
 
-def learning_rate(study: AblationPageData) -> Markup | None:
-    """Draw figure 1, the learning rate by epoch; None without data."""
-    found = finished(study, "lr")
-    peaks = [max(value for _, value in made.mean) for made in found.values()]
+def plot_four_figures(comparison: Comparison, curves: Curves) -> list[PageFigure]:
+    """Return the writeup's four figures with one line per variant; empty without curves.
+
+    The losses on mixed training images and on clean images are drawn separately.
+    """
+    rates, accuracies, losses, clean = (
+        finished_bands(comparison, curves, metric) for metric in ("lr", "watched/acc", "train/loss", "watched/loss")
+    )
+    split, length = watched_split(comparison), interval_length(accuracies)
+    means = f"mean of {length} epochs" if length > 1 else "epoch by epoch"
+    short = "" if length > 1 else f"Fewer than {INTERVAL} epochs were trained: there are no means of {INTERVAL}."
+    heading, axis = split.capitalize(), f"{split} accuracy, %"
+    seen = "As trained on: augmented and mixed images."
+    drawn = (
+        ("1 · Learning rate by epoch", draw_learning_rate(rates), rates, ""),
+        (f"2 · {heading} accuracy by epoch", draw_accuracy(accuracies, axis), accuracies, ""),
+        (f"3 · {heading} accuracy, {means}", draw_interval_accuracy(accuracies, axis), accuracies, short),
+        ("4 · Training loss by epoch", draw_loss(losses, "training loss, nats"), losses, seen),
+        (f"4 · {heading} loss by epoch", draw_loss(clean, f"{split} loss, nats"), clean, ""),
+    )
+    return [
+        PageFigure(title, as_svg(figure, _described(title, bands)), caption)
+        for title, figure, bands, caption in drawn
+        if figure is not None
+    ]
+
+
+def _described(title: str, bands: Sequence[CurveBand]) -> str:
+    ends = [f"{band.name} {band.mean[-1][1]:.4g} after epoch {band.mean[-1][0]}" for band in bands]
+    return f"{title}: {'; '.join(ends)}"
+
+
+def draw_learning_rate(bands: Sequence[CurveBand], title: str = "") -> Figure | None:
+    """Draw figure 1, the learning rate by epoch; None if there is no positive one."""
+    peaks = [max(value for _, value in band.mean) for band in bands]
     if not peaks or max(peaks) <= 0:
         return None
-    values = [value for made in found.values() for _, value in made.mean]
-    apart = max(peaks) > APART * min(peaks)
-    scale = svg.logarithmic(values, decades=5) if apart else svg.linear([0.0, *values])
-    title = f"learning rate, logarithmic, from {scale.low:g}" if apart else "learning rate"
-    return _figure(found, scale, title, lambda made: made.mean)
+    is_log = max(peaks) > APART * min(peaks)
+    figure, axes = new_axes(*SIZE, title=title, x="epoch", y=f"learning rate{', logarithmic' if is_log else ''}")
+    for band in bands:
+        _draw_line(axes, band, band.mean)
+    if is_log:
+        top = max(peaks)
+        lowest = min((value for band in bands for _, value in band.mean if value > 0), default=top)
+        axes.set_yscale("log")
+        axes.set_ylim(max(lowest, top * 1e-5) / 1.5, top * 1.5)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda *_: "")
+    else:
+        axes.set_ylim(bottom=0)
+    return figure
 
 
-def accuracy(study: AblationPageData, *, late: bool = False) -> Markup | None:
-    """Draw figure 2: one line per variant, the mean over its seeds.
-
-    `late`: the second half of the longest training, where the lines are close; None if that has only a few epochs.
-    """
-    found = finished(study, "watched/acc")
-    longest = max((made.mean[-1][0] for made in found.values()), default=0)
-    since = longest // 2 if late else 0
-    if not found or (late and since < FEW):
+def draw_accuracy(bands: Sequence[CurveBand], axis: str, title: str = "") -> Figure | None:
+    """Draw figure 2, the accuracy in percent by epoch; the best epoch is marked if there is a single line."""
+    if not bands:
         return None
-    drawn = {name: [(e, v) for e, v in _percent(made.mean) if e > since] for name, made in found.items()}
-    kept = {name: found[name] for name, values in drawn.items() if values}
-    scale = svg.linear([value for values in drawn.values() for _, value in values])
-    title = f"{watched(study)} accuracy, %"
-    return _figure(kept, scale, title, lambda made: [(e, v) for e, v in _percent(made.mean) if e > since])
+    figure, axes = new_axes(*SIZE, title=title, x="epoch", y=axis)
+    for band in bands:
+        _draw_line(axes, band, [(epoch, 100 * value) for epoch, value in band.mean])
+    if len(bands) == 1:
+        epoch, best = max(bands[0].mean, key=lambda point: point[1])
+        label = f"best: {100 * best:.2f} % in epoch {epoch}"
+        add_tips(axes.plot([epoch], [100 * best], "*", color=ORANGE, markersize=13, label=label), label)
+        axes.legend(loc="lower right", frameon=False, labelcolor=INK)
+    return figure
 
 
-def accuracy_by_interval(study: AblationPageData) -> Markup | None:
-    """Draw figure 3: means over ten epochs; single epochs if fewer than ten were trained."""
-    found = finished(study, "watched/acc")
-    if not found:
+def interval_length(bands: Sequence[CurveBand]) -> int:
+    """Return the number of epochs that figure 3 averages over: one if fewer than ten were trained."""
+    return INTERVAL if max((band.mean[-1][0] for band in bands), default=0) >= INTERVAL else 1
+
+
+def draw_interval_accuracy(bands: Sequence[CurveBand], axis: str, title: str = "") -> Figure | None:
+    """Draw figure 3, the accuracy in percent as means over ten epochs; single epochs if fewer were trained."""
+    if not bands:
         return None
-    length = interval_length(study)
-    steps = {
-        name: [(first - 0.5, last + 0.5, 100 * mean) for first, last, mean in intervals(made.mean, length)]
-        for name, made in found.items()
-    }
-    y = svg.linear([value for each in steps.values() for _, _, value in each])
-    x = svg.linear([end for each in steps.values() for first, last, _ in each for end in (first, last)], room=0.0,
-                   whole=True)  # fmt: skip
-    paths, marks = [], []
-    for name, each in steps.items():
-        index, (first, last, value) = found[name].index, each[-1]
-        many = f"{len(each)} interval" + ("" if len(each) == 1 else "s")
-        paths.append(svg.stairs(each, x, y, HEIGHT, f"{name}: {many}", svg.style(index)))
-        said = f"{name}, epochs {first + 0.5:.0f} to {last - 0.5:.0f}: {value:.2f} %"
-        height = y.y(value, HEIGHT)
-        marks.append((height, svg.mark(x.x((first + last) / 2), height, said, index=index)))
-    title = f"{watched(study)} accuracy, %" + (f", mean of {length} epochs" if length > 1 else "")
-    return _whole(x, y, title, paths, _dodged(marks, all(len(each) == 1 for each in steps.values())))
+    length = interval_length(bands)
+    means = f"mean of {length} epochs" if length > 1 else "intervals of one epoch: fewer than ten were trained"
+    figure, axes = new_axes(*SIZE, title=title, x=f"epoch ({means})", y=axis)
+    whole_epochs(axes)
+    for band in bands:
+        steps = [(first, last, 100 * mean) for first, last, mean in epoch_intervals(band.mean, length)]
+        xs = [end for first, last, _ in steps for end in (first - 0.5, last + 0.5)]
+        colour = colour_of(band.index)
+        axes.plot(xs, [mean for _, _, mean in steps for _ in range(2)], color=colour, linewidth=1.8)
+        mark = axes.plot([(first + last) / 2 for first, last, _ in steps], [mean for _, _, mean in steps],
+                         marker_of(band.index), color=colour, markersize=5)  # fmt: skip
+        add_tips(mark, *(f"{band.name}, epochs {first} to {last}: {mean:.2f} %" for first, last, mean in steps))
+        if len(bands) == 1 and len(steps) <= 12:
+            for first, last, mean in steps:
+                place = ((first + last) / 2, mean)
+                axes.annotate(
+                    f"{mean:.1f}", place, (0, 6), textcoords="offset points", ha="center", fontsize=9, color=INK
+                )
+    return figure
 
 
-def interval_length(study: AblationPageData) -> int:
-    """Return the number of epochs that figure 3 averages over."""
-    found = finished(study, "watched/acc")
-    return INTERVAL if max((made.mean[-1][0] for made in found.values()), default=0) >= INTERVAL else 1
-
-
-def loss(study: AblationPageData, metric: str) -> Markup | None:
-    """Draw figure 4, the loss by epoch: `train/loss` or `watched/loss`."""
-    found = finished(study, metric)
-    if not found:
+def draw_loss(bands: Sequence[CurveBand], axis: str, title: str = "", *, has_legend: bool = False) -> Figure | None:
+    """Draw figure 4, the loss in nats by epoch, without a few outliers that would flatten the other values."""
+    if not bands:
         return None
-    values = [value for made in found.values() for _, value in made.mean]
-    what = "training" if metric == "train/loss" else watched(study)
-    return _figure(found, svg.linear([0.0, _top(values)]), f"{what} loss, nats", lambda made: made.mean)
+    figure, axes = new_axes(*SIZE, title=title, x="epoch", y=axis)
+    for band in bands:
+        _draw_line(axes, band, band.mean)
+    values = [value for band in bands for _, value in band.mean]
+    usual = quantiles(values, n=10)[-1] if len(values) > 1 else values[0]
+    axes.set_ylim(0, 1.05 * (max(values) if max(values) <= 4 * usual else 2 * usual) or 1)
+    if has_legend:
+        axes.legend(loc="upper right", frameon=False, labelcolor=INK)
+    return figure
 
 
-def _top(values: Sequence[float]) -> float:
-    """Return the upper end of the axis: the maximum, unless a few outliers would flatten the other values."""
-    high = quantiles(values, n=10)[-1] if len(values) > 1 else values[0]
-    return max(values) if max(values) <= 4 * high else 2 * high
-
-
-def _figure(
-    found: Mapping[str, CurveBand], y: AxisScale, title: str, curve: Callable[[CurveBand], Sequence[tuple[int, float]]]
-) -> Markup:
-    drawn = {name: curve(made) for name, made in found.items()}
-    x = _epochs(drawn.values())
-    paths, marks = [], []
-    for name, values in drawn.items():
-        index, said = found[name].index, f"{name}: mean of {_seeds(found[name])}"
-        paths.append(svg.line(values, x, y, HEIGHT, said, svg.style(index)))
-        for epoch, value in values if len(values) <= FEW else values[-1:]:
-            said, height = f"{name}, epoch {epoch}: {value:.4g}", y.y(value, HEIGHT)
-            marks.append((height, svg.mark(x.x(epoch), height, said, index=index)))
-    return _whole(x, y, title, paths, _dodged(marks, all(len(values) == 1 for values in drawn.values())))
-
-
-def _dodged(marks: Sequence[tuple[float, Markup]], at_one_x: bool) -> list[Markup]:
-    """Return marks, given with their y; if all have one x, overlapping ones are shifted to the right and left."""
-    lanes = svg.lanes([height for height, _ in marks], NEAR) if at_one_x else [0] * len(marks)
-    sides = [(lane + 1) // 2 * (1 if lane % 2 else -1) for lane in lanes]
-    return [svg.moved(mark, 1.2 * NEAR * side) for side, (_, mark) in zip(sides, marks, strict=True)]
-
-
-def _whole(x: AxisScale, y: AxisScale, title: str, paths: Sequence[Markup], marks: Sequence[Markup]) -> Markup:
-    axes, said = (svg.x_axis(x, HEIGHT, "epoch"), svg.y_axis(y, HEIGHT, title)), f"{title} by epoch"
-    return svg.drawing(*axes, svg.lines(HEIGHT, *paths), *marks, height=HEIGHT, words=said, left=svg.room(y))
-
-
-def _epochs(curves: Iterable[Sequence[tuple[int, float]]]) -> AxisScale:
-    return svg.linear([float(epoch) for curve in curves for epoch, _ in curve], room=0.0, whole=True)
-
-
-def _percent(curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    return [(epoch, 100 * value) for epoch, value in curve]
+def _draw_line(axes: Axes, band: CurveBand, values: Sequence[tuple[int, float]]) -> None:
+    """Draw the mean over seeds with a mark at the last epoch, or at each of a few."""
+    whole_epochs(axes)
+    xs, ys = [epoch for epoch, _ in values], [value for _, value in values]
+    colour = colour_of(band.index)
+    line = axes.plot(xs, ys, dashes_of(band.index), color=colour, linewidth=1.8)
+    add_tips(line, f"{band.name}: mean of {band.seeds}")
+    shown = values if len(values) <= FEW else values[-1:]
+    mark = axes.plot([epoch for epoch, _ in shown], [value for _, value in shown], marker_of(band.index),
+                     color=colour, markersize=5, label=clipped(band.name))  # fmt: skip
+    add_tips(mark, *(f"{band.name}, epoch {epoch}: {value:.4g}" for epoch, value in shown))

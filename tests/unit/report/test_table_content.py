@@ -15,16 +15,16 @@ from cifar_lab.report.table_content import (
     NUMBERS,
     TextTable,
     cells,
-    cost,
+    comparison_tables,
     cost_cells,
-    effects,
-    evidence,
+    cost_table,
+    effects_table,
     evidence_cells,
-    fit,
+    evidence_table,
     fit_cells,
+    fit_table,
     note,
-    result,
-    sheets,
+    result_table,
     span,
 )  # fmt: skip
 from cifar_lab.results.comparison import ComparisonRow, Effect
@@ -72,7 +72,7 @@ def test_a_row_says_how_many_cells_are_not_in_its_mean() -> None:
 def test_a_finished_cell_without_the_metric_is_said_and_counted_nowhere_else() -> None:
     assert note(row(n=4, pairs=4, epochs_to=FAST)) == "1 finished without test/acc"
     peak = comparison(CONTROL, row(n=4, pairs=4, epochs_to=FAST), metric="test/peak_acc")
-    assert result(peak).rows[1][-1] == "1 finished without test/peak_acc"
+    assert result_table(peak).rows[1][-1] == "1 finished without test/peak_acc"
     assert note(row(epochs_to=FAST)) == ""
 
 
@@ -104,23 +104,23 @@ def test_every_row_has_a_cell_for_every_heading() -> None:
 
 
 def test_columns_and_tables_that_say_nothing_are_left_out() -> None:
-    found = sheets(comparison(replace(NOTHING, images_seen=None)))
+    found = comparison_tables(comparison(replace(NOTHING, images_seen=None)))
     assert [sheet.headings for sheet in found] == [("variant", "n", "note"), ("variant", "parameters", "MACs")]
 
 
 def test_what_one_view_reaches_stands_beside_what_several_do_and_only_then() -> None:
-    found = cost(comparison(CONTROL, row(one_view=0.9)))
+    found = cost_table(comparison(CONTROL, row(one_view=0.9)))
     assert found.headings[:3] == ("variant", "accuracy %", "one view %")
     assert [cells[2] for cells in found.rows] == ["", "90.00"]
     assert found.caption.endswith("one view: without test-time augmentation")
-    plain = cost(comparison())
+    plain = cost_table(comparison())
     assert "one view %" not in plain.headings
     assert "one view" not in plain.caption
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
 def test_a_table_folds_into_parts_that_fit_and_nothing_is_lost(width: int) -> None:
-    whole = evidence(comparison(CONTROL, row(), row("r8")))
+    whole = evidence_table(comparison(CONTROL, row(), row("r8")))
     parts = whole.folded(width)
     assert all(part.headings[0] == "variant" and len(part.headings) > 1 for part in parts)
     assert [name for part in parts for name in part.headings[1:]] == list(whole.headings[1:])
@@ -135,16 +135,16 @@ def test_a_table_folds_into_parts_that_fit_and_nothing_is_lost(width: int) -> No
 
 
 def test_accuracy_stands_beside_its_cost() -> None:
-    headings = cost(comparison()).headings
+    headings = cost_table(comparison()).headings
     assert headings == ("variant", "accuracy %", "parameters", "MACs", "time", "images seen")
-    assert cost(comparison()).rows[1] == ("r4", "91.23", "4,699,290", "799 M", "3,661 s", "9,000,000")
+    assert cost_table(comparison()).rows[1] == ("r4", "91.23", "4,699,290", "799 M", "3,661 s", "9,000,000")
 
 
 def test_parameters_as_trained_are_shown_where_the_scale_made_smaller_networks() -> None:
-    found = cost(comparison(CONTROL, row(parameters_trained=295_000)))
+    found = cost_table(comparison(CONTROL, row(parameters_trained=295_000)))
     assert found.rows[1][2:4] == ("4,699,290", "295,000")
     assert "smaller network" in found.caption
-    assert "smaller network" not in cost(comparison()).caption
+    assert "smaller network" not in cost_table(comparison()).caption
 
 
 # Evidence
@@ -170,9 +170,9 @@ def test_a_sampled_p_value_is_marked_and_a_tiny_one_is_no_zero() -> None:
 
 
 def test_only_rows_with_an_interval_have_evidence() -> None:
-    found = evidence(comparison(CONTROL, row(), row("r8", interval=None, reason=ONE_PAIR)))
+    found = evidence_table(comparison(CONTROL, row(), row("r8", interval=None, reason=ONE_PAIR)))
     assert [cells[0] for cells in found.rows] == ["r4"]
-    assert evidence(comparison(CONTROL, NOTHING)).rows == ()
+    assert evidence_table(comparison(CONTROL, NOTHING)).rows == ()
 
 
 # Two factors
@@ -182,8 +182,8 @@ def test_a_crossing_has_its_effects_and_others_have_none() -> None:
     effect = Effect(
         name="a × b", pairs=5, difference=0.004, interval=(0.001, 0.007), level=0.983, verdict="present", reason=None
     )
-    assert effects(comparison(effects=(effect,))).rows == (("a × b", "5", "+0.40", "[+0.10, +0.70]", "present"),)
-    assert effects(comparison()).rows == ()
+    assert effects_table(comparison(effects=(effect,))).rows == (("a × b", "5", "+0.40", "[+0.10, +0.70]", "present"),)
+    assert effects_table(comparison()).rows == ()
 
 
 # Speed and fit
@@ -199,12 +199,12 @@ FITTED = {
 FITTED_CONTROL = replace(CONTROL, epochs_to=FAST, gap=0.033, auc=0.79, rises=(0.01, 0.02), epochs=10)
 
 
-def fit_table(*rows: ComparisonRow) -> TextTable:
-    return fit(comparison(*rows))
+def fit_of(*rows: ComparisonRow) -> TextTable:
+    return fit_table(comparison(*rows))
 
 
 def test_speed_and_fit_have_a_table_of_their_own() -> None:
-    found = fit_table(FITTED_CONTROL, row(**FITTED))
+    found = fit_of(FITTED_CONTROL, row(**FITTED))
     assert found.headings == ("variant", "epochs to 70 %", "Δ epochs", "AUC %", "Δ AUC", "gap", "Δ gap", "rise")
     assert found.rows == (
         ("r16", "4.5", "", "79.00", "", "+3.30", "", "+1.50"),
@@ -217,21 +217,21 @@ def test_speed_and_fit_have_a_table_of_their_own() -> None:
     ("protocol", "words"), [("holdout", "less val ·"), ("writeup", "less test ·"), ("mixed", "less val (test, under")]
 )
 def test_the_table_of_fit_says_which_images_were_watched(protocol: str, words: str) -> None:
-    assert words in fit(comparison(FITTED_CONTROL, protocol=protocol)).caption
+    assert words in fit_table(comparison(FITTED_CONTROL, protocol=protocol)).caption
 
 
 def test_the_table_of_fit_says_how_its_threshold_was_chosen() -> None:
-    assert "the highest threshold that every cell of the control reached" in fit_table(FITTED_CONTROL).caption
+    assert "the highest threshold that every cell of the control reached" in fit_of(FITTED_CONTROL).caption
     never = replace(FITTED_CONTROL, epochs_to=NOWHERE)
-    assert "the highest threshold that any cell reached" in fit_table(never, row(**FITTED)).caption
-    assert "threshold" not in fit_table(never).caption
+    assert "the highest threshold that any cell reached" in fit_of(never, row(**FITTED)).caption
+    assert "threshold" not in fit_of(never).caption
 
 
 def test_the_speed_of_a_stage_that_begins_warm_is_compared_with_nothing() -> None:
     warm = row("s2", against="r16", continues=True, **FITTED)
     cold = row("s3", against="s2", **FITTED)
     again = row("s4", against="s3", **FITTED)
-    table = fit_table(FITTED_CONTROL, warm, cold, again)
+    table = fit_of(FITTED_CONTROL, warm, cold, again)
     found = {cells[0]: dict(zip(FIT, cells, strict=True)) for cells in table.rows}
     compared = ("epochs to", "Δ epochs", "Δ AUC")
     assert [found["s2"][name] for name in compared] == ["", "", ""]
@@ -241,18 +241,18 @@ def test_the_speed_of_a_stage_that_begins_warm_is_compared_with_nothing() -> Non
 
 
 def test_images_seen_by_a_stage_that_goes_on_are_its_own() -> None:
-    assert "of this stage alone" in cost(comparison(CONTROL, row("s2", continues=True))).caption
-    assert "of this stage alone" not in cost(comparison()).caption
+    assert "of this stage alone" in cost_table(comparison(CONTROL, row("s2", continues=True))).caption
+    assert "of this stage alone" not in cost_table(comparison()).caption
 
 
 def test_columns_of_which_nothing_is_known_are_not_in_the_table_of_fit() -> None:
-    found = fit_table(replace(CONTROL, gap=0.01), NOTHING)
+    found = fit_of(replace(CONTROL, gap=0.01), NOTHING)
     assert found.headings == ("variant", "gap")
     assert found.rows == (("r16", "+1.00"), ("r2", ""))
 
 
 def test_where_nothing_is_finished_there_is_no_table_of_fit() -> None:
-    assert fit_table(NOTHING).rows == ()
+    assert fit_of(NOTHING).rows == ()
 
 
 def test_the_threshold_is_the_highest_that_every_cell_of_the_control_reached_else_any_cell() -> None:
@@ -265,12 +265,12 @@ def test_the_threshold_is_the_highest_that_every_cell_of_the_control_reached_els
 
 
 def test_a_threshold_that_nobody_reached_has_no_column() -> None:
-    found = fit_table(replace(FITTED_CONTROL, epochs_to=NOWHERE), row(epochs_to=NOWHERE))
+    found = fit_of(replace(FITTED_CONTROL, epochs_to=NOWHERE), row(epochs_to=NOWHERE))
     assert not any("epochs" in heading for heading in found.headings)
 
 
 def test_cells_that_never_got_there_are_said() -> None:
-    found = fit_table(FITTED_CONTROL, row(epochs_to=NOWHERE), replace(NOTHING, epochs_to={}))
+    found = fit_of(FITTED_CONTROL, row(epochs_to=NOWHERE), replace(NOTHING, epochs_to={}))
     assert found.headings[1] == "epochs to 70 %"
     assert [each[1] for each in found.rows] == ["4.5", "never", ""]
     assert fit_cells(row(epochs_to={"0.5": reached(None, 0, 0)}), "0.5")[1] == ""

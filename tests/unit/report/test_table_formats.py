@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 
-from cifar_lab.report.table_content import HEADINGS, cells, published, sheets
+from cifar_lab.report.table_content import HEADINGS, cells, comparison_tables, published_table
 from cifar_lab.report.table_formats import as_csv, as_latex, as_markdown, latex
 from cifar_lab.results.comparison import Comparison, Effect
 
@@ -85,7 +85,7 @@ def test_intervals_are_the_same_in_every_form() -> None:
 def test_markdown_has_every_table_with_what_its_words_mean() -> None:
     of = comparison()
     made = as_markdown(of)
-    for which, sheet in enumerate(sheets(of)):
+    for which, sheet in enumerate(comparison_tables(of)):
         first, _, *body = markdown_rows(made, which)
         assert (tuple(first), [tuple(cells) for cells in body]) == (sheet.headings, list(sheet.rows))
         assert sheet.caption in made
@@ -98,8 +98,8 @@ def test_latex_has_every_table_with_all_its_cells() -> None:
     of = comparison(CONTROL, row(), NOTHING)
     made = as_latex(of, everything=True)
     tables = re.findall(r"\\begin{tabular}{([lr]+)}\n(.*?)\\end{tabular}", made, flags=re.DOTALL)
-    assert len(tables) == len(sheets(of))
-    for (columns, body), sheet in zip(tables, [published(of), *sheets(of)[1:]], strict=True):
+    assert len(tables) == len(comparison_tables(of))
+    for (columns, body), sheet in zip(tables, [published_table(of), *comparison_tables(of)[1:]], strict=True):
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert len(columns) == len(sheet.headings)
         assert [len(re.split(r"(?<!\\)&", line)) for line in lines] == [len(columns)] * (len(sheet.rows) + 1)

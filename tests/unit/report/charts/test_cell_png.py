@@ -42,15 +42,6 @@ def test_what_was_not_measured_is_not_drawn() -> None:
     assert set(cell_png.draw_cell_figures([(1, {"lr": 0.1})], None, "r4/s0")) == {"figures/learning_rate.png"}
 
 
-def test_an_interval_is_the_mean_of_its_ten_epochs_and_the_last_may_be_shorter() -> None:
-    curve = [(epoch, float(epoch)) for epoch in range(1, 24)]
-    assert cell_png.intervals(curve) == [(1, 10, 5.5), (11, 20, 15.5), (21, 23, 22.0)]
-
-
-def test_epochs_without_a_value_do_not_shift_the_intervals() -> None:
-    assert cell_png.intervals([(9, 1.0), (11, 3.0)]) == [(9, 9, 1.0), (11, 11, 3.0)]
-
-
 def test_drawing_needs_no_pyplot_no_torch_and_no_mlflow() -> None:
     code = (
         "import sys; from cifar_lab.report.charts import cell_png;"

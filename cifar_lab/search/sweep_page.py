@@ -1,7 +1,8 @@
-"""Collect the contents of a search's page from its storage."""
+"""Collect the contents of a search's page from its storage, and its files for the tracking store."""
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,8 @@ from optuna.trial import FrozenTrial
 from cifar_lab.config.overrides import as_typed, as_words
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
-from cifar_lab.report.sweep_page_data import STATES, ChangedSetting, DimensionSummary, SweepPageData, TrialSummary
+from cifar_lab.report.html import render_sweep
+from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.search import trials as found
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
@@ -27,7 +29,7 @@ from cifar_lab.store.invocation import Invocation, read_all
 TIME = "%Y-%m-%d %H:%M"
 
 
-def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> SweepPageData:
+def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = None) -> SweepPage:
     """Load the data of a study's page; `runs` may hold the note of its start; `storage`, as typed.
 
     Raises:
@@ -37,7 +39,7 @@ def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Swee
     setting, best = setting_of(study), _best(study)
     note = _note(study, runs)
     recipe = setting.declared(found.diff_of(best)) if best is not None else None
-    return SweepPageData(
+    return SweepPage(
         study=setting.study,
         question=setting.space.question,
         space=setting.space.name,
@@ -55,6 +57,17 @@ def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Swee
         how=tuple(_how(study, setting, note, storage or str(runs / "studies.journal"))),
         reproduce=tuple(_reproduce(study, setting, note, storage)),
     )
+
+
+def sweep_files(study: optuna.Study, runs: Path, storage: str | None = None) -> Mapping[str, str]:
+    """Return `report.html`, and `best.json` for `train --recipe` once a trial has a value; `storage`, as typed.
+
+    Raises:
+        UsageError: the study is not one of cifar-lab, or its space has been changed since.
+    """
+    page = load_sweep_page(study, runs=runs, storage=storage)
+    best = {"best.json": json.dumps(page.recipe, indent=1) + "\n"} if page.recipe is not None else {}
+    return {"report.html": render_sweep(page), **best}
 
 
 def _dimension(searched: Searched) -> DimensionSummary:

@@ -15,12 +15,13 @@ from made.spaces import Told
 
 from cifar_lab.cli.recipe_file import read_recipe
 from cifar_lab.errors import UsageError
-from cifar_lab.report.sweep_page import as_json, counts, report
-from cifar_lab.report.sweep_page_data import SweepPageData
-from cifar_lab.search import sweep_page_builder, trials
+from cifar_lab.report.html import render_sweep
+from cifar_lab.report.sweep_page import SweepPage
+from cifar_lab.search import trials
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.study import NOTE, SETTING, setting_of
+from cifar_lab.search.sweep_page import load_sweep_page
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import Invocation
 
@@ -29,8 +30,8 @@ TEST = 0.987654
 """An accuracy on test, which must not be seen."""
 
 
-def loaded(made: Told, runs: Path = Path("nowhere"), storage: str | None = None) -> SweepPageData:
-    return sweep_page_builder.load(made.study, runs=runs, storage=storage)
+def loaded(made: Told, runs: Path = Path("nowhere"), storage: str | None = None) -> SweepPage:
+    return load_sweep_page(made.study, runs=runs, storage=storage)
 
 
 def roomy(**changed: Any) -> Told:
@@ -59,7 +60,7 @@ def test_every_trial_is_what_became_of_it() -> None:
     assert [trial.state for trial in found.trials] == [
         "trained", "infeasible", "diverged", "trained", "pruned", "failed", "running",
     ]  # fmt: skip
-    assert counts(found) == "2 trials with a value, 1 diverged, 1 pruned, 1 infeasible, 1 failed, 1 running"
+    assert found.counts == "2 trials with a value, 1 diverged, 1 pruned, 1 infeasible, 1 failed, 1 running"
     assert [trial.value for trial in found.trials] == [0.80, None, None, 0.83, None, None, None]
 
 
@@ -132,7 +133,7 @@ def test_the_recipe_on_the_page_is_one_that_train_takes(tmp_path: Path) -> None:
     made = roomy(overrides={"train.epochs": 7})
     made.trained(0.80)
     best = made.trained(0.85, {"model.blocks": "[2,2,2]"})
-    (tmp_path / "best.json").write_text(as_json(loaded(made)))
+    (tmp_path / "best.json").write_text(loaded(made).recipe_text)
     assert read_recipe(tmp_path / "best.json") == made.setting.declared(best.user_attrs[trials.DIFF])
     assert read_recipe(tmp_path / "best.json").train.epochs == 7
 
@@ -157,7 +158,7 @@ def test_a_study_without_a_value_has_a_page_and_no_best() -> None:
         found = loaded(made)
         assert (found.best, found.recipe, found.changes) == (None, None, ())
         assert not [line for line in found.reproduce if "best" in line]
-        assert "has a value yet" in report(found)
+        assert "has a value yet" in render_sweep(found)
 
 
 def test_two_objectives_are_judged_by_accuracy_first() -> None:
@@ -167,7 +168,7 @@ def test_two_objectives_are_judged_by_accuracy_first() -> None:
     found = loaded(made)
     assert [trial.value for trial in found.trials] == [0.8, 0.9, 0.7]
     assert (found.best, found.objectives) == (found.trials[1], ("accuracy", "macs"))
-    assert report(found).count("accuracy on val against") == 2
+    assert render_sweep(found).count("; front:") == 2
 
 
 # Importances
@@ -190,9 +191,9 @@ def test_importances_are_there_from_the_fewest_trials_on() -> None:
 
 
 def test_what_the_page_lacks_for_importances_is_said() -> None:
-    assert f"{FEWEST - 1} of the {FEWEST} trials" in report(loaded(spread(FEWEST - 1)))
+    assert f"{FEWEST - 1} of the {FEWEST} trials" in render_sweep(loaded(spread(FEWEST - 1)))
     assert loaded(spread(FEWEST, same=True)).importances == {}
-    assert "every trial has the same value" in report(loaded(spread(FEWEST, same=True)))
+    assert "every trial has the same value" in render_sweep(loaded(spread(FEWEST, same=True)))
 
 
 # How, and again
@@ -267,7 +268,7 @@ def test_a_password_is_never_on_the_page(url: str, tmp_path: Path) -> None:
     command = shlex.join(["cifar-lab", "sweep", "--storage", url, "--study", "wide", "--sampler", "gp"])
     made = noted(tmp_path, one_of_each(), command)
     found = loaded(made, tmp_path, storage=url)
-    assert "s3cret" not in report(found)
+    assert "s3cret" not in render_sweep(found)
     assert "***" in dict(found.how)["storage"]
     assert dict(found.how)["sampler"] == "gp"
 
@@ -280,7 +281,7 @@ def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
     record.folder.mkdir()
     record.write_cell({})
     record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {"test/acc": TEST}})
-    found = report(loaded(made, tmp_path))
+    found = render_sweep(loaded(made, tmp_path))
     assert "90.00" in found
     assert not [text for text in (f"{TEST}", f"{TEST:.4f}", f"{100 * TEST:.2f}", f"{100 * TEST:.1f}") if text in found]
 
@@ -288,7 +289,7 @@ def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
 def test_no_number_is_left_that_is_none() -> None:
     for made in (one_of_each(), spread(1), spread(FEWEST)):
         made.pruned(math.nan)
-        found = report(loaded(made))
+        found = render_sweep(loaded(made))
         assert re.findall(r"\b(?:nan|NaN|inf|Infinity|None)\b", found) == []
 
 
@@ -297,7 +298,7 @@ def test_no_number_is_left_that_is_none() -> None:
 
 def test_a_study_of_someone_else_is_refused() -> None:
     with pytest.raises(UsageError, match="theirs is no study of cifar-lab"):
-        sweep_page_builder.load(optuna.create_study(study_name="theirs"), runs=Path("nowhere"))
+        load_sweep_page(optuna.create_study(study_name="theirs"), runs=Path("nowhere"))
 
 
 def test_a_study_of_a_space_that_has_changed_is_refused() -> None:
