@@ -33,7 +33,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.models.resnet import ResNet
 from cifar_lab.search import trials
 from cifar_lab.search.budget import SearchBudget
-from cifar_lab.search.random_trial import RandomTrial
+from cifar_lab.search.dimension import RandomTrial
 from cifar_lab.search.samplers import make_sampler
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find_space

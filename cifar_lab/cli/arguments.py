@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli.console import say
 from cifar_lab.config import scale
 from cifar_lab.config.overrides import parse_number, parse_overrides
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import RegistryError, UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import Request as Request
 from cifar_lab.execution.request import RequestArguments
 from cifar_lab.execution.request import remaining_seconds as remaining_seconds
 from cifar_lab.redaction import redacted_command
+
+LARGEST_RECIPE = 2**20
+"""Maximum bytes of a file: a recipe takes about two thousand."""
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="Recipe as JSON, as `sweep-best -o` writes it.")
+]
 
 
 def command_line() -> str:
@@ -138,3 +149,40 @@ def parse_count(text: str) -> int:
     if count < 1:
         raise UsageError(f"--max-params reads 5M, 800k or 4900000, got '{text}'")
     return count
+
+
+# Recipe files
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Read a recipe from a JSON file, as `sweep-best -o` writes it; missing fields have their defaults.
+
+    The file may be UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+
+    Raises:
+        UsageError: it is unreadable, larger than `LARGEST_RECIPE`, or not a JSON object.
+        RecipeError: it contains an invalid path or value.
+    """
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(LARGEST_RECIPE + 1)
+        if len(text) > LARGEST_RECIPE:
+            raise UsageError(f"--recipe {file}: larger than {LARGEST_RECIPE // 2**20} MiB, which no recipe is")
+        tree = json.loads(text)
+        if not isinstance(tree, dict):
+            raise UsageError(f"--recipe {file}: a JSON object is wanted, as `sweep-best -o` writes it")
+        leaves = dict(_recipe_leaves(tree))
+    except RecursionError:
+        raise UsageError(f"--recipe {file}: brackets nested too deep for a recipe") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--recipe {file}: {getattr(error, 'strerror', None) or error}") from error
+    return Recipe().override(leaves)
+
+
+def _recipe_leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values by dotted path."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _recipe_leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -14,7 +14,6 @@ from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import kept_as
-from cifar_lab.cli.damage import say_damage
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
@@ -79,7 +78,7 @@ def compare(
             "latex": latex,
         }
         print(forms[format](comparison), end="")
-        return say_damage(comparison.damage)
+        return console.say_damage(comparison.damage)
     return 1 if comparison.damage else 0
 
 

@@ -32,6 +32,14 @@ def print_json(tree: object) -> None:
     print(json.dumps(tree, indent=1, allow_nan=False))
 
 
+def say_damage(lines: Iterable[str]) -> int:
+    """Print each damage once, on standard error; return the exit code: 1 if there is any."""
+    distinct = list(dict.fromkeys(lines))
+    for line in distinct:
+        say(f"damaged, and not used: {line}")
+    return 1 if distinct else 0
+
+
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: Iterable[str] = ()) -> Table:
     """Create a plain table, without markup; columns named in `right` are numbers.
 

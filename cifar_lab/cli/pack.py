@@ -9,7 +9,6 @@ import typer
 
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import UsageError
 from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.text import many
@@ -61,4 +60,4 @@ def pack(
         sizes = f"{size / 1e6:.2f} MB ({unpacked / 1e6:.2f} MB unpacked), {many(count, 'file')}"
         for line in (f"{output}: {', '.join(held)}", f"{sizes}, {'with' if weights else 'without'} weights"):
             console.out.print(line, markup=False, soft_wrap=True)
-    return say_damage(parcel.damage)
+    return console.say_damage(parcel.damage)

@@ -16,58 +16,6 @@ from cifar_lab.config.recipe import LARGEST, Recipe
 
 NAME = "recipe"
 """The word that `describe` takes in place of an ablation's name."""
-LINES = {
-    "model.blocks": "Residual blocks of each layer.",
-    "model.width": "Channels of the first layer; each later layer has twice as many.",
-    "model.stem": "First layer: a convolution, or fixed whitening filters with a 1×1 convolution.",
-    "model.stem_pool": "Max pool of 2×2 after the stem's convolution.",
-    "model.kernel": "Kernel size of the blocks' convolutions, odd: one for all layers, or one each.",
-    "model.shortcut_kernel": "Kernel size of the shortcuts' projections, odd: one for all layers, or one each.",
-    "model.batch_norm": "Batch normalisation after each convolution.",
-    "model.extra_fc": "Width of a fully connected layer before the output; none: no such layer.",
-    "model.dropout": "Dropout probability before the classifier.",
-    "model.se.placement": "Place of squeeze-and-excitation: none, after the stem, or in each block.",
-    "model.se.reduction": "Reduction ratio of squeeze-and-excitation.",
-    "data.crop": "Pixels of zero padding on each side before the random crop; 0: no crop.",
-    "data.flip": "Mirror half of the images at random.",
-    "data.alternating_flip": "Mirror at random in the first epoch, then every second epoch.",
-    "data.normalise": "Normalise with the channel statistics of CIFAR-10; otherwise scale to [0, 1].",
-    "data.cutout": "Side of the blanked square in pixels; 0: none.",
-    "data.mixup": "Alpha of MixUp's Beta distribution; 0: off.",
-    "data.cutmix": "Alpha of CutMix's Beta distribution; 0: off.",
-    "data.val_fraction": "Fraction of the training images held out as val.",
-    "data.split_seed": "Seed that chooses the held-out images, the same for every seed of a cell.",
-    "optim.name": "Optimizer.",
-    "optim.lr": "Peak learning rate.",
-    "optim.momentum": "Momentum of sgd, sgd_nesterov, rmsprop and muon.",
-    "optim.weight_decay": "Weight decay.",
-    "optim.decay_norms": "Apply weight decay to batch norm parameters and biases too.",
-    "optim.lookahead.enabled": "Lookahead around the optimizer.",
-    "optim.lookahead.k": "Steps between two updates of Lookahead's slow weights.",
-    "optim.lookahead.alpha": "Step size of Lookahead's slow weights.",
-    "optim.clip.by": "Gradient clipping: none, each element, or the norm of the whole gradient.",
-    "optim.clip.threshold": "Threshold of gradient clipping.",
-    "schedule.name": "Learning rate schedule.",
-    "schedule.every": "When the rate changes: at each epoch or each step.",
-    "schedule.warmup": "Fraction of the training with a linear rise from zero, before the schedule.",
-    "schedule.step_size": "step: fraction of the training between two steps.",
-    "schedule.milestones": "multistep: fractions of the training at which the rate changes, rising.",
-    "schedule.gamma": "step, multistep: factor of each change of the rate.",
-    "schedule.rise": "one_cycle: fraction of the training before the peak.",
-    "schedule.start_div": "one_cycle: peak rate over first rate.",
-    "schedule.final_div": "one_cycle: first rate over last rate.",
-    "schedule.period": "warm_restarts: length of the first cycle, a fraction of the training.",
-    "schedule.period_growth": "warm_restarts: factor from the length of one cycle to the next.",
-    "train.epochs": "Number of epochs.",
-    "train.batch_size": "Images per training step.",
-    "train.label_smoothing": "Label smoothing.",
-    "train.ema": "Decay per step of the moving average of the weights that is evaluated; 0: none.",
-    "train.tta": "Test-time augmentation: none, mirror, or mirror and shifts.",
-    "train.precision": "Precision of convolutions and products; auto: bf16 or fp16 where the device supports it.",
-    "train.protocol": "holdout: hold out val, evaluate test once; writeup: train on all, evaluate test each epoch.",
-    "init_from": "Fingerprint of the finished cell whose last weights the training starts from; none: from scratch.",
-}
-"""By path, what the field is. A test requires a line for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +51,8 @@ def fields() -> Iterator[RecipeField]:
     """Yield the fields in the order of declaration; defaults are those of the Efficient ResNet."""
     defaults = Recipe().flat()
     for path, info in _leaves(Recipe):
-        yield RecipeField(path=path, default=as_typed(defaults[path]), range=_range(info), line=LINES[path])
+        line = (info.description or "").partition("\n")[0]
+        yield RecipeField(path=path, default=as_typed(defaults[path]), range=_range(info), line=line)
 
 
 def _leaves(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

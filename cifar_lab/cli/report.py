@@ -13,7 +13,6 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
-from cifar_lab.cli.damage import say_damage
 from cifar_lab.cli.sweep import Name, Storage
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
@@ -60,7 +59,7 @@ def report(
         named = [find_known(known, name, runs) for name in dict.fromkeys(chosen)]
         page, entries = _render_named(runs.resolve(), named, {**asked, "invocation": invocation})
     _write(output, page, {"ablations": [entry.name for entry in entries]}, as_json=as_json)
-    return say_damage([line for entry in entries for line in entry.damage])
+    return console.say_damage([line for entry in entries for line in entry.damage])
 
 
 def sweep_report(

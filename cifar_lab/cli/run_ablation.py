@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,10 +14,9 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.cli import arguments, completion, console, describe
 from cifar_lab.cli import options as o
+from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.confirm import confirm, confirm_long
-from cifar_lab.cli.outcome import CommandOutcome
-from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
 from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.cli.wording import one_line
 from cifar_lab.config.overrides import parse_overrides
@@ -54,6 +53,15 @@ From = Annotated[
         help="Start from the last weights of a finished cell, with its recipe.",
     ),
 ]
+
+
+class CommandOutcome(NamedTuple):
+    """Outcome of a run: its exit code, and the final plan as JSON; None if it could not begin."""
+
+    code: int
+    tree: dict[str, Any] | None
+    interrupted: str = ""
+    """Reason for an early end, by the user or by a full disk; empty otherwise."""
 
 
 def run_ablation(

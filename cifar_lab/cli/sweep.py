@@ -252,7 +252,7 @@ def sweep_importance(
     """Show the importance of each dimension for the accuracy: fANOVA and PED-ANOVA side by side."""
     from cifar_lab.report.sweep_page import no_importances
     from cifar_lab.search import trials
-    from cifar_lab.search.importance import FEWEST, importances
+    from cifar_lab.search.trials import FEWEST, importances
 
     with _loaded(name, storage, runs) as study:
         found = importances(study)

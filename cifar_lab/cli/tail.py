@@ -14,7 +14,6 @@ import typer
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def tail(
     if follow:
         with suppress(KeyboardInterrupt):
             _follow(record, reader, as_json)
-    return say_damage(_damage(record, reader))
+    return console.say_damage(_damage(record, reader))
 
 
 def _damage(record: CellRecord, reader: JournalReader) -> list[str]:

@@ -18,7 +18,6 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
-from cifar_lab.cli.damage import say_damage
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 
@@ -93,7 +92,7 @@ def verify(
         for line in _lines(findings, silent, everything=not names):
             console.out.print(line, soft_wrap=isinstance(line, Text) and not line.overflow)
     notes = [str(error) for ablation in chosen for error in damaged(runs.resolve(), ablation.name)]
-    code = say_damage([*(line for finding in findings for line in finding.damage), *notes])
+    code = console.say_damage([*(line for finding in findings for line in finding.damage), *notes])
     return 1 if any(finding.status == "refuted" for finding in findings) else code
 
 

@@ -32,14 +32,20 @@ Kernel = Annotated[int, Field(ge=1, le=11)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    """Base of the parts of a recipe: the first line of a field's docstring is its line in `describe recipe`."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class SEConfig(_Part):
     """Squeeze-and-excitation (Hu et al., 2018): per-channel gates from globally pooled features."""
 
     placement: Literal["none", "stem", "block"] = "stem"
+    """Place of squeeze-and-excitation: none, after the stem, or in each block."""
     reduction: Count = 16
+    """Reduction ratio of squeeze-and-excitation."""
 
     def hidden(self, channels: int) -> int:
         """Return the width of the bottleneck for `channels` channels, at least 1."""
@@ -50,18 +56,36 @@ class ModelConfig(_Part):
     """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on."""
 
     blocks: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (4, 4, 3)
+    """Residual blocks of each layer."""
     width: Count = 64
+    """Channels of the first layer; each later layer has twice as many."""
     stem: Literal["conv", "whitening"] = "conv"
-    """`whitening`: fixed filters that whiten 3×3 patches, then a 1×1 convolution (Page, 2018; Jordan, 2024)."""
+    """First layer: a convolution, or fixed whitening filters with a 1×1 convolution.
+
+    `whitening`: fixed filters that whiten 3×3 patches, then a 1×1 convolution (Page, 2018; Jordan, 2024).
+    """
     stem_pool: bool = False
-    """2×2 max pooling after the stem's convolution: every layer sees half the resolution (Jordan, 2024)."""
+    """Max pool of 2×2 after the stem's convolution.
+
+    Every layer sees half the resolution (Jordan, 2024).
+    """
     kernel: Kernel | tuple[Kernel, ...] = 3
-    """Kernel size of the blocks' convolutions: one for all layers, or one each. Odd. (The stem is always 3×3.)"""
+    """Kernel size of the blocks' convolutions, odd: one for all layers, or one each.
+
+    The stem is always 3×3.
+    """
     shortcut_kernel: Kernel | tuple[Kernel, ...] = 1
-    """Kernel size of the shortcut projections: one for all layers, or one each (the first layer has no projection)."""
+    """Kernel size of the shortcuts' projections, odd: one for all layers, or one each.
+
+    The first layer has no projection.
+    """
     batch_norm: bool = True
+    """Batch normalisation after each convolution."""
     extra_fc: Count | None = None
-    """Width of a fully connected layer with ReLU before the output; None: no such layer."""
+    """Width of a fully connected layer before the output; none: no such layer.
+
+    ReLU follows it.
+    """
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability before the classifier."""
     se: SEConfig = SEConfig()
@@ -93,38 +117,61 @@ class DataConfig(_Part):
     """Preprocessing and augmentation of images, and the validation split."""
 
     crop: Annotated[int, Field(ge=0, le=16)] = 4
-    """Random crop: pixels of zero padding on each side; 0: no crop."""
+    """Pixels of zero padding on each side before the random crop; 0: no crop."""
     flip: bool = True
-    """Mirror each image with probability 1/2."""
+    """Mirror half of the images at random."""
     alternating_flip: bool = False
-    """Mirror at random only in the first epoch; from then on alternate every epoch (Jordan, 2024)."""
+    """Mirror at random in the first epoch, then every second epoch.
+
+    Jordan (2024).
+    """
     normalise: bool = True
-    """Subtract the channel means of CIFAR-10 and divide by its deviations; otherwise only scale to [0, 1]."""
+    """Normalise with the channel statistics of CIFAR-10; otherwise scale to [0, 1]."""
     cutout: Annotated[int, Field(ge=0, le=32)] = 0
-    """Side of the blanked square in pixels (DeVries and Taylor, 2017); 0: none."""
+    """Side of the blanked square in pixels; 0: none.
+
+    DeVries and Taylor (2017).
+    """
     mixup: Annotated[float, Field(ge=0)] = 0.0
-    """Alpha of MixUp's Beta distribution (Zhang et al., 2018); 0: off. With `cutmix` too, each image gets one."""
+    """Alpha of MixUp's Beta distribution; 0: off.
+
+    Zhang et al. (2018). With `cutmix` too, each image gets one.
+    """
     cutmix: Annotated[float, Field(ge=0)] = 0.0
-    """Alpha of CutMix's Beta distribution (Yun et al., 2019); 0: off."""
+    """Alpha of CutMix's Beta distribution; 0: off.
+
+    Yun et al. (2019).
+    """
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Fraction of the training images held out as val, stratified: 5,000 of CIFAR-10's 50,000."""
+    """Fraction of the training images held out as val.
+
+    Stratified: 5,000 of CIFAR-10's 50,000.
+    """
     split_seed: Annotated[int, Field(ge=0, le=LARGEST)] = 0
-    """Seed of the split; independent of the training seed, so that all seeds share their val set."""
+    """Seed that chooses the held-out images, the same for every seed of a cell.
+
+    Independent of the training seed, so that all seeds share their val set.
+    """
 
 
 class LookaheadConfig(_Part):
     """Lookahead around the optimizer (Zhang et al., 2019): every `k` steps, move slow weights by `alpha`."""
 
     enabled: bool = True
+    """Lookahead around the optimizer."""
     k: Count = 5
+    """Steps between two updates of Lookahead's slow weights."""
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Step size of Lookahead's slow weights."""
 
 
 class ClipConfig(_Part):
     """Gradient clipping: each element to ±threshold (`value`), or the whole gradient's 2-norm (`norm`)."""
 
     by: Literal["none", "value", "norm"] = "value"
+    """Gradient clipping: none, each element, or the norm of the whole gradient."""
     threshold: Annotated[float, Field(gt=0)] = 0.1
+    """Threshold of gradient clipping."""
 
 
 OptimizerName = Literal["sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsprop", "adadelta", "muon"]
@@ -135,11 +182,18 @@ class OptimizerConfig(_Part):
     """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
 
     name: OptimizerName = "sgd"
+    """Optimizer."""
     lr: Annotated[float, Field(gt=0)] = 0.1
+    """Peak learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd, sgd_nesterov, rmsprop and muon."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """Weight decay."""
     decay_norms: bool = True
-    """Apply weight decay also to batch norm's scales, and to biases, as in the writeup's code."""
+    """Apply weight decay to batch norm parameters and biases too.
+
+    As in the writeup's code.
+    """
     lookahead: LookaheadConfig = LookaheadConfig()
     clip: ClipConfig = ClipConfig()
 
@@ -166,18 +220,33 @@ class ScheduleConfig(_Part):
     """Learning rate schedule. Positions and lengths are fractions of the whole training."""
 
     name: ScheduleName = "cosine"
+    """Learning rate schedule."""
     every: Literal["epoch", "step"] = "epoch"
-    """Unit of changes of the rate; the writeup's cosine changes once per epoch."""
+    """When the rate changes: at each epoch or each step.
+
+    The writeup's cosine changes once per epoch.
+    """
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Linear rise from zero over this fraction, before (and shortening) the schedule; per step."""
+    """Fraction of the training with a linear rise from zero, before the schedule.
+
+    It shortens the schedule, and rises with each step.
+    """
     step_size: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """step: fraction of the training between two steps."""
     milestones: tuple[Fraction, ...] = (0.5, 0.75)
+    """multistep: fractions of the training at which the rate changes, rising."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """step, multistep: factor of each change of the rate."""
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """one_cycle: fraction of the training before the peak."""
     start_div: Annotated[float, Field(ge=1)] = 25.0
+    """one_cycle: peak rate over first rate."""
     final_div: Annotated[float, Field(ge=1)] = 1e4
+    """one_cycle: first rate over last rate."""
     period: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """warm_restarts: length of the first cycle, a fraction of the training."""
     period_growth: Count = 1
+    """warm_restarts: factor from the length of one cycle to the next."""
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> Self:
@@ -190,17 +259,26 @@ class TrainConfig(_Part):
     """Length of training, batch size, regularisation, precision, and protocol."""
 
     epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
+    """Number of epochs."""
     batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] = 128
+    """Images per training step."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Label smoothing."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay per step of an exponential moving average of the weights, which is then evaluated; 0: none."""
+    """Decay per step of the moving average of the weights that is evaluated; 0: none."""
     tta: Literal["none", "flip", "flip_shift"] = "none"
-    """Test-time augmentation of the final test: mean logits of an image and its mirror image, or of these and both
-    shifted by one pixel in two directions (Jordan, 2024). All curves are measured without it."""
+    """Test-time augmentation: none, mirror, or mirror and shifts.
+
+    Mean logits of an image and its mirror image, or of these and both shifted by one pixel in two directions
+    (Jordan, 2024), in the final test only. All curves are measured without it.
+    """
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of convolutions and products. `auto`: bf16 with hardware support, fp16 on tensor cores, else fp32."""
+    """Precision of convolutions and products; auto: bf16 or fp16 where the device supports it.
+
+    `auto`: bf16 with hardware support, fp16 on tensor cores, else fp32.
+    """
     protocol: Literal["holdout", "writeup"] = "holdout"
-    """`holdout`: train without val, test once at the end. `writeup`: train on all images, test each epoch."""
+    """holdout: hold out val, evaluate test once; writeup: train on all, evaluate test each epoch."""
 
 
 class Recipe(_Part):
@@ -212,7 +290,7 @@ class Recipe(_Part):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """Fingerprint of the finished cell whose final weights the training starts from; None: from scratch."""
+    """Fingerprint of the finished cell whose last weights the training starts from; none: from scratch."""
 
     def override(self, diff: Mapping[str, object]) -> Recipe:
         """Return this recipe with the dotted paths of `diff` set.

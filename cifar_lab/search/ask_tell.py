@@ -15,7 +15,6 @@ from cifar_lab.errors import UsageError
 from cifar_lab.execution.scheduler import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import storage as stores
-from cifar_lab.search import trial_owner as owners
 from cifar_lab.search import trials as found
 from cifar_lab.search.study import StudySettings
 from cifar_lab.store.journal import JournalReader
@@ -59,7 +58,7 @@ class TrialQueue:
     _open: dict[str, _Open] = field(default_factory=dict)
     _waiting: list[CellJob] = field(default_factory=list)
     _failures: int = 0
-    _me: dict[str, Any] = field(default_factory=owners.new_owner)
+    _me: dict[str, Any] = field(default_factory=found.new_owner)
     _baseline: str = ""
     """Digest of the baseline's recipe; the baseline is never pruned, as all trials are compared with it."""
     _looked: float = 0.0
@@ -187,7 +186,7 @@ class TrialQueue:
         for lost in found.all_trials(self.study):
             if lost.state != TrialState.RUNNING or lost.number in ours:
                 continue
-            alive = owners.is_runner_alive(lost.user_attrs.get(found.OWNER), self._me)
+            alive = found.is_runner_alive(lost.user_attrs.get(found.OWNER), self._me)
             if alive:
                 continue
             if found.CELL in lost.user_attrs:

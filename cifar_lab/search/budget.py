@@ -10,7 +10,7 @@ from typing import Any
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.cost import BUDGET, Cost, network_cost
-from cifar_lab.search.random_trial import RandomTrial
+from cifar_lab.search.dimension import RandomTrial
 from cifar_lab.search.space import Space
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
@@ -313,3 +315,30 @@ def _of_range(low: float, high: float, *, log: bool) -> str | None:
     if low > high:
         return f"low={low:g} is above high={high:g}"
     return f"log needs a range above 0, got low={low:g}" if log and low <= 0 else None
+
+
+@dataclass(frozen=True)
+class RandomTrial:
+    """Draws each parameter uniformly (on a log scale if requested), and keeps the values in `params`."""
+
+    random: random.Random
+    params: dict[str, Parameter] = field(default_factory=dict)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Parameter], /) -> Parameter:
+        self.params[name] = self.random.choice(choices)
+        return self.params[name]
+
+    def suggest_int(self, name: str, low: int, high: int, /, *, step: int = 1, log: bool = False) -> int:
+        if log:  # each integer gets the interval within 0.5
+            drawn = round(math.exp(self.random.uniform(math.log(low - 0.5), math.log(high + 0.5))))
+            drawn = min(max(drawn, low), high)
+        else:
+            drawn = self.random.randrange(low, high + 1, step)
+        self.params[name] = drawn
+        return drawn
+
+    def suggest_float(self, name: str, low: float, high: float, /, *, log: bool = False) -> float:
+        drawn = math.exp(self.random.uniform(math.log(low), math.log(high))) if log else self.random.uniform(low, high)
+        drawn = min(max(drawn, low), high)
+        self.params[name] = drawn
+        return drawn

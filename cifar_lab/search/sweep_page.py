@@ -21,7 +21,6 @@ from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary
 from cifar_lab.search import trials as found
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
-from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
 from cifar_lab.search.study import NOTE, SETTING, StudySettings, setting_of
 from cifar_lab.store.invocation import Invocation, read_all
@@ -51,7 +50,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         dimensions=tuple(map(_dimension, setting.space.dimensions)),
         trials=tuple(_trials(study, setting)),
         importances=_importances(study),
-        fewest=FEWEST,
+        fewest=found.FEWEST,
         changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
         recipe=recipe.model_dump(mode="json") if recipe is not None else None,
         how=tuple(_how(study, setting, note, storage or str(runs / "studies.journal"))),
@@ -134,7 +133,7 @@ def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
 
 def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     """Return importances as Python floats."""
-    return {name: {each: float(share) for each, share in by.items()} for name, by in importances(study).items()}
+    return {name: {each: float(share) for each, share in by.items()} for name, by in found.importances(study).items()}
 
 
 def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:

@@ -117,7 +117,7 @@ def test_a_space_is_one_small_file_that_imports_the_vocabulary_only(path: Path) 
     assert len(path.read_text().splitlines()) <= 60
 
 
-@pytest.mark.parametrize("name", ["space.py", "dimension.py", "random_trial.py", "spaces"])
+@pytest.mark.parametrize("name", ["space.py", "dimension.py", "spaces"])
 def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
     place = HOUSE / "cifar_lab/search" / name
     for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:

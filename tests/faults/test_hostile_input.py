@@ -252,7 +252,7 @@ def test_a_hostile_recipe_file_is_one_line(content: bytes, folder: Path, capsys:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_a_recipe_file_is_read_in_every_encoding_that_json_may_have(encoding: str, folder: Path) -> None:
-    from cifar_lab.cli.recipe_file import read_recipe
+    from cifar_lab.cli.arguments import read_recipe
 
     path = folder / "recipe.json"
     path.write_bytes(json.dumps({"train": {"epochs": 3}}).encode(encoding))

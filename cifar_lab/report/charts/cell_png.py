@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cifar_lab.report.charts import learning_curves
-from cifar_lab.report.charts.figure import DPI, as_png, plain
+from cifar_lab.report.charts.figure import DPI, as_png, without_math
 from cifar_lab.report.charts.learning_curves import SPLITS, CurveBand
 from cifar_lab.store.confusion import parse_confusion
 
@@ -52,10 +52,12 @@ def draw_confusion(text: str, name: str) -> bytes:
     figure = Figure(figsize=(7.6, 6.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     shading = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    labels = [plain(each) for each in classes]
+    labels = [without_math(each) for each in classes]
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="predicted class", ylabel="true class", title=plain(f"Confusion on the test images · {name}"))
+    axes.set(
+        xlabel="predicted class", ylabel="true class", title=without_math(f"Confusion on the test images · {name}")
+    )
     for row, values in enumerate(counts):
         for column, count in enumerate(values):
             colour = "black" if shares[row][column] > 0.5 else "white"

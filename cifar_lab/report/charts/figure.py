@@ -61,9 +61,9 @@ def new_axes(width: float, height: float, *, title: str = "", x: str = "", y: st
     """Return an empty figure of a size in pixels, and its axes with light grid lines and titles."""
     figure = _figure_class()(figsize=(width / 72, height / 72), dpi=DPI, layout="constrained", facecolor=PAPER)
     axes = figure.add_subplot(facecolor="none")
-    axes.set_title(plain(title), fontsize=TEXT_SIZE + 1, color=INK)
-    axes.set_xlabel(plain(x), fontsize=TEXT_SIZE, color=FAINT)
-    axes.set_ylabel(plain(y), fontsize=TEXT_SIZE, color=FAINT)
+    axes.set_title(without_math(title), fontsize=TEXT_SIZE + 1, color=INK)
+    axes.set_xlabel(without_math(x), fontsize=TEXT_SIZE, color=FAINT)
+    axes.set_ylabel(without_math(y), fontsize=TEXT_SIZE, color=FAINT)
     axes.tick_params(labelsize=TEXT_SIZE - 1, labelcolor=FAINT, color=RULE, length=3)
     axes.grid(color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -92,14 +92,14 @@ def whole_epochs(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def plain(text: str) -> str:
+def without_math(text: str) -> str:
     """Escape what matplotlib would read as mathematics."""
     return text.replace("$", r"\$")
 
 
 def clipped(text: str, most: int = LONGEST) -> str:
     """Return a text of at most `most` characters, the rest replaced by an ellipsis; dollar signs are escaped."""
-    return plain(text if len(text) <= most else f"{text[: most - 1]}…")
+    return without_math(text if len(text) <= most else f"{text[: most - 1]}…")
 
 
 def colour_of(index: int) -> str:

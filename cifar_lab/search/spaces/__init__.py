@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_lab.config import declaration_file
 from cifar_lab.errors import SpaceError, nearest
-from cifar_lab.search.random_trial import RandomTrial
+from cifar_lab.search.dimension import RandomTrial
 from cifar_lab.search.space import Space
 
 DEFAULT = "writeup"

@@ -14,8 +14,7 @@ from cifar_lab.config.recipe import EFFICIENT_RESNET, ModelConfig
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.resnet import build_network
 from cifar_lab.search.budget import SearchBudget
-from cifar_lab.search.dimension import Choice, Real
-from cifar_lab.search.random_trial import RandomTrial
+from cifar_lab.search.dimension import Choice, RandomTrial, Real
 from cifar_lab.search.samplers import make_sampler
 from cifar_lab.search.spaces import find_space
 

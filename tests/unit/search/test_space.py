@@ -15,8 +15,7 @@ from made.spaces import RATES, SMALL, WIDTH, random_space, space
 
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.errors import SpaceError
-from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
-from cifar_lab.search.random_trial import RandomTrial
+from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, RandomTrial, Real
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find_space, space_names
 

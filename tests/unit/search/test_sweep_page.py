@@ -13,15 +13,15 @@ import optuna
 import pytest
 from made.spaces import Told
 
-from cifar_lab.cli.recipe_file import read_recipe
+from cifar_lab.cli.arguments import read_recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import SweepPage
 from cifar_lab.search import trials
 from cifar_lab.search.budget import SearchBudget
-from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.study import NOTE, SETTING, setting_of
 from cifar_lab.search.sweep_page import load_sweep_page
+from cifar_lab.search.trials import FEWEST, importances
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import Invocation
 
