@@ -27,6 +27,11 @@ def say(line: str) -> None:
     err.print(printable(line), markup=False, soft_wrap=True)
 
 
+def show(line: str, style: str = "") -> None:
+    """Print one line of results on standard output, whole and without markup."""
+    out.print(line, style=style, markup=False, soft_wrap=True)
+
+
 def print_json(tree: object) -> None:
     """Print `tree` as indented JSON on standard output; nothing else is printed there."""
     print(json.dumps(tree, indent=1, allow_nan=False))

@@ -88,10 +88,10 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
         return 0
     out = console.out
     out.print(Text.assemble((printable(ablation.name), "bold"), f": {printable(ablation.question)}"), soft_wrap=True)
-    out.print(f"source: {printable(ablation.source)}", markup=False, soft_wrap=True)
-    out.print(f"baseline: {ablation.baseline_in_words}", markup=False, soft_wrap=True)
+    console.show(f"source: {printable(ablation.source)}")
+    console.show(f"baseline: {ablation.baseline_in_words}")
     factors = ", ".join(ablation.factors) or "none"
-    out.print(f"factors: {factors}; seeds: {_seeds(ablation)}", markup=False, soft_wrap=True)
+    console.show(f"factors: {factors}; seeds: {_seeds(ablation)}")
     if ablation.chain:
         out.print("a chain: each stage is compared with the one before it")
     for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
@@ -112,7 +112,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     for claim in ablation.claims:
         under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
         said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
-        out.print(printable(said), markup=False, soft_wrap=True)
+        console.show(printable(said))
     return 0
 
 
@@ -151,7 +151,7 @@ def plan(
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
-        console.out.print(out, markup=False, soft_wrap=True)
+        console.show(out)
     done = sum(cell.is_done for cell in found.plan.cells)
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
     rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""

@@ -46,7 +46,7 @@ def diff(
         console.print_json(found.as_dict())
         return 0
     for letter, record in (("a", a), ("b", b)):
-        console.out.print(f"{letter}: {identity(record)}", markup=False, soft_wrap=True)
+        console.show(f"{letter}: {identity(record)}")
     for part in _parts(found):
         console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
     return 0

@@ -90,7 +90,7 @@ def _print(found: list[JudgedVariant], control: str, margin: float, look: int, c
     )
     console.out.print()
     for line in _footer(found, margin, digits, look, confidence):
-        console.out.print(line, style="dim", markup=False, soft_wrap=True)
+        console.show(line, "dim")
 
 
 def _note(each: JudgedVariant) -> str:

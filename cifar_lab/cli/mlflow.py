@@ -133,7 +133,7 @@ def _point_to(address: str, shown: list[ExperimentView], *, as_json: bool, no_op
         console.print_json({"server": address, "ablations": links})
     for link in links if not as_json else ():
         lines = f"{printable(link['ablation'])}\n  table   {link['table']}\n  charts  {link['charts']}"
-        console.out.print(lines, soft_wrap=True, markup=False)
+        console.show(lines)
     if not links:
         console.say(f"{address}: no ablation here yet; `run-ablation` brings one, `sync` those that were not shipped")
     sys.stdout.flush()

@@ -207,6 +207,18 @@ MaybeInvocation = Annotated[
 ]
 
 
+def require_place(output: Path, name: str) -> None:
+    """Check that a file can be written, before anything is read; `name`: suggested where a folder was given.
+
+    Raises:
+        UsageError: it is a folder, or its folder does not exist.
+    """
+    if output.is_dir():
+        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / name}")
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {output}: no such folder: {output.parent}")
+
+
 def require_whole(
     invocation: str | None, names: Collection[str], scale: str | None, data: str | None, overrides: Collection[str]
 ) -> None:

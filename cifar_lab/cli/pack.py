@@ -34,10 +34,7 @@ def pack(
     `compare`, `report`, `verify`, `status`, `failures`, `diff`, `tail` and `fsck` read it: `--runs study.zip`. The same
     records give the same bytes. Checkpoints and passwords are never packed.
     """
-    if output.is_dir():
-        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / 'study.zip'}")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: no such folder: {output.parent}")
+    o.require_place(output, "study.zip")
     from cifar_lab.report import pack as packing
     from cifar_lab.store import checksum
 
@@ -59,5 +56,5 @@ def pack(
         held += [f"{many(parcel.settings, 'comparison')} of {', '.join(ablations) or 'no ablation'}"]
         sizes = f"{size / 1e6:.2f} MB ({unpacked / 1e6:.2f} MB unpacked), {many(count, 'file')}"
         for line in (f"{output}: {', '.join(held)}", f"{sizes}, {'with' if weights else 'without'} weights"):
-            console.out.print(line, markup=False, soft_wrap=True)
+            console.show(line)
     return console.say_damage(parcel.damage)

@@ -46,7 +46,7 @@ def report(
     chosen, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     if everything == bool(chosen):
         raise UsageError("name one ablation or more, or say --all")
-    _require_place(output, "report.html")
+    o.require_place(output, "report.html")
     if scale is not None:
         scales.find_scale(scale)
     o.require_whole(invocation, set(chosen), scale, data, overrides)
@@ -67,7 +67,7 @@ def sweep_report(
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Write a page of one search: history, accuracy against parameters, importances, best recipe, all trials."""
-    _require_place(output, "sweep.html")
+    o.require_place(output, "sweep.html")
     from cifar_lab.report.html import render_sweep
     from cifar_lab.search import storage as stores
     from cifar_lab.search.study import load_study
@@ -100,14 +100,6 @@ def _render_registry(
     return page, [entry for chapter in chapters for entry in chapter.entries]
 
 
-def _require_place(output: Path, name: str) -> None:
-    """Check that the output can be written, before anything is read."""
-    if output.is_dir():
-        raise UsageError(f"-o {output}: a folder; a file is wanted, {output / name}")
-    if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: no such folder: {output.parent}")
-
-
 def _write(output: Path, page: str, contents: Mapping[str, Any], *, as_json: bool) -> None:
     """Write the page atomically, and print its path, or JSON with its contents."""
     from cifar_lab.store import atomic_file
@@ -120,4 +112,4 @@ def _write(output: Path, page: str, contents: Mapping[str, Any], *, as_json: boo
     if as_json:
         console.print_json({"path": str(output.resolve()), **contents, "bytes": len(text)})
     else:
-        console.out.print(str(output), markup=False, soft_wrap=True)
+        console.show(str(output))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli import console
-from cifar_lab.config.overrides import as_typed
 from cifar_lab.errors import UsageError
 from cifar_lab.text import printable
 
@@ -29,7 +28,7 @@ def print_counts(studies: Sequence[Optuna], where: str) -> None:
     if rows:
         console.out.print(console.table("", columns, rows, right=columns[1:]))
     else:
-        console.out.print(f"no study in {where}", markup=False, soft_wrap=True)
+        console.show(f"no study in {where}")
 
 
 def tree_or_problem(study: Optuna) -> dict[str, Any]:
@@ -83,10 +82,10 @@ def print_study(study: Optuna) -> None:
 
     tree, setting, out = study_tree(study), setting_of(study), console.out
     parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
-    out.print(" · ".join((printable(tree["study"]), *parts)), markup=False, soft_wrap=True)
+    console.show(" · ".join((printable(tree["study"]), *parts)))
     counted = [f"{tree['with_value']} trials with a value"]
     counted += [f"{tree[word]} {word}" for word in ("pruned", "running", "infeasible", "failed") if tree[word]]
-    out.print(", ".join(counted), markup=False, soft_wrap=True)
+    console.show(", ".join(counted))
     if tree["best"] is None:
         return
     rows = [
@@ -102,11 +101,8 @@ def print_study(study: Optuna) -> None:
 
 
 def _words(setting: StudySettings, diff: dict[str, Any]) -> str:
+    from cifar_lab.report.sweep_page import differs
+
     plain = setting.space.baseline.flat()
     now = setting.space.baseline.override(diff).flat()
-    changed = [f"{path}={_short(value)}" for path, value in now.items() if value != plain[path]]
-    return ", ".join(changed) or "nothing"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else as_typed(value)
+    return differs({path: value for path, value in now.items() if value != plain[path]})

@@ -48,7 +48,7 @@ def tail(
             return 1 if _damage(record, reader) else 0
         print(json.dumps(head), flush=True)
     else:
-        _say(identity(record))
+        console.show(identity(record))
     _print(events, record, as_json)
     if follow:
         with suppress(KeyboardInterrupt):
@@ -137,7 +137,7 @@ def _follow(record: CellRecord, reader: JournalReader, as_json: bool) -> None:
         was_trained = was_trained or (state == "running" and owner is not None)  # not by somebody who only looks
         time.sleep(EVERY)
     if not as_json and state != "failed":  # its last line has shown that
-        _say(_state(record))
+        console.show(_state(record))
 
 
 def _print(events: list[Event], record: CellRecord, as_json: bool) -> None:
@@ -148,7 +148,7 @@ def _print(events: list[Event], record: CellRecord, as_json: bool) -> None:
         if as_json:
             print(json.dumps(event), flush=True)
         elif (words := _words(event, epochs)) is not None:
-            _say(f"{datetime.fromtimestamp(event['time'] / 1000):%Y-%m-%d %H:%M:%S}  {words}")
+            console.show(f"{datetime.fromtimestamp(event['time'] / 1000):%Y-%m-%d %H:%M:%S}  {words}")
 
 
 def _words(event: Event, epochs: int | None) -> str | None:
@@ -195,7 +195,3 @@ def _metrics(epoch: int, epochs: int | None, values: dict[str, float]) -> str:
     words += [f"lr {values['lr']:.3g}"] if "lr" in values else []
     words += [f"{values['images_per_second']:,.0f} img/s"] if "images_per_second" in values else []
     return "  ".join(words)
-
-
-def _say(line: str) -> None:
-    console.out.print(line, markup=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def watch(
         else:
             _print_changes(look)
         for line in _abandoned(look()):
-            (console.say if tree is not None else _say)(line)
+            (console.say if tree is not None else console.show)(line)
     return 0
 
 
@@ -140,15 +140,11 @@ def _states(found: list[AblationStatus]) -> dict[str, str]:
 
 def _say_totals(found: list[AblationStatus]) -> None:
     for status in found:
-        _say(f"{status.setting.latest.ablation} · {status.setting.title()}: {total(status)}")
+        console.show(f"{status.setting.latest.ablation} · {status.setting.title()}: {total(status)}")
 
 
 def _say_changes(before: dict[str, str], now: dict[str, str]) -> None:
     for name, state in now.items():
         was = before.get(name, "not asked for")
         if was != state:
-            _say(f"{datetime.now():%H:%M:%S}  {name}: {was} → {state}")
-
-
-def _say(line: str) -> None:
-    console.out.print(line, markup=False, soft_wrap=True)
+            console.show(f"{datetime.now():%H:%M:%S}  {name}: {was} → {state}")
