@@ -120,7 +120,8 @@ def draw_forest(rows: Sequence[ForestRow], *, axis: str, margin: float | None = 
 def _draw_row(axes: Axes, place: int, row: ForestRow, name: Text, *, signed: bool) -> None:
     marker, colour = MARKS.get(row.verdict, ("d", INK))
     numbers, by_row = row.numbers(signed=signed), axes.get_yaxis_transform()
-    axes.annotate(row.verdict, (1, 0), (8, 0), xycoords=name, textcoords="offset points", color=colour, size=TEXT_SIZE)
+    axes.annotate(row.verdict, (1, 0.5), (8, 0), xycoords=name, textcoords="offset points", va="center", color=colour,
+                  size=TEXT_SIZE)  # fmt: skip
     text, shade = (numbers, INK) if numbers else (clipped(row.words, 70), FAINT)
     axes.text(1, place - ABOVE, text, ha="right", va="center", size=TEXT_SIZE, color=shade, transform=by_row)
     if row.verdict == "diverged" and not row.values:

@@ -89,7 +89,7 @@ def whole_epochs(axes: Axes) -> None:
     """Put the ticks of the x axis at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
 def without_math(text: str) -> str:

@@ -153,7 +153,8 @@ def _draw_panel(axes: Axes, name: str, band: CurveBand | None, lost: Mapping[int
         low, high = ([100 * end(values) for values in by_epoch.values()] for end in (min, max))
         area = axes.fill_between(list(by_epoch), low, high, color=colour, alpha=0.2, linewidth=0)
         add_tips(area, f"{name}: lowest to highest of {band.seeds}")
-    _draw_mean(axes, band, colour, width=1.8)
+    if len(by_epoch) > 1:
+        _draw_mean(axes, band, colour, width=1.8)
     epoch, last = band.mean[-1]
     mark = axes.plot([epoch], [100 * last], marker_of(band.index), color=colour, markersize=6, clip_on=False)
     add_tips(mark, f"{name}: {points(last)} %")
@@ -172,7 +173,7 @@ def _draw_single_epoch(axes: Axes, band: CurveBand, colour: str) -> None:
 def _draw_mean(axes: Axes, band: CurveBand, colour: str, width: float) -> None:
     words, values = f"{band.name}: mean of {band.seeds}", [100 * value for _, value in band.mean]
     if len(values) == 1:
-        add_tips(axes.axhline(values[0], color=FAINT, linewidth=1), words)
+        add_tips(axes.axhline(values[0], color=colour, linewidth=width), words)
     else:
         add_tips(axes.plot([epoch for epoch, _ in band.mean], values, color=colour, linewidth=width), words)
 
