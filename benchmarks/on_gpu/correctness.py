@@ -5,32 +5,26 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
-from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
 from cifar_lab.models.resnet import build
 from cifar_lab.train.loop import fit
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
+from on_gpu.machine import synchronise
 from on_gpu.pack import Pack
-from on_gpu.timing import synchronise
 from on_gpu.ways import RECIPES, TINY, noise, trainer_of
 
-ROOT = Path(__file__).parents[2]
+TRAJECTORY = Path(__file__).parents[2] / "tests/golden/test_trajectory.py"
 GOLDEN = 1e-3
 """Largest relative distance of a loss from the golden trajectory, which was written on a CPU."""
 FURTHER_THAN_CPU = 1.5
@@ -46,7 +40,16 @@ CASES = {
     "adam": EFFICIENT_RESNET.override({"optim.name": "adam", "optim.lr": 1e-3}),
     "pooled": RECIPES["fast"].override({"model.stem_pool": True}),
 }
-TESTS_LIMIT = 140.0
+TRAININGS = {
+    "eager": (False, None), "again": (False, None), "graph": (True, None), "resumed": (False, (2, 2)),
+    "graph, resumed": (True, (2, 2)),
+}  # fmt: skip
+"""By name: whether with a graph, and the epoch and step after which the training is stopped and resumed."""
+SAME = {
+    "twice": "again", "killed and resumed": "resumed", "graph = eager": "graph",
+    "graph, killed and resumed": "graph, resumed",
+}  # fmt: skip
+"""By check: the training that ends where the eager one does."""
 
 
 class Watch:
@@ -73,65 +76,34 @@ def dumped(state: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def loaded(state: bytes) -> dict[str, Any]:
-    tree: dict[str, Any] = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-    return tree
+def load(trainer: Trainer, state: bytes) -> None:
+    trainer.load_state_dict(torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
 
 
-def correctness(pack: Pack) -> None:
-    """Run all checks; the test suite's own run beside them in a process."""
-    tests = _begin_tests(pack)
-    pack.attempt("golden", lambda: golden(pack))
-    pack.attempt("fp64", lambda: against_fp64(pack))
+def run(pack: Pack) -> None:
+    """Run all checks."""
+    pack.attempt("golden", golden, pack)
+    pack.attempt("fp64", against_fp64, pack)
     for name, recipe in CASES.items():
         for precision in ("bf16", "fp32"):
-            pack.attempt(
-                f"identity: {name}, {precision}", lambda r=recipe, n=name, p=precision: identity(pack, n, r, p)
-            )
-    _end_tests(pack, tests)
+            pack.attempt(f"identity: {name}, {precision}", identity, pack, name, recipe, precision)
 
 
 def golden(pack: Pack) -> None:
     """Compare the first losses with the golden trajectory, and with this machine's CPU."""
-    place = importlib.util.spec_from_file_location("golden_trajectory", ROOT / "tests/golden/test_trajectory.py")
-    assert place is not None
-    assert place.loader is not None
+    place = importlib.util.spec_from_file_location("golden_trajectory", TRAJECTORY)
     written = importlib.util.module_from_spec(place)
     place.loader.exec_module(written)
+
+    def furthest(losses: list[float], others: list[float]) -> float:
+        return max(abs(a / b - 1) for a, b in zip(losses, others, strict=True))
+
     for name, diff in written.RECIPES.items():
-        losses = {device: _golden_losses(diff, torch.device(device)) for device in {"cpu", pack.device.type}}
-        here, cpu = losses[pack.device.type], losses["cpu"]
-        off = _furthest(here, written.GOLDEN[name])
-        pack.row(
-            "correctness", check=f"golden trajectory: {name}", passed=off < GOLDEN,
-            detail=f"at most {off:.1e} from the file (limit {GOLDEN:g}), {_furthest(here, cpu):.1e} from the CPU here",
-        )  # fmt: skip
-
-
-def _furthest(losses: list[float], others: list[float]) -> float:
-    return max(abs(a / b - 1) for a, b in zip(losses, others, strict=True))
-
-
-def _golden_losses(diff: dict[str, object], device: torch.device) -> list[float]:
-    """Return five losses of the golden trajectory's recipe on `device`; data and sizes are those of the golden test."""
-    rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
-    data = Dataset(
-        name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise", train_images=images,
-        train_labels=np.repeat(np.arange(10), 6),
-        test_images=rng.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(10),
-    )  # fmt: skip
-    small = {"model.width": 8, "model.blocks": [1, 1, 1], "train.batch_size": 10, "data.val_fraction": 0.17}
-    recipe = Recipe().override({**small, **diff})
-    parts = split(data, recipe.data, recipe.train.protocol, device)
-    trainer = Trainer(recipe, 0, build(recipe.model, seed=0, device=device), parts, "fp32")
-    stepper = Stepper(trainer, graph=False)
-    with one_thread():
-        stepper.begin_epoch()
-        take(trainer, stepper, 5)
-        losses: list[float] = trainer.losses[:5].tolist()
-    stepper.close()
-    return losses
+        with one_thread():
+            here, cpu = written.losses(diff, pack.device.type), written.losses(diff)
+        off = furthest(here, written.GOLDEN[name])
+        told = f"at most {off:.1e} from the file (limit {GOLDEN:g}), {furthest(here, cpu):.1e} from the CPU here"
+        pack.check(f"golden trajectory: {name}", off < GOLDEN, told)
 
 
 @contextmanager
@@ -145,78 +117,61 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def take(trainer: Trainer, stepper: Stepper, steps: int) -> None:
-    for _ in range(steps):
-        stepper.take()
-        trainer.step += 1
-
-
 def identity(pack: Pack, name: str, recipe: Recipe, precision: str) -> None:
     """Compare trainings of a recipe bit for bit: twice, stopped and resumed, eager and as a graph."""
     pack.needs(3, "four trainings")
-    recipe = recipe.override({**(TINY if pack.is_tiny else {"train.batch_size": 32}), "train.epochs": 2,
-                              "model.width": pack.size(16, 8)})  # fmt: skip
-    data = noise(pack.size(400, 70))
-    ends, refused, steps = dict[str, list[Tensor]](), dict[str, str](), 0
-    for which, graph, stop in (
-        ("eager", False, None), ("again", False, None), ("graph", True, None), ("resumed", False, (2, 2)),
-        ("graph, resumed", True, (2, 2)),
-    ):  # fmt: skip
-        trainer, watch = _trainer(pack, recipe, precision, data, graph), Watch(stop)
+    small = {**pack.size({"train.batch_size": 32}, TINY), "train.epochs": 2, "model.width": pack.size(16, 8)}
+    recipe, data = recipe.override(small), noise(pack.size(400, 70))
+    ends, refused = dict[str, list[Tensor]](), dict[str, str]()
+
+    def make(graph: bool) -> Trainer:
+        trainer = trainer_of(pack, recipe, precision, data=data)
+        trainer.graph = graph
+        return trainer
+
+    for which, (graph, stop) in TRAININGS.items():
+        trainer, watch = make(graph), Watch(stop)
         try:
             outcome = fit(trainer, watch)
         except Interrupted:
-            trainer = _trainer(pack, recipe, precision, data, graph)
-            trainer.load_state_dict(loaded(watch.state))
+            trainer = make(graph)
+            load(trainer, watch.state)
             outcome = fit(trainer, Watch())
-        ends[which], refused[which] = tensors(trainer), outcome.eager
-        steps = trainer.steps_per_epoch * 2
-    for check, one, other in (
-        ("twice", "eager", "again"), ("killed and resumed", "eager", "resumed"), ("graph = eager", "eager", "graph"),
-        ("graph, killed and resumed", "eager", "graph, resumed"),
-    ):  # fmt: skip
-        same = all(torch.equal(a, b) for a, b in zip(ends[one], ends[other], strict=True))
-        bits = f"{'bit-equal' if same else 'NOT bit-equal'} after {steps} steps"
+        nets = [trainer.net] if trainer.evaluated is trainer.net else [trainer.net, trainer.evaluated]
+        ends[which] = [tensor.detach().clone() for net in nets for tensor in net.state_dict().values()]
+        refused[which] = outcome.eager
+    for check, other in SAME.items():
+        same = all(torch.equal(a, b) for a, b in zip(ends["eager"], ends[other], strict=True))
+        told = f"{'bit-equal' if same else 'NOT bit-equal'} after {2 * trainer.steps_per_epoch} steps"
         if refused[other]:  # two eager trainings prove nothing of a graph
-            passed, bits = (False if pack.is_cuda else None), f"{bits}, but no graph: {refused[other]}"
-        else:
-            passed = same
-        pack.row("correctness", check=f"{check}: {name}, {precision}", passed=passed, detail=bits)
+            same, told = (False if pack.is_cuda else None), f"{told}, but no graph: {refused[other]}"
+        pack.check(f"{check}: {name}, {precision}", same, told)
     state = dumped(trainer.state_dict())
     for graph in (False, True):
-        _no_wait(pack, f"{name}, {precision}", lambda g=graph: _trainer(pack, recipe, precision, data, g), state, graph)
+        _no_wait(pack, f"{name}, {precision}", make, state, graph)
 
 
-def _trainer(pack: Pack, recipe: Recipe, precision: str, data: Dataset, graph: bool) -> Trainer:
-    trainer = trainer_of(pack, recipe, precision, data=data)
-    trainer.graph = graph
-    return trainer
-
-
-def tensors(trainer: Trainer) -> list[Tensor]:
-    """Return copies of everything that a training leaves: weights, buffers, and the average of the weights."""
-    nets = [trainer.net] if trainer.evaluated is trainer.net else [trainer.net, trainer.evaluated]
-    return [tensor.detach().clone() for net in nets for tensor in net.state_dict().values()]
-
-
-def _no_wait(pack: Pack, name: str, make: Callable[[], Trainer], state: bytes, graph: bool) -> None:
+def _no_wait(pack: Pack, name: str, make: Callable[[bool], Trainer], state: bytes, graph: bool) -> None:
     """Take steady steps, and steps after a resume, while torch raises an error for each wait of the host."""
-    way = "graph" if graph else "eager"
     for when in ("from the start", "after a resume"):
-        trainer = make()
+        trainer, refusal = make(graph), ""
         if when == "after a resume":
-            trainer.load_state_dict(loaded(state))
+            load(trainer, state)
             trainer.epoch, trainer.step = 1, 0
         stepper = Stepper(trainer, graph=graph)
         stepper.begin_epoch()
-        before = trainer.steps_per_epoch - 3 if not pack.is_tiny else 1
-        refusal = ""
-        take(trainer, stepper, before)
+
+        def take(steps: int, trainer: Trainer = trainer, stepper: Stepper = stepper) -> None:
+            for _ in range(steps):
+                stepper.take()
+                trainer.step += 1
+
+        take(pack.size(trainer.steps_per_epoch - 3, 1))
         synchronise(pack.device)
         try:
             if pack.is_cuda:
                 torch.cuda.set_sync_debug_mode("error")
-            take(trainer, stepper, 2)
+            take(2)
         except RuntimeError as error:
             refusal = str(error).splitlines()[0][:200]
         finally:
@@ -224,74 +179,37 @@ def _no_wait(pack: Pack, name: str, make: Callable[[], Trainer], state: bytes, g
                 torch.cuda.set_sync_debug_mode("default")
         stepper.close()
         asked = "" if stepper.captured or not graph else f"; no graph: {stepper.refused or 'not captured yet'}"
-        pack.row(
-            "correctness", check=f"no wait in a step, {way}, {when}: {name}", detail=(refusal or "2 steps") + asked,
-            passed=not refusal if pack.is_cuda else None,
-        )  # fmt: skip
+        check = f"no wait in a step, {'graph' if graph else 'eager'}, {when}: {name}"
+        pack.check(check, not refusal if pack.is_cuda else None, (refusal or "2 steps") + asked)
 
 
 def against_fp64(pack: Pack) -> None:
     """Compare logits and gradients with those in fp64, and how far off they are with the CPU in the same precision."""
     pack.needs(8, "a step in fp64")
-    recipe = EFFICIENT_RESNET.override(TINY if pack.is_tiny else {})
     torch.manual_seed(0)
-    net, images, labels = build(recipe.model, seed=0), torch.randn(16, 3, 32, 32), torch.arange(16) % 10
-    exact = copy.deepcopy(net).double()
-    with one_thread():
-        logits = exact(images.double())
-        F.cross_entropy(logits, labels).backward()
-    gradient = torch.cat([p.grad.flatten() for p in exact.parameters() if p.grad is not None])
+    net = build(EFFICIENT_RESNET.override(pack.size({}, TINY)).model, seed=0)
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
 
-    def off(device: torch.device, precision: str) -> list[float]:
+    def step(net: torch.nn.Module, images: Tensor, precision: str) -> list[Tensor]:
+        """Return logits and gradient, in fp64 on the CPU."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            out = net(images)
+        loss = F.cross_entropy(out.double() if precision == "fp64" else out.float(), labels.to(images.device))
+        loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+        return [each.detach().cpu().double() for each in (out, gradient)]
+
+    with one_thread():
+        exact = step(copy.deepcopy(net).double(), images.double(), "fp64")
+
+    def off(device: str, precision: str) -> list[float]:
         mine = copy.deepcopy(net).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            out = mine(images.to(device))
-        F.cross_entropy(out.float(), labels.to(device)).backward()
-        got = torch.cat([p.grad.flatten() for p in mine.parameters() if p.grad is not None])
-        return [_distance(out, logits), _distance(got, gradient)]
+        found = step(mine, images.to(device), precision)
+        return [float((a - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True)]
 
     for precision in ("fp32", "bf16"):
-        mine, cpu = off(pack.device, precision), off(torch.device("cpu"), precision)
-        pack.row(
-            "correctness", check=f"logits and gradients against fp64: {precision}",
-            passed=all(here < FURTHER_THAN_CPU * there for here, there in zip(mine, cpu, strict=True)),
-            detail=f"logits {mine[0]:.1e} ({cpu[0]:.1e} on the CPU), gradients {mine[1]:.1e} ({cpu[1]:.1e} on the CPU)",
-        )  # fmt: skip
-
-
-def _distance(out: Tensor, exact: Tensor) -> float:
-    return float((out.detach().cpu().double() - exact.detach()).norm() / exact.detach().norm())
-
-
-def _begin_tests(pack: Pack) -> tuple[subprocess.Popen[str], float, Any] | None:
-    """Start `pytest -m gpu tests/gpu` beside the other checks; None where there are no such tests, or no GPU."""
-    folder = ROOT / "tests/gpu"
-    if not folder.exists() or not pack.is_cuda:
-        pack.note("skipped", **{"pytest -m gpu": "no tests/gpu" if not folder.exists() else "no GPU"})
-        return None
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(folder), "-p", "no:cacheprovider", "--tb=short"]
-    if importlib.util.find_spec("xdist") is not None:
-        command += ["-n", "4"]
-    log = (pack.logs / "pytest.txt").open("w")
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-    return process, time.monotonic(), log
-
-
-def _end_tests(pack: Pack, begun: tuple[subprocess.Popen[str], float, Any] | None) -> None:
-    if begun is None:
-        return
-    process, began, log = begun
-    late = ""
-    try:
-        process.wait(timeout=max(1.0, min(pack.left, TESTS_LIMIT - (time.monotonic() - began))))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        late = "stopped at its time limit: "
-    log.close()
-    lines = [line for line in (pack.logs / "pytest.txt").read_text().splitlines() if line.strip()]
-    pack.row(
-        "correctness", check="pytest -m gpu tests/gpu", passed=process.returncode == 0,
-        detail=late + (lines[-1].strip("= ") if lines else "no output"),
-    )  # fmt: skip
-    pack.note("tests", seconds=round(time.monotonic() - began, 1), last_lines=lines[-12:])
+        mine, cpu = off(pack.device.type, precision), off("cpu", precision)
+        passed = all(here < FURTHER_THAN_CPU * there for here, there in zip(mine, cpu, strict=True))
+        what = ("logits {:.1e} ({:.1e} on the CPU)", "gradients {:.1e} ({:.1e} on the CPU)")
+        told = ", ".join(text.format(*pair) for text, pair in zip(what, zip(mine, cpu, strict=True), strict=True))
+        pack.check(f"logits and gradients against fp64: {precision}", passed, told)

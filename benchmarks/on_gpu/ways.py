@@ -34,49 +34,39 @@ RECIPES = {"efficient": EFFICIENT_RESNET, "mixed": EFFICIENT_RESNET.override(MIX
 TINY = {"train.batch_size": 16, "model.blocks": [1, 1]}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Way:
-    """Way of executing training steps."""
+    """Way of executing training steps; `is_textbook`: by a plain loop with its images on the device."""
 
     title: str
     recipe: str = "efficient"
-    loop: str = "lab"
-    """`lab`, or `textbook`: a plain loop with its images on the device."""
+    is_textbook: bool = False
     precision: str = "bf16"
     graph: bool = False
     compile: bool = False
 
 
-LAB = Way(title="lab, bf16")
-GRAPH = Way(title="lab, graph", graph=True)
-BEST = Way(title="lab, graph + compiled", graph=True, compile=True)
-PLAIN = Way(title="textbook, images on the device, TF32", loop="textbook", precision="tf32")
-WAYS = (
-    PLAIN,
-    LAB,
-    GRAPH,
-    BEST,
-    Way(title="textbook, images on the device, bf16 channels_last", loop="textbook"),
-    Way(title="lab, compiled", compile=True),
-    Way(title="lab, fp32", precision="fp32"),
-)
-PRICES = (
-    Way(title="mixed: lab, bf16", recipe="mixed"),
-    Way(title="mixed: lab, graph", recipe="mixed", graph=True),
-    Way(title="fast: lab, bf16", recipe="fast"),
-    Way(title="fast: lab, graph", recipe="fast", graph=True),
+LAB = Way("lab, bf16")
+GRAPH = Way("lab, graph", graph=True)
+BEST = Way("lab, graph + compiled", graph=True, compile=True)
+PLAIN = Way("textbook, images on the device, TF32", is_textbook=True, precision="tf32")
+NHWC = Way("textbook, images on the device, bf16 channels_last", is_textbook=True)
+WAYS = (PLAIN, LAB, GRAPH, BEST, NHWC, Way("lab, compiled", compile=True), Way("lab, fp32", precision="fp32"))
+PRICES = tuple(
+    Way(f"{recipe}: {way.title}", recipe=recipe, graph=way.graph)
+    for recipe in ("mixed", "fast")
+    for way in (LAB, GRAPH)
 )
 
 
 @cache
 def noise(images: int) -> Dataset:
     """Return a data set of random pixels: arithmetic on zeros is faster than on images."""
-    rng = np.random.default_rng(0)
+    rng, tested = np.random.default_rng(0), images // 5
     return Dataset(
         name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise",
         train_images=rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), train_labels=np.arange(images) % 10,
-        test_images=rng.integers(0, 256, (images // 5, 32, 32, 3), dtype=np.uint8),
-        test_labels=np.arange(images // 5) % 10,
+        test_images=rng.integers(0, 256, (tested, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(tested) % 10,
     )  # fmt: skip
 
 
@@ -86,8 +76,7 @@ def images_of(pack: Pack) -> Dataset:
 
 def recipe_of(pack: Pack, name: str, width: int, **diff: Any) -> Recipe:
     """Return a recipe at a width; a tiny run has a small network and small batches."""
-    tiny = TINY if pack.is_tiny else {}
-    return RECIPES[name].override({**tiny, "model.width": width, **diff})
+    return RECIPES[name].override({**pack.size({}, TINY), "model.width": width, **diff})
 
 
 def flops_of(recipe: Recipe) -> float:
@@ -102,7 +91,7 @@ def trainer_of(
     parts = split(data or images_of(pack), recipe.data, recipe.train.protocol, pack.device)
     net = build(recipe.model, seed=seed, device=pack.device)
     whiten(net, parts.train, recipe.data)
-    return Trainer(recipe, seed, net, parts, precision)  # type: ignore[arg-type]
+    return Trainer(recipe, seed, net, parts, precision)
 
 
 class Lab:
@@ -123,17 +112,16 @@ class Lab:
     def prepare(self, steps: int) -> None:
         """Begin the epoch anew, outside of what is timed, if it has fewer than `steps` whole batches left."""
         if self.trainer.step + steps > self.whole:
-            self._again()
+            self.trainer.step = 0
+            self.stepper.begin_epoch()
 
     def __call__(self) -> None:
-        if self.trainer.step >= self.whole:
-            self._again()
+        self.prepare(1)
         self.stepper.take()
         self.trainer.step += 1
 
-    def _again(self) -> None:
-        self.trainer.step = 0
-        self.stepper.begin_epoch()
+    def close(self) -> None:
+        self.stepper.close()
 
     @property
     def remark(self) -> str:
@@ -153,38 +141,51 @@ class Textbook:
         import plain_loop
 
         self.is_bf16, self.device, self.batch = way.precision == "bf16", pack.device, recipe.train.batch_size
+        self.prepare_batches(images_of(pack), recipe)
         self.net = plain_loop.network(recipe, 0).to(pack.device)
         if self.is_bf16:
             self.net.memory_format = torch.channels_last
             self.net = self.net.to(memory_format=torch.channels_last)
         self.optimizer, self.lookahead = plain_loop.tools(self.net, recipe)
         self.threshold = recipe.optim.clip.threshold
-        data = images_of(pack)
-        mean, std = (torch.tensor(each, device=pack.device).view(3, 1, 1) for each in (MEAN, STD))
-        pixels = torch.from_numpy(data.train_images).to(pack.device).permute(0, 3, 1, 2).float() / 255
+
+    def prepare_batches(self, data: Dataset, recipe: Recipe) -> None:  # noqa: ARG002 (a loader's is another)
+        mean, std = (torch.tensor(each, device=self.device).view(3, 1, 1) for each in (MEAN, STD))
+        pixels = torch.from_numpy(data.train_images).to(self.device).permute(0, 3, 1, 2).float() / 255
         self.images = F.pad((pixels - mean) / std, (4, 4, 4, 4))
-        self.labels = torch.from_numpy(data.train_labels).to(pack.device)
-        self.order, self.at = torch.randperm(len(self.labels), device=pack.device), 0
-        self.side = torch.arange(32, device=pack.device)
-        self.channels = torch.arange(3, device=pack.device).view(1, 3, 1, 1)
+        self.labels = torch.from_numpy(data.train_labels).to(self.device)
+        self.order, self.at = torch.randperm(len(self.labels), device=self.device), 0
+        self.side = torch.arange(32, device=self.device)
+        self.channels = torch.arange(3, device=self.device).view(1, 3, 1, 1)
+
+    def next_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the images of a batch, each with a crop and a flip of its own, in one gather, and their labels."""
+        if self.at + self.batch > len(self.order):
+            self.order, self.at = torch.randperm(len(self.order), device=self.device), 0
+        rows = self.order[self.at : self.at + self.batch]
+        self.at += self.batch
+        top, left = torch.randint(0, 9, (2, len(rows), 1), device=self.device)
+        mirrored = torch.rand(len(rows), 1, device=self.device) < 0.5
+        columns = left + torch.where(mirrored, 31 - self.side, self.side)
+        images = self.images[
+            rows.view(-1, 1, 1, 1), self.channels, (top + self.side)[:, None, :, None], columns[:, None, None, :]
+        ]
+        return images, self.labels[rows]
 
     def around(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def prepare(self, steps: int) -> None: ...
+    def close(self) -> None: ...
 
     def __call__(self) -> None:
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
-        if self.at + self.batch > len(self.order):
-            self.order, self.at = torch.randperm(len(self.order), device=self.device), 0
-        rows = self.order[self.at : self.at + self.batch]
-        self.at += self.batch
-        images = self._cropped(rows)
+        images, labels = self.next_batch()
         if self.is_bf16:
             images = images.to(memory_format=torch.channels_last)
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
-            loss = F.cross_entropy(self.net(images), self.labels[rows])
+            loss = F.cross_entropy(self.net(images), labels)
         loss.backward()
         nn.utils.clip_grad_value_(self.net.parameters(), self.threshold)
         self.optimizer.step()
@@ -192,67 +193,47 @@ class Textbook:
         loss.item()
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
-    def _cropped(self, rows: Tensor) -> Tensor:
-        """Return the images at `rows`, each with a crop and a flip of its own, in one gather."""
-        top, left = torch.randint(0, 9, (2, len(rows), 1), device=self.device)
-        mirrored = torch.rand(len(rows), 1, device=self.device) < 0.5
-        columns = left + torch.where(mirrored, 31 - self.side, self.side)
-        return self.images[
-            rows.view(-1, 1, 1, 1), self.channels, (top + self.side)[:, None, :, None], columns[:, None, None, :]
-        ]
 
-
-class Loader:
+class Loader(Textbook):
     """The loop of tutorials with its loader: PIL images and worker processes."""
 
-    remark = ""
-
     def __init__(self, pack: Pack, recipe: Recipe, workers: int) -> None:
+        self.workers = workers
+        super().__init__(pack, PLAIN, recipe)
+
+    def prepare_batches(self, data: Dataset, recipe: Recipe) -> None:
         import plain_loop
 
-        plain_loop.WORKERS = workers
-        parts = split(images_of(pack), recipe.data, recipe.train.protocol, torch.device("cpu"))
+        part = split(data, recipe.data, recipe.train.protocol, torch.device("cpu")).train
         self.loader = plain_loop.loader(
-            parts.train, recipe.train.batch_size, train=True, persistent_workers=True, pin_memory=pack.is_cuda,
-            drop_last=True,
+            part, self.batch, train=True, num_workers=self.workers, persistent_workers=True, drop_last=True,
+            pin_memory=self.device.type == "cuda",
         )  # fmt: skip
         self.batches = self._forever()
         next(self.batches)  # starts the workers before this process has used the device
-        self.device, self.net = pack.device, plain_loop.network(recipe, 0).to(pack.device)
-        self.optimizer, self.lookahead = plain_loop.tools(self.net, recipe)
-        self.threshold = recipe.optim.clip.threshold
-
-    def around(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def prepare(self, steps: int) -> None: ...
 
     def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
             yield from self.loader
 
-    def __call__(self) -> None:
-        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
-        images, labels = (each.to(self.device, non_blocking=True) for each in next(self.batches))
-        self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.net(images), labels)
-        loss.backward()
-        nn.utils.clip_grad_value_(self.net.parameters(), self.threshold)
-        self.optimizer.step()
-        self.lookahead.step()
-        loss.item()
+    def next_batch(self) -> tuple[Tensor, Tensor]:
+        images, labels = next(self.batches)
+        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 
-Steps = Lab | Textbook | Loader
+Steps = Lab | Textbook
 
 
-def begin(pack: Pack, way: Way, width: int) -> tuple[Steps, Recipe]:
+def begin(pack: Pack, way: Way, width: int) -> Steps:
     """Return the steps of `way`, warmed up: kernels are chosen, compiled and captured."""
-    recipe = recipe_of(pack, way.recipe, width)
-    steps: Steps = Textbook(pack, way, recipe) if way.loop == "textbook" else Lab(pack, way, recipe)
+    steps = (Textbook if way.is_textbook else Lab)(pack, way, recipe_of(pack, way.recipe, width))
+    return warmed(pack, steps)
+
+
+def warmed(pack: Pack, steps: Steps) -> Steps:
     with steps.around():
         repeat(steps, pack.size(15, 1))
-    return steps, recipe
+    return steps
 
 
 def repeat(step: Callable[[], object], count: int) -> None:
