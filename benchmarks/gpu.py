@@ -6,7 +6,7 @@
     python benchmarks/gpu.py --page OUT/gpu.json -o docs/gpu.md          # the page; later files replace earlier ones
 
 Every stage has a share of the time and a process of its own, writes `gpu.json` at once, and fails or crashes alone:
-`failed` holds the reason in one line, and `logs.tgz` the traceback. The table is printed last. Neither MLflow nor
+`failed` holds the reason in one line, and `logs.tgz` the traceback. The page is printed last. Neither MLflow nor
 Optuna is needed.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 STAGES = {
-    "machine": 25.0, "correctness": 150.0, "speed": 190.0, "processes": 60.0, "profile": 30.0, "beside": 45.0,
+    "machine": 25.0, "correctness": 150.0, "speed": 190.0, "profile": 30.0, "beside": 45.0,
     "cells": float("inf"),
 }  # fmt: skip
 """Stages in their order, each a module of `on_gpu` and its function `run`, and the seconds that each may take."""
@@ -52,9 +52,8 @@ def main(words: Sequence[str]) -> int:
     from on_gpu.pack import Pack
 
     options.data = unpacked(options.data)
-    if options.child:
-        module, _, function = options.child.partition(".")
-        getattr(importlib.import_module(f"on_gpu.{module}"), function)(Pack(options, is_later=True), options.width)
+    if options.width:
+        importlib.import_module("on_gpu.speed").compile(Pack(options), options.width)
         return 0
     if options.stage:
         return _run_stage(Pack(options, is_later=True), options.stage)
@@ -93,7 +92,7 @@ def _run(pack: Pack, words: Sequence[str], names: Sequence[str]) -> int:
         if code:
             pack.note("failed", **{name: how_it_ended(code, pack.logs / f"crash-{name}.txt")})
     cells.finish(pack)
-    print("\n".join(["", *page.short(pack.results)]), flush=True)
+    print(f"\n{page.page([pack.results])}", flush=True)
     return 0
 
 
@@ -139,9 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--runs", default=".gpu-runs", help="folder in which cells are trained")
     add("--page", nargs="+", metavar="JSON", help="write the page from these files")
     add("-o", type=Path, default=ROOT / "docs" / "gpu.md", help="the page")
-    for name, more in {"--stage": {}, "--began": {"type": float}, "--child": {}, "--width": {"type": int}}.items():
-        add(name, **more, help=argparse.SUPPRESS)
-    add("--compiled", action="store_true", help=argparse.SUPPRESS)
+    for name, kind in {"--stage": str, "--began": float, "--width": int}.items():  # of a process that it starts
+        add(name, type=kind, help=argparse.SUPPRESS)
     return parser
 
 

@@ -28,6 +28,8 @@ writes the page. The network is the writeup's Efficient ResNet (width 64, 4.7 mi
 16, at batch 128, with gradients clipped by value and Lookahead. The images are random pixels: a product of zeros is
 faster than one of images. Ways of taking a step take turns in one process; a number is the median of the rounds, and a
 ratio or a share compares numbers of one run."""
+WAITS = ("no wait in", "no step waits")
+"""The first words of checks that no step waits for the device."""
 EPOCH = re.compile(r"\S+/s\d+: epoch ")
 """A line of progress."""
 
@@ -48,7 +50,7 @@ def merged(every: Sequence[Results]) -> dict[str, Any]:
     """Return the newest results of each kind; checks, by name, and jobs of cells are collected from all files."""
     out: dict[str, Any] = {}
     for results in every:
-        out |= {name: results[name] for name in (*TABLES, "compile") if name in results}
+        out |= {name: results[name] for name in TABLES if name in results}
     for name in {"cells", "correctness"} & out.keys():
         out[name] = {"rows": [row for results in every for row in _rows(results, name)]}
     if checks := {row["check"]: row for row in _rows(out, "correctness")}:
@@ -109,7 +111,7 @@ def _together(results: Results) -> Found:
 
 
 def _waits(results: Results) -> Found:
-    checks = [each["passed"] for each in _rows(results, "correctness") if each["check"].startswith("no wait in")]
+    checks = [each["passed"] for each in _rows(results, "correctness") if each["check"].startswith(WAITS)]
     known = [passed for passed in checks if passed is not None]
     return Spread((float(known.count(False)),)) if known else Absent("not run")
 
@@ -147,19 +149,6 @@ def page(every: Sequence[Results]) -> str:
     blocks += [_goals(results), _missing(every, results)]
     blocks += [part(results) for part in (_speed, _processes, _profile, _beside, _correctness, _cells)]
     return "\n\n".join([HEAD, *filter(None, ("\n".join(block) for block in blocks))]) + "\n"
-
-
-def short(results: Results) -> list[str]:
-    """Return the lines that a call prints last."""
-    lines = [*_speed(results), "", *_processes(results), "", *_profile(results), ""]
-    checks = _rows(results, "correctness")
-    lines += [f"correctness: {sum(row['passed'] is True for row in checks)} of {len(checks)} checks passed"]
-    lines += [f"  WRONG {row['check']}: {row['detail']}" for row in checks if row["passed"] is False]
-    lines += [f"{name}: {key}: {value}" for name in ("failed", "skipped", "output") for key, value in
-              results.get(name, {}).items()]  # fmt: skip
-    lines += [f"cells: {row['job']}: {row['trained']} trained in {row['seconds']} s, {row['ended']}"
-              for row in _rows(results, "cells")]  # fmt: skip
-    return [*lines, "", *_goals(results)]
 
 
 def _number(value: Any) -> str:
@@ -214,7 +203,7 @@ def _goals(results: Results) -> Iterator[str]:
 
 
 def _missing(every: Sequence[Results], results: Results) -> Iterator[str]:
-    lines = [f"- {name}: not run" for name in TABLES if name not in results]
+    lines = [f"- {name}: not run" for name in TABLES if name not in results and name != "processes"]
     lines += [f"- {key}: {str(value).removeprefix(f'{key}: ')}" for each in every for name in ("failed", "skipped")
               for key, value in each.get(name, {}).items()]  # fmt: skip
     if lines:
@@ -237,10 +226,6 @@ def _speed(results: Results) -> Iterator[str]:
         )
         for row in rows
     ], left=2)  # fmt: skip
-    if compiling := results.get("compile", {}):
-        yield "\nSeconds to the first compiled step in a fresh cache, beside other work: " + ", ".join(
-            f"{name.split(',')[0]} {value['seconds']:g}" for name, value in compiling.items()
-        )
 
 
 def _processes(results: Results) -> Iterator[str]:

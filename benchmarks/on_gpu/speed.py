@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
 import subprocess
 import sys
 import time
@@ -16,45 +14,41 @@ import torch
 
 from on_gpu import ways
 from on_gpu.machine import Product, host_milliseconds, milliseconds, smi, synchronise
-from on_gpu.pack import OutOfTime, Pack, reset_process
-from on_gpu.ways import Lab, Loader, Steps, Way
+from on_gpu.pack import Pack, reset_process
+from on_gpu.ways import Lab, Steps, Way
 
 ROUNDS = 5
-WARM = 30.0
-"""Longest seconds to a first compiled step whose kernels lay in the compiler's cache."""
 TURN = 0.25
 """Seconds that a turn should take."""
 ENTRY = Path(__file__).resolve().parents[1] / "gpu.py"
-LOADER = "textbook, PIL images, loader with workers"
 
 
-def begin_compiling(pack: Pack) -> list[subprocess.Popen[str]]:
+def begin_compiling(pack: Pack) -> list[subprocess.Popen[bytes]]:
     """Start a process for each width that fills the compiler's cache on disk, beside stages that time nothing."""
-    return [] if pack.is_tiny or not pack.is_cuda else [child(pack, "speed.compile", width) for width in pack.widths]
+    words = [sys.executable, str(ENTRY), "--out", str(pack.out), "--width"]
+    return [subprocess.Popen([*words, str(width)]) for width in pack.widths if pack.is_cuda and not pack.is_tiny]
 
 
 def compile(pack: Pack, width: int) -> None:
     """Be one of these processes."""
     reset_process(pack.device)
-    began = time.perf_counter()
     ways.begin(pack, Way("compiled", compile=True), width).close()
-    print(json.dumps({"seconds": round(time.perf_counter() - began, 1)}), flush=True)
 
 
-def end_compiling(pack: Pack, processes: list[subprocess.Popen[str]]) -> None:
-    for process, width in zip(processes, pack.widths, strict=False):
-        pack.attempt(f"compiling width {width} ahead", lambda p=process, w=width: pack.note(
-            "compile", **{f"width {w}, first": answer(pack, p, max(1.0, min(60.0, pack.left / 4)))}
-        ))  # fmt: skip
+def end_compiling(pack: Pack, processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        try:
+            process.wait(timeout=max(1.0, min(60.0, pack.left / 4)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pack.note("skipped", **{"compiling ahead": "not done in time"})
 
 
 def run(pack: Pack) -> None:
-    """Time all ways at each width; then a loop with worker processes, what single choices cost, and lanes."""
+    """Time all ways at each width; then a loop with a loader and what other recipes cost, and lanes."""
     for width in pack.widths:
         compare(pack, width, ways.WAYS)
-    first = pack.widths[0]
-    pack.attempt(LOADER, by_loader, pack, first)
-    pack.attempt("prices", compare, pack, first, ways.PRICES)
+    pack.attempt("prices", compare, pack, pack.widths[0], (ways.LOADER, *ways.PRICES))
     for width in pack.widths:
         pack.attempt(f"lanes, width {width}", lanes, pack, width)
 
@@ -115,16 +109,6 @@ def _steps_a_turn(pack: Pack, steps: Steps) -> int:
     return 1 if pack.is_tiny else max(10, min(200, int(1000 * TURN / _turn(pack, steps, 10))))
 
 
-def compiles_quickly(pack: Pack) -> bool:
-    """Return whether the compiler's cache has the networks: by their first seconds, else by whether there is one."""
-    begun = [row.get("seconds_to_begin") for row in pack.rows("speed") if row["way"] == ways.BEST.title]
-    if begun or not pack.is_cuda:
-        return pack.is_cuda and all(seconds is not None and seconds < WARM for seconds in begun)
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    return (Path(cache_dir()) / "fxgraph").exists()
-
-
 def report(pack: Pack, width: int, title: str, recipe: str, times: list[float], **more: Any) -> None:
     """Store a row of the speed table: milliseconds of every round, and rates of the median."""
     asked, ms = ways.recipe_of(pack, recipe, width), median(times)
@@ -164,43 +148,3 @@ def lanes(pack: Pack, width: int) -> None:
         report(pack, width, f"{count} lanes, graph + compiled, a step of one", "efficient", times)
         for cell in cells:
             cell.close()
-
-
-def by_loader(pack: Pack, width: int) -> None:
-    """Time the textbook loop with a loader in a process of its own, beside whose memory its workers are forked."""
-    pack.needs(25, LOADER)
-    found = answer(pack, child(pack, "speed.loader", width), max(5.0, pack.size(pack.left, 100)))
-    report(pack, width, LOADER, "efficient", found.pop("ms"), **found)
-
-
-def loader(pack: Pack, width: int) -> None:
-    """Be that process."""
-    reset_process(pack.device)
-    workers = max(2, min(8, (os.cpu_count() or 2) // 2))
-    steps = ways.warmed(pack, Loader(pack, ways.recipe_of(pack, "efficient", width), workers))
-    count = _steps_a_turn(pack, steps)
-    times = [_turn(pack, steps, count) for _ in range(pack.size(ROUNDS, 2))]
-    print(json.dumps({"ms": times, "workers": workers}), flush=True)
-
-
-def child(pack: Pack, function: str, width: int, *words: str, **how: Any) -> subprocess.Popen[str]:
-    """Start a process for a function of this package, `module.function`, that answers in JSON."""
-    errors = pack.logs / f"child-{function}-{how.pop('number', width)}.txt"
-    command = [sys.executable, str(ENTRY), "--child", function, "--width", str(width), "--device", pack.device.type,
-               "--out", str(pack.out), *(["--tiny"] if pack.is_tiny else []), *words]  # fmt: skip
-    with errors.open("w") as log:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, **how)
-
-
-def answer(pack: Pack, process: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-    """Return the JSON object that a child prints in a line; OutOfTime if it has not done so in time."""
-    try:
-        out, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise OutOfTime("not done in time") from None
-    for line in out.splitlines():
-        if line.startswith("{"):
-            return json.loads(line)
-    raise RuntimeError(f"no answer; see {pack.logs.name}/child-*.txt")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.data.augmentation import MEAN, STD
@@ -50,6 +51,7 @@ LAB = Way("lab, bf16")
 GRAPH = Way("lab, graph", graph=True)
 BEST = Way("lab, graph + compiled", graph=True, compile=True)
 PLAIN = Way("textbook, images on the device, TF32", is_textbook=True, precision="tf32")
+LOADER = Way("textbook, PIL images, loader with workers", is_textbook=True, precision="tf32")
 NHWC = Way("textbook, images on the device, bf16 channels_last", is_textbook=True)
 WAYS = (PLAIN, LAB, GRAPH, BEST, NHWC, Way("lab, compiled", compile=True), Way("lab, fp32", precision="fp32"))
 PRICES = tuple(
@@ -140,12 +142,14 @@ class Textbook:
     def __init__(self, pack: Pack, way: Way, recipe: Recipe) -> None:
         import plain_loop
 
-        self.is_bf16, self.device, self.batch = way.precision == "bf16", pack.device, recipe.train.batch_size
+        self.device, self.batch, self.train_epoch = pack.device, recipe.train.batch_size, plain_loop.train_epoch
         self.prepare_batches(images_of(pack), recipe)
         self.net = plain_loop.network(recipe, 0).to(pack.device)
-        if self.is_bf16:
-            self.net.memory_format = torch.channels_last
+        if way.precision == "bf16":
+            self.net.memory_format = torch.channels_last  # in which the network lays out its images, too
             self.net = self.net.to(memory_format=torch.channels_last)
+            forward = torch.autocast(pack.device.type, dtype=torch.bfloat16)(self.net.forward)
+            self.net.forward = lambda images: forward(images).float()
         self.optimizer, self.lookahead = plain_loop.tools(self.net, recipe)
         self.threshold = recipe.optim.clip.threshold
 
@@ -180,44 +184,29 @@ class Textbook:
 
     def __call__(self) -> None:
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
-        images, labels = self.next_batch()
-        if self.is_bf16:
-            images = images.to(memory_format=torch.channels_last)
-        self.optimizer.zero_grad()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
-            loss = F.cross_entropy(self.net(images), labels)
-        loss.backward()
-        nn.utils.clip_grad_value_(self.net.parameters(), self.threshold)
-        self.optimizer.step()
-        self.lookahead.step()
-        loss.item()
+        self.train_epoch(self.net, [self.next_batch()], self.optimizer, self.lookahead, self.threshold)
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = False, True
 
 
 class Loader(Textbook):
-    """The loop of tutorials with its loader: PIL images and worker processes."""
-
-    def __init__(self, pack: Pack, recipe: Recipe, workers: int) -> None:
-        self.workers = workers
-        super().__init__(pack, PLAIN, recipe)
+    """The loop of tutorials with its loader: PIL images and half as many worker processes as cores, from 2 to 8."""
 
     def prepare_batches(self, data: Dataset, recipe: Recipe) -> None:
         import plain_loop
 
         part = split(data, recipe.data, recipe.train.protocol, torch.device("cpu")).train
+        self.batches = iter(())
         self.loader = plain_loop.loader(
-            part, self.batch, train=True, num_workers=self.workers, persistent_workers=True, drop_last=True,
-            pin_memory=self.device.type == "cuda",
+            part, self.batch, train=True, num_workers=max(2, min(8, (os.cpu_count() or 2) // 2)), drop_last=True,
+            persistent_workers=True, pin_memory=self.device.type == "cuda", multiprocessing_context="spawn",
         )  # fmt: skip
-        self.batches = self._forever()
-        next(self.batches)  # starts the workers before this process has used the device
-
-    def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            yield from self.loader
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
-        images, labels = next(self.batches)
+        batch = next(self.batches, None)
+        if batch is None:
+            self.batches = iter(self.loader)
+            batch = next(self.batches)
+        images, labels = batch
         return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 
@@ -226,8 +215,8 @@ Steps = Lab | Textbook
 
 def begin(pack: Pack, way: Way, width: int) -> Steps:
     """Return the steps of `way`, warmed up: kernels are chosen, compiled and captured."""
-    steps = (Textbook if way.is_textbook else Lab)(pack, way, recipe_of(pack, way.recipe, width))
-    return warmed(pack, steps)
+    kind = Loader if way == LOADER else Textbook if way.is_textbook else Lab
+    return warmed(pack, kind(pack, way, recipe_of(pack, way.recipe, width)))
 
 
 def warmed(pack: Pack, steps: Steps) -> Steps:

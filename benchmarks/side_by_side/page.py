@@ -1,4 +1,4 @@
-"""`benchmarks.json`, every number with the measurements of each round, and `benchmarks.md`, the page made from it."""
+"""`benchmarks.json`, the measurements of each round, and `benchmarks.md`, the page made from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from markdown_table import table
 from pydantic import TypeAdapter
@@ -29,7 +28,7 @@ def write(folder: Path, entries: Sequence[Entry], names: Sequence[str] = ()) -> 
     """Write both files, atomically. `names`: all sections, including those that are not in `entries`."""
     missing = [name for name in names if name not in {entry.section.name for entry in entries}]
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([as_tree(entry) for entry in entries], indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False) + "\n"
     for name, content in ((NUMBERS, text), (PAGE, page(entries, missing))):
         partial = folder / f".{name}.partial"
         partial.write_text(content, encoding="utf-8")
@@ -40,24 +39,6 @@ def read(folder: Path) -> tuple[Entry, ...]:
     """Return the entries written by `write`; empty without a file."""
     path = folder / NUMBERS
     return TypeAdapter(tuple[Entry, ...]).validate_json(path.read_bytes()) if path.exists() else ()
-
-
-def as_tree(entry: Entry) -> dict[str, Any]:
-    """Return the fields with derived values: medians, ratios, verdicts. `read` ignores the latter."""
-    tree = asdict(entry)
-    for each, of in zip(tree["section"]["tables"], entry.section.tables, strict=True):
-        ratios = of.ratios() or (None,) * len(of.rows)
-        for row, mine, ratio in zip(each["rows"], of.rows, ratios, strict=True):
-            row |= {"measured": _found(mine.measured)} | ({} if ratio is None else {"ratio": _found(ratio)})
-    for goal, mine in zip(tree["section"]["goals"], entry.section.goals, strict=True):
-        goal |= {"measured": _found(mine.measured), "is_reached": mine.is_reached, "verdict": mine.verdict}
-    return tree
-
-
-def _found(found: Found) -> dict[str, Any]:
-    if isinstance(found, Absent):
-        return asdict(found)
-    return asdict(found) | {"median": found.median} | dict(zip(("lowest", "highest"), found.extremes, strict=True))
 
 
 def page(entries: Sequence[Entry], missing: Sequence[str] = ()) -> str:
