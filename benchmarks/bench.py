@@ -18,13 +18,16 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sections import evaluation, tracking, training, whole_cell
+from sections import tracking, training, whole_cell
 from side_by_side import machine, page
 from side_by_side.contender import Asked, say
 from side_by_side.results import Absent, Entry, Section
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SECTIONS = {section.NAME: section for section in (training, whole_cell, tracking, evaluation)}
+SECTIONS = {
+    "training": training.measure, "cell": whole_cell.measure, "tracking": tracking.measure,
+    "evaluation": training.measure_evaluation,
+}  # fmt: skip
 ROUNDS = 5
 
 
@@ -36,23 +39,26 @@ def main(words: Sequence[str]) -> int:
         return 2
     whole = True
     for name in names:
-        entry = _measure(name, typed, words)
+        entry = _measure(name, typed)
         whole = whole and _is_whole(entry.section)
         page.write(typed.out, merge([*page.read(typed.out), entry]), list(SECTIONS))
     say(f"{typed.out / page.PAGE}, {typed.out / page.NUMBERS}")
     return 0 if whole else 1
 
 
-def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entry:
+def _measure(name: str, typed: argparse.Namespace) -> Entry:
     """Measure one section in a temporary folder."""
     busy, began, rounds = machine.busy_cores(), time.monotonic(), 1 if typed.quick else typed.rounds
     data = typed.data if typed.data in {"synthetic", "cifar10"} else str(Path(typed.data).resolve())
     with tempfile.TemporaryDirectory(prefix="cifar-lab-bench-") as scratch:
         asked = Asked(is_quick=typed.quick, data=data, scratch=Path(scratch), cell_epochs=typed.cell_epochs)
         say(f"{name}: {rounds} rounds")
-        section = SECTIONS[name].measure(asked, rounds)
+        section = SECTIONS[name](asked, rounds)
         minutes = (time.monotonic() - began) / 60
-        made = machine.made(name, _without_only(words), asked, rounds=rounds, busy=busy, minutes=minutes)
+        own = {"only", "out"}
+        more = [f"--{key.replace('_', '-')}={value}".removesuffix("=True") for key, value in vars(typed).items()
+                if key not in own and value != _parser().get_default(key)]  # fmt: skip
+        made = machine.made(name, more, asked, rounds=rounds, busy=busy, minutes=minutes)
     return Entry(made=made, section=section)
 
 
@@ -65,18 +71,8 @@ def merge(entries: Iterable[Entry]) -> list[Entry]:
 
 def _is_whole(section: Section) -> bool:
     """Tell whether everything was measured, apart from contenders that are not installed."""
-    found = [row.measured for table in section.tables for row in table.rows]
+    found = [found for table in section.tables for found in table.rows.values()]
     return not any(isinstance(one, Absent) and one.reason != "not installed" for one in found)
-
-
-def _without_only(words: Sequence[str]) -> list[str]:
-    """Return the words of the command line that apply to every section."""
-    kept, skip = list[str](), False
-    for word in words:
-        if not (skip or word.startswith(("--only", "--out"))):
-            kept.append(word)
-        skip = word in {"--only", "--out"}
-    return kept
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -198,7 +198,7 @@ class Loader(Textbook):
         self.batches = iter(())
         self.loader = plain_loop.loader(
             part, self.batch, train=True, num_workers=max(2, min(8, (os.cpu_count() or 2) // 2)), drop_last=True,
-            persistent_workers=True, pin_memory=self.device.type == "cuda", multiprocessing_context="spawn",
+            persistent_workers=True, pin_memory=self.device.type == "cuda",
         )  # fmt: skip
 
     def next_batch(self) -> tuple[Tensor, Tensor]:

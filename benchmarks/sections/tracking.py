@@ -7,7 +7,6 @@ import os
 from side_by_side.contender import Asked, Measured, take_turns, timed_steps
 from side_by_side.results import Absent, Found, Goal, Section, Table, by_round, shown
 
-NAME = "tracking"
 SHARE = 1.0
 CORES = os.cpu_count() or 1
 DELAY = 2.0
@@ -29,7 +28,7 @@ def measure(asked: Asked, rounds: int) -> Section:
          for name, store in STORES.items()], rounds,
     )  # fmt: skip
     return Section(
-        name=NAME,
+        name="tracking",
         title="Tracking",
         told=TOLD,
         tables=(
@@ -49,7 +48,7 @@ def measure(asked: Asked, rounds: int) -> Section:
 
 def _table(found: Measured, title: str, number: str, against: str = "") -> Table:
     rows = {name: by_round(lambda seconds: 1000 * seconds, found.of(name, number)) for name in STORES}
-    return Table.of(title, "ms", rows, against)
+    return Table(title, "ms", rows, against)
 
 
 def _goals(found: Measured) -> list[Goal]:

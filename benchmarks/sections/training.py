@@ -1,11 +1,10 @@
-"""Training steps in a steady state, compared with the plain loop, Lightning, and the processor's peak."""
+"""Training steps and evaluation, compared with the plain loop, Lightning, and the processor's peak."""
 
 from __future__ import annotations
 
 from side_by_side.contender import Asked, Contender, Measured, program, take_turns, timed_steps
 from side_by_side.results import Found, Goal, Section, Spread, Table, by_round, ratio
 
-NAME = "training"
 WIDTHS = {64: "the writeup's network", 16: "width 16"}
 PLAIN, LAB, CEILING = "plain loop", "cifar-lab", "ceilings"
 LIGHTNING = {"Lightning": "32-true", "Lightning, bf16-mixed": "bf16-mixed"}
@@ -27,9 +26,9 @@ def measure(asked: Asked, rounds: int) -> Section:
     tables = []
     for width, words in WIDTHS.items():
         rates = {name: _rate(found, name, width) for name in (PLAIN, *LIGHTNING, LAB)}
-        tables.append(Table.of(words, "images/s", rates, against=PLAIN))
+        tables.append(Table(words, "images/s", rates, against=PLAIN))
     return Section(
-        name=NAME, title="Training", told=TOLD, tables=(*tables, _work(found)),
+        name="training", title="Training", told=TOLD, tables=(*tables, _work(found)),
         goals=tuple(goal for width in WIDTHS for goal in goals(found, width)), notes=tuple(notes(found)),
     )  # fmt: skip
 
@@ -61,7 +60,7 @@ def _work(found: Measured) -> Table:
         flops = found.of(f"{LAB}, {width}", "flops_per_image")
         for name in (PLAIN, LAB):
             rows[f"{name}, {words}"] = by_round(lambda a, b: a * b / 1e9, _rate(found, name, width), flops)
-    return Table.of("work", "GFLOP/s", rows, against="bf16 matrix product")
+    return Table("work", "GFLOP/s", rows, against="bf16 matrix product")
 
 
 def notes(found: Measured) -> list[str]:
@@ -99,3 +98,31 @@ def goals(found: Measured, width: int) -> tuple[Goal, Goal]:
         Goal(what=f"{words}: share of the faster ceiling", at="least", limit=share, unit="%",
              measured=by_round(lambda x: 100 * x, used), why=BESIDES),
     )  # fmt: skip
+
+
+STEPS, LOOKS, PLAIN_LOOKS = "cifar-lab, training", "cifar-lab, evaluation", "plain loop, evaluation"
+TOLD_OF_EVALUATION = """Images a second: loss, accuracy and predictions of images that are not augmented, with the
+first batch not counted. The plain loop's evaluation takes its images from the PIL DataLoader, whose start counts."""
+
+
+def measure_evaluation(asked: Asked, rounds: int) -> Section:
+    contenders = []
+    for width in WIDTHS:
+        count = asked.size((3, 6) if width == 64 else (5, 20), (1, 1))
+        images = asked.size(2_000 if width == 64 else 10_000, 150)
+        contenders.append(timed_steps(asked, f"{STEPS}, {width}", "lab_loop", width, count))
+        for name, file in ((LOOKS, "lab_loop"), (PLAIN_LOOKS, "plain_loop")):
+            contenders.append(timed_steps(asked, f"{name}, {width}", file, width, count, "--evaluate", images))
+    found, tables, goals = take_turns(contenders, rounds), [], []
+    for width, words in WIDTHS.items():
+        speed = {name: found.of(f"{name}, {width}", "images_per_second") for name in (STEPS, PLAIN_LOOKS, LOOKS)}
+        tables.append(Table(words, "images/s", speed, against=STEPS))
+        goals += [
+            Goal(what=f"{words}: evaluation over training", at="least", limit=2.5, unit="×",
+                 measured=ratio(speed[LOOKS], speed[STEPS])),
+            Goal(what=f"{words}: passes over the images", at="most", limit=1.0, unit="passes",
+                 measured=found.of(f"{LOOKS}, {width}", "passes")),
+        ]  # fmt: skip
+    return Section(
+        name="evaluation", title="Evaluation", told=TOLD_OF_EVALUATION, tables=tuple(tables), goals=tuple(goals)
+    )

@@ -14,7 +14,6 @@ from cifar_lab.config import scale
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.data import load
 
-NAME = "cell"
 PLAIN, LAB = "plain loop's script", "cifar-lab train"
 TOLD = (
     "Seconds from the start of the program to its end: a cell of `--scale {}` with {} epochs of {:,} images (a "
@@ -46,10 +45,10 @@ def measure(asked: Asked, rounds: int) -> Section:
         f"{beside[LAB]} s, the script's {beside[PLAIN]} s"
     )
     return Section(
-        name=NAME, title="A whole cell", told=TOLD.format(size, epochs, images),
-        tables=(Table.of("program", "seconds", seconds, against=PLAIN),
-                Table.of("of that, training steps", "seconds", steps, against=PLAIN),
-                Table.of("accuracy on test", "%", accuracy)),
+        name="cell", title="A whole cell", told=TOLD.format(size, epochs, images),
+        tables=(Table("program", "seconds", seconds, against=PLAIN),
+                Table("of that, training steps", "seconds", steps, against=PLAIN),
+                Table("accuracy on test", "%", accuracy)),
         goals=(Goal(what="times as fast as the plain loop's script", at="least", limit=2.5, unit="×",
                     measured=ratio(seconds[PLAIN], seconds[LAB]), why=why),),
     )  # fmt: skip

@@ -50,16 +50,18 @@ def page(entries: Sequence[Entry], missing: Sequence[str] = ()) -> str:
 
 
 def _warnings(entries: Sequence[Entry]) -> Iterator[str]:
-    if quick := [entry.section.name for entry in entries if entry.made.is_quick]:
+    if quick := [entry.section.name for entry in entries if entry.made["is_quick"]]:
         yield f"**Made with `--quick`, to see that it works: the numbers mean nothing** ({', '.join(quick)})."
-    if busy := [entry.section.name for entry in entries if entry.section.is_timed and entry.made.busy > BUSY]:
+    if busy := [entry.section.name for entry in entries if entry.section.is_timed and entry.made["busy"] > BUSY]:
         yield f"**Something else was running when these began: {', '.join(busy)}.** Read their numbers with care."
-    if others := [each.section.name for each in entries if (each.made.cores, each.made.has_bf16) != GOALS_ARE_FOR]:
+    if others := [
+        each.section.name for each in entries if (each.made["cores"], each.made["has_bf16"]) != GOALS_ARE_FOR
+    ]:
         told = "The goals were set for two cores with units for bf16 (AVX512-BF16)."
         yield f"{told} Measured on other ones: {', '.join(others)}."
     machines: dict[str, list[str]] = {}
     for each in entries:
-        machines.setdefault(each.made.hardware, []).append(each.section.name)
+        machines.setdefault(each.made["hardware"], []).append(each.section.name)
     if len(machines) > 1:
         said = "; ".join(f"{', '.join(names)}: {hardware}" for hardware, names in machines.items())
         yield f"**Sections are of different machines**, whose numbers are not to be set against each other: {said}."
@@ -93,15 +95,16 @@ def _section(entry: Entry) -> Iterator[str]:
     section, made = entry.section, entry.made
     yield f"## {section.title}"
     yield section.told
-    yield f"    {made.command}"
+    yield f"    {made['command']}"
     yield from ("\n".join(_table(each)) for each in section.tables)
     if section.goals:
         heading = ("goal", "wanted", "measured", "lowest", "highest", "verdict")
         yield "\n".join(table(heading, map(_goal, section.goals)))
     if section.notes:
         yield "\n".join(f"- {note}" for note in section.notes)
-    took = f"{made.date}, {made.rounds} rounds, {shown(made.minutes)} minutes, {made.busy:.2f} cores busy before it"
-    yield "\n".join(f"- {line}" for line in (took, made.data, made.hardware, made.versions, f"code: {made.commit}"))
+    took = "- {date}, {rounds} rounds, {minutes} minutes, {busy:.2f} cores busy before it"
+    rest = "- {data}\n- {hardware}\n- {versions}\n- code: {commit}"
+    yield f"{took}\n{rest}".format_map(made | {"minutes": shown(made["minutes"])})
 
 
 def _goal(goal: Goal) -> list[str]:
@@ -114,7 +117,7 @@ def _goal(goal: Goal) -> list[str]:
 
 def _table(of: Table) -> Iterator[str]:
     ratios = of.ratios()
-    rows = [[row.name, *_numbers(row.measured)] for row in of.rows]
+    rows = [[name, *_numbers(found)] for name, found in of.rows.items()]
     for row, ratio in zip(rows, ratios, strict=bool(ratios)):
         row.append(shown(ratio.median) if isinstance(ratio, Spread) else "")
     heading = [of.title, of.unit, "lowest", "highest", *([f"× {of.against}"] if ratios else [])]

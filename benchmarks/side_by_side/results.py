@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def shown(value: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A limit on the median of `measured`; both are in `unit`."""
+    """A limit on the median of `measured`; both are in `unit`. `why` explains a miss, from other measurements."""
 
     what: str
     at: Literal["least", "most"]
@@ -75,7 +75,6 @@ class Goal:
     unit: str
     measured: Found
     why: str = ""
-    """Explanation of a miss, from other measurements; shown only then."""
 
     @property
     def wanted(self) -> str:
@@ -102,32 +101,18 @@ class Goal:
         return value >= self.limit if self.at == "least" else value <= self.limit
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """Contender or other quantity with its measurements."""
-
-    name: str
-    measured: Found
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Table:
     """Rows of one unit. `against` names the row that the others are compared with; empty for no comparison."""
 
     title: str
     unit: str
-    rows: tuple[Row, ...]
+    rows: dict[str, Found]
     against: str = ""
 
-    @classmethod
-    def of(cls, title: str, unit: str, rows: dict[str, Found], against: str = "") -> Table:
-        made = tuple(Row(name=name, measured=found) for name, found in rows.items())
-        return cls(title=title, unit=unit, rows=made, against=against)
-
-    def ratios(self) -> tuple[Found, ...]:
+    def ratios(self) -> list[Found]:
         """Return the ratio of each row to that named by `against`, round by round; empty if none is named."""
-        base = next((row.measured for row in self.rows if row.name == self.against), None)
-        return () if base is None else tuple(ratio(row.measured, base) for row in self.rows)
+        return [ratio(found, self.rows[self.against]) for found in self.rows.values()] if self.against else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,28 +130,8 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """Provenance of a section's numbers."""
-
-    command: str
-    date: str
-    rounds: int
-    is_quick: bool
-    data: str
-    hardware: str
-    versions: str
-    commit: str
-    busy: float
-    """Number of cores busy with other work just before the section began."""
-    cores: int
-    has_bf16: bool
-    """True if the processor multiplies bf16 matrices in hardware."""
-    minutes: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Section with its provenance."""
+    """Section with the provenance of its numbers: `side_by_side.machine.made`."""
 
-    made: Made
+    made: dict[str, Any]
     section: Section
