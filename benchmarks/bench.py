@@ -51,13 +51,15 @@ def _measure(name: str, typed: argparse.Namespace) -> Entry:
     busy, began, rounds = machine.busy_cores(), time.monotonic(), 1 if typed.quick else typed.rounds
     data = typed.data if typed.data in {"synthetic", "cifar10"} else str(Path(typed.data).resolve())
     with tempfile.TemporaryDirectory(prefix="cifar-lab-bench-") as scratch:
-        asked = Asked(is_quick=typed.quick, data=data, scratch=Path(scratch), cell_epochs=typed.cell_epochs)
+        asked = Asked(is_quick=typed.quick, data=data, scratch=Path(scratch))
         say(f"{name}: {rounds} rounds")
         section = SECTIONS[name](asked, rounds)
         minutes = (time.monotonic() - began) / 60
-        own = {"only", "out"}
-        more = [f"--{key.replace('_', '-')}={value}".removesuffix("=True") for key, value in vars(typed).items()
-                if key not in own and value != _parser().get_default(key)]  # fmt: skip
+        more = ["--quick"] * typed.quick + [
+            f"--{key}={vars(typed)[key]}"
+            for key in ("rounds", "data")
+            if vars(typed)[key] != _parser().get_default(key)
+        ]
         made = machine.made(name, more, asked, rounds=rounds, busy=busy, minutes=minutes)
     return Entry(made=made, section=section)
 
@@ -82,7 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="in which all contenders take their turn")
     parser.add_argument("--data", default="synthetic", help="synthetic, or a folder or zip of images")
     parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the two files")
-    parser.add_argument("--cell-epochs", type=int, help="of the whole cell; without it, those of its scale")
     return parser
 
 

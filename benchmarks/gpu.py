@@ -13,9 +13,9 @@ Optuna is needed.
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import importlib
 import lzma
+import os
 import signal
 import subprocess
 import sys
@@ -72,28 +72,40 @@ def unpacked(data: str) -> str:
 
 def _run(pack: Pack, words: Sequence[str], names: Sequence[str]) -> int:
     """Run each stage in its own process, so that a crash affects no other stage."""
-    from on_gpu import cells, page, speed
+    from on_gpu import cells, page
 
     pack.write()
-    ahead = speed.begin_compiling(pack) if {"speed", "correctness"} <= set(names) else []
+    # Fill the compiler's cache on disk beside stages that time nothing.
+    filling = pack.is_cuda and not pack.is_tiny and {"speed", "correctness"} <= set(names)
+    command = [sys.executable, __file__, "--out", str(pack.out), "--width"]
+    ahead = [subprocess.Popen([*command, str(width)]) for width in pack.widths if filling]
     for name in (name for name in STAGES if name in names):
-        if name == "speed":
-            speed.end_compiling(pack, ahead)
+        while name == "speed" and ahead:
+            _wait(ahead.pop(), max(1.0, min(60.0, pack.left / 4)))
         if pack.left < 5 and not pack.is_tiny:
             pack.note("skipped", **{name: f"{pack.left:.0f} s left"})
             continue
-        process = subprocess.Popen([sys.executable, __file__, *words, "--stage", name, "--began", str(pack.began)])
-        try:
-            code = process.wait(timeout=limit(pack, name) + LATE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
+        command = [sys.executable, __file__, *words, "--stage", name, "--began", str(pack.began)]
+        with (pack.logs / f"stage-{name}.txt").open("w") as log:
+            process = subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONFAULTHANDLER": "1"})
+            code = _wait(process, limit(pack, name) + LATE)
         pack.reload()
         if code:
-            pack.note("failed", **{name: how_it_ended(code, pack.logs / f"crash-{name}.txt")})
+            pack.note("failed", **{name: how_it_ended(code, Path(log.name))})
     cells.finish(pack)
     print(f"\n{page.page([pack.results])}", flush=True)
     return 0
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """Return the code of a process; after so many seconds it has to tell where it is, and is killed."""
+    for number in (signal.SIGABRT, signal.SIGKILL):
+        try:
+            return process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+            seconds = 5
+    return process.wait()
 
 
 def limit(pack: Pack, name: str) -> float:
@@ -104,7 +116,8 @@ def limit(pack: Pack, name: str) -> float:
 def how_it_ended(code: int, log: Path) -> str:
     """Return one line about a process that failed: its signal, and where it was."""
     signals = {number.value: number.name for number in signal.Signals}
-    where = [line.strip() for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
+    text = log.read_text() if log.exists() else ""
+    where = [line.strip() for line in text[max(0, text.find("Fatal Python error")) :].splitlines() if line.strip()]
     return f"its process ended with {signals.get(-code, f'code {code}')}; {' < '.join(where[:6]) or 'no trace'}"
 
 
@@ -112,15 +125,7 @@ def _run_stage(pack: Pack, name: str) -> int:
     import torch._dynamo.config
 
     torch._dynamo.config.recompile_limit = 64  # beyond it the compiler silently falls back to eager mode
-    crash = pack.logs / f"crash-{name}.txt"
-    with crash.open("w") as log:
-        faulthandler.enable(log)
-        # A stage that hangs tells where before it is killed.
-        faulthandler.dump_traceback_later(limit(pack, name) + LATE / 2, file=log)
-        pack.stage(name, limit(pack, name), importlib.import_module(f"on_gpu.{name}").run)
-        faulthandler.cancel_dump_traceback_later()
-        faulthandler.disable()
-    crash.unlink()
+    pack.stage(name, limit(pack, name), importlib.import_module(f"on_gpu.{name}").run)
     return 0
 
 

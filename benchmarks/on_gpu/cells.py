@@ -184,11 +184,8 @@ def needed(runs: Path) -> Iterator[Path]:
 
 
 def finish(pack: Pack) -> None:
-    """Put all logs into `logs.tgz`, and say which files are too many or too large to travel."""
-    if logs := sorted(pack.logs.iterdir()):
-        (pack.out / "logs.tgz").write_bytes(_archive(logs, pack.out))
+    """Put all logs into `logs.tgz`, and say which files are too large to travel."""
+    (pack.out / "logs.tgz").write_bytes(_archive(sorted(pack.logs.iterdir()), pack.out))
     shutil.rmtree(pack.logs)
-    sizes = {path.name: path.stat().st_size for path in pack.out.rglob("*") if path.is_file()}
-    large = [name for name, size in sizes.items() if size > LARGEST]
-    if large or len(sizes) > FILES or sum(sizes.values()) > IN_ALL:
-        pack.note("output", too_large=large, files=len(sizes), mib=round(sum(sizes.values()) / MIB, 1))
+    if large := [path.name for path in pack.out.iterdir() if path.stat().st_size > LARGEST]:
+        pack.note("output", too_large=large)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,42 +12,24 @@ import torch
 from on_gpu import ways
 from on_gpu.machine import Product, host_milliseconds, milliseconds, smi, synchronise
 from on_gpu.pack import Pack, reset_process
-from on_gpu.ways import Lab, Steps, Way
+from on_gpu.ways import Steps, Way
 
 ROUNDS = 5
 TURN = 0.25
 """Seconds that a turn should take."""
-ENTRY = Path(__file__).resolve().parents[1] / "gpu.py"
-
-
-def begin_compiling(pack: Pack) -> list[subprocess.Popen[bytes]]:
-    """Start a process for each width that fills the compiler's cache on disk, beside stages that time nothing."""
-    words = [sys.executable, str(ENTRY), "--out", str(pack.out), "--width"]
-    return [subprocess.Popen([*words, str(width)]) for width in pack.widths if pack.is_cuda and not pack.is_tiny]
 
 
 def compile(pack: Pack, width: int) -> None:
-    """Be one of these processes."""
+    """Fill the compiler's cache on disk with the network of `width`."""
     reset_process(pack.device)
     ways.begin(pack, Way("compiled", compile=True), width).close()
 
 
-def end_compiling(pack: Pack, processes: list[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        try:
-            process.wait(timeout=max(1.0, min(60.0, pack.left / 4)))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            pack.note("skipped", **{"compiling ahead": "not done in time"})
-
-
 def run(pack: Pack) -> None:
-    """Time all ways at each width; then a loop with a loader and what other recipes cost, and lanes."""
+    """Time all ways at each width; then a loop with a loader and what other recipes cost."""
     for width in pack.widths:
         compare(pack, width, ways.WAYS)
     pack.attempt("prices", compare, pack, pack.widths[0], (ways.LOADER, *ways.PRICES))
-    for width in pack.widths:
-        pack.attempt(f"lanes, width {width}", lanes, pack, width)
 
 
 def compare(pack: Pack, width: int, chosen: tuple[Way, ...]) -> None:
@@ -119,32 +98,3 @@ def report(pack: Pack, width: int, title: str, recipe: str, times: list[float], 
         tflops=tflops, product=product, share=tflops / product if product else None,
         **{key: value for key, value in more.items() if value != ""},
     )  # fmt: skip
-
-
-def lanes(pack: Pack, width: int) -> None:
-    """Replay the graphs of several cells on streams of their own in one process; a step of one of them is timed."""
-    recipe, steps = ways.recipe_of(pack, "efficient", width), pack.size(100, 1)
-    for count in pack.size((1, 2, 4), (1, 2)):
-        pack.needs(15, f"{count} lanes")
-        way = ways.BEST if pack.is_cuda else ways.LAB
-        cells = [ways.warmed(pack, Lab(pack, way, recipe, seed)) for seed in range(count)]
-        if pack.is_cuda and not all(cell.stepper.captured for cell in cells):
-            raise RuntimeError(f"no graph: {cells[0].remark}")
-
-        def step_of_each(cells: list[Lab] = cells) -> None:
-            for cell in cells:
-                with torch.cuda.stream(getattr(cell.stepper, "_stream", None)):
-                    cell()
-
-        times = []
-        for _ in range(pack.size(3, 1)):
-            for cell in cells:
-                cell.prepare(steps)
-            synchronise(pack.device)
-            began = time.perf_counter()
-            ways.repeat(step_of_each, steps)
-            synchronise(pack.device)
-            times.append(1000 * (time.perf_counter() - began) / steps / count)
-        report(pack, width, f"{count} lanes, graph + compiled, a step of one", "efficient", times)
-        for cell in cells:
-            cell.close()

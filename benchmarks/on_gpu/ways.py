@@ -86,21 +86,19 @@ def flops_of(recipe: Recipe) -> float:
     return 6.0 * cost(recipe.model).macs * recipe.train.batch_size
 
 
-def trainer_of(
-    pack: Pack, recipe: Recipe, precision: str = "bf16", seed: int = 0, data: Dataset | None = None
-) -> Trainer:
+def trainer_of(pack: Pack, recipe: Recipe, precision: str = "bf16") -> Trainer:
     """Return a trainer as a worker makes one."""
-    parts = split(data or images_of(pack), recipe.data, recipe.train.protocol, pack.device)
-    net = build(recipe.model, seed=seed, device=pack.device)
+    parts = split(images_of(pack), recipe.data, recipe.train.protocol, pack.device)
+    net = build(recipe.model, seed=0, device=pack.device)
     whiten(net, parts.train, recipe.data)
-    return Trainer(recipe, seed, net, parts, precision)
+    return Trainer(recipe, 0, net, parts, precision)
 
 
 class Lab:
     """Steps of the lab, over the whole batches of an epoch again and again."""
 
-    def __init__(self, pack: Pack, way: Way, recipe: Recipe, seed: int = 0) -> None:
-        self.trainer = trainer_of(pack, recipe, way.precision, seed)
+    def __init__(self, pack: Pack, way: Way, recipe: Recipe) -> None:
+        self.trainer = trainer_of(pack, recipe, way.precision)
         if way.compile:
             self.trainer.forward = compiled(self.trainer.net)
         self.stepper = Stepper(self.trainer, graph=way.graph)
@@ -216,10 +214,7 @@ Steps = Lab | Textbook
 def begin(pack: Pack, way: Way, width: int) -> Steps:
     """Return the steps of `way`, warmed up: kernels are chosen, compiled and captured."""
     kind = Loader if way == LOADER else Textbook if way.is_textbook else Lab
-    return warmed(pack, kind(pack, way, recipe_of(pack, way.recipe, width)))
-
-
-def warmed(pack: Pack, steps: Steps) -> Steps:
+    steps = kind(pack, way, recipe_of(pack, way.recipe, width))
     with steps.around():
         repeat(steps, pack.size(15, 1))
     return steps

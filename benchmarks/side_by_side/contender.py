@@ -40,8 +40,6 @@ class Asked:
     """`synthetic`, or the absolute path of a folder or zip."""
     scratch: Path
     """An empty folder for everything that contenders write."""
-    cell_epochs: int | None = None
-    """Epochs of the whole cell; None: those of its scale."""
 
     def size(self, full: Any, quick: Any) -> Any:
         """Return a number of steps or images; `quick` for a test that everything works."""
