@@ -210,45 +210,44 @@ def _missing(every: Sequence[Results], results: Results) -> Iterator[str]:
         yield from ("## What is missing\n", *lines)
 
 
+def _table(title: str, heading: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> Iterator[str]:
+    if rows:
+        yield f"## {title}\n"
+        yield from table(heading, rows, left)
+
+
 def _speed(results: Results) -> Iterator[str]:
-    rows = _rows(results, "speed")
-    if not rows:
-        return
-    yield "## Speed of a step\n"
     heading = ("width", "way", "ms", "lowest", "highest", "images/s", "TFLOP/s", "of bf16", "host ms",
                "MiB", "MiB reserved")  # fmt: skip
-    yield from table(heading, [
+    return _table("Speed of a step", heading, [
         (
             row["width"], row["way"] + (f" (no graph: {row['remark']})" if row.get("remark") else ""),
             *(shown(of(row["ms"])) for of in (median, min, max)),
             f"{row['images_per_second']:,.0f}", shown(row["tflops"]), f"{row['share']:.1%}" if row.get("share") else "",
             *(_number(row.get(name)) for name in ("host_ms", "allocated_mib", "reserved_mib")),
         )
-        for row in rows
+        for row in _rows(results, "speed")
     ], left=2)  # fmt: skip
 
 
 def _processes(results: Results) -> Iterator[str]:
-    if rows := _rows(results, "processes"):
-        yield "## Several processes on the GPU\n"
-        yield from table(("width", "processes", "way", "images/s together", "× one"), [
-            (row["width"], row["processes"], row["way"], f"{row['images_per_second']:,.0f}", shown(row["of_one"]))
-            for row in rows
-        ])  # fmt: skip
+    heading = ("width", "processes", "way", "images/s together", "× one")
+    return _table("Several processes on the GPU", heading, [
+        (row["width"], row["processes"], row["way"], f"{row['images_per_second']:,.0f}", shown(row["of_one"]))
+        for row in _rows(results, "processes")
+    ])  # fmt: skip
 
 
 def _profile(results: Results) -> Iterator[str]:
-    if rows := _rows(results, "profile"):
-        yield "## Where a step's time goes\n"
-        heading = ("width", "way", "kernels", "device busy, ms", "step, ms", "host, ms", "waits", "most of it")
-        yield from table(heading, [
-            (
-                row["width"], row["way"], f"{row['kernels']:.0f}",
-                *(shown(row[name]) for name in ("busy_ms", "wall_ms", "host_ms")), row["waits"] + row["copies_to_host"],
-                ", ".join(f"{kind} {shown(ms)}" for kind, ms in list(row["by_kind"].items())[:4]),
-            )
-            for row in rows
-        ], left=2)  # fmt: skip
+    heading = ("width", "way", "kernels", "device busy, ms", "step, ms", "host, ms", "waits", "most of it")
+    return _table("Where a step's time goes", heading, [
+        (
+            row["width"], row["way"], f"{row['kernels']:.0f}",
+            *(shown(row[name]) for name in ("busy_ms", "wall_ms", "host_ms")), row["waits"] + row["copies_to_host"],
+            ", ".join(f"{kind} {shown(ms)}" for kind, ms in list(row["by_kind"].items())[:4]),
+        )
+        for row in _rows(results, "profile")
+    ], left=2)  # fmt: skip
 
 
 def _beside(results: Results) -> Iterator[str]:
@@ -261,23 +260,21 @@ def _beside(results: Results) -> Iterator[str]:
         "loop_saving_share": "of which checkpoints (one, after the first epoch)",
         "loop_journal_share": "of which the journal",
     }  # fmt: skip
-    if beside := results.get("beside"):
-        yield "## Besides the steps\n"
-        yield from table(("what", "measured"), [(names[key], shown(beside[key])) for key in names if key in beside])
+    beside = results.get("beside", {})
+    found = [(names[key], shown(beside[key])) for key in names if key in beside]
+    return _table("Besides the steps", ("what", "measured"), found)
 
 
 def _correctness(results: Results) -> Iterator[str]:
-    if rows := _rows(results, "correctness"):
-        verdicts = {True: "passed", False: "**failed**", None: "not checked: no GPU"}
-        yield f"## Correctness\n\n{sum(row['passed'] is True for row in rows)} of {len(rows)} checks passed.\n"
-        together = dict[tuple[str, str, str], list[str]]()  # checks that differ in the network alone
-        for row in rows:
-            check, _, network = row["check"].rpartition(": ")
-            alike = (check or network, verdicts[row["passed"]], row["detail"])
-            together.setdefault(alike, []).append(network if check else "")
-        yield from table(("check", "of", "verdict", "detail"), [
-            (check, "; ".join(networks), verdict, detail) for (check, verdict, detail), networks in together.items()
-        ], left=4)  # fmt: skip
+    rows, together = _rows(results, "correctness"), dict[tuple[str, str, str], list[str]]()
+    verdicts = {True: "passed", False: "**failed**", None: "not checked: no GPU"}
+    for row in rows:  # checks that differ in the network alone share a line
+        check, _, network = row["check"].rpartition(": ")
+        alike = (check or network, verdicts[row["passed"]], row["detail"])
+        together.setdefault(alike, []).append(network if check else "")
+    title = f"Correctness\n\n{sum(row['passed'] is True for row in rows)} of {len(rows)} checks passed."
+    lines = [(check, "; ".join(networks), verdict, detail) for (check, verdict, detail), networks in together.items()]
+    return _table(title, ("check", "of", "verdict", "detail"), lines, left=4)
 
 
 def _cells(results: Results) -> Iterator[str]:
