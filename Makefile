@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-faults check audit lowest bench gpu gpu-check gpu-pack clean
+.PHONY: demo test test-all test-faults check audit lowest lock bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -40,6 +40,10 @@ lowest: .venv/.installed-audit  ## The quick tests with the lowest versions that
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python -r .venv/lowest.txt
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps -e .
 	.venv-lowest/bin/python -m pytest -n 2 -m "not slow and not browser and not gpu"
+
+lock: .venv/.installed-audit  ## Write requirements.lock: the newest versions of everything, for all platforms
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-find-links --python-version 3.11 --upgrade \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 bench: .venv/.installed-bench  ## Measure beside a plain loop and Lightning: docs/benchmarks.md; make bench ARGS=--quick
 	$(BIN)/python benchmarks/bench.py $(ARGS)

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import read_all
 from cifar_lab.store.packed_study import study_folder
 
@@ -80,7 +80,7 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
     variants = {cell.fingerprint: cell.variant for invocation in chosen for cell in invocation.cells}
     groups, sources = defaultdict[str, Group](list), dict[str, str]()
     for fingerprint, variant in variants.items():
-        record = Record(runs / fingerprint)
+        record = CellRecord(runs / fingerprint)
         result = record.result()
         if result is not None and result["status"] == "finished":
             told = record.cell("recipe", "data", "macs", "parameters") or {}

@@ -15,23 +15,23 @@ from unittest import mock
 from markdown_table import table
 
 from cifar_lab.results import compare, contrasts
-from cifar_lab.results.comparison import Row
+from cifar_lab.results.comparison import ComparisonRow
 from cifar_lab.store.invocation import MODERATED, STUDENT, read_all
 from cifar_lab.store.packed_study import study_folder
-from cifar_lab.store.selection import choose
+from cifar_lab.store.selection import select
 
 HEADING = ("study", "variant", "n", "Δ", "Student", "verdict", "moderated", "verdict", "width")
 DECIDED = {"better", "worse", "equivalent"}
 
 
-def pairs_of_rows(runs: Path) -> Iterator[tuple[str, Row, Row]]:
+def pairs_of_rows(runs: Path) -> Iterator[tuple[str, ComparisonRow, ComparisonRow]]:
     """Yield each compared row of every setting in `runs`, with Student's intervals and with moderated ones."""
     seen = set[object]()
     for entry in sorted(read_all(runs), key=lambda entry: entry.id, reverse=True):
         if entry.setting() in seen:
             continue
         seen.add(entry.setting())
-        setting, tables = choose(runs, entry.ablation, invocation=entry.id), []
+        setting, tables = select(runs, entry.ablation, invocation=entry.id), []
         for design in (STUDENT, MODERATED):
             changed = {"attribute": "design_of", "return_value": design}
             with mock.patch.object(contrasts, **changed), mock.patch.object(compare, **changed):
@@ -41,7 +41,7 @@ def pairs_of_rows(runs: Path) -> Iterator[tuple[str, Row, Row]]:
                 yield f"{entry.ablation}, {entry.scale}, {tables[0].data}", old, new
 
 
-def row(study: str, old: Row, new: Row) -> list[object]:
+def row(study: str, old: ComparisonRow, new: ComparisonRow) -> list[object]:
     """Return a row of the table: verdicts and intervals of both methods, and the ratio of their widths."""
     (low, high), (least, most) = old.interval, new.interval
     spans = (f"[{100 * a:+.2f}, {100 * b:+.2f}]" for a, b in (old.interval, new.interval))

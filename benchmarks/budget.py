@@ -33,11 +33,11 @@ from cifar_lab.config import recipe
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.models.resnet import ResNet
 from cifar_lab.search import trials
-from cifar_lab.search.budget import Budget
-from cifar_lab.search.random_trial import Draw
+from cifar_lab.search.budget import SearchBudget
+from cifar_lab.search.random_trial import RandomTrial
 from cifar_lab.search.samplers import make_sampler
 from cifar_lab.search.space import Space
-from cifar_lab.search.spaces import find
+from cifar_lab.search.spaces import find_space
 
 WAYS = {
     "constraint, pruned": "its constraint is set and it is pruned; gp and nsgaii see it completed with the median",
@@ -79,22 +79,22 @@ def surrogate(tried: Recipe, params: dict[str, Any]) -> float:
 
 
 @cache
-def parameters(model: recipe.Model) -> int:
+def parameters(model: recipe.ModelConfig) -> int:
     """Count parameters as the budget does, but without the MACs, which is five times as fast."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in ResNet(model).parameters())
 
 
-def excess(tried: Recipe, budget: Budget) -> float:
-    """Return the relative excess of the parameters, as `Budget.constraints` does."""
+def excess(tried: Recipe, budget: SearchBudget) -> float:
+    """Return the relative excess of the parameters, as `SearchBudget.constraints` does."""
     return (parameters(tried.model) - budget.max_params) / budget.max_params
 
 
-def check(space: Space, budget: Budget, draws: int = 10) -> None:
+def check(space: Space, budget: SearchBudget, draws: int = 10) -> None:
     """Raise AssertionError unless excesses equal those of the product."""
     chance = random.Random(0)
     for _ in range(draws):
-        tried = space.baseline.override(space.suggest(Draw(chance)))
+        tried = space.baseline.override(space.suggest(RandomTrial(chance)))
         assert {"parameters": excess(tried, budget)} == budget.constraints(tried)
 
 
@@ -116,7 +116,7 @@ class Search:
         return 100 * statistics.mean(self.infeasible[middle:] if half else self.infeasible[:middle])
 
 
-def search(space: Space, budget: Budget, sampler: str, way: str, seed: int) -> Search:
+def search(space: Space, budget: SearchBudget, sampler: str, way: str, seed: int) -> Search:
     """Run one search of `TRAINED` trials."""
     done, chance, seen = Search(), random.Random(seed), list[tuple[float, float]]()
     study = optuna.create_study(direction="maximize", sampler=make_sampler(sampler, seed=seed))
@@ -181,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
-    space, budget = find("writeup"), Budget(max_params=asked.max_params)
+    space, budget = find_space("writeup"), SearchBudget(max_params=asked.max_params)
     check(space, budget)
     every = itertools.product(asked.samplers.split(","), asked.ways.split(";"))
     searches = {(sampler, way): list[Search]() for sampler, way in every if way not in SAME.get(sampler, ())}

@@ -22,7 +22,7 @@ import numpy as np
 import scipy
 from markdown_table import table
 
-from cifar_lab.results.stats.decision import decide
+from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.group_sequential import levels, looks
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import paired_difference, student
@@ -78,9 +78,9 @@ def intervals(paired: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def verdicts(low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
-    """Return the verdict of the product's `decide` on each interval, in the same shape."""
+    """Return the verdict of the product's `decide_verdict` on each interval, in the same shape."""
     ends = zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)
-    return np.array([decide(pair, margin) for pair in ends]).reshape(low.shape)
+    return np.array([decide_verdict(pair, margin) for pair in ends]).reshape(low.shape)
 
 
 def averaged(measure: Measure, studies: int, *key: int) -> np.ndarray:
@@ -116,7 +116,7 @@ class Coverage(NamedTuple):
 
 
 def coverage(world: World, studies: int) -> Coverage:
-    """Estimate the coverage of a table's intervals, one by one and jointly, and the error rates of `decide`."""
+    """Estimate the coverage of a table's intervals, one by one and jointly, and the error rates of `decide_verdict`."""
     level, margins = per_comparison(CONFIDENCE, world.variants), FAR * world.units()
 
     def measure(block: int, random: np.random.Generator) -> list[float]:

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data import augmentation
-from cifar_lab.data.augmentation import Draws
+from cifar_lab.data.augmentation import AugmentationDraws
 from cifar_lab.data.splits import Split, split
-from cifar_lab.models.resnet import CLASSES, ResNet, build
+from cifar_lab.models.resnet import CLASSES, ResNet, build_network
 from cifar_lab.train.precision import Precision, autocast
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -125,10 +125,12 @@ class StackedStepper(Stepper):
 
     run: StackedTrainer
 
-    def _drawn(self, epoch: int) -> Draws:
+    def _drawn(self, epoch: int) -> AugmentationDraws:
         """Return the draws of every seed, (n, k, …)."""
         run = self.run
-        each = [augmentation.draw(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds]
+        each = [
+            augmentation.draw_epoch(run.recipe.data, len(run.split.train), seed=seed, epoch=epoch) for seed in run.seeds
+        ]
         return _of_draws(lambda *tensors: torch.stack(tensors, 1), *each)
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
@@ -161,8 +163,10 @@ class StackedStepper(Stepper):
         self._at.add_(1)
 
 
-def _of_draws(change: Callable[..., Tensor], *draws: Draws) -> Draws:
-    return Draws(**{each.name: change(*(getattr(one, each.name) for one in draws)) for each in fields(Draws)})
+def _of_draws(change: Callable[..., Tensor], *draws: AugmentationDraws) -> AugmentationDraws:
+    return AugmentationDraws(
+        **{each.name: change(*(getattr(one, each.name) for one in draws)) for each in fields(AugmentationDraws)}
+    )
 
 
 def noise(recipe: Recipe, images: int, device: torch.device) -> Split:
@@ -204,10 +208,10 @@ def contenders(options: argparse.Namespace) -> list[Contender]:
     layout = torch.channels_last if options.layout == "channels_last" else torch.contiguous_format
     graphs, made = ((False, True) if device.type == "cuda" else (False,)), list[Contender]()
     for graph in graphs:
-        net = build(recipe.model, seed=0, device=device)
+        net = build_network(recipe.model, seed=0, device=device)
         made.append(Contender("one alone", Trainer(recipe, 0, net, images, precision), Stepper, options, graph))
     for k in options.counts:
-        net = grouped([build(recipe.model, seed=seed, device=device) for seed in range(k)], layout)
+        net = grouped([build_network(recipe.model, seed=seed, device=device) for seed in range(k)], layout)
         run = StackedTrainer(recipe, range(k), net, images, precision)
         made.append(Contender(f"{k} stacked", run, StackedStepper, options, graphs[-1]))
     return made

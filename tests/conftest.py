@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
-    from cifar_lab.mlflow_sync.client import Store
+    from cifar_lab.mlflow_sync.client import MLflowStore
 
 # Before any test imports numpy or torch: two test processes on two cores must not fight for both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+# CI draws the same examples in every run, so that it fails for a change and not by chance.
+settings.register_profile("same-examples", derandomize=True, deadline=None, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(autouse=True)
@@ -38,20 +43,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database, which takes seconds to make."""
-    from cifar_lab.mlflow_sync.client import Store
+    from cifar_lab.mlflow_sync.client import MLflowStore
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Store.open(f"sqlite:///{path}")
+    MLflowStore.open(f"sqlite:///{path}")
     return path
 
 
 @pytest.fixture
-def store(_fresh: Path, tmp_path: Path) -> Store:
+def store(_fresh: Path, tmp_path: Path) -> MLflowStore:
     """An empty store of its own, `mlflow.db` in `tmp_path`."""
-    from cifar_lab.mlflow_sync.client import Store
+    from cifar_lab.mlflow_sync.client import MLflowStore
 
     shutil.copy(_fresh, tmp_path / "mlflow.db")
-    return Store.open(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return MLflowStore.open(f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="session")

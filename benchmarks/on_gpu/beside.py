@@ -27,7 +27,7 @@ def run(pack: Pack) -> None:
     train, test, batch = trainer.split.train, trainer.split.test, recipe.train.batch_size
 
     def draw() -> Any:
-        return augmentation.draw(recipe.data, len(train), seed=0, epoch=0, device=pack.device)
+        return augmentation.draw_epoch(recipe.data, len(train), seed=0, epoch=0, device=pack.device)
 
     here = draw()[:batch]
 

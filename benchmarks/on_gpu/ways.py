@@ -21,8 +21,8 @@ from cifar_lab.data.augmentation import MEAN, STD
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.execution.settings import compiled
-from cifar_lab.models.cost import cost
-from cifar_lab.models.resnet import build
+from cifar_lab.models.cost import network_cost
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
@@ -83,13 +83,13 @@ def recipe_of(pack: Pack, name: str, width: int, **diff: Any) -> Recipe:
 
 def flops_of(recipe: Recipe) -> float:
     """Return the floating-point operations of a training step: six for each multiply-accumulate of an image."""
-    return 6.0 * cost(recipe.model).macs * recipe.train.batch_size
+    return 6.0 * network_cost(recipe.model).macs * recipe.train.batch_size
 
 
 def trainer_of(pack: Pack, recipe: Recipe, precision: str = "bf16") -> Trainer:
     """Return a trainer as a worker makes one."""
     parts = split(images_of(pack), recipe.data, recipe.train.protocol, pack.device)
-    net = build(recipe.model, seed=0, device=pack.device)
+    net = build_network(recipe.model, seed=0, device=pack.device)
     whiten(net, parts.train, recipe.data)
     return Trainer(recipe, 0, net, parts, precision)
 

@@ -23,8 +23,8 @@ from cifar_lab.config import recipe
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import Interrupted
-from cifar_lab.execution.settings import choose, prepare_process, resolved
-from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.execution.settings import choose_execution, prepare_process, resolved
+from cifar_lab.models.resnet import ResNet, build_network
 from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
@@ -48,9 +48,9 @@ class Watch:
 
 def trainer_of(asked: Recipe, source: str, images: int) -> tuple[Trainer, Execution]:
     """Return a training as a cell begins it, alone on this machine's processor, with at least `images` per epoch."""
-    execution = resolved(choose("cpu", "1", cells=1)[0], asked)
+    execution = resolved(choose_execution("cpu", "1", cells=1)[0], asked)
     prepare_process(execution)
-    net, parts = build(asked.model, seed=0), parts_of(source, asked, images)
+    net, parts = build_network(asked.model, seed=0), parts_of(source, asked, images)
     return Trainer(asked, 0, net, parts, execution.precision), execution
 
 
@@ -63,7 +63,7 @@ def train(trainer: Trainer, observer: Watch) -> None:
     raise AssertionError("the training ended before it was timed")
 
 
-def flops_per_image(model: recipe.Model, batch: int) -> float:
+def flops_per_image(model: recipe.ModelConfig, batch: int) -> float:
     """Return the FLOPs of a training step per image, two per multiply-accumulate, by torch's counter."""
     with torch.device("meta"):
         net: nn.Module = ResNet(model)

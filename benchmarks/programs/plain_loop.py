@@ -25,8 +25,8 @@ from torchvision import transforms
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.data.augmentation import MEAN, STD
-from cifar_lab.data.splits import Part, split
-from cifar_lab.models.resnet import build
+from cifar_lab.data.splits import ImageSubset, split
+from cifar_lab.models.resnet import build_network
 
 WORKERS = 2
 TO_TENSOR = (transforms.ToTensor(), transforms.Normalize(MEAN, STD))
@@ -37,7 +37,7 @@ CLEAN = transforms.Compose(TO_TENSOR)
 class Pictures(Dataset):
     """Data set that returns images as `torchvision.datasets.CIFAR10` does: array, PIL image, transform."""
 
-    def __init__(self, part: Part, transform: Callable[[Image.Image], Tensor]) -> None:
+    def __init__(self, part: ImageSubset, transform: Callable[[Image.Image], Tensor]) -> None:
         index = part.index.numpy()
         self.images, self.labels = part.images.numpy()[index], part.labels.numpy()[index]
         self.transform = transform
@@ -49,7 +49,7 @@ class Pictures(Dataset):
         return self.transform(Image.fromarray(self.images[i])), int(self.labels[i])
 
 
-def loader(part: Part, batch: int, *, train: bool, **more: object) -> DataLoader:
+def loader(part: ImageSubset, batch: int, *, train: bool, **more: object) -> DataLoader:
     """Return batches of images (N, 3, 32, 32) and labels."""
     pictures = Pictures(part, AUGMENTED if train else CLEAN)
     return DataLoader(pictures, **{"batch_size": batch, "shuffle": train, "num_workers": WORKERS, **more})
@@ -57,7 +57,7 @@ def loader(part: Part, batch: int, *, train: bool, **more: object) -> DataLoader
 
 def network(recipe: Recipe, seed: int) -> nn.Module:
     """Return the lab's network with its initial weights, in torch's default layout: NCHW."""
-    net = build(recipe.model, seed=seed)
+    net = build_network(recipe.model, seed=seed)
     net.memory_format = torch.contiguous_format
     return net.to(memory_format=torch.contiguous_format)
 

@@ -30,7 +30,7 @@ from cifar_lab.data import load
 from cifar_lab.execution import worker
 from cifar_lab.execution.plan import make_plan
 from cifar_lab.execution.runner import invocation_of, job_of
-from cifar_lab.execution.settings import choose
+from cifar_lab.execution.settings import choose_execution
 from cifar_lab.mlflow_sync import upload
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.journal import Journal
@@ -62,7 +62,7 @@ class Tracked(Watch):
             self.began()
 
 
-def work(job: worker.Job, warmup: int, steps: int, is_tracked: bool, channel: Connection) -> None:
+def work(job: worker.CellJob, warmup: int, steps: int, is_tracked: bool, channel: Connection) -> None:
     """Train in the worker, and send the stopwatch's numbers."""
     batch, journal = job.recipe.train.batch_size, None
     trainer, _ = trainer_of(job.recipe, job.data, (warmup + steps + 1) * batch)
@@ -82,14 +82,14 @@ def work(job: worker.Job, warmup: int, steps: int, is_tracked: bool, channel: Co
     channel.send({**numbers, "mean_step_seconds": mean, "tracking_seconds": observer.seconds / max(1, observer.calls)})
 
 
-def job_here(source: str, width: int) -> tuple[worker.Job, Invocation]:
+def job_here(source: str, width: int) -> tuple[worker.CellJob, Invocation]:
     """Return the one cell, recorded in `./runs` as an invocation."""
     runs = Path("runs").resolve()
     plan = make_plan(
-        registry.discover().find("se_ratio"), scale=scale.find("small"), source=source, dataset=load(source),
+        registry.discover().find("se_ratio"), scale=scale.find_scale("small"), source=source, dataset=load(source),
         runs=runs, overrides={"model.width": width}, variants=["r16"], seeds=(0,),
     )  # fmt: skip
-    execution, _ = choose("cpu", "1", cells=1)
+    execution, _ = choose_execution("cpu", "1", cells=1)
     invocation = invocation_of(plan, execution, "tracked_loop")
     invocation.write(runs)
     return job_of(plan.cells[0], plan, runs, execution), invocation
@@ -105,7 +105,7 @@ def main() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = slow.uri
     job, invocation = job_here(asked.data, asked.width)
     began = time.perf_counter()
-    shipper = upload.start(job.runs, invocation, lambda _: {}, print) if is_tracked else None
+    shipper = upload.start_upload(job.runs, invocation, lambda _: {}, print) if is_tracked else None
     while is_tracked and not (slow.answers if slow is not None else _stored("runs")):
         assert time.perf_counter() - began < PATIENCE, "the store is not there"
         time.sleep(0.1)

@@ -26,7 +26,7 @@ TOLD = (
 
 def measure(asked: Asked, rounds: int) -> Section:
     size, images = asked.size("small", "smoke"), len(load(asked.data).train_labels)
-    small = scale.find(size).apply(EFFICIENT_RESNET)
+    small = scale.find_scale(size).apply(EFFICIENT_RESNET)
     epochs = asked.size(small.train.epochs, 1)
     train = (sys.executable, "-m", "cifar_lab", "train", "--scale", size, f"train.epochs={epochs}",
              "--data", asked.data, "--device", "cpu", "-y")  # fmt: skip

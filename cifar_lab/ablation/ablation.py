@@ -133,7 +133,7 @@ def diff_in_words(diff: Mapping[str, Any]) -> str:
     return ", ".join(as_words(diff))
 
 
-class Crossing(_Literal):
+class FactorialDesign(_Literal):
     """2 × 2 study: two factors, each as in the control or changed."""
 
     factors: tuple[str, str]
@@ -276,7 +276,7 @@ class Ablation(_Literal):
         name: Any = scale.partition("/")[0]
         return self.margins.get(name, MARGINS[name]) / 100
 
-    def crossing(self) -> Crossing | None:
+    def crossing(self) -> FactorialDesign | None:
         """Return the 2 × 2 study that this is; None if it is not one."""
         if len(self.factors) != 2 or len(self.variants) != 4 or self.chain:
             return None
@@ -290,7 +290,7 @@ class Ablation(_Literal):
         if set(changed) != set(order) or any(len(found) != 2 for found in values):
             return None
         a, b, c, d = (changed[key] for key in order)
-        return Crossing(factors=(one, two), variants=(a, b, c, d))
+        return FactorialDesign(factors=(one, two), variants=(a, b, c, d))
 
 
 def _as_json(diff: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ FOLDERS = "CIFAR_LAB_ABLATIONS"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Broken:
+class BrokenAblation:
     """Unusable ablation or package, with the reason in one line."""
 
     name: str
@@ -36,7 +36,7 @@ class Broken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class ReportContents:
     """Contents of the full report: the built-in ablations in the order of the writeup."""
 
     title: str
@@ -46,7 +46,7 @@ class Contents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class AblationSource:
     """Files of ablations, and their origin as shown by `list`: built-in, a package's name, or a folder."""
 
     name: str
@@ -55,7 +55,7 @@ class Source:
     """True if it may not replace existing names."""
 
     def say(self, reason: str) -> str:
-        """Return `reason`, prefixed with the package."""
+        """Return `error_line`, prefixed with the package."""
         return f"package {self.name}: {reason}" if self.is_package else reason
 
 
@@ -63,15 +63,15 @@ class Source:
 class Registry:
     """Ablations of several sources, read on demand. On equal names, the later folder takes precedence."""
 
-    sources: tuple[Source, ...]
-    unread: tuple[Broken, ...] = ()
+    sources: tuple[AblationSource, ...]
+    unread: tuple[BrokenAblation, ...] = ()
     """Packages that are missing or empty."""
-    _read: dict[str, Ablation | Broken] = field(default_factory=dict, compare=False, repr=False)
+    _read: dict[str, Ablation | BrokenAblation] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def _files(self) -> tuple[dict[str, tuple[Source, Path]], list[Broken]]:
+    def _files(self) -> tuple[dict[str, tuple[AblationSource, Path]], list[BrokenAblation]]:
         """Return the file of each name, and the sources with a name already taken; no file is read."""
-        chosen: dict[str, tuple[Source, Path]] = {}
+        chosen: dict[str, tuple[AblationSource, Path]] = {}
         refused = []
         for source in self.sources:
             for path in source.files:
@@ -82,7 +82,7 @@ class Registry:
                     refused.append(_refused(source, path, owner=owner))
         return chosen, refused
 
-    def _entry(self, name: str) -> Ablation | Broken | None:
+    def _entry(self, name: str) -> Ablation | BrokenAblation | None:
         if name not in self._read and name in self._files[0]:
             source, path = self._files[0][name]
             self._read[name] = _load(source, path)
@@ -104,10 +104,10 @@ class Registry:
         """Return the origin of the ablation of this name: `built-in`, a package's name, or a folder."""
         return self._files[0][name][0].name
 
-    def broken(self) -> list[Broken]:
+    def broken(self) -> list[BrokenAblation]:
         """Return the files and packages that are not usable."""
         found = [self._entry(name) for name in self.known()]
-        return [*self.unread, *self._files[1], *(entry for entry in found if isinstance(entry, Broken))]
+        return [*self.unread, *self._files[1], *(entry for entry in found if isinstance(entry, BrokenAblation))]
 
     def find(self, name: str) -> Ablation:
         """Return the ablation of this name.
@@ -116,7 +116,7 @@ class Registry:
             RegistryError: there is none, or its file is broken.
         """
         entry = self._entry(name)
-        if isinstance(entry, Broken):
+        if isinstance(entry, BrokenAblation):
             raise RegistryError(entry.reason)
         if entry is None:
             raise RegistryError(f"no ablation named '{name}'{nearest(name, self.names())}")
@@ -130,10 +130,10 @@ def built_in() -> Path:
     return inside if inside.is_dir() else package.parent / "ablations"
 
 
-def contents() -> Contents:
+def contents() -> ReportContents:
     """Return title, introduction and chapters of the full report, from the built-in folder's `__init__.py`."""
     module = declaration_file.run_file(built_in() / "__init__.py", "_cifar_lab_ablations")
-    return Contents(title=module.TITLE, introduction=module.INTRODUCTION, chapters=module.CHAPTERS)
+    return ReportContents(title=module.TITLE, introduction=module.INTRODUCTION, chapters=module.CHAPTERS)
 
 
 def folders_of_environment() -> list[Path]:
@@ -152,27 +152,27 @@ def discover(*user_folders: Path) -> Registry:
             raise RegistryError(f"no such folder: {folder} (--ablations or CIFAR_LAB_ABLATIONS)")
     points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
     found = [_package(point) for point in points]
-    packages = [source for source in found if isinstance(source, Source)]
-    own = Source(name=BUILT_IN, files=_files(built_in()))
-    users = [Source(name=str(folder), files=_files(folder)) for folder in user_folders]
-    return Registry((own, *packages, *users), tuple(entry for entry in found if isinstance(entry, Broken)))
+    packages = [source for source in found if isinstance(source, AblationSource)]
+    own = AblationSource(name=BUILT_IN, files=_files(built_in()))
+    users = [AblationSource(name=str(folder), files=_files(folder)) for folder in user_folders]
+    return Registry((own, *packages, *users), tuple(entry for entry in found if isinstance(entry, BrokenAblation)))
 
 
 def _files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.glob("*.py") if not path.name.startswith("_")))
 
 
-def _package(point: EntryPoint) -> Source | Broken:
+def _package(point: EntryPoint) -> AblationSource | BrokenAblation:
     """Return the files of the module that an entry point names: those in a package, or the module's own."""
-    source = Source(name=(point.dist.name if point.dist else None) or point.value, files=(), is_package=True)
+    source = AblationSource(name=(point.dist.name if point.dist else None) or point.value, files=(), is_package=True)
     try:
         places = _locate(point.value)
         files = [path for place in places for path in (_files(place) if place.is_dir() else (place,))]
         if not files:
             raise RegistryError(f"no ablation in {places[0]}")
     except Exception as error:  # noqa: BLE001 (whatever a finder raises hides no other)
-        reason = source.say(f"entry point {point.name} = '{point.value}': {declaration_file.reason(error)}")
-        return Broken(name=f"{source.name}:{point.name}", reason=reason)
+        reason = source.say(f"entry point {point.name} = '{point.value}': {declaration_file.error_line(error)}")
+        return BrokenAblation(name=f"{source.name}:{point.name}", reason=reason)
     return replace(source, files=tuple(files))
 
 
@@ -210,28 +210,28 @@ def _inside(places: list[Path], part: str) -> list[Path]:
     return folders
 
 
-def _refused(source: Source, path: Path, *, owner: Source) -> Broken:
+def _refused(source: AblationSource, path: Path, *, owner: AblationSource) -> BrokenAblation:
     reason = f"{path.name} is not used: an ablation '{path.stem}' is there already ({owner.name})"
-    return Broken(name=f"{source.name}:{path.stem}", reason=source.say(reason))
+    return BrokenAblation(name=f"{source.name}:{path.stem}", reason=source.say(reason))
 
 
-def _load(source: Source, path: Path) -> Ablation | Broken:
+def _load(source: AblationSource, path: Path) -> Ablation | BrokenAblation:
     """Read the ablation of a file; one that is not built-in is read in a separate process."""
     if source.name == BUILT_IN:
         return _run(source, path)
     try:
         return declaration_file.read_user_file(path, partial(_run, source))
     except declaration_file.ReadingError as error:
-        return Broken(name=path.stem, reason=source.say(str(error)))
+        return BrokenAblation(name=path.stem, reason=source.say(str(error)))
 
 
-def _run(source: Source, path: Path) -> Ablation | Broken:
+def _run(source: AblationSource, path: Path) -> Ablation | BrokenAblation:
     """Run the file as a module, and return its `ABLATION`."""
     try:
         module = declaration_file.run_file(path, f"_cifar_lab_ablation_{path.stem}")
     except declaration_file.ReadingError as error:
-        return Broken(name=path.stem, reason=source.say(str(error)))
+        return BrokenAblation(name=path.stem, reason=source.say(str(error)))
     ablation = getattr(module, "ABLATION", None)
     if not isinstance(ablation, Ablation):
-        return Broken(name=path.stem, reason=source.say(f"{path.name}:1: defines no ABLATION = Ablation(…)"))
+        return BrokenAblation(name=path.stem, reason=source.say(f"{path.name}:1: defines no ABLATION = Ablation(…)"))
     return ablation.model_copy(update={"name": path.stem, "doc": inspect.getdoc(module) or ""})

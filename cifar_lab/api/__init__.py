@@ -30,7 +30,7 @@ from cifar_lab.models.cost import BUDGET
 if TYPE_CHECKING:
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
     from cifar_lab.api.stored_cells import StoredCell, StoredCells
-    from cifar_lab.execution.request import Typed
+    from cifar_lab.execution.request import RequestArguments
 
 Folder = str | os.PathLike[str]
 Say = Callable[[str], None]
@@ -62,7 +62,7 @@ def plan(
     from cifar_lab.execution import request
 
     typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
-    found = request.resolve(_find(ablation, folder), typed, data=data, runs=_runs(runs), say=say or _silent)
+    found = request.resolve_request(_find(ablation, folder), typed, data=data, runs=_runs(runs), say=say or _silent)
     return PlanResult(found)
 
 
@@ -115,16 +115,16 @@ def run(
             keep(ablation, place, by="`cifar_lab.run`")
             given["folder"] = folder_of(Path(runs if runs is not None else place))
 
-    found = request.resolve(
+    found = request.resolve_request(
         chosen, typed, data=data, runs=place, say=tell, compile=compile, graph=graph, trains=True, prepare=prepare
     )
     from cifar_lab.api.results import RunResult, call_in_words
     from cifar_lab.execution.complete import complete
-    from cifar_lab.execution.progress_lines import Announcer  # loads torch, as the workers' server has begun to do
+    from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
 
     done = complete(
         found, place, command=call_in_words(run, given),
-        watch=lambda _, cells: Announcer({cell.fingerprint: cell.name for cell in cells}, tell),
+        watch=lambda _, cells: ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell),
         say=tell, retry_failed=retry_failed, offline=offline,
     )  # fmt: skip
     if done.report.interrupted is not None:
@@ -181,7 +181,7 @@ def verify(
         raise UsageError(f"invocation={invocation!r} is of one ablation: name it")
     chosen = [each for each in _registry(folder) if each.claims] if ablation is None else [_find(ablation, folder)]
     asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
-    return JudgedClaims([found for each in chosen for found in verify.verify(_runs(runs), each, **asked)])
+    return JudgedClaims([found for each in chosen for found in verify.judge_claims(_runs(runs), each, **asked)])
 
 
 def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
@@ -236,7 +236,7 @@ def _require_setting(
 ) -> None:
     """Check that a scale exists, and that an invocation is asked for alone."""
     if scale is not None:
-        scales.find(scale)
+        scales.find_scale(scale)
     if invocation is not None and (scale is not None or data is not None or overrides):
         raise UsageError("invocation names a whole setting; leave scale, data and overrides out")
 
@@ -244,9 +244,9 @@ def _require_setting(
 def _typed(
     scale: str, seeds: Iterable[int] | None, overrides: Mapping[str, Any] | None, variants: Iterable[str] | None,
     workers: int | str, device: str, max_params: int,
-) -> Typed:  # fmt: skip
+) -> RequestArguments:  # fmt: skip
     """Check the form of the arguments that a command line has as words."""
-    from cifar_lab.execution.request import Typed
+    from cifar_lab.execution.request import RequestArguments
 
     taken = tuple(seeds) if seeds is not None else None
     if taken is not None and (not taken or len(set(taken)) != len(taken) or len(taken) > MOST_SEEDS):
@@ -255,7 +255,8 @@ def _typed(
         raise UsageError(f"seeds are integers from 0 up, got {list(taken or ())[:5]}")
     if type(max_params) is not int or max_params < 1:
         raise UsageError(f"max_params is an integer from 1 up, got {max_params!r}")
-    return Typed(
-        scale=scales.find(scale), overrides=dict(overrides or {}), seeds=taken, max_params=max_params, device=device,
+    return RequestArguments(
+        scale=scales.find_scale(scale), overrides=dict(overrides or {}), seeds=taken, max_params=max_params,
+        device=device,
         variants=_names(variants) if variants is not None else None, workers=str(workers),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab.api.stored_cells import SHORT
-from cifar_lab.execution.complete import Completed
+from cifar_lab.execution.complete import CompletedRun
 from cifar_lab.execution.plan import as_dict
 from cifar_lab.execution.request import Request
 from cifar_lab.report.notebook import (
@@ -21,7 +21,7 @@ from cifar_lab.report.notebook import (
     html_paragraphs,
 )
 from cifar_lab.results.comparison import Comparison
-from cifar_lab.results.verify import Finding
+from cifar_lab.results.verify import JudgedClaim
 
 if TYPE_CHECKING:
     from cifar_lab.report.notebook import DataFrame, Figure
@@ -99,7 +99,7 @@ class ComparisonResult(Comparison):
 class RunResult:
     """Outcome of `cifar_lab.run`: the comparison, and what was trained for it."""
 
-    def __init__(self, done: Completed, runs: Path) -> None:
+    def __init__(self, done: CompletedRun, runs: Path) -> None:
         self.comparison = ComparisonResult.of(done.comparison)
         self.invocation: str = done.report.invocation
         """Id of the invocation, for `cifar_lab.compare(…, invocation=…)`."""
@@ -135,16 +135,16 @@ class RunResult:
 class JudgedClaims(Tabular):
     """Judged claims; iterable, with a length."""
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[JudgedClaim]) -> None:
         self.findings = tuple(findings)
 
-    def __iter__(self) -> Iterator[Finding]:
+    def __iter__(self) -> Iterator[JudgedClaim]:
         return iter(self.findings)
 
     def __len__(self) -> int:
         return len(self.findings)
 
-    def __getitem__(self, place: int) -> Finding:
+    def __getitem__(self, place: int) -> JudgedClaim:
         return self.findings[place]
 
     def records(self) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError
 from cifar_lab.report.notebook import Tabular
 from cifar_lab.store import cell_record
-from cifar_lab.store.cell_record import Record, State
+from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.journal import read_points
-from cifar_lab.store.selection import Name, names
+from cifar_lab.store.selection import CellName, cell_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ class StoredCell(Tabular):
     seed: int | None
     metrics: Mapping[str, float]
     """Numbers of the result by name, `test/acc` from 0 to 1 and so on; empty for a cell that has not ended."""
-    names: tuple[Name, ...]
+    names: tuple[CellName, ...]
     """Ablation, variant and seed under which it was asked for, the latest first."""
     data: str
     """Name of its images; empty where unknown."""
@@ -72,7 +72,7 @@ class StoredCell(Tabular):
         from cifar_lab.train.cell_artifacts import read_logits
 
         self._require_finished("logits")
-        return read_logits(Record(self.folder), part)
+        return read_logits(CellRecord(self.folder), part)
 
     def network(self, device: str = "cpu") -> ResNet:
         """Build the network with its final weights, in evaluation mode, on `device` (as torch names it, `cuda:1`).
@@ -84,12 +84,12 @@ class StoredCell(Tabular):
             DamageError: the weights are damaged, or are not those of the result.
         """
         from cifar_lab.execution.worker import load_weights
-        from cifar_lab.models.resnet import build
+        from cifar_lab.models.resnet import build_network
 
         recipe = self._require_finished("weights")
-        net = build(recipe.model, seed=0)
+        net = build_network(recipe.model, seed=0)
         try:
-            load_weights(net, Record(self.folder))
+            load_weights(net, CellRecord(self.folder))
         except CellError as error:
             raise TrackingError(str(error)) from error
         return net.to(device).eval()
@@ -178,19 +178,19 @@ def load_cell(runs: Path, prefix: str) -> StoredCell:
     Raises:
         TrackingError: there is none, or more than one.
     """
-    return _stored(cell_record.find(runs, prefix), names(runs))
+    return _stored(cell_record.find_record(runs, prefix), cell_names(runs))
 
 
 def load_cells(runs: Path) -> StoredCells:
     """Return every cell in `runs`, also those that failed or are damaged; none where there is no such folder."""
-    known = names(runs)
+    known = cell_names(runs)
     folders = [path for path in runs.glob("*") if len(path.name) == FINGERPRINT and path.is_dir()]
-    cells = [_stored(Record(folder), known) for folder in folders]
+    cells = [_stored(CellRecord(folder), known) for folder in folders]
     cells.sort(key=lambda cell: (cell.names[:1], cell.fingerprint))
     return StoredCells(tuple(cells))
 
 
-def _stored(found: Record, known: Mapping[str, list[Name]]) -> StoredCell:
+def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCell:
     state, damage = found.look()
     cell = found.cell("recipe", "seed") if damage is None else None
     result = found.result() if damage is None else None

@@ -52,7 +52,7 @@ def ablate(
         "overrides": overrides, "variants": None, "seeds": seeds, "max_params": max_params, "device": device,
         "workers": workers, "cells_per_gpu": cells_per_gpu,
     }  # fmt: skip
-    arguments.check(made, scale_name=scale, **common)
+    arguments.check_arguments(made, scale_name=scale, **common)
     keep(made, runs, by="`cifar-lab ablate`")
     folder = folder_of(runs)
     console.say(f"{made.name} is kept in {folder}: name it with --ablations {folder}")

@@ -14,8 +14,8 @@ from cifar_lab.config.overrides import parse_number, parse_overrides
 from cifar_lab.errors import RegistryError, UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import Request as Request
-from cifar_lab.execution.request import Typed
-from cifar_lab.execution.request import total as total
+from cifar_lab.execution.request import RequestArguments
+from cifar_lab.execution.request import remaining_seconds as remaining_seconds
 from cifar_lab.redaction import redacted_command
 
 
@@ -24,7 +24,7 @@ def command_line() -> str:
     return redacted_command(["cifar-lab", *sys.argv[1:]])
 
 
-def find(name: str, folders: list[Path] | None, runs: Path | None = None) -> Ablation:
+def find_ablation(name: str, folders: list[Path] | None, runs: Path | None = None) -> Ablation:
     """Return the ablation of this name, built-in or from a user folder; warn about broken files.
 
     `runs`: runs folder whose generated ablations the error for an unknown name points to.
@@ -61,36 +61,36 @@ def kept_as(name: str, runs: Path) -> Path | None:
     return path if NAME.fullmatch(name) and path.is_file() else None
 
 
-def resolve(
+def resolve_arguments(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
     graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False, is_sweep: bool = False,
     prepare: Callable[[], None] = lambda: None,
 ) -> Request:  # fmt: skip
-    """Parse the words of a command line, and resolve them (`cifar_lab.execution.request.resolve`)."""
+    """Parse the words of a command line, and resolve them (`cifar_lab.execution.request.resolve_request`)."""
     typed = parse(
         scale_name=scale_name, overrides=overrides, variants=variants, seeds=seeds, max_params=max_params,
         device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
-    return request.resolve(
+    return request.resolve_request(
         ablation, typed, data=data, runs=runs, say=say, compile=compile, graph=graph, trains=trains,
         is_sweep=is_sweep, prepare=prepare,
     )  # fmt: skip
 
 
-def check(ablation: Ablation, **words: str | list[str] | None) -> None:
+def check_arguments(ablation: Ablation, **words: str | list[str] | None) -> None:
     """Check everything that needs no torch, images or device; `words` as `parse` takes them.
 
     Raises:
         UsageError: a word, recipe or network is invalid; the first such error.
     """
-    request.check(ablation, parse(**words))  # type: ignore[arg-type]
+    request.check_request(ablation, parse(**words))  # type: ignore[arg-type]
 
 
 def parse(
     *, scale_name: str, overrides: list[str] | None, variants: str | None, seeds: str | None, max_params: str,
     device: str, workers: str, cells_per_gpu: str,
-) -> Typed:  # fmt: skip
+) -> RequestArguments:  # fmt: skip
     """Parse the words of a command line.
 
     Raises:
@@ -98,8 +98,8 @@ def parse(
     """
     from cifar_lab.execution.resolved_recipes import parse_seeds
 
-    return Typed(
-        scale=scale.find(scale_name),
+    return RequestArguments(
+        scale=scale.find_scale(scale_name),
         overrides=parse_overrides(overrides or []),
         variants=[name.strip() for name in variants.split(",")] if variants is not None else None,
         seeds=parse_seeds(seeds) if seeds is not None else None,

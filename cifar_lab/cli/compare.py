@@ -21,7 +21,7 @@ from cifar_lab.errors import UsageError, nearest
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
-    from cifar_lab.report.table_content import Sheet
+    from cifar_lab.report.table_content import TextTable
     from cifar_lab.results.comparison import Comparison
 
 Earlier = Annotated[
@@ -53,7 +53,7 @@ def compare(
     if format not in FORMATS:
         raise UsageError(f"no format named '{format}'{nearest(format, FORMATS)}")
     if scale is not None:
-        scales.find(scale)
+        scales.find_scale(scale)
     diff = parse_overrides(overrides or [])
     if invocation is not None and (scale is not None or data is not None or diff):
         raise UsageError("--invocation names a whole setting; leave --scale, --data and overrides out")
@@ -111,7 +111,7 @@ def _notes(comparison: Comparison) -> list[str]:
     return [line for line in lines if line]
 
 
-def _table(sheet: Sheet) -> Table:
+def _table(sheet: TextTable) -> Table:
     """Return a table for a terminal, its verdicts coloured."""
     coloured = sheet.headings.index("verdict") if "verdict" in sheet.headings else -1
     rows = [

@@ -56,13 +56,13 @@ def _small_line(found: arguments.Request, runs: Path, typed: list[str]) -> str:
     overrides = {path: value for path, value in plan.overrides.items() if path not in {"model.width", "train.epochs"}}
     try:
         small = make_plan(
-            plan.ablation, scale=scales.find("small"), source=plan.source, dataset=plan.dataset, runs=runs,
+            plan.ablation, scale=scales.find_scale("small"), source=plan.source, dataset=plan.dataset, runs=runs,
             overrides=overrides, variants=list(dict.fromkeys(cell.variant for cell in plan.cells)),
             seeds=tuple(dict.fromkeys(cell.seed for cell in plan.cells)), max_params=2**62,
         )  # fmt: skip
     except UsageError:  # its variants coincide at that scale
         return ""
-    seconds = arguments.total(replace(small, estimates=estimate(small, found.pace)), found.workers)
+    seconds = arguments.remaining_seconds(replace(small, estimates=estimate(small, found.pace)), found.workers)
     words = ["cifar-lab", "run-ablation", plan.ablation.name, *as_words(overrides)]
     line = [*words, "--scale", "small", "--data", plan.source, *typed]
     return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"

@@ -67,7 +67,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
         return 0
     if name not in known and "'recipe'" in (hint := nearest(name, [*known, recipe_fields.NAME])):
         raise RegistryError(f"no ablation named '{name}'{hint}")
-    ablation = arguments.find(name, ablations)
+    ablation = arguments.find_ablation(name, ablations)
     rows = [_described(ablation, variant) for variant in ablation.variants]
     if as_json:
         console.print_json(
@@ -123,8 +123,8 @@ def plan(
     ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the cells of an ablation, which of them are done, and estimate the remaining time. Nothing is trained."""
-    ablation = arguments.find(name, ablations, runs)
-    found = arguments.resolve(
+    ablation = arguments.find_ablation(name, ablations, runs)
+    found = arguments.resolve_arguments(
         ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
         seeds=seeds, max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
@@ -169,7 +169,7 @@ def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
         words.append(f"{failed} failed before (--retry-failed trains them again)")
     words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
     if cells:
-        words.append(f"about {console.duration(arguments.total(plan, workers, retry_failed=retry_failed))}")
+        words.append(f"about {console.duration(arguments.remaining_seconds(plan, workers, retry_failed=retry_failed))}")
     return ", ".join(words)
 
 
@@ -218,9 +218,9 @@ def _alike(plan: Plan) -> dict[str, str]:
 
 
 def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
-    from cifar_lab.models.cost import BUDGET, cost
+    from cifar_lab.models.cost import BUDGET, network_cost
 
-    counted = cost(ablation.recipe(variant.name).model)
+    counted = network_cost(ablation.recipe(variant.name).model)
     return {
         "name": variant.name,
         "diff": variant.diff,

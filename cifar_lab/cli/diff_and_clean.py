@@ -20,8 +20,8 @@ from cifar_lab.config.overrides import as_typed
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
-    from cifar_lab.inspect.cleanup import Item
-    from cifar_lab.inspect.diff_cells import Difference, Row
+    from cifar_lab.inspect.cleanup import CleanupItem
+    from cifar_lab.inspect.diff_cells import CellDiff, DiffRow
     from cifar_lab.results.stats.mcnemar import Disagreement
 
 LOSES = {"leftover": "nothing", "superseded": "what a redo set aside", "damaged": "what was damaged, and kept aside"}
@@ -80,7 +80,7 @@ def clean(
     return 1 if kept else 0
 
 
-def _parts(found: Difference) -> Iterator[RenderableType]:
+def _parts(found: CellDiff) -> Iterator[RenderableType]:
     states = {fingerprint[:12]: state for fingerprint, state in found.unfinished.items()}
     for name, rows in found.sections.items():
         code = found.code_diff if name == "code" else ""
@@ -110,25 +110,25 @@ def _image_lines(found: Disagreement) -> str:
     )
 
 
-def _section(rows: list[Row]) -> RenderableType:
+def _section(rows: list[DiffRow]) -> RenderableType:
     measured = any(row.difference is not None for row in rows)
     columns = ("", "a", "b", *(("b − a",) if measured else ()))
     shown = [(row.path, *_values(row), *((_difference(row),) if measured else ())) for row in rows]
     return console.table("", columns, shown, right=("b − a",))
 
 
-def _difference(row: Row) -> str:
+def _difference(row: DiffRow) -> str:
     """Return the difference of two measurements; of accuracies, in points."""
     if row.difference is None:
         return ""
     return f"{100 * row.difference:+.2f}" if _is_accuracy(row) else f"{row.difference:+.6g}"
 
 
-def _is_accuracy(row: Row) -> bool:
+def _is_accuracy(row: DiffRow) -> bool:
     return row.is_measured and bool(ACCURACY.search(row.path))
 
 
-def _values(row: Row) -> list[str]:
+def _values(row: DiffRow) -> list[str]:
     if _is_accuracy(row):
         return [f"{100 * value:.2f} %" if isinstance(value, float) else _value(value) for value in (row.a, row.b)]
     return [_value(row.a), _value(row.b)]
@@ -140,10 +140,10 @@ def _value(value: Any) -> str:
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", text)
 
 
-def _items_table(items: list[Item], runs: Path) -> RenderableType:
-    from cifar_lab.store.selection import names
+def _items_table(items: list[CleanupItem], runs: Path) -> RenderableType:
+    from cifar_lab.store.selection import cell_names
 
-    known, rows = names(runs), []
+    known, rows = cell_names(runs), []
     for item in items:
         fingerprint = item.cell.fingerprint if item.cell is not None else item.path.name.partition(".")[0]
         cell = " ".join([*map(str, known.get(fingerprint, ())[:1]), fingerprint[:12]])
@@ -153,7 +153,7 @@ def _items_table(items: list[Item], runs: Path) -> RenderableType:
     return console.table("", ("what", "cell", "size", "untouched", "what is lost"), rows, right=("size", "untouched"))
 
 
-def _free(items: list[Item]) -> tuple[list[Item], list[Item]]:
+def _free(items: list[CleanupItem]) -> tuple[list[CleanupItem], list[CleanupItem]]:
     """Delete the items; return those that were deleted, and those that could not be."""
     from cifar_lab.inspect.cleanup import free
 

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from cifar_lab.cli import console
 from cifar_lab.execution.local_engine import UNFINISHED
-from cifar_lab.execution.worker import Job
-from cifar_lab.store.journal import Point, Reader, read_events
+from cifar_lab.execution.worker import CellJob
+from cifar_lab.store.journal import JournalPoint, JournalReader, read_events
 from cifar_lab.text import many
 
 
@@ -20,13 +20,13 @@ from cifar_lab.text import many
 class _Running:
     """One cell that is being trained now."""
 
-    reader: Reader
+    reader: JournalReader
     epochs: int
     began: float = field(default_factory=time.monotonic)
     done: float = 0.0
     """Epochs done, including the fraction of the current one."""
     done_at_start: float | None = None
-    last: Point | None = None
+    last: JournalPoint | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -120,12 +120,12 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def started(self, job: Job) -> None:
-        cell = _Running(Reader(job.record.folder), job.recipe.train.epochs)
+    def started(self, job: CellJob) -> None:
+        cell = _Running(JournalReader(job.record.folder), job.recipe.train.epochs)
         cell.reader.events()  # events of an earlier attempt are not shown again
         self._running[job.fingerprint] = cell
 
-    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
+    def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:
         cell = self._running[job.fingerprint]
         for line in _begun_anew(job) if not cell.is_ours else ():
             console.say(f"{self._names[job.fingerprint]}: {line}")
@@ -137,7 +137,7 @@ class Display:
             self._work.begin()
         self._news(job, cell)
 
-    def ended(self, job: Job, error: str | None) -> None:
+    def ended(self, job: CellJob, error: str | None) -> None:
         cell = self._running.pop(job.fingerprint, None)
         if cell is not None:
             self._news(job, cell)
@@ -166,7 +166,7 @@ class Display:
         seconds = self._work.seconds_left(self._running)
         return f", about {console.duration(seconds)} left" if seconds is not None else ""
 
-    def put_off(self, job: Job) -> None:
+    def put_off(self, job: CellJob) -> None:
         self._running.pop(job.fingerprint, None)
 
     def tick(self, waiting: int) -> None:
@@ -176,7 +176,7 @@ class Display:
         if console.err.is_terminal:
             self._live.update(self._table(waiting))
 
-    def _news(self, job: Job, cell: _Running) -> None:
+    def _news(self, job: CellJob, cell: _Running) -> None:
         for point in cell.reader.written():
             cell.last = point
             if not console.err.is_terminal:
@@ -203,7 +203,7 @@ class Display:
         return console.table(title, columns, rows, right=("epoch", "images/s"))
 
 
-def _begins(job: Job, epoch: int, step: int) -> str:
+def _begins(job: CellJob, epoch: int, step: int) -> str:
     """Describe how a cell begins, after its first `step` here: from scratch, or from a checkpoint."""
     epochs = job.recipe.train.epochs
     if (epoch, step) == (1, 1):
@@ -211,7 +211,7 @@ def _begins(job: Job, epoch: int, step: int) -> str:
     return f"resumed at epoch {epoch} of {epochs}"
 
 
-def _begun_anew(job: Job) -> list[str]:
+def _begun_anew(job: CellJob) -> list[str]:
     """Describe the damaged files that the current attempt set aside before it began, one per line."""
     damaged: list[str] = []
     lines: list[str] = []
@@ -225,6 +225,6 @@ def _begun_anew(job: Job) -> list[str]:
     return lines
 
 
-def _accuracy(point: Point) -> str:
+def _accuracy(point: JournalPoint) -> str:
     name = "val" if "val/acc" in point.values else "test"
     return f"{name} {100 * point.values[f'{name}/acc']:.2f} %"

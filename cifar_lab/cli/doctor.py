@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Check(NamedTuple):
+class DoctorCheck(NamedTuple):
     """One row: the item, whether it is usable, and the finding; `values` are its numbers, for JSON."""
 
     name: str
@@ -42,7 +42,7 @@ def doctor(
     return 0 if all(row.ok for row in rows) else 1
 
 
-def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[Check]:
+def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[DoctorCheck]:
     from cifar_lab.ablation import registry
     from cifar_lab.data.cache import root
     from cifar_lab.execution.device import find_device
@@ -51,20 +51,22 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[Check]:
 
     chosen = find_device(device)  # an invalid name is rejected before any output
     versions, hardware = provenance()["versions"], provenance()["hardware"]
-    yield Check("versions", True, ", ".join(f"{name} {version}" for name, version in versions.items() if version))
-    yield Check("processor", True, f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB")
+    yield DoctorCheck("versions", True, ", ".join(f"{name} {version}" for name, version in versions.items() if version))
+    yield DoctorCheck(
+        "processor", True, f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"
+    )
     yield from _gpus()
     yield from _execution(device, chosen.kind)
     ablations = registry.discover(*folders)
     places = ", ".join(map(str, [registry.built_in(), *folders]))
     broken = "; ".join(entry.reason for entry in ablations.broken())
-    yield Check("ablations", not broken, broken or f"{len(ablations.names())} from {places} and packages")
-    yield Check("runs folder", *_usable(lambda: cell_record.require_writable(runs), str(runs)))
+    yield DoctorCheck("ablations", not broken, broken or f"{len(ablations.names())} from {places} and packages")
+    yield DoctorCheck("runs folder", *_usable(lambda: cell_record.require_writable(runs), str(runs)))
     yield _store()
-    yield Check("data cache", *_usable(lambda: cell_record.require_writable(root()), str(root())))
+    yield DoctorCheck("data cache", *_usable(lambda: cell_record.require_writable(root()), str(root())))
 
 
-def _gpus() -> Iterator[Check]:
+def _gpus() -> Iterator[DoctorCheck]:
     """Yield a row for each GPU, and one for the driver."""
     import torch
 
@@ -72,12 +74,12 @@ def _gpus() -> Iterator[Check]:
     from cifar_lab.execution.device import gpus, missing_kernels
 
     if not torch.cuda.is_available():
-        yield Check("GPUs", True, "none that torch can use")
+        yield DoctorCheck("GPUs", True, "none that torch can use")
         return
     driver, cuda, cudnn = nvml.driver(), torch.version.cuda, torch.backends.cudnn.version()
     versions = {"driver": driver, "cuda": cuda, "cudnn": cudnn}
     said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    yield Check("GPU software", True, said or "unknown", versions)
+    yield DoctorCheck("GPU software", True, said or "unknown", versions)
     for index in range(gpus()):
         missing = missing_kernels(index)
         properties = torch.cuda.get_device_properties(index)
@@ -87,31 +89,31 @@ def _gpus() -> Iterator[Check]:
             "capability": f"{properties.major}.{properties.minor}",
         }
         line = "{gpu}, {memory_gib} GiB, compute capability {capability}".format(**values)
-        yield Check(f"cuda:{index}", missing is None, missing or line, values)
+        yield DoctorCheck(f"cuda:{index}", missing is None, missing or line, values)
 
 
-def _execution(name: str, kind: str) -> Iterator[Check]:
+def _execution(name: str, kind: str) -> Iterator[DoctorCheck]:
     """Yield the execution settings on the chosen device, and its speed."""
     import torch
 
     from cifar_lab.execution.device import find_device, places
-    from cifar_lab.execution.settings import choose
-    from cifar_lab.train.precision import resolve
+    from cifar_lab.execution.settings import choose_execution
+    from cifar_lab.train.precision import resolve_precision
 
     try:
-        execution, workers = choose(name, "auto", 100)
+        execution, workers = choose_execution(name, "auto", 100)
         usable = places(find_device(name))
     except UsageError as error:
-        yield Check("execution", False, str(error))
+        yield DoctorCheck("execution", False, str(error))
         return
     device = torch.device(usable[0] if usable else kind)
-    precision = resolve("auto", device)
+    precision = resolve_precision("auto", device)
     line = f"{usable[0] if len(usable) == 1 else kind}, {precision}, {workers} workers of {execution.threads} threads"
-    yield Check("execution", True, line, {"device": execution.device, "precision": precision, "workers": workers})
+    yield DoctorCheck("execution", True, line, {"device": execution.device, "precision": precision, "workers": workers})
     yield _speed(device, precision)
 
 
-def _speed(device: torch.device, precision: str) -> Check:
+def _speed(device: torch.device, precision: str) -> DoctorCheck:
     """Measure matrix products in fp32 and in the precision of cells, and a GPU's memory bandwidth."""
     from cifar_lab.execution.device_rates import bandwidth, product
     from cifar_lab.execution.out_of_memory import is_out_of_memory
@@ -122,30 +124,32 @@ def _speed(device: torch.device, precision: str) -> Check:
         gbytes = round(bandwidth(device) / 1e9, 1) if device.type == "cuda" else None
     except RuntimeError as error:
         reason = "no memory is free" if is_out_of_memory(error) else str(error).splitlines()[0]
-        return Check("speed", False, f"{device}: could not be measured: {reason}")
+        return DoctorCheck("speed", False, f"{device}: could not be measured: {reason}")
     said = [f"{rate:,.0f} GFLOP/s in {name}" for name, rate in gflops.items()]
     said += [f"{gbytes:,.0f} GB/s of memory"] if gbytes is not None else []
     values = {"device": str(device), "gflops": gflops, **({"gb_per_s": gbytes} if gbytes is not None else {})}
-    return Check("speed", True, f"{device}: {', '.join(said)} (measured)", values)
+    return DoctorCheck("speed", True, f"{device}: {', '.join(said)} (measured)", values)
 
 
-def _store() -> Check:
+def _store() -> DoctorCheck:
     """Check that the tracking store answers, and accepts runs. A missing SQLite store is not created."""
     from cifar_lab.mlflow_sync import client
     from cifar_lab.mlflow_sync.uri import sqlite_path
 
     if find_spec("mlflow") is None:
-        return Check("MLflow store", False, "mlflow is not installed: `pip install mlflow`, or work with --offline")
+        return DoctorCheck(
+            "MLflow store", False, "mlflow is not installed: `pip install mlflow`, or work with --offline"
+        )
     uri = client.resolve_uri()
     path = sqlite_path(uri)
 
     def check() -> None:
         client.require_usable(uri)
         if path is None or path.exists():
-            client.Store.open(uri).shown()
+            client.MLflowStore.open(uri).shown()
 
     new = " (made by the first run)" if path is not None and not path.exists() else ""
-    return Check("MLflow store", *_usable(check, printable(redacted(uri)) + new))
+    return DoctorCheck("MLflow store", *_usable(check, printable(redacted(uri)) + new))
 
 
 def _usable(check: Callable[[], None], place: str) -> tuple[bool, str]:

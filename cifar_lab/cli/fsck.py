@@ -16,7 +16,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
-    from cifar_lab.inspect.fsck import Findings, Problem
+    from cifar_lab.inspect.fsck import FsckProblem, FsckReport
     from cifar_lab.inspect.repair import Repaired
 
 Repair = Annotated[bool, typer.Option("--repair", help="Repair what can be repaired; damaged files move to damaged/.")]
@@ -47,7 +47,7 @@ def fsck(
         raise UsageError(f"--runs {runs}: no such folder; nothing has been run there")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise UsageError(f"--runs {runs}: cannot be read (Permission denied)")
-    found = checks.check(folder, _damage_of_study)
+    found = checks.check_runs(folder, _damage_of_study)
     if is_packed:
         found = found.without_weights()
     place = repairs.new_place(folder) if repair else None
@@ -63,9 +63,9 @@ def fsck(
 
 
 def _damage_of_study(path: Path) -> str | None:
-    from cifar_lab.search.journal_file import damage
+    from cifar_lab.search.journal_file import first_damage
 
-    rule = damage(path)
+    rule = first_damage(path)
     return None if rule is None else f"damaged: {rule}"
 
 
@@ -81,7 +81,7 @@ def _lacks(runs: Path) -> dict[str, int]:
         return {}
 
 
-def _tree(found: Findings, done: list[Repaired], lacks: dict[str, int], place: Path | None) -> dict[str, Any]:
+def _tree(found: FsckReport, done: list[Repaired], lacks: dict[str, int], place: Path | None) -> dict[str, Any]:
     left = {id(each.problem): each.left for each in done}
     problems = [
         {
@@ -96,7 +96,7 @@ def _tree(found: Findings, done: list[Repaired], lacks: dict[str, int], place: P
 
 
 def _parts(
-    found: Findings, done: list[Repaired], lacks: dict[str, int], runs: Path, place: Path | None
+    found: FsckReport, done: list[Repaired], lacks: dict[str, int], runs: Path, place: Path | None
 ) -> Iterator[RenderableType]:
     if found.problems:
         yield _table(found.problems, runs)
@@ -126,7 +126,7 @@ def _parts(
     yield _total(found, done)
 
 
-def _total(found: Findings, done: list[Repaired]) -> Text:
+def _total(found: FsckReport, done: list[Repaired]) -> Text:
     looked = f"{many(found.cells, 'cell')} and {many(found.notes, 'invocation')} checked"
     leftovers = len(found.problems) - len(found.damage)
     parts = [f"{len(found.damage)} damaged"] if found.damage else ["nothing is damaged"]
@@ -138,7 +138,7 @@ def _total(found: Findings, done: list[Repaired]) -> Text:
     return Text(f"{looked}: {', '.join(parts)}", style="bold red" if is_bad else "bold")
 
 
-def _table(problems: tuple[Problem, ...], runs: Path) -> RenderableType:
+def _table(problems: tuple[FsckProblem, ...], runs: Path) -> RenderableType:
     known, rows = _names(runs), []
     for problem in problems:
         fingerprint = problem.cell.fingerprint if problem.cell is not None else ""
@@ -151,14 +151,14 @@ def _table(problems: tuple[Problem, ...], runs: Path) -> RenderableType:
 def _names(runs: Path) -> Mapping[str, Sequence[object]]:
     """Return the names of each cell in the notes; empty if these are unreadable, which is reported separately."""
     from cifar_lab.errors import DamageError
-    from cifar_lab.store.selection import names
+    from cifar_lab.store.selection import cell_names
 
     try:
-        return names(runs)
+        return cell_names(runs)
     except DamageError:
         return {}
 
 
-def _where(problem: Problem, runs: Path) -> str:
+def _where(problem: FsckProblem, runs: Path) -> str:
     where = str(problem.path.relative_to(runs) if problem.path.is_relative_to(runs) else problem.path)
     return where if problem.cell is None else where.replace(problem.cell.fingerprint, problem.cell.fingerprint[:12])

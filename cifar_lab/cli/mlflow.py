@@ -21,7 +21,7 @@ from cifar_lab.redaction import redacted
 from cifar_lab.text import many, printable
 
 if TYPE_CHECKING:
-    from cifar_lab.mlflow_sync.client import Shown
+    from cifar_lab.mlflow_sync.client import ExperimentView
 
 
 def sync(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False) -> int:
@@ -72,11 +72,11 @@ def ui(
     client.require_usable(uri)
     address = server.address_of(uri)
     if address is not None:
-        shown = _chosen(client.Store.open(uri).shown(), ablation, runs)
+        shown = _chosen(client.MLflowStore.open(uri).shown(), ablation, runs)
         _point_to(address, shown, as_json=as_json, no_open=no_open)
         return 0
     server.require_free(port)
-    shown = _chosen(client.Store.open(uri).shown(), ablation, runs)
+    shown = _chosen(client.MLflowStore.open(uri).shown(), ablation, runs)
     if warning := server.warning_of(host):
         console.say(warning)
     console.say(f"MLflow on {redacted(uri)}: starting, some seconds")
@@ -90,7 +90,7 @@ def ui(
         return 0
 
 
-def _chosen(shown: list[Shown], ablation: str | None, runs: Path | None) -> list[Shown]:
+def _chosen(shown: list[ExperimentView], ablation: str | None, runs: Path | None) -> list[ExperimentView]:
     """Return all experiments, that of `ablation` first, else the one that was run last; report what MLflow lacks."""
     names = [entry.name for entry in shown]
     if runs is not None:
@@ -117,7 +117,7 @@ def _say_lacking(runs: Path) -> None:
         console.say(f"{many(count, 'cell')} of {runs} {verb} not in MLflow yet; `cifar-lab sync --runs {runs}`")
 
 
-def _point_to(address: str, shown: list[Shown], *, as_json: bool, no_open: bool) -> None:
+def _point_to(address: str, shown: list[ExperimentView], *, as_json: bool, no_open: bool) -> None:
     """Print the link to each ablation, and open the first."""
     from cifar_lab.mlflow_sync import ui_view
 

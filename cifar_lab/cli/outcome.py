@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 
-class Outcome(NamedTuple):
+class CommandOutcome(NamedTuple):
     """Outcome of a run: its exit code, and the final plan as JSON; None if it could not begin."""
 
     code: int

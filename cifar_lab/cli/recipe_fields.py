@@ -71,7 +71,7 @@ LINES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
+class RecipeField:
     """One field of a recipe in words."""
 
     path: str
@@ -99,11 +99,11 @@ def print_fields(*, as_json: bool) -> None:
     console.out.print(made)
 
 
-def fields() -> Iterator[Field]:
+def fields() -> Iterator[RecipeField]:
     """Yield the fields in the order of declaration; defaults are those of the Efficient ResNet."""
     defaults = Recipe().flat()
     for path, info in _leaves(Recipe):
-        yield Field(path=path, default=as_typed(defaults[path]), range=_range(info), line=LINES[path])
+        yield RecipeField(path=path, default=as_typed(defaults[path]), range=_range(info), line=LINES[path])
 
 
 def _leaves(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

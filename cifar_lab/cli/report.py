@@ -45,7 +45,7 @@ def report(
         raise UsageError("name one ablation or more, or say --all")
     _require_place(output)
     if scale is not None:
-        scales.find(scale)
+        scales.find_scale(scale)
     o.require_whole(invocation, set(chosen), scale, data, overrides)
     asked = {"scale": scale, "data": data, "overrides": parse_overrides(overrides)}
     found = registry.discover(*(ablations or []))
@@ -74,11 +74,11 @@ def _story(runs: Path, found: registry.Registry, asked: Mapping[str, Any]) -> tu
     for broken in found.broken():
         console.say(f"warning: {broken.reason}")
     from cifar_lab.report import ablation_page, ablation_page_builder
-    from cifar_lab.report.ablation_page_data import Study
+    from cifar_lab.report.ablation_page_data import AblationPageData
 
     chapters = ablation_page_builder.chapters(runs, found, **asked)
     names = [entry.name for chapter in chapters for entry in chapter.entries]
-    studies = [entry for chapter in chapters for entry in chapter.entries if isinstance(entry, Study)]
+    studies = [entry for chapter in chapters for entry in chapter.entries if isinstance(entry, AblationPageData)]
     damage = [line for each in studies for line in each.comparison.damage]
     contents = registry.contents()
     page = ablation_page.story(chapters, title=contents.title, introduction=contents.introduction)
@@ -99,7 +99,7 @@ def _write(output: Path, page: str) -> int:
 
     text = page.encode()
     try:
-        atomic_file.write(output, lambda file: file.write(text))
+        atomic_file.write_atomically(output, lambda file: file.write(text))
     except OSError as error:
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
     return len(text)

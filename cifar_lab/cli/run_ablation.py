@@ -16,7 +16,7 @@ from cifar_lab.cli import arguments, completion, console, describe
 from cifar_lab.cli import options as o
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.confirm import confirm, confirm_long
-from cifar_lab.cli.outcome import Outcome
+from cifar_lab.cli.outcome import CommandOutcome
 from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
 from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.cli.wording import one_line
@@ -26,10 +26,10 @@ from cifar_lab.errors import UsageError, nearest
 from cifar_lab.execution import request
 
 if TYPE_CHECKING:
-    from cifar_lab.execution.plan import Cell, Plan
-    from cifar_lab.execution.runner import Report
+    from cifar_lab.execution.plan import Plan, PlannedCell
+    from cifar_lab.execution.runner import RunReport
     from cifar_lab.results.comparison import Comparison
-    from cifar_lab.store.invocation import Stopping
+    from cifar_lab.store.invocation import StoppingRule
 
 Print = Callable[["Comparison"], None]
 EVERY = "all"
@@ -79,8 +79,8 @@ def run_ablation(
     words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
     words += [word for path in ablations or [] for word in ("--ablations", str(path))]
 
-    def run_one(each: str) -> Outcome:
-        found = _resolve_writable(arguments.find(each, ablations, runs), **options)
+    def run_one(each: str) -> CommandOutcome:
+        found = _resolve_writable(arguments.find_ablation(each, ablations, runs), **options)
         if drop_rule:
             confirm_drop(found.plan, runs.resolve(), yes)
         found = _set_aside(found, runs.resolve(), redo or [], yes, as_before=as_before)
@@ -89,7 +89,7 @@ def run_ablation(
             stopping = _dropped() if drop_rule else None
             return _run(found, runs.resolve(), print_table=print_table, stopping=stopping, **how)
 
-        def run_part(part: arguments.Request, rule: Stopping) -> Outcome:
+        def run_part(part: arguments.Request, rule: StoppingRule) -> CommandOutcome:
             return _run(part, runs.resolve(), stopping=rule, **how)
 
         return run_looks(found, runs.resolve(), most, run_part, print_table, yes)
@@ -101,7 +101,7 @@ def run_ablation(
         return _print(run_one(name), as_json)
     every = registry.discover(*(ablations or []))
     _require_for_some(list(every), options)
-    outcomes: list[Outcome] = []
+    outcomes: list[CommandOutcome] = []
     for each in every.names():
         outcomes.append(_said(run_one, each))
         if outcomes[-1].interrupted:
@@ -119,7 +119,7 @@ def _require_for_some(ablations: list[Ablation], options: dict[str, Any]) -> Non
     refused: list[UsageError] = []
     for ablation in ablations:
         try:
-            arguments.check(ablation, **{word: options[word] for word in words})
+            arguments.check_arguments(ablation, **{word: options[word] for word in words})
         except UsageError as error:
             refused.append(error)
         else:
@@ -128,23 +128,23 @@ def _require_for_some(ablations: list[Ablation], options: dict[str, Any]) -> Non
         raise refused[0]
 
 
-def _said(run_one: Callable[[str], Outcome], name: str) -> Outcome:
+def _said(run_one: Callable[[str], CommandOutcome], name: str) -> CommandOutcome:
     """Run one of many ablations; an error in it is reported, and does not stop the others."""
     console.say(f"== {name}")
     try:
         return run_one(name)
     except UsageError as error:
         console.say(f"cifar-lab: {name}: {one_line(str(error))}")
-        return Outcome(error.exit_code, None)
+        return CommandOutcome(error.exit_code, None)
 
 
-def _print(outcome: Outcome, as_json: bool) -> int:
+def _print(outcome: CommandOutcome, as_json: bool) -> int:
     if as_json:
         console.print_json(outcome.tree)
     return outcome.code
 
 
-def _print_every(outcomes: list[Outcome], as_json: bool) -> int:
+def _print_every(outcomes: list[CommandOutcome], as_json: bool) -> int:
     trees = [outcome.tree for outcome in outcomes if outcome.tree is not None]
     if as_json:
         console.print_json(trees)
@@ -220,7 +220,7 @@ def _further(prefix: str, runs: Path, overrides: list[str]) -> tuple[str, Recipe
     return f"from-{found.parent[:12]}", found.recipe, found.source, str(found.seed)
 
 
-def _dropped() -> Stopping:
+def _dropped() -> StoppingRule:
     from cifar_lab.store.invocation import DROPPED
 
     return DROPPED
@@ -233,9 +233,9 @@ def _set_aside(
 
     `as_before`: execute it as those records were, with as many workers as their threads permit.
     """
-    from cifar_lab.execution.rerun import executed_as, find, known_as, set_aside
+    from cifar_lab.execution.rerun import executed_as, find_planned_cell, known_as, set_aside
 
-    cells = [find(found.plan, prefix) for prefix in prefixes]
+    cells = [find_planned_cell(found.plan, prefix) for prefix in prefixes]
     if not cells:
         return found
     if as_before:
@@ -256,17 +256,17 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     def prepare() -> None:
         request.require_places(runs, offline=offline)
 
-    return arguments.resolve(ablation, runs=runs, trains=True, prepare=prepare, **typed)
+    return arguments.resolve_arguments(ablation, runs=runs, trains=True, prepare=prepare, **typed)
 
 
 def _run(
-    found: arguments.Request, runs: Path, *, retry_failed: bool, offline: bool, stopping: Stopping | None = None,
+    found: arguments.Request, runs: Path, *, retry_failed: bool, offline: bool, stopping: StoppingRule | None = None,
     print_table: Print | None = None, patience: float | None = None,
-) -> Outcome:  # fmt: skip
+) -> CommandOutcome:  # fmt: skip
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
 
-    def watch(found: arguments.Request, cells: list[Cell]) -> Display:
+    def watch(found: arguments.Request, cells: list[PlannedCell]) -> Display:
         console.say(describe.plan_in_words(found.plan, found.workers, retry_failed=retry_failed))
         wanted = {cell.fingerprint: cell.name for cell in cells}
         return Display(wanted, estimates=found.plan.estimates, workers=found.workers)
@@ -285,10 +285,10 @@ def _run(
     if print_table is not None:
         print_table(comparison)
     interrupted = str(report.interrupted) if report.interrupted is not None else ""
-    return Outcome(_conclude(done.plan, report, done.by_another_runner, runs), tree, interrupted)
+    return CommandOutcome(_conclude(done.plan, report, done.by_another_runner, runs), tree, interrupted)
 
 
-def _conclude(plan: Plan, report: Report, others: int, runs: Path) -> int:
+def _conclude(plan: Plan, report: RunReport, others: int, runs: Path) -> int:
     """Report what was done and what was not; unfinished work makes the exit code 1."""
     undone = [cell for cell in plan.cells if not cell.is_done]
     counts = Counter(cell.state for cell in undone)

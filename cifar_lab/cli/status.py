@@ -19,10 +19,10 @@ from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 
 if TYPE_CHECKING:
-    from cifar_lab.inspect.failures import Damaged, Divergence, Failure
-    from cifar_lab.inspect.progress import Progress
-    from cifar_lab.inspect.status import Status
-    from cifar_lab.store.selection import Setting
+    from cifar_lab.inspect.failures import DamagedCell, DivergedCell, FailedCell
+    from cifar_lab.inspect.progress import CellProgress
+    from cifar_lab.inspect.status import AblationStatus
+    from cifar_lab.store.selection import Selection
 
 MaybeName = Annotated[
     str | None,
@@ -45,14 +45,14 @@ def status(
     """Show the progress of cells: a summary of every ablation that was run, or the cells of one."""
     from cifar_lab.inspect.status import look
 
-    def look_again() -> list[Status]:
+    def look_again() -> list[AblationStatus]:
         settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
         return [look(setting, runs.resolve()) for setting in settings]
 
-    def tree(found: list[Status]) -> object:
+    def tree(found: list[AblationStatus]) -> object:
         return found[0].as_dict() if name is not None else [entry.summary() for entry in found]
 
-    def show(found: list[Status]) -> list[RenderableType]:
+    def show(found: list[AblationStatus]) -> list[RenderableType]:
         return _one(found[0]) if name is not None else [_all(found, runs.resolve())]
 
     if watched:
@@ -73,13 +73,13 @@ def failures(
     runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the cells that failed, diverged or are damaged, and why; exit code 1 when a cell failed or is damaged."""
-    from cifar_lab.inspect.failures import Damaged, Divergence, Failure, read_failures
+    from cifar_lab.inspect.failures import DamagedCell, DivergedCell, FailedCell, read_failures
 
     settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
     found = read_failures(settings, runs.resolve())
-    failed = [entry for entry in found if isinstance(entry, Failure)]
-    diverged = [entry for entry in found if isinstance(entry, Divergence)]
-    damaged = [entry for entry in found if isinstance(entry, Damaged)]
+    failed = [entry for entry in found if isinstance(entry, FailedCell)]
+    diverged = [entry for entry in found if isinstance(entry, DivergedCell)]
+    damaged = [entry for entry in found if isinstance(entry, DamagedCell)]
     if as_json:
         tree = {"failed": [f.as_dict() for f in failed], "diverged": [d.as_dict() for d in diverged]}
         console.print_json({**tree, "damaged": [d.as_dict() for d in damaged]})
@@ -92,21 +92,21 @@ def failures(
 def _settings(
     name: str | None, overrides: list[str] | None, scale: str | None, data: str | None, invocation: str | None,
     runs: Path, ablations: list[Path] | None,
-) -> list[Setting]:  # fmt: skip
+) -> list[Selection]:  # fmt: skip
     """Return the requested setting of one ablation, or all settings of all ablations."""
-    from cifar_lab.store.selection import choose, read_settings
+    from cifar_lab.store.selection import read_settings, select
 
     if scale is not None:
-        scales.find(scale)
+        scales.find_scale(scale)
     o.require_whole(invocation, [name] if name is not None else [], scale, data, overrides or [])
     if name is None:
         return read_settings(runs.resolve(), scale=scale, data=data)
     diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).known()
     selected = {"scale": scale, "data": data, "invocation": invocation}
-    return [choose(runs.resolve(), name, overrides=diff, known=known, **selected)]
+    return [select(runs.resolve(), name, overrides=diff, known=known, **selected)]
 
 
-def _all(found: list[Status], runs: Path) -> RenderableType:
+def _all(found: list[AblationStatus], runs: Path) -> RenderableType:
     if not found:
         return Text(f"nothing has been run in {runs}")
     rows = []
@@ -119,7 +119,7 @@ def _all(found: list[Status], runs: Path) -> RenderableType:
     return made
 
 
-def _one(status: Status) -> list[RenderableType]:
+def _one(status: AblationStatus) -> list[RenderableType]:
     """Return header, table, notes on single cells, and the remaining time."""
     from cifar_lab.store.selection import selector
 
@@ -139,13 +139,13 @@ def _one(status: Status) -> list[RenderableType]:
     return [*(Text(line) for line in lines), made, *notes, Text(watch.total(status)), *others]
 
 
-def _is_quiet(cell: Progress) -> bool:
+def _is_quiet(cell: CellProgress) -> bool:
     from cifar_lab.inspect.progress import QUIET
 
     return cell.last_sign is not None and cell.last_sign > QUIET
 
 
-def _row(cell: Progress) -> list[str | Text]:
+def _row(cell: CellProgress) -> list[str | Text]:
     colour = "red" if cell.state in {"failed", "damaged"} or _is_quiet(cell) else ""
     epochs = f"/{cell.epochs}" if cell.epochs is not None else ""
     return [
@@ -161,9 +161,9 @@ def _row(cell: Progress) -> list[str | Text]:
     ]
 
 
-def _notes(cell: Progress, ablation: str) -> Iterator[str]:
+def _notes(cell: CellProgress, ablation: str) -> Iterator[str]:
     """Yield details that do not fit into the table."""
-    from cifar_lab.store.cell_record import remedy
+    from cifar_lab.store.cell_record import advice_on_damage
 
     if cell.owner is not None:
         yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
@@ -178,13 +178,13 @@ def _notes(cell: Progress, ablation: str) -> Iterator[str]:
     if cell.error is not None and cell.state == "failed":
         yield f"{cell.error} (`cifar-lab failures {ablation}`)"
     if cell.state == "damaged":
-        yield f"{cell.error}; {remedy(cell.asked.fingerprint)}"
+        yield f"{cell.error}; {advice_on_damage(cell.asked.fingerprint)}"
     if cell.resumes and cell.state == "missing":
         yield f"stopped after epoch {cell.epoch}, from where it goes on"
 
 
 def _failure_lines(
-    failed: list[Failure], diverged: list[Divergence], damaged: list[Damaged], full: bool
+    failed: list[FailedCell], diverged: list[DivergedCell], damaged: list[DamagedCell], full: bool
 ) -> Iterator[Text]:
     if failed:
         yield Text("failed:", style="bold")

@@ -20,8 +20,8 @@ from cifar_lab.config.overrides import as_words, parse_overrides
 from cifar_lab.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from cifar_lab.execution.worker import Job
-    from cifar_lab.search.budget import Budget
+    from cifar_lab.execution.worker import CellJob
+    from cifar_lab.search.budget import SearchBudget
     from cifar_lab.search.space import Space
     from cifar_lab.search.storage import BaseStorage
     from cifar_lab.search.study import Optuna
@@ -62,38 +62,39 @@ def sweep(
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
     from cifar_lab.search import samplers
-    from cifar_lab.search.study_name import require_name, require_storage
+    from cifar_lab.search.study_name import require_storage, require_study_name
 
     if study is not None:
-        require_name(study)
+        require_study_name(study)
     require_storage(storage)
     samplers.require_names(sampler, pruner, seed=seed)
     asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
     if study is None:
         study = asks.space.name
-        require_name(study)
+        require_study_name(study)
 
     from cifar_lab.cli.display import Display
-    from cifar_lab.execution.settings import choose
+    from cifar_lab.execution.settings import choose_execution
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
     from cifar_lab.search.artifacts import artifacts
-    from cifar_lab.search.study import Setting, open_study, require_all_trials
+    from cifar_lab.search.study import StudySettings, open_study, require_all_trials
     from cifar_lab.search.sweep import run_sweep
-    from cifar_lab.search.trial_jobs import Cells, name_of
+    from cifar_lab.search.trial_jobs import TrialJobs, trial_name
 
     stores.quiet()
     with stores.reaching(storage):
         place = stores.open_storage(storage, runs.resolve(), console.say)  # damage is reported before data are read
-        found = arguments.resolve(
+        found = arguments.resolve_arguments(
             _baseline(study, asks.space), scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides,
             variants=None, seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile,
             graph=graph, cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True,
         )  # fmt: skip
         dataset = found.plan.dataset
         named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
-        setting = Setting(
-            study=study, space=asks.space, scale=scales.find(scale), data=named, overrides=dict(found.plan.overrides),
+        setting = StudySettings(
+            study=study, space=asks.space, scale=scales.find_scale(scale), data=named,
+            overrides=dict(found.plan.overrides),
             budget=asks.budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
         )  # fmt: skip
         epochs = setting.recipe({}).train.epochs
@@ -101,18 +102,18 @@ def sweep(
         pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
         opened = open_study(place, setting, made, pruning)
         require_all_trials(opened, runs.resolve())
-        left = trials - results.count(results.of(opened)).counted
-        execution, count = choose(
+        left = trials - results.count_trials(results.all_trials(opened)).counted
+        execution, count = choose_execution(
             device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu
         )
         found = found._replace(execution=execution, workers=count)
         _confirm(found, left, yes)
         names: dict[str, str] = {}
 
-        def called(job: Job, number: int) -> None:
-            names[job.fingerprint] = name_of(number)
+        def called(job: CellJob, number: int) -> None:
+            names[job.fingerprint] = trial_name(number)
 
-        cells = Cells(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
+        cells = TrialJobs(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
                       execution=found.execution, command=arguments.command_line())  # fmt: skip
         with Display(names, is_search=True) as display:
             report = run_sweep(
@@ -135,7 +136,7 @@ class _Asked(NamedTuple):
     """Search space, budget and objectives."""
 
     space: Space
-    budget: Budget
+    budget: SearchBudget
     objectives: tuple[str, ...]
 
 
@@ -143,19 +144,19 @@ def _asked_for(
     overrides: list[str] | None, space: str, max_params: str, max_macs: str | None, objective: str, scale: str
 ) -> _Asked:
     """Check all arguments before anything is read or created: words, then the space, the recipe and the budget."""
-    scales.find(scale)
+    scales.find_scale(scale)
     diff, objectives = parse_overrides(overrides or []), _objectives(objective)
     macs = arguments.parse_count(max_macs) if max_macs is not None else None
     limit = arguments.parse_count(max_params)
-    from cifar_lab.search.budget import Budget
-    from cifar_lab.search.spaces import find
+    from cifar_lab.search.budget import SearchBudget
+    from cifar_lab.search.spaces import find_space
 
-    found = find(space)
+    found = find_space(space)
     if clash := [path for path in diff if path in found.paths()]:
         raise UsageError(f"{clash[0]} is searched by the space '{found.name}': it cannot be set as well")
     if found.baseline.override(diff).train.protocol != "holdout":
         raise UsageError("a search looks at val only, which train.protocol=writeup does not have")
-    budget = Budget(max_params=limit, max_macs=macs)
+    budget = SearchBudget(max_params=limit, max_macs=macs)
     budget.require_room(found, overrides=diff)
     return _Asked(found, budget, objectives)
 
@@ -199,7 +200,7 @@ def sweep_status(
     name: MaybeName = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
     """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
-    from cifar_lab.search.study import load_study, names
+    from cifar_lab.search.study import load_study, study_names
 
     with _opened(storage, runs) as opened:
         if name is not None:
@@ -210,7 +211,7 @@ def sweep_status(
                 print_counts([study], _where(storage))
             return 0
         studies, problems = [], {}
-        for each in names(opened):
+        for each in study_names(opened):
             try:
                 studies.append(load_study(opened, each, runs.resolve()))
             except UsageError as error:
@@ -329,6 +330,6 @@ def _write(path: Path, text: str) -> None:
     from cifar_lab.store import atomic_file
 
     try:
-        atomic_file.write(path, lambda file: file.write(text.encode()))
+        atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
-    from cifar_lab.search.study import Optuna, Setting
+    from cifar_lab.search.study import Optuna, StudySettings
     from cifar_lab.search.trials import Trial
 
 
@@ -21,7 +21,7 @@ def print_counts(studies: Sequence[Optuna], where: str) -> None:
 
     rows = []
     for study in studies:
-        counts, best = results.count(results.of(study)), results.best(study)
+        counts, best = results.count_trials(results.all_trials(study)), results.best(study)
         kinds = [counts.trained, counts.pruned, counts.running, counts.infeasible, counts.failed]
         values = (*map(str, kinds), f"{100 * best.values[0]:.2f}" if best else "")
         rows.append((printable(study.study_name), *values))
@@ -49,7 +49,7 @@ def study_tree(study: Optuna) -> dict[str, Any]:
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import setting_of
 
-    setting, counts, best = setting_of(study), results.count(results.of(study)), results.best(study)
+    setting, counts, best = setting_of(study), results.count_trials(results.all_trials(study)), results.best(study)
     return {
         "study": study.study_name,
         "total": counts.trained + counts.pruned,
@@ -59,11 +59,11 @@ def study_tree(study: Optuna) -> dict[str, Any]:
         "failed": counts.failed,
         "running": counts.running,
         "best": _best_tree(setting, best) if best is not None else None,
-        "front": [_best_tree(setting, trial) for trial in results.front(study)],
+        "front": [_best_tree(setting, trial) for trial in results.pareto_front(study)],
     }
 
 
-def _best_tree(setting: Setting, trial: Trial) -> dict[str, Any]:
+def _best_tree(setting: StudySettings, trial: Trial) -> dict[str, Any]:
     from cifar_lab.search import trials as results
 
     recipe = setting.declared(results.diff_of(trial))
@@ -101,7 +101,7 @@ def print_study(study: Optuna) -> None:
               "`cifar-lab ablate-best`", style="dim", soft_wrap=True)  # fmt: skip
 
 
-def _words(setting: Setting, diff: dict[str, Any]) -> str:
+def _words(setting: StudySettings, diff: dict[str, Any]) -> str:
     plain = setting.space.baseline.flat()
     now = setting.space.baseline.override(diff).flat()
     changed = [f"{path}={_short(value)}" for path, value in now.items() if value != plain[path]]

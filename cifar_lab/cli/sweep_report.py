@@ -52,7 +52,7 @@ def _write(output: Path, page: str) -> int:
 
     text = page.encode()
     try:
-        atomic_file.write(output, lambda file: file.write(text))
+        atomic_file.write_atomically(output, lambda file: file.write(text))
     except OSError as error:
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
     return len(text)

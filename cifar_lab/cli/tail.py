@@ -18,8 +18,8 @@ from cifar_lab.cli.damage import say_damage
 from cifar_lab.errors import DamageError, UsageError
 
 if TYPE_CHECKING:
-    from cifar_lab.store.cell_record import Record
-    from cifar_lab.store.journal import Reader
+    from cifar_lab.store.cell_record import CellRecord
+    from cifar_lab.store.journal import JournalReader
 
 EVERY = 1.0
 """Seconds between two checks of a journal that is followed."""
@@ -37,10 +37,10 @@ def tail(
 
     Damaged lines of the journal are reported and left out; the exit code is then 1.
     """
-    from cifar_lab.store.journal import Reader
+    from cifar_lab.store.journal import JournalReader
 
     record = find_cell(runs.resolve(), fingerprint)
-    reader = Reader(record.folder)
+    reader = JournalReader(record.folder)
     events = _last(_shown(reader.events()), epochs)
     if as_json:
         head = {"fingerprint": record.fingerprint, "state": record.state(), "known_as": _known_as(record)}
@@ -57,7 +57,7 @@ def tail(
     return say_damage(_damage(record, reader))
 
 
-def _damage(record: Record, reader: Reader) -> list[str]:
+def _damage(record: CellRecord, reader: JournalReader) -> list[str]:
     """Return the damage of the record, and of the journal as far as it was read."""
     lines = [f"{record.journal}: {line}" for line in reader.damage]
     if (damage := record.damage()) is not None:
@@ -69,35 +69,35 @@ def _damage(record: Record, reader: Reader) -> list[str]:
     return lines
 
 
-def find_cell(runs: Path, prefix: str) -> Record:
+def find_cell(runs: Path, prefix: str) -> CellRecord:
     """Return the cell in `runs` whose fingerprint begins with `prefix`, ignoring case.
 
     Raises:
         UsageError: the prefix is not the beginning of a fingerprint.
         TrackingError: no cell matches, or more than one.
     """
-    from cifar_lab.store.cell_record import find
+    from cifar_lab.store.cell_record import find_record
 
     if not re.fullmatch("[0-9a-fA-F]{1,64}", prefix):
         raise UsageError(f"a fingerprint has up to 64 of the digits 0-9 and a-f, got '{prefix}'")
-    return find(runs, prefix.lower())
+    return find_record(runs, prefix.lower())
 
 
-def identity(record: Record) -> str:
+def identity(record: CellRecord) -> str:
     """Return names, fingerprint and state: `se_ratio r4/s0, noise_floor r4/s0 · 0123456789ab · running`."""
-    from cifar_lab.store.selection import names
+    from cifar_lab.store.selection import cell_names
 
-    known = ", ".join(str(name) for name in names(record.folder.parent).get(record.fingerprint, ()))
+    known = ", ".join(str(name) for name in cell_names(record.folder.parent).get(record.fingerprint, ()))
     return f"{known or 'never asked for'} · {record.fingerprint[:12]} · {_state(record)}"
 
 
-def _known_as(record: Record) -> list[dict[str, Any]]:
-    from cifar_lab.store.selection import names
+def _known_as(record: CellRecord) -> list[dict[str, Any]]:
+    from cifar_lab.store.selection import cell_names
 
-    return [name._asdict() for name in names(record.folder.parent).get(record.fingerprint, ())]
+    return [name._asdict() for name in cell_names(record.folder.parent).get(record.fingerprint, ())]
 
 
-def _state(record: Record) -> str:
+def _state(record: CellRecord) -> str:
     state = record.state()
     if state == "damaged":
         return "damaged"
@@ -123,7 +123,7 @@ def _last(events: list[Event], epochs: int) -> list[Event]:
     return events[points[-epochs] if epochs else points[-1] + 1 :]
 
 
-def _follow(record: Record, reader: Reader, as_json: bool) -> None:
+def _follow(record: CellRecord, reader: JournalReader, as_json: bool) -> None:
     """Print new events until the cell has ended, or its runner is gone."""
     was_trained, told = False, False
     while True:
@@ -141,7 +141,7 @@ def _follow(record: Record, reader: Reader, as_json: bool) -> None:
         _say(_state(record))
 
 
-def _print(events: list[Event], record: Record, as_json: bool) -> None:
+def _print(events: list[Event], record: CellRecord, as_json: bool) -> None:
     epochs = None
     with suppress(DamageError):  # reported with the state
         epochs = (record.cell() or {}).get("recipe", {}).get("train", {}).get("epochs")

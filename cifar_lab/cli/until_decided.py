@@ -15,10 +15,10 @@ from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
     from cifar_lab.cli.arguments import Request
-    from cifar_lab.cli.outcome import Outcome
+    from cifar_lab.cli.outcome import CommandOutcome
     from cifar_lab.execution.plan import Plan
     from cifar_lab.results.comparison import Comparison
-    from cifar_lab.store.invocation import Stopping
+    from cifar_lab.store.invocation import StoppingRule
 
 UntilDecided = Annotated[
     bool, typer.Option("--until-decided", help="Add seeds by a rule fixed beforehand, and stop where all is decided.")
@@ -59,9 +59,9 @@ def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None, dr
 
 
 def run_looks(
-    found: Request, runs: Path, most: int, run: Callable[[Request, Stopping], Outcome],
+    found: Request, runs: Path, most: int, run: Callable[[Request, StoppingRule], CommandOutcome],
     print_table: Callable[[Comparison], None] | None, yes: bool,
-) -> Outcome:  # fmt: skip
+) -> CommandOutcome:  # fmt: skip
     """Run the part of `found` for each look; its plan holds the maximum number of seeds.
 
     A new rule is confirmed if there is a terminal, unless `yes`.
@@ -77,7 +77,7 @@ def run_looks(
         console.say(said)
     else:
         confirm("Begin?", said, yes)
-    outcomes: list[Outcome] = []
+    outcomes: list[CommandOutcome] = []
     parts: list[Plan] = []
     undecided: list[str] | None = None
     for taken, seeds in enumerate(rule.looks, start=1):
@@ -119,7 +119,7 @@ def _words(comparison: Comparison) -> str:
     )
 
 
-def _tree(found: Request, plan: Plan, outcomes: list[Outcome], comparison: Comparison) -> dict[str, Any]:
+def _tree(found: Request, plan: Plan, outcomes: list[CommandOutcome], comparison: Comparison) -> dict[str, Any]:
     """Return one plan of all looks as JSON; `reused` are the cells that no look trained."""
     trained = sum(outcome.tree["trained"] for outcome in outcomes if outcome.tree is not None)
     done = sum(cell.is_done for cell in plan.cells)

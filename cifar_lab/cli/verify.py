@@ -1,4 +1,4 @@
-"""`verify`: judge the claims of sources by measurements."""
+"""`judge_claims`: judge the claims of sources by measurements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 
 if TYPE_CHECKING:
-    from cifar_lab.results.verify import Finding
+    from cifar_lab.results.verify import JudgedClaim
 
 STYLES = {
     "supported": "bold green",
@@ -71,7 +71,7 @@ def verify(
     By default, the setting of the claims is used; if it has no results, the latest one.
     """
     if scale is not None:
-        scales.find(scale)
+        scales.find_scale(scale)
     overrides = parse_overrides([word for word in asked or [] if "=" in word])
     names = list(dict.fromkeys(word for word in asked or [] if "=" not in word))
     o.require_whole(invocation, names, scale, data, overrides)
@@ -80,7 +80,9 @@ def verify(
     from cifar_lab.store.invocation import damaged
 
     found = [
-        verify.verify(runs.resolve(), ablation, scale=scale, data=data, overrides=overrides, invocation=invocation)
+        verify.judge_claims(
+            runs.resolve(), ablation, scale=scale, data=data, overrides=overrides, invocation=invocation
+        )
         for ablation in chosen
     ]
     findings = [finding for each in found for finding in each]
@@ -108,7 +110,7 @@ def _choose(names: list[str], known: registry.Registry, runs: Path) -> list[Abla
     return [ablation for ablation in known if ablation.claims]
 
 
-def _lines(findings: list[Finding], silent: list[str], *, everything: bool) -> Iterator[Text | Table]:
+def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) -> Iterator[Text | Table]:
     """Yield one table per ablation; if all are requested, the unmeasured ones share a few lines.
 
     With several ablations, the counts also come first, as they would otherwise scroll away.
@@ -139,7 +141,7 @@ def _lines(findings: list[Finding], silent: list[str], *, everything: bool) -> I
     yield _total(findings)
 
 
-def _header(own: Sequence[Finding]) -> Iterator[Text]:
+def _header(own: Sequence[JudgedClaim]) -> Iterator[Text]:
     """Yield the ablation, and its setting."""
     name, setting = (own[0].ablation, "bold"), own[0].setting
     if setting is None:
@@ -157,7 +159,7 @@ def _header(own: Sequence[Finding]) -> Iterator[Text]:
         yield Text(f"also there: {selector(other)}", style="dim")
 
 
-def _shared(own: Sequence[Finding]) -> list[str]:
+def _shared(own: Sequence[JudgedClaim]) -> list[str]:
     """Return the reasons that all claims of an ablation have in common, to be shown once."""
     if len(own) < 2 or own[0].setting is None:
         return []
@@ -165,7 +167,7 @@ def _shared(own: Sequence[Finding]) -> list[str]:
     return [why for why in dict.fromkeys(every[0]) if why and all(why in each for each in every)]
 
 
-def _measured(finding: Finding, shared: Sequence[str]) -> list[Text]:
+def _measured(finding: JudgedClaim, shared: Sequence[str]) -> list[Text]:
     """Return the numbers, and the reasons for their limits; one per line."""
     judged = finding.judgement
     why = "; ".join(part for part in judged.why.split("; ") if part not in shared)
@@ -173,7 +175,7 @@ def _measured(finding: Finding, shared: Sequence[str]) -> list[Text]:
     return numbers + ([Text(why, style="dim")] if why and finding.setting is not None else [])
 
 
-def _stacked(own: Sequence[Finding], shared: Sequence[str]) -> Iterator[Text]:
+def _stacked(own: Sequence[JudgedClaim], shared: Sequence[str]) -> Iterator[Text]:
     """Yield the claims for a narrow terminal: each in one line, with the result below it."""
     room = console.out.width
     for finding in own:
@@ -187,7 +189,7 @@ def _stacked(own: Sequence[Finding], shared: Sequence[str]) -> Iterator[Text]:
             yield Text.assemble(INDENT, line)
 
 
-def _table(own: Sequence[Finding], widths: Sequence[int], shared: Sequence[str]) -> Table:
+def _table(own: Sequence[JudgedClaim], widths: Sequence[int], shared: Sequence[str]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
     for heading, width in zip(HEADINGS, widths, strict=True):
         made.add_column(heading, width=width, overflow="fold")
@@ -208,7 +210,7 @@ def _quoted(quote: str, width: int) -> list[str]:
     return wrap(f"“{quote}”", width, max_lines=3, placeholder="…”")
 
 
-def _widths(findings: Sequence[Finding], room: int) -> list[int] | None:
+def _widths(findings: Sequence[JudgedClaim], room: int) -> list[int] | None:
     """Return common column widths of all tables: fitted to the content, the rest for the claims; None if none fits."""
     texts = [
         (f"“{finding.claim.quote}”", finding.claim.compares, finding.status, finding.judgement.numbers)
@@ -223,7 +225,7 @@ def _widths(findings: Sequence[Finding], room: int) -> list[int] | None:
     return widths if sum(widths) + 3 * GAP <= room else None
 
 
-def _total(findings: Sequence[Finding]) -> Text:
+def _total(findings: Sequence[JudgedClaim]) -> Text:
     from cifar_lab.report.headline import counted
 
     counts: Counter[str] = Counter(finding.status for finding in findings)

@@ -16,17 +16,19 @@ from cifar_lab.cli import console
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
-    from cifar_lab.inspect.status import Status
+    from cifar_lab.inspect.status import AblationStatus
 
 EVERY = 2.0
 """Seconds between two checks."""
 PAUSE = 30.0
 """Seconds without a sign of life after which a runner is not just between two cells."""
-Look = Callable[[], "list[Status]"]
+Look = Callable[[], "list[AblationStatus]"]
 
 
 def watch(
-    look: Look, tree: Callable[[list[Status]], object] | None, show: Callable[[list[Status]], list[RenderableType]]
+    look: Look,
+    tree: Callable[[list[AblationStatus]], object] | None,
+    show: Callable[[list[AblationStatus]], list[RenderableType]],
 ) -> int:
     """Repeat until nothing will change by itself, or Ctrl-C. `tree`: print its result as one line of JSON per change.
 
@@ -44,7 +46,7 @@ def watch(
     return 0
 
 
-def total(status: Status) -> str:
+def total(status: AblationStatus) -> str:
     """Return `15 cells: 12 finished, 2 running, 1 missing; about 20 min left at this pace`."""
     left = ""
     if not status.is_settled and status.left is not None:
@@ -53,18 +55,18 @@ def total(status: Status) -> str:
     return f"{many(len(status.cells), 'cell')}: {counts(status)}{left}"
 
 
-def counts(status: Status) -> str:
+def counts(status: AblationStatus) -> str:
     """Return `12 finished, 2 running, 1 missing`."""
     return ", ".join(f"{count} {state}" for state, count in status.counts().items() if count)
 
 
-def _redraw(look: Look, show: Callable[[list[Status]], list[RenderableType]]) -> None:
+def _redraw(look: Look, show: Callable[[list[AblationStatus]], list[RenderableType]]) -> None:
     with Live(console=console.out, auto_refresh=False, vertical_overflow="visible") as live:
         for found in _until_settled(look):
             live.update(Group(*show(found)), refresh=True)
 
 
-def _print_trees(look: Look, tree: Callable[[list[Status]], object]) -> None:
+def _print_trees(look: Look, tree: Callable[[list[AblationStatus]], object]) -> None:
     before = None
     for found in _until_settled(look):
         now = _states(found)
@@ -86,7 +88,7 @@ def _print_changes(look: Look) -> None:
         before = now
 
 
-def _until_settled(look: Look) -> Iterator[list[Status]]:
+def _until_settled(look: Look) -> Iterator[list[AblationStatus]]:
     while True:
         found = look()
         yield found
@@ -95,7 +97,7 @@ def _until_settled(look: Look) -> Iterator[list[Status]]:
         time.sleep(EVERY)
 
 
-def is_idle(status: Status, now: float | None = None) -> bool:
+def is_idle(status: AblationStatus, now: float | None = None) -> bool:
     """Tell whether cells are missing and nobody trains them: none runs, and none was requested or ended just now.
 
     `now`: seconds since 1970; None: the present.
@@ -106,7 +108,7 @@ def is_idle(status: Status, now: float | None = None) -> bool:
     return (time.time() if now is None else now) - seen / 1000 > PAUSE
 
 
-def _abandoned(found: list[Status]) -> Iterator[str]:
+def _abandoned(found: list[AblationStatus]) -> Iterator[str]:
     """Yield a message that nobody trains the missing cells, with the commands that would."""
     from cifar_lab.store.selection import again
 
@@ -125,7 +127,7 @@ def _abandoned(found: list[Status]) -> Iterator[str]:
         yield from (f"  {command}" for command in dict.fromkeys(commands))
 
 
-def _states(found: list[Status]) -> dict[str, str]:
+def _states(found: list[AblationStatus]) -> dict[str, str]:
     """Return the state of every cell, by its name."""
     return {
         f"{status.setting.latest.ablation} {cell.name} ({cell.asked.fingerprint[:12]})": (
@@ -136,7 +138,7 @@ def _states(found: list[Status]) -> dict[str, str]:
     }
 
 
-def _say_totals(found: list[Status]) -> None:
+def _say_totals(found: list[AblationStatus]) -> None:
     for status in found:
         _say(f"{status.setting.latest.ablation} · {status.setting.title()}: {total(status)}")
 

@@ -43,7 +43,7 @@ class ReadingError(Exception):
     """A file is unreadable, or its process gave no answer: one line that names file, line and reason."""
 
 
-class NotPortable(Exception):
+class NotPicklable(Exception):
     """A result cannot be pickled."""
 
 
@@ -57,7 +57,7 @@ def read_user_file(path: Path, read: Callable[[Path], T]) -> T:
         raise ReadingError(f"{path.name}:1: a device or a pipe, not a file")
     try:
         answer: T = apart(partial(read, path), WITHIN)
-    except NotPortable:  # it defines a class for its own declaration
+    except NotPicklable:  # it defines a class for its own declaration
         return read(path)
     except ReadingError as error:
         raise ReadingError(f"{path.name}:1: {error}") from error
@@ -83,15 +83,15 @@ def run_file(path: Path, name: str) -> ModuleType:
     except KeyboardInterrupt as error:
         if not _is_of(error, path):
             raise
-        raise ReadingError(f"{path.name}:{_line(error, path)}: {reason(error)}") from error
+        raise ReadingError(f"{path.name}:{_line(error, path)}: {error_line(error)}") from error
     except BaseException as error:
-        raise ReadingError(f"{path.name}:{_line(error, path)}: {reason(error)}") from error
+        raise ReadingError(f"{path.name}:{_line(error, path)}: {error_line(error)}") from error
     finally:
         sys.dont_write_bytecode = bytecode
     return module
 
 
-def reason(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return the first line of an error's message, with its class unless it is one of this package."""
     name = printable(type(error).__name__)
     if isinstance(error, ValidationError):
@@ -154,11 +154,11 @@ def apart(read: Callable[[], Any], within: float) -> Any:
         end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise ReadingError(f"ended the process that read it ({end})")
     if answer == UNPICKLED:
-        raise NotPortable
+        raise NotPicklable
     try:
         return pickle.loads(answer)
     except Exception as error:
-        raise NotPortable from error
+        raise NotPicklable from error
 
 
 def _forked(read: Callable[[], Any], within: float) -> tuple[bytes | None, int]:
@@ -203,10 +203,10 @@ def _begun(read: Callable[[], Any], within: float) -> tuple[bytes | None, int]:
     try:
         job = pickle.dumps(read)
     except Exception as error:
-        raise NotPortable from error
+        raise NotPicklable from error
     program = (
         "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer);"
-        "from cifar_lab.config import declaration_file; declaration_file.serve()"
+        "from cifar_lab.config import declaration_file; declaration_file.answer_request()"
     )
     with tempfile.TemporaryDirectory(prefix="cifar-lab-") as folder:
         place = Path(folder) / "answer"
@@ -223,7 +223,7 @@ def _begun(read: Callable[[], Any], within: float) -> tuple[bytes | None, int]:
         return (place.read_bytes() if place.exists() else b""), done.returncode
 
 
-def serve() -> None:
+def answer_request() -> None:
     """Serve the request on standard input in the new process: the path of the answer's file, and the pickled job."""
     place, read = pickle.load(sys.stdin.buffer), pickle.load(sys.stdin.buffer)
     Path(place).write_bytes(_answer(read))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cifar_lab.errors import SpaceError, nearest
 
 
-class Declared(BaseModel):
+class DeclarativeModel(BaseModel):
     """Frozen, keyword-only model; validation errors are raised as one line of a `SpaceError`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
@@ -19,7 +19,7 @@ class Declared(BaseModel):
             raise SpaceError(_one_line(type(self), error)) from error
 
 
-def _one_line(kind: type[Declared], error: ValidationError) -> str:
+def _one_line(kind: type[DeclarativeModel], error: ValidationError) -> str:
     unknown = [other for other in error.errors() if other["type"] == "extra_forbidden"]
     first = (unknown or error.errors())[0]
     where = ".".join(str(part) for part in first["loc"])

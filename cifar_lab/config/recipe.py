@@ -35,7 +35,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class SE(_Part):
+class SEConfig(_Part):
     """Squeeze-and-excitation (Hu et al., 2018): per-channel gates from globally pooled features."""
 
     placement: Literal["none", "stem", "block"] = "stem"
@@ -46,7 +46,7 @@ class SE(_Part):
         return max(1, channels // self.reduction)
 
 
-class Model(_Part):
+class ModelConfig(_Part):
     """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on."""
 
     blocks: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (4, 4, 3)
@@ -64,7 +64,7 @@ class Model(_Part):
     """Width of a fully connected layer with ReLU before the output; None: no such layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability before the classifier."""
-    se: SE = SE()
+    se: SEConfig = SEConfig()
 
     @property
     def kernels(self) -> tuple[int, ...]:
@@ -89,7 +89,7 @@ class Model(_Part):
         return self
 
 
-class Data(_Part):
+class DataConfig(_Part):
     """Preprocessing and augmentation of images, and the validation split."""
 
     crop: Annotated[int, Field(ge=0, le=16)] = 4
@@ -112,7 +112,7 @@ class Data(_Part):
     """Seed of the split; independent of the training seed, so that all seeds share their val set."""
 
 
-class Lookahead(_Part):
+class LookaheadConfig(_Part):
     """Lookahead around the optimizer (Zhang et al., 2019): every `k` steps, move slow weights by `alpha`."""
 
     enabled: bool = True
@@ -120,7 +120,7 @@ class Lookahead(_Part):
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-class Clip(_Part):
+class ClipConfig(_Part):
     """Gradient clipping: each element to ±threshold (`value`), or the whole gradient's 2-norm (`norm`)."""
 
     by: Literal["none", "value", "norm"] = "value"
@@ -131,7 +131,7 @@ OptimizerName = Literal["sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsp
 WITH_MOMENTUM = frozenset({"sgd", "sgd_nesterov", "rmsprop", "muon"})
 
 
-class Optim(_Part):
+class OptimizerConfig(_Part):
     """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
 
     name: OptimizerName = "sgd"
@@ -140,8 +140,8 @@ class Optim(_Part):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     decay_norms: bool = True
     """Apply weight decay also to batch norm's scales, and to biases, as in the writeup's code."""
-    lookahead: Lookahead = Lookahead()
-    clip: Clip = Clip()
+    lookahead: LookaheadConfig = LookaheadConfig()
+    clip: ClipConfig = ClipConfig()
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -162,7 +162,7 @@ _SCHEDULE_FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Schedule(_Part):
+class ScheduleConfig(_Part):
     """Learning rate schedule. Positions and lengths are fractions of the whole training."""
 
     name: ScheduleName = "cosine"
@@ -186,7 +186,7 @@ class Schedule(_Part):
         return self
 
 
-class Train(_Part):
+class TrainConfig(_Part):
     """Length of training, batch size, regularisation, precision, and protocol."""
 
     epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
@@ -206,11 +206,11 @@ class Train(_Part):
 class Recipe(_Part):
     """One training configuration. `Recipe()` is the Efficient ResNet of the writeup's Table 1."""
 
-    model: Model = Model()
-    data: Data = Data()
-    optim: Optim = Optim()
-    schedule: Schedule = Schedule()
-    train: Train = Train()
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    train: TrainConfig = TrainConfig()
     init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Fingerprint of the finished cell whose final weights the training starts from; None: from scratch."""
 

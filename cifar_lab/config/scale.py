@@ -56,7 +56,7 @@ SCALES = {
 }
 
 
-def find(name: str) -> Scale:
+def find_scale(name: str) -> Scale:
     """Return the scale of this name, or `NAME/N`: the same with 1/N of its epochs for each variant.
 
     Raises:

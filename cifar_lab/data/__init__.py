@@ -42,11 +42,11 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
     from cifar_lab.data import cache, cifar10, sources
 
     if source == "cifar10":
-        return cache.open_or_make("cifar10", lambda: cifar10.fetch(cache.root() / "downloads", say))
+        return cache.open_or_make("cifar10", lambda: cifar10.find_or_download(cache.root() / "downloads", say))
     path = _existing(source)
 
     def decode() -> Dataset:
-        return sources.decode(path, say, reference=cache.kept("cifar10"))
+        return sources.read_source(path, say, reference=cache.kept("cifar10"))
 
     return cache.open_or_make(sources.key(path), decode)
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cifar_lab.data import decoding, original_images
 from cifar_lab.data.cifar_batches import images_of_planes
-from cifar_lab.data.dataset import Arrays, Images, Labels
-from cifar_lab.data.file_tree import BROKEN, Files
-from cifar_lab.data.messages import one_line, shown
+from cifar_lab.data.dataset import ImageArrays, Images, Labels
+from cifar_lab.data.file_tree import BROKEN, FileTree
+from cifar_lab.data.messages import short_line, shown
 from cifar_lab.errors import DataError
 
 LARGEST = 1 << 30
@@ -36,7 +36,7 @@ CLASS_NAMES = ("classes", "class_names", "label_names", "labels_names")
 IMAGE_COLUMNS, LABEL_COLUMNS = ("img", "image"), ("label", "labels")
 
 
-def read_npz(files: Files) -> tuple[tuple[str, ...], Arrays, bool]:
+def read_npz(files: FileTree) -> tuple[tuple[str, ...], ImageArrays, bool]:
     """Read an npz whose arrays are named `x_train`, `y_train`, … or `train_images`, `train_labels`, ….
 
     Returns:
@@ -66,7 +66,7 @@ def read_npz(files: Files) -> tuple[tuple[str, ...], Arrays, bool]:
     for key in CLASS_NAMES:
         if key in names:
             classes = _names(key, _array(files, names[key]))
-    return classes, Arrays(*parts[0], *parts[1]), held_out == "val"
+    return classes, ImageArrays(*parts[0], *parts[1]), held_out == "val"
 
 
 def _names(key: str, array: NDArray[Any]) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def _role(name: str) -> tuple[str, str] | None:
     return (splits.pop(), roles.pop()) if len(splits) == len(roles) == 1 else None
 
 
-def _array(files: Files, name: str) -> NDArray[Any]:
+def _array(files: FileTree, name: str) -> NDArray[Any]:
     """Read one npy file, whose header is checked before memory is allocated; pickled objects are rejected."""
     data = files.read(name, LARGEST)
     if len(data) > LARGEST:
@@ -114,7 +114,7 @@ def _array(files: Files, name: str) -> NDArray[Any]:
         array: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell())
         return array.reshape(shape, order="F" if is_fortran else "C")
     except (*BROKEN, SyntaxError, RecursionError, tokenize.TokenError) as error:
-        raise DataError(f"{shown(name)} is not an array of NumPy: {one_line(error)}") from error
+        raise DataError(f"{shown(name)} is not an array of NumPy: {short_line(error)}") from error
 
 
 def _images(name: str, array: NDArray[Any]) -> Images:
@@ -143,7 +143,7 @@ def _check_range(name: str, least: int, most: int) -> None:
         raise DataError(f"{shown(name)} has labels from {least} to {most}; expected 0 … 9")
 
 
-def read_parquet(files: Files, train: list[str], test: list[str]) -> tuple[tuple[str, ...], Arrays]:
+def read_parquet(files: FileTree, train: list[str], test: list[str]) -> tuple[tuple[str, ...], ImageArrays]:
     """Read parquet files with columns `img` or `image` (bytes of an image file) and `label` (a number).
 
     Class names are those in the hub's metadata of the files, else the labels' numbers.
@@ -154,10 +154,10 @@ def read_parquet(files: Files, train: list[str], test: list[str]) -> tuple[tuple
     classes = parts[0][0]
     if classes is None:
         classes = _numbered(*(labels for _, _, labels in parts))
-    return classes, Arrays(*parts[0][1:], *parts[1][1:])
+    return classes, ImageArrays(*parts[0][1:], *parts[1][1:])
 
 
-def _parquet_split(files: Files, names: list[str]) -> tuple[tuple[str, ...] | None, Images, Labels]:
+def _parquet_split(files: FileTree, names: list[str]) -> tuple[tuple[str, ...] | None, Images, Labels]:
     images: list[Images] = []
     labels: list[int] = []
     classes: tuple[str, ...] | None = None
@@ -165,7 +165,7 @@ def _parquet_split(files: Files, names: list[str]) -> tuple[tuple[str, ...] | No
         for name in names:
             classes, rows = _parquet_rows(files, name)
             for index, (data, label) in enumerate(rows):
-                images.append(decoding.decode(f"{name}, row {index}", data))
+                images.append(decoding.decode_image(f"{name}, row {index}", data))
                 labels.append(label)
     if not images:
         raise DataError(f"{shown(names[0])} has no rows")
@@ -173,7 +173,7 @@ def _parquet_split(files: Files, names: list[str]) -> tuple[tuple[str, ...] | No
     return classes, np.stack(images), _labels(names[0], np.array(labels, dtype=np.int64))
 
 
-def _parquet_rows(files: Files, name: str) -> tuple[tuple[str, ...] | None, Iterator[tuple[bytes, int]]]:
+def _parquet_rows(files: FileTree, name: str) -> tuple[tuple[str, ...] | None, Iterator[tuple[bytes, int]]]:
     """Return class names and an iterator of (bytes of an image file, label) of one parquet file."""
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
@@ -186,7 +186,7 @@ def _parquet_rows(files: Files, name: str) -> tuple[tuple[str, ...] | None, Iter
         try:
             return call()
         except (*BROKEN, pyarrow.ArrowException) as error:
-            raise DataError(f"{shown(name)} is not a whole parquet file: {one_line(error)}") from error
+            raise DataError(f"{shown(name)} is not a whole parquet file: {short_line(error)}") from error
 
     table = explained(lambda: parquet.ParquetFile(pyarrow.BufferReader(data)))
     columns = table.schema_arrow.names

@@ -32,7 +32,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
+class AugmentationDraws:
     """Random draws for n images, one row per position: those of an epoch, or, sliced, of a batch.
 
     Boxes are (top, left, bottom, right), ends excluded. Augmentations that are off have neutral values.
@@ -51,15 +51,19 @@ class Draws:
     cutmix: Tensor
     """(n, 4) int32: box that is pasted from the partner; empty if MixUp is used."""
 
-    def __getitem__(self, positions: slice) -> Draws:
-        return Draws(**{field.name: getattr(self, field.name)[positions] for field in fields(self)})
+    def __getitem__(self, positions: slice) -> AugmentationDraws:
+        return AugmentationDraws(**{field.name: getattr(self, field.name)[positions] for field in fields(self)})
 
-    def at(self, positions: Tensor) -> Draws:
+    def at(self, positions: Tensor) -> AugmentationDraws:
         """Return the rows at `positions`, (B,) int64, on the same device."""
-        return Draws(**{field.name: getattr(self, field.name).index_select(0, positions) for field in fields(self)})
+        return AugmentationDraws(
+            **{field.name: getattr(self, field.name).index_select(0, positions) for field in fields(self)}
+        )
 
 
-def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu") -> Draws:
+def draw_epoch(
+    data: recipe.DataConfig, n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu"
+) -> AugmentationDraws:
     """Draw all random numbers for the n images of one epoch, on the CPU, and move them to `device` once.
 
     NumPy is used because torch has no Beta distribution with a generator.
@@ -79,10 +83,12 @@ def draw(data: recipe.Data, n: int, *, seed: int, epoch: int, device: torch.devi
         "mixup": lam,
         "cutmix": pasted,
     }
-    return Draws(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
+    return AugmentationDraws(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
 
-def augment(images: Tensor, labels: Tensor, draws: Draws, data: recipe.Data, classes: int = 10) -> Batch:
+def augment(
+    images: Tensor, labels: Tensor, draws: AugmentationDraws, data: recipe.DataConfig, classes: int = 10
+) -> Batch:
     """Crop, flip, normalise, cutout, then MixUp or CutMix with the previous image in the batch, as `data` specifies.
 
     Args:
@@ -128,7 +134,7 @@ def crop_and_flip(images: Tensor, corner: Tensor, flip: Tensor, *, padding: int)
     return padded.reshape(-1, 3).index_select(0, index.flatten()).view(images.shape)
 
 
-def normalise_only(images: Tensor, data: recipe.Data) -> Tensor:
+def normalise_only(images: Tensor, data: recipe.DataConfig) -> Tensor:
     """Convert (N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32, channels_last, in [0, 1], normalised if `data` says so.
 
     Evaluated images get no other processing.
@@ -174,16 +180,16 @@ def _affine(normalise: bool, device: torch.device) -> Batch:
     return (1 / (255 * std)).repeat(SIDE).to(device), (-mean / std).repeat(SIDE).to(device)
 
 
-def _draw_flip(data: recipe.Data, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:
-    """Draw `Draws.flip`: per position, or, if alternating, per image in the first epoch, then inverted each epoch."""
+def _draw_flip(data: recipe.DataConfig, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:
+    """Draw `flip`: per position, or, if alternating, per image in the first epoch, then inverted each epoch."""
     if not data.alternating_flip:
         return (np.random.default_rng(stream(seed, "flip", epoch)).random(len(order)) < 0.5) & data.flip
     begun = np.random.default_rng(stream(seed, "flip", 0)).random(len(order)) < 0.5
     return (begun[order] ^ bool(epoch % 2)) & data.flip
 
 
-def _draw_mix(data: recipe.Data, n: int, random: np.random.Generator) -> tuple[Floats, Ints]:
-    """Draw `Draws.mixup` and `Draws.cutmix`. With both on, a fair coin assigns each image to one of them.
+def _draw_mix(data: recipe.DataConfig, n: int, random: np.random.Generator) -> tuple[Floats, Ints]:
+    """Draw `mixup` and `cutmix`. With both on, a fair coin assigns each image to one of them.
 
     λ is drawn last, as it uses a variable amount of the stream: coins and centres are the same for any alpha.
     """

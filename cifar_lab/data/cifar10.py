@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cifar_lab.data import download, http_client, layouts, progress, sources
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.data.download import Expected, Failed, RemoteFile, Slow
+from cifar_lab.data.download import ExpectedFile, MirrorFailed, MirrorSlow, RemoteFile
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
@@ -20,15 +20,15 @@ Say = Callable[[str], None]
 ROOT_VARIABLE = "CIFAR10_ROOT"
 MIRRORS_VARIABLE = "CIFAR_LAB_MIRRORS"
 
-PYTHON = Expected("cifar-10-python.tar.gz", 170_498_071, "md5", "c58f30108f718f92721af3b95e74349a")
-BINARY = Expected("cifar-10-binary.tar.gz", 170_052_171, "md5", "c32a1d4ab5d03f1284b67883e8d87530")
-TRAIN = Expected(
+PYTHON = ExpectedFile("cifar-10-python.tar.gz", 170_498_071, "md5", "c58f30108f718f92721af3b95e74349a")
+BINARY = ExpectedFile("cifar-10-binary.tar.gz", 170_052_171, "md5", "c32a1d4ab5d03f1284b67883e8d87530")
+TRAIN = ExpectedFile(
     "train-00000-of-00001.parquet",
     119_705_255,
     "sha256",
     "8428b53a88a11ac374111006708df51469e315a22ac6d66470afd9c78d2ae883",
 )
-TEST = Expected(
+TEST = ExpectedFile(
     "test-00000-of-00001.parquet",
     23_940_850,
     "sha256",
@@ -49,7 +49,7 @@ class Mirror:
         return self.files[0].url
 
 
-def _archive(base: str, expected: Expected) -> Mirror:
+def _archive(base: str, expected: ExpectedFile) -> Mirror:
     return Mirror(files=(RemoteFile(url=f"{base}/{expected.name}", expected=expected),))
 
 
@@ -79,14 +79,14 @@ def _own(url: str) -> Mirror:
         if "train" not in (name := url.rpartition("/")[2]):
             raise DataError(f"{MIRRORS_VARIABLE}: {shown(name)} is no train-*.parquet; its test file is found by it")
         test = url[: -len(name)] + name.replace("train", "test")
-        files = (Expected(TRAIN.name, 0, "", ""), Expected(TEST.name, 0, "", ""))  # checked by their content
+        files = (ExpectedFile(TRAIN.name, 0, "", ""), ExpectedFile(TEST.name, 0, "", ""))  # checked by their content
         return Mirror(files=tuple(RemoteFile(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
     if url.endswith((".gz", ".tgz")):
         return Mirror(files=(RemoteFile(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
     return _archive(url.rstrip("/"), PYTHON)
 
 
-def fetch(folder: Path, say: Say = progress.silent) -> Dataset:
+def find_or_download(folder: Path, say: Say = progress.silent) -> Dataset:
     """Return CIFAR-10 from this machine, or downloaded into `folder` (170 MB).
 
     Raises:
@@ -124,7 +124,7 @@ def on_disk(folder: Path) -> Iterator[Path]:
 def _tried(path: Path, say: Say) -> Dataset | None:
     """Return the original images at `path`; None, with a message, if it holds something else."""
     try:
-        dataset = sources.decode(path, say)
+        dataset = sources.read_source(path, say)
         if dataset.kind == "cifar10":
             return dataset
         if path.is_file() and download.checksum(path, PYTHON.algorithm) == PYTHON.digest:
@@ -146,17 +146,17 @@ def _downloaded(folder: Path, say: Say) -> Dataset:
         another = "; trying another place" if mirror is not every[-1] else ""
         try:
             return _from_mirror(mirror, folder, say, is_patient=len(every) == 1)
-        except Slow as error:
+        except MirrorSlow as error:
             slow.append((error.rate, mirror))
             say(f"{http_client.plain(mirror.url)} is {error}{another}")
-        except Failed as error:
+        except MirrorFailed as error:
             failures.append(f"{http_client.plain(mirror.url)}: {error}")
             say(f"{failures[-1]}{another}")
     for _, mirror in sorted(slow, key=lambda pair: -pair[0]):
         try:
             say(f"no place is faster; going on from {http_client.plain(mirror.url)}")
             return _from_mirror(mirror, folder, say, is_patient=True)
-        except Failed as error:
+        except MirrorFailed as error:
             failures.append(f"{http_client.plain(mirror.url)}: {error}")
     others = len(failures) - 1
     more = f" (and {others} other place{'s' * (others > 1)}, see above)" * (others > 0)
@@ -170,20 +170,22 @@ def _from_mirror(mirror: Mirror, folder: Path, say: Say, *, is_patient: bool) ->
     """Return the images that one mirror serves.
 
     Raises:
-        Slow, Failed: see `download.fetch`; Failed too if the images are not those of CIFAR-10.
+        Slow, Failed: see `download.download`; Failed too if the images are not those of CIFAR-10.
     """
-    paths = [download.fetch(remote, folder, say, is_patient=is_patient) for remote in mirror.files]
+    paths = [download.download(remote, folder, say, is_patient=is_patient) for remote in mirror.files]
     try:
-        dataset = sources.decode(paths[0] if len(paths) == 1 else folder, say)  # two parquet files are in the folder
+        dataset = sources.read_source(
+            paths[0] if len(paths) == 1 else folder, say
+        )  # two parquet files are in the folder
     except DataError as error:
         _forget(paths)
-        raise Failed(str(error)) from error
+        raise MirrorFailed(str(error)) from error
     if dataset.kind == "cifar10":
         return dataset
     if mirror.files[0].expected is PYTHON:  # its md5 was correct, and its order is the reference
         return sources.as_original(dataset)
     _forget(paths)
-    raise Failed("other images than those of CIFAR-10")
+    raise MirrorFailed("other images than those of CIFAR-10")
 
 
 def _forget(paths: list[Path]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cifar_lab.data import original_images, unpickle
-from cifar_lab.data.dataset import Arrays, Images, Labels
-from cifar_lab.data.file_tree import Files
+from cifar_lab.data.dataset import ImageArrays, Images, Labels
+from cifar_lab.data.file_tree import FileTree
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
@@ -16,7 +16,7 @@ LARGEST = 64 << 20
 """Maximum bytes of one batch; an original one has 31 million."""
 
 
-def read_python(files: Files, folder: str) -> tuple[tuple[str, ...], Arrays, bool]:
+def read_python(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArrays, bool]:
     """Read `cifar-10-batches-py`.
 
     Returns:
@@ -34,7 +34,7 @@ def read_python(files: Files, folder: str) -> tuple[tuple[str, ...], Arrays, boo
     return names, arrays, sums == original_images.PYTHON_MD5 and names == original_images.CLASSES
 
 
-def read_binary(files: Files, folder: str) -> tuple[tuple[str, ...], Arrays]:
+def read_binary(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArrays]:
     """Read `cifar-10-batches-bin`: class names, images and labels."""
     train = [_binary_batch(files, f"{folder}{name}.bin") for name in TRAIN]
     arrays = _joined(train, _binary_batch(files, f"{folder}{TEST}.bin"))
@@ -46,7 +46,7 @@ def images_of_planes(planes: np.ndarray) -> Images:
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
-def _whole(files: Files, name: str) -> bytes:
+def _whole(files: FileTree, name: str) -> bytes:
     data = files.read(name, LARGEST)
     if len(data) > LARGEST:
         raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes, which no batch of CIFAR-10 is")
@@ -55,7 +55,7 @@ def _whole(files: Files, name: str) -> bytes:
 
 def _python_batch(name: str, data: bytes) -> tuple[Images, Labels]:
     try:
-        batch = unpickle.load(data)
+        batch = unpickle.unpickle(data)
     except DataError as error:
         raise DataError(f"{shown(name)} is {error}") from error
     pixels, labels = (batch.get("data"), batch.get("labels")) if isinstance(batch, dict) else (None, None)
@@ -77,7 +77,7 @@ def _python_batch(name: str, data: bytes) -> tuple[Images, Labels]:
     return images_of_planes(pixels), numbers
 
 
-def _binary_batch(files: Files, name: str) -> tuple[Images, Labels]:
+def _binary_batch(files: FileTree, name: str) -> tuple[Images, Labels]:
     data = _whole(files, name)
     if not data or len(data) % original_images.RECORD:
         raise DataError(f"{shown(name)} has {len(data):,} bytes; expected records of {original_images.RECORD:,}")
@@ -85,7 +85,7 @@ def _binary_batch(files: Files, name: str) -> tuple[Images, Labels]:
     return images_of_planes(rows[:, 1:]), rows[:, 0].astype(np.int64)
 
 
-def _class_names(files: Files, folder: str, meta: str) -> tuple[str, ...]:
+def _class_names(files: FileTree, folder: str, meta: str) -> tuple[str, ...]:
     """Return the class names in the file `meta`; CIFAR-10's own if there is no such file."""
     if meta not in files.listing(folder.rstrip("/")).files:
         return original_images.CLASSES
@@ -93,7 +93,7 @@ def _class_names(files: Files, folder: str, meta: str) -> tuple[str, ...]:
     if meta.endswith(".txt"):
         return tuple(data.decode("utf-8", "replace").split())
     try:
-        content = unpickle.load(data)
+        content = unpickle.unpickle(data)
     except DataError as error:
         raise DataError(f"{shown(folder + meta)} is {error}") from error
     names = content.get("label_names") if isinstance(content, dict) else None
@@ -102,6 +102,6 @@ def _class_names(files: Files, folder: str, meta: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _joined(train: list[tuple[Images, Labels]], test: tuple[Images, Labels]) -> Arrays:
+def _joined(train: list[tuple[Images, Labels]], test: tuple[Images, Labels]) -> ImageArrays:
     images, labels = zip(*train, strict=True)
-    return Arrays(np.concatenate(images), np.concatenate(labels), *test)
+    return ImageArrays(np.concatenate(images), np.concatenate(labels), *test)

@@ -15,7 +15,7 @@ Labels = NDArray[np.int64]
 """(N,): indices into `Dataset.classes`."""
 
 
-class Arrays(NamedTuple):
+class ImageArrays(NamedTuple):
     """Decoded images and labels of both splits."""
 
     train_images: Images
@@ -40,9 +40,9 @@ class Dataset:
     """`content_hash` of the five fields above: 64 hex digits."""
 
     @property
-    def arrays(self) -> Arrays:
+    def arrays(self) -> ImageArrays:
         """Return the four arrays."""
-        return Arrays(self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return ImageArrays(self.train_images, self.train_labels, self.test_images, self.test_labels)
 
     def split(self, val_fraction: float, split_seed: int) -> tuple[Labels, Labels]:
         """Return sorted indices of (train, val): `val_fraction` of each class's training images, at least one, are val.

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cifar_lab.data.dataset import Images
-from cifar_lab.data.messages import one_line, shown
+from cifar_lab.data.messages import short_line, shown
 from cifar_lab.errors import DataError
 
 SIDE = 32
@@ -33,7 +33,7 @@ _BROKEN = (  # exceptions of Pillow on invalid bytes
 )
 
 
-def decode(name: str, data: bytes) -> Images:
+def decode_image(name: str, data: bytes) -> Images:
     """Return the (32, 32, 3) pixels of an image file. Its size is read from the header, before any pixel is decoded.
 
     Raises:
@@ -47,7 +47,7 @@ def decode(name: str, data: bytes) -> Images:
     try:
         return _decoded(name, data)
     except _BROKEN as error:
-        reason = f"it starts with {data[:8]!r}" if isinstance(error, UnidentifiedImageError) else one_line(error)
+        reason = f"it starts with {data[:8]!r}" if isinstance(error, UnidentifiedImageError) else short_line(error)
         raise DataError(f"{shown(name)} is not a whole PNG, JPEG or WebP image: {reason}") from error
 
 

@@ -36,7 +36,7 @@ SLOWEST_VARIABLE = "CIFAR_LAB_MIN_RATE"
 SLOWEST = 200.0
 
 
-class Expected(NamedTuple):
+class ExpectedFile(NamedTuple):
     """Expected properties of a file."""
 
     name: str
@@ -47,7 +47,7 @@ class Expected(NamedTuple):
     digest: str
 
 
-class Slow(Exception):
+class MirrorSlow(Exception):
     """Error raised if a mirror works, but another might be faster."""
 
     def __init__(self, rate: float) -> None:
@@ -55,7 +55,7 @@ class Slow(Exception):
         self.rate = rate
 
 
-class Failed(Exception):
+class MirrorFailed(Exception):
     """Error raised if a mirror does not provide the file; the message has the reason."""
 
 
@@ -64,7 +64,7 @@ class RemoteFile:
     """Address with the file that is expected there."""
 
     url: str
-    expected: Expected
+    expected: ExpectedFile
 
 
 def slowest_rate() -> float:
@@ -83,7 +83,7 @@ def slowest_rate() -> float:
     return rate * 1000
 
 
-def fetch(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
+def download(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is_patient: bool) -> Path:
     """Download `remote` into `folder` and return its path; a partial download is resumed.
 
     Args:
@@ -116,7 +116,7 @@ def _fetched(remote: RemoteFile, partial: Path, target: Path, say: Callable[[str
         except TransferError as error:
             reason = str(error)
             if error.is_final:
-                raise Failed(reason) from error
+                raise MirrorFailed(reason) from error
             after = _size(partial)
             fruitless = 0 if after - before >= CHUNK else fruitless + 1
             before = after
@@ -130,9 +130,9 @@ def _fetched(remote: RemoteFile, partial: Path, target: Path, say: Callable[[str
         begins = partial.read_bytes()[:15]
         partial.unlink()
         if not was_resumed or restarted:
-            raise Failed(f"it sent another file: {wrong}; it begins with {begins!r}")
+            raise MirrorFailed(f"it sent another file: {wrong}; it begins with {begins!r}")
         before, restarted = 0, True  # the earlier part may be damaged: try once more from the start
-    raise Failed(reason)
+    raise MirrorFailed(reason)
 
 
 def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, is_patient: bool) -> None:
@@ -185,7 +185,7 @@ def _copy(
         try:
             data = response.raw.read1(CHUNK)  # returns what is available, so that a slow rate is noticed
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransferError(http_client.reason(error)) from error
+            raise TransferError(http_client.innermost_cause(error)) from error
         if not data:
             return True
         done += len(data)
@@ -196,7 +196,7 @@ def _copy(
         last = time.monotonic()
         if last - since >= SLOW_AFTER:
             if (rate := (done - mark) / (last - since)) < slowest:
-                raise Slow(rate)
+                raise MirrorSlow(rate)
             since, mark = last, done
 
 
@@ -214,7 +214,7 @@ def _accepted(response: requests.Response, start: int, partial: Path) -> int:
     raise TransferError(f"HTTP {response.status_code} {response.reason}", is_final=is_final)
 
 
-def _wrong(path: Path, expected: Expected) -> str:
+def _wrong(path: Path, expected: ExpectedFile) -> str:
     """Return what is wrong with a complete file, or an empty text."""
     if expected.size and _size(path) != expected.size:
         return f"{_size(path):,} bytes, and {expected.size:,} were expected"

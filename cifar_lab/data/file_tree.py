@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
 
-from cifar_lab.data.messages import is_ignored, leads_out, one_line, parts, shown
+from cifar_lab.data.messages import is_ignored, leads_out, parts, short_line, shown
 from cifar_lab.errors import DataError
 
 LARGEST_UNPACKED = 1 << 30
@@ -36,7 +36,7 @@ BROKEN = (  # exceptions of zipfile, tarfile and the unpackers on invalid bytes
 )
 
 
-class Listing(NamedTuple):
+class FolderListing(NamedTuple):
     """The entries of one folder, sorted by name."""
 
     folders: tuple[str, ...]
@@ -44,10 +44,10 @@ class Listing(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Files:
+class FileTree:
     """Files below one root. Names are relative to it, `train/cat/1.png`; the root itself is the empty name."""
 
-    listing: Callable[[str], Listing]
+    listing: Callable[[str], FolderListing]
     """Returns the entries of a folder."""
     read: Callable[[str, int], bytes]
     """Returns the content of a file, up to one byte more than the given limit."""
@@ -56,7 +56,7 @@ class Files:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Files]:
+def opened(path: Path) -> Iterator[FileTree]:
     """Open the folder, zip or tar archive `path`.
 
     Raises:
@@ -88,15 +88,15 @@ def is_tar(start: bytes) -> bool:
     return start.startswith((b"\x1f\x8b", b"BZh")) or start[257:262] == b"ustar"
 
 
-def folder_files(root: Path) -> Files:
+def folder_files(root: Path) -> FileTree:
     """Return the files of the folder `root`, read from disk on demand."""
 
     @cache
-    def listing(folder: str) -> Listing:
+    def listing(folder: str) -> FolderListing:
         with os.scandir(root / folder) as scan:
             entries = sorted((e for e in scan if not is_ignored(e.name)), key=lambda entry: entry.name)
         folders = {entry.name for entry in entries if entry.is_dir()}
-        return Listing(tuple(sorted(folders)), tuple(e.name for e in entries if e.name not in folders))
+        return FolderListing(tuple(sorted(folders)), tuple(e.name for e in entries if e.name not in folders))
 
     def read(name: str, limit: int) -> bytes:
         _require_file(root, name)
@@ -107,7 +107,7 @@ def folder_files(root: Path) -> Files:
         found = _require_file(root, name)
         return f"{found.st_size} {found.st_mtime_ns}"
 
-    return Files(listing=listing, read=read, state=state)
+    return FileTree(listing=listing, read=read, state=state)
 
 
 def _require_file(root: Path, name: str) -> os.stat_result:
@@ -126,12 +126,12 @@ def _zip(path: Path) -> Iterator[ZipFile]:
     try:
         archive = ZipFile(path)
     except BROKEN as error:
-        raise DataError(f"the zip is truncated or damaged ({one_line(error)}); copy it again") from error
+        raise DataError(f"the zip is truncated or damaged ({short_line(error)}); copy it again") from error
     with archive:
         yield archive
 
 
-def zip_files(archive: ZipFile) -> Files:
+def zip_files(archive: ZipFile) -> FileTree:
     """Return the files of a zip, each unpacked into memory when it is read."""
     members: dict[str, ZipInfo] = {}
     for member in archive.infolist():
@@ -143,12 +143,12 @@ def zip_files(archive: ZipFile) -> Files:
             with archive.open(members[name]) as file:
                 return file.read(limit + 1)  # limited, whatever size the zip's directory claims
         except BROKEN as error:
-            raise DataError(f"{shown(name)} cannot be read from the zip: {one_line(error)}") from error
+            raise DataError(f"{shown(name)} cannot be read from the zip: {short_line(error)}") from error
 
-    return Files(listing=_listing(members), read=read, state=lambda name: str(members[name].CRC))
+    return FileTree(listing=_listing(members), read=read, state=lambda name: str(members[name].CRC))
 
 
-def tar_files(path: Path) -> Files:
+def tar_files(path: Path) -> FileTree:
     """Return the files of a tar archive, unpacked into memory in one pass."""
     contents: dict[str, bytes] = {}
     try:
@@ -166,12 +166,12 @@ def tar_files(path: Path) -> Files:
             while stream.read(1 << 20):  # to its end, where the checksum is
                 pass
     except BROKEN as error:
-        raise DataError(f"the archive is truncated or damaged ({one_line(error)}); copy it again") from error
+        raise DataError(f"the archive is truncated or damaged ({short_line(error)}); copy it again") from error
 
     def read(name: str, limit: int) -> bytes:
         return contents[name][: limit + 1]
 
-    return Files(listing=_listing(contents), read=read, state=lambda name: str(len(contents[name])))
+    return FileTree(listing=_listing(contents), read=read, state=lambda name: str(len(contents[name])))
 
 
 @contextmanager
@@ -220,7 +220,7 @@ def _checked(name: str, what: str, names: dict[str, ZipInfo] | dict[str, bytes])
     return joined
 
 
-def _listing(names: Iterable[str]) -> Callable[[str], Listing]:
+def _listing(names: Iterable[str]) -> Callable[[str], FolderListing]:
     """Return a function that lists one folder, given the names of all files."""
     folders: dict[str, set[str]] = {"": set()}
     files: dict[str, set[str]] = {"": set()}
@@ -234,7 +234,7 @@ def _listing(names: Iterable[str]) -> Callable[[str], Listing]:
             files.setdefault(above, set())
         files[above].add(last)
 
-    def listing(folder: str) -> Listing:
-        return Listing(tuple(sorted(folders.get(folder, ()))), tuple(sorted(files.get(folder, ()))))
+    def listing(folder: str) -> FolderListing:
+        return FolderListing(tuple(sorted(folders.get(folder, ()))), tuple(sorted(files.get(folder, ()))))
 
     return listing

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from cifar_lab.data.messages import one_line
+from cifar_lab.data.messages import short_line
 from cifar_lab.redaction import redacted
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TransferError(Exception):
     """Error raised if a transfer ended early."""
 
     def __init__(self, reason: object, *, is_final: bool = False) -> None:
-        super().__init__(one_line(reason))
+        super().__init__(short_line(reason))
         self.is_final = is_final
 
 
@@ -106,7 +106,7 @@ def answer(url: str, headers: dict[str, str]) -> Iterator[tuple[requests.Respons
             raise _late() from error
         never_stood = isinstance(error, requests.ConnectionError | requests.exceptions.InvalidSchema)
         is_final = (never_stood and "Range" not in headers) or isinstance(error, ValueError)  # not a valid address
-        raise TransferError(reason(error), is_final=is_final) from error
+        raise TransferError(innermost_cause(error), is_final=is_final) from error
     except TransferError as error:
         if deadline.is_over:
             raise _late() from error
@@ -177,7 +177,7 @@ def plain(url: str) -> str:
     """Return an address without user, password and query, which may be secrets."""
     try:
         address = urlsplit(redacted(USER.sub("", url, count=1)))  # a password may look like a port and a path
-        return one_line(urlunsplit((address.scheme, address.netloc, address.path, "", "")))
+        return short_line(urlunsplit((address.scheme, address.netloc, address.path, "", "")))
     except ValueError:
         return "a malformed address"
 
@@ -185,12 +185,12 @@ def plain(url: str) -> str:
 def host(url: str) -> str:
     """Return the host of an address."""
     try:
-        return one_line(urlsplit(USER.sub("", url, count=1)).hostname or "?")
+        return short_line(urlsplit(USER.sub("", url, count=1)).hostname or "?")
     except ValueError:
         return "?"
 
 
-def reason(error: BaseException) -> str:
+def innermost_cause(error: BaseException) -> str:
     """Return the innermost cause in plain words, without the address, which may contain a password."""
     import requests
     import urllib3
@@ -209,7 +209,7 @@ def reason(error: BaseException) -> str:
         return f"timed out, no byte for {PATIENCE:g} s"
     if any(isinstance(inner, urllib3.exceptions.ProtocolError) for inner in causes):
         return "the connection broke"
-    return one_line(error)
+    return short_line(error)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

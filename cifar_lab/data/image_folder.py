@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cifar_lab.data import decoding, validation
-from cifar_lab.data.dataset import Arrays, Images, Labels
-from cifar_lab.data.file_tree import Files
+from cifar_lab.data.dataset import ImageArrays, Images, Labels
+from cifar_lab.data.file_tree import FileTree
 from cifar_lab.data.layouts import EXPECTED, Layout
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
@@ -26,16 +26,16 @@ HELD_OUT = 5
 LARGEST_CSV = 8 << 20
 
 
-class Decoded(NamedTuple):
+class DecodedImages(NamedTuple):
     """Class names, images, and numbers by which the images may be sorted."""
 
     classes: tuple[str, ...]
-    arrays: Arrays
+    arrays: ImageArrays
     train_rank: Labels | None = None
     test_rank: Labels | None = None
 
 
-def read_classes(files: Files, layout: Layout, say: Callable[[str], None]) -> Decoded:
+def read_classes(files: FileTree, layout: Layout, say: Callable[[str], None]) -> DecodedImages:
     """Read train/<class>/* and test/<class>/*, in the order of the files' names. `say` gets one line.
 
     Raises:
@@ -45,17 +45,17 @@ def read_classes(files: Files, layout: Layout, say: Callable[[str], None]) -> De
     test = [(name, _class_of(name, layout.folder)) for name in layout.test]
     classes = _common_classes({label for _, label in train}, {label for _, label in test})
     numbers = [[classes.index(label) for _, label in part] for part in (train, test)]
-    validation.check(classes, *numbers)  # before the images are decoded
+    validation.check_classes(classes, *numbers)  # before the images are decoded
     say(f"{len(train) + len(test):,} images")
     splits = [
         (_decoded(files, [name for name, _ in part]), np.array(labels, np.int64))
         for part, labels in zip((train, test), numbers, strict=True)
     ]
     ranks = [_ranks([name for name, _ in part]) for part in (train, test)]
-    return Decoded(classes, Arrays(*splits[0], *splits[1]), *ranks)
+    return DecodedImages(classes, ImageArrays(*splits[0], *splits[1]), *ranks)
 
 
-def read_kaggle(files: Files, layout: Layout, say: Callable[[str], None]) -> Decoded:
+def read_kaggle(files: FileTree, layout: Layout, say: Callable[[str], None]) -> DecodedImages:
     """Read Kaggle's train/<id>.png with trainLabels.csv; its test images have no labels and are ignored.
 
     The last fifth of each class by id is held out as test.
@@ -79,16 +79,16 @@ def read_kaggle(files: Files, layout: Layout, say: Callable[[str], None]) -> Dec
     place = {each: position for position, each in enumerate(ids)}
     parts = [sorted(part, key=place.__getitem__) for part in (train, test)]
     numbers = [[classes.index(labels[each]) for each in part] for part in parts]
-    validation.check(classes, *numbers)
+    validation.check_classes(classes, *numbers)
     say(f"{len(labels):,} images")
     splits = [
         (_decoded(files, [names[each] for each in part]), np.array(of, np.int64))
         for part, of in zip(parts, numbers, strict=True)
     ]
-    return Decoded(classes, Arrays(*splits[0], *splits[1]))
+    return DecodedImages(classes, ImageArrays(*splits[0], *splits[1]))
 
 
-def _csv_labels(files: Files, name: str) -> dict[str, str]:
+def _csv_labels(files: FileTree, name: str) -> dict[str, str]:
     """Return {id: class} of a CSV with the columns id and label."""
     data = files.read(name, LARGEST_CSV)
     try:
@@ -127,12 +127,12 @@ def _common_classes(train: set[str], test: set[str]) -> tuple[str, ...]:
     return tuple(sorted(train))
 
 
-def _decoded(files: Files, names: Sequence[str]) -> Images:
+def _decoded(files: FileTree, names: Sequence[str]) -> Images:
     """Return (N, 32, 32, 3) pixels of the files `names`."""
     images = np.empty((len(names), decoding.SIDE, decoding.SIDE, 3), np.uint8)
     with warnings.catch_warnings(action="ignore"):  # Pillow's, on large images and palettes, which `pixels` handles
         for index, name in enumerate(names):  # one thread: two would both wait for the GIL (measured)
-            images[index] = decoding.decode(name, files.read(name, decoding.LARGEST))
+            images[index] = decoding.decode_image(name, files.read(name, decoding.LARGEST))
     return images
 
 

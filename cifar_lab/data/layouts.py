@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cifar_lab.data import cifar_batches
-from cifar_lab.data.file_tree import Files
+from cifar_lab.data.file_tree import FileTree
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
@@ -59,7 +59,7 @@ class Layout:
         return self.train + self.test
 
 
-def find(files: Files) -> Layout:
+def detect_layout(files: FileTree) -> Layout:
     """Return the layout of `files`.
 
     Raises:
@@ -88,7 +88,7 @@ def find(files: Files) -> Layout:
     raise DataError(f"no images in train/; {EXPECTED}{_holds(files)}")
 
 
-def _folders(files: Files) -> Iterator[tuple[int, str]]:
+def _folders(files: FileTree) -> Iterator[tuple[int, str]]:
     """Yield (depth, folder) of the root and the folders below, the outermost first."""
     level = [""]
     count = 0
@@ -103,7 +103,7 @@ def _folders(files: Files) -> Iterator[tuple[int, str]]:
         level = below
 
 
-def _listing(files: Files, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _listing(files: FileTree, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return names of (folders, files); empty for an unreadable folder, unless it is the root."""
     try:
         return files.listing(folder.rstrip("/"))
@@ -113,7 +113,7 @@ def _listing(files: Files, folder: str) -> tuple[tuple[str, ...], tuple[str, ...
         return (), ()
 
 
-def _splits(files: Files, folder: str) -> dict[str, str]:
+def _splits(files: FileTree, folder: str) -> dict[str, str]:
     """Return {train, test, val: name of the folder} of the splits in `folder`, ignoring letter case."""
     splits: dict[str, str] = {}
     for name in _listing(files, folder)[0]:
@@ -124,21 +124,21 @@ def _splits(files: Files, folder: str) -> dict[str, str]:
     return splits
 
 
-def _complete(files: Files, folder: str) -> Layout | None:
+def _complete(files: FileTree, folder: str) -> Layout | None:
     """Return the layout whose files are in `folder` itself; None if none is complete."""
     layouts = (match(files, folder) for match in _MATCHES)
     return next((layout for layout in layouts if layout is not None), None)
 
 
-def _match_python(files: Files, folder: str) -> Layout | None:
+def _match_python(files: FileTree, folder: str) -> Layout | None:
     return _match_batches(files, folder, "python", "")
 
 
-def _match_binary(files: Files, folder: str) -> Layout | None:
+def _match_binary(files: FileTree, folder: str) -> Layout | None:
     return _match_batches(files, folder, "binary", ".bin")
 
 
-def _match_batches(files: Files, folder: str, kind: Kind, ending: str) -> Layout | None:
+def _match_batches(files: FileTree, folder: str, kind: Kind, ending: str) -> Layout | None:
     there = _listing(files, folder)[1]
     wanted = [f"{name}{ending}" for name in (*cifar_batches.TRAIN, cifar_batches.TEST)]
     missing = [name for name in wanted if name not in there]
@@ -150,7 +150,7 @@ def _match_batches(files: Files, folder: str, kind: Kind, ending: str) -> Layout
     return Layout(kind=kind, folder=folder, train=tuple(folder + n for n in (*wanted, meta) if n in there))
 
 
-def _match_parquet(files: Files, folder: str) -> Layout | None:
+def _match_parquet(files: FileTree, folder: str) -> Layout | None:
     names = [name for name in _listing(files, folder)[1] if name.lower().endswith(".parquet")]
     for split in _splits(files, folder).values():
         inside = _listing(files, f"{folder}{split}/")[1]
@@ -170,7 +170,7 @@ def _match_parquet(files: Files, folder: str) -> Layout | None:
     )  # fmt: skip
 
 
-def _match_kaggle(files: Files, folder: str) -> Layout | None:
+def _match_kaggle(files: FileTree, folder: str) -> Layout | None:
     csv = next((name for name in _listing(files, folder)[1] if name.lower() == LABELS_CSV), None)
     if csv is None:
         return None
@@ -183,7 +183,7 @@ def _match_kaggle(files: Files, folder: str) -> Layout | None:
     )  # fmt: skip
 
 
-def _match_classes(files: Files, folder: str) -> Layout | None:
+def _match_classes(files: FileTree, folder: str) -> Layout | None:
     splits = _splits(files, folder)
     if "train" not in splits or not ({"test", "val"} & splits.keys()):
         return None
@@ -192,12 +192,12 @@ def _match_classes(files: Files, folder: str) -> Layout | None:
     return _classes(files, folder, splits)
 
 
-def _match_npz(files: Files, folder: str) -> Layout | None:
+def _match_npz(files: FileTree, folder: str) -> Layout | None:
     names = [name for name in _listing(files, folder)[1] if name.endswith(".npy")]
     return Layout(kind="npz", folder="", train=tuple(names)) if names and not folder else None
 
 
-def _match_archive(files: Files, folder: str) -> Layout | None:
+def _match_archive(files: FileTree, folder: str) -> Layout | None:
     there = _listing(files, folder)[1]
     name = next((name for name in ARCHIVES if name in there), None)
     if name is None:
@@ -206,14 +206,14 @@ def _match_archive(files: Files, folder: str) -> Layout | None:
     return Layout(kind="archive", folder=folder, train=(folder + name,)) if name else None
 
 
-_MATCHES: tuple[Callable[[Files, str], Layout | None], ...] = (
+_MATCHES: tuple[Callable[[FileTree, str], Layout | None], ...] = (
     *(_match_python, _match_binary, _match_parquet, _match_kaggle, _match_classes, _match_npz, _match_archive),
 )
 _KINDS: tuple[Kind, ...] = ("python", "binary", "parquet", "kaggle", "classes", "npz", "archive")
 """All kinds, in order of precedence within one folder."""
 
 
-def _classes(files: Files, folder: str, splits: dict[str, str]) -> Layout:
+def _classes(files: FileTree, folder: str, splits: dict[str, str]) -> Layout:
     """Return the layout of train/<class>/* and its test; a missing split is rejected later."""
 
     def below(split: str | None) -> tuple[str, ...]:
@@ -238,7 +238,7 @@ def _classes(files: Files, folder: str, splits: dict[str, str]) -> Layout:
     )  # fmt: skip
 
 
-def _holds(files: Files) -> str:
+def _holds(files: FileTree) -> str:
     """Describe what the root holds instead, with the name closest to an expected one."""
     folders, names = _listing(files, "")
     entries = [f"{name}/" for name in folders] + list(names)

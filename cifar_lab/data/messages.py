@@ -18,7 +18,7 @@ def shown(name: object) -> str:
     return shortened(repr(str(name)), LONGEST)
 
 
-def one_line(reason: object) -> str:
+def short_line(reason: object) -> str:
     """Return the text of `reason` printable and on one line, cut in the middle if it is very long."""
     return shortened(printable(" ".join(str(reason).split())), 2 * LONGEST)
 

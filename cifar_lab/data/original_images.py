@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_lab.data.dataset import Arrays, Images, Labels
+from cifar_lab.data.dataset import ImageArrays, Images, Labels
 
 NAME = "CIFAR-10"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -55,7 +55,9 @@ def records(images: Images, labels: Labels) -> NDArray[np.uint8]:
     return np.concatenate([labels[:, None].astype(np.uint8), planes], axis=1)
 
 
-def in_order(arrays: Arrays, train_rank: Labels | None = None, test_rank: Labels | None = None) -> Arrays | None:
+def in_order(
+    arrays: ImageArrays, train_rank: Labels | None = None, test_rank: Labels | None = None
+) -> ImageArrays | None:
     """Return the original images in the order of their batches, or None if `arrays` holds other images.
 
     Args:
@@ -71,7 +73,7 @@ def in_order(arrays: Arrays, train_rank: Labels | None = None, test_rank: Labels
         return None
     train, test = np.argsort(train_rank, kind="stable"), np.argsort(test_rank, kind="stable")
     return _batches_sorted(
-        Arrays(
+        ImageArrays(
             train_images=arrays.train_images[train],
             train_labels=arrays.train_labels[train],
             test_images=arrays.test_images[test],
@@ -80,7 +82,7 @@ def in_order(arrays: Arrays, train_rank: Labels | None = None, test_rank: Labels
     )
 
 
-def same_images(arrays: Arrays, reference: Arrays) -> bool:
+def same_images(arrays: ImageArrays, reference: ImageArrays) -> bool:
     """Tell whether both hold the same labelled images in each split, in any order."""
     pairs = (
         ((arrays.test_images, arrays.test_labels), (reference.test_images, reference.test_labels)),
@@ -89,7 +91,7 @@ def same_images(arrays: Arrays, reference: Arrays) -> bool:
     return all(len(a[1]) == len(b[1]) and np.array_equal(_sorted_rows(*a), _sorted_rows(*b)) for a, b in pairs)
 
 
-def _batches_sorted(arrays: Arrays) -> Arrays | None:
+def _batches_sorted(arrays: ImageArrays) -> ImageArrays | None:
     """Return `arrays` with the five training batches in their order; None if any batch is not an original one."""
     if md5(records(arrays.test_images, arrays.test_labels).data) != TEST_MD5:
         return None

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from cifar_lab.data import array_files as stored
 from cifar_lab.data import cifar_batches, file_tree, image_folder, layouts, original_images, validation
-from cifar_lab.data.dataset import Arrays, Dataset, Labels, content_hash
-from cifar_lab.data.messages import one_line, shown, title
+from cifar_lab.data.dataset import Dataset, ImageArrays, Labels, content_hash
+from cifar_lab.data.messages import short_line, shown, title
 from cifar_lab.errors import DataError
 
 VERSION = "2"
@@ -28,7 +28,7 @@ class _Read(NamedTuple):
     """One source as read, before validation."""
 
     classes: tuple[str, ...]
-    arrays: Arrays
+    arrays: ImageArrays
     train_rank: Labels | None = None
     test_rank: Labels | None = None
     is_original: bool = False
@@ -41,14 +41,16 @@ def key(path: Path) -> str:
     with _named(path):
         if path.is_dir():
             tree = file_tree.folder_files(path)
-            state = [f"{name} {tree.state(name)}" for name in layouts.find(tree).files]
+            state = [f"{name} {tree.state(name)}" for name in layouts.detect_layout(tree).files]
         else:
             found = path.stat()
             state = [f" {found.st_size} {found.st_mtime_ns}"]
     return hashlib.sha256("\0".join([VERSION, str(path), *state]).encode(errors="surrogateescape")).hexdigest()
 
 
-def decode(path: Path, say: Callable[[str], None] = lambda _: None, *, reference: Dataset | None = None) -> Dataset:
+def read_source(
+    path: Path, say: Callable[[str], None] = lambda _: None, *, reference: Dataset | None = None
+) -> Dataset:
     """Return every image of the folder or file `path`. `say` is called before operations that take more than a moment.
 
     Args:
@@ -60,7 +62,7 @@ def decode(path: Path, say: Callable[[str], None] = lambda _: None, *, reference
     with _named(path):
         name = path.name if path.is_dir() else title(path.name)
         read = _read(path, lambda what, folder: say(f"decoding {what} of {name}{folder and f' in {folder}'}, once"))
-        validation.check(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
+        validation.check_classes(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
         found = (
             read.arrays if read.is_original else original_images.in_order(read.arrays, read.train_rank, read.test_rank)
         )
@@ -91,14 +93,14 @@ def _named(path: Path) -> Iterator[None]:
     except DataError as error:
         raise DataError(f"data {shown(path)}: {error}") from error
     except OSError as error:
-        raise DataError(f"data {shown(path)}: {one_line(error.strerror or error)}") from error
+        raise DataError(f"data {shown(path)}: {short_line(error.strerror or error)}") from error
 
 
 def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
     if path.is_file() and file_tree.read_start(path).startswith(b"PAR1"):
         raise DataError("one parquet file; give the folder that holds train-*.parquet and test-*.parquet")
     with file_tree.opened(path) as tree:
-        layout = layouts.find(tree)
+        layout = layouts.detect_layout(tree)
         if layout.kind == "archive":
             return _read_inner(path, layout.train[0], say)
         if layout.kind in ("classes", "kaggle"):

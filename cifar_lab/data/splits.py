@@ -16,7 +16,7 @@ from cifar_lab.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class Part:
+class ImageSubset:
     """Subset of a shared array of images, and their labels; `take` copies only what it returns."""
 
     images: Tensor
@@ -39,29 +39,31 @@ class Part:
 class Split:
     """Parts that a training uses under its protocol."""
 
-    train: Part
-    clean_train: Part
+    train: ImageSubset
+    clean_train: ImageSubset
     """Subset of the training images, as large as `watched` under holdout, for the accuracy without augmentation."""
-    watched: Part
+    watched: ImageSubset
     """Evaluated after each epoch: val under `holdout`, test under `writeup`."""
     watched_name: Literal["val", "test"]
-    test: Part
+    test: ImageSubset
 
 
-def split(dataset: Dataset, data: recipe.Data, protocol: str, device: torch.device) -> Split:
+def split(dataset: Dataset, data: recipe.DataConfig, protocol: str, device: torch.device) -> Split:
     """Return the parts of `dataset` under `protocol`, with pixels moved to `device` once (not copied on the CPU)."""
     rest, held_out = dataset.split(data.val_fraction, data.split_seed)
     images, labels = _tensor(dataset.train_images, device), _tensor(dataset.train_labels, device)
     test_index = np.arange(len(dataset.test_labels))
-    test = Part(_tensor(dataset.test_images, device), _tensor(dataset.test_labels, device), _tensor(test_index, device))
+    test = ImageSubset(
+        _tensor(dataset.test_images, device), _tensor(dataset.test_labels, device), _tensor(test_index, device)
+    )
     rng = np.random.default_rng(data.split_seed)
     clean = np.sort(rng.choice(rest, size=min(len(held_out), len(rest)), replace=False))
     if protocol == "writeup":
         rest = np.arange(len(dataset.train_labels))
     return Split(
-        train=Part(images, labels, _tensor(rest, device)),
-        clean_train=Part(images, labels, _tensor(clean, device)),
-        watched=test if protocol == "writeup" else Part(images, labels, _tensor(held_out, device)),
+        train=ImageSubset(images, labels, _tensor(rest, device)),
+        clean_train=ImageSubset(images, labels, _tensor(clean, device)),
+        watched=test if protocol == "writeup" else ImageSubset(images, labels, _tensor(held_out, device)),
         watched_name="test" if protocol == "writeup" else "val",
         test=test,
     )

@@ -22,7 +22,7 @@ TRAIN_PER_CLASS = 280
 TEST_PER_CLASS = 100
 
 PERIOD = (5.5, 9.0)
-"""Pixels per unit of `Place`."""
+"""Pixels per unit of `PatternGrid`."""
 TILT = 0.12
 """Maximum slope of a pattern's rows."""
 CONTRAST = (0.6, 1.0)
@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PatternGrid:
     """Coordinates of the pixels of N images in a pattern."""
 
     u: Floats
@@ -49,7 +49,7 @@ class Place:
     """(N, 1, 1), -1 or 1: direction of a slanted pattern. Both are one class, as flips must not change it."""
 
 
-Pattern = Callable[[Place], Floats]
+Pattern = Callable[[PatternGrid], Floats]
 """Function that returns a height, (N, 32, 32): ink where it is positive, paper where negative.
 
 Its slope is about 1, so that height times period is the distance to the edge in pixels, and edges are smooth. All but
@@ -57,45 +57,45 @@ the rings have a period of 4 units in both directions, so that shifts over 4 uni
 """
 
 
-def bands(at: Place) -> Floats:
+def bands(at: PatternGrid) -> Floats:
     return _fold(at.v) - 0.25
 
 
-def pinstripes(at: Place) -> Floats:
+def pinstripes(at: PatternGrid) -> Floats:
     return _fold(at.u) - 0.25
 
 
-def diagonals(at: Place) -> Floats:
+def diagonals(at: PatternGrid) -> Floats:
     return _fold(0.75 * (at.u + at.hand * at.v)) - 0.25
 
 
-def checks(at: Place) -> Floats:
+def checks(at: PatternGrid) -> Floats:
     across, down = _fold(0.5 * at.u) - 0.25, _fold(0.5 * at.v) - 0.25
     return 2 * np.maximum(np.minimum(across, down), -np.maximum(across, down))
 
 
-def diamonds(at: Place) -> Floats:
+def diamonds(at: PatternGrid) -> Floats:
     return 0.4 - _fold(0.75 * at.u) - _fold(0.5 * at.v)
 
 
-def dots(at: Place) -> Floats:
+def dots(at: PatternGrid) -> Floats:
     return _length(_fold(0.75 * at.u), _fold(0.75 * at.v)) - 0.28
 
 
-def rings(at: Place) -> Floats:
+def rings(at: PatternGrid) -> Floats:
     return _fold(_length(at.u, at.v)) - 0.25
 
 
-def bricks(at: Place) -> Floats:
+def bricks(at: PatternGrid) -> Floats:
     every_second_row = 0.5 * np.floor(at.v + 0.5)
     return 0.14 - np.minimum(0.5 - _fold(at.v), 1.33 * _fold(0.75 * at.u + every_second_row))
 
 
-def zigzags(at: Place) -> Floats:
+def zigzags(at: PatternGrid) -> Floats:
     return _fold(at.v + 1.5 * _fold(0.5 * at.u)) - 0.25
 
 
-def crosses(at: Place) -> Floats:
+def crosses(at: PatternGrid) -> Floats:
     across, down = _fold(at.u), _fold(at.v)
     return np.minimum(0.12 - np.minimum(across, down), 0.4 - np.maximum(across, down))
 
@@ -135,7 +135,7 @@ def _paper(rng: np.random.Generator, pattern: Pattern, n: int) -> Images:
     """Return `n` images of one class, (n, 32, 32, 3)."""
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2  # pixels from the centre
     period, tilt = _between(rng, *PERIOD, n), _between(rng, -TILT, TILT, n)
-    place = Place(
+    place = PatternGrid(
         u=(x - tilt * y) / period + _between(rng, -2, 2, n),
         v=(y + tilt * x) / period + _between(rng, -2, 2, n),
         hand=np.where(_between(rng, -1, 1, n) < 0, -1.0, 1.0),

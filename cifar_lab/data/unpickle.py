@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_lab.data.messages import one_line, shown
+from cifar_lab.data.messages import short_line, shown
 from cifar_lab.errors import DataError
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8")
@@ -30,7 +30,7 @@ _BROKEN = (
 )
 
 
-def load(data: bytes) -> object:
+def unpickle(data: bytes) -> object:
     """Return the plain values and arrays pickled in `data`; text of Python 2 becomes `str`, byte by byte.
 
     Raises:
@@ -39,7 +39,7 @@ def load(data: bytes) -> object:
     try:
         return _plain(_Unpickler(io.BytesIO(data), encoding="latin1").load())
     except _BROKEN as error:
-        raise DataError(f"not a pickle of plain values and arrays: {one_line(error)}") from error
+        raise DataError(f"not a pickle of plain values and arrays: {short_line(error)}") from error
 
 
 class _Array:

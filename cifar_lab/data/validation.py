@@ -11,7 +11,7 @@ from cifar_lab.errors import DataError
 CLASSES = 10
 
 
-def check(classes: tuple[str, ...], train: Iterable[int], test: Iterable[int]) -> None:
+def check_classes(classes: tuple[str, ...], train: Iterable[int], test: Iterable[int]) -> None:
     """Check class names and the labels of both splits, given as class indices.
 
     Raises:

@@ -11,27 +11,27 @@ from typing import NamedTuple
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.execution.estimate import trained_images
-from cifar_lab.execution.plan import Cell, Plan
-from cifar_lab.execution.step_timing import Timed, TimingError, time_steps
-from cifar_lab.models.cost import cost
-from cifar_lab.store.cell_record import Record
+from cifar_lab.execution.plan import Plan, PlannedCell
+from cifar_lab.execution.step_timing import StepTiming, TimingError, time_steps
+from cifar_lab.models.cost import network_cost
+from cifar_lab.store.cell_record import CellRecord
 
 WORTH_TRYING, SHORTEST = 1200.0, 120.0
 """Seconds that all cells together, and the longest of them, must take to be worth the trial, which takes a minute or
 so."""
 LEAST = 0.05
 """Minimum relative gain per step; smaller ones are within the noise of the measurement."""
-Measure = Callable[[Recipe, Execution], Timed]
+Measure = Callable[[Recipe, Execution], StepTiming]
 
 
-class Compiling(NamedTuple):
+class CompileDecision(NamedTuple):
     """Decision to compile or not, with a one-line reason."""
 
     is_on: bool
     why: str
 
 
-def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None = None) -> Compiling:
+def decide_compile(plan: Plan, execution: Execution, runs: Path, measure: Measure | None = None) -> CompileDecision:
     """Decide whether the missing cells of `plan` are compiled; one decision for all, equal to that of existing cells.
 
     Compiling pays if the remaining steps save more time than compiling costs. Each cell is compiled anew, once per
@@ -44,15 +44,15 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
     """
     missing = plan.to_train(retry_failed=True)
     if not missing:
-        return Compiling(execution.compile, "nothing is left to train")
+        return CompileDecision(execution.compile, "nothing is left to train")
     before = _as_before(plan, execution, runs)
     if before is not None:
-        return Compiling(before, "as the cells that are there")
+        return CompileDecision(before, "as the cells that are there")
     seconds = [plan.estimates.get(cell.fingerprint, 0.0) for cell in missing]
     if max(seconds) < SHORTEST or sum(seconds) < WORTH_TRYING:
         said = f"the cells take about {sum(seconds):,.0f} s, the longest {max(seconds):,.0f}"
-        return Compiling(is_on=False, why=f"{said}: not worth the trial")
-    of: dict[str, list[Cell]] = {}
+        return CompileDecision(is_on=False, why=f"{said}: not worth the trial")
+    of: dict[str, list[PlannedCell]] = {}
     for cell in sorted(missing, key=lambda cell: plan.estimates.get(cell.fingerprint, 0.0), reverse=True):
         of.setdefault(cell.recipe.train.precision, []).append(cell)
     for cells in of.values():
@@ -62,19 +62,21 @@ def decide(plan: Plan, execution: Execution, runs: Path, measure: Measure | None
     return found
 
 
-def _tried(longest: Cell, missing: Sequence[Cell], plan: Plan, execution: Execution, measure: Measure) -> Compiling:
+def _tried(
+    longest: PlannedCell, missing: Sequence[PlannedCell], plan: Plan, execution: Execution, measure: Measure
+) -> CompileDecision:
     """Decide for the cells of one precision."""
     recipe = longest.recipe
     try:
         plain = measure(recipe, execution)
     except TimingError as error:
-        return Compiling(is_on=False, why=f"training steps could not be timed: {error}")
+        return CompileDecision(is_on=False, why=f"training steps could not be timed: {error}")
     try:
         compiled = measure(recipe, replace(execution, compile=True))
     except Exception as error:  # noqa: BLE001 (of many kinds: no compiler, an operation it does not know; it is said)
         first = (str(error).strip().splitlines() or [""])[0]
         kind = "" if isinstance(error, TimingError) else f"{type(error).__name__}: "
-        return Compiling(is_on=False, why=f"this machine does not compile it: {kind}{first}")
+        return CompileDecision(is_on=False, why=f"this machine does not compile it: {kind}{first}")
     won = plain.step - compiled.step
     each = max(0.0, compiled.first - compiled.step)
     steps = sum(_steps(cell, plan) * _work(cell) / _work(longest) for cell in missing)
@@ -83,25 +85,25 @@ def _tried(longest: Cell, missing: Sequence[Cell], plan: Plan, execution: Execut
         f"{longest.name}: {1000 * plain.step:.1f} ms a step, compiled {1000 * compiled.step:.1f} ms after {each:.0f} s"
     )
     said = f"{timed}; {steps:,.0f} such steps are left, which save {saved:,.0f} s, and compiling takes {spent:,.0f} s"
-    return Compiling(won >= LEAST * plain.step and saved > spent, said)
+    return CompileDecision(won >= LEAST * plain.step and saved > spent, said)
 
 
-def _steps(cell: Cell, plan: Plan) -> int:
+def _steps(cell: PlannedCell, plan: Plan) -> int:
     return cell.recipe.train.epochs * math.ceil(trained_images(cell, plan) / cell.recipe.train.batch_size)
 
 
-def _work(cell: Cell) -> int:
+def _work(cell: PlannedCell) -> int:
     """Return the multiply-accumulates of one step's forward pass."""
-    return cost(cell.recipe.model).macs * cell.recipe.train.batch_size
+    return network_cost(cell.recipe.model).macs * cell.recipe.train.batch_size
 
 
-def _times(cells: Sequence[Cell], plan: Plan, *, once: bool) -> int:
+def _times(cells: Sequence[PlannedCell], plan: Plan, *, once: bool) -> int:
     """Count the compilations over all cells and batch sizes; `once`: equal networks of several cells count once."""
     pairs = [(cell.recipe.model, size) for cell in cells for size in _shapes(cell, plan)]
     return len(set(pairs)) if once else len(pairs)
 
 
-def _shapes(cell: Cell, plan: Plan) -> set[int]:
+def _shapes(cell: PlannedCell, plan: Plan) -> set[int]:
     """Return the batch sizes of an epoch; a network is compiled for each."""
     batch, images = cell.recipe.train.batch_size, trained_images(cell, plan)
     return {min(batch, images), images % batch or min(batch, images)}
@@ -110,7 +112,7 @@ def _shapes(cell: Cell, plan: Plan) -> set[int]:
 def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:
     """Return the compile flag of the latest recorded cell of `plan` on this device and thread count, if any."""
     for cell in reversed(plan.cells):
-        record = Record(runs / cell.fingerprint)
+        record = CellRecord(runs / cell.fingerprint)
         known = record.cell("execution") if record.state() != "damaged" else None
         if known is None:
             continue

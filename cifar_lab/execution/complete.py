@@ -9,40 +9,41 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar_lab.execution.autocompile import decide
+from cifar_lab.execution.autocompile import decide_compile
 from cifar_lab.execution.local_engine import Listener
-from cifar_lab.execution.plan import Cell, Plan
+from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.request import Request
-from cifar_lab.execution.runner import Report, carry_out
+from cifar_lab.execution.runner import RunReport, carry_out
 from cifar_lab.execution.step_timing import time_steps
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison
-from cifar_lab.store.invocation import Stopping
+from cifar_lab.store.invocation import StoppingRule
 
-OpenListener = Callable[[Request, list[Cell]], AbstractContextManager[Listener]]
+OpenListener = Callable[[Request, list[PlannedCell]], AbstractContextManager[Listener]]
 """Function that opens an observer of the training of these cells; it is called once they are decided upon."""
 
 
-class Completed(NamedTuple):
+class CompletedRun(NamedTuple):
     """Outcome of a request: what was done, what is there now, and the comparison of it."""
 
     plan: Plan
     """The plan with the states of its cells afterwards."""
-    report: Report
+    report: RunReport
     by_another_runner: int
     """Cells that another runner trained meanwhile."""
     comparison: Comparison
 
     @property
-    def undone(self) -> list[Cell]:
+    def undone(self) -> list[PlannedCell]:
         """Return the cells that did not end: failed, damaged, or left by an interruption."""
         return [cell for cell in self.plan.cells if not cell.is_done]
 
 
 def complete(
     found: Request, runs: Path, *, command: str, watch: OpenListener, say: Callable[[str], None],
-    retry_failed: bool = False, offline: bool = False, stopping: Stopping | None = None, patience: float | None = None,
-) -> Completed:  # fmt: skip
+    retry_failed: bool = False, offline: bool = False, stopping: StoppingRule | None = None,
+    patience: float | None = None,
+) -> CompletedRun:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 
     `command`, `retry_failed`, `offline`, `stopping` and `patience` are as for `cifar_lab.execution.runner.carry_out`.
@@ -50,7 +51,7 @@ def complete(
     plan, compiling = found.plan, ""
     if found.compile is None:
         timed = partial(time_steps, place=found.places[0]) if found.places else time_steps
-        is_on, compiling = decide(plan, found.execution, runs, timed)
+        is_on, compiling = decide_compile(plan, found.execution, runs, timed)
         found = found._replace(execution=replace(found.execution, compile=is_on))
         if is_on:
             say(f"networks are compiled: {compiling}")
@@ -63,4 +64,4 @@ def complete(
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))
     others = max(0, ended - report.trained)
-    return Completed(after, report, others, compare(runs, plan.ablation.name, invocation=report.invocation))
+    return CompletedRun(after, report, others, compare(runs, plan.ablation.name, invocation=report.invocation))

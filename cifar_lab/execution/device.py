@@ -42,7 +42,7 @@ def find_device(name: str) -> Device:
     """
     if name == "auto":
         return Device(next(kind for kind in ("cuda", "mps", "cpu") if is_there(kind)))
-    require_name(name)
+    require_device_name(name)
     numbered = CUDA_INDEX.fullmatch(name)
     kind = "cuda" if numbered else name
     if not is_there(kind):
@@ -56,7 +56,7 @@ def find_device(name: str) -> Device:
     return Device(kind, index)
 
 
-def require_name(name: str) -> None:
+def require_device_name(name: str) -> None:
     """Check the name of a device without loading torch, so without checking that this machine has it.
 
     Raises:

@@ -10,10 +10,10 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import step_timing
-from cifar_lab.execution.plan import Cell, Plan
+from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.settings import MOST_CELLS_PER_GPU, cells_per_gpu
-from cifar_lab.execution.step_timing import NoAnswer, Question, Timed, TimingError
-from cifar_lab.models.cost import cost
+from cifar_lab.execution.step_timing import StepTiming, TimingError, TimingFailed, TimingRequest
+from cifar_lab.models.cost import network_cost
 
 FORWARD_SHARE = 1 / 3
 """Cost of evaluating an image relative to training on it: one forward pass instead of a forward and two backward."""
@@ -31,18 +31,18 @@ ROUGH = "warning: training steps could not be timed ({reason}): the estimates ar
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class TrainingSpeed:
     """Speed of training on this machine."""
 
     rates: Mapping[str, float] = field(default_factory=dict)
     """Training time in seconds per multiply-accumulate of a forward pass, by the recipe's precision."""
     floor: float = 0.0
     """Duration of the shortest step in seconds: on CUDA, small networks are limited by kernel launches."""
-    timed: tuple[Timed, ...] = ()
+    timed: tuple[StepTiming, ...] = ()
     """Measurements on CUDA of the largest network in each precision."""
 
 
-def estimate(plan: Plan, pace: Pace, *, done: bool = False) -> dict[str, float]:
+def estimate(plan: Plan, pace: TrainingSpeed, *, done: bool = False) -> dict[str, float]:
     """Return the seconds of one worker alone for each unfinished cell, or for all with `done`, by fingerprint.
 
     A precision that was not measured gets the slowest measured rate. Expect an error of a factor 1.5 either way: small
@@ -57,10 +57,10 @@ def estimate(plan: Plan, pace: Pace, *, done: bool = False) -> dict[str, float]:
     }
 
 
-def _seconds(cell: Cell, plan: Plan, rate: float, floor: float) -> float:
+def _seconds(cell: PlannedCell, plan: Plan, rate: float, floor: float) -> float:
     """Return the seconds of training and evaluation; no step takes less than `floor`."""
     recipe, images = cell.recipe, trained_images(cell, plan)
-    of_an_image = rate * cost(recipe.model).macs
+    of_an_image = rate * network_cost(recipe.model).macs
     steps = math.ceil(images / recipe.train.batch_size)
     epochs = recipe.train.epochs * max(steps * floor, images * of_an_image)
     return epochs + FORWARD_SHARE * _evaluated(cell, plan) * of_an_image
@@ -73,7 +73,7 @@ def measure(
     *,
     place: str = "",
     done: bool = False,
-) -> Pace:
+) -> TrainingSpeed:
     """Measure the pace of the cells to be trained by timing one network in each of their precisions.
 
     On the CPU it is the network of median cost, with `execution`'s threads. On CUDA it is the one with the most work in
@@ -86,14 +86,14 @@ def measure(
         UsageError: on the CPU even the network of least cost ran out of memory.
     """
     found: dict[str, list[Recipe]] = {}
-    for cell in sorted(plan.cells, key=lambda cell: cost(cell.recipe.model).macs):
+    for cell in sorted(plan.cells, key=lambda cell: network_cost(cell.recipe.model).macs):
         if done or not cell.is_done:
             found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
     if execution.device.startswith("cuda"):
         return _on_cuda(found, execution, say, place)
     rates = {precision: _on_the_cpu(recipes, execution, say) for precision, recipes in found.items()}
     known = {precision: rate for precision, rate in rates.items() if rate is not None}
-    return Pace(rates=known or dict.fromkeys(found, ASSUMED_CPU_RATE))
+    return TrainingSpeed(rates=known or dict.fromkeys(found, ASSUMED_CPU_RATE))
 
 
 def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str], None]) -> float | None:
@@ -101,7 +101,7 @@ def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str]
     tries = [recipes[len(recipes) // 2], recipes[0]]
     for recipe in dict.fromkeys(tries):
         try:
-            return seconds_per_image(recipe, execution) / cost(recipe.model).macs
+            return seconds_per_image(recipe, execution) / network_cost(recipe.model).macs
         except TimingError as error:
             last = error
             if not error.out_of_memory:
@@ -112,28 +112,30 @@ def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str]
     return None
 
 
-def _on_cuda(found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None], place: str) -> Pace:
+def _on_cuda(
+    found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None], place: str
+) -> TrainingSpeed:
     if not found:
-        return Pace()
+        return TrainingSpeed()
     most = {precision: max(recipes, key=_work) for precision, recipes in found.items()}
     least = min((recipe for recipes in found.values() for recipe in recipes), key=_work)
-    questions = [Question(recipe=recipe, execution=execution, share=True, place=place) for recipe in most.values()]
+    questions = [TimingRequest(recipe=recipe, execution=execution, share=True, place=place) for recipe in most.values()]
     if least not in most.values():
-        questions.append(Question(recipe=least, execution=execution, place=place))
-    answers = step_timing.ask(questions)
-    for reason in dict.fromkeys(answer.why for answer in answers if isinstance(answer, NoAnswer)):
+        questions.append(TimingRequest(recipe=least, execution=execution, place=place))
+    answers = step_timing.measure_steps(questions)
+    for reason in dict.fromkeys(answer.why for answer in answers if isinstance(answer, TimingFailed)):
         say(ROUGH.format(reason=reason))
-    known = {q.recipe: answer for q, answer in zip(questions, answers, strict=True) if isinstance(answer, Timed)}
+    known = {q.recipe: answer for q, answer in zip(questions, answers, strict=True) if isinstance(answer, StepTiming)}
     rates = {p: known[recipe].step / _work(recipe) for p, recipe in most.items() if recipe in known}
     if not rates and least in known:
         rates = {least.train.precision: known[least].step / _work(least)}
     if not rates:
-        return Pace(rates=dict.fromkeys(found, ASSUMED_RATE), floor=ASSUMED_FLOOR)
+        return TrainingSpeed(rates=dict.fromkeys(found, ASSUMED_RATE), floor=ASSUMED_FLOOR)
     timed = tuple(known[recipe] for recipe in most.values() if recipe in known)
-    return Pace(rates=rates, floor=known[least].step if least in known else ASSUMED_FLOOR, timed=timed)
+    return TrainingSpeed(rates=rates, floor=known[least].step if least in known else ASSUMED_FLOOR, timed=timed)
 
 
-def share(pace: Pace, cores: int, data: int) -> tuple[int, str]:
+def share(pace: TrainingSpeed, cores: int, data: int) -> tuple[int, str]:
     """Return how many cells should share one GPU, and the reason in one line.
 
     Args:
@@ -157,22 +159,22 @@ def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
     """Return the seconds of a forward and backward pass per image; small batches keep it short on a CPU."""
     batch = recipe.train.batch_size
     if execution.device == "cpu":
-        batch = min(batch, 32, max(4, TIMED_MACS // cost(recipe.model).macs))
+        batch = min(batch, 32, max(4, TIMED_MACS // network_cost(recipe.model).macs))
     return step_timing.glance(recipe, execution, batch).step / batch
 
 
 def _work(recipe: Recipe) -> int:
     """Return the multiply-accumulates of one step's forward pass."""
-    return cost(recipe.model).macs * recipe.train.batch_size
+    return network_cost(recipe.model).macs * recipe.train.batch_size
 
 
-def trained_images(cell: Cell, plan: Plan) -> int:
+def trained_images(cell: PlannedCell, plan: Plan) -> int:
     """Estimate the number of images in an epoch of `cell`; a split takes whole images of each class."""
     recipe, images = cell.recipe, len(plan.dataset.train_labels)
     return round(images * (1 - recipe.data.val_fraction)) if recipe.train.protocol == "holdout" else images
 
 
-def _evaluated(cell: Cell, plan: Plan) -> float:
+def _evaluated(cell: PlannedCell, plan: Plan) -> float:
     """Return how many images a cell evaluates, in all epochs and at its end."""
     recipe, images, tested = cell.recipe, len(plan.dataset.train_labels), len(plan.dataset.test_labels)
     held_out = images * recipe.data.val_fraction

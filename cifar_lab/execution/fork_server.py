@@ -73,7 +73,7 @@ class _Context(ForkServerContext):
     Process = _Process
 
 
-def start(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
+def start_fork_server(modules: Sequence[str] = PRELOADED) -> ForkServerContext:
     """Start the server if necessary, without waiting for it; return the context that creates processes.
 
     Started before torch is imported, it loads torch in parallel with this process. A server that was started with fewer
@@ -119,7 +119,7 @@ def _move_out_of_a_long_folder() -> None:
 
 def wait(modules: Sequence[str] = PRELOADED) -> None:
     """Wait until the server has loaded its modules and can create processes."""
-    process = start(modules).Process(target=_nothing, daemon=True)
+    process = start_fork_server(modules).Process(target=_nothing, daemon=True)
     process.start()
     process.join()
 

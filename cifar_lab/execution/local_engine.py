@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from cifar_lab.errors import Interrupted, OutOfSpace
 from cifar_lab.execution import fork_server, nvml
-from cifar_lab.execution.scheduler import Settled
+from cifar_lab.execution.scheduler import SettledCell
 from cifar_lab.execution.stop_signals import stop_signals
-from cifar_lab.execution.watchdog import Looks, Watch, stall_after
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_after
+from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN, work
 from cifar_lab.out_of_space import is_out_of_space, where
 
@@ -37,31 +37,31 @@ LOOK_EVERY = 1.0
 """Seconds between two checks of cells that wait for others."""
 
 
-class Source(Protocol):
+class JobSource(Protocol):
     """Source of the engine's cells; `queue.Queue` is one."""
 
     def __len__(self) -> int:
         """Return the number of cells that are not begun; 0 if no more will come."""
 
-    def take(self, running: set[str]) -> Job | Settled | None:
+    def take(self, running: set[str]) -> CellJob | SettledCell | None:
         """Return the next cell to begin, or one that has already ended; None while all must wait.
 
         `running`: fingerprints of the cells that this engine trains now.
         """
 
-    def put_back(self, job: Job) -> None:
+    def put_back(self, job: CellJob) -> None:
         """Return `job` to the queue, because another runner took it first."""
 
 
 class Listener(Protocol):
     """Observer of the engine's events."""
 
-    def started(self, job: Job) -> None: ...
-    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None: ...
-    def ended(self, job: Job, error: str | None) -> None:
+    def started(self, job: CellJob) -> None: ...
+    def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None: ...
+    def ended(self, job: CellJob, error: str | None) -> None:
         """Handle the end of `job`, here or in another runner; `error` is one line if its cell is not finished."""
 
-    def put_off(self, job: Job) -> None:
+    def put_off(self, job: CellJob) -> None:
         """Handle a `job` that was started here but will be handled again, `ended` follows later.
 
         Another runner had it already or has finished it, or it is retried alone on a GPU.
@@ -75,12 +75,12 @@ class Listener(Protocol):
 class _Worker:
     """Process that trains one cell."""
 
-    job: Job
+    job: CellJob
     process: ForkServerProcess
     channel: Connection
     slot: int
     stop: Event
-    watch: Watch = field(default_factory=lambda: Watch(stall_after()))
+    watch: ProgressWatch = field(default_factory=lambda: ProgressWatch(stall_after()))
     verdict: str | None = None
     """Reason why this runner killed it; None if it did not."""
     killed: float | None = None
@@ -122,12 +122,12 @@ class LocalEngine:
         """
         self._patience, self._say = stall_after() if patience is None else patience, say
         self._workers, self._places, self._running = workers, tuple(places), list[_Worker]()
-        self._shared, self._alone, self._tried_alone = set[str](), list[Job](), set[str]()
+        self._shared, self._alone, self._tried_alone = set[str](), list[CellJob](), set[str]()
         self.trained = 0
         """Number of cells that ended here."""
-        self._context = fork_server.start()
+        self._context = fork_server.start_fork_server()
 
-    def run(self, source: Source, listener: Listener) -> None:
+    def run(self, source: JobSource, listener: Listener) -> None:
         """Train the cells of `source` in its order; a failed cell does not stop the others.
 
         Raises:
@@ -135,7 +135,7 @@ class LocalEngine:
             OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
         """
         self._queue, self._running, self._listener, self._full = source, list[_Worker](), listener, ""
-        self._looked, looks, hinted = -LOOK_EVERY, Looks(), False
+        self._looked, looks, hinted = -LOOK_EVERY, SuspendWatch(), False
         with stop_signals(self._stop_all, self._kill_all) as signalled:
             while self._running or ((len(self._queue) or self._alone) and not (signalled() or self._full)):
                 while not (signalled() or self._full) and self._begin_one():
@@ -202,7 +202,7 @@ class LocalEngine:
         found = self._queue.take({worker.job.fingerprint for worker in self._running})
         if found is None:
             self._looked = time.monotonic()
-        elif isinstance(found, Settled):
+        elif isinstance(found, SettledCell):
             self._listener.ended(found.job, found.error)
         else:
             self._running.append(self._start(found, _free_slot(self._running)))
@@ -290,13 +290,13 @@ class LocalEngine:
             return NOT_SAVED
         return line
 
-    def _is_to_be_tried_alone(self, job: Job) -> bool:
+    def _is_to_be_tried_alone(self, job: CellJob) -> bool:
         """Tell whether a cell ran out of memory beside others and has not been retried alone yet."""
         if job.fingerprint not in self._shared or job.fingerprint in self._tried_alone:
             return False
         return (job.record.failure() or {}).get("out_of_memory", False) is True
 
-    def _start(self, job: Job, slot: int) -> _Worker:
+    def _start(self, job: CellJob, slot: int) -> _Worker:
         if self._places:
             self._shared.discard(job.fingerprint)
             running = {worker.job.fingerprint: worker.job.place for worker in self._running}
@@ -314,7 +314,7 @@ class LocalEngine:
         process.start()
         send.close()
         self._listener.started(job)
-        return _Worker(job, process, receive, slot, stop, Watch(self._patience))
+        return _Worker(job, process, receive, slot, stop, ProgressWatch(self._patience))
 
 
 def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, float]) -> str:

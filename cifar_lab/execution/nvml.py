@@ -14,7 +14,7 @@ _LONGEST = 96
 """Maximum length in bytes of a name returned by NVML."""
 
 
-class Card(NamedTuple):
+class NvmlDevice(NamedTuple):
     """One GPU."""
 
     name: str
@@ -31,7 +31,7 @@ class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
 
-def cards() -> list[Card] | None:
+def cards() -> list[NvmlDevice] | None:
     """Return the GPUs that this process may use, in the driver's order; None if NVML is missing or fails.
 
     `CUDA_VISIBLE_DEVICES` selects as it does for CUDA, by number or UUID. CUDA's own numbers are the driver's unless
@@ -51,11 +51,11 @@ def cards() -> list[Card] | None:
     return visible(known, os.environ.get("CUDA_VISIBLE_DEVICES")) if len(known) == len(found) else None
 
 
-def visible(known: list[Card], selection: str | None) -> list[Card] | None:
+def visible(known: list[NvmlDevice], selection: str | None) -> list[NvmlDevice] | None:
     """Return those of `known` that `CUDA_VISIBLE_DEVICES` selects; None for other forms, such as MIG's."""
     if selection is None:
         return known
-    chosen: list[Card] = []
+    chosen: list[NvmlDevice] = []
     for word in selection.split(",") if selection else []:
         name = word.strip()
         if name.isdecimal():
@@ -88,7 +88,7 @@ def driver() -> str | None:
     return version[0] if version else None
 
 
-def _card(library: Any, number: int) -> Card | None:
+def _card(library: Any, number: int) -> NvmlDevice | None:
     handle, memory, major, minor = ctypes.c_void_p(), _Memory(), ctypes.c_int(), ctypes.c_int()
     name, uuid = (ctypes.create_string_buffer(_LONGEST) for _ in range(2))
     codes = (
@@ -100,7 +100,7 @@ def _card(library: Any, number: int) -> Card | None:
     )
     if any(codes) or _is_divided(library, handle):
         return None
-    return Card(
+    return NvmlDevice(
         name=name.value.decode(), capability=(major.value, minor.value), uuid=uuid.value.decode(),
         memory=int(memory.total), used=int(memory.used),
     )  # fmt: skip

@@ -13,13 +13,13 @@ from cifar_lab.config.scale import Scale
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution.resolved_recipes import make_recipes
 from cifar_lab.execution.resolved_recipes import parse_seeds as parse_seeds  # part of the interface of a plan
-from cifar_lab.models.cost import BUDGET, cost
+from cifar_lab.models.cost import BUDGET, network_cost
 from cifar_lab.results.comparison import MIXED
-from cifar_lab.store.cell_record import Record, State, remedy
+from cifar_lab.store.cell_record import CellRecord, State, advice_on_damage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class PlannedCell:
     """One variant × seed: declared recipe, trained recipe, and state."""
 
     variant: str
@@ -45,12 +45,12 @@ class Cell:
 
     def now(self, runs: Path) -> State:
         """Return the current state of the cell."""
-        return Record(runs / self.fingerprint).state()
+        return CellRecord(runs / self.fingerprint).state()
 
     def damage(self, runs: Path) -> str | None:
         """Describe the damage of its record and the remedy; None if it is sound."""
-        found = Record(runs / self.fingerprint).damage()
-        return f"{found}; {remedy(self.fingerprint)}" if found is not None else None
+        found = CellRecord(runs / self.fingerprint).damage()
+        return f"{found}; {advice_on_damage(self.fingerprint)}" if found is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Plan:
     """Data source as typed."""
     dataset: Dataset
     overrides: Mapping[str, Any]
-    cells: tuple[Cell, ...]
+    cells: tuple[PlannedCell, ...]
     estimates: Mapping[str, float] = field(default_factory=dict)
     """Estimated seconds by fingerprint, for cells that are not done."""
 
@@ -73,7 +73,7 @@ class Plan:
         found = {cell.recipe.train.protocol for cell in self.cells}
         return found.pop() if len(found) == 1 else MIXED
 
-    def to_train(self, *, retry_failed: bool = False) -> list[Cell]:
+    def to_train(self, *, retry_failed: bool = False) -> list[PlannedCell]:
         """Return the cells that a run must complete: not done or damaged, and not failed unless `retry_failed`.
 
         Cells that another runner is training are included: they are waited for, and taken over if that runner dies.
@@ -108,9 +108,9 @@ def make_plan(
     names = list(declared)
     as_held = declared[names[0]].flat()
     overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are the same value if the field is a float
-    cells: list[Cell] = []
+    cells: list[PlannedCell] = []
     for seed in seeds if seeds is not None else ablation.seeds:
-        made: dict[str, Cell] = {}
+        made: dict[str, PlannedCell] = {}
         for name in names:
             parent = made.get(ablation.variant(name).continues or "")
             made[name] = _cell(name, seed, declared[name], recipes[name], dataset, runs, parent)
@@ -119,26 +119,26 @@ def make_plan(
 
 
 def _cell(
-    name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path, parent: Cell | None
-) -> Cell:
+    name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path, parent: PlannedCell | None
+) -> PlannedCell:
     lineage = recipe.digest()
     if parent is not None:
         recipe = recipe.override({"init_from": parent.fingerprint})
         lineage = f"{lineage} with draws {DRAWS} after {parent.lineage}"
     fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
-    return Cell(
+    return PlannedCell(
         variant=name,
         seed=seed,
         declared=declared,
         recipe=recipe,
         fingerprint=fingerprint,
-        state=Record(runs / fingerprint).state(),
+        state=CellRecord(runs / fingerprint).state(),
         lineage=lineage,
         needs=(parent.fingerprint, *parent.needs) if parent is not None else (),
     )
 
 
-def as_dict(cell: Cell, estimates: Mapping[str, float]) -> dict[str, Any]:
+def as_dict(cell: PlannedCell, estimates: Mapping[str, float]) -> dict[str, Any]:
     """Return one cell as in the JSON of the `plan` command."""
     return {
         "fingerprint": cell.fingerprint,
@@ -146,7 +146,7 @@ def as_dict(cell: Cell, estimates: Mapping[str, float]) -> dict[str, Any]:
         "seed": cell.seed,
         "state": cell.state,
         "estimate_seconds": None if cell.is_done else estimates.get(cell.fingerprint),
-        "parameters": cost(cell.declared.model).parameters,
-        "parameters_trained": cost(cell.recipe.model).parameters,
-        "macs": cost(cell.recipe.model).macs,
+        "parameters": network_cost(cell.declared.model).parameters,
+        "parameters_trained": network_cost(cell.recipe.model).parameters,
+        "macs": network_cost(cell.recipe.model).macs,
     }

@@ -6,35 +6,35 @@ from collections.abc import Callable
 from types import TracebackType
 
 from cifar_lab.execution.local_engine import UNFINISHED
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.worker import CellJob
 
 
-class Announcer:
+class ProgressLines:
     """Listener of the engine that says one line when a cell ends. Use as a context manager."""
 
     def __init__(self, names: dict[str, str], say: Callable[[str], None]) -> None:
         """Follow the cells that `names` names by fingerprint."""
         self._names, self._say, self._ended = names, say, 0
 
-    def __enter__(self) -> Announcer:
+    def __enter__(self) -> ProgressLines:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Do nothing: lines are said as cells end."""
 
-    def started(self, job: Job) -> None:
+    def started(self, job: CellJob) -> None:
         """Ignore the start of a cell."""
 
-    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
+    def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:
         """Ignore the steps of a cell."""
 
-    def put_off(self, job: Job) -> None:
+    def put_off(self, job: CellJob) -> None:
         """Ignore a cell that is handled again."""
 
     def tick(self, waiting: int) -> None:
         """Ignore the timer."""
 
-    def ended(self, job: Job, error: str | None) -> None:
+    def ended(self, job: CellJob, error: str | None) -> None:
         """Say how a cell ended, and how many have."""
         self._ended += error not in UNFINISHED
         result = job.record.result() if error is None else None

@@ -1,6 +1,7 @@
 """Request for a plan: arguments are checked first, then the images are read and a few steps are timed.
 
-The command line and the public API share it: the former parses words to a `Typed`, the latter is given values.
+The command line and the public API share it: the former parses words to a `RequestArguments`, the latter is given
+values.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from cifar_lab.config import scale
 if TYPE_CHECKING:
     from cifar_lab.config.execution import Execution
     from cifar_lab.data.dataset import Dataset
-    from cifar_lab.execution.estimate import Pace
+    from cifar_lab.execution.estimate import TrainingSpeed
     from cifar_lab.execution.plan import Plan
 
 
-class Typed(NamedTuple):
+class RequestArguments(NamedTuple):
     """Parsed arguments of a request: what to train, and where."""
 
     scale: scale.Scale
@@ -48,7 +49,7 @@ class Request(NamedTuple):
     plan: Plan
     execution: Execution
     workers: int
-    pace: Pace
+    pace: TrainingSpeed
     """Measured pace, for estimates of other plans."""
     compile: bool | None = None
     """Option as typed; None if it is to be decided."""
@@ -60,11 +61,11 @@ class Request(NamedTuple):
     @property
     def seconds(self) -> float:
         """Estimated seconds for all workers together."""
-        return total(self.plan, self.workers)
+        return remaining_seconds(self.plan, self.workers)
 
 
-def resolve(
-    ablation: Ablation, typed: Typed, *, data: str | None, runs: Path, say: Callable[[str], None],
+def resolve_request(
+    ablation: Ablation, typed: RequestArguments, *, data: str | None, runs: Path, say: Callable[[str], None],
     compile: bool | None = None, graph: bool | None = None, trains: bool = False, is_sweep: bool = False,
     prepare: Callable[[], None] = lambda: None,
 ) -> Request:  # fmt: skip
@@ -81,18 +82,18 @@ def resolve(
     Raises:
         UsageError: a word, recipe, network, device or data source is invalid; the first such error.
     """
-    check(ablation, typed)
+    check_request(ablation, typed)
     prepare()
     each = typed.cells_per_gpu
     with _workers(trains) as settle:
         from cifar_lab.execution.device import find_device, places
         from cifar_lab.execution.estimate import estimate, measure, share
         from cifar_lab.execution.plan import make_plan
-        from cifar_lab.execution.settings import choose, usable_cores
+        from cifar_lab.execution.settings import choose_execution, usable_cores
 
         usable = places(find_device(typed.device))
         _spare_what_is_loaded()
-        chosen_how = partial(choose, typed.device, typed.workers, compile=bool(compile), graph=graph)
+        chosen_how = partial(choose_execution, typed.device, typed.workers, compile=bool(compile), graph=graph)
         chosen_how(1)  # rejects what no device here supports
         source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10", say)
         plan = make_plan(
@@ -125,18 +126,18 @@ def require_places(runs: Path, *, offline: bool) -> None:
         client.require_usable(client.resolve_uri())
 
 
-def check(ablation: Ablation, typed: Typed) -> None:
+def check_request(ablation: Ablation, typed: RequestArguments) -> None:
     """Check everything that needs no torch, images or device.
 
     Raises:
         UsageError: a word, recipe or network is invalid; the first such error.
     """
-    from cifar_lab.execution.device import require_name
+    from cifar_lab.execution.device import require_device_name
     from cifar_lab.execution.resolved_recipes import make_recipes
     from cifar_lab.execution.settings import parse_workers
 
     parse_workers(typed.workers)
-    require_name(typed.device)
+    require_device_name(typed.device)
     make_recipes(
         ablation, scale=typed.scale, overrides=typed.overrides, variants=typed.variants, max_params=typed.max_params
     )
@@ -164,7 +165,7 @@ def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
     def settle(is_needed: bool) -> None:
         (partial(fork_server.wait, modules) if is_needed else fork_server.stop)()
 
-    fork_server.start(modules)
+    fork_server.start_fork_server(modules)
     try:
         yield settle
     except BaseException:
@@ -184,7 +185,7 @@ def read_data(source: str, say: Callable[[str], None]) -> tuple[str, Dataset]:
     return absolute(source), dataset
 
 
-def total(plan: Plan, workers: int, *, retry_failed: bool = False) -> float:
+def remaining_seconds(plan: Plan, workers: int, *, retry_failed: bool = False) -> float:
     """Seconds until the last cell is done, if every worker is busy until then."""
     cells = plan.to_train(retry_failed=retry_failed)
     return sum(plan.estimates.get(cell.fingerprint, 0.0) for cell in cells) / min(workers, max(1, len(cells)))

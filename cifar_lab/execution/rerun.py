@@ -12,12 +12,12 @@ from filelock import Timeout
 from cifar_lab.config.execution import Execution
 from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.execution.device import is_there
-from cifar_lab.execution.plan import Cell, Plan
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.selection import Name, names
+from cifar_lab.execution.plan import Plan, PlannedCell
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.selection import CellName, cell_names
 
 
-def find(plan: Plan, prefix: str) -> Cell:
+def find_planned_cell(plan: Plan, prefix: str) -> PlannedCell:
     """Return the one cell of `plan` whose fingerprint starts with `prefix`.
 
     Raises:
@@ -30,20 +30,20 @@ def find(plan: Plan, prefix: str) -> Cell:
     raise UsageError(f"--redo {prefix}: {len(found)} cells of {plan.ablation.name} start so; {which}")
 
 
-def known_as(cell: Cell, plan: Plan, runs: Path) -> str:
+def known_as(cell: PlannedCell, plan: Plan, runs: Path) -> str:
     """Return all names of a cell in ablations: `r4/s0 (layers base/s0, too)`."""
-    own = Name(plan.ablation.name, cell.variant, cell.seed)
-    others = [str(name) for name in names(runs).get(cell.fingerprint, []) if name != own]
+    own = CellName(plan.ablation.name, cell.variant, cell.seed)
+    others = [str(name) for name in cell_names(runs).get(cell.fingerprint, []) if name != own]
     return f"{cell.name} ({', '.join(others)}, too)" if others else cell.name
 
 
-def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Execution:
+def executed_as(cells: Sequence[PlannedCell], runs: Path, chosen: Execution) -> Execution:
     """Return the execution of the records that `cells` replace: device, threads, compile; `chosen` without records.
 
     Raises:
         UsageError: the records were executed differently, or on a device that this machine does not have.
     """
-    before = [tree["execution"] for cell in cells if (tree := _cell(Record(runs / cell.fingerprint))) is not None]
+    before = [tree["execution"] for cell in cells if (tree := _cell(CellRecord(runs / cell.fingerprint))) is not None]
     made = [Execution.of_record(each) for each in before]
     found = {
         replace(
@@ -65,7 +65,7 @@ def executed_as(cells: Sequence[Cell], runs: Path, chosen: Execution) -> Executi
     return execution
 
 
-def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
+def set_aside(plan: Plan, cells: list[PlannedCell], runs: Path) -> Plan:
     """Set the records of `cells` aside and return `plan` with them missing.
 
     Cells that continue one of them keep their results: retraining gives the same weights.
@@ -74,7 +74,7 @@ def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
         UsageError: a cell is being trained.
     """
     for cell in cells:
-        record = Record(runs / cell.fingerprint)
+        record = CellRecord(runs / cell.fingerprint)
         try:
             if record.is_begun:
                 record.set_aside()
@@ -87,7 +87,7 @@ def set_aside(plan: Plan, cells: list[Cell], runs: Path) -> Plan:
     )
 
 
-def _cell(record: Record) -> dict[str, Any] | None:
+def _cell(record: CellRecord) -> dict[str, Any] | None:
     """Return `cell.json` if it is readable; the execution of a damaged record is unknown."""
     try:
         return record.cell("execution")
@@ -95,5 +95,5 @@ def _cell(record: Record) -> dict[str, Any] | None:
         return None
 
 
-def _all(plan: Plan) -> dict[str, Cell]:
+def _all(plan: Plan) -> dict[str, PlannedCell]:
     return {cell.fingerprint: cell for cell in plan.cells}

@@ -10,7 +10,7 @@ from cifar_lab.config.overrides import parse_number
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.scale import Scale, require_distinct
 from cifar_lab.errors import BudgetError, UsageError
-from cifar_lab.models.cost import LARGEST, cost, require_within, rounded_up
+from cifar_lab.models.cost import LARGEST, network_cost, require_within, rounded_up
 
 MOST_SEEDS = 1000
 BY_HAND = "train"
@@ -52,7 +52,7 @@ def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -
     try:
         require_within(what, recipe.model, limit)
     except BudgetError as error:
-        allow = f"--max-params {rounded_up(cost(recipe.model).parameters)} allows it"
+        allow = f"--max-params {rounded_up(network_cost(recipe.model).parameters)} allows it"
         if width := _widest(recipe, limit):
             allow = f"model.width={width} fits, and {allow}"
         declare = "" if ablation.name == BY_HAND else "; a variant that is meant to be declares over_budget=True"
@@ -64,7 +64,7 @@ def _widest(recipe: Recipe, limit: int) -> int:
     low, high = 0, recipe.model.width
     while high - low > 1:
         width = (low + high) // 2
-        fits = cost(recipe.model.model_copy(update={"width": width})).parameters <= limit
+        fits = network_cost(recipe.model.model_copy(update={"width": width})).parameters <= limit
         low, high = (width, high) if fits else (low, width)
     return low
 

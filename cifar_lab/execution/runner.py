@@ -12,21 +12,21 @@ from cifar_lab.config.execution import THEN, Execution
 from cifar_lab.config.recipe import NUMERICS
 from cifar_lab.errors import Interrupted, TrackingError
 from cifar_lab.execution.local_engine import Listener, LocalEngine
-from cifar_lab.execution.plan import Cell, Plan
+from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.provenance import code_diff, provenance, warning
-from cifar_lab.execution.scheduler import Queue
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.scheduler import Scheduler
+from cifar_lab.execution.worker import CellJob
 from cifar_lab.mlflow_sync import upload
-from cifar_lab.mlflow_sync.uploader import Shipper
-from cifar_lab.models.cost import cost
-from cifar_lab.store.invocation import MODERATED, STUDENT, Asked, Invocation, Stopping
+from cifar_lab.mlflow_sync.uploader import Uploader
+from cifar_lab.models.cost import network_cost
+from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, StoppingRule
 
 DRAIN_SECONDS = 60.0
 """Maximum time that a run waits for a responsive MLflow after its last cell."""
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """Outcome of a run: numbers of cells trained and reused, and the interruption that ended it, if any."""
 
     trained: int
@@ -37,7 +37,7 @@ class Report:
 
 
 def invocation_of(
-    plan: Plan, execution: Execution | None, command: str, stopping: Stopping | None = None, compiling: str = ""
+    plan: Plan, execution: Execution | None, command: str, stopping: StoppingRule | None = None, compiling: str = ""
 ) -> Invocation:
     """Create the note of an invocation of `plan`; `command`: the line that asked for it, as its author wrote it."""
     ablation = plan.ablation
@@ -45,7 +45,7 @@ def invocation_of(
     return Invocation(
         id=f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}-{ablation.name}",
         ablation=ablation.name,
-        question=describe(ablation),
+        question=describe_ablation(ablation),
         factors=ablation.factors,
         control=ablation.control,
         scale=plan.scale.name,
@@ -71,7 +71,7 @@ def invocation_of(
     )
 
 
-def describe(ablation: Ablation) -> str:
+def describe_ablation(ablation: Ablation) -> str:
     """Return question, source and claims of an ablation, one per line."""
     claims = [f'Claim: "{claim.quote}" ({claim.source})' for claim in ablation.claims]
     return "\n".join([ablation.question, f"Source: {ablation.source}", *claims])
@@ -80,8 +80,8 @@ def describe(ablation: Ablation) -> str:
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, command: str, listener: Listener,
     say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False,
-    stopping: Stopping | None = None, compiling: str = "", patience: float | None = None,
-) -> Report:  # fmt: skip
+    stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None,
+) -> RunReport:  # fmt: skip
     """Train the missing cells of `plan` (and with `retry_failed` the failed ones), and ship them meanwhile.
 
     `command`: the line that asked for it, for the record.
@@ -102,20 +102,20 @@ def carry_out(
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
     page = upload.reports(runs, lambda _: plan.ablation)
     is_shipped = not offline and (bool(jobs) or upload.lacks(runs, invocation, say))
-    shipper = upload.start(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
+    shipper = upload.start_upload(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
     told = listener if shipper is None else _Shipping(listener, shipper)
     trained, interrupted = 0, None
     if jobs:
         on = places if execution.device == "cuda" else ()
         engine = LocalEngine(min(workers, len(jobs)), on, patience=patience, say=say)
         try:
-            engine.run(Queue(jobs), told)
+            engine.run(Scheduler(jobs), told)
         except Interrupted as error:
             interrupted = error
         trained = engine.trained
     if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
         say(upload.left_behind(left))
-    return Report(
+    return RunReport(
         trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
         interrupted=interrupted,
@@ -126,17 +126,17 @@ def carry_out(
 class _Shipping:
     """Listener that tells a shipper which cells this runner trains, and forwards all events to another listener."""
 
-    def __init__(self, listener: Listener, shipper: Shipper) -> None:
+    def __init__(self, listener: Listener, shipper: Uploader) -> None:
         self._shipper = shipper
         self.progress, self.ended, self.put_off = listener.progress, listener.ended, listener.put_off
         self.tick, self._started = listener.tick, listener.started
 
-    def started(self, job: Job) -> None:
+    def started(self, job: CellJob) -> None:
         self._shipper.train(job.fingerprint)
         self._started(job)
 
 
-def goes_on_elsewhere(job: Job) -> str | None:
+def goes_on_elsewhere(job: CellJob) -> str | None:
     """Return one line for a cell that would resume on another GPU model than before; None for others."""
     here = job.provenance["hardware"].get("gpus") or []
     tree = job.record.cell("execution") if job.record.checkpoint.exists() else None
@@ -149,9 +149,9 @@ def goes_on_elsewhere(job: Job) -> str | None:
     )
 
 
-def job_of(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
+def job_of(cell: PlannedCell, plan: Plan, runs: Path, execution: Execution) -> CellJob:
     """Return the job that a worker needs to train a cell of `plan`."""
-    return Job(
+    return CellJob(
         fingerprint=cell.fingerprint,
         recipe=cell.recipe,
         seed=cell.seed,
@@ -164,15 +164,15 @@ def job_of(cell: Cell, plan: Plan, runs: Path, execution: Execution) -> Job:
     )
 
 
-def asked_of(cell: Cell) -> Asked:
+def asked_of(cell: PlannedCell) -> CellRef:
     """Return the entry of a cell in an invocation's note."""
-    trained = cost(cell.recipe.model)
-    return Asked(
+    trained = network_cost(cell.recipe.model)
+    return CellRef(
         variant=cell.variant,
         seed=cell.seed,
         fingerprint=cell.fingerprint,
         recipe=cell.lineage,
-        parameters=cost(cell.declared.model).parameters,
+        parameters=network_cost(cell.declared.model).parameters,
         parameters_trained=trained.parameters,
         macs=trained.macs,
     )

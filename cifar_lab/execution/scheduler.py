@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cifar_lab.execution.worker import Job
-from cifar_lab.store.cell_record import Record, remedy
+from cifar_lab.execution.worker import CellJob
+from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledCell:
     """Cell that ended outside this engine; `error` is one line if it has no result."""
 
-    job: Job
+    job: CellJob
     error: str | None
 
 
-class Queue:
+class Scheduler:
     """Jobs in order, held back while another runner trains them or their parent cell is not finished.
 
     Runners share one ablation only through its records: cells that one of them trains are awaited by the others, and
     the first to come takes over the cells of a runner that died.
     """
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[CellJob]) -> None:
         self._waiting = list(jobs)
         self._failed_before = {job.fingerprint: _failure_time(job.record) for job in jobs}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put_back(self, job: Job) -> None:
+    def put_back(self, job: CellJob) -> None:
         """Return `job` to the queue, because another runner took it first."""
         self._waiting.insert(0, job)
 
-    def take(self, running: set[str]) -> Job | Settled | None:
+    def take(self, running: set[str]) -> CellJob | SettledCell | None:
         """Return the first job that can begin, or that will not begin here any more; None while all must wait.
 
         `running`: fingerprints of the cells that this engine trains now.
@@ -47,33 +47,33 @@ class Queue:
                 return found
         return None
 
-    def _look(self, job: Job, ours: set[str]) -> Job | Settled | None:
+    def _look(self, job: CellJob, ours: set[str]) -> CellJob | SettledCell | None:
         record = job.record
         state = record.state()
         if state in {"finished", "diverged"}:
-            return Settled(job, None)
+            return SettledCell(job, None)
         if state == "damaged":
-            return Settled(job, f"not begun: {record.damage()}; {remedy(job.fingerprint)}")
+            return SettledCell(job, f"not begun: {record.damage()}; {advice_on_damage(job.fingerprint)}")
         if state == "running":
             return None
         failure = record.failure()
         if failure is not None and failure["time"] != self._failed_before[job.fingerprint]:
-            return Settled(job, f"failed in another runner: {failure['error']}")
+            return SettledCell(job, f"failed in another runner: {failure['error']}")
         if job.recipe.init_from is None:
             return job
-        return _look_at_parent(job, Record(job.runs / job.recipe.init_from), ours)
+        return _look_at_parent(job, CellRecord(job.runs / job.recipe.init_from), ours)
 
 
-def _look_at_parent(job: Job, parent: Record, ours: set[str]) -> Job | Settled | None:
+def _look_at_parent(job: CellJob, parent: CellRecord, ours: set[str]) -> CellJob | SettledCell | None:
     state = parent.state()
     if state == "finished":
         return job
     if state == "running" or (parent.fingerprint in ours and state != "diverged"):
         return None
     words = {"missing": "is not trained", "damaged": "is damaged"}.get(state, state)
-    return Settled(job, f"not begun: cell {parent.fingerprint[:12]}, which it continues, {words}")
+    return SettledCell(job, f"not begun: cell {parent.fingerprint[:12]}, which it continues, {words}")
 
 
-def _failure_time(record: Record) -> int | None:
+def _failure_time(record: CellRecord) -> int | None:
     failure = record.failure()
     return failure["time"] if failure is not None else None

@@ -35,13 +35,13 @@ def resolved(execution: Execution, recipe: Recipe, place: str = "") -> Execution
     """
     import torch
 
-    from cifar_lab.train.precision import resolve
+    from cifar_lab.train.precision import resolve_precision
 
     device = torch.device(place or execution.device)
-    return replace(execution, precision=resolve(recipe.train.precision, device))
+    return replace(execution, precision=resolve_precision(recipe.train.precision, device))
 
 
-def choose(
+def choose_execution(
     device: str, workers: str, cells: int, *, compile: bool = False, graph: bool | None = None, cells_per_gpu: int = 1
 ) -> tuple[Execution, int]:
     """Choose the execution for an invocation of `cells` cells, and its number of worker processes.

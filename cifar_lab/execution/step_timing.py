@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
-from cifar_lab.data.splits import Part, Split
+from cifar_lab.data.splits import ImageSubset, Split
 from cifar_lab.errors import CifarLabError
 from cifar_lab.execution import fork_server
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
-from cifar_lab.models.resnet import CLASSES, build
+from cifar_lab.models.resnet import CLASSES, build_network
 from cifar_lab.train.evaluate import ON_A_GPU, evaluate
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.step import Stepper
@@ -56,7 +56,7 @@ class TimingError(CifarLabError):
 
 
 @dataclass(frozen=True)
-class NoAnswer:
+class TimingFailed:
     """Failure to time steps."""
 
     why: str
@@ -65,7 +65,7 @@ class NoAnswer:
     """True if the steps ran out of memory."""
 
 
-class Timed(NamedTuple):
+class StepTiming(NamedTuple):
     """Duration of training steps in seconds, and their use of a GPU."""
 
     first: float
@@ -81,7 +81,7 @@ class Timed(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class TimingRequest:
     """Request to time steps; it is pickled and sent to a worker process."""
 
     recipe: Recipe
@@ -98,7 +98,7 @@ class Question:
 
 def time_steps(
     recipe: Recipe, execution: Execution, batch: int | None = None, patience: float = PATIENCE, place: str = ""
-) -> Timed:
+) -> StepTiming:
     """Return the time of whole training steps, on noise, with `batch` images (none: the recipe's).
 
     A worker process takes the steps, on the GPU `place` if given; running out of memory or being killed ends only it.
@@ -107,10 +107,10 @@ def time_steps(
         TimingError: the worker failed.
     """
     recipe = recipe if batch is None else recipe.override({"train.batch_size": batch})
-    return _one_answer(Question(recipe=recipe, execution=execution, place=place, patience=patience))
+    return _one_answer(TimingRequest(recipe=recipe, execution=execution, place=place, patience=patience))
 
 
-def glance(recipe: Recipe, execution: Execution, batch: int) -> Timed:
+def glance(recipe: Recipe, execution: Execution, batch: int) -> StepTiming:
     """Return the time of forward and backward passes on `batch` images of noise, in a worker process.
 
     The optimizer update does not depend on the batch size and would be too large a share for a small batch; loading an
@@ -120,12 +120,12 @@ def glance(recipe: Recipe, execution: Execution, batch: int) -> Timed:
         TimingError: the worker failed.
     """
     recipe = recipe.override({"train.batch_size": batch})
-    return _one_answer(Question(recipe=recipe, execution=execution, whole=False, patience=GLANCE))
+    return _one_answer(TimingRequest(recipe=recipe, execution=execution, whole=False, patience=GLANCE))
 
 
-def _one_answer(question: Question) -> Timed:
-    answer = ask([question])[0]
-    if isinstance(answer, NoAnswer):
+def _one_answer(question: TimingRequest) -> StepTiming:
+    answer = measure_steps([question])[0]
+    if isinstance(answer, TimingFailed):
         raise TimingError(answer.why, out_of_memory=answer.out_of_memory)
     return answer
 
@@ -134,7 +134,7 @@ def passes(recipe: Recipe, execution: Execution) -> Callable[[], None]:
     """Return a function that runs a forward and a backward pass of a cell's network on a batch of noise."""
     device = torch.device(execution.device)
     precision = resolved(execution, recipe).precision
-    net = build(recipe.model, seed=0, device=device)
+    net = build_network(recipe.model, seed=0, device=device)
     forward = compiled(net) if execution.compile else net
     noise, batch = torch.Generator().manual_seed(0), recipe.train.batch_size
     images = torch.randn(batch, 3, augmentation.SIDE, augmentation.SIDE, generator=noise).to(device)
@@ -162,7 +162,7 @@ def real_step(recipe: Recipe, execution: Execution, steps: int) -> Callable[[], 
 def _trainer(recipe: Recipe, execution: Execution, steps: int) -> Trainer:
     device = torch.device(execution.device)
     recipe = recipe.override({"optim.lr": 1e-6})
-    net = build(recipe.model, seed=0, device=device)
+    net = build_network(recipe.model, seed=0, device=device)
     precision = resolved(execution, recipe).precision
     noise = _noise(recipe.train.batch_size * steps, device)
     trainer = Trainer(recipe, 0, net, noise, precision)  # type: ignore[arg-type]
@@ -191,11 +191,11 @@ def _noise(count: int, device: torch.device) -> Split:
     noise = torch.Generator().manual_seed(0)
     images = torch.randint(256, (count, augmentation.SIDE, augmentation.SIDE, 3), generator=noise, dtype=torch.uint8)
     labels = torch.randint(CLASSES, (count,), generator=noise)
-    part = Part(images.to(device), labels.to(device), torch.arange(count, device=device))
+    part = ImageSubset(images.to(device), labels.to(device), torch.arange(count, device=device))
     return Split(train=part, clean_train=part, watched=part, watched_name="val", test=part)
 
 
-def _until_known(step: Callable[[], None], patience: float) -> Timed:
+def _until_known(step: Callable[[], None], patience: float) -> StepTiming:
     """Return the duration of the first step, and a low quantile of the others after a warm-up.
 
     Other load on the machine only makes steps slower, so slow steps are ignored. At least `FEWEST` and at most `MOST`
@@ -213,7 +213,7 @@ def _until_known(step: Callable[[], None], patience: float) -> Timed:
     until = time.perf_counter() + patience
     while len(times) < FEWEST or (time.perf_counter() < until and len(times) < MOST):
         times.append(timed())
-    return Timed(first, low_quantile(times))
+    return StepTiming(first, low_quantile(times))
 
 
 def low_quantile(times: Sequence[float]) -> float:
@@ -221,18 +221,20 @@ def low_quantile(times: Sequence[float]) -> float:
     return sorted(times)[len(times) // 5]
 
 
-def ask(questions: Sequence[Question], patience: float = ANSWER_WITHIN) -> list[Timed | NoAnswer]:
-    """Return the answer of a worker process to each question, a measurement or a `NoAnswer` with the reason."""
-    context = fork_server.start(fork_server.WITHOUT_COMPILER)
+def measure_steps(
+    questions: Sequence[TimingRequest], patience: float = ANSWER_WITHIN
+) -> list[StepTiming | TimingFailed]:
+    """Return the answer of a worker process to each question, a measurement or a `TimingFailed` with the reason."""
+    context = fork_server.start_fork_server(fork_server.WITHOUT_COMPILER)
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(list(questions), send), daemon=True)
     process.start()
     send.close()
-    answers: list[Timed | NoAnswer] = []
+    answers: list[StepTiming | TimingFailed] = []
     try:
         while len(answers) < len(questions) and receive.poll(patience):
             answers.append(receive.recv())
-        lost = NoAnswer(f"no answer within {patience:.0f} s")
+        lost = TimingFailed(f"no answer within {patience:.0f} s")
     except EOFError:
         process.join()
         lost = _how_it_ended(process.exitcode)
@@ -244,15 +246,15 @@ def ask(questions: Sequence[Question], patience: float = ANSWER_WITHIN) -> list[
     return answers + [lost] * (len(questions) - len(answers))
 
 
-def _how_it_ended(code: int | None) -> NoAnswer:
+def _how_it_ended(code: int | None) -> TimingFailed:
     """Describe a process that ended without an answer; the kernel kills processes that use too much memory."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        return NoAnswer(f"the process that times steps was killed by {name}", out_of_memory=name == "SIGKILL")
-    return NoAnswer(f"the process that times steps ended with code {code}")
+        return TimingFailed(f"the process that times steps was killed by {name}", out_of_memory=name == "SIGKILL")
+    return TimingFailed(f"the process that times steps ended with code {code}")
 
 
-def _answer(questions: Sequence[Question], channel: Connection) -> None:
+def _answer(questions: Sequence[TimingRequest], channel: Connection) -> None:
     """Answer the questions, in the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the runner ends this process
     for question in questions:
@@ -264,18 +266,20 @@ def _answer(questions: Sequence[Question], channel: Connection) -> None:
             torch.cuda.empty_cache()
 
 
-def _in_one_line(error: Exception, question: Question) -> NoAnswer:
+def _in_one_line(error: Exception, question: TimingRequest) -> TimingFailed:
     if is_out_of_memory(error):
         if not question.whole:  # so small a batch is not representative of the recipe's own
             few = question.recipe.train.batch_size
-            return NoAnswer(f"out of memory with {few} images; try a smaller network, model.width", out_of_memory=True)
+            return TimingFailed(
+                f"out of memory with {few} images; try a smaller network, model.width", out_of_memory=True
+            )
         device = torch.device(question.place or question.execution.device)
-        return NoAnswer(advice(error, question.recipe, device, sharing=1), out_of_memory=True)
+        return TimingFailed(advice(error, question.recipe, device, sharing=1), out_of_memory=True)
     first = (str(error).strip().splitlines() or [""])[0]
-    return NoAnswer(f"{type(error).__name__}: {first}")
+    return TimingFailed(f"{type(error).__name__}: {first}")
 
 
-def _measured(question: Question) -> Timed:
+def _measured(question: TimingRequest) -> StepTiming:
     """Time the steps of `question` in this process."""
     recipe, execution = question.recipe, question.execution
     if execution.device.startswith("cuda"):
@@ -285,7 +289,7 @@ def _measured(question: Question) -> Timed:
     return _until_known(step, question.patience)
 
 
-def _on_cuda(question: Question) -> Timed:
+def _on_cuda(question: TimingRequest) -> StepTiming:
     """Time steps after a warm-up, without synchronization between them, as in training."""
     prepare_process(question.execution)
     if question.place:
@@ -311,7 +315,7 @@ def _on_cuda(question: Question) -> Timed:
     evaluate(trainer.net, replace(part, index=part.index[:ON_A_GPU]), trainer.recipe.data, trainer.precision)
     free, total = torch.cuda.mem_get_info()
     memory = min(total, free + torch.cuda.memory_reserved())  # memory of other programs is not available
-    return Timed(first, step, busy, torch.cuda.max_memory_reserved(), memory)
+    return StepTiming(first, step, busy, torch.cuda.max_memory_reserved(), memory)
 
 
 def _busy_seconds(work: Callable[[], object]) -> float:

@@ -13,13 +13,13 @@ from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.contrasts import rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
-from cifar_lab.store.invocation import Stopping, read_all
-from cifar_lab.store.selection import Setting
+from cifar_lab.store.invocation import StoppingRule, read_all
+from cifar_lab.store.selection import Selection
 
 DECIDED = frozenset({"better", "worse", "equivalent", "diverged"})
 
 
-def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
+def make_rule(plan: Plan, most: int, setting: Selection | None) -> StoppingRule:
     """Create the stopping rule for `plan` with `most` seeds; the error is shared by all differences of its ablation.
 
     Raises:
@@ -44,7 +44,7 @@ def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
             )
         _require_margin(plan, known)
         return known
-    return Stopping(
+    return StoppingRule(
         looks=looks,
         levels=group_sequential.levels(looks, 1 - per_comparison(CONFIDENCE, comparisons)),
         comparisons=comparisons,
@@ -54,7 +54,7 @@ def make_rule(plan: Plan, most: int, setting: Setting | None) -> Stopping:
     )
 
 
-def _require_margin(plan: Plan, rule: Stopping) -> None:
+def _require_margin(plan: Plan, rule: StoppingRule) -> None:
     now = plan.ablation.margin(plan.scale.name)
     if rule.margin is not None and rule.margin != now:
         raise UsageError(
@@ -63,7 +63,7 @@ def _require_margin(plan: Plan, rule: Stopping) -> None:
         )
 
 
-def _compared_before(plan: Plan, setting: Setting | None) -> int:
+def _compared_before(plan: Plan, setting: Selection | None) -> int:
     """Count the seeds of `setting` with a complete pair from before a rule was begun."""
     if setting is None:
         return 0
@@ -72,12 +72,12 @@ def _compared_before(plan: Plan, setting: Setting | None) -> int:
     return len({seed for variant, seed in seen if (ablation.compared_with(variant), seed) in seen})
 
 
-def has_rule(setting: Setting | None) -> bool:
+def has_rule(setting: Selection | None) -> bool:
     """Tell whether a rule is in force."""
     return setting is not None and rule_of(setting.invocations) is not None
 
 
-def require_droppable(setting: Setting | None) -> None:
+def require_droppable(setting: Selection | None) -> None:
     """Check that `setting` has or had a stopping rule; dropping it twice is allowed, to resume an interrupted command.
 
     Raises:
@@ -87,11 +87,11 @@ def require_droppable(setting: Setting | None) -> None:
         raise UsageError("--drop-rule: no stopping rule was begun at this scale, on this data, with these overrides")
 
 
-def find_setting(plan: Plan, runs: Path) -> Setting | None:
+def find_setting(plan: Plan, runs: Path) -> Selection | None:
     """Return the setting of `plan` with its earlier invocations; None without any."""
     wanted = invocation_of(plan, None, command="").setting()
     same = tuple(entry for entry in read_all(runs) if entry.setting() == wanted)
-    return Setting(invocations=same) if same else None
+    return Selection(invocations=same) if same else None
 
 
 def part(plan: Plan, seeds: int, undecided: Collection[str] | None, runs: Path) -> Plan:
@@ -111,7 +111,7 @@ def part(plan: Plan, seeds: int, undecided: Collection[str] | None, runs: Path) 
     return replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in cells))
 
 
-def has_new(plan: Plan, setting: Setting) -> bool:
+def has_new(plan: Plan, setting: Selection) -> bool:
     """Tell whether some cell of `plan` is not done, or was not asked for in `setting` yet."""
     asked = {cell.fingerprint for cell in setting.cells}
     return any(not cell.is_done or cell.fingerprint not in asked for cell in plan.cells)

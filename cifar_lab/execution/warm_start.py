@@ -15,7 +15,7 @@ from cifar_lab.store.invocation import read_all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Further:
+class WarmStart:
     """Starting point of a continued training."""
 
     parent: str
@@ -27,7 +27,7 @@ class Further:
     seed: int
 
 
-def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> Further:
+def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> WarmStart:
     """Return the starting point for continuing the cell `prefix` in `runs`; `overrides` may not change the network.
 
     Raises:
@@ -35,7 +35,7 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> F
         DamageError: its record is damaged.
         UsageError: it is not finished, or `overrides` ask for another network.
     """
-    found = cell_record.find(runs, prefix)
+    found = cell_record.find_record(runs, prefix)
     cell, result = found.cell("recipe", "seed"), found.result() or {}
     if cell is None or result.get("status") != "finished":
         raise UsageError(f"--from {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
@@ -45,7 +45,9 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> F
     if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):
         paths = ", ".join(path for path in overrides if path.startswith("model."))
         raise UsageError(f"--from {prefix}: its weights fit its own network only, and {paths} asks for another")
-    return Further(parent=found.fingerprint, recipe=recipe, source=_source(runs, found.fingerprint), seed=cell["seed"])
+    return WarmStart(
+        parent=found.fingerprint, recipe=recipe, source=_source(runs, found.fingerprint), seed=cell["seed"]
+    )
 
 
 def _source(runs: Path, fingerprint: str) -> str:

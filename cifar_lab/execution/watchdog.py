@@ -36,7 +36,7 @@ def stall_after() -> float:
 
 
 @dataclass
-class Watch:
+class ProgressWatch:
     """Follow the progress of one worker, as its messages come."""
 
     patience: float
@@ -77,7 +77,7 @@ class Watch:
         return f"no progress for {silence:.0f} s, {where}; --stall-after allows more"
 
 
-class Looks:
+class SuspendWatch:
     """Detect that the runner was suspended, or that the machine slept."""
 
     def __init__(self) -> None:

@@ -24,15 +24,15 @@ from cifar_lab.execution.device import is_there
 from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
-from cifar_lab.models.cost import cost
-from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.models.cost import network_cost
+from cifar_lab.models.resnet import ResNet, build_network
 from cifar_lab.out_of_space import is_out_of_space
-from cifar_lab.results.final_metrics import summarise
-from cifar_lab.store.cell_record import Record, remedy
+from cifar_lab.results.final_metrics import final_metrics
+from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.journal import Journal, read_points
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 from cifar_lab.train.evaluate import evaluate
-from cifar_lab.train.loop import Outcome, fit
+from cifar_lab.train.loop import TrainingOutcome, fit
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
 
@@ -41,7 +41,7 @@ LOCK_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class CellJob:
     """Specification of one cell to be trained; it is pickled and sent to a worker process."""
 
     fingerprint: str
@@ -61,15 +61,15 @@ class Job:
     """Number of cells that this runner trains on that device at the same time, including this one."""
 
     @property
-    def record(self) -> Record:
-        return Record(self.runs / self.fingerprint)
+    def record(self) -> CellRecord:
+        return CellRecord(self.runs / self.fingerprint)
 
 
 @dataclass(frozen=True)
 class _Scribe:
     """Writer of the training loop's events to the journal; also reports progress and checks for stop requests."""
 
-    record: Record
+    record: CellRecord
     journal: Journal
     progress: Callable[[int, int, int], None]
     stop: Callable[[], bool]
@@ -90,7 +90,7 @@ class _Scribe:
 
 
 def train_cell(
-    job: Job, progress: Callable[[int, int, int], None] = lambda *_: None, stop: Callable[[], bool] = lambda: False
+    job: CellJob, progress: Callable[[int, int, int], None] = lambda *_: None, stop: Callable[[], bool] = lambda: False
 ) -> bool:
     """Train `job` from its record's state and write its result; return False if the cell is already finished.
 
@@ -124,18 +124,18 @@ def train_cell(
     return True
 
 
-def _require_room(record: Record) -> None:
+def _require_room(record: CellRecord) -> None:
     """Check that nothing but files stands where the cell is to write files: a pipe would be waited for without end.
 
     Raises:
         CellError: something else does.
     """
     for path in record.obstacles():
-        raise CellError(f"{path}: damaged: not a regular file; {remedy(record.fingerprint)}")
+        raise CellError(f"{path}: damaged: not a regular file; {advice_on_damage(record.fingerprint)}")
 
 
 def _train_locked(
-    job: Job, record: Record, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
+    job: CellJob, record: CellRecord, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
 ) -> None:
     kept = _kept(job, record)
     state = resume.state_to_go_on_from(record)
@@ -149,11 +149,11 @@ def _train_locked(
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
     execution = _begin(job, record, dataset, kept, _model(device))
     prepare_process(execution)
-    net = build(job.recipe.model, seed=job.seed, device=device)
+    net = build_network(job.recipe.model, seed=job.seed, device=device)
     parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     whiten(net, parts.train, job.recipe.data)
     if job.recipe.init_from is not None:
-        _warm_start(net, Record(job.runs / job.recipe.init_from))
+        _warm_start(net, CellRecord(job.runs / job.recipe.init_from))
     trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
     trainer.graph = execution.graph
     if execution.compile:
@@ -181,7 +181,7 @@ def _train_locked(
     return _finish(record, journal, trainer, outcome, dataset)
 
 
-def _kept(job: Job, record: Record) -> Execution | None:
+def _kept(job: CellJob, record: CellRecord) -> Execution | None:
     """Return the execution of an earlier attempt that left a checkpoint, as recorded in its `cell.json`.
 
     Raises:
@@ -196,7 +196,7 @@ def _kept(job: Job, record: Record) -> Execution | None:
     return kept
 
 
-def _device(job: Job, execution: Execution | None = None) -> torch.device:
+def _device(job: CellJob, execution: Execution | None = None) -> torch.device:
     """Return the device of this job: its `place`, unless the cell was begun on another kind of device."""
     kind = (execution or job.execution).device
     return torch.device(job.place if job.place.startswith(kind) else kind)
@@ -207,7 +207,7 @@ def _model(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
-def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, gpu: str | None) -> Execution:
+def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution | None, gpu: str | None) -> Execution:
     """Write `cell.json`, or continue the execution of an earlier attempt on this attempt's GPU.
 
     A cell may resume on another GPU model: its last digits may differ, so `cell.json` names all models.
@@ -218,7 +218,7 @@ def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, g
             record.write_cell({**(record.cell() or {}), "execution": named.as_dict()})
         return replace(kept, gpu=gpu)
     execution = replace(resolved(job.execution, job.recipe, job.place), gpu=gpu)
-    counted = cost(job.recipe.model)
+    counted = network_cost(job.recipe.model)
     record.code_diff.unlink(missing_ok=True)
     if job.code_diff:
         record.code_diff.write_text(job.code_diff + "\n")
@@ -239,7 +239,7 @@ def _begin(job: Job, record: Record, dataset: Dataset, kept: Execution | None, g
     return execution
 
 
-def _warm_start(net: ResNet, parent: Record) -> None:
+def _warm_start(net: ResNet, parent: CellRecord) -> None:
     """Load the final weights of `parent`, after verifying their checksum against its result."""
     said = f"init_from {parent.fingerprint[:12]}"
     try:
@@ -247,14 +247,14 @@ def _warm_start(net: ResNet, parent: Record) -> None:
         if is_finished:
             load_weights(net, parent)
     except DamageError as error:
-        raise CellError(f"{said}: {error}; {remedy(parent.fingerprint)}") from error
+        raise CellError(f"{said}: {error}; {advice_on_damage(parent.fingerprint)}") from error
     except CellError as error:
         raise CellError(f"{said}: {error}") from error
     if not is_finished:
         raise CellError(f"{said}: that cell is not finished")
 
 
-def load_weights(net: ResNet, record: Record) -> None:
+def load_weights(net: ResNet, record: CellRecord) -> None:
     """Load the final weights of a finished cell into `net`, after verifying their checksum against its result.
 
     Raises:
@@ -283,17 +283,17 @@ def _misfit(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) 
     return None
 
 
-def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome, dataset: Dataset) -> None:
+def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: TrainingOutcome, dataset: Dataset) -> None:
     """Evaluate the test images, for the first and only time, then write the artifacts and, last, the result."""
     judged = None
     recipe, test = trainer.recipe, trainer.split.test
     if outcome.status == "finished":
         judged = evaluate(trainer.evaluated, test, recipe.data, trainer.precision, recipe.train.tta)
         if not math.isfinite(judged.loss):  # the very last update made the loss infinite
-            judged, outcome = None, Outcome("diverged", outcome.epoch, trainer.steps_per_epoch)
+            judged, outcome = None, TrainingOutcome("diverged", outcome.epoch, trainer.steps_per_epoch)
     journal.write("end", status=outcome.status, epoch=outcome.epoch, step=outcome.step)
     points = _whole_curve(record, trainer.epoch)
-    metrics = summarise(points, trainer.recipe.train.protocol)
+    metrics = final_metrics(points, trainer.recipe.train.protocol)
     metrics["seconds"], metrics["images_seen"] = trainer.seconds, float(trainer.images_seen)
     if judged is not None:
         metrics |= {"test/acc": judged.accuracy, "test/loss": judged.loss}
@@ -308,11 +308,11 @@ def _finish(record: Record, journal: Journal, trainer: Trainer, outcome: Outcome
         val = None
         if trainer.split.watched_name == "val":
             val = evaluate(trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision, recipe.train.tta)
-        cell_artifacts.write(record, trainer.evaluated, judged, dataset.classes, result, val)
+        cell_artifacts.write_artifacts(record, trainer.evaluated, judged, dataset.classes, result, val)
     record.write_result({**result, "files": record.digests()})
 
 
-def _whole_curve(record: Record, epochs: int) -> list[tuple[int, dict[str, float]]]:
+def _whole_curve(record: CellRecord, epochs: int) -> list[tuple[int, dict[str, float]]]:
     """Return the metrics of every epoch; a curve with a gap would give other numbers.
 
     Raises:
@@ -327,7 +327,7 @@ def _whole_curve(record: Record, epochs: int) -> list[tuple[int, dict[str, float
     return [(point.epoch, point.values) for point in points]
 
 
-def _write_failure(record: Record, error: BaseException, **more: bool) -> None:
+def _write_failure(record: CellRecord, error: BaseException, **more: bool) -> None:
     trace = "".join(traceback.format_exception(error))
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     journal = Journal(record.folder)

@@ -12,7 +12,7 @@ from types import FrameType
 from filelock import Timeout
 
 from cifar_lab.errors import CifarLabError
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.out_of_space import is_out_of_space, where
 
 REPORT_EVERY = 0.5
@@ -25,7 +25,7 @@ NO_SPACE = 5
 """Exit code of a worker that could not write; its last message names the file."""
 
 
-def work(job: Job, channel: Connection, stop: Event) -> None:
+def work(job: CellJob, channel: Connection, stop: Event) -> None:
     """Train `job`; messages are `(epoch, step, steps)`, and one line about a full disk.
 
     Raises:
@@ -59,7 +59,7 @@ def work(job: Job, channel: Connection, stop: Event) -> None:
         raise SystemExit(FOUND_FINISHED)
 
 
-def _code(error: Exception, job: Job, channel: Connection) -> int:
+def _code(error: Exception, job: CellJob, channel: Connection) -> int:
     """Return the exit code for an error."""
     if is_out_of_space(error, job.record.folder):
         with suppress(BrokenPipeError):

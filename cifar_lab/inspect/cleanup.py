@@ -18,8 +18,8 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from cifar_lab.errors import DamageError, UsageError
-from cifar_lab.store.cell_record import DAMAGED_SUFFIX, Record
-from cifar_lab.store.journal import FILE, Reader
+from cifar_lab.store.cell_record import DAMAGED_SUFFIX, CellRecord
+from cifar_lab.store.journal import FILE, JournalReader
 
 Kind = Literal["checkpoint", "leftover", "superseded", "damaged"]
 DAMAGED = "damaged"
@@ -32,7 +32,7 @@ IN_USE = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class CleanupItem:
     """One file or folder that can be deleted."""
 
     kind: Kind
@@ -43,7 +43,7 @@ class Item:
     """Last write of the file, or of the journal beside a checkpoint, or setting aside; in seconds since 1970."""
     epoch: int = 0
     """Epochs of progress that are lost with a checkpoint."""
-    cell: Record | None = None
+    cell: CellRecord | None = None
     """Cell whose lock is held during the deletion; None if the file belongs to no cell."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,13 +63,13 @@ def parse_age(text: str) -> float:
     return int(text[:-1]) * UNITS[text[-1]]
 
 
-def find_items(runs: Path, older_than: float) -> list[Item]:
+def find_items(runs: Path, older_than: float) -> list[CleanupItem]:
     """Return the files and folders in `runs` that can be deleted.
 
     `older_than`: age in seconds beyond which checkpoints and superseded records are considered abandoned.
     """
     latest = time.time() - older_than
-    cells = (Record(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir())
+    cells = (CellRecord(path) for path in sorted(runs.glob("*")) if len(path.name) == 64 and path.is_dir())
     found = [item for record in cells for item in _of_cell(record, latest)]
     loose = _items("leftover", loose_leftovers(runs))
     found += [item for item in loose if item.touched < time.time() - IN_USE]
@@ -90,10 +90,10 @@ def loose_leftovers(runs: Path) -> list[Path]:
 def _is_replaced(path: Path) -> bool:
     """Tell whether the cell of a superseded record at `path` has ended again; otherwise that record is the only one."""
     fingerprint = path.name.partition(".")[0]
-    return len(fingerprint) != 64 or Record(path.parent.parent / fingerprint).state() in {"finished", "diverged"}
+    return len(fingerprint) != 64 or CellRecord(path.parent.parent / fingerprint).state() in {"finished", "diverged"}
 
 
-def _of_cell(record: Record, latest: float) -> Iterator[Item]:
+def _of_cell(record: CellRecord, latest: float) -> Iterator[CleanupItem]:
     """Yield the files of one cell that can be deleted: partial files and a checkpoint not touched since `latest`.
 
     Nothing is yielded for a cell that is being trained or is damaged.
@@ -112,7 +112,7 @@ def _of_cell(record: Record, latest: float) -> Iterator[Item]:
         yield from _items("leftover", [record.checkpoint], record)
     elif had_checkpoint:
         try:
-            points = Reader(record.folder).poll()
+            points = JournalReader(record.folder).poll()
         except DamageError:  # how much progress goes with it is not known
             return
         for item in _items("checkpoint", [record.checkpoint], record):
@@ -120,14 +120,14 @@ def _of_cell(record: Record, latest: float) -> Iterator[Item]:
                 yield replace(item, epoch=points[-1].epoch if points else 0)
 
 
-def free(item: Item) -> str | None:
+def free(item: CleanupItem) -> str | None:
     """Delete `item`; return the reason if it was kept because its cell was taken up meanwhile.
 
     Raises:
         OSError: it cannot be deleted.
     """
     try:
-        if (item.cell or Record(item.path)).state() == "running":
+        if (item.cell or CellRecord(item.path)).state() == "running":
             return "its cell is trained now"
         with item.cell.lock().acquire(timeout=0) if item.cell is not None else nullcontext():
             if _touched(item.path) > item.touched:
@@ -142,10 +142,10 @@ def free(item: Item) -> str | None:
     return None
 
 
-def _items(kind: Kind, paths: Iterable[Path], cell: Record | None = None) -> Iterator[Item]:
+def _items(kind: Kind, paths: Iterable[Path], cell: CellRecord | None = None) -> Iterator[CleanupItem]:
     for path in sorted(paths):
         with suppress(FileNotFoundError):  # its writer has finished
-            yield Item(kind=kind, path=path, size=_size(path), touched=_touched(path), cell=cell)
+            yield CleanupItem(kind=kind, path=path, size=_size(path), touched=_touched(path), cell=cell)
 
 
 def _touched(path: Path) -> float:

@@ -17,7 +17,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import checksum
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events
 from cifar_lab.train.cell_artifacts import read_predictions
 
@@ -29,7 +29,7 @@ ABSENT = "—"
 
 
 @dataclass(frozen=True)
-class Row:
+class DiffRow:
     """One item that differs; results are listed even if equal."""
 
     path: str
@@ -49,12 +49,12 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class CellDiff:
     """Comparison of two cells by section; an empty section means that they are equal there."""
 
-    a: Record
-    b: Record
-    sections: dict[str, list[Row]]
+    a: CellRecord
+    b: CellRecord
+    sections: dict[str, list[DiffRow]]
     """Rows by section: recipe, seed and data, execution, code, environment, result."""
     code_diff: str
     """Unified diff of the uncommitted changes, if they differ."""
@@ -73,7 +73,7 @@ class Difference:
                 "images_reason": self.images_reason}  # fmt: skip
 
 
-def compare_cells(a: Record, b: Record) -> Difference:
+def compare_cells(a: CellRecord, b: CellRecord) -> CellDiff:
     """Compare the cells `a` and `b`.
 
     Raises:
@@ -93,20 +93,20 @@ def compare_cells(a: Record, b: Record) -> Difference:
     }
     unfinished = {record.fingerprint: record.state() for record in (a, b) if record.result() is None}
     reason = _not_by_image((a, b), [tree["data"] for tree in trees])
-    return Difference(
+    return CellDiff(
         a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished),
         images=_by_image(a, b) if reason is None else None, images_reason=reason,
     )  # fmt: skip
 
 
-def _cell(record: Record) -> dict[str, Any]:
+def _cell(record: CellRecord) -> dict[str, Any]:
     tree = record.cell(*NEEDED)
     if tree is None:
         raise TrackingError(f"{record.fingerprint[:12]} was never begun: there is nothing to compare")
     return tree
 
 
-def _not_by_image(records: tuple[Record, Record], data: list[dict[str, Any]]) -> str | None:
+def _not_by_image(records: tuple[CellRecord, CellRecord], data: list[dict[str, Any]]) -> str | None:
     """Return the reason why the two cannot be compared image by image; None if they can.
 
     Equal labels do not imply equal images: two data sets may have the same classes in the same order.
@@ -122,25 +122,25 @@ def _not_by_image(records: tuple[Record, Record], data: list[dict[str, Any]]) ->
     return None if np.array_equal(one, other) else f"other labels for the same data: {NOT_BY_IMAGE}"
 
 
-def _by_image(a: Record, b: Record) -> Disagreement:
+def _by_image(a: CellRecord, b: CellRecord) -> Disagreement:
     (one, labels), (other, _) = read_predictions(a), read_predictions(b)
     return compare_networks(one == labels, other == labels)
 
 
-def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
+def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[DiffRow]:
     """Return the leaves that differ, by dotted path."""
     left, right = dict(_leaves(a)), dict(_leaves(b))
     pairs = ((path, left.get(path, ABSENT), right.get(path, ABSENT)) for path in {**left, **right})
-    return [Row(path, one, other) for path, one, other in pairs if one != other]
+    return [DiffRow(path, one, other) for path, one, other in pairs if one != other]
 
 
-def _result_rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Row]:
+def _result_rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[DiffRow]:
     """Return the results of both side by side, accuracies first, equal or not; empty if all are equal."""
     keys = sorted({**a, **b}, key=lambda key: (key not in {"status", "epoch"}, not key.endswith("acc"), key))
-    return [Row(key, a.get(key, ABSENT), b.get(key, ABSENT), is_measured=True) for key in keys] if a != b else []
+    return [DiffRow(key, a.get(key, ABSENT), b.get(key, ABSENT), is_measured=True) for key in keys] if a != b else []
 
 
-def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
+def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[DiffRow]:
     """Return the recipe paths that differ, with the values as written; fields without effect are left out.
 
     A path counts as equal if either its value as written or its canonical form is: a kernel of 3 and one of 3 in each
@@ -156,7 +156,7 @@ def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[Row]:
         one = left_flat.get(path) if path in left else ABSENT
         other = right_flat.get(path) if path in right else ABSENT
         if one != other and left.get(path, ABSENT) != right.get(path, ABSENT):
-            rows.append(Row(path, one, other))
+            rows.append(DiffRow(path, one, other))
     return rows
 
 
@@ -170,7 +170,7 @@ def _read_recipe(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return dict(_leaves(recipe.active())), recipe.flat()
 
 
-def _code(tree: dict[str, Any], record: Record) -> dict[str, Any]:
+def _code(tree: dict[str, Any], record: CellRecord) -> dict[str, Any]:
     """Return the commits that the cell was trained at; a resumed cell may have several."""
     provenance = tree.get("provenance", {})
     resumed = (event.get("provenance", {}).get("git_commit") for event in read_events(record.folder))
@@ -184,12 +184,12 @@ def _environment(tree: dict[str, Any]) -> dict[str, Any]:
     return {"versions": provenance.get("versions", {}), "hardware": provenance.get("hardware", {})}
 
 
-def _outcome(record: Record) -> dict[str, Any]:
+def _outcome(record: CellRecord) -> dict[str, Any]:
     result = record.result()
     return {} if result is None else {"status": result["status"], "epoch": result["epoch"], **result["metrics"]}
 
 
-def _code_diff(a: Record, b: Record) -> str:
+def _code_diff(a: CellRecord, b: CellRecord) -> str:
     texts = [_text(record.code_diff) for record in (a, b)]
     old, new = (f"{record.fingerprint[:12]}/{record.code_diff.name}" for record in (a, b))
     left, right = (text.splitlines() for text in texts)

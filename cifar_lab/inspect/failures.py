@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.store.cell_record import Record, remedy
+from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.invocation import Invocation
-from cifar_lab.store.selection import Name, Setting
+from cifar_lab.store.selection import CellName, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class FailedCell:
     """Cell whose last attempt failed."""
 
-    name: Name
+    name: CellName
     fingerprint: str
     error: str
     time: int
@@ -31,10 +31,10 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Divergence:
+class DivergedCell:
     """Cell whose loss became non-finite; this counts as a result."""
 
-    name: Name
+    name: CellName
     fingerprint: str
     time: int
     epoch: int
@@ -45,10 +45,10 @@ class Divergence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Damaged:
+class DamagedCell:
     """Cell whose record is damaged; none of it is used."""
 
-    name: Name
+    name: CellName
     fingerprint: str
     damage: str
     """Damaged file and violated rule, in one line."""
@@ -58,32 +58,32 @@ class Damaged:
         return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
 
 
-def read_failures(settings: Iterable[Setting], runs: Path) -> list[Failure | Divergence | Damaged]:
+def read_failures(settings: Iterable[Selection], runs: Path) -> list[FailedCell | DivergedCell | DamagedCell]:
     """Return the failed, diverged and damaged cells of `settings`, each once, under its name in the latest setting."""
-    found: dict[str, Failure | Divergence | Damaged] = {}
+    found: dict[str, FailedCell | DivergedCell | DamagedCell] = {}
     for setting in settings:
         for bad in _of(setting, runs):
             found[bad.fingerprint] = bad
     return list(found.values())
 
 
-def _of(setting: Setting, runs: Path) -> Iterator[Failure | Divergence | Damaged]:
+def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | DamagedCell]:
     for asked in setting.cells:
-        record = Record(runs / asked.fingerprint)
-        name = Name(setting.latest.ablation, asked.variant, asked.seed)
+        record = CellRecord(runs / asked.fingerprint)
+        name = CellName(setting.latest.ablation, asked.variant, asked.seed)
         match record.state():
             case "failed":
                 failure = record.failure() or {}
                 again = _again(setting.invocations, asked.fingerprint)
                 told = {key: failure.get(key, unknown) for key, unknown in (("error", ""), ("trace", ""), ("time", 0))}
-                yield Failure(name=name, fingerprint=asked.fingerprint, again=again, **told)
+                yield FailedCell(name=name, fingerprint=asked.fingerprint, again=again, **told)
             case "diverged":
                 result = record.result() or {}
                 when = {key: result[key] for key in ("time", "epoch", "step")}
-                yield Divergence(name=name, fingerprint=asked.fingerprint, **when)
+                yield DivergedCell(name=name, fingerprint=asked.fingerprint, **when)
             case "damaged":
-                told = {"damage": record.damage() or "", "remedy": remedy(asked.fingerprint)}
-                yield Damaged(name=name, fingerprint=asked.fingerprint, **told)
+                told = {"damage": record.damage() or "", "remedy": advice_on_damage(asked.fingerprint)}
+                yield DamagedCell(name=name, fingerprint=asked.fingerprint, **told)
 
 
 def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:

@@ -19,7 +19,7 @@ from cifar_lab.errors import CellError, DamageError
 from cifar_lab.inspect.cleanup import DAMAGED, IN_USE, SUPERSEDED, loose_leftovers
 from cifar_lab.results.cell_results import NEEDED
 from cifar_lab.store import cell_owner, checksum, invocation, journal
-from cifar_lab.store.cell_record import Record, State, remedy
+from cifar_lab.store.cell_record import CellRecord, State, advice_on_damage
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 
 Kind = Literal["record", "file", "training", "note", "study", "leftover"]
@@ -33,7 +33,7 @@ SET_ASIDE = "the record is set aside, and the cell is trained anew when it is as
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class FsckProblem:
     """One problem in a runs folder."""
 
     kind: Kind
@@ -47,7 +47,7 @@ class Problem:
     """Sentence on what a repair does or the user can do."""
     files: tuple[Path, ...] = ()
     """Files that a repair moves."""
-    cell: Record | None = None
+    cell: CellRecord | None = None
 
     @property
     def is_damage(self) -> bool:
@@ -61,10 +61,10 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class FsckReport:
     """Result of checking a runs folder."""
 
-    problems: tuple[Problem, ...]
+    problems: tuple[FsckProblem, ...]
     cells: int
     running: int
     """Number of cells being trained; only their JSON files are read."""
@@ -75,10 +75,10 @@ class Findings:
     """Number of cells of an earlier version, whose records have no checksums."""
 
     @property
-    def damage(self) -> tuple[Problem, ...]:
+    def damage(self) -> tuple[FsckProblem, ...]:
         return tuple(problem for problem in self.problems if problem.is_damage)
 
-    def without_weights(self) -> Findings:
+    def without_weights(self) -> FsckReport:
         """Return the findings of a packed study, in which weights that are not there were not packed."""
         left = [each for each in self.problems if each.path.name != WEIGHTS or os.path.lexists(each.path)]
         return replace(self, problems=tuple(left))
@@ -89,13 +89,13 @@ class Findings:
         return {**counts, "problems": [problem.as_dict() for problem in self.problems]}
 
 
-def check(runs: Path, damage_of_study: DamageOfStudy = lambda _: None) -> Findings:
+def check_runs(runs: Path, damage_of_study: DamageOfStudy = lambda _: None) -> FsckReport:
     """Check everything in `runs` without writing. Files of studies are checked by `damage_of_study`."""
-    records = [Record(path) for path in sorted(runs.iterdir()) if re.fullmatch("[0-9a-f]{64}", path.name)]
+    records = [CellRecord(path) for path in sorted(runs.iterdir()) if re.fullmatch("[0-9a-f]{64}", path.name)]
     states = {record: record.state() for record in records}
     problems = [problem for record, state in states.items() for problem in _of_record(record, state)]
     problems += [*_folders(runs), *_notes(runs), *_studies(runs, damage_of_study), *_loose(runs)]
-    return Findings(
+    return FsckReport(
         problems=tuple(map(_left_to_its_owner, problems)),
         cells=len(records),
         running=list(states.values()).count("running"),
@@ -105,7 +105,7 @@ def check(runs: Path, damage_of_study: DamageOfStudy = lambda _: None) -> Findin
     )
 
 
-def _left_to_its_owner(problem: Problem) -> Problem:
+def _left_to_its_owner(problem: FsckProblem) -> FsckProblem:
     """Return a problem that is mended by a right to read, and not by a repair: nothing shows that it is damaged."""
     if DENIED not in problem.what:
         return problem
@@ -113,21 +113,24 @@ def _left_to_its_owner(problem: Problem) -> Problem:
     return replace(problem, mend="none", words=words, files=())
 
 
-def _folders(runs: Path) -> Iterator[Problem]:
+def _folders(runs: Path) -> Iterator[FsckProblem]:
     """Check that nothing but a folder has the name of one that a redo or a repair moves files to."""
     for path, words in ((runs / SUPERSEDED, "moved away"), (runs / DAMAGED, "move it away: a repair needs its place")):
         if os.path.lexists(path) and not path.is_dir():
             mend: Mend = "move" if path.name == SUPERSEDED else "none"
-            yield Problem(kind="file", path=path, what="damaged: not a folder", mend=mend, words=words, files=(path,))
+            yield FsckProblem(
+                kind="file", path=path, what="damaged: not a folder", mend=mend, words=words, files=(path,)
+            )
 
 
-def _of_record(record: Record, state: State) -> Iterator[Problem]:
+def _of_record(record: CellRecord, state: State) -> Iterator[FsckProblem]:
     try:
         record.require_folder()
     except DamageError as error:
         rule = str(error).removeprefix(f"{record.folder}: ")
         words = "moved away; the cell is trained anew when it is asked for again"
-        yield Problem(kind="record", path=record.folder, what=rule, mend="move", words=words, files=(record.folder,),
+        yield FsckProblem(kind="record", path=record.folder, what=rule, mend="move", words=words,
+        files=(record.folder,),
                       cell=record)  # fmt: skip
         return
     if state == "running":
@@ -144,7 +147,7 @@ def _of_record(record: Record, state: State) -> Iterator[Problem]:
         yield _leftover(record.folder / cell_owner.FILE, "its owner is gone", record)
 
 
-def _damaged(record: Record) -> Iterator[Problem]:
+def _damaged(record: CellRecord) -> Iterator[FsckProblem]:
     """Yield a problem for each damaged JSON file, or only the one that requires setting the whole record aside."""
     whole: list[tuple[Path, str]] = []
     alone: list[tuple[Path, str]] = []
@@ -161,20 +164,20 @@ def _damaged(record: Record) -> Iterator[Problem]:
             (whole if name in {"result.json", "cell.json"} else alone).append((record.folder / name, rule))
     for path, rule in whole:
         if len(whole) == 1 and path.name == "result.json" and provable(record) is not None:
-            yield Problem(
+            yield FsckProblem(
                 kind="record", path=path, what=rule, mend="rebuild", words=REBUILT, files=(path,), cell=record
             )
             return
-        yield Problem(
+        yield FsckProblem(
             kind="record", path=path, what=rule, mend="set aside", words=SET_ASIDE, files=(record.folder,), cell=record
         )
         return
     for path, rule in alone:
         words = "moved away; nothing of the training depends on it"
-        yield Problem(kind="record", path=path, what=rule, mend="move", words=words, files=(path,), cell=record)
+        yield FsckProblem(kind="record", path=path, what=rule, mend="move", words=words, files=(path,), cell=record)
 
 
-def provable(record: Record) -> dict[str, Any] | None:
+def provable(record: CellRecord) -> dict[str, Any] | None:
     """Return the content of `result.json` from the copy in the predictions, if everything confirms it; else None.
 
     The copy must have its original checksum, its accuracy must be that of the predictions, every file beside it must
@@ -182,7 +185,7 @@ def provable(record: Record) -> dict[str, Any] | None:
     """
     try:
         copy = cell_artifacts.read_copy(record)
-        if copy is None or record.cell() is None or journal.damage(record.folder):
+        if copy is None or record.cell() is None or journal.damaged_lines(record.folder):
             return None
         digests = record.digests()
     except (DamageError, OSError):
@@ -190,23 +193,25 @@ def provable(record: Record) -> dict[str, Any] | None:
     return copy if copy["files"] == digests else None
 
 
-def _of_finished(record: Record) -> Iterator[Problem]:
+def _of_finished(record: CellRecord) -> Iterator[FsckProblem]:
     result = record.result() or {}
-    words = f"the number stands, what reads this file refuses it; {remedy(record.fingerprint).partition(', ')[2]}"
+    words = (
+        f"the number stands, what reads this file refuses it; {advice_on_damage(record.fingerprint).partition(', ')[2]}"
+    )
     vouched = result.get("files", {})
     for path in (record.weights, record.predictions, record.confusion, record.code_diff, record.journal):
         rule = _rule(record, path, is_vouched=path.name in vouched)
         if rule is not None:
-            yield Problem(kind="file", path=path, what=rule, mend="none", words=words, cell=record)
+            yield FsckProblem(kind="file", path=path, what=rule, mend="none", words=words, cell=record)
     rule = _lacking(record) or _other_accuracy(record, result)
     if rule is not None:
-        yield Problem(
+        yield FsckProblem(
             kind="record", path=record.folder / "result.json", what=rule, mend="set aside", words=SET_ASIDE,
             files=(record.folder,), cell=record,
         )  # fmt: skip
 
 
-def _lacking(record: Record) -> str | None:
+def _lacking(record: CellRecord) -> str | None:
     """Return the missing fields of `cell.json` that a comparison needs; None if it has all."""
     try:
         record.cell(*NEEDED)
@@ -215,7 +220,7 @@ def _lacking(record: Record) -> str | None:
     return None
 
 
-def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
+def _rule(record: CellRecord, path: Path, *, is_vouched: bool) -> str | None:
     """Return the problem of a file of a finished cell; a file of an earlier version need only be readable."""
     try:
         record.require_sound(path)
@@ -226,7 +231,7 @@ def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
         elif path == record.weights:
             with safe_open(path, framework="numpy") as file:
                 file.keys()
-        elif path == record.journal and (lines := journal.damage(record.folder)):
+        elif path == record.journal and (lines := journal.damaged_lines(record.folder)):
             return f"damaged: {lines[0]}"
     except DamageError as error:
         return str(error).removeprefix(f"{path}: ")
@@ -235,7 +240,7 @@ def _rule(record: Record, path: Path, *, is_vouched: bool) -> str | None:
     return None
 
 
-def _other_accuracy(record: Record, result: dict[str, Any]) -> str | None:
+def _other_accuracy(record: CellRecord, result: dict[str, Any]) -> str | None:
     """Describe a difference of the accuracy from the predictions'; the only check of records without checksums."""
     told = result["metrics"].get("test/acc")
     if told is None or not record.predictions.exists():
@@ -250,16 +255,18 @@ def _other_accuracy(record: Record, result: dict[str, Any]) -> str | None:
     return f"damaged: test/acc is {told:.4f}, and its predictions come to {accuracy:.4f}"
 
 
-def _of_unfinished(record: Record) -> Iterator[Problem]:
+def _of_unfinished(record: CellRecord) -> Iterator[FsckProblem]:
     """Check the files that training resumes from; a cell that ended and lost its result may still be provable."""
     if not record.checkpoint.exists() and record.predictions.exists() and provable(record) is not None:
         path = record.folder / "result.json"
         what = "not there, although the cell has ended"
-        yield Problem(kind="record", path=path, what=what, mend="rebuild", words=REBUILT, files=(path,), cell=record)
+        yield FsckProblem(
+            kind="record", path=path, what=what, mend="rebuild", words=REBUILT, files=(path,), cell=record
+        )
         return
     state, rules = None, {}
     try:
-        state = checkpoint.load(record.checkpoint, record.fingerprint)
+        state = checkpoint.load_checkpoint(record.checkpoint, record.fingerprint)
     except CellError as error:
         rules[record.checkpoint] = str(error).removeprefix(f"{record.checkpoint}: ")
     if (bad := resume.journal_damage(record, state)) is not None:
@@ -267,17 +274,17 @@ def _of_unfinished(record: Record) -> Iterator[Problem]:
     for path in record.obstacles():
         words = "moved away; the training writes its own"
         what = "cannot be read (not a regular file)"
-        yield Problem(kind="training", path=path, what=what, mend="move", words=words, files=(path,), cell=record)
+        yield FsckProblem(kind="training", path=path, what=what, mend="move", words=words, files=(path,), cell=record)
     files = tuple(path for path in (record.checkpoint, record.journal) if path.exists())
     for path, rule in rules.items():
         words = "checkpoint and journal are moved away, and the cell begins anew when it is asked for again"
-        yield Problem(kind="training", path=path, what=rule, mend="move", words=words, files=files, cell=record)
+        yield FsckProblem(kind="training", path=path, what=rule, mend="move", words=words, files=files, cell=record)
 
 
 def _note_paths(runs: Path) -> list[Path]:
     """Return the paths of the notes; empty if their folder cannot be read, which is reported separately."""
     try:
-        return invocation.paths(runs)
+        return invocation.invocation_paths(runs)
     except DamageError:
         return []
 
@@ -287,30 +294,30 @@ def _asked_for(runs: Path) -> set[str]:
     asked = set()
     for path in _note_paths(runs):
         with suppress(DamageError):  # reported separately
-            note = invocation.read(path)
+            note = invocation.read_invocation(path)
             asked |= {cell.fingerprint for cell in note.cells} if note is not None else set()
     return asked
 
 
-def _notes(runs: Path) -> Iterator[Problem]:
+def _notes(runs: Path) -> Iterator[FsckProblem]:
     try:
-        paths = invocation.paths(runs)
+        paths = invocation.invocation_paths(runs)
     except DamageError as error:
         path = runs / invocation.FOLDER
         words = "make it a folder that can be read, or bring back a copy"
         rule = str(error).removeprefix(f"{path}: ")
-        yield Problem(kind="note", path=path, what=rule, mend="none", words=words)
+        yield FsckProblem(kind="note", path=path, what=rule, mend="none", words=words)
         return
     for path in paths:
         try:
-            invocation.read(path)
+            invocation.read_invocation(path)
         except DamageError as error:
             words = "moved away; the command that asked for its cells, typed again, writes another one"
             rule = str(error).removeprefix(f"{path}: ")
-            yield Problem(kind="note", path=path, what=rule, mend="move", words=words, files=(path,))
+            yield FsckProblem(kind="note", path=path, what=rule, mend="move", words=words, files=(path,))
 
 
-def _studies(runs: Path, damage_of_study: DamageOfStudy) -> Iterator[Problem]:
+def _studies(runs: Path, damage_of_study: DamageOfStudy) -> Iterator[FsckProblem]:
     for path in sorted(runs.glob("*.journal")):
         try:
             rule = damage_of_study(path)
@@ -318,15 +325,15 @@ def _studies(runs: Path, damage_of_study: DamageOfStudy) -> Iterator[Problem]:
             rule = f"cannot be read ({error.strerror or error})"
         if rule is not None:
             words = "bring back a copy, or move it away and begin the studies anew"
-            yield Problem(kind="study", path=path, what=rule, mend="none", words=words)
+            yield FsckProblem(kind="study", path=path, what=rule, mend="none", words=words)
 
 
-def _loose(runs: Path) -> Iterator[Problem]:
+def _loose(runs: Path) -> Iterator[FsckProblem]:
     old = time.time() - IN_USE
     for path in loose_leftovers(runs):
         if path.lstat().st_mtime < old:
             yield _leftover(path, "half written by a process that is gone", None)
 
 
-def _leftover(path: Path, what: str, cell: Record | None) -> Problem:
-    return Problem(kind="leftover", path=path, what=what, mend="move", words="moved away", files=(path,), cell=cell)
+def _leftover(path: Path, what: str, cell: CellRecord | None) -> FsckProblem:
+    return FsckProblem(kind="leftover", path=path, what=what, mend="move", words="moved away", files=(path,), cell=cell)

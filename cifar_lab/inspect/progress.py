@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cifar_lab.store.cell_owner import BEAT, SILENCE
-from cifar_lab.store.cell_record import Record, State
-from cifar_lab.store.invocation import Asked
-from cifar_lab.store.journal import Point, Reader
+from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.journal import JournalPoint, JournalReader
 
 QUIET = 3 * BEAT
 """Seconds without a heartbeat (normally one per `BEAT`) after which nothing is estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class CellProgress:
     """Current progress of one cell. Times are in ms since 1970, accuracies are fractions."""
 
-    asked: Asked
+    asked: CellRef
     state: State
     epoch: int = 0
     """Last epoch with valid metrics."""
@@ -81,17 +81,17 @@ class Progress:
         }
 
 
-def read(asked: Asked, record: Record, now: float) -> Progress:
+def read_progress(asked: CellRef, record: CellRecord, now: float) -> CellProgress:
     """Return the progress of the cell at `now`, in seconds since 1970; a damaged record has its damage as `error`."""
     state = record.state()
     if state == "damaged":
-        return Progress(asked=asked, state=state, error=record.damage())
+        return CellProgress(asked=asked, state=state, error=record.damage())
     cell = record.cell() or {}
-    known = Progress(asked=asked, state=state, epochs=cell.get("recipe", {}).get("train", {}).get("epochs"))
+    known = CellProgress(asked=asked, state=state, epochs=cell.get("recipe", {}).get("train", {}).get("epochs"))
     if state in {"finished", "diverged"}:
         return _ended(known, record.result() or {})
     resumes = record.checkpoint.exists()
-    reader = Reader(record.folder)
+    reader = JournalReader(record.folder)
     points = reader.poll()
     if points and (resumes or state == "running"):  # ignore points of an attempt that has no checkpoint to resume from
         known = replace(known, **_measured(points[-1].values), epoch=points[-1].epoch)
@@ -102,7 +102,7 @@ def read(asked: Asked, record: Record, now: float) -> Progress:
     return replace(known, resumes=resumes, seen=_latest(reader.latest, failure.get("time")), error=error)
 
 
-def _ended(known: Progress, result: dict[str, Any]) -> Progress:
+def _ended(known: CellProgress, result: dict[str, Any]) -> CellProgress:
     metrics = result["metrics"]
     return replace(
         known,
@@ -115,8 +115,8 @@ def _ended(known: Progress, result: dict[str, Any]) -> Progress:
 
 
 def _running(
-    known: Progress, owner: dict[str, Any] | None, reader: Reader, points: list[Point], now: float
-) -> Progress:
+    known: CellProgress, owner: dict[str, Any] | None, reader: JournalReader, points: list[JournalPoint], now: float
+) -> CellProgress:
     silence = now - owner["time"] / 1000 if owner else 0.0
     pace = _pace(points, reader.attempted)
     left = None
@@ -138,7 +138,7 @@ def _measured(values: dict[str, float]) -> dict[str, Any]:
     return {field: values.get(name) for field, name in fields.items()}
 
 
-def _pace(points: list[Point], attempted: int | None) -> float | None:
+def _pace(points: list[JournalPoint], attempted: int | None) -> float | None:
     """Return seconds per epoch in this attempt; the first point includes the start-up and counts only if alone."""
     if attempted is None:
         return None

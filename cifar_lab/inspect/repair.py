@@ -13,16 +13,16 @@ from filelock import Timeout
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.inspect.cleanup import DAMAGED
-from cifar_lab.inspect.fsck import Problem, provable
+from cifar_lab.inspect.fsck import FsckProblem, provable
 from cifar_lab.store import checksum
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 
 @dataclass(frozen=True)
 class Repaired:
     """One problem and the outcome of its repair."""
 
-    problem: Problem
+    problem: FsckProblem
     left: str | None
     """Reason why it was not repaired; None if it was."""
 
@@ -45,12 +45,12 @@ def new_place(runs: Path) -> Path:
     return place
 
 
-def repair(problems: Sequence[Problem], runs: Path, place: Path) -> list[Repaired]:
+def repair(problems: Sequence[FsckProblem], runs: Path, place: Path) -> list[Repaired]:
     """Repair what can be repaired; files of `runs` keep their relative path below `place`."""
     return [Repaired(problem, _mend(problem, runs, place)) for problem in problems]
 
 
-def _mend(problem: Problem, runs: Path, place: Path) -> str | None:
+def _mend(problem: FsckProblem, runs: Path, place: Path) -> str | None:
     if problem.mend == "none":
         return "it is left as it is"
     cell = problem.cell
@@ -67,19 +67,19 @@ def _mend(problem: Problem, runs: Path, place: Path) -> str | None:
     return None
 
 
-def _can_be_held(cell: Record) -> bool:
+def _can_be_held(cell: CellRecord) -> bool:
     """Tell whether there is a folder to lock: a file or a broken link may have the cell's name."""
     return cell.folder.is_dir() and not (cell.folder / "lock").is_dir()
 
 
-def _rebuild(problem: Problem, runs: Path, place: Path) -> str | None:
+def _rebuild(problem: FsckProblem, runs: Path, place: Path) -> str | None:
     """Write `result.json` again, after proving it once more while the cell is locked."""
     assert problem.cell is not None
     copy = provable(problem.cell)
     if copy is None:
         return "what proved it has changed meanwhile"
     _move(problem.path, runs, place)
-    checksum.write(problem.path, copy)
+    checksum.write_sealed(problem.path, copy)
     return None
 
 

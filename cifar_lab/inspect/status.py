@@ -10,20 +10,20 @@ from statistics import fmean
 from typing import Any
 
 from cifar_lab.inspect import progress
-from cifar_lab.inspect.progress import Progress
-from cifar_lab.store.cell_record import Record, State
+from cifar_lab.inspect.progress import CellProgress
+from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.search_data import is_search
-from cifar_lab.store.selection import Setting, typed
+from cifar_lab.store.selection import Selection, typed
 
 STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "pruned", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
+class AblationStatus:
     """Current status of the cells of one setting."""
 
-    setting: Setting
-    cells: tuple[Progress, ...]
+    setting: Selection
+    cells: tuple[CellProgress, ...]
 
     def counts(self) -> dict[State, int]:
         """Return the number of cells in each state; pruned cells are listed if a search has some."""
@@ -58,18 +58,18 @@ class Status:
         }
 
 
-def look(setting: Setting, runs: Path, now: float | None = None) -> Status:
+def look(setting: Selection, runs: Path, now: float | None = None) -> AblationStatus:
     """Return the status of the cells of `setting` at `now` (seconds since 1970; None: the present)."""
     now = time.time() if now is None else now
-    cells = [progress.read(asked, Record(runs / asked.fingerprint), now) for asked in setting.cells]
+    cells = [progress.read_progress(asked, CellRecord(runs / asked.fingerprint), now) for asked in setting.cells]
     cells = [_of_search(cell, setting) for cell in cells]
     cells = list(_with_waits(cells, setting, runs))
     epochs = {cell.asked.variant: cell.epochs for cell in cells if cell.epochs is not None}
     cells = [replace(cell, epochs=cell.epochs or epochs.get(cell.asked.variant)) for cell in cells]
-    return Status(setting=setting, cells=tuple(_with_estimates(cells)))
+    return AblationStatus(setting=setting, cells=tuple(_with_estimates(cells)))
 
 
-def _of_search(cell: Progress, setting: Setting) -> Progress:
+def _of_search(cell: CellProgress, setting: Selection) -> CellProgress:
     """Return the cell of a search without its test accuracy, and as pruned if it was stopped early."""
     if not is_search(setting.latest):
         return cell
@@ -79,7 +79,7 @@ def _of_search(cell: Progress, setting: Setting) -> Progress:
     return cell
 
 
-def _with_waits(cells: list[Progress], setting: Setting, runs: Path) -> Iterator[Progress]:
+def _with_waits(cells: list[CellProgress], setting: Selection, runs: Path) -> Iterator[CellProgress]:
     """Yield the cells, each with the cell that it waits for. Parents come before children in every plan."""
     known = {cell.asked.fingerprint: cell for cell in cells}
     for cell in cells:
@@ -89,9 +89,9 @@ def _with_waits(cells: list[Progress], setting: Setting, runs: Path) -> Iterator
         yield known[cell.asked.fingerprint]
 
 
-def _parent(cell: Progress, setting: Setting, runs: Path) -> str | None:
+def _parent(cell: CellProgress, setting: Selection, runs: Path) -> str | None:
     """Return the fingerprint of the cell whose final weights `cell` starts from; None if it starts from scratch."""
-    begun = Record(runs / cell.asked.fingerprint).cell() or {}
+    begun = CellRecord(runs / cell.asked.fingerprint).cell() or {}
     if "recipe" in begun:
         own: str | None = begun["recipe"].get("init_from")
         return own
@@ -100,16 +100,16 @@ def _parent(cell: Progress, setting: Setting, runs: Path) -> str | None:
     return family[0].fingerprint if family else setting.latest.overrides.get("init_from")
 
 
-def _waiting(cell: Progress, parent: str, known: Mapping[str, Progress], runs: Path) -> Progress:
+def _waiting(cell: CellProgress, parent: str, known: Mapping[str, CellProgress], runs: Path) -> CellProgress:
     found = known.get(parent)
-    state = found.state if found is not None else Record(runs / parent).state()
+    state = found.state if found is not None else CellRecord(runs / parent).state()
     if state == "finished":
         return cell
     stuck = state in {"failed", "diverged", "damaged"} or (found is not None and found.stuck)
     return replace(cell, waits_for=found.name if found is not None else parent[:12], stuck=stuck)
 
 
-def _with_estimates(cells: list[Progress]) -> Iterator[Progress]:
+def _with_estimates(cells: list[CellProgress]) -> Iterator[CellProgress]:
     """Yield the cells; one without a pace of its own gets that of its variant, else that of all variants."""
     paced = [cell for cell in cells if cell.seconds is not None]
     for cell in cells:
@@ -121,5 +121,5 @@ def _with_estimates(cells: list[Progress]) -> Iterator[Progress]:
             yield replace(cell, left=fmean(map(_seconds_per_mac, alike)) * cell.asked.macs * share)
 
 
-def _seconds_per_mac(cell: Progress) -> float:
+def _seconds_per_mac(cell: CellProgress) -> float:
     return (cell.seconds or 0.0) / max(1, cell.asked.macs)

@@ -11,23 +11,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cifar_lab.mlflow_sync.ui_view import View
-from cifar_lab.store.invocation import Asked, Invocation, unite
+from cifar_lab.mlflow_sync.ui_view import UIView
+from cifar_lab.store.invocation import CellRef, Invocation, unite
 
 
 @dataclass(frozen=True)
-class Standing:
+class CellStanding:
     """Role of one cell in one ablation."""
 
     settings: Mapping[str, bool] = field(default_factory=dict)
     """Maps setting digest to True if the cell is current there, False if its variant's recipe has since changed."""
-    reference: Asked | None = None
+    reference: CellRef | None = None
     """Cell of the same seed that it is compared with; the cell itself for the control; None without one."""
     since: int = 0
     """Time in ms of the invocation that made it the reference."""
 
 
-class History:
+class InvocationHistory:
     """Several invocations, the oldest first."""
 
     def __init__(self, invocations: Sequence[Invocation]) -> None:
@@ -40,8 +40,8 @@ class History:
                 self._asked.setdefault(fingerprint, []).append(invocation)
         self._standings = self._resolve()
 
-    def standing(self, ablation: str, fingerprint: str) -> Standing:
-        return self._standings.get((ablation, fingerprint), Standing())
+    def standing(self, ablation: str, fingerprint: str) -> CellStanding:
+        return self._standings.get((ablation, fingerprint), CellStanding())
 
     def latest(self, ablation: str, fingerprint: str) -> str | None:
         """Return the id of the latest invocation of an ablation that asked for a cell."""
@@ -57,12 +57,12 @@ class History:
         asked = [past.ablation for past in self._asked.get(fingerprint, []) if past.time <= began]
         return asked[-1] if asked else None
 
-    def view(self, invocation: Invocation) -> View:
+    def view(self, invocation: Invocation) -> UIView:
         """Return the setting of an invocation as shown in MLflow's UI; the same for every invocation of the setting."""
         same = self.same_setting(invocation)
         last = same[-1]
         overrides = (f"{path}={_typed(value)}" for path, value in last.overrides.items())
-        return View(
+        return UIView(
             setting=digest(last),
             name=" · ".join([last.scale, last.data["name"], *overrides]),
             variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
@@ -71,9 +71,9 @@ class History:
             time=last.time,
         )
 
-    def _resolve(self) -> dict[tuple[str, str], Standing]:
+    def _resolve(self) -> dict[tuple[str, str], CellStanding]:
         settings: dict[tuple[str, str], dict[str, bool]] = {}
-        references: dict[tuple[str, str], tuple[Asked, int]] = {}
+        references: dict[tuple[str, str], tuple[CellRef, int]] = {}
         for same in self._settings.values():
             name, stand = digest(same[-1]), unite(same)
             for cell in (cell for past in same for cell in past.cells):
@@ -87,7 +87,7 @@ class History:
                 if cell.fingerprint in known
                 and self._last(same[-1].ablation, cell.fingerprint).setting() == same[-1].setting()
             }
-        return {place: Standing(found, *references.get(place, (None, 0))) for place, found in settings.items()}
+        return {place: CellStanding(found, *references.get(place, (None, 0))) for place, found in settings.items()}
 
     def _last(self, ablation: str, fingerprint: str) -> Invocation:
         """Return the latest invocation that asked for a cell; its reference counts if settings disagree."""
@@ -104,9 +104,9 @@ def digest(invocation: Invocation) -> str:
     return hashlib.sha256(json.dumps(invocation.setting()).encode()).hexdigest()[:8]
 
 
-def _references(same: list[Invocation]) -> dict[str, tuple[Asked, int]]:
+def _references(same: list[Invocation]) -> dict[str, tuple[CellRef, int]]:
     """Return the reference of each cell of a setting by fingerprint, and the time since when it has been that."""
-    found: dict[str, tuple[Asked, int]] = {}
+    found: dict[str, tuple[CellRef, int]] = {}
     for i, past in enumerate(same, start=1):
         for cell, reference in _pairs(unite(same[:i]), past):
             known = found.get(cell.fingerprint)
@@ -115,7 +115,7 @@ def _references(same: list[Invocation]) -> dict[str, tuple[Asked, int]]:
     return found
 
 
-def _pairs(cells: list[Asked], latest: Invocation) -> list[tuple[Asked, Asked]]:
+def _pairs(cells: list[CellRef], latest: Invocation) -> list[tuple[CellRef, CellRef]]:
     """Return each cell with its reference, if that was asked for; empty for a single variant."""
     at = {(cell.variant, cell.seed): cell for cell in cells}
     if len({cell.variant for cell in cells}) < 2:

@@ -11,16 +11,16 @@ from typing import Any
 from filelock import FileLock
 
 from cifar_lab.mlflow_sync import run_fields, ui_view
-from cifar_lab.mlflow_sync.cell_relations import History
-from cifar_lab.mlflow_sync.client import ArtifactsRefused, Found, Store
-from cifar_lab.mlflow_sync.run_fields import Metric
+from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
+from cifar_lab.mlflow_sync.client import ArtifactsRefused, ExistingRun, MLflowStore
+from cifar_lab.mlflow_sync.run_fields import MetricPoint
 from cifar_lab.store import journal, search_data
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
-from cifar_lab.store.journal import Point, Reader
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.journal import JournalPoint, JournalReader
 from cifar_lab.text import printable
 
-Draw = Callable[[Record], dict[str, bytes]]
+Draw = Callable[[CellRecord], dict[str, bytes]]
 """Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
 Say = Callable[[str], None]
 
@@ -35,29 +35,29 @@ UNBEGUN = "none"
 
 
 @dataclass(frozen=True)
-class Place:
+class UploadTarget:
     """Destination of an invocation's cells: an experiment, and the parent run of the invocation."""
 
     experiment: str
     parent: str
-    found: Found | None
+    found: ExistingRun | None
     """Existing parent run; None if it was created now."""
     parents: dict[str, str | None] = field(default_factory=dict)
     """Runs of other invocations found so far, by the id of the invocation."""
 
     @classmethod
-    def of(cls, invocation: Invocation, store: Store, runs: Path, history: History) -> Place:
+    def of(cls, invocation: Invocation, store: MLflowStore, runs: Path, history: InvocationHistory) -> UploadTarget:
         """Find the place, or create it."""
         asked, seen = run_fields.of_invocation(invocation), history.view(invocation)
         with locked(runs / "shipping.lock", store):
-            tags = {run_fields.NOTE: run_fields.note(invocation), seen.tag: seen.value()}
+            tags = {run_fields.NOTE: run_fields.experiment_note(invocation), seen.tag: seen.value()}
             experiment = store.experiment(invocation.ablation, tags)
             found = store.find(experiment, **asked.identity)
             place = cls(experiment, store.start(experiment, asked, found), found)
             place.renew(invocation, store)
             return place
 
-    def renew(self, invocation: Invocation, store: Store) -> None:
+    def renew(self, invocation: Invocation, store: MLflowStore) -> None:
         """Update the command and the counts in the run of a study that continues."""
         if search_data.is_search(invocation) and self.found is not None:
             tags = run_fields.of_invocation(invocation).tags
@@ -65,7 +65,7 @@ class Place:
             if not now.items() <= self.found.tags.items():
                 store.tag(self.parent, now)
 
-    def parent_of(self, invocation: str, store: Store) -> str | None:
+    def parent_of(self, invocation: str, store: MLflowStore) -> str | None:
         """Return the run of another invocation, if it exists."""
         if invocation not in self.parents:
             identity = {"role": "invocation", "invocation": printable(invocation)}
@@ -75,7 +75,7 @@ class Place:
 
 
 @contextmanager
-def locked(path: Path, store: Store) -> Iterator[None]:
+def locked(path: Path, store: MLflowStore) -> Iterator[None]:
     """Hold the lock for finding or creating a run, so that two runners do not create it twice."""
     lock = FileLock(path)
     with store.outside():
@@ -87,13 +87,13 @@ def locked(path: Path, store: Store) -> Iterator[None]:
 
 
 @dataclass
-class Shipment:
+class CellUpload:
     """One cell of an invocation, and how much of it the store has. `ship` may be repeated at any time."""
 
     runs: Path
     invocation: Invocation
-    asked: Asked
-    history: History
+    asked: CellRef
+    history: InvocationHistory
     """Every invocation in `runs`, to find what the cell was trained for and what it is compared with."""
     draw: Draw
     say: Say
@@ -108,17 +108,17 @@ class Shipment:
     _status: str | None = None
     _sent: str | None = None
     _began: int | None = None
-    _reader: Reader = field(init=False)
-    _unsent: list[Point] = field(default_factory=list)
+    _reader: JournalReader = field(init=False)
+    _unsent: list[JournalPoint] = field(default_factory=list)
     _tags: dict[str, str] = field(default_factory=dict)
     _curves: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._reader = Reader(self.record.folder)
+        self._reader = JournalReader(self.record.folder)
 
     @property
-    def record(self) -> Record:
-        return Record(self.runs / self.asked.fingerprint)
+    def record(self) -> CellRecord:
+        return CellRecord(self.runs / self.asked.fingerprint)
 
     @property
     def is_empty(self) -> bool:
@@ -130,13 +130,13 @@ class Shipment:
 
     def mark(self) -> str | None:
         """Time in ms of the latest content on disk; stored as `shipped_to` once the store has everything."""
-        record, reader = self.record, Reader(self.record.folder)
+        record, reader = self.record, JournalReader(self.record.folder)
         result = record.result()
         if result is None:
             reader.poll()
         return _mark(result, record.failure(), reader)
 
-    def look(self, found: Found | None) -> None:
+    def look(self, found: ExistingRun | None) -> None:
         """Take over from the store what it has of the cell."""
         mark = self.mark()
         unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
@@ -148,11 +148,11 @@ class Shipment:
         if found is not None and result is not None and is_whole:  # nothing of the record is left to send
             self._sent, self._status, self._tags = mark, found.tags.get("status"), dict(found.tags)
 
-    def ship(self, store: Store, place: Place, *, closing: bool) -> bool:
+    def ship(self, store: MLflowStore, place: UploadTarget, *, closing: bool) -> bool:
         """Send what the store lacks; return True if there was anything. `closing`: we no longer train the cell.
 
         Raises:
-            StoreAway: resume later from the same point.
+            StoreUnavailable: resume later from the same point.
         """
         result, failure = self.record.result(), self.record.failure()
         dues, differences = self._dues(result)
@@ -174,7 +174,7 @@ class Shipment:
         self.is_settled = not self.lacks_files
         return is_new or bool(lacking)
 
-    def _place_below_the_latest(self, store: Store, place: Place, *, closing: bool) -> dict[str, str]:
+    def _place_below_the_latest(self, store: MLflowStore, place: UploadTarget, *, closing: bool) -> dict[str, str]:
         """Return the tags that put the cell's run below the run of the latest invocation that asked for it."""
         latest = self.history.latest(self.invocation.ablation, self.asked.fingerprint)
         if latest is None or self._tags.get(BELOW) == latest:
@@ -185,7 +185,9 @@ class Shipment:
         parent = place.parent if is_own else place.parent_of(latest, store)
         return {BELOW: latest, "mlflow.parentRunId": parent} if parent is not None else {}
 
-    def _ship_record(self, store: Store, place: Place, result: Any, failure: Any, *, closing: bool) -> bool:
+    def _ship_record(
+        self, store: MLflowStore, place: UploadTarget, result: Any, failure: Any, *, closing: bool
+    ) -> bool:
         """Send what is on disk of the cell itself; return True if there was anything."""
         mark = _mark(result, failure, self._reader)
         if self.run is None:
@@ -207,7 +209,7 @@ class Shipment:
         self._sent = mark
         return is_new
 
-    def _dues(self, result: Any) -> tuple[dict[str, str], list[Metric]]:
+    def _dues(self, result: Any) -> tuple[dict[str, str], list[MetricPoint]]:
         """Return the tags and difference metrics of this cell that depend on other cells.
 
         The tag `delta_to` identifies the differences in the store; it changes with either of the two results.
@@ -219,7 +221,7 @@ class Shipment:
         if self.history.latest(self.invocation.ablation, self.asked.fingerprint) == self.invocation.id:
             tags[BELOW] = self.invocation.id
         reference = standing.reference
-        other = Record(self.runs / reference.fingerprint).result() if reference is not None else None
+        other = CellRecord(self.runs / reference.fingerprint).result() if reference is not None else None
         if result is None or reference is None or other is None:
             return tags, []
         differences = self._seen(run_fields.metrics_of_difference(result, other, since=standing.since))
@@ -228,7 +230,7 @@ class Shipment:
             tags[DIFFERENCE] = f"{reference.fingerprint[:12]} {differences[0].time}"
         return tags, differences
 
-    def _seen(self, metrics: list[Metric]) -> list[Metric]:
+    def _seen(self, metrics: list[MetricPoint]) -> list[MetricPoint]:
         """Return the metrics without those that a search must not select by."""
         if not search_data.is_search(self.invocation):
             return metrics
@@ -247,7 +249,7 @@ class Shipment:
         self._unsent += new
         self._curves.update(name for point in new for name in point.values)
 
-    def _find_or_start(self, store: Store, place: Place, mark: str | None, failure: Any) -> None:
+    def _find_or_start(self, store: MLflowStore, place: UploadTarget, mark: str | None, failure: Any) -> None:
         began, cell = self._began, self.record.cell("recipe", "data", "execution", "provenance")
         with locked(self.record.folder / "shipping.lock", store):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
@@ -267,7 +269,7 @@ class Shipment:
                 store.tag(run, changed)
         self.run, self._status = run, _status_of(found)
 
-    def _origin(self, store: Store) -> dict[str, str]:
+    def _origin(self, store: MLflowStore) -> dict[str, str]:
         """Return the tag `reused_from` if the cell was trained for another ablation."""
         if self._began is None:
             return {}
@@ -286,7 +288,7 @@ class Shipment:
             return "running"
         return "pruned" if self._is_pruned else "stopped" if closing else "running"
 
-    def _turn_to(self, status: str, store: Store, result: Any, failure: Any) -> None:
+    def _turn_to(self, status: str, store: MLflowStore, result: Any, failure: Any) -> None:
         assert self.run is not None
         if status == "running":
             store.resume(self.run)
@@ -307,7 +309,7 @@ class Shipment:
         store.tag(self.run, {"status": status})
         self._status = status
 
-    def _upload(self, store: Store, made: Mapping[str, bytes]) -> None:
+    def _upload(self, store: MLflowStore, made: Mapping[str, bytes]) -> None:
         """Upload the files of the record, and `made`; on refusal report it, and continue with the rest."""
         assert self.run is not None
         try:
@@ -340,12 +342,12 @@ class Shipment:
         return drawn
 
 
-def _mark(result: Any, failure: Any, reader: Reader) -> str | None:
+def _mark(result: Any, failure: Any, reader: JournalReader) -> str | None:
     if result is not None:
         return str(result["time"])
     times = [time for time in (reader.latest, failure and failure["time"]) if time is not None]
     return str(max(times)) if times else None
 
 
-def _status_of(found: Found | None) -> str | None:
+def _status_of(found: ExistingRun | None) -> str | None:
     return "running" if found is None else found.tags.get("status")

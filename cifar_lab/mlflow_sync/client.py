@@ -1,8 +1,9 @@
 """Client of an MLflow store: respects its limits and raises only errors of this package.
 
-mlflow is imported only when a `Store` is opened, as that takes seconds. The calls of a store raise `StoreAway` if it is
-unreachable, which is worth retrying; `StoreRefuses` if every call would be refused; `CallRefused` if this one is; and
-`ArtifactsRefused` if files cannot be written (see `cifar_lab.mlflow_sync.server_errors`).
+mlflow is imported only when a `MLflowStore` is opened, as that takes seconds. The calls of a store raise
+`StoreUnavailable` if it is unreachable, which is worth retrying; `StoreRefuses` if every call would be refused;
+`CallRefused` if this one is; and `ArtifactsRefused` if files cannot be written (see
+`cifar_lab.mlflow_sync.server_errors`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cifar_lab.mlflow_sync import connection, server_errors, ui_view
-from cifar_lab.mlflow_sync.run_fields import Metric, Sheet
-from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, CallRefused, StoreAway, StoreRefuses
+from cifar_lab.mlflow_sync.run_fields import MetricPoint, RunFields
+from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, CallRefused, StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path, without_credentials
 from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
@@ -30,11 +31,11 @@ from cifar_lab.text import printable
 __all__ = [
     "ArtifactsRefused",
     "CallRefused",
-    "Found",
-    "Shown",
-    "Store",
-    "StoreAway",
+    "ExistingRun",
+    "ExperimentView",
+    "MLflowStore",
     "StoreRefuses",
+    "StoreUnavailable",
     "require_usable",
     "resolve_uri",
 ]
@@ -56,7 +57,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Found:
+class ExistingRun:
     """Run that exists in the store."""
 
     id: str
@@ -65,7 +66,7 @@ class Found:
     params: Mapping[str, str]
 
 
-class Shown(NamedTuple):
+class ExperimentView(NamedTuple):
     """Experiment with a view: its id and the view's key."""
 
     name: str
@@ -73,7 +74,7 @@ class Shown(NamedTuple):
     key: str
 
 
-class Store:
+class MLflowStore:
     """One MLflow tracking store, for one thread. Its availability is checked before the first call."""
 
     def __init__(self, uri: str, connect: Callable[[], Any]) -> None:
@@ -86,11 +87,11 @@ class Store:
         self._first_refusal: str | None = None
 
     @classmethod
-    def open(cls, uri: str) -> Store:
+    def open(cls, uri: str) -> MLflowStore:
         """Import mlflow and open the store; a missing SQLite store is created, by one process.
 
         Raises:
-            StoreAway: another process keeps a SQLite store locked.
+            StoreUnavailable: another process keeps a SQLite store locked.
             StoreRefuses: the store is unusable.
         """
         for name, value in connection.ENVIRONMENT.items():
@@ -114,7 +115,7 @@ class Store:
         """Check for a few seconds at most that the store is available, unless it has answered before.
 
         Raises:
-            StoreAway: it does not answer.
+            StoreUnavailable: it does not answer.
             StoreRefuses: it answers, but not as a usable store.
         """
         self._call(lambda: None)
@@ -131,25 +132,25 @@ class Store:
             try:
                 with self.outside():
                     if not self._is_reached:
-                        connection.ask(self.uri)
+                        connection.probe(self.uri)
                         self._is_reached = True
                     return action()
             except Exception as error:
-                if pause is not None and server_errors.is_locked(error):
+                if pause is not None and server_errors.is_database_locked(error):
                     with self.outside():
                         time.sleep(pause * random.uniform(0.5, 1.5))
                     continue
-                if of_files and not server_errors.is_connection(error) and not server_errors.is_locked(error):
+                if of_files and not server_errors.is_connection(error) and not server_errors.is_database_locked(error):
                     raise self._no_files(error) from error
                 raised = server_errors.translated(error, self.uri)
-                self._is_reached = self._is_reached and not isinstance(raised, StoreAway)
+                self._is_reached = self._is_reached and not isinstance(raised, StoreUnavailable)
                 raise raised from error
         raise AssertionError("the last try returns or raises")
 
     def _no_files(self, error: Exception) -> ArtifactsRefused:
         """Return the refusal of a file, naming the first one of this store, as each file has another path."""
         if self._first_refusal is None:
-            why = f"{type(error).__name__}: {server_errors.brief(error)}"
+            why = f"{type(error).__name__}: {server_errors.first_line(error)}"
             self._first_refusal = f"MLflow on {redacted(self.uri)} takes no files ({why})"
         return ArtifactsRefused(self._first_refusal)
 
@@ -171,11 +172,15 @@ class Store:
 
         return self._call(make)
 
-    def shown(self) -> list[Shown]:
+    def shown(self) -> list[ExperimentView]:
         """Return the experiments that have a view of this package, the latest requested first."""
         every = self._call(lambda: list(self._client.search_experiments()))
         views = [(experiment, ui_view.latest(experiment.tags)) for experiment in every]
-        ours = [(Shown(e.name, str(e.experiment_id), found[0]), found[1]) for e, found in views if found is not None]
+        ours = [
+            (ExperimentView(e.name, str(e.experiment_id), found[0]), found[1])
+            for e, found in views
+            if found is not None
+        ]
         return [shown for shown, _ in sorted(ours, key=lambda item: item[1], reverse=True)]
 
     def _create_experiment(self, name: str) -> None:
@@ -189,16 +194,16 @@ class Store:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another runner created it first
                 raise
 
-    def find(self, experiment: str, **tags: str) -> Found | None:
+    def find(self, experiment: str, **tags: str) -> ExistingRun | None:
         """Return the oldest run of `experiment` that has all `tags`."""
         return next(self._search(experiment, tags, page=1), None)
 
-    def find_all(self, name: str, **tags: str) -> list[Found]:
+    def find_all(self, name: str, **tags: str) -> list[ExistingRun]:
         """Return every run of the experiment `name`, if it exists, that has all `tags`; the oldest first."""
         experiment = self._call(lambda: self._client.get_experiment_by_name(experiment_name(name)))
         return list(self._search(experiment.experiment_id, tags, page=1000)) if experiment else []
 
-    def _search(self, experiment: str, tags: Mapping[str, str], page: int) -> Iterator[Found]:
+    def _search(self, experiment: str, tags: Mapping[str, str], page: int) -> Iterator[ExistingRun]:
         """Yield the runs that have `tags`; a value that a filter cannot express is compared here."""
         plain = {key: value for key, value in tags.items() if PLAIN.fullmatch(value)}
         others = tags.items() - plain.items()
@@ -216,12 +221,12 @@ class Store:
             )
             for run in runs:
                 if others <= run.data.tags.items():
-                    yield Found(run.info.run_id, run.info.status, run.data.tags, run.data.params)
+                    yield ExistingRun(run.info.run_id, run.info.status, run.data.tags, run.data.params)
             token = runs.token
             if not token:
                 return
 
-    def start(self, experiment: str, sheet: Sheet, found: Found | None = None) -> str:
+    def start(self, experiment: str, sheet: RunFields, found: ExistingRun | None = None) -> str:
         """Return the id of the run of `sheet`: a new one, or `found`, completed after an interrupted start."""
         from mlflow.entities import Param
 
@@ -231,7 +236,7 @@ class Store:
             run = self._call(
                 lambda: self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
             )
-            found = Found(run.info.run_id, run.info.status, {}, {})
+            found = ExistingRun(run.info.run_id, run.info.status, {}, {})
         if sheet.data is not None and "dataset" not in found.tags:
             self._log_dataset(found.id, sheet.data)
         params = {key: value for key, value in sheet.params.items() if key not in found.params}
@@ -259,7 +264,7 @@ class Store:
         for some in _chunks(entities, ENTITIES):
             self._call(lambda some=some: self._client.log_batch(run, tags=some))  # type: ignore[misc]
 
-    def log(self, run: str, metrics: Iterable[Metric]) -> None:
+    def log(self, run: str, metrics: Iterable[MetricPoint]) -> None:
         """Log metrics. A value that is sent again with the same time is stored once."""
         from mlflow.entities import Metric as Entity
 

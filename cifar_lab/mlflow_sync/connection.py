@@ -30,11 +30,11 @@ ENVIRONMENT = {
 }
 
 
-def ask(uri: str) -> None:
+def probe(uri: str) -> None:
     """Check once that a server or a database is available. MLflow itself would retry for minutes.
 
     Raises:
-        StoreAway: it does not answer within `ASKING` seconds, or is unavailable now.
+        StoreUnavailable: it does not answer within `ASKING` seconds, or is unavailable now.
         StoreRefuses: it answers, but not as a usable store.
     """
     scheme = urlsplit(uri).scheme

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Abandoned(BaseException):
+class ThreadAbandoned(BaseException):
     """Exception raised in a thread that was abandoned while it waited; `except Exception` does not catch it."""
 
 
-class Gate:
+class ExitGate:
     """Permission to work, for one thread."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Gate:
         """Hold the permission to work; the thread wraps everything that it does in this context."""
         with self._own:
             if self._is_shut:
-                raise Abandoned
+                raise ThreadAbandoned
             yield
 
     @contextmanager
@@ -48,7 +48,7 @@ class Gate:
             self._own.acquire()
             self._waits_since = None
             if self._is_shut:
-                raise Abandoned
+                raise ThreadAbandoned
 
     def waits(self) -> float:
         """Return for how many seconds the thread has been waiting; 0 while it works."""

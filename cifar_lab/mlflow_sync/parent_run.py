@@ -11,11 +11,11 @@ from statistics import fmean
 from typing import NamedTuple
 
 from cifar_lab.mlflow_sync import run_fields, ui_view
-from cifar_lab.mlflow_sync.cell_sync import Place, Say, Shipment
-from cifar_lab.mlflow_sync.client import TAG, ArtifactsRefused, Store
-from cifar_lab.mlflow_sync.run_fields import Metric
+from cifar_lab.mlflow_sync.cell_sync import CellUpload, Say, UploadTarget
+from cifar_lab.mlflow_sync.client import TAG, ArtifactsRefused, MLflowStore
+from cifar_lab.mlflow_sync.run_fields import MetricPoint
 from cifar_lab.store import search_data
-from cifar_lab.store.cell_record import Record, State
+from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.text import markdown, printable
 
@@ -32,7 +32,7 @@ def no_files() -> Mapping[str, str]:
     return {}
 
 
-class Table(NamedTuple):
+class ComparisonFiles(NamedTuple):
     """Comparison of an invocation's variants, in several formats."""
 
     markdown: str
@@ -41,7 +41,7 @@ class Table(NamedTuple):
     """Returns further files, by name (`report.html`); called only if they are needed."""
 
 
-Tabulate = Callable[[Invocation], Table | None]
+Tabulate = Callable[[Invocation], ComparisonFiles | None]
 """Function that returns the table of an invocation's setting; None if it cannot be made."""
 
 
@@ -50,7 +50,7 @@ def no_table(invocation: Invocation) -> None:  # noqa: ARG001 (a Tabulate)
     return
 
 
-def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
+def end(store: MLflowStore, place: UploadTarget, invocation: Invocation, shipments: Sequence[CellUpload]) -> None:
     """Set the final status of an invocation's run, unless one of its cells is still being trained."""
     states = [_state(shipment) for shipment in shipments]
     if "running" in states:
@@ -64,14 +64,14 @@ def end(store: Store, place: Place, invocation: Invocation, shipments: Sequence[
     store.end(place.parent, status, max([invocation.time, *times]))
 
 
-def _state(shipment: Shipment) -> State:
+def _state(shipment: CellUpload) -> State:
     """Return the state of a cell, including that given by a search's note."""
     state = shipment.record.state()
     is_pruned = state == "missing" and shipment.invocation.is_pruned(shipment.asked.fingerprint)
     return "pruned" if is_pruned else state
 
 
-def settle(store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment]) -> None:
+def settle(store: MLflowStore, place: UploadTarget, invocation: Invocation, shipments: Sequence[CellUpload]) -> None:
     """Record that the store has everything of an invocation, once it has, so that a repeated request need not check
     each cell."""
     if all(shipment.is_settled for shipment in shipments) and shipments:
@@ -82,19 +82,24 @@ def settle(store: Store, place: Place, invocation: Invocation, shipments: Sequen
 
 def state_of(runs: Path, invocation: Invocation) -> str:
     """Return a digest of the final states of an invocation's cells: the time of each result."""
-    ends = {cell.fingerprint: Record(runs / cell.fingerprint).result() for cell in invocation.cells}
+    ends = {cell.fingerprint: CellRecord(runs / cell.fingerprint).result() for cell in invocation.cells}
     times = sorted((name, result["time"] if result is not None else None) for name, result in ends.items())
     return hashlib.sha256(json.dumps(times).encode()).hexdigest()[:16]
 
 
-def describe(
-    store: Store, place: Place, invocation: Invocation, shipments: Sequence[Shipment], tabulate: Tabulate, say: Say
+def add_note(
+    store: MLflowStore,
+    place: UploadTarget,
+    invocation: Invocation,
+    shipments: Sequence[CellUpload],
+    tabulate: Tabulate,
+    say: Say,
 ) -> None:
     """Add note and table to the run of an invocation, unless it has them; an existing table is kept."""
     table = _table(invocation, tabulate, say)
     if table is None and place.found is not None and NOTED in place.found.tags:
         return
-    written = note(invocation, table, place.experiment, shipments)
+    written = parent_note(invocation, table, place.experiment, shipments)
     parts = (written, *((table.markdown, table.csv) if table is not None else ()))
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     if place.found is not None and place.found.tags.get(NOTED) == digest:
@@ -110,7 +115,7 @@ def describe(
     store.tag(place.parent, {run_fields.NOTE: written, NOTED: digest})
 
 
-def means(invocation: Invocation, shipments: Sequence[Shipment]) -> list[Metric]:
+def means(invocation: Invocation, shipments: Sequence[CellUpload]) -> list[MetricPoint]:
     """Return the mean accuracy of each variant over its finished seeds, and its mean paired difference.
 
     `mean/test/acc/r4` and `delta/test/acc/r4`, as fractions. A search uses `val/acc`, as for its cells.
@@ -126,13 +131,15 @@ def means(invocation: Invocation, shipments: Sequence[Shipment]) -> list[Metric]
         seeds = [seed for name, seed in values if name == variant]
         paired = [values[variant, seed] - values[other, seed] for seed in seeds if other and (other, seed) in values]
         name = metric + "/" + re.sub(r"[^\w./ -]", "_", variant)
-        made.append(Metric(f"mean/{name}", round(fmean(values[variant, seed] for seed in seeds), 9), time, 0))
+        made.append(MetricPoint(f"mean/{name}", round(fmean(values[variant, seed] for seed in seeds), 9), time, 0))
         if paired:
-            made.append(Metric(f"{run_fields.DELTA}{name}", round(fmean(paired), 9), time, 0))
+            made.append(MetricPoint(f"{run_fields.DELTA}{name}", round(fmean(paired), 9), time, 0))
     return made
 
 
-def note(invocation: Invocation, table: Table | None, experiment: str, shipments: Sequence[Shipment]) -> str:
+def parent_note(
+    invocation: Invocation, table: ComparisonFiles | None, experiment: str, shipments: Sequence[CellUpload]
+) -> str:
     """Return a Markdown note within the length of a tag: the table, the command, and a link to the run of each cell.
 
     If it would be too long, links are left out first, then the table, which is also an artifact; the note says so. The
@@ -148,7 +155,7 @@ def note(invocation: Invocation, table: Table | None, experiment: str, shipments
     return text + _links(experiment, shipments, TAG - ROOM - len(text))
 
 
-def _links(experiment: str, shipments: Sequence[Shipment], room: int) -> str:
+def _links(experiment: str, shipments: Sequence[CellUpload], room: int) -> str:
     """Return one line of links per variant, as many as fit into `room` characters."""
     lines: dict[str, str] = {}
     for shipment in shipments:
@@ -165,7 +172,7 @@ def _links(experiment: str, shipments: Sequence[Shipment], room: int) -> str:
     return f"\n\nCells:\n{text}" if text else ""
 
 
-def _table(invocation: Invocation, tabulate: Tabulate, say: Say) -> Table | None:
+def _table(invocation: Invocation, tabulate: Tabulate, say: Say) -> ComparisonFiles | None:
     try:
         return tabulate(invocation)
     except Exception as error:  # noqa: BLE001 (a table is not worth a result; it is said)
@@ -173,7 +180,7 @@ def _table(invocation: Invocation, tabulate: Tabulate, say: Say) -> Table | None
         return None
 
 
-def _files(invocation: Invocation, table: Table, say: Say) -> Mapping[str, str]:
+def _files(invocation: Invocation, table: ComparisonFiles, say: Say) -> Mapping[str, str]:
     try:
         return table.files()
     except Exception as error:  # noqa: BLE001 (nor is a page; it is said)

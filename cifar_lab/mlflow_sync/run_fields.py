@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
-from cifar_lab.store.invocation import Asked, Invocation
-from cifar_lab.store.journal import Point
+from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.journal import JournalPoint
 from cifar_lab.text import code, many, markdown, printable
 
 NOTE = "mlflow.note.content"
@@ -22,7 +22,7 @@ COMPARED = ("test/acc", "test/acc_without_tta", "test/peak_acc", "val/acc", "val
 """Metrics with a delta, in addition to each `epochs_to/…`."""
 
 
-class Metric(NamedTuple):
+class MetricPoint(NamedTuple):
     """One value of a metric; its step is an epoch, its time is in ms."""
 
     name: str
@@ -32,7 +32,7 @@ class Metric(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class RunFields:
     """Initial data of a run."""
 
     name: str
@@ -46,13 +46,13 @@ class Sheet:
     """Name, kind and hash of the images, for the run's dataset."""
 
 
-def note(invocation: Invocation) -> str:
+def experiment_note(invocation: Invocation) -> str:
     """Return the description of an experiment in Markdown, with foreign text escaped."""
     lines = [markdown(line) for line in invocation.question.splitlines()]
     return "\n\n".join([*lines, f"Factors: {', '.join(map(markdown, invocation.factors))}"])
 
 
-def of_invocation(invocation: Invocation) -> Sheet:
+def of_invocation(invocation: Invocation) -> RunFields:
     """Return the sheet of the parent run of an invocation."""
     count = len(invocation.cells)
     tags = {
@@ -68,8 +68,8 @@ def of_invocation(invocation: Invocation) -> Sheet:
         **_code(invocation.provenance),
         **_dotted("execution", invocation.execution),
     }
-    return Sheet(
-        name=name_of(invocation),
+    return RunFields(
+        name=invocation_name(invocation),
         identity=_texts({"role": "invocation", "invocation": invocation.id}),
         tags={**_texts(tags), NOTE: heading(invocation)},
         params={},
@@ -77,7 +77,7 @@ def of_invocation(invocation: Invocation) -> Sheet:
     )
 
 
-def name_of(invocation: Invocation) -> str:
+def invocation_name(invocation: Invocation) -> str:
     """Return a readable name: `small · CIFAR-10 · 5 variants × 3 seeds`."""
     variants, seeds = ({getattr(cell, name) for cell in invocation.cells} for name in ("variant", "seed"))
     shape = f"{many(len(variants), 'variant')} × {many(len(seeds), 'seed')}"
@@ -93,8 +93,8 @@ def heading(invocation: Invocation) -> str:
 
 
 def of_cell(
-    invocation: Invocation, asked: Asked, cell: Mapping[str, Any] | None, *, began: int | None, time: int, parent: str
-) -> Sheet:
+    invocation: Invocation, asked: CellRef, cell: Mapping[str, Any] | None, *, began: int | None, time: int, parent: str
+) -> RunFields:
     """Return the child run of a cell, from its `cell.json` and the time in ms at which its training began.
 
     Both are None for a cell that failed early: the sheet then has fewer entries, and `time` is the start of the run.
@@ -113,7 +113,7 @@ def of_cell(
     params = _recipe(cell).flat() if cell is not None else {}
     params |= {"variant": asked.variant, "seed": asked.seed}
     params |= _sizes(asked)  # also tags, but the UI shows only params for groups of runs
-    return Sheet(
+    return RunFields(
         name=printable(f"{asked.variant}/s{asked.seed}"),
         identity={
             "role": "cell",
@@ -133,30 +133,30 @@ def recipe_json(cell: Mapping[str, Any]) -> str:
     return json.dumps(cell["recipe"], indent=1) + "\n"
 
 
-def metrics_of(points: Iterable[Point]) -> list[Metric]:
+def metrics_of(points: Iterable[JournalPoint]) -> list[MetricPoint]:
     """Return all values of the points of some epochs."""
     return [
-        Metric(name, value, point.time, point.epoch)
+        MetricPoint(name, value, point.time, point.epoch)
         for point in points
         for name, value in point.values.items()
         if math.isfinite(value)
     ]
 
 
-def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[Metric]:
+def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[MetricPoint]:
     """Return the metrics of `result.json`. One with the name of a curve is called `final/<name>`.
 
     So `test/acc` is always the test accuracy, whether it is measured once or each epoch.
     """
     taken = set(curves)
     return [
-        Metric(f"final/{name}" if name in taken else name, value, result["time"], result["epoch"])
+        MetricPoint(f"final/{name}" if name in taken else name, value, result["time"], result["epoch"])
         for name, value in result["metrics"].items()
         if math.isfinite(value)
     ]
 
 
-def metrics_of_difference(result: Mapping[str, Any], reference: Mapping[str, Any], *, since: int) -> list[Metric]:
+def metrics_of_difference(result: Mapping[str, Any], reference: Mapping[str, Any], *, since: int) -> list[MetricPoint]:
     """Return the differences of a cell's result from its reference's; empty unless both are finished.
 
     Accuracies and their differences are fractions. The time in ms is that of the later result, or `since`, the time of
@@ -168,10 +168,10 @@ def metrics_of_difference(result: Mapping[str, Any], reference: Mapping[str, Any
     time = max(result["time"], reference["time"], since)
     names = [name for name in own if name in other and (name in COMPARED or name.startswith("epochs_to/"))]
     differences = {name: round(own[name] - other[name], 9) for name in names}  # no rounding error from 0.9 - 0.88
-    return [Metric(DELTA + name, value, time, result["epoch"]) for name, value in differences.items()]
+    return [MetricPoint(DELTA + name, value, time, result["epoch"]) for name, value in differences.items()]
 
 
-def _sizes(asked: Asked) -> dict[str, int]:
+def _sizes(asked: CellRef) -> dict[str, int]:
     return {"parameters": asked.parameters, "parameters_trained": asked.parameters_trained, "macs": asked.macs}
 
 

@@ -38,7 +38,7 @@ ANSWERED = re.compile(r"too many \d+ error responses", re.IGNORECASE)
 NO_JSON = re.compile(r"not in a valid JSON format", re.IGNORECASE)
 
 
-class StoreAway(CifarLabError):
+class StoreUnavailable(CifarLabError):
     """Error raised if the tracking store is unavailable now. Nothing is lost: the journals hold everything."""
 
 
@@ -61,26 +61,28 @@ def translated(error: BaseException, uri: str) -> CifarLabError:
     place, text, code = f"MLflow on {redacted(uri)}", str(error), getattr(error, "error_code", None)
     if DAMAGED.search(text):
         return StoreRefuses(
-            f"{place} is damaged ({brief(error)}); move it away, and `cifar-lab sync` fills a new one from the records"
+            f"{place} is damaged ({first_line(error)}); move it away, and `cifar-lab sync` fills a new one from the "
+            "records"
         )
     if SCHEMA.search(text):
         return StoreRefuses(
-            f"{place} was made by another version of MLflow ({brief(error)}); back it up, then `mlflow db upgrade`, or "
+            f"{place} was made by another version of MLflow ({first_line(error)}); back it up, then `mlflow db "
+            "upgrade`, or "
             "move it away and `cifar-lab sync` fills a new one"
         )
-    if is_locked(error):
-        return StoreAway(f"{place} is away: another process keeps the database locked")
+    if is_database_locked(error):
+        return StoreUnavailable(f"{place} is away: another process keeps the database locked")
     if UNWRITABLE.search(text) or CREDENTIALS.search(text):
-        return StoreRefuses(f"{place} refuses: {brief(error)}")
+        return StoreRefuses(f"{place} refuses: {first_line(error)}")
     if NO_JSON.search(text):
-        return StoreRefuses(f"{place} does not answer as MLflow does: {brief(error)}; is it the right address?")
+        return StoreRefuses(f"{place} does not answer as MLflow does: {first_line(error)}; is it the right address?")
     if code in OF_THE_STORE:
-        return StoreRefuses(f"{place} refuses: {brief(error)}")
+        return StoreRefuses(f"{place} refuses: {first_line(error)}")
     if code in OF_THE_CALL:
-        return CallRefused(f"{place} refuses: {brief(error)}")
+        return CallRefused(f"{place} refuses: {first_line(error)}")
     if code is None and isinstance(error, (ImportError, ValueError, TypeError)) and not isinstance(error, OSError):
-        return StoreRefuses(f"{place} cannot be used: {type(error).__name__}: {brief(error)}")
-    return StoreAway(f"{place} is away: {brief(error)}")
+        return StoreRefuses(f"{place} cannot be used: {type(error).__name__}: {first_line(error)}")
+    return StoreUnavailable(f"{place} is away: {first_line(error)}")
 
 
 def answered(status: int, body: str, uri: str) -> CifarLabError | None:
@@ -98,11 +100,11 @@ def answered(status: int, body: str, uri: str) -> CifarLabError | None:
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     if status in {408, 425, 429} or status >= 500:
-        return StoreAway(f"{place} is away: it answers {said}")
+        return StoreUnavailable(f"{place} is away: it answers {said}")
     return StoreRefuses(f"{place} refuses: {said}; is it the address of an MLflow server?")
 
 
-def is_locked(error: BaseException) -> bool:
+def is_database_locked(error: BaseException) -> bool:
     """Tell whether another process currently locks a SQLite database."""
     return LOCKED.search(str(error)) is not None
 
@@ -121,7 +123,7 @@ def is_connection(error: BaseException) -> bool:
     return False
 
 
-def brief(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message: printable, without secrets, truncated."""
     return brief_text(str(error)) or type(error).__name__
 

@@ -33,7 +33,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class UIView:
     """Settings of the UI for one setting of an ablation."""
 
     setting: str

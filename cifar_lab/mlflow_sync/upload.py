@@ -1,4 +1,4 @@
-"""Upload journals to MLflow, for the runner and `sync`, with the figures that the tracking package cannot draw."""
+"""Upload journals to MLflow, for the runner and `sync`, with figures and tables."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.mlflow_sync import client, uploader
-from cifar_lab.mlflow_sync.parent_run import Table, Tabulate
-from cifar_lab.mlflow_sync.uploader import Shipper, sync
+from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
+from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.report import ablation_page_builder, table_formats
 from cifar_lab.report.ablation_page import report
 from cifar_lab.report.charts import cell_png
 from cifar_lab.results import compare
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import Invocation, read_all
 from cifar_lab.store.journal import read_points
 
@@ -24,16 +24,16 @@ Files = Callable[[Invocation], Mapping[str, str]]
 """Function that returns further artifacts of an invocation, by file name."""
 
 
-def start(
+def start_upload(
     runs: Path, invocation: Invocation, files: Files, say: Callable[[str], None], *, is_shared: bool = False
-) -> Shipper:
+) -> Uploader:
     """Start a thread that ships the cells of `invocation` during training; `files` is called in it at the end.
 
-    `is_shared`: other runners may train, and ship, some of the cells (see `Shipper`).
+    `is_shared`: other runners may train, and ship, some of the cells (see `Uploader`).
     """
     uri = client.resolve_uri()  # resolved here, in the user's working directory, not later in the thread
-    shipper = Shipper(
-        runs, invocation, lambda: client.Store.open(uri), draw=_artist(read_all(runs)), say=say,
+    shipper = Uploader(
+        runs, invocation, lambda: client.MLflowStore.open(uri), draw=_artist(read_all(runs)), say=say,
         tabulate=_writer(runs, files), is_shared=is_shared,
     )  # fmt: skip
     shipper.start()
@@ -48,7 +48,7 @@ def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> boo
     try:
         uri = client.resolve_uri()
         client.require_usable(uri)
-        store = client.Store.open(uri)
+        store = client.MLflowStore.open(uri)
         store.reach()
         return not uploader.has_all(runs, invocation, store)
     except CifarLabError as error:
@@ -83,14 +83,14 @@ def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None =
 
     Raises:
         TrackingError: the store is unusable, or refuses the data.
-        StoreAway: another process keeps a SQLite store locked.
+        StoreUnavailable: another process keeps a SQLite store locked.
     """
     uri = client.resolve_uri()
     client.require_usable(uri)
     invocations = read_all(runs)
-    store = client.Store.open(uri)
+    store = client.MLflowStore.open(uri)
     tabulate = _writer(runs, reports(runs, _finder(registry)))
-    return sync(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate)
+    return sync_invocations(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate)
 
 
 def lacking(runs: Path) -> dict[str, int]:
@@ -104,14 +104,14 @@ def lacking(runs: Path) -> dict[str, int]:
     is_there = file is None or file.exists()  # opening a missing database would create it
     if is_there:
         client.require_usable(uri)
-    store = client.Store.open(uri) if is_there else None
+    store = client.MLflowStore.open(uri) if is_there else None
     asked: dict[str, set[str]] = {}
     for invocation in read_all(runs):
         asked.setdefault(invocation.ablation, set()).update(cell.fingerprint for cell in invocation.cells)
     for ablation, fingerprints in asked.items():
         found = store.find_all(ablation, role="cell") if store is not None else []
         shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
-        records = [Record(runs / name) for name in fingerprints]
+        records = [CellRecord(runs / name) for name in fingerprints]
         ended = [record for record in records if record.state() in {"finished", "diverged"}]
         lacks = sum(shipped.get(record.fingerprint) != str((record.result() or {})["time"]) for record in ended)
         if lacks:
@@ -132,14 +132,14 @@ def _finder(registry: Registry | None) -> Callable[[str], Ablation | None]:
 def _writer(runs: Path, files: Files) -> Tabulate:
     """Return a function that writes the comparison of an invocation's setting, and `files`."""
 
-    def tabulate(invocation: Invocation) -> Table:
+    def tabulate(invocation: Invocation) -> ComparisonFiles:
         found = compare.compare(runs, invocation.ablation, invocation=invocation.id)
-        return Table(table_formats.as_markdown(found), table_formats.as_csv(found), lambda: files(invocation))
+        return ComparisonFiles(table_formats.as_markdown(found), table_formats.as_csv(found), lambda: files(invocation))
 
     return tabulate
 
 
-def _artist(invocations: Iterable[Invocation]) -> Callable[[Record], dict[str, bytes]]:
+def _artist(invocations: Iterable[Invocation]) -> Callable[[CellRecord], dict[str, bytes]]:
     """Return a function that draws a cell's figures under its name in an ablation: `se_ratio r4/s0`."""
     names = {
         cell.fingerprint: f"{invocation.ablation} {cell.variant}/s{cell.seed}"
@@ -147,10 +147,10 @@ def _artist(invocations: Iterable[Invocation]) -> Callable[[Record], dict[str, b
         for cell in invocation.cells
     }
 
-    def draw(record: Record) -> dict[str, bytes]:
+    def draw(record: CellRecord) -> dict[str, bytes]:
         record.require_sound(record.confusion, record.journal)
         points = [(point.epoch, point.values) for point in read_points(record.folder)]
         confusion = record.confusion.read_text() if record.confusion.exists() else None
-        return cell_png.draw(points, confusion, names.get(record.fingerprint, record.fingerprint[:12]))
+        return cell_png.draw_cell_figures(points, confusion, names.get(record.fingerprint, record.fingerprint[:12]))
 
     return draw

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 
-class Claims:
+class UploadLease:
     """Set of an ablation's cells that this shipper ships. The kernel releases them when the process dies."""
 
     def __init__(self, runs: Path, ablation: str) -> None:

@@ -1,4 +1,4 @@
-"""Ship journals to MLflow: by a thread during training, and by `sync` for the rest."""
+"""Ship journals to MLflow: by a thread during training, and by `sync_invocations` for the rest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from cifar_lab.errors import CifarLabError, TrackingError
 from cifar_lab.mlflow_sync import parent_run
-from cifar_lab.mlflow_sync.cell_relations import History
-from cifar_lab.mlflow_sync.cell_sync import Draw, Place, Say, Shipment
-from cifar_lab.mlflow_sync.client import Store, StoreAway, StoreRefuses
-from cifar_lab.mlflow_sync.exit_gate import Abandoned, Gate
+from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
+from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
+from cifar_lab.mlflow_sync.client import MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
 from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
-from cifar_lab.mlflow_sync.upload_lease import Claims
+from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
 from cifar_lab.store.invocation import Invocation, read_all
@@ -29,7 +29,7 @@ STANDSTILL = 10.0
 """Seconds after which `drain` gives up an unresponsive store."""
 
 
-class Shipper(threading.Thread):
+class Uploader(threading.Thread):
     """Thread that follows the journals of an invocation's cells, and keeps their runs in MLflow up to date.
 
     All of mlflow, including its import, runs in this thread, and its errors never reach the trainer. It is a daemon, so
@@ -40,7 +40,7 @@ class Shipper(threading.Thread):
         self,
         runs: Path,
         invocation: Invocation,
-        open_store: Callable[[], Store],
+        open_store: Callable[[], MLflowStore],
         *,
         draw: Draw,
         say: Say,
@@ -56,17 +56,17 @@ class Shipper(threading.Thread):
         super().__init__(name="shipper", daemon=True)
         self._runs, self._invocation, self._open_store = runs, invocation, open_store
         self._draw, self._say, self._tabulate, self._interval = draw, once(say), tabulate, interval
-        self._history = History(read_all(runs))
+        self._history = InvocationHistory(read_all(runs))
         self._shipments = _shipments(runs, invocation, self._history, draw, self._say)
         self._broken: set[str] = set()
         self._elsewhere: set[str] = set()
         self._is_shared, self._ours = is_shared, set[str]()
-        self._claims = Claims(runs, invocation.ablation)
-        self._store: Store | None = None
-        self._place: Place | None = None
+        self._claims = UploadLease(runs, invocation.ablation)
+        self._store: MLflowStore | None = None
+        self._place: UploadTarget | None = None
         self._is_away = False
         self._grown: Invocation | None = None
-        self._closing, self._gate = threading.Event(), Gate()
+        self._closing, self._gate = threading.Event(), ExitGate()
 
     def run(self) -> None:
         """Ship until `drain` was called and everything is shipped."""
@@ -74,13 +74,13 @@ class Shipper(threading.Thread):
             with self._gate.working():
                 try:
                     self._ship_until_drained()
-                except Exception as error:  # noqa: BLE001 (said; the training goes on, and `sync` can ship later)
+                except Exception as error:  # noqa: BLE001 (said; the training goes on, and `sync_invocations` can ship later)
                     self._say(f"MLflow gets nothing from this run: {_one_line(error)}")
                 finally:
                     self._claims.release()
                     if self._store is not None:
                         self._store.outside = nullcontext
-        except Abandoned:
+        except ThreadAbandoned:
             return
 
     def follow(self, invocation: Invocation) -> None:
@@ -115,12 +115,12 @@ class Shipper(threading.Thread):
             closing = self._closing.is_set()
             try:
                 self._look(closing=closing)
-            except (StoreAway, StoreRefuses) as error:
+            except (StoreUnavailable, StoreRefuses) as error:
                 self._store, self._place = None, None
                 self._say_away(error)
                 if closing and isinstance(error, StoreRefuses):
                     return
-                self._wait(delay if isinstance(error, StoreAway) else longest)
+                self._wait(delay if isinstance(error, StoreUnavailable) else longest)
                 delay = min(2 * delay, longest)
                 continue
             self._is_away, delay = False, PATIENCE[0]
@@ -151,7 +151,7 @@ class Shipper(threading.Thread):
             self._is_away = False
             _look(self._invocation, self._shipments, self._store, self._say)  # one search finds the complete ones
         if self._place is None:
-            self._place = Place.of(self._invocation, self._store, self._runs, self._history)
+            self._place = UploadTarget.of(self._invocation, self._store, self._runs, self._history)
         own = [each for each in self._shipments if each.asked.fingerprint in self._ours or not self._is_shared]
         for shipment in own:
             self._ship(shipment, self._store, self._place, closing=closing)
@@ -160,7 +160,7 @@ class Shipper(threading.Thread):
                 self._ship_others(self._store, self._place)
             self._close(self._store, self._place)
 
-    def _ship_others(self, store: Store, place: Place) -> None:
+    def _ship_others(self, store: MLflowStore, place: UploadTarget) -> None:
         """Ship the cells that other runners trained and that nobody ships now."""
         others = [each for each in self._shipments if each.asked.fingerprint not in self._ours]
         _look(self._invocation, others, store, self._say)
@@ -168,7 +168,7 @@ class Shipper(threading.Thread):
             if not shipment.is_settled:
                 self._ship(shipment, store, place, closing=True)
 
-    def _ship(self, shipment: Shipment, store: Store, place: Place, *, closing: bool) -> None:
+    def _ship(self, shipment: CellUpload, store: MLflowStore, place: UploadTarget, *, closing: bool) -> None:
         name = shipment.asked.fingerprint
         if shipment.is_damaged or (name in self._broken and not closing):
             return
@@ -176,20 +176,20 @@ class Shipper(threading.Thread):
             return
         try:
             shipment.ship(store, place, closing=closing)
-        except (StoreAway, StoreRefuses):
+        except (StoreUnavailable, StoreRefuses):
             raise
         except Exception as error:  # noqa: BLE001 (said once; the other cells go on)
             if name not in self._broken:
                 self._say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
             self._broken.add(name)
 
-    def _is_ours(self, shipment: Shipment) -> bool:
+    def _is_ours(self, shipment: CellUpload) -> bool:
         """Take the cell, unless another runner ships it."""
         is_free = self._is_free(shipment)
         (self._elsewhere.discard if is_free else self._elsewhere.add)(shipment.asked.fingerprint)
         return is_free
 
-    def _is_free(self, shipment: Shipment) -> bool:
+    def _is_free(self, shipment: CellUpload) -> bool:
         return shipment.is_empty or self._claims.take(shipment.asked.fingerprint)
 
     def _grow(self, *, anew: bool) -> None:
@@ -198,7 +198,7 @@ class Shipper(threading.Thread):
             return
         if self._grown is not None:
             self._invocation, self._grown = self._grown, None
-        self._history = History(read_all(self._runs))
+        self._history = InvocationHistory(read_all(self._runs))
         known = {shipment.asked.fingerprint: shipment for shipment in self._shipments}
         for shipment in _shipments(self._runs, self._invocation, self._history, self._draw, self._say):
             old = known.get(shipment.asked.fingerprint)
@@ -207,10 +207,10 @@ class Shipper(threading.Thread):
             else:
                 old.invocation, old.history = self._invocation, self._history
 
-    def _close(self, store: Store, place: Place) -> None:
+    def _close(self, store: MLflowStore, place: UploadTarget) -> None:
         """Record how the invocation ended, and update the runs of its setting's earlier invocations."""
         parent_run.end(store, place, self._invocation, self._shipments)
-        parent_run.describe(store, place, self._invocation, self._shipments, self._tabulate, self._say)
+        parent_run.add_note(store, place, self._invocation, self._shipments, self._tabulate, self._say)
         parent_run.settle(store, place, self._invocation, self._shipments)
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id:
@@ -218,8 +218,14 @@ class Shipper(threading.Thread):
                 _sync_one(self._runs, past, shipments, store, self._tabulate, self._say, self._is_free)
 
 
-def sync(
-    runs: Path, invocations: Sequence[Invocation], store: Store, *, draw: Draw, say: Say, tabulate: Tabulate = no_table
+def sync_invocations(
+    runs: Path,
+    invocations: Sequence[Invocation],
+    store: MLflowStore,
+    *,
+    draw: Draw,
+    say: Say,
+    tabulate: Tabulate = no_table,
 ) -> tuple[int, int]:
     """Ship everything that the store lacks of the cells of `invocations`, and update the runs of these.
 
@@ -233,18 +239,18 @@ def sync(
         StoreRefuses: the store takes nothing now or later.
     """
     say = once(say)
-    history = History(read_all(runs))
+    history = InvocationHistory(read_all(runs))
     batches = [(entry, _shipments(runs, entry, history, draw, say)) for entry in invocations]
     shipped = 0
     try:
         for invocation, shipments in batches:
             try:
                 shipped += _sync_one(runs, invocation, shipments, store, tabulate, say)
-            except (StoreAway, StoreRefuses):
+            except (StoreUnavailable, StoreRefuses):
                 raise
             except Exception as error:  # noqa: BLE001 (said; the other invocations go on)
                 say(f"MLflow does not get {invocation.id}: {_one_line(error)}")
-    except StoreAway as error:
+    except StoreUnavailable as error:
         say(str(error))
     left = {
         (shipment.invocation.ablation, shipment.asked.fingerprint)
@@ -255,13 +261,13 @@ def sync(
     return shipped, len(left)
 
 
-def has_all(runs: Path, invocation: Invocation, store: Store) -> bool:
+def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:
     """Tell whether `store` has all of `invocation`, which asks for nothing new compared with the one before it.
 
     Only one run is looked up, not one per cell: that of the invocation before it in its setting, which must have had
     the same cells and been completely shipped in their present states.
     """
-    before = [past for past in History(read_all(runs)).same_setting(invocation) if past.id < invocation.id]
+    before = [past for past in InvocationHistory(read_all(runs)).same_setting(invocation) if past.id < invocation.id]
     if not before or not invocation.asks_for_the_same(before[-1]):
         return False
     found = store.find_all(invocation.ablation, role="invocation", invocation=before[-1].id)
@@ -271,57 +277,59 @@ def has_all(runs: Path, invocation: Invocation, store: Store) -> bool:
 def _sync_one(
     runs: Path,
     invocation: Invocation,
-    shipments: list[Shipment],
-    store: Store,
+    shipments: list[CellUpload],
+    store: MLflowStore,
     tabulate: Tabulate,
     say: Say,
-    is_ours: Callable[[Shipment], bool] = lambda _: True,
+    is_ours: Callable[[CellUpload], bool] = lambda _: True,
 ) -> int:
     _look(invocation, shipments, store, say)
     sound = [shipment for shipment in shipments if not shipment.is_damaged]
     if all(shipment.is_empty for shipment in sound):
         return 0
-    place, shipped = Place.of(invocation, store, runs, shipments[0].history), 0
+    place, shipped = UploadTarget.of(invocation, store, runs, shipments[0].history), 0
     lacking = [shipment for shipment in sound if not shipment.is_settled and is_ours(shipment)]
     for shipment in lacking:
         try:
             shipped += shipment.ship(store, place, closing=True)
-        except (StoreAway, StoreRefuses):
+        except (StoreUnavailable, StoreRefuses):
             raise
         except Exception as error:  # noqa: BLE001 (said; the other cells go on)
             say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
     is_open = lacking or place.found is None or place.found.status == "RUNNING"
     if is_open and len(sound) == len(shipments):  # the outcome is unknown while a record cannot be read
         parent_run.end(store, place, invocation, shipments)
-    parent_run.describe(store, place, invocation, shipments, tabulate, say)
+    parent_run.add_note(store, place, invocation, shipments, tabulate, say)
     parent_run.settle(store, place, invocation, shipments)
     return shipped
 
 
-def _look(invocation: Invocation, shipments: list[Shipment], store: Store, say: Say) -> None:
+def _look(invocation: Invocation, shipments: list[CellUpload], store: MLflowStore, say: Say) -> None:
     """Mark the shipments that the store already has; a damaged record is reported and left alone."""
     cells = {run.tags["fingerprint"]: run for run in store.find_all(invocation.ablation, role="cell")}
     for shipment in shipments:
         try:
             shipment.look(cells.get(shipment.asked.fingerprint))
-        except (StoreAway, StoreRefuses):
+        except (StoreUnavailable, StoreRefuses):
             raise
         except TrackingError as error:
             shipment.is_damaged = True
             say(f"MLflow does not get {_name(shipment)}: {error}")
 
 
-def _shipments(runs: Path, invocation: Invocation, history: History, draw: Draw, say: Say) -> list[Shipment]:
+def _shipments(
+    runs: Path, invocation: Invocation, history: InvocationHistory, draw: Draw, say: Say
+) -> list[CellUpload]:
     """Return one shipment per cell; variants that coincide share a cell, and so its run."""
     cells = {asked.fingerprint: asked for asked in reversed(invocation.cells)}
-    return [Shipment(runs, invocation, asked, history, draw, say) for asked in reversed(cells.values())]
+    return [CellUpload(runs, invocation, asked, history, draw, say) for asked in reversed(cells.values())]
 
 
-def _left(shipments: list[Shipment]) -> int:
+def _left(shipments: list[CellUpload]) -> int:
     return sum(_is_left(shipment) for shipment in shipments)
 
 
-def _is_left(shipment: Shipment) -> bool:
+def _is_left(shipment: CellUpload) -> bool:
     return shipment.is_damaged or (not shipment.is_settled and not shipment.is_empty)
 
 
@@ -337,7 +345,7 @@ def once(say: Say) -> Say:
     return say_once
 
 
-def _name(shipment: Shipment) -> str:
+def _name(shipment: CellUpload) -> str:
     return printable(f"{shipment.asked.variant}/s{shipment.asked.seed}")
 
 

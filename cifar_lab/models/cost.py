@@ -45,7 +45,7 @@ class _Counts(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def cost(model: recipe.Model) -> Cost:
+def network_cost(model: recipe.ModelConfig) -> Cost:
     """Return the counts of the network that `models.resnet.ResNet` builds from `model`, as exact integers.
 
     MACs are those of convolutions and linear layers: the number of weights times the number of output positions, half
@@ -61,13 +61,13 @@ def cost(model: recipe.Model) -> Cost:
     )
 
 
-def require_within(name: str, model: recipe.Model, limit: int) -> None:
+def require_within(name: str, model: recipe.ModelConfig, limit: int) -> None:
     """Check that a network is within the budget; the error names its count, the limit and the largest part.
 
     Raises:
         BudgetError: `model` has more than `limit` trainable parameters.
     """
-    counted = cost(model)
+    counted = network_cost(model)
     if counted.parameters > limit:
         raise BudgetError(
             f"{name}: {counted.parameters:,} parameters, over the budget of {limit:,} "
@@ -81,7 +81,7 @@ def rounded_up(parameters: int) -> str:
     return f"{-(-parameters // unit)}{letter}"
 
 
-def _parts(model: recipe.Model) -> Iterator[tuple[str, _Counts]]:
+def _parts(model: recipe.ModelConfig) -> Iterator[tuple[str, _Counts]]:
     """Yield the top-level parts by name, in the order of the network."""
     if model.stem == "whitening":
         yield "whitening", _Counts(macs=FILTERS * PATCH * SIDE**2)
@@ -99,7 +99,7 @@ def _parts(model: recipe.Model) -> Iterator[tuple[str, _Counts]]:
     yield "classifier", _linear(model.extra_fc or channels, CLASSES)
 
 
-def _layer(model: recipe.Model, i: int, channels_in: int) -> _Counts:
+def _layer(model: recipe.ModelConfig, i: int, channels_in: int) -> _Counts:
     """Count layer i: a first block, whose shortcut may be a projection, and identical further blocks."""
     channels, side = model.width * 2**i, SIDE >> (i + model.stem_pool)
     second = _conv(model, channels, channels, model.kernels[i], side).plus(_norm(model, channels), 2)
@@ -112,17 +112,17 @@ def _layer(model: recipe.Model, i: int, channels_in: int) -> _Counts:
     return first.plus(other, model.blocks[i] - 1)
 
 
-def _conv(model: recipe.Model, channels_in: int, channels: int, kernel: int, side: int) -> _Counts:
+def _conv(model: recipe.ModelConfig, channels_in: int, channels: int, kernel: int, side: int) -> _Counts:
     """Count a convolution whose output has `side` × `side` pixels; it has a bias if no norm follows."""
     weights = channels_in * channels * kernel**2
     return _Counts(weights + (0 if model.batch_norm else channels), weights * side**2)
 
 
-def _norm(model: recipe.Model, channels: int) -> _Counts:
+def _norm(model: recipe.ModelConfig, channels: int) -> _Counts:
     return _Counts(2 * channels if model.batch_norm else 0)
 
 
-def _se(model: recipe.Model, channels: int, *, placement: str) -> _Counts:
+def _se(model: recipe.ModelConfig, channels: int, *, placement: str) -> _Counts:
     """Count squeeze-and-excitation: two 1×1 convolutions with bias on one pooled pixel."""
     if model.se.placement != placement:
         return _Counts()

@@ -25,7 +25,14 @@ class BasicBlock(nn.Module):
     """Two convolutions and a shortcut, which is a projection if the shape changes."""
 
     def __init__(
-        self, model: recipe.Model, channels_in: int, channels: int, *, kernel: int, shortcut_kernel: int, stride: int
+        self,
+        model: recipe.ModelConfig,
+        channels_in: int,
+        channels: int,
+        *,
+        kernel: int,
+        shortcut_kernel: int,
+        stride: int,
     ) -> None:
         super().__init__()
         self.conv1 = _conv(model, channels_in, channels, kernel, stride)
@@ -48,7 +55,7 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Stem, layers of basic blocks, global average pool, classifier."""
 
-    def __init__(self, model: recipe.Model) -> None:
+    def __init__(self, model: recipe.ModelConfig) -> None:
         super().__init__()
         wide = model.width >= CHANNELS_LAST_FROM
         self.memory_format = torch.channels_last if wide else torch.contiguous_format
@@ -78,7 +85,7 @@ class ResNet(nn.Module):
         return self.classifier(self.dropout(self.extra_fc(x)))  # type: ignore[no-any-return]
 
 
-def build(model: recipe.Model, *, seed: int, device: torch.device | str = "cpu") -> ResNet:
+def build_network(model: recipe.ModelConfig, *, seed: int, device: torch.device | str = "cpu") -> ResNet:
     """Build the network with its initial weights, on `device`.
 
     Each parameter is drawn from a stream given by its name, so that two variants with one seed share every parameter of
@@ -108,7 +115,7 @@ def _initialise(module: nn.Module, name: str, seed: int) -> None:
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
 
-def _layer(model: recipe.Model, i: int, channels_in: int, blocks: int) -> nn.Sequential:
+def _layer(model: recipe.ModelConfig, i: int, channels_in: int, blocks: int) -> nn.Sequential:
     channels = model.width * 2**i
     kernels = {"kernel": model.kernels[i], "shortcut_kernel": model.shortcut_kernels[i]}
     first = BasicBlock(model, channels_in, channels, stride=1 if i == 0 else 2, **kernels)
@@ -117,16 +124,16 @@ def _layer(model: recipe.Model, i: int, channels_in: int, blocks: int) -> nn.Seq
     )
 
 
-def _conv(model: recipe.Model, channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def _conv(model: recipe.ModelConfig, channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     # Without batch norm nothing else shifts the channels, so the convolution gets the bias that the norm had.
     return nn.Conv2d(channels_in, channels, kernel, stride=stride, padding=kernel // 2, bias=not model.batch_norm)
 
 
-def _norm(model: recipe.Model, channels: int) -> nn.Module:
+def _norm(model: recipe.ModelConfig, channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels) if model.batch_norm else nn.Identity()
 
 
-def _se(model: recipe.Model, channels: int, *, placement: str) -> nn.Module:
+def _se(model: recipe.ModelConfig, channels: int, *, placement: str) -> nn.Module:
     if model.se.placement != placement:
         return nn.Identity()
     return SEBlock(channels, model.se.hidden(channels))

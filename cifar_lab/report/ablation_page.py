@@ -14,11 +14,18 @@ from markupsafe import Markup, escape
 
 from cifar_lab.config.overrides import as_words
 from cifar_lab.report import headline, table_content
-from cifar_lab.report.ablation_page_data import STATES, Cell, Chapter, Described, Study, Unmeasured
+from cifar_lab.report.ablation_page_data import (
+    STATES,
+    AblationPageData,
+    CellSummary,
+    Chapter,
+    UnmeasuredAblation,
+    VariantSummary,
+)
 from cifar_lab.report.charts import comparison_plots, learning_curves, svg
 from cifar_lab.report.charts.cell_png import INTERVAL
 from cifar_lab.report.charts.forest_plot import is_cut
-from cifar_lab.results.comparison import Row
+from cifar_lab.results.comparison import ComparisonRow
 
 TEMPLATES = Path(__file__).with_name("templates")
 GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", "missing": "–", "damaged": "?"}
@@ -26,7 +33,7 @@ GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", 
 ARROWS = "An arrow in place of an end: the interval reaches farther; its numbers are in the table."
 
 
-class Figure(NamedTuple):
+class PageFigure(NamedTuple):
     """Drawing with its explanation."""
 
     title: str
@@ -34,16 +41,16 @@ class Figure(NamedTuple):
     caption: str = ""
 
 
-class Grid(NamedTuple):
+class CellGrid(NamedTuple):
     """Grid of a study's cells: one row per variant, one column per seed."""
 
     seeds: list[int]
-    rows: list[tuple[str, list[Cell | None]]]
+    rows: list[tuple[str, list[CellSummary | None]]]
     counts: str
     notes: list[str]
 
 
-def report(studies: Sequence[Study]) -> str:
+def report(studies: Sequence[AblationPageData]) -> str:
     """Return a page of one study, or of several after a summary table."""
     chapters = (Chapter(title="", words="", entries=tuple(studies)),)
     title = studies[0].name if len(studies) == 1 else f"{len(studies)} ablations"
@@ -84,13 +91,13 @@ def _environment() -> Environment:
         "four": four, "legend": legend, "grid": grid, "reading": learning_curves.reading, "prose": prose,
         "cost_reading": cost_reading, "claims_reading": claims_reading,
     }  # fmt: skip
-    made.tests["study"] = lambda entry: isinstance(entry, Study)
+    made.tests["study"] = lambda entry: isinstance(entry, AblationPageData)
     return made
 
 
-def score(entries: Sequence[Study | Unmeasured]) -> str:
+def score(entries: Sequence[AblationPageData | UnmeasuredAblation]) -> str:
     """Return `Of 22 ablations, 21 are measured (scale small, CIFAR-10). 30 claims: 12 supported, …`."""
-    measured = [entry.comparison for entry in entries if isinstance(entry, Study)]
+    measured = [entry.comparison for entry in entries if isinstance(entry, AblationPageData)]
     settings = dict.fromkeys(f"scale {each.scale}, {each.data}" for each in measured)
     where = f" ({'; '.join(settings)})" if measured else ""
     found = headline.claims([finding for entry in entries for finding in entry.findings])
@@ -101,21 +108,21 @@ def score(entries: Sequence[Study | Unmeasured]) -> str:
 # The parts of a study
 
 
-def differences(study: Study) -> list[Figure]:
+def differences(study: AblationPageData) -> list[PageFigure]:
     """Return the plot of differences, and a close-up if outliers compress the others."""
     comparison = study.comparison
     whole = comparison_plots.differences(comparison)
     if whole is None:
         return []
-    found = [Figure("Differences", whole, _with_arrows(_reading(study), whole))]
+    found = [PageFigure("Differences", whole, _with_arrows(_reading(study), whole))]
     limit = comparison_plots.closeup(comparison)
     if limit is not None and (near := comparison_plots.differences(comparison, limit)) is not None:
         said = f"The same within ± {table_content.points(limit)} points; arrows point to what lies beyond."
-        found.append(Figure("Differences, close-up", near, said))
+        found.append(PageFigure("Differences, close-up", near, said))
     return found
 
 
-def _reading(study: Study) -> str:
+def _reading(study: AblationPageData) -> str:
     """Return the explanation of the plot of differences, and the reasons for missing intervals."""
     comparison = study.comparison
     rows = [row for row in comparison.rows if row.against is not None]
@@ -128,7 +135,7 @@ def _reading(study: Study) -> str:
     return " ".join([*said, *_without_interval(rows)])
 
 
-def _without_interval(rows: Sequence[Row]) -> list[str]:
+def _without_interval(rows: Sequence[ComparisonRow]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row.interval is None:
@@ -138,20 +145,20 @@ def _without_interval(rows: Sequence[Row]) -> list[str]:
     return [f"No interval of {', '.join(names)}: {reason}." for reason, names in reasons.items()]
 
 
-def effects(study: Study) -> list[Figure]:
+def effects(study: AblationPageData) -> list[PageFigure]:
     """Return the plot of effects of a 2 × 2 study; empty for others."""
     found = comparison_plots.effects(study.comparison)
-    return [Figure("", found, _with_arrows("", found))] if found is not None else []
+    return [PageFigure("", found, _with_arrows("", found))] if found is not None else []
 
 
-def accuracies(study: Study) -> list[Figure]:
+def accuracies(study: AblationPageData) -> list[PageFigure]:
     """Return the plot of accuracies, if no difference is drawn or each is to another row."""
     comparison = study.comparison
     if any(row.against is not None for row in comparison.rows) and not comparison.chain:
         return []
     found = comparison_plots.accuracies(comparison)
     said = "Small dots: one seed each. Large marks with bars: their mean and its own 95 % interval."
-    return [Figure("Accuracy", found, _with_arrows(said, found))] if found is not None else []
+    return [PageFigure("Accuracy", found, _with_arrows(said, found))] if found is not None else []
 
 
 def _with_arrows(said: str, drawing: Markup) -> str:
@@ -159,11 +166,11 @@ def _with_arrows(said: str, drawing: Markup) -> str:
     return f"{said} {ARROWS}".strip() if is_cut(drawing) else said
 
 
-def costs(study: Study) -> list[Figure]:
-    return [Figure("", found) for found in comparison_plots.costs(study.comparison)]
+def costs(study: AblationPageData) -> list[PageFigure]:
+    return [PageFigure("", found) for found in comparison_plots.costs(study.comparison)]
 
 
-def cost_reading(study: Study) -> str:
+def cost_reading(study: AblationPageData) -> str:
     """Return the explanation of the bars; empty without bars."""
     if all(row.mean_interval is None for row in study.comparison.rows):
         return ""
@@ -173,7 +180,7 @@ def cost_reading(study: Study) -> str:
     )
 
 
-def claims_reading(study: Study) -> str:
+def claims_reading(study: AblationPageData) -> str:
     """Explain why a difference has another sign and interval under the claims; empty if none is measured."""
     together = sum(finding.is_difference for finding in study.findings)
     if not any(finding.is_difference and finding.status != "not measured" for finding in study.findings):
@@ -186,11 +193,11 @@ def claims_reading(study: Study) -> str:
     return f"A difference here: better minus worse, as the claim has it; {holds}. Above: {above}."
 
 
-def panels(study: Study) -> list[learning_curves.Panel]:
+def panels(study: AblationPageData) -> list[learning_curves.Panel]:
     return learning_curves.panels(study)
 
 
-def four(study: Study) -> list[Figure]:
+def four(study: AblationPageData) -> list[PageFigure]:
     """Return the writeup's four figures; the losses on mixed and on clean images are drawn separately."""
     length = learning_curves.interval_length(study)
     means = f"mean of {length} epochs" if length > 1 else "epoch by epoch"
@@ -208,10 +215,10 @@ def four(study: Study) -> list[Figure]:
         ),
         (f"4 · {seen.capitalize()} loss by epoch", learning_curves.loss(study, "watched/loss"), ""),
     )
-    return [Figure(title, found, caption) for title, found, caption in made if found is not None]
+    return [PageFigure(title, found, caption) for title, found, caption in made if found is not None]
 
 
-def legend(study: Study) -> list[tuple[str, Markup]]:
+def legend(study: AblationPageData) -> list[tuple[str, Markup]]:
     """Return pairs (variant, its line and mark), with the reason if not drawn; empty for a single variant."""
     rows, metric = {row.variant: row for row in study.comparison.rows}, study.comparison.metric
     if len(rows) == 1:
@@ -225,12 +232,12 @@ def legend(study: Study) -> list[tuple[str, Markup]]:
     ]
 
 
-def grid(study: Study) -> Grid:
+def grid(study: AblationPageData) -> CellGrid:
     found = {(cell.variant, cell.seed): cell for cell in study.cells}
     seeds = sorted({cell.seed for cell in study.cells})
     variants = dict.fromkeys(cell.variant for cell in study.cells)
     states = Counter(cell.state for cell in study.cells)
-    return Grid(
+    return CellGrid(
         seeds=seeds,
         rows=[(variant, [found.get((variant, seed)) for seed in seeds]) for variant in variants],
         counts=", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
@@ -246,7 +253,7 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
 
 
-def difference(variant: Described) -> list[str]:
+def difference(variant: VariantSummary) -> list[str]:
     """Return the variant's base, if not the baseline, and its overrides, one per line."""
     stands = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
     lines = stands + as_words(variant.diff)

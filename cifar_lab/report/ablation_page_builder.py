@@ -10,17 +10,26 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import DamageError, TrackingError
-from cifar_lab.inspect.progress import Progress
+from cifar_lab.inspect.progress import CellProgress
 from cifar_lab.inspect.status import look
-from cifar_lab.report.ablation_page_data import METRICS, Cell, Chapter, Curve, Described, Finding, Study, Unmeasured
+from cifar_lab.report.ablation_page_data import (
+    METRICS,
+    AblationPageData,
+    CellSummary,
+    Chapter,
+    ClaimSummary,
+    Curve,
+    UnmeasuredAblation,
+    VariantSummary,
+)
 from cifar_lab.results.compare import tabulate
 from cifar_lab.results.comparison import Comparison
-from cifar_lab.results.verify import Finding as Judged
-from cifar_lab.results.verify import judge_setting, preferred, verify
-from cifar_lab.store.cell_record import Record
+from cifar_lab.results.verify import JudgedClaim as Judged
+from cifar_lab.results.verify import judge_claims, judge_setting, preferred
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import read_all
 from cifar_lab.store.journal import read_points
-from cifar_lab.store.selection import Setting, choose, typed
+from cifar_lab.store.selection import Selection, select, typed
 
 OTHERS = ("Others", "Ablations that are not of the writeup.")
 
@@ -28,20 +37,20 @@ OTHERS = ("Others", "Ablations that are not of the writeup.")
 def load(
     runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
-) -> Study:  # fmt: skip
+) -> AblationPageData:  # fmt: skip
     """Load `ablation` in the setting of its latest matching invocation, or of the one with an id.
 
-    Without any selection, the setting in which `verify` judges the claims is used, so that a smoke test after a long
-    study does not replace it.
+    Without any selection, the setting in which `judge_claims` judges the claims is used, so that a smoke test after a
+    long study does not replace it.
 
     Raises:
         TrackingError: nothing in `runs` matches.
     """
-    setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
+    setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     if (scale, data, invocation) == (None, None, None) and not overrides:
         setting = preferred(ablation, setting, runs)
     comparison = tabulate(setting, runs)
-    return Study(
+    return AblationPageData(
         comparison=comparison,
         question=ablation.question,
         source=ablation.source,
@@ -81,33 +90,35 @@ def chapters(
     return tuple(chapter for chapter in made if chapter.entries)
 
 
-def _entry(runs: Path, ablation: Ablation, run: set[str], asked: Mapping[str, Any]) -> Study | Unmeasured:
+def _entry(
+    runs: Path, ablation: Ablation, run: set[str], asked: Mapping[str, Any]
+) -> AblationPageData | UnmeasuredAblation:
     if ablation.name in run:
         try:
-            choose(runs, ablation.name, **asked)
+            select(runs, ablation.name, **asked)
         except TrackingError:  # the notes were readable before, so none of them matches
             return _unmeasured(runs, ablation, asked)
         return load(runs, ablation, **asked)
     return _unmeasured(runs, ablation, asked)
 
 
-def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> Unmeasured:
+def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> UnmeasuredAblation:
     words = [f"--{name} {asked[name]}" for name in ("scale", "data") if asked[name] is not None]
     words += as_words(asked["overrides"] or {})
-    return Unmeasured(
+    return UnmeasuredAblation(
         name=ablation.name,
         question=ablation.question,
         source=ablation.source,
-        findings=tuple(map(_finding, verify(runs, ablation, **asked))),
+        findings=tuple(map(_finding, judge_claims(runs, ablation, **asked))),
         command=" ".join(["cifar-lab run-ablation", ablation.name, *words]),
     )
 
 
-def _finding(found: Judged) -> Finding:
+def _finding(found: Judged) -> ClaimSummary:
     measured = str(found.measured["words"]) if found.measured is not None else found.judgement.why
     unsaid = [words for words in found.differs if words not in measured]
     elsewhere = f"not where it was claimed: {', '.join(unsaid)}" if unsaid else ""
-    return Finding(
+    return ClaimSummary(
         quote=found.claim.quote,
         source=found.claim.source,
         status=found.status,
@@ -117,12 +128,12 @@ def _finding(found: Judged) -> Finding:
     )
 
 
-def _described(ablation: Ablation, comparison: Comparison) -> Iterator[Described]:
+def _described(ablation: Ablation, comparison: Comparison) -> Iterator[VariantSummary]:
     """Yield the variants as declared; those that were asked for with their costs."""
     rows = {row.variant: row for row in comparison.rows}
     for variant in ablation.variants:
         row = rows.get(variant.name)
-        yield Described(
+        yield VariantSummary(
             name=variant.name,
             diff=variant.diff,
             base=variant.continues or variant.base,
@@ -134,11 +145,11 @@ def _described(ablation: Ablation, comparison: Comparison) -> Iterator[Described
         )
 
 
-def _curves(setting: Setting, runs: Path) -> dict[str, dict[str, dict[int, Curve]]]:
+def _curves(setting: Selection, runs: Path) -> dict[str, dict[str, dict[int, Curve]]]:
     """Return the curves of the ended cells, by variant, metric and seed."""
     found: dict[str, dict[str, dict[int, Curve]]] = {}
     for asked in setting.cells:
-        record = Record(runs / asked.fingerprint)
+        record = CellRecord(runs / asked.fingerprint)
         if record.state() not in {"finished", "diverged"}:
             continue
         try:
@@ -151,7 +162,7 @@ def _curves(setting: Setting, runs: Path) -> dict[str, dict[str, dict[int, Curve
     return found
 
 
-def _cell(found: Progress) -> Cell:
+def _cell(found: CellProgress) -> CellSummary:
     notes = []
     if found.state == "diverged":
         notes.append(f"diverged in epoch {found.epoch} at step {found.step}")
@@ -159,7 +170,7 @@ def _cell(found: Progress) -> Cell:
         notes.append(f"{found.state}: {found.error}")
     if found.waits_for is not None:
         notes.append(f"waits for {found.waits_for}" + (", which did not finish" if found.stuck else ""))
-    return Cell(
+    return CellSummary(
         variant=found.asked.variant,
         seed=found.asked.seed,
         state=found.state,
@@ -171,7 +182,7 @@ def _cell(found: Progress) -> Cell:
 # Provenance
 
 
-def _provenance(comparison: Comparison, setting: Setting) -> Iterator[tuple[str, str]]:
+def _provenance(comparison: Comparison, setting: Selection) -> Iterator[tuple[str, str]]:
     """Yield terms and values of the comparison's provenance, with the identity of the data and the invocations."""
     latest = setting.latest
     for line in comparison.made:
@@ -181,9 +192,9 @@ def _provenance(comparison: Comparison, setting: Setting) -> Iterator[tuple[str,
     yield "invocations", ", ".join(entry.id for entry in setting.invocations)
 
 
-def _reproduce(setting: Setting, runs: Path) -> Iterator[str]:
+def _reproduce(setting: Selection, runs: Path) -> Iterator[str]:
     """Yield the commands that reproduce the study: check out the code (if one commit), train, and build this page."""
-    records = [Record(runs / asked.fingerprint) for asked in setting.cells]
+    records = [CellRecord(runs / asked.fingerprint) for asked in setting.cells]
     cells = [record.cell() for record in records if record.state() != "damaged"]
     codes = [cell["provenance"] for cell in cells if cell is not None and cell.get("provenance")]
     commits = sorted({str(code["git_commit"]) for code in codes if code.get("git_commit")})

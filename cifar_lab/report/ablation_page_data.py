@@ -19,7 +19,7 @@ STATES = ("finished", "diverged", "running", "failed", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described:
+class VariantSummary:
     """Variant as declared by the ablation."""
 
     name: str
@@ -38,7 +38,7 @@ class Described:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class ClaimSummary:
     """Claim of a source, with its judgement."""
 
     quote: str
@@ -54,7 +54,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class CellSummary:
     """One variant × seed as stored on disk."""
 
     variant: str
@@ -67,20 +67,20 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class AblationPageData:
     """One ablation in one setting."""
 
     comparison: Comparison
     question: str
     source: str
-    variants: tuple[Described, ...]
+    variants: tuple[VariantSummary, ...]
     doc: str = ""
     """Docstring of its file, in paragraphs: the design decisions."""
     baseline: str = ""
     """Description of the baseline of all variants."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ClaimSummary, ...] = ()
     curves: Curves = field(default_factory=dict)
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[CellSummary, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
     """Provenance of the numbers: pairs of term and text."""
     reproduce: tuple[str, ...] = ()
@@ -99,13 +99,13 @@ class Study:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unmeasured:
+class UnmeasuredAblation:
     """Ablation without cells in the requested setting."""
 
     name: str
     question: str
     source: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ClaimSummary, ...] = ()
     command: str
     """Command that would measure it."""
 
@@ -116,4 +116,4 @@ class Chapter:
 
     title: str
     words: str
-    entries: tuple[Study | Unmeasured, ...]
+    entries: tuple[AblationPageData | UnmeasuredAblation, ...]

@@ -32,7 +32,7 @@ NO_LICENCE = "None is stated for these records; none is claimed for the images t
 
 
 @dataclass(frozen=True, kw_only=True)
-class File:
+class PackFile:
     """Member of a packed study."""
 
     name: str
@@ -42,7 +42,7 @@ class File:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class PackContents:
     """Facts about a packed study, from its notes and records."""
 
     notes: tuple[Invocation, ...]
@@ -85,7 +85,7 @@ def _of(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     return tree.get("provenance") or {}
 
 
-def requirements(contents: Contents) -> str:
+def requirements(contents: PackContents) -> str:
     """Return the recorded versions as `requirements.txt`: of each package the one that most cells were trained with."""
     lines = ["# Versions recorded with the cells; `pip install -r requirements.txt`."]
     for name, counts in sorted(contents.versions().items()):
@@ -97,7 +97,7 @@ def requirements(contents: Contents) -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme(contents: Contents, tables: Mapping[str, str], *, weights: bool) -> str:
+def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool) -> str:
     """Return `README.md`: what is here, and how to read it again. `tables`: title of each comparison by its path."""
     cells = Counter(note.ablation for note in contents.notes for _ in note.cells)
     first = max(sorted(cells), key=lambda name: cells[name], default="ABLATION")
@@ -142,7 +142,7 @@ def readme(contents: Contents, tables: Mapping[str, str], *, weights: bool) -> s
     )
 
 
-def metadata(contents: Contents, files: Sequence[File]) -> str:
+def metadata(contents: PackContents, files: Sequence[PackFile]) -> str:
     """Return the RO-Crate 1.1 metadata of these files, as JSON with an end of line."""
     graph = [
         _descriptor(),
@@ -160,7 +160,7 @@ def _descriptor() -> dict[str, Any]:
     return {"@id": METADATA, "@type": "CreativeWork", "about": _id("./"), "conformsTo": _id(CONFORMS)}
 
 
-def _datasets(contents: Contents, files: Iterable[File]) -> Iterator[dict[str, Any]]:
+def _datasets(contents: PackContents, files: Iterable[PackFile]) -> Iterator[dict[str, Any]]:
     """Yield the root, and a dataset for each record."""
     parts: dict[str, list[str]] = {}
     for file in files:
@@ -185,7 +185,7 @@ def _datasets(contents: Contents, files: Iterable[File]) -> Iterator[dict[str, A
         yield {"@id": folder, "@type": "Dataset", "name": name, "hasPart": [_id(part) for part in parts[folder]]}
 
 
-def _file(file: File) -> dict[str, Any]:
+def _file(file: PackFile) -> dict[str, Any]:
     kind = FORMATS[file.name.rpartition(".")[2]]
     size = str(file.size)
     name = file.name.rpartition("/")[2]
@@ -193,7 +193,7 @@ def _file(file: File) -> dict[str, Any]:
             "sha256": file.sha256}  # fmt: skip
 
 
-def _software(contents: Contents) -> Iterator[dict[str, Any]]:
+def _software(contents: PackContents) -> Iterator[dict[str, Any]]:
     for version in _own_versions(contents):
         yield {"@id": f"#{OWN}-{version}", "@type": "SoftwareApplication", "name": OWN, "version": version}
     for commit in _all_commits(contents):
@@ -201,7 +201,7 @@ def _software(contents: Contents) -> Iterator[dict[str, Any]]:
                "version": commit}  # fmt: skip
 
 
-def _actions(contents: Contents, files: Iterable[File]) -> Iterator[dict[str, Any]]:
+def _actions(contents: PackContents, files: Iterable[PackFile]) -> Iterator[dict[str, Any]]:
     """Yield each invocation as an action: its command line, the software, and the records that it asked for."""
     there = {file.name for file in files}
     for note in contents.notes:
@@ -226,12 +226,12 @@ def _of_note(note: Invocation) -> tuple[list[str], list[str]]:
     return [str(version)] if version else [], [str(commit)] if commit else []
 
 
-def _own_versions(contents: Contents) -> list[str]:
+def _own_versions(contents: PackContents) -> list[str]:
     found = set(contents.versions().get(OWN, ()))
     return sorted(found.union(*(_of_note(note)[0] for note in contents.notes)))
 
 
-def _all_commits(contents: Contents) -> list[str]:
+def _all_commits(contents: PackContents) -> list[str]:
     return sorted(set(contents.commits()).union(*(_of_note(note)[1] for note in contents.notes)))
 
 

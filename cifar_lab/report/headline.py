@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cifar_lab.config.overrides import as_words
-from cifar_lab.report.ablation_page_data import Finding, Study
+from cifar_lab.report.ablation_page_data import AblationPageData, ClaimSummary
 from cifar_lab.report.charts.comparison_plots import of
 from cifar_lab.report.table_content import is_interaction, points, span, without_metric
-from cifar_lab.results.comparison import UNFINISHED, Comparison, Row
+from cifar_lab.results.comparison import UNFINISHED, Comparison, ComparisonRow
 from cifar_lab.results.stats.claims import STATUSES
 from cifar_lab.text import many
 
@@ -80,14 +80,14 @@ def unfinished(comparison: Comparison) -> str:
     return f"Of {total} cells, {', '.join(said)}." if said else ""
 
 
-def claims(findings: Iterable[Finding]) -> str:
+def claims(findings: Iterable[ClaimSummary]) -> str:
     """Return `2 claims: 1 supported, 1 not measured`; empty without claims."""
     found = statuses(findings)
     said = ", ".join(counted(n, status) for status, n in found)
     return f"{many(sum(n for _, n in found), 'claim')}: {said}" if found else ""
 
 
-def statuses(findings: Iterable[Finding]) -> list[tuple[str, int]]:
+def statuses(findings: Iterable[ClaimSummary]) -> list[tuple[str, int]]:
     """Return the number of claims by status, the most informative first."""
     found = Counter[str](finding.status for finding in findings)
     return [(status, found[status]) for status in dict.fromkeys([*STATUSES, *found]) if found[status]]
@@ -99,7 +99,7 @@ def counted(n: int, status: str) -> str:
     return f"{n} {noun}s {verb.removesuffix('s')}" if noun == "direction" and n != 1 else f"{n} {status}"
 
 
-def noise(study: Study) -> str:
+def noise(study: AblationPageData) -> str:
     """Describe the variation of the control over seeds."""
     comparison = study.comparison
     row = next((row for row in comparison.rows if row.variant == comparison.control), None)
@@ -112,29 +112,29 @@ def noise(study: Study) -> str:
     )
 
 
-def _compared(comparison: Comparison) -> list[Row]:
+def _compared(comparison: Comparison) -> list[ComparisonRow]:
     return [row for row in comparison.rows if row.against is not None]
 
 
-def _kinds(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {kind: [] for kind in WORDS}
+def _kinds(rows: Sequence[ComparisonRow]) -> dict[str, list[ComparisonRow]]:
+    found: dict[str, list[ComparisonRow]] = {kind: [] for kind in WORDS}
     for row in rows:
         found[_kind(row)].append(row)
     return {kind: own for kind, own in found.items() if own}
 
 
-def _kind(row: Row) -> str:
+def _kind(row: ComparisonRow) -> str:
     kind = row.verdict or "not compared"
     return f"{kind}{PARTLY}" if row.diverged and f"{kind}{PARTLY}" in WORDS else kind
 
 
-def _named(row: Row, before: str = ", ", after: str = "") -> str:
+def _named(row: ComparisonRow, before: str = ", ", after: str = "") -> str:
     """Return a variant's name, with the cells that its verdict excludes: `k3313, 2 of 5 diverged`."""
     lost = f"{before}{row.diverged} of {of(row)} diverged{after}"
     return f"{row.variant}{lost}" if _kind(row).endswith(PARTLY) else row.variant
 
 
-def _details(kind: str, rows: Sequence[Row]) -> str:
+def _details(kind: str, rows: Sequence[ComparisonRow]) -> str:
     """Return numbers of decided rows, names of equivalent ones, and a common reason of undecided ones."""
     if kind.removesuffix(PARTLY) in {"better", "worse"}:
         rows = sorted(rows, key=lambda row: -abs(row.difference or 0.0))
@@ -146,7 +146,7 @@ def _details(kind: str, rows: Sequence[Row]) -> str:
     return f" ({', '.join(map(_named, rows[:MOST]))}{_more(rows)})"
 
 
-def _more(rows: Sequence[Row]) -> str:
+def _more(rows: Sequence[ComparisonRow]) -> str:
     return f" and {len(rows) - MOST} more" if len(rows) > MOST else ""
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure
     from pandas import DataFrame as DataFrame
 
-    from cifar_lab.report.table_content import Sheet
-    from cifar_lab.results.comparison import Comparison, Row
+    from cifar_lab.report.table_content import TextTable
+    from cifar_lab.results.comparison import Comparison, ComparisonRow
 
 STYLE = Markup('style="font-variant-numeric: tabular-nums"')
 RIGHT, LEFT = Markup(' style="text-align: right"'), Markup(' style="text-align: left"')
@@ -94,7 +94,7 @@ def _columns(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def comparison_html(comparison: Comparison) -> Markup:
     """Return a comparison as the terminal shows it: header, table, sentence and the notes that matter."""
-    sheet: Sheet = table_content.result(comparison)
+    sheet: TextTable = table_content.result(comparison)
     parts = [html_paragraphs(comparison.header()), html_table(sheet.headings, sheet.rows, sheet.numbers)]
     parts += [html_paragraphs([sentence(comparison), *comparison.notes(), *comparison.intervals()])]
     return Markup("").join(parts)
@@ -141,7 +141,7 @@ def _figure() -> type[Figure]:
     return Shown
 
 
-def _draw(axes: Any, place: int, row: Row, *, is_difference: bool) -> None:
+def _draw(axes: Any, place: int, row: ComparisonRow, *, is_difference: bool) -> None:
     values, mean = (row.differences, row.difference) if is_difference else (row.values, row.mean)
     interval = row.interval if is_difference else row.mean_interval
     if interval is not None:

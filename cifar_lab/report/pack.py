@@ -16,12 +16,12 @@ from typing import Any, BinaryIO
 from cifar_lab.errors import DamageError, TrackingError, nearest
 from cifar_lab.redaction import redacted
 from cifar_lab.report import crate, table_formats
-from cifar_lab.report.crate import Contents, File
+from cifar_lab.report.crate import PackContents, PackFile
 from cifar_lab.results.compare import tabulate
 from cifar_lab.store import atomic_file, checksum, packed_study
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import FOLDER, Invocation, paths, read
-from cifar_lab.store.selection import Setting, read_settings
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import FOLDER, Invocation, invocation_paths, read_invocation
+from cifar_lab.store.selection import Selection, read_settings
 
 CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
 WEIGHTS = "weights.safetensors"
@@ -37,14 +37,14 @@ MOMENT = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parcel:
+class StudyPack:
     """Everything that goes into a packed study, before it is written."""
 
     members: dict[str, Path]
     """Files of records and notes by their name in the zip, sorted."""
     beside: dict[str, str]
     """Texts of the other members by name, but for the metadata."""
-    contents: Contents
+    contents: PackContents
     settings: int
     damage: tuple[str, ...]
     """Damage of packed records and notes, one per line."""
@@ -58,7 +58,7 @@ class Parcel:
         return sum(name.startswith(f"{packed_study.RUNS}{FOLDER}/") for name in self.members)
 
 
-def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) -> Parcel:
+def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) -> StudyPack:
     """Collect the records and notes of `ablations` in `runs`, or of all, then also records that no note asks for.
 
     Checkpoints, locks, owners, partial files and what was set aside are left out.
@@ -84,31 +84,31 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) 
         asked |= {path.name for path in runs.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name)}
     members = {f"{packed_study.RUNS}{FOLDER}/{path.name}": path for path, _ in chosen}
     for fingerprint in asked:
-        members |= _of_record(Record(runs / fingerprint), weights)
+        members |= _of_record(CellRecord(runs / fingerprint), weights)
     if not members:
         raise TrackingError(f"nothing to pack: nothing has been run in {runs}")
     _require_packable(members, runs)
     settings = [each for each in read_settings(runs) if not ablations or each.latest.ablation in ablations]
     cells, last, damage = _look(runs, sorted(asked))
     damage += [str(note) for _, note in chosen if isinstance(note, DamageError)]
-    contents = Contents(notes=notes, cells=cells, last=last)
+    contents = PackContents(notes=notes, cells=cells, last=last)
     beside, titles = _tables(settings, runs)
     beside |= {"README.md": crate.readme(contents, titles, weights=weights)}
     beside |= {"requirements.txt": crate.requirements(contents)}
     if CITATION.is_file():
         beside |= {CITATION.name: CITATION.read_text()}
-    return Parcel(members=dict(sorted(members.items())), beside=dict(sorted(beside.items())), contents=contents,
+    return StudyPack(members=dict(sorted(members.items())), beside=dict(sorted(beside.items())), contents=contents,
                   settings=len(settings), damage=tuple(damage))  # fmt: skip
 
 
-def write_zip(parcel: Parcel, output: Path) -> tuple[int, int]:
+def write_zip(parcel: StudyPack, output: Path) -> tuple[int, int]:
     """Write the zip atomically; return its number of members and of bytes unpacked.
 
     Raises:
         TrackingError: a file of a record cannot be read any more.
         OSError: the zip cannot be written.
     """
-    files: list[File] = []
+    files: list[PackFile] = []
 
     def fill(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
@@ -119,7 +119,7 @@ def write_zip(parcel: Parcel, output: Path) -> tuple[int, int]:
             described = crate.metadata(parcel.contents, sorted(files, key=lambda each: each.name))
             files.append(_add(archive, packed_study.METADATA, described.encode()))
 
-    atomic_file.write(output, fill)
+    atomic_file.write_atomically(output, fill)
     return len(files), sum(file.size for file in files)
 
 
@@ -130,13 +130,13 @@ def _content(path: Path) -> bytes:
         raise TrackingError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> File:
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> PackFile:
     """Write one member in a way that depends on its name and content only."""
     info = zipfile.ZipInfo(name, MOMENT)
     info.create_system, info.external_attr = 3, 0o100644 << 16
     info.compress_type = zipfile.ZIP_STORED if name.rpartition("/")[2] in COMPRESSED else zipfile.ZIP_DEFLATED
     archive.writestr(info, content, compresslevel=LEVEL)
-    return File(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return PackFile(name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _notes(runs: Path) -> list[tuple[Path, str, Invocation | DamageError | None]]:
@@ -145,10 +145,10 @@ def _notes(runs: Path) -> list[tuple[Path, str, Invocation | DamageError | None]
     Of one that is damaged the error stands in place of the content, of one that is gone by now None.
     """
     found: list[tuple[Path, str, Invocation | DamageError | None]] = []
-    for path in paths(runs):
+    for path in invocation_paths(runs):
         note: Invocation | DamageError | None
         try:
-            note = read(path)
+            note = read_invocation(path)
         except DamageError as error:
             note = error
         name = note.ablation if isinstance(note, Invocation) else path.stem.partition("-")[2]
@@ -156,7 +156,7 @@ def _notes(runs: Path) -> list[tuple[Path, str, Invocation | DamageError | None]
     return found
 
 
-def _of_record(record: Record, weights: bool) -> dict[str, Path]:
+def _of_record(record: CellRecord, weights: bool) -> dict[str, Path]:
     """Return the existing files of a record that are packed, by their name in the zip."""
     names = [name for name in packed_study.FILES if weights or name != WEIGHTS]
     files = {f"{packed_study.RUNS}{record.fingerprint}/{name}": record.folder / name for name in names}
@@ -185,7 +185,7 @@ def _look(runs: Path, fingerprints: Sequence[str]) -> tuple[dict[str, dict[str, 
     """Return `cell.json` by fingerprint, the time of the latest result in ms, and the damage of the records."""
     cells, times, damage = {}, [], []
     for fingerprint in fingerprints:
-        record = Record(runs / fingerprint)
+        record = CellRecord(runs / fingerprint)
         try:
             result, cell = record.ended(), record.cell()
         except DamageError as error:
@@ -198,7 +198,7 @@ def _look(runs: Path, fingerprints: Sequence[str]) -> tuple[dict[str, dict[str, 
     return cells, max(times, default=None), damage
 
 
-def _tables(settings: Sequence[Setting], runs: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _tables(settings: Sequence[Selection], runs: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return the comparison of each setting as Markdown and LaTeX by name, and the titles of the Markdown ones.
 
     The latest setting of an ablation has its name, the others the ids of their latest invocations.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cifar_lab.report.headline import interaction
 from cifar_lab.report.table_content import points
-from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.results.stats.moderated import family_of, moderated_seeds_needed
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.power import MOST, seeds_needed
@@ -37,7 +37,7 @@ def sentence(comparison: Comparison) -> str:
     return f"{interaction(comparison)}{text}."
 
 
-def _differences(rows: Sequence[Row]) -> list[str]:
+def _differences(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return the largest differences, one a part, and the names of the others."""
     found = [row for row in rows if row.verdict in {"better", "worse"}]
     found.sort(key=lambda row: -abs(row.difference or 0.0))
@@ -48,7 +48,7 @@ def _differences(rows: Sequence[Row]) -> list[str]:
     return parts
 
 
-def _difference(row: Row, *, is_first: bool) -> str:
+def _difference(row: ComparisonRow, *, is_first: bool) -> str:
     """Return `r4 is better than r16 by 1.20 points (interval +0.30 to +2.10)`; of a later one, the short form."""
     assert row.difference is not None, "a verdict without a difference"
     low, high = (points(end, sign=True) for end in row.interval or (None, None))
@@ -59,18 +59,18 @@ def _difference(row: Row, *, is_first: bool) -> str:
     return f"{row.variant} is {row.verdict} by {by} ({span}){partly}"
 
 
-def _equivalent(rows: Sequence[Row], margin: float) -> list[str]:
+def _equivalent(rows: Sequence[ComparisonRow], margin: float) -> list[str]:
     if not rows:
         return []
     verb = "is" if len(rows) == 1 else "are"
     return [f"{_names(rows)} {verb} equivalent to {_other(rows)} within {_amount(margin)}"]
 
 
-def _diverged(rows: Sequence[Row]) -> list[str]:
+def _diverged(rows: Sequence[ComparisonRow]) -> list[str]:
     return [f"{_names(rows)} diverged in every seed"] if rows else []
 
 
-def _undecided(rows: Sequence[Row], comparison: Comparison, *, is_all: bool) -> str:
+def _undecided(rows: Sequence[ComparisonRow], comparison: Comparison, *, is_all: bool) -> str:
     """Return what cannot be told apart with so many seeds, and how many seeds would show the margin."""
     low, high = min(row.pairs for row in rows), max(row.pairs for row in rows)
     seeds = f"{low} to {high} seeds" if low != high else "1 seed" if high == 1 else f"{high} seeds"
@@ -116,19 +116,19 @@ def pooled_deviation(comparison: Comparison) -> float | None:
     return math.sqrt(variance) if degrees > 1 and variance > 0 else None
 
 
-def _nothing_yet(rows: Sequence[Row]) -> str:
+def _nothing_yet(rows: Sequence[ComparisonRow]) -> str:
     reasons = {row.reason for row in rows}
     reason = reasons.pop() if len(reasons) == 1 else None
     return f"Nothing can be compared yet: {reason}." if reason else "Nothing can be compared yet."
 
 
-def _other(rows: Sequence[Row]) -> str:
+def _other(rows: Sequence[ComparisonRow]) -> str:
     """Return what the rows are compared with; in a chain, each has another stage."""
     others = {row.against for row in rows}
     return str(others.pop()) if len(others) == 1 else "the stage before"
 
 
-def _names(rows: Sequence[Row]) -> str:
+def _names(rows: Sequence[ComparisonRow]) -> str:
     """Return `r8`, `r8 and r2`, `r8, r2 and 3 more`."""
     names = [row.variant for row in rows]
     if len(names) > SHOWN + 1:

@@ -13,8 +13,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.report import ablation_page
 from cifar_lab.report.charts import sweep
-from cifar_lab.report.sweep_page_data import STATES, Search, Trial, accuracy
-from cifar_lab.report.table_content import Sheet, points
+from cifar_lab.report.sweep_page_data import STATES, SweepPageData, TrialSummary, accuracy
+from cifar_lab.report.table_content import TextTable, points
 
 SAID = {"trained": "with a value"}
 """Label of a state in the headline; defaults to the state's name."""
@@ -26,7 +26,7 @@ NUMBERS = ("val %", "parameters")
 BEST = ("path", "baseline", "best", "by")
 
 
-def report(search: Search) -> str:
+def report(search: SweepPageData) -> str:
     """Return the page of one search."""
     return _environment().get_template("search.html").render(search=search)
 
@@ -55,7 +55,7 @@ def _environment() -> Environment:
 # Words
 
 
-def headline(search: Search) -> str:
+def headline(search: SweepPageData) -> str:
     """Return `Best of wide: 94.12 % on val with 4,697,742 parameters (t023; the baseline has 93.01 %). 31 trials …`."""
     best, said = search.best, f"No trial of {search.study} has a value yet."
     if best is not None:
@@ -69,14 +69,14 @@ def headline(search: Search) -> str:
     return f"{said} {counts(search)}; scale {search.scale}, {search.data}."
 
 
-def counts(search: Search) -> str:
+def counts(search: SweepPageData) -> str:
     """Return `31 trials with a value, 6 pruned, 9 infeasible`."""
     found = Counter(trial.state for trial in search.trials)
     first = f"{found['trained']} trial{'' if found['trained'] == 1 else 's'} {SAID['trained']}"
     return ", ".join([first, *(f"{found[state]} {state}" for state in STATES[1:] if found[state])])
 
 
-def caution(search: Search) -> str:
+def caution(search: SweepPageData) -> str:
     """Return a warning about the selection bias of the best trial."""
     many = len(search.results)
     if many == 1:
@@ -87,12 +87,12 @@ def caution(search: Search) -> str:
     return f"One seed a trial, and the best of {many}, chosen on val: {value} % is flattered by luck."
 
 
-def remedy(search: Search) -> str:
+def remedy(search: SweepPageData) -> str:
     """Return the command that compares the best recipe over several seeds; empty if nothing was tuned."""
     return next((line for line in search.reproduce if line.startswith("cifar-lab ablate-best ")), "")
 
 
-def setting(search: Search) -> list[str]:
+def setting(search: SweepPageData) -> list[str]:
     """Return lines on the search space, the budget and the objectives."""
     limits = [f"{search.max_params:,} parameters"]
     limits += [f"{search.max_macs:,} MACs"] if search.max_macs is not None else []
@@ -100,7 +100,7 @@ def setting(search: Search) -> list[str]:
     return [f"space {search.space}, {len(search.dimensions)} dimensions", f"budget {' and '.join(limits)}", *wanted]
 
 
-def without_importances(search: Search) -> str:
+def without_importances(search: SweepPageData) -> str:
     """Return the reason why no importances are shown; empty if they are."""
     if any(search.importances.values()):
         return ""
@@ -116,7 +116,7 @@ def no_importances(values: Sequence[float], fewest: int) -> str:
     return "No importances: there is no dimension that every trial with a value was asked for."
 
 
-def cost(trial: Trial) -> str:
+def cost(trial: TrialSummary) -> str:
     return "an unknown number of" if trial.parameters is None else f"{trial.parameters:,}"
 
 
@@ -132,7 +132,7 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else as_typed(value)
 
 
-def as_json(search: Search) -> str:
+def as_json(search: SweepPageData) -> str:
     """Return the best recipe as the JSON text of a recipe file."""
     return json.dumps(search.recipe, indent=1, ensure_ascii=False)
 
@@ -140,25 +140,25 @@ def as_json(search: Search) -> str:
 # Tables
 
 
-def changes(search: Search) -> Sheet:
+def changes(search: SweepPageData) -> TextTable:
     """Return a table of the best recipe's changes from the baseline."""
     rows = [(each.path, short(each.baseline), short(each.best), each.by) for each in search.changes]
     return _sheet(BEST, rows, "by: the dimension that searched it, or set, where an override did" if rows else "")
 
 
-def front(search: Search) -> Sheet:
+def front(search: SweepPageData) -> TextTable:
     """Return a table of the Pareto front: trials that no other beats in both accuracy and parameters."""
     rows = [(each.name, points(each.value), cost(each), differs(each.diff)) for each in search.front()]
     return _sheet(FRONT, rows, "")
 
 
-def trials(search: Search) -> Sheet:
+def trials(search: SweepPageData) -> TextTable:
     """Return a table of all trials."""
     best = search.best
     return _sheet(TRIALS, [_row(trial, is_best=trial is best) for trial in search.trials], "")
 
 
-def _row(trial: Trial, *, is_best: bool) -> tuple[str, ...]:
+def _row(trial: TrialSummary, *, is_best: bool) -> tuple[str, ...]:
     return (
         trial.name,
         "best" if is_best else became(trial),
@@ -168,7 +168,7 @@ def _row(trial: Trial, *, is_best: bool) -> tuple[str, ...]:
     )
 
 
-def became(trial: Trial) -> str:
+def became(trial: TrialSummary) -> str:
     """Describe the outcome of a trial: `pruned after epoch 4, at 70.21 %`; `failed: RuntimeError: out of memory`."""
     if trial.pruned_at is not None:
         at = f", at {points(trial.last)} %" if trial.last is not None else ""
@@ -176,5 +176,5 @@ def became(trial: Trial) -> str:
     return f"{trial.state}: {trial.note}" if trial.note else trial.state
 
 
-def _sheet(headings: Sequence[str], rows: Iterable[tuple[str, ...]], caption: str) -> Sheet:
-    return Sheet(caption=caption, headings=tuple(headings), rows=tuple(rows), numbers=NUMBERS)
+def _sheet(headings: Sequence[str], rows: Iterable[tuple[str, ...]], caption: str) -> TextTable:
+    return TextTable(caption=caption, headings=tuple(headings), rows=tuple(rows), numbers=NUMBERS)

@@ -15,7 +15,7 @@ Parameter = bool | int | float | str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dimension:
+class DimensionSummary:
     """Dimension of the search space: a choice among `labels`, or a range from `low` to `high`."""
 
     name: str
@@ -28,7 +28,7 @@ class Dimension:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TrialSummary:
     """One candidate with its outcome. Accuracies are fractions."""
 
     number: int
@@ -56,7 +56,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class ChangedSetting:
     """Path in which the best recipe differs from the baseline of the space."""
 
     path: str
@@ -67,7 +67,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SweepPageData:
     """One search with its trials."""
 
     study: str
@@ -78,14 +78,14 @@ class Search:
     max_params: int
     max_macs: int | None = None
     objectives: tuple[str, ...] = ("accuracy",)
-    dimensions: tuple[Dimension, ...]
-    trials: tuple[Trial, ...] = ()
+    dimensions: tuple[DimensionSummary, ...]
+    trials: tuple[TrialSummary, ...] = ()
     """Trials in order of their numbers."""
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Importance by evaluator and dimension, as a share."""
     fewest: int = 1
     """Minimum number of trials with a value for importances; with fewer they would be noise."""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[ChangedSetting, ...] = ()
     """Changes of the best recipe; empty for the baseline itself."""
     recipe: Mapping[str, Any] | None = None
     """Best recipe, as in a recipe file."""
@@ -95,48 +95,48 @@ class Search:
     """Shell commands that reproduce the numbers."""
 
     @property
-    def results(self) -> list[Trial]:
+    def results(self) -> list[TrialSummary]:
         """Trials with a value."""
         return [trial for trial in self.trials if trial.value is not None]
 
     @property
-    def best(self) -> Trial | None:
+    def best(self) -> TrialSummary | None:
         return next(iter(self.ranked), None)
 
     @property
-    def baseline(self) -> Trial | None:
+    def baseline(self) -> TrialSummary | None:
         """First trial of the baseline itself with a value, if there is one."""
         return next((trial for trial in self.results if trial.diff is not None and not trial.diff), None)
 
     @property
-    def ranked(self) -> list[Trial]:
+    def ranked(self) -> list[TrialSummary]:
         """Trials with a value, the best first; ties in order of their numbers."""
         return sorted(self.results, key=lambda trial: (-accuracy(trial), trial.number))
 
     @property
-    def best_tenth(self) -> list[Trial]:
+    def best_tenth(self) -> list[TrialSummary]:
         """Best tenth of the trials with a value, at least one; the best first."""
         return self.ranked[: math.ceil(len(self.results) / 10)]
 
     @property
-    def ordered(self) -> list[Dimension]:
+    def ordered(self) -> list[DimensionSummary]:
         """Dimensions by importance, the highest first; those of unknown importance last."""
         shares: dict[str, float] = {}
         for known in reversed(list(self.importances.values())):
             shares |= known
         return sorted(self.dimensions, key=lambda each: -shares.get(each.name, -1.0))
 
-    def front(self, cost: str = "parameters") -> list[Trial]:
+    def front(self, cost: str = "parameters") -> list[TrialSummary]:
         """Return the Pareto front of accuracy and `cost` (parameters or macs), the cheapest first."""
         found = [trial for trial in self.results if getattr(trial, cost) is not None]
-        kept: list[Trial] = []
+        kept: list[TrialSummary] = []
         for trial in sorted(found, key=lambda each: (getattr(each, cost), -accuracy(each), each.number)):
             if not kept or accuracy(trial) > accuracy(kept[-1]):
                 kept.append(trial)
         return kept
 
 
-def accuracy(trial: Trial) -> float:
+def accuracy(trial: TrialSummary) -> float:
     """Return the accuracy of a trial that has a value."""
     assert trial.value is not None, "only results are ranked"
     return trial.value

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cifar_lab.results.comparison import UNFINISHED, Comparison, Effect, Row
-from cifar_lab.results.stats.convergence import Reached
+from cifar_lab.results.comparison import UNFINISHED, Comparison, ComparisonRow, Effect
+from cifar_lab.results.stats.convergence import EpochsToThreshold
 from cifar_lab.results.stats.paired import ONE_PAIR
 
 HEADINGS = ("variant", "n", "accuracy %", "± std", "Δ", "interval", "verdict", "note")
@@ -46,7 +46,7 @@ EFFECTS_LEGEND = "each factor changed, averaged over the other; ×: how far the 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sheet:
+class TextTable:
     """Table of strings; empty if nothing is known."""
 
     caption: str
@@ -56,7 +56,7 @@ class Sheet:
     numbers: tuple[str, ...]
     """Headings of right-aligned columns."""
 
-    def folded(self, width: int, gap: int = 2) -> list[Sheet]:
+    def folded(self, width: int, gap: int = 2) -> list[TextTable]:
         """Split into parts of at most `width` characters, each with the first column and at least one other."""
         widths = [max(map(len, column)) + gap for column in zip(self.headings, *self.rows, strict=True)]
         parts, taken = [[0]], widths[0]
@@ -68,23 +68,23 @@ class Sheet:
             taken += widths[i]
         return [self._columns(part) for part in parts]
 
-    def _columns(self, kept: list[int]) -> Sheet:
+    def _columns(self, kept: list[int]) -> TextTable:
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
         return replace(self, headings=tuple(self.headings[i] for i in kept), rows=rows)
 
 
-def sheets(comparison: Comparison) -> list[Sheet]:
+def sheets(comparison: Comparison) -> list[TextTable]:
     """Return the tables that have content, the result first, without empty columns."""
     made = (result(comparison), effects(comparison), cost(comparison), fit(comparison), evidence(comparison))
     return [sheet for sheet in made if sheet.rows]
 
 
-def result(comparison: Comparison) -> Sheet:
+def result(comparison: Comparison) -> TextTable:
     """Accuracy, difference and verdict of each variant, and what it costs."""
     return _filled({}, HEADINGS, _result_rows(comparison), NUMBERS)
 
 
-def published(comparison: Comparison) -> Sheet:
+def published(comparison: Comparison) -> TextTable:
     """Return the result as a paper prints it: accuracy with its deviation in one cell, `95.1 ± 0.2`.
 
     One decimal; two where a difference of less than half a point matters.
@@ -106,7 +106,7 @@ def _result_rows(comparison: Comparison, digits: int = 2) -> list[list[str]]:
     return rows
 
 
-def cells(row: Row, metric: str = "test/acc", digits: int = 2) -> list[str]:
+def cells(row: ComparisonRow, metric: str = "test/acc", digits: int = 2) -> list[str]:
     """The row's cells under `HEADINGS`; `metric` is what is compared."""
     return [
         row.variant + (" *" if row.mixed_execution else ""),
@@ -120,7 +120,7 @@ def cells(row: Row, metric: str = "test/acc", digits: int = 2) -> list[str]:
     ]
 
 
-def note(row: Row, metric: str = "test/acc") -> str:
+def note(row: ComparisonRow, metric: str = "test/acc") -> str:
     """Return a note on cells that are not in the mean, so that none is dropped silently."""
     counts = {state: getattr(row, state) for state in UNFINISHED}
     words = [f"{count} {word}" for word, count in counts.items() if count]
@@ -135,12 +135,12 @@ def note(row: Row, metric: str = "test/acc") -> str:
     return ", ".join(words)
 
 
-def without_metric(row: Row) -> int:
+def without_metric(row: ComparisonRow) -> int:
     """Count finished cells without the compared metric: not counted by `n`, but in the epochs to a threshold."""
     return max([0, *(found.of - row.n for found in row.epochs_to.values())])
 
 
-def cost(comparison: Comparison) -> Sheet:
+def cost(comparison: Comparison) -> TextTable:
     """Return the costs of each variant; trained parameters only if the scale changed the networks."""
     scaled = any(row.parameters != row.parameters_trained for row in comparison.rows)
     rows = [cost_cells(row, scaled=scaled) for row in comparison.rows]
@@ -152,7 +152,7 @@ def cost(comparison: Comparison) -> Sheet:
     return _filled(legend, COST, rows, COST[1:])
 
 
-def cost_cells(row: Row, *, scaled: bool) -> list[str]:
+def cost_cells(row: ComparisonRow, *, scaled: bool) -> list[str]:
     """Return the row's cells under `COST`."""
     return [
         row.variant,
@@ -166,13 +166,13 @@ def cost_cells(row: Row, *, scaled: bool) -> list[str]:
     ]
 
 
-def evidence(comparison: Comparison) -> Sheet:
+def evidence(comparison: Comparison) -> TextTable:
     """Return the statistics of the differences; empty if none has an interval."""
     rows = [evidence_cells(row) for row in comparison.rows if row.interval is not None]
     return _filled(EVIDENCE_LEGEND, EVIDENCE, rows, EVIDENCE[1:])
 
 
-def evidence_cells(row: Row) -> list[str]:
+def evidence_cells(row: ComparisonRow) -> list[str]:
     """Return the row's cells under `EVIDENCE`."""
     return [
         row.variant,
@@ -188,7 +188,7 @@ def evidence_cells(row: Row) -> list[str]:
     ]
 
 
-def effects(comparison: Comparison) -> Sheet:
+def effects(comparison: Comparison) -> TextTable:
     """Main effects and interaction of a 2 × 2 study."""
     rows = [effect_cells(each) for each in comparison.effects]
     return _filled({"effect": EFFECTS_LEGEND}, EFFECTS, rows, EFFECTS[1:4])
@@ -211,7 +211,7 @@ def is_interaction(effect: Effect) -> bool:
     return "×" in effect.name
 
 
-def fit(comparison: Comparison) -> Sheet:
+def fit(comparison: Comparison) -> TextTable:
     """Return speed and generalisation, with the threshold; empty if no cell was finished."""
     x = comparison.threshold
     named = [f"epochs to {100 * float(x):.0f} %" if x is not None and name == "epochs to" else name for name in FIT]
@@ -228,7 +228,7 @@ def fit(comparison: Comparison) -> Sheet:
     return _filled(legend, named, rows, named[1:])
 
 
-def fit_cells(row: Row, threshold: str | None, *, warm: bool = False) -> list[str]:
+def fit_cells(row: ComparisonRow, threshold: str | None, *, warm: bool = False) -> list[str]:
     """Return the row's cells under `FIT`: speed of convergence, and generalisation.
 
     `warm`: this stage or its control starts from another stage's weights, so that their speeds are not comparable.
@@ -259,11 +259,13 @@ def span(interval: tuple[float, float] | None, digits: int = 2) -> str:
     return f"[{low}, {high}]"
 
 
-def _filled(legend: Mapping[str, str], headings: Sequence[str], rows: list[list[str]], numbers: Sequence[str]) -> Sheet:
+def _filled(
+    legend: Mapping[str, str], headings: Sequence[str], rows: list[list[str]], numbers: Sequence[str]
+) -> TextTable:
     """Return the table without empty columns, with the legend of the others; without rows if only names are left."""
     kept = [i for i in range(len(headings)) if any(row[i] for row in rows)]
     shown = rows if len(kept) > 1 else []
-    return Sheet(
+    return TextTable(
         caption=" · ".join(words for heading, words in legend.items() if heading in {headings[i] for i in kept}),
         headings=tuple(headings[i] for i in kept),
         rows=tuple(tuple(row[i] for i in kept) for row in shown),
@@ -276,23 +278,23 @@ def _p(value: float | None, *, exact: bool) -> str:
     return "" if value is None else ("" if exact else "≈ ") + (f"{value:.4f}" if value >= 0.0001 else "< 0.0001")
 
 
-def _width(row: Row) -> str:
+def _width(row: ComparisonRow) -> str:
     if row.interval is None or row.welch is None or row.welch[1] <= row.welch[0]:
         return ""
     return f"{(row.interval[1] - row.interval[0]) / (row.welch[1] - row.welch[0]):.2f}"
 
 
-def _epochs(found: Reached | None) -> str:
+def _epochs(found: EpochsToThreshold | None) -> str:
     """Format `4.5`, or `4.5 (2 of 3)` if a cell did not reach the threshold, `never` if none did."""
     if found is None or not found.of:
         return ""
     return "never" if found.mean is None else f"{found.mean:.1f}{_part(found)}"
 
 
-def _fewer(found: Reached | None) -> str:
+def _fewer(found: EpochsToThreshold | None) -> str:
     """Format `-1.5`, or `-1.5 (2 of 3)` if the other seeds have no difference."""
     return "" if found is None or found.mean is None else f"{found.mean:+.1f}{_part(found)}"
 
 
-def _part(found: Reached) -> str:
+def _part(found: EpochsToThreshold) -> str:
     return "" if found.reached == found.of else f" ({found.reached} of {found.of})"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from cifar_lab.report.table_content import Sheet, published, sheets
+from cifar_lab.report.table_content import TextTable, published, sheets
 from cifar_lab.results.comparison import Comparison
 
 _LATEX = str.maketrans({
@@ -74,13 +74,13 @@ def _columns(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _columns({f"{key}_{inner}": each for inner, each in value.items()})
 
 
-def _table(sheet: Sheet) -> list[str]:
+def _table(sheet: TextTable) -> list[str]:
     rule = "|".join("---:" if heading in sheet.numbers else "---" for heading in sheet.headings)
     rows = [" | ".join(cell.replace("|", r"\|") for cell in row) for row in sheet.rows]
     return [f"| {' | '.join(sheet.headings)} |", f"|{rule}|", *(f"| {row} |" for row in rows)]
 
 
-def _latex_table(sheet: Sheet, caption: str, notes: list[str]) -> list[str]:
+def _latex_table(sheet: TextTable, caption: str, notes: list[str]) -> list[str]:
     columns = "".join("r" if heading in sheet.numbers else "l" for heading in sheet.headings)
     rows = [" & ".join(latex(cell) for cell in row) + r" \\" for row in sheet.rows]
     below = [r"\par\smallskip\footnotesize\raggedright " + " ".join(f"{latex(note)}." for note in notes)]

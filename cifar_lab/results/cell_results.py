@@ -11,9 +11,9 @@ from cifar_lab.config.execution import THEN, what_rounds
 from cifar_lab.errors import DamageError
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
-from cifar_lab.results.stats.replicates import differences
-from cifar_lab.store.cell_record import Record, State
-from cifar_lab.store.invocation import Asked
+from cifar_lab.results.stats.replicates import differences_by_seed
+from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import read_points
 
 NEEDED = ("recipe.train.protocol", "execution")
@@ -21,10 +21,10 @@ NEEDED = ("recipe.train.protocol", "execution")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replicate:
+class CellResult:
     """One cell as stored on disk."""
 
-    asked: Asked
+    asked: CellRef
     state: State
     cell: dict[str, Any] | None
     """Content of `cell.json`; None before the cell was begun."""
@@ -41,12 +41,12 @@ class Replicate:
         return self.result["metrics"] if self.result is not None and self.state == "finished" else {}
 
 
-def read(cells: Iterable[Asked], runs: Path) -> list[Replicate]:
+def read_cell_results(cells: Iterable[CellRef], runs: Path) -> list[CellResult]:
     """Read the cells from `runs`; a damaged cell has nothing but its damage."""
-    return [_read(asked, Record(runs / asked.fingerprint)) for asked in cells]
+    return [_read(asked, CellRecord(runs / asked.fingerprint)) for asked in cells]
 
 
-def _read(asked: Asked, record: Record) -> Replicate:
+def _read(asked: CellRef, record: CellRecord) -> CellResult:
     try:
         state, damage = record.look()
         if damage is not None:
@@ -55,11 +55,11 @@ def _read(asked: Asked, record: Record) -> Replicate:
         result = record.result() if state in {"finished", "diverged"} else None
         last = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
     except DamageError as error:
-        return Replicate(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
-    return Replicate(asked=asked, state=state, cell=cell, result=result, rise=last)
+        return CellResult(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
+    return CellResult(asked=asked, state=state, cell=cell, result=result, rise=last)
 
 
-def _rise(record: Record, metrics: dict[str, float]) -> float | None:
+def _rise(record: CellRecord, metrics: dict[str, float]) -> float | None:
     """Return the rise from the result, or from the journal for a cell whose version did not store it."""
     if "rise" in metrics:
         return metrics["rise"]
@@ -68,31 +68,31 @@ def _rise(record: Record, metrics: dict[str, float]) -> float | None:
     return next((rise(curve) for curve in curves if curve), None)
 
 
-def by_seed(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
+def by_seed(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
     """Return the metric by seed, under the first matching key, of the finished cells that have it."""
     found = {each.asked.seed: each.metrics[key] for each in replicates for key in keys if key in each.metrics}
     return dict(sorted(found.items()))
 
 
-def with_guesses(replicates: Iterable[Replicate], *keys: str) -> dict[int, float]:
+def with_guesses(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
     """Return the metric by seed, with the accuracy of guessing for each cell that diverged."""
     found = list(replicates)
     guesses = {each.asked.seed: CHANCE for each in found if each.state == "diverged"}
     return dict(sorted({**guesses, **by_seed(found, *keys)}.items()))
 
 
-def differences_at_chance(own: Iterable[Replicate], theirs: Iterable[Replicate], *keys: str) -> dict[int, float]:
+def differences_at_chance(own: Iterable[CellResult], theirs: Iterable[CellResult], *keys: str) -> dict[int, float]:
     """Return the differences, own less theirs, of seeds in which one of the two diverged: it counts as guessing.
 
     Seeds in which both diverged, or the other one has no number, say nothing.
     """
     own, theirs = list(own), list(theirs)
     mine, others = by_seed(own, *keys), by_seed(theirs, *keys)
-    every = differences(with_guesses(own, *keys), with_guesses(theirs, *keys))
+    every = differences_by_seed(with_guesses(own, *keys), with_guesses(theirs, *keys))
     return {seed: value for seed, value in every.items() if (seed in mine) != (seed in others)}
 
 
-def are_executed_alike(replicates: Iterable[Replicate]) -> bool:
+def are_executed_alike(replicates: Iterable[CellResult]) -> bool:
     """Tell whether the cells that were begun were executed alike: kind of device, GPU model, and so on.
 
     A precision in the recipe is a factor to be compared, and ignored here; one chosen by the device is not. A cell that
@@ -111,9 +111,9 @@ def _text(tree: dict[str, Any]) -> str:
     return str(sorted(tree.items()))
 
 
-def group(replicates: Iterable[Replicate]) -> dict[str, list[Replicate]]:
+def group(replicates: Iterable[CellResult]) -> dict[str, list[CellResult]]:
     """Group replicates by variant."""
-    found: dict[str, list[Replicate]] = {}
+    found: dict[str, list[CellResult]] = {}
     for each in replicates:
         found.setdefault(each.asked.variant, []).append(each)
     return found

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.results.cell_results import Replicate, group, read
+from cifar_lab.results.cell_results import CellResult, group, read_cell_results
 from cifar_lab.results.comparison import MIXED, Comparison
 from cifar_lab.results.comparison_rows import make_rows
 from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, stopped
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
-from cifar_lab.store.cell_record import remedy
+from cifar_lab.store.cell_record import advice_on_damage
 from cifar_lab.store.invocation import Invocation, damaged
-from cifar_lab.store.selection import Setting, choose, typed
+from cifar_lab.store.selection import Selection, select, typed
 
 
 def compare(
@@ -29,14 +29,14 @@ def compare(
     Raises:
         TrackingError: nothing in `runs` matches.
     """
-    setting = choose(runs, ablation, scale=scale, data=data, overrides=overrides, invocation=invocation)
+    setting = select(runs, ablation, scale=scale, data=data, overrides=overrides, invocation=invocation)
     return tabulate(setting, runs)
 
 
-def tabulate(setting: Setting, runs: Path) -> Comparison:
+def tabulate(setting: Selection, runs: Path) -> Comparison:
     """Build the comparison of one setting from its records in `runs`."""
     same, latest = setting.invocations, setting.latest
-    replicates = [_with_pruning(each, latest) for each in read(setting.cells, runs)]
+    replicates = [_with_pruning(each, latest) for each in read_cell_results(setting.cells, runs)]
     protocol = _protocol(latest, replicates)
     metric = latest.metric or ("test/peak_acc" if protocol == "writeup" else "test/acc")
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
@@ -65,10 +65,10 @@ def tabulate(setting: Setting, runs: Path) -> Comparison:
     )
 
 
-def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> list[str]:
+def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) -> list[str]:
     """Describe the damage of cells, by name, and of this ablation's notes, which may have asked for more cells."""
     cells = [
-        f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
+        f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {advice_on_damage(each.asked.fingerprint)}"
         for each in replicates
         if each.damage is not None
     ]
@@ -77,19 +77,19 @@ def _damage(latest: Invocation, replicates: Sequence[Replicate], runs: Path) -> 
     return [*cells, *notes]
 
 
-def _with_pruning(replicate: Replicate, latest: Invocation) -> Replicate:
+def _with_pruning(replicate: CellResult, latest: Invocation) -> CellResult:
     """Return the replicate, marked as pruned if a search stopped it early."""
     is_pruned = replicate.state == "missing" and latest.is_pruned(replicate.asked.fingerprint)
     return replace(replicate, state="pruned") if is_pruned else replicate
 
 
-def _protocol(latest: Invocation, replicates: Sequence[Replicate]) -> str:
+def _protocol(latest: Invocation, replicates: Sequence[CellResult]) -> str:
     """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
     return MIXED if trained - {latest.protocol} else latest.protocol
 
 
-def _made(latest: Invocation, replicates: Sequence[Replicate]) -> list[str]:
+def _made(latest: Invocation, replicates: Sequence[CellResult]) -> list[str]:
     """Return the commands, hardware, versions and times of the cells, as recorded when they were trained."""
     cells = [each.cell for each in replicates if each.cell is not None]
     provenances = [cell["provenance"] for cell in cells if cell.get("provenance")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.results.stats.convergence import Reached, last_tenth, still_rises
+from cifar_lab.results.stats.convergence import EpochsToThreshold, last_tenth, still_rises
 from cifar_lab.results.stats.decision import RULE
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ MIXED = "mixed"
 MOST_NAMED = 3
 """Rows that a note names one by one where it is about all of them."""
 UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
-"""States of cells that are not part of the mean; a `Row` counts each."""
+"""States of cells that are not part of the mean; a `ComparisonRow` counts each."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ComparisonRow:
     """One variant. Accuracies, differences and intervals are fractions; mappings by seed hold finished cells."""
 
     variant: str
@@ -92,9 +92,9 @@ class Row:
     auc: float | None = None
     """Mean of the watched accuracy over all epochs: the area under the curve with the epochs scaled to length one."""
     auc_difference: float | None = None
-    epochs_to: dict[str, Reached] = field(default_factory=dict)
+    epochs_to: dict[str, EpochsToThreshold] = field(default_factory=dict)
     """First epoch that reached a threshold, by threshold."""
-    epochs_to_difference: dict[str, Reached] = field(default_factory=dict)
+    epochs_to_difference: dict[str, EpochsToThreshold] = field(default_factory=dict)
     """Difference in the epoch that reached a threshold, by threshold, over the seeds in which both reached it."""
     rises: tuple[float, ...] = ()
     """Rise of the accuracy over the last tenth of the epochs, for each cell."""
@@ -130,7 +130,7 @@ class Effect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stopped:
+class StoppingSummary:
     """Stopping rule that determined the number of seeds."""
 
     looks: tuple[int, ...]
@@ -180,7 +180,7 @@ class Comparison:
     invocation: str
     """Latest invocation of the setting."""
     invocations: int
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     margin: float
     """Equivalence margin, as a fraction."""
     confidence: float = 0.95
@@ -191,7 +191,7 @@ class Comparison:
     """The method of the intervals: `student` at Šidák's level, or `moderated`."""
     effects: tuple[Effect, ...] = ()
     """Main effects and interaction of a 2 × 2 study; empty for others."""
-    stopping: Stopped | None = None
+    stopping: StoppingSummary | None = None
     """Stopping rule, if seeds were added sequentially."""
     margin_before: tuple[float, str] | None = None
     """Different margin used before, and the invocation that changed it."""
@@ -345,11 +345,11 @@ class Comparison:
         return lines
 
 
-def _rise(row: Row) -> str:
+def _rise(row: ComparisonRow) -> str:
     return f"{row.variant} {100 * (row.rise or 0):+.1f}"
 
 
-def _rises(rising: list[Row]) -> str:
+def _rises(rising: list[ComparisonRow]) -> str:
     """Return the range of the rises of all rows: `every row, +6.1 to +12.4`."""
     rises = [100 * (row.rise or 0) for row in rising]
     return f"every row, {min(rises):+.1f} to {max(rises):+.1f}"
@@ -359,7 +359,7 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction:g} point" + ("" if 100 * fraction == 1 else "s")
 
 
-def _end(rising: list[Row]) -> str:
+def _end(rising: list[ComparisonRow]) -> str:
     """Return `the last tenth of 200 epochs`; for a short training, the last epoch."""
     lengths = sorted({row.epochs for row in rising if row.epochs is not None})
     part = "the last epoch" if lengths and last_tenth(lengths[-1]) == 1 else "the last tenth"

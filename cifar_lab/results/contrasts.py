@@ -7,16 +7,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cifar_lab.ablation.ablation import MARGINS
-from cifar_lab.results.cell_results import Replicate, by_seed, differences_at_chance, with_guesses
-from cifar_lab.results.comparison import Effect, Stopped
+from cifar_lab.results.cell_results import CellResult, by_seed, differences_at_chance, with_guesses
+from cifar_lab.results.comparison import Effect, StoppingSummary
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.decision import decide_with_diverged
-from cifar_lab.results.stats.factorial import CONTRASTS, Effects, effects
-from cifar_lab.results.stats.moderated import Family, Moderated, family_of, moderated_intervals, moderated_seeds_needed
+from cifar_lab.results.stats.factorial import CONTRASTS, Effects, estimate_effects
+from cifar_lab.results.stats.moderated import (
+    Family,
+    ModeratedInterval,
+    family_of,
+    moderated_intervals,
+    moderated_seeds_needed,
+)
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, holm, per_comparison
 from cifar_lab.results.stats.paired import NO_PAIR, PairedDifference, paired_difference
 from cifar_lab.results.stats.power import seeds_needed
-from cifar_lab.store.invocation import MODERATED, STUDENT, Invocation, Stopping
+from cifar_lab.store.invocation import MODERATED, STUDENT, Invocation, StoppingRule
 
 WORTH_SEEING = ("0.1", "0.2", "0.5")
 """Differences in percentage points for which the number of seeds needed is computed."""
@@ -29,18 +35,18 @@ PRESENCE = {"better": "present", "worse": "present", "equivalent": "absent"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class Contrast:
     """Difference of one variant, with its verdict."""
 
     found: PairedDifference
-    moderated: Moderated | None = None
+    moderated: ModeratedInterval | None = None
     """The interval in `found`, where it is a moderated one."""
     verdict: str | None = None
     p_holm: float | None = None
     seeds_needed: Mapping[str, int | None] | None = None
 
     @classmethod
-    def nothing(cls) -> Compared:
+    def nothing(cls) -> Contrast:
         """Return an empty difference, for a row that is compared with nothing."""
         return cls(found=PairedDifference(differences={}, level=CONFIDENCE))
 
@@ -71,8 +77,8 @@ class Compared:
 
 
 def make_differences(
-    same: Sequence[Invocation], of: Mapping[str, list[Replicate]], against: Mapping[str, str | None], metric: str
-) -> dict[str, Compared]:
+    same: Sequence[Invocation], of: Mapping[str, list[CellResult]], against: Mapping[str, str | None], metric: str
+) -> dict[str, Contrast]:
     """Return the difference in `metric` of each variant that is compared with another; their intervals hold jointly."""
     margin, rule = margin_of(same), rule_of(same)
     family = {name: other for name, other in against.items() if other is not None}
@@ -99,7 +105,7 @@ def make_differences(
         at_chance = differences_at_chance(*_looked_at(of[name], of.get(other, []), rule), metric).values()
         verdict, why = _verdict(each, of[name], at_chance, margin)
         each = replace(each, reason=why or each.reason)
-        made[name] = Compared(found=each, moderated=one, verdict=verdict, seeds_needed=needed)
+        made[name] = Contrast(found=each, moderated=one, verdict=verdict, seeds_needed=needed)
     adjusted = holm({name: each.found.test.p_value for name, each in made.items() if each.found.test is not None})
     return {name: replace(each, p_holm=adjusted.get(name)) for name, each in made.items()}
 
@@ -112,13 +118,13 @@ def design_of(same: Sequence[Invocation]) -> str:
     return STUDENT if rule_of(same) is not None else same[0].design or STUDENT
 
 
-def moderate(found: Mapping[str, PairedDifference], family: Family) -> dict[str, Moderated]:
+def moderate(found: Mapping[str, PairedDifference], family: Family) -> dict[str, ModeratedInterval]:
     """Return the moderated intervals of differences that hold together, by name."""
     return moderated_intervals({name: list(each.differences.values()) for name, each in found.items()}, family)
 
 
 def make_effects(
-    same: Sequence[Invocation], of: Mapping[str, list[Replicate]], metric: str, margin: float
+    same: Sequence[Invocation], of: Mapping[str, list[CellResult]], metric: str, margin: float
 ) -> tuple[Effect, ...]:
     """Estimate the main effect of each factor of a 2 × 2 study, and their interaction; empty for other studies."""
     crossing = same[-1].crossing
@@ -150,7 +156,7 @@ def _effect(
     )
 
 
-def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metric: str) -> tuple[Effects, Effects]:
+def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], metric: str) -> tuple[Effects, Effects]:
     """Return the contrasts of finished seeds, and those with guesses for the cells that diverged.
 
     Under a stopping rule they are on the seeds of the last look that all four have, at the level of that look.
@@ -164,7 +170,7 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[Replicate]], metr
     finished, guessed = ([of(own, metric) for own in groups] for of in (by_seed, with_guesses))
     told = set().union(*finished)  # a seed in which all four diverged says nothing
     guessed = [{seed: value for seed, value in own.items() if seed in told} for own in guessed]
-    return effects(finished, level), effects(guessed, level)
+    return estimate_effects(finished, level), estimate_effects(guessed, level)
 
 
 def margin_of(same: Sequence[Invocation]) -> float:
@@ -184,7 +190,7 @@ def _margin(of: Invocation) -> float:
     return of.margin if of.margin is not None else MARGINS[of.scale.partition("/")[0]] / 100
 
 
-def rule_of(same: Sequence[Invocation]) -> Stopping | None:
+def rule_of(same: Sequence[Invocation]) -> StoppingRule | None:
     """Return the stopping rule of a setting; seeds added by hand do not undo it, but it may be dropped."""
     return None if was_dropped(same) else _begun(same)
 
@@ -194,29 +200,29 @@ def was_dropped(same: Sequence[Invocation]) -> bool:
     return any(each.stopping_dropped for each in same)
 
 
-def _begun(same: Sequence[Invocation]) -> Stopping | None:
+def _begun(same: Sequence[Invocation]) -> StoppingRule | None:
     return next((each.stopping for each in reversed(same) if each.stopping is not None), None)
 
 
-def stopped(same: Sequence[Invocation], of: Mapping[str, list[Replicate]]) -> Stopped | None:
+def stopped(same: Sequence[Invocation], of: Mapping[str, list[CellResult]]) -> StoppingSummary | None:
     """Return the rule of a setting with the number of looks taken."""
     rule = _begun(same)
     if rule is None:
         return None
     seen = max((looks_taken(rule, own) for own in of.values()), default=0)
-    return Stopped(
+    return StoppingSummary(
         looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending, before=rule.before,
         dropped=was_dropped(same),
     )  # fmt: skip
 
 
-def looks_taken(rule: Stopping, *groups: Sequence[Replicate]) -> int:
+def looks_taken(rule: StoppingRule, *groups: Sequence[CellResult]) -> int:
     """Count the looks that are complete in each of `groups`: all of their first seeds ended."""
     ended = [{each.asked.seed for each in group if each.state in ENDED} for group in groups]
     return sum(all(set(range(n)) <= seeds for seeds in ended) for n in rule.looks)
 
 
-def _differ(own: list[Replicate], theirs: list[Replicate], metric: str, level: float) -> PairedDifference:
+def _differ(own: list[CellResult], theirs: list[CellResult], metric: str, level: float) -> PairedDifference:
     found = paired_difference(by_seed(own, metric), by_seed(theirs, metric), level=level)
     if found.reason == NO_PAIR and own and theirs:
         for name, group in (("the variant", own), ("what it is compared with", theirs)):
@@ -225,7 +231,7 @@ def _differ(own: list[Replicate], theirs: list[Replicate], metric: str, level: f
     return found
 
 
-def _at_look(own: list[Replicate], theirs: list[Replicate], metric: str, rule: Stopping) -> PairedDifference:
+def _at_look(own: list[CellResult], theirs: list[CellResult], metric: str, rule: StoppingRule) -> PairedDifference:
     """Return the difference on the seeds of the last complete look; later seeds are ignored."""
     taken = looks_taken(rule, own, theirs)
     if not taken:
@@ -234,8 +240,8 @@ def _at_look(own: list[Replicate], theirs: list[Replicate], metric: str, rule: S
 
 
 def _looked_at(
-    own: list[Replicate], theirs: list[Replicate], rule: Stopping | None
-) -> tuple[list[Replicate], list[Replicate]]:
+    own: list[CellResult], theirs: list[CellResult], rule: StoppingRule | None
+) -> tuple[list[CellResult], list[CellResult]]:
     """Return the cells that may be looked at: all; under a stopping rule, those of its last complete look."""
     if rule is None:
         return own, theirs
@@ -246,7 +252,7 @@ def _looked_at(
 
 
 def _verdict(
-    found: PairedDifference, own: list[Replicate], at_chance: Iterable[float], margin: float
+    found: PairedDifference, own: list[CellResult], at_chance: Iterable[float], margin: float
 ) -> tuple[str | None, str | None]:
     """Return the verdict on a variant, and a reason if seeds that diverged (`at_chance`) leave it undecided."""
     if own and all(each.state == "diverged" for each in own):
@@ -256,7 +262,7 @@ def _verdict(
 
 
 def _moderated_seeds(
-    found: PairedDifference, one: Moderated, comparisons: int, family: Family
+    found: PairedDifference, one: ModeratedInterval, comparisons: int, family: Family
 ) -> dict[str, int | None]:
     if found.pairs < 3:
         return {}

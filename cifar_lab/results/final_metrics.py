@@ -7,7 +7,7 @@ from cifar_lab.results.stats.convergence import rise
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 
-def summarise(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict[str, float]:
+def final_metrics(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict[str, float]:
     """Return the metrics of a whole training from its points, (epoch, values) in order; accuracies in [0, 1].
 
     `val/auc` is the mean accuracy over all epochs: the area under the curve with the epochs scaled to length one.

@@ -12,19 +12,19 @@ from typing import Any
 from cifar_lab.ablation.ablation import Ablation, Claim, diff_in_words
 from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import TrackingError
-from cifar_lab.results.cell_results import Replicate, are_executed_alike, by_seed, group, read
+from cifar_lab.results.cell_results import CellResult, are_executed_alike, by_seed, group, read_cell_results
 from cifar_lab.results.comparison import MIXED
 from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
-from cifar_lab.results.stats.claims import Judgement, Side, Status, joined, judge_accuracy, judge_difference
+from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.moderated import moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import Interval
-from cifar_lab.results.stats.replicates import differences, summarise
-from cifar_lab.store.cell_record import Record, remedy
+from cifar_lab.results.stats.replicates import differences_by_seed, summarise
+from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.invocation import MODERATED, read_all
-from cifar_lab.store.selection import Setting, choose
+from cifar_lab.store.selection import Selection, select
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
 """Overrides ignored when matching a claim: protocol is compared separately, precision is machine-dependent."""
@@ -35,13 +35,13 @@ MADE_WITH = "made with"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class JudgedClaim:
     """One claim of an ablation, with its judgement."""
 
     ablation: str
     claim: Claim
     judgement: Judgement
-    setting: Setting | None = None
+    setting: Selection | None = None
     """Setting in which it was measured; None if nowhere."""
     protocol: str = ""
     differs: tuple[str, ...] = ()
@@ -72,8 +72,8 @@ Pair = tuple[str, str, str]
 class _Measured:
     """A setting, with its cells as stored on disk."""
 
-    setting: Setting
-    cells: Mapping[str, list[Replicate]]
+    setting: Selection
+    cells: Mapping[str, list[CellResult]]
     """Replicates by variant."""
     protocol: str
     level: float
@@ -81,7 +81,7 @@ class _Measured:
     intervals: Mapping[Pair, Interval] = field(default_factory=dict)
     """The simultaneous intervals of differences, where the setting's design is moderated."""
 
-    def look(self, variants: Sequence[str]) -> tuple[list[list[Replicate]], float] | None:
+    def look(self, variants: Sequence[str]) -> tuple[list[list[CellResult]], float] | None:
         """Return the cells of `variants`, and the confidence level for judging them.
 
         With a stopping rule, these are the cells of the last complete look; None before the first. A single variant is
@@ -99,10 +99,10 @@ class _Measured:
         return first, group_sequential.levels(rule.looks, 1 - level)[taken - 1]
 
 
-def verify(
+def judge_claims(
     runs: Path, ablation: Ablation, *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
-) -> list[Finding]:  # fmt: skip
+) -> list[JudgedClaim]:  # fmt: skip
     """Judge each claim of `ablation` in the requested setting.
 
     Without a request, the setting that the claims speak of is used if a cell of it is finished; else the latest without
@@ -114,7 +114,7 @@ def verify(
     if not any(entry.ablation == ablation.name for entry in read_all(runs)):
         return _unmeasured(ablation, NOT_RUN)
     try:
-        setting = choose(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
+        setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     except TrackingError as error:  # the notes were readable above, so none of them matches
         if invocation is not None:
             raise
@@ -124,17 +124,17 @@ def verify(
     return judge_setting(ablation, setting, runs)
 
 
-def preferred(ablation: Ablation, latest: Setting, runs: Path) -> Setting:
+def preferred(ablation: Ablation, latest: Selection, runs: Path) -> Selection:
     """Choose the setting in which claims are judged by default, among `latest` and the other settings."""
     entries = sorted([*latest.others, latest.latest], key=lambda entry: entry.id)
-    settings = [choose(runs, ablation.name, invocation=entry.id) for entry in entries]
+    settings = [select(runs, ablation.name, invocation=entry.id) for entry in entries]
     claimed = [each for each in settings if _claims_met(ablation, each) and _has_finished(each, runs)]
     plain = [each for each in settings if not each.latest.overrides]
     chosen = (sorted(claimed, key=lambda each: _claims_met(ablation, each)) or plain or settings)[-1]
     return replace(chosen, others=tuple(entry for entry in entries if entry.id != chosen.latest.id))
 
 
-def _claims_met(ablation: Ablation, setting: Setting) -> int:
+def _claims_met(ablation: Ablation, setting: Selection) -> int:
     """Score how well this setting matches the claims.
 
     A claim about this scale, this protocol and CIFAR-10 counts 2 if its recipe matches exactly, and 1 if only some of
@@ -149,13 +149,13 @@ def _claims_met(ablation: Ablation, setting: Setting) -> int:
     return met
 
 
-def _has_finished(setting: Setting, runs: Path) -> bool:
-    return any(Record(runs / asked.fingerprint).state() == "finished" for asked in setting.cells)
+def _has_finished(setting: Selection, runs: Path) -> bool:
+    return any(CellRecord(runs / asked.fingerprint).state() == "finished" for asked in setting.cells)
 
 
-def judge_setting(ablation: Ablation, setting: Setting, runs: Path) -> list[Finding]:
+def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[JudgedClaim]:
     """Judge each claim of `ablation` from the records of one setting in `runs`."""
-    replicates = read(setting.cells, runs)
+    replicates = read_cell_results(setting.cells, runs)
     measured = _Measured(
         setting=setting,
         cells=group(replicates),
@@ -191,7 +191,7 @@ def _moderated(claims: Sequence[Claim], measured: _Measured) -> dict[Pair, Inter
             continue
         pair, keys = _pair(claim), _keys(claim, measured.protocol)
         first, second = (by_seed(measured.cells.get(name, []), *keys) for name in pair[1:])
-        by_metric.setdefault(claim.metric, {})[pair] = list(differences(first, second).values())
+        by_metric.setdefault(claim.metric, {})[pair] = list(differences_by_seed(first, second).values())
     for by_pair in by_metric.values():
         common = set.intersection(*(set(pair[1:]) for pair in by_pair))
         named = {str(pair): pair for pair in by_pair}
@@ -202,19 +202,19 @@ def _moderated(claims: Sequence[Claim], measured: _Measured) -> dict[Pair, Inter
     return intervals
 
 
-def _unmeasured(ablation: Ablation, why: str) -> list[Finding]:
+def _unmeasured(ablation: Ablation, why: str) -> list[JudgedClaim]:
     judged = Judgement(status="not measured", why=why)
-    return [Finding(ablation=ablation.name, claim=claim, judgement=judged) for claim in ablation.claims]
+    return [JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged) for claim in ablation.claims]
 
 
-def _protocol(setting: Setting, replicates: Sequence[Replicate]) -> str:
+def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
     """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     latest = setting.latest.protocol
     trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
     return MIXED if trained - {latest} else latest
 
 
-def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
+def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
     differs = _differs(claim, measured)
     looked, numbers = measured.look(claim.variants), None
     judged = Judgement(status="not measured", why=NO_LOOK)
@@ -230,7 +230,7 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
             looked_at = DROPPED_RULE if was_dropped(measured.setting.invocations) else ""
             judged = replace(judged, why=joined(judged.why, *made_with, looked_at))
             numbers = _numbers(judged, sides, keys, measured) | ({"level": None} if interval is not None else {})
-    return Finding(
+    return JudgedClaim(
         ablation=ablation,
         claim=claim,
         judgement=judged,
@@ -245,7 +245,7 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> Finding:
 def _damage(claim: Claim, measured: _Measured) -> Iterator[str]:
     for each in (each for name in claim.variants for each in measured.cells.get(name, [])):
         if each.damage is not None:
-            yield f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {remedy(each.asked.fingerprint)}"
+            yield f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {advice_on_damage(each.asked.fingerprint)}"
 
 
 def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
@@ -269,13 +269,15 @@ def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
     return ("test/peak_acc",) if protocol == "writeup" else ("test/acc",)
 
 
-def _side(name: str, own: list[Replicate], keys: tuple[str, ...]) -> Side:
+def _side(name: str, own: list[CellResult], keys: tuple[str, ...]) -> ClaimSide:
     diverged = frozenset(each.asked.seed for each in own if each.state == "diverged")
-    return Side(name=name, values=by_seed(own, *keys), states=Counter(each.state for each in own), diverged=diverged)
+    return ClaimSide(
+        name=name, values=by_seed(own, *keys), states=Counter(each.state for each in own), diverged=diverged
+    )
 
 
 def _judge(
-    claim: Claim, sides: list[Side], margin: float, level: float, interval: Interval | None, *, as_claimed: bool
+    claim: Claim, sides: list[ClaimSide], margin: float, level: float, interval: Interval | None, *, as_claimed: bool
 ) -> Judgement:
     tolerance = (claim.tolerance or 0.0) / 100
     if claim.relation == "reaches":
@@ -297,14 +299,14 @@ def _judge(
     )
 
 
-def _with_executions(judged: Judgement, groups: list[list[Replicate]]) -> Judgement:
+def _with_executions(judged: Judgement, groups: list[list[CellResult]]) -> Judgement:
     """Add a note if the cells were not all executed alike; `compare` marks their rows."""
     if are_executed_alike(itertools.chain.from_iterable(groups)):
         return judged
     return replace(judged, why=joined(judged.why, "executions are mixed"))
 
 
-def _numbers(judged: Judgement, sides: list[Side], keys: tuple[str, ...], measured: _Measured) -> dict[str, Any]:
+def _numbers(judged: Judgement, sides: list[ClaimSide], keys: tuple[str, ...], measured: _Measured) -> dict[str, Any]:
     latest, found = measured.setting.latest, judged.difference
     return {
         "words": judged.words,

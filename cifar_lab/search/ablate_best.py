@@ -9,10 +9,10 @@ from typing import Any
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import AblationError, UsageError
-from cifar_lab.models.cost import cost
+from cifar_lab.models.cost import network_cost
 from cifar_lab.search.dimension import Dimension
 from cifar_lab.search.space import Space
-from cifar_lab.search.study import Setting
+from cifar_lab.search.study import StudySettings
 from cifar_lab.search.study_name import slug_of
 
 CONTROL, ALL = "best", "all_reverted"
@@ -20,7 +20,7 @@ SEEDS = (1, 2, 3)
 """Seeds that the search did not use: it trained with seed 0."""
 
 
-def ablate_best(setting: Setting, params: Mapping[str, Any]) -> Ablation:
+def ablate_best(setting: StudySettings, params: Mapping[str, Any]) -> Ablation:
     """Return an ablation with a study's best recipe as control: each tuned dimension reverted alone, and all at once.
 
     A dimension is reverted in its own unit: a learning rate of twice Muon's usual one becomes Muon's usual one, and SGD
@@ -93,7 +93,7 @@ def _variant(name: str, diff: dict[str, Any], best: Recipe, limit: int) -> Varia
         return None
     try:
         recipe = best.override(diff)
-        return Variant(name=_slug(name), diff=diff, over_budget=cost(recipe.model).parameters > limit)
+        return Variant(name=_slug(name), diff=diff, over_budget=network_cost(recipe.model).parameters > limit)
     except AblationError:
         return None
 

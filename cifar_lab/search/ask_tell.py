@@ -12,13 +12,13 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_lab.errors import UsageError
-from cifar_lab.execution.scheduler import Settled
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.scheduler import SettledCell
+from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import storage as stores
 from cifar_lab.search import trial_owner as owners
 from cifar_lab.search import trials as found
-from cifar_lab.search.study import Setting
-from cifar_lab.store.journal import Reader
+from cifar_lab.search.study import StudySettings
+from cifar_lab.store.journal import JournalReader
 
 OVER_IN_A_ROW = 1000
 """Number of consecutive candidates over the budget after which the search gives up."""
@@ -35,14 +35,14 @@ NOTHING = 0.0
 class _Open:
     """Cell in progress, with the trials that its result will complete."""
 
-    job: Job
+    job: CellJob
     trials: list[Trial]
-    reader: Reader
+    reader: JournalReader
     pruned_at: int | None = None
 
 
 @dataclass
-class Asking:
+class TrialQueue:
     """Source of cells for the engine, and listener that reports their results to the study.
 
     `make_job(number, diff)` returns the cell of a trial. `stop(fingerprint)` makes a cell save and stop. `begun(trial,
@@ -50,14 +50,14 @@ class Asking:
     """
 
     study: optuna.Study
-    setting: Setting
+    setting: StudySettings
     wanted: int
-    make_job: Callable[[int, dict[str, object]], Job]
+    make_job: Callable[[int, dict[str, object]], CellJob]
     stop: Callable[[str], None]
-    begun: Callable[[Trial, Job], None]
+    begun: Callable[[Trial, CellJob], None]
     told: Callable[[int], None]
     _open: dict[str, _Open] = field(default_factory=dict)
-    _waiting: list[Job] = field(default_factory=list)
+    _waiting: list[CellJob] = field(default_factory=list)
     _failures: int = 0
     _me: dict[str, Any] = field(default_factory=owners.new_owner)
     _baseline: str = ""
@@ -83,14 +83,14 @@ class Asking:
             self._look()
         return self._left + len(self._waiting) + self.elsewhere
 
-    def take(self, running: set[str]) -> Job | Settled | None:
+    def take(self, running: set[str]) -> CellJob | SettledCell | None:
         """Return the cell of the next trial; candidates over the budget are recorded as infeasible and skipped."""
         self._look()
         for held in self._waiting:
             state = held.record.state()
             if held.fingerprint not in running and state != "running":
                 self._waiting.remove(held)
-                return Settled(held, None) if state in {"finished", "diverged"} else held
+                return SettledCell(held, None) if state in {"finished", "diverged"} else held
         for _ in range(OVER_IN_A_ROW):
             self._look()
             if self._left <= 0:
@@ -105,23 +105,23 @@ class Asking:
             f"{OVER_IN_A_ROW} candidates in a row were over the budget: search a smaller space, or allow more"
         )
 
-    def put_back(self, job: Job) -> None:
+    def put_back(self, job: CellJob) -> None:
         """Wait for the result of another runner that trains the cell."""
         self._waiting.append(job)
 
-    def _offer(self, trial: Trial, job: Job) -> Job | Settled | None:
+    def _offer(self, trial: Trial, job: CellJob) -> CellJob | SettledCell | None:
         """Return `job`, or None or its outcome if it is under way or done."""
         known = self._open.get(job.fingerprint)
         if known is not None:
             known.trials.append(trial)
             return None
-        self._open[job.fingerprint] = _Open(job, [trial], Reader(job.record.folder))
+        self._open[job.fingerprint] = _Open(job, [trial], JournalReader(job.record.folder))
         if job.record.state() in {"finished", "diverged"}:
             trial.set_user_attr(found.REUSED, True)
-            return Settled(job, None)
+            return SettledCell(job, None)
         return job
 
-    def _begin(self, trial: Trial) -> Job | None:
+    def _begin(self, trial: Trial) -> CellJob | None:
         """Return the cell of a new trial; None if it is over the budget or surplus."""
         diff = self.setting.space.suggest(trial)
         declared = self.setting.declared(diff)
@@ -155,8 +155,8 @@ class Asking:
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Tell whether other runners have asked for the last wanted trials at the same time."""
-        earlier = [other for other in found.of(self.study) if other.number < trial.number]
-        return found.count(earlier).counted >= self.wanted
+        earlier = [other for other in found.all_trials(self.study) if other.number < trial.number]
+        return found.count_trials(earlier).counted >= self.wanted
 
     def _look(self) -> None:
         self._looked = time.monotonic()
@@ -166,7 +166,7 @@ class Asking:
             self._give_up_unbegun()
         else:
             self._adopt()
-        counts, ours = found.count(found.of(self.study)), len(self._ours())
+        counts, ours = found.count_trials(found.all_trials(self.study)), len(self._ours())
         self._left = max(0, self.wanted - counts.counted)
         missing = self.wanted - counts.trained - counts.pruned - ours
         self.elsewhere = max(0, min(missing, counts.running - ours))
@@ -177,17 +177,17 @@ class Asking:
 
     def _give_up_unbegun(self) -> None:
         """End abandoned trials of a database that have no cell; trials with a cell are covered by the heartbeat."""
-        for lost in found.of(self.study):
+        for lost in found.all_trials(self.study):
             if lost.state == TrialState.RUNNING and found.CELL not in lost.user_attrs:
                 self._give_up(lost, is_dead=False)
 
     def _adopt(self) -> None:
         """Take over running trials whose runner has died and whose cell nobody holds."""
         ours = self._ours()
-        for lost in found.of(self.study):
+        for lost in found.all_trials(self.study):
             if lost.state != TrialState.RUNNING or lost.number in ours:
                 continue
-            alive = owners.is_alive(lost.user_attrs.get(found.OWNER), self._me)
+            alive = owners.is_runner_alive(lost.user_attrs.get(found.OWNER), self._me)
             if alive:
                 continue
             if found.CELL in lost.user_attrs:
@@ -209,7 +209,7 @@ class Asking:
             known.trials.append(trial)
             return
         self.begun(trial, job)
-        self._open[job.fingerprint] = _Open(job, [trial], Reader(job.record.folder))
+        self._open[job.fingerprint] = _Open(job, [trial], JournalReader(job.record.folder))
         self._waiting.append(job)
 
     def _give_up(self, lost: FrozenTrial, *, is_dead: bool) -> None:
@@ -223,9 +223,9 @@ class Asking:
             self._tell_infeasible(lost.number)
             return
         fixed = lost.system_attrs.get("fixed_params")
-        if fixed and not any(lost.number in found.history(other) for other in found.of(self.study)):
+        if fixed and not any(lost.number in found.retried_trials(other) for other in found.all_trials(self.study)):
             again = {"fixed_params": fixed, "failed_trial": lost.number}
-            history = [*found.history(lost), lost.number]
+            history = [*found.retried_trials(lost), lost.number]
             self.study.add_trial(
                 optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={**again, "retry_history": history})
             )
@@ -233,10 +233,10 @@ class Asking:
 
     # Methods of a listener
 
-    def started(self, job: Job) -> None:
+    def started(self, job: CellJob) -> None:
         """Handle the start of a cell; values that an earlier attempt reported may be reported again."""
 
-    def progress(self, job: Job) -> None:
+    def progress(self, job: CellJob) -> None:
         """Report the validation accuracy of each epoch, and stop the cell if its trial is to be pruned."""
         cell = self._open[job.fingerprint]
         for point in cell.reader.written():
@@ -249,12 +249,12 @@ class Asking:
                 cell.pruned_at = point.epoch
                 self.stop(job.fingerprint)
 
-    def pruned_at(self, job: Job) -> int | None:
+    def pruned_at(self, job: CellJob) -> int | None:
         """Return the epoch after which a cell was stopped for pruning; None if it was not, or ended anyway."""
         cell = self._open.get(job.fingerprint)
         return cell.pruned_at if cell is not None and job.record.result() is None else None
 
-    def ended(self, job: Job, error: str | None) -> None:
+    def ended(self, job: CellJob, error: str | None) -> None:
         cell = self._open.pop(job.fingerprint)
         result = job.record.result()
         if result is None and cell.pruned_at is None and error is not None and job.record.failure() is None:

@@ -9,13 +9,13 @@ from typing import Any
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import BudgetError
-from cifar_lab.models.cost import BUDGET, Cost, cost
-from cifar_lab.search.random_trial import Draw
+from cifar_lab.models.cost import BUDGET, Cost, network_cost
+from cifar_lab.search.random_trial import RandomTrial
 from cifar_lab.search.space import Space
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class SearchBudget:
     """Limits on declared recipes, before scaling: trainable parameters, and MACs per image.
 
     Raises:
@@ -79,7 +79,7 @@ class Budget:
 
 def _cost(recipe: Recipe) -> Cost:
     """Return the cost of a recipe's network, cached by the fields that affect it."""
-    return cost(recipe.model.model_copy(update={"dropout": 0.0}))
+    return network_cost(recipe.model.model_copy(update={"dropout": 0.0}))
 
 
 def _candidates(space: Space, draws: int, seed: int, overrides: Mapping[str, Any]) -> Iterator[Recipe]:
@@ -87,4 +87,4 @@ def _candidates(space: Space, draws: int, seed: int, overrides: Mapping[str, Any
     yield space.baseline.override(dict(overrides))
     chance = random.Random(seed)
     for _ in range(draws):
-        yield space.baseline.override(space.suggest(Draw(chance))).override(dict(overrides))
+        yield space.baseline.override(space.suggest(RandomTrial(chance))).override(dict(overrides))

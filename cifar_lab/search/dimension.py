@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from cifar_lab.config.declarative import Declared
+from cifar_lab.config.declarative import DeclarativeModel
 from cifar_lab.errors import SpaceError
 
 Parameter = bool | int | float | str
@@ -28,7 +28,7 @@ DIGITS = 12
 """Significant digits of a scaled value: 0.3 × 0.1 is 0.03."""
 
 
-class Suggests(Protocol):
+class Suggester(Protocol):
     """Methods of an Optuna trial that dimensions use."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Parameter], /) -> Any: ...
@@ -43,7 +43,7 @@ def label(value: object) -> Parameter:
     return "none" if value is None else json.dumps(value, separators=(",", ":"), default=repr)
 
 
-class Dimension(Declared):
+class Dimension(DeclarativeModel):
     """One parameter of a trial.
 
     Raises:
@@ -106,7 +106,7 @@ class Dimension(Declared):
         """Return what is wrong with its values; None if they are valid."""
 
     @abstractmethod
-    def suggest(self, trial: Suggests) -> Parameter: ...
+    def suggest(self, trial: Suggester) -> Parameter: ...
 
     @abstractmethod
     def __contains__(self, parameter: object) -> bool: ...
@@ -140,7 +140,7 @@ class _Options(Dimension):
     def words(self) -> str:
         return ", ".join(map(str, self.labels))
 
-    def suggest(self, trial: Suggests) -> Parameter:
+    def suggest(self, trial: Suggester) -> Parameter:
         taken: Parameter = trial.suggest_categorical(self.name, self.labels)
         return taken
 
@@ -226,7 +226,7 @@ class Integer(Dimension):
             return f"high={self.high} is not reached from low={self.low} by step={self.step}; take {self.high - off}"
         return f"log and step={self.step} exclude one another" if self.log and self.step > 1 else None
 
-    def suggest(self, trial: Suggests) -> Parameter:
+    def suggest(self, trial: Suggester) -> Parameter:
         return trial.suggest_int(self.name, self.low, self.high, step=self.step, log=self.log)
 
     def __contains__(self, parameter: object) -> bool:
@@ -274,7 +274,7 @@ class Real(Dimension):
     def problem(self) -> str | None:
         return _of_range(self.low, self.high, log=self.log)
 
-    def suggest(self, trial: Suggests) -> Parameter:
+    def suggest(self, trial: Suggester) -> Parameter:
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
     def __contains__(self, parameter: object) -> bool:

@@ -149,7 +149,7 @@ class JournalFile(BaseJournalBackend):
         return UsageError(f"{self.path}:{self.line}: damaged: {why}; {_advice()}")
 
 
-def damage(path: Path) -> str | None:
+def first_damage(path: Path) -> str | None:
     """Return the first damaged line of a journal of studies, `line 7: not JSON`; None if all complete lines are sound.
 
     Raises:

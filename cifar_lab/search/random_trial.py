@@ -11,7 +11,7 @@ from cifar_lab.search.dimension import Parameter
 
 
 @dataclass(frozen=True)
-class Draw:
+class RandomTrial:
     """Draws each parameter uniformly (on a log scale if requested), and keeps the values in `params`."""
 
     random: random.Random

@@ -14,13 +14,13 @@ from typing import Any, Self
 
 from pydantic import InstanceOf, model_validator
 
-from cifar_lab.config.declarative import Declared
+from cifar_lab.config.declarative import DeclarativeModel
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import RecipeError, SpaceError, nearest
-from cifar_lab.search.dimension import Dimension, Parameter, Suggests, Taken
+from cifar_lab.search.dimension import Dimension, Parameter, Suggester, Taken
 
 
-class Space(Declared):
+class Space(DeclarativeModel):
     """Search space: a baseline with dimensions.
 
     Raises:
@@ -54,7 +54,7 @@ class Space(Declared):
         """Every recipe path that is searched."""
         return tuple(path for dimension in self.dimensions for path in dimension.paths())
 
-    def suggest(self, trial: Suggests) -> dict[str, Any]:
+    def suggest(self, trial: Suggester) -> dict[str, Any]:
         """Return the diff on the baseline suggested by an Optuna trial, or an object with its interface."""
         return self._diff(self._taken(lambda dimension, _: dimension.suggest(trial)))
 

@@ -17,15 +17,24 @@ from cifar_lab.config import scale as scales
 from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.config.scale import Scale
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.search.budget import Budget
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.space import Space
-from cifar_lab.search.spaces import find
+from cifar_lab.search.spaces import find_space
 from cifar_lab.search.study_schema import SETTING, require_sound
 from cifar_lab.store.invocation import read_all
 
 __all__ = [
-    "NOTE", "OBJECTIVES", "SETTING", "Optuna", "Setting", "experiment", "load_study", "names", "open_study",
-    "require_all_trials", "setting_of",
+    "NOTE",
+    "OBJECTIVES",
+    "SETTING",
+    "Optuna",
+    "StudySettings",
+    "experiment",
+    "load_study",
+    "open_study",
+    "require_all_trials",
+    "setting_of",
+    "study_names",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -51,7 +60,7 @@ def experiment(study: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class StudySettings:
     """Settings of a study, equal for all its runners."""
 
     study: str
@@ -62,7 +71,7 @@ class Setting:
     data: dict[str, str]
     """Name, kind, hash and the source as typed."""
     overrides: dict[str, Any] = field(default_factory=dict)
-    budget: Budget
+    budget: SearchBudget
     objectives: tuple[str, ...] = ("accuracy",)
     seed: int = 0
 
@@ -95,7 +104,10 @@ class Setting:
 
 
 def open_study(
-    storage: BaseStorage, setting: Setting, sampler: optuna.samplers.BaseSampler, pruner: optuna.pruners.BasePruner
+    storage: BaseStorage,
+    setting: StudySettings,
+    sampler: optuna.samplers.BaseSampler,
+    pruner: optuna.pruners.BasePruner,
 ) -> optuna.Study:
     """Return the study of this name, created if necessary; its first trial is the baseline of the space.
 
@@ -194,12 +206,12 @@ def require_all_trials(study: optuna.Study, runs: Path) -> None:
     _log.warning("%s: the storage lost its end, or the study was begun anew", line)
 
 
-def names(storage: BaseStorage) -> list[str]:
+def study_names(storage: BaseStorage) -> list[str]:
     """Return the names of the studies in a storage, sorted."""
     return sorted(optuna.get_all_study_names(storage))
 
 
-def setting_of(study: optuna.Study) -> Setting:
+def setting_of(study: optuna.Study) -> StudySettings:
     """Return the settings of a study, as fixed when it was created.
 
     Raises:
@@ -208,19 +220,19 @@ def setting_of(study: optuna.Study) -> Setting:
     known = study.user_attrs.get(SETTING)
     if known is None:
         raise UsageError(f"{study.study_name} is no study of cifar-lab")
-    space = find(known["space_source"])
+    space = find_space(known["space_source"])
     if space.digest() != known["space_digest"]:
         raise UsageError(
             f"the space '{known['space']}' of {study.study_name} has been changed since the study was made"
         )
-    return Setting(
+    return StudySettings(
         study=study.study_name,
         space=space,
         space_source=known["space_source"],
-        scale=scales.find(known["scale"]),
+        scale=scales.find_scale(known["scale"]),
         data=known["data_source"],
         overrides=known["overrides"],
-        budget=Budget(max_params=known["max_params"], max_macs=known["max_macs"]),
+        budget=SearchBudget(max_params=known["max_params"], max_macs=known["max_macs"]),
         objectives=tuple(known["objectives"]),
         seed=known["seed"],
     )

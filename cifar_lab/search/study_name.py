@@ -19,7 +19,7 @@ SHOWN = 60
 """Maximum characters of a name in a message."""
 
 
-def require_name(name: str) -> None:
+def require_study_name(name: str) -> None:
     """Check the name of a new study.
 
     Raises:

@@ -12,19 +12,19 @@ from optuna.trial import Trial
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution.local_engine import Listener, LocalEngine
 from cifar_lab.execution.runner import DRAIN_SECONDS, goes_on_elsewhere
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.worker import CellJob
 from cifar_lab.mlflow_sync import upload
 from cifar_lab.mlflow_sync.upload import Files
-from cifar_lab.mlflow_sync.uploader import Shipper
+from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.search import trials as found
-from cifar_lab.search.ask_tell import Asking
-from cifar_lab.search.study import Setting
-from cifar_lab.search.trial_jobs import Cells, dumps
+from cifar_lab.search.ask_tell import TrialQueue
+from cifar_lab.search.study import StudySettings
+from cifar_lab.search.trial_jobs import TrialJobs, dumps
 from cifar_lab.store.invocation import Invocation
 
 
 @dataclass(frozen=True)
-class Report:
+class SweepReport:
     """Outcome of a search's run: number of cells that it trained, and the interruption that ended it, if any."""
 
     trained: int
@@ -34,23 +34,23 @@ class Report:
 class _Both:
     """Listener that forwards events to the search and to another listener."""
 
-    def __init__(self, asking: Asking, watcher: Listener) -> None:
+    def __init__(self, asking: TrialQueue, watcher: Listener) -> None:
         self._asking, self._watcher = asking, watcher
 
-    def started(self, job: Job) -> None:
+    def started(self, job: CellJob) -> None:
         self._asking.started(job)
         self._watcher.started(job)
 
-    def progress(self, job: Job, epoch: int, step: int, steps: int) -> None:
+    def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:
         self._watcher.progress(job, epoch, step, steps)
         self._asking.progress(job)
 
-    def ended(self, job: Job, error: str | None) -> None:
+    def ended(self, job: CellJob, error: str | None) -> None:
         pruned = self._asking.pruned_at(job)
         self._asking.ended(job, error)
         self._watcher.ended(job, error if pruned is None else f"pruned after epoch {pruned}")
 
-    def put_off(self, job: Job) -> None:
+    def put_off(self, job: CellJob) -> None:
         self._watcher.put_off(job)
 
     def tick(self, waiting: int) -> None:  # noqa: ARG002
@@ -59,10 +59,10 @@ class _Both:
 
 
 def run_sweep(
-    study: optuna.Study, setting: Setting, cells: Cells, *, wanted: int, workers: int, watcher: Listener,
-    say: Callable[[str], None], named: Callable[[Job, int], None], files: Files, places: Sequence[str] = (),
+    study: optuna.Study, setting: StudySettings, cells: TrialJobs, *, wanted: int, workers: int, watcher: Listener,
+    say: Callable[[str], None], named: Callable[[CellJob, int], None], files: Files, places: Sequence[str] = (),
     offline: bool = False,
-) -> Report:  # fmt: skip
+) -> SweepReport:  # fmt: skip
     """Run `study` until `wanted` trials are trained, answered from a finished cell, or pruned.
 
     `named(job, number)`: called before a cell begins, with the number of its trial. `files`: further artifacts of the
@@ -72,29 +72,29 @@ def run_sweep(
         UsageError: candidates are over the budget, or trials fail, without end.
     """
     engine = LocalEngine(workers, places)
-    shipper: Shipper | None = None
+    shipper: Uploader | None = None
 
     def grown(note: Invocation) -> None:
         nonlocal shipper
         if offline:
             return
         if shipper is None:
-            shipper = upload.start(cells.runs, note, files, say)
+            shipper = upload.start_upload(cells.runs, note, files, say)
         else:
             shipper.follow(note)
 
-    def begun(trial: Trial, job: Job) -> None:
+    def begun(trial: Trial, job: CellJob) -> None:
         named(job, trial.number)
         if line := goes_on_elsewhere(job):
             say(line)
         cells.begin(study, trial.number, job)
 
     def told(number: int) -> None:
-        trial = next(each for each in found.of(study) if each.number == number)
+        trial = next(each for each in found.all_trials(study) if each.number == number)
         cells.tag(str(trial.user_attrs[found.CELL]), _tags(trial))
 
     cells.changed = grown
-    asking = Asking(
+    asking = TrialQueue(
         study=study, setting=setting, wanted=wanted, make_job=cells.job, stop=engine.stop, begun=begun, told=told
     )  # fmt: skip
     interrupted = None
@@ -105,7 +105,7 @@ def run_sweep(
     finally:
         if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
             say(upload.left_behind(left))
-    return Report(engine.trained, interrupted)
+    return SweepReport(engine.trained, interrupted)
 
 
 def _tags(trial: optuna.trial.FrozenTrial) -> dict[str, str]:

@@ -15,19 +15,19 @@ from optuna.trial import FrozenTrial
 from cifar_lab.config.overrides import as_typed, as_words
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
-from cifar_lab.report.sweep_page_data import STATES, Change, Dimension, Search, Trial
+from cifar_lab.report.sweep_page_data import STATES, ChangedSetting, DimensionSummary, SweepPageData, TrialSummary
 from cifar_lab.search import trials as found
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
-from cifar_lab.search.study import NOTE, SETTING, Setting, setting_of
+from cifar_lab.search.study import NOTE, SETTING, StudySettings, setting_of
 from cifar_lab.store.invocation import Invocation, read_all
 
 TIME = "%Y-%m-%d %H:%M"
 
 
-def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Search:
+def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> SweepPageData:
     """Load the data of a study's page; `runs` may hold the note of its start; `storage`, as typed.
 
     Raises:
@@ -37,7 +37,7 @@ def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Sear
     setting, best = setting_of(study), _best(study)
     note = _note(study, runs)
     recipe = setting.declared(found.diff_of(best)) if best is not None else None
-    return Search(
+    return SweepPageData(
         study=setting.study,
         question=setting.space.question,
         space=setting.space.name,
@@ -57,17 +57,17 @@ def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Sear
     )
 
 
-def _dimension(searched: Searched) -> Dimension:
+def _dimension(searched: Searched) -> DimensionSummary:
     if isinstance(searched, Integer | Real):
-        return Dimension(
+        return DimensionSummary(
             name=searched.name, words=searched.words, low=searched.low, high=searched.high, is_log=searched.log
         )
-    return Dimension(name=searched.name, words=searched.words, labels=searched.labels)
+    return DimensionSummary(name=searched.name, words=searched.words, labels=searched.labels)
 
 
-def _trials(study: optuna.Study, setting: Setting) -> Iterator[Trial]:
+def _trials(study: optuna.Study, setting: StudySettings) -> Iterator[TrialSummary]:
     """Yield the trials that were begun and not withdrawn."""
-    every = found.of(study)
+    every = found.all_trials(study)
     lost = found.retried(every)
     for trial in every:
         state = _state(trial)
@@ -79,22 +79,22 @@ def _state(trial: FrozenTrial) -> str | None:
     """Return the counted state of a trial; None if it is not counted. A diverged trial's value is a placeholder."""
     if found.is_result(trial) and (trial.user_attrs.get(found.DIVERGED) or not math.isfinite(trial.values[0])):
         return "diverged"
-    counts = asdict(found.count([trial]))
+    counts = asdict(found.count_trials([trial]))
     return next((state for state in STATES if counts.get(state)), None)
 
 
 def _best(study: optuna.Study) -> FrozenTrial | None:
     """Return the trial with the best accuracy that did not diverge; on ties the first."""
-    results = [trial for trial in found.of(study) if _state(trial) == "trained"]
+    results = [trial for trial in found.all_trials(study) if _state(trial) == "trained"]
     return max(results, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
-def _trial(trial: FrozenTrial, state: str, setting: Setting) -> Trial:
+def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSummary:
     counts = trial.user_attrs.get(found.COUNTS, {})
     diff = found.diff_of(trial) if found.DIFF in trial.user_attrs else None
     reported = [value for _, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)]
     is_pruned = state == "pruned"
-    return Trial(
+    return TrialSummary(
         number=trial.number,
         state=state,
         value=float(trial.values[0]) if state == "trained" else None,
@@ -124,11 +124,11 @@ def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     return {name: {each: float(share) for each, share in by.items()} for name, by in importances(study).items()}
 
 
-def _changes(setting: Setting, recipe: Recipe) -> Iterator[Change]:
+def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:
     owners = {path: dimension.name for dimension in setting.space.dimensions for path in dimension.paths()}
     plain = setting.space.baseline.flat()
     for path, value in _differs(setting.space.baseline, recipe).items():
-        yield Change(path=path, baseline=plain[path], best=value, by=owners.get(path, "set"))
+        yield ChangedSetting(path=path, baseline=plain[path], best=value, by=owners.get(path, "set"))
 
 
 # Provenance
@@ -140,7 +140,9 @@ def _note(study: optuna.Study, runs: Path) -> Invocation | None:
     return next((note for note in read_all(runs) if note.id == wanted), None) if wanted else None
 
 
-def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str) -> Iterator[tuple[str, str]]:
+def _how(
+    study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str
+) -> Iterator[tuple[str, str]]:
     budget, space = setting.budget, setting.space
     macs = f" and {budget.max_macs:,} MACs" if budget.max_macs is not None else ""
     yield "space", f"{space.name}, sha256 {space.digest()}"
@@ -158,8 +160,8 @@ def _how(study: optuna.Study, setting: Setting, note: Invocation | None, storage
     if note is not None:
         yield "command", note.command
         yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in note.execution.items())
-    begun = [trial.datetime_start for trial in found.of(study) if trial.datetime_start is not None]
-    ended = [trial.datetime_complete for trial in found.of(study) if trial.datetime_complete is not None]
+    begun = [trial.datetime_start for trial in found.all_trials(study) if trial.datetime_start is not None]
+    ended = [trial.datetime_complete for trial in found.all_trials(study) if trial.datetime_complete is not None]
     if begun:
         yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
 
@@ -185,7 +187,9 @@ def _words(overrides: Mapping[str, Any]) -> str:
     return " ".join(shlex.quote(word) for word in as_words(overrides))
 
 
-def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, storage: str | None) -> Iterator[str]:
+def _reproduce(
+    study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str | None
+) -> Iterator[str]:
     """Yield the commands that reproduce the study: code, search, best recipe with new seeds, and its ablation."""
     code = note.provenance if note is not None else {}
     if code.get("git_commit"):
@@ -204,9 +208,9 @@ def _reproduce(study: optuna.Study, setting: Setting, note: Invocation | None, s
     yield f"cifar-lab sweep-report {name}{kept}"
 
 
-def _command(study: optuna.Study, setting: Setting) -> str:
+def _command(study: optuna.Study, setting: StudySettings) -> str:
     """Return a command that gives the same study, if the original one is unknown."""
-    budget, counted = setting.budget, found.count(found.of(study)).counted
+    budget, counted = setting.budget, found.count_trials(found.all_trials(study)).counted
     words = ["cifar-lab", "sweep", "--study", setting.study, "--trials", str(max(1, counted))]
     words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]
     words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []

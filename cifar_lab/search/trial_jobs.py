@@ -17,25 +17,25 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import TrackingError
 from cifar_lab.execution.plan import Plan, make_plan
 from cifar_lab.execution.runner import asked_of, invocation_of, job_of
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import trials as found
-from cifar_lab.search.study import NOTE, Setting, experiment
-from cifar_lab.store.invocation import Asked, Invocation, read_all
+from cifar_lab.search.study import NOTE, StudySettings, experiment
+from cifar_lab.store.invocation import CellRef, Invocation, read_all
 
 UNBOUNDED = 2**62
 """No limit, as the budget is checked before a cell is planned."""
 
 
-def name_of(number: int) -> str:
+def trial_name(number: int) -> str:
     """Return the variant name of a trial: `t007`."""
     return f"t{number:03}"
 
 
 @dataclass
-class Cells:
+class TrialJobs:
     """Plans the cell of each trial, and maintains their note in `runs`; several runners may share it."""
 
-    setting: Setting
+    setting: StudySettings
     dataset: Dataset
     source: str
     runs: Path
@@ -49,14 +49,14 @@ class Cells:
     _is_renewed: bool = False
     """True once the note describes this runner: its command, code and execution."""
 
-    def job(self, number: int, diff: Mapping[str, Any]) -> Job:
+    def job(self, number: int, diff: Mapping[str, Any]) -> CellJob:
         """Return the cell of a trial."""
         plan = self._plan(number, diff)
         return job_of(plan.cells[0], plan, self.runs, self.execution)
 
-    def begin(self, study: optuna.Study, number: int, job: Job) -> None:
+    def begin(self, study: optuna.Study, number: int, job: CellJob) -> None:
         """Record the cell of a trial, replacing lost trials that it retries."""
-        plan, lost = self._planned.pop(number), set(map(name_of, self._lost(study, number)))
+        plan, lost = self._planned.pop(number), set(map(trial_name, self._lost(study, number)))
         with self._lock():
             note = self._note(study, plan)
             asked = asked_of(plan.cells[0])
@@ -65,12 +65,12 @@ class Cells:
             self._write(grown, job.fingerprint, {"trial": str(number)})
 
     def _lost(self, study: optuna.Study, number: int) -> list[int]:
-        return next((found.history(trial) for trial in found.of(study) if trial.number == number), [])
+        return next((found.retried_trials(trial) for trial in found.all_trials(study) if trial.number == number), [])
 
-    def _control(self, cells: Mapping[str, Asked]) -> str:
+    def _control(self, cells: Mapping[str, CellRef]) -> str:
         """Return the trial of the baseline; before there is one, the first trial."""
         plain = self.setting.recipe({}).digest()
-        return name_of(min(map(_number, [name for name, cell in cells.items() if cell.recipe == plain] or cells)))
+        return trial_name(min(map(_number, [name for name, cell in cells.items() if cell.recipe == plain] or cells)))
 
     def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
         """Record the outcome of a cell's trial as tags."""
@@ -100,8 +100,8 @@ class Cells:
             source=f"a search of {setting.space.question}",
             baseline=setting.space.baseline,
             factors=tuple(diff),
-            variants=(Variant(name=name_of(number), diff=dict(diff)),),
-            control=name_of(number),
+            variants=(Variant(name=trial_name(number), diff=dict(diff)),),
+            control=trial_name(number),
             seeds=(setting.seed,),
         )
         plan = make_plan(
@@ -135,7 +135,7 @@ class Cells:
         return FileLock(self.runs / "studies.lock")
 
 
-def _ordered(cells: dict[str, Asked]) -> tuple[Asked, ...]:
+def _ordered(cells: dict[str, CellRef]) -> tuple[CellRef, ...]:
     return tuple(cells[name] for name in sorted(cells, key=_number))
 
 

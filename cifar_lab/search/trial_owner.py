@@ -20,7 +20,7 @@ def new_owner() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "began": began, "run": uuid.uuid4().hex}
 
 
-def is_alive(owner: object, me: Mapping[str, Any]) -> bool | None:
+def is_runner_alive(owner: object, me: Mapping[str, Any]) -> bool | None:
     """Tell whether the runner `owner`, as stored in a trial, is alive; None if unknown on this host.
 
     `me`: this runner. An earlier runner of the same process has ended.

@@ -20,7 +20,7 @@ INFEASIBLE, OWNER = "infeasible", "owner"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Counts:
+class TrialCounts:
     """Number of trials by outcome. An infeasible trial is neither wanted nor a failure."""
 
     trained: int
@@ -67,21 +67,21 @@ def is_surplus(trial: FrozenTrial) -> bool:
 
 def retried(trials: Iterable[FrozenTrial]) -> set[int]:
     """Return the numbers of lost trials that were retried, each by a later trial."""
-    return {number for trial in trials for number in history(trial)}
+    return {number for trial in trials for number in retried_trials(trial)}
 
 
-def history(trial: FrozenTrial) -> list[int]:
+def retried_trials(trial: FrozenTrial) -> list[int]:
     """Return the numbers of the lost trials that `trial` retries."""
     return list(trial.system_attrs.get("retry_history", []))  # Optuna's own reader of it warns that it may change
 
 
-def count(trials: Iterable[FrozenTrial]) -> Counts:
+def count_trials(trials: Iterable[FrozenTrial]) -> TrialCounts:
     """Count trials by outcome; a lost trial that was retried is no failure."""
     every = list(trials)
     again = retried(every)
     kinds = [_kind(trial) for trial in every if trial.number not in again]
     names = ("trained", "pruned", "infeasible", "failed", "running")
-    return Counts(**{name: kinds.count(name) for name in names})
+    return TrialCounts(**{name: kinds.count(name) for name in names})
 
 
 def _kind(trial: FrozenTrial) -> str:
@@ -93,7 +93,7 @@ def _kind(trial: FrozenTrial) -> str:
     return kinds.get(trial.state, "running")
 
 
-def of(study: optuna.Study) -> list[FrozenTrial]:
+def all_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return all trials, by number."""
     return study.get_trials(deepcopy=False)
 
@@ -102,7 +102,7 @@ def sound(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials with a finite value of their own, by number."""
     return [
         trial
-        for trial in of(study)
+        for trial in all_trials(study)
         if is_result(trial) and not has_diverged(trial) and all(map(math.isfinite, trial.values))
     ]
 
@@ -112,7 +112,7 @@ def best(study: optuna.Study) -> FrozenTrial | None:
     return max(sound(study), key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
-def front(study: optuna.Study) -> list[FrozenTrial]:
+def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
     """Return the Pareto front of accuracy and parameters, the smallest network first."""
     found = sorted(sound(study), key=lambda t: (parameters(t), -t.values[0], t.number))
     kept: list[FrozenTrial] = []

@@ -53,7 +53,7 @@ def keep(ablation: Ablation, runs: Path, *, by: str) -> Path:
     text = as_file(ablation, by=by)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_file.write(path, lambda file: file.write(text.encode()))
+        atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}") from error
     return path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """Let `fill` write a temporary sibling, force it to the disk, and rename it to `path`.
 
     A reader sees either the old or the new file, never a partial one, even if the process or machine dies. A link is
@@ -50,7 +50,7 @@ def _naming(path: Path, error: OSError) -> OSError:
 def write_json(path: Path, tree: object) -> None:
     """Write a JSON tree atomically; NaN and infinity raise ValueError."""
     text = json.dumps(tree, indent=1, allow_nan=False) + "\n"
-    write(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -131,7 +131,7 @@ def beating(folder: Path) -> Iterator[None]:
 
     def beat() -> None:
         owner = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "beat": next(beats)}
-        checksum.write(path, {**owner, "time": time.time_ns() // 1_000_000})
+        checksum.write_sealed(path, {**owner, "time": time.time_ns() // 1_000_000})
 
     def beat_until_done() -> None:
         while not done.wait(BEAT):

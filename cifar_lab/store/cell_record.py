@@ -47,7 +47,7 @@ PROBE = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Record:
+class CellRecord:
     """Folder of one cell. Reading a cell that was never begun returns None; damaged files raise DamageError."""
 
     folder: Path
@@ -176,12 +176,12 @@ class Record:
                 raise DamageError(f"{path}: damaged: {checksum.CHANGED}")
 
     def write_cell(self, tree: dict[str, Any]) -> None:
-        checksum.write(self.folder / "cell.json", tree)
+        checksum.write_sealed(self.folder / "cell.json", tree)
 
     def write_result(self, tree: dict[str, Any]) -> None:
         """Write the result and so finish the cell. After this only a redo may change its folder."""
         self.forget_failure()
-        checksum.write(self.folder / "result.json", tree)
+        checksum.write_sealed(self.folder / "result.json", tree)
         self.checkpoint.unlink(missing_ok=True)
 
     def clean(self) -> None:
@@ -220,7 +220,7 @@ class Record:
         return place
 
     def write_failure(self, tree: dict[str, Any]) -> None:
-        checksum.write(self.folder / "failure.json", tree)
+        checksum.write_sealed(self.folder / "failure.json", tree)
 
     def forget_failure(self) -> None:
         """Delete the failure, so that the cell can be resumed."""
@@ -283,7 +283,7 @@ class Record:
         return cell_owner.is_alive(self.folder / cell_owner.FILE, held)
 
 
-def remedy(fingerprint: str) -> str:
+def advice_on_damage(fingerprint: str) -> str:
     """Return the advice in a message about a damaged record."""
     return f"`cifar-lab fsck` shows what can be mended, `run-ablation … --redo {fingerprint[:12]}` trains it anew"
 
@@ -308,7 +308,7 @@ def require_writable(runs: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def find(runs: Path, prefix: str) -> Record:
+def find_record(runs: Path, prefix: str) -> CellRecord:
     """Return the one cell in `runs` whose fingerprint starts with `prefix`.
 
     Raises:
@@ -318,7 +318,7 @@ def find(runs: Path, prefix: str) -> Record:
     if len(found) != 1:
         many = f"{len(found)} cells start so: " + ", ".join(path.name[:12] for path in found[:5])
         raise TrackingError(f"fingerprint '{prefix}': {many if found else f'no such cell in {runs}'}")
-    return Record(found[0])
+    return CellRecord(found[0])
 
 
 def _read(path: Path, expected: Shape, needed: Iterable[str] = ()) -> dict[str, Any] | None:
@@ -327,7 +327,7 @@ def _read(path: Path, expected: Shape, needed: Iterable[str] = ()) -> dict[str, 
     Raises:
         DamageError: it cannot be read, or is invalid; the message names the file and the rule.
     """
-    tree: dict[str, Any] | None = checksum.read(path)
+    tree: dict[str, Any] | None = checksum.read_sealed(path)
     if tree is None and not path.exists():
         return None
     rule = schema.broken(tree, expected, needed)

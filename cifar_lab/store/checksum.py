@@ -55,12 +55,12 @@ def lacks_checksum(path: Path) -> bool:
     return isinstance(tree, dict) and FIELD not in tree
 
 
-def write(path: Path, tree: Mapping[str, Any]) -> None:
+def write_sealed(path: Path, tree: Mapping[str, Any]) -> None:
     """Write `tree` with its checksum as the JSON file `path`, atomically."""
     atomic_file.write_json(path, seal(tree))
 
 
-def read(path: Path) -> Any:
+def read_sealed(path: Path) -> Any:
     """Return the JSON content of `path`, without its checksum; None if there is no such file.
 
     Raises:

@@ -65,7 +65,7 @@ def _require_crossing(crossing: dict[str, list[str]] | None) -> dict[str, list[s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class CellRef:
     """One cell of an invocation: variant, seed and fingerprint."""
 
     variant: str
@@ -82,7 +82,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stopping:
+class StoppingRule:
     """Stopping rule of a group-sequential design, fixed before the first cell is trained."""
 
     looks: tuple[int, ...]
@@ -100,11 +100,11 @@ class Stopping:
     """Number of seeds that were already compared, and could be seen, before the rule was begun."""
 
 
-DROPPED = Stopping(looks=(), levels=(), comparisons=0)
+DROPPED = StoppingRule(looks=(), levels=(), comparisons=0)
 """Marker for no rule: an invocation that starts with it drops the rule of its setting."""
 
 
-def _require_rule(rule: Stopping | None) -> Stopping | None:
+def _require_rule(rule: StoppingRule | None) -> StoppingRule | None:
     """Check that looks increase, and that each has a level."""
     if rule is None or rule == DROPPED:
         return rule
@@ -131,7 +131,7 @@ class Invocation:
     data: Annotated[dict[str, str], AfterValidator(_require_data)]
     """Name, kind, hash and the source as typed."""
     overrides: dict[str, Any]
-    cells: tuple[Asked, ...]
+    cells: tuple[CellRef, ...]
     command: str
     execution: dict[str, Any]
     compiling: str = ""
@@ -150,7 +150,7 @@ class Invocation:
     crossing: Annotated[dict[str, list[str]] | None, AfterValidator(_require_crossing)] = None
     """A 2 × 2 study's `factors`, and its `variants`: neither changed, the first, the second, both; None for others."""
 
-    stopping: Annotated[Stopping | None, AfterValidator(_require_rule)] = None
+    stopping: Annotated[StoppingRule | None, AfterValidator(_require_rule)] = None
     """Stopping rule for adding seeds, fixed before the first cell; None for a fixed number of seeds."""
 
     stopping_dropped: bool = False
@@ -206,7 +206,7 @@ class Invocation:
 
     def after_all(self, runs: Path) -> Invocation:
         """Return this invocation with an id later than all in `runs`, even if the clock was set back."""
-        ids = [path.stem for path in paths(runs) if _is_id(path.stem)]
+        ids = [path.stem for path in invocation_paths(runs) if _is_id(path.stem)]
         latest = max((_stamp(id) for id in ids), default=None)
         if latest is None or _stamp(self.id) > latest:
             return self
@@ -222,16 +222,16 @@ class Invocation:
         """
         path = runs / FOLDER / f"{self.id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        read(path)
-        checksum.write(path, asdict(self))
+        read_invocation(path)
+        checksum.write_sealed(path, asdict(self))
 
 
 def read_all(runs: Path) -> list[Invocation]:
     """Return every invocation in `runs`, the oldest first; damaged ones are skipped with a warning."""
     notes = []
-    for path in paths(runs):
+    for path in invocation_paths(runs):
         try:
-            if (note := read(path)) is not None:
+            if (note := read_invocation(path)) is not None:
                 notes.append(note)
         except DamageError as error:
             _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", error)
@@ -241,22 +241,22 @@ def read_all(runs: Path) -> list[Invocation]:
 def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
     """Return the damage of unreadable notes in `runs`: of one ablation, by file name, or of all."""
     errors = []
-    for path in paths(runs):
+    for path in invocation_paths(runs):
         if ablation is None or path.stem.partition("-")[2] == ablation:
             try:
-                read(path)
+                read_invocation(path)
             except DamageError as error:
                 errors.append(error)
     return errors
 
 
-def read(path: Path) -> Invocation | None:
+def read_invocation(path: Path) -> Invocation | None:
     """Return the invocation of one note; None if it is gone. Fields of later versions are ignored.
 
     Raises:
         DamageError: it cannot be read, or is invalid; the message names the file and the rule.
     """
-    tree = checksum.read(path)
+    tree = checksum.read_sealed(path)
     if tree is None and not path.exists():
         return None
     try:
@@ -273,7 +273,7 @@ def _adapter() -> TypeAdapter[Invocation]:
     return TypeAdapter(Invocation)
 
 
-def paths(runs: Path) -> list[Path]:
+def invocation_paths(runs: Path) -> list[Path]:
     """Return the notes in order of their ids, without hidden files, which some systems create.
 
     Raises:
@@ -299,7 +299,7 @@ def _is_id(stem: str) -> bool:
         return False
 
 
-def unite(invocations: list[Invocation]) -> list[Asked]:
+def unite(invocations: list[Invocation]) -> list[CellRef]:
     """Return the cells of invocations of one setting, each (variant, seed) once.
 
     If a variant's recipe changed between them, only the cells of the latest recipe count.

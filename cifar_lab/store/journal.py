@@ -11,8 +11,8 @@
     {"event": "end",        "time": ms, "status": "finished"}
 
 Each line carries the first digits of its checksum as `sha256` (see `store.checksum`). A line with another checksum, or
-that cannot be read, is damaged: it is never used, and `Reader.damage` names it. A last line without a line end was
-torn by a kill and does not count; the next writer ends it and records that in a line of its own. Lines of earlier
+that cannot be read, is damaged: it is never used, and `JournalReader.damage` names it. A last line without a line end
+was torn by a kill and does not count; the next writer ends it and records that in a line of its own. Lines of earlier
 versions carry no checksum.
 
 Points count once a checkpoint follows them: those of a lost epoch are written again when it is trained again. `start`
@@ -40,7 +40,7 @@ DIGITS = 16
 """Number of hexadecimal digits of a line's checksum."""
 
 
-class Point(NamedTuple):
+class JournalPoint(NamedTuple):
     """Metrics of one epoch (counted from 1), with the time in ms at which they were written."""
 
     epoch: int
@@ -53,7 +53,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        reader = Reader(folder)
+        reader = JournalReader(folder)
         reader.events()
         self._began = max(time.time_ns() // 1_000_000, reader.latest_written or 0)
         self._clock = time.monotonic()
@@ -90,7 +90,7 @@ class Journal:
 
 
 @dataclass
-class Reader:
+class JournalReader:
     """Incremental reader of one cell's journal; `poll` returns the points that were confirmed since."""
 
     folder: Path
@@ -107,7 +107,7 @@ class Reader:
     _lines: int = 0
     _damage: list[str] = field(default_factory=list)
     _suspect: str | None = None
-    _pending: dict[int, Point] = field(default_factory=dict)
+    _pending: dict[int, JournalPoint] = field(default_factory=dict)
     _stood: bool = False
     _told: int = 0
 
@@ -117,7 +117,7 @@ class Reader:
         return [*self._damage, *([self._suspect] if self._suspect is not None else [])]
 
     @property
-    def pending(self) -> list[Point]:
+    def pending(self) -> list[JournalPoint]:
         """Points not yet followed by a checkpoint, in order of epoch."""
         return [self._pending[epoch] for epoch in sorted(self._pending)]
 
@@ -137,13 +137,13 @@ class Reader:
         self._offset += len(whole)
         return [event for line in whole.split(b"\n")[:-1] if (event := self._read(line)) is not None]
 
-    def poll(self) -> list[Point]:
+    def poll(self) -> list[JournalPoint]:
         """Return the points that were confirmed by a checkpoint since the last call, in order of epoch."""
-        standing: list[Point] = []
+        standing: list[JournalPoint] = []
         for event in self.events():
             kind, self.latest = event["event"], event["time"]
             if kind == "points":
-                self._pending[event["epoch"]] = Point(event["epoch"], event["time"], event["values"])
+                self._pending[event["epoch"]] = JournalPoint(event["epoch"], event["time"], event["values"])
             elif kind in {"start", "resume"}:
                 standing = self._go_back(event, standing)
             elif kind in {"checkpoint", "end"}:
@@ -152,7 +152,7 @@ class Reader:
                 self._stood = self._stood or bool(stand)
         return standing
 
-    def written(self) -> list[Point]:
+    def written(self) -> list[JournalPoint]:
         """Return the points written since the last call, each epoch once, confirmed by a checkpoint or not.
 
         A lost epoch is trained again with the same numbers, so a viewer need not wait for a checkpoint. Call either
@@ -161,7 +161,7 @@ class Reader:
         news = []
         for event in self.events():
             if event["event"] == "points" and event["epoch"] > self._told:
-                news.append(Point(event["epoch"], event["time"], event["values"]))
+                news.append(JournalPoint(event["epoch"], event["time"], event["values"]))
                 self._told = event["epoch"]
         return news
 
@@ -195,7 +195,7 @@ class Reader:
             self._damage.append(self._suspect)
         self._suspect = None
 
-    def _go_back(self, event: dict[str, Any], standing: list[Point]) -> list[Point]:
+    def _go_back(self, event: dict[str, Any], standing: list[JournalPoint]) -> list[JournalPoint]:
         """Begin an attempt; return the points of `standing` up to the epoch from which it resumes."""
         self._pending.clear()
         self.attempted = event["time"]
@@ -206,13 +206,13 @@ class Reader:
         return []
 
 
-def read_points(folder: Path) -> list[Point]:
+def read_points(folder: Path) -> list[JournalPoint]:
     """Return every confirmed point of a cell, one per epoch, in order.
 
     Raises:
         DamageError: a line of the journal is damaged; a curve with missing points would be wrong.
     """
-    reader = Reader(folder)
+    reader = JournalReader(folder)
     points = list({point.epoch: point for point in reader.poll()}.values())
     if reader.damage:
         raise DamageError(f"{folder / FILE}: damaged: {reader.damage[0]}")
@@ -221,12 +221,12 @@ def read_points(folder: Path) -> list[Point]:
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """Return every event of a cell from its valid lines."""
-    return Reader(folder).events()
+    return JournalReader(folder).events()
 
 
-def damage(folder: Path) -> list[str]:
+def damaged_lines(folder: Path) -> list[str]:
     """Return the damaged lines of a cell's journal, each as `line 7: not JSON`."""
-    reader = Reader(folder)
+    reader = JournalReader(folder)
     reader.events()
     return reader.damage
 

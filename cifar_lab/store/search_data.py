@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.store import checksum, journal
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import Invocation
 
 TEST = "test/"
@@ -23,7 +23,7 @@ def is_search(invocation: Invocation) -> bool:
     return (invocation.metric or "").startswith("val/")
 
 
-def files(record: Record) -> list[Path]:
+def files(record: CellRecord) -> list[Path]:
     """Return the existing files of a trial's cell that hold nothing measured on test.
 
     Predictions and the confusion matrix belong to test images. `shown_result` replaces `result.json`.

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import DamageError, DataError, TrackingError, nearest
-from cifar_lab.store.invocation import Asked, Invocation, damaged, read_all, unite
+from cifar_lab.store.invocation import CellRef, Invocation, damaged, read_all, unite
 
 
-class Name(NamedTuple):
+class CellName(NamedTuple):
     """Name of a cell in an ablation."""
 
     ablation: str
@@ -25,7 +25,7 @@ class Name(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Selection:
     """One ablation at one scale, on some data, with some overrides."""
 
     invocations: tuple[Invocation, ...]
@@ -38,7 +38,7 @@ class Setting:
         return self.invocations[-1]
 
     @property
-    def cells(self) -> list[Asked]:
+    def cells(self) -> list[CellRef]:
         """Return the cells of all invocations, each variant and seed once."""
         return unite(list(self.invocations))
 
@@ -53,10 +53,10 @@ class Setting:
         return {**named, "invocation": latest.id, "invocations": len(self.invocations)}
 
 
-def choose(
+def select(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
     overrides: Mapping[str, Any] | None = None, invocation: str | None = None, known: Iterable[str] = (),
-) -> Setting:  # fmt: skip
+) -> Selection:  # fmt: skip
     """Return the setting of the latest matching invocation of `ablation`, or of the one with the id `invocation`.
 
     Without `overrides`, any match; if `scale` or `data` is given, a setting without overrides is preferred.
@@ -75,7 +75,7 @@ def choose(
         hints = run if ablation in known else run | known
         raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")
     if invocation is not None:
-        return Setting(invocations=_same(_named(invocation, own, everything), own))
+        return Selection(invocations=_same(_named(invocation, own, everything), own))
     matching = _matching(own, scale, data, overrides)
     if not matching:
         settings = "; ".join(map(typed, _latest(own)))
@@ -84,24 +84,24 @@ def choose(
     is_plain = (scale is not None or data is not None) and not overrides and plain
     chosen = (plain if is_plain else matching)[-1]
     others = [entry for entry in matching if entry.setting() != chosen.setting()]
-    return Setting(invocations=_same(chosen, own), others=tuple(_latest(others)))
+    return Selection(invocations=_same(chosen, own), others=tuple(_latest(others)))
 
 
-def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Setting]:
+def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Selection]:
     """Return every matching setting in `runs`; that of the latest invocation comes last."""
     everything = read_all(runs)
     matching = _matching(everything, scale, data, None)
     latest = {invocation.setting(): invocation for invocation in matching}
-    found = [Setting(invocations=_same(invocation, everything)) for invocation in latest.values()]
+    found = [Selection(invocations=_same(invocation, everything)) for invocation in latest.values()]
     return sorted(found, key=lambda setting: setting.latest.id)
 
 
-def names(runs: Path) -> dict[str, list[Name]]:
+def cell_names(runs: Path) -> dict[str, list[CellName]]:
     """Return all names of every cell, by fingerprint, the latest name first."""
-    found: dict[str, dict[Name, None]] = {}
+    found: dict[str, dict[CellName, None]] = {}
     for invocation in reversed(read_all(runs)):
         for cell in invocation.cells:
-            found.setdefault(cell.fingerprint, {})[Name(invocation.ablation, cell.variant, cell.seed)] = None
+            found.setdefault(cell.fingerprint, {})[CellName(invocation.ablation, cell.variant, cell.seed)] = None
     return {fingerprint: list(known) for fingerprint, known in found.items()}
 
 

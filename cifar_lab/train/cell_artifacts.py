@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.store import atomic_file, checksum, schema
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.confusion import format_confusion
 from cifar_lab.train.evaluate import Evaluation, confusion
 
@@ -25,8 +25,8 @@ SAME_ACCURACY = 1e-6
 """Tolerance between an accuracy and the mean of its predictions, which is computed in single precision."""
 
 
-def write(
-    record: Record, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: dict[str, Any],
+def write_artifacts(
+    record: CellRecord, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: dict[str, Any],
     val: Evaluation | None = None,
 ) -> None:  # fmt: skip
     """Write the files of a finished cell. `result` goes into the predictions, too, which prove most of it.
@@ -43,9 +43,9 @@ def write(
         val: its outputs for the validation images, if some were held out.
     """
     weights = {name: tensor.contiguous().cpu() for name, tensor in net.state_dict().items()}
-    atomic_file.write(record.weights, lambda file: file.write(save(weights)))
+    atomic_file.write_atomically(record.weights, lambda file: file.write(save(weights)))
     text = format_confusion(classes, confusion(judged, len(classes)).tolist())
-    atomic_file.write(record.confusion, lambda file: file.write(text.encode()))
+    atomic_file.write_atomically(record.confusion, lambda file: file.write(text.encode()))
     record.predictions.unlink(missing_ok=True)  # left by an attempt that was killed here
     copy = json.dumps(checksum.seal({**result, "files": record.digests()})).encode()
     arrays: dict[str, np.ndarray] = {
@@ -59,7 +59,7 @@ def write(
         arrays |= {"val_logits": _half(val.logits), "val_labels": val.labels.numpy().astype(np.uint8)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    atomic_file.write(record.predictions, lambda file: file.write(buffer.getvalue()))
+    atomic_file.write_atomically(record.predictions, lambda file: file.write(buffer.getvalue()))
 
 
 def _half(logits: Tensor) -> np.ndarray:
@@ -68,7 +68,7 @@ def _half(logits: Tensor) -> np.ndarray:
     return logits.float().clamp(-most, most).cpu().numpy().astype(np.float16)
 
 
-def read_logits(record: Record, part: Literal["test", "val"] = "test") -> tuple[np.ndarray, np.ndarray]:
+def read_logits(record: CellRecord, part: Literal["test", "val"] = "test") -> tuple[np.ndarray, np.ndarray]:
     """Return the logits of a finished cell, (images, classes) float32 of half precision, and the labels, (images,).
 
     The images are in the order of the data set; those of `val` are the held-out ones in ascending order.
@@ -88,7 +88,7 @@ def read_logits(record: Record, part: Literal["test", "val"] = "test") -> tuple[
     return arrays[name].astype(np.float32), arrays[labels]
 
 
-def read_predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
+def read_predictions(record: CellRecord) -> tuple[np.ndarray, np.ndarray]:
     """Return the predicted and the true classes of the test images, each (images,).
 
     Raises:
@@ -99,7 +99,7 @@ def read_predictions(record: Record) -> tuple[np.ndarray, np.ndarray]:
     return predictions, labels
 
 
-def read_copy(record: Record) -> dict[str, Any] | None:
+def read_copy(record: CellRecord) -> dict[str, Any] | None:
     """Return the copy of `result.json` that the predictions hold, if they confirm it; None without a copy.
 
     Raises:
@@ -120,7 +120,7 @@ def read_copy(record: Record) -> dict[str, Any] | None:
     return {**rest, "files": {**rest["files"], record.predictions.name: checksum.hash_file(record.predictions)}}
 
 
-def _read(record: Record) -> tuple[np.ndarray, np.ndarray, Any]:
+def _read(record: CellRecord) -> tuple[np.ndarray, np.ndarray, Any]:
     """Return predictions, labels, and the copy of the result; None in place of it where there is none."""
     path, arrays = record.predictions, _arrays(record)
     try:
@@ -133,7 +133,7 @@ def _read(record: Record) -> tuple[np.ndarray, np.ndarray, Any]:
     return predictions, labels, copy
 
 
-def _arrays(record: Record) -> dict[str, np.ndarray]:
+def _arrays(record: CellRecord) -> dict[str, np.ndarray]:
     """Return all arrays of the predictions' file.
 
     Raises:

@@ -29,13 +29,13 @@ _NO_COMMENT = bytes(2)
 def save(path: Path, state: dict[str, Any], fingerprint: str | None = None) -> None:
     """Replace the checkpoint at `path` by `state`: tensors, numbers, strings, and lists and dicts of these.
 
-    `fingerprint`: of the cell that is trained; `load` rejects the state of another cell.
+    `fingerprint`: of the cell that is trained; `load_checkpoint` rejects the state of another cell.
     """
     named = state if fingerprint is None else {**state, FINGERPRINT: fingerprint}
-    atomic_file.write(path, lambda file: _write(file, named))
+    atomic_file.write_atomically(path, lambda file: _write(file, named))
 
 
-def load(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
     """Return the state at `path`, with its tensors on the CPU, or None if there is none.
 
     The caller copies the tensors to their device (`Trainer.load_state_dict`).

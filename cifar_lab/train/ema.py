@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class ExponentialMovingAverage:
     """Move towards `net` by 1 - decay of the distance after each step, including batch norm's running statistics.
 
     The result equals that of `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn` and `use_buffers`, which

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cifar_lab.config import recipe
 from cifar_lab.data.augmentation import normalise_only
-from cifar_lab.data.splits import Part
+from cifar_lab.data.splits import ImageSubset
 from cifar_lab.train.precision import Precision, autocast
 
 BATCH, ON_A_GPU = 500, 1000
@@ -41,7 +41,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, part: Part, data: recipe.Data, precision: Precision, tta: TTA = "none") -> Evaluation:
+def evaluate(
+    net: nn.Module, part: ImageSubset, data: recipe.DataConfig, precision: Precision, tta: TTA = "none"
+) -> Evaluation:
     """Evaluate a network on all images of a part, in batches, without gradients and with running statistics."""
     was_training = net.training
     net.eval()

@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_no
 from cifar_lab.config import recipe
 
 
-def clip(parameters: Iterable[Tensor], clip: recipe.Clip) -> Tensor:
+def clip(parameters: Iterable[Tensor], clip: recipe.ClipConfig) -> Tensor:
     """Clip the gradients of `parameters` in place, and return their total 2-norm from before.
 
     `value` clamps each element to ±threshold. `norm` scales all gradients by one factor,

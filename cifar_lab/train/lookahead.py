@@ -26,7 +26,7 @@ class Lookahead:
     weights, up to k - 1 steps ahead. Both choices are those of the public code.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lookahead: recipe.Lookahead) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lookahead: recipe.LookaheadConfig) -> None:
         """Initialize the slow weights with the present `parameters`: load a warm start before."""
         self._fast = list(parameters)
         self._slow = [p.detach().clone() for p in self._fast]

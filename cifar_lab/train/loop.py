@@ -22,7 +22,7 @@ SAVING_SHARE = 0.02
 """Maximum share of time for checkpoints: with short epochs, not every one is saved."""
 
 
-class Observer(Protocol):
+class TrainingObserver(Protocol):
     """Observer of a training, which may end it."""
 
     def step(self, epoch: int, step: int, steps: int) -> None:
@@ -39,7 +39,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """End of a training: after all epochs, or at the first step (from 1) with a non-finite loss."""
 
     status: Literal["finished", "diverged"]
@@ -52,7 +52,7 @@ class Outcome:
 class _Saver:
     """Saver of a training's checkpoints, which determines when one is due."""
 
-    def __init__(self, run: Trainer, observer: Observer) -> None:
+    def __init__(self, run: Trainer, observer: TrainingObserver) -> None:
         self._run, self._observer = run, observer
         self._last, self._took = time.monotonic(), 0.0
 
@@ -73,7 +73,7 @@ class _Saver:
         self._took = self._last - began
 
 
-def fit(run: Trainer, observer: Observer) -> Outcome:
+def fit(run: Trainer, observer: TrainingObserver) -> TrainingOutcome:
     """Train from the present state of `run` to the end of its recipe.
 
     The results depend only on recipe, seed, images and execution: a run that was saved, killed and resumed ends with
@@ -90,7 +90,7 @@ def fit(run: Trainer, observer: Observer) -> Outcome:
             while run.epoch < run.recipe.train.epochs:
                 diverged_at = _train_epoch(run, stepper, observer, saver)
                 if diverged_at is not None:
-                    return Outcome("diverged", run.epoch + 1, diverged_at, stepper.refused)
+                    return TrainingOutcome("diverged", run.epoch + 1, diverged_at, stepper.refused)
                 values = _measure(run)
                 now = time.monotonic()
                 values["epoch_seconds"], began = now - began, now  # includes evaluation and saving
@@ -105,10 +105,10 @@ def fit(run: Trainer, observer: Observer) -> Outcome:
                     raise Interrupted(f"stopped after epoch {run.epoch}")
     finally:
         stepper.close()
-    return Outcome("finished", run.epoch, eager=stepper.refused)
+    return TrainingOutcome("finished", run.epoch, eager=stepper.refused)
 
 
-def _train_epoch(run: Trainer, stepper: Stepper, observer: Observer, saver: _Saver) -> int | None:
+def _train_epoch(run: Trainer, stepper: Stepper, observer: TrainingObserver, saver: _Saver) -> int | None:
     """Train the rest of the epoch; return the first step (from 1) with a non-finite loss, or None."""
     began, before = time.monotonic(), run.epoch_seconds
     stepper.begin_epoch()

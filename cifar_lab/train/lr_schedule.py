@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from cifar_lab.config.recipe import Schedule
+from cifar_lab.config.recipe import ScheduleConfig
 
 _EDGE = 1e-9
 """Tolerance of positions, which are quotients: 0.3 / 0.1 is slightly less than 3, which must not delay a change."""
 
 
-def factor(schedule: Schedule, progress: float) -> float:
+def factor(schedule: ScheduleConfig, progress: float) -> float:
     """Return the factor of the learning rate, in [0, 1], at `progress`, in [0, 1), of the schedule.
 
     With fractions instead of torch's epochs, `cosine` is torch's `CosineAnnealingLR(T_max=epochs)`, `linear` its
@@ -37,7 +37,7 @@ def factor(schedule: Schedule, progress: float) -> float:
             return _warm_restarts(progress, schedule.period, schedule.period_growth)
 
 
-def lr_at(schedule: Schedule, lr: float, *, step: int, steps_per_epoch: int, epochs: int) -> float:
+def lr_at(schedule: ScheduleConfig, lr: float, *, step: int, steps_per_epoch: int, epochs: int) -> float:
     """Return the learning rate of `step`, in [0, steps_per_epoch * epochs), for a recipe with `lr`.
 
     In the first n = warmup * steps it rises by 1/n per step to the schedule's initial rate, whatever `every` is. The

@@ -21,7 +21,9 @@ _ON_A_GPU: dict[str, dict[str, bool]] = {
 """Options that avoid synchronization and permit capture in a CUDA graph."""
 
 
-def build(model: nn.Module, optim: recipe.Optim, rate: Tensor | None = None) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, optim: recipe.OptimizerConfig, rate: Tensor | None = None
+) -> torch.optim.Optimizer:
     """Build the optimizer that `optim` names; options that a recipe lacks have torch's defaults.
 
     Weight decay applies to all parameters, including biases and batch norm, as in the writeup's code, unless
@@ -47,7 +49,7 @@ def bind(optimizer: torch.optim.Optimizer, rate: Tensor) -> None:
     optimizer._warned_capturable_if_run_uncaptured = True
 
 
-def _build(model: nn.Module, optim: recipe.Optim, options: dict[str, bool]) -> torch.optim.Optimizer:
+def _build(model: nn.Module, optim: recipe.OptimizerConfig, options: dict[str, bool]) -> torch.optim.Optimizer:
     lr, momentum, decay = optim.lr, optim.momentum, optim.weight_decay
     parameters: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if decay and not optim.decay_norms:

@@ -16,7 +16,7 @@ TURING_WITHOUT_TENSOR_CORES = re.compile(r"\bGTX 16\d\d|\bMX[45]50\b|\bT(?:400|5
 """Names of GPUs of capability 7.5 without tensor cores; only the name distinguishes them."""
 
 
-def resolve(requested: Requested, device: torch.device) -> Precision:
+def resolve_precision(requested: Requested, device: torch.device) -> Precision:
     """Return `requested`, or for `auto` the fastest precision that `device` supports in hardware.
 
     On CUDA that is bf16 from Ampere on, fp16 on older GPUs with tensor cores (V100, T4, RTX 20), and fp32 on the

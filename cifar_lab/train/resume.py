@@ -11,12 +11,12 @@ from typing import Any
 
 from cifar_lab.errors import CellError, DamageError
 from cifar_lab.store import journal
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.journal import Journal, Reader
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.journal import Journal, JournalReader
 from cifar_lab.train import checkpoint
 
 
-def state_to_go_on_from(record: Record) -> dict[str, Any] | None:
+def state_to_go_on_from(record: CellRecord) -> dict[str, Any] | None:
     """Return the state that training of `record` resumes from; None to start anew. The caller must hold the lock.
 
     Raises:
@@ -24,7 +24,7 @@ def state_to_go_on_from(record: Record) -> dict[str, Any] | None:
     """
     state, why = None, ""
     try:
-        state = checkpoint.load(record.checkpoint, record.fingerprint)
+        state = checkpoint.load_checkpoint(record.checkpoint, record.fingerprint)
     except CellError as error:
         why = str(error).removeprefix(f"{record.checkpoint}: ")
     if (bad := journal_damage(record, state)) is not None:
@@ -35,9 +35,9 @@ def state_to_go_on_from(record: Record) -> dict[str, Any] | None:
     return state
 
 
-def journal_damage(record: Record, state: dict[str, Any] | None) -> str | None:
+def journal_damage(record: CellRecord, state: dict[str, Any] | None) -> str | None:
     """Describe what the journal lacks to resume from `state`, or from the beginning; None if it is complete."""
-    reader = Reader(record.folder)
+    reader = JournalReader(record.folder)
     try:
         written = {point.epoch for point in reader.poll()} | {point.epoch for point in reader.pending}
     except DamageError as error:
@@ -53,7 +53,7 @@ def missing_epoch(written: set[int], epochs: int) -> str | None:
     return f"the metrics of epoch {missing[0]} are not there" if missing else None
 
 
-def begin_anew(record: Record, **damaged: str) -> None:
+def begin_anew(record: CellRecord, **damaged: str) -> None:
     """Set damaged files of an unfinished cell aside, and record their names and damage in its journal.
 
     A checkpoint is useless without the journal before it, and is set aside with it.

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cifar_lab.config.seeding import stream
 from cifar_lab.data import augmentation
-from cifar_lab.data.augmentation import Draws
+from cifar_lab.data.augmentation import AugmentationDraws
 from cifar_lab.train.grad_clip import clip
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.trainer import Trainer
@@ -59,8 +59,8 @@ class Stepper:
         self._numbers: list[float] = []
         self._rates = torch.zeros(run.steps_per_epoch, device=run.device)
         """Learning rate of each step of the epoch, (steps,)."""
-        self._draws: Draws | None = None
-        self._ahead: tuple[int, Future[Draws]] | None = None
+        self._draws: AugmentationDraws | None = None
+        self._ahead: tuple[int, Future[AugmentationDraws]] | None = None
         self._drawer = ThreadPoolExecutor(1, "draws") if run.device.type == "cuda" else None
 
     @property
@@ -77,7 +77,7 @@ class Stepper:
             if self._draws is None or not self._wanted:
                 self._draws = _moved(drawn, run.device)
             else:  # a graph reads the memory that it was captured with
-                for field in fields(Draws):
+                for field in fields(AugmentationDraws):
                     getattr(self._draws, field.name).copy_(getattr(drawn, field.name))
             self._numbers = [run.lr(step) for step in range(run.steps_per_epoch)]
             if run.rate is not None:
@@ -124,12 +124,12 @@ class Stepper:
             self._drawer.shutdown(cancel_futures=True)
             self._drawer = self._ahead = None
 
-    def _drawn(self, epoch: int) -> Draws:
+    def _drawn(self, epoch: int) -> AugmentationDraws:
         """Return the draws of `epoch` on the CPU; with a GPU, those of the next epoch are made in parallel."""
         run = self.run
 
-        def draw(epoch: int) -> Draws:
-            return augmentation.draw(run.recipe.data, len(run.split.train), seed=run.seed_of_draws, epoch=epoch)
+        def draw(epoch: int) -> AugmentationDraws:
+            return augmentation.draw_epoch(run.recipe.data, len(run.split.train), seed=run.seed_of_draws, epoch=epoch)
 
         if self._drawer is None:
             return draw(epoch)
@@ -229,8 +229,10 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one, other) or torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-def _moved(draws: Draws, device: torch.device) -> Draws:
-    return Draws(**{field.name: getattr(draws, field.name).to(device) for field in fields(Draws)})
+def _moved(draws: AugmentationDraws, device: torch.device) -> AugmentationDraws:
+    return AugmentationDraws(
+        **{field.name: getattr(draws, field.name).to(device) for field in fields(AugmentationDraws)}
+    )
 
 
 def _end_capture_of_chance(device: torch.device) -> None:

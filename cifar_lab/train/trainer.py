@@ -12,7 +12,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.seeding import seed_of_draws
 from cifar_lab.data.splits import Split
 from cifar_lab.train import optimizer
-from cifar_lab.train.ema import Average
+from cifar_lab.train.ema import ExponentialMovingAverage
 from cifar_lab.train.lookahead import Lookahead
 from cifar_lab.train.lr_schedule import lr_at
 from cifar_lab.train.precision import Precision, scaler
@@ -32,10 +32,10 @@ class Trainer:
         self.parameters = list(net.parameters())
         self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
         """Learning rate on a GPU, (), from which the optimizer reads it; None elsewhere, where it gets a number."""
-        self.optimizer = optimizer.build(net, recipe.optim, rate=self.rate)
+        self.optimizer = optimizer.build_optimizer(net, recipe.optim, rate=self.rate)
         self.scaler = scaler(precision, self.device)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
-        self.ema = Average(net, recipe.train.ema) if recipe.train.ema else None
+        self.ema = ExponentialMovingAverage(net, recipe.train.ema) if recipe.train.ema else None
         self.steps_per_epoch = math.ceil(len(split.train) / recipe.train.batch_size)
         self.epoch, self.step, self.images_seen = 0, 0, 0
         self.epoch_seconds, self.seconds = 0.0, 0.0

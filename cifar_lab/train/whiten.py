@@ -6,7 +6,7 @@ import torch
 
 from cifar_lab.config import recipe
 from cifar_lab.data.augmentation import normalise_only
-from cifar_lab.data.splits import Part
+from cifar_lab.data.splits import ImageSubset
 from cifar_lab.models.resnet import ResNet
 from cifar_lab.models.whitening import Whitening
 
@@ -14,7 +14,7 @@ IMAGES = 5000
 """Minimum number of images, if available: Jordan's number. They have millions of patches."""
 
 
-def whiten(net: ResNet, train: Part, data: recipe.Data) -> None:
+def whiten(net: ResNet, train: ImageSubset, data: recipe.DataConfig) -> None:
     """Compute the whitening from `IMAGES` of `train`, without augmentation; the same for every seed."""
     if not isinstance(net.whitening, Whitening):
         return

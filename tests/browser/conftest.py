@@ -17,8 +17,8 @@ import pytest
 from cifar_lab.ablation import registry
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.mlflow_sync.upload import sync_all
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import Journal
 
 ACCURACY = {"none": (0.90, 0.70), "r16": (0.80, 0.82), "r4": (0.84, 0.86)}
@@ -35,9 +35,9 @@ def _recipe(variant: str) -> Recipe:
     return Recipe().override(se)
 
 
-def _asked(variant: str, seed: int) -> Asked:
+def _asked(variant: str, seed: int) -> CellRef:
     recipe = _recipe(variant)
-    return Asked(
+    return CellRef(
         variant=variant,
         seed=seed,
         fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
@@ -48,8 +48,8 @@ def _asked(variant: str, seed: int) -> Asked:
     )
 
 
-def _write_cell(runs: Path, asked: Asked, accuracy: float) -> None:
-    record = Record(runs / asked.fingerprint)
+def _write_cell(runs: Path, asked: CellRef, accuracy: float) -> None:
+    record = CellRecord(runs / asked.fingerprint)
     record.folder.mkdir()
     recipe = _recipe(asked.variant).model_dump(mode="json")
     tree = {"recipe": recipe, "data": DATA, "execution": EXECUTION, "provenance": PROVENANCE}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cifar_lab.mlflow_sync.client import Store
+from cifar_lab.mlflow_sync.client import MLflowStore
 
 pytestmark = pytest.mark.browser
 
@@ -100,7 +100,7 @@ def test_the_charts_are_drawn_by_variant(
 def test_the_note_of_an_invocation_has_its_table_and_leads_to_its_cells(
     page: Any, links: dict[str, str], shipped: Any
 ) -> None:
-    store = Store.open(f"sqlite:///{shipped / 'mlflow.db'}")
+    store = MLflowStore.open(f"sqlite:///{shipped / 'mlflow.db'}")
     (parent,) = store.find_all("se_ratio", role="invocation")
     server, experiment = links["table"].split("/#")[0], store.shown()[0].experiment
     _open(page, f"{server}/#/experiments/{experiment}/runs/{parent.id}?workflowType=machine_learning", "table")
@@ -121,7 +121,7 @@ def test_the_note_of_an_invocation_has_its_table_and_leads_to_its_cells(
 def test_the_report_of_an_invocation_opens_in_the_ui(
     page: Any, links: dict[str, str], shipped: Any, picture: Callable[[str], None]
 ) -> None:
-    store = Store.open(f"sqlite:///{shipped / 'mlflow.db'}")
+    store = MLflowStore.open(f"sqlite:///{shipped / 'mlflow.db'}")
     (parent,) = store.find_all("se_ratio", role="invocation")
     server, experiment = links["table"].split("/#")[0], store.shown()[0].experiment
     _open(page, f"{server}/#/experiments/{experiment}/runs/{parent.id}/artifacts/report.html", "iframe")

@@ -13,7 +13,7 @@ import pytest
 from made.spaces import Told
 
 from cifar_lab.cli import run
-from cifar_lab.search.budget import Budget
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.storage import open_storage
 
 pytestmark = pytest.mark.browser
@@ -67,7 +67,7 @@ def _search(folder: Path) -> None:
     """A study of 30 trials, in which whatever a user may name is nasty."""
     (folder / f"{NASTY}.py").write_text(SPACE)
     source, chance = str(folder / f"{NASTY}.py"), random.Random(0)
-    made = Told(source, study=NASTY, storage=open_storage(None, folder), budget=Budget(max_params=400_000))
+    made = Told(source, study=NASTY, storage=open_storage(None, folder), budget=SearchBudget(max_params=400_000))
     for i in range(27):
         made.trained(0.8 + 0.1 * chance.random(), diverged=i == 5)
     made.pruned(0.3, 0.5, params={"model.width": 16})

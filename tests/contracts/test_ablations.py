@@ -14,8 +14,8 @@ from cifar_lab.config.scale import SCALES, Scale, require_distinct
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
-from cifar_lab.models.cost import BUDGET, cost
-from cifar_lab.models.resnet import build
+from cifar_lab.models.cost import BUDGET, network_cost
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -80,7 +80,7 @@ def _find(name: str) -> Ablation:
 
 
 def _parameters(ablation: str, variant: str) -> int:
-    return cost(_find(ablation).recipe(variant).model).parameters
+    return network_cost(_find(ablation).recipe(variant).model).parameters
 
 
 class Nobody:
@@ -124,7 +124,7 @@ def test_the_whole_study_is_there_and_no_file_is_broken() -> None:
 
 @pytest.mark.parametrize(("ablation", "variant"), VARIANTS, ids=[f"{a.name}-{v}" for a, v in VARIANTS])
 def test_a_variant_honours_the_budget_or_declares_that_it_does_not(ablation: Ablation, variant: str) -> None:
-    over = cost(ablation.recipe(variant).model).parameters > BUDGET
+    over = network_cost(ablation.recipe(variant).model).parameters > BUDGET
     assert over == ablation.variant(variant).over_budget
 
 
@@ -137,7 +137,7 @@ def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_imag
     )
     torch.set_num_threads(1)
     parts = split(few_images, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    trainer = Trainer(recipe, 0, build(recipe.model, seed=0), parts, "fp32")
+    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32")
     before = [parameter.clone() for parameter in trainer.parameters]
     observer = Nobody()
     outcome = fit(trainer, observer)
@@ -170,7 +170,7 @@ def test_the_question_the_source_and_the_run_time_are_said(ablation: Ablation) -
 def test_the_run_time_is_that_of_the_recipes(ablation: Ablation) -> None:
     """`N PFLOP a cell, M cells`, or `N to M PFLOP a cell`, by 45,000 images, 6 FLOPs a MAC; a chain says it a seed."""
     recipes = [ablation.recipe(variant.name) for variant in ablation.variants]
-    petaflops = [recipe.train.epochs * 45_000 * 6 * cost(recipe.model).macs / 1e15 for recipe in recipes]
+    petaflops = [recipe.train.epochs * 45_000 * 6 * network_cost(recipe.model).macs / 1e15 for recipe in recipes]
     docstring = " ".join(FILES[ablation.name].read_text().split('"""')[1].split())
     said = re.search(r"Run time: (?:(\d+) to )?(\d+) PFLOP a (?:cell, (\w+) cells|seed);", docstring)
     assert said is not None
@@ -248,7 +248,7 @@ def test_precision_leaves_nothing_to_the_device() -> None:
 
 def test_a_wide_network_that_pools_has_about_the_work_of_one_that_does_not() -> None:
     pool = _find("stem_pool")
-    full, pooled, wide = (cost(pool.recipe(variant.name).model) for variant in pool.variants)
+    full, pooled, wide = (network_cost(pool.recipe(variant.name).model) for variant in pool.variants)
     assert full.parameters == pooled.parameters < wide.parameters <= BUDGET
     stem = 32 * 32 * (54 * 27 + 54 * 48)
     assert pooled.macs - stem == pytest.approx((full.macs - stem) / 4, rel=0.001)
@@ -265,8 +265,8 @@ def test_a_network_has_the_parameters_that_it_had(ablation: str, variant: str, p
 
 def test_66_channels_and_48_features_are_the_most_that_fit() -> None:
     assert _parameters("width", "w66") == 4_995_554
-    assert cost(EFFICIENT_RESNET.override({"model.width": 67}).model).parameters > BUDGET
-    assert cost(RESNET18.override({"model.extra_fc": 64}).model).parameters == 5_005_578
+    assert network_cost(EFFICIENT_RESNET.override({"model.width": 67}).model).parameters > BUDGET
+    assert network_cost(RESNET18.override({"model.extra_fc": 64}).model).parameters == 5_005_578
 
 
 def test_fewer_and_more_layers_have_as_many_blocks_and_nearly_as_many_parameters() -> None:
@@ -278,7 +278,7 @@ def test_fewer_and_more_layers_have_as_many_blocks_and_nearly_as_many_parameters
 
 
 def test_a_forward_pass_of_the_final_network_costs_what_was_counted() -> None:
-    assert 2 * cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
+    assert 2 * network_cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
 
 
 # docs/registry.md

@@ -11,8 +11,8 @@ import pytest
 
 from cifar_lab.cli import run
 from cifar_lab.config.recipe import EFFICIENT_RESNET
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 
 RECIPE = EFFICIENT_RESNET.model_dump(mode="json")
 DATA = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64}
@@ -37,15 +37,15 @@ CODES = {"compare se_ratio": 1, "report se_ratio": 1, "verify se_ratio": 1, "sta
 
 
 @pytest.fixture
-def cells(folder: Path) -> list[Record]:
+def cells(folder: Path) -> list[CellRecord]:
     """Two seeds of two variants, finished."""
     asked = []
     for variant in ("r16", "r4"):
         for seed in (0, 1):
             name = hashlib.sha256(f"{variant}/{seed}".encode()).hexdigest()
-            asked.append(Asked(variant=variant, seed=seed, fingerprint=name, recipe=variant, parameters=1,
+            asked.append(CellRef(variant=variant, seed=seed, fingerprint=name, recipe=variant, parameters=1,
                                parameters_trained=1, macs=1))  # fmt: skip
-            record = Record(folder / "runs" / name)
+            record = CellRecord(folder / "runs" / name)
             record.folder.mkdir(parents=True)
             record.write_cell({"seed": seed, "recipe": RECIPE, "data": DATA, "execution": {"device": "cpu"}})
             record.write_result({**RESULT, "metrics": {**METRICS, "test/acc": 0.9 + seed / 100}})
@@ -54,17 +54,23 @@ def cells(folder: Path) -> list[Record]:
         scale="small", protocol="holdout", data={**DATA, "source": "cifar10"}, overrides={}, cells=tuple(asked),
         command="", execution={},
     ).write(folder / "runs")  # fmt: skip
-    return [Record(folder / "runs" / each.fingerprint) for each in asked]
+    return [CellRecord(folder / "runs" / each.fingerprint) for each in asked]
 
 
-def command(line: str, cells: list[Record]) -> list[str]:
+def command(line: str, cells: list[CellRecord]) -> list[str]:
     return line.format(first=cells[0].fingerprint[:12], second=cells[1].fingerprint[:12]).split()
 
 
 @pytest.mark.parametrize(("line", "code"), CODES.items())
 @pytest.mark.parametrize(("file", "tree", "rule"), DAMAGES.values(), ids=DAMAGES.keys())
 def test_every_reader_names_the_file_and_the_rule(
-    cells: list[Record], capsys: pytest.CaptureFixture[str], file: str, tree: object, rule: str, line: str, code: int
+    cells: list[CellRecord],
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    tree: object,
+    rule: str,
+    line: str,
+    code: int,
 ) -> None:
     (cells[0].folder / file).write_text(json.dumps(tree))
     assert run(command(line, cells)) == code
@@ -73,7 +79,9 @@ def test_every_reader_names_the_file_and_the_rule(
     assert "Traceback" not in captured.err
 
 
-def test_the_other_cells_are_read_beside_a_damaged_one(cells: list[Record], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_other_cells_are_read_beside_a_damaged_one(
+    cells: list[CellRecord], capsys: pytest.CaptureFixture[str]
+) -> None:
     (cells[0].folder / "result.json").write_text("")
     assert run(["compare", "se_ratio", "--json"]) == 1
     tree = json.loads(capsys.readouterr().out)
@@ -91,7 +99,7 @@ def test_the_other_cells_are_read_beside_a_damaged_one(cells: list[Record], caps
 
 @pytest.mark.parametrize("format", ["md", "csv", "latex"])
 def test_a_damaged_cell_is_counted_in_every_format(
-    cells: list[Record], capsys: pytest.CaptureFixture[str], format: str
+    cells: list[CellRecord], capsys: pytest.CaptureFixture[str], format: str
 ) -> None:
     (cells[0].folder / "result.json").write_text("")
     assert run(["compare", "se_ratio", "--format", format]) == 1
@@ -103,7 +111,7 @@ def test_a_damaged_cell_is_counted_in_every_format(
 
 @pytest.mark.parametrize("line", ["compare se_ratio", "verify se_ratio", "report se_ratio"])
 def test_a_cell_that_says_nothing_of_its_protocol_cannot_be_put_beside_others(
-    cells: list[Record], capsys: pytest.CaptureFixture[str], line: str
+    cells: list[CellRecord], capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
     (cells[0].folder / "cell.json").write_text("{}")
     assert run(line.split()) == 1
@@ -117,7 +125,7 @@ READERS = [line for line in CODES if not line.startswith("failures")]
 
 @pytest.mark.parametrize("line", READERS)
 def test_a_cell_that_diverged_has_no_accuracy_and_is_not_damaged(
-    cells: list[Record], capsys: pytest.CaptureFixture[str], line: str
+    cells: list[CellRecord], capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
     cells[0].write_result({"status": "diverged", "epoch": 1, "step": 3, "time": 1, "metrics": {"seconds": 6.0}})
     assert run(command(line, cells)) == 0
@@ -125,7 +133,7 @@ def test_a_cell_that_diverged_has_no_accuracy_and_is_not_damaged(
 
 
 def test_a_finished_cell_without_the_metric_is_counted_in_the_note(
-    cells: list[Record], capsys: pytest.CaptureFixture[str]
+    cells: list[CellRecord], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells[3].write_result({**RESULT, "metrics": {"seconds": 60.0}})
     assert run(["compare", "se_ratio", "--format", "md"]) == 0
@@ -133,7 +141,7 @@ def test_a_finished_cell_without_the_metric_is_counted_in_the_note(
 
 
 def test_one_damaged_note_stops_nothing_of_other_ablations(
-    cells: list[Record], capsys: pytest.CaptureFixture[str]
+    cells: list[CellRecord], capsys: pytest.CaptureFixture[str]
 ) -> None:
     note = cells[0].folder.parent / "invocations" / "20261122T220000.000-layers.json"
     note.write_text("[" * 100_000)

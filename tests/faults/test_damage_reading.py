@@ -15,7 +15,7 @@ import pytest
 from made.damage import damage
 
 from cifar_lab.cli import run
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 TRIES = int(os.environ.get("CIFAR_LAB_FAULTS", "20"))
 
@@ -42,8 +42,8 @@ def here(whole: Path, folder: Path, tiny_ablation: Path, monkeypatch: pytest.Mon
     return folder
 
 
-def records(folder: Path) -> list[Record]:
-    return [Record(path) for path in sorted((folder / "runs").iterdir()) if len(path.name) == 64]
+def records(folder: Path) -> list[CellRecord]:
+    return [CellRecord(path) for path in sorted((folder / "runs").iterdir()) if len(path.name) == 64]
 
 
 def lines(folder: Path) -> list[list[str]]:

@@ -22,8 +22,8 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.errors import CellError, DamageError, Interrupted
 from cifar_lab.execution.provenance import provenance
-from cifar_lab.execution.worker import Job, train_cell
-from cifar_lab.store.cell_record import Record
+from cifar_lab.execution.worker import CellJob, train_cell
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal, read_events, read_points
 from cifar_lab.train import checkpoint, loop
 
@@ -33,7 +33,7 @@ RECIPE = Recipe().override(
 )
 
 
-def numbers(record: Record) -> dict[str, Any]:
+def numbers(record: CellRecord) -> dict[str, Any]:
     """All that must not depend on what happened on the way."""
     result = record.result()
     assert result is not None, record.state()
@@ -43,10 +43,10 @@ def numbers(record: Record) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Job:
+def job(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> CellJob:
     os.environ["CIFAR_LAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     dataset = load(str(few_images))
-    return Job(
+    return CellJob(
         fingerprint=RECIPE.fingerprint(seed=0, data_hash=dataset.hash), recipe=RECIPE, seed=0, data=str(few_images),
         data_hash=dataset.hash, runs=tmp_path_factory.mktemp("whole"),
         execution=Execution(device="cpu", threads=1, precision="auto"), provenance=provenance(),
@@ -54,13 +54,13 @@ def job(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Job:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(job: Job) -> dict[str, Any]:
+def undisturbed(job: CellJob) -> dict[str, Any]:
     train_cell(job)
     return numbers(job.record)
 
 
 @pytest.fixture(scope="module")
-def stopped(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(job: CellJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs folder whose cell was stopped after its second epoch, every epoch saved."""
     runs = tmp_path_factory.mktemp("stopped")
     steps = itertools.count()
@@ -68,18 +68,20 @@ def stopped(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(loop, "SAVING_SHARE", 1e9)
         with pytest.raises(Interrupted):
             train_cell(replace(job, runs=runs), stop=lambda: next(steps) >= 13)
-    assert Record(runs / job.fingerprint).checkpoint.exists()
+    assert CellRecord(runs / job.fingerprint).checkpoint.exists()
     return runs
 
 
 @pytest.fixture
-def again(job: Job, stopped: Path, tmp_path: Path) -> Job:
+def again(job: CellJob, stopped: Path, tmp_path: Path) -> CellJob:
     """The stopped cell, in a folder of its own."""
     shutil.copytree(stopped, tmp_path / "runs")
     return replace(job, runs=tmp_path / "runs")
 
 
-def test_a_stopped_cell_ends_with_the_numbers_of_an_undisturbed_one(again: Job, undisturbed: dict[str, Any]) -> None:
+def test_a_stopped_cell_ends_with_the_numbers_of_an_undisturbed_one(
+    again: CellJob, undisturbed: dict[str, Any]
+) -> None:
     train_cell(again)
     assert numbers(again.record) == undisturbed
     assert [event["epoch"] for event in read_events(again.record.folder) if event["event"] == "resume"] != [0]
@@ -88,7 +90,7 @@ def test_a_stopped_cell_ends_with_the_numbers_of_an_undisturbed_one(again: Job, 
 @pytest.mark.parametrize("number", range(TRIES))
 @pytest.mark.parametrize("file", ["checkpoint.pt", "journal.jsonl", "cell.json"])
 def test_whatever_is_damaged_it_ends_with_these_numbers_or_names_the_damage(
-    again: Job, undisturbed: dict[str, Any], file: str, number: int
+    again: CellJob, undisturbed: dict[str, Any], file: str, number: int
 ) -> None:
     what = damage(again.record.folder / file, random.Random(f"{file} {number}"))
     if again.record.damage() is not None:
@@ -101,7 +103,7 @@ def test_whatever_is_damaged_it_ends_with_these_numbers_or_names_the_damage(
 
 @pytest.mark.parametrize("kind", FLIPS)
 def test_a_damaged_checkpoint_is_kept_aside_and_named_and_the_cell_begins_anew(
-    again: Job, undisturbed: dict[str, Any], kind: str
+    again: CellJob, undisturbed: dict[str, Any], kind: str
 ) -> None:
     before = FLIPS[kind](again.record.checkpoint.read_bytes(), random.Random(1))
     again.record.checkpoint.write_bytes(before)
@@ -114,7 +116,7 @@ def test_a_damaged_checkpoint_is_kept_aside_and_named_and_the_cell_begins_anew(
 
 
 def _of_another_cell(path: Path) -> None:
-    checkpoint.save(path, checkpoint.load(path) or {}, "0" * 64)
+    checkpoint.save(path, checkpoint.load_checkpoint(path) or {}, "0" * 64)
 
 
 def _of_something_else(path: Path) -> None:
@@ -122,7 +124,7 @@ def _of_something_else(path: Path) -> None:
 
 
 def _of_another_network_by_an_earlier_version(path: Path) -> None:
-    state = checkpoint.load(path) or {}
+    state = checkpoint.load_checkpoint(path) or {}
     del state["fingerprint"]
     state["net"] = {name: tensor[..., :1] for name, tensor in state["net"].items() if tensor.ndim}
     torch.save(state, path)
@@ -137,7 +139,7 @@ def _of_another_network_by_an_earlier_version(path: Path) -> None:
     ],
 )
 def test_a_checkpoint_of_other_content_is_refused_and_the_cell_begins_anew(
-    again: Job, undisturbed: dict[str, Any], replaced: Callable[[Path], None], why: str
+    again: CellJob, undisturbed: dict[str, Any], replaced: Callable[[Path], None], why: str
 ) -> None:
     replaced(again.record.checkpoint)
     train_cell(again)
@@ -146,15 +148,15 @@ def test_a_checkpoint_of_other_content_is_refused_and_the_cell_begins_anew(
     assert numbers(again.record) == undisturbed
 
 
-def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(again: Job, undisturbed: dict[str, Any]) -> None:
-    state = checkpoint.load(again.record.checkpoint) or {}
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(again: CellJob, undisturbed: dict[str, Any]) -> None:
+    state = checkpoint.load_checkpoint(again.record.checkpoint) or {}
     torch.save({name: value for name, value in state.items() if name != "fingerprint"}, again.record.checkpoint)
     train_cell(again)
     assert not [event for event in read_events(again.record.folder) if event["event"] == "damaged"]
     assert numbers(again.record) == undisturbed
 
 
-def test_a_journal_that_lost_an_epoch_is_not_gone_on_from(again: Job, undisturbed: dict[str, Any]) -> None:
+def test_a_journal_that_lost_an_epoch_is_not_gone_on_from(again: CellJob, undisturbed: dict[str, Any]) -> None:
     journal = again.record.journal
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(line for line in lines if b'"points"' not in line or b'"epoch": 1,' not in line))
@@ -166,7 +168,7 @@ def test_a_journal_that_lost_an_epoch_is_not_gone_on_from(again: Job, undisturbe
 
 
 def test_a_journal_that_is_damaged_while_its_cell_is_trained_makes_no_result(
-    again: Job, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    again: CellJob, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = Journal.write
 
@@ -188,13 +190,13 @@ def test_a_journal_that_is_damaged_while_its_cell_is_trained_makes_no_result(
 
 @pytest.mark.parametrize("number", range(TRIES))
 def test_a_warm_start_never_begins_with_damaged_weights(
-    job: Job, undisturbed: dict[str, Any], tmp_path: Path, number: int
+    job: CellJob, undisturbed: dict[str, Any], tmp_path: Path, number: int
 ) -> None:
     shutil.copytree(job.runs, tmp_path / "runs")
     recipe = RECIPE.override({"init_from": job.fingerprint, "train.epochs": 1})
     fingerprint = recipe.fingerprint(seed=0, data_hash=job.data_hash)
     child = replace(job, runs=tmp_path / "runs", recipe=recipe, fingerprint=fingerprint)
-    parent = Record(tmp_path / "runs" / job.fingerprint)
+    parent = CellRecord(tmp_path / "runs" / job.fingerprint)
     damage(parent.weights, random.Random(number))
     with pytest.raises(CellError, match=r"weights\.safetensors: damaged: its checksum does not match"):
         train_cell(child)

@@ -24,8 +24,8 @@ from cifar_lab.search import journal_file
 from cifar_lab.search.journal_file import CHECKSUM, JournalFile, SymlinkLock
 from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import NOTE
-from cifar_lab.search.trial_jobs import name_of
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.search.trial_jobs import trial_name
+from cifar_lab.store.invocation import CellRef, Invocation
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 COMMANDS = {
@@ -156,8 +156,14 @@ def with_note(journal: Path, trials: int) -> None:
     """Write the note of the study, which names so many trials, and let the study name its note."""
     runs = journal.parent
     asked = [
-        Asked(
-            variant=name_of(i), seed=0, fingerprint=f"{i:064x}", recipe="r", parameters=1, parameters_trained=1, macs=1
+        CellRef(
+            variant=trial_name(i),
+            seed=0,
+            fingerprint=f"{i:064x}",
+            recipe="r",
+            parameters=1,
+            parameters_trained=1,
+            macs=1,
         )
         for i in range(trials)
     ]

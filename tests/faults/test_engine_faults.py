@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events
 
 PATIENCE = 300.0
@@ -45,10 +45,10 @@ class Lab:
     def complaints(self) -> list[str]:
         return [line for line in self.said().splitlines() if line.startswith("cifar-lab: ")]
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[CellRecord]:
         if not self.runs.exists():
             return []
-        return [Record(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
+        return [CellRecord(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
 
     def states(self) -> list[str]:
         return sorted(record.state() for record in self.records())

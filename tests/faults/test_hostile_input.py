@@ -109,7 +109,7 @@ def places(folder: Path, few_images: Path, tiny_ablation: Path, monkeypatch: pyt
     def trained(*_: object) -> None:
         raise AssertionError("something was to be trained")
 
-    monkeypatch.setattr(cifar10, "fetch", refused)
+    monkeypatch.setattr(cifar10, "find_or_download", refused)
     monkeypatch.setattr(local_engine.LocalEngine, "run", trained)
     return {
         "{images}": str(few_images), "{ablations}": str(tiny_ablation), "{nowhere}": str(folder / "nowhere"),

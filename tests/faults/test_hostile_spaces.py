@@ -16,7 +16,7 @@ from cifar_lab.cli import run
 from cifar_lab.config import declaration_file
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import SpaceError
-from cifar_lab.search.spaces import find
+from cifar_lab.search.spaces import find_space
 from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import setting_of
 from cifar_lab.text import printable
@@ -207,7 +207,7 @@ def test_a_file_that_ends_the_process_or_never_returns_is_one_line(
     monkeypatch.setattr(declaration_file, "can_fork", lambda: forks)
     (tmp_path / "mine.py").write_text(text)
     with bounded(), pytest.raises(SpaceError) as caught:
-        find(str(tmp_path / "mine.py"))
+        find_space(str(tmp_path / "mine.py"))
     assert str(caught.value) == f"mine.py:1: {line}"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events, read_points
 
 EPOCHS = 12
@@ -50,11 +50,11 @@ class Lab:
     def trained(self, runner: str) -> int:
         return int(json.loads((self._folder / f"out{runner}").read_text())["trained"])
 
-    def records(self) -> list[Record]:
-        return [Record(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
+    def records(self) -> list[CellRecord]:
+        return [CellRecord(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
 
 
-def _numbers(record: Record) -> dict[str, Any]:
+def _numbers(record: CellRecord) -> dict[str, Any]:
     """All that must not depend on what happened on the way."""
     result = record.result()
     assert result is not None, record.state()

@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cifar_lab.search import storage, trials
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events
 
 KILLS = int(os.environ.get("CIFAR_LAB_KILLS", "4"))
@@ -64,17 +64,17 @@ class Sweep:
     def study(self, url: str | None = None) -> optuna.Study:
         return optuna.load_study(study_name="rates", storage=storage.open_storage(url, self.runs))
 
-    def records(self) -> list[Record]:
-        return [Record(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
+    def records(self) -> list[CellRecord]:
+        return [CellRecord(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
 
 
 def require_whole(sweep: Sweep, wanted: int, url: str | None = None) -> None:
     """Check that all wanted trials are there, none is left running, and each has the value of a distinct cell."""
-    every = trials.of(sweep.study(url))
-    assert trials.count(every).trained == wanted
+    every = trials.all_trials(sweep.study(url))
+    assert trials.count_trials(every).trained == wanted
     assert not [trial.number for trial in every if trial.state in {TrialState.RUNNING, TrialState.WAITING}]
     for trial in filter(trials.is_result, every):
-        result = Record(sweep.runs / trial.user_attrs[trials.CELL]).result()
+        result = CellRecord(sweep.runs / trial.user_attrs[trials.CELL]).result()
         assert result is not None
         assert trial.value == result["metrics"]["val/acc"]
     for record in sweep.records():

@@ -11,18 +11,18 @@ import pytest
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError
-from cifar_lab.mlflow_sync.client import Store, require_usable, resolve_uri
-from cifar_lab.mlflow_sync.uploader import Shipper, sync
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.mlflow_sync.client import MLflowStore, require_usable, resolve_uri
+from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import Journal
 
 DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
 
 
-def _asked(seed: int) -> Asked:
+def _asked(seed: int) -> CellRef:
     recipe = Recipe()
-    return Asked(
+    return CellRef(
         variant="r16",
         seed=seed,
         fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
@@ -44,7 +44,7 @@ def invocation(runs: Path) -> Invocation:
     """Three cells: two finished, and one that was never begun."""
     cells = tuple(_asked(seed) for seed in range(3))
     for cell in cells[:2]:
-        record = Record(runs / cell.fingerprint)
+        record = CellRecord(runs / cell.fingerprint)
         record.folder.mkdir()
         tree = {"recipe": Recipe().model_dump(mode="json"), "data": DATA, "execution": {}, "provenance": {}}
         record.write_cell(tree)
@@ -92,8 +92,13 @@ def _drain(runs: Path, invocation: Invocation, timeout_s: float) -> tuple[int, f
     """(cells left, seconds that the caller was held up, what was said)."""
     said: list[str] = []
     began = time.monotonic()
-    shipper = Shipper(
-        runs, invocation, lambda: Store.open(resolve_uri()), draw=lambda record: {}, say=said.append, interval=0.05
+    shipper = Uploader(
+        runs,
+        invocation,
+        lambda: MLflowStore.open(resolve_uri()),
+        draw=lambda record: {},
+        say=said.append,
+        interval=0.05,
     )
     shipper.start()
     left = shipper.drain(timeout_s)
@@ -116,9 +121,9 @@ def test_a_server_that_is_down_is_given_up_in_time_and_sync_ships_everything_lat
     assert "secret" not in said[0]
     assert {path: path.read_bytes() for path in runs.rglob("*.json*")} == before
 
-    store = Store.open(f"sqlite:///{tmp_path}/mlflow.db")
-    assert sync(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (2, 0)
-    assert sync(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 0)
+    store = MLflowStore.open(f"sqlite:///{tmp_path}/mlflow.db")
+    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (2, 0)
+    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 0)
     found = store.find_all("se_ratio", role="cell")
     assert {run.tags["shipped"] for run in found} == {"complete"}
     assert len(found) == 2
@@ -140,8 +145,8 @@ def test_sync_to_a_server_that_is_down_says_so_and_counts_what_is_left(
     runs: Path, invocation: Invocation, closed_port: int
 ) -> None:
     said: list[str] = []
-    store = Store.open(f"http://127.0.0.1:{closed_port}")
-    assert sync(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 2)
+    store = MLflowStore.open(f"http://127.0.0.1:{closed_port}")
+    assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 2)
     assert len(said) == 1
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar_lab.mlflow_sync.exit_gate import Abandoned, Gate
-from cifar_lab.mlflow_sync.upload_lease import Claims
+from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
+from cifar_lab.mlflow_sync.upload_lease import UploadLease
 
 HOUSE = Path(__file__).parents[2]
 PROGRAM = """
@@ -23,7 +23,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from cifar_lab.report.charts import cell_png
 from cifar_lab.store.journal import read_points
-from cifar_lab.mlflow_sync.uploader import Shipper
+from cifar_lab.mlflow_sync.uploader import Uploader
 from made.mlflow_study import CONFUSION, Study
 
 class Slow:
@@ -39,13 +39,13 @@ class Slow:
     log = upload = resume = end = tag
 
 def draw(record):
-    return cell_png.draw([(p.epoch, p.values) for p in read_points(record.folder)] * 50, CONFUSION, "cell")
+    return cell_png.draw_cell_figures([(p.epoch, p.values) for p in read_points(record.folder)] * 50, CONFUSION, "cell")
 
 runs = Path(sys.argv[1]) / "runs"
 runs.mkdir()
 study = Study(runs)
 study.all()
-shipper = Shipper(runs, study.invocation(), Slow, draw=draw, say=print)
+shipper = Uploader(runs, study.invocation(), Slow, draw=draw, say=print)
 shipper.start()
 print("left", shipper.drain(float(sys.argv[2])))
 """
@@ -61,7 +61,7 @@ def test_a_process_that_leaves_its_shipper_while_it_draws_ends_well(tmp_path: Pa
 
 
 @contextmanager
-def _thread(gate: Gate, waits: threading.Event, steps: list[str]) -> Iterator[threading.Thread]:
+def _thread(gate: ExitGate, waits: threading.Event, steps: list[str]) -> Iterator[threading.Thread]:
     def work() -> None:
         with gate.working():
             steps.append("began")
@@ -72,7 +72,7 @@ def _thread(gate: Gate, waits: threading.Event, steps: list[str]) -> Iterator[th
     def run() -> None:
         try:
             work()
-        except Abandoned:
+        except ThreadAbandoned:
             steps.append("left")
 
     thread = threading.Thread(target=run, daemon=True)
@@ -86,21 +86,21 @@ def _thread(gate: Gate, waits: threading.Event, steps: list[str]) -> Iterator[th
 
 
 def test_a_thread_that_waits_when_it_is_left_works_no_more() -> None:
-    gate, waits, steps = Gate(), threading.Event(), list[str]()
+    gate, waits, steps = ExitGate(), threading.Event(), list[str]()
     with _thread(gate, waits, steps):
         gate.shut()
     assert steps == ["began", "left"]
 
 
 def test_a_thread_that_is_not_left_goes_on() -> None:
-    gate, waits, steps = Gate(), threading.Event(), list[str]()
+    gate, waits, steps = ExitGate(), threading.Event(), list[str]()
     with _thread(gate, waits, steps):
         pass
     assert steps == ["began", "went on"]
 
 
 def test_who_leaves_a_thread_waits_for_what_it_is_doing() -> None:
-    gate, is_done, has_begun = Gate(), threading.Event(), threading.Event()
+    gate, is_done, has_begun = ExitGate(), threading.Event(), threading.Event()
 
     def draw() -> None:
         with gate.working():
@@ -115,7 +115,7 @@ def test_who_leaves_a_thread_waits_for_what_it_is_doing() -> None:
 
 
 def test_a_cell_is_shipped_by_one_runner_and_by_another_after_it(tmp_path: Path) -> None:
-    first, second, other = (Claims(tmp_path, name) for name in ("se_ratio", "se_ratio", "blocks"))
+    first, second, other = (UploadLease(tmp_path, name) for name in ("se_ratio", "se_ratio", "blocks"))
     assert first.take("a")
     assert first.take("a")
     assert not second.take("a")
@@ -130,8 +130,8 @@ def test_a_cell_is_shipped_by_one_runner_and_by_another_after_it(tmp_path: Path)
 
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from cifar_lab.mlflow_sync.upload_lease import Claims;"
-        "print(Claims(Path(sys.argv[1]), 'se_ratio').take('a')); sys.stdout.flush(); os._exit(1)"
+        "import os, sys; from pathlib import Path; from cifar_lab.mlflow_sync.upload_lease import UploadLease;"
+        "print(UploadLease(Path(sys.argv[1]), 'se_ratio').take('a')); sys.stdout.flush(); os._exit(1)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -141,4 +141,4 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout == "True\n"
-    assert Claims(tmp_path, "se_ratio").take("a")
+    assert UploadLease(tmp_path, "se_ratio").take("a")

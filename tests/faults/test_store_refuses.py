@@ -17,9 +17,9 @@ from made.mlflow_study import Study
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError
 from cifar_lab.mlflow_sync import upload
-from cifar_lab.mlflow_sync.client import CallRefused, Store, StoreAway, StoreRefuses
-from cifar_lab.mlflow_sync.run_fields import Sheet
-from cifar_lab.mlflow_sync.uploader import Shipper, sync
+from cifar_lab.mlflow_sync.client import CallRefused, MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.run_fields import RunFields
+from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri
 
 Serve = Callable[..., str]
@@ -67,8 +67,8 @@ ANSWERS = [
     (403, "", StoreRefuses, "403"),
     (404, "<html><body>no such page</body></html>", StoreRefuses, "404 (no such page)"),
     (200, "<html><body>Sign in</body></html>", StoreRefuses, "does not answer as MLflow does"),
-    (500, "oops", StoreAway, "is away: it answers 500"),
-    (503, "<html>down for repair</html>", StoreAway, "503 (down for repair)"),
+    (500, "oops", StoreUnavailable, "is away: it answers 500"),
+    (503, "<html>down for repair</html>", StoreUnavailable, "503 (down for repair)"),
 ]
 
 
@@ -77,7 +77,7 @@ def test_what_a_gateway_answers_is_one_line(
     answering: Serve, status: int, body: str, kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind) as refusal:
-        Store.open(answering(status, body)).shown()
+        MLflowStore.open(answering(status, body)).shown()
     assert words in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1
 
@@ -111,7 +111,9 @@ def test_a_refusal_during_a_training_is_said_once_and_nobody_waits_for_it(answer
     study.all()
     said: list[str] = []
     uri = answering(401, "no")
-    shipper = Shipper(study.runs, study.invocation(), lambda: Store.open(uri), draw=lambda _: {}, say=said.append)
+    shipper = Uploader(
+        study.runs, study.invocation(), lambda: MLflowStore.open(uri), draw=lambda _: {}, say=said.append
+    )
     shipper.start()
     assert shipper.drain(60) == 4
     assert not shipper.is_alive()
@@ -131,13 +133,13 @@ NAMES = [
 ]
 
 
-def test_no_name_ends_the_sync_of_a_folder(study: Study, store: Store, folder: Path) -> None:
+def test_no_name_ends_the_sync_of_a_folder(study: Study, store: MLflowStore, folder: Path) -> None:
     study.whole("r4", 0)
     usual = study.invocation("se_ratio", seeds=1, variants=("r4",))
     odd = [replace(usual, ablation=name, question=f"{name}\nSource: {name}", id=f"{usual.id}{name}") for name in NAMES]
     said: list[str] = []
     for expected in ((len(NAMES) + 1, 0), (0, 0)):
-        assert sync(study.runs, [*odd, usual], store, draw=lambda _: {}, say=said.append) == expected
+        assert sync_invocations(study.runs, [*odd, usual], store, draw=lambda _: {}, say=said.append) == expected
     assert said == []
     for name in (*NAMES, "se_ratio"):
         assert len(store.find_all(name, role="cell")) == 1
@@ -145,10 +147,10 @@ def test_no_name_ends_the_sync_of_a_folder(study: Study, store: Store, folder: P
     assert all(path.parent == folder / "mlruns" for path in (folder / "mlruns").iterdir())
 
 
-def test_a_name_of_quotes_finds_its_run_again(store: Store) -> None:
+def test_a_name_of_quotes_finds_its_run_again(store: MLflowStore) -> None:
     experiment = store.experiment("it's", {})
     for name in ("it's", "it\"s'", "its"):
-        sheet = Sheet(name=name, identity={"role": "cell", "fingerprint": name}, tags={}, params={}, time=1)
+        sheet = RunFields(name=name, identity={"role": "cell", "fingerprint": name}, tags={}, params={}, time=1)
         run_id = store.start(experiment, sheet)
         found = store.find(experiment, role="cell", fingerprint=name)
         assert found is not None
@@ -156,12 +158,12 @@ def test_a_name_of_quotes_finds_its_run_again(store: Store) -> None:
 
 
 def test_where_no_artifact_can_be_written_all_metrics_arrive_and_the_files_come_later(
-    study: Study, store: Store, folder: Path
+    study: Study, store: MLflowStore, folder: Path
 ) -> None:
     study.all()
     invocation, said = study.invocation(), list[str]()
     (folder / "mlruns").write_text("no folder")
-    assert sync(study.runs, [invocation], store, draw=lambda _: {}, say=said.append) == (4, 4)
+    assert sync_invocations(study.runs, [invocation], store, draw=lambda _: {}, say=said.append) == (4, 4)
     assert len(said) == 1
     assert "takes no files (" in said[0]
     assert "away" not in said[0]
@@ -169,12 +171,12 @@ def test_where_no_artifact_can_be_written_all_metrics_arrive_and_the_files_come_
     runs = [client.get_run(found.id) for found in store.find_all("se_ratio", role="cell")]
     assert all("test/acc" in each.data.metrics and each.info.status == "FINISHED" for each in runs)
     (folder / "mlruns").unlink()
-    assert sync(study.runs, [invocation], store, draw=lambda _: {}, say=said.append) == (4, 0)
+    assert sync_invocations(study.runs, [invocation], store, draw=lambda _: {}, say=said.append) == (4, 0)
     assert "result.json" in {item.path for item in client.list_artifacts(runs[0].info.run_id)}
-    assert sync(study.runs, [invocation], store, draw=lambda _: {}, say=said.append) == (0, 0)
+    assert sync_invocations(study.runs, [invocation], store, draw=lambda _: {}, say=said.append) == (0, 0)
 
 
-def test_one_call_that_is_refused_is_no_refusal_of_the_store(store: Store) -> None:
+def test_one_call_that_is_refused_is_no_refusal_of_the_store(store: MLflowStore) -> None:
     with pytest.raises(CallRefused):
         store.end("f" * 32, "FINISHED", 1)
     assert store.shown() == []
@@ -202,7 +204,7 @@ def _execute(path: Path, statement: str) -> None:
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_database_is_one_line(
     study: Study,
-    store: Store,
+    store: MLflowStore,
     folder: Path,
     damage: str,
     capsys: pytest.CaptureFixture[str],
@@ -264,7 +266,7 @@ def test_a_folder_of_any_name_has_its_database_in_it(
     monkeypatch.chdir(tmp_path / name)
     uri = resolve_uri()
     require_usable(uri)
-    store = Store.open(uri)
+    store = MLflowStore.open(uri)
     experiment = store.experiment("se_ratio", {})
     assert (tmp_path / name / "mlflow.db").exists()
     assert store._client.get_experiment(experiment).name == "se_ratio"

@@ -17,7 +17,7 @@ from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split
-from cifar_lab.models.resnet import build
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -77,7 +77,7 @@ def _parts(recipe: Recipe) -> Split:
 
 
 def _lab(recipe: Recipe) -> dict[str, Tensor]:
-    exact = Exact(build(recipe.model, seed=SEED))
+    exact = Exact(build_network(recipe.model, seed=SEED))
     trainer = Trainer(recipe, SEED, exact, _parts(recipe), "fp32")
     fit(trainer, Nobody())
     return exact.net.state_dict()
@@ -93,7 +93,7 @@ def _textbook(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tens
     optimizer, lookahead = plain_loop.tools(net, recipe)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
     for epoch in range(EPOCHS):
-        draws = augmentation.draw(recipe.data, len(part), seed=SEED, epoch=epoch)
+        draws = augmentation.draw_epoch(recipe.data, len(part), seed=SEED, epoch=epoch)
         batches = []
         for first in range(0, len(part), BATCH):
             here = draws[first : first + BATCH]

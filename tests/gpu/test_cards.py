@@ -14,9 +14,9 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.execution.device import find_device, gpus, missing_kernels, places
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.store.journal import read_points
-from cifar_lab.train.precision import resolve, scaler
+from cifar_lab.train.precision import resolve_precision, scaler
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 GPU = torch.device("cuda", 0)
@@ -29,7 +29,7 @@ def test_this_torch_has_kernels_for_every_gpu_and_they_run() -> None:
 
 
 def test_auto_names_a_precision_that_the_gpu_computes_in() -> None:
-    precision = resolve("auto", GPU)
+    precision = resolve_precision("auto", GPU)
     assert precision == ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else precision)
     assert (scaler("fp16", GPU) is not None, scaler(precision, GPU) is not None) == (True, precision == "fp16")
 
@@ -42,7 +42,7 @@ def test_a_cell_is_trained_on_a_gpu_that_is_named(tmp_path: Path, few_images: Pa
     )  # fmt: skip
     dataset = load(str(few_images))
     place = f"cuda:{gpus() - 1}"
-    job = Job(
+    job = CellJob(
         fingerprint=recipe.fingerprint(seed=0, data_hash=dataset.hash), recipe=recipe, seed=0, data=str(few_images),
         data_hash=dataset.hash, runs=tmp_path, execution=Execution(device="cuda", threads=1, precision="auto"),
         provenance={}, place=place,
@@ -54,7 +54,7 @@ def test_a_cell_is_trained_on_a_gpu_that_is_named(tmp_path: Path, few_images: Pa
     assert result["status"] == "finished"
     assert tree["execution"]["device"] == "cuda"
     assert tree["execution"]["precision"] == (
-        resolve("auto", torch.device(place)) if precision == "auto" else precision
+        resolve_precision("auto", torch.device(place)) if precision == "auto" else precision
     )
     losses = [point.values["train/loss"] for point in read_points(job.record.folder)]
     assert all(math.isfinite(loss) for loss in losses)

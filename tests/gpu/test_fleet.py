@@ -14,7 +14,7 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.execution.provenance import provenance
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.store.journal import read_points
 
 pytestmark = [
@@ -29,13 +29,14 @@ import json, torch
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.execution.settings import Execution
 from cifar_lab.execution.provenance import provenance
-from cifar_lab.execution.step_timing import Question, Timed, ask
+from cifar_lab.execution.step_timing import StepTiming, TimingRequest, measure_steps
 
 if __name__ == "__main__":
     cuda = Execution(device="cuda", threads=1, precision="auto")
     small = EFFICIENT_RESNET.override({"model.width": 16})
-    answers = ask([Question(recipe=each, execution=cuda, share=True) for each in (EFFICIENT_RESNET, small)])
-    found = [each if isinstance(each, Timed) else each.why for each in answers]
+    recipes = (EFFICIENT_RESNET, small)
+    answers = measure_steps([TimingRequest(recipe=each, execution=cuda, share=True) for each in recipes])
+    found = [each if isinstance(each, StepTiming) else each.why for each in answers]
     print(json.dumps({"answers": found, "names": provenance()["hardware"]["gpus"],
                       "initialized": torch.cuda.is_initialized()}))
 """
@@ -63,7 +64,7 @@ def test_steps_are_timed_in_a_worker_and_the_runner_holds_no_context(tmp_path: P
 def test_a_cell_names_its_gpu_and_what_it_kept_of_its_memory(tmp_path: Path, few_images: Path) -> None:
     recipe = TINY.override({"data.val_fraction": 0.2})
     dataset = load(str(few_images))
-    job = Job(
+    job = CellJob(
         fingerprint=recipe.fingerprint(seed=0, data_hash=dataset.hash), recipe=recipe, seed=0, data=str(few_images),
         data_hash=dataset.hash, runs=tmp_path, execution=CUDA, provenance=provenance(), place="cuda:0",
     )  # fmt: skip

@@ -25,9 +25,9 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution.settings import compiled, prepare_process
-from cifar_lab.models.resnet import build
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train import checkpoint
-from cifar_lab.train.loop import Outcome, fit
+from cifar_lab.train.loop import TrainingOutcome, fit
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 
@@ -81,7 +81,7 @@ def trainer(recipe: Recipe, precision: str = "bf16", device: torch.device = DEVI
         test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(20) % 10,
     )  # fmt: skip
     parts = split(data, recipe.data, recipe.train.protocol, device)
-    made = Trainer(recipe, 0, build(recipe.model, seed=0, device=device), parts, precision)  # type: ignore[arg-type]
+    made = Trainer(recipe, 0, build_network(recipe.model, seed=0, device=device), parts, precision)  # type: ignore[arg-type]
     made.graph = graph
     return made
 
@@ -120,7 +120,7 @@ def take(stepper: Stepper, count: int) -> None:
         stepper.run.step += 1
 
 
-def trained(recipe: Recipe, precision: str, folder: Path, *, graph: bool) -> tuple[list[torch.Tensor], Outcome]:
+def trained(recipe: Recipe, precision: str, folder: Path, *, graph: bool) -> tuple[list[torch.Tensor], TrainingOutcome]:
     run = trainer(recipe, precision, graph=graph)
     outcome = fit(run, Recorder(folder))
     return state(run), outcome
@@ -137,7 +137,7 @@ def test_no_step_waits_for_the_device_even_after_a_resume(name: str, tmp_path: P
         take(stepper, 3)
     checkpoint.save(tmp_path / "checkpoint.pt", run.state_dict())
     again = trainer(recipe)
-    loaded = checkpoint.load(tmp_path / "checkpoint.pt")
+    loaded = checkpoint.load_checkpoint(tmp_path / "checkpoint.pt")
     assert loaded is not None
     again.load_state_dict(loaded)
     stepper = Stepper(again)
@@ -160,7 +160,7 @@ def test_twice_resumed_and_as_a_graph_the_bits_are_the_same(name: str, precision
     with pytest.raises(Interrupted):
         fit(killed, Recorder(tmp_path, stop=(2, 3)))
     resumed = trainer(recipe, precision, graph=True)
-    loaded = checkpoint.load(tmp_path / "checkpoint.pt")
+    loaded = checkpoint.load_checkpoint(tmp_path / "checkpoint.pt")
     assert loaded is not None
     resumed.load_state_dict(loaded)
     fit(resumed, Recorder(tmp_path))
@@ -178,7 +178,7 @@ def test_fp16_trains_and_is_resumed_with_the_same_bits(name: str, tmp_path: Path
     with pytest.raises(Interrupted):
         fit(killed, Recorder(tmp_path, stop=(1, 3)))
     resumed = trainer(recipe, "fp16")
-    loaded = checkpoint.load(tmp_path / "checkpoint.pt")
+    loaded = checkpoint.load_checkpoint(tmp_path / "checkpoint.pt")
     assert loaded is not None
     resumed.load_state_dict(loaded)
     fit(resumed, Recorder(tmp_path))
@@ -233,7 +233,7 @@ def test_batches_are_those_of_the_cpu(name: str) -> None:
     recipe, made = RECIPES[name].override(SMALL), []
     for device in (torch.device("cpu"), DEVICE):
         run = trainer(recipe, "fp32", device)
-        here = augmentation.draw(recipe.data, len(run.split.train), seed=0, epoch=0, device=device)[0:16]
+        here = augmentation.draw_epoch(recipe.data, len(run.split.train), seed=0, epoch=0, device=device)[0:16]
         made.append([each.cpu() for each in augmentation.augment(*run.split.train.take(here.order), here, recipe.data)])
     torch.testing.assert_close(made[0], made[1], rtol=1e-6, atol=1e-6)
 
@@ -273,7 +273,7 @@ def test_logits_and_gradients_are_as_near_to_fp64_as_those_of_the_cpu(precision:
     """
     torch.manual_seed(0)
     torch.set_num_threads(1)  # with 16, torch 2.11 crashed in a backward pass
-    net, images = build(EFFICIENT_RESNET.model, seed=0), torch.randn(16, 3, 32, 32)
+    net, images = build_network(EFFICIENT_RESNET.model, seed=0), torch.randn(16, 3, 32, 32)
 
     def step(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         mine = copy.deepcopy(net).to(device, dtype, memory_format=torch.channels_last)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cifar_lab.ablation import registry
 from cifar_lab.cli import console, run
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 
 class Ran:
@@ -55,7 +55,7 @@ def test_a_run_prints_the_plan_and_what_was_trained_and_nothing_else(ran: Ran) -
 
 def test_every_cell_leaves_its_whole_record(ran: Ran) -> None:
     for cell in json.loads(ran.done.stdout)["cells"]:
-        record = Record(ran.folder / "runs" / cell["fingerprint"])
+        record = CellRecord(ran.folder / "runs" / cell["fingerprint"])
         assert record.state() == "finished"
         for path in (record.weights, record.predictions, record.confusion):
             assert path.stat().st_size > 0
@@ -115,7 +115,7 @@ def test_mlflow_has_a_parent_and_a_run_for_each_cell(ran: Ran) -> None:
     assert set(runs) == {"off/s0", "on/s0", "off/s1", "on/s1"}
     results = {cell["variant"] + f"/s{cell['seed']}": cell for cell in json.loads(ran.done.stdout)["cells"]}
     for name, found in runs.items():
-        result = Record(ran.folder / "runs" / results[name]["fingerprint"]).result()
+        result = CellRecord(ran.folder / "runs" / results[name]["fingerprint"]).result()
         assert result is not None
         assert found.data.metrics["test/acc"] == result["metrics"]["test/acc"]
         assert found.data.tags["fingerprint"] == results[name]["fingerprint"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def _said(capsys: pytest.CaptureFixture[str], *line: str, code: int = 0) -> str:
     return found.out + found.err
 
 
-def _records() -> list[Record]:
-    return [Record(path) for path in sorted(Path("runs").resolve().iterdir()) if len(path.name) == 64]
+def _records() -> list[CellRecord]:
+    return [CellRecord(path) for path in sorted(Path("runs").resolve().iterdir()) if len(path.name) == 64]
 
 
 def test_status_shows_every_ablation_and_every_cell_of_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +116,7 @@ def test_diff_names_what_tells_two_cells_apart_and_nothing_else(capsys: pytest.C
 
 def test_clean_frees_an_abandoned_checkpoint_and_leaves_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to free" in _said(capsys, "clean", "--older-than", "0d")
-    record = Record(Path("runs").resolve() / ("0" * 64))
+    record = CellRecord(Path("runs").resolve() / ("0" * 64))
     record.folder.mkdir()
     record.write_cell({"seed": 0})
     record.checkpoint.write_bytes(b"x" * 1000)

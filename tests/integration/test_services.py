@@ -32,7 +32,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lab.search import trials as found
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import read_all
 from cifar_lab.store.journal import read_events
 
@@ -294,7 +294,7 @@ def test_the_runs_of_an_ablation_arrive(services: Services, runs: dict[str, list
     assert set(cells) == {"r16/s0", "none/s0"}
     assert {run.info.status for run in [*runs["cell"], *runs["invocation"]]} == {"FINISHED"}
     for run in cells.values():
-        record = Record(services.here.folder / "cifar-lab" / "runs" / run.data.tags["fingerprint"])
+        record = CellRecord(services.here.folder / "cifar-lab" / "runs" / run.data.tags["fingerprint"])
         result = record.result()
         assert result is not None
         assert run.data.metrics["test/acc"] == result["metrics"]["test/acc"]
@@ -310,7 +310,7 @@ def test_artifacts_are_read_through_the_server(services: Services, client: Any, 
     with urllib.request.urlopen(asked, timeout=30) as reply:
         assert b"se_ratio" in reply.read()
     for cell in runs["cell"]:
-        record = Record(services.here.folder / "cifar-lab" / "runs" / cell.data.tags["fingerprint"])
+        record = CellRecord(services.here.folder / "cifar-lab" / "runs" / cell.data.tags["fingerprint"])
         fetched = client.download_artifacts(cell.info.run_id, record.weights.name)
         assert Path(fetched).read_bytes() == record.weights.read_bytes()
     assert any((services.here.folder / "mlflow" / "artifacts").rglob("report.html"))
@@ -432,7 +432,7 @@ class Sweep:
             _kill(process)
 
     @contextmanager
-    def runner_beside(self, first: subprocess.Popen[bytes]) -> Iterator[tuple[Record, subprocess.Popen[bytes]]]:
+    def runner_beside(self, first: subprocess.Popen[bytes]) -> Iterator[tuple[CellRecord, subprocess.Popen[bytes]]]:
         """A second one, from when it trains on, and the cell of the first, which is held still in the middle of it."""
         cell = self.cell_of(first)
         owner = cell.owner()
@@ -459,10 +459,10 @@ class Sweep:
         assert text, self.said()
         return dict(json.loads(text))
 
-    def records(self) -> list[Record]:
-        return [Record(path) for path in sorted((self.folder / "runs").glob("*")) if len(path.name) == 64]
+    def records(self) -> list[CellRecord]:
+        return [CellRecord(path) for path in sorted((self.folder / "runs").glob("*")) if len(path.name) == 64]
 
-    def cell_of(self, runner: subprocess.Popen[bytes]) -> Record:
+    def cell_of(self, runner: subprocess.Popen[bytes]) -> CellRecord:
         """The cell that a process of `runner` is training, from its first saved epoch on."""
         deadline = time.monotonic() + LONG
         while time.monotonic() < deadline:
@@ -498,14 +498,14 @@ class Killed:
         return [trial for trial in self.sweep.trials() if found.is_result(trial)]
 
 
-def _is_trained_by(runner: subprocess.Popen[bytes], record: Record) -> bool:
+def _is_trained_by(runner: subprocess.Popen[bytes], record: CellRecord) -> bool:
     owner = record.owner()
     with suppress(ProcessLookupError):
         return owner is not None and os.getpgid(owner["pid"]) == runner.pid
     return False
 
 
-def _events(record: Record) -> list[str]:
+def _events(record: CellRecord) -> list[str]:
     return [event["event"] for event in read_events(record.folder)]
 
 

@@ -17,14 +17,14 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Images
 from cifar_lab.execution.provenance import provenance
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 
 
 @pytest.mark.slow
 def test_the_control_passes_half_and_a_linear_classifier_stays_twenty_points_under_it(tmp_path: Path) -> None:
     dataset = load("synthetic")
-    recipe = scale.find("smoke").apply(registry.discover().find("se_ratio").recipe("r16"))
-    job = Job(
+    recipe = scale.find_scale("smoke").apply(registry.discover().find("se_ratio").recipe("r16"))
+    job = CellJob(
         fingerprint=recipe.fingerprint(seed=0, data_hash=dataset.hash),
         recipe=recipe,
         seed=0,

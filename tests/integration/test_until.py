@@ -10,7 +10,7 @@ import pytest
 
 from cifar_lab.cli import run
 from cifar_lab.results.stats.group_sequential import looks
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 ABLATION = '''
 """Two rates and a dropout."""
@@ -53,7 +53,7 @@ def cells(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def finish(cell: dict[str, Any], accuracy: float, status: str = "finished") -> None:
     """Write the record of a trained cell with this test accuracy."""
-    record = Record(Path("runs").resolve() / cell["fingerprint"])
+    record = CellRecord(Path("runs").resolve() / cell["fingerprint"])
     record.folder.mkdir(parents=True)
     execution = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False}
     recipe = {"train": {"protocol": "holdout"}}

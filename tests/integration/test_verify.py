@@ -13,8 +13,8 @@ from rich.console import Console
 
 from cifar_lab.ablation import registry
 from cifar_lab.cli import console, run
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 
 WIDTH = 100
 CIFAR10 = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
@@ -60,14 +60,14 @@ def ended(accuracies: dict[str, list[float]], ablation: str = "mine", **changed:
     for variant, values in accuracies.items():
         for seed, value in enumerate(values):
             name = hashlib.sha256(f"{ablation}/{setting['scale']}/{variant}/{seed}".encode()).hexdigest()
-            record = Record(Path("runs").resolve() / name)
+            record = CellRecord(Path("runs").resolve() / name)
             record.folder.mkdir(parents=True, exist_ok=True)
             recipe = {"train": {"protocol": setting["protocol"]}}
             record.write_cell({"seed": seed, "recipe": recipe, "execution": {"device": "cpu"}})
             metrics = {metric: value, "val/auc": value, "seconds": 1.0, "images_seen": 1.0}
             record.write_result({"status": "finished", "epoch": 3, "step": 0, "time": 1, "metrics": metrics})
             cells.append(
-                Asked(variant=variant, seed=seed, fingerprint=name, recipe=variant, parameters=1,
+                CellRef(variant=variant, seed=seed, fingerprint=name, recipe=variant, parameters=1,
                       parameters_trained=1, macs=1)
             )  # fmt: skip
     notes = Path("runs/invocations")

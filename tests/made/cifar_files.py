@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cifar_lab.data import original_images
-from cifar_lab.data.dataset import Arrays
+from cifar_lab.data.dataset import ImageArrays
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
@@ -26,7 +26,7 @@ ROWS = 20
 class Small:
     """Images, and what each batch holds of them."""
 
-    arrays: Arrays
+    arrays: ImageArrays
     planes: dict[str, np.ndarray]
     """Batches by name, (20, 3072) each: red plane, green plane, blue plane."""
     labels: dict[str, list[int]]
@@ -38,7 +38,7 @@ def small(seed: int = 0) -> Small:
     planes = {name: rng.integers(0, 256, (ROWS, 3072), dtype=np.uint8) for name in BATCHES}
     labels = {name: rng.permutation([*range(10)] * 2).tolist() for name in BATCHES}
     pixels = {name: p.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for name, p in planes.items()}
-    arrays = Arrays(
+    arrays = ImageArrays(
         np.ascontiguousarray(np.concatenate([pixels[name] for name in BATCHES[:5]])),
         np.array([label for name in BATCHES[:5] for label in labels[name]]),
         np.ascontiguousarray(pixels["test_batch"]),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cifar_lab.results.comparison import Comparison, Row
-from cifar_lab.results.stats.convergence import Reached
+from cifar_lab.results.comparison import Comparison, ComparisonRow
+from cifar_lab.results.stats.convergence import EpochsToThreshold
 
 SEEDS = range(5)
 
 
-def row(variant: str = "r4", **changed: Any) -> Row:
+def row(variant: str = "r4", **changed: Any) -> ComparisonRow:
     fields: dict[str, Any] = {
         "against": "r16",
         "n": 5, "mean": 0.91234, "std": 0.0012, "mean_interval": (0.910, 0.914), "difference": -0.00456,
@@ -22,10 +22,10 @@ def row(variant: str = "r4", **changed: Any) -> Row:
         "mixed_execution": False, "parameters": 4_699_290, "parameters_trained": 4_699_290, "macs": 798_690_304,
         "seconds": 3661.4, "images_seen": 9e6,
     }  # fmt: skip
-    return Row(variant=variant, **(fields | changed))
+    return ComparisonRow(variant=variant, **(fields | changed))
 
 
-def comparison(*rows: Row, **changed: Any) -> Comparison:
+def comparison(*rows: ComparisonRow, **changed: Any) -> Comparison:
     fields: dict[str, Any] = {
         "ablation": "se_ratio", "scale": "writeup", "protocol": "holdout", "metric": "test/acc", "control": "r16",
         "data": "CIFAR-10", "overrides": {}, "invocation": "20261122T210000.000-se_ratio", "invocations": 1,
@@ -50,5 +50,5 @@ def text(of: Comparison) -> str:
     return "\n".join([*of.header(), *of.footer()])
 
 
-def reached(mean: float | None, reached: int, of: int = 5) -> Reached:
-    return Reached(mean=mean, reached=reached, of=of)
+def reached(mean: float | None, reached: int, of: int = 5) -> EpochsToThreshold:
+    return EpochsToThreshold(mean=mean, reached=reached, of=of)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import Journal
 
 DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
@@ -28,9 +28,9 @@ class Study:
         self.runs = runs
         self.recipes = {f"r{n}": Recipe().override({"model.se.reduction": n}) for n in (4, 16)}
 
-    def asked(self, variant: str, seed: int) -> Asked:
+    def asked(self, variant: str, seed: int) -> CellRef:
         recipe = self.recipes[variant]
-        return Asked(
+        return CellRef(
             variant=variant,
             seed=seed,
             fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
@@ -61,8 +61,8 @@ class Study:
         invocation.write(self.runs)
         return invocation
 
-    def record(self, variant: str, seed: int) -> Record:
-        return Record(self.runs / self.asked(variant, seed).fingerprint)
+    def record(self, variant: str, seed: int) -> CellRecord:
+        return CellRecord(self.runs / self.asked(variant, seed).fingerprint)
 
     def begin(self, variant: str = "r4", seed: int = 0) -> Journal:
         record = self.record(variant, seed)
@@ -114,7 +114,7 @@ class Study:
                 self.whole(variant, seed)
 
 
-def events(record: Record) -> list[dict[str, Any]]:
+def events(record: CellRecord) -> list[dict[str, Any]]:
     from cifar_lab.store.journal import read_events
 
     return read_events(record.folder)

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 
 CIFAR10 = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
 CPU = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
@@ -26,28 +26,28 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder, self.asked_so_far = folder, 0
 
-    def cell(self, variant: str, seed: int, recipe: str = "") -> Asked:
+    def cell(self, variant: str, seed: int, recipe: str = "") -> CellRef:
         """A cell that is asked for; its fingerprint follows from variant, seed and recipe."""
         digest = hashlib.sha256(f"{recipe}/{variant}".encode()).hexdigest()
-        return Asked(
+        return CellRef(
             variant=variant, seed=seed, fingerprint=hashlib.sha256(f"{digest}/{seed}".encode()).hexdigest(),
             recipe=digest, parameters=4_697_742, parameters_trained=295_000, macs=50_000_000,
         )  # fmt: skip
 
     def record(
-        self, asked: Asked, execution: dict[str, Any] = CPU, protocol: str = "holdout", precision: str = "auto"
-    ) -> Record:
+        self, asked: CellRef, execution: dict[str, Any] = CPU, protocol: str = "holdout", precision: str = "auto"
+    ) -> CellRecord:
         """The record of a cell that was begun."""
-        record = Record(self.folder / asked.fingerprint)
+        record = CellRecord(self.folder / asked.fingerprint)
         record.folder.mkdir(parents=True, exist_ok=True)
         tree = {"fingerprint": asked.fingerprint, "seed": asked.seed, "execution": execution, "provenance": PROVENANCE}
         record.write_cell({**tree, "recipe": {"train": {"protocol": protocol, "precision": precision}}})
         return record
 
     def end(
-        self, asked: Asked, accuracy: float, *, status: str = "finished", execution: dict[str, Any] = CPU,
+        self, asked: CellRef, accuracy: float, *, status: str = "finished", execution: dict[str, Any] = CPU,
         protocol: str = "holdout", precision: str = "auto", epoch: int = 10, **metrics: float,
-    ) -> Record:  # fmt: skip
+    ) -> CellRecord:  # fmt: skip
         """`asked` came to its end with this test accuracy and `metrics`; under `writeup` its peak was 0.01 higher."""
         own = {"test/acc": accuracy, "seconds": 60.0, "images_seen": 1000.0}
         if protocol == "writeup":
@@ -59,7 +59,7 @@ class Runs:
         record.write_result(tree)
         return record
 
-    def ask(self, cells: list[Asked], **changed: Any) -> str:
+    def ask(self, cells: list[CellRef], **changed: Any) -> str:
         """One more call of `run-ablation` for `cells`, later than those before; its id."""
         self.asked_so_far += 1
         fields: dict[str, Any] = {

@@ -14,11 +14,11 @@ from optuna.trial import TrialState
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.config.scale import SCALES
 from cifar_lab.search import trials
-from cifar_lab.search.budget import Budget
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
 from cifar_lab.search.space import Space
-from cifar_lab.search.spaces import find
-from cifar_lab.search.study import Setting, open_study
+from cifar_lab.search.spaces import find_space
+from cifar_lab.search.study import StudySettings, open_study
 
 SMALL = EFFICIENT_RESNET.override({"model.blocks": (1, 1), "model.width": 8})
 RATES = {"sgd": 0.1, "adam": 0.001, "muon": 0.02}
@@ -106,10 +106,11 @@ class Told:
     def __init__(self, source: str = "optimizer", *, storage: BaseStorage | None = None, **changed: Any) -> None:
         data = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
         fields: dict[str, Any] = {
-            "study": "wide", "space": find(source), "space_source": source, "scale": SCALES["small"], "data": data,
-            "budget": Budget(),
+            "study": "wide", "space": find_space(source), "space_source": source, "scale": SCALES["small"],
+            "data": data,
+            "budget": SearchBudget(),
         }  # fmt: skip
-        self.setting = Setting(**(fields | changed))
+        self.setting = StudySettings(**(fields | changed))
         self.study = open_study(
             storage or InMemoryStorage(), self.setting, RandomSampler(seed=0), optuna.pruners.NopPruner()
         )

@@ -6,9 +6,9 @@ from typing import Any
 
 from made.comparisons import CONTROL, comparison, row
 
-from cifar_lab.report.ablation_page_data import Cell, Described, Finding, Study
-from cifar_lab.report.sweep_page_data import Dimension, Search, Trial
-from cifar_lab.results.comparison import Row
+from cifar_lab.report.ablation_page_data import AblationPageData, CellSummary, ClaimSummary, VariantSummary
+from cifar_lab.report.sweep_page_data import DimensionSummary, SweepPageData, TrialSummary
+from cifar_lab.results.comparison import ComparisonRow
 
 EPOCHS = 20
 DIFFERENCES = {0: -0.0061, 1: -0.0038, 2: -0.0052, 3: -0.0021, 4: -0.0056}
@@ -31,7 +31,9 @@ def curve(end: float, epochs: int = EPOCHS) -> list[tuple[int, float]]:
     return [(epoch, 0.1 + (end - 0.1) * epoch / epochs) for epoch in range(1, epochs + 1)]
 
 
-def curves(of: Row, split: str = "val", epochs: int = EPOCHS) -> dict[str, dict[int, list[tuple[int, float]]]]:
+def curves(
+    of: ComparisonRow, split: str = "val", epochs: int = EPOCHS
+) -> dict[str, dict[int, list[tuple[int, float]]]]:
     """Return curves with all epochs of finished cells, and the first quarter of diverged ones."""
     ends = {seed: curve(value, epochs) for seed, value in of.values.items()}
     seeds = iter(range(100))
@@ -43,7 +45,7 @@ def curves(of: Row, split: str = "val", epochs: int = EPOCHS) -> dict[str, dict[
     return {"lr": rates, f"{split}/acc": ends, "train/loss": losses, f"{split}/loss": losses}
 
 
-def cells(of: Row) -> list[Cell]:
+def cells(of: ComparisonRow) -> list[CellSummary]:
     """The finished ones by their seeds, the others behind them."""
     seeds = sorted(of.values)
     states = ["finished"] * len(seeds)
@@ -51,12 +53,12 @@ def cells(of: Row) -> list[Cell]:
         states += [state] * getattr(of, state)
     more = range(max(seeds, default=-1) + 1, 100)
     return [
-        Cell(variant=of.variant, seed=seed, state=state, fingerprint="f" * 64)
+        CellSummary(variant=of.variant, seed=seed, state=state, fingerprint="f" * 64)
         for seed, state in zip([*seeds, *more], states, strict=False)
     ]
 
 
-def study(*rows: Row, epochs: int = EPOCHS, split: str = "val", **changed: Any) -> Study:
+def study(*rows: ComparisonRow, epochs: int = EPOCHS, split: str = "val", **changed: Any) -> AblationPageData:
     """Return a study of these rows, with matching curves and cells."""
     rows = rows or (CONTROL, WORSE)
     fields: dict[str, Any] = {
@@ -64,37 +66,38 @@ def study(*rows: Row, epochs: int = EPOCHS, split: str = "val", **changed: Any) 
         "question": "Which reduction ratio?",
         "source": "the tests",
         "variants": tuple(
-            Described(name=each.variant, diff={"model.se.reduction": 4}, parameters=each.parameters) for each in rows
+            VariantSummary(name=each.variant, diff={"model.se.reduction": 4}, parameters=each.parameters)
+            for each in rows
         ),
-        "findings": (Finding(quote="4 is lower", source="stage 9", status="supported", compares="r16 > r4"),),
+        "findings": (ClaimSummary(quote="4 is lower", source="stage 9", status="supported", compares="r16 > r4"),),
         "curves": {each.variant: curves(each, split, epochs) for each in rows},
         "cells": tuple(cell for each in rows for cell in cells(each)),
         "provenance": (("command", "cifar-lab run-ablation se_ratio"), ("data", "CIFAR-10, sha256 " + "c" * 64)),
         "reproduce": ("git checkout 0123", "cifar-lab run-ablation se_ratio"),
     }
-    return Study(**(fields | changed))
+    return AblationPageData(**(fields | changed))
 
 
 # Searches
 
-WIDTH = Dimension(name="model.width", words="16 to 96 by 8", low=16.0, high=96.0)
-RATE = Dimension(name="rate", words="0.01 to 1, log", low=0.01, high=1.0, is_log=True)
-NAME = Dimension(name="optim.name", words="sgd, adam", labels=("sgd", "adam"))
+WIDTH = DimensionSummary(name="model.width", words="16 to 96 by 8", low=16.0, high=96.0)
+RATE = DimensionSummary(name="rate", words="0.01 to 1, log", low=0.01, high=1.0, is_log=True)
+NAME = DimensionSummary(name="optim.name", words="sgd, adam", labels=("sgd", "adam"))
 TAKEN = {"model.width": 32, "rate": 0.1, "optim.name": "sgd"}
 
 
-def trial(number: int, value: float | None = None, **changed: Any) -> Trial:
+def trial(number: int, value: float | None = None, **changed: Any) -> TrialSummary:
     """One with a value; or of another state, without."""
     fields: dict[str, Any] = {
         "state": "trained", "parameters": 1_000_000 * (number + 1), "params": TAKEN, "diff": {"model.width": 32},
     }  # fmt: skip
-    return Trial(number=number, value=value, **(fields | changed))
+    return TrialSummary(number=number, value=value, **(fields | changed))
 
 
-def search(*trials: Trial, **changed: Any) -> Search:
+def search(*trials: TrialSummary, **changed: Any) -> SweepPageData:
     """Return a search with these trials."""
     fields: dict[str, Any] = {
         "study": "wide", "question": "Which network?", "space": "writeup", "scale": "small", "data": "CIFAR-10",
         "max_params": 5_000_000, "dimensions": (WIDTH, RATE, NAME), "fewest": 8,
     }  # fmt: skip
-    return Search(trials=trials, **(fields | changed))
+    return SweepPageData(trials=trials, **(fields | changed))

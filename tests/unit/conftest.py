@@ -11,9 +11,9 @@ from made.mlflow_study import Study
 from made.run_records import Runs
 from made.tiny_cells import stop_in_first_epoch, tiny_job
 
-from cifar_lab.execution.worker import Job, train_cell
-from cifar_lab.mlflow_sync.client import Store
-from cifar_lab.store.cell_record import Record
+from cifar_lab.execution.worker import CellJob, train_cell
+from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.store.cell_record import CellRecord
 
 
 @pytest.fixture
@@ -22,20 +22,20 @@ def runs(tmp_path: Path) -> Runs:
 
 
 @pytest.fixture
-def job(tmp_path: Path, few_images: Path) -> Job:
+def job(tmp_path: Path, few_images: Path) -> CellJob:
     """The job of a cell that is trained in a second."""
     return tiny_job(tmp_path / "runs", few_images)
 
 
 @pytest.fixture
-def finished(job: Job) -> Record:
+def finished(job: CellJob) -> CellRecord:
     """The record of that cell, trained to its end."""
     train_cell(job)
     return job.record
 
 
 @pytest.fixture
-def stopped(job: Job) -> Record:
+def stopped(job: CellJob) -> CellRecord:
     """The record of that cell, stopped in its first epoch with a checkpoint."""
     stop_in_first_epoch(job)
     return job.record
@@ -48,7 +48,7 @@ def study(tmp_path: Path) -> Study:
 
 
 @pytest.fixture
-def client(store: Store) -> Any:
+def client(store: MLflowStore) -> Any:
     """MLflow's own client, to look at what was shipped."""
     from mlflow.tracking import MlflowClient
 

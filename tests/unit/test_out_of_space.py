@@ -49,6 +49,6 @@ def test_a_write_that_finds_no_room_names_its_file_and_leaves_nothing(raises: Ba
         raise raises
 
     with pytest.raises(OSError, match="No space left") as caught:
-        atomic_file.write(tmp_path / "weights", fill)
+        atomic_file.write_atomically(tmp_path / "weights", fill)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "weights"))
     assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 NAMES = {"val": "validation", "test": "test"}
 
 
-def draw(points: Points, confusion: str | None, name: str) -> dict[str, bytes]:
+def draw_cell_figures(points: Points, confusion: str | None, name: str) -> dict[str, bytes]:
     """Draw every figure that the data of a cell allow, by path: `figures/loss.png`, …, `confusion.png`.
 
     `confusion` is the text of `confusion.csv` (a header of classes, one row of counts per label); `name` is part of

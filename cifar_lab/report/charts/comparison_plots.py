@@ -8,10 +8,10 @@ from statistics import median_low
 from markupsafe import Markup
 
 from cifar_lab.report.charts import svg
-from cifar_lab.report.charts.forest_plot import Strip, held, strips
-from cifar_lab.report.charts.svg import Scale
+from cifar_lab.report.charts.forest_plot import ForestRow, held, strips
+from cifar_lab.report.charts.svg import AxisScale
 from cifar_lab.report.table_content import is_interaction, note, points, without_metric
-from cifar_lab.results.comparison import UNFINISHED, Comparison, Row
+from cifar_lab.results.comparison import UNFINISHED, Comparison, ComparisonRow
 
 PANEL = 190.0
 """Height of a cost panel in pixels."""
@@ -55,7 +55,7 @@ def closeup(comparison: Comparison) -> float | None:
 def effects(comparison: Comparison) -> Markup | None:
     """Plot the two main effects and the interaction of a 2 × 2 study."""
     found = [
-        Strip(
+        ForestRow(
             name=effect.name,
             label="interaction" if is_interaction(effect) else effect.name.partition(".")[2] or effect.name,
             verdict=effect.verdict or "",
@@ -71,7 +71,7 @@ def effects(comparison: Comparison) -> Markup | None:
 def accuracies(comparison: Comparison) -> Markup | None:
     """Plot the accuracies of each row by seed, with mean and interval."""
     found = [
-        Strip(
+        ForestRow(
             name=row.variant,
             mean=row.mean,
             interval=row.mean_interval,
@@ -90,20 +90,20 @@ def indices(comparison: Comparison) -> dict[str, int]:
     return {name: i for i, name in enumerate(ordered)}
 
 
-def ended(row: Row, metric: str = "test/acc") -> str:
+def ended(row: ComparisonRow, metric: str = "test/acc") -> str:
     """Describe a row without a mean: `diverged in 3 of 3`, else its note."""
     return f"diverged in {row.diverged} of {of(row)}" if row.verdict == "diverged" else note(row, metric)
 
 
-def of(row: Row) -> int:
+def of(row: ComparisonRow) -> int:
     """Return the number of requested cells."""
     unfinished: int = sum(getattr(row, state) for state in UNFINISHED)
     return row.n + unfinished + without_metric(row)
 
 
-def _of_difference(row: Row, metric: str) -> Strip:
+def _of_difference(row: ComparisonRow, metric: str) -> ForestRow:
     nothing = "" if row.difference is not None else ended(row, metric) if row.n == 0 else row.reason or ""
-    return Strip(
+    return ForestRow(
         name=row.variant,
         verdict=row.verdict or "",
         mean=row.difference,
@@ -156,7 +156,7 @@ def _cost(comparison: Comparison, name: str, unit: float, title: str) -> Markup:
     return svg.drawing(*parts, height=PANEL, words=f"accuracy on test against {title}", left=svg.room(y))
 
 
-def _costing(row: Row, index: int, x: str, y: Scale, cost: str) -> Iterator[Markup]:
+def _costing(row: ComparisonRow, index: int, x: str, y: AxisScale, cost: str) -> Iterator[Markup]:
     if row.mean is None:
         if row.diverged:
             yield svg.cross(x, PANEL, f"{row.variant}: {ended(row)}, {cost}", svg.style(index))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from cifar_lab.report.charts import svg
-from cifar_lab.report.charts.svg import Scale
+from cifar_lab.report.charts.svg import AxisScale
 from cifar_lab.report.table_content import points, span
 
 ROW = 42.0
@@ -26,7 +26,7 @@ WIDEST = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strip:
+class ForestRow:
     """One line of a forest plot; values are fractions."""
 
     name: str
@@ -55,7 +55,7 @@ class Strip:
         return max(map(abs, self.values), default=0.0)
 
 
-def held(found: Sequence[Strip], margin: float | None = None) -> list[float]:
+def held(found: Sequence[ForestRow], margin: float | None = None) -> list[float]:
     """Return the values that the axis must include: dots, means, the margin around zero, and ends of intervals.
 
     An interval's end is left out if its distance from these values exceeds their range: the interval of two seeds may
@@ -78,7 +78,9 @@ def is_cut(drawing: Markup) -> bool:
     return f'class="{svg.HEAD}"' in drawing
 
 
-def strips(found: Sequence[Strip], *, title: str, margin: float | None = None, limit: float | None = None) -> Markup:
+def strips(
+    found: Sequence[ForestRow], *, title: str, margin: float | None = None, limit: float | None = None
+) -> Markup:
     """Draw one line per strip: dots of the seeds, above them the mean with its interval; the margin shaded.
 
     `margin`: None for accuracies, which are not differences. `limit`: axis limit of a close-up.
@@ -100,7 +102,7 @@ def strips(found: Sequence[Strip], *, title: str, margin: float | None = None, l
     return svg.drawing(*parts, height=height, words=words, class_="strips", left=left, right=right)
 
 
-def _axis(found: Sequence[Strip], margin: float | None, limit: float | None) -> Scale:
+def _axis(found: Sequence[ForestRow], margin: float | None, limit: float | None) -> AxisScale:
     """Return the axis in percent."""
     values = [100 * value for value in held(found, margin)]
     if limit is not None:
@@ -108,14 +110,14 @@ def _axis(found: Sequence[Strip], margin: float | None, limit: float | None) -> 
     return svg.linear(values)
 
 
-def _label(strip: Strip, y: float, left: float) -> Markup:
+def _label(strip: ForestRow, y: float, left: float) -> Markup:
     """Draw name and verdict, at the edge of the page."""
     name = svg.tag("text", svg.tag("title", strip.name), strip.short, class_="name", x=0, dx=-left, y=y)
     class_ = f"verdict {strip.verdict or 'none'}"
     return name + svg.tag("text", strip.verdict, class_=class_, x=0, dx=-left, y=y + 13)
 
 
-def _strip(strip: Strip, scale: Scale, y: float, signed: bool, limit: float | None) -> Iterator[Markup]:
+def _strip(strip: ForestRow, scale: AxisScale, y: float, signed: bool, limit: float | None) -> Iterator[Markup]:
     class_ = strip.verdict or "none"
     yield svg.tag("text", _aside(strip, signed), class_="aside", x="100%", dx=GAP, y=y + 3)
     if not strip.values:
@@ -148,7 +150,7 @@ def _arrow(value: float, y: float, words: str) -> Markup:
     return svg.arrow("0%" if value < 0 else "100%", y, words, left=value < 0)
 
 
-def _aside(strip: Strip, signed: bool) -> str:
+def _aside(strip: ForestRow, signed: bool) -> str:
     """Return `-0.80 [-1.20, -0.40]`, without signs for accuracies: `91.23 [91.01, 91.45]`."""
     if strip.interval is None or signed:
         return f"{points(strip.mean, sign=signed)} {span(strip.interval)}".strip()

@@ -8,11 +8,11 @@ from statistics import fmean, quantiles
 
 from markupsafe import Markup
 
-from cifar_lab.report.ablation_page_data import Curve, Study
+from cifar_lab.report.ablation_page_data import AblationPageData, Curve
 from cifar_lab.report.charts import svg
 from cifar_lab.report.charts.cell_png import INTERVAL, NAMES, intervals
 from cifar_lab.report.charts.comparison_plots import indices
-from cifar_lab.report.charts.svg import Scale
+from cifar_lab.report.charts.svg import AxisScale
 from cifar_lab.report.table_content import points
 
 HEIGHT = 220.0
@@ -26,7 +26,7 @@ APART = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Middle:
+class CurveBand:
     """Mean, minimum and maximum of a variant's finished cells, by epoch."""
 
     index: int
@@ -53,12 +53,12 @@ class Panel:
     drawing: Markup
 
 
-def middle(curves: Mapping[int, Curve], index: int = 0) -> Middle:
+def middle(curves: Mapping[int, Curve], index: int = 0) -> CurveBand:
     """Return mean, minimum and maximum over the seeds, at the epochs that all of them have."""
     found = [dict(curve) for curve in curves.values()]
     epochs = sorted(set(found[0]).intersection(*found[1:])) if found else []
     by_epoch = {epoch: [curve[epoch] for curve in found] for epoch in epochs}
-    return Middle(
+    return CurveBand(
         index=index,
         seeds=len(found),
         mean=[(epoch, fmean(values)) for epoch, values in by_epoch.items()],
@@ -68,7 +68,7 @@ def middle(curves: Mapping[int, Curve], index: int = 0) -> Middle:
     )
 
 
-def finished(study: Study, metric: str) -> dict[str, Middle]:
+def finished(study: AblationPageData, metric: str) -> dict[str, CurveBand]:
     """Return the curves by variant, in the order of the rows, without variants that have no finished cell."""
     found = {}
     index = indices(study.comparison)
@@ -79,7 +79,7 @@ def finished(study: Study, metric: str) -> dict[str, Middle]:
     return found
 
 
-def diverged(study: Study, metric: str) -> dict[str, dict[int, Curve]]:
+def diverged(study: AblationPageData, metric: str) -> dict[str, dict[int, Curve]]:
     """Return the curves of diverged cells, by variant and seed, up to the divergence."""
     found = {}
     for row in study.comparison.rows:
@@ -88,7 +88,7 @@ def diverged(study: Study, metric: str) -> dict[str, dict[int, Curve]]:
     return found
 
 
-def watched(study: Study) -> str:
+def watched(study: AblationPageData) -> str:
     """Return the split that is evaluated in every epoch: `validation`, `test`, or both."""
     return NAMES.get(study.comparison.watched, study.comparison.watched)
 
@@ -96,7 +96,7 @@ def watched(study: Study) -> str:
 # Learning curves
 
 
-def panels(study: Study) -> list[Panel]:
+def panels(study: AblationPageData) -> list[Panel]:
     """Return one panel per variant, all with the same axes."""
     known, lost = finished(study, "watched/acc"), diverged(study, "watched/acc")
     every: list[Curve] = [curve for made in known.values() for curve in (made.low, made.high)]
@@ -112,8 +112,8 @@ def panels(study: Study) -> list[Panel]:
 
 
 def _panel(
-    study: Study, name: str, own: Middle | None, lost: Mapping[int, Curve], control: Middle | None,
-    axes: tuple[Scale, Scale],
+    study: AblationPageData, name: str, own: CurveBand | None, lost: Mapping[int, Curve], control: CurveBand | None,
+    axes: tuple[AxisScale, AxisScale],
 ) -> Panel:  # fmt: skip
     (x, y), index = axes, indices(study.comparison)[name]
     style = svg.style(index)
@@ -142,14 +142,14 @@ def _panel(
     return Panel(name=name, words=words, drawing=whole)
 
 
-def _level(made: Middle, x: Scale) -> list[tuple[float, float]]:
+def _level(made: CurveBand, x: AxisScale) -> list[tuple[float, float]]:
     """Return the mean as a line; for a single epoch a full-width line, visible behind the marks of another variant."""
     if made.is_point:
         return [(x.low, 100 * made.mean[0][1]), (x.high, 100 * made.mean[0][1])]
     return [(float(epoch), value) for epoch, value in _percent(made.mean)]
 
 
-def _whisker(name: str, own: Middle, x: Scale, y: Scale, said: str, style: str) -> list[Markup]:
+def _whisker(name: str, own: CurveBand, x: AxisScale, y: AxisScale, said: str, style: str) -> list[Markup]:
     """Return a bar for a single epoch from the lowest to the highest seed, with a dot per seed beside it."""
     ((epoch, low),), ((_, high),) = own.low, own.high
     at, heights = x.x(epoch), [y.y(100 * value, PANEL) for value in own.last.values()]
@@ -160,7 +160,7 @@ def _whisker(name: str, own: Middle, x: Scale, y: Scale, said: str, style: str) 
     return [svg.post(at, y.y(100 * high, PANEL), y.y(100 * low, PANEL), said, style), *dots]
 
 
-def reading(study: Study) -> str:
+def reading(study: AblationPageData) -> str:
     """Return the sentence on how to read the panels."""
     known = finished(study, "watched/acc")
     single = bool(known) and all(made.is_point for made in known.values())
@@ -178,14 +178,14 @@ def _lost(curves: Mapping[int, Curve]) -> str:
     return f", {len(curves)} diverged" if curves else ""
 
 
-def _seeds(made: Middle) -> str:
+def _seeds(made: CurveBand) -> str:
     return f"{made.seeds} seeds" if made.seeds > 1 else "one seed"
 
 
 # The writeup's four figures
 
 
-def learning_rate(study: Study) -> Markup | None:
+def learning_rate(study: AblationPageData) -> Markup | None:
     """Draw figure 1, the learning rate by epoch; None without data."""
     found = finished(study, "lr")
     peaks = [max(value for _, value in made.mean) for made in found.values()]
@@ -198,7 +198,7 @@ def learning_rate(study: Study) -> Markup | None:
     return _figure(found, scale, title, lambda made: made.mean)
 
 
-def accuracy(study: Study, *, late: bool = False) -> Markup | None:
+def accuracy(study: AblationPageData, *, late: bool = False) -> Markup | None:
     """Draw figure 2: one line per variant, the mean over its seeds.
 
     `late`: the second half of the longest training, where the lines are close; None if that has only a few epochs.
@@ -215,7 +215,7 @@ def accuracy(study: Study, *, late: bool = False) -> Markup | None:
     return _figure(kept, scale, title, lambda made: [(e, v) for e, v in _percent(made.mean) if e > since])
 
 
-def accuracy_by_interval(study: Study) -> Markup | None:
+def accuracy_by_interval(study: AblationPageData) -> Markup | None:
     """Draw figure 3: means over ten epochs; single epochs if fewer than ten were trained."""
     found = finished(study, "watched/acc")
     if not found:
@@ -240,13 +240,13 @@ def accuracy_by_interval(study: Study) -> Markup | None:
     return _whole(x, y, title, paths, _dodged(marks, all(len(each) == 1 for each in steps.values())))
 
 
-def interval_length(study: Study) -> int:
+def interval_length(study: AblationPageData) -> int:
     """Return the number of epochs that figure 3 averages over."""
     found = finished(study, "watched/acc")
     return INTERVAL if max((made.mean[-1][0] for made in found.values()), default=0) >= INTERVAL else 1
 
 
-def loss(study: Study, metric: str) -> Markup | None:
+def loss(study: AblationPageData, metric: str) -> Markup | None:
     """Draw figure 4, the loss by epoch: `train/loss` or `watched/loss`."""
     found = finished(study, metric)
     if not found:
@@ -263,7 +263,7 @@ def _top(values: Sequence[float]) -> float:
 
 
 def _figure(
-    found: Mapping[str, Middle], y: Scale, title: str, curve: Callable[[Middle], Sequence[tuple[int, float]]]
+    found: Mapping[str, CurveBand], y: AxisScale, title: str, curve: Callable[[CurveBand], Sequence[tuple[int, float]]]
 ) -> Markup:
     drawn = {name: curve(made) for name, made in found.items()}
     x = _epochs(drawn.values())
@@ -284,12 +284,12 @@ def _dodged(marks: Sequence[tuple[float, Markup]], at_one_x: bool) -> list[Marku
     return [svg.moved(mark, 1.2 * NEAR * side) for side, (_, mark) in zip(sides, marks, strict=True)]
 
 
-def _whole(x: Scale, y: Scale, title: str, paths: Sequence[Markup], marks: Sequence[Markup]) -> Markup:
+def _whole(x: AxisScale, y: AxisScale, title: str, paths: Sequence[Markup], marks: Sequence[Markup]) -> Markup:
     axes, said = (svg.x_axis(x, HEIGHT, "epoch"), svg.y_axis(y, HEIGHT, title)), f"{title} by epoch"
     return svg.drawing(*axes, svg.lines(HEIGHT, *paths), *marks, height=HEIGHT, words=said, left=svg.room(y))
 
 
-def _epochs(curves: Iterable[Sequence[tuple[int, float]]]) -> Scale:
+def _epochs(curves: Iterable[Sequence[tuple[int, float]]]) -> AxisScale:
     return svg.linear([float(epoch) for curve in curves for epoch, _ in curve], room=0.0, whole=True)
 
 

@@ -47,7 +47,7 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class AxisScale:
     """Range of an axis, with its ticks."""
 
     low: float
@@ -78,7 +78,7 @@ class Scale:
         return [f"{tick + 0.0:,.{decimals}f}" for tick in self.ticks]
 
 
-def linear(values: Iterable[float], *, count: int = 5, room: float = 0.05, whole: bool = False) -> Scale:
+def linear(values: Iterable[float], *, count: int = 5, room: float = 0.05, whole: bool = False) -> AxisScale:
     """Return a linear scale that includes `values` with some room at both ends, and about `count` round ticks.
 
     `whole`: ticks are whole numbers.
@@ -91,17 +91,17 @@ def linear(values: Iterable[float], *, count: int = 5, room: float = 0.05, whole
     step = nice((high - low) / count)
     step = max(1.0, step) if whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return Scale(low=low, high=high, ticks=tuple(round(i * step, 12) for i in range(first, last + 1)))
+    return AxisScale(low=low, high=high, ticks=tuple(round(i * step, 12) for i in range(first, last + 1)))
 
 
-def logarithmic(values: Iterable[float], *, decades: int = 4) -> Scale:
+def logarithmic(values: Iterable[float], *, decades: int = 4) -> AxisScale:
     """Return a scale of positive `values` with ticks at powers of ten, over at most the highest `decades`."""
     every = [value for value in values if value > 0] or [1.0]
     top = math.ceil(math.log10(max(every)) - 1e-9)
     bottom = max(math.floor(math.log10(min(every)) + 1e-9), top - decades)
     bottom = min(bottom, top - 1)
     ticks = tuple(10.0**power for power in range(bottom, top + 1))
-    return Scale(low=ticks[0], high=ticks[-1], ticks=ticks, is_log=True)
+    return AxisScale(low=ticks[0], high=ticks[-1], ticks=ticks, is_log=True)
 
 
 def nice(step: float) -> float:
@@ -113,7 +113,7 @@ def nice(step: float) -> float:
 # Axes
 
 
-def x_axis(scale: Scale, height: float, title: str) -> Markup:
+def x_axis(scale: AxisScale, height: float, title: str) -> Markup:
     """Return vertical grid lines at the ticks, their labels below, and the title below these."""
     rules = [tag("line", class_="rule", x1=scale.x(t), x2=scale.x(t), y1=0, y2=height) for t in scale.ticks]
     labels = [
@@ -123,7 +123,7 @@ def x_axis(scale: Scale, height: float, title: str) -> Markup:
     return Markup("").join([*rules, *labels, tag("text", title, class_="axis mid", x="50%", y=height + 34)])
 
 
-def y_axis(scale: Scale, height: float, title: str) -> Markup:
+def y_axis(scale: AxisScale, height: float, title: str) -> Markup:
     """Return horizontal grid lines at the ticks, their labels on the left, and the title above them."""
     places = [scale.y(tick, height) for tick in scale.ticks]
     rules = [tag("line", class_="rule", x1=0, x2="100%", y1=y, y2=y) for y in places]
@@ -134,7 +134,7 @@ def y_axis(scale: Scale, height: float, title: str) -> Markup:
     return Markup("").join([*rules, *labels, tag("text", title, class_="axis", x=0, dx=-room(scale), y=-12)])
 
 
-def room(scale: Scale) -> float:
+def room(scale: AxisScale) -> float:
     """Return the width in pixels of the labels of a `y_axis`."""
     return 10 + 6.6 * max(map(len, scale.labels()), default=0)
 
@@ -204,7 +204,7 @@ def lanes(places: Sequence[float], apart: float) -> list[int]:
     return taken
 
 
-def shade(scale: Scale, low: float, high: float, height: float, words: str) -> Markup:
+def shade(scale: AxisScale, low: float, high: float, height: float, words: str) -> Markup:
     """Return the shaded part of a drawing between two values of x."""
     width = f"{100 * (scale.share(high) - scale.share(low)):.2f}%"
     return tag("rect", _said(words), class_="shade", x=scale.x(low), y=0, width=width, height=height)
@@ -213,26 +213,26 @@ def shade(scale: Scale, low: float, high: float, height: float, words: str) -> M
 # Lines
 
 
-def line(points: Sequence[Point], x: Scale, y: Scale, height: float, words: str, class_: str) -> Markup:
+def line(points: Sequence[Point], x: AxisScale, y: AxisScale, height: float, words: str, class_: str) -> Markup:
     """Return a line through the points, to be put into `lines`."""
     return _path("M" + "L".join(_at(point, x, y, height) for point in points), words, f"line {class_}")
 
 
-def stairs(steps: Sequence[tuple[float, float, float]], x: Scale, y: Scale, height: float, words: str,
+def stairs(steps: Sequence[tuple[float, float, float]], x: AxisScale, y: AxisScale, height: float, words: str,
            class_: str) -> Markup:  # fmt: skip
     """Return a step function: constant over each (from, to, value), with vertical lines between."""
     corners = [corner for first, last, value in steps for corner in ((first, value), (last, value))]
     return line(corners, x, y, height, words, class_)
 
 
-def band(low: Sequence[Point], high: Sequence[Point], x: Scale, y: Scale, height: float, words: str,
+def band(low: Sequence[Point], high: Sequence[Point], x: AxisScale, y: AxisScale, height: float, words: str,
          class_: str) -> Markup:  # fmt: skip
     """Return the area between two lines."""
     corners = [_at(point, x, y, height) for point in (*high, *reversed(low))]
     return _path("M" + "L".join(corners) + "z", words, f"band {class_}")
 
 
-def _at(point: Point, x: Scale, y: Scale, height: float) -> str:
+def _at(point: Point, x: AxisScale, y: AxisScale, height: float) -> str:
     return f"{STRETCHED * x.share(point[0]):.4g} {y.y(point[1], height):g}"
 
 

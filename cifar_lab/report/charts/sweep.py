@@ -9,10 +9,10 @@ from statistics import median_low
 from markupsafe import Markup
 
 from cifar_lab.config.overrides import as_typed
-from cifar_lab.report.ablation_page import Figure
+from cifar_lab.report.ablation_page import PageFigure
 from cifar_lab.report.charts import svg
-from cifar_lab.report.charts.svg import Scale
-from cifar_lab.report.sweep_page_data import Dimension, Search, Trial
+from cifar_lab.report.charts.svg import AxisScale
+from cifar_lab.report.sweep_page_data import DimensionSummary, SweepPageData, TrialSummary
 from cifar_lab.report.table_content import points
 
 HEIGHT, LANE = 230.0, 16.0
@@ -40,7 +40,7 @@ BEYOND = 2.5
 EVALUATORS = {"fanova": "fANOVA", "ped_anova": "PED-ANOVA"}
 
 
-def accuracies(search: Search) -> Scale | None:
+def accuracies(search: SweepPageData) -> AxisScale | None:
     """Return the accuracy axis in percent; values far below the others are put at its low end. None without values."""
     values = [trial.value for trial in search.results if trial.value is not None]
     every = values + [trial.last for trial in search.trials if trial.last is not None]
@@ -54,7 +54,7 @@ def accuracies(search: Search) -> Scale | None:
 # History
 
 
-def history(search: Search) -> Figure | None:
+def history(search: SweepPageData) -> PageFigure | None:
     """Plot accuracy by trial with the best so far, and below them the trials without a value; None without an axis."""
     y = accuracies(search)
     if y is None:
@@ -74,10 +74,10 @@ def history(search: Search) -> Figure | None:
     below = sum(100 * value < y.low for value in reached if value is not None)
     caption = f"{below} far below the others, drawn at the low end." if below else ""
     words = f"accuracy on val by trial: {len(search.results)} trials with a value"
-    return Figure("", svg.drawing(*parts, height=HEIGHT + LANE, words=words, left=svg.room(y)), caption)
+    return PageFigure("", svg.drawing(*parts, height=HEIGHT + LANE, words=words, left=svg.room(y)), caption)
 
 
-def history_key(search: Search) -> list[tuple[Markup, str]]:
+def history_key(search: SweepPageData) -> list[tuple[Markup, str]]:
     """Return the legend of the history's marks that occur."""
     states = {trial.state for trial in search.trials}
     found = [(_sample(svg.dot("15", 8, "")), "trial with a value")] if search.results else []
@@ -93,7 +93,7 @@ def history_key(search: Search) -> list[tuple[Markup, str]]:
     return found
 
 
-def _best_so_far(search: Search, end: float) -> list[tuple[float, float, float]]:
+def _best_so_far(search: SweepPageData, end: float) -> list[tuple[float, float, float]]:
     """Return steps (from trial, to trial, percent) of the best value so far."""
     found: list[tuple[int, float]] = []
     for trial in search.results:
@@ -103,7 +103,7 @@ def _best_so_far(search: Search, end: float) -> list[tuple[float, float, float]]
     return [(number, last, value) for (number, value), last in zip(found, ends, strict=True)]
 
 
-def _tried(trial: Trial, x: str, y: Scale, class_: str) -> Iterator[Markup]:
+def _tried(trial: TrialSummary, x: str, y: AxisScale, class_: str) -> Iterator[Markup]:
     """Yield the mark of a trial; nothing for a running one."""
     low, high = HEIGHT + 4, HEIGHT + LANE
     if trial.state == "diverged":
@@ -125,7 +125,7 @@ def _reference(y: float) -> list[Markup]:
 # Cost
 
 
-def costs(search: Search) -> list[Figure]:
+def costs(search: SweepPageData) -> list[PageFigure]:
     """Plot accuracy against parameters, and against MACs if these are limited or an objective."""
     y = accuracies(search)
     if y is None or not search.results:
@@ -134,7 +134,7 @@ def costs(search: Search) -> list[Figure]:
     return [_cost(search, y, *each) for each in named]
 
 
-def _cost(search: Search, y: Scale, name: str, title: str, limited: str) -> Figure:
+def _cost(search: SweepPageData, y: AxisScale, name: str, title: str, limited: str) -> PageFigure:
     limit: int | None = getattr(search, limited)
     found = [(trial, getattr(trial, name)) for trial in search.trials if getattr(trial, name) is not None]
     x = _cost_scale([value for _, value in found], limit)
@@ -152,12 +152,12 @@ def _cost(search: Search, y: Scale, name: str, title: str, limited: str) -> Figu
         parts += _costing(trial, x.x(value / UNIT), y, is_front=trial in front)
     many = sum(value / UNIT > x.high for _, value in found)
     caption = f"{many} infeasible beyond {x.high:g} million, drawn at the end of the axis." if many else ""
-    return Figure(
+    return PageFigure(
         "", svg.drawing(*parts, height=HEIGHT, words=f"accuracy on val against {title}", left=svg.room(y)), caption
     )
 
 
-def _cost_scale(values: Sequence[float], limit: int | None) -> Scale:
+def _cost_scale(values: Sequence[float], limit: int | None) -> AxisScale:
     """Return the cost axis in millions; logarithmic if the largest is more than four times the smallest."""
     ends = [value / UNIT for value in values] + ([limit / UNIT] if limit is not None else [])
     low, high = min(ends), max(ends)
@@ -168,17 +168,17 @@ def _cost_scale(values: Sequence[float], limit: int | None) -> Scale:
     return fine(low / 1.15, high * 1.1)
 
 
-def fine(low: float, high: float) -> Scale:
+def fine(low: float, high: float) -> AxisScale:
     """Return a logarithmic axis with ticks at 1, 2 and 5 times powers of ten; for many decades, powers only."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     ticks = [tick for tick in every if low * 0.999 <= tick <= high * 1.001]
     if len(ticks) > 7:
         ticks = [tick for tick in ticks if math.isclose(math.log10(tick), round(math.log10(tick)))]
-    return Scale(low=low, high=high, ticks=tuple(ticks) or (low, high), is_log=True)
+    return AxisScale(low=low, high=high, ticks=tuple(ticks) or (low, high), is_log=True)
 
 
-def _limit(x: Scale, limit: int) -> list[Markup]:
+def _limit(x: AxisScale, limit: int) -> list[Markup]:
     at = x.x(limit / UNIT)
     words = f"budget {limit / UNIT:g} M"
     left = x.share(limit / UNIT) > 0.5
@@ -186,7 +186,7 @@ def _limit(x: Scale, limit: int) -> list[Markup]:
     return [svg.tag("line", svg.tag("title", words), class_="limit", x1=at, x2=at, y1=0, y2=HEIGHT), label]
 
 
-def _costing(trial: Trial, x: str, y: Scale, *, is_front: bool) -> Iterator[Markup]:
+def _costing(trial: TrialSummary, x: str, y: AxisScale, *, is_front: bool) -> Iterator[Markup]:
     if trial.state == "infeasible":
         said = f"{trial.name}: infeasible{_weight(trial)}"
         yield svg.tag(
@@ -196,7 +196,7 @@ def _costing(trial: Trial, x: str, y: Scale, *, is_front: bool) -> Iterator[Mark
         yield svg.dot(x, y.y(100 * trial.value, HEIGHT), _said(trial), "seed on" if is_front else "seed")
 
 
-def cost_key(search: Search) -> list[tuple[Markup, str]]:
+def cost_key(search: SweepPageData) -> list[tuple[Markup, str]]:
     found = [
         (_sample(svg.dot("15", 8, "")), "trial with a value"),
         (_sample(_stroke("line s1 solid"), svg.dot("15", 8, "", "seed on")), "front: no other beats it in both"),
@@ -210,16 +210,16 @@ def cost_key(search: Search) -> list[tuple[Markup, str]]:
 # Parallel coordinates
 
 
-def parallel(search: Search) -> Figure:
+def parallel(search: SweepPageData) -> PageFigure:
     """Plot parallel coordinates: one axis for accuracy and one per dimension, one line per trial with a value."""
     score = accuracies(search) or svg.linear([])
     ranked = list(reversed(search.ranked))  # so that the best are drawn on top
     ranks = {trial.number: i / (len(ranked) - 1) if len(ranked) > 1 else 0.5 for i, trial in enumerate(ranked)}
     ordered = search.ordered
     height = ROW * len(ordered)
-    down, across = Scale(low=-height, high=0.0, ticks=()), Scale(low=0.0, high=1.0, ticks=())
+    down, across = AxisScale(low=-height, high=0.0, ticks=()), AxisScale(low=0.0, high=1.0, ticks=())
     top = {trial.number for trial in search.best_tenth}
-    axles = [Axle(dimension, ranked, ranks) for dimension in ordered]
+    axles = [ParallelAxis(dimension, ranked, ranks) for dimension in ordered]
     paths, dots = [], []
     for trial in ranked:
         at = [score.share(100 * (trial.value or 0.0)), *(axle.at(trial) for axle in axles)]
@@ -233,10 +233,10 @@ def parallel(search: Search) -> Figure:
         parts += axle.drawn(ROW * (i + 1))
     words = f"accuracy on val and {len(ordered)} dimensions: {len(ranked)} trials"
     drawn = svg.drawing(*parts, *dots, height=height, words=words, class_="parallel", left=16)
-    return Figure("", drawn, " ".join(_reading(search, axles)))
+    return PageFigure("", drawn, " ".join(_reading(search, axles)))
 
 
-def _reading(search: Search, axles: Sequence[Axle]) -> Iterator[str]:
+def _reading(search: SweepPageData, axles: Sequence[ParallelAxis]) -> Iterator[str]:
     """Yield sentences on how to read parallel coordinates."""
     if search.importances:
         yield "Dimensions by importance, the first on top."
@@ -246,7 +246,7 @@ def _reading(search: Search, axles: Sequence[Axle]) -> Iterator[str]:
         yield "“not asked”: another choice left nothing to ask for."
 
 
-def parallel_key(search: Search) -> list[tuple[Markup, str]]:
+def parallel_key(search: SweepPageData) -> list[tuple[Markup, str]]:
     found = [(_sample(_stroke("line first"), class_="parallel"), "the best")]
     if len(search.best_tenth) > 1:
         found.append(
@@ -255,19 +255,19 @@ def parallel_key(search: Search) -> list[tuple[Markup, str]]:
     return [*found, (_sample(_stroke("line rest"), class_="parallel"), "the other trials with a value")]
 
 
-class Axle:
+class ParallelAxis:
     """One axis of parallel coordinates: position of each trial, and its drawing."""
 
-    def __init__(self, dimension: Dimension, trials: Sequence[Trial], ranks: Mapping[int, float]) -> None:
+    def __init__(self, dimension: DimensionSummary, trials: Sequence[TrialSummary], ranks: Mapping[int, float]) -> None:
         self.dimension, self._ranks = dimension, ranks
         self.has_gaps = any(dimension.name not in trial.params for trial in trials)
         self._part = KEPT if self.has_gaps else 1.0
         if not dimension.labels:
             low, high = dimension.low, dimension.high
-            plain = Scale(low=low, high=high, ticks=svg.linear([low, high], count=4, room=0.0).ticks)
+            plain = AxisScale(low=low, high=high, ticks=svg.linear([low, high], count=4, room=0.0).ticks)
             self._scale = fine(low, high) if dimension.is_log else plain
 
-    def at(self, trial: Trial) -> float:
+    def at(self, trial: TrialSummary) -> float:
         """Return the position as a share of the width. Equal choices are side by side, the best on the right."""
         labels, slot = self.dimension.labels, (self._ranks[trial.number] - 0.5) * 0.5
         if self.dimension.name not in trial.params:
@@ -304,7 +304,7 @@ class Axle:
             )
 
 
-def _scored(scale: Scale) -> Iterator[Markup]:
+def _scored(scale: AxisScale) -> Iterator[Markup]:
     """Yield the uppermost axis, of accuracy."""
     yield svg.tag("line", class_="axle", x1=0, x2="100%", y1=0, y2=0)
     yield svg.tag("text", "accuracy on val, %", class_="name", x=0, dx=-12, y=-14)
@@ -315,7 +315,7 @@ def _scored(scale: Scale) -> Iterator[Markup]:
 # Importances
 
 
-def importances(search: Search) -> Figure:
+def importances(search: SweepPageData) -> PageFigure:
     """Plot a row per dimension: its importance by each evaluator, as a bar and a number."""
     found = {name: shares for name, shares in search.importances.items() if shares}
     names = [each.name for each in search.ordered if any(each.name in shares for shares in found.values())]
@@ -343,7 +343,7 @@ def importances(search: Search) -> Figure:
     caption += " –: not every trial was asked for it." if is_partial else ""
     caption += f" Not every trial was asked for: {', '.join(missing)}." if missing else ""
     words = "importances: " + "; ".join(f"{name} {share:.3f}" for name, share in next(iter(found.values())).items())
-    return Figure("", svg.drawing(*parts, height=row * len(names), words=words, class_="bars", left=left), caption)
+    return PageFigure("", svg.drawing(*parts, height=row * len(names), words=words, class_="bars", left=left), caption)
 
 
 def _bar(share: float, most: float, x: float, y: float, words: str, column: int) -> Iterator[Markup]:
@@ -365,11 +365,11 @@ def _clipped(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _said(trial: Trial) -> str:
+def _said(trial: TrialSummary) -> str:
     return f"{trial.name}: {points(trial.value)} %{_weight(trial)}"
 
 
-def _weight(trial: Trial) -> str:
+def _weight(trial: TrialSummary) -> str:
     return "" if trial.parameters is None else f", {trial.parameters:,} parameters"
 
 

@@ -52,7 +52,7 @@ AS_CLAIMED_ONLY = "an accuracy is judged only at the scale, protocol and data th
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class ClaimSide:
     """Measurements of one variant."""
 
     name: str
@@ -116,7 +116,7 @@ class Judgement:
 
 
 def judge_difference(
-    relation: Relation, better: Side, worse: Side, *, margin: float, level: float, size: float | None = None,
+    relation: Relation, better: ClaimSide, worse: ClaimSide, *, margin: float, level: float, size: float | None = None,
     tolerance: float = 0.0, as_claimed: bool = True, lower_is_better: bool = False,
     interval: Interval | None = None, chance: float | None = CHANCE,
 ) -> Judgement:  # fmt: skip
@@ -163,7 +163,7 @@ def judge_difference(
 
 
 def judge_accuracy(
-    side: Side, *, accuracy: float, tolerance: float, level: float = 0.95, as_claimed: bool = True
+    side: ClaimSide, *, accuracy: float, tolerance: float, level: float = 0.95, as_claimed: bool = True
 ) -> Judgement:
     """Judge an accuracy that one variant is said to reach by its seeds; all numbers are fractions.
 
@@ -185,7 +185,7 @@ def judge_accuracy(
     return Judgement(status=status, why=joined(why, lacks), mean=mean, interval=found, level=level, seeds=n)
 
 
-def _at_chance(ahead: Side, behind: Side, chance: float | None) -> list[float] | None:
+def _at_chance(ahead: ClaimSide, behind: ClaimSide, chance: float | None) -> list[float] | None:
     """Return the differences of seeds in which one of the two diverged, guessing in its place.
 
     None where such a seed has nothing that could stand in its place.
@@ -204,7 +204,9 @@ def joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _after_divergence(relation: Relation, better: Side, worse: Side, size: float | None) -> tuple[Status, str] | None:
+def _after_divergence(
+    relation: Relation, better: ClaimSide, worse: ClaimSide, size: float | None
+) -> tuple[Status, str] | None:
     """Return the status that follows if one variant diverged in every seed; None if neither did or one is missing."""
     if worse.has_diverged and len(worse.diverged & better.values.keys()) >= 2:
         if size is not None:

@@ -11,7 +11,7 @@ WORTH_SAYING = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reached:
+class EpochsToThreshold:
     """Epochs to a threshold over several cells: the mean of those that reached it, and their number."""
 
     mean: float | None
@@ -19,14 +19,14 @@ class Reached:
     of: int
 
 
-def epochs_to(epochs: Iterable[float | None]) -> Reached:
+def epochs_to(epochs: Iterable[float | None]) -> EpochsToThreshold:
     """Summarize the first epochs at or above a threshold; None marks a cell that never reached it."""
     every = list(epochs)
     there = [epoch for epoch in every if epoch is not None]
-    return Reached(mean=sum(there) / len(there) if there else None, reached=len(there), of=len(every))
+    return EpochsToThreshold(mean=sum(there) / len(there) if there else None, reached=len(there), of=len(every))
 
 
-def epochs_to_difference(epochs: Mapping[int, float | None], control: Mapping[int, float | None]) -> Reached:
+def epochs_to_difference(epochs: Mapping[int, float | None], control: Mapping[int, float | None]) -> EpochsToThreshold:
     """Summarize `epochs - control` over the seeds that both have; a negative value is faster.
 
     A seed has a difference if both cells reached the threshold. Otherwise the seed is only counted in `of`: the order

@@ -14,7 +14,7 @@ CHANCE = 0.1
 RULE = "equivalent: interval within ± margin; else better or worse: it excludes 0; else undecided; p decides nothing"
 
 
-def decide(interval: Interval | None, margin: float) -> Verdict | None:
+def decide_verdict(interval: Interval | None, margin: float) -> Verdict | None:
     """Return the verdict on the interval of a difference; None without an interval.
 
     The margin, in the unit of the interval, is the largest difference that does not matter. A difference may be
@@ -45,7 +45,7 @@ def decide_with_diverged(
     """
 
     def said(where: Interval | None) -> str | None:
-        verdict = decide(where, margin)
+        verdict = decide_verdict(where, margin)
         return (words or {}).get(verdict, verdict) if verdict is not None else None
 
     verdict = said(interval)

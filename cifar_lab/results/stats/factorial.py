@@ -23,7 +23,7 @@ class Effects:
     """Interaction: effect of the first factor with the second changed, minus its effect with the second unchanged."""
 
 
-def effects(cells: Sequence[Values], level: float = per_comparison(0.95, CONTRASTS)) -> Effects:
+def estimate_effects(cells: Sequence[Values], level: float = per_comparison(0.95, CONTRASTS)) -> Effects:
     """Estimate both main effects and the interaction from four groups of cells.
 
     `cells`: measurements by seed of (neither, first, second, both changed); only seeds that all four have are used.

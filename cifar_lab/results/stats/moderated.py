@@ -41,7 +41,7 @@ Family = Literal["control", "any"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moderated:
+class ModeratedInterval:
     """The interval of one difference among several."""
 
     interval: Interval
@@ -69,7 +69,9 @@ def family_of(others: Iterable[str | None]) -> Family:
     return "control" if len(set(others)) == 1 else "any"
 
 
-def moderated_intervals(differences: Mapping[str, Sequence[float]], family: Family = "control") -> dict[str, Moderated]:
+def moderated_intervals(
+    differences: Mapping[str, Sequence[float]], family: Family = "control"
+) -> dict[str, ModeratedInterval]:
     """Return the simultaneous 95 % interval of each difference that has two pairs or more.
 
     Args:
@@ -95,7 +97,7 @@ def moderated_intervals(differences: Mapping[str, Sequence[float]], family: Fami
     result = {}
     for (name, array), deviation in zip(arrays.items(), deviations.tolist(), strict=True):
         mean, half = float(array.mean()), critical * deviation / math.sqrt(len(array))
-        result[name] = Moderated(interval=(mean - half, mean + half), deviation=deviation, critical=critical)
+        result[name] = ModeratedInterval(interval=(mean - half, mean + half), deviation=deviation, critical=critical)
     return result
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from cifar_lab.results.stats.permutation import SignFlip, sign_flip
-from cifar_lab.results.stats.replicates import differences
+from cifar_lab.results.stats.replicates import differences_by_seed
 
 Values = Mapping[int, float]
 """A measurement by seed."""
@@ -59,7 +59,7 @@ class PairedDifference:
 
 def paired_difference(values: Values, control: Values, *, level: float = 0.95) -> PairedDifference:
     """Compute the difference over the seeds that both have; other seeds are ignored."""
-    found = of_differences(differences(values, control), level=level)
+    found = of_differences(differences_by_seed(values, control), level=level)
     if found.interval is None:
         return found
     a, b = (np.array([side[seed] for seed in found.differences]) for side in (values, control))

@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from cifar_lab.results.stats.decision import decide
+from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.moderated import moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import Interval, Values, paired_difference, welch
-from cifar_lab.results.stats.replicates import differences, summarise
+from cifar_lab.results.stats.replicates import differences_by_seed, summarise
 
 Method = Literal["moderated", "paired", "unpaired"]
 METHODS: dict[Method, str] = {
@@ -75,7 +75,7 @@ def judge_measurements(
     unit = _unit(numbered)
     scaled = {name: {seed: value / unit for seed, value in own.items()} for name, own in numbered.items()}
     others = [name for name in values if name != control]
-    shared = {name: list(differences(scaled[name], scaled[control]).values()) for name in others}
+    shared = {name: list(differences_by_seed(scaled[name], scaled[control]).values()) for name in others}
     can_moderate = confidence is None and all(len(each) >= 2 for each in shared.values())
     moderated = moderated_intervals(shared) if can_moderate else {}
     level = per_comparison(CONFIDENCE if confidence is None else confidence, len(others))
@@ -131,7 +131,9 @@ def _compared(one: JudgedVariant, own: Values, control: Values, level: float) ->
 
 def _decided(one: JudgedVariant, lost: int, margin: float, *, lower_is_better: bool) -> JudgedVariant:
     interval = one.interval
-    verdict = decide((-interval[1], -interval[0]) if interval is not None and lower_is_better else interval, margin)
+    verdict = decide_verdict(
+        (-interval[1], -interval[0]) if interval is not None and lower_is_better else interval, margin
+    )
     if lost and verdict not in {None, "undecided"}:
         return replace(one, verdict="undecided", reason=f"{verdict} without {lost} that came to no number")
     return replace(one, verdict=verdict)

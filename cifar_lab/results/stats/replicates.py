@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class SeedSummary:
     """Number of values, their mean (None if `n` is 0) and sample standard deviation (None below two)."""
 
     n: int
@@ -17,16 +17,16 @@ class Summary:
     std: float | None
 
 
-def summarise(values: Mapping[int, float]) -> Summary:
+def summarise(values: Mapping[int, float]) -> SeedSummary:
     """Summarize values by seed."""
     array = np.array(list(values.values()))
-    return Summary(
+    return SeedSummary(
         n=len(array),
         mean=float(array.mean()) if len(array) else None,
         std=float(array.std(ddof=1)) if len(array) > 1 else None,
     )
 
 
-def differences(values: Mapping[int, float], control: Mapping[int, float]) -> dict[int, float]:
+def differences_by_seed(values: Mapping[int, float], control: Mapping[int, float]) -> dict[int, float]:
     """Return `values - control` by seed, over the seeds that both have."""
     return {seed: values[seed] - control[seed] for seed in sorted(values.keys() & control.keys())}

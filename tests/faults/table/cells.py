@@ -17,8 +17,8 @@ from cifar_lab.data import load
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution.plan import make_plan
 from cifar_lab.execution.runner import job_of
-from cifar_lab.execution.settings import choose
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.settings import choose_execution
+from cifar_lab.execution.worker import CellJob, train_cell
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def cache_at(folder: Path) -> Iterator[None]:
             os.environ["CIFAR_LAB_CACHE"] = before
 
 
-def jobs(material: Material, runs: Path, study: str = "tiny", **overrides: Any) -> list[Job]:
+def jobs(material: Material, runs: Path, study: str = "tiny", **overrides: Any) -> list[CellJob]:
     """Return the cells of a study as jobs that one worker of two would get."""
     ablation = registry.discover(material.ablations).find(study)
     with cache_at(material.cache):
@@ -43,23 +43,23 @@ def jobs(material: Material, runs: Path, study: str = "tiny", **overrides: Any) 
     plan = make_plan(
         ablation, scale=SCALES["writeup"], source=str(material.images), dataset=dataset, runs=runs, overrides=overrides
     )
-    execution, _ = choose("cpu", "2", len(plan.cells))
+    execution, _ = choose_execution("cpu", "2", len(plan.cells))
     return [job_of(cell, plan, runs, execution) for cell in plan.cells]
 
 
-def moved(job: Job, runs: Path) -> Job:
+def moved(job: CellJob, runs: Path) -> CellJob:
     """Return the same cell in another folder."""
     return replace(job, runs=runs)
 
 
-def reference(job: Job, runs: Path) -> dict[str, Any]:
+def reference(job: CellJob, runs: Path) -> dict[str, Any]:
     """Train a cell that nothing disturbs; return its numbers."""
     own = moved(job, runs)
     train_cell(own)
     return numbers(own.record)
 
 
-def train_until(job: Job, epoch: int) -> None:
+def train_until(job: CellJob, epoch: int) -> None:
     """Train a cell to the end of an epoch, and stop it there: its folder then holds a checkpoint."""
     seen: list[int] = []
 
@@ -73,7 +73,7 @@ def train_until(job: Job, epoch: int) -> None:
     raise AssertionError("the cell came to its end before it was to be stopped")
 
 
-def trained_on(job: Job, expected: Mapping[str, Any]) -> list[str]:
+def trained_on(job: CellJob, expected: Mapping[str, Any]) -> list[str]:
     """Train a cell from where it stands; return what is wrong with its end."""
     try:
         train_cell(job)

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events, read_points
 
 PATIENCE = 300.0
@@ -174,11 +174,11 @@ class Lab:
         """Run a command to its end."""
         return self.done(self.start(line, name=name, **how), name=name, patience=patience)
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[CellRecord]:
         """Return the records of all cells that were begun."""
         if not self.runs.exists():
             return []
-        return [Record(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
+        return [CellRecord(path) for path in sorted(self.runs.iterdir()) if len(path.name) == 64]
 
     def epochs(self) -> int:
         """Return the number of epochs that all cells together have written down by now."""
@@ -246,7 +246,7 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def numbers(record: Record) -> dict[str, Any]:
+def numbers(record: CellRecord) -> dict[str, Any]:
     """Return all of a finished cell that must not depend on what happened on the way."""
     result = record.result()
     assert result is not None, f"{record.fingerprint[:12]} is {record.state()}"
@@ -260,7 +260,7 @@ def numbers(record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def differences(records: Iterable[Record], expected: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def differences(records: Iterable[CellRecord], expected: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one line for each cell that is not finished, not expected, or has other numbers than `expected`."""
     problems, seen = [], set()
     for record in records:
@@ -282,7 +282,7 @@ class Finished:
 
     stamps: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
-    def look(self, records: Iterable[Record]) -> list[str]:
+    def look(self, records: Iterable[CellRecord]) -> list[str]:
         """Note the results that are there now; return one line for each that was written anew since the last look."""
         problems = []
         for record in records:

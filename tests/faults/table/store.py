@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy
 
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_points
 
 RUNS = (
@@ -40,7 +40,7 @@ def number_of_points(address: str) -> int:
         return 0
 
 
-def lacks(address: str, records: Iterable[Record]) -> tuple[list[str], int]:
+def lacks(address: str, records: Iterable[CellRecord]) -> tuple[list[str], int]:
     """Compare a store with the records of finished cells.
 
     Returns:

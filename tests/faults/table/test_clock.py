@@ -10,7 +10,7 @@ from faults.table import store, undisturbed
 from faults.table.lab import Lab, Material, differences, wait_until
 from faults.table.tally import Tally
 
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ def _library() -> Path | None:
     return next(paths, None)
 
 
-def _durations(record: Record, elapsed: float) -> list[str]:
+def _durations(record: CellRecord, elapsed: float) -> list[str]:
     """Return the durations of a cell that cannot be right."""
     metrics = (record.result() or {}).get("metrics", {})
     seconds = metrics.get("seconds", -1)

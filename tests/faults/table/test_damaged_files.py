@@ -15,7 +15,7 @@ from faults.table.lab import Lab, Material, differences, sha256
 from faults.table.tally import Tally
 
 from cifar_lab.errors import CifarLabError
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 
 LINE = '''"""Does a second stage help?"""
 
@@ -50,7 +50,7 @@ SPACE = Space(
 '''
 
 
-def _trained_on(job: Job, expected: dict[str, Any]) -> list[str]:
+def _trained_on(job: CellJob, expected: dict[str, Any]) -> list[str]:
     """Train a cell beside a damaged file; return what is wrong: other numbers, or an error that does not name it."""
     try:
         train_cell(job)

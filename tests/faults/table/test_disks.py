@@ -12,7 +12,7 @@ from faults.table import cells, mounts, undisturbed
 from faults.table.lab import Done, Lab, Material, differences, wait_until
 from faults.table.tally import Tally
 
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.train import checkpoint
 
 NO_ROOM = ("no space", "disk is full", "full disk", "out of space", "file too large", "quota")
@@ -23,7 +23,7 @@ def _names(text: str) -> bool:
     return any(words in text.lower() for words in NO_ROOM)
 
 
-def _train_without_room(job: Job) -> list[str]:
+def _train_without_room(job: CellJob) -> list[str]:
     """Train a cell that is bound to run out of room; return what is wrong with how it says so."""
     kept = job.record.checkpoint.read_bytes() if job.record.checkpoint.exists() else None
     problems = []
@@ -37,9 +37,9 @@ def _train_without_room(job: Job) -> list[str]:
     return problems
 
 
-def _damaged(job: Job, what: str) -> list[str]:
+def _damaged(job: CellJob, what: str) -> list[str]:
     try:
-        return [what] if checkpoint.load(job.record.checkpoint) is None else []
+        return [what] if checkpoint.load_checkpoint(job.record.checkpoint) is None else []
     except Exception as error:  # noqa: BLE001 (counted)
         return [f"{what}: {error}"]
 

@@ -16,7 +16,7 @@ from faults.table import undisturbed
 from faults.table.lab import Lab, Material, differences, kill_group, left, wait_until, workers, write_study
 from faults.table.tally import Tally
 
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 pytestmark = pytest.mark.slow
 ROOM = 8 * 2**30
@@ -46,7 +46,7 @@ def _failed_alone(lab: Lab, expected: dict[str, dict[str, Any]], reasons: Iterab
     return problems
 
 
-def _names(records: Iterable[Record]) -> set[str]:
+def _names(records: Iterable[CellRecord]) -> set[str]:
     return {record.fingerprint for record in records}
 
 

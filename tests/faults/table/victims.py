@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 from cifar_lab.execution import fork_server
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 
 WATCHED = {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.symlink", "os.truncate"}
 """Audit events of Python that come just before a file operation."""
 
 
-def moments(job: Job) -> int:
+def moments(job: CellJob) -> int:
     """Train a cell in a process of its own; return the number of file operations in its folder."""
     counted = job.runs.with_suffix(".moments")
     counted.parent.mkdir(parents=True, exist_ok=True)
@@ -22,19 +22,19 @@ def moments(job: Job) -> int:
     return int(counted.read_text())
 
 
-def train_and_die(job: Job, moment: int) -> bool:
+def train_and_die(job: CellJob, moment: int) -> bool:
     """Train a cell and kill its process just before its file operation number `moment`; whether that was reached."""
     return _in_process(job, moment, None) == -signal.SIGKILL
 
 
-def _in_process(job: Job, moment: int, counted: Path | None) -> int | None:
-    process = fork_server.start().Process(target=_train, args=(job, moment, counted))
+def _in_process(job: CellJob, moment: int, counted: Path | None) -> int | None:
+    process = fork_server.start_fork_server().Process(target=_train, args=(job, moment, counted))
     process.start()
     process.join()
     return process.exitcode
 
 
-def _train(job: Job, moment: int, counted: Path | None) -> None:
+def _train(job: CellJob, moment: int, counted: Path | None) -> None:
     folder, number = str(job.record.folder), 0
 
     def look(event: str, arguments: tuple[object, ...]) -> None:

@@ -21,7 +21,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.inspect import failures
 from cifar_lab.store import selection
 from cifar_lab.store.ablation_file import as_file
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import read_all
 from cifar_lab.train import cell_artifacts
 
@@ -205,7 +205,7 @@ def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
     (tmp_path / "records" / one / "cell.json").write_text("{")
     states = cifar_lab.load_runs(runs=tmp_path / "records").to_frame().set_index("fingerprint")["state"]
     assert (states[one], states[other]) == ("damaged", "missing")
-    assert cell_artifacts.read_logits(Record(tmp_path / "records" / made.fingerprints["on/s1"]))[0].shape[1] == 10
+    assert cell_artifacts.read_logits(CellRecord(tmp_path / "records" / made.fingerprints["on/s1"]))[0].shape[1] == 10
 
 
 @pytest.mark.parametrize(

@@ -8,27 +8,27 @@ import accuracy_per_flop
 import pytest
 
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 
 MACS, IMAGES = 50_000_000, 45_000
 SMALL = {"model.width": 16, "train.epochs": 10}
 
 
 def trained(runs: Path, variant: str, recipe: Recipe, accuracies: list[float], status: str = "finished",
-            source: str = "jpeg") -> list[Asked]:  # fmt: skip
+            source: str = "jpeg") -> list[CellRef]:  # fmt: skip
     """Cells of seeds 0, 1, …, each with its accuracy."""
     asked = []
     for seed, accuracy in enumerate(accuracies):
         fingerprint = recipe.fingerprint(seed=seed, data_hash=source)
-        record = Record(runs / fingerprint)
+        record = CellRecord(runs / fingerprint)
         record.folder.mkdir(parents=True)
         record.write_cell({"recipe": recipe.model_dump(mode="json"), "macs": MACS, "parameters": 295_755,
                            "data": {"name": source, "hash": source}})  # fmt: skip
         extra = {"test/acc_without_tta": accuracy - 0.01} if recipe.train.tta != "none" else {}
         metrics = {"test/acc": accuracy, **extra, "images_seen": float(IMAGES * recipe.train.epochs)}
         record.write_result({"status": status, "epoch": 1, "step": None, "time": 1, "metrics": metrics})
-        asked.append(Asked(variant=variant, seed=seed, fingerprint=fingerprint, recipe=recipe.digest(), parameters=1,
+        asked.append(CellRef(variant=variant, seed=seed, fingerprint=fingerprint, recipe=recipe.digest(), parameters=1,
                            parameters_trained=1, macs=MACS))  # fmt: skip
     return asked
 
@@ -44,7 +44,7 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def noted(runs: Path, cells: list[Asked]) -> None:
+def noted(runs: Path, cells: list[CellRef]) -> None:
     Invocation(
         id=f"20261124T10000{len(cells)}.000-fewer_epochs", ablation="fewer_epochs", question="?", factors=(),
         control="efficient", scale="small", protocol="holdout",

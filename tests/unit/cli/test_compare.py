@@ -12,15 +12,15 @@ from rich.console import Console
 
 from cifar_lab.cli import console, run
 from cifar_lab.cli.compare import print_comparison
-from cifar_lab.results.comparison import Row
-from cifar_lab.results.stats.convergence import Reached
+from cifar_lab.results.comparison import ComparisonRow
+from cifar_lab.results.stats.convergence import EpochsToThreshold
 
 WIDTH = 100
 
 
-def wide(variant: str, **changed: Any) -> Row:
+def wide(variant: str, **changed: Any) -> ComparisonRow:
     """A row in which every column says something, at its widest."""
-    found, gained = Reached(mean=104.5, reached=2, of=3), Reached(mean=-104.5, reached=1, of=3)
+    found, gained = EpochsToThreshold(mean=104.5, reached=2, of=3), EpochsToThreshold(mean=-104.5, reached=1, of=3)
     fields: dict[str, Any] = {
         "against": "cosine", "n": 10, "difference": -0.10456, "difference_std": 0.1034, "interval": (-0.2111, -0.1001),
         "welch": (-0.2222, -0.1001), "p_value": 0.0001, "p_holm": 0.0002, "p_exact": False, "verdict": "equivalent",
@@ -32,7 +32,7 @@ def wide(variant: str, **changed: Any) -> Row:
 
 
 def printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *rows: Row, everything: bool = True,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *rows: ComparisonRow, everything: bool = True,
     **terminal: Any,
 ) -> list[str]:  # fmt: skip
     monkeypatch.setattr(console, "out", Console(highlight=False, **({"width": WIDTH} | terminal)))

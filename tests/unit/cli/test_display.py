@@ -12,23 +12,23 @@ from cifar_lab.cli.display import Display
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.execution.local_engine import STOPPED
-from cifar_lab.execution.worker import Job
-from cifar_lab.store.cell_record import Record
+from cifar_lab.execution.worker import CellJob
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal
 
 A, B = "a" * 64, "b" * 64
 NAMES = {A: "off/s0", B: "on/s0"}
 
 
-def job(folder: Path, fingerprint: str = A) -> Job:
-    Record(folder / fingerprint).folder.mkdir(parents=True, exist_ok=True)
-    return Job(
+def job(folder: Path, fingerprint: str = A) -> CellJob:
+    CellRecord(folder / fingerprint).folder.mkdir(parents=True, exist_ok=True)
+    return CellJob(
         fingerprint=fingerprint, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
         execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
     )  # fmt: skip
 
 
-def finish(one: Job) -> None:
+def finish(one: CellJob) -> None:
     metrics = {"test/acc": 0.5, "seconds": 1.0}
     one.record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": metrics})
 

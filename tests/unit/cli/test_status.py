@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from cifar_lab.cli import status
-from cifar_lab.inspect.failures import Divergence, Failure
-from cifar_lab.inspect.progress import Progress
-from cifar_lab.store.invocation import Asked
-from cifar_lab.store.selection import Name
+from cifar_lab.inspect.failures import DivergedCell, FailedCell
+from cifar_lab.inspect.progress import CellProgress
+from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.selection import CellName
 
-FAILED = Failure(
-    name=Name("se_ratio", "r4", 0), fingerprint="a" * 64, error="RuntimeError: out of memory", time=1, trace="here",
+FAILED = FailedCell(
+    name=CellName("se_ratio", "r4", 0), fingerprint="a" * 64, error="RuntimeError: out of memory", time=1, trace="here",
     again="cifar-lab run-ablation se_ratio --retry-failed",
 )  # fmt: skip
-DIVERGED = Divergence(name=Name("se_ratio", "r2", 1), fingerprint="b" * 64, time=1, epoch=3, step=17)
+DIVERGED = DivergedCell(name=CellName("se_ratio", "r2", 1), fingerprint="b" * 64, time=1, epoch=3, step=17)
 
 
-def lines(failed: list[Failure], diverged: list[Divergence]) -> list[str]:
+def lines(failed: list[FailedCell], diverged: list[DivergedCell]) -> list[str]:
     return [line.plain for line in status._failure_lines(failed, diverged, [], False)]
 
 
@@ -35,8 +35,8 @@ def test_a_heading_of_nothing_is_left_out() -> None:
 
 
 def test_status_says_at_which_step_a_cell_diverged() -> None:
-    asked = Asked(
+    asked = CellRef(
         variant="r2", seed=1, fingerprint="b" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1
     )  # fmt: skip
-    cell = Progress(asked=asked, state="diverged", epoch=3, step=17)
+    cell = CellProgress(asked=asked, state="diverged", epoch=3, step=17)
     assert "diverged in epoch 3 at step 17" in list(status._notes(cell, "se_ratio"))

@@ -12,9 +12,9 @@ import pytest
 from cifar_lab.cli import run
 from cifar_lab.cli.watch import PAUSE, is_idle
 from cifar_lab.inspect.status import look
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
-from cifar_lab.store.selection import choose
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.selection import select
 
 DATA = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
 COMMAND = "cifar-lab run-ablation se_ratio --scale small --seeds 0"
@@ -23,7 +23,7 @@ COMMAND = "cifar-lab run-ablation se_ratio --scale small --seeds 0"
 @pytest.fixture
 def asked(folder: Path) -> Invocation:
     """`se_ratio` was asked for long ago, one cell."""
-    cell = Asked(variant="r4", seed=0, fingerprint="a" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1)
+    cell = CellRef(variant="r4", seed=0, fingerprint="a" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1)
     found = Invocation(
         id="20260101T000000.000-se_ratio", ablation="se_ratio", question="?", factors=(), control="r4", scale="small",
         protocol="holdout", data=DATA, overrides={}, cells=(cell,), command=f"{COMMAND} --json", execution={},
@@ -52,12 +52,12 @@ def test_a_runner_that_trains_or_is_between_two_cells_is_waited_for(asked: Invoc
     runs = Path("runs").resolve()
 
     def idle(now: float) -> bool:
-        return is_idle(look(choose(runs, "se_ratio"), runs, now), now)
+        return is_idle(look(select(runs, "se_ratio"), runs, now), now)
 
     begun: Any = asked.time / 1000
     assert not idle(begun + PAUSE - 1)
     assert idle(begun + PAUSE + 1)
-    record = Record(runs / ("a" * 64))
+    record = CellRecord(runs / ("a" * 64))
     record.folder.mkdir()
     with record.owned(patience=0):
         assert not idle(time.time() + 9)

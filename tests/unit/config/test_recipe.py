@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from cifar_lab.config import recipe as module
 from cifar_lab.config.overrides import as_words, parse_overrides
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Model, Recipe, paths
+from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, ModelConfig, Recipe, paths
 from cifar_lab.errors import RecipeError
 
 NO_DATA = "0" * 64
@@ -490,7 +490,7 @@ def test_a_bottleneck_in_every_layer_counts_when_recipes_are_compared_as_built()
 
 @pytest.mark.parametrize(("channels", "reduction", "hidden"), [(64, 16, 4), (64, 4, 16), (16, 16, 1), (16, 32, 1)])
 def test_a_bottleneck_is_never_empty(channels: int, reduction: int, hidden: int) -> None:
-    assert module.SE(reduction=reduction).hidden(channels) == hidden
+    assert module.SEConfig(reduction=reduction).hidden(channels) == hidden
 
 
 # Frozen
@@ -509,4 +509,4 @@ def test_a_recipe_cannot_be_changed_in_place() -> None:
 
 def test_equal_recipes_hash_alike() -> None:
     assert len({Recipe(), EFFICIENT_RESNET, Recipe().override({})}) == 1
-    assert len({Model(), Model(width=32)}) == 2
+    assert len({ModelConfig(), ModelConfig(width=32)}) == 2

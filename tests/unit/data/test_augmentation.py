@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from cifar_lab.config.recipe import Data
+from cifar_lab.config.recipe import DataConfig
 from cifar_lab.config.seeding import stream
 from cifar_lab.data.augmentation import (
     MEAN,
@@ -23,13 +23,13 @@ from cifar_lab.data.augmentation import (
     crop_and_flip,
     cutmix,
     cutout,
-    draw,
+    draw_epoch,
     mixup,
     normalise_only,
 )
 
-PLAIN = Data(crop=0, flip=False)
-EVERYTHING = Data(crop=4, flip=True, cutout=8, mixup=0.8, cutmix=1.0)
+PLAIN = DataConfig(crop=0, flip=False)
+EVERYTHING = DataConfig(crop=4, flip=True, cutout=8, mixup=0.8, cutmix=1.0)
 
 
 def pixels(n: int = 16) -> Tensor:
@@ -49,8 +49,8 @@ def partner_of(batch: Batch) -> Batch:
 
 
 def test_crop_flip_and_normalise_are_torchvisions_on_each_image() -> None:
-    images, data = pixels(), Data(crop=4, flip=True)
-    draws = draw(data, 16, seed=0, epoch=0)
+    images, data = pixels(), DataConfig(crop=4, flip=True)
+    draws = draw_epoch(data, 16, seed=0, epoch=0)
     augmented, _ = augment(images, torch.zeros(16, dtype=torch.int64), draws, data)
     for i in range(16):
         top, left = draws.crop[i].tolist()
@@ -70,10 +70,10 @@ def test_every_corner_of_the_padded_image_can_be_cropped() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [PLAIN, Data(crop=0, flip=True), Data(crop=2, flip=False), Data(), EVERYTHING], ids=str
+    "data", [PLAIN, DataConfig(crop=0, flip=True), DataConfig(crop=2, flip=False), DataConfig(), EVERYTHING], ids=str
 )
-def test_images_come_out_as_channels_last_floats(data: Data) -> None:
-    images, _ = augment(pixels(), torch.zeros(16, dtype=torch.int64), draw(data, 16, seed=0, epoch=0), data)
+def test_images_come_out_as_channels_last_floats(data: DataConfig) -> None:
+    images, _ = augment(pixels(), torch.zeros(16, dtype=torch.int64), draw_epoch(data, 16, seed=0, epoch=0), data)
     assert images.shape == (16, 3, 32, 32)
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -81,13 +81,13 @@ def test_images_come_out_as_channels_last_floats(data: Data) -> None:
 
 def test_with_all_off_an_image_is_only_normalised() -> None:
     labels = torch.arange(16)
-    images, targets = augment(pixels(), labels, draw(PLAIN, 16, seed=0, epoch=0), PLAIN)
+    images, targets = augment(pixels(), labels, draw_epoch(PLAIN, 16, seed=0, epoch=0), PLAIN)
     assert images.equal(normalise_only(pixels(), PLAIN))
     assert targets is labels
 
 
 def test_without_normalisation_pixels_are_scaled_to_the_unit_interval() -> None:
-    images = normalise_only(pixels(), Data(normalise=False))
+    images = normalise_only(pixels(), DataConfig(normalise=False))
     torch.testing.assert_close(images, pixels().permute(0, 3, 1, 2) / 255)
 
 
@@ -113,7 +113,7 @@ def test_cutout_blanks_the_box_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("side", [1, 7, 8, 32])
 def test_cutout_is_a_square_centred_on_any_pixel_and_clipped_at_the_border(side: int) -> None:
-    boxes = draw(Data(cutout=side), 20_000, seed=0, epoch=0).cutout.numpy()
+    boxes = draw_epoch(DataConfig(cutout=side), 20_000, seed=0, epoch=0).cutout.numpy()
     height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert boxes.min() == 0
     assert boxes.max() == 32
@@ -157,15 +157,15 @@ def test_each_image_is_mixed_by_its_own_draw() -> None:
 
 
 def test_with_both_on_each_image_takes_one_of_them_by_a_fair_coin() -> None:
-    draws = draw(EVERYTHING, 20_000, seed=0, epoch=0)
+    draws = draw_epoch(EVERYTHING, 20_000, seed=0, epoch=0)
     cut = draws.mixup == 1
     assert cut.float().mean().item() == pytest.approx(0.5, abs=0.02)
     assert (draws.cutmix[~cut, :2] == draws.cutmix[~cut, 2:]).all()
 
 
 def test_with_both_on_an_image_is_what_the_one_it_takes_makes_of_it() -> None:
-    data = Data(crop=0, flip=False, mixup=0.8, cutmix=1.0)
-    draws, (images, targets) = draw(data, 16, seed=0, epoch=0), float_batch()
+    data = DataConfig(crop=0, flip=False, mixup=0.8, cutmix=1.0)
+    draws, (images, targets) = draw_epoch(data, 16, seed=0, epoch=0), float_batch()
     augmented, augmented_targets = augment(pixels(), targets.argmax(1), draws, data)
     by_mixup = mixup((images, targets), partner_of((images, targets)), draws.mixup)
     by_cutmix = cutmix((images, targets), partner_of((images, targets)), draws.cutmix)
@@ -176,7 +176,7 @@ def test_with_both_on_an_image_is_what_the_one_it_takes_makes_of_it() -> None:
 
 
 def test_mixed_targets_are_probabilities() -> None:
-    draws = draw(EVERYTHING, 64, seed=0, epoch=0)
+    draws = draw_epoch(EVERYTHING, 64, seed=0, epoch=0)
     _, targets = augment(pixels(64), torch.arange(64) % 7, draws, EVERYTHING, classes=7)
     assert targets.shape == (64, 7)
     assert (targets >= 0).all()
@@ -184,8 +184,8 @@ def test_mixed_targets_are_probabilities() -> None:
 
 
 def test_a_batch_of_one_mixes_with_itself() -> None:
-    data = Data(crop=0, flip=False, mixup=1.0)
-    images, targets = augment(pixels(1), torch.tensor([3]), draw(data, 1, seed=0, epoch=0), data)
+    data = DataConfig(crop=0, flip=False, mixup=1.0)
+    images, targets = augment(pixels(1), torch.tensor([3]), draw_epoch(data, 1, seed=0, epoch=0), data)
     torch.testing.assert_close(images, normalise_only(pixels(1), data))
     assert targets.argmax() == 3
 
@@ -201,13 +201,13 @@ def test_a_batch_of_one_mixes_with_itself() -> None:
 def test_lambda_has_the_quantiles_of_the_beta_distribution(
     alpha: float, quantile: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> None:
-    lam, q = draw(Data(mixup=alpha), 50_000, seed=0, epoch=0).mixup.numpy(), np.linspace(0.02, 0.98, 25)
+    lam, q = draw_epoch(DataConfig(mixup=alpha), 50_000, seed=0, epoch=0).mixup.numpy(), np.linspace(0.02, 0.98, 25)
     assert_allclose(np.quantile(lam, q), quantile(q), atol=0.01)
 
 
 def test_lambda_is_a_number_however_small_or_great_alpha_is() -> None:
     for alpha in (1e-3, 1e3):
-        lam = draw(Data(mixup=alpha), 1000, seed=0, epoch=0).mixup
+        lam = draw_epoch(DataConfig(mixup=alpha), 1000, seed=0, epoch=0).mixup
         assert ((lam >= 0) & (lam <= 1)).all()
         assert lam.mean().item() == pytest.approx(0.5, abs=0.05)
 
@@ -217,7 +217,7 @@ def test_cutmix_boxes_are_distributed_as_torchvisions() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = np.array([transform.make_params([image])["box"] for _ in range(4000)])[:, [1, 0, 3, 2]]
-    ours = draw(Data(cutmix=0.7), 50_000, seed=0, epoch=0).cutmix.numpy()
+    ours = draw_epoch(DataConfig(cutmix=0.7), 50_000, seed=0, epoch=0).cutmix.numpy()
     assert_allclose(ours.mean(0), theirs.mean(0), atol=0.6)
     assert_allclose(np.corrcoef(ours.T), np.corrcoef(theirs.T), atol=0.05)
     levels = [0.1, 0.3, 0.5, 0.7, 0.9]
@@ -229,41 +229,43 @@ def test_cutmix_boxes_are_distributed_as_torchvisions() -> None:
 
 
 def test_a_draw_depends_on_seed_and_epoch_and_nothing_else() -> None:
-    draws = vars(draw(EVERYTHING, 100, seed=1, epoch=2))
-    same = vars(draw(EVERYTHING, 100, seed=1, epoch=2))
+    draws = vars(draw_epoch(EVERYTHING, 100, seed=1, epoch=2))
+    same = vars(draw_epoch(EVERYTHING, 100, seed=1, epoch=2))
     assert all(value.equal(draws[name]) for name, value in same.items())
     for seed, epoch in ((0, 2), (1, 3)):
-        other = vars(draw(EVERYTHING, 100, seed=seed, epoch=epoch))
+        other = vars(draw_epoch(EVERYTHING, 100, seed=seed, epoch=epoch))
         assert not any(value.equal(draws[name]) for name, value in other.items())
 
 
 @pytest.mark.parametrize(
-    "data", [Data(cutout=16), Data(mixup=0.2), Data(cutmix=1.0), EVERYTHING, Data(normalise=False)], ids=str
+    "data",
+    [DataConfig(cutout=16), DataConfig(mixup=0.2), DataConfig(cutmix=1.0), EVERYTHING, DataConfig(normalise=False)],
+    ids=str,
 )
-def test_order_crops_and_flips_are_the_same_whatever_else_is_on(data: Data) -> None:
-    plain, other = draw(Data(), 1000, seed=3, epoch=7), draw(data, 1000, seed=3, epoch=7)
+def test_order_crops_and_flips_are_the_same_whatever_else_is_on(data: DataConfig) -> None:
+    plain, other = draw_epoch(DataConfig(), 1000, seed=3, epoch=7), draw_epoch(data, 1000, seed=3, epoch=7)
     assert other.order.equal(plain.order)
     assert other.crop.equal(plain.crop)
     assert other.flip.equal(plain.flip)
 
 
 def test_order_crops_and_flips_come_from_streams_of_their_own() -> None:
-    draws = draw(Data(crop=4), 1000, seed=3, epoch=7)
+    draws = draw_epoch(DataConfig(crop=4), 1000, seed=3, epoch=7)
     order, crop, flip = (np.random.default_rng(stream(3, purpose, 7)) for purpose in ("order", "crop", "flip"))
     assert (draws.order.numpy() == order.permutation(1000)).all()
     assert (draws.crop.numpy() == crop.integers(0, 9, (1000, 2), dtype=np.int32)).all()
     assert (draws.flip.numpy() == (flip.random(1000) < 0.5)).all()
 
 
-def flips_by_image(data: Data, epoch: int, seed: int = 0) -> NDArray[np.bool_]:
-    draws = draw(data, 500, seed=seed, epoch=epoch)
+def flips_by_image(data: DataConfig, epoch: int, seed: int = 0) -> NDArray[np.bool_]:
+    draws = draw_epoch(data, 500, seed=seed, epoch=epoch)
     flips = np.empty(500, dtype=bool)
     flips[draws.order.numpy()] = draws.flip.numpy()
     return flips
 
 
 def test_alternating_each_image_is_mirrored_every_second_epoch() -> None:
-    data = Data(alternating_flip=True)
+    data = DataConfig(alternating_flip=True)
     first, second, third = (flips_by_image(data, epoch) for epoch in range(3))
     assert (first != second).all()
     assert (first == third).all()
@@ -272,15 +274,15 @@ def test_alternating_each_image_is_mirrored_every_second_epoch() -> None:
 
 
 def test_alternating_changes_neither_the_order_nor_the_crops_and_off_is_off() -> None:
-    plain, alternating = (draw(Data(alternating_flip=on), 500, seed=0, epoch=3) for on in (False, True))
+    plain, alternating = (draw_epoch(DataConfig(alternating_flip=on), 500, seed=0, epoch=3) for on in (False, True))
     assert (plain.order == alternating.order).all()
     assert (plain.crop == alternating.crop).all()
-    assert not draw(Data(flip=False, alternating_flip=True), 500, seed=0, epoch=1).flip.any()
+    assert not draw_epoch(DataConfig(flip=False, alternating_flip=True), 500, seed=0, epoch=1).flip.any()
 
 
 def test_what_is_off_is_drawn_as_no_change() -> None:
-    draws = draw(PLAIN, 1000, seed=3, epoch=7)
-    assert draws.order.equal(draw(Data(), 1000, seed=3, epoch=7).order)
+    draws = draw_epoch(PLAIN, 1000, seed=3, epoch=7)
+    assert draws.order.equal(draw_epoch(DataConfig(), 1000, seed=3, epoch=7).order)
     assert not draws.crop.any()
     assert not draws.flip.any()
     assert (draws.mixup == 1).all()
@@ -289,13 +291,13 @@ def test_what_is_off_is_drawn_as_no_change() -> None:
 
 
 def test_coins_of_the_mix_are_the_same_for_any_alpha() -> None:
-    first = draw(Data(mixup=2.0, cutmix=1.0), 1000, seed=0, epoch=0)
-    second = draw(Data(mixup=1.0, cutmix=0.3), 1000, seed=0, epoch=0)
+    first = draw_epoch(DataConfig(mixup=2.0, cutmix=1.0), 1000, seed=0, epoch=0)
+    second = draw_epoch(DataConfig(mixup=1.0, cutmix=0.3), 1000, seed=0, epoch=0)
     assert (first.mixup == 1).equal(second.mixup == 1)
 
 
 def test_the_order_is_a_permutation_crops_are_uniform_and_half_the_images_flip() -> None:
-    draws = draw(Data(crop=4), 45_000, seed=0, epoch=0)
+    draws = draw_epoch(DataConfig(crop=4), 45_000, seed=0, epoch=0)
     assert draws.order.sort().values.equal(torch.arange(45_000))
     counts = torch.bincount(draws.crop[:, 0] * 9 + draws.crop[:, 1], minlength=81)
     assert_allclose(counts, 45_000 / 81, rtol=0.2)
@@ -303,8 +305,8 @@ def test_the_order_is_a_permutation_crops_are_uniform_and_half_the_images_flip()
 
 
 def test_a_slice_of_the_draws_augments_a_batch_as_within_the_epoch() -> None:
-    data = Data(cutout=8)
-    draws, images, labels = draw(data, 16, seed=0, epoch=0), pixels(), torch.zeros(16, dtype=torch.int64)
+    data = DataConfig(cutout=8)
+    draws, images, labels = draw_epoch(data, 16, seed=0, epoch=0), pixels(), torch.zeros(16, dtype=torch.int64)
     whole, _ = augment(images, labels, draws, data)
     part, _ = augment(images[4:10], labels[4:10], draws[4:10], data)
     assert part.equal(whole[4:10])
@@ -312,7 +314,7 @@ def test_a_slice_of_the_draws_augments_a_batch_as_within_the_epoch() -> None:
 
 def test_a_batch_reads_no_value_back_from_the_device() -> None:
     """Tensors on the meta device have no values: whoever waits for one there fails."""
-    draws = draw(EVERYTHING, 16, seed=0, epoch=0, device="meta")
+    draws = draw_epoch(EVERYTHING, 16, seed=0, epoch=0, device="meta")
     labels = torch.zeros(16, dtype=torch.int64, device="meta")
     images, targets = augment(pixels().to("meta"), labels, draws[0:16], EVERYTHING)
     assert images.shape == (16, 3, 32, 32)

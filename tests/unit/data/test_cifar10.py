@@ -14,7 +14,7 @@ from made.http_server import Server, serving
 
 from cifar_lab.data import cifar10, download, load
 from cifar_lab.data.cifar10 import Mirror
-from cifar_lab.data.download import Expected, RemoteFile
+from cifar_lab.data.download import ExpectedFile, RemoteFile
 from cifar_lab.errors import DataError
 
 PATH = "/cifar-10-python.tar.gz"
@@ -49,8 +49,8 @@ def archive(small: made.Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return path.read_bytes()
 
 
-def expected(content: bytes, name: str = "cifar-10-python.tar.gz") -> Expected:
-    return Expected(name, len(content), "md5", hashlib.md5(content, usedforsecurity=False).hexdigest())
+def expected(content: bytes, name: str = "cifar-10-python.tar.gz") -> ExpectedFile:
+    return ExpectedFile(name, len(content), "md5", hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 
 def mirror(server: Server) -> Mirror:

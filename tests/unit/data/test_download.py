@@ -12,12 +12,12 @@ import pytest
 from made.http_server import Server, serving
 
 from cifar_lab.data import download, http_client
-from cifar_lab.data.download import Expected, Failed, RemoteFile, Slow
+from cifar_lab.data.download import ExpectedFile, MirrorFailed, MirrorSlow, RemoteFile
 from cifar_lab.data.progress import amount
 from cifar_lab.errors import DataError
 
 BODY = np.random.default_rng(0).bytes(400_000)
-FILE = Expected("a.bin", len(BODY), "sha256", hashlib.sha256(BODY).hexdigest())
+FILE = ExpectedFile("a.bin", len(BODY), "sha256", hashlib.sha256(BODY).hexdigest())
 
 
 @pytest.fixture
@@ -28,13 +28,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield server
 
 
-def place(server: Server, expected: Expected = FILE) -> RemoteFile:
+def place(server: Server, expected: ExpectedFile = FILE) -> RemoteFile:
     return RemoteFile(url=f"{server.url}/a.bin", expected=expected)
 
 
-def fetch(server: Server, folder: Path, *, is_patient: bool = False, expected: Expected = FILE) -> bytes:
+def fetch(server: Server, folder: Path, *, is_patient: bool = False, expected: ExpectedFile = FILE) -> bytes:
     said: list[str] = []
-    return download.fetch(place(server, expected), folder, said.append, is_patient=is_patient).read_bytes()
+    return download.download(place(server, expected), folder, said.append, is_patient=is_patient).read_bytes()
 
 
 def left(folder: Path) -> list[str]:
@@ -55,7 +55,7 @@ def test_a_connection_that_is_cut_is_resumed_where_it_ended(server: Server, tmp_
 
 def test_a_partial_file_of_an_earlier_run_is_resumed(server: Server, tmp_path: Path) -> None:
     server.drop_after = 100_000
-    with pytest.raises(Failed, match="the connection broke"):
+    with pytest.raises(MirrorFailed, match="the connection broke"):
         fetch(server, tmp_path)
     assert [name.endswith(".partial") for name in left(tmp_path)] == [True]
     server.drop_after, server.asked = None, []
@@ -73,7 +73,7 @@ def test_a_server_without_ranges_sends_the_file_again(server: Server, tmp_path: 
 
 def test_a_wrong_beginning_of_an_earlier_run_is_thrown_away(server: Server, tmp_path: Path) -> None:
     server.drop_after = 100_000
-    with pytest.raises(Failed):
+    with pytest.raises(MirrorFailed):
         fetch(server, tmp_path)
     partial = next(tmp_path.iterdir())
     partial.write_bytes(b"x" + partial.read_bytes()[1:])
@@ -85,7 +85,7 @@ def test_a_wrong_beginning_of_an_earlier_run_is_thrown_away(server: Server, tmp_
 
 def test_a_partial_file_that_is_too_long_is_thrown_away(server: Server, tmp_path: Path) -> None:
     server.drop_after = 100_000
-    with pytest.raises(Failed):
+    with pytest.raises(MirrorFailed):
         fetch(server, tmp_path)
     next(tmp_path.iterdir()).write_bytes(BODY + b"more")
     server.drop_after = None
@@ -106,7 +106,7 @@ def test_a_partial_file_that_is_too_long_is_thrown_away(server: Server, tmp_path
 def test_another_file_is_refused_and_not_kept(server: Server, tmp_path: Path, body: bytes, reason: str) -> None:
     server.files["/a.bin"] = body
 
-    with pytest.raises(Failed, match=reason):
+    with pytest.raises(MirrorFailed, match=reason):
         fetch(server, tmp_path)
     assert left(tmp_path) == []
 
@@ -117,7 +117,7 @@ def test_an_error_is_told_and_one_of_the_server_is_tried_again(
 ) -> None:
     server.status = status
 
-    with pytest.raises(Failed, match=f"HTTP {status}"):
+    with pytest.raises(MirrorFailed, match=f"HTTP {status}"):
         fetch(server, tmp_path)
     assert len(server.asked) == attempts
 
@@ -128,7 +128,7 @@ def test_a_server_that_falls_silent_is_given_up(
     monkeypatch.setattr(http_client, "PATIENCE", 0.1)
     server.hangs = True
 
-    with pytest.raises(Failed, match=r"timed out, no byte for 0.1 s"):
+    with pytest.raises(MirrorFailed, match=r"timed out, no byte for 0.1 s"):
         fetch(server, tmp_path)
 
 
@@ -136,14 +136,14 @@ def test_a_refused_connection_is_told(server: Server, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         server.url = f"http://127.0.0.1:{closed.getsockname()[1]}"
 
-    with pytest.raises(Failed, match="Connection refused"):
+    with pytest.raises(MirrorFailed, match="Connection refused"):
         fetch(server, tmp_path)
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/a.bin", "a.bin", "http://[::1/a.bin", "http:///a.bin"])
 def test_an_address_that_is_none_is_told(url: str, tmp_path: Path) -> None:
-    with pytest.raises(Failed, match="address"):
-        download.fetch(RemoteFile(url=url, expected=FILE), tmp_path, print, is_patient=True)
+    with pytest.raises(MirrorFailed, match="address"):
+        download.download(RemoteFile(url=url, expected=FILE), tmp_path, print, is_patient=True)
 
 
 def test_a_slow_server_is_left_unless_there_is_no_other(
@@ -153,7 +153,7 @@ def test_a_slow_server_is_left_unless_there_is_no_other(
     monkeypatch.setenv("CIFAR_LAB_MIN_RATE", "1e6")
     server.rate = 500_000
 
-    with pytest.raises(Slow, match=r"slow, .* kB/s"):
+    with pytest.raises(MirrorSlow, match=r"slow, .* kB/s"):
         fetch(server, tmp_path)
     assert fetch(server, tmp_path, is_patient=True) == BODY
     assert server.asked[1][1].startswith("bytes=")  # what came before was not fetched again
@@ -163,7 +163,7 @@ def test_a_trickle_counts_as_slow(server: Server, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(download, "SLOW_AFTER", 0.2)
     server.rate = 100
 
-    with pytest.raises(Slow):
+    with pytest.raises(MirrorSlow):
         fetch(server, tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_the_proxy_of_the_environment_is_used(server: Server, tmp_path: Path, mo
     monkeypatch.setenv("no_proxy", "")
 
     proxied = RemoteFile(url="http://mirror.invalid/a.bin", expected=FILE)
-    assert download.fetch(proxied, tmp_path, print, is_patient=True).read_bytes() == BODY
+    assert download.download(proxied, tmp_path, print, is_patient=True).read_bytes() == BODY
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_lines_tell_of_a_download_where_there_is_no_terminal(
 ) -> None:
     monkeypatch.setattr("cifar_lab.data.progress.EVERY", 0.0)
     said: list[str] = []
-    download.fetch(place(server), tmp_path, said.append, is_patient=False)
+    download.download(place(server), tmp_path, said.append, is_patient=False)
 
     assert said[0] == "downloading a.bin from 127.0.0.1 (0 MB)"
     assert "MB/s" in said[-1]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.data import download, http_client
-from cifar_lab.data.download import Expected, Failed, RemoteFile
+from cifar_lab.data.download import ExpectedFile, MirrorFailed, RemoteFile
 
 BODY = b"0123456789"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -51,8 +51,10 @@ def answering(*parts: bytes, again: bytes = b"", every: float = 0.01) -> Iterato
 
 
 def refusal(url: str, folder: Path, size: int = len(BODY)) -> str:
-    with pytest.raises(Failed) as caught:
-        download.fetch(RemoteFile(url=url, expected=Expected("a.bin", size, "", "")), folder, print, is_patient=True)
+    with pytest.raises(MirrorFailed) as caught:
+        download.download(
+            RemoteFile(url=url, expected=ExpectedFile("a.bin", size, "", "")), folder, print, is_patient=True
+        )
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -96,8 +98,8 @@ def test_an_answer_that_never_comes_to_the_file_is_left(
 def test_the_body_of_a_redirect_is_not_read(tmp_path: Path) -> None:
     whole = OK + b"Content-Length: 10\r\n\r\n" + BODY
     with answering(whole) as target, answering(FOUND + target.encode() + b"\r\n\r\n", again=b"x" * 1000) as url:
-        place = RemoteFile(url=url, expected=Expected("a.bin", len(BODY), "", ""))
-        assert download.fetch(place, tmp_path, print, is_patient=True).read_bytes() == BODY
+        place = RemoteFile(url=url, expected=ExpectedFile("a.bin", len(BODY), "", ""))
+        assert download.download(place, tmp_path, print, is_patient=True).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("length", [b"", b"Content-Length: 2000\r\n"])

@@ -29,7 +29,7 @@ def noise(*shape: int) -> Image.Image:
 
 
 def test_a_folder_becomes_sorted_arrays(folder: Path) -> None:
-    data = sources.decode(folder)
+    data = sources.read_source(folder)
 
     assert (data.name, data.kind) == ("pictures", "path")
     assert data.classes == tuple(sorted(path.name for path in (folder / "train").iterdir()))
@@ -41,25 +41,25 @@ def test_a_folder_becomes_sorted_arrays(folder: Path) -> None:
 
 
 def test_pixels_are_those_of_the_files_in_the_order_of_their_names(folder: Path) -> None:
-    data = sources.decode(folder)
+    data = sources.read_source(folder)
 
     for image, path in zip(data.train_images, sorted((folder / "train").glob("*/*")), strict=True):
         np.testing.assert_array_equal(image, np.asarray(Image.open(path)))
 
 
 def test_a_zip_holds_the_same_data_as_its_folder(folder: Path, zipped: Zipped) -> None:
-    from_zip = sources.decode(zipped(folder))
+    from_zip = sources.read_source(zipped(folder))
 
     assert from_zip.name == "pictures"
-    assert from_zip.hash == sources.decode(folder).hash
+    assert from_zip.hash == sources.read_source(folder).hash
 
 
 def test_a_zip_may_have_one_top_folder(folder: Path, zipped: Zipped) -> None:
-    assert sources.decode(zipped(folder, top="cifar/")).hash == sources.decode(folder).hash
+    assert sources.read_source(zipped(folder, top="cifar/")).hash == sources.read_source(folder).hash
 
 
 def test_hidden_files_and_what_lies_beside_the_splits_are_passed_over(folder: Path, zipped: Zipped) -> None:
-    before = sources.decode(folder).hash
+    before = sources.read_source(folder).hash
     for name in (
         "README.md",
         ".DS_Store",
@@ -73,8 +73,8 @@ def test_hidden_files_and_what_lies_beside_the_splits_are_passed_over(folder: Pa
     (folder / "__MACOSX" / "train" / "cat").mkdir(parents=True)
     (folder / "__MACOSX" / "train" / "cat" / "0.png").write_text("not an image")
 
-    assert sources.decode(folder).hash == before
-    assert sources.decode(zipped(folder)).hash == before
+    assert sources.read_source(folder).hash == before
+    assert sources.read_source(zipped(folder)).hash == before
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
@@ -82,14 +82,14 @@ def test_other_8_bit_modes_become_rgb(folder: Path, mode: str) -> None:
     image = noise(32, 32, 4).convert("RGB").convert(mode)
     image.save(folder / "train" / "airplane" / "0.png")
 
-    np.testing.assert_array_equal(sources.decode(folder).train_images[0], np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(sources.read_source(folder).train_images[0], np.asarray(image.convert("RGB")))
 
 
 def test_a_palette_with_alpha_becomes_rgb_without_a_warning(folder: Path) -> None:
     image = noise(32, 32, 3).convert("P", palette=Image.Palette.ADAPTIVE)
     image.save(folder / "train" / "airplane" / "0.png", transparency=b"\xff" * 256)
 
-    np.testing.assert_array_equal(sources.decode(folder).train_images[0], np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(sources.read_source(folder).train_images[0], np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("how", [{}, {"progressive": True}, {"quality": 30, "subsampling": 2}, {"comment": "a cat"}])
@@ -100,7 +100,7 @@ def test_a_jpeg_has_the_pixels_that_pillow_finds(folder: Path, mode: str, how: d
     (folder / "train" / "airplane" / "0.JPeG").write_bytes(data)
 
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    np.testing.assert_array_equal(sources.decode(folder).train_images[0], expected)
+    np.testing.assert_array_equal(sources.read_source(folder).train_images[0], expected)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -112,24 +112,24 @@ def test_an_orientation_in_the_metadata_is_applied(folder: Path, kind: str, orie
     (folder / "train" / "airplane" / "0.png").write_bytes(data)
 
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    np.testing.assert_array_equal(sources.decode(folder).train_images[0], np.asarray(expected))
+    np.testing.assert_array_equal(sources.read_source(folder).train_images[0], np.asarray(expected))
 
 
 def test_an_opaque_alpha_changes_nothing(folder: Path) -> None:
     image = noise(32, 32, 3)
     image.convert("RGBA").save(folder / "train" / "airplane" / "0.png")
     image.convert("RGBA").save(folder / "train" / "airplane" / "1.webp", lossless=True)
-    data = sources.decode(folder)
+    data = sources.read_source(folder)
 
     np.testing.assert_array_equal(data.train_images[0], np.asarray(image))
     np.testing.assert_array_equal(data.train_images[2], np.asarray(image))
 
 
 def test_content_counts_and_the_ending_does_not(folder: Path) -> None:
-    before = sources.decode(folder).hash
+    before = sources.read_source(folder).hash
     (folder / "train" / "cat" / "0.png").rename(folder / "train" / "cat" / "0.JPG")
 
-    assert sources.decode(folder).hash == before
+    assert sources.read_source(folder).hash == before
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
@@ -139,7 +139,7 @@ def test_a_second_load_decodes_nothing(
     source = str(folder if form == "folder" else zipped(folder))
     said: list[str] = []
     first = load(source, say=said.append)
-    monkeypatch.setattr(sources, "decode", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr(sources, "read_source", lambda *_, **__: pytest.fail("decoded again"))
     second = load(source, say=said.append)
 
     assert said == ["decoding 50 images of pictures, once"]
@@ -166,7 +166,7 @@ def test_two_sources_of_equal_names_are_two_entries(folder: Path, zipped: Zipped
 def test_the_real_images_are_read_whole_and_once(cache_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     data = load(str(REAL), say=said.append)
-    monkeypatch.setattr(sources, "decode", lambda *_, **__: pytest.fail("decoded again"))
+    monkeypatch.setattr(sources, "read_source", lambda *_, **__: pytest.fail("decoded again"))
     again = load(str(REAL), say=said.append)
 
     assert said == [f"decoding 60,000 images of {REAL.stem}, once"]

@@ -60,9 +60,9 @@ def data(monkeypatch: pytest.MonkeyPatch) -> made.Small:
 @pytest.mark.parametrize("form", ORDERED)
 def test_the_original_has_one_hash_by_every_road(data: made.Small, tmp_path: Path, form: str) -> None:
     (tmp_path / "reference").mkdir()
-    reference = sources.decode(made.binary_folder(data, tmp_path / "reference"))
+    reference = sources.read_source(made.binary_folder(data, tmp_path / "reference"))
     (tmp_path / "here").mkdir()
-    dataset = sources.decode(ORDERED[form](data, tmp_path / "here"))
+    dataset = sources.read_source(ORDERED[form](data, tmp_path / "here"))
 
     assert (dataset.name, dataset.kind, dataset.classes) == ("CIFAR-10", "cifar10", made.CLASSES)
     assert dataset.hash == reference.hash
@@ -74,7 +74,7 @@ def test_the_original_has_one_hash_by_every_road(data: made.Small, tmp_path: Pat
 def test_other_images_are_not_taken_for_the_original(data: made.Small, tmp_path: Path, form: str) -> None:
     data.arrays.train_images[7, 3, 5, 1] ^= 1
     data.planes["data_batch_1"][7, 1024 + 3 * 32 + 5] ^= 1
-    dataset = sources.decode(ORDERED[form](data, tmp_path))
+    dataset = sources.read_source(ORDERED[form](data, tmp_path))
 
     assert dataset.kind == "path"
     assert dataset.name != "CIFAR-10"
@@ -87,7 +87,7 @@ def test_torchvision_reads_the_same_from_the_same_files(tmp_path: Path, monkeypa
     monkeypatch.setattr(CIFAR10, "_check_integrity", lambda _: True)
     monkeypatch.setattr(CIFAR10, "_load_meta", lambda _: None)
     theirs = {train: CIFAR10(tmp_path, train=train) for train in (True, False)}
-    ours = sources.decode(tmp_path)
+    ours = sources.read_source(tmp_path)
 
     np.testing.assert_array_equal(ours.train_images, theirs[True].data)
     np.testing.assert_array_equal(ours.test_images, theirs[False].data)
@@ -99,7 +99,7 @@ def test_a_folder_without_the_order_is_recognised_once_the_original_was_read(
     data: made.Small, tmp_path: Path, cache_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unnumbered = made.class_folder(data, tmp_path / "by_class", numbered=False)
-    before = sources.decode(unnumbered)
+    before = sources.read_source(unnumbered)
     monkeypatch.setenv("CIFAR10_ROOT", str(made.python_folder(data, tmp_path)))
     original = load("cifar10")
     after = load(str(unnumbered))
@@ -122,19 +122,19 @@ def wrapped(folder: Path, *names: str) -> Path:
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a", "b", "c")])
 def test_up_to_three_folders_may_wrap_the_data(folder: Path, names: tuple[str, ...]) -> None:
-    expected = sources.decode(folder).hash
+    expected = sources.read_source(folder).hash
     top = wrapped(folder, *names)
     with tarfile.open(top.with_suffix(".tar.gz"), "w:gz") as archive:
         archive.add(top, ".")
 
-    assert sources.decode(top).hash == expected
-    assert sources.decode(in_zip(top, top.with_suffix(".zip"), "./")).hash == expected
-    assert sources.decode(top.with_suffix(".tar.gz")).hash == expected
+    assert sources.read_source(top).hash == expected
+    assert sources.read_source(in_zip(top, top.with_suffix(".zip"), "./")).hash == expected
+    assert sources.read_source(top.with_suffix(".tar.gz")).hash == expected
 
 
 def test_where_wrapped_data_was_taken_from_is_told(folder: Path) -> None:
     said: list[str] = []
-    sources.decode(wrapped(folder, "a", "b"), said.append)
+    sources.read_source(wrapped(folder, "a", "b"), said.append)
 
     assert said == ["decoding 50 images of top in a/b/, once"]
 
@@ -155,42 +155,42 @@ def test_one_split_alone_in_another_folder_is_told(folder: Path, form: str, spli
 @pytest.mark.parametrize("form", ["folder", "zip"])
 @pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "test")])
 def test_the_letter_case_of_the_splits_does_not_count(folder: Path, form: str, train: str, test: str) -> None:
-    before = sources.decode(folder).hash
+    before = sources.read_source(folder).hash
     (folder / "train").rename(folder / train)
     (folder / "test").rename(folder / test)
     source = folder if form == "folder" else in_zip(folder, folder.with_suffix(".zip"), "")
 
-    assert sources.decode(source).hash == before
+    assert sources.read_source(source).hash == before
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "Validation"])
 def test_val_stands_for_test_where_there_is_none_and_the_name_says_so(folder: Path, val: str) -> None:
-    before = sources.decode(folder)
+    before = sources.read_source(folder)
     (folder / "test").rename(folder / val)
-    dataset = sources.decode(folder)
+    dataset = sources.read_source(folder)
 
     assert dataset.name == "pictures (val as test)"
     assert dataset.hash == before.hash
 
 
 def test_val_beside_test_is_passed_over(folder: Path) -> None:
-    before = sources.decode(folder)
+    before = sources.read_source(folder)
     shutil.copytree(folder / "test", folder / "val")
 
-    assert sources.decode(folder).hash == before.hash
-    assert sources.decode(folder).name == "pictures"
+    assert sources.read_source(folder).hash == before.hash
+    assert sources.read_source(folder).name == "pictures"
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
 def test_what_operating_systems_leave_behind_is_passed_over(folder: Path, form: str) -> None:
-    before = sources.decode(folder).hash
+    before = sources.read_source(folder).hash
     for name in (".DS_Store", "Thumbs.db", "thumbs.DB", "desktop.ini", "._0.png"):
         (folder / "train" / "cat" / name).write_bytes(b"\xd0\xcf\x11\xe0")
     (folder / "__MACOSX" / "train").mkdir(parents=True)
     (folder / "__MACOSX" / "train" / "._cat").write_bytes(b"x")
     source = folder if form == "folder" else in_zip(folder, folder.with_suffix(".zip"), "")
 
-    assert sources.decode(source).hash == before
+    assert sources.read_source(source).hash == before
 
 
 def test_backslashes_of_old_zippers_are_separators(folder: Path) -> None:
@@ -199,12 +199,12 @@ def test_backslashes_of_old_zippers_are_separators(folder: Path) -> None:
         for file in folder.rglob("*.png"):
             archive.writestr(str(file.relative_to(folder)).replace("/", "\\"), file.read_bytes())
 
-    assert sources.decode(path).hash == sources.decode(folder).hash
+    assert sources.read_source(path).hash == sources.read_source(folder).hash
 
 
 def test_kaggles_last_fifth_of_each_class_is_held_out(tmp_path: Path) -> None:
     data = made.small()
-    dataset = sources.decode(made.kaggle_folder(data, tmp_path / "kaggle"))
+    dataset = sources.read_source(made.kaggle_folder(data, tmp_path / "kaggle"))
     labels = data.arrays.train_labels
 
     assert dataset.name == "kaggle (test held out of train)"
@@ -230,7 +230,7 @@ def test_an_npz_is_read_by_its_keys(tmp_path: Path, keys: tuple[str, ...], plane
     arrays = made.small().arrays
     values = [a.transpose(0, 3, 1, 2) if planes_first and a.ndim == 4 else a for a in arrays]
     np.savez(tmp_path / "a.npz", **dict(zip(keys, values, strict=True)))
-    dataset = sources.decode(tmp_path / "a.npz")
+    dataset = sources.read_source(tmp_path / "a.npz")
 
     assert (dataset.name, dataset.classes) == ("a", tuple("0123456789"))
     for name, expected in arrays._asdict().items():
@@ -241,14 +241,14 @@ def test_an_npz_may_name_its_classes_and_hold_val_for_test(tmp_path: Path) -> No
     a = made.small().arrays
     np.savez(tmp_path / "a.npz", x_train=a.train_images, y_train=a.train_labels, x_val=a.test_images,
              y_val=a.test_labels, classes=np.array(made.CLASSES))  # fmt: skip
-    dataset = sources.decode(tmp_path / "a.npz")
+    dataset = sources.read_source(tmp_path / "a.npz")
 
     assert (dataset.name, dataset.classes) == ("a (val as test)", made.CLASSES)
 
 
 def refused(path: Path) -> str:
     with pytest.raises(DataError) as caught:
-        sources.decode(path)
+        sources.read_source(path)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

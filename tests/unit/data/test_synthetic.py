@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cifar_lab.data.dataset import Dataset, Images, content_hash
-from cifar_lab.data.synthetic import PATTERNS, SIDE, TEST_PER_CLASS, TRAIN_PER_CLASS, Pattern, Place, generate
+from cifar_lab.data.synthetic import PATTERNS, SIDE, TEST_PER_CLASS, TRAIN_PER_CLASS, Pattern, PatternGrid, generate
 
 # A change here means other images, and so other cells. Where that is meant, measure the smoke cell anew.
 GOLDEN = "fbb2ce0d7f54d77580d194748a68f5ab29252747ac1b30a8c15bf5af23eda23d"
@@ -56,15 +56,15 @@ def test_no_image_comes_twice(data: Dataset) -> None:
 def test_a_mirror_image_is_of_the_same_class(pattern: Pattern) -> None:
     u, v = np.random.default_rng(0).uniform(-4, 4, (2, 3, SIDE, SIDE))
     hand = np.array([-1.0, 1.0, 1.0]).reshape(3, 1, 1)
-    assert_allclose(pattern(Place(u=-u, v=v, hand=-hand)), pattern(Place(u=u, v=v, hand=hand)), atol=1e-9)
+    assert_allclose(pattern(PatternGrid(u=-u, v=v, hand=-hand)), pattern(PatternGrid(u=u, v=v, hand=hand)), atol=1e-9)
 
 
 @pytest.mark.parametrize("pattern", [pattern for pattern in PATTERNS if pattern.__name__ != "rings"])
 def test_a_pattern_repeats_after_four_units(pattern: Pattern) -> None:
     u, v = np.random.default_rng(0).uniform(-4, 4, (2, 1, SIDE, SIDE))
-    here = pattern(Place(u=u, v=v, hand=np.ones((1, 1, 1))))
-    assert_allclose(pattern(Place(u=u + 4, v=v, hand=np.ones((1, 1, 1)))), here, atol=1e-9)
-    assert_allclose(pattern(Place(u=u, v=v + 4, hand=np.ones((1, 1, 1)))), here, atol=1e-9)
+    here = pattern(PatternGrid(u=u, v=v, hand=np.ones((1, 1, 1))))
+    assert_allclose(pattern(PatternGrid(u=u + 4, v=v, hand=np.ones((1, 1, 1)))), here, atol=1e-9)
+    assert_allclose(pattern(PatternGrid(u=u, v=v + 4, hand=np.ones((1, 1, 1)))), here, atol=1e-9)
 
 
 @pytest.mark.parametrize("l2", [0.1, 1.0])  # around the best of 1e-4 to 1

@@ -16,12 +16,12 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution import autocompile
-from cifar_lab.execution.estimate import Pace
+from cifar_lab.execution.estimate import TrainingSpeed
 from cifar_lab.execution.plan import Plan, make_plan
 from cifar_lab.execution.request import Request
-from cifar_lab.execution.step_timing import Timed, TimingError, time_steps
-from cifar_lab.models.cost import cost
-from cifar_lab.store.cell_record import Record
+from cifar_lab.execution.step_timing import StepTiming, TimingError, time_steps
+from cifar_lab.models.cost import network_cost
+from cifar_lab.store.cell_record import CellRecord
 
 CPU = Execution(device="cpu", threads=1, precision="fp32")
 HOUR = 3600.0
@@ -40,16 +40,17 @@ def plan(runs: Path, seconds: float, **overrides: Any) -> Plan:
         train_images=black, train_labels=labels, test_images=black, test_labels=labels,
     )  # fmt: skip
     made = make_plan(
-        registry.discover().find("se_ratio"), scale=scale.find("small"), source="black", dataset=images, runs=runs,
+        registry.discover().find("se_ratio"), scale=scale.find_scale("small"), source="black", dataset=images,
+        runs=runs,
         variants=["r16", "none"], seeds=(0,), overrides=overrides,
     )  # fmt: skip
     return replace(made, estimates={cell.fingerprint: seconds for cell in made.cells})
 
 
-def measuring(plain: float, compiled: Timed | Exception) -> Any:
-    def measure(recipe: Recipe, execution: Execution) -> Timed:
+def measuring(plain: float, compiled: StepTiming | Exception) -> Any:
+    def measure(recipe: Recipe, execution: Execution) -> StepTiming:
         if not execution.compile:
-            return Timed(first=2 * plain, step=plain)
+            return StepTiming(first=2 * plain, step=plain)
         if isinstance(compiled, Exception):
             raise compiled
         return compiled
@@ -60,18 +61,18 @@ def measuring(plain: float, compiled: Timed | Exception) -> Any:
 @pytest.mark.parametrize(
     ("epochs", "compiled", "is_on"),
     [  # two cells of 20 images, 3 batches of 8 an epoch, the last one smaller
-        (1000, Timed(first=40.0, step=0.08), False),  # 6,000 steps save 120 s, and compiling takes 160 s
-        (1400, Timed(first=40.0, step=0.08), True),
-        (1400, Timed(first=80.0, step=0.08), False),
-        (100_000, Timed(first=40.0, step=0.096), False),  # 4 % is within what is measured by chance
-        (100_000, Timed(first=40.0, step=0.11), False),
+        (1000, StepTiming(first=40.0, step=0.08), False),  # 6,000 steps save 120 s, and compiling takes 160 s
+        (1400, StepTiming(first=40.0, step=0.08), True),
+        (1400, StepTiming(first=80.0, step=0.08), False),
+        (100_000, StepTiming(first=40.0, step=0.096), False),  # 4 % is within what is measured by chance
+        (100_000, StepTiming(first=40.0, step=0.11), False),
     ],
 )
 def test_it_is_on_where_it_saves_more_than_it_costs(
-    runs: Path, epochs: int, compiled: Timed, is_on: bool
+    runs: Path, epochs: int, compiled: StepTiming, is_on: bool
 ) -> None:  # fmt: skip
     asked = plan(runs, HOUR, **{"train.epochs": epochs, "train.batch_size": 8, "data.val_fraction": 0.1})
-    found = autocompile.decide(asked, CPU, runs, measuring(0.1, compiled))
+    found = autocompile.decide_compile(asked, CPU, runs, measuring(0.1, compiled))
     assert found.is_on is is_on
     for number in ("100.0 ms", f"{1000 * compiled.step:.1f} ms", f"{compiled.first - compiled.step:.0f} s"):
         assert number in found.why
@@ -79,9 +80,9 @@ def test_it_is_on_where_it_saves_more_than_it_costs(
 
 def test_the_note_says_what_it_was_decided_from(runs: Path) -> None:
     asked = plan(runs, HOUR, **{"train.epochs": 1400, "train.batch_size": 8, "data.val_fraction": 0.1})
-    a, b = (cost(cell.recipe.model).macs for cell in asked.cells)
+    a, b = (network_cost(cell.recipe.model).macs for cell in asked.cells)
     steps = 1400 * 3 * (1 + b / a)
-    found = autocompile.decide(asked, CPU, runs, measuring(0.1, Timed(first=40.0, step=0.08)))
+    found = autocompile.decide_compile(asked, CPU, runs, measuring(0.1, StepTiming(first=40.0, step=0.08)))
     assert found.why == (
         f"r16/s0: 100.0 ms a step, compiled 80.0 ms after 40 s; {steps:,.0f} such steps are left, which save "
         f"{0.02 * steps:,.0f} s, and compiling takes 160 s"
@@ -90,13 +91,13 @@ def test_the_note_says_what_it_was_decided_from(runs: Path) -> None:
 
 def test_equal_batches_are_compiled_once(runs: Path) -> None:
     asked = plan(runs, HOUR, **{"train.epochs": 2000, "train.batch_size": 9, "data.val_fraction": 0.1})
-    found = autocompile.decide(asked, CPU, runs, measuring(0.1, Timed(first=40.0, step=0.08)))
+    found = autocompile.decide_compile(asked, CPU, runs, measuring(0.1, StepTiming(first=40.0, step=0.08)))
     assert found.why.endswith("and compiling takes 80 s")
 
 
 @pytest.mark.parametrize("seconds", [60.0, 500.0])
 def test_what_is_over_soon_is_not_even_tried(runs: Path, seconds: float) -> None:
-    found = autocompile.decide(plan(runs, seconds), CPU, runs, measuring(0.1, AssertionError("it was tried")))
+    found = autocompile.decide_compile(plan(runs, seconds), CPU, runs, measuring(0.1, AssertionError("it was tried")))
     assert found == (
         False,
         f"the cells take about {2 * seconds:,.0f} s, the longest {seconds:.0f}: not worth the trial",
@@ -104,13 +105,13 @@ def test_what_is_over_soon_is_not_even_tried(runs: Path, seconds: float) -> None
 
 
 def test_many_cells_are_worth_a_trial_that_one_is_not(runs: Path) -> None:
-    found = autocompile.decide(plan(runs, 700.0), CPU, runs, measuring(0.1, Timed(first=40.0, step=0.05)))
+    found = autocompile.decide_compile(plan(runs, 700.0), CPU, runs, measuring(0.1, StepTiming(first=40.0, step=0.05)))
     assert "such steps are left" in found.why
 
 
 def test_a_machine_that_cannot_compile_says_so_and_trains(runs: Path) -> None:
     error = RuntimeError("InvalidCxxCompiler: no working C++ compiler\nset TORCH_LOGS")
-    found = autocompile.decide(plan(runs, HOUR), CPU, runs, measuring(0.1, error))
+    found = autocompile.decide_compile(plan(runs, HOUR), CPU, runs, measuring(0.1, error))
     assert not found.is_on
     assert found.why.endswith("RuntimeError: InvalidCxxCompiler: no working C++ compiler")
 
@@ -123,30 +124,30 @@ def test_it_has_to_pay_in_each_precision_that_is_asked_for(runs: Path, gains: di
         for cell, precision in zip(asked.cells, gains, strict=True)
     ]
 
-    def measure(recipe: Recipe, execution: Execution) -> Timed:
+    def measure(recipe: Recipe, execution: Execution) -> StepTiming:
         step = 0.1 * (gains[recipe.train.precision] if execution.compile else 1.0)
-        return Timed(first=1.0, step=step)
+        return StepTiming(first=1.0, step=step)
 
-    assert autocompile.decide(replace(asked, cells=tuple(cells)), CPU, runs, measure).is_on is is_on
+    assert autocompile.decide_compile(replace(asked, cells=tuple(cells)), CPU, runs, measure).is_on is is_on
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_cells_that_are_there_decide_for_those_that_are_not(runs: Path, compiled: bool) -> None:
     asked = plan(runs, HOUR, **{"train.epochs": 10_000})
-    (record := Record(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
+    (record := CellRecord(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
     record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
     never = measuring(0.1, AssertionError("it was tried"))
-    assert autocompile.decide(asked, CPU, runs, never) == (compiled, "as the cells that are there")
-    elsewhere = autocompile.decide(asked, replace(CPU, threads=2), runs, measuring(0.1, Timed(40.0, 0.05)))
+    assert autocompile.decide_compile(asked, CPU, runs, never) == (compiled, "as the cells that are there")
+    elsewhere = autocompile.decide_compile(asked, replace(CPU, threads=2), runs, measuring(0.1, StepTiming(40.0, 0.05)))
     assert elsewhere.is_on, "with other threads their numbers are others anyway"
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_cell_that_is_redone_is_compiled_as_it_was(runs: Path, compiled: bool) -> None:
     asked = plan(runs, HOUR)
-    (record := Record(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
+    (record := CellRecord(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
     record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
-    found = Request(asked, CPU, workers=1, pace=Pace())
+    found = Request(asked, CPU, workers=1, pace=TrainingSpeed())
     redone = _set_aside(found, runs, [record.fingerprint], True, as_before=True)
     assert (redone.execution.compile, redone.compile) == (compiled, compiled), "and nothing is left to decide"
 
@@ -165,19 +166,21 @@ def test_on_cuda_equal_networks_are_compiled_once_for_all_cells(runs: Path) -> N
     asked = plan(runs, HOUR, **{"train.epochs": 2000, "train.batch_size": 8, "data.val_fraction": 0.1})
     seeds = [replace(cell, fingerprint=f"{seed}{cell.fingerprint[1:]}") for cell in asked.cells for seed in "abc"]
     several = replace(asked, cells=tuple(seeds), estimates={cell.fingerprint: HOUR for cell in seeds})
-    measure = measuring(0.1, Timed(first=40.0, step=0.08))
+    measure = measuring(0.1, StepTiming(first=40.0, step=0.08))
     on_cpu, on_cuda = (
-        autocompile.decide(several, replace(CPU, device=device), runs, measure) for device in ("cpu", "cuda")
+        autocompile.decide_compile(several, replace(CPU, device=device), runs, measure) for device in ("cpu", "cuda")
     )
     assert on_cpu.why.endswith("compiling takes 479 s"), "six cells, each for two sizes of batches"
     assert on_cuda.why.endswith("compiling takes 160 s"), "two networks, each for two sizes of batches"
 
 
 def test_steps_that_cannot_be_timed_are_not_compiled(runs: Path) -> None:
-    def measure(recipe: Recipe, execution: Execution) -> Timed:
+    def measure(recipe: Recipe, execution: Execution) -> StepTiming:
         raise TimingError("OutOfMemoryError: CUDA out of memory")
 
-    found = autocompile.decide(plan(runs, HOUR), CPU, runs, measure)
+    found = autocompile.decide_compile(plan(runs, HOUR), CPU, runs, measure)
     assert found == (False, "training steps could not be timed: OutOfMemoryError: CUDA out of memory")
     busy = measuring(0.1, TimingError("no answer within 600 s"))
-    assert autocompile.decide(plan(runs, HOUR), CPU, runs, busy).why.endswith("compile it: no answer within 600 s")
+    assert autocompile.decide_compile(plan(runs, HOUR), CPU, runs, busy).why.endswith(
+        "compile it: no answer within 600 s"
+    )

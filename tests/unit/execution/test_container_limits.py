@@ -64,4 +64,4 @@ def test_a_container_bounds_the_workers(
     if settings.psutil.virtual_memory().total < 16 * 2**30:
         monkeypatch.setattr(settings, "MEMORY_PER_WORKER", 2**28)
         workers = min(workers, 8) if memory is None else max(1, min(8, memory // 2**28))
-    assert settings.choose("cpu", "auto", cells=100)[1] == workers
+    assert settings.choose_execution("cpu", "auto", cells=100)[1] == workers

@@ -13,7 +13,7 @@ from cifar_lab.cli import run
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import nvml
 from cifar_lab.execution.device import Device, find_device, gpu_models, has_kernels, missing_kernels, places
-from cifar_lab.execution.settings import choose
+from cifar_lab.execution.settings import choose_execution
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 CUDA_12_6 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
@@ -88,9 +88,9 @@ def test_the_execution_has_the_kind_of_device_and_one_worker_for_each_gpu_that_m
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     machine(monkeypatch, H100, T4)
-    assert [choose(name, "auto", 9)[1] for name in ("cuda", "cuda:1")] == [2, 1]
-    assert choose("cuda:1", "auto", 9, cells_per_gpu=3)[1] == 3
-    assert choose("cuda:1", "auto", 9)[0].device == "cuda"
+    assert [choose_execution(name, "auto", 9)[1] for name in ("cuda", "cuda:1")] == [2, 1]
+    assert choose_execution("cuda:1", "auto", 9, cells_per_gpu=3)[1] == 3
+    assert choose_execution("cuda:1", "auto", 9)[0].device == "cuda"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_no_cell_is_begun_on_a_gpu_without_kernels(
 
 
 MIXED = [
-    nvml.Card(name=name, capability=capability, uuid=f"GPU-{name}", memory=2**34, used=0)
+    nvml.NvmlDevice(name=name, capability=capability, uuid=f"GPU-{name}", memory=2**34, used=0)
     for name, capability in (T4, H100)
 ]
 
@@ -148,7 +148,7 @@ MIXED = [
     ],
 )
 def test_the_driver_names_the_gpus_where_its_order_is_that_of_cuda(
-    monkeypatch: pytest.MonkeyPatch, cards: list[nvml.Card], order: str, expected: list[str]
+    monkeypatch: pytest.MonkeyPatch, cards: list[nvml.NvmlDevice], order: str, expected: list[str]
 ) -> None:
     machine(monkeypatch, H100, T4)
     monkeypatch.setattr(nvml, "cards", lambda: cards)
@@ -165,7 +165,7 @@ def test_choosing_an_execution_leaves_cuda_alone(monkeypatch: pytest.MonkeyPatch
 
     for name in ("_lazy_init", "get_device_properties", "get_device_capability", "get_device_name"):
         monkeypatch.setattr(torch.cuda, name, never)
-    assert choose("cuda", "auto", 10)[0].device == "cuda"
+    assert choose_execution("cuda", "auto", 10)[0].device == "cuda"
     assert places(find_device("cuda")) == ("cuda:0",)
 
 

@@ -16,10 +16,10 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution import estimate as module
 from cifar_lab.execution import step_timing
-from cifar_lab.execution.estimate import ASSUMED_FLOOR, START_SECONDS, Pace, estimate, measure, share
+from cifar_lab.execution.estimate import ASSUMED_FLOOR, START_SECONDS, TrainingSpeed, estimate, measure, share
 from cifar_lab.execution.plan import Plan, make_plan
-from cifar_lab.execution.step_timing import NoAnswer, Question, Timed
-from cifar_lab.models.cost import cost
+from cifar_lab.execution.step_timing import StepTiming, TimingFailed, TimingRequest
+from cifar_lab.models.cost import network_cost
 
 CPU = Execution(device="cpu", threads=1, precision="auto")
 
@@ -30,20 +30,20 @@ def plan(name: str, runs: Path) -> Plan:
         name="black", kind="path", classes=tuple("abcdefghij"), hash="d" * 64,
         train_images=black, train_labels=labels, test_images=black, test_labels=labels,
     )  # fmt: skip
-    small = scale.find("small")
+    small = scale.find_scale("small")
     return make_plan(registry.discover().find(name), scale=small, source="black", dataset=images, runs=runs, seeds=(0,))
 
 
 def test_each_precision_is_timed_and_counts_for_its_own_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = plan("precision", tmp_path)
-    macs = cost(asked.cells[0].recipe.model).macs
+    macs = network_cost(asked.cells[0].recipe.model).macs
 
     def timed(recipe: Recipe, execution: Execution) -> float:
         return {"fp32": 4.0, "bf16": 1.0}[recipe.train.precision] * macs
 
     monkeypatch.setattr(module, "seconds_per_image", timed)
     pace = measure(asked, CPU)
-    assert pace == Pace(rates={"fp32": 4.0, "bf16": 1.0})
+    assert pace == TrainingSpeed(rates={"fp32": 4.0, "bf16": 1.0})
     found = [estimate(asked, pace)[cell.fingerprint] - START_SECONDS for cell in asked.cells]
     assert found[0] == pytest.approx(4 * found[1])
     assert found[1] > 0
@@ -55,21 +55,21 @@ def test_one_network_is_timed_where_all_cells_have_one_precision(
     timed: list[int] = []
 
     def seconds(recipe: Recipe, execution: Execution) -> float:
-        timed.append(cost(recipe.model).macs)
+        timed.append(network_cost(recipe.model).macs)
         return 1.0
 
     monkeypatch.setattr(module, "seconds_per_image", seconds)
     asked = plan("width", tmp_path)
     assert list(measure(asked, CPU).rates) == ["auto"]
-    every = sorted(cost(cell.recipe.model).macs for cell in asked.cells)
+    every = sorted(network_cost(cell.recipe.model).macs for cell in asked.cells)
     assert timed == [every[len(every) // 2]]
 
 
 def test_a_precision_that_was_not_timed_is_taken_for_the_slowest_that_was(tmp_path: Path) -> None:
     asked = plan("precision", tmp_path)
-    known = estimate(asked, Pace(rates={"auto": 1.0, "fp32": 4.0}))
-    assert known == estimate(asked, Pace(rates={"fp32": 4.0, "bf16": 4.0}))
-    assert set(estimate(asked, Pace()).values()) == {START_SECONDS}
+    known = estimate(asked, TrainingSpeed(rates={"auto": 1.0, "fp32": 4.0}))
+    assert known == estimate(asked, TrainingSpeed(rates={"fp32": 4.0, "bf16": 4.0}))
+    assert set(estimate(asked, TrainingSpeed()).values()) == {START_SECONDS}
 
 
 def test_cells_that_are_done_are_neither_timed_nor_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,30 +77,30 @@ def test_cells_that_are_done_are_neither_timed_nor_estimated(tmp_path: Path, mon
     half = replace(asked, cells=(replace(asked.cells[0], state="finished"), *asked.cells[1:]))
     monkeypatch.setattr(module, "seconds_per_image", lambda recipe, execution: 1.0)
     assert list(measure(half, CPU).rates) == ["bf16"]
-    assert list(estimate(half, Pace(rates={"bf16": 1.0}))) == [asked.cells[1].fingerprint]
+    assert list(estimate(half, TrainingSpeed(rates={"bf16": 1.0}))) == [asked.cells[1].fingerprint]
 
 
 CUDA = replace(CPU, device="cuda")
 GIB = 2**30
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Question]:
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[TimingRequest]:
     """Has a worker that times steps answer so; what it is asked."""
-    asked: list[Question] = []
+    asked: list[TimingRequest] = []
 
-    def ask(questions: list[Question]) -> list[Any]:
+    def ask(questions: list[TimingRequest]) -> list[Any]:
         asked.extend(questions)
         return [answer(question) for question in questions]
 
-    monkeypatch.setattr(step_timing, "ask", ask)
+    monkeypatch.setattr(step_timing, "measure_steps", ask)
     return asked
 
 
-def step_of(question: Question) -> Timed:
+def step_of(question: TimingRequest) -> StepTiming:
     """A GPU on which a step takes 3 ms at least, and 1e-12 s for each multiply-accumulate."""
     recipe = question.recipe
-    step = max(3e-3, 1e-12 * cost(recipe.model).macs * recipe.train.batch_size)
-    return Timed(1.0, step, busy=0.3 if question.share else None, reserved=2 * GIB, memory=80 * GIB)
+    step = max(3e-3, 1e-12 * network_cost(recipe.model).macs * recipe.train.batch_size)
+    return StepTiming(1.0, step, busy=0.3 if question.share else None, reserved=2 * GIB, memory=80 * GIB)
 
 
 def test_on_cuda_no_step_is_shorter_than_that_of_the_smallest_network(
@@ -109,8 +109,8 @@ def test_on_cuda_no_step_is_shorter_than_that_of_the_smallest_network(
     questions = answering(monkeypatch, step_of)
     asked = plan("width", tmp_path)
     pace = measure(asked, CUDA)
-    works = sorted(cost(cell.recipe.model).macs * cell.recipe.train.batch_size for cell in asked.cells)
-    timed = [cost(each.recipe.model).macs * each.recipe.train.batch_size for each in questions]
+    works = sorted(network_cost(cell.recipe.model).macs * cell.recipe.train.batch_size for cell in asked.cells)
+    timed = [network_cost(each.recipe.model).macs * each.recipe.train.batch_size for each in questions]
     assert timed == [works[-1], works[0]], "the most work for the rate, the least for the floor"
     assert pace.floor == step_of(questions[1]).step
     assert pace.rates == {"auto": pytest.approx(step_of(questions[0]).step / works[-1])}
@@ -131,13 +131,13 @@ def test_on_cuda_each_precision_is_timed_and_the_largest_says_how_many_share_a_g
         "3 cells a GPU: a step keeps it busy for 30 % of its time, a cell takes 2.2 of 80 GiB, and there are 16 cores "
         "for each GPU; 8 at most"
     )
-    assert share(Pace(), cores=16, data=0)[0] == 1
+    assert share(TrainingSpeed(), cores=16, data=0)[0] == 1
 
 
 def test_a_worker_that_fails_leaves_rough_estimates_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, lambda _: NoAnswer("OutOfMemoryError: CUDA out of memory"))
+    answering(monkeypatch, lambda _: TimingFailed("OutOfMemoryError: CUDA out of memory"))
     said: list[str] = []
     asked = plan("width", tmp_path)
     pace = measure(asked, CUDA, said.append)
@@ -152,7 +152,7 @@ def test_a_worker_that_fails_leaves_rough_estimates_and_says_so(
 def test_the_small_network_serves_where_the_large_one_could_not_be_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, lambda question: NoAnswer("no room") if question.share else step_of(question))
+    answering(monkeypatch, lambda question: TimingFailed("no room") if question.share else step_of(question))
     pace = measure(plan("width", tmp_path), CUDA)
     assert pace.floor == 3e-3
     assert set(pace.rates) == {"auto"}
@@ -162,7 +162,7 @@ def test_on_cuda_nothing_is_asked_where_nothing_is_left(tmp_path: Path, monkeypa
     asked = answering(monkeypatch, step_of)
     done = plan("width", tmp_path)
     done = replace(done, cells=tuple(replace(cell, state="finished") for cell in done.cells))
-    assert measure(done, CUDA) == Pace()
+    assert measure(done, CUDA) == TrainingSpeed()
     assert not asked
 
 

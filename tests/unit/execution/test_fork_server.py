@@ -22,7 +22,7 @@ def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
         "import os, sys; from cifar_lab.execution import fork_server; from cifar_lab.cli import run\n"
         "def started(modules):\n"
         "    print('loaded:', {'torch', 'numpy', 'mlflow'} & set(sys.modules), flush=True); os._exit(0)\n"
-        "fork_server.start = started; run(['run-ablation', 'se_ratio', '--scale', 'smoke', '--seeds', '0'])"
+        "fork_server.start_fork_server = started; run(['run-ablation', 'se_ratio', '--scale', 'smoke', '--seeds', '0'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.stdout == "loaded: set()\n", done.stderr
@@ -40,7 +40,7 @@ def test_it_stays_where_cells_are_missing_and_ends_where_none_is(is_needed: bool
 def test_it_is_ended_where_what_was_typed_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    fork_server.start()
+    fork_server.start_fork_server()
     pid = server._forkserver_pid
     assert run(["run-ablation", "se_ratio", "--scale", "smoke", "--data", "nowhere"]) == 2
     assert server._forkserver_pid is None
@@ -54,7 +54,7 @@ def _loaded(channel: Connection) -> None:
 
 
 def test_its_processes_have_torch() -> None:
-    context = fork_server.start()
+    context = fork_server.start_fork_server()
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_loaded, args=(send,))
     process.start()
@@ -67,7 +67,7 @@ def test_it_is_there_when_it_was_waited_for() -> None:
     fork_server.wait()
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     pid = server._forkserver_pid
-    fork_server.start()
+    fork_server.start_fork_server()
     assert server._forkserver_pid == pid, "one server is enough"
 
 
@@ -95,7 +95,7 @@ def test_who_trains_has_it_load_what_cells_need_and_who_plans_what_timing_needs(
         begun.append(modules)
         raise KeyboardInterrupt  # what follows is not of interest here
 
-    monkeypatch.setattr(fork_server, "start", noted)
+    monkeypatch.setattr(fork_server, "start_fork_server", noted)
     run(words)
     assert begun == loads
 
@@ -115,7 +115,7 @@ def test_its_socket_fits_where_the_folder_for_temporary_files_has_a_long_path(tm
     folder = tmp_path / ("slurm_job_tmp_" * 7)
     folder.mkdir()
     code = "from cifar_lab.execution import fork_server\nif __name__ == '__main__':\n"
-    code += "    fork_server.start(('json',))\n    print('ok')"
+    code += "    fork_server.start_fork_server(('json',))\n    print('ok')"
     (tmp_path / "program.py").write_text(code)
     done = subprocess.run(
         [sys.executable, str(tmp_path / "program.py")], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True,
@@ -141,5 +141,5 @@ def test_what_it_loads_leaves_cuda_alone() -> None:
 
 def test_torch_asks_the_driver_whether_there_is_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYTORCH_NVML_BASED_CUDA_CHECK", raising=False)
-    fork_server.start()
+    fork_server.start_fork_server()
     assert os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] == "1"

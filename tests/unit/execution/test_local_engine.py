@@ -15,7 +15,7 @@ from cifar_lab.errors import Interrupted
 from cifar_lab.execution import local_engine
 from cifar_lab.execution.local_engine import STOPPED, LocalEngine
 from cifar_lab.execution.out_of_memory import advice
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, TAKEN
 
 
@@ -25,13 +25,13 @@ class _Heard:
     def __init__(self) -> None:
         self.events: list[tuple[str, ...]] = []
 
-    def put_off(self, _job: Job) -> None:
+    def put_off(self, _job: CellJob) -> None:
         self.events.append(("put off",))
 
-    def put_back(self, _job: Job) -> None:
+    def put_back(self, _job: CellJob) -> None:
         self.events.append(("put back",))
 
-    def ended(self, _job: Job, error: str | None) -> None:
+    def ended(self, _job: CellJob, error: str | None) -> None:
         self.events.append(("ended", str(error)))
 
 
@@ -46,19 +46,19 @@ class _Process:
 class _Line:
     """A source of jobs and a listener; notes how many are waiting whenever nothing is being trained."""
 
-    def __init__(self, jobs: list[Job]) -> None:
+    def __init__(self, jobs: list[CellJob]) -> None:
         self.jobs, self.running, self.waiting, self.ended_ones = jobs, 0, list[int](), 0
 
     def __len__(self) -> int:
         return len(self.jobs)
 
-    def take(self, _running: set[str]) -> Job | None:
+    def take(self, _running: set[str]) -> CellJob | None:
         return self.jobs.pop(0) if self.jobs else None
 
-    def progress(self, _job: Job, _epoch: int, _step: int, _steps: int) -> None:
+    def progress(self, _job: CellJob, _epoch: int, _step: int, _steps: int) -> None:
         raise AssertionError("workers that end at once say nothing")
 
-    def ended(self, _job: Job, _error: str | None) -> None:
+    def ended(self, _job: CellJob, _error: str | None) -> None:
         self.running, self.ended_ones = self.running - 1, self.ended_ones + 1
 
     def tick(self, waiting: int) -> None:
@@ -66,8 +66,8 @@ class _Line:
             self.waiting.append(waiting)
 
 
-def _job(folder: Path, letter: str = "a", *, finished: bool) -> Job:
-    job = Job(
+def _job(folder: Path, letter: str = "a", *, finished: bool) -> CellJob:
+    job = CellJob(
         fingerprint=letter * 64, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
         execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
     )  # fmt: skip
@@ -113,10 +113,10 @@ def test_a_cell_that_was_stopped_says_so(tmp_path: Path) -> None:
 
 def test_between_two_cells_nobody_is_said_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line: Any = _Line([_job(tmp_path, letter, finished=True) for letter in "abc"])
-    monkeypatch.setattr(local_engine.fork_server, "start", lambda: None)
+    monkeypatch.setattr(local_engine.fork_server, "start_fork_server", lambda: None)
     local = LocalEngine(workers=1)
 
-    def start(job: Job, slot: int) -> local_engine._Worker:
+    def start(job: CellJob, slot: int) -> local_engine._Worker:
         line.running += 1
         receive, send = Pipe(duplex=False)
         send.close()  # so the worker is at its end as soon as it is listened to
@@ -148,7 +148,7 @@ class _Unstarted:
     Event = staticmethod(lambda: None)
 
     def __init__(self) -> None:
-        self.jobs: list[Job] = []
+        self.jobs: list[CellJob] = []
 
     def Pipe(self, duplex: bool) -> tuple[Any, Any]:  # noqa: N802
         return Pipe(duplex)
@@ -174,7 +174,7 @@ def test_a_job_is_told_its_gpu_and_how_many_share_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, places: tuple[str, ...], expected: list[Any]
 ) -> None:
     context: Any = _Unstarted()
-    monkeypatch.setattr(local_engine.fork_server, "start", lambda: context)
+    monkeypatch.setattr(local_engine.fork_server, "start_fork_server", lambda: context)
     local = LocalEngine(workers, places)
     listener: Any = _Line([])
     listener.started = lambda _job: None
@@ -211,7 +211,7 @@ def test_a_cell_begins_on_the_gpu_with_the_fewest_cells_and_the_least_load(
 class _Gpus:
     """A source and a listener, and workers that end as they are told: `full` cells have no room beside others."""
 
-    def __init__(self, jobs: list[Job], full: set[str], *, even_alone: bool = False) -> None:
+    def __init__(self, jobs: list[CellJob], full: set[str], *, even_alone: bool = False) -> None:
         self.jobs, self.full, self.even_alone = jobs, full, even_alone
         self.begun: list[tuple[str, str, int]] = []
         self.ends: dict[str, str | None] = {}
@@ -220,16 +220,16 @@ class _Gpus:
     def __len__(self) -> int:
         return len(self.jobs)
 
-    def take(self, _running: set[str]) -> Job | None:
+    def take(self, _running: set[str]) -> CellJob | None:
         return self.jobs.pop(0) if self.jobs else None
 
-    def started(self, _job: Job) -> None:
+    def started(self, _job: CellJob) -> None:
         """Nothing to note: `begun` has it."""
 
-    def put_off(self, job: Job) -> None:
+    def put_off(self, job: CellJob) -> None:
         self.put_off_ones.append(job.fingerprint[0])
 
-    def ended(self, job: Job, error: str | None) -> None:
+    def ended(self, job: CellJob, error: str | None) -> None:
         self.ends[job.fingerprint[0]] = error
 
     def tick(self, _waiting: int) -> None:
@@ -237,7 +237,7 @@ class _Gpus:
 
 
 def _run_on_gpus(gpus: _Gpus, monkeypatch: pytest.MonkeyPatch, *, workers: int, count: int) -> LocalEngine:
-    monkeypatch.setattr(local_engine.fork_server, "start", lambda: _Context(gpus))
+    monkeypatch.setattr(local_engine.fork_server, "start_fork_server", lambda: _Context(gpus))
     monkeypatch.setattr(local_engine.nvml, "cards", lambda: None)
     local = LocalEngine(workers, PLACES[:count])
     monkeypatch.setattr(local_engine, "_ready", lambda running: running[:1])
@@ -271,7 +271,7 @@ class _Context:
 
 
 class _Trains:
-    def __init__(self, job: Job, gpus: _Gpus) -> None:
+    def __init__(self, job: CellJob, gpus: _Gpus) -> None:
         self.job, self.gpus, self.exitcode = job, gpus, 0
 
     def start(self) -> None:

@@ -18,7 +18,7 @@ from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data import load
 from cifar_lab.errors import CellError
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.models.resnet import ResNet
 
 ROOT = Path(__file__).parents[3]
@@ -93,9 +93,9 @@ TINY = Recipe().override({"model.blocks": [1], "model.width": 8, "train.epochs":
 
 
 @pytest.fixture
-def job(tmp_path: Path, few_images: Path) -> Job:
+def job(tmp_path: Path, few_images: Path) -> CellJob:
     dataset = load(str(few_images))
-    return Job(
+    return CellJob(
         fingerprint=TINY.fingerprint(seed=0, data_hash=dataset.hash), recipe=TINY, seed=0, data=str(few_images),
         data_hash=dataset.hash, runs=tmp_path, execution=Execution(device="cpu", threads=1, precision="fp32"),
         provenance={},
@@ -107,7 +107,7 @@ def _full(*_: Any) -> None:
 
 
 def test_a_cell_that_finds_no_memory_fails_in_one_line_and_keeps_its_trace(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    job: CellJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(ResNet, "forward", _full)
@@ -122,7 +122,7 @@ def test_a_cell_that_finds_no_memory_fails_in_one_line_and_keeps_its_trace(
     assert train_cell(job), "with memory it is trained"
 
 
-def test_no_memory_for_the_parents_weights_is_no_misfit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_for_the_parents_weights_is_no_misfit(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     train_cell(job)
     recipe = TINY.override({"init_from": job.fingerprint})
     monkeypatch.setattr(ResNet, "load_state_dict", _full)
@@ -130,7 +130,7 @@ def test_no_memory_for_the_parents_weights_is_no_misfit(job: Job, monkeypatch: p
         train_cell(replace(job, recipe=recipe, fingerprint="f" * 64))
 
 
-def test_a_parent_of_another_shape_is_named_with_the_first_difference(job: Job) -> None:
+def test_a_parent_of_another_shape_is_named_with_the_first_difference(job: CellJob) -> None:
     train_cell(job)
     recipe = TINY.override({"init_from": job.fingerprint, "model.width": 9})
     with pytest.raises(CellError, match=r"do not fit this network: conv1.weight is 8×3×3×3 there, 9×3×3×3 here"):

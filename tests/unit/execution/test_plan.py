@@ -14,8 +14,8 @@ from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import AblationError, BudgetError, RecipeError, UsageError
 from cifar_lab.execution.plan import Plan, as_dict, make_plan, parse_seeds
-from cifar_lab.models.cost import cost
-from cifar_lab.store.cell_record import Record
+from cifar_lab.models.cost import network_cost
+from cifar_lab.store.cell_record import CellRecord
 
 SMALL_NET = EFFICIENT_RESNET.override({"model.blocks": [1, 1]})
 FINISHED: dict[str, Any] = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
@@ -62,7 +62,11 @@ def runs(tmp_path: Path) -> Path:
 
 def plan(runs: Path, ablation: Ablation | None = None, at: str = "small", **asked: Any) -> Plan:
     return make_plan(
-        ablation or study(), scale=scale.find(at), source="synthetic", runs=runs, **({"dataset": images()} | asked)
+        ablation or study(),
+        scale=scale.find_scale(at),
+        source="synthetic",
+        runs=runs,
+        **({"dataset": images()} | asked),
     )
 
 
@@ -93,7 +97,7 @@ def test_an_unknown_variant_is_refused_with_study_and_nearest(runs: Path) -> Non
 def test_a_cell_holds_what_is_declared_and_what_is_trained(runs: Path) -> None:
     cell = plan(runs).cells[1]
     assert cell.declared == SMALL_NET.override({"model.se.reduction": 4})
-    assert cell.recipe == scale.find("small").apply(cell.declared)
+    assert cell.recipe == scale.find_scale("small").apply(cell.declared)
     assert cell.fingerprint == cell.recipe.fingerprint(seed=0, data_hash="d" * 64)
 
 
@@ -121,8 +125,8 @@ def test_a_plan_writes_nothing(runs: Path) -> None:
 # States
 
 
-def begin(runs: Path, fingerprint: str) -> Record:
-    record = Record(runs / fingerprint)
+def begin(runs: Path, fingerprint: str) -> CellRecord:
+    record = CellRecord(runs / fingerprint)
     record.folder.mkdir(parents=True)
     record.write_cell({})
     return record
@@ -167,9 +171,9 @@ def test_the_json_of_a_cell(runs: Path) -> None:
         "seed": 0,
         "state": "missing",
         "estimate_seconds": 12.5,
-        "parameters": cost(todo.declared.model).parameters,
-        "parameters_trained": cost(todo.recipe.model).parameters,
-        "macs": cost(todo.recipe.model).macs,
+        "parameters": network_cost(todo.declared.model).parameters,
+        "parameters_trained": network_cost(todo.recipe.model).parameters,
+        "macs": network_cost(todo.recipe.model).macs,
     }
     assert as_dict(todo, {})["estimate_seconds"] is None
     assert (as_dict(done, estimates)["state"], as_dict(done, estimates)["estimate_seconds"]) == ("finished", None)
@@ -227,8 +231,8 @@ def test_an_override_that_does_not_fit_is_refused(runs: Path) -> None:
 
 # The budget
 
-W64 = cost(SMALL_NET.model).parameters
-W96 = cost(SMALL_NET.override({"model.width": 96}).model).parameters
+W64 = network_cost(SMALL_NET.model).parameters
+W96 = network_cost(SMALL_NET.override({"model.width": 96}).model).parameters
 
 
 @pytest.mark.parametrize("at", scale.SCALES)

@@ -13,12 +13,12 @@ import torch
 
 from cifar_lab.execution import nvml
 from cifar_lab.execution import provenance as module
-from cifar_lab.execution.nvml import Card
+from cifar_lab.execution.nvml import NvmlDevice
 from cifar_lab.execution.provenance import provenance
 
 TWO = [
-    Card(name="NVIDIA H100", capability=(9, 0), uuid="GPU-aaa", memory=80 * 2**30, used=0),
-    Card(name="Tesla T4", capability=(7, 5), uuid="GPU-bbb", memory=15 * 2**30, used=2**30),
+    NvmlDevice(name="NVIDIA H100", capability=(9, 0), uuid="GPU-aaa", memory=80 * 2**30, used=0),
+    NvmlDevice(name="Tesla T4", capability=(7, 5), uuid="GPU-bbb", memory=15 * 2**30, used=2**30),
 ]
 
 
@@ -80,7 +80,7 @@ def test_code_that_is_no_checkout_has_the_commit_that_the_environment_names(monk
         ("MIG-123", None),
     ],
 )
-def test_only_gpus_that_cuda_sees_are_counted(selection: str | None, expected: list[Card] | None) -> None:
+def test_only_gpus_that_cuda_sees_are_counted(selection: str | None, expected: list[NvmlDevice] | None) -> None:
     assert nvml.visible(TWO, selection) == expected
 
 
@@ -122,7 +122,7 @@ class _Driver:
 def test_the_drivers_library_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvml, "_library", _Driver)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert nvml.cards() == [Card("NVIDIA H100", (9, 0), "NVIDIA H100", 80 * 2**30, 2**30)]
+    assert nvml.cards() == [NvmlDevice("NVIDIA H100", (9, 0), "NVIDIA H100", 80 * 2**30, 2**30)]
     assert nvml.driver() == "570.86.15"
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.errors import UsageError
-from cifar_lab.execution.plan import Cell
+from cifar_lab.execution.plan import PlannedCell
 from cifar_lab.execution.rerun import executed_as, known_as
-from cifar_lab.store.invocation import Asked
+from cifar_lab.store.invocation import CellRef
 
 CHOSEN = Execution(device="cpu", threads=1, precision="auto")
 BEFORE = {"device": "cpu", "threads": 7, "precision": "bf16", "compile": True}
@@ -23,9 +23,9 @@ class _Named:
         name = "se_ratio"
 
 
-def cell(asked: Asked) -> Cell:
+def cell(asked: CellRef) -> PlannedCell:
     held: Any = None  # recipes are not looked at
-    return Cell(
+    return PlannedCell(
         variant=asked.variant, seed=asked.seed, declared=held, recipe=held, fingerprint=asked.fingerprint,
         state="finished", lineage=asked.recipe,
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_a_cell_that_others_share_is_named_with_them(runs: Any) -> None:
     asked = runs.cell("r16", 0)
     runs.ask([asked, runs.cell("r16", 1)])
     assert known_as(cell(asked), plan, runs.folder) == "r16/s0"
-    runs.ask([Asked(**{**asked.__dict__, "variant": "base"})], ablation="layers")
+    runs.ask([CellRef(**{**asked.__dict__, "variant": "base"})], ablation="layers")
     assert known_as(cell(asked), plan, runs.folder) == "r16/s0 (layers base/s0, too)"
 
 

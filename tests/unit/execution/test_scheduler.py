@@ -8,9 +8,9 @@ import pytest
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.execution.scheduler import Queue, Settled
-from cifar_lab.execution.worker import Job
-from cifar_lab.store.cell_record import Record
+from cifar_lab.execution.scheduler import Scheduler, SettledCell
+from cifar_lab.execution.worker import CellJob
+from cifar_lab.store.cell_record import CellRecord
 
 RESULT = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 
@@ -20,16 +20,16 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def job(runs: Path, letter: str, after: str | None = None) -> Job:
+def job(runs: Path, letter: str, after: str | None = None) -> CellJob:
     recipe = Recipe().override({"init_from": after * 64 if after else None})
     execution = Execution(device="cpu", threads=1, precision="fp32")
-    return Job(
+    return CellJob(
         fingerprint=letter * 64, recipe=recipe, seed=0, data="synthetic", data_hash="", runs=runs,
         execution=execution, provenance={},
     )  # fmt: skip
 
 
-def begun(job: Job) -> Record:
+def begun(job: CellJob) -> CellRecord:
     job.record.folder.mkdir(exist_ok=True)
     job.record.write_cell({})
     return job.record
@@ -37,14 +37,14 @@ def begun(job: Job) -> Record:
 
 def test_jobs_come_in_their_order(runs: Path) -> None:
     a, b = job(runs, "a"), job(runs, "b")
-    queue = Queue([a, b])
+    queue = Scheduler([a, b])
     assert [queue.take(set()), queue.take(set()), queue.take(set())] == [a, b, None]
     assert not queue
 
 
 def test_what_another_runner_trains_is_waited_for_and_others_come_first(runs: Path) -> None:
     a, b = job(runs, "a"), job(runs, "b")
-    queue = Queue([a, b])
+    queue = Scheduler([a, b])
     with begun(a).lock():
         assert queue.take(set()) == b
         assert queue.take({b.fingerprint}) is None
@@ -53,23 +53,23 @@ def test_what_another_runner_trains_is_waited_for_and_others_come_first(runs: Pa
 
 def test_what_another_runner_finished_is_settled(runs: Path) -> None:
     a = job(runs, "a")
-    queue = Queue([a])
+    queue = Scheduler([a])
     begun(a).write_result(RESULT)
-    assert queue.take(set()) == Settled(a, None)
+    assert queue.take(set()) == SettledCell(a, None)
 
 
 def test_a_failure_elsewhere_is_settled_and_one_from_before_is_tried_again(runs: Path) -> None:
     a, b = job(runs, "a"), job(runs, "b")
     begun(a).write_failure({"error": "old", "trace": "", "time": 1})
-    queue = Queue([a, b])
+    queue = Scheduler([a, b])
     begun(b).write_failure({"error": "out of memory", "trace": "", "time": 2})
     assert queue.take(set()) == a
-    assert queue.take(set()) == Settled(b, "failed in another runner: out of memory")
+    assert queue.take(set()) == SettledCell(b, "failed in another runner: out of memory")
 
 
 def test_a_stage_waits_for_the_one_that_it_continues(runs: Path) -> None:
     a, b, c = job(runs, "a"), job(runs, "b", after="a"), job(runs, "c")
-    queue = Queue([a, b, c])
+    queue = Scheduler([a, b, c])
     assert queue.take(set()) == a
     assert queue.take({a.fingerprint}) == c, "what must wait lets others pass"
     assert queue.take({a.fingerprint}) is None
@@ -86,32 +86,32 @@ def test_a_stage_whose_parent_will_not_come_is_not_begun_and_says_why(runs: Path
         begun(parent).write_failure({"error": "e", "trace": "", "time": 1})
     elif state == "diverged":
         begun(parent).write_result({**RESULT, "status": "diverged"})
-    assert Queue([b]).take(set()) == Settled(b, f"not begun: cell aaaaaaaaaaaa, which it continues, {words}")
+    assert Scheduler([b]).take(set()) == SettledCell(b, f"not begun: cell aaaaaaaaaaaa, which it continues, {words}")
 
 
 def test_a_stage_waits_for_a_parent_that_another_runner_trains(runs: Path) -> None:
     parent, b = job(runs, "a"), job(runs, "b", after="a")
-    queue = Queue([b])
+    queue = Scheduler([b])
     with begun(parent).lock():
         assert queue.take(set()) is None
-    assert isinstance(queue.take(set()), Settled)
+    assert isinstance(queue.take(set()), SettledCell)
 
 
 def test_a_failure_passes_down_the_chain(runs: Path) -> None:
     a, b, c = job(runs, "a"), job(runs, "b", after="a"), job(runs, "c", after="b")
-    queue = Queue([a, b, c])
+    queue = Scheduler([a, b, c])
     assert queue.take(set()) == a
     begun(a).write_failure({"error": "e", "trace": "", "time": 1})
-    assert [found.job for _ in range(2) if isinstance(found := queue.take(set()), Settled)] == [b, c]
+    assert [found.job for _ in range(2) if isinstance(found := queue.take(set()), SettledCell)] == [b, c]
     assert not queue
 
 
 def test_a_record_that_is_damaged_meanwhile_is_not_trained_and_is_named(runs: Path) -> None:
     a, b = job(runs, "a"), job(runs, "b", after="a")
-    queue = Queue([a, b])
+    queue = Scheduler([a, b])
     (begun(a).folder / "result.json").write_text("")
     settled = queue.take(set())
-    assert isinstance(settled, Settled)
+    assert isinstance(settled, SettledCell)
     assert settled.error is not None
     assert settled.error.startswith(f"not begun: {a.record.folder / 'result.json'}: damaged: empty; ")
-    assert queue.take(set()) == Settled(b, "not begun: cell aaaaaaaaaaaa, which it continues, is damaged")
+    assert queue.take(set()) == SettledCell(b, "not begun: cell aaaaaaaaaaaa, which it continues, is damaged")

@@ -14,7 +14,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.execution import settings as module
 from cifar_lab.execution.device import Device
 from cifar_lab.execution.settings import compiled
-from cifar_lab.results.cell_results import are_executed_alike, read
+from cifar_lab.results.cell_results import are_executed_alike, read_cell_results
 
 OLD = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
 GPU = Execution(device="cuda", threads=2, precision="bf16", gpu="NVIDIA H100").as_dict()
@@ -48,13 +48,13 @@ def test_what_may_round_otherwise_is_executed_differently(runs: Any, one: Any, o
     cells = [runs.cell("r4", 0), runs.cell("r4", 1)]
     for asked, execution in zip(cells, (one, other), strict=True):
         runs.end(asked, 0.9, execution=execution)
-    assert are_executed_alike(read(cells, runs.folder)) is alike
+    assert are_executed_alike(read_cell_results(cells, runs.folder)) is alike
 
 
 def test_a_cell_that_two_models_trained_is_marked_by_itself(runs: Any) -> None:
     asked = runs.cell("r4", 0)
     runs.end(asked, 0.9, execution={**GPU, "gpu": "NVIDIA H100 then Tesla T4"})
-    assert not are_executed_alike(read([asked], runs.folder))
+    assert not are_executed_alike(read_cell_results([asked], runs.folder))
     assert are_executed_alike([])
 
 
@@ -74,7 +74,7 @@ def test_kernels_are_not_chosen_by_timing_them_on_cuda(
 def test_threads_of_cells_on_a_gpu_do_not_follow_from_how_many_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_device", lambda _: Device("cuda"))
     monkeypatch.setattr(module, "places", lambda _: ("cuda:0", "cuda:1"))
-    (one, few), (other, many) = (module.choose("cuda", "auto", 100, cells_per_gpu=each) for each in (1, 4))
+    (one, few), (other, many) = (module.choose_execution("cuda", "auto", 100, cells_per_gpu=each) for each in (1, 4))
     assert (few, many) == (2, 8)
     assert one == other == replace(one, gpu=None)
 
@@ -103,8 +103,12 @@ def test_cells_share_a_gpu_as_far_as_it_idles_and_memory_and_cores_permit(
 
 def test_a_graph_is_asked_for_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--graph: only CUDA has graphs, and this trains on cpu"):
-        module.choose("cpu", "1", 1, graph=True)
-    assert not module.choose("cpu", "1", 1)[0].graph
+        module.choose_execution("cpu", "1", 1, graph=True)
+    assert not module.choose_execution("cpu", "1", 1)[0].graph
     monkeypatch.setattr(module, "find_device", lambda _: Device("cuda"))
     monkeypatch.setattr(module, "places", lambda _: ("cuda:0",))
-    assert [module.choose("cuda", "1", 1, graph=each)[0].graph for each in (None, True, False)] == [True, True, False]
+    assert [module.choose_execution("cuda", "1", 1, graph=each)[0].graph for each in (None, True, False)] == [
+        True,
+        True,
+        False,
+    ]

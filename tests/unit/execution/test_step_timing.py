@@ -10,7 +10,16 @@ import torch
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.execution import step_timing
-from cifar_lab.execution.step_timing import NoAnswer, Question, Timed, TimingError, ask, glance, real_step, time_steps
+from cifar_lab.execution.step_timing import (
+    StepTiming,
+    TimingError,
+    TimingFailed,
+    TimingRequest,
+    glance,
+    measure_steps,
+    real_step,
+    time_steps,
+)
 
 CPU = Execution(device="cpu", threads=1, precision="fp32")
 TINY = {"model.blocks": (1,), "model.width": 8, "train.batch_size": 4}
@@ -53,32 +62,35 @@ def test_a_worker_answers_each_question_and_a_failure_is_a_line() -> None:
     if torch.cuda.is_available():
         pytest.skip("what fails here without CUDA does not with it")
     cuda = Execution(device="cuda", threads=1, precision="fp32")
-    question = Question(recipe=Recipe().override(TINY), execution=cuda)
-    first, second = ask([question, question])
-    assert isinstance(first, NoAnswer)
-    assert isinstance(second, NoAnswer)
+    question = TimingRequest(recipe=Recipe().override(TINY), execution=cuda)
+    first, second = measure_steps([question, question])
+    assert isinstance(first, TimingFailed)
+    assert isinstance(second, TimingFailed)
     assert "\n" not in first.why
     with pytest.raises(TimingError):
         time_steps(question.recipe, cuda)
 
 
-def _dies(_questions: list[Question], _channel: object) -> None:
+def _dies(_questions: list[TimingRequest], _channel: object) -> None:
     os._exit(9)
 
 
-def _sleeps(_questions: list[Question], channel: step_timing.Connection) -> None:
+def _sleeps(_questions: list[TimingRequest], channel: step_timing.Connection) -> None:
     import time
 
-    channel.send(Timed(1.0, 0.1))
+    channel.send(StepTiming(1.0, 0.1))
     time.sleep(60)
 
 
 def test_a_worker_that_dies_or_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    question = Question(recipe=Recipe(), execution=CPU)
+    question = TimingRequest(recipe=Recipe(), execution=CPU)
     monkeypatch.setattr(step_timing, "_answer", _dies)
-    assert ask([question]) == [NoAnswer("the process that times steps ended with code 9")]
+    assert measure_steps([question]) == [TimingFailed("the process that times steps ended with code 9")]
     monkeypatch.setattr(step_timing, "_answer", _sleeps)
-    assert ask([question, question], patience=2.0) == [Timed(1.0, 0.1), NoAnswer("no answer within 2 s")]
+    assert measure_steps([question, question], patience=2.0) == [
+        StepTiming(1.0, 0.1),
+        TimingFailed("no answer within 2 s"),
+    ]
 
 
 def test_one_slow_step_decides_nothing() -> None:
@@ -94,7 +106,7 @@ def test_steps_are_timed_after_a_warm_up_and_there_are_enough_of_them() -> None:
     assert timed.step <= 1.0
 
 
-def _is_killed(_questions: list[Question], _channel: object) -> None:
+def _is_killed(_questions: list[TimingRequest], _channel: object) -> None:
     os.kill(os.getpid(), 9)
 
 

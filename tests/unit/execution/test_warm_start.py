@@ -9,8 +9,8 @@ import pytest
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.execution.warm_start import further_training
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 
 PARENT = "ab" * 32
 RECIPE = Recipe().override({"model.width": 16, "train.epochs": 10})
@@ -18,11 +18,11 @@ RECIPE = Recipe().override({"model.width": 16, "train.epochs": 10})
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    record = Record(tmp_path / PARENT)
+    record = CellRecord(tmp_path / PARENT)
     record.folder.mkdir()
     record.write_cell({"recipe": RECIPE.model_dump(mode="json"), "seed": 3})
     record.write_result({"status": "finished", "epoch": 10, "step": None, "time": 1, "metrics": {}})
-    cell = Asked(
+    cell = CellRef(
         variant="r16", seed=3, fingerprint=PARENT, recipe="", parameters=1, parameters_trained=1, macs=1
     )  # fmt: skip
     Invocation(

@@ -6,7 +6,7 @@ import pytest
 
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import watchdog
-from cifar_lab.execution.watchdog import STALL_AFTER, VARIABLE, Looks, Watch, stall_after
+from cifar_lab.execution.watchdog import STALL_AFTER, VARIABLE, ProgressWatch, SuspendWatch, stall_after
 
 
 class Clock:
@@ -26,8 +26,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def watch(clock: Clock, patience: float = 10.0) -> Watch:
-    return Watch(patience, last=clock.now)
+def watch(clock: Clock, patience: float = 10.0) -> ProgressWatch:
+    return ProgressWatch(patience, last=clock.now)
 
 
 def test_a_worker_that_never_takes_a_step_is_stuck_after_the_patience(clock: Clock) -> None:
@@ -59,7 +59,7 @@ def test_a_worker_that_was_stopped_for_a_while_is_not_slow_for_that(clock: Clock
 
 
 def test_time_in_which_nobody_looked_does_not_count(clock: Clock) -> None:
-    one, looks = watch(clock), Looks()
+    one, looks = watch(clock), SuspendWatch()
     clock.now += 0.2
     assert looks.missed() == 0.0
     clock.now += 3600.0

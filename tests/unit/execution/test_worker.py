@@ -21,8 +21,8 @@ from cifar_lab.execution import worker
 from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.provenance import provenance
 from cifar_lab.execution.runner import goes_on_elsewhere
-from cifar_lab.execution.worker import Job, train_cell
-from cifar_lab.models.resnet import build
+from cifar_lab.execution.worker import CellJob, train_cell
+from cifar_lab.models.resnet import build_network
 from cifar_lab.store.journal import read_events, read_points
 from cifar_lab.train import loop
 from cifar_lab.train.cell_artifacts import read_logits, read_predictions
@@ -40,9 +40,9 @@ TINY = Recipe().override(
 
 
 @pytest.fixture
-def job(tmp_path: Path, few_images: Path) -> Job:
+def job(tmp_path: Path, few_images: Path) -> CellJob:
     dataset = load(str(few_images))
-    return Job(
+    return CellJob(
         fingerprint=TINY.fingerprint(seed=0, data_hash=dataset.hash),
         recipe=TINY,
         seed=0,
@@ -54,7 +54,7 @@ def job(tmp_path: Path, few_images: Path) -> Job:
     )
 
 
-def test_a_cell_leaves_its_recipe_points_predictions_and_result(job: Job) -> None:
+def test_a_cell_leaves_its_recipe_points_predictions_and_result(job: CellJob) -> None:
     train_cell(job)
     record = job.record
     assert record.state() == "finished"
@@ -71,7 +71,7 @@ def test_a_cell_leaves_its_recipe_points_predictions_and_result(job: Job) -> Non
     assert sum(int(count) for row in rows[1:] for count in row[1:]) == len(stored["labels"])
 
 
-def test_with_several_views_the_accuracy_of_one_is_kept_beside_it(job: Job) -> None:
+def test_with_several_views_the_accuracy_of_one_is_kept_beside_it(job: CellJob) -> None:
     train_cell(job)
     train_cell(several := replace(job, recipe=TINY.override({"train.tta": "flip_shift"}), fingerprint="f" * 64))
     (one, more) = (each.record.result() for each in (job, several))
@@ -83,26 +83,28 @@ def test_with_several_views_the_accuracy_of_one_is_kept_beside_it(job: Job) -> N
 
 
 def test_under_the_writeups_protocol_the_peak_is_no_lower_than_what_several_views_reach(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    job: CellJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "summarise", lambda *_: {"test/peak_acc": -1.0})  # a curve below all that is reached
+    monkeypatch.setattr(
+        worker, "final_metrics", lambda *_: {"test/peak_acc": -1.0}
+    )  # a curve below all that is reached
     train_cell(replace(job, recipe=TINY.override({"train.tta": "flip", "train.protocol": "writeup"})))
     result = job.record.result()
     assert result is not None
     assert result["metrics"]["test/peak_acc"] == result["metrics"]["test/acc"]
 
 
-def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: Job) -> None:
+def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: CellJob) -> None:
     recipe = TINY.override({"model.stem": "whitening"})
     train_cell(replace(job, recipe=recipe))
     filters = load_file(job.record.weights)["whitening.filters"]
-    unfitted = build(recipe.model, seed=0).state_dict()["whitening.filters"]
+    unfitted = build_network(recipe.model, seed=0).state_dict()["whitening.filters"]
     assert filters.isfinite().all()
     assert not torch.equal(filters, unfitted)
 
 
 @pytest.mark.slow
-def test_a_compiled_cell_that_is_stopped_ends_like_one_that_is_not(job: Job) -> None:
+def test_a_compiled_cell_that_is_stopped_ends_like_one_that_is_not(job: CellJob) -> None:
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("no C++ compiler: networks cannot be compiled here")
     parts = {"train.ema": 0.9, "model.stem": "whitening", "train.batch_size": 7, "train.tta": "flip"}
@@ -121,21 +123,21 @@ def test_a_compiled_cell_that_is_stopped_ends_like_one_that_is_not(job: Job) -> 
     assert curves[0] == curves[1]
 
 
-def test_a_finished_cell_is_left_alone(job: Job) -> None:
+def test_a_finished_cell_is_left_alone(job: CellJob) -> None:
     train_cell(job)
     before = (job.record.folder / "journal.jsonl").read_bytes()
     train_cell(job)
     assert (job.record.folder / "journal.jsonl").read_bytes() == before
 
 
-def test_a_cell_that_another_process_trains_is_not_trained_twice(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_another_process_trains_is_not_trained_twice(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "LOCK_PATIENCE", 0.1)
     with job.record.lock(), pytest.raises(CellError, match="another process"):
         train_cell(job)
 
 
 def test_a_failure_keeps_its_trace_and_is_forgotten_once_the_cell_is_finished(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    job: CellJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("the GPU fell out")
@@ -154,12 +156,12 @@ def test_a_failure_keeps_its_trace_and_is_forgotten_once_the_cell_is_finished(
     assert job.record.state() == "finished"
 
 
-def test_images_that_changed_since_the_plan_are_refused(job: Job) -> None:
+def test_images_that_changed_since_the_plan_are_refused(job: CellJob) -> None:
     with pytest.raises(CellError, match="images changed"):
         train_cell(replace(job, data_hash="0" * 64))
 
 
-def test_a_network_that_breaks_in_its_last_update_has_diverged(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_breaks_in_its_last_update_has_diverged(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = torch.zeros(20, dtype=torch.long)
     broken = Evaluation(float("nan"), 0.1, nothing, nothing, torch.zeros(20, 10))
     monkeypatch.setattr(worker, "evaluate", lambda *_: broken)
@@ -168,7 +170,7 @@ def test_a_network_that_breaks_in_its_last_update_has_diverged(job: Job, monkeyp
     assert "test/acc" not in (job.record.result() or {})["metrics"]
 
 
-def test_logits_of_test_and_val_are_kept_and_come_to_the_metrics(job: Job) -> None:
+def test_logits_of_test_and_val_are_kept_and_come_to_the_metrics(job: CellJob) -> None:
     train_cell(job)
     metrics = (job.record.result() or {})["metrics"]
     for part in ("test", "val"):
@@ -182,7 +184,7 @@ def test_logits_of_test_and_val_are_kept_and_come_to_the_metrics(job: Job) -> No
     assert (read_logits(job.record)[0].argmax(1) == predictions).mean() > 0.9  # ties of half precision
 
 
-def test_where_no_image_is_held_out_there_are_no_logits_of_val(job: Job) -> None:
+def test_where_no_image_is_held_out_there_are_no_logits_of_val(job: CellJob) -> None:
     recipe = TINY.override({"train.protocol": "writeup"})
     one = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=0, data_hash=job.data_hash))
     train_cell(one)
@@ -191,7 +193,7 @@ def test_where_no_image_is_held_out_there_are_no_logits_of_val(job: Job) -> None
         read_logits(one.record, "val")
 
 
-def test_a_record_of_an_older_version_has_no_logits_and_says_so(job: Job) -> None:
+def test_a_record_of_an_older_version_has_no_logits_and_says_so(job: CellJob) -> None:
     train_cell(job)
     path = job.record.predictions
     with np.load(path) as file:
@@ -204,7 +206,7 @@ def test_a_record_of_an_older_version_has_no_logits_and_says_so(job: Job) -> Non
         read_logits(job.record)
 
 
-def test_a_warm_start_begins_with_its_parents_weights(job: Job) -> None:
+def test_a_warm_start_begins_with_its_parents_weights(job: CellJob) -> None:
     train_cell(job)
     recipe = TINY.override({"init_from": job.fingerprint, "optim.lr": 1e-12})
     child = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=0, data_hash=job.data_hash))
@@ -215,7 +217,7 @@ def test_a_warm_start_begins_with_its_parents_weights(job: Job) -> None:
 
 
 @pytest.mark.parametrize("parent", ["missing", "another shape"])
-def test_a_parent_that_does_not_fit_is_said(job: Job, parent: str) -> None:
+def test_a_parent_that_does_not_fit_is_said(job: CellJob, parent: str) -> None:
     train_cell(job)
     diff = {"init_from": "0" * 64} if parent == "missing" else {"init_from": job.fingerprint, "model.width": 9}
     recipe = TINY.override(diff)
@@ -224,7 +226,7 @@ def test_a_parent_that_does_not_fit_is_said(job: Job, parent: str) -> None:
         train_cell(child)
 
 
-def test_a_cell_begun_on_a_device_that_is_gone_is_kept(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_begun_on_a_device_that_is_gone_is_kept(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     job.record.folder.mkdir(parents=True)
     job.record.write_cell({"execution": {"device": "cuda", "threads": 1, "precision": "bf16", "compile": False}})
     job.record.checkpoint.touch()
@@ -238,7 +240,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     monkeypatch.setattr(worker, "_model", lambda device: model)
 
 
-def test_a_cell_names_the_gpu_that_trains_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_names_the_gpu_that_trains_it(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu(monkeypatch, "NVIDIA H100")
     train_cell(job)
     tree = job.record.cell()
@@ -251,7 +253,7 @@ def test_a_cell_names_the_gpu_that_trains_it(job: Job, monkeypatch: pytest.Monke
     ("second", "named"), [("NVIDIA H100", "NVIDIA H100"), ("Tesla T4", "NVIDIA H100 then Tesla T4")]
 )
 def test_a_cell_that_goes_on_upon_another_gpu_names_both(
-    job: Job, second: str, named: str, monkeypatch: pytest.MonkeyPatch
+    job: CellJob, second: str, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for model in ("NVIDIA H100", second, second):
         on_gpu(monkeypatch, model)
@@ -272,7 +274,7 @@ def test_memory_that_a_process_keeps_of_a_gpu_is_journalled(monkeypatch: pytest.
     assert set(peaks("cpu")) == {"memory/peak_mib"}
 
 
-def test_it_is_said_where_a_cell_goes_on_upon_another_gpu(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_said_where_a_cell_goes_on_upon_another_gpu(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def on(*gpus: str) -> str | None:
         return goes_on_elsewhere(replace(job, provenance={"hardware": {"gpus": list(gpus)}}))
 
@@ -289,7 +291,7 @@ def test_it_is_said_where_a_cell_goes_on_upon_another_gpu(job: Job, monkeypatch:
 
 
 def test_points_stand_though_the_kill_fell_between_a_checkpoint_in_an_epoch_and_its_line(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    job: CellJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Epochs that were not saved wait for the next checkpoint, which may be in the middle of a later one."""
     monkeypatch.setattr(loop._Saver, "is_due", False)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cifar_lab.errors import UsageError
-from cifar_lab.inspect.cleanup import Item, find_items, free, parse_age
-from cifar_lab.store.cell_record import Record
+from cifar_lab.inspect.cleanup import CleanupItem, find_items, free, parse_age
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal
 
 DAY = 86400.0
@@ -28,7 +28,7 @@ with FileLock(sys.argv[1]):
 
 
 @contextmanager
-def held(record: Record) -> Iterator[None]:
+def held(record: CellRecord) -> Iterator[None]:
     """Another process holds the cell's lock."""
     command = [sys.executable, "-c", HOLD, str(record.folder / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -39,9 +39,9 @@ def held(record: Record) -> Iterator[None]:
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> Record:
+def stopped(tmp_path: Path) -> CellRecord:
     """A cell that was stopped ten days ago, after two epochs."""
-    record = Record(tmp_path / "runs" / ("a" * 64))
+    record = CellRecord(tmp_path / "runs" / ("a" * 64))
     record.folder.mkdir(parents=True)
     journal = Journal(record.folder)
     journal.write("start")
@@ -55,16 +55,16 @@ def stopped(tmp_path: Path) -> Record:
     return record
 
 
-def found(record: Record, days: float = 7) -> list[Item]:
+def found(record: CellRecord, days: float = 7) -> list[CleanupItem]:
     return find_items(record.folder.parent, days * DAY)
 
 
-def finish(record: Record) -> None:
+def finish(record: CellRecord) -> None:
     record.write_cell({})
     record.write_result({"status": "finished", "epoch": 3, "step": None, "time": 1, "metrics": {}})
 
 
-def test_the_checkpoint_of_a_cell_that_nobody_went_on_with_is_freed_and_nothing_else(stopped: Record) -> None:
+def test_the_checkpoint_of_a_cell_that_nobody_went_on_with_is_freed_and_nothing_else(stopped: CellRecord) -> None:
     (item,) = found(stopped)
     assert (item.kind, item.path, item.size, item.epoch) == ("checkpoint", stopped.checkpoint, 1000, 2)
     assert free(item) is None
@@ -72,14 +72,14 @@ def test_the_checkpoint_of_a_cell_that_nobody_went_on_with_is_freed_and_nothing_
     assert left == {"journal.jsonl", "weights.safetensors"}
 
 
-def test_one_that_was_touched_since_stays(stopped: Record) -> None:
+def test_one_that_was_touched_since_stays(stopped: CellRecord) -> None:
     assert found(stopped, days=11) == []
     Journal(stopped.folder).write("failed", trace="")
     assert found(stopped) == []
     assert len(found(stopped, days=0)) == 1
 
 
-def test_a_cell_that_is_trained_is_left_alone_whatever_its_age(stopped: Record) -> None:
+def test_a_cell_that_is_trained_is_left_alone_whatever_its_age(stopped: CellRecord) -> None:
     (stopped.folder / ".checkpoint.pt.1.partial").write_bytes(b"half")
     (item, partial) = sorted(found(stopped), key=lambda item: item.kind)
     with held(stopped):
@@ -88,7 +88,7 @@ def test_a_cell_that_is_trained_is_left_alone_whatever_its_age(stopped: Record) 
     assert stopped.checkpoint.exists()
 
 
-def test_a_cell_that_was_taken_up_between_showing_and_deleting_stays(stopped: Record) -> None:
+def test_a_cell_that_was_taken_up_between_showing_and_deleting_stays(stopped: CellRecord) -> None:
     (item,) = found(stopped)
     Journal(stopped.folder).write("resume", epoch=2, step=0)
     assert "gone on" in str(free(item))
@@ -98,7 +98,7 @@ def test_a_cell_that_was_taken_up_between_showing_and_deleting_stays(stopped: Re
     assert "gone already" in str(free(item))
 
 
-def test_half_written_files_go_at_any_age_and_of_finished_cells_too(stopped: Record) -> None:
+def test_half_written_files_go_at_any_age_and_of_finished_cells_too(stopped: CellRecord) -> None:
     finish(stopped)
     stopped.checkpoint.write_bytes(b"killed before it was deleted")
     (stopped.folder / ".weights.safetensors.1.partial").write_bytes(b"half")
@@ -111,7 +111,7 @@ def test_half_written_files_go_at_any_age_and_of_finished_cells_too(stopped: Rec
     assert (stopped.state(), stopped.weights.exists()) == ("finished", True)
 
 
-def test_a_note_that_may_just_be_written_stays(stopped: Record) -> None:
+def test_a_note_that_may_just_be_written_stays(stopped: CellRecord) -> None:
     notes = stopped.folder.parent / "invocations"
     notes.mkdir()
     (notes / ".now.json.1.partial").touch()
@@ -120,7 +120,7 @@ def test_a_note_that_may_just_be_written_stays(stopped: Record) -> None:
     assert [item.path.name for item in found(stopped, days=20)] == [".long_ago.json.1.partial"]
 
 
-def test_what_a_redo_set_aside_stays_until_it_is_old_and_replaced(stopped: Record) -> None:
+def test_what_a_redo_set_aside_stays_until_it_is_old_and_replaced(stopped: CellRecord) -> None:
     finish(stopped)
     place = stopped.set_aside()
     assert found(stopped, days=0) == [], "the cell is not finished again"
@@ -134,7 +134,7 @@ def test_what_a_redo_set_aside_stays_until_it_is_old_and_replaced(stopped: Recor
     assert place.exists()
 
 
-def test_what_a_redo_set_aside_goes_as_a_whole(stopped: Record) -> None:
+def test_what_a_redo_set_aside_goes_as_a_whole(stopped: CellRecord) -> None:
     finish(stopped)
     place = stopped.set_aside()
     place = place.rename(place.with_suffix(f".{1000 * int(time.time() - 8 * DAY)}"))
@@ -147,7 +147,7 @@ def test_what_a_redo_set_aside_goes_as_a_whole(stopped: Record) -> None:
     assert list(place.parent.iterdir()) == []
 
 
-def test_a_link_is_removed_and_not_what_it_leads_to(stopped: Record, tmp_path: Path) -> None:
+def test_a_link_is_removed_and_not_what_it_leads_to(stopped: CellRecord, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").touch()
@@ -172,7 +172,7 @@ def test_an_age_that_is_none_is_refused_in_one_line(text: str) -> None:
 
 
 def test_what_a_kill_left_of_mlflows_database_is_freed_once_it_is_old(
-    stopped: Record, monkeypatch: pytest.MonkeyPatch
+    stopped: CellRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = stopped.folder.parent
     (runs.parent / "elsewhere").mkdir()
@@ -191,7 +191,9 @@ def test_what_a_kill_left_of_mlflows_database_is_freed_once_it_is_old(
     assert (runs.parent / "mlflow.db").exists()
 
 
-def test_a_damaged_file_that_was_kept_aside_is_freed_once_its_cell_is_finished_and_it_is_old(stopped: Record) -> None:
+def test_a_damaged_file_that_was_kept_aside_is_freed_once_its_cell_is_finished_and_it_is_old(
+    stopped: CellRecord,
+) -> None:
     stopped.keep_aside(stopped.checkpoint)
     assert [item.kind for item in found(stopped, 0)] == []
     stopped.write_cell({})
@@ -202,13 +204,13 @@ def test_a_damaged_file_that_was_kept_aside_is_freed_once_its_cell_is_finished_a
     assert free(item) is None
 
 
-def test_nothing_is_taken_from_a_record_that_is_damaged(stopped: Record) -> None:
+def test_nothing_is_taken_from_a_record_that_is_damaged(stopped: CellRecord) -> None:
     (stopped.folder / "cell.json").write_text("{")
     assert stopped.state() == "damaged"
     assert found(stopped, 0) == []
 
 
-def test_what_a_repair_moved_is_freed_once_it_is_old(stopped: Record) -> None:
+def test_what_a_repair_moved_is_freed_once_it_is_old(stopped: CellRecord) -> None:
     place = stopped.folder.parent / "damaged" / "20260101T000000"
     place.mkdir(parents=True)
     (place / "result.json").write_text("{")

@@ -11,8 +11,8 @@ import pytest
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError
-from cifar_lab.inspect.diff_cells import ABSENT, Difference, compare_cells
-from cifar_lab.store.cell_record import Record
+from cifar_lab.inspect.diff_cells import ABSENT, CellDiff, compare_cells
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal
 
 CPU = {"device": "cpu", "threads": 2, "precision": "fp32", "compile": False}
@@ -26,36 +26,36 @@ DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
 
 
 @pytest.fixture
-def cells(tmp_path: Path) -> tuple[Record, Record]:
+def cells(tmp_path: Path) -> tuple[CellRecord, CellRecord]:
     """Two cells with one recipe, begun alike."""
-    found = (Record(tmp_path / ("a" * 64)), Record(tmp_path / ("b" * 64)))
+    found = (CellRecord(tmp_path / ("a" * 64)), CellRecord(tmp_path / ("b" * 64)))
     for record in found:
         write(record)
     return found
 
 
-def write(record: Record, diff: dict[str, Any] | None = None, **changed: Any) -> None:
+def write(record: CellRecord, diff: dict[str, Any] | None = None, **changed: Any) -> None:
     record.folder.mkdir(exist_ok=True)
     recipe = Recipe().override(diff or {}).model_dump(mode="json")
     tree = {"seed": 0, "recipe": recipe, "data": DATA, "numerics": 1, "execution": CPU, "provenance": PROVENANCE}
     record.write_cell(tree | changed)
 
 
-def finish(record: Record, **metrics: float) -> None:
+def finish(record: CellRecord, **metrics: float) -> None:
     record.write_result({"status": "finished", "epoch": 3, "step": None, "time": 1, "metrics": metrics})
 
 
-def section(found: Difference, name: str) -> dict[str, tuple[Any, Any]]:
+def section(found: CellDiff, name: str) -> dict[str, tuple[Any, Any]]:
     return {row.path: (row.a, row.b) for row in found.sections[name]}
 
 
-def recipes(cells: tuple[Record, Record], a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def recipes(cells: tuple[CellRecord, CellRecord], a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     for record, diff in zip(cells, (a, b), strict=True):
         write(record, diff)
     return section(compare_cells(*cells), "recipe")
 
 
-def test_cells_that_are_alike_differ_in_no_section(cells: tuple[Record, Record]) -> None:
+def test_cells_that_are_alike_differ_in_no_section(cells: tuple[CellRecord, CellRecord]) -> None:
     for record in cells:
         finish(record, **{"test/acc": 0.9})
     found = compare_cells(*cells)
@@ -63,7 +63,7 @@ def test_cells_that_are_alike_differ_in_no_section(cells: tuple[Record, Record])
     assert (found.code_diff, found.unfinished) == ("", {})
 
 
-def test_a_recipe_differs_by_path_and_what_has_no_effect_is_left_out(cells: tuple[Record, Record]) -> None:
+def test_a_recipe_differs_by_path_and_what_has_no_effect_is_left_out(cells: tuple[CellRecord, CellRecord]) -> None:
     assert recipes(cells, {"model.dropout": 0.2}, {}) == {"model.dropout": (0.2, 0.0)}
     off = {"model.se.placement": "none"}
     assert recipes(cells, {**off, "model.se.reduction": 4}, off) == {}
@@ -73,18 +73,18 @@ def test_a_recipe_differs_by_path_and_what_has_no_effect_is_left_out(cells: tupl
     }
 
 
-def test_one_value_written_in_two_ways_is_the_same(cells: tuple[Record, Record]) -> None:
+def test_one_value_written_in_two_ways_is_the_same(cells: tuple[CellRecord, CellRecord]) -> None:
     assert recipes(cells, {"model.kernel": 3}, {"model.kernel": (3, 3, 3)}) == {}
     assert set(recipes(cells, {}, {"model.blocks": (2, 2, 2, 2)})) == {"model.blocks"}
 
 
-def test_a_recipe_of_another_version_is_compared_as_it_stands(cells: tuple[Record, Record]) -> None:
+def test_a_recipe_of_another_version_is_compared_as_it_stands(cells: tuple[CellRecord, CellRecord]) -> None:
     tree = Recipe().model_dump(mode="json")
     write(cells[0], recipe={**tree, "forgotten": 1})
     assert section(compare_cells(*cells), "recipe") == {"forgotten": (1, ABSENT)}
 
 
-def test_seed_execution_environment_and_code_have_a_section_each(cells: tuple[Record, Record]) -> None:
+def test_seed_execution_environment_and_code_have_a_section_each(cells: tuple[CellRecord, CellRecord]) -> None:
     hardware = {"cores": 64, "gpus": ["H100"]}
     other = {**PROVENANCE, "git_commit": "b" * 40, "git_dirty": True, "hardware": hardware}
     write(cells[1], seed=1, execution={**CPU, "device": "cuda"}, provenance=other)
@@ -96,12 +96,12 @@ def test_seed_execution_environment_and_code_have_a_section_each(cells: tuple[Re
     assert all(row.difference is None for rows in found.sections.values() for row in rows)
 
 
-def test_a_cell_that_was_resumed_by_other_code_names_both_commits(cells: tuple[Record, Record]) -> None:
+def test_a_cell_that_was_resumed_by_other_code_names_both_commits(cells: tuple[CellRecord, CellRecord]) -> None:
     Journal(cells[1].folder).write("resume", epoch=1, step=0, provenance={"git_commit": "c" * 40})
     assert section(compare_cells(*cells), "code") == {"commit": ("a" * 40, f"{'a' * 40} then {'c' * 40}")}
 
 
-def test_changes_that_were_not_committed_come_as_one_unified_diff(cells: tuple[Record, Record]) -> None:
+def test_changes_that_were_not_committed_come_as_one_unified_diff(cells: tuple[CellRecord, CellRecord]) -> None:
     cells[0].code_diff.write_text("+x = 1\n")
     cells[1].code_diff.write_text("+x = 2\n")
     lines = compare_cells(*cells).code_diff.splitlines()
@@ -111,7 +111,7 @@ def test_changes_that_were_not_committed_come_as_one_unified_diff(cells: tuple[R
     assert compare_cells(*cells).code_diff == ""
 
 
-def test_results_stand_side_by_side_with_their_difference(cells: tuple[Record, Record]) -> None:
+def test_results_stand_side_by_side_with_their_difference(cells: tuple[CellRecord, CellRecord]) -> None:
     finish(cells[0], **{"test/acc": 0.90, "seconds": 60.0, "val/acc": 0.8})
     finish(cells[1], **{"test/acc": 0.92, "seconds": 60.0})
     rows = {row.path: row for row in compare_cells(*cells).sections["result"]}
@@ -120,7 +120,9 @@ def test_results_stand_side_by_side_with_their_difference(cells: tuple[Record, R
     assert (rows["val/acc"].b, rows["val/acc"].difference) == (ABSENT, None)
 
 
-def test_a_cell_without_a_result_is_named_and_json_has_null_for_what_is_not_there(cells: tuple[Record, Record]) -> None:
+def test_a_cell_without_a_result_is_named_and_json_has_null_for_what_is_not_there(
+    cells: tuple[CellRecord, CellRecord],
+) -> None:
     finish(cells[0], **{"test/acc": 0.90})
     found = compare_cells(*cells)
     assert found.unfinished == {"b" * 64: "missing"}
@@ -129,19 +131,19 @@ def test_a_cell_without_a_result_is_named_and_json_has_null_for_what_is_not_ther
     assert {"recipe", "seed_and_data", "execution", "code", "environment", "result"} <= set(tree)
 
 
-def test_a_cell_that_was_never_begun_is_refused(cells: tuple[Record, Record], tmp_path: Path) -> None:
+def test_a_cell_that_was_never_begun_is_refused(cells: tuple[CellRecord, CellRecord], tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="never begun"):
-        compare_cells(cells[0], Record(tmp_path / ("c" * 64)))
+        compare_cells(cells[0], CellRecord(tmp_path / ("c" * 64)))
 
 
 # Image by image
 
 
-def predict(record: Record, predictions: list[int], labels: list[int]) -> None:
+def predict(record: CellRecord, predictions: list[int], labels: list[int]) -> None:
     np.savez(record.predictions, predictions=np.array(predictions, np.uint8), labels=np.array(labels, np.uint8))
 
 
-def test_two_networks_are_compared_on_each_image(cells: tuple[Record, Record]) -> None:
+def test_two_networks_are_compared_on_each_image(cells: tuple[CellRecord, CellRecord]) -> None:
     predict(cells[0], [0, 1, 2, 3], [0, 1, 0, 0])
     predict(cells[1], [0, 1, 0, 0], [0, 1, 0, 0])
     found = compare_cells(*cells).images
@@ -150,7 +152,7 @@ def test_two_networks_are_compared_on_each_image(cells: tuple[Record, Record]) -
     assert compare_cells(*cells).as_dict()["images"]["p_value"] == 0.5
 
 
-def test_networks_without_predictions_or_on_other_images_are_not(cells: tuple[Record, Record]) -> None:
+def test_networks_without_predictions_or_on_other_images_are_not(cells: tuple[CellRecord, CellRecord]) -> None:
     assert compare_cells(*cells).images is None
     predict(cells[0], [0, 1], [0, 1])
     assert compare_cells(*cells).images is None
@@ -159,7 +161,7 @@ def test_networks_without_predictions_or_on_other_images_are_not(cells: tuple[Re
     assert compare_cells(*cells).as_dict()["images"] is None
 
 
-def test_without_predictions_it_says_that_none_are_stored(cells: tuple[Record, Record]) -> None:
+def test_without_predictions_it_says_that_none_are_stored(cells: tuple[CellRecord, CellRecord]) -> None:
     assert compare_cells(*cells).images_reason == "no predictions stored: not compared image by image"
     predict(cells[0], [0, 1], [0, 1])
     assert compare_cells(*cells).images_reason == "no predictions stored of b: not compared image by image"
@@ -167,7 +169,9 @@ def test_without_predictions_it_says_that_none_are_stored(cells: tuple[Record, R
     assert compare_cells(*cells).images_reason is None
 
 
-def test_other_images_with_the_same_labels_are_not_compared_and_it_says_why(cells: tuple[Record, Record]) -> None:
+def test_other_images_with_the_same_labels_are_not_compared_and_it_says_why(
+    cells: tuple[CellRecord, CellRecord],
+) -> None:
     write(cells[1], data={"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64})
     for record in cells:
         predict(record, [0, 1], [0, 1])
@@ -177,7 +181,7 @@ def test_other_images_with_the_same_labels_are_not_compared_and_it_says_why(cell
     assert found.as_dict()["images_reason"] == expected
 
 
-def test_other_labels_of_one_data_set_are_said_too(cells: tuple[Record, Record]) -> None:
+def test_other_labels_of_one_data_set_are_said_too(cells: tuple[CellRecord, CellRecord]) -> None:
     predict(cells[0], [0, 1], [0, 1])
     predict(cells[1], [0, 1], [1, 1])
     assert compare_cells(*cells).images_reason == "other labels for the same data: not compared image by image"
@@ -186,7 +190,7 @@ def test_other_labels_of_one_data_set_are_said_too(cells: tuple[Record, Record])
 # What is damaged
 
 
-def test_predictions_that_are_damaged_are_one_line_that_names_the_file(cells: tuple[Record, Record]) -> None:
+def test_predictions_that_are_damaged_are_one_line_that_names_the_file(cells: tuple[CellRecord, CellRecord]) -> None:
     predict(cells[1], [0, 1], [0, 1])
     cells[0].predictions.write_bytes(b"PK half of it")
     with pytest.raises(TrackingError, match=r"a/predictions\.npz: cannot be read") as refusal:
@@ -197,7 +201,7 @@ def test_predictions_that_are_damaged_are_one_line_that_names_the_file(cells: tu
         compare_cells(*cells)
 
 
-def test_a_cell_without_what_is_set_side_by_side_is_refused(cells: tuple[Record, Record]) -> None:
+def test_a_cell_without_what_is_set_side_by_side_is_refused(cells: tuple[CellRecord, CellRecord]) -> None:
     cells[0].write_cell({"seed": 0, "recipe": {}, "execution": CPU})
     with pytest.raises(TrackingError, match=r"cell\.json: damaged: 'data\.hash' is missing"):
         compare_cells(*cells)

@@ -16,11 +16,11 @@ from made.tiny_cells import TINY, stop_in_first_epoch, tiny_job
 
 from cifar_lab.cli import run
 from cifar_lab.errors import CellError, DamageError, TrackingError
-from cifar_lab.execution.worker import Job, train_cell
+from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.inspect.cleanup import find_items
-from cifar_lab.results.cell_results import read
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked, Invocation
+from cifar_lab.results.cell_results import read_cell_results
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef, Invocation
 
 COPY = "e" * 64
 NO_FILE = "not a regular file"
@@ -30,9 +30,9 @@ class Lab(NamedTuple):
     """A runs folder: two finished cells, one that was stopped in its first epoch, and the note that asks for them."""
 
     runs: Path
-    a: Job
-    b: Job
-    stopped: Job
+    a: CellJob
+    b: CellJob
+    stopped: CellJob
     note: Path
 
     def tree(self, line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -51,7 +51,7 @@ def lab(tmp_path: Path, few_images: Path) -> Iterator[Lab]:
     train_cell(a)
     train_cell(b)
     stop_in_first_epoch(stopped)
-    asked = [Asked(variant="a", seed=job.seed, fingerprint=job.fingerprint, recipe=TINY.digest(), parameters=1,
+    asked = [CellRef(variant="a", seed=job.seed, fingerprint=job.fingerprint, recipe=TINY.digest(), parameters=1,
                    parameters_trained=1, macs=1) for job in (a, b, stopped)]  # fmt: skip
     note = Invocation(
         id="20261122T210000.000-tiny", ablation="tiny", question="?", factors=(), control="a", scale="small",
@@ -71,7 +71,7 @@ def swap_all(lab: Lab, *names: str) -> None:
         swap(lab.a.record.folder / name, lab.b.record.folder / name)
 
 
-def copy(lab: Lab, source: Job, target: Path) -> None:
+def copy(lab: Lab, source: CellJob, target: Path) -> None:
     clear(target)
     shutil.copytree(source.record.folder, target)
 
@@ -216,10 +216,10 @@ def test_a_training_refuses_what_stands_in_its_way_until_it_is_mended(
 
 
 def test_a_result_of_another_cell_is_not_believed(lab: Lab) -> None:
-    asked = [Asked(**cell) for cell in json.loads(lab.note.read_text())["cells"]]
-    assert [each.state for each in read(asked, lab.runs)] == ["finished", "finished", "missing"]
+    asked = [CellRef(**cell) for cell in json.loads(lab.note.read_text())["cells"]]
+    assert [each.state for each in read_cell_results(asked, lab.runs)] == ["finished", "finished", "missing"]
     swap_all(lab, "cell.json", "result.json")
-    for each in read(asked[:2], lab.runs):
+    for each in read_cell_results(asked[:2], lab.runs):
         assert (each.state, each.metrics) == ("damaged", {})
     with pytest.raises(DamageError, match=OTHERS + lab.b.fingerprint[:12]):
         lab.a.record.result()
@@ -229,9 +229,9 @@ def test_a_result_of_another_cell_is_not_believed(lab: Lab) -> None:
 
 def test_a_record_that_a_redo_set_aside_is_still_its_own(lab: Lab) -> None:
     place = lab.a.record.set_aside()
-    assert Record(place).state() == "finished"
+    assert CellRecord(place).state() == "finished"
     swap(place / "result.json", lab.b.record.folder / "result.json")
-    assert Record(place).state() == "damaged"
+    assert CellRecord(place).state() == "damaged"
 
 
 @pytest.mark.parametrize("name", ["confusion.csv", "journal.jsonl", "weights.safetensors", "predictions.npz"])

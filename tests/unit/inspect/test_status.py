@@ -15,13 +15,13 @@ import pytest
 
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError
-from cifar_lab.inspect.failures import Divergence, Failure, read_failures
-from cifar_lab.inspect.progress import Progress
-from cifar_lab.inspect.status import Status, look
+from cifar_lab.inspect.failures import DivergedCell, FailedCell, read_failures
+from cifar_lab.inspect.progress import CellProgress
+from cifar_lab.inspect.status import AblationStatus, look
 from cifar_lab.store.cell_owner import SILENCE
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Asked
-from cifar_lab.store.selection import choose, names, read_settings, typed
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.selection import cell_names, read_settings, select, typed
 
 HOLD = """
 import sys
@@ -34,7 +34,7 @@ NOW = 1_790_000_000.0
 
 
 @contextmanager
-def held(record: Record) -> Iterator[None]:
+def held(record: CellRecord) -> Iterator[None]:
     """Another process holds the cell's lock."""
     command = [sys.executable, "-c", HOLD, str(record.folder / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -44,9 +44,11 @@ def held(record: Record) -> Iterator[None]:
         holder.kill()
 
 
-def begin(runs: Any, asked: Asked, *ends: float, began: float = NOW - 100, init_from: str | None = None) -> Record:
+def begin(
+    runs: Any, asked: CellRef, *ends: float, began: float = NOW - 100, init_from: str | None = None
+) -> CellRecord:
     """A cell of ten epochs that began at `began` and wrote an epoch at each of `ends`, in seconds."""
-    record: Record = runs.record(asked)
+    record: CellRecord = runs.record(asked)
     tree = record.cell()
     assert tree is not None
     record.write_cell({**tree, "recipe": {"train": {"epochs": 10}, "init_from": init_from}})
@@ -60,21 +62,21 @@ def begin(runs: Any, asked: Asked, *ends: float, began: float = NOW - 100, init_
     return record
 
 
-def beat(record: Record, when: float) -> None:
+def beat(record: CellRecord, when: float) -> None:
     """The cell's owner on this host, an elsewhere that its lock tells of, gave a sign of life."""
     owner = {"host": "here", "pid": 7, "time": round(1000 * when)}
     (record.folder / "owner.json").write_text(json.dumps(owner))
 
 
-def fail(record: Record) -> None:
+def fail(record: CellRecord) -> None:
     record.write_failure({"error": "RuntimeError: broke", "trace": "Traceback\nRuntimeError: broke", "time": 1})
 
 
-def status(runs: Any, now: float = NOW) -> Status:
-    return look(choose(runs.folder, "se_ratio"), runs.folder, now)
+def status(runs: Any, now: float = NOW) -> AblationStatus:
+    return look(select(runs.folder, "se_ratio"), runs.folder, now)
 
 
-def cells(runs: Any, now: float = NOW) -> dict[str, Progress]:
+def cells(runs: Any, now: float = NOW) -> dict[str, CellProgress]:
     return {cell.name: cell for cell in status(runs, now).cells}
 
 
@@ -147,8 +149,8 @@ def test_nothing_is_estimated_of_nothing(runs: Any) -> None:
 
 def test_a_stage_waits_for_the_one_that_it_continues_and_is_stuck_when_that_fails(runs: Any) -> None:
     first, second, third = (runs.cell(name, 0) for name in ("a", "b", "c"))
-    second = Asked(**{**vars(second), "recipe": f"{second.recipe} after {first.recipe}"})
-    third = Asked(**{**vars(third), "recipe": f"{third.recipe} after {second.recipe}"})
+    second = CellRef(**{**vars(second), "recipe": f"{second.recipe} after {first.recipe}"})
+    third = CellRef(**{**vars(third), "recipe": f"{third.recipe} after {second.recipe}"})
     runs.ask([first, second, third])
     assert [cell.waits_for for cell in status(runs).cells] == [None, "a/s0", "b/s0"]
     assert not status(runs).is_settled
@@ -180,11 +182,11 @@ def test_the_plan_of_a_chain_says_which_stage_waits_for_which(runs: Any, tiny_ab
     stages = (Variant(name="off"), Variant(name="on", diff={"model.dropout": 0.2}, continues="off"))
     chain = discover(tiny_ablation).find("tiny").model_copy(update={"variants": stages, "chain": True})
     plan = make_plan(
-        chain, scale=scale.find("writeup"), source="synthetic", dataset=load("synthetic"), runs=runs.folder
+        chain, scale=scale.find_scale("writeup"), source="synthetic", dataset=load("synthetic"), runs=runs.folder
     )
     execution = Execution(device="cpu", threads=1, precision="fp32")
     invocation_of(plan, execution, "cifar-lab run-ablation tiny").write(runs.folder)
-    found = look(choose(runs.folder, "tiny"), runs.folder)
+    found = look(select(runs.folder, "tiny"), runs.folder)
     assert {cell.name: cell.waits_for for cell in found.cells} == {
         "off/s0": None, "on/s0": "off/s0", "off/s1": None, "on/s1": "off/s1",
     }  # fmt: skip
@@ -197,12 +199,12 @@ def test_the_latest_setting_is_read_with_all_its_invocations_and_the_others_are_
     runs.study()
     runs.study(scale="writeup", recipe="long")
     runs.ask([runs.cell("r16", 9)])
-    setting = choose(runs.folder, "se_ratio")
+    setting = select(runs.folder, "se_ratio")
     assert (setting.latest.scale, len(setting.invocations), len(setting.cells)) == ("small", 2, 7)
     assert [typed(other) for other in setting.others] == ["--scale writeup --data cifar10"]
-    assert choose(runs.folder, "se_ratio", scale="writeup").latest.scale == "writeup"
+    assert select(runs.folder, "se_ratio", scale="writeup").latest.scale == "writeup"
     assert [found.latest.scale for found in read_settings(runs.folder)] == ["writeup", "small"]
-    assert names(runs.folder)[runs.cell("r16", 9).fingerprint][0] == ("se_ratio", "r16", 9)
+    assert cell_names(runs.folder)[runs.cell("r16", 9).fingerprint][0] == ("se_ratio", "r16", 9)
 
 
 @pytest.mark.parametrize(
@@ -214,9 +216,9 @@ def test_a_study_that_was_not_run_is_refused_with_the_nearest_that_could_be_mean
 ) -> None:
     runs.study()
     with pytest.raises(TrackingError, match=hint):
-        choose(runs.folder, name, known=["layers", "se_ratio"])
+        select(runs.folder, name, known=["layers", "se_ratio"])
     with pytest.raises(TrackingError, match="was run as --scale small --data cifar10"):
-        choose(runs.folder, "se_ratio", scale="smoke")
+        select(runs.folder, "se_ratio", scale="smoke")
 
 
 # Failures
@@ -227,10 +229,10 @@ def test_a_failure_comes_with_the_command_that_tries_it_again_and_undoes_nothing
     fail(runs.record(failed))
     runs.end(diverged, 0.1, status="diverged", epoch=2)
     runs.ask([failed, diverged], command="cifar-lab run-ablation se_ratio --json --redo abc --runs 'my runs'")
-    found = {type(bad): bad for bad in read_failures([choose(runs.folder, "se_ratio")], runs.folder)}
-    bad, result = found[Failure], found[Divergence]
-    assert isinstance(bad, Failure)
-    assert isinstance(result, Divergence)
+    found = {type(bad): bad for bad in read_failures([select(runs.folder, "se_ratio")], runs.folder)}
+    bad, result = found[FailedCell], found[DivergedCell]
+    assert isinstance(bad, FailedCell)
+    assert isinstance(result, DivergedCell)
     assert bad.again == "cifar-lab run-ablation se_ratio --runs 'my runs' --retry-failed"
     assert (str(bad.name), bad.error) == ("se_ratio r16/s0", "RuntimeError: broke")
     assert (str(result.name), result.epoch) == ("se_ratio r4/s0", 2)

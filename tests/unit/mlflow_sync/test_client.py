@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cifar_lab.errors import TrackingError
-from cifar_lab.mlflow_sync.client import Store, require_usable, resolve_uri
-from cifar_lab.mlflow_sync.run_fields import Metric, Sheet
-from cifar_lab.mlflow_sync.ui_view import View
+from cifar_lab.mlflow_sync.client import MLflowStore, require_usable, resolve_uri
+from cifar_lab.mlflow_sync.run_fields import MetricPoint, RunFields
+from cifar_lab.mlflow_sync.ui_view import UIView
 
 
 def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,15 +80,15 @@ def test_asking_does_not_import_mlflow() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_new_database_is_whole_and_can_be_read_while_it_is_written(store: Store, tmp_path: Path) -> None:
+def test_a_new_database_is_whole_and_can_be_read_while_it_is_written(store: MLflowStore, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if "-" not in path.name) == ["mlflow.db", "mlflow.db.lock"]
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
 
 
-def test_everything_is_cut_to_the_limits(store: Store, client: Any) -> None:
-    sheet = Sheet(
+def test_everything_is_cut_to_the_limits(store: MLflowStore, client: Any) -> None:
+    sheet = RunFields(
         name="big",
         identity={"role": "cell"},
         tags={f"tag{i}": "t" * 9000 for i in range(120)},
@@ -97,7 +97,7 @@ def test_everything_is_cut_to_the_limits(store: Store, client: Any) -> None:
         data={"name": "d", "kind": "folder", "hash": "a" * 64},
     )
     run = store.start(store.experiment("limits", {}), sheet)
-    store.log(run, [Metric("loss", 0.5, 1000 + step, step) for step in range(2500)])
+    store.log(run, [MetricPoint("loss", 0.5, 1000 + step, step) for step in range(2500)])
     shown = client.get_run(run)
     assert len(client.get_metric_history(run, "loss")) == 2500
     assert {len(shown.data.params[f"param{i}"]) for i in range(120)} == {6000}
@@ -105,19 +105,19 @@ def test_everything_is_cut_to_the_limits(store: Store, client: Any) -> None:
     assert shown.inputs.dataset_inputs[0].dataset.digest == "a" * 36
 
 
-def test_a_start_that_broke_off_is_made_whole(store: Store, client: Any) -> None:
+def test_a_start_that_broke_off_is_made_whole(store: MLflowStore, client: Any) -> None:
     experiment = store.experiment("broken", {})
-    begun = Sheet(name="r", identity={"role": "cell", "fingerprint": "f"}, tags={}, params={}, time=1)
+    begun = RunFields(name="r", identity={"role": "cell", "fingerprint": "f"}, tags={}, params={}, time=1)
     run = store.start(experiment, begun)
-    whole = Sheet(name="r", identity=begun.identity, tags={"a": "1"}, params={"p": "1"}, time=1)
+    whole = RunFields(name="r", identity=begun.identity, tags={"a": "1"}, params={"p": "1"}, time=1)
     for _ in range(2):
         assert store.start(experiment, whole, store.find(experiment, role="cell", fingerprint="f")) == run
     assert client.get_run(run).data.params == {"p": "1"}
 
 
-def test_the_experiment_that_was_asked_for_last_is_shown_first(store: Store) -> None:
+def test_the_experiment_that_was_asked_for_last_is_shown_first(store: MLflowStore) -> None:
     for name, time in {"early": 1, "late": 3, "middle": 2}.items():
-        seen = View(setting="s", name="small", variants=("a",), metric="test/acc", began=0, time=time)
+        seen = UIView(setting="s", name="small", variants=("a",), metric="test/acc", began=0, time=time)
         store.experiment(name, {seen.tag: seen.value()})
     store.experiment("of somebody else", {"mlflow.sharedViewState.theirs": "{}"})
     assert [(shown.name, shown.key) for shown in store.shown()] == [
@@ -127,7 +127,7 @@ def test_the_experiment_that_was_asked_for_last_is_shown_first(store: Store) -> 
     ]
 
 
-def test_a_deleted_experiment_comes_back(store: Store, client: Any) -> None:
+def test_a_deleted_experiment_comes_back(store: MLflowStore, client: Any) -> None:
     experiment = store.experiment("gone", {})
     client.delete_experiment(experiment)
     assert store.experiment("gone", {}) == experiment

@@ -11,7 +11,7 @@ from cifar_lab.mlflow_sync.upload import sync_all
 
 def test_each_setting_has_its_own_table(study: Any, store: Any, runs_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    monkeypatch.setattr("cifar_lab.report.charts.cell_png.draw", lambda *_: {})
+    monkeypatch.setattr("cifar_lab.report.charts.cell_png.draw_cell_figures", lambda *_: {})
     said: list[str] = []
     for variant, accuracy in {"r4": 0.75, "r16": 0.5}.items():
         study.whole(variant, 0, accuracy=accuracy, more={"seconds": 1.0, "images_seen": 10.0})

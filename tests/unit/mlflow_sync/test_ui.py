@@ -16,8 +16,8 @@ import pytest
 from cifar_lab.cli import mlflow, run
 from cifar_lab.errors import TrackingError
 from cifar_lab.mlflow_sync import server
-from cifar_lab.mlflow_sync.client import Store
-from cifar_lab.mlflow_sync.uploader import sync
+from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.mlflow_sync.uploader import sync_invocations
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def taken() -> Iterator[int]:
 
 
 @pytest.fixture
-def remote(study: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def remote(study: Any, store: MLflowStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLFLOW_TRACKING_URI names a server, on which two ablations were run; no server may be started here."""
     study.whole()
     for name, time in {"se_ratio": "20260102T000000.000", "blocks": "20260101T000000.000"}.items():
-        sync(study.runs, [study.invocation(name, time=time)], store, draw=lambda record: {}, say=print)
+        sync_invocations(study.runs, [study.invocation(name, time=time)], store, draw=lambda record: {}, say=print)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@tracking.example:5000/mlflow/")
-    monkeypatch.setattr(Store, "open", lambda uri: store)
+    monkeypatch.setattr(MLflowStore, "open", lambda uri: store)
     monkeypatch.setattr(server, "serve", None)
 
 

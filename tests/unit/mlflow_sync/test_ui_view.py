@@ -7,15 +7,15 @@ import json
 import zlib
 from typing import Any
 
-from cifar_lab.mlflow_sync.ui_view import LONGEST, View, latest, link
+from cifar_lab.mlflow_sync.ui_view import LONGEST, UIView, latest, link
 
 
-def _view(**fields: Any) -> View:
+def _view(**fields: Any) -> UIView:
     told = {"setting": "1a2b", "name": "small · CIFAR-10", "variants": ("r4", "r16"), "metric": "test/acc"}
-    return View(**{**told, "began": 1, "time": 2, **fields})
+    return UIView(**{**told, "began": 1, "time": 2, **fields})
 
 
-def _state(view: View) -> Any:
+def _state(view: UIView) -> Any:
     kind, _, packed = json.loads(view.value())["state"].partition(";")
     assert kind == "deflate"
     return json.loads(zlib.decompress(base64.b64decode(packed)))

@@ -12,15 +12,15 @@ import pytest
 
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync import uploader as module
-from cifar_lab.mlflow_sync.client import Store
-from cifar_lab.mlflow_sync.parent_run import Table
-from cifar_lab.mlflow_sync.uploader import Shipper, has_all, sync
-from cifar_lab.store.cell_record import Record
+from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
+from cifar_lab.mlflow_sync.uploader import Uploader, has_all, sync_invocations
+from cifar_lab.store.cell_record import CellRecord
 
 Runs = Callable[..., dict[str, Any]]
 
 
-def draw(record: Record) -> dict[str, bytes]:
+def draw(record: CellRecord) -> dict[str, bytes]:
     return {"figures/loss.png": b"png", "confusion.png": b"png"}
 
 
@@ -30,12 +30,12 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def ship(study: Any, store: Store, said: list[str]) -> Callable[..., Shipper]:
+def ship(study: Any, store: MLflowStore, said: list[str]) -> Callable[..., Uploader]:
     """`ship(invocation)`: a shipper that is at work."""
 
-    def ship(invocation: Any, **options: Any) -> Shipper:
+    def ship(invocation: Any, **options: Any) -> Uploader:
         options = {"draw": draw, "say": said.append, "interval": 0.05, **options}
-        shipper = Shipper(study.runs, invocation, lambda: store, **options)
+        shipper = Uploader(study.runs, invocation, lambda: store, **options)
         shipper.start()
         return shipper
 
@@ -43,10 +43,10 @@ def ship(study: Any, store: Store, said: list[str]) -> Callable[..., Shipper]:
 
 
 @pytest.fixture
-def sync_all(study: Any, store: Store, said: list[str]) -> Callable[[], tuple[int, int]]:
+def sync_all(study: Any, store: MLflowStore, said: list[str]) -> Callable[[], tuple[int, int]]:
     from cifar_lab.store.invocation import read_all
 
-    return lambda: sync(study.runs, read_all(study.runs), store, draw=draw, say=said.append)
+    return lambda: sync_invocations(study.runs, read_all(study.runs), store, draw=draw, say=said.append)
 
 
 def _artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
@@ -280,7 +280,7 @@ def test_a_cell_that_is_redone_has_a_new_run(study: Any, sync_all: Any, runs_of:
 def test_a_figure_that_cannot_be_drawn_is_said_and_stops_nothing(
     study: Any, ship: Any, runs_of: Runs, said: list[str]
 ) -> None:
-    def fail(record: Record) -> dict[str, bytes]:
+    def fail(record: CellRecord) -> dict[str, bytes]:
         raise ValueError("no points")
 
     study.whole()
@@ -301,19 +301,19 @@ def test_one_cell_that_cannot_be_shipped_is_said_once_and_stops_no_other(
 
 
 def test_a_store_that_comes_back_gets_everything(
-    study: Any, store: Store, runs_of: Runs, said: list[str], monkeypatch: pytest.MonkeyPatch
+    study: Any, store: MLflowStore, runs_of: Runs, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", (0.01, 0.1))
-    answers = iter([module.StoreAway("away"), module.StoreAway("away"), store])
+    answers = iter([module.StoreUnavailable("away"), module.StoreUnavailable("away"), store])
 
-    def open_store() -> Store:
+    def open_store() -> MLflowStore:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     study.all()
-    shipper = Shipper(study.runs, study.invocation(), open_store, draw=draw, say=said.append, interval=0.05)
+    shipper = Uploader(study.runs, study.invocation(), open_store, draw=draw, say=said.append, interval=0.05)
     shipper.start()
     assert shipper.drain(60) == 0
     assert len(said) == 1
@@ -451,7 +451,7 @@ def test_the_run_of_an_invocation_has_the_table_and_a_link_to_each_cell(
 ) -> None:
     study.all()
     invocation = study.invocation()
-    table = Table("- header\n\n| variant | n |\n|---|---|\n| r4 | 2 |\n\n| more |\n", "variant,n\nr4,2\n")
+    table = ComparisonFiles("- header\n\n| variant | n |\n|---|---|\n| r4 | 2 |\n\n| more |\n", "variant,n\nr4,2\n")
     ship(invocation, tabulate=lambda _: table).drain(60)
     note, parent = _note(runs_of, invocation), runs_of("se_ratio", "invocation")[invocation.id]
     assert note.startswith("| variant | n |\n|---|---|\n| r4 | 2 |\n\n`cifar-lab run-ablation se_ratio`")
@@ -462,11 +462,18 @@ def test_the_run_of_an_invocation_has_the_table_and_a_link_to_each_cell(
     assert _artifacts(client, parent) == {"comparison.md", "comparison.csv"}
 
 
-def test_sync_brings_a_note_up_to_date_and_leaves_one_that_is(study: Any, store: Store, runs_of: Runs) -> None:
+def test_sync_brings_a_note_up_to_date_and_leaves_one_that_is(study: Any, store: MLflowStore, runs_of: Runs) -> None:
     study.all()
     invocation = study.invocation()
     for name in ("one", "two", "two"):
-        sync(study.runs, [invocation], store, draw=draw, say=print, tabulate=lambda _, name=name: Table(name, name))
+        sync_invocations(
+            study.runs,
+            [invocation],
+            store,
+            draw=draw,
+            say=print,
+            tabulate=lambda _, name=name: ComparisonFiles(name, name),
+        )
         assert name in _note(runs_of, invocation)
 
 
@@ -491,24 +498,26 @@ def test_a_report_that_cannot_be_made_is_said_and_the_table_stays(
 
     study.all()
     invocation = study.invocation()
-    assert ship(invocation, tabulate=lambda _: Table("| table |", "", fail)).drain(60) == 0
+    assert ship(invocation, tabulate=lambda _: ComparisonFiles("| table |", "", fail)).drain(60) == 0
     assert said == [f"{invocation.id}: no report: ValueError: no numbers"]
     parent = runs_of("se_ratio", "invocation")[invocation.id]
     assert _artifacts(client, parent) == {"comparison.md", "comparison.csv"}
 
 
-def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(study: Any, store: Store, runs_of: Runs) -> None:
+def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(
+    study: Any, store: MLflowStore, runs_of: Runs
+) -> None:
     study.recipes = {f"r{n}": study.recipes["r4"].override({"model.se.reduction": n}) for n in range(1, 41)}
     invocation = study.invocation(seeds=3)
-    shipments = module._shipments(study.runs, invocation, module.History([invocation]), draw, print)
+    shipments = module._shipments(study.runs, invocation, module.InvocationHistory([invocation]), draw, print)
     for shipment in shipments:
         shipment.run = "f" * 32
-    note = parent_run.note(invocation, Table("| table |", ""), "1", shipments)
+    note = parent_run.parent_note(invocation, ComparisonFiles("| table |", ""), "1", shipments)
     assert len(note) < 8000
     assert note.startswith("| table |")
     links, left = note.count("- r"), int(re.findall(r"- (\d+) more variants have no room", note)[0])
     assert links + left == 40
-    longer = parent_run.note(invocation, Table("| table |" * 1000, ""), "1", shipments)
+    longer = parent_run.parent_note(invocation, ComparisonFiles("| table |" * 1000, ""), "1", shipments)
     assert len(longer) < 8000
     assert "comparison.md" in longer
 
@@ -558,7 +567,7 @@ def test_a_cell_whose_control_is_damaged_is_left_too(study: Any, sync_all: Any, 
     assert {line.partition(": ")[0].split()[-1] for line in said} == {"r16/s1", "r4/s1"}
 
 
-def test_who_asks_for_the_same_again_is_known_to_have_it_all(study: Any, ship: Any, store: Store) -> None:
+def test_who_asks_for_the_same_again_is_known_to_have_it_all(study: Any, ship: Any, store: MLflowStore) -> None:
     study.all()
     first = study.invocation()
     assert not has_all(study.runs, first, store), "nobody asked before it"
@@ -570,7 +579,7 @@ def test_who_asks_for_the_same_again_is_known_to_have_it_all(study: Any, ship: A
     assert not has_all(study.runs, study.invocation(time="20260101T000003.000"), store), "the one before asked for less"
 
 
-def test_what_was_trained_anew_or_not_shipped_is_not_known(study: Any, ship: Any, store: Store) -> None:
+def test_what_was_trained_anew_or_not_shipped_is_not_known(study: Any, ship: Any, store: MLflowStore) -> None:
     study.all()
     first = study.invocation()
     again = study.invocation(time="20260101T000001.000")
@@ -583,7 +592,7 @@ def test_what_was_trained_anew_or_not_shipped_is_not_known(study: Any, ship: Any
 
 
 def test_cells_that_the_store_has_are_not_looked_up_one_by_one(
-    study: Any, ship: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+    study: Any, ship: Any, store: MLflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study.all()
     assert ship(study.invocation()).drain(60) == 0

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cifar_lab.mlflow_sync import server, uploader
-from cifar_lab.mlflow_sync.client import Store, StoreAway
+from cifar_lab.mlflow_sync.client import MLflowStore, StoreUnavailable
 from cifar_lab.mlflow_sync.uri import redacted, without_credentials
 from cifar_lab.store.invocation import read_all
 
@@ -106,15 +106,15 @@ def guarded() -> Iterator[tuple[str, list[str]]]:
 
 def test_the_password_reaches_the_server(guarded: tuple[str, list[str]]) -> None:
     host, callers = guarded
-    assert Store.open(f"http://me:se%40cret@{host}").shown() == []
+    assert MLflowStore.open(f"http://me:se%40cret@{host}").shown() == []
     assert callers
     assert os.environ[USER] == "me"
 
 
 def test_not_even_a_traceback_shows_it() -> None:
     uri = "http://me:secret@127.0.0.1:9"  # on a line that no traceback quotes
-    with pytest.raises(StoreAway) as away:
-        Store.open(uri).shown()
+    with pytest.raises(StoreUnavailable) as away:
+        MLflowStore.open(uri).shown()
     assert "http://me:***@127.0.0.1:9" in str(away.value)
     assert "secret" not in "".join(traceback.format_exception(away.value))
 

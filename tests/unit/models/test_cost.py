@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18, SE, Model, Recipe
+from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18, ModelConfig, Recipe, SEConfig
 from cifar_lab.errors import BudgetError
-from cifar_lab.models.cost import BUDGET, cost, require_within, rounded_up
-from cifar_lab.models.resnet import ResNet, build
+from cifar_lab.models.cost import BUDGET, network_cost, require_within, rounded_up
+from cifar_lab.models.resnet import ResNet, build_network
 
 GOLDEN = {
     "blocks [2,2,2,2]": (RESNET18, {"model.blocks": [2, 2, 2, 2]}, 11_173_962),
@@ -34,17 +34,17 @@ GOLDEN = {
 
 @pytest.mark.parametrize(("baseline", "diff", "parameters"), GOLDEN.values(), ids=GOLDEN.keys())
 def test_parameter_counts_are_the_writeups(baseline: Recipe, diff: dict[str, object], parameters: int) -> None:
-    assert cost(baseline.override(diff).model).parameters == parameters
+    assert network_cost(baseline.override(diff).model).parameters == parameters
 
 
 def test_the_count_is_that_of_the_network_that_is_built() -> None:
     for diff in ({}, {"model.batch_norm": False}, {"model.se.placement": "block", "model.width": 16}):
         model = EFFICIENT_RESNET.override(diff).model
-        assert cost(model).parameters == sum(p.numel() for p in build(model, seed=0).parameters())
+        assert network_cost(model).parameters == sum(p.numel() for p in build_network(model, seed=0).parameters())
 
 
 def test_forward_cost_of_the_final_network() -> None:
-    assert 2 * cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
+    assert 2 * network_cost(EFFICIENT_RESNET.model).macs == 1_597_380_608
 
 
 SHAPES = [
@@ -61,11 +61,13 @@ def test_multiply_accumulates_are_those_that_torchs_own_counter_sees(diff: dict[
     model = EFFICIENT_RESNET.override(diff).model
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         ResNet(model).eval()(torch.empty(1, 3, 32, 32))
-    assert 2 * cost(model).macs == counter.get_total_flops()
+    assert 2 * network_cost(model).macs == counter.get_total_flops()
 
 
 def test_filters_that_whiten_are_not_trained_and_do_cost() -> None:
-    plain, whitened = (cost(EFFICIENT_RESNET.override({"model.stem": stem}).model) for stem in ("conv", "whitening"))
+    plain, whitened = (
+        network_cost(EFFICIENT_RESNET.override({"model.stem": stem}).model) for stem in ("conv", "whitening")
+    )
     assert whitened.parameters - plain.parameters == (54 - 27) * 64
     assert whitened.macs - plain.macs == 32 * 32 * (54 * 27 + 54 * 64 - 27 * 64)
 
@@ -83,7 +85,8 @@ def test_refusal_names_count_limit_and_the_costliest_part() -> None:
 
 def test_counting_builds_no_network_and_loads_no_torch() -> None:
     code = (
-        "import sys; from cifar_lab.models.cost import cost; from cifar_lab import FAST; cost(FAST.model);"
+        "import sys; from cifar_lab.models.cost import network_cost; from cifar_lab import FAST;"
+        "network_cost(FAST.model);"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -103,19 +106,19 @@ def test_counting_builds_no_network_and_loads_no_torch() -> None:
     reduction=st.integers(1, 32),
 )
 def test_counts_are_those_of_the_network_that_would_be_built(**fields: Any) -> None:
-    se = SE(placement=fields.pop("placement"), reduction=fields.pop("reduction"))
-    model = Model(se=se, **fields)
+    se = SEConfig(placement=fields.pop("placement"), reduction=fields.pop("reduction"))
+    model = ModelConfig(se=se, **fields)
     with torch.device("meta"):
         net = ResNet(model)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in net.named_children()}
-    counted = cost(model)
+    counted = network_cost(model)
     assert counted.parameters == sum(parts.values())
     assert parts[counted.costliest] == counted.costliest_parameters == max(parts.values())
 
 
 def test_counts_never_overflow_and_take_no_longer_for_a_large_network() -> None:
     huge = Recipe().override({"model.width": 2**31, "model.blocks": [3000, 10**12, 1]}).model
-    assert cost(huge).parameters > 2**64
+    assert network_cost(huge).parameters > 2**64
     with pytest.raises(BudgetError, match="over the budget of 5,000,000"):
         require_within("huge", huge, BUDGET)
 

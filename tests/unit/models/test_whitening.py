@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_lab.config.recipe import Data, Model, Recipe
-from cifar_lab.data.splits import Part
-from cifar_lab.models.resnet import build
+from cifar_lab.config.recipe import DataConfig, ModelConfig, Recipe
+from cifar_lab.data.splits import ImageSubset
+from cifar_lab.models.resnet import build_network
 from cifar_lab.models.whitening import FILTERS, PATCH, Whitening, patch_covariance, whitening
 from cifar_lab.train.whiten import whiten
 
-SMALL = Model(blocks=(1,), width=8, stem="whitening")
+SMALL = ModelConfig(blocks=(1,), width=8, stem="whitening")
 
 
 def correlated(n: int = 64) -> Tensor:
@@ -47,24 +47,24 @@ def test_both_signs_of_each_filter_are_there_and_the_relu_keeps_one() -> None:
 
 def test_a_network_is_fitted_to_its_training_images_alike_for_every_seed() -> None:
     pixels = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    part = Part(pixels, torch.arange(40) % 10, torch.arange(40))
-    first, second = (build(SMALL, seed=seed) for seed in (0, 1))
+    part = ImageSubset(pixels, torch.arange(40) % 10, torch.arange(40))
+    first, second = (build_network(SMALL, seed=seed) for seed in (0, 1))
     fresh = first.whitening.filters.clone()
     for net in (first, second):
-        whiten(net, part, Data())
+        whiten(net, part, DataConfig())
     assert not torch.equal(first.whitening.filters, fresh)
     assert torch.equal(first.whitening.filters, second.whitening.filters)
 
 
 def test_the_filters_are_saved_with_the_weights_and_not_trained() -> None:
-    net = build(SMALL, seed=0)
+    net = build_network(SMALL, seed=0)
     assert "whitening.filters" in net.state_dict()
     assert "whitening.filters" not in dict(net.named_parameters())
 
 
 def test_a_network_with_a_plain_stem_is_left_alone() -> None:
-    net = build(Recipe().override({"model.width": 8, "model.blocks": (1,)}).model, seed=0)
+    net = build_network(Recipe().override({"model.width": 8, "model.blocks": (1,)}).model, seed=0)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     pixels = torch.zeros(4, 32, 32, 3, dtype=torch.uint8)
-    whiten(net, Part(pixels, torch.zeros(4, dtype=torch.int64), torch.arange(4)), Data())
+    whiten(net, ImageSubset(pixels, torch.zeros(4, dtype=torch.int64), torch.arange(4)), DataConfig())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

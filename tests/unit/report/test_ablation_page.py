@@ -12,15 +12,22 @@ from made.comparisons import CONTROL, NOTHING, comparison, reached, row
 from made.studies import DIFFERENCES, LOST, ONE_SEED, WORSE, cells, study
 
 from cifar_lab.report import ablation_page, headline, table_content
-from cifar_lab.report.ablation_page_data import Cell, Chapter, Described, Finding, Study, Unmeasured
+from cifar_lab.report.ablation_page_data import (
+    AblationPageData,
+    CellSummary,
+    Chapter,
+    ClaimSummary,
+    UnmeasuredAblation,
+    VariantSummary,
+)
 from cifar_lab.results.comparison import Effect
 
 NASTY = "<script>alert('x')</script>\"&"
-UNMEASURED = Unmeasured(
+UNMEASURED = UnmeasuredAblation(
     name="width",
     question="How wide?",
     source="Table 1",
-    findings=(Finding(quote="wider is better", source="us", status="not measured"),),
+    findings=(ClaimSummary(quote="wider is better", source="us", status="not measured"),),
     command="cifar-lab run-ablation width",
 )
 
@@ -65,7 +72,7 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def read(*studies: Study) -> Reader:
+def read(*studies: AblationPageData) -> Reader:
     return Reader(ablation_page.report(studies or (study(),)))
 
 
@@ -146,7 +153,9 @@ def test_overrides_are_part_of_the_setting() -> None:
 
 
 def test_claims_are_counted_the_most_telling_status_first() -> None:
-    found = [Finding(quote="", source="", status=status) for status in ("not measured", "supported", "not measured")]
+    found = [
+        ClaimSummary(quote="", source="", status=status) for status in ("not measured", "supported", "not measured")
+    ]
     assert headline.claims(found) == "3 claims: 1 supported, 2 not measured"
     assert headline.claims([]) == ""
 
@@ -203,7 +212,7 @@ def test_of_two_factors_the_headline_leads_with_their_interaction(changed: dict[
 
 
 def test_directions_are_counted_in_english() -> None:
-    found = [Finding(quote="", source="", status="direction agrees") for _ in range(3)]
+    found = [ClaimSummary(quote="", source="", status="direction agrees") for _ in range(3)]
     assert headline.claims(found) == "3 claims: 3 directions agree"
     assert headline.claims([*found[:1], replace(found[0], status="direction disagrees")]) == (
         "2 claims: 1 direction agrees, 1 direction disagrees"
@@ -232,7 +241,7 @@ def test_arrows_in_place_of_ends_are_explained_where_there_are_any() -> None:
 
 
 def test_the_claims_say_why_a_difference_has_another_sign_and_interval_there() -> None:
-    one = Finding(quote="4 is lower", source="stage 9", status="supported", compares="r16 > r4")
+    one = ClaimSummary(quote="4 is lower", source="stage 9", status="supported", compares="r16 > r4")
     reaches = replace(one, compares="r16 reaches 97 %", is_difference=False)
     assert (
         "A difference here: better minus worse, as the claim has it; intervals hold together over the 2 claims. "
@@ -271,7 +280,7 @@ def test_the_cells_of_the_main_table_know_their_headings_for_a_narrow_screen() -
 
 def test_cells_that_did_not_finish_are_counted_at_the_top_and_named_below() -> None:
     partial = replace(WORSE, missing=2, failed=1)
-    failed = Cell(variant="r4", seed=9, state="failed", fingerprint="a" * 64, note="failed: out of memory")
+    failed = CellSummary(variant="r4", seed=9, state="failed", fingerprint="a" * 64, note="failed: out of memory")
     of = study(CONTROL, partial, cells=(*cells(CONTROL), *cells(WORSE), failed))
     text = read(of).text
     assert "Of 13 cells, 2 missing, 1 failed." in text
@@ -294,14 +303,14 @@ def test_without_intervals_the_page_says_why() -> None:
 
 
 def test_variants_that_were_not_asked_for_are_listed() -> None:
-    variants = (Described(name="r16", diff={}), Described(name="r2", diff={"model.se.reduction": 2}))
+    variants = (VariantSummary(name="r16", diff={}), VariantSummary(name="r2", diff={"model.se.reduction": 2}))
     text = read(study(variants=variants)).text
     assert "r2 model.se.reduction=2 not asked for" in text
     assert "r16 the baseline" in text
 
 
 def test_a_stage_says_what_it_stands_on() -> None:
-    stage = Described(name="s2", diff={"optim.lr": 0.01}, base="s1", continues=True)
+    stage = VariantSummary(name="s2", diff={"optim.lr": 0.01}, base="s1", continues=True)
     assert ablation_page.difference(stage) == ["continues s1", "optim.lr=0.01"]
     assert ablation_page.difference(replace(stage, continues=False)) == ["on s1", "optim.lr=0.01"]
 
@@ -377,9 +386,9 @@ def test_whatever_comes_from_outside_is_escaped() -> None:
     of = study(
         CONTROL, bad,
         question=NASTY, source=NASTY, provenance=((NASTY, NASTY),), reproduce=(NASTY,),
-        variants=(Described(name=NASTY, diff={NASTY: NASTY}, base=NASTY),),
-        findings=(Finding(quote=NASTY, source=NASTY, status=NASTY, compares=NASTY, measured=NASTY),),
-        cells=(Cell(variant=NASTY, seed=0, state="failed", fingerprint=NASTY, note=NASTY),),
+        variants=(VariantSummary(name=NASTY, diff={NASTY: NASTY}, base=NASTY),),
+        findings=(ClaimSummary(quote=NASTY, source=NASTY, status=NASTY, compares=NASTY, measured=NASTY),),
+        cells=(CellSummary(variant=NASTY, seed=0, state="failed", fingerprint=NASTY, note=NASTY),),
         comparison=comparison(
             CONTROL, bad, ablation=NASTY, scale=NASTY, data=NASTY, overrides={NASTY: NASTY}, invocation=NASTY,
             others=(NASTY,),

@@ -9,10 +9,10 @@ import pytest
 from cifar_lab.ablation import registry
 from cifar_lab.errors import TrackingError
 from cifar_lab.report.ablation_page_builder import OTHERS, chapters, load
-from cifar_lab.report.ablation_page_data import Chapter, Study, Unmeasured
+from cifar_lab.report.ablation_page_data import AblationPageData, Chapter, UnmeasuredAblation
 from cifar_lab.results.compare import compare
-from cifar_lab.results.verify import verify
-from cifar_lab.store.cell_record import Record
+from cifar_lab.results.verify import judge_claims
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal
 
 BUILT_IN = registry.discover()
@@ -29,7 +29,7 @@ def write_curve(runs: Any, variant: str, seed: int, accuracies: list[float]) -> 
     journal.write("end", status="finished")
 
 
-def found(runs: Any, **more: Any) -> Study:
+def found(runs: Any, **more: Any) -> AblationPageData:
     return load(runs.folder, SE_RATIO, **more)
 
 
@@ -60,7 +60,7 @@ def test_a_stage_that_continues_another_says_so(runs: Any) -> None:
 
 def test_claims_are_judged_as_verify_does(runs: Any) -> None:
     runs.study()
-    judged = verify(runs.folder, SE_RATIO)
+    judged = judge_claims(runs.folder, SE_RATIO)
     assert [(f.quote, f.status, f.compares) for f in found(runs).findings] == [
         (each.claim.quote, each.status, each.claim.compares) for each in judged
     ]
@@ -153,13 +153,13 @@ def test_the_story_begins_with_the_ladder_and_has_all_ablations(runs: Any) -> No
     assert told[0].entries[0].name == "writeup_ladder"
     names = [entry.name for chapter in told for entry in chapter.entries]
     assert sorted(names) == BUILT_IN.names()
-    measured = [entry.name for chapter in told for entry in chapter.entries if isinstance(entry, Study)]
+    measured = [entry.name for chapter in told for entry in chapter.entries if isinstance(entry, AblationPageData)]
     assert measured == ["se_ratio"]
 
 
 def test_what_was_not_run_is_told_with_its_claims_and_what_would_measure_it(runs: Any) -> None:
     (ladder,) = chapters(runs.folder, BUILT_IN)[0].entries
-    assert isinstance(ladder, Unmeasured)
+    assert isinstance(ladder, UnmeasuredAblation)
     assert {finding.status for finding in ladder.findings} == {"not measured"}
     assert ladder.command == "cifar-lab run-ablation writeup_ladder"
 
@@ -168,20 +168,20 @@ def test_what_was_run_in_another_setting_only_is_not_measured(runs: Any) -> None
     runs.study()
     told = chapters(runs.folder, [SE_RATIO], scale="writeup")
     (entry,) = told[0].entries
-    assert isinstance(entry, Unmeasured)
+    assert isinstance(entry, UnmeasuredAblation)
     assert entry.command == "cifar-lab run-ablation se_ratio --scale writeup"
 
 
 def test_overrides_select_the_setting_of_every_ablation(runs: Any) -> None:
     overrides = {"train.protocol": "writeup"}
     ((entry,),) = (chapter.entries for chapter in chapters(runs.folder, [SE_RATIO], overrides=overrides))
-    assert isinstance(entry, Unmeasured)
+    assert isinstance(entry, UnmeasuredAblation)
     assert entry.command == "cifar-lab run-ablation se_ratio train.protocol=writeup"
     runs.study()
     runs.study(recipe="other", protocol="writeup", overrides=overrides)
     runs.study()
     ((entry,),) = (chapter.entries for chapter in chapters(runs.folder, [SE_RATIO], overrides=overrides))
-    assert isinstance(entry, Study)
+    assert isinstance(entry, AblationPageData)
     assert entry.comparison.protocol == "writeup"
 
 
@@ -198,14 +198,14 @@ def test_a_note_that_cannot_be_read_is_named_with_its_ablation_and_is_not_a_gap(
     runs.study()
     (runs.folder / "invocations" / "20261122T210009.000-se_ratio.json").write_text("{")
     studies = [entry for chapter in chapters(runs.folder, BUILT_IN) for entry in chapter.entries]
-    (found,) = [entry for entry in studies if isinstance(entry, Study)]
+    (found,) = [entry for entry in studies if isinstance(entry, AblationPageData)]
     (line,) = found.comparison.damage
     assert "20261122T210009.000-se_ratio.json: damaged: not JSON" in line
 
 
 def test_a_damaged_cell_is_a_cell_of_the_page_and_its_damage_is_said(runs: Any) -> None:
     runs.study()
-    record = Record(runs.folder / runs.cell("r4", 0).fingerprint)
+    record = CellRecord(runs.folder / runs.cell("r4", 0).fingerprint)
     (record.folder / "result.json").write_text("{}")
     found = load(runs.folder, BUILT_IN.find("se_ratio"))
     assert [cell.state for cell in found.cells if cell.variant == "r4"] == ["damaged", "finished", "finished"]
@@ -222,13 +222,13 @@ CLAIMED: dict[str, Any] = {"scale": "writeup", "protocol": "writeup", "overrides
 def test_without_a_setting_it_is_the_one_that_verify_judges_and_not_the_latest(runs: Any) -> None:
     full = runs.study(recipe="full", **CLAIMED)
     smoke = runs.study(recipe="smoke", scale="smoke", r4=(0.1, 0.2, 0.3))
-    (judged, *_) = verify(runs.folder, SE_RATIO)
+    (judged, *_) = judge_claims(runs.folder, SE_RATIO)
     assert judged.setting is not None
     of = found(runs)
     assert of.comparison.invocation == judged.setting.latest.id == full
-    assert [finding.status for finding in of.findings] == [each.status for each in verify(runs.folder, SE_RATIO)]
+    assert [finding.status for finding in of.findings] == [each.status for each in judge_claims(runs.folder, SE_RATIO)]
     ((entry,),) = (chapter.entries for chapter in chapters(runs.folder, [SE_RATIO]))
-    assert isinstance(entry, Study)
+    assert isinstance(entry, AblationPageData)
     assert entry.comparison == of.comparison
     assert any(smoke in line for line in of.comparison.footer()), "the other setting is listed"
 

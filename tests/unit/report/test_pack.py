@@ -120,9 +120,9 @@ def test_the_metadata_name_each_file_with_size_and_digest(study: Runs) -> None:
 
 def test_requirements_have_the_versions_that_most_cells_were_trained_with(study: Runs) -> None:
     odd = study.folder / study.cell("r4", 0).fingerprint / "cell.json"
-    tree = checksum.read(odd)
+    tree = checksum.read_sealed(odd)
     tree["provenance"]["versions"]["torch"] = "2.8.0"
-    checksum.write(odd, tree)
+    checksum.write_sealed(odd, tree)
     text = pack.gather(study.folder).beside["requirements.txt"]
     assert "torch==2.9.1  # 8 cells; also 2.8.0 (1 cell)\n" in text
     assert "# commit of cifar-lab: 0123456789abcdef" in text

@@ -9,16 +9,16 @@ import pytest
 from made.comparisons import CONTROL, NOTHING, UNCOMPARED, comparison, row
 
 from cifar_lab.report.sentence import pooled_deviation, sentence
-from cifar_lab.results.comparison import Row
+from cifar_lab.results.comparison import ComparisonRow
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.power import seeds_needed
 
 
-def open_row(variant: str = "r4", *, pairs: int = 2, std: float = 0.02, **changed: Any) -> Row:
+def open_row(variant: str = "r4", *, pairs: int = 2, std: float = 0.02, **changed: Any) -> ComparisonRow:
     return row(variant, verdict="undecided", pairs=pairs, n=pairs, difference_std=std, **changed)
 
 
-def better(variant: str = "r4", difference: float = 0.012, **changed: Any) -> Row:
+def better(variant: str = "r4", difference: float = 0.012, **changed: Any) -> ComparisonRow:
     interval = (difference - 0.009, difference + 0.009)
     return row(variant, verdict="better", difference=difference, interval=interval, **changed)
 
@@ -64,7 +64,7 @@ def test_the_largest_differences_come_first_and_the_others_by_name() -> None:
         ((row("r8", verdict="diverged", n=0, diverged=5, **UNCOMPARED),), "r8 diverged in every seed."),
     ],
 )  # fmt: skip
-def test_every_end_has_its_words(rows: tuple[Row, ...], said: str) -> None:
+def test_every_end_has_its_words(rows: tuple[ComparisonRow, ...], said: str) -> None:
     assert sentence(comparison(CONTROL, *rows)) == said
 
 

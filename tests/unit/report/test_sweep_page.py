@@ -14,7 +14,7 @@ from made.studies import NAME, RATE, WIDTH, search, trial
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.report import sweep_page as of
 from cifar_lab.report.sweep_page import FOLDED
-from cifar_lab.report.sweep_page_data import Change, Dimension, Search, Trial
+from cifar_lab.report.sweep_page_data import ChangedSetting, DimensionSummary, SweepPageData, TrialSummary
 
 NASTY = "<script>alert('x')</script>\"&"
 BASELINE = trial(0, 0.90, diff={})
@@ -29,10 +29,10 @@ ALL = (
 )
 """One of each state, and the baseline."""
 REPRODUCE = ("cifar-lab sweep --study wide", "cifar-lab ablate-best wide")
-CHANGES = (Change(path="optim.lr", baseline=0.1, best=0.0271515, by="rate"),)
+CHANGES = (ChangedSetting(path="optim.lr", baseline=0.1, best=0.0271515, by="rate"),)
 
 
-def tables(made: Search) -> list[list[list[str]]]:
+def tables(made: SweepPageData) -> list[list[list[str]]]:
     """The words of all cells."""
     found = re.findall(r"<table.*?</table>", of.report(made), re.DOTALL)
     rows = [re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL) for table in found]
@@ -42,7 +42,7 @@ def tables(made: Search) -> list[list[list[str]]]:
     ]
 
 
-def text(made: Search) -> str:
+def text(made: SweepPageData) -> str:
     """Return the text of the page, without the style."""
     found = of.report(made)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", found[found.index("</style>") :])).split())
@@ -67,7 +67,7 @@ def test_the_headline_says_nothing_of_a_baseline_that_has_no_value() -> None:
 
 
 @pytest.mark.parametrize("trials", [(), ALL[2:]])
-def test_before_there_is_a_value_the_page_says_so(trials: tuple[Trial, ...]) -> None:
+def test_before_there_is_a_value_the_page_says_so(trials: tuple[TrialSummary, ...]) -> None:
     found = text(search(*trials))
     assert "No trial of wide has a value yet. 0 trials with a value" in found
     assert "best recipe" not in found
@@ -97,7 +97,7 @@ def test_the_best_tenth_is_one_at_least_and_rounded_up() -> None:
         ((trial(0, 0.85),), "One trial of one seed: there is nothing to compare it with."),
     ],
 )
-def test_how_sure_it_is_is_said_beside_it(trials: tuple[Trial, ...], said: str) -> None:
+def test_how_sure_it_is_is_said_beside_it(trials: tuple[TrialSummary, ...], said: str) -> None:
     assert said in text(search(*trials))
 
 
@@ -143,7 +143,7 @@ def test_the_front_is_a_table_of_the_page() -> None:
 
 def test_dimensions_are_ordered_by_fanova_and_those_without_come_last() -> None:
     shares = {"fanova": {"rate": 0.7, "optim.name": 0.1}, "ped_anova": {"rate": 0.0, "optim.name": 1.0, "only": 0.4}}
-    made = search(dimensions=(WIDTH, NAME, RATE, Dimension(name="only", words="")), importances=shares)
+    made = search(dimensions=(WIDTH, NAME, RATE, DimensionSummary(name="only", words="")), importances=shares)
     assert [each.name for each in made.ordered] == ["rate", "only", "optim.name", "model.width"]
 
 
@@ -243,12 +243,12 @@ def test_the_page_asks_for_nothing_and_runs_nothing() -> None:
 
 
 def test_whatever_comes_from_outside_is_escaped() -> None:
-    dimension = Dimension(name=NASTY, words=NASTY, labels=(NASTY,))
+    dimension = DimensionSummary(name=NASTY, words=NASTY, labels=(NASTY,))
     made = search(
         trial(0, 0.5, params={NASTY: NASTY}, diff={NASTY: NASTY}), trial(1, state="failed", note=NASTY),
         study=NASTY, question=NASTY, space=NASTY, scale=NASTY, data=NASTY, objectives=(NASTY, NASTY),
         dimensions=(dimension,), importances={NASTY: {NASTY: 0.5}}, recipe={NASTY: NASTY}, how=((NASTY, NASTY),),
-        changes=(Change(path=NASTY, baseline=NASTY, best=NASTY, by=NASTY),),
+        changes=(ChangedSetting(path=NASTY, baseline=NASTY, best=NASTY, by=NASTY),),
         reproduce=(f"cifar-lab ablate-best {NASTY}",),
     )  # fmt: skip
     page = of.report(made)

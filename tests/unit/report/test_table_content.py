@@ -13,7 +13,7 @@ from cifar_lab.report.table_content import (
     FIT,
     HEADINGS,
     NUMBERS,
-    Sheet,
+    TextTable,
     cells,
     cost,
     cost_cells,
@@ -27,16 +27,16 @@ from cifar_lab.report.table_content import (
     sheets,
     span,
 )  # fmt: skip
-from cifar_lab.results.comparison import Effect, Row
+from cifar_lab.results.comparison import ComparisonRow, Effect
 from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
 
 
-def shown(of: Row) -> dict[str, str]:
+def shown(of: ComparisonRow) -> dict[str, str]:
     """A row's cells by heading."""
     return dict(zip(HEADINGS, cells(of), strict=True))
 
 
-def shown_evidence(of: Row) -> dict[str, str]:
+def shown_evidence(of: ComparisonRow) -> dict[str, str]:
     return dict(zip(EVIDENCE, evidence_cells(of), strict=True))
 
 
@@ -199,7 +199,7 @@ FITTED = {
 FITTED_CONTROL = replace(CONTROL, epochs_to=FAST, gap=0.033, auc=0.79, rises=(0.01, 0.02), epochs=10)
 
 
-def fit_table(*rows: Row) -> Sheet:
+def fit_table(*rows: ComparisonRow) -> TextTable:
     return fit(comparison(*rows))
 
 

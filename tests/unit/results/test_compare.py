@@ -12,14 +12,14 @@ import pytest
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.results.compare import compare
-from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.results.comparison import Comparison, ComparisonRow
 
 SYNTHETIC = {"name": "synthetic, not CIFAR-10", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
 CPU = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
 R16, R4 = (0.90, 0.92, 0.91), (0.89, 0.90, 0.915)
 
 
-def rows(comparison: Comparison) -> dict[str, Row]:
+def rows(comparison: Comparison) -> dict[str, ComparisonRow]:
     return {row.variant: row for row in comparison.rows}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from made.comparisons import CONTROL, NOTHING, UNCOMPARED, comparison, reached, row, text
 
-from cifar_lab.results.comparison import Row, Stopped
+from cifar_lab.results.comparison import ComparisonRow, StoppingSummary
 from cifar_lab.results.stats.decision import RULE
 
 # Curves that had not come to rest
@@ -85,7 +85,7 @@ def test_a_table_of_nothing_compared_states_no_rule() -> None:
     assert RULE not in text(comparison(CONTROL, comparisons=0))
 
 
-def of_pairs(pairs: int, name: str = "r4") -> Row:
+def of_pairs(pairs: int, name: str = "r4") -> ComparisonRow:
     return row(name, pairs=pairs, differences=dict.fromkeys(range(pairs), 0.01))
 
 
@@ -109,9 +109,9 @@ def test_where_others_have_more_seeds_the_footer_names_those_that_have_one() -> 
     assert "r8: one seed shows no deviation" in text(comparison(CONTROL, of_pairs(5), one))
 
 
-def stopped(**changed: Any) -> Stopped:
+def stopped(**changed: Any) -> StoppingSummary:
     fields: dict[str, Any] = {"looks": (5, 8, 12), "seen": 2, "levels": (0.97, 0.98, 0.98), "spending": "pocock"}
-    return Stopped(**(fields | changed))
+    return StoppingSummary(**(fields | changed))
 
 
 def test_seeds_that_were_added_until_all_was_decided_are_said() -> None:
@@ -149,7 +149,7 @@ def test_the_footer_lists_other_settings() -> None:
 
 
 def test_a_rule_that_was_dropped_is_said_in_place_of_its_looks() -> None:
-    dropped = Stopped(looks=(5, 8, 12), seen=2, levels=(0.97, 0.98, 0.98), spending="pocock", dropped=True)
+    dropped = StoppingSummary(looks=(5, 8, 12), seen=2, levels=(0.97, 0.98, 0.98), spending="pocock", dropped=True)
     said = text(comparison(stopping=dropped))
     assert "a stopping rule was dropped after results were seen: intervals are not protected against looking" in said
     assert "added by a rule" not in said

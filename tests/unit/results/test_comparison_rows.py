@@ -9,17 +9,17 @@ import pytest
 
 from cifar_lab.report.table_content import note
 from cifar_lab.results.compare import compare
-from cifar_lab.results.comparison import Row
-from cifar_lab.results.stats.convergence import Reached
-from cifar_lab.store.cell_record import Record
+from cifar_lab.results.comparison import ComparisonRow
+from cifar_lab.results.stats.convergence import EpochsToThreshold
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal
 
 
-def rows(runs: Any) -> dict[str, Row]:
+def rows(runs: Any) -> dict[str, ComparisonRow]:
     return {row.variant: row for row in compare(runs.folder, "se_ratio").rows}
 
 
-def ended(runs: Any, values: dict[str, list[dict[str, float]]], **changed: Any) -> dict[str, Row]:
+def ended(runs: Any, values: dict[str, list[dict[str, float]]], **changed: Any) -> dict[str, ComparisonRow]:
     """The rows of cells that were finished with these metrics; a variant's seeds count from 0."""
     for variant, seeds in values.items():
         for seed, metrics in enumerate(seeds):
@@ -28,7 +28,7 @@ def ended(runs: Any, values: dict[str, list[dict[str, float]]], **changed: Any) 
     return rows(runs)
 
 
-def write_curve(record: Record, accuracies: list[float], name: str = "val") -> None:
+def write_curve(record: CellRecord, accuracies: list[float], name: str = "val") -> None:
     journal = Journal(record.folder)
     journal.write("start")
     for epoch, accuracy in enumerate(accuracies, start=1):
@@ -106,12 +106,12 @@ def test_accuracies_that_meet_are_not_the_same_training(runs: Any) -> None:
 
 def test_cells_that_never_reached_a_threshold_are_counted(runs: Any) -> None:
     found = ended(runs, {"r16": [{"epochs_to/0.7": 4.0}, {"epochs_to/0.7": 6.0}], "r4": [{"epochs_to/0.7": 3.0}, {}]})
-    assert found["r16"].epochs_to["0.7"] == Reached(mean=5.0, reached=2, of=2)
-    assert found["r4"].epochs_to["0.7"] == Reached(mean=3.0, reached=1, of=2)
-    assert found["r4"].epochs_to["0.9"] == Reached(mean=None, reached=0, of=2)
-    assert found["r4"].epochs_to_difference["0.7"] == Reached(mean=-1.0, reached=1, of=2)
-    assert found["r4"].epochs_to_difference["0.9"] == Reached(mean=None, reached=0, of=2)
-    assert found["r16"].epochs_to_difference["0.7"] == Reached(mean=None, reached=0, of=0)
+    assert found["r16"].epochs_to["0.7"] == EpochsToThreshold(mean=5.0, reached=2, of=2)
+    assert found["r4"].epochs_to["0.7"] == EpochsToThreshold(mean=3.0, reached=1, of=2)
+    assert found["r4"].epochs_to["0.9"] == EpochsToThreshold(mean=None, reached=0, of=2)
+    assert found["r4"].epochs_to_difference["0.7"] == EpochsToThreshold(mean=-1.0, reached=1, of=2)
+    assert found["r4"].epochs_to_difference["0.9"] == EpochsToThreshold(mean=None, reached=0, of=2)
+    assert found["r16"].epochs_to_difference["0.7"] == EpochsToThreshold(mean=None, reached=0, of=0)
 
 
 def test_the_json_has_every_threshold_with_its_counts(runs: Any) -> None:
@@ -137,7 +137,7 @@ def test_cells_that_were_not_finished_are_in_none_of_it(runs: Any) -> None:
     row = rows(runs)["r16"]
     assert (row.n, row.diverged, row.missing) == (1, 1, 1)
     assert (row.gap, row.auc, row.rises) == (0.02, None, ())
-    assert row.epochs_to["0.5"] == Reached(mean=3.0, reached=1, of=1)
+    assert row.epochs_to["0.5"] == EpochsToThreshold(mean=3.0, reached=1, of=1)
 
 
 def test_a_variant_of_which_nothing_is_finished_says_nothing(runs: Any) -> None:
@@ -145,7 +145,7 @@ def test_a_variant_of_which_nothing_is_finished_says_nothing(runs: Any) -> None:
     runs.ask([runs.cell("r16", 0), runs.cell("r4", 0)])
     for row in rows(runs).values():
         assert (row.gap, row.auc, row.rise, row.epochs) == (None, None, None, None)
-        assert row.epochs_to["0.5"] == Reached(mean=None, reached=0, of=0)
+        assert row.epochs_to["0.5"] == EpochsToThreshold(mean=None, reached=0, of=0)
 
 
 # The rise at the end
@@ -197,7 +197,7 @@ def test_a_protocol_that_only_cells_which_were_never_begun_have_is_not_mixed(run
 
 def test_a_finished_cell_that_measured_nothing_is_counted_in_the_note(runs: Any) -> None:
     runs.study()
-    record = Record(runs.folder / runs.cell("r4", 2).fingerprint)
+    record = CellRecord(runs.folder / runs.cell("r4", 2).fingerprint)
     result = {"status": "finished", "epoch": 10, "step": None, "time": 1_790_000_000_000, "metrics": {}}
     record.write_result(result)
     found = rows(runs)["r4"]

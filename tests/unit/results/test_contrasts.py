@@ -10,13 +10,13 @@ import pytest
 from scipy import stats
 
 from cifar_lab.results.compare import compare
-from cifar_lab.results.comparison import Comparison, Row
+from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.results.contrasts import NO_LOOK
 from cifar_lab.results.stats import group_sequential
-from cifar_lab.results.stats.decision import decide
+from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.moderated import critical_value, moderated_intervals, moderated_seeds_needed
 from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
-from cifar_lab.store.invocation import Stopping
+from cifar_lab.store.invocation import StoppingRule
 
 CONTROL = (0.900, 0.905, 0.895, 0.902, 0.898)
 NOISE = (0.001, -0.001, 0.0005, 0.0015, -0.002)
@@ -35,7 +35,7 @@ def ended(runs: Any, of: dict[str, tuple[float, ...]], diverged: tuple[str, ...]
     return compare(runs.folder, "se_ratio")
 
 
-def rows(comparison: Comparison) -> dict[str, Row]:
+def rows(comparison: Comparison) -> dict[str, ComparisonRow]:
     return {row.variant: row for row in comparison.rows}
 
 
@@ -78,7 +78,7 @@ def test_the_intervals_of_a_moderated_design_borrow_strength_from_each_other(run
         found = by_variant[name]
         assert found.interval == pytest.approx(one.interval, abs=1e-12)
         assert (found.deviation, found.critical, found.level) == (one.deviation, one.critical, None)
-        assert found.verdict == decide(one.interval, comparison.margin)
+        assert found.verdict == decide_verdict(one.interval, comparison.margin)
     assert f"95 % together (3 differences), ± {expected['r4'].critical:.2f} moderated standard errors" in "\n".join(
         comparison.footer()
     )
@@ -104,7 +104,7 @@ def test_a_study_that_began_with_students_intervals_keeps_them(runs: Any) -> Non
 
 
 def test_looks_of_a_stopping_rule_have_students_intervals(runs: Any) -> None:
-    rule = Stopping(looks=(5, 8), levels=(0.98, 0.99), comparisons=3)
+    rule = StoppingRule(looks=(5, 8), levels=(0.98, 0.99), comparisons=3)
     found = ended(runs, VARIANTS, design="moderated", stopping=rule)
     assert found.design == "student"
     assert rows(found)["r4"].level == 0.98
@@ -217,7 +217,7 @@ def test_under_a_rule_only_the_diverged_seeds_of_the_look_count(runs: Any, seed:
 
 # Seeds added until all is decided
 
-RULE = Stopping(looks=(3, 5), levels=(0.98, 0.97), comparisons=1)
+RULE = StoppingRule(looks=(3, 5), levels=(0.98, 0.97), comparisons=1)
 
 
 def test_between_looks_only_the_seeds_of_the_last_look_count(runs: Any) -> None:

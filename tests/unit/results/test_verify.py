@@ -15,9 +15,9 @@ from cifar_lab.results.contrasts import NO_LOOK
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.moderated import moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
-from cifar_lab.results.verify import Finding, verify
-from cifar_lab.store.cell_record import Record
-from cifar_lab.store.invocation import Stopping
+from cifar_lab.results.verify import JudgedClaim, judge_claims
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import StoppingRule
 
 JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
 AS_CLAIMED: dict[str, Any] = {
@@ -39,12 +39,12 @@ def claim(better: str = "r16", worse: str | None = "r4", **more: Any) -> Claim:
 REACHES = claim(worse=None, relation="reaches", accuracy=96.2, tolerance=1)
 
 
-def one(runs: Any, *claims: Claim, **more: Any) -> Finding:
+def one(runs: Any, *claims: Claim, **more: Any) -> JudgedClaim:
     """The first of the findings."""
-    return verify(runs.folder, ablation(*(claims or (claim(),))), **more)[0]
+    return judge_claims(runs.folder, ablation(*(claims or (claim(),))), **more)[0]
 
 
-def numbers(finding: Finding) -> dict[str, Any]:
+def numbers(finding: JudgedClaim) -> dict[str, Any]:
     assert finding.measured is not None
     return dict(finding.measured)
 
@@ -54,7 +54,7 @@ def numbers(finding: Finding) -> dict[str, Any]:
 
 def test_at_the_claims_scale_protocol_and_data_it_is_supported_or_refuted(runs: Any) -> None:
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
-    found = verify(runs.folder, ablation(claim(), claim("r4", "r16"), REACHES))
+    found = judge_claims(runs.folder, ablation(claim(), claim("r4", "r16"), REACHES))
     assert [each.status for each in found] == ["supported", "refuted", "supported"]
     assert all(each.differs == () for each in found)
 
@@ -72,7 +72,7 @@ def test_under_the_writeups_protocol_the_peak_is_judged_as_compare_shows_it(runs
 def test_the_published_claims_are_judged_from_their_own_cells(runs: Any) -> None:
     """Judge the registry's own claims: `r16` against `r4`, and against `none`, which was not run."""
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
-    ratio, block = verify(runs.folder, SE_RATIO)
+    ratio, block = judge_claims(runs.folder, SE_RATIO)
     assert (ratio.status, ratio.claim.compares) == ("direction agrees", "r16 > r4")
     assert (block.status, block.measured) == ("not measured", None)
     assert "none was not run" in block.judgement.why
@@ -102,7 +102,7 @@ def test_claims_of_a_moderated_design_are_judged_by_moderated_intervals_of_one_m
     for asked, value in cells.items():
         runs.end(asked, value, protocol="writeup")
     runs.ask(list(cells), **AS_CLAIMED, design="moderated")
-    found = verify(runs.folder, ablation(claim(), claim(worse="r8"), claim(size=1)))
+    found = judge_claims(runs.folder, ablation(claim(), claim(worse="r8"), claim(size=1)))
     differences = {
         name: [one - other for one, other in zip(AHEAD, values, strict=True)]
         for name, values in (("r4", BEHIND), ("r8", third))
@@ -138,7 +138,7 @@ def test_at_another_scale_protocol_data_or_recipe_a_direction_agrees_at_most(
     runs: Any, changed: dict[str, Any], differs: str
 ) -> None:
     runs.study(r16=AHEAD, r4=BEHIND, **{**AS_CLAIMED, **changed})
-    found = verify(runs.folder, ablation(claim(), claim("r4", "r16"), claim(size=9), REACHES))
+    found = judge_claims(runs.folder, ablation(claim(), claim("r4", "r16"), claim(size=9), REACHES))
     assert [each.status for each in found] == [
         "direction agrees", "direction disagrees", "direction agrees", "not measured",
     ]  # fmt: skip
@@ -151,7 +151,7 @@ MIXED_IN = {"data.mixup": 1.0, "data.cutmix": 1.0}
 
 def test_a_claim_made_on_another_recipe_is_a_direction_at_most_and_says_with_what_it_was_made(runs: Any) -> None:
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
-    agrees, disagrees, plain = verify(
+    agrees, disagrees, plain = judge_claims(
         runs.folder, ablation(claim(under=MIXED_IN), claim("r4", "r16", under=MIXED_IN), claim())
     )
     assert (agrees.status, disagrees.status, plain.status) == ("direction agrees", "direction disagrees", "supported")
@@ -163,7 +163,7 @@ def test_a_claim_made_on_another_recipe_is_a_direction_at_most_and_says_with_wha
 def test_overrides_that_bring_back_what_a_claim_was_made_with_make_no_other_study_of_it(runs: Any) -> None:
     overrides = {"train.protocol": "writeup", **MIXED_IN}
     runs.study(r16=AHEAD, r4=BEHIND, **{**AS_CLAIMED, "overrides": overrides})
-    found, plain = verify(runs.folder, ablation(claim(under=MIXED_IN), claim()))
+    found, plain = judge_claims(runs.folder, ablation(claim(under=MIXED_IN), claim()))
     assert (found.status, found.differs) == ("supported", ())
     assert (plain.status, plain.differs) == ("direction agrees", ("data.mixup=1.0", "data.cutmix=1.0"))
 
@@ -229,7 +229,7 @@ def test_of_a_gap_the_smaller_is_better(runs: Any) -> None:
 
 def test_what_was_never_run_is_not_measured(runs: Any) -> None:
     runs.study(ablation="lookahead")
-    for finding in verify(runs.folder, SE_RATIO):
+    for finding in judge_claims(runs.folder, SE_RATIO):
         assert (finding.status, finding.measured, finding.setting) == ("not measured", None, None)
         assert finding.judgement.why == "not run"
 
@@ -244,23 +244,23 @@ def test_what_was_never_run_as_asked_for_is_not_measured_and_says_how_it_was(run
 
 def test_a_note_of_another_ablation_that_cannot_be_read_changes_nothing(runs: Any) -> None:
     runs.study()
-    before = verify(runs.folder, SE_RATIO)
+    before = judge_claims(runs.folder, SE_RATIO)
     (runs.folder / "invocations" / "20261122T220000.000-other.json").write_text("{")
-    assert verify(runs.folder, SE_RATIO) == before
+    assert judge_claims(runs.folder, SE_RATIO) == before
 
 
 def test_a_damaged_cell_is_counted_in_the_reason_and_named(runs: Any) -> None:
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
-    record = Record(runs.folder / runs.cell("r16", 0).fingerprint)
+    record = CellRecord(runs.folder / runs.cell("r16", 0).fingerprint)
     (record.folder / "result.json").write_text("")
-    found = verify(runs.folder, ablation(claim()))[0]
+    found = judge_claims(runs.folder, ablation(claim()))[0]
     assert f"r16: 1 damaged of {len(AHEAD)} seeds" in found.judgement.why
     assert found.damage[0].startswith(f"r16/s0: {record.folder / 'result.json'}: damaged: empty; `cifar-lab fsck`")
 
 
 def test_one_seed_is_inconclusive(runs: Any) -> None:
     runs.study(r16=AHEAD[:1], r4=BEHIND[:1], **AS_CLAIMED)
-    found = verify(runs.folder, ablation(claim(), REACHES))
+    found = judge_claims(runs.folder, ablation(claim(), REACHES))
     assert [each.status for each in found] == ["inconclusive"] * 2
     assert all("one seed" in each.judgement.why for each in found)
 
@@ -346,7 +346,7 @@ def test_seeds_that_were_added_later_join(runs: Any) -> None:
 
 
 def test_while_seeds_are_added_only_complete_looks_are_judged_at_their_level(runs: Any) -> None:
-    rule = Stopping(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
+    rule = StoppingRule(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
     runs.study(r16=AHEAD[:2], r4=BEHIND[:2], stopping=rule, **AS_CLAIMED)
     waiting = one(runs)
     assert (waiting.status, waiting.judgement.why, waiting.measured) == ("not measured", NO_LOOK, None)
@@ -356,14 +356,14 @@ def test_while_seeds_are_added_only_complete_looks_are_judged_at_their_level(run
 
 
 def test_while_seeds_are_added_the_intervals_of_all_claims_hold_together_at_every_look(runs: Any) -> None:
-    rule = Stopping(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
+    rule = StoppingRule(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
     runs.study(r16=AHEAD, r4=BEHIND, stopping=rule, **AS_CLAIMED)
-    first, _ = verify(runs.folder, ablation(claim(size=1), claim("r4", "r16")))
+    first, _ = judge_claims(runs.folder, ablation(claim(size=1), claim("r4", "r16")))
     assert numbers(first)["level"] == group_sequential.levels((3, 6), 1 - 0.95 ** (1 / 2))[0]
 
 
 def test_a_rule_that_was_dropped_is_said_with_each_claim(runs: Any) -> None:
-    rule = Stopping(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
+    rule = StoppingRule(looks=(3, 6), levels=(0.99, 0.97), comparisons=1)
     runs.study(r16=AHEAD, r4=BEHIND, stopping=rule, **AS_CLAIMED)
     runs.study(r16=AHEAD, r4=BEHIND, stopping_dropped=True, **AS_CLAIMED)
     assert "a stopping rule was dropped" in one(runs).judgement.why
@@ -374,7 +374,7 @@ def test_a_rule_that_was_dropped_is_said_with_each_claim(runs: Any) -> None:
 
 def test_the_json_names_ablation_claim_status_and_what_was_measured(runs: Any) -> None:
     runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED)
-    found = verify(runs.folder, ablation(claim(size=1), claim("none", "r4")))
+    found = judge_claims(runs.folder, ablation(claim(size=1), claim("none", "r4")))
     first, second = (json.loads(json.dumps(each.as_dict(), allow_nan=False)) for each in found)
     assert (first["ablation"], first["claim"], first["source"]) == ("se_ratio", "it is so", "a paper")
     assert (first["status"], first["compares"], first["size"]) == ("supported", "r16 > r4 by 1", 1)

@@ -12,10 +12,10 @@ from cifar_lab.config.recipe import RESNET18
 from cifar_lab.config.scale import SCALES
 from cifar_lab.errors import UsageError
 from cifar_lab.search.ablate_best import ablate_best
-from cifar_lab.search.budget import Budget
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Bundle, Choice, Integer, Real
 from cifar_lab.search.space import Space
-from cifar_lab.search.study import Setting
+from cifar_lab.search.study import StudySettings
 from cifar_lab.store.ablation_file import as_file
 
 SPACE = Space(
@@ -36,11 +36,11 @@ SPACE = Space(
 BEST = {"model.width": 96, "optim.name": "adam", "clip": "norm"}
 
 
-def setting(**changed: Any) -> Setting:
+def setting(**changed: Any) -> StudySettings:
     fields: dict[str, Any] = {
-        "study": "wide", "space": SPACE, "scale": SCALES["smoke"], "budget": Budget(), "data": {},
+        "study": "wide", "space": SPACE, "scale": SCALES["smoke"], "budget": SearchBudget(), "data": {},
     }  # fmt: skip
-    return Setting(**(fields | changed))
+    return StudySettings(**(fields | changed))
 
 
 def params(**changed: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def params(**changed: Any) -> dict[str, Any]:
 
 
 def test_each_tuned_factor_is_reverted_by_itself_and_all_at_once() -> None:
-    made = ablate_best(setting(budget=Budget(max_params=20_000_000)), params(**BEST))
+    made = ablate_best(setting(budget=SearchBudget(max_params=20_000_000)), params(**BEST))
     assert made.control == "best"
     assert made.recipe("best") == SPACE.baseline.override(SPACE.diff_of(params(**BEST)))
     diffs = {variant.name: variant.diff for variant in made.variants}

@@ -21,16 +21,16 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import RESNET18
 from cifar_lab.config.scale import SCALES
 from cifar_lab.errors import UsageError
-from cifar_lab.execution.scheduler import Settled
-from cifar_lab.execution.worker import Job
+from cifar_lab.execution.scheduler import SettledCell
+from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import ask_tell, storage, trials
 from cifar_lab.search import study as studies
-from cifar_lab.search.ask_tell import FAILED_IN_A_ROW, Asking
-from cifar_lab.search.budget import Budget
+from cifar_lab.search.ask_tell import FAILED_IN_A_ROW, TrialQueue
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Choice, Integer, Real
 from cifar_lab.search.space import Space
-from cifar_lab.search.study import Setting, open_study
-from cifar_lab.store.cell_record import Record
+from cifar_lab.search.study import StudySettings, open_study
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal
 
 SPACE = Space(
@@ -45,13 +45,13 @@ SPACE = Space(
 STOPPED = "stopped, state saved"
 
 
-def setting(**changed: Any) -> Setting:
+def setting(**changed: Any) -> StudySettings:
     fields: dict[str, Any] = {
-        "study": "tiny", "space": SPACE, "scale": SCALES["smoke"], "budget": Budget(max_params=400_000),
+        "study": "tiny", "space": SPACE, "scale": SCALES["smoke"], "budget": SearchBudget(max_params=400_000),
         "data": {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64, "source": "synthetic"},
         "overrides": {"train.epochs": 3},
     }  # fmt: skip
-    return Setting(**(fields | changed))
+    return StudySettings(**(fields | changed))
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Search:
 
     folder: Path
     wanted: int = 5
-    setting: Setting = field(default_factory=setting)
+    setting: StudySettings = field(default_factory=setting)
     sampler: optuna.samplers.BaseSampler = field(default_factory=lambda: optuna.samplers.RandomSampler(seed=0))
     pruner: optuna.pruners.BasePruner = field(default_factory=optuna.pruners.NopPruner)
     stopped: list[str] = field(default_factory=list)
@@ -68,37 +68,37 @@ class Search:
 
     def __post_init__(self) -> None:
         self.study = open_study(storage.open_storage(self.url, self.folder), self.setting, self.sampler, self.pruner)
-        self.asking = Asking(
+        self.asking = TrialQueue(
             study=self.study, setting=self.setting, wanted=self.wanted, make_job=self.job,
             stop=self.stopped.append, begun=lambda *_: None, told=lambda _: None,
         )  # fmt: skip
 
-    def job(self, number: int, diff: dict[str, Any]) -> Job:
+    def job(self, number: int, diff: dict[str, Any]) -> CellJob:
         recipe = self.setting.recipe(diff)
-        return Job(
+        return CellJob(
             fingerprint=recipe.fingerprint(seed=0, data_hash="d" * 64), recipe=recipe, seed=0, data="synthetic",
             data_hash="d" * 64, runs=self.folder, provenance={},
             execution=Execution(device="cpu", threads=1, precision="fp32", compile=False),
         )  # fmt: skip
 
-    def take(self) -> Job:
+    def take(self) -> CellJob:
         found = self.asking.take(set())
-        assert isinstance(found, Job)
+        assert isinstance(found, CellJob)
         self.asking.started(found)
         return found
 
-    def finish(self, job: Job, accuracy: float = 0.5, status: str = "finished") -> None:
+    def finish(self, job: CellJob, accuracy: float = 0.5, status: str = "finished") -> None:
         write_result(job.record, accuracy, status)
         self.asking.ended(job, None)
 
-    def counts(self) -> trials.Counts:
-        return trials.count(trials.of(self.study))
+    def counts(self) -> trials.TrialCounts:
+        return trials.count_trials(trials.all_trials(self.study))
 
     def trial(self, number: int) -> optuna.trial.FrozenTrial:
-        return trials.of(self.study)[number]
+        return trials.all_trials(self.study)[number]
 
 
-def write_result(record: Record, accuracy: float, status: str = "finished") -> None:
+def write_result(record: CellRecord, accuracy: float, status: str = "finished") -> None:
     record.folder.mkdir(parents=True, exist_ok=True)
     record.write_cell({})
     metrics = {
@@ -118,7 +118,7 @@ def run(search: Search, accuracy: Callable[[int], float] = lambda n: 0.3 + 0.01 
     trained = 0
     while len(search.asking):
         found = search.asking.take(set())
-        if isinstance(found, Settled):
+        if isinstance(found, SettledCell):
             search.asking.ended(found.job, found.error)
         elif found is not None:
             search.asking.started(found)
@@ -146,7 +146,7 @@ def test_candidates_over_the_budget_are_told_and_never_trained(search: Search) -
     assert counts.infeasible > 0, "the space goes beyond the budget"
     assert (counts.trained, counts.counted) == (5, 5)
     assert trained <= 5
-    for trial in trials.of(search.study):
+    for trial in trials.all_trials(search.study):
         assert trials.is_infeasible(trial) == (trials.parameters(trial) > 400_000)
         assert trials.is_infeasible(trial) == (trials.CELL not in trial.user_attrs)
 
@@ -154,13 +154,13 @@ def test_candidates_over_the_budget_are_told_and_never_trained(search: Search) -
 def test_an_infeasible_trial_has_one_state_and_no_value_whenever_it_is_told(search: Search) -> None:
     for _ in range(5):  # so many workers at once: none of them has a result yet
         search.take()
-    early = [trial for trial in trials.of(search.study) if trials.is_infeasible(trial)]
+    early = [trial for trial in trials.all_trials(search.study) if trials.is_infeasible(trial)]
     assert early, "the space goes beyond the budget"
     assert (search.counts().infeasible, search.counts().failed, search.counts().pruned) == (len(early), 0, 0)
     later = Search(search.folder, wanted=9)
     later.study.sampler = optuna.samplers.RandomSampler(seed=3)  # its own is seeded by chance
     run(later)
-    every = [trial for trial in trials.of(search.study) if trials.is_infeasible(trial)]
+    every = [trial for trial in trials.all_trials(search.study) if trials.is_infeasible(trial)]
     assert len(every) > len(early)
     assert {(trial.state, trial.values and tuple(trial.values)) for trial in every} == {(TrialState.PRUNED, None)}
     assert all(trial.user_attrs[trials.INFEASIBLE] and trial.constraints["parameters"] > 0 for trial in every)
@@ -197,13 +197,13 @@ def test_a_cell_that_is_finished_answers_a_trial_at_once(search: Search) -> None
     job = search.job(0, {})
     write_result(job.record, 0.7)
     found = search.asking.take(set())
-    assert isinstance(found, Settled)
+    assert isinstance(found, SettledCell)
     search.asking.ended(found.job, found.error)
     assert (search.trial(0).value, search.trial(0).user_attrs[trials.REUSED]) == (0.7, True)
 
 
 def test_a_smaller_budget_than_any_candidate_ends_the_search(tmp_path: Path) -> None:
-    tight = Search(tmp_path / "runs", setting=setting(budget=Budget(max_params=10)))
+    tight = Search(tmp_path / "runs", setting=setting(budget=SearchBudget(max_params=10)))
     with pytest.raises(UsageError, match="in a row were over the budget"):
         tight.asking.take(set())
 
@@ -220,7 +220,7 @@ def test_a_cell_that_diverged_is_a_result_with_the_least_value(search: Search) -
     search.finish(search.take(), status="diverged")
     trial = search.trial(0)
     assert (trial.state, trial.value, trial.user_attrs[trials.DIVERGED]) == (TrialState.COMPLETE, 0.0, True)
-    assert (trials.best(search.study), trials.front(search.study)) == (None, [])
+    assert (trials.best(search.study), trials.pareto_front(search.study)) == (None, [])
 
 
 def test_a_cell_that_failed_is_no_result_and_not_counted(search: Search) -> None:
@@ -263,7 +263,7 @@ def test_pruners_see_val_accuracy_each_epoch_and_stop_the_cell(tmp_path: Path) -
     assert search.stopped == [job.fingerprint]
     assert search.asking.pruned_at(job) == 2
     search.asking.ended(job, STOPPED)
-    number = next(t.number for t in trials.of(search.study) if t.user_attrs.get(trials.CELL) == job.fingerprint)
+    number = next(t.number for t in trials.all_trials(search.study) if t.user_attrs.get(trials.CELL) == job.fingerprint)
     trial = search.trial(number)
     assert (trial.state, trial.user_attrs[trials.PRUNED_AT]) == (TrialState.PRUNED, 2)
     assert trial.intermediate_values == {1: 0.2, 2: 0.4}
@@ -304,7 +304,7 @@ def test_a_trial_whose_runner_died_is_gone_on_with_by_the_next(search: Search) -
     assert found.fingerprint == lost.fingerprint
     other.finish(found, 0.4)
     assert (other.trial(0).state, other.trial(0).value) == (TrialState.COMPLETE, 0.4)
-    assert len(trials.of(other.study)) == 1
+    assert len(trials.all_trials(other.study)) == 1
 
 
 def test_a_trial_that_is_trained_elsewhere_is_left_alone(search: Search) -> None:
@@ -344,7 +344,7 @@ def test_a_runner_waits_for_the_last_trial_of_another_and_takes_it_over_if_that_
         assert one.asking.take(set()) is None
         assert (len(one.asking), one.asking.elsewhere) == (1, 1)
     taken = one.asking.take(set())  # nobody holds it any more
-    assert isinstance(taken, Job)
+    assert isinstance(taken, CellJob)
     one.finish(taken)
     assert (len(one.asking), one.counts().trained) == (0, 2)
 
@@ -385,8 +385,8 @@ def test_the_baseline_that_a_killed_runner_left_without_a_cell_is_asked_for_agai
     search.study.ask().set_user_attr(trials.OWNER, _ended_process())
     other = Search(search.folder)
     assert run(other) == 5
-    assert trials.retried(trials.of(other.study)) == {0}
-    again = next(trial for trial in trials.of(other.study) if trials.history(trial))
+    assert trials.retried(trials.all_trials(other.study)) == {0}
+    again = next(trial for trial in trials.all_trials(other.study) if trials.retried_trials(trial))
     assert again.user_attrs[trials.CELL] == search.job(0, {}).fingerprint
     assert (other.counts().failed, other.counts().running) == (0, 0)
 
@@ -429,13 +429,13 @@ def test_on_a_database_a_trial_that_was_lost_at_once_is_asked_for_again_and_is_n
     run(other)
     counts = other.counts()
     assert (counts.trained, counts.running, counts.failed) == (2, 0, 0)
-    again = next(trial for trial in trials.of(other.study) if trials.history(trial))
-    assert (trials.history(again), again.user_attrs[trials.CELL]) == ([0], lost.fingerprint)
-    assert trials.retried(trials.of(other.study)) == {0}
+    again = next(trial for trial in trials.all_trials(other.study) if trials.retried_trials(trial))
+    assert (trials.retried_trials(again), again.user_attrs[trials.CELL]) == ([0], lost.fingerprint)
+    assert trials.retried(trials.all_trials(other.study)) == {0}
 
 
 def test_a_trial_that_two_runners_asked_for_at_once_is_withdrawn(tmp_path: Path) -> None:
-    search = Search(tmp_path / "runs", wanted=1, setting=setting(budget=Budget()))
+    search = Search(tmp_path / "runs", wanted=1, setting=setting(budget=SearchBudget()))
     search.take()
     search.asking._left = 1  # as it was before the other one asked
     late = search.study.ask()
@@ -480,7 +480,7 @@ def test_a_study_of_another_program_is_refused(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("changed", "word"),
-    [({"budget": Budget(max_params=300_000)}, "max_params"), ({"overrides": {"train.epochs": 4}}, "overrides"),
+    [({"budget": SearchBudget(max_params=300_000)}, "max_params"), ({"overrides": {"train.epochs": 4}}, "overrides"),
      ({"scale": SCALES["small"]}, "scale"), ({"objectives": ("accuracy", "params")}, "objectives")],
 )  # fmt: skip
 def test_a_study_that_searches_something_else_is_refused(tmp_path: Path, changed: dict[str, Any], word: str) -> None:
@@ -493,9 +493,9 @@ def test_the_best_is_that_on_val_and_the_front_has_no_trial_that_another_beats_i
     run(search, lambda n: (0.3, 0.6, 0.5, 0.2, 0.4)[n % 5])
     best = trials.best(search.study)
     assert best is not None
-    results = [trial for trial in trials.of(search.study) if trials.is_result(trial)]
+    results = [trial for trial in trials.all_trials(search.study) if trials.is_result(trial)]
     assert best.value == max(trial.value or 0.0 for trial in results)
-    front = trials.front(search.study)
+    front = trials.pareto_front(search.study)
     assert best in front
     for trial in front:
         assert not any(

@@ -10,17 +10,17 @@ import optuna
 import pytest
 from made.spaces import SMALL, WIDTH, random_space, space
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, Model
+from cifar_lab.config.recipe import EFFICIENT_RESNET, ModelConfig
 from cifar_lab.errors import BudgetError
-from cifar_lab.models.resnet import build
-from cifar_lab.search.budget import Budget
+from cifar_lab.models.resnet import build_network
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.dimension import Choice, Real
-from cifar_lab.search.random_trial import Draw
+from cifar_lab.search.random_trial import RandomTrial
 from cifar_lab.search.samplers import make_sampler
-from cifar_lab.search.spaces import find
+from cifar_lab.search.spaces import find_space
 
 
-def by_hand(model: Model) -> int:
+def by_hand(model: ModelConfig) -> int:
     """Trainable parameters, from the shapes that the writeup gives."""
 
     def norm(channels: int) -> int:
@@ -57,36 +57,36 @@ def test_the_count_by_hand_is_the_writeups() -> None:
     ("limit", "excess"), [(4_697_742, 0.0), (4_697_741, 1 / 4_697_741), (4_697_743, -1 / 4_697_743), (2_348_871, 1.0)]
 )
 def test_a_constraint_is_the_share_of_the_limit_that_is_exceeded(limit: int, excess: float) -> None:
-    budget = Budget(max_params=limit)
+    budget = SearchBudget(max_params=limit)
     assert budget.constraints(EFFICIENT_RESNET) == {"parameters": excess}
     assert budget.admits(EFFICIENT_RESNET) == (excess <= 0)
 
 
 def test_macs_are_limited_only_if_asked_for() -> None:
-    budget = Budget(max_params=5_000_000, max_macs=399_345_152)
+    budget = SearchBudget(max_params=5_000_000, max_macs=399_345_152)
     assert budget.constraints(EFFICIENT_RESNET) == {"parameters": pytest.approx(-0.0604516), "macs": 1.0}
     assert not budget.admits(EFFICIENT_RESNET)
     assert budget.counts(EFFICIENT_RESNET) == {"parameters": 4_697_742, "macs": 798_690_304}
 
 
 def test_the_budget_is_the_writeups_unless_said_otherwise() -> None:
-    assert Budget() == Budget(max_params=5_000_000, max_macs=None)
+    assert SearchBudget() == SearchBudget(max_params=5_000_000, max_macs=None)
 
 
 @pytest.mark.parametrize(("limits", "said"), [({"max_params": 0}, "parameters, got 0"), ({"max_macs": -5}, "got -5")])
 def test_a_limit_below_one_is_refused(limits: dict[str, int], said: str) -> None:
     with pytest.raises(BudgetError, match=said):
-        Budget(**limits)
+        SearchBudget(**limits)
 
 
 def test_networks_that_differ_in_what_costs_nothing_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cifar_lab.models.cost import cost
+    from cifar_lab.models.cost import network_cost
 
-    Budget().counts(SMALL)
-    before = cost.cache_info().misses
+    SearchBudget().counts(SMALL)
+    before = network_cost.cache_info().misses
     for diff in ({"model.dropout": 0.3}, {"optim.lr": 0.5}, {"train.epochs": 3}):
-        Budget().counts(SMALL.override(diff))
-    assert cost.cache_info().misses == before
+        SearchBudget().counts(SMALL.override(diff))
+    assert network_cost.cache_info().misses == before
 
 
 # Whatever may be trained is within
@@ -95,11 +95,11 @@ def test_networks_that_differ_in_what_costs_nothing_are_counted_once(monkeypatch
 @pytest.mark.parametrize("seed", range(20))
 def test_of_random_spaces_what_is_within_a_random_budget_is_so_when_it_is_built(seed: int) -> None:
     searched, chance = random_space(seed), random.Random(seed)
-    recipes = [searched.baseline.override(searched.suggest(Draw(chance))) for _ in range(12)]
-    built = [sum(p.numel() for p in build(recipe.model, seed=0).parameters()) for recipe in recipes]
+    recipes = [searched.baseline.override(searched.suggest(RandomTrial(chance))) for _ in range(12)]
+    built = [sum(p.numel() for p in build_network(recipe.model, seed=0).parameters()) for recipe in recipes]
     assert built == [by_hand(recipe.model) for recipe in recipes]
     for limit in (chance.randint(1, max(built)), chance.choice(built), chance.choice(built) - 1):
-        budget = Budget(max_params=max(1, limit))
+        budget = SearchBudget(max_params=max(1, limit))
         assert [budget.admits(recipe) for recipe in recipes] == [count <= limit for count in built]
 
 
@@ -107,13 +107,13 @@ def test_of_random_spaces_what_is_within_a_random_budget_is_so_when_it_is_built(
 @pytest.mark.parametrize("seed", range(6))
 def test_a_search_of_a_random_space_trains_nothing_over_a_random_budget(sampler: str, seed: int) -> None:
     searched, chance = random_space(seed), random.Random(seed)
-    draws = sorted(by_hand(searched.baseline.override(searched.suggest(Draw(chance))).model) for _ in range(30))
+    draws = sorted(by_hand(searched.baseline.override(searched.suggest(RandomTrial(chance))).model) for _ in range(30))
     limit = draws[chance.randint(3, 27)]
     study = optuna.create_study(direction="maximize", sampler=make_sampler(sampler, seed=seed, startup=5))
     for _ in range(25):
         trial = study.ask()
         recipe = searched.baseline.override(searched.suggest(trial))
-        limits = Budget(max_params=limit).constraints(recipe)
+        limits = SearchBudget(max_params=limit).constraints(recipe)
         for name, excess in limits.items():
             trial.set_constraint(name, excess)
         study.tell(trial, by_hand(recipe.model))  # the larger, the better: it presses against the budget
@@ -129,13 +129,15 @@ def test_a_search_of_a_random_space_trains_nothing_over_a_random_budget(sampler:
 
 def test_a_space_with_room_is_let_through_at_the_first_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[Any] = []
-    monkeypatch.setattr(Budget, "counts", lambda self, recipe: counted.append(recipe) or {"parameters": 5, "macs": 5})
-    Budget(max_params=5).require_room(space())
+    monkeypatch.setattr(
+        SearchBudget, "counts", lambda self, recipe: counted.append(recipe) or {"parameters": 5, "macs": 5}
+    )
+    SearchBudget(max_params=5).require_room(space())
     assert len(counted) == 1
 
 
 def test_a_space_whose_baseline_alone_is_over_is_let_through() -> None:
-    budget = Budget(max_params=by_hand(SMALL.override({"model.width": 4}).model))
+    budget = SearchBudget(max_params=by_hand(SMALL.override({"model.width": 4}).model))
     assert not budget.admits(SMALL)
     budget.require_room(space())
 
@@ -143,7 +145,7 @@ def test_a_space_whose_baseline_alone_is_over_is_let_through() -> None:
 def test_a_space_without_room_is_refused_with_the_smallest_count() -> None:
     smallest = by_hand(SMALL.override({"model.width": 4}).model)
     with pytest.raises(BudgetError) as caught:
-        Budget(max_params=smallest - 1).require_room(space().model_copy(update={"name": "mine"}), draws=20)
+        SearchBudget(max_params=smallest - 1).require_room(space().model_copy(update={"name": "mine"}), draws=20)
     said = str(caught.value)
     assert "\n" not in said
     assert re.search(
@@ -153,26 +155,26 @@ def test_a_space_without_room_is_refused_with_the_smallest_count() -> None:
 
 def test_the_refusal_speaks_of_macs_where_these_are_limited() -> None:
     with pytest.raises(BudgetError, match=r"within 5,000,000 parameters and 10 macs .* parameters and [\d,]+ macs"):
-        Budget(max_macs=10).require_room(space(), draws=5)
+        SearchBudget(max_macs=10).require_room(space(), draws=5)
 
 
 def test_the_smallest_count_is_that_of_the_draws_and_the_same_each_time() -> None:
     searched = space(WIDTH, Choice(path="model.blocks", values=((1,), (1, 1), (2, 2))))
     counts = [by_hand(SMALL.override({"model.width": 4 * i, "model.blocks": b}).model)
               for i in (1, 2, 3, 4) for b in ((1,), (1, 1), (2, 2))]  # fmt: skip
-    found = Budget().smallest(searched, draws=60, seed=0)
+    found = SearchBudget().smallest(searched, draws=60, seed=0)
     assert found["parameters"] == min(counts)
-    assert found == Budget(max_params=1).smallest(searched, draws=60, seed=0)
-    assert Budget().smallest(searched, draws=0) == Budget().counts(SMALL)
+    assert found == SearchBudget(max_params=1).smallest(searched, draws=60, seed=0)
+    assert SearchBudget().smallest(searched, draws=0) == SearchBudget().counts(SMALL)
 
 
 def test_a_space_that_changes_no_network_is_within_as_its_baseline_is() -> None:
     searched = space(Real(path="optim.lr", low=0.1, high=1.0))
-    Budget(max_params=by_hand(SMALL.model)).require_room(searched)
+    SearchBudget(max_params=by_hand(SMALL.model)).require_room(searched)
     with pytest.raises(BudgetError):
-        Budget(max_params=by_hand(SMALL.model) - 1).require_room(searched, draws=3)
+        SearchBudget(max_params=by_hand(SMALL.model) - 1).require_room(searched, draws=3)
 
 
 def test_the_baselines_of_the_built_in_spaces_are_within_the_writeups_budget() -> None:
-    assert Budget().admits(find("writeup").baseline)
-    assert Budget().admits(find("optimizer").baseline)
+    assert SearchBudget().admits(find_space("writeup").baseline)
+    assert SearchBudget().admits(find_space("optimizer").baseline)

@@ -16,9 +16,9 @@ from made.spaces import RATES, SMALL, WIDTH, random_space, space
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.errors import SpaceError
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
-from cifar_lab.search.random_trial import Draw
+from cifar_lab.search.random_trial import RandomTrial
 from cifar_lab.search.space import Space
-from cifar_lab.search.spaces import find, names
+from cifar_lab.search.spaces import find_space, space_names
 
 PLACEMENT = Choice(path="model.se.placement", values=("none", "stem", "block"))
 REDUCTION = Choice(path="model.se.reduction", values=(2, 4, 16), when={"model.se.placement": ("stem", "block")})
@@ -31,7 +31,7 @@ SEEDS = range(30)
 
 def drawn(searched: Space, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and diff of a random candidate."""
-    draw = Draw(random.Random(seed))
+    draw = RandomTrial(random.Random(seed))
     diff = searched.suggest(draw)
     return draw.params, diff
 
@@ -200,7 +200,7 @@ def test_of_random_spaces_optuna_keeps_the_parameters_and_begins_with_the_baseli
 
 def test_parameters_survive_optunas_journal(tmp_path: Path) -> None:
     file = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal"))
-    searched = find("writeup")
+    searched = find_space("writeup")
     study = optuna.create_study(storage=optuna.storages.JournalStorage(file), study_name="s")
     diffs = [searched.suggest(study.ask()) for _ in range(10)]
     again = optuna.load_study(storage=optuna.storages.JournalStorage(file), study_name="s")
@@ -389,16 +389,16 @@ def test_digests_are_the_same_when_only_words_differ() -> None:
 
 def test_random_spaces_have_digests_of_their_own_in_every_process() -> None:
     assert len({random_space(seed).digest() for seed in SEEDS}) == len(SEEDS)
-    program = "from cifar_lab.search.spaces import find; print(find('writeup').digest())"
+    program = "from cifar_lab.search.spaces import find_space; print(find_space('writeup').digest())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == find("writeup").digest()
+    assert done.stdout.strip() == find_space("writeup").digest()
 
 
 # Draws
 
 
 def test_draws_stay_inside_and_reach_both_ends() -> None:
-    draw = Draw(random.Random(0))
+    draw = RandomTrial(random.Random(0))
     seen = {draw.suggest_int("x", 1, 9, step=4) for _ in range(100)}
     assert seen == {1, 5, 9}
     logs = [draw.suggest_int("x", 1, 64, log=True) for _ in range(2000)]
@@ -410,15 +410,15 @@ def test_draws_stay_inside_and_reach_both_ends() -> None:
 
 
 def test_one_seed_is_one_candidate() -> None:
-    assert drawn(find("writeup"), 7) == drawn(find("writeup"), 7) != drawn(find("writeup"), 8)
+    assert drawn(find_space("writeup"), 7) == drawn(find_space("writeup"), 7) != drawn(find_space("writeup"), 8)
 
 
 # Spaces and files
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", space_names())
 def test_the_baseline_of_a_built_in_space_is_in_it(name: str) -> None:
-    searched = find(name)
+    searched = find_space(name)
     params = searched.params_of(searched.baseline)
     assert params is not None
     assert searched.baseline.override(searched.diff_of(params)) == searched.baseline
@@ -426,16 +426,16 @@ def test_the_baseline_of_a_built_in_space_is_in_it(name: str) -> None:
 
 
 def test_the_default_space_is_around_the_final_network_of_the_writeup() -> None:
-    searched = find("writeup")
+    searched = find_space("writeup")
     assert searched.baseline == EFFICIENT_RESNET
     params = searched.params_of(EFFICIENT_RESNET)
     assert params is not None
     assert (params["lr / customary"], params["decay / customary"]) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", space_names())
 def test_every_candidate_of_a_built_in_space_is_a_recipe(name: str) -> None:
-    searched = find(name)
+    searched = find_space(name)
     recipes = {searched.baseline.override(drawn(searched, seed)[1]).digest() for seed in range(200)}
     assert len(recipes) > 190
 
@@ -456,7 +456,7 @@ SPACE = Space(
 
 def test_a_file_of_ones_own_is_a_space_named_after_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.py").write_text(GOOD)
-    found = find(str(tmp_path / "mine.py"))
+    found = find_space(str(tmp_path / "mine.py"))
     assert (found.name, found.paths()) == ("mine", ("model.width",))
     assert capsys.readouterr().out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
@@ -475,7 +475,7 @@ def test_a_file_of_ones_own_is_a_space_named_after_it(tmp_path: Path, capsys: py
 )
 def test_a_broken_file_is_refused_by_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "mine.py").write_text(text)
-    assert said in refusal(lambda: find(str(tmp_path / "mine.py")))
+    assert said in refusal(lambda: find_space(str(tmp_path / "mine.py")))
 
 
 @pytest.mark.parametrize(
@@ -489,12 +489,13 @@ def test_a_broken_file_is_refused_by_line(tmp_path: Path, text: str, said: str) 
     ],
 )
 def test_what_is_not_there_is_refused_with_the_nearest_name(name: str, said: str) -> None:
-    assert said in refusal(lambda: find(name))
+    assert said in refusal(lambda: find_space(name))
 
 
 def test_finding_a_space_loads_neither_torch_nor_optuna() -> None:
     program = (
-        "import sys; from cifar_lab.search.spaces import find, names; [find(name) for name in names()];"
+        "import sys; from cifar_lab.search.spaces import find_space, space_names;"
+        "[find_space(name) for name in space_names()];"
         "heavy = {'torch', 'optuna', 'numpy'} & set(sys.modules); sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

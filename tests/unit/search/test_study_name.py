@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_lab.errors import UsageError
-from cifar_lab.search.study_name import LONGEST, require_name, require_storage, slug_of
+from cifar_lab.search.study_name import LONGEST, require_storage, require_study_name, slug_of
 
 
 @pytest.mark.parametrize("name", ["wide", "my study", "lr-2.5e-4", "A", "0", "a_b+c", "x" * LONGEST])
 def test_plain_names_are_taken(name: str) -> None:
-    require_name(name)
+    require_study_name(name)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_plain_names_are_taken(name: str) -> None:
 )  # fmt: skip
 def test_others_are_refused_in_one_printable_line(name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        require_name(name)
+        require_study_name(name)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 
@@ -33,7 +33,7 @@ def test_others_are_refused_in_one_printable_line(name: str) -> None:
 def test_a_name_that_is_proposed_is_valid(name: str) -> None:
     slug = slug_of(name)
     if slug:
-        require_name(slug)
+        require_study_name(slug)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from made.spaces import Told
 from cifar_lab.cli.recipe_file import read_recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.report.sweep_page import as_json, counts, report
-from cifar_lab.report.sweep_page_data import Search
+from cifar_lab.report.sweep_page_data import SweepPageData
 from cifar_lab.search import sweep_page_builder, trials
-from cifar_lab.search.budget import Budget
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.study import NOTE, SETTING, setting_of
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import Invocation
 
 LARGE = {"model.blocks": "[5,5,2]", "model.width": 96, "model.kernel": 5}
@@ -29,13 +29,13 @@ TEST = 0.987654
 """An accuracy on test, which must not be seen."""
 
 
-def loaded(made: Told, runs: Path = Path("nowhere"), storage: str | None = None) -> Search:
+def loaded(made: Told, runs: Path = Path("nowhere"), storage: str | None = None) -> SweepPageData:
     return sweep_page_builder.load(made.study, runs=runs, storage=storage)
 
 
 def roomy(**changed: Any) -> Told:
     """A study of networks of all sizes, none over the budget."""
-    return Told("writeup", budget=Budget(max_params=10**9), **changed)
+    return Told("writeup", budget=SearchBudget(max_params=10**9), **changed)
 
 
 def one_of_each() -> Told:
@@ -102,8 +102,8 @@ def test_a_pruned_trial_has_the_last_accuracy_that_is_a_number() -> None:
 
 def test_a_failed_trial_says_why_in_one_line_without_a_password() -> None:
     made = Told()
-    made.failed("  StoreAway: postgresql://me:s3cret@db/x is away\nTraceback")
-    assert loaded(made).trials[0].note == "StoreAway: postgresql://me:***@db/x is away"
+    made.failed("  StoreUnavailable: postgresql://me:s3cret@db/x is away\nTraceback")
+    assert loaded(made).trials[0].note == "StoreUnavailable: postgresql://me:***@db/x is away"
 
 
 def test_infinity_is_no_accuracy() -> None:
@@ -276,7 +276,7 @@ def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
     made = noted(tmp_path, spread(FEWEST), "cifar-lab sweep")
     made.trained(0.9, test=TEST, **{trials.CELL: "f" * 64})
     made.trained(0.8, test=TEST)
-    record = Record(tmp_path / ("f" * 64))
+    record = CellRecord(tmp_path / ("f" * 64))
     record.folder.mkdir()
     record.write_cell({})
     record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {"test/acc": TEST}})
@@ -331,5 +331,5 @@ def test_importances_warn_nobody(recwarn: pytest.WarningsRecorder) -> None:
 
 
 def test_a_setting_that_is_read_back_is_the_one_that_was_given() -> None:
-    made = Told("writeup", seed=3, overrides={"train.epochs": 3}, budget=Budget(max_params=10**6, max_macs=10**9))
+    made = Told("writeup", seed=3, overrides={"train.epochs": 3}, budget=SearchBudget(max_params=10**6, max_macs=10**9))
     assert setting_of(made.study) == made.setting

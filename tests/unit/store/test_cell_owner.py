@@ -12,7 +12,7 @@ from filelock import Timeout
 
 from cifar_lab.store import cell_owner, checksum
 from cifar_lab.store.cell_owner import SILENCE
-from cifar_lab.store.cell_record import Record
+from cifar_lab.store.cell_record import CellRecord
 
 ELSEWHERE = {"host": "other", "machine": "another kernel", "pid": 7}
 
@@ -36,18 +36,20 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
+def record(tmp_path: Path) -> CellRecord:
     (tmp_path / "cell").mkdir()
-    return Record(tmp_path / "cell")
+    return CellRecord(tmp_path / "cell")
 
 
-def sign(record: Record, beat: int, clock: float, **changed: Any) -> None:
+def sign(record: CellRecord, beat: int, clock: float, **changed: Any) -> None:
     """The owner's sign of life with this number, at this time of its own clock."""
-    checksum.write(record.folder / "owner.json", {**ELSEWHERE, "beat": beat, "time": round(1000 * clock), **changed})
+    checksum.write_sealed(
+        record.folder / "owner.json", {**ELSEWHERE, "beat": beat, "time": round(1000 * clock), **changed}
+    )
 
 
 @pytest.mark.parametrize("ahead", [-3600.0, -130.0, 0.0, 600.0, 365 * 86400.0])
-def test_who_beats_lives_whatever_its_clock_says(record: Record, clocks: Clocks, ahead: float) -> None:
+def test_who_beats_lives_whatever_its_clock_says(record: CellRecord, clocks: Clocks, ahead: float) -> None:
     sign(record, 0, clocks.wall + ahead)
     record.state()
     for beat in range(1, 30):
@@ -58,7 +60,7 @@ def test_who_beats_lives_whatever_its_clock_says(record: Record, clocks: Clocks,
 
 @pytest.mark.parametrize("ahead", [-3600.0, 0.0, 600.0, 365 * 86400.0])
 def test_who_beats_no_more_is_dead_after_a_while_whatever_its_clock_says(
-    record: Record, clocks: Clocks, ahead: float
+    record: CellRecord, clocks: Clocks, ahead: float
 ) -> None:
     sign(record, 0, clocks.wall + ahead)
     record.state()
@@ -71,20 +73,20 @@ def test_who_beats_no_more_is_dead_after_a_while_whatever_its_clock_says(
     assert record.state() == "missing"
 
 
-def test_an_owner_on_this_machine_is_told_by_its_lock_alone(record: Record, clocks: Clocks) -> None:
+def test_an_owner_on_this_machine_is_told_by_its_lock_alone(record: CellRecord, clocks: Clocks) -> None:
     sign(record, 0, clocks.wall, machine=cell_owner.machine())
     (record.folder / "lock").touch()
     assert record.state() == "missing"
 
 
-def test_another_machine_of_the_same_name_is_another_machine(record: Record, clocks: Clocks) -> None:
+def test_another_machine_of_the_same_name_is_another_machine(record: CellRecord, clocks: Clocks) -> None:
     if not cell_owner.machine():
         pytest.skip("this kernel has no name of its own")
     sign(record, 0, clocks.wall, host=cell_owner.socket.gethostname())
     assert record.state() == "running"
 
 
-def test_a_cell_is_not_taken_from_a_machine_whose_clock_is_behind(record: Record, clocks: Clocks) -> None:
+def test_a_cell_is_not_taken_from_a_machine_whose_clock_is_behind(record: CellRecord, clocks: Clocks) -> None:
     sign(record, 0, clocks.wall - 600)
     beats = iter(range(1, 100))
     clocks_pass = clocks.pass_
@@ -99,7 +101,7 @@ def test_a_cell_is_not_taken_from_a_machine_whose_clock_is_behind(record: Record
 
 
 @pytest.mark.parametrize("ahead", [-600.0, 365 * 86400.0])
-def test_a_cell_is_taken_from_a_machine_that_is_dead(record: Record, clocks: Clocks, ahead: float) -> None:
+def test_a_cell_is_taken_from_a_machine_that_is_dead(record: CellRecord, clocks: Clocks, ahead: float) -> None:
     sign(record, 0, clocks.wall + ahead)
     with record.owned(patience=0):
         holder = record.owner()
@@ -107,7 +109,7 @@ def test_a_cell_is_taken_from_a_machine_that_is_dead(record: Record, clocks: Clo
         assert (holder["pid"], holder["machine"]) == (os.getpid(), cell_owner.machine())
 
 
-def test_a_lock_is_seen_without_a_right_to_write(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_seen_without_a_right_to_write(record: CellRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 
     def read_only(path: Any, flags: int, *more: Any, **named: Any) -> int:
@@ -123,7 +125,7 @@ def test_a_lock_is_seen_without_a_right_to_write(record: Record, monkeypatch: py
     assert record.state() == "missing"
 
 
-def test_where_no_lock_can_be_read_the_signs_of_life_tell(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_lock_can_be_read_the_signs_of_life_tell(record: CellRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_owner, "is_locked", lambda path: None)
     assert record.state() == "missing"
     sign(record, 0, time.time(), machine=cell_owner.machine())

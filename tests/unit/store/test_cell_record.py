@@ -19,7 +19,7 @@ from filelock import Timeout
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.store import atomic_file, cell_owner
 from cifar_lab.store.cell_owner import SILENCE
-from cifar_lab.store.cell_record import Record, find, require_writable
+from cifar_lab.store.cell_record import CellRecord, find_record, require_writable
 
 RESULT = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 HOLD = """
@@ -32,7 +32,7 @@ with FileLock(sys.argv[1]):
 
 
 @contextmanager
-def _locked_elsewhere(record: Record) -> Iterator[None]:
+def _locked_elsewhere(record: CellRecord) -> Iterator[None]:
     record.folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", HOLD, str(record.folder / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -43,7 +43,7 @@ def _locked_elsewhere(record: Record) -> Iterator[None]:
 
 
 def test_states(tmp_path: Path) -> None:
-    record = Record(tmp_path / "cell")
+    record = CellRecord(tmp_path / "cell")
     assert (record.state(), record.cell(), record.result(), record.failure()) == ("missing", None, None, None)
     record.folder.mkdir()
     record.write_failure({"error": "e", "trace": "t", "time": 1})
@@ -56,21 +56,21 @@ def test_states(tmp_path: Path) -> None:
 
 
 def test_it_runs_while_another_process_holds_its_lock_and_no_longer(tmp_path: Path) -> None:
-    record = Record(tmp_path / "cell")
+    record = CellRecord(tmp_path / "cell")
     with _locked_elsewhere(record):
         assert record.state() == "running"
     assert record.state() == "missing"
 
 
 def test_a_failure_of_the_past_does_not_hide_that_it_runs(tmp_path: Path) -> None:
-    record = Record(tmp_path / "cell")
+    record = CellRecord(tmp_path / "cell")
     with _locked_elsewhere(record):
         record.write_failure({"error": "e", "trace": "t", "time": 1})
         assert record.state() == "running"
 
 
 def test_a_result_ends_the_checkpoint(tmp_path: Path) -> None:
-    record = Record(tmp_path)
+    record = CellRecord(tmp_path)
     record.checkpoint.write_bytes(b"state")
     record.write_result(RESULT)
     assert not record.checkpoint.exists()
@@ -83,7 +83,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) ->
 
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(OSError, match="full"):
-        atomic_file.write(tmp_path / "file", fail)
+        atomic_file.write_atomically(tmp_path / "file", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"old"
 
@@ -97,11 +97,11 @@ def test_json_has_no_infinity(tmp_path: Path) -> None:
 def test_a_prefix_finds_one_cell_or_says_why_not(tmp_path: Path) -> None:
     for name in ("a" * 64, "ab" + "c" * 62):
         (tmp_path / name).mkdir()
-    assert find(tmp_path, "ab").fingerprint == "ab" + "c" * 62
+    assert find_record(tmp_path, "ab").fingerprint == "ab" + "c" * 62
     with pytest.raises(TrackingError, match="2 cells start so"):
-        find(tmp_path, "a")
+        find_record(tmp_path, "a")
     with pytest.raises(TrackingError, match="no such cell"):
-        find(tmp_path, "f")
+        find_record(tmp_path, "f")
 
 
 def test_a_runs_folder_under_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_runs_folder_under_a_file_is_refused_in_one_line(tmp_path: Path) -> No
 
 
 def test_whoever_holds_it_says_who_they_are(tmp_path: Path) -> None:
-    record = Record(tmp_path / "cell")
+    record = CellRecord(tmp_path / "cell")
     with record.owned(patience=0):
         holder = record.owner()
         assert holder is not None
@@ -126,7 +126,7 @@ def test_a_sign_of_life_from_another_host_holds_it_until_it_is_too_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cell_owner, "BEAT", 0.01)
-    record = Record(tmp_path / "cell")
+    record = CellRecord(tmp_path / "cell")
     record.folder.mkdir()
     now = time.time_ns() // 1_000_000
     atomic_file.write_json(record.folder / "owner.json", {"host": "elsewhere", "pid": 1, "time": now - 1000})
@@ -142,7 +142,7 @@ def test_a_sign_of_life_from_another_host_holds_it_until_it_is_too_old(
 
 def test_the_heart_beats_while_the_cell_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cifar_lab.store.cell_owner.BEAT", 0.01)
-    record = Record(tmp_path / "cell")
+    record = CellRecord(tmp_path / "cell")
     with record.owned(patience=0):
         first = record.owner()
         end = time.monotonic() + 10
@@ -151,13 +151,13 @@ def test_the_heart_beats_while_the_cell_is_held(tmp_path: Path, monkeypatch: pyt
 
 
 def test_set_aside_it_is_missing_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
-    record = Record(tmp_path / ("0" * 64))
+    record = CellRecord(tmp_path / ("0" * 64))
     record.folder.mkdir()
     record.write_result(RESULT)
     place = record.set_aside()
     assert record.state() == "missing"
     assert place.parent == tmp_path / "superseded"
-    assert Record(place).result() == RESULT
+    assert CellRecord(place).result() == RESULT
     with _locked_elsewhere(record), pytest.raises(Timeout):
         record.set_aside()
 
@@ -175,9 +175,9 @@ def test_set_aside_it_is_missing_and_nothing_of_it_is_lost(tmp_path: Path) -> No
 )
 def test_what_is_damaged_is_refused_by_file_and_rule(tmp_path: Path, file: str, text: str, rule: str) -> None:
     (tmp_path / file).write_text(text)
-    readers = {"result.json": Record.result, "failure.json": Record.failure, "owner.json": Record.owner}
+    readers = {"result.json": CellRecord.result, "failure.json": CellRecord.failure, "owner.json": CellRecord.owner}
     with pytest.raises(TrackingError) as refusal:
-        readers.get(file, Record.cell)(Record(tmp_path))
+        readers.get(file, CellRecord.cell)(CellRecord(tmp_path))
     assert str(refusal.value) == f"{tmp_path / file}: damaged: {rule}"
 
 
@@ -186,14 +186,14 @@ def test_a_metric_is_a_finite_number(tmp_path: Path, value: str) -> None:
     text = json.dumps({**RESULT, "metrics": {"test/acc": "?"}}).replace('"?"', value)
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(DamageError, match=r"metric 'test/acc' is .*, not a finite number"):
-        Record(tmp_path).result()
-    assert Record(tmp_path).state() == "damaged"
+        CellRecord(tmp_path).result()
+    assert CellRecord(tmp_path).state() == "damaged"
 
 
 def test_what_a_reader_needs_of_a_cell_is_named_by_path(tmp_path: Path) -> None:
-    record = Record(tmp_path)
+    record = CellRecord(tmp_path)
     record.write_cell({"recipe": {"train": {}}, "execution": {}})
     assert record.cell("recipe", "execution") is not None
     with pytest.raises(TrackingError, match=r"cell\.json: damaged: 'recipe\.train\.protocol' is missing"):
         record.cell("recipe.train.protocol")
-    assert Record(tmp_path / "nowhere").cell("recipe") is None
+    assert CellRecord(tmp_path / "nowhere").cell("recipe") is None

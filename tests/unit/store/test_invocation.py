@@ -11,12 +11,12 @@ import pytest
 
 from cifar_lab.errors import DamageError
 from cifar_lab.store import checksum
-from cifar_lab.store.invocation import Asked, Invocation, Stopping, damaged, read, read_all, unite
+from cifar_lab.store.invocation import CellRef, Invocation, StoppingRule, damaged, read_all, read_invocation, unite
 
 
-def _asked(variant: str, seed: int, recipe: str = "old") -> Asked:
+def _asked(variant: str, seed: int, recipe: str = "old") -> CellRef:
     print_ = f"{variant}{seed}{recipe}"
-    return Asked(
+    return CellRef(
         variant=variant,
         seed=seed,
         fingerprint=hashlib.sha256(print_.encode()).hexdigest(),
@@ -27,7 +27,7 @@ def _asked(variant: str, seed: int, recipe: str = "old") -> Asked:
     )
 
 
-def _invocation(time: str, *cells: Asked) -> Invocation:
+def _invocation(time: str, *cells: CellRef) -> Invocation:
     return Invocation(
         id=f"{time}-study",
         ablation="study",
@@ -67,7 +67,7 @@ def damaged_as(runs: Path, **changed: object) -> str:
     del tree["sha256"]
     path.write_text(json.dumps({**tree, **changed}))
     with pytest.raises(DamageError) as refusal:
-        read(path)
+        read_invocation(path)
     assert read_all(runs) == []
     assert [str(error) for error in damaged(runs)] == [str(refusal.value)]
     return str(refusal.value).removeprefix(f"{path}: damaged: ")
@@ -98,7 +98,7 @@ def test_a_note_without_the_fields_of_today_is_read_with_their_defaults(tmp_path
 
 
 def test_a_rule_without_the_fields_of_today_is_read_with_their_defaults(tmp_path: Path) -> None:
-    rule = Stopping(looks=(2, 4), levels=(0.97, 0.96), comparisons=3)
+    rule = StoppingRule(looks=(2, 4), levels=(0.97, 0.96), comparisons=3)
     replace(EARLY, stopping=rule).write(tmp_path)
     (path,) = (tmp_path / "invocations").glob("*.json")
     tree = json.loads(path.read_text())
@@ -115,7 +115,7 @@ def test_a_note_without_a_field_of_the_first_ones_is_damaged(tmp_path: Path, fie
     tree = {name: value for name, value in json.loads(path.read_text()).items() if name not in {field, "sha256"}}
     path.write_text(json.dumps(tree))
     with pytest.raises(DamageError, match=f"'{field}': Field required"):
-        read(path)
+        read_invocation(path)
 
 
 def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
     (path,) = (tmp_path / "invocations").glob("*.json")
     path.write_text(path.read_text().replace('"macs": 1', '"macs": 2', 1))
     with pytest.raises(DamageError, match="its checksum does not match"):
-        read(path)
+        read_invocation(path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from cifar_lab.errors import DamageError
 from cifar_lab.store import journal as journals
-from cifar_lab.store.journal import FILE, Journal, Reader, read_events, read_points
+from cifar_lab.store.journal import FILE, Journal, JournalReader, read_events, read_points
 
 
 def _epoch(journal: Journal, epoch: int, value: float = 0.5) -> None:
@@ -26,7 +26,7 @@ def test_a_torn_line_is_passed_over_and_does_not_swallow_the_next(tmp_path: Path
 
 
 def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
-    reader = Reader(tmp_path)
+    reader = JournalReader(tmp_path)
     with (tmp_path / FILE).open("ab") as file:
         file.write(b'{"event": "start", ')
         file.flush()
@@ -63,7 +63,7 @@ def test_a_start_from_nothing_forgets_what_stood(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_each_point_once_as_the_journal_grows(tmp_path: Path) -> None:
-    reader, journal = Reader(tmp_path), Journal(tmp_path)
+    reader, journal = JournalReader(tmp_path), Journal(tmp_path)
     assert reader.poll() == []
     _epoch(journal, 1)
     assert [point.epoch for point in reader.poll()] == [1]
@@ -75,7 +75,7 @@ def test_a_reader_sees_each_point_once_as_the_journal_grows(tmp_path: Path) -> N
 
 
 def test_a_start_is_another_training_only_if_points_stood_before_it(tmp_path: Path) -> None:
-    reader = Reader(tmp_path)
+    reader = JournalReader(tmp_path)
     _append(tmp_path, {"event": "start", "time": 10}, {"event": "start", "time": 20})
     assert (reader.poll(), reader.began, reader.attempted) == ([], 10, 20)
     _append(tmp_path, {"event": "points", "time": 30, "epoch": 1, "values": {}})
@@ -97,7 +97,7 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
 
 def test_a_checkpoint_in_an_epoch_settles_the_epochs_before_it(tmp_path: Path) -> None:
     """Not every epoch is saved: the points of those between wait for the next checkpoint, wherever it is."""
-    journal, reader = Journal(tmp_path), Reader(tmp_path)
+    journal, reader = Journal(tmp_path), JournalReader(tmp_path)
     _epoch(journal, 1)
     journal.points(2, {"val/acc": 0.6})
     journal.points(3, {"val/acc": 0.7})
@@ -114,7 +114,7 @@ def test_a_checkpoint_settles_no_epoch_behind_it(tmp_path: Path) -> None:
 
 
 def test_who_only_looks_sees_each_epoch_once_and_at_once(tmp_path: Path) -> None:
-    journal, reader = Journal(tmp_path), Reader(tmp_path)
+    journal, reader = Journal(tmp_path), JournalReader(tmp_path)
     journal.points(1, {"val/acc": 0.5})
     assert [point.epoch for point in reader.written()] == [1]
     journal.points(2, {"val/acc": 0.6})
@@ -147,7 +147,7 @@ def test_a_damaged_line_is_named_and_makes_no_curve(tmp_path: Path, old: bytes, 
     _epoch(journal, 1)
     _epoch(journal, 2)
     _changed(tmp_path, old, new)
-    assert journals.damage(tmp_path)[0].startswith(rule)
+    assert journals.damaged_lines(tmp_path)[0].startswith(rule)
     with pytest.raises(DamageError, match=rule):
         read_points(tmp_path)
     assert all(event["event"] != "points" or event["epoch"] == 2 for event in read_events(tmp_path))
@@ -157,9 +157,9 @@ def test_a_torn_line_says_so_and_is_no_damage(tmp_path: Path) -> None:
     _epoch(Journal(tmp_path), 1)
     with (tmp_path / FILE).open("ab") as file:
         file.write(b'{"event": "points", "ti')
-    assert journals.damage(tmp_path) == []
+    assert journals.damaged_lines(tmp_path) == []
     _epoch(Journal(tmp_path), 2)
-    assert journals.damage(tmp_path) == []
+    assert journals.damaged_lines(tmp_path) == []
     assert [event["event"] for event in read_events(tmp_path)][2] == "torn"
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_line_before_a_torn_one_is_damage(tmp_path: Path) -> None:
     with (tmp_path / FILE).open("ab") as file:
         file.write(b'{"event": "points", "ti')
     _epoch(Journal(tmp_path), 2)
-    assert journals.damage(tmp_path) == ["line 2: not JSON"]
+    assert journals.damaged_lines(tmp_path) == ["line 2: not JSON"]
 
 
 def test_lines_of_an_earlier_version_have_no_checksum_and_are_read(tmp_path: Path) -> None:
@@ -211,12 +211,12 @@ def test_a_line_without_a_checksum_has_the_fields_of_its_event(
     tmp_path: Path, event: dict[str, object], rule: str
 ) -> None:
     _append(tmp_path, event)
-    (line,) = journals.damage(tmp_path)
+    (line,) = journals.damaged_lines(tmp_path)
     assert line.startswith(f"line 1: {rule}")
 
 
 def test_who_follows_a_journal_that_is_kept_aside_reads_the_new_one_from_its_beginning(tmp_path: Path) -> None:
-    poller, looker = Reader(tmp_path), Reader(tmp_path)
+    poller, looker = JournalReader(tmp_path), JournalReader(tmp_path)
     journal = Journal(tmp_path)
     journal.write("start", provenance={"long": "x" * 1000})
     _epoch(journal, 1)

@@ -11,11 +11,11 @@ from made.bounded import bounded
 from made.misplaced import put_pipe
 
 from cifar_lab.inspect.status import look
-from cifar_lab.mlflow_sync.client import Store
-from cifar_lab.mlflow_sync.uploader import sync
+from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.mlflow_sync.uploader import sync_invocations
 from cifar_lab.store.invocation import Invocation, read_all
 from cifar_lab.store.search_data import files
-from cifar_lab.store.selection import choose
+from cifar_lab.store.selection import select
 
 TEST = 0.987123
 
@@ -24,8 +24,8 @@ def draw(_record: Any) -> dict[str, bytes]:
     return {"figures/loss.png": b"png", "confusion.png": b"png"}
 
 
-def ship(study: Any, store: Store) -> None:
-    sync(study.runs, read_all(study.runs), store, draw=draw, say=lambda _: None)
+def ship(study: Any, store: MLflowStore) -> None:
+    sync_invocations(study.runs, read_all(study.runs), store, draw=draw, say=lambda _: None)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_nothing_that_was_measured_on_test_is_shipped(
-    study: Any, searched: Invocation, store: Store, client: Any, runs_of: Any, tmp_path: Path
+    study: Any, searched: Invocation, store: MLflowStore, client: Any, runs_of: Any, tmp_path: Path
 ) -> None:
     ship(study, store)
     run = runs_of("sweep.wide")["r16/s0"]
@@ -59,7 +59,7 @@ def test_nothing_that_was_measured_on_test_is_shipped(
     assert not [metric for metric in run.data.metrics if "test/" in metric]
 
 
-def test_an_ablation_ships_test_as_before(study: Any, store: Store, client: Any, runs_of: Any) -> None:
+def test_an_ablation_ships_test_as_before(study: Any, store: MLflowStore, client: Any, runs_of: Any) -> None:
     study.invocation(seeds=1)
     study.whole("r4")
     ship(study, store)
@@ -69,7 +69,7 @@ def test_an_ablation_ships_test_as_before(study: Any, store: Store, client: Any,
 
 
 def test_a_pruned_trial_and_its_study_are_finished(
-    study: Any, searched: Invocation, store: Store, runs_of: Any
+    study: Any, searched: Invocation, store: MLflowStore, runs_of: Any
 ) -> None:
     ship(study, store)
     run = runs_of("sweep.wide")["r4/s0"]
@@ -79,7 +79,7 @@ def test_a_pruned_trial_and_its_study_are_finished(
 
 
 def test_a_pruned_trial_that_an_earlier_version_called_killed_is_put_right(
-    study: Any, searched: Invocation, store: Store, runs_of: Any
+    study: Any, searched: Invocation, store: MLflowStore, runs_of: Any
 ) -> None:
     ship(study, store)
     run = runs_of("sweep.wide")["r4/s0"].info.run_id
@@ -90,7 +90,7 @@ def test_a_pruned_trial_that_an_earlier_version_called_killed_is_put_right(
 
 
 def test_a_trial_that_was_stopped_and_not_pruned_is_killed(
-    study: Any, searched: Invocation, store: Store, runs_of: Any
+    study: Any, searched: Invocation, store: MLflowStore, runs_of: Any
 ) -> None:
     replace(searched, tags={}).write(study.runs)
     ship(study, store)
@@ -98,7 +98,7 @@ def test_a_trial_that_was_stopped_and_not_pruned_is_killed(
 
 
 def test_a_failed_trial_does_not_make_the_study_one_that_failed(
-    study: Any, searched: Invocation, store: Store, runs_of: Any
+    study: Any, searched: Invocation, store: MLflowStore, runs_of: Any
 ) -> None:
     study.record("r4", 0).write_failure({"error": "boom", "trace": "boom", "time": 10**13})
     replace(searched, tags={}).write(study.runs)
@@ -108,7 +108,7 @@ def test_a_failed_trial_does_not_make_the_study_one_that_failed(
 
 
 def test_the_run_of_a_study_that_is_gone_on_with_has_the_latest_command(
-    study: Any, searched: Invocation, store: Store, runs_of: Any
+    study: Any, searched: Invocation, store: MLflowStore, runs_of: Any
 ) -> None:
     ship(study, store)
     latest = "cifar-lab sweep --study wide --trials 9"
@@ -120,7 +120,7 @@ def test_the_run_of_a_study_that_is_gone_on_with_has_the_latest_command(
 
 
 def test_status_calls_a_pruned_trial_pruned_and_shows_no_test(study: Any, searched: Invocation) -> None:
-    status = look(choose(study.runs, "sweep.wide"), study.runs)
+    status = look(select(study.runs, "sweep.wide"), study.runs)
     assert {cell.asked.variant: cell.state for cell in status.cells} == {"r16": "finished", "r4": "pruned"}
     assert status.is_settled
     assert (status.counts()["missing"], status.counts()["pruned"]) == (0, 1)

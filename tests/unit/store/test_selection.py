@@ -11,7 +11,7 @@ import pytest
 from cifar_lab.data import load
 from cifar_lab.errors import TrackingError
 from cifar_lab.store.invocation import read_all
-from cifar_lab.store.selection import again, choose, selector
+from cifar_lab.store.selection import again, select, selector
 
 SYNTHETIC = {"name": "synthetic", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
 
@@ -19,18 +19,18 @@ SYNTHETIC = {"name": "synthetic", "kind": "synthetic", "hash": "5" * 64, "source
 def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrides(runs: Any) -> None:
     plain = runs.study()
     changed = runs.study(recipe="b", overrides={"train.epochs": 3})
-    assert choose(runs.folder, "se_ratio").latest.id == changed, "nothing is typed: the latest"
+    assert select(runs.folder, "se_ratio").latest.id == changed, "nothing is typed: the latest"
     for scale, data in (("small", None), (None, "cifar10")):
-        setting = choose(runs.folder, "se_ratio", scale=scale, data=data)
+        setting = select(runs.folder, "se_ratio", scale=scale, data=data)
         assert (setting.latest.id, [other.id for other in setting.others]) == (plain, [changed])
-    assert choose(runs.folder, "se_ratio", scale="small", overrides={"train.epochs": 3}).latest.id == changed
+    assert select(runs.folder, "se_ratio", scale="small", overrides={"train.epochs": 3}).latest.id == changed
 
 
 def test_where_no_setting_is_plain_the_latest_that_matches_is_read(runs: Any) -> None:
     runs.study(recipe="a", overrides={"train.epochs": 3})
     latest = runs.study(recipe="b", overrides={"train.epochs": 4})
     runs.study(recipe="c", data=SYNTHETIC)
-    assert choose(runs.folder, "se_ratio", data="cifar10").latest.id == latest
+    assert select(runs.folder, "se_ratio", data="cifar10").latest.id == latest
 
 
 def test_the_same_images_at_another_path_select_the_setting(runs: Any, few_images: Path, tmp_path: Path) -> None:
@@ -38,20 +38,20 @@ def test_the_same_images_at_another_path_select_the_setting(runs: Any, few_image
     there = {"name": "images", "kind": "images", "hash": load(str(few_images)).hash, "source": str(few_images)}
     wanted = runs.study(data=there)
     runs.study(recipe="b")
-    assert choose(runs.folder, "se_ratio", data=str(copy)).latest.id == wanted
+    assert select(runs.folder, "se_ratio", data=str(copy)).latest.id == wanted
     for part in ("test", "train"):
         next((copy / part / "class0").iterdir()).unlink()
     for other in (copy, tmp_path, tmp_path / "nowhere"):
         with pytest.raises(TrackingError, match="never as asked for"):
-            choose(runs.folder, "se_ratio", data=str(other))
+            select(runs.folder, "se_ratio", data=str(other))
 
 
 def test_what_a_hint_prints_selects_that_setting_and_no_other(runs: Any) -> None:
     first = runs.study(baseline="old")
     runs.study(recipe="b", baseline="new")
-    (other,) = choose(runs.folder, "se_ratio").others
+    (other,) = select(runs.folder, "se_ratio").others
     assert selector(other) == f"--invocation {first} (--scale small --data cifar10)"
-    assert choose(runs.folder, "se_ratio", invocation=first).latest.id == first
+    assert select(runs.folder, "se_ratio", invocation=first).latest.id == first
 
 
 def test_a_command_is_typed_again_without_what_it_undid(runs: Any) -> None:

@@ -16,21 +16,21 @@ from cifar_lab.train import checkpoint
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     state = {"net": {"w": torch.randn(3, 4)}, "counters": {"epoch": 3, "seconds": 1.5}, "ema": None}
     checkpoint.save(tmp_path / "c.pt", state)
-    loaded = checkpoint.load(tmp_path / "c.pt")
+    loaded = checkpoint.load_checkpoint(tmp_path / "c.pt")
     assert loaded is not None
     assert torch.equal(loaded["net"]["w"], state["net"]["w"])  # type: ignore[index]
     assert loaded["counters"] == state["counters"]
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert checkpoint.load(tmp_path / "c.pt") is None
+    assert checkpoint.load_checkpoint(tmp_path / "c.pt") is None
 
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "c.pt", {"epoch": 1})
     with pytest.raises((AttributeError, pickle.PicklingError)):
         checkpoint.save(tmp_path / "c.pt", {"epoch": lambda: 2})
-    assert checkpoint.load(tmp_path / "c.pt") == {"epoch": 1}
+    assert checkpoint.load_checkpoint(tmp_path / "c.pt") == {"epoch": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
 
 
@@ -45,7 +45,7 @@ def test_a_damaged_or_foreign_file_is_refused_and_not_run(tmp_path: Path, damage
     else:
         torch.save({"w": Trap(tmp_path / "sprung")}, path)
     with pytest.raises(CellError, match="not a readable checkpoint"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -87,15 +87,15 @@ def test_a_bit_that_flips_among_the_numbers_is_noticed(
     path.write_bytes(content)
     assert not torch.equal(torch.load(path, weights_only=True)["net"]["w"], STATE["net"]["w"]), "torch does not notice"
     with pytest.raises(CellError, match="not a readable checkpoint"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
 
 
 def test_the_state_of_another_cell_is_refused(tmp_path: Path) -> None:
     state = dict.fromkeys(checkpoint.PARTS)
     checkpoint.save(tmp_path / "c.pt", state, "a" * 64)
-    assert checkpoint.load(tmp_path / "c.pt", "a" * 64) == state
+    assert checkpoint.load_checkpoint(tmp_path / "c.pt", "a" * 64) == state
     with pytest.raises(CellError, match="the checkpoint of another cell, aaaaaaaaaaaa"):
-        checkpoint.load(tmp_path / "c.pt", "b" * 64)
+        checkpoint.load_checkpoint(tmp_path / "c.pt", "b" * 64)
     torch.save({"weights": 1}, tmp_path / "c.pt")
     with pytest.raises(CellError, match="not the checkpoint of a training: 'counters' is missing"):
-        checkpoint.load(tmp_path / "c.pt", "a" * 64)
+        checkpoint.load_checkpoint(tmp_path / "c.pt", "a" * 64)

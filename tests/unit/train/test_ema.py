@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cifar_lab.train.ema import Average
+from cifar_lab.train.ema import ExponentialMovingAverage
 
 
 def network() -> nn.Module:
@@ -25,7 +25,7 @@ def train(net: nn.Module, steps: int, *followers: object) -> None:
         net(torch.randn(8, 3, 6, 6)).square().mean().backward()
         optimizer.step()
         for each in followers:
-            each.step() if isinstance(each, Average) else each.update_parameters(net)  # type: ignore[attr-defined]
+            each.step() if isinstance(each, ExponentialMovingAverage) else each.update_parameters(net)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def net() -> nn.Module:
 @pytest.mark.parametrize("decay", [0.5, 0.99])
 def test_it_is_torchs_own_average(decay: float, net: nn.Module) -> None:
     theirs = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    ours = Average(net, decay)
+    ours = ExponentialMovingAverage(net, decay)
     train(net, 7, theirs, ours)
     expected = theirs.module.state_dict()
     for name, value in ours.module.state_dict().items():
@@ -47,7 +47,7 @@ def test_it_is_torchs_own_average(decay: float, net: nn.Module) -> None:
 
 
 def test_it_lies_between_what_the_network_was_and_is(net: nn.Module) -> None:
-    ours = Average(net, 0.9)
+    ours = ExponentialMovingAverage(net, 0.9)
     train(net, 1, ours)
     first = copy.deepcopy(net.state_dict())
     assert all(torch.equal(value, first[name]) for name, value in ours.module.state_dict().items())
@@ -57,10 +57,10 @@ def test_it_lies_between_what_the_network_was_and_is(net: nn.Module) -> None:
 
 
 def test_saved_and_loaded_it_goes_on(net: nn.Module) -> None:
-    ours = Average(net, 0.9)
+    ours = ExponentialMovingAverage(net, 0.9)
     train(net, 3, ours)
     twin = copy.deepcopy(net)
-    loaded = Average(twin, 0.9)
+    loaded = ExponentialMovingAverage(twin, 0.9)
     loaded.load_state_dict(copy.deepcopy(ours.state_dict()))
     for one, average in ((net, ours), (twin, loaded)):
         torch.manual_seed(1)
@@ -68,10 +68,10 @@ def test_saved_and_loaded_it_goes_on(net: nn.Module) -> None:
     assert all(torch.equal(a, b) for a, b in zip(_tensors(ours), _tensors(loaded), strict=True))
 
 
-def _tensors(average: Average) -> list[torch.Tensor]:
+def _tensors(average: ExponentialMovingAverage) -> list[torch.Tensor]:
     return list(average.module.state_dict().values())
 
 
 def test_its_weights_are_not_trained(net: nn.Module) -> None:
-    assert not any(each.requires_grad for each in Average(net, 0.9).module.parameters())
+    assert not any(each.requires_grad for each in ExponentialMovingAverage(net, 0.9).module.parameters())
     assert all(each.requires_grad for each in net.parameters())

@@ -38,7 +38,7 @@ class Run:
     def __init__(self, k: int = 5, alpha: float = 0.5) -> None:
         self.weights = [torch.nn.Parameter(torch.tensor(part)) for part in (START[:1], START[1:])]
         self.optimizer = torch.optim.SGD(self.weights, lr=LR, momentum=MOMENTUM)
-        self.lookahead = Lookahead(self.weights, recipe.Lookahead(k=k, alpha=alpha))
+        self.lookahead = Lookahead(self.weights, recipe.LookaheadConfig(k=k, alpha=alpha))
 
     def step(self) -> NDArray[np.float64]:
         for weight, curvature in zip(self.weights, (CURVATURE[:1], CURVATURE[1:]), strict=True):
@@ -97,6 +97,6 @@ def test_interpolate_moves_slow_by_alpha_and_fast_to_slow_in_place() -> None:
 
 def test_no_value_is_read_back_from_the_device() -> None:
     """Tensors on the meta device have no values: whoever waits for one there fails."""
-    lookahead = Lookahead([torch.zeros(3, device="meta")], recipe.Lookahead(k=1))
+    lookahead = Lookahead([torch.zeros(3, device="meta")], recipe.LookaheadConfig(k=1))
     lookahead.step()
     assert lookahead.state_dict()["slow"][0].is_meta

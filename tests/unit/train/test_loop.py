@@ -15,10 +15,10 @@ from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
-from cifar_lab.models.resnet import build
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train import loop
 from cifar_lab.train.evaluate import Evaluation, confusion, evaluate
-from cifar_lab.train.loop import Outcome, fit
+from cifar_lab.train.loop import TrainingOutcome, fit
 from cifar_lab.train.trainer import Trainer
 
 TINY = Recipe().override(
@@ -79,22 +79,22 @@ class Recorder:
 def _trainer(recipe: Recipe = TINY, seed: int = 0) -> Trainer:
     torch.set_num_threads(1)
     parts = split(_dataset(), recipe.data, recipe.train.protocol, torch.device("cpu"))
-    return Trainer(recipe, seed, build(recipe.model, seed=seed), parts, "fp32")
+    return Trainer(recipe, seed, build_network(recipe.model, seed=seed), parts, "fp32")
 
 
-def _run(recipe: Recipe = TINY, seed: int = 0) -> tuple[Trainer, Recorder, Outcome]:
+def _run(recipe: Recipe = TINY, seed: int = 0) -> tuple[Trainer, Recorder, TrainingOutcome]:
     trainer, recorder = _trainer(recipe, seed), Recorder()
     return trainer, recorder, fit(trainer, recorder)
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> tuple[Trainer, Recorder, Outcome]:
+def undisturbed() -> tuple[Trainer, Recorder, TrainingOutcome]:
     return _run()
 
 
-def test_every_epoch_has_its_metrics(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+def test_every_epoch_has_its_metrics(undisturbed: tuple[Trainer, Recorder, TrainingOutcome]) -> None:
     trainer, recorder, outcome = undisturbed
-    assert outcome == Outcome("finished", 2)
+    assert outcome == TrainingOutcome("finished", 2)
     assert set(recorder.values) == {1, 2}
     assert set(recorder.values[2]) == {
         "train/loss", "clean_train/loss", "clean_train/acc", "val/loss", "val/acc", "lr", "grad_norm", "images_seen",
@@ -104,20 +104,20 @@ def test_every_epoch_has_its_metrics(undisturbed: tuple[Trainer, Recorder, Outco
     assert recorder.values[2]["lr"] == pytest.approx(0.05)
 
 
-def test_recipe_and_seed_give_the_same_numbers_twice(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+def test_recipe_and_seed_give_the_same_numbers_twice(undisturbed: tuple[Trainer, Recorder, TrainingOutcome]) -> None:
     trainer, recorder, _ = undisturbed
     again, same, _ = _run()
     assert same.values == recorder.values
     assert all(torch.equal(a, b) for a, b in zip(trainer.parameters, again.parameters, strict=True))
 
 
-def test_another_seed_gives_others(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+def test_another_seed_gives_others(undisturbed: tuple[Trainer, Recorder, TrainingOutcome]) -> None:
     assert _run(seed=1)[1].values != undisturbed[1].values
 
 
 @pytest.mark.parametrize("stop_at", [{(1, 2)}, {(1, 1), (2, 4)}, {(2, 1), (2, 2), (2, 3)}], ids=str)
 def test_stopped_and_loaded_it_ends_with_the_same_numbers(
-    undisturbed: tuple[Trainer, Recorder, Outcome], stop_at: set[tuple[int, int]]
+    undisturbed: tuple[Trainer, Recorder, TrainingOutcome], stop_at: set[tuple[int, int]]
 ) -> None:
     values: dict[int, dict[str, float]] = {}
     state = b""
@@ -179,7 +179,9 @@ def test_val_images_never_train() -> None:
     assert torch.bincount(parts.watched.labels[parts.watched.index]).tolist() == [2] * 10
 
 
-def test_an_evaluation_is_what_numpy_makes_of_the_logits(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+def test_an_evaluation_is_what_numpy_makes_of_the_logits(
+    undisturbed: tuple[Trainer, Recorder, TrainingOutcome],
+) -> None:
     trainer = undisturbed[0]
     judged = evaluate(trainer.evaluated, trainer.split.test, trainer.recipe.data, "fp32")
     dataset = _dataset()
@@ -195,7 +197,7 @@ def test_an_evaluation_is_what_numpy_makes_of_the_logits(undisturbed: tuple[Trai
 
 
 def test_curves_are_measured_with_one_view_whatever_is_done_at_test_time(
-    undisturbed: tuple[Trainer, Recorder, Outcome],
+    undisturbed: tuple[Trainer, Recorder, TrainingOutcome],
 ) -> None:
     _, recorder, _ = _run(TINY.override({"train.tta": "flip_shift"}))
     assert recorder.values == undisturbed[1].values
@@ -207,7 +209,7 @@ def test_the_confusion_matrix_has_labels_down_and_predictions_across() -> None:
     assert confusion(judged, classes=3).tolist() == [[1, 0, 1], [0, 1, 0], [0, 1, 0]]
 
 
-def test_evaluating_changes_nothing(undisturbed: tuple[Trainer, Recorder, Outcome]) -> None:
+def test_evaluating_changes_nothing(undisturbed: tuple[Trainer, Recorder, TrainingOutcome]) -> None:
     trainer = _trainer()
     before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
     trainer.net.train()

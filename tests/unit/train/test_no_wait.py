@@ -145,7 +145,7 @@ def test_after_a_resume_a_step_stays_on_the_device_too(name: str, tmp_path: Path
     stepper.begin_epoch()
     stepper.take()
     checkpoint.save(tmp_path / "checkpoint.pt", on_the_cpu.state_dict())
-    state = checkpoint.load(tmp_path / "checkpoint.pt")
+    state = checkpoint.load_checkpoint(tmp_path / "checkpoint.pt")
     assert state is not None
     run, stepper = trainer(recipe, 40)
     run.load_state_dict(state)

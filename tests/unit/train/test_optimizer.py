@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_lab.config.recipe import Optim, OptimizerName
+from cifar_lab.config.recipe import OptimizerConfig, OptimizerName
 from cifar_lab.train.muon import Muon
-from cifar_lab.train.optimizer import build, split_for_muon
+from cifar_lab.train.optimizer import build_optimizer, split_for_muon
 
 NAMES = get_args(OptimizerName)
 
@@ -60,7 +60,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: 
     ],
 )
 def test_name_and_numbers_of_the_recipe_reach_the_optimizer(name: Any, kind: type, settings: dict[str, Any]) -> None:
-    optimizer = build(network(), Optim(name=name, lr=0.03, momentum=0.8, weight_decay=0.002))
+    optimizer = build_optimizer(network(), OptimizerConfig(name=name, lr=0.03, momentum=0.8, weight_decay=0.002))
     assert type(optimizer) is kind
     for group in optimizer.param_groups:
         assert {"lr": 0.03, "weight_decay": 0.002, **settings}.items() <= group.items()
@@ -69,7 +69,7 @@ def test_name_and_numbers_of_the_recipe_reach_the_optimizer(name: Any, kind: typ
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_in_one_group(name: Any) -> None:
     model = network()
-    held = [p for group in build(model, Optim(name=name)).param_groups for p in group["params"]]
+    held = [p for group in build_optimizer(model, OptimizerConfig(name=name)).param_groups for p in group["params"]]
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
 
 
@@ -79,7 +79,7 @@ def test_biases_and_norms_decay_unless_they_are_spared(name: Any, all_decay: boo
     """Without a gradient, decay alone moves a parameter."""
     model = network()
     before = {key: value.clone() for key, value in model.named_parameters()}
-    optimizer = build(model, Optim(name=name, weight_decay=0.1, decay_norms=all_decay))
+    optimizer = build_optimizer(model, OptimizerConfig(name=name, weight_decay=0.1, decay_norms=all_decay))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -92,28 +92,30 @@ def test_biases_and_norms_decay_unless_they_are_spared(name: Any, all_decay: boo
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_in_one_group_spared_or_not(name: Any, all_decay: bool) -> None:
     model = network()
-    groups = build(model, Optim(name=name, weight_decay=0.1, decay_norms=all_decay)).param_groups
+    groups = build_optimizer(model, OptimizerConfig(name=name, weight_decay=0.1, decay_norms=all_decay)).param_groups
     assert sorted(map(id, model.parameters())) == sorted(id(p) for group in groups for p in group["params"])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_falls(name: Any) -> None:
     model = network()
-    losses = train(model, build(model, Optim(name=name, lr=1.0 if name == "adadelta" else 0.02)), 15)
+    losses = train(
+        model, build_optimizer(model, OptimizerConfig(name=name, lr=1.0 if name == "adadelta" else 0.02)), 15
+    )
     assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_goes_on_from_a_saved_state_as_if_never_stopped(name: Any) -> None:
     first, second = network(), network()
-    optimizer = build(first, Optim(name=name, lr=0.02))
+    optimizer = build_optimizer(first, OptimizerConfig(name=name, lr=0.02))
     train(first, optimizer, 3)
     file = io.BytesIO()
     torch.save([first.state_dict(), optimizer.state_dict()], file)
     file.seek(0)
     weights, state = torch.load(file, weights_only=True)
     second.load_state_dict(weights)
-    resumed = build(second, Optim(name=name, lr=0.02))
+    resumed = build_optimizer(second, OptimizerConfig(name=name, lr=0.02))
     resumed.load_state_dict(state)
     assert train(second, resumed, 3) == train(first, optimizer, 3)
 

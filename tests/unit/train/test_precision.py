@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.data.splits import Part
-from cifar_lab.models.resnet import build
+from cifar_lab.data.splits import ImageSubset
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train import precision
 from cifar_lab.train.evaluate import evaluate
 
@@ -33,13 +33,13 @@ CARDS = {
 @pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "fp32")])
 def test_auto_follows_the_processor(monkeypatch: pytest.MonkeyPatch, units: bool, expected: str) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: units)
-    assert precision.resolve("auto", CPU) == expected
+    assert precision.resolve_precision("auto", CPU) == expected
 
 
 @pytest.mark.parametrize("units", [True, False])
 def test_a_recipe_that_names_a_precision_gets_it(monkeypatch: pytest.MonkeyPatch, units: bool) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: units)
-    assert [precision.resolve(name, CPU) for name in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
+    assert [precision.resolve_precision(name, CPU) for name in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -47,12 +47,12 @@ def test_auto_follows_the_gpu_that_the_cell_is_on(monkeypatch: pytest.MonkeyPatc
     capability, expected = CARDS[name]
     monkeypatch.setattr(torch.cuda, "get_device_capability", {GPU: capability}.__getitem__)
     monkeypatch.setattr(torch.cuda, "get_device_name", {GPU: name}.__getitem__)
-    assert precision.resolve("auto", GPU) == expected
+    assert precision.resolve_precision("auto", GPU) == expected
 
 
 def test_an_amd_gpu_computes_in_bf16_whatever_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
-    assert precision.resolve("auto", GPU) == "bf16"
+    assert precision.resolve_precision("auto", GPU) == "bf16"
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.half), ("fp32", torch.float32)])
@@ -90,9 +90,9 @@ def test_a_scaled_loss_keeps_gradients_that_fp16_has_no_room_for() -> None:
 @pytest.mark.parametrize("tta", ["none", "flip_shift"])
 def test_evaluating_in_fp16_agrees_with_fp32(tta: str) -> None:
     recipe = Recipe().override({"model.blocks": [1], "model.width": 8})
-    net = build(recipe.model, seed=0)
+    net = build_network(recipe.model, seed=0)
     images = torch.randint(0, 256, (20, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    part = Part(images, torch.arange(20) % 10, torch.arange(20))
+    part = ImageSubset(images, torch.arange(20) % 10, torch.arange(20))
     half, full = (evaluate(net, part, recipe.data, name, tta) for name in ("fp16", "fp32"))  # type: ignore[arg-type]
     assert half.loss == pytest.approx(full.loss, rel=1e-2)
     assert half.confidence.dtype == torch.float32

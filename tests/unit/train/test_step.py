@@ -16,7 +16,7 @@ from torch import Tensor
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
-from cifar_lab.models.resnet import build
+from cifar_lab.models.resnet import build_network
 from cifar_lab.train import step
 from cifar_lab.train.step import EAGER_FIRST, Stepper
 from cifar_lab.train.trainer import Trainer
@@ -54,7 +54,7 @@ def trainer(recipe: Recipe) -> Trainer:
         test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(20) % 10,
     )  # fmt: skip
     parts = split(data, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    return Trainer(recipe, 0, build(recipe.model, seed=0), parts, "fp32")
+    return Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32")
 
 
 def stepper(run: Trainer, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Trainer], None] | None = None) -> Stepper:
@@ -186,7 +186,7 @@ def test_a_rate_on_the_device_comes_to_the_numbers_of_one_on_the_host(
 def step_optimizer(run: Trainer) -> torch.optim.Optimizer:
     from cifar_lab.train import optimizer
 
-    return optimizer.build(run.net, run.recipe.optim, rate=run.rate)
+    return optimizer.build_optimizer(run.net, run.recipe.optim, rate=run.rate)
 
 
 def test_draws_of_the_next_epoch_are_made_beside_this_one_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def _points(epochs: int, split: str = "val") -> list[tuple[int, dict[str, float]
 
 @pytest.mark.parametrize(("epochs", "split"), [(1, "val"), (25, "test")])
 def test_a_cell_has_the_four_figures_and_its_confusion(epochs: int, split: str) -> None:
-    drawn = cell_png.draw(_points(epochs, split), CONFUSION, "r4/s0")
+    drawn = cell_png.draw_cell_figures(_points(epochs, split), CONFUSION, "r4/s0")
     assert set(drawn) == {*FOUR, "confusion.png"}
     for content in drawn.values():
         picture = Image.open(io.BytesIO(content))
@@ -38,8 +38,8 @@ def test_a_cell_has_the_four_figures_and_its_confusion(epochs: int, split: str) 
 
 
 def test_what_was_not_measured_is_not_drawn() -> None:
-    assert cell_png.draw([], None, "r4/s0") == {}
-    assert set(cell_png.draw([(1, {"lr": 0.1})], None, "r4/s0")) == {"figures/learning_rate.png"}
+    assert cell_png.draw_cell_figures([], None, "r4/s0") == {}
+    assert set(cell_png.draw_cell_figures([(1, {"lr": 0.1})], None, "r4/s0")) == {"figures/learning_rate.png"}
 
 
 def test_an_interval_is_the_mean_of_its_ten_epochs_and_the_last_may_be_shorter() -> None:
@@ -54,7 +54,7 @@ def test_epochs_without_a_value_do_not_shift_the_intervals() -> None:
 def test_drawing_needs_no_pyplot_no_torch_and_no_mlflow() -> None:
     code = (
         "import sys; from cifar_lab.report.charts import cell_png;"
-        "cell_png.draw([(1, {'lr': 0.1})], None, 'x');"
+        "cell_png.draw_cell_figures([(1, {'lr': 0.1})], None, 'x');"
         "sys.exit(bool({'matplotlib.pyplot', 'torch', 'mlflow'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 from made.studies import WIDTH, search, trial
 
-from cifar_lab.report.ablation_page import Figure
+from cifar_lab.report.ablation_page import PageFigure
 from cifar_lab.report.charts import sweep as plots
-from cifar_lab.report.sweep_page_data import Dimension, Search, Trial
+from cifar_lab.report.sweep_page_data import DimensionSummary, SweepPageData, TrialSummary
 
 BASELINE = trial(0, 0.90, diff={})
 VALUES = (BASELINE, trial(1, 0.85), trial(2, 0.92), trial(3, 0.91), trial(4, 0.92), trial(5, 0.95))
@@ -27,7 +27,7 @@ ALL = search(*VALUES, *OTHERS)
 SHARES = {"fanova": {"rate": 0.6, "model.width": 0.3}, "ped_anova": {"rate": 0.15, "model.width": 0.85}}
 
 
-def parsed(made: Figure | None) -> ElementTree.Element:
+def parsed(made: PageFigure | None) -> ElementTree.Element:
     assert made is not None
     return ElementTree.fromstring(made.drawing)
 
@@ -141,7 +141,7 @@ def test_the_key_names_what_is_there_and_nothing_else() -> None:
 # Cost
 
 
-def cost(made: Search) -> ElementTree.Element:
+def cost(made: SweepPageData) -> ElementTree.Element:
     (figure,) = plots.costs(made)
     return parsed(figure)
 
@@ -206,7 +206,7 @@ def test_a_logarithmic_axis_has_round_ticks(low: float, high: float, ticks: tupl
 # Parallel coordinates
 
 
-def lines(made: Search) -> dict[str, ElementTree.Element]:
+def lines(made: SweepPageData) -> dict[str, ElementTree.Element]:
     return {said(line)[:4]: line for line in of_class(parsed(plots.parallel(made)), "line")}
 
 
@@ -259,7 +259,7 @@ def test_one_trial_of_no_labels_is_drawn() -> None:
 # Importances
 
 
-def bars(made: Search) -> dict[str, float]:
+def bars(made: SweepPageData) -> dict[str, float]:
     return {said(bar): share(bar.get("width")) for bar in of_class(parsed(plots.importances(made)), "share")}
 
 
@@ -292,7 +292,7 @@ def test_shares_of_nothing_are_drawn_as_nothing() -> None:
 
 
 def test_long_names_are_clipped_to_the_room_they_have() -> None:
-    long = Dimension(name="n" * 80, words="", labels=("l" * 80, "b"))
+    long = DimensionSummary(name="n" * 80, words="", labels=("l" * 80, "b"))
     one = trial(0, 0.9, params={long.name: "b"})
     made = search(one, dimensions=(long,), importances={"fanova": {long.name: 1.0}})
     assert max(map(len, texts(parsed(plots.importances(made))))) == plots.NAME
@@ -307,7 +307,7 @@ def test_long_names_are_clipped_to_the_room_they_have() -> None:
 @pytest.mark.parametrize(
     "trials", [VALUES[:1], VALUES[:2], (trial(3, 0.0),), (trial(0, 1.0), trial(1, 1.0)), (*VALUES, *OTHERS)]
 )
-def test_no_number_is_left_that_is_none(trials: tuple[Trial, ...]) -> None:
+def test_no_number_is_left_that_is_none(trials: tuple[TrialSummary, ...]) -> None:
     made = search(*trials, importances=SHARES)
     figures = [plots.history(made), *plots.costs(made), plots.parallel(made), plots.importances(made)]
     for each in figures:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cifar_lab.results.stats.claims import STATUSES, Judgement, Side, judge_accuracy, judge_difference
-from cifar_lab.results.stats.decision import decide
+from cifar_lab.results.stats.claims import STATUSES, ClaimSide, Judgement, judge_accuracy, judge_difference
+from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.paired import NO_PAIR, NO_VARIANCE, ONE_PAIR
 
 LEVEL, MARGIN, N = 0.95, 0.005, 5
@@ -30,8 +30,8 @@ def spread(low: float, high: float) -> list[float]:
     return [float(value) for value in (low + high) / 2 + half * shape]
 
 
-def side(name: str, values: list[float], **states: int) -> Side:
-    return Side(name=name, values=dict(enumerate(values)), states={"finished": len(values), **states})
+def side(name: str, values: list[float], **states: int) -> ClaimSide:
+    return ClaimSide(name=name, values=dict(enumerate(values)), states={"finished": len(values), **states})
 
 
 def judge(relation: Any, low: float, high: float, **more: Any) -> Judgement:
@@ -86,7 +86,7 @@ def test_better_is_what_compare_calls_better_and_is_refuted_by_the_opposite(low:
     """Only undecided differences are inconclusive; an equivalent one that is above 0 is negligible."""
     found = judge("better", low, low + width)
     assert found.difference is not None
-    verdict = decide(found.difference.interval, MARGIN)
+    verdict = decide_verdict(found.difference.interval, MARGIN)
     equivalent = "negligible" if low > 0 else "refuted"
     expected = {"better": "supported", "worse": "refuted", "equivalent": equivalent, "undecided": "inconclusive"}
     assert found.status == expected[str(verdict)]
@@ -241,7 +241,7 @@ def test_one_seed_is_inconclusive_and_its_difference_is_shown() -> None:
 
 
 def test_seeds_that_are_not_shared_are_inconclusive() -> None:
-    other = Side(name="b", values={7: 0.9, 8: 0.91}, states={"finished": 2})
+    other = ClaimSide(name="b", values={7: 0.9, 8: 0.91}, states={"finished": 2})
     found = judge_difference("better", side("a", [0.9, 0.91]), other, margin=MARGIN, level=LEVEL)
     assert (found.status, found.why, found.numbers) == ("inconclusive", NO_PAIR, "")
 
@@ -260,14 +260,14 @@ def test_a_side_without_a_finished_cell_is_not_measured_and_says_what_it_has() -
         ({"failed": 1, "running": 1}, "b: 1 failed, 1 running of 2 seeds"),
         ({"diverged": 1, "missing": 2}, "b diverged in 1 of 3 seeds, 2 missing"),
     ]:
-        other = Side(name="b", values={}, states=states)
+        other = ClaimSide(name="b", values={}, states=states)
         found = judge_difference("better", some, other, margin=MARGIN, level=LEVEL)
         assert (found.status, found.words) == ("not measured", said)
         assert judge_accuracy(other, accuracy=0.9, tolerance=0.005).status == "not measured"
 
 
 def test_a_metric_that_the_cells_do_not_have_is_not_measured() -> None:
-    old = Side(name="b", values={}, states={"finished": 3})
+    old = ClaimSide(name="b", values={}, states={"finished": 3})
     found = judge_difference("better", side("a", [0.9, 0.91]), old, margin=MARGIN, level=LEVEL)
     assert (found.status, found.why) == ("not measured", "no finished cell has the metric")
 
@@ -296,7 +296,7 @@ def test_cells_that_are_not_in_the_numbers_are_said_beside_them() -> None:
 )
 def test_that_one_of_the_two_diverged_in_every_seed_is_a_result(relation: Any, gone: str, status: str) -> None:
     sides = [
-        Side(name=name, values={}, states={"diverged": 3}, diverged=GONE)
+        ClaimSide(name=name, values={}, states={"diverged": 3}, diverged=GONE)
         if name == gone
         else side(name, [0.90, 0.91, 0.92])
         for name in ("a", "b")
@@ -308,7 +308,7 @@ def test_that_one_of_the_two_diverged_in_every_seed_is_a_result(relation: Any, g
 
 
 def test_after_a_divergence_the_direction_holds_and_a_size_cannot_be_told() -> None:
-    gone = Side(name="b", values={}, states={"diverged": 3}, diverged=GONE)
+    gone = ClaimSide(name="b", values={}, states={"diverged": 3}, diverged=GONE)
     found = judge_difference(
         "better", side("a", [0.90, 0.91]), gone, margin=MARGIN, level=LEVEL, size=0.01, tolerance=0.005
     )
@@ -316,9 +316,9 @@ def test_after_a_divergence_the_direction_holds_and_a_size_cannot_be_told() -> N
     assert "the direction holds" in found.why
 
 
-def some_diverged(name: str, values: dict[int, float], *seeds: int) -> Side:
+def some_diverged(name: str, values: dict[int, float], *seeds: int) -> ClaimSide:
     states = {"finished": len(values), "diverged": len(seeds)}
-    return Side(name=name, values=values, states=states, diverged=frozenset(seeds))
+    return ClaimSide(name=name, values=values, states=states, diverged=frozenset(seeds))
 
 
 def five(mean: float) -> dict[int, float]:
@@ -390,7 +390,7 @@ def test_an_accuracy_is_not_reached_by_survivors_alone() -> None:
 
 
 def test_an_accuracy_is_not_reached_by_what_diverged_in_every_seed() -> None:
-    gone = Side(name="a", values={}, states={"diverged": 3}, diverged=GONE)
+    gone = ClaimSide(name="a", values={}, states={"diverged": 3}, diverged=GONE)
     assert judge_accuracy(gone, accuracy=0.9, tolerance=0.005).status == "refuted"
 
 
@@ -400,8 +400,8 @@ def test_an_accuracy_is_not_reached_by_what_diverged_in_every_seed() -> None:
     ids=["one seed diverged", "one seed finished", "one has not ended", "both are gone"],
 )
 def test_less_than_all_of_two_seeds_is_no_divergence(finished: list[float], states: dict[str, int]) -> None:
-    other = Side(name="b", values={}, states=states or {"diverged": 3}, diverged=GONE)
-    some = side("a", finished) if finished else Side(name="a", values={}, states={"diverged": 3}, diverged=GONE)
+    other = ClaimSide(name="b", values={}, states=states or {"diverged": 3}, diverged=GONE)
+    some = side("a", finished) if finished else ClaimSide(name="a", values={}, states={"diverged": 3}, diverged=GONE)
     assert judge_difference("better", some, other, margin=MARGIN, level=LEVEL).status == "not measured"
 
 

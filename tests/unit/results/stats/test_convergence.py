@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from cifar_lab.results.stats.convergence import Reached, epochs_to, epochs_to_difference, last_tenth, rise, still_rises
+from cifar_lab.results.stats.convergence import (
+    EpochsToThreshold,
+    epochs_to,
+    epochs_to_difference,
+    last_tenth,
+    rise,
+    still_rises,
+)
 
 
 def test_the_rise_is_the_last_tenth_against_as_much_before() -> None:
@@ -19,9 +26,9 @@ def test_one_epoch_says_nothing() -> None:
 
 
 def test_cells_that_never_got_there_are_counted() -> None:
-    assert epochs_to([4, None, 5]) == Reached(mean=4.5, reached=2, of=3)
-    assert epochs_to([None]) == Reached(mean=None, reached=0, of=1)
-    assert epochs_to([]) == Reached(mean=None, reached=0, of=0)
+    assert epochs_to([4, None, 5]) == EpochsToThreshold(mean=4.5, reached=2, of=3)
+    assert epochs_to([None]) == EpochsToThreshold(mean=None, reached=0, of=1)
+    assert epochs_to([]) == EpochsToThreshold(mean=None, reached=0, of=0)
 
 
 def test_the_last_tenth_is_one_epoch_at_least_and_a_half_counts_up() -> None:
@@ -40,9 +47,9 @@ def test_a_curve_that_falls_has_a_negative_rise() -> None:
 
 def test_epochs_differ_by_seed_where_both_got_there() -> None:
     found = epochs_to_difference({0: 3, 1: 5, 2: None, 3: 4, 8: 1}, {0: 5, 1: 4, 2: 6, 3: None, 9: 1})
-    assert found == Reached(mean=-0.5, reached=2, of=4)
-    assert epochs_to_difference({0: 3}, {1: 3}) == Reached(mean=None, reached=0, of=0)
-    assert epochs_to_difference({}, {}) == Reached(mean=None, reached=0, of=0)
+    assert found == EpochsToThreshold(mean=-0.5, reached=2, of=4)
+    assert epochs_to_difference({0: 3}, {1: 3}) == EpochsToThreshold(mean=None, reached=0, of=0)
+    assert epochs_to_difference({}, {}) == EpochsToThreshold(mean=None, reached=0, of=0)
 
 
 def test_a_rise_is_said_when_it_is_over_a_tenth_of_a_point_and_over_the_noise() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_lab.results.stats.decision import RULE, Verdict, decide
+from cifar_lab.results.stats.decision import RULE, Verdict, decide_verdict
 from cifar_lab.results.stats.paired import Interval
 
 MARGIN = 0.5
@@ -33,11 +33,11 @@ MARGIN = 0.5
     ],
 )
 def test_where_the_interval_lies_decides(interval: Interval, verdict: str) -> None:
-    assert decide(interval, MARGIN) == verdict
+    assert decide_verdict(interval, MARGIN) == verdict
 
 
 def test_without_an_interval_nothing_is_said() -> None:
-    assert decide(None, MARGIN) is None
+    assert decide_verdict(None, MARGIN) is None
 
 
 def test_the_rule_as_it_is_printed_names_every_verdict() -> None:
@@ -47,5 +47,5 @@ def test_the_rule_as_it_is_printed_names_every_verdict() -> None:
 @given(st.tuples(st.floats(-3, 3), st.floats(-3, 3)).map(lambda ends: (min(ends), max(ends))))
 def test_turning_the_sign_turns_the_verdict(interval: Interval) -> None:
     turned = {"better": "worse", "worse": "better"}
-    verdict = decide(interval, MARGIN)
-    assert decide((-interval[1], -interval[0]), MARGIN) == turned.get(str(verdict), verdict)
+    verdict = decide_verdict(interval, MARGIN)
+    assert decide_verdict((-interval[1], -interval[0]), MARGIN) == turned.get(str(verdict), verdict)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cifar_lab.results.stats import group_sequential
-from cifar_lab.results.stats.factorial import CONTRASTS, effects
+from cifar_lab.results.stats.factorial import CONTRASTS, estimate_effects
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.paired import NO_PAIR, NO_VARIANCE, ONE_PAIR, Values
 
@@ -34,21 +34,21 @@ def test_the_contrasts_are_those_of_least_squares() -> None:
         for seed in range(6):
             design[6 * cell + seed, [seed, 6, 7, 8]] = 1, one, two, one * two
     fitted = np.linalg.lstsq(design, study.ravel(), rcond=None)[0]
-    found = effects(_cells(study))
+    found = estimate_effects(_cells(study))
     assert [found.first.mean, found.second.mean, found.interaction.mean] == pytest.approx(
         fitted[6:].tolist(), abs=1e-12
     )
 
 
 def test_by_hand() -> None:
-    found = effects([{0: 0.5}, {0: 0.625}, {0: 0.25}, {0: 0.875}])
+    found = estimate_effects([{0: 0.5}, {0: 0.625}, {0: 0.25}, {0: 0.875}])
     # The first brings 0.125 without the second and 0.625 with it; the second -0.25 without the first, 0.25 with it.
     assert (found.first.mean, found.second.mean, found.interaction.mean) == (0.375, 0.0, 0.5)
 
 
 def test_the_intervals_hold_together() -> None:
     study = _study(5)
-    found = effects(_cells(study))
+    found = estimate_effects(_cells(study))
     level = per_comparison(0.95, 3)
     neither, first, second, both = study
     for effect, contrast in (
@@ -62,7 +62,7 @@ def test_the_intervals_hold_together() -> None:
 
 
 def test_factors_that_only_add_up_do_not_interact() -> None:
-    found = effects([{s: 0.5 + s / 8 + add for s in range(4)} for add in (0.0, 0.125, 0.0625, 0.1875)])
+    found = estimate_effects([{s: 0.5 + s / 8 + add for s in range(4)} for add in (0.0, 0.125, 0.0625, 0.1875)])
     assert (found.first.mean, found.second.mean, found.interaction.mean) == (0.125, 0.0625, 0.0)
     assert found.interaction.reason == NO_VARIANCE
 
@@ -70,18 +70,18 @@ def test_factors_that_only_add_up_do_not_interact() -> None:
 def test_a_seed_counts_where_all_four_have_it() -> None:
     cells = _cells(_study(6))
     three = [{s: v for s, v in cell.items() if s != dropped} for cell, dropped in zip(cells, (0, 1, 2, 2), strict=True)]
-    assert list(effects(three).first.differences) == [3, 4, 5]
+    assert list(estimate_effects(three).first.differences) == [3, 4, 5]
 
 
 @pytest.mark.parametrize(("seeds", "reason"), [(0, NO_PAIR), (1, ONE_PAIR)])
 def test_too_few_seeds_say_so(seeds: int, reason: str) -> None:
-    found = effects(_cells(_study(seeds)))
+    found = estimate_effects(_cells(_study(seeds)))
     assert {found.first.reason, found.second.reason, found.interaction.reason} == {reason}
     assert found.interaction.interval is None
 
 
 def test_a_contrast_is_not_a_pair_of_samples() -> None:
-    found = effects(_cells(_study(5))).first
+    found = estimate_effects(_cells(_study(5))).first
     assert (found.welch, found.correlation, found.bought) == (None, None, None)
 
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cifar_lab.results.stats.replicates import Summary, differences, summarise
+from cifar_lab.results.stats.replicates import SeedSummary, differences_by_seed, summarise
 
 ACCURACIES = st.dictionaries(st.integers(0, 20), st.floats(0, 1), max_size=12)
-NOTHING = Summary(n=0, mean=None, std=None)
+NOTHING = SeedSummary(n=0, mean=None, std=None)
 
 
-def summarise_differences(values: dict[int, float], control: dict[int, float]) -> Summary:
-    return summarise(differences(values, control))
+def summarise_differences(values: dict[int, float], control: dict[int, float]) -> SeedSummary:
+    return summarise(differences_by_seed(values, control))
 
 
 def test_of_nothing_there_is_no_mean_and_no_deviation() -> None:
@@ -26,7 +26,7 @@ def test_of_nothing_there_is_no_mean_and_no_deviation() -> None:
 
 
 def test_of_one_seed_there_is_a_mean_and_no_deviation() -> None:
-    assert summarise({7: 0.9}) == Summary(n=1, mean=0.9, std=None)
+    assert summarise({7: 0.9}) == SeedSummary(n=1, mean=0.9, std=None)
 
 
 def test_the_deviation_is_that_of_a_sample() -> None:
@@ -86,7 +86,7 @@ def test_without_a_shared_seed_there_is_no_difference(values: dict[int, float], 
 
 def test_a_variant_does_not_differ_from_itself() -> None:
     values = {seed: 0.9 + seed / 1000 for seed in range(5)}
-    assert summarise_differences(values, values) == Summary(n=5, mean=0.0, std=0.0)
+    assert summarise_differences(values, values) == SeedSummary(n=5, mean=0.0, std=0.0)
 
 
 @given(ACCURACIES, ACCURACIES)
