@@ -116,9 +116,10 @@ def limit(pack: Pack, name: str) -> float:
 def how_it_ended(code: int, log: Path) -> str:
     """Return one line about a process that failed: its signal, and where it was."""
     signals = {number.value: number.name for number in signal.Signals}
-    text = log.read_text() if log.exists() else ""
-    where = [line.strip() for line in text[max(0, text.find("Fatal Python error")) :].splitlines() if line.strip()]
-    return f"its process ended with {signals.get(-code, f'code {code}')}; {' < '.join(where[:6]) or 'no trace'}"
+    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
+    fatal = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    where = lines[fatal[0] : fatal[0] + 6] if fatal else lines[-1:]
+    return f"its process ended with {signals.get(-code, f'code {code}')}; {' < '.join(where) or 'no trace'}"
 
 
 def _run_stage(pack: Pack, name: str) -> int:
