@@ -98,7 +98,7 @@ def draw_forest(rows: Sequence[ForestRow], *, axis: str, margin: float | None = 
 
     `margin`: None for accuracies, which are not differences.
     """
-    figure, axes = new_axes(WIDTH, 46 + ROW * len(rows) + (20 if title else 0), title=title, x=axis)
+    figure, axes = new_axes(WIDTH, 46 + ROW * len(rows) + (20 if title else 0), title=title, x=axis, left=12)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     low, high = (100 * end for end in forest_axis(rows, margin))
     axes.set_xlim(low, high)

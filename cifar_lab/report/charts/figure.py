@@ -57,14 +57,21 @@ class LegendEntry(NamedTuple):
     words: str
 
 
-def new_axes(width: float, height: float, *, title: str = "", x: str = "", y: str = "") -> tuple[Figure, Axes]:
-    """Return an empty figure of a size in pixels, and its axes with light grid lines and titles."""
-    figure = _figure_class()(figsize=(width / 72, height / 72), dpi=DPI, layout="constrained", facecolor=PAPER)
-    axes = figure.add_subplot(facecolor="none")
+def new_axes(
+    width: float, height: float, *, title: str = "", x: str = "", y: str = "", left: float | None = None
+) -> tuple[Figure, Axes]:
+    """Return an empty figure of a size in pixels, and its axes with light grid lines and titles.
+
+    `left`: room for the labels of the y axis in pixels. The margins are fixed: a layout engine draws each figure twice.
+    """
+    figure = _figure_class()(figsize=(width / 72, height / 72), dpi=DPI, facecolor=PAPER)
+    start, bottom = left if left is not None else 62 if y else 34, 38 if x else 22
+    box = (start / width, bottom / height, 1 - (start + 12) / width, 1 - (bottom + (26 if title else 10)) / height)
+    axes = figure.add_axes(box, facecolor="none")
     axes.set_title(without_math(title), fontsize=TEXT_SIZE + 1, color=INK)
     axes.set_xlabel(without_math(x), fontsize=TEXT_SIZE, color=FAINT)
     axes.set_ylabel(without_math(y), fontsize=TEXT_SIZE, color=FAINT)
-    axes.tick_params(labelsize=TEXT_SIZE - 1, labelcolor=FAINT, color=RULE, length=3)
+    axes.tick_params(which="both", labelsize=TEXT_SIZE - 1, labelcolor=FAINT, color=RULE, length=3)
     axes.grid(color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)

@@ -270,7 +270,8 @@ def plot_importances(page: SweepPage) -> PageFigure:
     """Plot a row per dimension: its importance by each evaluator, as a bar and a number."""
     by_evaluator = {name: shares for name, shares in page.importances.items() if shares}
     names = [each.name for each in page.ordered if any(each.name in shares for shares in by_evaluator.values())]
-    figure, axes = new_axes(640, 50 + 17 * len(names) * (1 + len(by_evaluator)), x="importance")
+    left = 16 + 7.5 * max(len(clipped(name, 36)) for name in names)
+    figure, axes = new_axes(640, 50 + 17 * len(names) * (1 + len(by_evaluator)), x="importance", left=left)
     thick = 0.8 / len(by_evaluator)
     for column, (evaluator, shares) in enumerate(by_evaluator.items()):
         label, colour = EVALUATORS.get(evaluator, (evaluator, INK))
