@@ -51,12 +51,12 @@ def report(
         scales.find_scale(scale)
     o.require_whole(invocation, set(chosen), scale, data, overrides)
     asked = {"scale": scale, "data": data, "overrides": parse_overrides(overrides)}
-    known = registry.discover(*(ablations or []))
+    ablation_registry = registry.discover(*(ablations or []))
     entries: Sequence[AblationPage | UnmeasuredAblation]
     if everything:
-        page, entries = _render_registry(runs.resolve(), known, asked)
+        page, entries = _render_registry(runs.resolve(), ablation_registry, asked)
     else:
-        named = [find_known(known, name, runs) for name in dict.fromkeys(chosen)]
+        named = [find_known(ablation_registry, name, runs) for name in dict.fromkeys(chosen)]
         page, entries = _render_named(runs.resolve(), named, {**asked, "invocation": invocation})
     _write(output, page, {"ablations": [entry.name for entry in entries]}, as_json=as_json)
     return console.say_damage([line for entry in entries for line in entry.damage])
@@ -89,13 +89,13 @@ def _render_named(runs: Path, ablations: list[Ablation], asked: Mapping[str, Any
 
 
 def _render_registry(
-    runs: Path, known: registry.Registry, asked: Mapping[str, Any]
+    runs: Path, ablation_registry: registry.Registry, asked: Mapping[str, Any]
 ) -> tuple[str, list[AblationPage | UnmeasuredAblation]]:
-    for broken in known.broken():
+    for broken in ablation_registry.broken():
         console.say(f"warning: {broken.reason}")
     from cifar_lab.report import ablation_page, html
 
-    chapters, contents = ablation_page.load_chapters(runs, known, **asked), registry.contents()
+    chapters, contents = ablation_page.load_chapters(runs, ablation_registry, **asked), registry.contents()
     page = html.render_chapters(chapters, title=contents.title, introduction=contents.introduction)
     return page, [entry for chapter in chapters for entry in chapter.entries]
 

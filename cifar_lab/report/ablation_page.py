@@ -169,20 +169,20 @@ def load_chapters(
     Raises:
         TrackingError: notes or records in `runs` cannot be read.
     """
-    known = {ablation.name: ablation for ablation in ablations}
+    by_name = {ablation.name: ablation for ablation in ablations}
     run = {entry.ablation for entry in read_all(runs)}
     asked = {"scale": scale, "data": data, "overrides": overrides}
-    told = {name for _, _, names in registry.contents().chapters for name in names}
-    plan = (*registry.contents().chapters, (*OTHERS, tuple(name for name in known if name not in told)))
-    made = [
+    placed = {name for _, _, names in registry.contents().chapters for name in names}
+    plan = (*registry.contents().chapters, (*OTHERS, tuple(name for name in by_name if name not in placed)))
+    chapters = [
         Chapter(
             title=title,
             words=words,
-            entries=tuple(_entry(runs, known[name], run, asked) for name in names if name in known),
+            entries=tuple(_entry(runs, by_name[name], run, asked) for name in names if name in by_name),
         )
         for title, words, names in plan
     ]
-    return tuple(chapter for chapter in made if chapter.entries)
+    return tuple(chapter for chapter in chapters if chapter.entries)
 
 
 def _entry(
@@ -240,7 +240,7 @@ def _described(ablation: Ablation, comparison: Comparison) -> Iterator[VariantSu
 
 def _curves(setting: Selection, runs: Path) -> dict[str, dict[str, dict[int, Curve]]]:
     """Return the curves of the ended cells, by variant, metric and seed."""
-    found: dict[str, dict[str, dict[int, Curve]]] = {}
+    curves: dict[str, dict[str, dict[int, Curve]]] = {}
     for asked in setting.cells:
         record = CellRecord(runs / asked.fingerprint)
         if record.state() not in {"finished", "diverged"}:
@@ -251,23 +251,23 @@ def _curves(setting: Selection, runs: Path) -> dict[str, dict[str, dict[int, Cur
             continue
         for metric in METRICS:
             if curve := [(point.epoch, point.values[metric]) for point in points if metric in point.values]:
-                found.setdefault(asked.variant, {}).setdefault(metric, {})[asked.seed] = curve
-    return found
+                curves.setdefault(asked.variant, {}).setdefault(metric, {})[asked.seed] = curve
+    return curves
 
 
-def _cell(found: CellProgress) -> CellSummary:
+def _cell(cell: CellProgress) -> CellSummary:
     notes = []
-    if found.state == "diverged":
-        notes.append(f"diverged in epoch {found.epoch} at step {found.step}")
-    if found.error is not None and found.state in {"failed", "damaged"}:
-        notes.append(f"{found.state}: {found.error}")
-    if found.waits_for is not None:
-        notes.append(f"waits for {found.waits_for}" + (", which did not finish" if found.stuck else ""))
+    if cell.state == "diverged":
+        notes.append(f"diverged in epoch {cell.epoch} at step {cell.step}")
+    if cell.error is not None and cell.state in {"failed", "damaged"}:
+        notes.append(f"{cell.state}: {cell.error}")
+    if cell.waits_for is not None:
+        notes.append(f"waits for {cell.waits_for}" + (", which did not finish" if cell.stuck else ""))
     return CellSummary(
-        variant=found.asked.variant,
-        seed=found.asked.seed,
-        state=found.state,
-        fingerprint=found.asked.fingerprint,
+        variant=cell.asked.variant,
+        seed=cell.asked.seed,
+        state=cell.state,
+        fingerprint=cell.asked.fingerprint,
         note=", ".join(notes),
     )
 

@@ -67,11 +67,11 @@ def _interaction(comparison: Comparison) -> str:
 
 def _differences(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return the largest differences, one a part, and the names of the others."""
-    found = [row for row in rows if row.verdict in {"better", "worse"}]
-    found.sort(key=lambda row: -abs(row.difference or 0.0))
-    parts = [_difference(row, is_first=i == 0) for i, row in enumerate(found[:SHOWN])]
+    decided = [row for row in rows if row.verdict in {"better", "worse"}]
+    decided.sort(key=lambda row: -abs(row.difference or 0.0))
+    parts = [_difference(row, is_first=i == 0) for i, row in enumerate(decided[:SHOWN])]
     for verdict in ("better", "worse"):
-        if more := [row for row in found[SHOWN:] if row.verdict == verdict]:
+        if more := [row for row in decided[SHOWN:] if row.verdict == verdict]:
             parts.append(f"{_names(more)} {'is' if len(more) == 1 else 'are'} {verdict} too")
     return parts
 
@@ -133,8 +133,8 @@ def pooled_deviation(comparison: Comparison) -> float | None:
 
     None with fewer than two degrees of freedom: the deviation of two numbers says next to nothing.
     """
-    found = [(row.pairs - 1, row.difference_std) for row in comparison.rows if row.pairs > 1]
-    squares = [(degrees, std**2) for degrees, std in found if std is not None]
+    deviations = [(row.pairs - 1, row.difference_std) for row in comparison.rows if row.pairs > 1]
+    squares = [(degrees, std**2) for degrees, std in deviations if std is not None]
     degrees = sum(each for each, _ in squares)
     variance = sum(each * square for each, square in squares) / degrees if degrees else 0.0
     return math.sqrt(variance) if degrees > 1 and variance > 0 else None

@@ -147,15 +147,15 @@ class SweepPage:
     def ordered(self) -> list[DimensionSummary]:
         """Dimensions by importance, the highest first; those of unknown importance last."""
         shares: dict[str, float] = {}
-        for known in reversed(list(self.importances.values())):
-            shares |= known
+        for own in reversed(list(self.importances.values())):
+            shares |= own
         return sorted(self.dimensions, key=lambda each: -shares.get(each.name, -1.0))
 
     def front(self, cost: str = "parameters") -> list[TrialSummary]:
         """Return the Pareto front of accuracy and `cost` (parameters or macs), the cheapest first."""
-        found = [trial for trial in self.results if getattr(trial, cost) is not None]
+        counted = [trial for trial in self.results if getattr(trial, cost) is not None]
         kept: list[TrialSummary] = []
-        for trial in sorted(found, key=lambda each: (getattr(each, cost), -each.accuracy, each.number)):
+        for trial in sorted(counted, key=lambda each: (getattr(each, cost), -each.accuracy, each.number)):
             if not kept or trial.accuracy > kept[-1].accuracy:
                 kept.append(trial)
         return kept

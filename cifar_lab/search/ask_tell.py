@@ -15,7 +15,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.execution.scheduler import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import storage as stores
-from cifar_lab.search import trials as found
+from cifar_lab.search import trials as outcomes
 from cifar_lab.search.study import StudySettings
 from cifar_lab.store.journal import JournalReader
 
@@ -58,7 +58,7 @@ class TrialQueue:
     _open: dict[str, _Open] = field(default_factory=dict)
     _waiting: list[CellJob] = field(default_factory=list)
     _failures: int = 0
-    _me: dict[str, Any] = field(default_factory=found.new_owner)
+    _me: dict[str, Any] = field(default_factory=outcomes.new_owner)
     _baseline: str = ""
     """Digest of the baseline's recipe; the baseline is never pruned, as all trials are compared with it."""
     _looked: float = 0.0
@@ -95,7 +95,7 @@ class TrialQueue:
             if self._left <= 0:
                 return None
             trial = self.study.ask()
-            trial.set_user_attr(found.OWNER, self._me)
+            trial.set_user_attr(outcomes.OWNER, self._me)
             stores.beat(self.study._storage, [trial])  # Optuna does not detect the loss of a trial without a heartbeat
             job = self._begin(trial)
             if job is not None:
@@ -116,7 +116,7 @@ class TrialQueue:
             return None
         self._open[job.fingerprint] = _Open(job, [trial], JournalReader(job.record.folder))
         if job.record.state() in {"finished", "diverged"}:
-            trial.set_user_attr(found.REUSED, True)
+            trial.set_user_attr(outcomes.REUSED, True)
             return SettledCell(job, None)
         return job
 
@@ -124,12 +124,12 @@ class TrialQueue:
         """Return the cell of a new trial; None if it is over the budget or surplus."""
         diff = self.setting.space.suggest(trial)
         declared = self.setting.declared(diff)
-        trial.set_user_attr(found.DIFF, diff)
-        trial.set_user_attr(found.COUNTS, self.setting.budget.counts(declared))
+        trial.set_user_attr(outcomes.DIFF, diff)
+        trial.set_user_attr(outcomes.COUNTS, self.setting.budget.counts(declared))
         limits = self.setting.budget.constraints(declared)
         is_infeasible = any(value > 0 for value in limits.values())
         if is_infeasible:
-            trial.set_user_attr(found.INFEASIBLE, True)
+            trial.set_user_attr(outcomes.INFEASIBLE, True)
         for name, value in limits.items():
             if name not in trial.constraints:  # a retried trial has them already
                 trial.set_constraint(name, value)
@@ -137,9 +137,9 @@ class TrialQueue:
             self._tell_infeasible(trial)
             return None
         job = self.make_job(trial.number, diff)
-        trial.set_user_attr(found.CELL, job.fingerprint)
+        trial.set_user_attr(outcomes.CELL, job.fingerprint)
         if self._is_surplus(trial):
-            trial.set_user_attr(found.SURPLUS, True)
+            trial.set_user_attr(outcomes.SURPLUS, True)
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         self.begun(trial, job)
@@ -154,8 +154,8 @@ class TrialQueue:
 
     def _is_surplus(self, trial: Trial) -> bool:
         """Tell whether other runners have asked for the last wanted trials at the same time."""
-        earlier = [other for other in found.all_trials(self.study) if other.number < trial.number]
-        return found.count_trials(earlier).counted >= self.wanted
+        earlier = [other for other in outcomes.all_trials(self.study) if other.number < trial.number]
+        return outcomes.count_trials(earlier).counted >= self.wanted
 
     def _look(self) -> None:
         self._looked = time.monotonic()
@@ -165,7 +165,7 @@ class TrialQueue:
             self._give_up_unbegun()
         else:
             self._adopt()
-        counts, ours = found.count_trials(found.all_trials(self.study)), len(self._ours())
+        counts, ours = outcomes.count_trials(outcomes.all_trials(self.study)), len(self._ours())
         self._left = max(0, self.wanted - counts.counted)
         missing = self.wanted - counts.trained - counts.pruned - ours
         self.elsewhere = max(0, min(missing, counts.running - ours))
@@ -176,20 +176,20 @@ class TrialQueue:
 
     def _give_up_unbegun(self) -> None:
         """End abandoned trials of a database that have no cell; trials with a cell are covered by the heartbeat."""
-        for lost in found.all_trials(self.study):
-            if lost.state == TrialState.RUNNING and found.CELL not in lost.user_attrs:
+        for lost in outcomes.all_trials(self.study):
+            if lost.state == TrialState.RUNNING and outcomes.CELL not in lost.user_attrs:
                 self._give_up(lost, is_dead=False)
 
     def _adopt(self) -> None:
         """Take over running trials whose runner has died and whose cell nobody holds."""
         ours = self._ours()
-        for lost in found.all_trials(self.study):
+        for lost in outcomes.all_trials(self.study):
             if lost.state != TrialState.RUNNING or lost.number in ours:
                 continue
-            alive = found.is_runner_alive(lost.user_attrs.get(found.OWNER), self._me)
+            alive = outcomes.is_runner_alive(lost.user_attrs.get(outcomes.OWNER), self._me)
             if alive:
                 continue
-            if found.CELL in lost.user_attrs:
+            if outcomes.CELL in lost.user_attrs:
                 self._take_over(lost, is_dead=alive is False)
             else:
                 self._give_up(lost, is_dead=alive is False)
@@ -197,12 +197,12 @@ class TrialQueue:
     def _take_over(self, lost: FrozenTrial, *, is_dead: bool) -> None:
         """Resume the cell of a trial, unless another runner trains it or may be about to."""
         trial = Trial(self.study, lost._trial_id)
-        job = self.make_job(lost.number, found.diff_of(lost))
+        job = self.make_job(lost.number, outcomes.diff_of(lost))
         if job.record.state() == "running":
             return
-        if not is_dead and found.OWNER in lost.user_attrs and _age(lost) < UNBEGUN:
+        if not is_dead and outcomes.OWNER in lost.user_attrs and _age(lost) < UNBEGUN:
             return  # another host asked for it and may not hold its cell yet
-        trial.set_user_attr(found.OWNER, self._me)
+        trial.set_user_attr(outcomes.OWNER, self._me)
         known = self._open.get(job.fingerprint)
         if known is not None:
             known.trials.append(trial)
@@ -218,13 +218,15 @@ class TrialQueue:
         """
         if not is_dead and _age(lost) <= UNBEGUN:
             return
-        if found.is_infeasible(lost):
+        if outcomes.is_infeasible(lost):
             self._tell_infeasible(lost.number)
             return
         fixed = lost.system_attrs.get("fixed_params")
-        if fixed and not any(lost.number in found.retried_trials(other) for other in found.all_trials(self.study)):
+        if fixed and not any(
+            lost.number in outcomes.retried_trials(other) for other in outcomes.all_trials(self.study)
+        ):
             again = {"fixed_params": fixed, "failed_trial": lost.number}
-            history = [*found.retried_trials(lost), lost.number]
+            history = [*outcomes.retried_trials(lost), lost.number]
             self.study.add_trial(
                 optuna.trial.create_trial(state=TrialState.WAITING, system_attrs={**again, "retry_history": history})
             )
@@ -267,22 +269,22 @@ class TrialQueue:
 
     def _tell(self, trial: Trial, cell: _Open, result: dict[str, object] | None, error: str | None) -> None:
         if result is None and cell.pruned_at is not None:
-            trial.set_user_attr(found.PRUNED_AT, cell.pruned_at)
+            trial.set_user_attr(outcomes.PRUNED_AT, cell.pruned_at)
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
         elif result is None:
-            trial.set_user_attr(found.ERROR, error)
+            trial.set_user_attr(outcomes.ERROR, error)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
             metrics = result["metrics"]
             assert isinstance(metrics, dict), "a result has metrics"
             has_diverged = result["status"] == "diverged"
             if has_diverged:
-                trial.set_user_attr(found.DIVERGED, True)
+                trial.set_user_attr(outcomes.DIVERGED, True)
             accuracy = NOTHING if has_diverged else float(metrics.get("val/acc", NOTHING))  # it may have had one before
             self.study.tell(trial, self._values(trial, accuracy), skip_if_finished=True)
 
     def _values(self, trial: Trial, accuracy: float) -> list[float]:
-        counts = trial.user_attrs[found.COUNTS]
+        counts = trial.user_attrs[outcomes.COUNTS]
         known = {"accuracy": accuracy, "params": float(counts["parameters"]), "macs": float(counts["macs"])}
         return [known[name] for name in self.setting.objectives]
 

@@ -18,7 +18,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary, SweepPage, TrialSummary
-from cifar_lab.search import trials as found
+from cifar_lab.search import trials as outcomes
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
@@ -37,7 +37,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
     """
     setting, best = setting_of(study), _best(study)
     note = _note(study, runs)
-    recipe = setting.declared(found.diff_of(best)) if best is not None else None
+    recipe = setting.declared(outcomes.diff_of(best)) if best is not None else None
     return SweepPage(
         study=setting.study,
         question=setting.space.question,
@@ -50,7 +50,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         dimensions=tuple(map(_dimension, setting.space.dimensions)),
         trials=tuple(_trials(study, setting)),
         importances=_importances(study),
-        fewest=found.FEWEST,
+        fewest=outcomes.FEWEST,
         changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
         recipe=recipe.model_dump(mode="json") if recipe is not None else None,
         how=tuple(_how(study, setting, note, storage or str(runs / "studies.journal"))),
@@ -79,8 +79,8 @@ def _dimension(searched: Searched) -> DimensionSummary:
 
 def _trials(study: optuna.Study, setting: StudySettings) -> Iterator[TrialSummary]:
     """Yield the trials that were begun and not withdrawn."""
-    every = found.all_trials(study)
-    lost = found.retried(every)
+    every = outcomes.all_trials(study)
+    lost = outcomes.retried(every)
     for trial in every:
         state = _state(trial)
         if state is not None and trial.number not in lost:
@@ -89,21 +89,21 @@ def _trials(study: optuna.Study, setting: StudySettings) -> Iterator[TrialSummar
 
 def _state(trial: FrozenTrial) -> str | None:
     """Return the counted state of a trial; None if it is not counted. A diverged trial's value is a placeholder."""
-    if found.is_result(trial) and (trial.user_attrs.get(found.DIVERGED) or not math.isfinite(trial.values[0])):
+    if outcomes.is_result(trial) and (trial.user_attrs.get(outcomes.DIVERGED) or not math.isfinite(trial.values[0])):
         return "diverged"
-    counts = asdict(found.count_trials([trial]))
+    counts = asdict(outcomes.count_trials([trial]))
     return next((state for state in STATES if counts.get(state)), None)
 
 
 def _best(study: optuna.Study) -> FrozenTrial | None:
     """Return the trial with the best accuracy that did not diverge; on ties the first."""
-    results = [trial for trial in found.all_trials(study) if _state(trial) == "trained"]
+    results = [trial for trial in outcomes.all_trials(study) if _state(trial) == "trained"]
     return max(results, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
 def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSummary:
-    counts = trial.user_attrs.get(found.COUNTS, {})
-    diff = found.diff_of(trial) if found.DIFF in trial.user_attrs else None
+    counts = trial.user_attrs.get(outcomes.COUNTS, {})
+    diff = outcomes.diff_of(trial) if outcomes.DIFF in trial.user_attrs else None
     reported = [value for _, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)]
     is_pruned = state == "pruned"
     return TrialSummary(
@@ -112,11 +112,11 @@ def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSumma
         value=float(trial.values[0]) if state == "trained" else None,
         parameters=counts.get("parameters"),
         macs=counts.get("macs"),
-        pruned_at=trial.user_attrs.get(found.PRUNED_AT, trial.last_step) if is_pruned else None,
+        pruned_at=trial.user_attrs.get(outcomes.PRUNED_AT, trial.last_step) if is_pruned else None,
         last=float(reported[-1]) if is_pruned and reported else None,
         params=dict(trial.params),
         diff=None if diff is None else _differs(setting.space.baseline, setting.space.baseline.override(diff)),
-        note=_first_line(trial.user_attrs.get(found.ERROR)) if state == "failed" else "",
+        note=_first_line(trial.user_attrs.get(outcomes.ERROR)) if state == "failed" else "",
     )
 
 
@@ -133,7 +133,9 @@ def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
 
 def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     """Return importances as Python floats."""
-    return {name: {each: float(share) for each, share in by.items()} for name, by in found.importances(study).items()}
+    return {
+        name: {each: float(share) for each, share in by.items()} for name, by in outcomes.importances(study).items()
+    }
 
 
 def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:
@@ -172,8 +174,8 @@ def _how(
     if note is not None:
         yield "command", note.command
         yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in note.execution.items())
-    begun = [trial.datetime_start for trial in found.all_trials(study) if trial.datetime_start is not None]
-    ended = [trial.datetime_complete for trial in found.all_trials(study) if trial.datetime_complete is not None]
+    begun = [trial.datetime_start for trial in outcomes.all_trials(study) if trial.datetime_start is not None]
+    ended = [trial.datetime_complete for trial in outcomes.all_trials(study) if trial.datetime_complete is not None]
     if begun:
         yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
 
@@ -215,14 +217,14 @@ def _reproduce(
         where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"
         yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {_words(setting.overrides)}".rstrip()
-        if setting.declared(found.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
+        if setting.declared(outcomes.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
             yield f"cifar-lab ablate-best {name}{kept}"
     yield f"cifar-lab sweep-report {name}{kept}"
 
 
 def _command(study: optuna.Study, setting: StudySettings) -> str:
     """Return a command that gives the same study, if the original one is unknown."""
-    budget, counted = setting.budget, found.count_trials(found.all_trials(study)).counted
+    budget, counted = setting.budget, outcomes.count_trials(outcomes.all_trials(study)).counted
     words = ["cifar-lab", "sweep", "--study", setting.study, "--trials", str(max(1, counted))]
     words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]
     words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []

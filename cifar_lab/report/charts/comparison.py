@@ -155,8 +155,10 @@ def plot_forest(title: str, caption: str, rows: Sequence[ForestRow], axis: str, 
     """Return a forest plot for a page, with a note in its caption if an interval is cut off by the axis."""
     low, high = forest_axis(rows, margin)
     is_cut = any(row.interval[0] < low or row.interval[1] > high for row in rows if row.interval is not None)
-    told = [f"{row.name} {row.numbers(signed=margin is not None) or row.words} {row.verdict}".rstrip() for row in rows]
-    drawing = as_svg(draw_forest(rows, axis=axis, margin=margin), f"{axis}: {'; '.join(told)}")
+    described = [
+        f"{row.name} {row.numbers(signed=margin is not None) or row.words} {row.verdict}".rstrip() for row in rows
+    ]
+    drawing = as_svg(draw_forest(rows, axis=axis, margin=margin), f"{axis}: {'; '.join(described)}")
     return PageFigure(title, drawing, f"{caption} {ARROWS}".strip() if is_cut else caption)
 
 

@@ -132,8 +132,8 @@ def plot_learning_curves(comparison: Comparison, curves: Curves) -> list[PageFig
         if control is not None and row.variant != comparison.control:
             _draw_mean(axes, control, FAINT, width=1.0)
         words = _draw_panel(axes, row.variant, bands.get(row.variant), lost[row.variant])
-        told = f"{watched_split(comparison)} accuracy by epoch, {row.variant}: {words}"
-        panels.append(PageFigure(row.variant, as_svg(figure, told), words))
+        described = f"{watched_split(comparison)} accuracy by epoch, {row.variant}: {words}"
+        panels.append(PageFigure(row.variant, as_svg(figure, described), words))
     return panels
 
 

@@ -192,8 +192,10 @@ def _plot_cost(page: SweepPage, heights: tuple[float, float], name: str, title: 
     _scatter(axes, at_bottom, "|", FAINT)
     beyond = sum(cost > right for cost in costs.values())
     caption = f"{beyond} infeasible beyond {right:.3g} million, drawn at the end of the axis." if beyond else ""
-    told = "; ".join(f"{trial.name} {points(trial.value)} % with {getattr(trial, name):,}" for trial in front)
-    return PageFigure("", as_svg(figure, f"accuracy on val against {title}; front: {told}"), caption)
+    points_of_front = "; ".join(
+        f"{trial.name} {points(trial.value)} % with {getattr(trial, name):,}" for trial in front
+    )
+    return PageFigure("", as_svg(figure, f"accuracy on val against {title}; front: {points_of_front}"), caption)
 
 
 def cost_legend(page: SweepPage) -> list[LegendEntry]:
