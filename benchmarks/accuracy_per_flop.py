@@ -10,7 +10,6 @@ multiplication and an addition, once forward and twice backward) for every train
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from itertools import cycle, zip_longest
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -26,6 +26,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import read_all
 from cifar_lab.store.packed_study import study_folder
+from cifar_lab.store.record_files import CellFile, ResultFile
 
 FLOPS = 6
 """FLOPs of a training step per multiply-accumulate of the forward pass."""
@@ -72,6 +73,15 @@ class Point:
         return mean(self.accuracies.values())
 
 
+class FinishedCell(NamedTuple):
+    """Finished cell of an ablation."""
+
+    variant: str
+    seed: int
+    cell: CellFile
+    result: ResultFile
+
+
 def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
     """Return the recipes of `ablations` that have a finished cell, the cheapest first.
 
@@ -84,45 +94,42 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
         if invocation.ablation in ablations
         for cell in invocation.cells
     }
-    groups: dict[str, list[tuple[str, int, CellRecord]]] = defaultdict(list)
+    groups: dict[str, list[FinishedCell]] = defaultdict(list)
     sources: dict[str, str] = {}
     for fingerprint, (variant, seed) in cells.items():
         record = CellRecord(runs / fingerprint)
         result = record.result()
-        if result is not None and result["status"] == "finished":
-            told = record.cell("recipe", "data") or {}
-            groups[str(told["recipe"])].append((variant, seed, record))
-            sources[told["data"]["hash"]] = told["data"]["name"]
+        cell = record.cell()
+        if result is not None and cell is not None and result.is_finished:
+            groups[str(cell.recipe.tree)].append(FinishedCell(variant, seed, cell, result))
+            sources[cell.data.hash] = cell.data.name
     if len(sources) > 1:
         raise UsageError(f"these cells saw different images: {', '.join(sorted(sources.values()))}")
     usual: dict[str, Recipe] = {}
     for group in sorted(groups.values(), key=len):
-        usual[group[0][0]] = _recipe(group)
-    return sorted((_point(group, usual[group[0][0]]) for group in groups.values()), key=lambda point: point.pflop)
+        usual[group[0].variant] = _recipe(group)
+    return sorted((_point(group, usual[group[0].variant]) for group in groups.values()), key=lambda point: point.pflop)
 
 
-def _recipe(group: list[tuple[str, int, CellRecord]]) -> Recipe:
-    return Recipe.model_validate_json(json.dumps((group[0][2].cell("recipe") or {})["recipe"]))
+def _recipe(group: list[FinishedCell]) -> Recipe:
+    return group[0].cell.recipe.resolve()
 
 
-def _point(group: list[tuple[str, int, CellRecord]], usual: Recipe) -> Point:
-    variant, _, first = group[0]
-    before = usual.flat()
-    settings = {
-        path: value for path, value in _recipe(group).flat().items() if before[path] != value and path not in SIZES
-    }
-    told, result = first.cell("recipe", "macs", "parameters") or {}, first.result() or {}
-    seen = result["metrics"]["images_seen"]
-    recipe = told["recipe"]
-    metrics = {seed: (record.result() or {})["metrics"] for _, seed, record in group}
+def _point(group: list[FinishedCell], usual: Recipe) -> Point:
+    variant, _, cell, result = group[0]
+    before, recipe = usual.flat(), _recipe(group)
+    settings = {path: value for path, value in recipe.flat().items() if before[path] != value and path not in SIZES}
+    assert cell.macs is not None
+    assert cell.parameters is not None
+    metrics = {each.seed: each.result.metrics for each in group}
     plain = [each.get("test/acc_without_tta", each["test/acc"]) for each in metrics.values()]
     return Point(
         variant=variant,
         settings=", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in settings.items()),
-        width=recipe["model"]["width"],
-        epochs=recipe["train"]["epochs"],
-        parameters=told["parameters"],
-        pflop=FLOPS * told["macs"] * seen / PETA,
+        width=recipe.model.width,
+        epochs=recipe.train.epochs,
+        parameters=cell.parameters,
+        pflop=FLOPS * cell.macs * result.metrics["images_seen"] / PETA,
         accuracies={seed: 100 * each["test/acc"] for seed, each in metrics.items()},
         without_tta=100 * mean(plain),
     )

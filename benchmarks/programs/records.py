@@ -12,23 +12,24 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution.settings import resolved
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.models.cost import network_cost
+from cifar_lab.store.record_files import CellFile, DataIdentity, StoredExecution, StoredRecipe
 
 
-def cell_tree(job: CellJob, dataset: Dataset) -> dict[str, Any]:
+def cell_file(job: CellJob, dataset: Dataset) -> CellFile:
     """Return the content of `cell.json`."""
     counted = network_cost(job.recipe.model)
-    return {
-        "fingerprint": job.fingerprint,
-        "seed": job.seed,
-        "recipe": job.recipe.model_dump(mode="json"),
-        "data": {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash},
-        "classes": list(dataset.classes),
-        "parameters": counted.parameters,
-        "macs": counted.macs,
-        "numerics": NUMERICS,
-        "execution": resolved(job.execution, job.recipe).as_dict(),
-        "provenance": job.provenance,
-    }
+    return CellFile(
+        fingerprint=job.fingerprint,
+        seed=job.seed,
+        recipe=StoredRecipe.of(job.recipe),
+        data=DataIdentity(name=dataset.name, kind=dataset.kind, hash=dataset.hash),
+        classes=tuple(dataset.classes),
+        parameters=counted.parameters,
+        macs=counted.macs,
+        numerics=NUMERICS,
+        execution=StoredExecution.of(resolved(job.execution, job.recipe)),
+        provenance=job.provenance,
+    )
 
 
 def write_finished(job: CellJob, dataset: Dataset, accuracy: float) -> None:
@@ -36,9 +37,9 @@ def write_finished(job: CellJob, dataset: Dataset, accuracy: float) -> None:
     folder = job.record.folder
     folder.mkdir(parents=True, exist_ok=True)
     now, epochs = time.time_ns() // 1_000_000, job.recipe.train.epochs
-    (folder / "cell.json").write_text(json.dumps(cell_tree(job, dataset), indent=1))
+    (folder / "cell.json").write_text(json.dumps(cell_file(job, dataset).as_json(), indent=1))
     events = [
-        {"event": "start", "execution": job.execution.as_dict(), "provenance": job.provenance},
+        {"event": "start", "execution": job.execution.as_dict(), "provenance": job.provenance.as_json()},
         {"event": "resume", "epoch": 0, "step": 0},
         *(event for epoch in range(1, epochs + 1) for event in _epoch(epoch, accuracy * epoch / epochs)),
         {"event": "end", "status": "finished", "epoch": epochs, "step": None},

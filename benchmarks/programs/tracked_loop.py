@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lab_loop import Watch, train, trainer_of
-from records import cell_tree
+from records import cell_file
 from sized import arguments
 from slow_store import SlowStore
 from stopwatch import Stopwatch, say
@@ -73,9 +73,9 @@ def work(job: CellJob, warmup: int, steps: int, is_tracked: bool, channel: Conne
     journal = None
     if is_tracked:
         job.record.folder.mkdir(parents=True)
-        job.record.write_cell(cell_tree(job, load(job.data)))
+        job.record.write_cell(cell_file(job, load(job.data)))
         journal = Journal(job.record.folder)
-        journal.write("start", execution=job.execution.as_dict(), provenance=job.provenance)
+        journal.write("start", execution=job.execution.as_dict(), provenance=job.provenance.as_json())
         journal.write("resume", epoch=0, step=0)
     watch = Stopwatch(warmup, steps)
     observer = Tracked(watch, trainer, journal, began=lambda: channel.send(None))

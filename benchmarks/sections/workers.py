@@ -80,7 +80,7 @@ def cells_an_hour(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Rea
     runs = folder / "runs"
     (invocation,) = read_all(runs)
     results = [CellRecord(runs / cell.fingerprint).result() for cell in invocation.cells]
-    ends = [result["time"] for result in results if result is not None]
+    ends = [result.time for result in results if result is not None]
     if len(ends) < len(results):
         raise ValueError(f"{len(results) - len(ends)} cells came to no end")
     return {"cells_an_hour": len(ends) / (max(ends) - invocation.time) * 3_600_000}

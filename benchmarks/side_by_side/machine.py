@@ -13,6 +13,7 @@ import psutil
 
 from cifar_lab.data import load
 from cifar_lab.execution.provenance import provenance
+from cifar_lab.store.record_files import Provenance
 from cifar_lab.train.precision import cpu_has_bf16
 from side_by_side.asked import Asked
 from side_by_side.section import Made
@@ -35,7 +36,7 @@ def busy_cores() -> float:
 def made(name: str, words: Sequence[str], asked: Asked, *, rounds: int, busy: float, minutes: float) -> Made:
     """Return the provenance of the section `name`, made by a command with `words` beside its name."""
     found = provenance()
-    hardware, dataset = found["hardware"], load(asked.data)
+    hardware, dataset = found.hardware, load(asked.data)
     has_bf16 = cpu_has_bf16()
     return Made(
         command=shlex.join(["python", "benchmarks/bench.py", "--only", name, *words]),
@@ -43,9 +44,9 @@ def made(name: str, words: Sequence[str], asked: Asked, *, rounds: int, busy: fl
         rounds=rounds,
         is_quick=asked.is_quick,
         data=f"images: {dataset.name}, {len(dataset.train_labels):,} to train on, sha256 {dataset.hash[:12]}",
-        hardware=f"{hardware['processor']}, {cores()} cores, {hardware['memory_gib']} GiB, "
-        f"{hardware['cpu_capability']}, {'with' if has_bf16 else 'without'} units for bf16; only the processor is used",
-        versions=", ".join(f"{name} {number}" for name, number in _versions(found["versions"]).items()),
+        hardware=f"{hardware.processor}, {cores()} cores, {hardware.memory_gib} GiB, "
+        f"{hardware.cpu_capability}, {'with' if has_bf16 else 'without'} units for bf16; only the processor is used",
+        versions=", ".join(f"{name} {number}" for name, number in _versions(found.versions).items()),
         commit=_commit(found),
         busy=busy,
         cores=cores(),
@@ -54,9 +55,9 @@ def made(name: str, words: Sequence[str], asked: Asked, *, rounds: int, busy: fl
     )
 
 
-def _commit(found: dict[str, object]) -> str:
-    commit = str(found["git_commit"] or "not a checkout")[:12]
-    return commit + (" with changes that were not committed" if found["git_dirty"] else "")
+def _commit(origin: Provenance) -> str:
+    commit = (origin.git_commit or "not a checkout")[:12]
+    return commit + (" with changes that were not committed" if origin.git_dirty else "")
 
 
 def _versions(found: dict[str, str | None]) -> dict[str, str]:

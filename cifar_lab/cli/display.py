@@ -149,10 +149,10 @@ class Display:
         result = job.record.result()
         if error is not None or result is None:
             said = error
-        elif result["status"] == "diverged":
-            said = f"diverged in epoch {result['epoch']} at step {result['step']}"
+        elif not result.is_finished:
+            said = f"diverged in epoch {result.epoch} at step {result.step}"
         else:
-            metrics = result["metrics"]
+            metrics = result.metrics
             split = self._metric.partition("/")[0]
             said = f"{split} {100 * metrics[self._metric]:.2f} % in {console.duration(metrics['seconds'])}"
             said += "" if cell is not None else " (trained by another runner)"

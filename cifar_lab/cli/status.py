@@ -166,7 +166,7 @@ def _notes(cell: CellProgress, ablation: str) -> Iterator[str]:
     from cifar_lab.store.cell_record import advice_on_damage
 
     if cell.owner is not None:
-        yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
+        yield f"trained by {cell.owner.host}, process {cell.owner.pid}"
     if cell.silent is not None:
         yield f"no sign of life since {console.duration(cell.silent)}"
     elif cell.last_sign is not None and _is_quiet(cell):

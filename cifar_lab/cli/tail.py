@@ -104,10 +104,10 @@ def _state(record: CellRecord) -> str:
     if state == "missing":
         return "nobody trains it"
     result = record.result()
-    if result is None or "test/acc" not in result["metrics"]:
+    if result is None or "test/acc" not in result.metrics:
         return state
-    seconds = console.duration(result["metrics"].get("seconds", 0.0))
-    return f"{state}, test {100 * result['metrics']['test/acc']:.2f} % in {seconds}"
+    seconds = console.duration(result.metrics.get("seconds", 0.0))
+    return f"{state}, test {100 * result.metrics['test/acc']:.2f} % in {seconds}"
 
 
 def _shown(events: list[Event]) -> list[Event]:
@@ -144,7 +144,7 @@ def _follow(record: CellRecord, reader: JournalReader, as_json: bool) -> None:
 def _print(events: list[Event], record: CellRecord, as_json: bool) -> None:
     epochs = None
     with suppress(DamageError):  # reported with the state
-        epochs = (record.cell() or {}).get("recipe", {}).get("train", {}).get("epochs")
+        epochs = cell.recipe.train.epochs if (cell := record.cell()) is not None else None
     for event in events:
         if as_json:
             print(json.dumps(event), flush=True)

@@ -71,19 +71,23 @@ def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | 
     for asked in setting.cells:
         record = CellRecord(runs / asked.fingerprint)
         name = CellName(setting.latest.ablation, asked.variant, asked.seed)
-        match record.state():
-            case "failed":
-                failure = record.failure() or {}
-                again = _again(setting.invocations, asked.fingerprint)
-                told = {key: failure.get(key, unknown) for key, unknown in (("error", ""), ("trace", ""), ("time", 0))}
-                yield FailedCell(name=name, fingerprint=asked.fingerprint, again=again, **told)
-            case "diverged":
-                result = record.result() or {}
-                when = {key: result[key] for key in ("time", "epoch", "step")}
-                yield DivergedCell(name=name, fingerprint=asked.fingerprint, **when)
-            case "damaged":
-                told = {"damage": record.damage() or "", "remedy": advice_on_damage(asked.fingerprint)}
-                yield DamagedCell(name=name, fingerprint=asked.fingerprint, **told)
+        state = record.state()
+        if state == "failed" and (failure := record.failure()) is not None:
+            yield FailedCell(
+                name=name,
+                fingerprint=asked.fingerprint,
+                error=failure.error,
+                time=failure.time,
+                trace=failure.trace,
+                again=_again(setting.invocations, asked.fingerprint),
+            )
+        elif state == "diverged" and (result := record.result()) is not None:
+            yield DivergedCell(
+                name=name, fingerprint=asked.fingerprint, time=result.time, epoch=result.epoch, step=result.step
+            )
+        elif state == "damaged":
+            remedy = advice_on_damage(asked.fingerprint)
+            yield DamagedCell(name=name, fingerprint=asked.fingerprint, damage=record.damage() or "", remedy=remedy)
 
 
 def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:

@@ -64,7 +64,7 @@ class InvocationHistory:
         overrides = (f"{path}={_typed(value)}" for path, value in last.overrides.items())
         return UIView(
             setting=digest(last),
-            name=" · ".join([last.scale, last.data["name"], *overrides]),
+            name=" · ".join([last.scale, last.data.name, *overrides]),
             variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
             metric=last.metric or ("test/peak_acc" if last.protocol == "writeup" else "test/acc"),
             began=same[0].time,

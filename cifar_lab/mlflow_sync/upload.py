@@ -113,7 +113,8 @@ def lacking(runs: Path) -> dict[str, int]:
         shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
         records = [CellRecord(runs / name) for name in fingerprints]
         ended = [record for record in records if record.state() in {"finished", "diverged"}]
-        lacks = sum(shipped.get(record.fingerprint) != str((record.result() or {})["time"]) for record in ended)
+        results = [(record, result) for record in ended if (result := record.result()) is not None]
+        lacks = sum(shipped.get(record.fingerprint) != str(result.time) for record, result in results)
         if lacks:
             counts[ablation] = lacks
     return counts

@@ -188,7 +188,7 @@ def _provenance(comparison: Comparison, setting: Selection) -> Iterator[tuple[st
     for line in comparison.made:
         term, colon, words = line.partition(": ")
         yield (term, words.strip("`")) if colon else ("time", line)
-    yield "data", f"{latest.data['name']}, sha256 {latest.data['hash']}"
+    yield "data", f"{latest.data.name}, sha256 {latest.data.hash}"
     yield "invocations", ", ".join(entry.id for entry in setting.invocations)
 
 
@@ -196,10 +196,10 @@ def _reproduce(setting: Selection, runs: Path) -> Iterator[str]:
     """Yield the commands that reproduce the study: check out the code (if one commit), train, and build this page."""
     records = [CellRecord(runs / asked.fingerprint) for asked in setting.cells]
     cells = [record.cell() for record in records if record.state() != "damaged"]
-    codes = [cell["provenance"] for cell in cells if cell is not None and cell.get("provenance")]
-    commits = sorted({str(code["git_commit"]) for code in codes if code.get("git_commit")})
+    codes = [cell.provenance for cell in cells if cell is not None]
+    commits = sorted({code.git_commit for code in codes if code.git_commit})
     if len(commits) == 1:
-        changed = any(code.get("git_dirty") for code in codes)
+        changed = any(code.git_dirty for code in codes)
         note = "  # and the changes in code.diff of each cell" if changed else ""
         yield f"git checkout {commits[0]}{note}"
     elif commits:

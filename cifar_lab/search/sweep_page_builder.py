@@ -159,7 +159,8 @@ def _how(
     yield "storage", redacted(storage)
     if note is not None:
         yield "command", note.command
-        yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in note.execution.items())
+        execution = note.execution.as_json() if note.execution is not None else {}
+        yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in execution.items())
     begun = [trial.datetime_start for trial in found.all_trials(study) if trial.datetime_start is not None]
     ended = [trial.datetime_complete for trial in found.all_trials(study) if trial.datetime_complete is not None]
     if begun:
@@ -191,10 +192,9 @@ def _reproduce(
     study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str | None
 ) -> Iterator[str]:
     """Yield the commands that reproduce the study: code, search, best recipe with new seeds, and its ablation."""
-    code = note.provenance if note is not None else {}
-    if code.get("git_commit"):
-        changed = "  # and changes that were not committed" if code.get("git_dirty") else ""
-        yield f"git checkout {code['git_commit']}{changed}"
+    if note is not None and note.provenance.git_commit:
+        changed = "  # and changes that were not committed" if note.provenance.git_dirty else ""
+        yield f"git checkout {note.provenance.git_commit}{changed}"
     name = shlex.quote(setting.study)
     kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
     yield note.command if note is not None else _command(study, setting) + kept

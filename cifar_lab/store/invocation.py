@@ -9,18 +9,20 @@ import json
 import logging
 import os
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 from cifar_lab.errors import DamageError
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store import checksum
+from cifar_lab.store.record_files import CrossedVariants, DataSource, Provenance, StoredExecution
+from cifar_lab.store.stored_json import JsonObject
 
 FOLDER = "invocations"
 STAMP = "%Y%m%dT%H%M%S.%f"
@@ -50,18 +52,9 @@ def _require_fingerprint(fingerprint: str) -> str:
     return fingerprint
 
 
-def _require_data(data: dict[str, str]) -> dict[str, str]:
-    """Check that the data have a name."""
-    if missing := [name for name in ("name", "kind", "hash", "source") if name not in data]:
-        raise ValueError(f"'{missing[0]}' is missing")
-    return data
-
-
-def _require_crossing(crossing: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
-    """Check that a crossing has two factors and four variants."""
-    if crossing is not None and [len(crossing.get(name, ())) for name in ("factors", "variants")] != [2, 4]:
-        raise ValueError("a crossing has 2 'factors' and 4 'variants'")
-    return crossing
+def _no_execution(tree: object) -> object:
+    """Return None for the empty object that a note without an execution has in its place."""
+    return None if tree == {} else tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +121,15 @@ class Invocation:
     control: str
     scale: str
     protocol: str
-    data: Annotated[dict[str, str], AfterValidator(_require_data)]
-    """Name, kind, hash and the source as typed."""
+    data: DataSource
     overrides: dict[str, Any]
     cells: tuple[CellRef, ...]
     command: str
-    execution: dict[str, Any]
+    execution: Annotated[StoredExecution | None, BeforeValidator(_no_execution)]
+    """Execution that new cells are trained with; None in a note that trains none."""
     compiling: str = ""
     """Reason for compiling the networks or not, if decided from measured step times."""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     baseline: str = ""
     """Digest of the common baseline recipe and of the numerics version; after a change of either, differences from
     earlier cells would mix two effects."""
@@ -147,8 +140,8 @@ class Invocation:
     margin: float | None = None
     """Equivalence margin in accuracy, as a fraction; None in notes older than margins."""
 
-    crossing: Annotated[dict[str, list[str]] | None, AfterValidator(_require_crossing)] = None
-    """A 2 × 2 study's `factors`, and its `variants`: neither changed, the first, the second, both; None for others."""
+    crossing: CrossedVariants | None = None
+    """Factors and variants of a 2 × 2 study; None for others."""
 
     stopping: Annotated[StoppingRule | None, AfterValidator(_require_rule)] = None
     """Stopping rule for adding seeds, fixed before the first cell; None for a fixed number of seeds."""
@@ -193,7 +186,7 @@ class Invocation:
     def setting(self) -> tuple[str, ...]:
         """Return the identity of the setting: ablation, baseline, scale, data and overrides."""
         overrides = json.dumps(self.overrides, sort_keys=True)
-        return (self.ablation, self.baseline, self.scale, self.data["hash"], overrides)
+        return (self.ablation, self.baseline, self.scale, self.data.hash, overrides)
 
     def asks_for_the_same(self, other: Invocation) -> bool:
         """Tell whether `other` asks for the same cells, and compares them in the same way."""
@@ -223,7 +216,12 @@ class Invocation:
         path = runs / FOLDER / f"{self.id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         read_invocation(path)
-        checksum.write_sealed(path, asdict(self))
+        checksum.write_sealed(path, self.as_json())
+
+    def as_json(self) -> JsonObject:
+        """Return the note as JSON; provenance and execution with the fields that their version wrote."""
+        tree: JsonObject = _adapter().dump_python(self, mode="json", exclude_unset=True, warnings="error")
+        return {**tree, "execution": tree["execution"] or {}}
 
 
 def read_all(runs: Path) -> list[Invocation]:

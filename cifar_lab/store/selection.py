@@ -44,11 +44,11 @@ class Selection:
 
     def title(self) -> str:
         """`scale small · CIFAR-10 · train.epochs=3`."""
-        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *as_words(self.latest.overrides)])
+        return " · ".join([f"scale {self.latest.scale}", self.latest.data.name, *as_words(self.latest.overrides)])
 
     def as_dict(self) -> dict[str, Any]:
         latest = self.latest
-        data = {key: latest.data[key] for key in ("name", "hash")}
+        data = {"name": latest.data.name, "hash": latest.data.hash}
         named = {"ablation": latest.ablation, "scale": latest.scale, "data": data, "overrides": latest.overrides}
         return {**named, "invocation": latest.id, "invocations": len(self.invocations)}
 
@@ -116,7 +116,7 @@ def _matching(
     found = [entry for entry in invocations if _matches(entry, scale, data, overrides)]
     if found or data is None or (hash := _hash(data)) is None:
         return found
-    return [entry for entry in invocations if entry.data["hash"] == hash and _matches(entry, scale, None, overrides)]
+    return [entry for entry in invocations if entry.data.hash == hash and _matches(entry, scale, None, overrides)]
 
 
 def _hash(data: str) -> str | None:
@@ -132,7 +132,7 @@ def _hash(data: str) -> str | None:
 
 
 def _matches(invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None) -> bool:
-    known = {invocation.data["kind"], invocation.data["name"], invocation.data["source"]}
+    known = {invocation.data.kind, invocation.data.name, invocation.data.source}
     return (
         (scale is None or invocation.scale == scale)
         and (data is None or data in known or str(Path(data).resolve()) in known)
@@ -177,5 +177,5 @@ def again(invocation: Invocation) -> str:
 
 def typed(invocation: Invocation) -> str:
     """Return the setting of an invocation as its options and overrides are typed."""
-    words = [f"--scale {invocation.scale} --data {invocation.data['source']}", *as_words(invocation.overrides)]
+    words = [f"--scale {invocation.scale} --data {invocation.data.source}", *as_words(invocation.overrides)]
     return " ".join(words)

@@ -297,7 +297,7 @@ def test_the_runs_of_an_ablation_arrive(services: Services, runs: dict[str, list
         record = CellRecord(services.here.folder / "cifar-lab" / "runs" / run.data.tags["fingerprint"])
         result = record.result()
         assert result is not None
-        assert run.data.metrics["test/acc"] == result["metrics"]["test/acc"]
+        assert run.data.metrics["test/acc"] == result.metrics["test/acc"]
         assert run.data.params["model.width"] == "8"
 
 
@@ -437,7 +437,7 @@ class Sweep:
         cell = self.cell_of(first)
         owner = cell.owner()
         assert owner is not None
-        os.kill(owner["pid"], signal.SIGSTOP)  # the worker alone: its runner goes on saying that the trial is alive
+        os.kill(owner.pid, signal.SIGSTOP)  # the worker alone: its runner goes on saying that the trial is alive
         with self.runner("other") as other:
             self.cell_of(other)
             yield cell, other
@@ -501,7 +501,7 @@ class Killed:
 def _is_trained_by(runner: subprocess.Popen[bytes], record: CellRecord) -> bool:
     owner = record.owner()
     with suppress(ProcessLookupError):
-        return owner is not None and os.getpgid(owner["pid"]) == runner.pid
+        return owner is not None and os.getpgid(owner.pid) == runner.pid
     return False
 
 

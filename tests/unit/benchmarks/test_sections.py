@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from made import records
 from sections import profiled, training
 from sections.accuracy import _of_precision, equal
 from sections.lab import only_cell
@@ -129,27 +130,14 @@ def test_a_cell_that_diverged_has_no_numbers(tmp_path: Path) -> None:
 
 def test_cells_an_hour_count_from_the_note_to_the_last_result(tmp_path: Path) -> None:
     from cifar_lab.store.cell_record import CellRecord
-    from cifar_lab.store.invocation import CellRef, Invocation
 
     runs = tmp_path / "runs"
-    cells = tuple(
-        CellRef(
-            variant="a", seed=seed, fingerprint=f"{seed}" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1
-        )
-        for seed in (0, 1)
-    )
-    invocation = Invocation(
-        id="20261124T080000.000-x", ablation="x", question="", factors=(), control="a", scale="smoke",
-        protocol="holdout", data={"name": "n", "kind": "cifar10", "hash": "h", "source": "n"}, overrides={},
-        cells=cells, command="", execution={},
-    )  # fmt: skip
+    cells = tuple(records.cell_ref(f"{seed}" * 64, "a", seed) for seed in (0, 1))
+    invocation = records.invocation(*cells, id="20261124T080000.000-x", ablation="x", control="a", scale="smoke")
     invocation.write(runs)
     for cell, seconds in zip(cells, (10, 20), strict=True):
         record = CellRecord(runs / cell.fingerprint)
-        record.folder.mkdir()
-        ended = {"status": "finished", "epoch": 1, "step": 0, "time": invocation.time + 1000 * seconds, "metrics": {}}
-        record.write_cell({})
-        record.write_result(ended)
+        records.end(record, time=invocation.time + 1000 * seconds)
     assert cells_an_hour("", tmp_path) == {"cells_an_hour": 360.0}
     (runs / cells[0].fingerprint / "result.json").unlink()
     with pytest.raises(ValueError, match="1 cells came to no end"):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made import records
 
 from cifar_lab.errors import DamageError
 from cifar_lab.store import checksum
@@ -28,19 +29,16 @@ def _asked(variant: str, seed: int, recipe: str = "old") -> CellRef:
 
 
 def _invocation(time: str, *cells: CellRef) -> Invocation:
-    return Invocation(
+    return records.invocation(
+        *cells,
         id=f"{time}-study",
         ablation="study",
-        question="?",
         factors=("model.width",),
         control="a",
         scale="smoke",
-        protocol="holdout",
-        data={"name": "synthetic", "kind": "synthetic", "hash": "d", "source": "synthetic"},
+        data=records.SYNTHETIC,
         overrides={"train.epochs": 2},
-        cells=cells,
         command="cifar-lab",
-        execution={},
     )
 
 
@@ -149,7 +147,11 @@ def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
         ("id", "x026", "'id': an id begins with its time, 20261122T210000.123-"),
         ("cells", [{"variant": "a", "seed": "0"}], "'cells.0.seed': Input should be a valid integer"),
         ("margin", "0.1", "'margin': Input should be a valid number"),
-        ("data", {"hash": 7}, "'data.hash': Input should be a valid string"),
+        (
+            "data",
+            {"name": "x", "kind": "path", "hash": 7, "source": "x"},
+            "'data.hash': Input should be a valid string",
+        ),
         ("factors", None, "'factors': Input should be a valid array"),
         ("overrides", [], "'overrides': Input should be an object"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 from made.bounded import bounded
 from made.misplaced import put_pipe
 
@@ -100,7 +101,7 @@ def test_a_trial_that_was_stopped_and_not_pruned_is_killed(
 def test_a_failed_trial_does_not_make_the_study_one_that_failed(
     study: Any, searched: Invocation, store: MLflowStore, runs_of: Any
 ) -> None:
-    study.record("r4", 0).write_failure({"error": "boom", "trace": "boom", "time": 10**13})
+    records.fail(study.record("r4", 0), "boom", "boom", time=10**13)
     replace(searched, tags={}).write(study.runs)
     ship(study, store)
     assert runs_of("sweep.wide")["r4/s0"].info.status == "FAILED"
