@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.packed_study import study_folder
 from cifar_lab.store.record_files import CellFile, ResultFile
 
@@ -90,7 +90,7 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
     """
     cells = {
         cell.fingerprint: (cell.variant, cell.seed)
-        for invocation in read_all(runs)
+        for invocation in read_index(runs).invocations
         if invocation.ablation in ablations
         for cell in invocation.cells
     }

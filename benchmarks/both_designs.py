@@ -14,7 +14,8 @@ from unittest import mock
 
 from cifar_lab.results import compare, contrasts
 from cifar_lab.results.comparison import Comparison, ComparisonRow
-from cifar_lab.store.invocation import MODERATED, STUDENT, read_all
+from cifar_lab.store.invocation import MODERATED, STUDENT
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.packed_study import study_folder
 from cifar_lab.store.selection import select
 
@@ -37,10 +38,10 @@ def both(runs: Path, invocation: str, ablation: str) -> tuple[Comparison, Compar
 def pairs_of_rows(runs: Path) -> Iterator[tuple[str, ComparisonRow, ComparisonRow]]:
     """Yield each compared row of every setting in `runs` under both methods."""
     seen = set[object]()
-    for entry in sorted(read_all(runs), key=lambda entry: entry.id, reverse=True):
-        if entry.setting() in seen:
+    for entry in sorted(read_index(runs).invocations, key=lambda entry: entry.id, reverse=True):
+        if entry.key in seen:
             continue
-        seen.add(entry.setting())
+        seen.add(entry.key)
         student, moderated = both(runs, entry.id, entry.ablation)
         for old, new in zip(student.rows, moderated.rows, strict=True):
             if old.interval is not None:

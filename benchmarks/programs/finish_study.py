@@ -21,7 +21,7 @@ from cifar_lab.execution.runner import invocation_of, job_of
 from cifar_lab.execution.settings import choose_execution
 from cifar_lab.mlflow_sync import client
 from cifar_lab.mlflow_sync.uploader import sync_invocations
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     invocation_of(plan, execution, "finish_study").write(runs)
     if asked.ship:
         store = client.MLflowStore.open(client.resolve_uri())
-        shipped, left = sync_invocations(runs, read_all(runs), store, draw=lambda _: {}, say=print)
+        shipped, left = sync_invocations(runs, read_index(runs).invocations, store, draw=lambda _: {}, say=print)
         assert left == 0, f"{left} cells are not in the store, {shipped} are"
     print(f"{len(plan.cells)} cells")
 

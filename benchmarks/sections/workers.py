@@ -13,7 +13,7 @@ from side_by_side.spread import ratio
 from side_by_side.turns import take_turns
 
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 
 NAME = "workers"
 ROUNDS = 1
@@ -78,7 +78,7 @@ def _starts(asked: Asked, pictures: Pictures) -> Contender:
 def cells_an_hour(printed: str, folder: Path) -> Results:  # noqa: ARG001 (a Read)
     """Return the rate of the one invocation in `runs`, all of whose cells must be finished."""
     runs = folder / "runs"
-    (invocation,) = read_all(runs)
+    (invocation,) = read_index(runs).invocations
     results = [CellRecord(runs / cell.fingerprint).result() for cell in invocation.cells]
     ends = [result.time for result in results if result is not None]
     if len(ends) < len(results):

@@ -10,7 +10,7 @@ from typing import Any
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.store import cell_record
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> W
 
 
 def _source(runs: Path, fingerprint: str) -> str:
-    for invocation in reversed(read_all(runs)):
-        if any(cell.fingerprint == fingerprint for cell in invocation.cells):
-            return invocation.data.source
+    requests = read_index(runs).requests(fingerprint)
+    if requests:
+        return requests[-1][0].data.source
     raise TrackingError(f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name it by --data")

@@ -27,7 +27,7 @@ from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim as Judged
 from cifar_lab.results.verify import judge_claims, judge_setting, preferred
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.selection import Selection, select, typed
 
@@ -75,7 +75,7 @@ def chapters(
         TrackingError: notes or records in `runs` cannot be read.
     """
     known = {ablation.name: ablation for ablation in ablations}
-    run = {entry.ablation for entry in read_all(runs)}
+    run = {entry.ablation for entry in read_index(runs).invocations}
     asked = {"scale": scale, "data": data, "overrides": overrides}
     told = {name for _, _, names in registry.contents().chapters for name in names}
     plan = (*registry.contents().chapters, (*OTHERS, tuple(name for name in known if name not in told)))

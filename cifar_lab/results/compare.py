@@ -14,7 +14,8 @@ from cifar_lab.results.comparison_rows import make_rows
 from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, stopped
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.store.cell_record import advice_on_damage
-from cifar_lab.store.invocation import Invocation, damaged
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.record_files import Hardware, Provenance
 from cifar_lab.store.selection import Selection, select, typed
 
@@ -74,7 +75,7 @@ def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) ->
         if each.damage is not None
     ]
     lost = "cells that only this note asked for are not here"
-    notes = [f"{error}; {lost}" for error in damaged(runs, latest.ablation)]
+    notes = [f"{error}; {lost}" for error in read_index(runs).damage_of(latest.ablation)]
     return [*cells, *notes]
 
 

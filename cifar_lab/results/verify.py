@@ -23,7 +23,8 @@ from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_compari
 from cifar_lab.results.stats.paired import Interval
 from cifar_lab.results.stats.replicates import differences_by_seed, summarise
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
-from cifar_lab.store.invocation import MODERATED, read_all
+from cifar_lab.store.invocation import MODERATED
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
@@ -111,7 +112,7 @@ def judge_claims(
     Raises:
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
-    if not any(entry.ablation == ablation.name for entry in read_all(runs)):
+    if not read_index(runs).of_ablation(ablation.name):
         return _unmeasured(ablation, NOT_RUN)
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)

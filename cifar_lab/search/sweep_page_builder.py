@@ -22,7 +22,8 @@ from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
 from cifar_lab.search.study import NOTE, SETTING, StudySettings, setting_of
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 
 TIME = "%Y-%m-%d %H:%M"
 
@@ -137,7 +138,7 @@ def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]
 def _note(study: optuna.Study, runs: Path) -> Invocation | None:
     """Return the note of the first runner, if it is in `runs`."""
     wanted = study.user_attrs.get(NOTE)
-    return next((note for note in read_all(runs) if note.id == wanted), None) if wanted else None
+    return read_index(runs).find(wanted) if wanted else None
 
 
 def _how(

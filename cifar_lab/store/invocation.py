@@ -6,7 +6,6 @@ A cell does not know its ablation; `compare` finds the cells of an ablation by t
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -21,12 +20,12 @@ from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationErr
 from cifar_lab.errors import DamageError
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store import checksum
+from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.record_files import CrossedVariants, DataSource, Provenance, StoredExecution
 from cifar_lab.store.stored_json import JsonObject
 
 FOLDER = "invocations"
 STAMP = "%Y%m%dT%H%M%S.%f"
-_log = logging.getLogger(__name__)
 
 
 def _require_time(id: str) -> str:
@@ -183,10 +182,16 @@ class Invocation:
         """Return the time of the invocation in ms, from its id."""
         return round(_stamp(self.id).timestamp() * 1000)
 
-    def setting(self) -> tuple[str, ...]:
-        """Return the identity of the setting: ablation, baseline, scale, data and overrides."""
-        overrides = json.dumps(self.overrides, sort_keys=True)
-        return (self.ablation, self.baseline, self.scale, self.data.hash, overrides)
+    @property
+    def key(self) -> ComparisonKey:
+        """Return the key of the invocations whose cells may be compared with those of this one."""
+        return ComparisonKey(
+            ablation=self.ablation,
+            baseline=self.baseline,
+            scale=self.scale,
+            data_hash=self.data.hash,
+            overrides=json.dumps(self.overrides, sort_keys=True),
+        )
 
     def asks_for_the_same(self, other: Invocation) -> bool:
         """Tell whether `other` asks for the same cells, and compares them in the same way."""
@@ -222,30 +227,6 @@ class Invocation:
         """Return the note as JSON; provenance and execution with the fields that their version wrote."""
         tree: JsonObject = _adapter().dump_python(self, mode="json", exclude_unset=True, warnings="error")
         return {**tree, "execution": tree["execution"] or {}}
-
-
-def read_all(runs: Path) -> list[Invocation]:
-    """Return every invocation in `runs`, the oldest first; damaged ones are skipped with a warning."""
-    notes = []
-    for path in invocation_paths(runs):
-        try:
-            if (note := read_invocation(path)) is not None:
-                notes.append(note)
-        except DamageError as error:
-            _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", error)
-    return notes
-
-
-def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
-    """Return the damage of unreadable notes in `runs`: of one ablation, by file name, or of all."""
-    errors = []
-    for path in invocation_paths(runs):
-        if ablation is None or path.stem.partition("-")[2] == ablation:
-            try:
-                read_invocation(path)
-            except DamageError as error:
-                errors.append(error)
-    return errors
 
 
 def read_invocation(path: Path) -> Invocation | None:

@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lab.search import trials as found
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_events
 
 pytestmark = pytest.mark.slow
@@ -564,7 +564,7 @@ def test_what_is_trained_is_within_the_budget(killed: Killed) -> None:
     assert over[0].number == 0, "the baseline is over the budget"
     assert all(found.parameters(trial) > MOST and found.CELL not in trial.user_attrs for trial in over)
     assert all(found.parameters(trial) <= MOST for trial in killed.trained())
-    (note,) = read_all(killed.sweep.folder / "runs")
+    (note,) = read_index(killed.sweep.folder / "runs").invocations
     assert all(max(cell.parameters, cell.parameters_trained) <= MOST for cell in note.cells)
     assert {cell.fingerprint for cell in note.cells} == {record.fingerprint for record in killed.sweep.records()}
 

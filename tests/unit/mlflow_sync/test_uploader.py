@@ -17,6 +17,7 @@ from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
 from cifar_lab.mlflow_sync.uploader import Uploader, has_all, sync_invocations
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation_index import read_index
 
 Runs = Callable[..., dict[str, Any]]
 
@@ -45,9 +46,8 @@ def ship(study: Any, store: MLflowStore, said: list[str]) -> Callable[..., Uploa
 
 @pytest.fixture
 def sync_all(study: Any, store: MLflowStore, said: list[str]) -> Callable[[], tuple[int, int]]:
-    from cifar_lab.store.invocation import read_all
 
-    return lambda: sync_invocations(study.runs, read_all(study.runs), store, draw=draw, say=said.append)
+    return lambda: sync_invocations(study.runs, read_index(study.runs).invocations, store, draw=draw, say=said.append)
 
 
 def _artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
@@ -510,7 +510,7 @@ def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(
 ) -> None:
     study.recipes = {f"r{n}": study.recipes["r4"].override({"model.se.reduction": n}) for n in range(1, 41)}
     invocation = study.invocation(seeds=3)
-    shipments = module._shipments(study.runs, invocation, module.InvocationHistory([invocation]), draw, print)
+    shipments = module._shipments(study.runs, invocation, module.InvocationHistory(read_index(study.runs)), draw, print)
     for shipment in shipments:
         shipment.run = "f" * 32
     note = parent_run.parent_note(invocation, ComparisonFiles("| table |", ""), "1", shipments)

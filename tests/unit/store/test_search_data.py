@@ -14,7 +14,8 @@ from made.misplaced import put_pipe
 from cifar_lab.inspect.status import look
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.uploader import sync_invocations
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.search_data import files
 from cifar_lab.store.selection import select
 
@@ -26,7 +27,7 @@ def draw(_record: Any) -> dict[str, bytes]:
 
 
 def ship(study: Any, store: MLflowStore) -> None:
-    sync_invocations(study.runs, read_all(study.runs), store, draw=draw, say=lambda _: None)
+    sync_invocations(study.runs, read_index(study.runs).invocations, store, draw=draw, say=lambda _: None)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.data import load
 from cifar_lab.errors import TrackingError
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.record_files import DataSource
 from cifar_lab.store.selection import again, select, selector
-from made import records
 
 
 def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrides(runs: Any) -> None:
@@ -56,4 +56,6 @@ def test_what_a_hint_prints_selects_that_setting_and_no_other(runs: Any) -> None
 
 def test_a_command_is_typed_again_without_what_it_undid(runs: Any) -> None:
     runs.ask([], command="cifar-lab run-ablation se_ratio --json --redo abc --redo=def --seeds 0-2 --runs 'my runs'")
-    assert again(read_all(runs.folder)[0]) == "cifar-lab run-ablation se_ratio --seeds 0-2 --runs 'my runs'"
+    assert (
+        again(read_index(runs.folder).invocations[0]) == "cifar-lab run-ablation se_ratio --seeds 0-2 --runs 'my runs'"
+    )
