@@ -103,7 +103,7 @@ def _began(job: CellJob) -> float:
     """Return the time at which the cell was ready for its first step, in seconds."""
     from cifar_lab.store.journal import read_events
 
-    return float(next(event["time"] for event in read_events(job.record.folder) if event["event"] == "start")) / 1000
+    return float(next(event.time for event in read_events(job.record.folder) if event.kind == "start")) / 1000
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import checksum
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events
+from cifar_lab.store.journal_events import AttemptEvent
 from cifar_lab.store.record_files import CellFile, DataIdentity, StoredRecipe
 from cifar_lab.train.cell_artifacts import read_predictions
 
@@ -168,7 +169,8 @@ def _read_recipe(stored: StoredRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _code(cell: CellFile, record: CellRecord) -> dict[str, object]:
     """Return the commits that the cell was trained at; a resumed cell may have several."""
-    resumed = (event.get("provenance", {}).get("git_commit") for event in read_events(record.folder))
+    attempts = (event for event in read_events(record.folder) if isinstance(event, AttemptEvent))
+    resumed = (attempt.provenance.git_commit for attempt in attempts)
     commits = [commit for commit in dict.fromkeys([cell.provenance.git_commit, *resumed]) if commit]
     named = {"commit": " then ".join(commits) or "not a checkout", "dirty": bool(cell.provenance.git_dirty)}
     return {**named, "numerics": cell.numerics}

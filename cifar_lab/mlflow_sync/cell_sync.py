@@ -126,7 +126,7 @@ class CellUpload:
         record = self.record
         if self._reader.began is not None or record.result() is not None or record.failure() is not None:
             return False
-        return not any(event["event"] == "start" for event in journal.read_events(record.folder))
+        return not any(event.kind == "start" for event in journal.read_events(record.folder))
 
     def mark(self) -> str | None:
         """Time in ms of the latest content on disk; stored as `shipped_to` once the store has everything."""

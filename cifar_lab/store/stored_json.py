@@ -54,7 +54,7 @@ class StoredJson(BaseModel):
 
     def as_json(self) -> JsonObject:
         """Return the object as JSON, with the fields that its version wrote and no others."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return self.model_dump(mode="json", exclude_unset=True, by_alias=True)
 
 
 Stored = TypeVar("Stored", bound=StoredJson)

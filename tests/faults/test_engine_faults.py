@@ -54,7 +54,7 @@ class Lab:
         return sorted(record.state() for record in self.records())
 
     def epochs(self) -> int:
-        return sum(event["event"] == "points" for record in self.records() for event in read_events(record.folder))
+        return sum(event.kind == "points" for record in self.records() for event in read_events(record.folder))
 
 
 def wait(until: Callable[[], bool], what: str) -> None:

@@ -78,7 +78,7 @@ def require_whole(sweep: Sweep, wanted: int, url: str | None = None) -> None:
         assert result is not None
         assert trial.value == result.metrics["val/acc"]
     for record in sweep.records():
-        events = [event["event"] for event in read_events(record.folder)]
+        events = [event.kind for event in read_events(record.folder)]
         assert events.count("end") == 1, "a finished cell was trained again"
         assert record.state() == "finished"
     lines = (sweep.runs / "studies.journal").read_text().splitlines() if url is None else []

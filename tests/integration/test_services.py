@@ -506,7 +506,7 @@ def _is_trained_by(runner: subprocess.Popen[bytes], record: CellRecord) -> bool:
 
 
 def _events(record: CellRecord) -> list[str]:
-    return [event["event"] for event in read_events(record.folder)]
+    return [event.kind for event in read_events(record.folder)]
 
 
 def _kill(runner: subprocess.Popen[bytes]) -> None:
@@ -547,7 +547,7 @@ def test_what_a_killed_runner_was_training_is_asked_for_again_and_goes_on(killed
     assert first.params == again.params
     assert all(trial.state == TrialState.COMPLETE for trial in begun if trial != first)
     events = read_events(killed.sweep.folder / "runs" / killed.lost)
-    assert [event["epoch"] > 0 for event in events if event["event"] == "resume"] == [False, True]
+    assert [event.epoch > 0 for event in events if event.kind == "resume"] == [False, True]
 
 
 def test_no_cell_of_a_study_is_trained_twice(killed: Killed) -> None:
@@ -556,7 +556,7 @@ def test_no_cell_of_a_study_is_trained_twice(killed: Killed) -> None:
     for record in killed.sweep.records():
         events = _events(record)
         assert (events.count("start"), events.count("end"), events[-1]) == (1, 1, "end")
-        assert read_events(record.folder)[-1]["status"] in {"finished", "diverged"}
+        assert read_events(record.folder)[-1].status in {"finished", "diverged"}
 
 
 def test_what_is_trained_is_within_the_budget(killed: Killed) -> None:

@@ -11,6 +11,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import Journal
+from cifar_lab.store.journal_events import JournalEvent
 from cifar_lab.store.record_files import Hardware, Provenance
 
 DATA = records.SYNTHETIC
@@ -88,7 +89,7 @@ class Study:
         record.confusion.write_text(CONFUSION)
         journal = Journal(record.folder)
         journal.write("end", status=status)
-        time = 1 + max(event["time"] for event in events(record))
+        time = 1 + max(event.time for event in events(record))
         metrics = {"test/acc": 0.25 + seed if accuracy is None else accuracy, "val/acc": 0.3, "val/best_acc": 0.3}
         metrics |= more or {}
         records.end(record, metrics, status=status, epoch=epoch, time=time)
@@ -104,7 +105,7 @@ class Study:
                 self.whole(variant, seed)
 
 
-def events(record: CellRecord) -> list[dict[str, Any]]:
+def events(record: CellRecord) -> list[JournalEvent]:
     from cifar_lab.store.journal import read_events
 
     return read_events(record.folder)

@@ -182,7 +182,7 @@ class Lab:
 
     def epochs(self) -> int:
         """Return the number of epochs that all cells together have written down by now."""
-        return sum(event["event"] == "points" for record in self.records() for event in read_events(record.folder))
+        return sum(event.kind == "points" for record in self.records() for event in read_events(record.folder))
 
     def end(self) -> None:
         """Kill whatever is left of the commands that were started."""

@@ -24,6 +24,7 @@ from cifar_lab.execution.runner import goes_on_elsewhere
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.models.resnet import build_network
 from cifar_lab.store.journal import read_events, read_points
+from cifar_lab.store.journal_events import AttemptEvent
 from cifar_lab.store.record_files import Hardware, Provenance
 from cifar_lab.train import loop
 from cifar_lab.train.cell_artifacts import read_logits, read_predictions
@@ -152,7 +153,7 @@ def test_a_failure_keeps_its_trace_and_is_forgotten_once_the_cell_is_finished(
     assert failure.error == "RuntimeError: the GPU fell out"
     assert "Traceback" in failure.trace
     assert job.record.state() == "failed"
-    assert read_events(job.record.folder)[-1]["event"] == "failed"
+    assert read_events(job.record.folder)[-1].kind == "failed"
     train_cell(job)
     assert job.record.state() == "finished"
 
@@ -251,7 +252,10 @@ def test_a_cell_names_the_gpu_that_trains_it(job: CellJob, monkeypatch: pytest.M
     tree = job.record.cell()
     assert tree is not None
     assert tree.execution.gpu == "NVIDIA H100"
-    assert read_events(job.record.folder)[0]["execution"]["gpu"] == "NVIDIA H100"
+    first = read_events(job.record.folder)[0]
+    assert isinstance(first, AttemptEvent)
+    assert first.execution is not None
+    assert first.execution.gpu == "NVIDIA H100"
 
 
 @pytest.mark.parametrize(
@@ -268,8 +272,10 @@ def test_a_cell_that_goes_on_upon_another_gpu_names_both(
     tree = job.record.cell()
     assert tree is not None
     assert tree.execution.gpu == named
-    resumed = [event["execution"]["gpu"] for event in read_events(job.record.folder) if event.get("execution")]
-    assert resumed == ["NVIDIA H100", second, second], "each event has the model of its own attempt"
+    attempts = [event for event in read_events(job.record.folder) if isinstance(event, AttemptEvent)]
+    assert [each.execution.gpu for each in attempts if each.execution is not None] == ["NVIDIA H100", second, second], (
+        "each event has the model of its own attempt"
+    )
 
 
 def test_memory_that_a_process_keeps_of_a_gpu_is_journalled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,8 +235,8 @@ def test_a_failure_comes_with_the_command_that_tries_it_again_and_undoes_nothing
     assert isinstance(bad, FailedCell)
     assert isinstance(result, DivergedCell)
     assert bad.again == "cifar-lab run-ablation se_ratio --runs 'my runs' --retry-failed"
-    assert (str(bad.name), bad.error) == ("se_ratio r16/s0", "RuntimeError: broke")
-    assert (str(result.name), result.epoch) == ("se_ratio r4/s0", 2)
+    assert (str(bad.name), bad.failure.error) == ("se_ratio r16/s0", "RuntimeError: broke")
+    assert (str(result.name), result.result.epoch) == ("se_ratio r4/s0", 2)
 
 
 def test_looking_leaves_a_cell_that_was_never_begun_as_it_is(runs: Any) -> None:
