@@ -19,8 +19,9 @@ from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.verify import JudgedClaim, judge_claims
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.record_files import DataSource
 
-JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
+JPEG = DataSource(name="cifar10-jpeg", kind="path", hash="d" * 64, source="/images/cifar10-jpeg.zip")
 AS_CLAIMED: dict[str, Any] = {
     "scale": "writeup", "protocol": "writeup", "overrides": {"train.protocol": "writeup"}, "margin": 0.002,
 }  # fmt: skip
