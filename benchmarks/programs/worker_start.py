@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cifar_lab.execution.local_engine import LocalEngine
+    from cifar_lab.execution.engine import Engine
     from cifar_lab.execution.worker import CellJob
 
 
@@ -29,7 +29,7 @@ class HandedOut:
         self._waiting = list(jobs)
         self.taken: dict[str, float] = {}
         self.over: dict[str, float] = {}
-        self.engine: LocalEngine | None = None
+        self.engine: Engine | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -80,7 +80,7 @@ def main() -> None:
     from stopwatch import say
 
     from cifar_lab.data import load
-    from cifar_lab.execution.local_engine import LocalEngine
+    from cifar_lab.execution.engine import LOCAL, make_engine
 
     parser = arguments(__doc__, steady=False)
     parser.add_argument("--workers", type=int, default=5, help="of each kind, one after another")
@@ -92,7 +92,7 @@ def main() -> None:
         for job in finished:
             write_finished(job, dataset, accuracy=0.9)
         source = HandedOut(jobs)
-        source.engine = LocalEngine(workers=1)
+        source.engine = make_engine(LOCAL, workers=1)
         source.engine.run(source, source)
         alone = [source.over[job.fingerprint] - source.taken[job.fingerprint] for job in finished]
         begun = [_began(job) - source.taken[job.fingerprint] for job in fresh]

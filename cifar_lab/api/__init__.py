@@ -101,6 +101,7 @@ def run(
     """
     given = dict(locals())
     from cifar_lab.execution import request
+    from cifar_lab.mlflow_sync.uri import require_places
     from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
 
     place, tell = _runs(runs), say or _silent
@@ -110,7 +111,7 @@ def run(
     given |= {"ablation": chosen.name, "seeds": typed.seeds, "variants": typed.variants, "say": print}
 
     def prepare() -> None:
-        request.require_places(place, offline=offline)
+        require_places(place, offline=offline)
         if isinstance(ablation, Ablation):
             keep(ablation, place, by="`cifar_lab.run`")
             given["folder"] = folder_of(Path(runs if runs is not None else place))
@@ -121,11 +122,12 @@ def run(
     from cifar_lab.api.results import RunResult, call_in_words
     from cifar_lab.execution.complete import complete
     from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
+    from cifar_lab.mlflow_sync.upload import open_ablation_upload
 
     done = complete(
         found, place, command=call_in_words(run, given),
         watch=lambda _, cells: ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell),
-        say=tell, retry_failed=retry_failed, offline=offline,
+        upload=open_ablation_upload(place, chosen, tell, offline=offline), say=tell, retry_failed=retry_failed,
     )  # fmt: skip
     if done.report.interrupted is not None:
         raise done.report.interrupted

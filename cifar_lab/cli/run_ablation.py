@@ -23,7 +23,6 @@ from cifar_lab.cli.wording import one_line
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.execution import request
 
 if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
@@ -254,7 +253,9 @@ def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed:
     """Resolve the arguments; the output folders are checked after the words and before images are read."""
 
     def prepare() -> None:
-        request.require_places(runs, offline=offline)
+        from cifar_lab.mlflow_sync.uri import require_places
+
+        require_places(runs, offline=offline)
 
     return arguments.resolve_arguments(ablation, runs=runs, trains=True, prepare=prepare, **typed)
 
@@ -265,6 +266,7 @@ def _run(
 ) -> CommandOutcome:  # fmt: skip
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
+    from cifar_lab.mlflow_sync.upload import open_ablation_upload
 
     def watch(found: arguments.Request, cells: list[PlannedCell]) -> Display:
         console.say(describe.plan_in_words(found.plan, found.workers, retry_failed=retry_failed))
@@ -273,7 +275,8 @@ def _run(
 
     done = complete(
         found, runs, command=arguments.command_line(), watch=watch, say=console.say, retry_failed=retry_failed,
-        offline=offline, stopping=stopping, patience=patience,
+        upload=open_ablation_upload(runs, found.plan.ablation, console.say, offline=offline), stopping=stopping,
+        patience=patience,
     )  # fmt: skip
     report, comparison = done.report, done.comparison
     counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}

@@ -75,6 +75,7 @@ def sweep(
 
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.settings import choose_execution
+    from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
     from cifar_lab.search.artifacts import artifacts
@@ -115,11 +116,13 @@ def sweep(
 
         cells = TrialJobs(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
                       execution=found.execution, command=arguments.command_line())  # fmt: skip
+        upload = open_upload(
+            runs.resolve(), lambda _: artifacts(opened, runs.resolve(), storage), console.say, offline=offline
+        )
         with Display(names, is_search=True) as display:
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
-                named=called, files=lambda _: artifacts(opened, runs.resolve(), storage), places=found.places,
-                offline=offline,
+                named=called, upload=upload, places=found.places,
             )  # fmt: skip
         tree = {**study_tree(opened), "trained": report.trained}
         if as_json:

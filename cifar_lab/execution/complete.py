@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_lab.execution.autocompile import decide_compile
-from cifar_lab.execution.local_engine import Listener
+from cifar_lab.execution.engine import Listener
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.request import Request
 from cifar_lab.execution.runner import RunReport, carry_out
 from cifar_lab.execution.step_timing import time_steps
+from cifar_lab.execution.upload import Upload
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.store.invocation import StoppingRule
@@ -40,13 +41,12 @@ class CompletedRun(NamedTuple):
 
 
 def complete(
-    found: Request, runs: Path, *, command: str, watch: OpenListener, say: Callable[[str], None],
-    retry_failed: bool = False, offline: bool = False, stopping: StoppingRule | None = None,
-    patience: float | None = None,
+    found: Request, runs: Path, *, command: str, watch: OpenListener, upload: Upload, say: Callable[[str], None],
+    retry_failed: bool = False, stopping: StoppingRule | None = None, patience: float | None = None,
 ) -> CompletedRun:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 
-    `command`, `retry_failed`, `offline`, `stopping` and `patience` are as for `cifar_lab.execution.runner.carry_out`.
+    `command`, `upload`, `retry_failed`, `stopping` and `patience` are as for `cifar_lab.execution.runner.carry_out`.
     """
     plan, compiling = found.plan, ""
     if found.compile is None:
@@ -58,7 +58,7 @@ def complete(
     with watch(found, plan.to_train(retry_failed=retry_failed)) as listener:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, command=command, places=found.places,
-            listener=listener, retry_failed=retry_failed, offline=offline, say=say, stopping=stopping,
+            listener=listener, upload=upload, retry_failed=retry_failed, say=say, stopping=stopping,
             compiling=compiling, patience=patience,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))

@@ -1,4 +1,4 @@
-"""Execute a plan: record the invocation, train the missing cells, ship results to MLflow."""
+"""Execute a plan: record the invocation, train the missing cells, have results uploaded meanwhile."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.execution import THEN, Execution
 from cifar_lab.config.recipe import NUMERICS
 from cifar_lab.errors import Interrupted, TrackingError
-from cifar_lab.execution.local_engine import Listener, LocalEngine
+from cifar_lab.execution.engine import LOCAL, Listener, make_engine
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.provenance import code_diff, provenance, warning
 from cifar_lab.execution.scheduler import Scheduler
+from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.mlflow_sync import upload
-from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.models.cost import network_cost
 from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, StoppingRule
-
-DRAIN_SECONDS = 60.0
-"""Maximum time that a run waits for a responsive MLflow after its last cell."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +75,15 @@ def describe_ablation(ablation: Ablation) -> str:
 
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, command: str, listener: Listener,
-    say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False,
+    upload: Upload, say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False,
     stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None,
 ) -> RunReport:  # fmt: skip
-    """Train the missing cells of `plan` (and with `retry_failed` the failed ones), and ship them meanwhile.
+    """Train the missing cells of `plan` (and with `retry_failed` the failed ones); `upload` has them meanwhile.
 
     `command`: the line that asked for it, for the record.
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: reason for compiling the networks or not, if that was decided here.
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
-    Results that are not shipped within `DRAIN_SECONDS` after the last cell stay in the journals for `cifar-lab sync`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
@@ -100,21 +95,17 @@ def carry_out(
         invocation.write(runs)
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
-    page = upload.reports(runs, lambda _: plan.ablation)
-    is_shipped = not offline and (bool(jobs) or upload.lacks(runs, invocation, say))
-    shipper = upload.start_upload(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
-    told = listener if shipper is None else _Shipping(listener, shipper)
+    upload.update(invocation, trains=bool(jobs))
     trained, interrupted = 0, None
     if jobs:
         on = places if execution.device == "cuda" else ()
-        engine = LocalEngine(min(workers, len(jobs)), on, patience=patience, say=say)
+        engine = make_engine(LOCAL, min(workers, len(jobs)), on, patience=patience, say=say)
         try:
-            engine.run(Scheduler(jobs), told)
+            engine.run(Scheduler(jobs), _Uploading(listener, upload))
         except Interrupted as error:
             interrupted = error
         trained = engine.trained
-    if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
-        say(upload.left_behind(left))
+    upload.finish()
     return RunReport(
         trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
@@ -123,16 +114,16 @@ def carry_out(
     )
 
 
-class _Shipping:
-    """Listener that tells a shipper which cells this runner trains, and forwards all events to another listener."""
+class _Uploading:
+    """Listener that tells an upload which cells this runner trains, and forwards all events to another listener."""
 
-    def __init__(self, listener: Listener, shipper: Uploader) -> None:
-        self._shipper = shipper
+    def __init__(self, listener: Listener, upload: Upload) -> None:
+        self._upload = upload
         self.progress, self.ended, self.put_off = listener.progress, listener.ended, listener.put_off
         self.tick, self._started = listener.tick, listener.started
 
     def started(self, job: CellJob) -> None:
-        self._shipper.train(job.fingerprint)
+        self._upload.started(job.fingerprint)
         self._started(job)
 
 

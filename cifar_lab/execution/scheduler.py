@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
-
-
-@dataclass(frozen=True)
-class SettledCell:
-    """Cell that ended outside this engine; `error` is one line if it has no result."""
-
-    job: CellJob
-    error: str | None
 
 
 class Scheduler:

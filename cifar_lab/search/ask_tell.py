@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_lab.errors import UsageError
-from cifar_lab.execution.scheduler import SettledCell
+from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import storage as stores
 from cifar_lab.search import trial_owner as owners
