@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
 from cifar_lab.errors import AblationError, RecipeError, nearest, shortened
 
@@ -128,11 +128,6 @@ BASELINES = {"Efficient ResNet": EFFICIENT_RESNET, "ResNet-18": RESNET18, "fast 
 """The writeup's two baselines, of its Table 1 and of its stage 1, and a version of the former for few epochs."""
 
 
-def diff_in_words(diff: Mapping[str, Any]) -> str:
-    """`schedule.name=cosine, optim.lr=0.01`: paths and values as they are typed."""
-    return ", ".join(as_words(diff))
-
-
 class FactorialDesign(_Literal):
     """2 × 2 study: two factors, each as in the control or changed."""
 
@@ -218,7 +213,7 @@ class Ablation(_Literal):
             raise AblationError(f"{said}: under: {error}") from error
         for path in claim.under:
             if made[path] == own[path]:
-                raise AblationError(f"{said}: under: the baseline has {diff_in_words({path: own[path]})} already")
+                raise AblationError(f"{said}: under: the baseline has {format_overrides({path: own[path]})} already")
 
     def _require_factors(self, variant: Variant) -> None:
         for path in variant.diff:
@@ -242,7 +237,7 @@ class Ablation(_Literal):
     def baseline_in_words(self) -> str:
         """Return `ResNet-18 with schedule.name=cosine`."""
         name, diff = self.based_on
-        return f"{name} with {diff_in_words(diff)}" if diff else name
+        return f"{name} with {format_overrides(diff)}" if diff else name
 
     def variant(self, name: str) -> Variant:
         """Return the variant of this name.

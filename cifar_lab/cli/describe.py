@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation, Variant, diff_in_words
+from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.scale import trained_alike
 from cifar_lab.errors import RegistryError, nearest
 from cifar_lab.text import many, printable
@@ -110,7 +110,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     ]
     out.print(console.table("", columns, table, right=("parameters", "MACs")))
     for claim in ablation.claims:
-        under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
+        under = f"; made with {format_overrides(claim.under)}" if claim.under else ""
         said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
         out.print(printable(said), markup=False, soft_wrap=True)
     return 0
@@ -146,8 +146,8 @@ def plan(
         )
         for cell in tree
     ]
-    parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, *as_words(found.plan.overrides))
-    title = " · ".join(parts)
+    parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, format_overrides(found.plan.overrides))
+    title = " · ".join(filter(None, parts))
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
@@ -235,7 +235,7 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
 
 def _difference(row: dict[str, Any]) -> str:
     """`continues s1: optim.lr=0.01`: what a variant stands on, where that is not the baseline, and its diff."""
-    diff = diff_in_words(row["diff"])
+    diff = format_overrides(row["diff"])
     if row["continues"] or row["base"]:
         stands = [f"continues {row['continues']}"] if row["continues"] else []
         stands += [f"on {row['base']}"] if row["base"] else []

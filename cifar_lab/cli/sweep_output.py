@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli import console
-from cifar_lab.config.overrides import as_typed
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import UsageError
 from cifar_lab.text import printable
 
@@ -104,9 +104,5 @@ def print_study(study: Optuna) -> None:
 def _words(setting: StudySettings, diff: dict[str, Any]) -> str:
     plain = setting.space.baseline.flat()
     now = setting.space.baseline.override(diff).flat()
-    changed = [f"{path}={_short(value)}" for path, value in now.items() if value != plain[path]]
-    return ", ".join(changed) or "nothing"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else as_typed(value)
+    changed = {path: value for path, value in now.items() if value != plain[path]}
+    return format_overrides(changed, digits=3) or "nothing"

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.mlflow_sync.ui_view import UIView
 from cifar_lab.store.invocation import CellRef, Invocation, unite
 
@@ -61,10 +62,9 @@ class InvocationHistory:
         """Return the setting of an invocation as shown in MLflow's UI; the same for every invocation of the setting."""
         same = self.same_setting(invocation)
         last = same[-1]
-        overrides = (f"{path}={_typed(value)}" for path, value in last.overrides.items())
         return UIView(
             setting=digest(last),
-            name=" · ".join([last.scale, last.data["name"], *overrides]),
+            name=" · ".join(filter(None, [last.scale, last.data["name"], format_overrides(last.overrides)])),
             variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
             metric=last.metric or ("test/peak_acc" if last.protocol == "writeup" else "test/acc"),
             began=same[0].time,
@@ -92,11 +92,6 @@ class InvocationHistory:
     def _last(self, ablation: str, fingerprint: str) -> Invocation:
         """Return the latest invocation that asked for a cell; its reference counts if settings disagree."""
         return next(past for past in reversed(self._asked[fingerprint]) if past.ablation == ablation)
-
-
-def _typed(value: object) -> str:
-    """Return a value as it was typed, or could have been."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def digest(invocation: Invocation) -> str:

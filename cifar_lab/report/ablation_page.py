@@ -12,7 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report import headline, table_content
 from cifar_lab.report.ablation_page_data import (
     STATES,
@@ -256,7 +256,7 @@ def slug(name: str) -> str:
 def difference(variant: VariantSummary) -> list[str]:
     """Return the variant's base, if not the baseline, and its overrides, one per line."""
     stands = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
-    lines = stands + as_words(variant.diff)
+    lines = stands + [format_overrides({path: value}) for path, value in variant.diff.items()]
     return lines or ["the baseline"]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.inspect.progress import CellProgress
 from cifar_lab.inspect.status import look
@@ -103,14 +104,14 @@ def _entry(
 
 
 def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> UnmeasuredAblation:
-    words = [f"--{name} {asked[name]}" for name in ("scale", "data") if asked[name] is not None]
-    words += as_words(asked["overrides"] or {})
+    options = [f"--{name} {shlex.quote(asked[name])}" for name in ("scale", "data") if asked[name] is not None]
+    overrides = format_overrides(asked["overrides"] or {})
     return UnmeasuredAblation(
         name=ablation.name,
         question=ablation.question,
         source=ablation.source,
         findings=tuple(map(_finding, judge_claims(runs, ablation, **asked))),
-        command=" ".join(["cifar-lab run-ablation", ablation.name, *words]),
+        command=" ".join(filter(None, ["cifar-lab run-ablation", ablation.name, *options, overrides])),
     )
 
 

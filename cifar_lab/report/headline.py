@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report.ablation_page_data import AblationPageData, ClaimSummary
 from cifar_lab.report.charts.comparison_plots import of
 from cifar_lab.report.table_content import is_interaction, points, span, without_metric
@@ -66,7 +66,9 @@ def setting(comparison: Comparison) -> str:
     seeds = [n for n, row in zip(seeds, rows, strict=True) if n or row.verdict != "diverged"] or [0]
     low, high = min(seeds), max(seeds)
     shown = many(high, "seed") if low == high else f"{low} to {high} seeds"
-    return ", ".join([shown, f"scale {comparison.scale}", comparison.data, *as_words(comparison.overrides)])
+    return ", ".join(
+        filter(None, [shown, f"scale {comparison.scale}", comparison.data, format_overrides(comparison.overrides)])
+    )
 
 
 def unfinished(comparison: Comparison) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cifar_lab.config.overrides import as_typed
+from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.report import ablation_page
 from cifar_lab.report.charts import sweep
 from cifar_lab.report.sweep_page_data import STATES, SweepPageData, TrialSummary, accuracy
@@ -20,6 +20,8 @@ SAID = {"trained": "with a value"}
 """Label of a state in the headline; defaults to the state's name."""
 FOLDED = 20
 """Number of trials from which on their table is folded."""
+DIGITS = 3
+"""Significant digits of a float in a table."""
 FRONT = ("trial", "val %", "parameters", "differs from the baseline by")
 TRIALS = ("trial", "state", "val %", "parameters", "differs from the baseline by")
 NUMBERS = ("val %", "parameters")
@@ -121,15 +123,15 @@ def cost(trial: TrialSummary) -> str:
 
 
 def differs(diff: Mapping[str, Any] | None) -> str:
-    """Return overrides in one line: `model.width=32, optim.lr=0.0123`."""
+    """Return overrides in one line: `model.width=32 optim.lr=0.0123`."""
     if diff is None:
         return ""
-    return ", ".join(f"{path}={short(value)}" for path, value in diff.items()) or "nothing"
+    return format_overrides(diff, digits=DIGITS) or "nothing"
 
 
 def short(value: Any) -> str:
     """A value in a table: a rate in three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else as_typed(value)
+    return as_typed(value, digits=DIGITS)
 
 
 def as_json(search: SweepPageData) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.results.stats.convergence import EpochsToThreshold, last_tenth, still_rises
 from cifar_lab.results.stats.decision import RULE
@@ -243,7 +243,7 @@ class Comparison:
 
     def header(self) -> list[str]:
         """Return the lines that stand above a table: what was compared, on which data, and by what."""
-        setting = " ".join(as_words(self.overrides))
+        setting = format_overrides(self.overrides)
         lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
         against = "the stage before" if self.chain else self.control
         compared = any(row.difference is not None for row in self.rows)

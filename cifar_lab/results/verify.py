@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.ablation.ablation import Ablation, Claim, diff_in_words
-from cifar_lab.config.overrides import as_words
+from cifar_lab.ablation.ablation import Ablation, Claim
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import TrackingError
 from cifar_lab.results.cell_results import CellResult, are_executed_alike, by_seed, group, read_cell_results
 from cifar_lab.results.comparison import MIXED
@@ -256,8 +256,8 @@ def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
     found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
     found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
     found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
-    found += [f"{MADE_WITH} {diff_in_words(missing)}"] if missing else []
-    return (*found, *as_words(other))
+    found += [f"{MADE_WITH} {format_overrides(missing)}"] if missing else []
+    return (*found, *(format_overrides({path: value}) for path, value in other.items()))
 
 
 def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ label: `(4, 4, 3)` is "[4,4,3]", and `None` is "none".
 
 from __future__ import annotations
 
-import json
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Protocol, Self
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from cifar_lab.config.declarative import DeclarativeModel
+from cifar_lab.config.overrides import as_typed
 from cifar_lab.errors import SpaceError
 
 Parameter = bool | int | float | str
@@ -40,7 +40,7 @@ def label(value: object) -> Parameter:
     """Convert a recipe's value to one that Optuna can store."""
     if isinstance(value, bool | int | float | str):
         return value
-    return "none" if value is None else json.dumps(value, separators=(",", ":"), default=repr)
+    return as_typed(value)
 
 
 class Dimension(DeclarativeModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from cifar_lab.config.overrides import as_typed, as_words
+from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.report.sweep_page_data import STATES, ChangedSetting, DimensionSummary, SweepPageData, TrialSummary
@@ -153,7 +153,7 @@ def _how(
     yield "budget", f"{budget.max_params:,} parameters{macs}, of the network as declared, before the scale"
     yield "objectives", ", ".join(setting.objectives)
     yield "scale", setting.scale.name
-    yield "overrides", _words(setting.overrides) or "none"
+    yield "overrides", format_overrides(setting.overrides) or "none"
     yield "seed", f"{setting.seed}, of every trial"
     yield "data", f"{setting.data['name']}, sha256 {setting.data['hash']}"
     yield "storage", redacted(storage)
@@ -183,10 +183,6 @@ def _typed(command: list[str], option: str, default: str) -> str:
     return default
 
 
-def _words(overrides: Mapping[str, Any]) -> str:
-    return " ".join(shlex.quote(word) for word in as_words(overrides))
-
-
 def _reproduce(
     study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str | None
 ) -> Iterator[str]:
@@ -202,7 +198,7 @@ def _reproduce(
     if best is not None:
         where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"
-        yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {_words(setting.overrides)}".rstrip()
+        yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {format_overrides(setting.overrides)}".rstrip()
         if setting.declared(found.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
             yield f"cifar-lab ablate-best {name}{kept}"
     yield f"cifar-lab sweep-report {name}{kept}"
@@ -216,4 +212,4 @@ def _command(study: optuna.Study, setting: StudySettings) -> str:
     words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []
     words += ["--objective", ",".join(setting.objectives), "--seed", str(setting.seed)]
     words += ["--scale", setting.scale.name, "--data", setting.data["source"]]
-    return f"{shlex.join(words)} {_words(setting.overrides)}".rstrip()
+    return f"{shlex.join(words)} {format_overrides(setting.overrides)}".rstrip()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import DamageError, DataError, TrackingError, nearest
 from cifar_lab.store.invocation import CellRef, Invocation, damaged, read_all, unite
 
@@ -44,7 +44,11 @@ class Selection:
 
     def title(self) -> str:
         """`scale small · CIFAR-10 · train.epochs=3`."""
-        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *as_words(self.latest.overrides)])
+        return " · ".join(
+            filter(
+                None, [f"scale {self.latest.scale}", self.latest.data["name"], format_overrides(self.latest.overrides)]
+            )
+        )
 
     def as_dict(self) -> dict[str, Any]:
         latest = self.latest
@@ -177,5 +181,5 @@ def again(invocation: Invocation) -> str:
 
 def typed(invocation: Invocation) -> str:
     """Return the setting of an invocation as its options and overrides are typed."""
-    words = [f"--scale {invocation.scale} --data {invocation.data['source']}", *as_words(invocation.overrides)]
-    return " ".join(words)
+    options = shlex.join(["--scale", invocation.scale, "--data", invocation.data["source"]])
+    return f"{options} {format_overrides(invocation.overrides)}".rstrip()

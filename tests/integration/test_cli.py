@@ -181,7 +181,7 @@ def test_describe_says_the_baseline_and_why_it_is_so(capsys: pytest.CaptureFixtu
     shown = " ".join(capsys.readouterr().out.split())
     assert "baseline: Efficient ResNet factors: " in shown
     assert "Run time: 43 PFLOP a cell" in shown
-    assert "(stage 9 against stage 8 (97.08 %); made with data.mixup=1.0, data.cutmix=1.0)" in shown
+    assert "(stage 9 against stage 8 (97.08 %); made with data.mixup=1.0 data.cutmix=1.0)" in shown
 
 
 def test_a_broken_file_is_reported_and_hides_no_other(

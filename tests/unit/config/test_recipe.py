@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from cifar_lab.config import recipe as module
-from cifar_lab.config.overrides import as_words, parse_overrides
+from cifar_lab.config.overrides import as_words, format_overrides, parse_overrides
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, ModelConfig, Recipe, paths
 from cifar_lab.errors import RecipeError
 
@@ -309,6 +310,18 @@ def test_every_field_is_shown_as_it_is_typed(recipe: Recipe) -> None:
     words = as_words(recipe.flat())
     assert parse_overrides(words) == recipe.flat()
     assert not any(sign in word for word in words for sign in "\"'( ")
+
+
+@pytest.mark.parametrize("recipe", [EFFICIENT_RESNET, RESNET18, FAST])
+def test_formatted_overrides_are_pasted_back_as_the_same_diff(recipe: Recipe) -> None:
+    assert parse_overrides(shlex.split(format_overrides(recipe.flat()))) == recipe.flat()
+
+
+def test_a_shell_expands_nothing_in_formatted_overrides() -> None:
+    diff = {"optim.lr": 0.0123456, "model.blocks": (4, 4, 3)}
+    assert format_overrides(diff) == "optim.lr=0.0123456 'model.blocks=[4,4,3]'"
+    assert format_overrides(diff, digits=3) == "optim.lr=0.0123 'model.blocks=[4,4,3]'"
+    assert format_overrides({}) == ""
 
 
 def test_a_tuple_is_shown_as_the_list_that_is_typed() -> None:

@@ -155,8 +155,8 @@ def test_a_claim_made_on_another_recipe_is_a_direction_at_most_and_says_with_wha
         runs.folder, ablation(claim(under=MIXED_IN), claim("r4", "r16", under=MIXED_IN), claim())
     )
     assert (agrees.status, disagrees.status, plain.status) == ("direction agrees", "direction disagrees", "supported")
-    assert agrees.differs == ("made with data.mixup=1.0, data.cutmix=1.0",)
-    assert "made with data.mixup=1.0, data.cutmix=1.0" in numbers(agrees)["words"]
+    assert agrees.differs == ("made with data.mixup=1.0 data.cutmix=1.0",)
+    assert "made with data.mixup=1.0 data.cutmix=1.0" in numbers(agrees)["words"]
     assert (plain.differs, plain.judgement.why) == ((), "")
 
 
