@@ -21,7 +21,7 @@ from cifar_lab.execution.runner import invocation_of, job_of
 from cifar_lab.execution.settings import choose_execution
 from cifar_lab.mlflow_sync import client
 from cifar_lab.mlflow_sync.uploader import sync_invocations
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation import RecordedCommand, read_all
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     runs.mkdir(parents=True, exist_ok=True)
     for cell in plan.cells:
         write_finished(job_of(cell, plan, runs, execution), dataset, accuracy=chance.uniform(0.85, 0.95))
-    invocation_of(plan, execution, "finish_study").write(runs)
+    invocation_of(plan, execution, RecordedCommand(typed="finish_study")).write(runs)
     if asked.ship:
         store = client.MLflowStore.open(client.resolve_uri())
         shipped, left = sync_invocations(runs, read_all(runs), store, draw=lambda _: {}, say=print)

@@ -103,6 +103,7 @@ def run(
     from cifar_lab.execution import request
     from cifar_lab.mlflow_sync.uri import require_places
     from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
+    from cifar_lab.store.invocation import RecordedCommand
 
     place, tell = _runs(runs), say or _silent
     typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
@@ -124,8 +125,12 @@ def run(
     from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
     from cifar_lab.mlflow_sync.upload import open_ablation_upload
 
+    command = RecordedCommand(
+        typed=call_in_words(run, given), again=call_in_words(run, given),
+        retry=call_in_words(run, {**given, "retry_failed": True}),
+    )  # fmt: skip
     done = complete(
-        found, place, command=call_in_words(run, given),
+        found, place, command=command,
         watch=lambda _, cells: ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell),
         upload=open_ablation_upload(place, chosen, tell, offline=offline), say=tell, retry_failed=retry_failed,
     )  # fmt: skip

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from cifar_lab import __version__
+from cifar_lab.cli.typed_command import RememberedCommand
 
 GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Ablations": {
@@ -71,7 +72,7 @@ class _Commands(Mapping[str, Any]):
         if name not in self._made:
             module, function, _ = COMMANDS[name]
             alone = typer.Typer(add_completion=False, **PLAIN)
-            alone.command(name)(getattr(import_module(f"cifar_lab.cli.{module}"), function))
+            alone.command(name, cls=RememberedCommand)(getattr(import_module(f"cifar_lab.cli.{module}"), function))
             self._made[name] = typer.main.get_command(alone)
         return self._made[name]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +15,6 @@ from cifar_lab.execution import request
 from cifar_lab.execution.request import Request as Request
 from cifar_lab.execution.request import RequestArguments
 from cifar_lab.execution.request import remaining_seconds as remaining_seconds
-from cifar_lab.redaction import redacted_command
-
-
-def command_line() -> str:
-    """Return the command that this process runs, as typed, without passwords."""
-    return redacted_command(["cifar-lab", *sys.argv[1:]])
 
 
 def find_ablation(name: str, folders: list[Path] | None, runs: Path | None = None) -> Ablation:

@@ -18,6 +18,7 @@ from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.outcome import CommandOutcome
 from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
+from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.cli.wording import one_line
 from cifar_lab.config.overrides import parse_overrides
@@ -274,7 +275,7 @@ def _run(
         return Display(wanted, estimates=found.plan.estimates, workers=found.workers)
 
     done = complete(
-        found, runs, command=arguments.command_line(), watch=watch, say=console.say, retry_failed=retry_failed,
+        found, runs, command=recorded_command(), watch=watch, say=console.say, retry_failed=retry_failed,
         upload=open_ablation_upload(runs, found.plan.ablation, console.say, offline=offline), stopping=stopping,
         patience=patience,
     )  # fmt: skip

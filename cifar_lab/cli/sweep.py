@@ -15,6 +15,7 @@ from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.sweep_output import print_counts, print_study, study_tree, tree_or_problem
+from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import as_words, parse_overrides
 from cifar_lab.errors import UsageError, nearest
@@ -93,14 +94,16 @@ def sweep(
         )  # fmt: skip
         dataset = found.plan.dataset
         named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
+        pruner = "none" if len(asks.objectives) > 1 else pruner
         setting = StudySettings(
             study=study, space=asks.space, scale=scales.find_scale(scale), data=named,
             overrides=dict(found.plan.overrides),
             budget=asks.budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
+            sampler=sampler, pruner=pruner,
         )  # fmt: skip
         epochs = setting.recipe({}).train.epochs
         made = samplers.make_sampler(sampler, seed=seed)
-        pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
+        pruning = samplers.make_pruner(pruner, epochs=epochs)
         opened = open_study(place, setting, made, pruning)
         require_all_trials(opened, runs.resolve())
         left = trials - results.count_trials(results.all_trials(opened)).counted
@@ -115,7 +118,7 @@ def sweep(
             names[job.fingerprint] = trial_name(number)
 
         cells = TrialJobs(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
-                      execution=found.execution, command=arguments.command_line())  # fmt: skip
+                      execution=found.execution, command=recorded_command())  # fmt: skip
         upload = open_upload(
             runs.resolve(), lambda _: artifacts(opened, runs.resolve(), storage), console.say, offline=offline
         )

@@ -18,7 +18,7 @@ from cifar_lab.execution.step_timing import time_steps
 from cifar_lab.execution.upload import Upload
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison
-from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.invocation import RecordedCommand, StoppingRule
 
 OpenListener = Callable[[Request, list[PlannedCell]], AbstractContextManager[Listener]]
 """Function that opens an observer of the training of these cells; it is called once they are decided upon."""
@@ -41,8 +41,9 @@ class CompletedRun(NamedTuple):
 
 
 def complete(
-    found: Request, runs: Path, *, command: str, watch: OpenListener, upload: Upload, say: Callable[[str], None],
-    retry_failed: bool = False, stopping: StoppingRule | None = None, patience: float | None = None,
+    found: Request, runs: Path, *, command: RecordedCommand, watch: OpenListener, upload: Upload,
+    say: Callable[[str], None], retry_failed: bool = False, stopping: StoppingRule | None = None,
+    patience: float | None = None,
 ) -> CompletedRun:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 

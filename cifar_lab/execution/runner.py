@@ -18,7 +18,7 @@ from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.models.cost import network_cost
-from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, StoppingRule
+from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, RecordedCommand, StoppingRule
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class RunReport:
 
 
 def invocation_of(
-    plan: Plan, execution: Execution | None, command: str, stopping: StoppingRule | None = None, compiling: str = ""
-) -> Invocation:
-    """Create the note of an invocation of `plan`; `command`: the line that asked for it, as its author wrote it."""
+    plan: Plan, execution: Execution | None, command: RecordedCommand, stopping: StoppingRule | None = None,
+    compiling: str = "",
+) -> Invocation:  # fmt: skip
+    """Create the note of an invocation of `plan`; `command`: the one that asked for it."""
     ablation = plan.ablation
     now = datetime.now(UTC)
     return Invocation(
@@ -54,7 +55,9 @@ def invocation_of(
         },
         overrides=dict(plan.overrides),
         cells=tuple(asked_of(cell) for cell in plan.cells),
-        command=command,
+        command=command.typed,
+        again=command.again,
+        retry=command.retry,
         execution=execution.as_dict() if execution is not None else {},
         compiling=compiling,
         provenance=provenance(),
@@ -74,13 +77,13 @@ def describe_ablation(ablation: Ablation) -> str:
 
 
 def carry_out(
-    plan: Plan, *, runs: Path, execution: Execution, workers: int, command: str, listener: Listener,
+    plan: Plan, *, runs: Path, execution: Execution, workers: int, command: RecordedCommand, listener: Listener,
     upload: Upload, say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False,
     stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None,
 ) -> RunReport:  # fmt: skip
     """Train the missing cells of `plan` (and with `retry_failed` the failed ones); `upload` has them meanwhile.
 
-    `command`: the line that asked for it, for the record.
+    `command`: the one that asked for it, for the record.
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: reason for compiling the networks or not, if that was decided here.
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.

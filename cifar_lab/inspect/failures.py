@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ class FailedCell:
     """Time in ms since 1970."""
     trace: str
     again: str
-    """The original command with `--retry-failed` added; kept whole so that the cell runs with the same options."""
+    """Command that trains it again, with the options of the original one."""
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
@@ -74,7 +73,7 @@ def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | 
         match record.state():
             case "failed":
                 failure = record.failure() or {}
-                again = _again(setting.invocations, asked.fingerprint)
+                again = _retry_command(setting.invocations, asked.fingerprint)
                 told = {key: failure.get(key, unknown) for key, unknown in (("error", ""), ("trace", ""), ("time", 0))}
                 yield FailedCell(name=name, fingerprint=asked.fingerprint, again=again, **told)
             case "diverged":
@@ -86,16 +85,10 @@ def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | 
                 yield DamagedCell(name=name, fingerprint=asked.fingerprint, **told)
 
 
-def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
+def _retry_command(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
+    """Return the command of the latest invocation with a cell that trains it again, if it failed."""
     latest = next(i for i in reversed(invocations) if any(cell.fingerprint == fingerprint for cell in i.cells))
-    if latest.is_call:
-        return f"{latest.command.removesuffix(')').removesuffix(', retry_failed=True')}, retry_failed=True)"
-    words = iter(shlex.split(latest.command))
-    kept = []
-    for word in words:
-        if word == "--redo":  # do not discard records a second time
-            next(words, None)
-        elif word not in {"--json", "--retry-failed"} and not word.startswith("--redo="):
-            kept.append(word)
-    retry = [] if latest.ablation == "train" else ["--retry-failed"]  # `train` retries failed cells by default
-    return shlex.join([*kept, *retry])
+    if latest.retry:
+        return latest.retry
+    flag = " --retry-failed" if latest.command.startswith("cifar-lab run-ablation ") else ""
+    return latest.command + flag  # an older note has no other command than the one that was typed

@@ -20,7 +20,6 @@ from cifar_lab.search import trials as found
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.importance import FEWEST, importances
-from cifar_lab.search.samplers import PRUNERS, SAMPLERS
 from cifar_lab.search.study import NOTE, SETTING, StudySettings, setting_of
 from cifar_lab.store.invocation import Invocation, read_all
 
@@ -146,10 +145,10 @@ def _how(
     budget, space = setting.budget, setting.space
     macs = f" and {budget.max_macs:,} MACs" if budget.max_macs is not None else ""
     yield "space", f"{space.name}, sha256 {space.digest()}"
-    if note is not None:
-        command = _split(note.command)
-        yield "sampler", _typed(command, "--sampler", SAMPLERS[0])
-        yield "pruner", "none" if len(setting.objectives) > 1 else _typed(command, "--pruner", PRUNERS[0])
+    if setting.sampler:
+        yield "sampler", setting.sampler
+    if setting.pruner:
+        yield "pruner", setting.pruner
     yield "budget", f"{budget.max_params:,} parameters{macs}, of the network as declared, before the scale"
     yield "objectives", ", ".join(setting.objectives)
     yield "scale", setting.scale.name
@@ -164,23 +163,6 @@ def _how(
     ended = [trial.datetime_complete for trial in found.all_trials(study) if trial.datetime_complete is not None]
     if begun:
         yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
-
-
-def _split(command: str) -> list[str]:
-    """Split a command into words; redacting a password may have removed a quote."""
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return command.split()
-
-
-def _typed(command: list[str], option: str, default: str) -> str:
-    """Return the value of an option in the first runner's command, or the default."""
-    for i, word in enumerate(command):
-        name, equals, value = word.partition("=")
-        if name == option:
-            return value if equals else "".join(command[i + 1 : i + 2])
-    return default
 
 
 def _reproduce(
@@ -211,5 +193,7 @@ def _command(study: optuna.Study, setting: StudySettings) -> str:
     words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]
     words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []
     words += ["--objective", ",".join(setting.objectives), "--seed", str(setting.seed)]
+    words += ["--sampler", setting.sampler] if setting.sampler else []
+    words += ["--pruner", setting.pruner] if setting.pruner else []
     words += ["--scale", setting.scale.name, "--data", setting.data["source"]]
     return f"{shlex.join(words)} {format_overrides(setting.overrides)}".rstrip()

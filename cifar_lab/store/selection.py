@@ -163,22 +163,6 @@ def selector(invocation: Invocation) -> str:
     return f"--invocation {invocation.id} ({typed(invocation)})"
 
 
-def again(invocation: Invocation) -> str:
-    """Return the command of an invocation, to be typed again; it trains the missing cells.
-
-    A call of the Python API is returned as it is.
-    """
-    if invocation.is_call:
-        return invocation.command
-    words, kept = iter(shlex.split(invocation.command)), []
-    for word in words:
-        if word == "--redo":  # do not set records aside a second time
-            next(words, None)
-        elif word != "--json" and not word.startswith("--redo="):
-            kept.append(word)
-    return shlex.join(kept)
-
-
 def typed(invocation: Invocation) -> str:
     """Return the setting of an invocation as its options and overrides are typed."""
     options = shlex.join(["--scale", invocation.scale, "--data", invocation.data["source"]])

@@ -10,8 +10,7 @@ import pytest
 
 from cifar_lab.data import load
 from cifar_lab.errors import TrackingError
-from cifar_lab.store.invocation import read_all
-from cifar_lab.store.selection import again, select, selector
+from cifar_lab.store.selection import select, selector
 
 SYNTHETIC = {"name": "synthetic", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
 
@@ -52,8 +51,3 @@ def test_what_a_hint_prints_selects_that_setting_and_no_other(runs: Any) -> None
     (other,) = select(runs.folder, "se_ratio").others
     assert selector(other) == f"--invocation {first} (--scale small --data cifar10)"
     assert select(runs.folder, "se_ratio", invocation=first).latest.id == first
-
-
-def test_a_command_is_typed_again_without_what_it_undid(runs: Any) -> None:
-    runs.ask([], command="cifar-lab run-ablation se_ratio --json --redo abc --redo=def --seeds 0-2 --runs 'my runs'")
-    assert again(read_all(runs.folder)[0]) == "cifar-lab run-ablation se_ratio --seeds 0-2 --runs 'my runs'"
