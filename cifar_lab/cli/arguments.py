@@ -71,15 +71,6 @@ def resolve_arguments(
     )  # fmt: skip
 
 
-def check_arguments(ablation: Ablation, **words: str | list[str] | None) -> None:
-    """Check everything that needs no torch, images or device; `words` as `parse` takes them.
-
-    Raises:
-        UsageError: a word, recipe or network is invalid; the first such error.
-    """
-    request.check_request(ablation, parse(**words))  # type: ignore[arg-type]
-
-
 def parse(
     *, scale_name: str, overrides: list[str] | None, variants: str | None, seeds: str | None, max_params: str,
     device: str, workers: str, cells_per_gpu: str,

@@ -196,6 +196,7 @@ MaybeData = Annotated[
         "--data", help="Select other data than those of the latest invocation.", autocompletion=completion.data
     ),
 ]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also train the cells that failed before.")]
 MaybeInvocation = Annotated[
     str | None,
     typer.Option(

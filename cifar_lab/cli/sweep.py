@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -17,7 +18,7 @@ from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.sweep_output import print_counts, print_study, study_tree, tree_or_problem
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
-from cifar_lab.config.overrides import as_words, parse_overrides
+from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -282,29 +283,37 @@ def sweep_importance(
 def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
-    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+    cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False, offline: o.Offline = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
-    from cifar_lab.cli.run_ablation import run_ablation
+    from cifar_lab.cli.compare import print_comparison
+    from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
     from cifar_lab.search import ablate_best
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import setting_of
-    from cifar_lab.store.ablation_file import keep
+    from cifar_lab.store.ablation_file import folder_of, keep
 
     with _loaded(name, storage, runs) as study:
         best, setting = results.best(study), setting_of(study)
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
     made = ablate_best.ablate_best(setting, best.params)
-    folder = keep(made, runs, by="`cifar-lab ablate-best`").parent
+    made, folder = keep(made, runs, by="`cifar-lab ablate-best`"), folder_of(runs)
     console.say(f"written: {folder / made.name}.py; see it with: cifar-lab describe {made.name} --ablations {folder}")
-    return run_ablation(
-        made.name, overrides=[*as_words(setting.overrides), *(overrides or [])], scale=setting.scale.name,
-        data=data or setting.data["source"], variants=variants, seeds=seeds, device=device, workers=workers,
-        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, everything=everything,
-        as_json=as_json,
+    typed = arguments.parse(
+        scale_name=setting.scale.name, overrides=overrides, variants=variants, seeds=seeds, max_params="5M",
+        device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
+    if twice := [path for path in typed.overrides if path in setting.overrides]:
+        raise UsageError(f"{twice[0]} is set twice: the study has it already")
+    options = RunOptions(
+        typed=typed._replace(overrides={**setting.overrides, **typed.overrides}),
+        data=data or setting.data["source"], runs=runs.resolve(), retry_failed=retry_failed, offline=offline, yes=yes,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
+        words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, [folder]),
+    )  # fmt: skip
+    return print_outcome(run_one(made, options), as_json)
 
 
 @contextmanager

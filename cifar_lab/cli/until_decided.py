@@ -58,6 +58,11 @@ def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None, dr
     return USUAL if max_seeds is None else max_seeds
 
 
+def looked_at(most: int) -> str:
+    """Return the seeds of all looks as they are typed: `0-19`."""
+    return f"0-{max(most, 1) - 1}"
+
+
 def run_looks(
     found: Request, runs: Path, most: int, run: Callable[[Request, StoppingRule], CommandOutcome],
     print_table: Callable[[Comparison], None] | None, yes: bool,
