@@ -6,13 +6,13 @@ An ablation is data. It is validated when created, so that a file that imports i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
-from cifar_lab.errors import AblationError, RecipeError, nearest, shortened
+from cifar_lab.errors import AblationError, RecipeError, UsageError, nearest, shortened
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
 
@@ -124,8 +124,30 @@ MARGINS = {"smoke": 2.0, "small": 0.5, "writeup": 0.2}
 """Default equivalence margin by scale, in percentage points of accuracy."""
 
 
-BASELINES = {"Efficient ResNet": EFFICIENT_RESNET, "ResNet-18": RESNET18, "fast recipe": FAST}
+class NamedBaseline(NamedTuple):
+    """Baseline recipe with the title that texts give it."""
+
+    title: str
+    recipe: Recipe
+
+
+BASELINES = {
+    "efficient": NamedBaseline("Efficient ResNet", EFFICIENT_RESNET),
+    "resnet18": NamedBaseline("ResNet-18", RESNET18),
+    "fast": NamedBaseline("fast recipe", FAST),
+}
 """The writeup's two baselines, of its Table 1 and of its stage 1, and a version of the former for few epochs."""
+
+
+def find_baseline(name: str) -> Recipe:
+    """Return the baseline recipe of this name, `efficient`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in BASELINES:
+        raise UsageError(f"no baseline named '{name}'{nearest(name, BASELINES)}")
+    return BASELINES[name].recipe
 
 
 class FactorialDesign(_Literal):
@@ -228,8 +250,8 @@ class Ablation(_Literal):
         """Return the known baseline that its own is nearest to, and the differences from it."""
         flat = self.baseline.flat()
         diffs = {
-            name: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
-            for name, published in BASELINES.items()
+            title: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
+            for title, published in BASELINES.values()
         }
         return min(diffs.items(), key=lambda named: len(named[1]))
 

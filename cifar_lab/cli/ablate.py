@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from cifar_lab.ablation.ablation import BASELINES
 from cifar_lab.cli import arguments, completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.compare import print_comparison
-from cifar_lab.cli.run_ablation import BASELINES, RunOptions, option_words, print_outcome, run_one
+from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
 from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, looked_at, most_seeds
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
@@ -50,7 +51,7 @@ def ablate(
     factor = parse_factor(setting)
     if factor.path in parse_overrides(overrides or []):
         raise UsageError(f"{factor.path} is ablated: it cannot be overridden as well")
-    made = ablate_factor(factor, control=control, baseline=baseline, baselines=BASELINES)
+    made = ablate_factor(factor, control=control, baseline=baseline)
     most = most_seeds(until_decided, max_seeds, seeds)
     typed = arguments.parse(
         scale_name=scale, overrides=overrides, variants=None, seeds=seeds if most is None else looked_at(most),

@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     from cifar_lab.report.table_content import TextTable
     from cifar_lab.results.comparison import Comparison
 
-Earlier = Annotated[
-    str | None,
-    typer.Option(
-        "--invocation",
-        autocompletion=completion.invocations,
-        help="Select an earlier invocation by the id in its header.",
-    ),
-]
 STYLES = {
     "better": "green", "worse": "red", "diverged": "red", "equivalent": "cyan", "present": "green", "absent": "cyan",
     "undecided": "yellow", "control": "bold",
@@ -43,7 +35,7 @@ FORMATS = ("table", "md", "csv", "latex", "json")
 def compare(
     name: o.AblationName, overrides: o.Overrides = None,
     scale: o.MaybeScale = None, data: o.MaybeData = None,
-    invocation: Earlier = None, variants: o.Variants = None, everything: o.Everything = False,
+    invocation: o.MaybeInvocation = None, variants: o.Variants = None, everything: o.Everything = False,
     format: Annotated[
         str, typer.Option(help="Format: table, md, csv, latex, json.", autocompletion=completion.one_of(*FORMATS))
     ] = "table",
@@ -55,8 +47,7 @@ def compare(
     if scale is not None:
         scales.find_scale(scale)
     diff = parse_overrides(overrides or [])
-    if invocation is not None and (scale is not None or data is not None or diff):
-        raise UsageError("--invocation names a whole setting; leave --scale, --data and overrides out")
+    o.require_whole(invocation, [name], scale, data, diff)
     if name != "train" and not name.startswith("sweep."):
         known = registry.discover(*(ablations or []))
         if name in known.known() or kept_as(name, runs) is None:

@@ -199,8 +199,6 @@ def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
 
 def _alike(plan: Plan) -> dict[str, str]:
     """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
-    from math import ceil
-
     from cifar_lab.train.lr_schedule import lr_at
 
     dataset = plan.dataset
@@ -209,7 +207,7 @@ def _alike(plan: Plan) -> dict[str, str]:
         rest = len(dataset.train_labels)
         if recipe.train.protocol == "holdout":
             rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
-        per_epoch, epochs = ceil(rest / recipe.train.batch_size), recipe.train.epochs
+        per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
         for step in range(per_epoch * epochs):
             yield lr_at(recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=per_epoch, epochs=epochs)
 

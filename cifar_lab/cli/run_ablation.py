@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
 from cifar_lab.cli import arguments, completion, console, describe
 from cifar_lab.cli import options as o
 from cifar_lab.cli.compare import print_comparison
@@ -23,8 +23,8 @@ from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, confirm_drop, looked_at, most_seeds, run_looks
 from cifar_lab.cli.wording import one_line
 from cifar_lab.config.overrides import parse_overrides
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
-from cifar_lab.errors import UsageError, nearest
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 Print = Callable[["Comparison"], None]
 EVERY = "all"
 """Name that stands for all ablations."""
-BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18, "fast": FAST}
 Redo = Annotated[
     list[str] | None,
     typer.Option(
@@ -235,9 +234,7 @@ def train(
         name, recipe = "recipe", read_recipe(file)
     else:
         name = baseline or "efficient"
-        if name not in BASELINES:
-            raise UsageError(f"no baseline named '{name}'{nearest(name, BASELINES)}")
-        recipe = BASELINES[name]
+        recipe = find_baseline(name)
     typed = arguments.parse(
         scale_name=scale or "writeup", overrides=overrides, variants=None, seeds=seeds, max_params=max_params,
         device=device, workers="1", cells_per_gpu="auto",

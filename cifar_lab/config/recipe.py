@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -224,6 +225,10 @@ class Recipe(_Part):
         for path, value in diff.items():
             _place(tree, path, value)
         return _validated(tree, diff)
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the optimizer steps of an epoch of `images`; the last batch may be smaller."""
+        return math.ceil(images / self.train.batch_size)
 
     def flat(self) -> dict[str, Any]:
         """Return every field by its dotted path, in the order of declaration, as JSON values."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +88,7 @@ def _tried(
 
 
 def _steps(cell: PlannedCell, plan: Plan) -> int:
-    return cell.recipe.train.epochs * math.ceil(trained_images(cell, plan) / cell.recipe.train.batch_size)
+    return cell.recipe.train.epochs * cell.recipe.steps_per_epoch(trained_images(cell, plan))
 
 
 def _work(cell: PlannedCell) -> int:

@@ -18,6 +18,7 @@ from cifar_lab.execution.step_timing import time_steps
 from cifar_lab.execution.upload import Upload
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison
+from cifar_lab.store.cell_record import ENDED
 from cifar_lab.store.invocation import RecordedCommand, StoppingRule
 
 OpenListener = Callable[[Request, list[PlannedCell]], AbstractContextManager[Listener]]
@@ -63,6 +64,6 @@ def complete(
             compiling=compiling, patience=patience,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
-    ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))
+    ended = sum(cell.now(runs) in ENDED for cell in plan.to_train(retry_failed=True))
     others = max(0, ended - report.trained)
     return CompletedRun(after, report, others, compare(runs, plan.ablation.name, invocation=report.invocation))

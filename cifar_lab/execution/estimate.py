@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -61,7 +60,7 @@ def _seconds(cell: PlannedCell, plan: Plan, rate: float, floor: float) -> float:
     """Return the seconds of training and evaluation; no step takes less than `floor`."""
     recipe, images = cell.recipe, trained_images(cell, plan)
     of_an_image = rate * network_cost(recipe.model).macs
-    steps = math.ceil(images / recipe.train.batch_size)
+    steps = recipe.steps_per_epoch(images)
     epochs = recipe.train.epochs * max(steps * floor, images * of_an_image)
     return epochs + FORWARD_SHARE * _evaluated(cell, plan) * of_an_image
 

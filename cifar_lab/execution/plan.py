@@ -15,7 +15,7 @@ from cifar_lab.execution.resolved_recipes import make_recipes
 from cifar_lab.execution.resolved_recipes import parse_seeds as parse_seeds  # part of the interface of a plan
 from cifar_lab.models.cost import BUDGET, network_cost
 from cifar_lab.results.comparison import MIXED
-from cifar_lab.store.cell_record import CellRecord, State, advice_on_damage
+from cifar_lab.store.cell_record import ENDED, CellRecord, State, advice_on_damage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class PlannedCell:
 
     @property
     def is_done(self) -> bool:
-        return self.state in {"finished", "diverged"}
+        return self.state in ENDED
 
     def now(self, runs: Path) -> State:
         """Return the current state of the cell."""

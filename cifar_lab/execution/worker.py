@@ -27,7 +27,7 @@ from cifar_lab.execution.settings import compiled, prepare_process, resolved
 from cifar_lab.models.cost import network_cost
 from cifar_lab.models.resnet import ResNet, build_network
 from cifar_lab.out_of_space import is_out_of_space
-from cifar_lab.results.final_metrics import final_metrics
+from cifar_lab.results.final_metrics import PEAK, final_metrics
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.journal import Journal, read_points
 from cifar_lab.train import cell_artifacts, checkpoint, resume
@@ -300,8 +300,8 @@ def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: Tra
         if recipe.train.tta != "none":
             plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
             metrics["test/acc_without_tta"] = plain.accuracy
-            if "test/peak_acc" in metrics:  # this curve was evaluated with a single view
-                metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
+            if PEAK in metrics:  # this curve was evaluated with a single view
+                metrics[PEAK] = max(metrics[PEAK], judged.accuracy)
     how = {"fingerprint": record.fingerprint, "status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
     result: dict[str, Any] = {**how, "time": journal.now(), "metrics": metrics}
     if judged is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cifar_lab.store.cell_owner import BEAT, SILENCE
-from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.cell_record import ENDED, CellRecord, State
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import JournalPoint, JournalReader
 
@@ -56,7 +56,7 @@ class CellProgress:
     @property
     def is_settled(self) -> bool:
         """True if it will not change by itself: it ended, failed, or waits for a cell that did not finish."""
-        return self.state in {"finished", "diverged", "failed", "damaged", "pruned"} or self.stuck
+        return self.state in ENDED | {"failed", "damaged", "pruned"} or self.stuck
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -88,7 +88,7 @@ def read_progress(asked: CellRef, record: CellRecord, now: float) -> CellProgres
         return CellProgress(asked=asked, state=state, error=record.damage())
     cell = record.cell() or {}
     known = CellProgress(asked=asked, state=state, epochs=cell.get("recipe", {}).get("train", {}).get("epochs"))
-    if state in {"finished", "diverged"}:
+    if state in ENDED:
         return _ended(known, record.result() or {})
     resumes = record.checkpoint.exists()
     reader = JournalReader(record.folder)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.mlflow_sync.ui_view import UIView
+from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.store.invocation import CellRef, Invocation, unite
 
 
@@ -66,7 +67,7 @@ class InvocationHistory:
             setting=digest(last),
             name=" · ".join(filter(None, [last.scale, last.data["name"], format_overrides(last.overrides)])),
             variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
-            metric=last.metric or ("test/peak_acc" if last.protocol == "writeup" else "test/acc"),
+            metric=last.metric or headline_metric(last.protocol),
             began=same[0].time,
             time=last.time,
         )

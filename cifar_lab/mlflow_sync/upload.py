@@ -17,7 +17,7 @@ from cifar_lab.report import ablation_page_builder, table_formats
 from cifar_lab.report.ablation_page import report
 from cifar_lab.report.charts import cell_png
 from cifar_lab.results import compare
-from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.cell_record import ENDED, CellRecord
 from cifar_lab.store.invocation import Invocation, read_all
 from cifar_lab.store.journal import read_points
 
@@ -165,7 +165,7 @@ def lacking(runs: Path) -> dict[str, int]:
         found = store.find_all(ablation, role="cell") if store is not None else []
         shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
         records = [CellRecord(runs / name) for name in fingerprints]
-        ended = [record for record in records if record.state() in {"finished", "diverged"}]
+        ended = [record for record in records if record.state() in ENDED]
         lacks = sum(shipped.get(record.fingerprint) != str((record.result() or {})["time"]) for record in ended)
         if lacks:
             counts[ablation] = lacks

@@ -27,7 +27,7 @@ from cifar_lab.results.compare import tabulate
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim as Judged
 from cifar_lab.results.verify import judge_claims, judge_setting, preferred
-from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.cell_record import ENDED, CellRecord
 from cifar_lab.store.invocation import read_all
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.selection import Selection, select, typed
@@ -151,7 +151,7 @@ def _curves(setting: Selection, runs: Path) -> dict[str, dict[str, dict[int, Cur
     found: dict[str, dict[str, dict[int, Curve]]] = {}
     for asked in setting.cells:
         record = CellRecord(runs / asked.fingerprint)
-        if record.state() not in {"finished", "diverged"}:
+        if record.state() not in ENDED:
             continue
         try:
             points = read_points(record.folder)

@@ -12,7 +12,7 @@ from cifar_lab.errors import DamageError
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.replicates import differences_by_seed
-from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.cell_record import ENDED, CellRecord, State
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import read_points
 
@@ -52,7 +52,7 @@ def _read(asked: CellRef, record: CellRecord) -> CellResult:
         if damage is not None:
             raise DamageError(damage)
         cell = record.cell(*NEEDED)
-        result = record.result() if state in {"finished", "diverged"} else None
+        result = record.result() if state in ENDED else None
         last = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
     except DamageError as error:
         return CellResult(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))

@@ -12,6 +12,7 @@ from cifar_lab.results.cell_results import CellResult, group, read_cell_results
 from cifar_lab.results.comparison import MIXED, Comparison
 from cifar_lab.results.comparison_rows import make_rows
 from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, stopped
+from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.store.cell_record import advice_on_damage
 from cifar_lab.store.invocation import Invocation, damaged
@@ -38,7 +39,7 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
     same, latest = setting.invocations, setting.latest
     replicates = [_with_pruning(each, latest) for each in read_cell_results(setting.cells, runs)]
     protocol = _protocol(latest, replicates)
-    metric = latest.metric or ("test/peak_acc" if protocol == "writeup" else "test/acc")
+    metric = latest.metric or headline_metric(protocol)
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
     return Comparison(
         ablation=latest.ablation,

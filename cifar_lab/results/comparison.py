@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import UsageError, nearest
+from cifar_lab.results.final_metrics import PEAK
 from cifar_lab.results.stats.convergence import EpochsToThreshold, last_tenth, still_rises
 from cifar_lab.results.stats.decision import RULE
 
@@ -253,7 +254,7 @@ class Comparison:
         return lines
 
     def _metric(self) -> str:
-        if self.metric == "test/peak_acc":
+        if self.metric == PEAK:
             return "peak accuracy on test over the epochs: selected on test"
         if self.metric == "val/acc":
             return "accuracy on val, of the last weights; a search does not look at test"

@@ -5,6 +5,14 @@ from __future__ import annotations
 from cifar_lab.results.stats.convergence import rise
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+"""Accuracies whose first epoch is a metric, `epochs_to/0.9`."""
+PEAK = "test/peak_acc"
+"""Metric of the highest accuracy on test over the epochs, which is selected on test."""
+
+
+def headline_metric(protocol: str) -> str:
+    """Return the metric that cells of a protocol are compared by, unless an invocation names another."""
+    return PEAK if protocol == "writeup" else "test/acc"
 
 
 def final_metrics(points: list[tuple[int, dict[str, float]]], protocol: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ from cifar_lab.errors import TrackingError
 from cifar_lab.results.cell_results import CellResult, are_executed_alike, by_seed, group, read_cell_results
 from cifar_lab.results.comparison import MIXED
 from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
+from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
@@ -266,7 +267,7 @@ def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
         return ("val/auc", "test/auc")
     if claim.metric == "gap":
         return ("gap",)
-    return ("test/peak_acc",) if protocol == "writeup" else ("test/acc",)
+    return (headline_metric(protocol),)
 
 
 def _side(name: str, own: list[CellResult], keys: tuple[str, ...]) -> ClaimSide:

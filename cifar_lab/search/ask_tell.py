@@ -18,6 +18,7 @@ from cifar_lab.search import storage as stores
 from cifar_lab.search import trial_owner as owners
 from cifar_lab.search import trials as found
 from cifar_lab.search.study import StudySettings
+from cifar_lab.store.cell_record import ENDED
 from cifar_lab.store.journal import JournalReader
 
 OVER_IN_A_ROW = 1000
@@ -90,7 +91,7 @@ class TrialQueue:
             state = held.record.state()
             if held.fingerprint not in running and state != "running":
                 self._waiting.remove(held)
-                return SettledCell(held, None) if state in {"finished", "diverged"} else held
+                return SettledCell(held, None) if state in ENDED else held
         for _ in range(OVER_IN_A_ROW):
             self._look()
             if self._left <= 0:
@@ -116,7 +117,7 @@ class TrialQueue:
             known.trials.append(trial)
             return None
         self._open[job.fingerprint] = _Open(job, [trial], JournalReader(job.record.folder))
-        if job.record.state() in {"finished", "diverged"}:
+        if job.record.state() in ENDED:
             trial.set_user_attr(found.REUSED, True)
             return SettledCell(job, None)
         return job

@@ -33,7 +33,7 @@ def load(study: optuna.Study, *, runs: Path, storage: str | None = None) -> Swee
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
         TrackingError: a note in `runs` cannot be read.
     """
-    setting, best = setting_of(study), _best(study)
+    setting, best = setting_of(study), found.best(study)
     note = _note(study, runs)
     recipe = setting.declared(found.diff_of(best)) if best is not None else None
     return SweepPageData(
@@ -80,12 +80,6 @@ def _state(trial: FrozenTrial) -> str | None:
         return "diverged"
     counts = asdict(found.count_trials([trial]))
     return next((state for state in STATES if counts.get(state)), None)
-
-
-def _best(study: optuna.Study) -> FrozenTrial | None:
-    """Return the trial with the best accuracy that did not diverge; on ties the first."""
-    results = [trial for trial in found.all_trials(study) if _state(trial) == "trained"]
-    return max(results, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
 def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSummary:
@@ -176,7 +170,7 @@ def _reproduce(
     name = shlex.quote(setting.study)
     kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
     yield note.command if note is not None else _command(study, setting) + kept
-    best = _best(study)
+    best = found.best(study)
     if best is not None:
         where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"

@@ -40,6 +40,8 @@ from cifar_lab.store.schema import Shape
 
 State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
 """State of a cell. A record itself is never "pruned": a search assigns that to a cell that it stopped early."""
+ENDED: frozenset[State] = frozenset({"finished", "diverged"})
+"""States of a cell that has ended with a result."""
 DAMAGED_SUFFIX = ".damaged"
 """Suffix of a damaged file that was set aside when its cell was started again."""
 PROBE = 64 * 1024

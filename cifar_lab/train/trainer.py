@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -36,7 +35,7 @@ class Trainer:
         self.scaler = scaler(precision, self.device)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
         self.ema = ExponentialMovingAverage(net, recipe.train.ema) if recipe.train.ema else None
-        self.steps_per_epoch = math.ceil(len(split.train) / recipe.train.batch_size)
+        self.steps_per_epoch = recipe.steps_per_epoch(len(split.train))
         self.epoch, self.step, self.images_seen = 0, 0, 0
         self.epoch_seconds, self.seconds = 0.0, 0.0
         # One loss per step of the current epoch, kept on the device to avoid synchronization.
