@@ -6,34 +6,29 @@ An ablation is data. It is validated when created, so that a file that imports i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 
+from cifar_lab.config.declarative import DeclarativeModel
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
-from cifar_lab.errors import AblationError, RecipeError, UsageError, nearest, shortened
+from cifar_lab.errors import AblationError, CifarLabError, RecipeError, UsageError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
 
 
-class _Literal(BaseModel):
-    """Frozen, keyword-only model; validation errors are raised as one line of an `AblationError`."""
+class _Declaration(DeclarativeModel):
+    """Part of an ablation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
-
-    def __init__(self, **fields: object) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise AblationError(_one_line(type(self), error)) from error
+    error: ClassVar[type[CifarLabError]] = AblationError
 
 
-class Variant(_Literal):
+class Variant(_Declaration):
     """Named minimal diff on the baseline; an empty diff is the baseline itself."""
 
     name: Name
-    diff: dict[str, Any] = {}
+    diff: dict[str, Any] = Field(default_factory=dict)
     over_budget: StrictBool = False
     """True if declared to exceed the budget, and trained for reference."""
     base: Name | None = None
@@ -46,7 +41,7 @@ Points = Annotated[float, Field(gt=0, le=100, strict=True)]
 """Percentage points of accuracy; per cent for an accuracy."""
 
 
-class Claim(_Literal):
+class Claim(_Declaration):
     """Claim of a source about one variant or two, with its number if it gives one; `cifar-lab verify` judges it.
 
     Raises:
@@ -72,7 +67,7 @@ class Claim(_Literal):
     """Allowed deviation from `size` or `accuracy`; 0.5 by default, as published numbers are mostly of single runs."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
-    under: dict[str, Any] = {}
+    under: dict[str, Any] = Field(default_factory=dict)
     """Settings of the claim that the ablation's baseline lacks, as a diff on it. Judged without them, only the claim's
     direction is tested."""
 
@@ -150,7 +145,7 @@ def find_baseline(name: str) -> Recipe:
     return BASELINES[name].recipe
 
 
-class FactorialDesign(_Literal):
+class FactorialDesign(_Declaration):
     """2 × 2 study: two factors, each as in the control or changed."""
 
     factors: tuple[str, str]
@@ -158,7 +153,7 @@ class FactorialDesign(_Literal):
     """Neither changed (the control), the first, the second, both."""
 
 
-class Ablation(_Literal):
+class Ablation(_Declaration):
     """A baseline, the factors that vary, the variants, and the control that they are compared with.
 
     Raises:
@@ -181,20 +176,20 @@ class Ablation(_Literal):
     """True if the variants are stages: the first is the control, and each other is compared with the one before."""
     seeds: tuple[StrictInt, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
-    margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = {}
+    margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Equivalence margin by scale, in percentage points of accuracy; empty: `MARGINS`."""
 
     @model_validator(mode="after")
     def _is_a_minimal_study(self) -> Self:
         names = [variant.name for variant in self.variants]
-        _require_distinct("variant", names)
-        _require_distinct("seed", self.seeds)
+        self.require_distinct("variant", names)
+        self.require_distinct("seed", self.seeds)
         if any(seed < 0 for seed in self.seeds) or not self.seeds:
             raise AblationError(f"seeds are integers from 0 up, got {list(self.seeds)}")
         _require_known("control", self.control, names)
         if self.chain and self.control != names[0]:
             raise AblationError(f"the control of a chain is its first stage, '{names[0]}', not '{self.control}'")
-        _require_distinct("factor", self.factors)
+        self.require_distinct("factor", self.factors)
         for factor in self.factors:
             _require_known("factor", factor, paths())
         for name in [name for claim in self.claims for name in claim.variants]:
@@ -324,19 +319,3 @@ def _require_known(what: str, name: str, valid: Iterable[str]) -> None:
     valid = list(valid)
     if name not in valid:
         raise AblationError(f"{what} '{name}' is not there{nearest(name, valid)}")
-
-
-def _require_distinct(what: str, values: Iterable[str | int]) -> None:
-    seen: set[str | int] = set()
-    for value in values:
-        if value in seen:
-            raise AblationError(f"{what} '{value}' is named twice")
-        seen.add(value)
-
-
-def _one_line(kind: type[_Literal], error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    field = str(first["loc"][0]) if first["loc"] else ""
-    hint = nearest(field, kind.model_fields) if first["type"] == "extra_forbidden" else ""
-    return f"{kind.__name__}.{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}{hint}"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from cifar_lab.config.declarative import DeclarativeModel
 from cifar_lab.config.overrides import as_typed
-from cifar_lab.errors import SpaceError
+from cifar_lab.errors import CifarLabError, SpaceError
 
 Parameter = bool | int | float | str
 """Value of a dimension in a trial."""
@@ -50,6 +50,7 @@ class Dimension(DeclarativeModel):
         SpaceError: fewer than two values, a repeated value, a reversed range, or a logarithm of a value ≤ 0.
     """
 
+    error: ClassVar[type[CifarLabError]] = SpaceError
     name: str = ""
     """Name of the trial's parameter; the path if empty."""
     when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)

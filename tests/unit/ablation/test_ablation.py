@@ -62,7 +62,7 @@ def test_a_variant_is_the_baseline_with_its_diff() -> None:
         (RESNET18.override({"schedule.name": "cosine"}), "ResNet-18 with schedule.name=cosine"),
         (
             EFFICIENT_RESNET.override({"train.epochs": 30, "model.blocks": (4, 3)}),
-            "Efficient ResNet with model.blocks=[4,3], train.epochs=30",
+            "Efficient ResNet with 'model.blocks=[4,3]' train.epochs=30",
         ),
     ],
 )
