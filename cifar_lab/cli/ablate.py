@@ -12,7 +12,7 @@ from cifar_lab.cli import arguments, completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
-from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, looked_at, most_seeds
+from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, with_looks
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
 
@@ -54,9 +54,10 @@ def ablate(
     made = ablate_factor(factor, control=control, baseline=baseline)
     most = most_seeds(until_decided, max_seeds, seeds)
     typed = arguments.parse(
-        scale_name=scale, overrides=overrides, variants=None, seeds=seeds if most is None else looked_at(most),
+        scale_name=scale, overrides=overrides, variants=None, seeds=seeds,
         max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
+    typed = with_looks(typed, most)
     check_request(made, typed)
     made, folder = keep(made, runs, by="`cifar-lab ablate`"), folder_of(runs)
     console.say(f"{made.name} is kept in {folder}: name it with --ablations {folder}")

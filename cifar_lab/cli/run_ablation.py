@@ -20,7 +20,15 @@ from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.outcome import CommandOutcome
 from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
 from cifar_lab.cli.typed_command import recorded_command
-from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, confirm_drop, looked_at, most_seeds, run_looks
+from cifar_lab.cli.until_decided import (
+    DropRule,
+    MaxSeeds,
+    UntilDecided,
+    confirm_drop,
+    most_seeds,
+    run_looks,
+    with_looks,
+)
 from cifar_lab.cli.wording import one_line
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.config.recipe import Recipe
@@ -73,9 +81,10 @@ def run_ablation(
     every = registry.discover(*(ablations or [])) if name == EVERY else None
     chosen = list(every) if every is not None else [arguments.find_ablation(name, ablations, runs)]
     typed = arguments.parse(
-        scale_name=scale, overrides=overrides, variants=variants, seeds=seeds if most is None else looked_at(most),
+        scale_name=scale, overrides=overrides, variants=variants, seeds=seeds,
         max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
+    typed = with_looks(typed, most)
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
         retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, offline=offline, yes=yes,

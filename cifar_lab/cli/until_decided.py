@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cifar_lab.cli.arguments import Request
     from cifar_lab.cli.outcome import CommandOutcome
     from cifar_lab.execution.plan import Plan
+    from cifar_lab.execution.request import RequestArguments
     from cifar_lab.results.comparison import Comparison
     from cifar_lab.store.invocation import StoppingRule
 
@@ -58,9 +59,19 @@ def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None, dr
     return USUAL if max_seeds is None else max_seeds
 
 
-def looked_at(most: int) -> str:
-    """Return the seeds of all looks as they are typed: `0-19`."""
-    return f"0-{max(most, 1) - 1}"
+def with_looks(typed: RequestArguments, most: int | None) -> RequestArguments:
+    """Return the arguments with the seeds of all looks, `most` from 0 up; unchanged if the number is fixed.
+
+    Raises:
+        UsageError: these are more seeds than a request may have.
+    """
+    from cifar_lab.execution.resolved_recipes import MOST_SEEDS
+
+    if most is None:
+        return typed
+    if most > MOST_SEEDS:
+        raise UsageError(f"--max-seeds takes {MOST_SEEDS} seeds at most, got {most}")
+    return typed._replace(seeds=tuple(range(max(most, 1))))
 
 
 def run_looks(
