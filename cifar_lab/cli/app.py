@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cifar_lab import __version__
-from cifar_lab.cli.typed_command import RememberedCommand
 
 GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Ablations": {
@@ -62,6 +62,22 @@ PLAIN: dict[str, Any] = {
 }
 
 
+CONTEXT: ContextVar[Any] = ContextVar("context", default=None)
+"""Context of the command that runs, with its parsed parameters; None while none runs."""
+
+
+class Command(TyperCommand):
+    """Command whose context is known while it runs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; `ctx`: its context with the parsed parameters."""
+        token = CONTEXT.set(ctx)
+        try:
+            return super().invoke(ctx)
+        finally:
+            CONTEXT.reset(token)
+
+
 class _Commands(Mapping[str, Any]):
     """typer's commands by name, each created on demand."""
 
@@ -72,7 +88,7 @@ class _Commands(Mapping[str, Any]):
         if name not in self._made:
             module, function, _ = COMMANDS[name]
             alone = typer.Typer(add_completion=False, **PLAIN)
-            alone.command(name, cls=RememberedCommand)(getattr(import_module(f"cifar_lab.cli.{module}"), function))
+            alone.command(name, cls=Command)(getattr(import_module(f"cifar_lab.cli.{module}"), function))
             self._made[name] = typer.main.get_command(alone)
         return self._made[name]
 

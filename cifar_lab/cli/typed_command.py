@@ -5,11 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
-from typer.core import TyperCommand
-
+from cifar_lab.cli.app import CONTEXT
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store.invocation import RecordedCommand
 
@@ -17,25 +15,12 @@ ONCE = ("redo", "as_json")
 """Parameters that a command to go on with leaves out: records are not set aside a second time."""
 RETRY = "retry_failed"
 """Parameter with which failed cells are trained, too."""
-_context: ContextVar[Any] = ContextVar("context", default=None)
-
-
-class RememberedCommand(TyperCommand):
-    """Command whose parsed parameters `recorded_command` reads while it runs."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; `ctx`: its context with the parsed parameters."""
-        token = _context.set(ctx)
-        try:
-            return super().invoke(ctx)
-        finally:
-            _context.reset(token)
 
 
 def recorded_command() -> RecordedCommand:
     """Return the command that this process runs, without passwords."""
     typed = redacted_command(["cifar-lab", *sys.argv[1:]])
-    context = _context.get()
+    context = CONTEXT.get()
     if context is None:
         return RecordedCommand(typed=typed)
     again = list(_words(context, without=ONCE))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import typer
 
-from cifar_lab.cli import app, run, typed_command
-from cifar_lab.cli.typed_command import RememberedCommand, recorded_command
+from cifar_lab.cli import app, run
+from cifar_lab.cli.app import CONTEXT, Command
+from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.store.invocation import RecordedCommand
 
 
@@ -17,13 +18,13 @@ def recorded(words: list[str], monkeypatch: pytest.MonkeyPatch) -> RecordedComma
     """Return what a command of the command line records, instead of running it."""
     seen: list[RecordedCommand] = []
 
-    def invoke(self: RememberedCommand, ctx: Any) -> int:
-        token = typed_command._context.set(ctx)
+    def invoke(self: Command, ctx: Any) -> int:
+        token = CONTEXT.set(ctx)
         seen.append(recorded_command())
-        typed_command._context.reset(token)
+        CONTEXT.reset(token)
         return 0
 
-    monkeypatch.setattr(RememberedCommand, "invoke", invoke)
+    monkeypatch.setattr(Command, "invoke", invoke)
     monkeypatch.setattr(sys, "argv", ["cifar-lab", *words])
     assert run(words) == 0
     return seen[0]
@@ -51,5 +52,5 @@ def test_a_command_without_the_option_retries_failed_cells_by_itself(monkeypatch
 
 def test_every_command_is_remembered_while_it_runs_and_forgotten_after() -> None:
     commands = typer.main.get_command(app.app).commands  # type: ignore[attr-defined]
-    assert all(isinstance(commands[name], RememberedCommand) for name in app.COMMANDS)
+    assert all(isinstance(commands[name], Command) for name in app.COMMANDS)
     assert recorded_command().again == ""
