@@ -26,7 +26,8 @@ def asked(folder: Path) -> Invocation:
     cell = CellRef(variant="r4", seed=0, fingerprint="a" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1)
     found = Invocation(
         id="20260101T000000.000-se_ratio", ablation="se_ratio", question="?", factors=(), control="r4", scale="small",
-        protocol="holdout", data=DATA, overrides={}, cells=(cell,), command=f"{COMMAND} --json", again=COMMAND, execution={},
+        protocol="holdout", data=DATA, overrides={}, cells=(cell,), command=f"{COMMAND} --json", again=COMMAND,
+        execution={},
     )  # fmt: skip
     found.write(folder / "runs")
     return found
