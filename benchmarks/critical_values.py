@@ -55,7 +55,7 @@ class World:
         """Draw accuracies around 0: (studies, arms, n), float32."""
         own = self._noise((studies, arms, n), random)
         shared = self._noise((studies, 1, n), random)
-        values: np.ndarray = np.sqrt(1 - self.correlation) * own + np.sqrt(self.correlation) * shared
+        values = np.sqrt(1 - self.correlation) * own + np.sqrt(self.correlation) * shared
         word, _, size = self.deviations.rpartition(" ")
         if word == "log-normal":
             values *= np.exp(float(size) * random.standard_normal((studies, arms, 1), dtype=np.float32))
@@ -71,13 +71,10 @@ class World:
         return random.standard_normal(shape, dtype=np.float32)
 
 
+UNEQUAL = ("log-normal 0.25", "log-normal 0.5", "first × 3", "second × 3")
 CLASS = (
     *(World(deviations="equal", correlation=each) for each in (0.0, 0.25, 0.5)),
-    *(
-        World(deviations=deviations, correlation=correlation)
-        for deviations in ("log-normal 0.25", "log-normal 0.5", "first × 3", "second × 3")
-        for correlation in (0.0, 0.5)
-    ),
+    *(World(deviations=deviations, correlation=each) for deviations in UNEQUAL for each in (0.0, 0.5)),
 )
 """The class of worlds in which the intervals hold together."""
 
@@ -86,8 +83,7 @@ def statistics(differences: np.ndarray) -> np.ndarray:
     """Return max_j |Δ_j| √n / s̃_j of differences (studies, k, n), in which nothing differs: (studies,)."""
     n = differences.shape[-1]
     moderated = moderated_variances(differences.var(axis=-1, ddof=1), n - 1)
-    highest: np.ndarray = np.sqrt(n * differences.mean(axis=-1) ** 2 / moderated).max(axis=1)
-    return highest
+    return np.sqrt(n * differences.mean(axis=-1) ** 2 / moderated).max(axis=1)
 
 
 def drawn(world: World, family: str, k: int, n: int, studies: int, random: np.random.Generator) -> Iterator[np.ndarray]:
@@ -101,11 +97,8 @@ def drawn(world: World, family: str, k: int, n: int, studies: int, random: np.ra
 def critical_value(family: str, k: int, n: int, studies: int) -> float:
     """Return c(k, n) of one family: the largest 95 % quantile over `CLASS`."""
     random = np.random.default_rng([_SEED, list(FAMILIES).index(family), k, n])
-    quantiles = [
-        float(np.quantile(np.concatenate(list(drawn(world, family, k, n, studies, random))), CONFIDENCE))
-        for world in CLASS
-    ]
-    return max(quantiles)
+    drawings = (np.concatenate(list(drawn(world, family, k, n, studies, random))) for world in CLASS)
+    return max(float(np.quantile(each, CONFIDENCE)) for each in drawings)
 
 
 def _values(task: tuple[int, int, int]) -> tuple[float, float]:
@@ -133,12 +126,9 @@ def main() -> None:
             print(f"k = {k:2}, n = {n:2}: {pair[0]:.3f} to one control, {pair[1]:.3f} any", flush=True)
     table = np.array(values).reshape(len(COMPARISONS), len(PAIRS), 2).round(3)
     tree = {
-        "comparisons": COMPARISONS,
-        "pairs": PAIRS,
-        "control": table[:, :, 0].tolist(),
-        "any": table[:, :, 1].tolist(),
+        "comparisons": COMPARISONS, "pairs": PAIRS, "control": table[:, :, 0].tolist(), "any": table[:, :, 1].tolist(),
         "studies": options.studies,
-    }
+    }  # fmt: skip
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in tree.items())
     options.output.write_text("{\n" + lines.replace("], [", "],\n  [") + "\n}\n")
 

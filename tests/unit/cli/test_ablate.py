@@ -1,37 +1,64 @@
-"""`ablate` trains the ablation that it made; the file that it leaves is for later commands."""
+"""`ablate` and `ablate-best` train the ablation that they made; the file that they leave is for later commands."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from made.spaces import Told
 
-from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.registry import Registry, discover
 from cifar_lab.cli import ablate, run, run_ablation
 from cifar_lab.cli.outcome import CommandOutcome
 from cifar_lab.cli.run_ablation import RunOptions
+from cifar_lab.search.storage import open_storage
+
+Handed = list[tuple[Ablation, RunOptions]]
 
 
-def test_the_request_is_handed_over_as_values_and_its_file_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[object, RunOptions]] = []
+@pytest.fixture
+def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handed:
+    """What would be trained, in a folder of its own; the registry of ablations must not be asked meanwhile."""
+    asked: Handed = []
 
-    def run_one(made: object, options: RunOptions) -> CommandOutcome:
+    def run_one(made: Ablation, options: RunOptions) -> CommandOutcome:
         asked.append((made, options))
         return CommandOutcome(0, None)
 
-    def discover(*_: Path) -> None:
+    def find(*_: object) -> None:
         raise AssertionError("the ablation is known, and was looked for")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_ablation, "run_one", run_one)
     monkeypatch.setattr(ablate, "run_one", run_one)
-    with monkeypatch.context() as patch:
-        patch.setattr(run_ablation.registry, "discover", discover)
-        words = ["train.label_smoothing=0,0.1", "train.epochs=2", "--scale", "smoke", "--seeds", "1-2", "--offline"]
-        assert run(["ablate", *words]) == 0
-    ((made, options),) = asked
-    assert options.typed.overrides == {"train.epochs": 2}
-    assert options.typed.seeds == (1, 2)
+    monkeypatch.setattr(Registry, "find", find)
+    return asked
+
+
+def kept(name: str) -> Ablation:
+    """Return an ablation as later commands read it from its file."""
+    return next(each for each in discover(Path("runs/ablations")) if each.name == name)
+
+
+def test_the_request_of_ablate_is_handed_over_as_values(handed: Handed) -> None:
+    words = ["train.label_smoothing=0,0.1", "train.epochs=2", "--scale", "smoke", "--seeds", "1-2", "--offline"]
+    assert run(["ablate", *words]) == 0
+    ((made, options),) = handed
+    assert (options.typed.overrides, options.typed.seeds) == ({"train.epochs": 2}, (1, 2))
     assert options.offline
-    assert made == registry.discover(tmp_path / "runs" / "ablations").find("ablate.train.label_smoothing")
+    assert made == kept("ablate.train.label_smoothing")
+
+
+def test_the_request_of_ablate_best_has_the_settings_of_its_study(handed: Handed) -> None:
+    study = Told(storage=open_storage(None, Path("runs")), overrides={"train.epochs": 7})
+    study.trained(0.8)
+    study.trained(0.9)
+    assert run(["ablate-best", "wide", "train.batch_size=64", "--seeds", "4", "--retry-failed"]) == 0
+    ((made, options),) = handed
+    assert options.typed.overrides == {"train.epochs": 7, "train.batch_size": 64}
+    assert (options.typed.scale.name, options.data, options.typed.seeds) == ("small", "cifar10", (4,))
+    assert options.retry_failed
+    assert made == kept("ablate_wide")
+    assert run(["ablate-best", "wide", "train.epochs=9"]) == 2
+    assert len(handed) == 1
