@@ -51,20 +51,20 @@ def ablate(
     factor = parse_factor(setting)
     if factor.path in parse_overrides(overrides or []):
         raise UsageError(f"{factor.path} is ablated: it cannot be overridden as well")
-    made = ablate_factor(factor, control=control, baseline=baseline)
+    ablation = ablate_factor(factor, control=control, baseline=baseline)
     most = most_seeds(until_decided, max_seeds, seeds)
     typed = arguments.parse(
         scale_name=scale, overrides=overrides, variants=None, seeds=seeds,
         max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
     typed = with_looks(typed, most)
-    check_request(made, typed)
-    made, folder = keep(made, runs, by="`cifar-lab ablate`"), folder_of(runs)
-    console.say(f"{made.name} is kept in {folder}: name it with --ablations {folder}")
+    check_request(ablation, typed)
+    ablation, folder = keep(ablation, runs, by="`cifar-lab ablate`"), folder_of(runs)
+    console.say(f"{ablation.name} is kept in {folder}: name it with --ablations {folder}")
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most,
         retry_failed=retry_failed, patience=stall_after, offline=offline, yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(None, seeds, device, workers, cells_per_gpu, runs, [folder]),
     )  # fmt: skip
-    return print_outcome(run_one(made, options), as_json)
+    return print_outcome(run_one(ablation, options), as_json)

@@ -146,19 +146,19 @@ def option_words(
 def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     """Train the missing cells of one ablation, and print the comparison."""
     runs, yes = options.runs, options.yes
-    found = _resolve_writable(ablation, options)
+    resolved = _resolve_writable(ablation, options)
     if options.drop_rule:
-        confirm_drop(found.plan, runs, yes)
-    found = _set_aside(found, runs, options.redo, yes, as_before=_is_executed_as_before(options))
-    confirm_long(found, runs, yes, options.words)
+        confirm_drop(resolved.plan, runs, yes)
+    resolved = _set_aside(resolved, runs, options.redo, yes, as_before=_is_executed_as_before(options))
+    confirm_long(resolved, runs, yes, options.words)
     if options.most is None:
-        return _run(found, options, stopping=_dropped() if options.drop_rule else None)
+        return _run(resolved, options, stopping=_dropped() if options.drop_rule else None)
     looked = replace(options, print_table=None)
 
     def run_part(part: arguments.Request, rule: StoppingRule) -> CommandOutcome:
         return _run(part, looked, stopping=rule)
 
-    return run_looks(found, runs, options.most, run_part, options.print_table, yes)
+    return run_looks(resolved, runs, options.most, run_part, options.print_table, yes)
 
 
 def _is_executed_as_before(options: RunOptions) -> bool:
@@ -319,7 +319,7 @@ def _resolve_writable(ablation: Ablation, options: RunOptions) -> arguments.Requ
     )  # fmt: skip
 
 
-def _run(found: arguments.Request, options: RunOptions, *, stopping: StoppingRule | None) -> CommandOutcome:
+def _run(resolved: arguments.Request, options: RunOptions, *, stopping: StoppingRule | None) -> CommandOutcome:
     """Train the missing cells of a request, print the comparison, and report the outcome."""
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
@@ -327,20 +327,20 @@ def _run(found: arguments.Request, options: RunOptions, *, stopping: StoppingRul
 
     runs, retry_failed = options.runs, options.retry_failed
 
-    def watch(found: arguments.Request, cells: list[PlannedCell]) -> Display:
-        console.say(describe.plan_in_words(found.plan, found.workers, retry_failed=retry_failed))
+    def watch(resolved: arguments.Request, cells: list[PlannedCell]) -> Display:
+        console.say(describe.plan_in_words(resolved.plan, resolved.workers, retry_failed=retry_failed))
         wanted = {cell.fingerprint: cell.name for cell in cells}
-        return Display(wanted, estimates=found.plan.estimates, workers=found.workers)
+        return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)
 
-    upload = open_ablation_upload(runs, found.plan.ablation, console.say, offline=options.offline)
+    upload = open_ablation_upload(runs, resolved.plan.ablation, console.say, offline=options.offline)
     done = complete(
-        found, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
+        resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
         retry_failed=retry_failed, stopping=stopping, patience=options.patience,
     )  # fmt: skip
     report, comparison = done.report, done.comparison
     counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}
     tree = {
-        **describe.plan_tree(found._replace(plan=done.plan)),
+        **describe.plan_tree(resolved._replace(plan=done.plan)),
         **counts,
         **describe.result_tree(done.plan, comparison),
     }

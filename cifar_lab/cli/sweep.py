@@ -298,9 +298,11 @@ def ablate_best(
         best, setting = results.best(study), setting_of(study)
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
-    made = ablate_best.ablate_best(setting, best.params)
-    made, folder = keep(made, runs, by="`cifar-lab ablate-best`"), folder_of(runs)
-    console.say(f"written: {folder / made.name}.py; see it with: cifar-lab describe {made.name} --ablations {folder}")
+    ablation = ablate_best.ablate_best(setting, best.params)
+    ablation, folder = keep(ablation, runs, by="`cifar-lab ablate-best`"), folder_of(runs)
+    console.say(
+        f"written: {folder / ablation.name}.py; see it with: cifar-lab describe {ablation.name} --ablations {folder}"
+    )
     typed = arguments.parse(
         scale_name=setting.scale.name, overrides=overrides, variants=variants, seeds=seeds, max_params="5M",
         device=device, workers=workers, cells_per_gpu=cells_per_gpu,
@@ -313,7 +315,7 @@ def ablate_best(
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, [folder]),
     )  # fmt: skip
-    return print_outcome(run_one(made, options), as_json)
+    return print_outcome(run_one(ablation, options), as_json)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What every engine does (`cifar_lab.execution.engine.Engine`), of the local one and of the smallest that there can be.
+"""Contract of engines (`cifar_lab.execution.engine.Engine`), for the local one and for the smallest possible.
 
 A new engine is added to `NAMES`, once it is in `ENGINES`.
 """
@@ -17,7 +17,6 @@ from made.in_process_engine import InProcessEngine
 from made.tiny_cells import TINY, tiny_job
 
 from cifar_lab.errors import Interrupted, UsageError
-from cifar_lab.execution import engine
 from cifar_lab.execution.engine import ENGINES, UNFINISHED, Engine, SettledCell, make_engine
 from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.worker import CellJob, train_cell
@@ -84,7 +83,7 @@ class Events:
 
 
 @pytest.fixture(params=NAMES)
-def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setitem(ENGINES, "in process", InProcessEngine)
     return make_engine(request.param, workers=1)
 
@@ -101,38 +100,38 @@ def longer(job: CellJob, epochs: int = 500) -> CellJob:
 
 
 def test_cells_are_trained_in_order_and_each_is_reported_from_its_start_to_its_end(
-    made: Engine, jobs: list[CellJob]
+    engine: Engine, jobs: list[CellJob]
 ) -> None:
     events = Events()
-    made.run(Jobs(*jobs), events)
+    engine.run(Jobs(*jobs), events)
     assert events.order == [job.fingerprint for job in jobs]
     assert events.errors == {job.fingerprint: None for job in jobs}
     assert list(events.of.values()) == [["started", "progress", "ended"]] * 2
     assert [job.record.state() for job in jobs] == ["finished", "finished"]
-    assert made.trained == 2
+    assert engine.trained == 2
     assert events.ticks
 
 
-def test_a_settled_cell_is_reported_and_not_trained(made: Engine, jobs: list[CellJob]) -> None:
+def test_a_settled_cell_is_reported_and_not_trained(engine: Engine, jobs: list[CellJob]) -> None:
     events = Events()
-    made.run(Jobs(SettledCell(jobs[0], "not begun: a reason"), SettledCell(jobs[1], None)), events)
+    engine.run(Jobs(SettledCell(jobs[0], "not begun: a reason"), SettledCell(jobs[1], None)), events)
     assert events.errors == {jobs[0].fingerprint: "not begun: a reason", jobs[1].fingerprint: None}
     assert events.order == []
     assert [job.record.state() for job in jobs] == ["missing", "missing"]
-    assert made.trained == 0
+    assert engine.trained == 0
 
 
-def test_a_source_that_has_nothing_yet_is_asked_again(made: Engine, jobs: list[CellJob]) -> None:
+def test_a_source_that_has_nothing_yet_is_asked_again(engine: Engine, jobs: list[CellJob]) -> None:
     events = Events()
-    made.run(Jobs(None, None, jobs[0]), events)
+    engine.run(Jobs(None, None, jobs[0]), events)
     assert events.errors == {jobs[0].fingerprint: None}
     assert events.ticks
 
 
-def test_a_failure_is_recorded_and_stops_no_other_cell(made: Engine, jobs: list[CellJob]) -> None:
+def test_a_failure_is_recorded_and_stops_no_other_cell(engine: Engine, jobs: list[CellJob]) -> None:
     bad = replace(jobs[0], data_hash="0" * 64)
     events = Events()
-    made.run(Jobs(bad, jobs[1]), events)
+    engine.run(Jobs(bad, jobs[1]), events)
     error, failure = events.errors[bad.fingerprint], bad.record.failure()
     assert failure is not None
     assert error is not None
@@ -140,45 +139,45 @@ def test_a_failure_is_recorded_and_stops_no_other_cell(made: Engine, jobs: list[
     assert len(error.splitlines()) == 1
     assert error.removeprefix("CellError: ") in failure["error"]
     assert events.errors[jobs[1].fingerprint] is None
-    assert made.trained == 1
+    assert engine.trained == 1
 
 
-def test_a_finished_cell_is_reported_as_ended_and_not_counted(made: Engine, jobs: list[CellJob]) -> None:
+def test_a_finished_cell_is_reported_as_ended_and_not_counted(engine: Engine, jobs: list[CellJob]) -> None:
     train_cell(jobs[0])
     result = jobs[0].record.result()
     events = Events()
-    made.run(Jobs(jobs[0]), events)
+    engine.run(Jobs(jobs[0]), events)
     assert events.errors == {jobs[0].fingerprint: None}
-    assert made.trained == 0
+    assert engine.trained == 0
     assert jobs[0].record.result() == result
 
 
-def test_a_stopped_cell_has_saved_and_goes_on_from_there(made: Engine, jobs: list[CellJob]) -> None:
+def test_a_stopped_cell_has_saved_and_goes_on_from_there(engine: Engine, jobs: list[CellJob]) -> None:
     job = longer(jobs[0])
-    events = Events(at_progress=lambda running: made.stop(running.fingerprint))
-    made.run(Jobs(job, jobs[1]), events)
+    events = Events(at_progress=lambda running: engine.stop(running.fingerprint))
+    engine.run(Jobs(job, jobs[1]), events)
     assert events.errors[job.fingerprint] in UNFINISHED
     assert job.record.checkpoint.exists()
     assert job.record.failure() is None
     assert jobs[1].fingerprint in events.errors
 
 
-def test_a_cell_of_another_runner_is_put_back_and_trained_once_it_is_free(made: Engine, jobs: list[CellJob]) -> None:
+def test_a_cell_of_another_runner_is_put_back_and_trained_once_it_is_free(engine: Engine, jobs: list[CellJob]) -> None:
     events, source = Events(), Jobs(jobs[0])
     with ExitStack() as held:
         held.enter_context(jobs[0].record.owned(patience=0))
         events.at_put_off = held.close
-        made.run(source, events)
+        engine.run(source, events)
     assert source.put_back_ones == [jobs[0]]
     assert events.of[jobs[0].fingerprint] == ["started", "put off", "started", "progress", "ended"]
     assert events.errors == {jobs[0].fingerprint: None}
 
 
-def test_an_interrupted_engine_saves_what_it_trains_and_begins_nothing_more(made: Engine, jobs: list[CellJob]) -> None:
+def test_an_interrupted_engine_saves_what_it_trains_and_begins_no_more(engine: Engine, jobs: list[CellJob]) -> None:
     job, before = longer(jobs[0]), signal.getsignal(signal.SIGINT)
     events = Events(at_progress=lambda _: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted):
-        made.run(Jobs(job, jobs[1]), events)
+        engine.run(Jobs(job, jobs[1]), events)
     assert events.errors[job.fingerprint] in UNFINISHED
     assert job.record.failure() is None
     assert events.order == [job.fingerprint]
@@ -187,17 +186,17 @@ def test_an_interrupted_engine_saves_what_it_trains_and_begins_nothing_more(made
 
 
 def test_the_runners_scheduler_is_a_source_that_holds_back_what_continues_another_cell(
-    made: Engine, jobs: list[CellJob]
+    engine: Engine, jobs: list[CellJob]
 ) -> None:
     parent = jobs[0]
     recipe = TINY.override({"init_from": parent.fingerprint})
     child = replace(parent, recipe=recipe, fingerprint=recipe.fingerprint(seed=parent.seed, data_hash=parent.data_hash))
     events = Events()
-    made.run(Scheduler([child, parent]), events)
+    engine.run(Scheduler([child, parent]), events)
     assert events.order == [parent.fingerprint, child.fingerprint]
     assert events.errors == {parent.fingerprint: None, child.fingerprint: None}
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="no engine named 'locl'; did you mean 'local'"):
-        engine.make_engine("locl", workers=1)
+        make_engine("locl", workers=1)

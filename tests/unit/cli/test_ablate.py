@@ -22,8 +22,8 @@ def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handed:
     """What would be trained, in a folder of its own; the registry of ablations must not be asked meanwhile."""
     asked: Handed = []
 
-    def run_one(made: Ablation, options: RunOptions) -> CommandOutcome:
-        asked.append((made, options))
+    def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+        asked.append((ablation, options))
         return CommandOutcome(0, None)
 
     def find(*_: object) -> None:
@@ -44,10 +44,10 @@ def kept(name: str) -> Ablation:
 def test_the_request_of_ablate_is_handed_over_as_values(handed: Handed) -> None:
     words = ["train.label_smoothing=0,0.1", "train.epochs=2", "--scale", "smoke", "--seeds", "1-2", "--offline"]
     assert run(["ablate", *words]) == 0
-    ((made, options),) = handed
+    ((ablation, options),) = handed
     assert (options.typed.overrides, options.typed.seeds) == ({"train.epochs": 2}, (1, 2))
     assert options.offline
-    assert made == kept("ablate.train.label_smoothing")
+    assert ablation == kept("ablate.train.label_smoothing")
 
 
 def test_the_request_of_ablate_best_has_the_settings_of_its_study(handed: Handed) -> None:
@@ -55,10 +55,10 @@ def test_the_request_of_ablate_best_has_the_settings_of_its_study(handed: Handed
     study.trained(0.8)
     study.trained(0.9)
     assert run(["ablate-best", "wide", "train.batch_size=64", "--seeds", "4", "--retry-failed"]) == 0
-    ((made, options),) = handed
+    ((ablation, options),) = handed
     assert options.typed.overrides == {"train.epochs": 7, "train.batch_size": 64}
     assert (options.typed.scale.name, options.data, options.typed.seeds) == ("small", "cifar10", (4,))
     assert options.retry_failed
-    assert made == kept("ablate_wide")
+    assert ablation == kept("ablate_wide")
     assert run(["ablate-best", "wide", "train.epochs=9"]) == 2
     assert len(handed) == 1

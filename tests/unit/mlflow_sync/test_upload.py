@@ -51,18 +51,18 @@ def note(runs: Runs) -> Invocation:
 
 
 def opened(runs: Runs, lines: list[str], *, is_shared: bool = True) -> MLflowUpload:
-    made = open_upload(runs.folder, lambda _: {}, lines.append, offline=False, is_shared=is_shared)
-    assert isinstance(made, MLflowUpload)
-    return made
+    results = open_upload(runs.folder, lambda _: {}, lines.append, offline=False, is_shared=is_shared)
+    assert isinstance(results, MLflowUpload)
+    return results
 
 
 def test_a_thread_follows_what_is_trained_and_says_what_is_left(runs: Runs, started: list[Any]) -> None:
     lines: list[str] = []
-    made, invocation = opened(runs, lines), note(runs)
-    made.update(invocation, trains=True)
-    made.started("f" * 64)
-    made.update(invocation, trains=True)
-    made.finish()
+    results, invocation = opened(runs, lines), note(runs)
+    results.update(invocation, trains=True)
+    results.started("f" * 64)
+    results.update(invocation, trains=True)
+    results.finish()
     ((thread, is_shared),) = started
     assert is_shared
     assert thread.calls == [("train", "f" * 64), ("follow", invocation.id), ("drain", upload.DRAIN_SECONDS)]
@@ -74,15 +74,15 @@ def test_without_training_a_thread_is_started_for_what_the_store_lacks(
     is_lacking: bool, runs: Runs, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload, "lacks", lambda *_: is_lacking)
-    made = opened(runs, [])
-    made.update(note(runs), trains=False)
-    made.finish()
+    results = opened(runs, [])
+    results.update(note(runs), trains=False)
+    results.finish()
     assert [is_shared for _, is_shared in started] == ([False] if is_lacking else [])
 
 
 def test_offline_nothing_is_uploaded(runs: Runs, started: list[Any]) -> None:
-    made = open_upload(runs.folder, lambda _: {}, print, offline=True)
-    assert isinstance(made, NoUpload)
-    made.update(note(runs), trains=True)
-    made.finish()
+    results = open_upload(runs.folder, lambda _: {}, print, offline=True)
+    assert isinstance(results, NoUpload)
+    results.update(note(runs), trains=True)
+    results.finish()
     assert started == []
