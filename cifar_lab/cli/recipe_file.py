@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe import Recipe, leaves
 from cifar_lab.errors import UsageError
 
 LARGEST = 2**20
@@ -36,18 +35,9 @@ def read_recipe(file: Path) -> Recipe:
         tree = json.loads(text)
         if not isinstance(tree, dict):
             raise UsageError(f"--recipe {file}: a JSON object is wanted, as `sweep-best -o` writes it")
-        leaves = dict(_leaves(tree))
+        fields = dict(leaves(tree))
     except RecursionError:
         raise UsageError(f"--recipe {file}: brackets nested too deep for a recipe") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"--recipe {file}: {getattr(error, 'strerror', None) or error}") from error
-    return Recipe().override(leaves)
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values by dotted path."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return Recipe().override(fields)

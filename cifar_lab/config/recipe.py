@@ -232,7 +232,7 @@ class Recipe(_Part):
 
     def flat(self) -> dict[str, Any]:
         """Return every field by its dotted path, in the order of declaration, as JSON values."""
-        return dict(_leaves(self.model_dump(mode="json")))
+        return dict(leaves(self.model_dump(mode="json")))
 
     def active(self) -> dict[str, Any]:
         """Return the fields without those that have no effect (no SE, no reduction), each value in canonical form."""
@@ -319,10 +319,11 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
     return f"{path}={value}: {rule}{hint}"
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by dotted path."""
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from cifar_lab.config.execution import normalised
-from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe import Recipe, leaves
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import checksum
@@ -129,7 +129,7 @@ def _by_image(a: CellRecord, b: CellRecord) -> Disagreement:
 
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[DiffRow]:
     """Return the leaves that differ, by dotted path."""
-    left, right = dict(_leaves(a)), dict(_leaves(b))
+    left, right = dict(leaves(a)), dict(leaves(b))
     pairs = ((path, left.get(path, ABSENT), right.get(path, ABSENT)) for path in {**left, **right})
     return [DiffRow(path, one, other) for path, one, other in pairs if one != other]
 
@@ -167,7 +167,7 @@ def _read_recipe(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         ValidationError: this version cannot read the recipe.
     """
     recipe = Recipe.model_validate_json(json.dumps(tree))
-    return dict(_leaves(recipe.active())), recipe.flat()
+    return dict(leaves(recipe.active())), recipe.flat()
 
 
 def _code(tree: dict[str, Any], record: CellRecord) -> dict[str, Any]:
@@ -203,11 +203,3 @@ def _text(path: Path) -> str:
         return ""
     except OSError as error:
         raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -38,7 +38,7 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
     """Build the comparison of one setting from its records in `runs`."""
     same, latest = setting.invocations, setting.latest
     replicates = [_with_pruning(each, latest) for each in read_cell_results(setting.cells, runs)]
-    protocol = _protocol(latest, replicates)
+    protocol = common_protocol(latest, replicates)
     metric = latest.metric or headline_metric(protocol)
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
     return Comparison(
@@ -84,7 +84,7 @@ def _with_pruning(replicate: CellResult, latest: Invocation) -> CellResult:
     return replace(replicate, state="pruned") if is_pruned else replicate
 
 
-def _protocol(latest: Invocation, replicates: Sequence[CellResult]) -> str:
+def common_protocol(latest: Invocation, replicates: Sequence[CellResult]) -> str:
     """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
     return MIXED if trained - {latest.protocol} else latest.protocol

@@ -13,7 +13,7 @@ from cifar_lab.ablation.ablation import Ablation, Claim
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import TrackingError
 from cifar_lab.results.cell_results import CellResult, are_executed_alike, by_seed, group, read_cell_results
-from cifar_lab.results.comparison import MIXED
+from cifar_lab.results.compare import common_protocol
 from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats import group_sequential
@@ -160,7 +160,7 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
     measured = _Measured(
         setting=setting,
         cells=group(replicates),
-        protocol=_protocol(setting, replicates),
+        protocol=common_protocol(setting.latest, replicates),
         level=per_comparison(CONFIDENCE, sum(claim.worse is not None for claim in ablation.claims)),
     )
     if design_of(setting.invocations) == MODERATED:
@@ -206,13 +206,6 @@ def _moderated(claims: Sequence[Claim], measured: _Measured) -> dict[Pair, Inter
 def _unmeasured(ablation: Ablation, why: str) -> list[JudgedClaim]:
     judged = Judgement(status="not measured", why=why)
     return [JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged) for claim in ablation.claims]
-
-
-def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
-    """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
-    latest = setting.latest.protocol
-    trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
-    return MIXED if trained - {latest} else latest
 
 
 def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
