@@ -19,7 +19,7 @@ Handed = list[tuple[Ablation, RunOptions]]
 
 @pytest.fixture
 def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handed:
-    """What would be trained, in a folder of its own; the registry of ablations must not be asked meanwhile."""
+    """Requests that would be trained, in a folder of its own; the registry must not be asked meanwhile."""
     asked: Handed = []
 
     def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:

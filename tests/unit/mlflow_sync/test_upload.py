@@ -1,4 +1,4 @@
-"""When a runner's upload to MLflow starts its thread, and what it is told."""
+"""Start and events of the thread by which a runner uploads to MLflow."""
 
 from __future__ import annotations
 
