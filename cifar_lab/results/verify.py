@@ -24,7 +24,8 @@ from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_compari
 from cifar_lab.results.stats.paired import Interval
 from cifar_lab.results.stats.replicates import differences_by_seed, summarise
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
-from cifar_lab.store.invocation import MODERATED, read_all
+from cifar_lab.store.invocation import MODERATED
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
@@ -112,7 +113,7 @@ def judge_claims(
     Raises:
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
-    if not any(entry.ablation == ablation.name for entry in read_all(runs)):
+    if not read_index(runs).of_ablation(ablation.name):
         return _unmeasured(ablation, NOT_RUN)
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
@@ -145,7 +146,7 @@ def _claims_met(ablation: Ablation, setting: Selection) -> int:
     for claim in ablation.claims:
         missing = claim.missing(latest.overrides)
         alike = set(latest.overrides) <= NO_SUBJECT | (claim.under.keys() - missing.keys())
-        there = (latest.scale, latest.protocol, latest.data["kind"]) == (claim.scale, claim.protocol, "cifar10")
+        there = (latest.scale, latest.protocol, latest.data.kind) == (claim.scale, claim.protocol, "cifar10")
         met += (1 if missing else 2) if alike and there else 0
     return met
 
@@ -249,7 +250,7 @@ def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
     other = {path: value for path, value in latest.overrides.items() if path not in alike}
     found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
     found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
-    found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
+    found += [f"data {latest.data.name}"] if latest.data.kind != "cifar10" else []
     found += [f"{MADE_WITH} {format_overrides(missing)}"] if missing else []
     return (*found, *(format_overrides({path: value}) for path, value in other.items()))
 
@@ -316,7 +317,7 @@ def _numbers(judged: Judgement, sides: list[ClaimSide], keys: tuple[str, ...], m
         "cells": {side.name: dict(side.states) for side in sides},
         "scale": latest.scale,
         "protocol": measured.protocol,
-        "data": latest.data["name"],
+        "data": latest.data.name,
         "overrides": latest.overrides,
         "invocation": latest.id,
         "invocations": len(measured.setting.invocations),

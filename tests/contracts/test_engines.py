@@ -137,7 +137,7 @@ def test_a_failure_is_recorded_and_stops_no_other_cell(engine: Engine, jobs: lis
     assert error is not None
     assert error not in UNFINISHED
     assert len(error.splitlines()) == 1
-    assert error.removeprefix("CellError: ") in failure["error"]
+    assert error.removeprefix("CellError: ") in failure.error
     assert events.errors[jobs[1].fingerprint] is None
     assert engine.trained == 1
 

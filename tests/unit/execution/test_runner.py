@@ -16,7 +16,8 @@ from cifar_lab.execution.engine import ENGINES, LOCAL
 from cifar_lab.execution.plan import Plan, make_plan
 from cifar_lab.execution.progress_lines import ProgressLines
 from cifar_lab.execution.runner import RunReport, carry_out
-from cifar_lab.store.invocation import Invocation, RecordedCommand, read_all
+from cifar_lab.store.invocation import Invocation, RecordedCommand
+from cifar_lab.store.invocation_index import read_index
 
 ABLATION = Ablation(
     name="tiny", question="Does dropout matter?", source="the tests", baseline=TINY, factors=("model.dropout",),
@@ -64,7 +65,7 @@ def test_the_upload_gets_the_invocation_then_each_cell_that_is_begun_and_is_fini
     assert upload.calls == [("update", True), *cells, "finish"]
     assert (report.trained, report.reused) == (2, 0)
     assert [line.partition(":")[0] for line in lines if line.endswith(" of 2]")] == ["off/s0", "on/s0"]
-    (note,) = read_all(tmp_path)
+    (note,) = read_index(tmp_path).invocations
     assert upload.invocations == [note]
     assert (note.id, note.command, note.again, note.retry) == (report.invocation, "typed", "again", "retry")
 

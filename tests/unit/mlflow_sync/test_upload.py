@@ -11,7 +11,8 @@ from made.run_records import Runs
 from cifar_lab.execution.upload import NoUpload
 from cifar_lab.mlflow_sync import upload
 from cifar_lab.mlflow_sync.upload import MLflowUpload, open_upload
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 
 
 class Thread:
@@ -47,7 +48,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Thread, bool]]:
 
 def note(runs: Runs) -> Invocation:
     runs.ask([runs.cell("r16", 0)])
-    return read_all(runs.folder)[0]
+    return read_index(runs.folder).invocations[0]
 
 
 def opened(runs: Runs, lines: list[str], *, is_shared: bool = True) -> MLflowUpload:

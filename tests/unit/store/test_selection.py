@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.data import load
 from cifar_lab.errors import TrackingError
+from cifar_lab.store.record_files import DataSource
 from cifar_lab.store.selection import select, selector
-
-SYNTHETIC = {"name": "synthetic", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
 
 
 def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrides(runs: Any) -> None:
@@ -28,13 +28,13 @@ def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrid
 def test_where_no_setting_is_plain_the_latest_that_matches_is_read(runs: Any) -> None:
     runs.study(recipe="a", overrides={"train.epochs": 3})
     latest = runs.study(recipe="b", overrides={"train.epochs": 4})
-    runs.study(recipe="c", data=SYNTHETIC)
+    runs.study(recipe="c", data=records.SYNTHETIC)
     assert select(runs.folder, "se_ratio", data="cifar10").latest.id == latest
 
 
 def test_the_same_images_at_another_path_select_the_setting(runs: Any, few_images: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(few_images, tmp_path / "copy")
-    there = {"name": "images", "kind": "images", "hash": load(str(few_images)).hash, "source": str(few_images)}
+    there = DataSource(name="images", kind="images", hash=load(str(few_images)).hash, source=str(few_images))
     wanted = runs.study(data=there)
     runs.study(recipe="b")
     assert select(runs.folder, "se_ratio", data=str(copy)).latest.id == wanted
