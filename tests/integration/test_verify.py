@@ -13,8 +13,8 @@ from made import records
 from rich.console import Console
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli import console
-from cifar_lab.config.recipe import Recipe, run
+from cifar_lab.cli import console, run
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.record_files import DataSource
 
