@@ -190,17 +190,16 @@ def load_cells(runs: Path) -> StoredCells:
 
 
 def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCell:
-    state, damage = found.look()
-    cell = found.cell() if damage is None else None
-    result = found.result() if damage is None else None
+    content = found.read()
+    cell, result = content.cell, content.result
     return StoredCell(
         fingerprint=found.fingerprint,
-        state=state,
+        state=content.state,
         recipe=cell.recipe.resolve() if cell is not None else None,
         seed=cell.seed if cell is not None else None,
         metrics=dict(result.metrics) if result is not None else {},
         names=tuple(known.get(found.fingerprint, ())),
         data=cell.data.name if cell is not None else "",
-        damage=damage,
+        damage=content.damage,
         folder=found.folder,
     )

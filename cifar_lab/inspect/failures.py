@@ -20,7 +20,7 @@ class FailedCell:
     fingerprint: str
     failure: FailureFile
     again: str
-    """Command that trains it again, with the options of the original one."""
+    """The original command with `--retry-failed` added; kept whole so that the cell runs with the same options."""
 
     def as_dict(self) -> dict[str, object]:
         failure = {"error": self.failure.error, "time": self.failure.time, "trace": self.failure.trace}
@@ -69,17 +69,16 @@ def read_failures(settings: Iterable[Selection], runs: Path) -> list[FailedCell 
 
 def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | DamagedCell]:
     for asked in setting.cells:
-        record = CellRecord(runs / asked.fingerprint)
         name = CellName(setting.latest.ablation, asked.variant, asked.seed)
-        state = record.state()
-        if state == "failed" and (failure := record.failure()) is not None:
+        content = CellRecord(runs / asked.fingerprint).read()
+        if content.state == "failed" and content.failure is not None:
             again = _retry_command(setting.invocations, asked.fingerprint)
-            yield FailedCell(name=name, fingerprint=asked.fingerprint, failure=failure, again=again)
-        elif state == "diverged" and (result := record.result()) is not None:
-            yield DivergedCell(name=name, fingerprint=asked.fingerprint, result=result)
-        elif state == "damaged":
+            yield FailedCell(name=name, fingerprint=asked.fingerprint, failure=content.failure, again=again)
+        elif content.state == "diverged" and content.result is not None:
+            yield DivergedCell(name=name, fingerprint=asked.fingerprint, result=content.result)
+        elif content.damage is not None:
             remedy = advice_on_damage(asked.fingerprint)
-            yield DamagedCell(name=name, fingerprint=asked.fingerprint, damage=record.damage() or "", remedy=remedy)
+            yield DamagedCell(name=name, fingerprint=asked.fingerprint, damage=content.damage, remedy=remedy)
 
 
 def _retry_command(invocations: tuple[Invocation, ...], fingerprint: str) -> str:

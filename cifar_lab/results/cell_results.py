@@ -11,7 +11,7 @@ from cifar_lab.errors import DamageError
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.replicates import differences_by_seed
-from cifar_lab.store.cell_record import ENDED, CellRecord, State
+from cifar_lab.store.cell_record import CellContent, CellRecord, State
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.record_files import CellFile, ResultFile, StoredExecution
@@ -22,15 +22,23 @@ class CellResult:
     """One cell as stored on disk."""
 
     asked: CellRef
-    state: State
-    cell: CellFile | None
-    """Content of `cell.json`; None before the cell was begun."""
-    result: ResultFile | None
-    """Content of `result.json`; None before the cell ended."""
-    rise: float | None
+    content: CellContent
+    rise: float | None = None
     """Rise of the accuracy over the last tenth of the epochs; None unless finished with at least two epochs."""
-    damage: str | None = None
-    """Damaged file and violated rule; then nothing of the record is used."""
+    is_pruned: bool = False
+    """True if a search stopped the cell early."""
+
+    @property
+    def state(self) -> State:
+        return "pruned" if self.is_pruned else self.content.state
+
+    @property
+    def cell(self) -> CellFile | None:
+        return self.content.cell
+
+    @property
+    def result(self) -> ResultFile | None:
+        return self.content.result
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -44,16 +52,13 @@ def read_cell_results(cells: Iterable[CellRef], runs: Path) -> list[CellResult]:
 
 
 def _read(asked: CellRef, record: CellRecord) -> CellResult:
+    content = record.read()
+    if content.result is None or not content.result.is_finished:
+        return CellResult(asked=asked, content=content)
     try:
-        state, damage = record.look()
-        if damage is not None:
-            raise DamageError(damage)
-        cell = record.cell()
-        result = record.result() if state in ENDED else None
-        last = _rise(record, result.metrics) if result is not None and state == "finished" else None
+        return CellResult(asked=asked, content=content, rise=_rise(record, content.result.metrics))
     except DamageError as error:
-        return CellResult(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
-    return CellResult(asked=asked, state=state, cell=cell, result=result, rise=last)
+        return CellResult(asked=asked, content=CellContent(state="damaged", damage=str(error)))
 
 
 def _rise(record: CellRecord, metrics: dict[str, float]) -> float | None:

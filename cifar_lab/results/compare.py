@@ -71,9 +71,9 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
 def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) -> list[str]:
     """Describe the damage of cells, by name, and of this ablation's notes, which may have asked for more cells."""
     cells = [
-        f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {advice_on_damage(each.asked.fingerprint)}"
+        f"{each.asked.variant}/s{each.asked.seed}: {each.content.damage}; {advice_on_damage(each.asked.fingerprint)}"
         for each in replicates
-        if each.damage is not None
+        if each.content.damage is not None
     ]
     lost = "cells that only this note asked for are not here"
     notes = [f"{error}; {lost}" for error in read_index(runs).damage_of(latest.ablation)]
@@ -83,7 +83,7 @@ def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) ->
 def _with_pruning(replicate: CellResult, latest: Invocation) -> CellResult:
     """Return the replicate, marked as pruned if a search stopped it early."""
     is_pruned = replicate.state == "missing" and latest.is_pruned(replicate.asked.fingerprint)
-    return replace(replicate, state="pruned") if is_pruned else replicate
+    return replace(replicate, is_pruned=is_pruned)
 
 
 def common_protocol(latest: Invocation, replicates: Sequence[CellResult]) -> str:

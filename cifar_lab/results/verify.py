@@ -239,8 +239,9 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
 
 def _damage(claim: Claim, measured: _Measured) -> Iterator[str]:
     for each in (each for name in claim.variants for each in measured.cells.get(name, [])):
-        if each.damage is not None:
-            yield f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {advice_on_damage(each.asked.fingerprint)}"
+        if each.content.damage is not None:
+            advice = advice_on_damage(each.asked.fingerprint)
+            yield f"{each.asked.variant}/s{each.asked.seed}: {each.content.damage}; {advice}"
 
 
 def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:

@@ -13,12 +13,13 @@ from made import records
 from rich.console import Console
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli import console
-from cifar_lab.config.recipe import Recipe, run
+from cifar_lab.cli import console, run
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.record_files import DataSource
 
 WIDTH = 100
-JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
+JPEG = DataSource(name="cifar10-jpeg", kind="path", hash="d" * 64, source="/images/cifar10-jpeg.zip")
 AS_CLAIMED: dict[str, Any] = {"scale": "writeup", "protocol": "writeup", "overrides": {"train.protocol": "writeup"}}
 BUILT_IN = [ablation for ablation in registry.discover() if ablation.claims]
 
