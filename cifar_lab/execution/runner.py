@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.execution import THEN, Execution
-from cifar_lab.config.recipe import NUMERICS
+from cifar_lab.config.scale import baseline_identity
 from cifar_lab.errors import Interrupted, TrackingError
 from cifar_lab.execution.local_engine import Listener, LocalEngine
 from cifar_lab.execution.plan import Plan, PlannedCell
@@ -62,7 +62,7 @@ def invocation_of(
         execution=execution.as_dict() if execution is not None else {},
         compiling=compiling,
         provenance=provenance(),
-        baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
+        baseline=baseline_identity(ablation.baseline, plan.scale),
         margin=ablation.margin(plan.scale.name),
         crossing=crossing.model_dump(mode="json") if (crossing := ablation.crossing()) is not None else None,
         stopping=stopping,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.config.execution import THEN, what_rounds
 from cifar_lab.errors import DamageError
+from cifar_lab.results.final_metrics import curve_metrics
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.replicates import differences_by_seed
@@ -57,6 +58,26 @@ def _read(asked: CellRef, record: CellRecord) -> CellResult:
     except DamageError as error:
         return CellResult(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
     return CellResult(asked=asked, state=state, cell=cell, result=result, rise=last)
+
+
+def with_curve_metrics(each: CellResult, runs: Path) -> CellResult:
+    """Return a finished cell with the metrics of its curve, from its journal where its result does not hold them.
+
+    Other cells are returned as they are. A cell whose journal is needed and damaged is returned as damaged.
+    """
+    if each.cell is None or each.result is None or each.state != "finished":
+        return each
+    if any(name.endswith("/early_acc") for name in each.metrics):
+        return each
+    protocol = str(each.cell["recipe"]["train"]["protocol"])
+    name = "test/acc" if protocol == "writeup" else "val/acc"
+    try:
+        points = read_points(runs / each.asked.fingerprint)
+    except DamageError as error:
+        return CellResult(asked=each.asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
+    curve = [point.values[name] for point in points if name in point.values]
+    metrics = {**curve_metrics(curve, protocol), **each.metrics}
+    return replace(each, result={**each.result, "metrics": metrics})
 
 
 def _rise(record: CellRecord, metrics: dict[str, float]) -> float | None:

@@ -9,10 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.ablation.ablation import Ablation, Claim, diff_in_words
+from cifar_lab.ablation.ablation import LESS_IS_BETTER, Ablation, Claim, Metric, diff_in_words
 from cifar_lab.config.overrides import as_words
-from cifar_lab.errors import TrackingError
-from cifar_lab.results.cell_results import CellResult, are_executed_alike, by_seed, group, read_cell_results
+from cifar_lab.config.scale import baseline_identity, find_scale
+from cifar_lab.errors import RegistryError, TrackingError, UsageError
+from cifar_lab.results.cell_results import (
+    CellResult,
+    are_executed_alike,
+    by_seed,
+    group,
+    read_cell_results,
+    with_curve_metrics,
+)
 from cifar_lab.results.comparison import MIXED
 from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
@@ -30,6 +38,16 @@ NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
 """Overrides ignored when matching a claim: protocol is compared separately, precision is machine-dependent."""
 NOT_RUN = "not run"
 DROPPED_RULE = "a stopping rule was dropped: not protected against looking"
+KEYS: Mapping[Metric, tuple[str, ...]] = {
+    "convergence": ("val/auc", "test/auc"),
+    "early convergence": ("val/early_acc", "test/early_acc"),
+    "gap": ("gap",),
+    "oscillation": ("val/oscillation", "test/oscillation"),
+}
+"""Names of a metric in a result, under `holdout` and under `writeup`; that of the accuracy depends on the protocol."""
+FROM_CURVES = frozenset[Metric]({"early convergence", "oscillation"})
+"""Metrics that results of earlier versions do not hold: they are computed from the journal."""
+OTHER_BASELINE = "another baseline than the ablation has now"
 MADE_WITH = "made with"
 """Prefix of a note on settings of a claim that its ablation's baseline does not have."""
 
@@ -78,6 +96,8 @@ class _Measured:
     protocol: str
     level: float
     """Confidence of the interval of each difference: those of all claims hold together."""
+    has_other_baseline: bool = False
+    """True if the ablation had another baseline when the cells were trained."""
     intervals: Mapping[Pair, Interval] = field(default_factory=dict)
     """The simultaneous intervals of differences, where the setting's design is moderated."""
 
@@ -137,16 +157,31 @@ def preferred(ablation: Ablation, latest: Selection, runs: Path) -> Selection:
 def _claims_met(ablation: Ablation, setting: Selection) -> int:
     """Score how well this setting matches the claims.
 
-    A claim about this scale, this protocol and CIFAR-10 counts 2 if its recipe matches exactly, and 1 if only some of
-    its `under` settings are missing.
+    A claim about this scale, this protocol, this baseline and CIFAR-10 counts 2 if its recipe matches exactly, and 1 if
+    only some of its `under` settings are missing.
     """
-    latest, met = setting.latest, 0
+    latest, met, other = setting.latest, 0, _has_other_baseline(ablation, setting)
     for claim in ablation.claims:
         missing = claim.missing(latest.overrides)
         alike = set(latest.overrides) <= NO_SUBJECT | (claim.under.keys() - missing.keys())
         there = (latest.scale, latest.protocol, latest.data["kind"]) == (claim.scale, claim.protocol, "cifar10")
-        met += (1 if missing else 2) if alike and there else 0
+        met += (1 if missing else 2) if alike and there and not other else 0
     return met
+
+
+def _has_other_baseline(ablation: Ablation, setting: Selection) -> bool:
+    """Tell whether a setting was trained when the ablation had another baseline; older notes do not name theirs.
+
+    The numerics version is not compared: it makes other cells, and no other question.
+    """
+    digest = setting.latest.baseline.partition("/")[0]
+    if not digest:
+        return False
+    try:
+        scale = find_scale(setting.latest.scale)
+    except (RegistryError, UsageError):  # a note of another version, whose scale is not there
+        return True
+    return digest != baseline_identity(ablation.baseline, scale).partition("/")[0]
 
 
 def _has_finished(setting: Selection, runs: Path) -> bool:
@@ -156,10 +191,13 @@ def _has_finished(setting: Selection, runs: Path) -> bool:
 def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[JudgedClaim]:
     """Judge each claim of `ablation` from the records of one setting in `runs`."""
     replicates = read_cell_results(setting.cells, runs)
+    if any(claim.metric in FROM_CURVES for claim in ablation.claims):
+        replicates = [with_curve_metrics(each, runs) for each in replicates]
     measured = _Measured(
         setting=setting,
         cells=group(replicates),
         protocol=_protocol(setting, replicates),
+        has_other_baseline=_has_other_baseline(ablation, setting),
         level=per_comparison(CONFIDENCE, sum(claim.worse is not None for claim in ablation.claims)),
     )
     if design_of(setting.invocations) == MODERATED:
@@ -178,7 +216,7 @@ def _simultaneous(claim: Claim, measured: _Measured) -> Interval | None:
     interval = measured.intervals.get(_pair(claim)) if claim.worse is not None else None
     if interval is None:
         return None
-    ahead = claim.worse if claim.metric == "gap" else claim.better
+    ahead = claim.worse if claim.metric in LESS_IS_BETTER else claim.better
     return interval if ahead == _pair(claim)[1] else (-interval[1], -interval[0])
 
 
@@ -226,7 +264,8 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
         judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, interval, as_claimed=not differs)
         if judged.status != "not measured":
             judged = _with_executions(judged, groups)
-            made_with = [words for words in differs if words.startswith(MADE_WITH)]  # not shown in the header
+            unseen = (MADE_WITH, OTHER_BASELINE)  # not shown in the header
+            made_with = [words for words in differs if words.startswith(unseen)]
             looked_at = DROPPED_RULE if was_dropped(measured.setting.invocations) else ""
             judged = replace(judged, why=joined(judged.why, *made_with, looked_at))
             numbers = _numbers(judged, sides, keys, measured) | ({"level": None} if interval is not None else {})
@@ -256,16 +295,15 @@ def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
     found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
     found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
     found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
+    found += [OTHER_BASELINE] if measured.has_other_baseline else []
     found += [f"{MADE_WITH} {diff_in_words(missing)}"] if missing else []
     return (*found, *as_words(other))
 
 
 def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
     """Return the names in a result of the metric that the claim is about."""
-    if claim.metric == "convergence":
-        return ("val/auc", "test/auc")
-    if claim.metric == "gap":
-        return ("gap",)
+    if claim.metric in KEYS:
+        return KEYS[claim.metric]
     return ("test/peak_acc",) if protocol == "writeup" else ("test/acc",)
 
 
@@ -293,9 +331,9 @@ def _judge(
         size=claim.size / 100 if claim.size is not None else None,
         tolerance=tolerance,
         as_claimed=as_claimed,
-        lower_is_better=claim.metric == "gap",
+        lower_is_better=claim.metric in LESS_IS_BETTER,
         interval=interval,
-        chance=None if claim.metric == "gap" else CHANCE,
+        chance=None if claim.metric in LESS_IS_BETTER else CHANCE,
     )
 
 

@@ -174,9 +174,9 @@ def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:
 
 
 def test_describe_says_the_baseline_and_why_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
-    described = _json(["describe", "optimizers"], capsys)
+    described = _json(["describe", "optimizers_cosine"], capsys)
     assert described["baseline"] == {"name": "ResNet-18", "diff": {"schedule.name": "cosine"}}
-    assert described["doc"].startswith("Optimizers for the ResNet-18, in equal numbers of epochs.\n\nSource: ")
+    assert described["doc"].startswith("Optimizers for the ResNet-18 under a cosine schedule, in equal numbers of ")
     assert run(["describe", "se_ratio"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "baseline: Efficient ResNet factors: " in shown

@@ -125,7 +125,7 @@ def test_several_directions_are_counted_in_english(capsys: pytest.CaptureFixture
     ended(better(), data=JPEG)
     ended({name: better()["off"] for name in ("r16", "r4")}, ablation="se_ratio", data=JPEG)
     ended({"off": better()["off"], "on": better()["on"]}, ablation="lookahead", data=JPEG)
-    assert "2 directions agree ·" in said(capsys, "mine", "lookahead")
+    assert "3 directions agree ·" in said(capsys, "mine", "lookahead")
 
 
 def test_the_json_is_all_that_is_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
