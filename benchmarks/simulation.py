@@ -15,13 +15,16 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 
+from cifar_lab.ablation import registry
+from cifar_lab.results.claim_families import ClaimFamily, claim_families
 from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.group_sequential import levels, looks
+from cifar_lab.results.stats.moderated import Family, critical_value, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import paired_difference, student
 from cifar_lab.results.stats.power import power
@@ -181,6 +184,63 @@ def power_of(seeds: int, variants: int, effect: float, studies: int) -> Power:
     return Power(predicted=power(seeds, effect, 1.0, level), measured=float(measured))
 
 
+def question_error(family: ClaimFamily, world: World, studies: int) -> float:
+    """Estimate the share of studies without a difference in which any claim of one question is decided by direction.
+
+    The variants of the question are drawn as the arms of `world`; the first one that a claim names is its control. The
+    intervals are those of a moderated study: moderated where the question has two differences or more, else Student's.
+    """
+    names = sorted({name for pair in family.pairs for name in pair})
+    world, k = replace(world, variants=max(1, len(names) - 1)), len(family.pairs)
+    first, second = ([names.index(pair[side]) for pair in family.pairs] for side in (0, 1))
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        arms = world.draw(block, random)
+        paired = arms[:, first] - arms[:, second]
+        if k == 1:
+            low, high = intervals(paired, family.level)
+        else:
+            low, high = moderated(paired, family.kind)
+        return [((low > 0) | (high < 0)).any(1).mean()]
+
+    key = (5, world.seeds, k, list(NOISES).index(world.noise), int(10 * world.correlation))
+    return float(averaged(measure, studies, *key)[0])
+
+
+def moderated(paired: np.ndarray, kind: Family) -> tuple[np.ndarray, np.ndarray]:
+    """Return lower and upper ends of the moderated intervals of differences (studies, k, seeds)."""
+    k, n = paired.shape[1:]
+    spread = np.sqrt(moderated_variances(paired.var(axis=-1, ddof=1), n - 1) / n)
+    half, middle = critical_value(k, n, kind) * spread, paired.mean(axis=-1)
+    return middle - half, middle + half
+
+
+def check_question(family: ClaimFamily, studies: int = 20) -> None:
+    """Check that the product's function, study by study, gives the moderated intervals that are computed in blocks.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    names = sorted({name for pair in family.pairs for name in pair})
+    arms = World(seeds=3, variants=len(names) - 1).draw(studies, np.random.default_rng(_SEED))
+    first, second = ([names.index(pair[side]) for pair in family.pairs] for side in (0, 1))
+    low, high = moderated(arms[:, first] - arms[:, second], family.kind)
+    for study in range(studies):
+        values = {name: dict(enumerate(arms[study, i].tolist())) for i, name in enumerate(names)}
+        made = family.moderated(values)
+        for i, pair in enumerate(family.pairs):
+            np.testing.assert_allclose((low[study, i], high[study, i]), made[pair], rtol=0, atol=1e-9)
+
+
+def questions() -> list[tuple[str, ClaimFamily]]:
+    """Return the families of the built-in claims, with the name of their ablation."""
+    return [
+        (ablation.name, family)
+        for ablation in registry.discover()
+        for family in claim_families(ablation).values()
+    ]  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sequential:
     """Properties of a sequential design, as shares of studies, variants or cells."""
@@ -276,6 +336,20 @@ def sequential_table(studies: int) -> Iterable[str]:
         yield row(most, ", ".join(f"{effect:g}" for effect in effects), f"{margin:g}" if margin else "none", *shares)
 
 
+def questions_table(studies: int) -> Iterable[str]:
+    yield row("differences of a question", "kind", "ablations", "n", "any is decided falsely, at most over the worlds")
+    yield row("---:", "---", "---", "---:", "---:")
+    alike: dict[tuple[object, ...], list[tuple[str, ClaimFamily]]] = {}
+    for name, family in questions():
+        shape = (len(family.pairs), family.kind, len({each for pair in family.pairs for each in pair}))
+        alike.setdefault(shape, []).append((name, family))
+    for (k, kind, _), those in sorted(alike.items(), key=str):
+        family, names = those[0][1], ", ".join(dict.fromkeys(name for name, _ in those))
+        for seeds in SEEDS:
+            worlds = [World(seeds=seeds, noise=noise, correlation=r) for noise in NOISES for r in CORRELATIONS]
+            yield row(k, kind, names, seeds, percent(max(question_error(family, each, studies) for each in worlds)))
+
+
 def boundaries_table(studies: int) -> Iterable[str]:
     plans = [looks(12), looks(20), looks(40), tuple(range(2, 13))]
     yield row("looks after", *(", ".join(map(str, plan)) for plan in plans))
@@ -288,6 +362,7 @@ def boundaries_table(studies: int) -> Iterable[str]:
 TABLES = {
     "Coverage, and verdicts that are false": coverage_table,
     "Coverage of one interval where differences are not normal": shape_table,
+    "Claims: a question without a difference that is decided falsely": questions_table,
     "Power": power_table,
     "Stopping early": sequential_table,
     "Wrong where nothing differs, by where the levels come from": boundaries_table,

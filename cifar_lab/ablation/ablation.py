@@ -84,6 +84,9 @@ class Claim(_Literal):
     """Accuracy of a `reaches` claim, in per cent."""
     tolerance: Points | None = None
     """Allowed deviation from `size` or `accuracy`; 0.5 by default, as published numbers are mostly of single runs."""
+    question: str | None = None
+    """Question that the claim answers; None: in a chain that of the ablation, else that of its `quote`. The intervals
+    of the claims that answer one question by one metric hold together at 95 %."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
     under: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation, Variant, diff_in_words
+from cifar_lab.ablation.ablation import METRICS, Ablation, Variant, diff_in_words
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
 from cifar_lab.config.overrides import as_words
@@ -113,6 +113,8 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
         under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
         said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
         out.print(printable(said), markup=False, soft_wrap=True)
+    for metric in dict.fromkeys(claim.metric for claim in ablation.claims if claim.metric != "accuracy"):
+        out.print(f"{metric}: {METRICS[metric]}", markup=False, style="dim", soft_wrap=True)
     return 0
 
 

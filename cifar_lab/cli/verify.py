@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.ablation import METRICS, Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
@@ -128,6 +128,8 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
         if shared:
             yield Text(f"all of them: {'; '.join(shared)}", style="dim")
         yield from [_table(own, widths, shared)] if widths is not None else _stacked(own, shared)
+        for metric in dict.fromkeys(each.claim.metric for each in own if each.claim.metric != "accuracy"):
+            yield from _wrapped(f"{metric}: {METRICS[metric]}")
         yield Text()
     for name in silent:
         yield Text(f"{name} claims nothing: see `cifar-lab describe {name}`\n")
@@ -139,6 +141,11 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
     if any(finding.differs for finding in findings):
         yield Text(ELSEWHERE, style="dim")
     yield _total(findings)
+
+
+def _wrapped(line: str) -> Iterator[Text]:
+    """Yield a dim note in the width of the terminal."""
+    yield from (Text(part, style="dim") for part in wrap(line, console.out.width))
 
 
 def _header(own: Sequence[JudgedClaim]) -> Iterator[Text]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.ablation.ablation import LESS_IS_BETTER, Ablation, Claim, Metric, diff_in_words
+from cifar_lab.ablation.ablation import LESS_IS_BETTER, METRICS, Ablation, Claim, Metric, diff_in_words
 from cifar_lab.config.overrides import as_words
 from cifar_lab.config.scale import baseline_identity, find_scale
 from cifar_lab.errors import RegistryError, TrackingError, UsageError
@@ -21,15 +21,15 @@ from cifar_lab.results.cell_results import (
     read_cell_results,
     with_curve_metrics,
 )
+from cifar_lab.results.claim_families import ClaimFamily, FamilyKey, Pair, claim_families, family_key, pair_of
 from cifar_lab.results.comparison import MIXED
 from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
-from cifar_lab.results.stats.moderated import moderated_intervals
-from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.results.stats.paired import Interval
-from cifar_lab.results.stats.replicates import differences_by_seed, summarise
+from cifar_lab.results.stats.replicates import summarise
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.invocation import MODERATED, read_all
 from cifar_lab.store.selection import Selection, select
@@ -59,6 +59,10 @@ class JudgedClaim:
     ablation: str
     claim: Claim
     judgement: Judgement
+    question: str = ""
+    """Question that it answers; empty for an accuracy that is reached, which is judged by itself."""
+    together: int = 1
+    """Number of claims of the question by the same metric, whose intervals hold together."""
     setting: Selection | None = None
     """Setting in which it was measured; None if nowhere."""
     protocol: str = ""
@@ -77,13 +81,10 @@ class JudgedClaim:
         """Return the finding as JSON; `scale` and `protocol` are the claim's, the measurement's are in `measured`."""
         claim = self.claim.model_dump(mode="json", exclude={"quote"})
         named = {"ablation": self.ablation, "claim": self.claim.quote, "compares": self.claim.compares, **claim}
-        found = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
-        found |= {"damage": list(self.damage)}
+        found: dict[str, Any] = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
+        found |= {"damage": list(self.damage), "question": self.question or None, "together": self.together}
+        found |= {"metric_definition": METRICS[self.claim.metric]}
         return {**named, **found, "measured": dict(self.measured) if self.measured is not None else None}
-
-
-Pair = tuple[str, str, str]
-"""A metric and two variants in alphabetical order: the difference is the first less the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +95,23 @@ class _Measured:
     cells: Mapping[str, list[CellResult]]
     """Replicates by variant."""
     protocol: str
-    level: float
-    """Confidence of the interval of each difference: those of all claims hold together."""
+    ablation: Ablation
+    families: Mapping[FamilyKey, ClaimFamily]
+    """Difference claims that hold together, by question and metric."""
     has_other_baseline: bool = False
     """True if the ablation had another baseline when the cells were trained."""
-    intervals: Mapping[Pair, Interval] = field(default_factory=dict)
-    """The simultaneous intervals of differences, where the setting's design is moderated."""
+    intervals: Mapping[FamilyKey, Mapping[Pair, Interval]] = field(default_factory=dict)
+    """The simultaneous intervals of differences by family, where the setting's design is moderated."""
 
-    def look(self, variants: Sequence[str]) -> tuple[list[list[CellResult]], float] | None:
-        """Return the cells of `variants`, and the confidence level for judging them.
+    def look(self, claim: Claim) -> tuple[list[list[CellResult]], float] | None:
+        """Return the cells of a claim's variants, and the confidence level for judging them.
 
         With a stopping rule, these are the cells of the last complete look; None before the first. A single variant is
-        judged by itself, the differences of all claims jointly.
+        judged by itself, the differences of a question jointly.
         """
-        groups = [self.cells.get(name, []) for name in variants]
-        rule, level = rule_of(self.setting.invocations), self.level if len(variants) > 1 else CONFIDENCE
+        groups = [self.cells.get(name, []) for name in claim.variants]
+        family = self.families.get(family_key(self.ablation, claim)) if claim.worse is not None else None
+        rule, level = rule_of(self.setting.invocations), family.level if family is not None else CONFIDENCE
         if rule is None or not all(groups):
             return groups, level
         taken = looks_taken(rule, *groups)
@@ -198,51 +201,50 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
         cells=group(replicates),
         protocol=_protocol(setting, replicates),
         has_other_baseline=_has_other_baseline(ablation, setting),
-        level=per_comparison(CONFIDENCE, sum(claim.worse is not None for claim in ablation.claims)),
+        ablation=ablation,
+        families=claim_families(ablation),
     )
     if design_of(setting.invocations) == MODERATED:
-        measured = replace(measured, intervals=_moderated(ablation.claims, measured))
+        measured = replace(measured, intervals=_moderated(measured))
     return [_find(ablation.name, claim, measured) for claim in ablation.claims]
-
-
-def _pair(claim: Claim) -> Pair:
-    """Return the difference that a claim speaks of; claims that turn it around speak of the same one."""
-    first, second = sorted(claim.variants)
-    return claim.metric, first, second
 
 
 def _simultaneous(claim: Claim, measured: _Measured) -> Interval | None:
     """Return the simultaneous interval of what a claim says is ahead less the other; None without one."""
-    interval = measured.intervals.get(_pair(claim)) if claim.worse is not None else None
+    if claim.worse is None:
+        return None
+    pair = pair_of(claim)
+    interval = measured.intervals.get(family_key(measured.ablation, claim), {}).get(pair)
     if interval is None:
         return None
     ahead = claim.worse if claim.metric in LESS_IS_BETTER else claim.better
-    return interval if ahead == _pair(claim)[1] else (-interval[1], -interval[0])
+    return interval if ahead == pair[0] else (-interval[1], -interval[0])
 
 
-def _moderated(claims: Sequence[Claim], measured: _Measured) -> dict[Pair, Interval]:
-    """Return the moderated intervals of the differences that claims speak of; those of one metric hold together."""
-    intervals: dict[Pair, Interval] = {}
-    by_metric: dict[str, dict[Pair, list[float]]] = {}
-    for claim in claims:
-        if claim.worse is None:
-            continue
-        pair, keys = _pair(claim), _keys(claim, measured.protocol)
-        first, second = (by_seed(measured.cells.get(name, []), *keys) for name in pair[1:])
-        by_metric.setdefault(claim.metric, {})[pair] = list(differences_by_seed(first, second).values())
-    for by_pair in by_metric.values():
-        common = set.intersection(*(set(pair[1:]) for pair in by_pair))
-        named = {str(pair): pair for pair in by_pair}
-        moderated = moderated_intervals(
-            {name: by_pair[pair] for name, pair in named.items()}, "control" if common else "any"
-        )
-        intervals |= {named[name]: each.interval for name, each in moderated.items()}
+def _moderated(measured: _Measured) -> dict[FamilyKey, dict[Pair, Interval]]:
+    """Return the moderated intervals of each family of claims."""
+    intervals = {}
+    for key, family in measured.families.items():
+        keys = _keys(family.claims[0], measured.protocol)
+        names = {name for pair in family.pairs for name in pair}
+        intervals[key] = family.moderated({name: by_seed(measured.cells.get(name, []), *keys) for name in names})
     return intervals
 
 
 def _unmeasured(ablation: Ablation, why: str) -> list[JudgedClaim]:
     judged = Judgement(status="not measured", why=why)
-    return [JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged) for claim in ablation.claims]
+    return [
+        JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged, **_question(ablation, claim))
+        for claim in ablation.claims
+    ]
+
+
+def _question(ablation: Ablation, claim: Claim) -> dict[str, Any]:
+    """Return the fields of a judged claim that name its question and the size of its family."""
+    if claim.worse is None:
+        return {}
+    key = family_key(ablation, claim)
+    return {"question": key[0], "together": len(claim_families(ablation)[key].claims)}
 
 
 def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
@@ -254,7 +256,7 @@ def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
 
 def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
     differs = _differs(claim, measured)
-    looked, numbers = measured.look(claim.variants), None
+    looked, numbers = measured.look(claim), None
     judged = Judgement(status="not measured", why=NO_LOOK)
     if looked is not None:
         groups, level = looked
@@ -273,6 +275,7 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
         ablation=ablation,
         claim=claim,
         judgement=judged,
+        **_question(measured.ablation, claim),
         setting=measured.setting,
         protocol=measured.protocol,
         differs=differs,

@@ -104,7 +104,7 @@ def test_claims_as_claimed_are_supported_or_refuted_and_a_refuted_one_is_exit_co
 ) -> None:
     ended(better(), **AS_CLAIMED)
     text = said(capsys, "mine", code=1)
-    assert re.search(r"on > off +supported +\+1\.04 \[\+0\.94, \+1\.14\] points over 4 pairs", text)
+    assert re.search(r"on > off +supported +\+1\.04 \[\+0\.96, \+1\.11\] points over 4 pairs", text)
     assert re.search(r"on ≈ off +refuted", text)
     assert re.search(r"on reaches 90 % +supported +90\.03 \[89\.80, 90\.25\] % over 4 seeds", text)
     assert "“dropout [bold]helps[/]”" in text, "a quote is no markup"
@@ -234,7 +234,7 @@ def test_in_a_narrow_terminal_each_claim_takes_two_lines(
     ended(better(), **AS_CLAIMED)
     lines = said(capsys, "mine", code=1).splitlines()
     at = lines.index("“dropout [bold]helps[/]” · on > off")
-    assert lines[at + 1] == "  supported  +1.04 [+0.94, +1.14] points over 4 pairs"
+    assert lines[at + 1] == "  supported  +1.04 [+0.96, +1.11] points over 4 pairs"
 
 
 @pytest.mark.parametrize("width", [60, WIDTH])
