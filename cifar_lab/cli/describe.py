@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -11,6 +12,7 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import METRICS, Ablation, Variant, diff_in_words
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
+from cifar_lab.cli.verify import chances
 from cifar_lab.config.overrides import as_words
 from cifar_lab.config.scale import trained_alike
 from cifar_lab.errors import RegistryError, nearest
@@ -19,6 +21,7 @@ from cifar_lab.text import many, printable
 if TYPE_CHECKING:
     from cifar_lab.config.recipe import Recipe
     from cifar_lab.execution.plan import Plan
+    from cifar_lab.results.claim_power import ClaimPower
     from cifar_lab.results.comparison import Comparison
 
 ROOM = 90
@@ -131,7 +134,11 @@ def plan(
         seeds=seeds, max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
     if as_json:
-        console.print_json(plan_tree(found))
+        claims = [
+            {"claim": power.claim.quote, "compares": power.claim.compares, **power.as_dict()}
+            for power in plan_powers(found.plan, runs.resolve())
+        ]
+        console.print_json({**plan_tree(found), "claims": claims})
         return 0
     columns = ("cell", "fingerprint", "state", "parameters", "trained", "MACs", "estimate")
     whole = plan_tree(found)
@@ -158,7 +165,34 @@ def plan(
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
     rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""
     console.out.print(f"\n{many(len(rows), 'cell')}, {done} done{rest}")
+    from cifar_lab.results.stats.claims import AS_CLAIMED_ONLY
+
+    powers = plan_powers(found.plan, runs.resolve())
+    if known := [power for power in powers if power.power is not None]:
+        console.out.print()
+        for line in chances(known, console.out.width):
+            console.out.print(line, markup=False)
+    if len(known) < len(powers):
+        console.out.print(f"{many(len(powers) - len(known), 'claim')}: {AS_CLAIMED_ONLY}", markup=False, soft_wrap=True)
     return 0
+
+
+def plan_powers(plan: Plan, runs: Path) -> list[ClaimPower]:
+    """Return how likely each claim of a plan is to be settled by its seeds, without those about absent variants."""
+    from cifar_lab.results.claim_power import claim_powers
+    from cifar_lab.results.claim_setting import Conditions
+
+    names = {cell.variant for cell in plan.cells}
+    powers = claim_powers(
+        plan.ablation,
+        Conditions(
+            scale=plan.scale.name, protocol=plan.protocol, data=plan.dataset.name,
+            is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
+        ),
+        seeds=len({cell.seed for cell in plan.cells}), margin=plan.ablation.margin(plan.scale.name),
+        runs=runs, data_hash=plan.dataset.hash, variants=names,
+    )  # fmt: skip
+    return [power for power in powers if names.issuperset(power.claim.variants)]
 
 
 def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.ablation.ablation import LESS_IS_BETTER, METRICS, Ablation, Claim, Metric, diff_in_words
-from cifar_lab.config.overrides import as_words
+from cifar_lab.ablation.ablation import LESS_IS_BETTER, METRICS, Ablation, Claim
 from cifar_lab.config.scale import baseline_identity, find_scale
 from cifar_lab.errors import RegistryError, TrackingError, UsageError
 from cifar_lab.results.cell_results import (
@@ -22,6 +21,8 @@ from cifar_lab.results.cell_results import (
     with_curve_metrics,
 )
 from cifar_lab.results.claim_families import ClaimFamily, FamilyKey, Pair, claim_families, family_key, pair_of
+from cifar_lab.results.claim_power import ClaimPower, claim_powers
+from cifar_lab.results.claim_setting import FROM_CURVES, MADE_WITH, NO_SUBJECT, OTHER_BASELINE, Conditions, metric_keys
 from cifar_lab.results.comparison import MIXED
 from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
@@ -34,22 +35,8 @@ from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.invocation import MODERATED, read_all
 from cifar_lab.store.selection import Selection, select
 
-NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
-"""Overrides ignored when matching a claim: protocol is compared separately, precision is machine-dependent."""
 NOT_RUN = "not run"
 DROPPED_RULE = "a stopping rule was dropped: not protected against looking"
-KEYS: Mapping[Metric, tuple[str, ...]] = {
-    "convergence": ("val/auc", "test/auc"),
-    "early convergence": ("val/early_acc", "test/early_acc"),
-    "gap": ("gap",),
-    "oscillation": ("val/oscillation", "test/oscillation"),
-}
-"""Names of a metric in a result, under `holdout` and under `writeup`; that of the accuracy depends on the protocol."""
-FROM_CURVES = frozenset[Metric]({"early convergence", "oscillation"})
-"""Metrics that results of earlier versions do not hold: they are computed from the journal."""
-OTHER_BASELINE = "another baseline than the ablation has now"
-MADE_WITH = "made with"
-"""Prefix of a note on settings of a claim that its ablation's baseline does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +50,8 @@ class JudgedClaim:
     """Question that it answers; empty for an accuracy that is reached, which is judged by itself."""
     together: int = 1
     """Number of claims of the question by the same metric, whose intervals hold together."""
+    power: ClaimPower | None = None
+    """Probability that the seeds asked for settle it; None where that is not computed."""
     setting: Selection | None = None
     """Setting in which it was measured; None if nowhere."""
     protocol: str = ""
@@ -84,6 +73,7 @@ class JudgedClaim:
         found: dict[str, Any] = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
         found |= {"damage": list(self.damage), "question": self.question or None, "together": self.together}
         found |= {"metric_definition": METRICS[self.claim.metric]}
+        found |= {"power": self.power.as_dict() if self.power is not None else None}
         return {**named, **found, "measured": dict(self.measured) if self.measured is not None else None}
 
 
@@ -135,7 +125,7 @@ def judge_claims(
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
     if not any(entry.ablation == ablation.name for entry in read_all(runs)):
-        return _unmeasured(ablation, NOT_RUN)
+        return _with_power(_unmeasured(ablation, NOT_RUN), _powers_before(ablation, runs, scale, overrides))
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     except TrackingError as error:  # the notes were readable above, so none of them matches
@@ -206,7 +196,43 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
     )
     if design_of(setting.invocations) == MODERATED:
         measured = replace(measured, intervals=_moderated(measured))
-    return [_find(ablation.name, claim, measured) for claim in ablation.claims]
+    found = [_find(ablation.name, claim, measured) for claim in ablation.claims]
+    return _with_power(found, _powers_of(measured, runs))
+
+
+def _powers_before(
+    ablation: Ablation, runs: Path, scale: str | None, overrides: Mapping[str, Any] | None
+) -> list[ClaimPower]:
+    """Return the power of claims before anything is trained: with the seeds of the ablation, as the claims were made.
+
+    `scale` and `overrides` are those that are asked for; None: those of the claims.
+    """
+    conditions = Conditions(
+        scale=scale or "writeup", protocol="writeup", data="cifar10", is_cifar10=True,
+        overrides={"train.protocol": "writeup", **(overrides or {})},
+    )  # fmt: skip
+    return claim_powers(
+        ablation, conditions, seeds=len(ablation.seeds), margin=ablation.margin(conditions.scale), runs=runs
+    )
+
+
+def _powers_of(measured: _Measured, runs: Path) -> list[ClaimPower]:
+    """Return the power of claims with the seeds that a setting asked for."""
+    setting = measured.setting
+    try:
+        find_scale(setting.latest.scale)
+    except (RegistryError, UsageError):  # a note of another version
+        return []
+    return claim_powers(
+        measured.ablation, _conditions(measured), seeds=len({cell.seed for cell in setting.cells}),
+        margin=margin_of(setting.invocations), runs=runs, data_hash=setting.latest.data["hash"],
+        variants={cell.variant for cell in setting.cells}, moderated=design_of(setting.invocations) == MODERATED,
+        stopping=rule_of(setting.invocations) is not None,
+    )  # fmt: skip
+
+
+def _with_power(found: list[JudgedClaim], powers: list[ClaimPower]) -> list[JudgedClaim]:
+    return [replace(each, power=power) for each, power in zip(found, powers, strict=True)] if powers else found
 
 
 def _simultaneous(claim: Claim, measured: _Measured) -> Interval | None:
@@ -225,7 +251,7 @@ def _moderated(measured: _Measured) -> dict[FamilyKey, dict[Pair, Interval]]:
     """Return the moderated intervals of each family of claims."""
     intervals = {}
     for key, family in measured.families.items():
-        keys = _keys(family.claims[0], measured.protocol)
+        keys = metric_keys(family.metric, measured.protocol)
         names = {name for pair in family.pairs for name in pair}
         intervals[key] = family.moderated({name: by_seed(measured.cells.get(name, []), *keys) for name in names})
     return intervals
@@ -255,12 +281,12 @@ def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
 
 
 def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
-    differs = _differs(claim, measured)
+    differs = _conditions(measured).differs(claim)
     looked, numbers = measured.look(claim), None
     judged = Judgement(status="not measured", why=NO_LOOK)
     if looked is not None:
         groups, level = looked
-        keys = _keys(claim, measured.protocol)
+        keys = metric_keys(claim.metric, measured.protocol)
         sides = [_side(name, own, keys) for name, own in zip(claim.variants, groups, strict=True)]
         interval = _simultaneous(claim, measured)
         judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, interval, as_claimed=not differs)
@@ -290,24 +316,16 @@ def _damage(claim: Claim, measured: _Measured) -> Iterator[str]:
             yield f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {advice_on_damage(each.asked.fingerprint)}"
 
 
-def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
+def _conditions(measured: _Measured) -> Conditions:
     latest = measured.setting.latest
-    missing = claim.missing(latest.overrides)
-    alike = NO_SUBJECT | (claim.under.keys() - missing.keys())
-    other = {path: value for path, value in latest.overrides.items() if path not in alike}
-    found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
-    found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
-    found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
-    found += [OTHER_BASELINE] if measured.has_other_baseline else []
-    found += [f"{MADE_WITH} {diff_in_words(missing)}"] if missing else []
-    return (*found, *as_words(other))
-
-
-def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
-    """Return the names in a result of the metric that the claim is about."""
-    if claim.metric in KEYS:
-        return KEYS[claim.metric]
-    return ("test/peak_acc",) if protocol == "writeup" else ("test/acc",)
+    return Conditions(
+        scale=latest.scale,
+        protocol=measured.protocol,
+        data=latest.data["name"],
+        is_cifar10=latest.data["kind"] == "cifar10",
+        overrides=latest.overrides,
+        has_other_baseline=measured.has_other_baseline,
+    )
 
 
 def _side(name: str, own: list[CellResult], keys: tuple[str, ...]) -> ClaimSide:

@@ -173,6 +173,16 @@ def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:
     assert 0 < gc.get_freeze_count() <= spared, "a second plan keeps what the first left"
 
 
+def test_a_plan_says_how_likely_its_seeds_settle_each_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["plan", "se_ratio", "--scale", "smoke", "--runs", str(tmp_path), "--variants", "r16,r4"]
+    (claim,) = _json([*line, "--seeds", "0-4"], capsys)["claims"]
+    assert (claim["compares"], claim["seeds"], claim["method"]) == ("r16 > r4", 5, "student")
+    assert 0 < claim["power"] < 1
+    assert run(line) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Chance of being supported, if the claim is true: r16 > r4: 11 % with 3 seeds at 2.00 points" in shown
+
+
 def test_describe_says_the_baseline_and_why_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
     described = _json(["describe", "optimizers_cosine"], capsys)
     assert described["baseline"] == {"name": "ResNet-18", "diff": {"schedule.name": "cosine"}}

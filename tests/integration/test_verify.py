@@ -159,6 +159,25 @@ def test_an_ablation_without_claims_says_so(capsys: pytest.CaptureFixture[str]) 
     assert found(capsys, "noise_floor") == []
 
 
+def test_before_training_each_claim_says_how_likely_its_seeds_settle_it(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "writeup_ladder")
+    assert "Chance of being supported, if the claim is true:" in text
+    assert re.search(r"  s8 > s7 by 1\.01: \d+ % with 3 seeds at 1\.01 points, \d+ seeds for 80 %\n", text)
+    lines = " ".join(text.split())
+    assert "s7 > s6 by 0.02: under 1 % with 3 seeds at 0.02 points, no feasible number of seeds settles it" in lines
+    assert "deviation of a difference in accuracy: 0.21 points, assumed:" in lines
+    powers = {each["compares"]: each["power"] for each in found(capsys, "writeup_ladder")}
+    assert (powers["s7 > s6 by 0.02"]["feasible"], powers["s7 > s6 by 0.02"]["seeds_needed"]) == (False, None)
+    assert powers["s8 > s7 by 1.01"]["feasible"]
+    assert (powers["s8 > s7 by 1.01"]["method"], powers["s8 reaches 97.08 %"]["method"]) == ("moderated", "student")
+
+
+def test_a_settled_claim_says_nothing_of_its_chance(capsys: pytest.CaptureFixture[str]) -> None:
+    ended(better(), **AS_CLAIMED)
+    assert "Chance of being supported" not in said(capsys, "mine", code=1)
+    assert found(capsys, "mine", code=1)[0]["power"]["seeds"] == 4
+
+
 # Which setting
 
 

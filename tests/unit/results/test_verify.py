@@ -11,12 +11,13 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation, Claim
 from cifar_lab.config.scale import baseline_identity, find_scale
 from cifar_lab.errors import TrackingError
+from cifar_lab.results.claim_setting import OTHER_BASELINE
 from cifar_lab.results.compare import compare
 from cifar_lab.results.contrasts import NO_LOOK
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.moderated import moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
-from cifar_lab.results.verify import OTHER_BASELINE, JudgedClaim, judge_claims
+from cifar_lab.results.verify import JudgedClaim, judge_claims
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import StoppingRule
 from cifar_lab.store.journal import Journal
