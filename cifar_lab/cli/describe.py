@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import METRICS, Ablation, Variant, diff_in_words
+from cifar_lab.ablation.ablation import METRICS, Ablation, Claim, Variant, diff_in_words
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
 from cifar_lab.cli.verify import chances
@@ -85,7 +85,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
                 "factors": list(ablation.factors),
                 "seeds": list(ablation.seeds),
                 "variants": rows,
-                "claims": [claim.model_dump() for claim in ablation.claims],
+                "claims": [_described_claim(claim) for claim in ablation.claims],
             }
         )
         return 0
@@ -267,6 +267,10 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
         "within_budget": counted.parameters <= BUDGET,
         "over_budget": variant.over_budget,
     }
+
+
+def _described_claim(claim: Claim) -> dict[str, Any]:
+    return {**claim.model_dump(), "compares": claim.compares, "metric_definition": METRICS[claim.metric]}
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -173,6 +173,16 @@ def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:
     assert 0 < gc.get_freeze_count() <= spared, "a second plan keeps what the first left"
 
 
+def test_describe_says_by_which_metric_a_claim_is_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    claims = _json(["describe", "weight_decay"], capsys)["claims"]
+    assert [(claim["metric"], claim["compares"]) for claim in claims] == [
+        ("accuracy", "wd5e-4 > none"), ("gap", "wd5e-4 < none in gap"),
+    ]  # fmt: skip
+    assert "less is better" in claims[1]["metric_definition"]
+    assert run(["describe", "weight_decay"]) == 0
+    assert "gap: final accuracy on clean training images minus the watched one" in capsys.readouterr().out
+
+
 def test_a_plan_says_how_likely_its_seeds_settle_each_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["plan", "se_ratio", "--scale", "smoke", "--runs", str(tmp_path), "--variants", "r16,r4"]
     (claim,) = _json([*line, "--seeds", "0-4"], capsys)["claims"]
