@@ -108,7 +108,8 @@ class ClaimPower:
 
 
 def claim_powers(
-    ablation: Ablation, conditions: Conditions, *, seeds: int, margin: float, runs: Path, data_hash: str | None = None,
+    ablation: Ablation, conditions: Conditions, *, seeds: int, margin: float, runs: Path,
+    notes: Sequence[Invocation] | None = None, data_hash: str | None = None, baseline: str | None = None,
     variants: Iterable[str] | None = None, moderated: bool = True, stopping: bool = False,
 ) -> list[ClaimPower]:  # fmt: skip
     """Return the power of each claim of `ablation`, in the order of the claims.
@@ -119,13 +120,18 @@ def claim_powers(
         seeds: seeds of each variant.
         margin: difference that does not matter, as a fraction.
         runs: folder whose cells of the same baseline, scale, data and overrides give the deviation.
+        notes: all invocations of `runs`; None: they are read.
         data_hash: hash of the data; None: any data of the same kind.
+        baseline: baseline of the stored cells (`baseline_identity`); None: the one of the ablation.
         variants: variants that are asked for; None: all.
         moderated: the intervals of several differences are moderated, else Student's.
         stopping: seeds are added until all is decided; then no power is computed.
     """
+    if not ablation.claims:
+        return []
     asked = None if variants is None else set(variants)
-    notes = _same_setting(ablation, conditions, runs, data_hash) if ablation.claims else []
+    baseline = baseline or baseline_identity(ablation.baseline, find_scale(conditions.scale))
+    notes = _same_setting(baseline, conditions, read_all(runs) if notes is None else notes, data_hash)
     cells = _cells(notes, runs)
     families = claim_families(ablation)
     deviations = {
@@ -196,12 +202,13 @@ def _true(claim: Claim, margin: float, *, elsewhere: bool) -> TrueClaim:
     )
 
 
-def _same_setting(ablation: Ablation, conditions: Conditions, runs: Path, data_hash: str | None) -> list[Invocation]:
-    """Return the invocations, of any ablation, with the same baseline, scale, protocol, data and overrides."""
-    baseline = baseline_identity(ablation.baseline, find_scale(conditions.scale))
+def _same_setting(
+    baseline: str, conditions: Conditions, notes: Iterable[Invocation], data_hash: str | None
+) -> list[Invocation]:
+    """Return the invocations, of any ablation, with this baseline and the same scale, protocol, data and overrides."""
     return [
         note
-        for note in read_all(runs)
+        for note in notes
         if (note.baseline, note.scale, note.protocol) == (baseline, conditions.scale, conditions.protocol)
         and note.overrides == dict(conditions.overrides)
         and (note.data["hash"] == data_hash if data_hash else (note.data["kind"] == "cifar10") == conditions.is_cifar10)

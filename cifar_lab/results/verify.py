@@ -32,7 +32,7 @@ from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.results.stats.paired import Interval
 from cifar_lab.results.stats.replicates import summarise
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
-from cifar_lab.store.invocation import MODERATED, read_all
+from cifar_lab.store.invocation import MODERATED, Invocation, read_all
 from cifar_lab.store.selection import Selection, select
 
 NOT_RUN = "not run"
@@ -124,17 +124,23 @@ def judge_claims(
     Raises:
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
-    if not any(entry.ablation == ablation.name for entry in read_all(runs)):
-        return _with_power(_unmeasured(ablation, NOT_RUN), _powers_before(ablation, runs, scale, overrides))
+    notes = read_all(runs)
+    if not any(entry.ablation == ablation.name for entry in notes):
+        return _with_power(
+            _unmeasured(ablation, NOT_RUN), _powers_before(ablation, runs, notes, scale, overrides, data or "cifar10")
+        )
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     except TrackingError as error:  # the notes were readable above, so none of them matches
         if invocation is not None:
             raise
-        return _unmeasured(ablation, str(error))
+        return _with_power(
+            _unmeasured(ablation, str(error)),
+            _powers_before(ablation, runs, notes, scale, overrides, data or "cifar10"),
+        )
     if (scale, data, invocation) == (None, None, None) and not overrides:
         setting = preferred(ablation, setting, runs)
-    return judge_setting(ablation, setting, runs)
+    return judge_setting(ablation, setting, runs, notes=notes)
 
 
 def preferred(ablation: Ablation, latest: Selection, runs: Path) -> Selection:
@@ -181,8 +187,13 @@ def _has_finished(setting: Selection, runs: Path) -> bool:
     return any(CellRecord(runs / asked.fingerprint).state() == "finished" for asked in setting.cells)
 
 
-def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[JudgedClaim]:
-    """Judge each claim of `ablation` from the records of one setting in `runs`."""
+def judge_setting(
+    ablation: Ablation, setting: Selection, runs: Path, *, notes: Sequence[Invocation] | None = None
+) -> list[JudgedClaim]:
+    """Judge each claim of `ablation` from the records of one setting in `runs`.
+
+    `notes`: all invocations of `runs`; None: they are read.
+    """
     replicates = read_cell_results(setting.cells, runs)
     if any(claim.metric in FROM_CURVES for claim in ablation.claims):
         replicates = [with_curve_metrics(each, runs) for each in replicates]
@@ -197,26 +208,32 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
     if design_of(setting.invocations) == MODERATED:
         measured = replace(measured, intervals=_moderated(measured))
     found = [_find(ablation.name, claim, measured) for claim in ablation.claims]
-    return _with_power(found, _powers_of(measured, runs))
+    return _with_power(found, _powers_of(measured, runs, notes))
 
 
 def _powers_before(
-    ablation: Ablation, runs: Path, scale: str | None, overrides: Mapping[str, Any] | None
-) -> list[ClaimPower]:
+    ablation: Ablation, runs: Path, notes: Sequence[Invocation], scale: str | None,
+    overrides: Mapping[str, Any] | None, data: str,
+) -> list[ClaimPower]:  # fmt: skip
     """Return the power of claims before anything is trained: with the seeds of the ablation, as the claims were made.
 
     `scale` and `overrides` are those that are asked for; None: those of the claims.
     """
     conditions = Conditions(
-        scale=scale or "writeup", protocol="writeup", data="cifar10", is_cifar10=True,
+        scale=scale or "writeup", protocol="writeup", data=data, is_cifar10=data == "cifar10",
         overrides={"train.protocol": "writeup", **(overrides or {})},
     )  # fmt: skip
     return claim_powers(
-        ablation, conditions, seeds=len(ablation.seeds), margin=ablation.margin(conditions.scale), runs=runs
+        ablation,
+        conditions,
+        seeds=len(ablation.seeds),
+        margin=ablation.margin(conditions.scale),
+        runs=runs,
+        notes=notes,
     )
 
 
-def _powers_of(measured: _Measured, runs: Path) -> list[ClaimPower]:
+def _powers_of(measured: _Measured, runs: Path, notes: Sequence[Invocation] | None) -> list[ClaimPower]:
     """Return the power of claims with the seeds that a setting asked for."""
     setting = measured.setting
     try:
@@ -225,7 +242,8 @@ def _powers_of(measured: _Measured, runs: Path) -> list[ClaimPower]:
         return []
     return claim_powers(
         measured.ablation, _conditions(measured), seeds=len({cell.seed for cell in setting.cells}),
-        margin=margin_of(setting.invocations), runs=runs, data_hash=setting.latest.data["hash"],
+        margin=margin_of(setting.invocations), runs=runs, notes=notes,
+        data_hash=setting.latest.data["hash"], baseline=setting.latest.baseline,
         variants={cell.variant for cell in setting.cells}, moderated=design_of(setting.invocations) == MODERATED,
         stopping=rule_of(setting.invocations) is not None,
     )  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from scipy import stats
+from scipy.special import ndtr
 
 from cifar_lab.results.stats.moderated import Family, critical_value, moderated_scales
 from cifar_lab.results.stats.power import POWER
@@ -50,17 +52,20 @@ class ClaimDesign:
         if self.pairs < 2:
             return 0.0
         error = self.deviation / math.sqrt(self.pairs)
-        reach = self._half_widths() * (math.sqrt(self.pairs + 1) if is_prediction else 1.0)
-        above = stats.norm.cdf((high - difference) / error - reach) - stats.norm.cdf((low - difference) / error + reach)
+        reach = _half_widths(self.pairs, self.level, self.moderated, self.kind)
+        reach = reach * (math.sqrt(self.pairs + 1) if is_prediction else 1.0)
+        above = ndtr((high - difference) / error - reach) - ndtr((low - difference) / error + reach)
         return float(np.clip(above, 0.0, None).mean())
 
-    def _half_widths(self) -> np.ndarray:
-        """Return equally likely half widths of the interval, in true standard errors of the mean."""
-        if self.moderated is not None:
-            return critical_value(self.moderated, self.pairs, self.kind) * moderated_scales(self.pairs, self.moderated)
-        degrees = self.pairs - 1
-        scales: np.ndarray = np.sqrt(stats.chi2.ppf((np.arange(_NODES) + 0.5) / _NODES, degrees) / degrees)
-        return float(stats.t.ppf((1 + self.level) / 2, degrees)) * scales
+
+@lru_cache(maxsize=1024)
+def _half_widths(pairs: int, level: float, moderated: int | None, kind: Family) -> np.ndarray:
+    """Return equally likely half widths of the interval, in true standard errors of the mean."""
+    if moderated is not None:
+        return critical_value(moderated, pairs, kind) * moderated_scales(pairs, moderated)
+    degrees = pairs - 1
+    scales: np.ndarray = np.sqrt(stats.chi2.ppf((np.arange(_NODES) + 0.5) / _NODES, degrees) / degrees)
+    return float(stats.t.ppf((1 + level) / 2, degrees)) * scales
 
 
 @dataclass(frozen=True, kw_only=True)

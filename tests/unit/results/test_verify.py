@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from typing import Any
 
 import pytest
@@ -195,6 +196,23 @@ def test_cells_of_an_earlier_baseline_of_the_ablation_show_a_direction_at_most(r
     latest = runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=before)
     assert one(runs).status == "supported", "the setting with the baseline of today goes first"
     assert one(runs, invocation=latest).status == "direction agrees"
+
+
+def test_the_chance_of_a_setting_is_computed_from_its_own_cells_whatever_its_baseline(runs: Any) -> None:
+    before = baseline_identity(SE_RATIO.baseline.override({"schedule.name": "constant"}), find_scale("writeup"))
+    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=before)
+    power = one(runs).power
+    assert power is not None
+    differences = [one - other for one, other in zip(AHEAD, BEHIND, strict=True)]
+    assert power.deviation == pytest.approx(statistics.stdev(differences))
+    assert (power.seeds, power.source) == (4, "8 stored cells of se_ratio")
+
+
+def test_what_was_never_run_as_asked_for_has_a_chance(runs: Any) -> None:
+    runs.study(scale="small")
+    power = one(runs, scale="smoke").power
+    assert power is not None
+    assert (power.seeds, power.difference) == (len(SE_RATIO.seeds), 0.02)
 
 
 def test_another_numerics_version_is_no_other_baseline(runs: Any) -> None:
