@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -192,16 +191,16 @@ def load_cells(runs: Path) -> StoredCells:
 
 def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCell:
     state, damage = found.look()
-    cell = found.cell("recipe", "seed") if damage is None else None
+    cell = found.cell() if damage is None else None
     result = found.result() if damage is None else None
     return StoredCell(
         fingerprint=found.fingerprint,
         state=state,
-        recipe=Recipe.model_validate_json(json.dumps(cell["recipe"])) if cell is not None else None,
-        seed=cell["seed"] if cell is not None else None,
-        metrics=dict((result or {}).get("metrics", {})),
+        recipe=cell.recipe.resolve() if cell is not None else None,
+        seed=cell.seed if cell is not None else None,
+        metrics=dict(result.metrics) if result is not None else {},
         names=tuple(known.get(found.fingerprint, ())),
-        data=str((cell or {}).get("data", {}).get("name", "")),
+        data=cell.data.name if cell is not None else "",
         damage=damage,
         folder=found.folder,
     )

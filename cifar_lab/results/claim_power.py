@@ -19,7 +19,8 @@ from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.results.stats.paired import Values
 from cifar_lab.results.stats.power import POWER
 from cifar_lab.results.stats.replicates import differences_by_seed
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.text import many
 
 FEWEST_DEGREES = 2
@@ -109,7 +110,7 @@ class ClaimPower:
 
 def claim_powers(
     ablation: Ablation, conditions: Conditions, *, seeds: int, margin: float, runs: Path,
-    notes: Sequence[Invocation] | None = None, data_hash: str | None = None, baseline: str | None = None,
+    data_hash: str | None = None, baseline: str | None = None,
     variants: Iterable[str] | None = None, moderated: bool = True, stopping: bool = False,
 ) -> list[ClaimPower]:  # fmt: skip
     """Return the power of each claim of `ablation`, in the order of the claims.
@@ -120,7 +121,6 @@ def claim_powers(
         seeds: seeds of each variant.
         margin: difference that does not matter, as a fraction.
         runs: folder whose cells of the same baseline, scale, data and overrides give the deviation.
-        notes: all invocations of `runs`; None: they are read.
         data_hash: hash of the data; None: any data of the same kind.
         baseline: baseline of the stored cells (`baseline_identity`); None: the one of the ablation.
         variants: variants that are asked for; None: all.
@@ -131,7 +131,7 @@ def claim_powers(
         return []
     asked = None if variants is None else set(variants)
     baseline = baseline or baseline_identity(ablation.baseline, find_scale(conditions.scale))
-    notes = _same_setting(baseline, conditions, read_all(runs) if notes is None else notes, data_hash)
+    notes = _same_setting(baseline, conditions, read_index(runs).invocations, data_hash)
     cells = _cells(notes, runs)
     families = claim_families(ablation)
     deviations = {
@@ -211,7 +211,7 @@ def _same_setting(
         for note in notes
         if (note.baseline, note.scale, note.protocol) == (baseline, conditions.scale, conditions.protocol)
         and note.overrides == dict(conditions.overrides)
-        and (note.data["hash"] == data_hash if data_hash else (note.data["kind"] == "cifar10") == conditions.is_cifar10)
+        and (note.data.hash == data_hash if data_hash else (note.data.kind == "cifar10") == conditions.is_cifar10)
     ]
 
 

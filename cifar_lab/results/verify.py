@@ -32,7 +32,8 @@ from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.results.stats.paired import Interval
 from cifar_lab.results.stats.replicates import summarise
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
-from cifar_lab.store.invocation import MODERATED, Invocation, read_all
+from cifar_lab.store.invocation import MODERATED
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
 
 NOT_RUN = "not run"
@@ -124,10 +125,9 @@ def judge_claims(
     Raises:
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
-    notes = read_all(runs)
-    if not any(entry.ablation == ablation.name for entry in notes):
+    if not read_index(runs).of_ablation(ablation.name):
         return _with_power(
-            _unmeasured(ablation, NOT_RUN), _powers_before(ablation, runs, notes, scale, overrides, data or "cifar10")
+            _unmeasured(ablation, NOT_RUN), _powers_before(ablation, runs, scale, overrides, data or "cifar10")
         )
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
@@ -136,11 +136,11 @@ def judge_claims(
             raise
         return _with_power(
             _unmeasured(ablation, str(error)),
-            _powers_before(ablation, runs, notes, scale, overrides, data or "cifar10"),
+            _powers_before(ablation, runs, scale, overrides, data or "cifar10"),
         )
     if (scale, data, invocation) == (None, None, None) and not overrides:
         setting = preferred(ablation, setting, runs)
-    return judge_setting(ablation, setting, runs, notes=notes)
+    return judge_setting(ablation, setting, runs)
 
 
 def preferred(ablation: Ablation, latest: Selection, runs: Path) -> Selection:
@@ -163,7 +163,7 @@ def _claims_met(ablation: Ablation, setting: Selection) -> int:
     for claim in ablation.claims:
         missing = claim.missing(latest.overrides)
         alike = set(latest.overrides) <= NO_SUBJECT | (claim.under.keys() - missing.keys())
-        there = (latest.scale, latest.protocol, latest.data["kind"]) == (claim.scale, claim.protocol, "cifar10")
+        there = (latest.scale, latest.protocol, latest.data.kind) == (claim.scale, claim.protocol, "cifar10")
         met += (1 if missing else 2) if alike and there and not other else 0
     return met
 
@@ -187,13 +187,8 @@ def _has_finished(setting: Selection, runs: Path) -> bool:
     return any(CellRecord(runs / asked.fingerprint).state() == "finished" for asked in setting.cells)
 
 
-def judge_setting(
-    ablation: Ablation, setting: Selection, runs: Path, *, notes: Sequence[Invocation] | None = None
-) -> list[JudgedClaim]:
-    """Judge each claim of `ablation` from the records of one setting in `runs`.
-
-    `notes`: all invocations of `runs`; None: they are read.
-    """
+def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[JudgedClaim]:
+    """Judge each claim of `ablation` from the records of one setting in `runs`."""
     replicates = read_cell_results(setting.cells, runs)
     if any(claim.metric in FROM_CURVES for claim in ablation.claims):
         replicates = [with_curve_metrics(each, runs) for each in replicates]
@@ -208,13 +203,12 @@ def judge_setting(
     if design_of(setting.invocations) == MODERATED:
         measured = replace(measured, intervals=_moderated(measured))
     found = [_find(ablation.name, claim, measured) for claim in ablation.claims]
-    return _with_power(found, _powers_of(measured, runs, notes))
+    return _with_power(found, _powers_of(measured, runs))
 
 
 def _powers_before(
-    ablation: Ablation, runs: Path, notes: Sequence[Invocation], scale: str | None,
-    overrides: Mapping[str, Any] | None, data: str,
-) -> list[ClaimPower]:  # fmt: skip
+    ablation: Ablation, runs: Path, scale: str | None, overrides: Mapping[str, Any] | None, data: str
+) -> list[ClaimPower]:
     """Return the power of claims before anything is trained: with the seeds of the ablation, as the claims were made.
 
     `scale` and `overrides` are those that are asked for; None: those of the claims.
@@ -229,11 +223,10 @@ def _powers_before(
         seeds=len(ablation.seeds),
         margin=ablation.margin(conditions.scale),
         runs=runs,
-        notes=notes,
     )
 
 
-def _powers_of(measured: _Measured, runs: Path, notes: Sequence[Invocation] | None) -> list[ClaimPower]:
+def _powers_of(measured: _Measured, runs: Path) -> list[ClaimPower]:
     """Return the power of claims with the seeds that a setting asked for."""
     setting = measured.setting
     try:
@@ -242,8 +235,8 @@ def _powers_of(measured: _Measured, runs: Path, notes: Sequence[Invocation] | No
         return []
     return claim_powers(
         measured.ablation, _conditions(measured), seeds=len({cell.seed for cell in setting.cells}),
-        margin=margin_of(setting.invocations), runs=runs, notes=notes,
-        data_hash=setting.latest.data["hash"], baseline=setting.latest.baseline,
+        margin=margin_of(setting.invocations), runs=runs,
+        data_hash=setting.latest.data.hash, baseline=setting.latest.baseline,
         variants={cell.variant for cell in setting.cells}, moderated=design_of(setting.invocations) == MODERATED,
         stopping=rule_of(setting.invocations) is not None,
     )  # fmt: skip
@@ -294,7 +287,7 @@ def _question(ablation: Ablation, claim: Claim) -> dict[str, Any]:
 def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
     """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     latest = setting.latest.protocol
-    trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
+    trained = {each.cell.recipe.train.protocol for each in replicates if each.cell is not None}
     return MIXED if trained - {latest} else latest
 
 
@@ -339,8 +332,8 @@ def _conditions(measured: _Measured) -> Conditions:
     return Conditions(
         scale=latest.scale,
         protocol=measured.protocol,
-        data=latest.data["name"],
-        is_cifar10=latest.data["kind"] == "cifar10",
+        data=latest.data.name,
+        is_cifar10=latest.data.kind == "cifar10",
         overrides=latest.overrides,
         has_other_baseline=measured.has_other_baseline,
     )
@@ -399,7 +392,7 @@ def _numbers(judged: Judgement, sides: list[ClaimSide], keys: tuple[str, ...], m
         "cells": {side.name: dict(side.states) for side in sides},
         "scale": latest.scale,
         "protocol": measured.protocol,
-        "data": latest.data["name"],
+        "data": latest.data.name,
         "overrides": latest.overrides,
         "invocation": latest.id,
         "invocations": len(measured.setting.invocations),

@@ -7,7 +7,8 @@ import statistics
 from typing import Any
 
 import pytest
-from made.run_records import CIFAR10, Runs
+from made.records import CIFAR10
+from made.run_records import Runs
 
 from cifar_lab.ablation import registry
 from cifar_lab.config.scale import baseline_identity, find_scale
@@ -81,7 +82,7 @@ def test_stored_cells_of_the_same_baseline_and_scale_give_the_deviation(runs: Ru
     "changed",
     [
         {"scale": "small"}, {"protocol": "holdout"}, {"overrides": {}}, {"baseline": "another/1"},
-        {"data": {**CIFAR10, "kind": "path"}},
+        {"data": CIFAR10.model_copy(update={"kind": "path"})},
     ],
 )  # fmt: skip
 def test_stored_cells_of_another_setting_do_not(runs: Runs, changed: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from made import records
 from made.run_records import Runs
 
 from cifar_lab.ablation import registry
@@ -64,7 +65,7 @@ def judged(runs: Runs, ends: Ends, relation: str, metric: str, design: str = STU
     for (variant, seed), end in ends.items():
         asked = runs.cell(variant, seed)
         if end == "failed":
-            runs.record(asked, protocol="writeup").write_failure({"error": "out of memory", "trace": ""})
+            records.fail(runs.record(asked, protocol="writeup"), "out of memory")
         elif isinstance(end, str):
             runs.end(asked, 0.0, status="diverged", protocol="writeup")
         elif end is not None:
