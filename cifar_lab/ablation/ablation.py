@@ -41,6 +41,21 @@ Points = Annotated[float, Field(gt=0, le=100, strict=True)]
 """Percentage points of accuracy; per cent for an accuracy."""
 
 
+Metric = Literal["accuracy", "convergence", "early convergence", "gap", "oscillation"]
+"""Quantity that a claim is about; `METRICS` defines each."""
+METRICS: dict[Metric, str] = {
+    "accuracy": "final test accuracy in %; the best epoch's under the writeup protocol",
+    "convergence": "mean of the watched accuracy over all epochs, in %",
+    "early convergence": "mean of the watched accuracy over the first tenth of the epochs, in %",
+    "gap": "final accuracy on clean training images minus the watched one, in points; less is better",
+    "oscillation": "standard deviation of the watched accuracy over the last third of the epochs, about its straight "
+    "trend, in points; less is better",
+}
+"""Definition of each metric, with its unit. The watched accuracy is that on val, on test under the writeup protocol."""
+LESS_IS_BETTER = frozenset[Metric]({"gap", "oscillation"})
+"""Metrics of which the smaller value is better. A diverged training has no value that could stand in its place."""
+
+
 class Claim(_Declaration):
     """Claim of a source about one variant or two, with its number if it gives one; `cifar-lab verify` judges it.
 
@@ -56,15 +71,17 @@ class Claim(_Declaration):
     """Other variant; None for `reaches`."""
     relation: Literal["better", "alike", "not better", "reaches"] = "better"
     """`not better`: `worse` is equivalent to `better`, or worse. `reaches`: `better` alone has the `accuracy`."""
-    metric: Literal["accuracy", "convergence", "gap"] = "accuracy"
-    """`convergence`: the mean of the watched accuracy over all epochs. `gap`: the final accuracy on clean training
-    images minus the watched one, where less is better."""
+    metric: Metric = "accuracy"
+    """Quantity that is compared: a key of `METRICS`."""
     size: Points | None = None
     """Claimed difference; None if the source gives no number."""
     accuracy: Points | None = None
     """Accuracy of a `reaches` claim, in per cent."""
     tolerance: Points | None = None
     """Allowed deviation from `size` or `accuracy`; 0.5 by default, as published numbers are mostly of single runs."""
+    question: str | None = None
+    """Question that the claim answers; None: in a chain that of the ablation, else that of its `quote`. The intervals
+    of the claims that answer one question by one metric hold together at 95 %."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
     under: dict[str, Any] = Field(default_factory=dict)
@@ -109,7 +126,8 @@ class Claim(_Declaration):
         """`r16 > r4`, `s2 > s1 by 4`, `s3 ≈ s2`, `on ≥ off`, `on > off in convergence`, `s8 reaches 97.08 %`."""
         if self.accuracy is not None:
             return f"{self.better} reaches {self.accuracy:g} %"
-        signs = {"better": "<", "not better": "≤"} if self.metric == "gap" else {"better": ">", "not better": "≥"}
+        less = self.metric in LESS_IS_BETTER
+        signs = {"better": "<", "not better": "≤"} if less else {"better": ">", "not better": "≥"}
         by = f" by {self.size:g}" if self.size is not None else ""
         metric = f" in {self.metric}" if self.metric != "accuracy" else ""
         return f"{self.better} {signs.get(self.relation, '≈')} {self.worse}{by}{metric}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.execution import THEN, Execution
-from cifar_lab.config.recipe import NUMERICS
+from cifar_lab.config.scale import baseline_identity
 from cifar_lab.errors import Interrupted, TrackingError
 from cifar_lab.execution.engine import LOCAL, Listener, make_engine
 from cifar_lab.execution.plan import Plan, PlannedCell
@@ -57,7 +57,7 @@ def invocation_of(
         execution=StoredExecution.of(execution) if execution is not None else None,
         compiling=compiling,
         provenance=provenance(),
-        baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
+        baseline=baseline_identity(ablation.baseline, plan.scale),
         margin=ablation.margin(plan.scale.name),
         crossing=_crossed(ablation),
         stopping=stopping,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from cifar_lab.ablation.ablation import METRICS
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report import headline, table_content
 from cifar_lab.report.ablation_page_data import (
@@ -182,15 +183,21 @@ def cost_reading(study: AblationPageData) -> str:
 
 def claims_reading(study: AblationPageData) -> str:
     """Explain why a difference has another sign and interval under the claims; empty if none is measured."""
-    together = sum(finding.is_difference for finding in study.findings)
     if not any(finding.is_difference and finding.status != "not measured" for finding in study.findings):
         return ""
-    holds = f"intervals hold together over the {together} claims" if together > 1 else "its interval holds by itself"
+    families = Counter((each.question, each.metric) for each in study.findings if each.is_difference)
+    holds = "its interval holds by itself"
+    if len(families) == 1 < (together := families.total()):
+        holds = f"intervals hold together over the {together} claims"
+    elif max(families.values()) > 1:
+        holds = "intervals of claims that answer one question by one metric hold together"
     comparison = study.comparison
     against = "the stage before" if comparison.chain else comparison.control
     many, own = comparison.comparisons, "whose intervals hold together over the"
     above = f"variant minus {against}" + (f", {own} {many} differences" if many > 1 else "")
-    return f"A difference here: better minus worse, as the claim has it; {holds}. Above: {above}."
+    metrics = dict.fromkeys(each.metric for each in study.findings if each.metric != "accuracy")
+    defined = "".join(f" {metric.capitalize()}: {METRICS[metric]}." for metric in metrics)
+    return f"A difference here: better minus worse, as the claim has it; {holds}. Above: {above}.{defined}"
 
 
 def panels(study: AblationPageData) -> list[learning_curves.Panel]:

@@ -126,6 +126,8 @@ def _finding(found: Judged) -> ClaimSummary:
         compares=found.claim.compares,
         measured="; ".join(words for words in (measured, elsewhere) if words),
         is_difference=found.claim.worse is not None,
+        question=found.question,
+        metric=found.claim.metric,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cifar_lab.ablation.ablation import Metric
 from cifar_lab.results.comparison import Comparison
 
 Curve = Sequence[tuple[int, float]]
@@ -51,6 +52,9 @@ class ClaimSummary:
     """Measured numbers, and the reason for the status."""
     is_difference: bool = True
     """True if it compares two variants, so that its interval holds jointly with others."""
+    question: str = ""
+    """Question that it answers; the intervals of one question and metric hold together."""
+    metric: Metric = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_lab.config.execution import THEN
 from cifar_lab.errors import DamageError
+from cifar_lab.results.final_metrics import curve_metrics
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.replicates import differences_by_seed
@@ -59,6 +60,27 @@ def _read(asked: CellRef, record: CellRecord) -> CellResult:
         return CellResult(asked=asked, content=content, rise=_rise(record, content.result.metrics))
     except DamageError as error:
         return CellResult(asked=asked, content=CellContent(state="damaged", damage=str(error)))
+
+
+def with_curve_metrics(each: CellResult, runs: Path) -> CellResult:
+    """Return a finished cell with the metrics of its curve, from its journal where its result does not hold them.
+
+    Other cells are returned as they are. A cell whose journal is needed and damaged is returned as damaged.
+    """
+    if each.cell is None or each.result is None or each.state != "finished":
+        return each
+    if any(name.endswith("/early_acc") for name in each.metrics):
+        return each
+    protocol = each.cell.recipe.train.protocol
+    name = "test/acc" if protocol == "writeup" else "val/acc"
+    try:
+        points = read_points(runs / each.asked.fingerprint)
+    except DamageError as error:
+        return CellResult(asked=each.asked, content=CellContent(state="damaged", damage=str(error)))
+    curve = [point.values[name] for point in points if name in point.values]
+    metrics = {**curve_metrics(curve, protocol), **each.metrics}
+    result = each.result.model_copy(update={"metrics": metrics})
+    return replace(each, content=replace(each.content, result=result))
 
 
 def _rise(record: CellRecord, metrics: dict[str, float]) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.results.final_metrics import PEAK
-from cifar_lab.results.stats.convergence import EpochsToThreshold, last_tenth, still_rises
+from cifar_lab.results.stats.convergence import EpochsToThreshold, one_tenth, still_rises
 from cifar_lab.results.stats.decision import RULE
 
 if TYPE_CHECKING:
@@ -363,7 +363,7 @@ def _points(fraction: float) -> str:
 def _end(rising: list[ComparisonRow]) -> str:
     """Return `the last tenth of 200 epochs`; for a short training, the last epoch."""
     lengths = sorted({row.epochs for row in rising if row.epochs is not None})
-    part = "the last epoch" if lengths and last_tenth(lengths[-1]) == 1 else "the last tenth"
+    part = "the last epoch" if lengths and one_tenth(lengths[-1]) == 1 else "the last tenth"
     if len(lengths) == 1:
         return f"{part} of {lengths[0]}" + ("" if part == "the last epoch" else " epochs")
     return part + (f" of {lengths[0]} to {lengths[-1]} epochs" if lengths else " of the epochs")

@@ -276,6 +276,8 @@ def test_a_factor_is_declared_once_and_varied(factors: tuple[str, ...], said: st
         ({"metric": "convergence"}, "r16 > r4 in convergence"),
         ({"metric": "gap"}, "r16 < r4 in gap"),
         ({"relation": "not better", "metric": "gap"}, "r16 ≤ r4 in gap"),
+        ({"metric": "early convergence"}, "r16 > r4 in early convergence"),
+        ({"metric": "oscillation"}, "r16 < r4 in oscillation"),
         ({"relation": "reaches", "worse": None, "accuracy": 97.08}, "r16 reaches 97.08 %"),
     ],
 )
