@@ -16,7 +16,7 @@ EVERYWHERE = {"errors", "out_of_space", "redaction", "text"}
 """Modules that every package may import."""
 ORDER = (
     "config", "ablation", "models", "data", "store", "train", "results", "inspect", "report", "mlflow_sync",
-    "execution", "search", "cli",
+    "execution", "search", "inference", "cli",
 )  # fmt: skip
 """Packages from the lowest to the highest: each may import those before it."""
 MAY_IMPORT = {
@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "inspect": {"config", "ablation", "store", "train", "results"},
     "report": {"config", "ablation", "store", "results", "inspect"},
     "mlflow_sync": {"config", "ablation", "store", "results", "report"},
+    "inference": {*ORDER[: ORDER.index("search")], "api"},  # it reads cells as a notebook does
     "api": set(ORDER) - {"cli"},
     "recipe": {"config"},
     "__main__": {"cli"},
