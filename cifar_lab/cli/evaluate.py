@@ -175,6 +175,7 @@ def _print(evaluation: Evaluation, output: Path | None) -> None:
         _print_details(evaluation.runs[0])
     else:
         _gap()
+        _heading("recall in %, mean over seeds")
         console.out.print(_classes_by_variant(evaluation))
     if evaluation.judged and evaluation.control is not None:
         _gap()
@@ -219,7 +220,8 @@ def _print_details(run: RunEvaluation) -> None:
          percent(each.accuracy, 1)]
         for each in run.calibration.bins if each.images
     ]  # fmt: skip
-    console.out.print(console.table("calibration", columns, bins, right=columns[1:]))
+    _heading("calibration")
+    console.out.print(console.table("", columns, bins, right=columns[1:]))
 
 
 def _classes_by_variant(evaluation: Evaluation) -> Any:
@@ -230,7 +232,7 @@ def _classes_by_variant(evaluation: Evaluation) -> Any:
     for at, name in enumerate(evaluation.runs[0].classes):
         recalls = [[run.by_class()[at].recall for run in groups[variant]] for variant in names]
         rows.append([name, *(percent(_mean(values), 1) for values in recalls)])
-    return console.table("recall in %, mean over seeds", ["class", *names], rows, right=names)
+    return console.table("", ["class", *names], rows, right=names)
 
 
 def _print_corruptions(evaluation: Evaluation) -> None:
@@ -246,15 +248,15 @@ def _print_corruptions(evaluation: Evaluation) -> None:
             row.append(percent(_mean(values), 1))
         rows.append(row)
     _gap()
-    title = "accuracy on corrupted images in %, mean over five strengths and over seeds"
-    console.out.print(console.table(title, ["corruption", *names], rows, right=names))
+    _heading("accuracy on corrupted images in %, mean over five strengths and over seeds")
+    console.out.print(console.table("", ["corruption", *names], rows, right=names))
     _gap()
     columns = ["variant", "n", "mean %", "interval"]
     summary = [
         [each.variant, each.n, percent(each.mean), percent_interval(each.interval)] for each in evaluation.corrupted
     ]
-    console.out.print(console.table("mean corruption accuracy; interval: 95 %, Student, over seeds", columns, summary,
-                                    right=columns[1:]))  # fmt: skip
+    _heading("mean corruption accuracy; interval: 95 %, Student, over seeds")
+    console.out.print(console.table("", columns, summary, right=columns[1:]))
     if evaluation.judged_corrupted and evaluation.control is not None:
         _gap()
         run_options.print_judged_points(
@@ -277,6 +279,10 @@ def _mean(values: list[float | None] | list[float]) -> float | None:
 
 def _line(text: str, *, dim: bool = False) -> None:
     console.out.print(printable(text), style="dim" if dim else None, markup=False, soft_wrap=True)
+
+
+def _heading(text: str) -> None:
+    console.out.print(text, style="bold", markup=False, soft_wrap=True)
 
 
 def _gap() -> None:

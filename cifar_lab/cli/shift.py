@@ -57,8 +57,16 @@ def _print(estimate: ShiftEstimate) -> None:
     console.out.print(_runs_table(estimate))
     console.out.print()
     console.out.print(_variants_table(estimate))
-    for line in _legend(estimate):
-        _line(line, dim=True)
+    _line(
+        "estimate: average thresholded confidence, threshold of the negative entropy from val (Garg et al. 2022)",
+        dim=True,
+    )
+    _line(WARNING, dim=True)
+    if any(each.agreement is not None for each in estimate.variants):
+        console.out.print()
+        console.out.print(_agreement_table(estimate))
+        for line in _agreement_legend(estimate):
+            _line(line, dim=True)
     if estimate.judged and estimate.control is not None:
         console.out.print()
         run_options.print_judged_points(
@@ -77,39 +85,43 @@ def _runs_table(estimate: ShiftEstimate) -> Any:
 
 
 def _variants_table(estimate: ShiftEstimate) -> Any:
-    columns = [
-        "rank",
-        "variant",
-        "n",
-        "val %",
-        "estimate %",
-        "interval",
-        "agreement %",
-        "interval ",
-        "on val %",
-        "line %",
-    ]
+    columns = ["rank", "variant", "n", "val %", "estimate %", "interval"]
     rows = [
         [each.rank, each.variant, each.n, percent(each.val_accuracy), percent(each.estimate),
-         percent_interval(each.interval), percent(each.agreement), percent_interval(each.agreement_interval),
-         percent(each.val_agreement), percent(each.on_the_line)]
+         percent_interval(each.interval)]
         for each in estimate.variants
     ]  # fmt: skip
-    empty = {column for at, column in enumerate(columns) if not any(str(row[at]) for row in rows)}
-    kept = [at for at, column in enumerate(columns) if column not in empty]
+    return console.table("", columns, rows, right=["rank", *columns[2:]])
+
+
+def _agreement_table(estimate: ShiftEstimate) -> Any:
+    """Return the estimates from agreement between seeds; columns without a number are left out."""
+    columns = ["variant", "agreement %", "interval", "on val %", "scaled %", "line %"]
+    rows = [
+        [each.variant, percent(each.agreement), percent_interval(each.agreement_interval),
+         percent(each.val_agreement), percent(each.scaled_agreement), percent(each.on_the_line)]
+        for each in estimate.variants
+    ]  # fmt: skip
+    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
     shown = [columns[at] for at in kept]
-    right = [column for column in shown if column != "variant"]
-    return console.table("", shown, [[row[at] for at in kept] for row in rows], right=right)
+    return console.table("", shown, [[row[at] for at in kept] for row in rows], right=shown[1:])
 
 
-def _legend(estimate: ShiftEstimate) -> list[str]:
-    lines = ["estimate: average thresholded confidence (negative entropy), threshold from val (Garg et al. 2022)"]
-    if any(each.agreement is not None for each in estimate.variants):
-        lines.append("agreement: share of images on which two seeds agree, an estimate too (Jiang et al. 2022)")
-    if estimate.line_correlation is not None:
-        correlation = f"correlation of agreements {estimate.line_correlation:.2f}"
-        lines.append(f"line: agreement on the line over all pairs of runs (Baek et al. 2022), {correlation}")
-    return [*lines, WARNING]
+def _agreement_legend(estimate: ShiftEstimate) -> list[str]:
+    lines = [
+        "agreement: share of images on which two seeds agree; it estimates the accuracy if that on val is val % "
+        "(Jiang et al. 2022)",
+        "scaled: val % times agreement over agreement on val",
+    ]
+    correlation = estimate.line_correlation
+    if correlation is None:
+        return lines
+    from cifar_lab.inference.shift import ON_A_LINE
+
+    words = f"agreements of all pairs of runs on val and here correlate by {correlation:.2f}"
+    is_line = correlation >= ON_A_LINE
+    rule = "" if is_line else f"; below {ON_A_LINE} they lie on no line, and none is used"
+    return [*lines, f"line: agreement on the line (Baek et al. 2022); {words}{rule}"]
 
 
 def _line(text: str, *, dim: bool = False) -> None:

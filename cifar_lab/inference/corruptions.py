@@ -242,8 +242,10 @@ CORRUPTIONS: dict[str, Corruption] = {
         Corruption(
             name="snow", kind="weather", apply=_snow,
             meaning="mean, deviation, zoom, threshold, radius, sigma, share of the image", published=False,
-            levels=((0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.55, 10, 4, 0.92), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-                    (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8)),
+            levels=(
+                (0.1, 0.2, 1, 0.6, 8, 3, 0.95), (0.1, 0.2, 1, 0.55, 10, 4, 0.92), (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+                (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85), (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+            ),
         ),
         Corruption(
             name="frost", kind="weather", apply=_frost, meaning="weight of the image, weight of the ice",

@@ -237,7 +237,7 @@ def accuracies_on_corrupted(
     kinds = find_corruptions(names)
     found: dict[str, dict[str, tuple[float, ...]]] = {member.run.cell.fingerprint: {} for member in members}
     device = members[0].device
-    labels, index = torch.from_numpy(data.labels).to(device), torch.from_numpy(data.index).to(device)
+    labels, index = (torch.tensor(array, device=device) for array in (data.labels, data.index))
     for at, kind in enumerate(kinds, 1):
         say(f"corruption {at} of {len(kinds)}: {kind.name}")
         hits = torch.zeros(len(STRENGTHS), len(members), dtype=torch.int64)

@@ -26,6 +26,9 @@ from cifar_lab.results.stats.unlabelled import (
     negative_entropy,
 )
 
+ON_A_LINE = 0.95
+"""Correlation of agreements from which the line is used, as in the experiments of Baek et al. (2022)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunShift:
@@ -41,7 +44,7 @@ class RunShift:
     mean_confidence: float
     """Mean confidence, which a calibrated network's accuracy would equal."""
     on_the_line: float | None
-    """By agreement on the line; None for fewer than three runs."""
+    """By agreement on the line; None for fewer than three runs, or where the agreements lie on no line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +62,15 @@ class VariantShift:
     interval: Interval | None
     """Student's 95 % interval over seeds; None below two."""
     agreement: float | None
-    """Mean agreement of two seeds on these images, which estimates the accuracy too; None below two seeds."""
+    """Mean agreement of two seeds on these images; None below two seeds."""
     agreement_interval: Interval | None
     """95 % interval of the agreement over images."""
     val_agreement: float | None
-    """Mean agreement of two seeds on the validation images, to be compared with `val_accuracy`."""
+    """Mean agreement of two seeds on the validation images. Where it equals `val_accuracy`, agreement is accuracy."""
+    scaled_agreement: float | None
+    """Accuracy on val, times agreement here over agreement on val: an estimate where the two are not equal."""
     on_the_line: float | None
-    """Mean over runs of the estimate by agreement on the line."""
+    """Mean over runs of the estimate by agreement on the line; None where the agreements lie on no line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,7 @@ class ShiftEstimate(Tabular):
     control: str | None
     margin: float
     line_correlation: float | None
-    """Correlation of agreements on both sets; estimates on the line need one near 1."""
+    """Correlation of agreements on both sets; below `ON_A_LINE` there are no estimates on the line."""
     images: int
     source: str
     how: str
@@ -196,7 +201,8 @@ def estimate_of_outputs(
 ) -> ShiftEstimate:  # fmt: skip
     """Return the estimates from the probabilities of all runs."""
     line = _line(outputs)
-    runs = [_run_shift(each, line) for each in outputs]
+    is_line = line is not None and line.correlation is not None and line.correlation >= ON_A_LINE
+    runs = [_run_shift(each, line if is_line else None) for each in outputs]
     variants = _variants(outputs, runs)
     values: dict[str, dict[str, float | None]] = {}
     for run in runs:
@@ -257,10 +263,12 @@ def _variant(name: str, own: Sequence[tuple[RunOutputs, RunShift]]) -> VariantSh
     has_one_val = all(np.array_equal(output.val_labels, own[0][0].val_labels) for output, _ in own)
     on_line = [run.on_the_line for _, run in own if run.on_the_line is not None]
     estimates = {at: run.estimate.accuracy for at, (_, run) in enumerate(own)}
+    accuracy, agreement = float(np.mean([run.val_accuracy for _, run in own])), mean_agreement(answers)
+    val_agreement = mean_agreement(val_answers) if has_one_val else None
     return VariantShift(
-        variant=name, rank=0, n=len(own), val_accuracy=float(np.mean([run.val_accuracy for _, run in own])),
-        estimate=float(np.mean(list(estimates.values()))), interval=interval(estimates),
-        agreement=mean_agreement(answers), agreement_interval=agreement_interval(answers),
-        val_agreement=mean_agreement(val_answers) if has_one_val else None,
+        variant=name, rank=0, n=len(own), val_accuracy=accuracy, estimate=float(np.mean(list(estimates.values()))),
+        interval=interval(estimates), agreement=agreement, agreement_interval=agreement_interval(answers),
+        val_agreement=val_agreement,
+        scaled_agreement=min(1.0, accuracy * agreement / val_agreement) if agreement and val_agreement else None,
         on_the_line=float(np.mean(on_line)) if on_line else None,
     )  # fmt: skip

@@ -26,8 +26,8 @@ class ThresholdEstimate:
     accuracy: float
     interval: Interval
     """95 % percentile interval over images of both sets; the error of the method itself is not in it."""
-    threshold: float
-    """Score above which a prediction counts as correct."""
+    threshold: float | None
+    """Score from which a prediction counts as correct; None where no validation image is predicted correctly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +72,17 @@ def average_thresholded_confidence(
     return ThresholdEstimate(accuracy=accuracy, interval=(float(low), float(high)), threshold=threshold)
 
 
-def _threshold(scores: Floats, is_correct: NDArray[np.bool_]) -> float:
-    """Return the score that as many images reach as are correct; infinity if none is."""
+def _threshold(scores: Floats, is_correct: NDArray[np.bool_]) -> float | None:
+    """Return the score that as many images reach as are correct; None if none is."""
     count = int(is_correct.sum())
     if not count:
-        return float("inf")
+        return None
     return float(np.partition(scores, len(scores) - count)[len(scores) - count])
 
 
-def _share_above(ordered: Floats, threshold: float) -> float:
+def _share_above(ordered: Floats, threshold: float | None) -> float:
+    if threshold is None:
+        return 0.0
     return 1 - float(np.searchsorted(ordered, threshold, side="left")) / len(ordered)
 
 

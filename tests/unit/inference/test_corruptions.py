@@ -76,7 +76,8 @@ def test_an_image_is_corrupted_alike_in_every_batch_and_every_time(name: str, im
 RANDOM = [
     name
     for name in NAMES
-    if name not in {"gaussian_blur", "defocus_blur", "zoom_blur", "brightness", "contrast", "saturate", "pixelate", "jpeg"}
+    if name
+    not in {"gaussian_blur", "defocus_blur", "zoom_blur", "brightness", "contrast", "saturate", "pixelate", "jpeg"}
 ]
 
 

@@ -25,8 +25,8 @@ def test_images_elements_streams_seeds_and_purposes_are_uncorrelated() -> None:
     index = torch.arange(2000)
     base = _draws(index).uniform(0, 20).numpy()
     others = [
-        _draws(index).uniform(1, 20), _draws(index, seed=1).uniform(0, 20), _draws(index, purpose="other").uniform(0, 20),
-        _draws(index + 1).uniform(0, 20),
+        _draws(index).uniform(1, 20), _draws(index, seed=1).uniform(0, 20),
+        _draws(index, purpose="other").uniform(0, 20), _draws(index + 1).uniform(0, 20),
     ]  # fmt: skip
     for other in others:
         assert abs(np.corrcoef(base.ravel(), other.numpy().ravel())[0, 1]) < 0.03
