@@ -20,7 +20,15 @@ from cifar_lab.inference.network_outputs import Floats, Member, batch_logits, ba
 from cifar_lab.inference.run_names import ChosenRuns, choose_runs
 from cifar_lab.inference.shift import ShiftEstimate, estimate_of_outputs, run_outputs
 
-METHODS = ("val accuracy", "mean confidence", "thresholded confidence", "agreement", "scaled agreement", "line")
+METHODS = (
+    "val accuracy",
+    "mean confidence",
+    "transport",
+    "thresholded confidence",
+    "agreement",
+    "scaled agreement",
+    "line",
+)
 
 
 def corrupted_logits(members: Sequence[Member], data: LabelledImages, name: str, strength: int) -> list[Floats]:
@@ -48,7 +56,8 @@ def errors(estimate: ShiftEstimate, truth: dict[str, float]) -> Iterator[tuple[s
         accuracy = truth[run.fingerprint]
         yield "val accuracy", run.val_accuracy - accuracy
         yield "mean confidence", run.mean_confidence - accuracy
-        yield "thresholded confidence", run.estimate.accuracy - accuracy
+        yield "transport", run.estimate.accuracy - accuracy
+        yield "thresholded confidence", run.thresholded.accuracy - accuracy
     for variant in estimate.variants:
         accuracy = float(np.mean([truth[run.fingerprint] for run in estimate.runs if run.variant == variant.variant]))
         for method, value in (
@@ -72,7 +81,8 @@ def main() -> None:
     data = labelled_images(chosen, asked.data, count=asked.images)
     members = load_members(chosen.runs, asked.device, None)
     by_method: dict[str, list[float]] = {method: [] for method in METHODS}
-    covered, ranks = [], []
+    covered: dict[str, list[bool]] = {"transport": [], "thresholded confidence": []}
+    ranks = []
     for name in CORRUPTIONS:
         for strength in STRENGTHS:
             logits = corrupted_logits(members, data, name, strength)
@@ -83,9 +93,11 @@ def main() -> None:
             estimate = estimated(chosen, logits, name)
             for method, error in errors(estimate, truth):
                 by_method[method].append(100 * error)
-            covered += [
-                run.estimate.interval[0] <= truth[run.fingerprint] <= run.estimate.interval[1] for run in estimate.runs
-            ]
+            for run in estimate.runs:
+                for method, (low, high) in (
+                    ("transport", run.estimate.interval), ("thresholded confidence", run.thresholded.interval),
+                ):  # fmt: skip
+                    covered[method].append(low <= truth[run.fingerprint] <= high)
             means = {
                 variant: np.mean([truth[run.fingerprint] for run in estimate.runs if run.variant == variant])
                 for variant in chosen.variants()
@@ -96,7 +108,8 @@ def main() -> None:
     for method, values in by_method.items():
         if values:
             print(f"{method:<24}{len(values):>6}{np.mean(np.abs(values)):>14.2f}{np.mean(values):>+12.2f}")
-    print(f"interval of thresholded confidence holds the accuracy in {100 * np.mean(covered):.0f} % of {len(covered)}")
+    for method, holds in covered.items():
+        print(f"interval of {method} holds the accuracy in {100 * np.mean(holds):.0f} % of {len(holds)}")
     print(f"the variant ranked first is the best one in {sum(ranks)} of {len(ranks)}")
 
 

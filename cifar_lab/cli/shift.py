@@ -22,6 +22,11 @@ Input = Annotated[
         help="Images: a pickle or npz with 'data', a folder, zip or tar of images, or one image.",
     ),
 ]  # fmt: skip
+LEGEND = (
+    "estimate: optimal transport to the shares of the classes in val, which it assumes here too (Lu et al. 2023)",
+    "all confidence is calibrated on val first, by a temperature (Guo et al. 2017)",
+    "thresholded: average thresholded confidence, threshold of the negative entropy from val (Garg et al. 2022)",
+)
 WARNING = (
     "intervals cover the draw of images and seeds, not the error of the method, which no data without labels can show"
 )
@@ -57,10 +62,8 @@ def _print(estimate: ShiftEstimate) -> None:
     console.out.print(_runs_table(estimate))
     console.out.print()
     console.out.print(_variants_table(estimate))
-    _line(
-        "estimate: average thresholded confidence, threshold of the negative entropy from val (Garg et al. 2022)",
-        dim=True,
-    )
+    for line in LEGEND:
+        _line(line, dim=True)
     _line(WARNING, dim=True)
     if any(each.agreement is not None for each in estimate.variants):
         console.out.print()
@@ -75,20 +78,20 @@ def _print(estimate: ShiftEstimate) -> None:
 
 
 def _runs_table(estimate: ShiftEstimate) -> Any:
-    columns = ["run", "val %", "estimate %", "interval", "confidence %"]
+    columns = ["run", "val %", "estimate %", "interval", "thresholded %", "interval ", "confidence %"]
     rows = [
         [run.name, percent(run.val_accuracy), percent(run.estimate.accuracy), percent_interval(run.estimate.interval),
-         percent(run.mean_confidence)]
+         percent(run.thresholded.accuracy), percent_interval(run.thresholded.interval), percent(run.mean_confidence)]
         for run in estimate.runs
     ]  # fmt: skip
     return console.table("", columns, rows, right=columns[1:])
 
 
 def _variants_table(estimate: ShiftEstimate) -> Any:
-    columns = ["rank", "variant", "n", "val %", "estimate %", "interval"]
+    columns = ["rank", "variant", "n", "val %", "estimate %", "interval", "thresholded %"]
     rows = [
         [each.rank, each.variant, each.n, percent(each.val_accuracy), percent(each.estimate),
-         percent_interval(each.interval)]
+         percent_interval(each.interval), percent(each.thresholded)]
         for each in estimate.variants
     ]  # fmt: skip
     return console.table("", columns, rows, right=["rank", *columns[2:]])

@@ -14,14 +14,17 @@ from cifar_lab.inference.input_images import InputImages
 from cifar_lab.inference.network_outputs import Floats, compute_logits, load_members, softmax
 from cifar_lab.inference.run_names import ChosenRun, ChosenRuns, require_same_classes
 from cifar_lab.report.notebook import Tabular
+from cifar_lab.results.stats.calibration import fit_temperature
 from cifar_lab.results.stats.paired import Interval, interval
 from cifar_lab.results.stats.referee import JudgedVariant
 from cifar_lab.results.stats.unlabelled import (
     LineEstimate,
     ThresholdEstimate,
+    TransportEstimate,
     agreement_interval,
     agreement_on_the_line,
     average_thresholded_confidence,
+    confidence_by_transport,
     mean_agreement,
     negative_entropy,
 )
@@ -39,10 +42,14 @@ class RunShift:
     seed: int
     fingerprint: str
     val_accuracy: float
-    estimate: ThresholdEstimate
+    estimate: TransportEstimate
+    """By optimal transport to the shares of the classes in val."""
+    thresholded: ThresholdEstimate
     """By average thresholded confidence."""
     mean_confidence: float
-    """Mean confidence, which a calibrated network's accuracy would equal."""
+    """Mean confidence, calibrated on val."""
+    temperature: float
+    """Number that the logits are divided by, which calibrates the network on val."""
     on_the_line: float | None
     """By agreement on the line; None for fewer than three runs, or where the agreements lie on no line."""
 
@@ -58,9 +65,11 @@ class VariantShift:
     """Number of runs."""
     val_accuracy: float
     estimate: float
-    """Mean over runs of average thresholded confidence."""
+    """Mean over runs of the estimate by optimal transport."""
     interval: Interval | None
-    """Student's 95 % interval over seeds; None below two."""
+    """Student's 95 % interval of `estimate` over seeds; None below two."""
+    thresholded: float
+    """Mean over runs of average thresholded confidence."""
     agreement: float | None
     """Mean agreement of two seeds on these images; None below two seeds."""
     agreement_interval: Interval | None
@@ -98,7 +107,8 @@ class ShiftEstimate(Tabular):
                 "run": run.name, "variant": run.variant, "seed": run.seed, "fingerprint": run.fingerprint,
                 "val_accuracy": run.val_accuracy, "estimate": run.estimate.accuracy,
                 "interval_low": run.estimate.interval[0], "interval_high": run.estimate.interval[1],
-                "mean_confidence": run.mean_confidence, "on_the_line": run.on_the_line,
+                "thresholded": run.thresholded.accuracy, "mean_confidence": run.mean_confidence,
+                "temperature": run.temperature, "on_the_line": run.on_the_line,
             }
             for run in self.runs
         ]  # fmt: skip
@@ -108,7 +118,7 @@ class ShiftEstimate(Tabular):
         return [
             {
                 "rank": each.rank, "variant": each.variant, "val %": f"{100 * each.val_accuracy:.2f}",
-                "estimate %": f"{100 * each.estimate:.2f}",
+                "estimate %": f"{100 * each.estimate:.2f}", "thresholded %": f"{100 * each.thresholded:.2f}",
             }
             for each in self.variants
         ]  # fmt: skip
@@ -129,13 +139,14 @@ class ShiftEstimate(Tabular):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutputs:
-    """Probabilities of one run on its validation images, with labels, and on images without."""
+    """Calibrated probabilities of one run on its validation images, with labels, and on images without."""
 
     run: ChosenRun
     variant: str
     val_probabilities: Floats
     val_labels: np.ndarray
     probabilities: Floats
+    temperature: float
 
     @property
     def val_correct(self) -> np.ndarray:
@@ -178,18 +189,26 @@ def estimate_shift(
 def run_outputs(
     chosen: ChosenRuns, labelled: Mapping[str, tuple[Floats, np.ndarray]], logits: Sequence[Floats]
 ) -> list[RunOutputs]:
-    """Return the probabilities of each run, from logits and labels of val by fingerprint and logits of the images."""
+    """Return the calibrated probabilities of each run.
+
+    Args:
+        chosen: the runs.
+        labelled: logits and labels of the validation images by fingerprint.
+        logits: logits of the images without labels, in the order of the runs.
+    """
     variants = {run.cell.fingerprint: name for name, runs in chosen.variants().items() for run in runs}
     outputs = []
     for run, own in zip(chosen.runs, logits, strict=True):
         val_logits, val_labels = labelled[run.cell.fingerprint]
+        temperature = fit_temperature(val_logits, val_labels)
         outputs.append(
             RunOutputs(
                 run=run,
                 variant=variants[run.cell.fingerprint],
-                val_probabilities=softmax(val_logits),
+                val_probabilities=softmax(val_logits / temperature),
                 val_labels=val_labels,
-                probabilities=softmax(own),
+                probabilities=softmax(own / temperature),
+                temperature=temperature,
             )
         )
     return outputs
@@ -237,13 +256,16 @@ def _line(outputs: Sequence[RunOutputs]) -> LineEstimate | None:
 
 def _run_shift(outputs: RunOutputs, line: LineEstimate | None) -> RunShift:
     run = outputs.run
-    estimate = average_thresholded_confidence(
+    thresholded = average_thresholded_confidence(
         negative_entropy(outputs.val_probabilities), outputs.val_correct, negative_entropy(outputs.probabilities)
     )
+    number = outputs.probabilities.shape[1]
+    shares = np.bincount(outputs.val_labels, minlength=number) / len(outputs.val_labels)
     return RunShift(
         name=run.name, variant=outputs.variant, seed=run.seed, fingerprint=run.cell.fingerprint,
-        val_accuracy=float(outputs.val_correct.mean()), estimate=estimate,
-        mean_confidence=float(outputs.probabilities.max(axis=1).mean()),
+        val_accuracy=float(outputs.val_correct.mean()), thresholded=thresholded,
+        estimate=confidence_by_transport(outputs.probabilities, shares),
+        mean_confidence=float(outputs.probabilities.max(axis=1).mean()), temperature=outputs.temperature,
         on_the_line=line.accuracies[run.cell.fingerprint] if line is not None else None,
     )  # fmt: skip
 
@@ -267,7 +289,8 @@ def _variant(name: str, own: Sequence[tuple[RunOutputs, RunShift]]) -> VariantSh
     val_agreement = mean_agreement(val_answers) if has_one_val else None
     return VariantShift(
         variant=name, rank=0, n=len(own), val_accuracy=accuracy, estimate=float(np.mean(list(estimates.values()))),
-        interval=interval(estimates), agreement=agreement, agreement_interval=agreement_interval(answers),
+        interval=interval(estimates), thresholded=float(np.mean([run.thresholded.accuracy for _, run in own])),
+        agreement=agreement, agreement_interval=agreement_interval(answers),
         val_agreement=val_agreement,
         scaled_agreement=min(1.0, accuracy * agreement / val_agreement) if agreement and val_agreement else None,
         on_the_line=float(np.mean(on_line)) if on_line else None,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 from cifar_lab.results.stats.paired import Interval
 
 Floats = NDArray[np.floating]
 RESAMPLES = 1_000
 LEVEL = 0.95
+LARGEST_PART = 1_000
+"""Images that are assigned together; time and memory grow faster than their number."""
 FEWEST_MODELS = 3
 """Models that a line through agreements needs."""
 
@@ -28,6 +31,15 @@ class ThresholdEstimate:
     """95 % percentile interval over images of both sets; the error of the method itself is not in it."""
     threshold: float | None
     """Score from which a prediction counts as correct; None where no validation image is predicted correctly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportEstimate:
+    """Accuracy estimated by optimal transport of probabilities to labels, as a fraction."""
+
+    accuracy: float
+    interval: Interval
+    """95 % percentile interval over images; the error of the method itself is not in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +96,41 @@ def _share_above(ordered: Floats, threshold: float | None) -> float:
     if threshold is None:
         return 0.0
     return 1 - float(np.searchsorted(ordered, threshold, side="left")) / len(ordered)
+
+
+def confidence_by_transport(
+    probabilities: Floats, class_shares: NDArray[np.floating], *, seed: int = 0
+) -> TransportEstimate:
+    """Estimate an accuracy as the mean probability of labels that are assigned in known proportions.
+
+    Each image is assigned one class so that the classes come out in the given shares and the sum of the assigned
+    probabilities is largest. A network that predicts one class for all images is so found out, however confident it is.
+    Lu et al. (2023), "Characterizing out-of-distribution error via optimal transport" (COT). The images are assigned
+    in parts of `LARGEST_PART`, drawn at random.
+
+    Args:
+        probabilities: of the images without labels, (N, classes).
+        class_shares: expected shares of the classes, (classes,), which sum to 1; those of the validation images.
+        seed: seed of the parts and of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(probabilities))
+    parts = np.array_split(order, math.ceil(len(order) / LARGEST_PART))
+    assigned = np.concatenate([_assigned(probabilities[part], class_shares) for part in parts])
+    drawn = rng.choice(assigned, size=(RESAMPLES, len(assigned))).mean(axis=1)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return TransportEstimate(accuracy=float(assigned.mean()), interval=(float(low), float(high)))
+
+
+def _assigned(probabilities: Floats, class_shares: NDArray[np.floating]) -> Floats:
+    """Return the probability of the class that each image of one part is assigned, (N,)."""
+    exact = class_shares * len(probabilities)
+    counts = np.floor(exact).astype(np.int64)
+    for place in np.argsort(counts - exact, kind="stable")[: len(probabilities) - counts.sum()]:
+        counts[place] += 1
+    columns = np.repeat(np.arange(len(class_shares)), counts)
+    rows, chosen = optimize.linear_sum_assignment(probabilities[:, columns], maximize=True)
+    return np.asarray(probabilities[rows, columns[chosen]], dtype=np.float64)
 
 
 def mean_agreement(answers: Sequence[NDArray[np.integer]]) -> float | None:

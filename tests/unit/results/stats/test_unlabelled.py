@@ -80,3 +80,24 @@ def test_accuracies_on_the_line_are_found_where_the_line_holds() -> None:
 def test_two_models_give_no_line() -> None:
     answers = {"a": np.array([0, 1]), "b": np.array([0, 0])}
     assert unlabelled.agreement_on_the_line({"a": 0.5, "b": 0.5}, answers, answers) is None
+
+
+def test_transport_finds_out_a_network_that_is_sure_of_one_class() -> None:
+    probabilities = np.full((400, 10), 0.01)
+    probabilities[:, 3] = 0.91
+    found = unlabelled.confidence_by_transport(probabilities, np.full(10, 0.1))
+    assert found.accuracy == pytest.approx(0.1 * 0.91 + 0.9 * 0.01)
+
+
+@pytest.mark.parametrize("size", [37, 1000, 2300])
+def test_transport_of_calibrated_predictions_is_their_accuracy(size: int) -> None:
+    rng = np.random.default_rng(4)
+    labels = np.arange(size) % 10
+    logits = rng.normal(0, 1, (size, 10)) + 3 * np.eye(10)[labels]
+    weights = np.exp(3 * logits)  # of normal noise of deviation 1, the exact posterior
+    probabilities = weights / weights.sum(axis=1, keepdims=True)
+    found = unlabelled.confidence_by_transport(probabilities, np.full(10, 0.1))
+    is_correct = probabilities.argmax(axis=1) == labels
+    assert found.accuracy == pytest.approx(is_correct.mean(), abs=0.03 if size > 100 else 0.1)
+    assert found.interval[0] < found.accuracy < found.interval[1]
+    assert unlabelled.confidence_by_transport(probabilities, np.full(10, 0.1)) == found
