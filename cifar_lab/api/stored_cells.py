@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,8 +47,6 @@ class StoredCell(Tabular):
     """Hash of its images, 64 hex digits; empty where unknown."""
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the logits; empty where unknown."""
-    precision: str = ""
-    """Precision of its training, `fp32`, `bf16` or `fp16`; empty where unknown."""
     damage: str | None = None
     """File and rule that a damaged record breaks, in one line; None for a sound one."""
     folder: Path = field(repr=False)
@@ -204,19 +201,18 @@ def load_cells(runs: Path) -> StoredCells:
 
 def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCell:
     state, damage = found.look()
-    cell = found.cell("recipe", "seed") if damage is None else None
+    cell = found.cell() if damage is None else None
     result = found.result() if damage is None else None
     return StoredCell(
         fingerprint=found.fingerprint,
         state=state,
-        recipe=Recipe.model_validate_json(json.dumps(cell["recipe"])) if cell is not None else None,
-        seed=cell["seed"] if cell is not None else None,
-        metrics=dict((result or {}).get("metrics", {})),
+        recipe=cell.recipe.resolve() if cell is not None else None,
+        seed=cell.seed if cell is not None else None,
+        metrics=dict(result.metrics) if result is not None else {},
         names=tuple(known.get(found.fingerprint, ())),
-        data=str((cell or {}).get("data", {}).get("name", "")),
-        data_hash=str((cell or {}).get("data", {}).get("hash", "")),
-        classes=tuple((cell or {}).get("classes", ())),
-        precision=str((cell or {}).get("execution", {}).get("precision", "")),
+        data=cell.data.name if cell is not None else "",
+        data_hash=cell.data.hash if cell is not None else "",
+        classes=tuple(cell.classes) if cell is not None else (),
         damage=damage,
         folder=found.folder,
     )

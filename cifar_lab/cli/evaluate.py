@@ -210,9 +210,8 @@ def _print_details(run: RunEvaluation) -> None:
     _gap()
     short = [name[:6] for name in run.classes]
     confusion = [[name, *counts] for name, counts in zip(run.classes, run.confusion, strict=True)]
-    console.out.print(
-        console.table("confusion: rows are labels, columns predictions", ["", *short], confusion, right=short)
-    )
+    _heading("confusion: rows are labels, columns predictions")
+    console.out.print(console.table("", ["", *short], confusion, right=short))
     _gap()
     columns = ["confidence %", "images", "mean confidence %", "accuracy %"]
     bins = [

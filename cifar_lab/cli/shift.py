@@ -73,15 +73,18 @@ def _print(estimate: ShiftEstimate) -> None:
     if estimate.judged and estimate.control is not None:
         console.out.print()
         run_options.print_judged_points(
-            estimate.judged, estimate.control, estimate.margin, "estimated accuracy by variant, in %"
+            estimate.judged,
+            estimate.control,
+            estimate.margin,
+            "estimated accuracy by variant, in %; verdicts are about the estimates",
         )
 
 
 def _runs_table(estimate: ShiftEstimate) -> Any:
-    columns = ["run", "val %", "estimate %", "interval", "thresholded %", "interval ", "confidence %"]
+    columns = ["run", "val %", "estimate %", "interval", "thresholded %", "confidence %"]
     rows = [
-        [run.name, percent(run.val_accuracy), percent(run.estimate.accuracy), percent_interval(run.estimate.interval),
-         percent(run.thresholded.accuracy), percent_interval(run.thresholded.interval), percent(run.mean_confidence)]
+        [f"{run.variant}/s{run.seed}", percent(run.val_accuracy), percent(run.estimate.accuracy),
+         percent_interval(run.estimate.interval), percent(run.thresholded.accuracy), percent(run.mean_confidence)]
         for run in estimate.runs
     ]  # fmt: skip
     return console.table("", columns, rows, right=columns[1:])

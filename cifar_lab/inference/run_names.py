@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_lab.api.stored_cells import SHORT, StoredCell, load_cell
 from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.results.contrasts import margin_of
-from cifar_lab.store.invocation import CellRef, Invocation, read_all
+from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
 
 FORMS = "FINGERPRINT, ABLATION, ABLATION/VARIANT, ABLATION/VARIANT/sN or best:ABLATION"
@@ -105,7 +106,6 @@ class _Finder:
         self.runs, self.scale, self.invocation = runs, scale, invocation
         self.settings: dict[str, Selection] = {}
         self.notes: list[str] = []
-        self._by_fingerprint: dict[str, tuple[Invocation, CellRef]] | None = None
 
     def find(self, word: str) -> list[ChosenRun]:
         """Return the runs that one word names."""
@@ -137,7 +137,7 @@ class _Finder:
 
     def _finished(self, word: str, ablation: str, cells: Sequence[CellRef]) -> list[ChosenRun]:
         """Return the finished ones of `cells`; the others are noted."""
-        source = self.settings[ablation].latest.data["source"]
+        source = self.settings[ablation].latest.data.source
         finished, left = [], []
         for ref in cells:
             if not (self.runs / ref.fingerprint).is_dir():
@@ -170,20 +170,12 @@ class _Finder:
         if cell.state != "finished":
             why = f": {cell.damage}" if cell.damage else ""
             raise UsageError(f"{cell.fingerprint[:SHORT]} is {cell.state}, not finished{why}")
-        noted = self._notes_by_fingerprint().get(cell.fingerprint)
-        if noted is None:
+        requests = read_index(self.runs).requests(cell.fingerprint)
+        if not requests:
             short = cell.fingerprint[:SHORT]
             return ChosenRun(cell=cell, ablation="", variant=short, seed=cell.seed or 0, source="")
-        note, ref = noted
-        return ChosenRun(
-            cell=cell, ablation=note.ablation, variant=ref.variant, seed=ref.seed, source=note.data["source"]
-        )
-
-    def _notes_by_fingerprint(self) -> Mapping[str, tuple[Invocation, CellRef]]:
-        """Return the latest invocation of each cell."""
-        if self._by_fingerprint is None:
-            self._by_fingerprint = {ref.fingerprint: (note, ref) for note in read_all(self.runs) for ref in note.cells}
-        return self._by_fingerprint
+        note, ref = requests[-1]
+        return ChosenRun(cell=cell, ablation=note.ablation, variant=ref.variant, seed=ref.seed, source=note.data.source)
 
 
 def require_one(chosen: ChosenRuns) -> None:

@@ -76,9 +76,8 @@ def fill_logits(member: Member, dataset: Dataset) -> FillOutcome:
             result = record.result()
             if result is None:
                 raise TrackingError(f"{run.name}: its result is gone")
-            rest = {name: value for name, value in result.items() if name != "files"}
-            cell_artifacts.write_artifacts(record, member.net, judged, run.cell.classes, rest, val)
-            record.write_result({**rest, "files": record.digests()})
+            cell_artifacts.write_artifacts(record, member.net, judged, run.cell.classes, result, val)
+            record.write_result(result.model_copy(update={"files": record.digests()}))
     except Timeout as error:
         raise TrackingError(f"{run.name}: another process holds this cell") from error
     return FillOutcome(is_written=True, reason=f"{run.name}: its record had no logits; they were stored")

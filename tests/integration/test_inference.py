@@ -274,7 +274,7 @@ def older(ran: Ran, folder: Path) -> CellRecord:
     np.savez_compressed(record.predictions, allow_pickle=False, **kept)
     result = record.result()
     assert result is not None
-    record.write_result({**result, "files": record.digests()})
+    record.write_result(result.model_copy(update={"files": record.digests()}))
     return record
 
 
@@ -288,7 +288,7 @@ def test_an_older_record_gets_the_logits_that_the_worker_would_have_written(
         ours, theirs = (cell_artifacts.read_logits(each, part) for each in (older, original))  # type: ignore[arg-type]
         assert np.array_equal(ours[0], theirs[0])
         assert np.array_equal(ours[1], theirs[1])
-    assert older.result()["metrics"] == original.result()["metrics"]  # type: ignore[index]
+    assert older.result().metrics == original.result().metrics  # type: ignore[union-attr]
     assert run(["fsck", "--runs", "older"]) == 0, capsys.readouterr().out
     capsys.readouterr()
     assert run(["evaluate", older.fingerprint, "--runs", "older"]) == 0
@@ -300,8 +300,8 @@ def test_logits_are_not_stored_where_the_accuracy_is_another(
 ) -> None:
     result = older.result()
     assert result is not None
-    metrics = {**result["metrics"], "test/acc": result["metrics"]["test/acc"] - 0.05}
-    older.write_result({**result, "metrics": metrics})
+    metrics = {**result.metrics, "test/acc": result.metrics["test/acc"] - 0.05}
+    older.write_result(result.model_copy(update={"metrics": metrics}))
     before = older.predictions.read_bytes()
     assert run(["evaluate", older.fingerprint, "--runs", "older"]) == 0
     printed = capsys.readouterr()
