@@ -15,10 +15,11 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.augmentation import normalise_only
 from cifar_lab.data.dataset import Images
-from cifar_lab.errors import UsageError, nearest
+from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.execution.device import find_device
 from cifar_lab.execution.settings import prepare_process, usable_cores
 from cifar_lab.inference.run_names import ChosenRun
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.train.evaluate import BATCH, ON_A_GPU, TTA, views
 from cifar_lab.train.precision import Precision, autocast, resolve_precision
 
@@ -83,6 +84,8 @@ def load_member(run: ChosenRun, device: torch.device, tta: TTA | None = None) ->
     """
     recipe = run.cell.recipe
     assert recipe is not None, "a finished cell has a recipe"
+    if not CellRecord(run.cell.folder).weights.exists():
+        raise TrackingError(f"{run.name}: its weights are not there; `cifar-lab pack --weights` takes them along")
     net = run.cell.network(str(device))
     precision = resolve_precision(recipe.train.precision, device)
     return Member(

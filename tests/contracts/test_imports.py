@@ -125,7 +125,10 @@ def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
         assert not any(module.split(".")[0] in {"torch", "optuna"} for module in _imports(path)), path
 
 
-@pytest.mark.parametrize("command", ["--help", "--version", "list", "run-ablation --help"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "--version", "list", "run-ablation --help", "predict --help", "evaluate --help", "shift --help"],
+)
 def test_instant_commands_load_nothing_heavy(command: str) -> None:
     program = (
         "import sys; from cifar_lab.cli import run; run(sys.argv[1:]);"

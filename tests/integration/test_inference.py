@@ -310,6 +310,18 @@ def test_logits_are_not_stored_where_the_accuracy_is_another(
     assert older.predictions.read_bytes() == before
 
 
+def test_a_packed_study_is_evaluated_if_it_has_weights(
+    ran: Ran, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["pack", "--runs", str(ran.runs), "-o", "plain.zip"]) == 0
+    assert run(["pack", "--runs", str(ran.runs), "-o", "whole.zip", "--weights"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", "tiny/off/s0", "--runs", "plain.zip"]) == 2
+    assert "tiny/off/s0: its weights are not there; `cifar-lab pack --weights`" in capsys.readouterr().err
+    assert run(["evaluate", "tiny/off/s0", "--runs", "whole.zip"]) == 0
+    assert run(["evaluate", "tiny/off/s0", "--runs", "whole.zip", "--train-logits"]) == 2
+
+
 def test_logits_of_training_images_are_stored_and_read(ran: Ran, older: CellRecord) -> None:
     name = older.fingerprint
     with pytest.raises(cifar_lab.errors.TrackingError, match="no logits of train"):
