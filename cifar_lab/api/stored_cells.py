@@ -43,6 +43,10 @@ class StoredCell(Tabular):
     """Ablation, variant and seed under which it was asked for, the latest first."""
     data: str
     """Name of its images; empty where unknown."""
+    data_hash: str = ""
+    """Hash of its images, 64 hex digits; empty where unknown."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in the order of the logits; empty where unknown."""
     damage: str | None = None
     """File and rule that a damaged record breaks, in one line; None for a sound one."""
     folder: Path = field(repr=False)
@@ -60,8 +64,10 @@ class StoredCell(Tabular):
                 found.setdefault(metric, []).append((point.epoch, value))
         return found
 
-    def logits(self, part: Literal["test", "val"] = "test") -> tuple[np.ndarray, np.ndarray]:
+    def logits(self, part: Literal["test", "val", "train"] = "test") -> tuple[np.ndarray, np.ndarray]:
         """Return the logits of the final weights, (images, classes) float32, and the labels, (images,).
+
+        Those of `train`, all training images in the order of the data, are there after `evaluate --train-logits`.
 
         Raises:
             UsageError: the cell has not finished.
@@ -71,6 +77,10 @@ class StoredCell(Tabular):
         from cifar_lab.train.cell_artifacts import read_logits
 
         self._require_finished("logits")
+        if part == "train":
+            from cifar_lab.inference.stored_logits import read_train_logits
+
+            return read_train_logits(CellRecord(self.folder))
         return read_logits(CellRecord(self.folder), part)
 
     def network(self, device: str = "cpu") -> ResNet:
@@ -200,6 +210,8 @@ def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCel
         metrics=dict(result.metrics) if result is not None else {},
         names=tuple(known.get(found.fingerprint, ())),
         data=cell.data.name if cell is not None else "",
+        data_hash=cell.data.hash if cell is not None else "",
+        classes=tuple(cell.classes) if cell is not None else (),
         damage=content.damage,
         folder=found.folder,
     )

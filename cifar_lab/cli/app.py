@@ -34,6 +34,11 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "judge": ("judge", "judge", "Judge numbers that were made elsewhere: FILE.csv."),
         "pack": ("pack", "pack", "Write studies into one zip that other machines read."),
     },
+    "Trained networks": {
+        "predict": ("predict", "predict", "Classify images without labels, and write the answers."),
+        "evaluate": ("evaluate", "evaluate", "Evaluate on labelled images, also corrupted ones."),
+        "shift": ("shift", "shift", "Estimate the accuracy on images without labels."),
+    },
     "Search": {
         "sweep": ("sweep", "sweep", "Search hyperparameters under the budget."),
         "sweep-status": ("sweep", "sweep_status", "Show the progress of a study."),

@@ -57,15 +57,15 @@ def read_npz(files: FileTree) -> tuple[tuple[str, ...], ImageArrays, bool]:
     parts: list[tuple[Images, Labels]] = []
     for split in ("train", held_out):
         of_images, of_labels = roles[split, "images"], roles[split, "labels"]
-        images = _images(of_images, _array(files, names[of_images]))
-        labels = _labels(of_labels, _array(files, names[of_labels]))
+        images = _images(of_images, read_array(files, names[of_images]))
+        labels = _labels(of_labels, read_array(files, names[of_labels]))
         if len(images) != len(labels):
             raise DataError(f"{len(images):,} images and {len(labels):,} labels in {split}")
         parts.append((images, labels))
     classes = _numbered(*(labels for _, labels in parts))
     for key in CLASS_NAMES:
         if key in names:
-            classes = _names(key, _array(files, names[key]))
+            classes = _names(key, read_array(files, names[key]))
     return classes, ImageArrays(*parts[0], *parts[1]), held_out == "val"
 
 
@@ -95,7 +95,7 @@ def _role(name: str) -> tuple[str, str] | None:
     return (splits.pop(), roles.pop()) if len(splits) == len(roles) == 1 else None
 
 
-def _array(files: FileTree, name: str) -> NDArray[Any]:
+def read_array(files: FileTree, name: str) -> NDArray[Any]:
     """Read one npy file, whose header is checked before memory is allocated; pickled objects are rejected."""
     data = files.read(name, LARGEST)
     if len(data) > LARGEST:

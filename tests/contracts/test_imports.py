@@ -16,7 +16,7 @@ EVERYWHERE = {"errors", "out_of_space", "redaction", "text"}
 """Modules that every package may import."""
 ORDER = (
     "config", "ablation", "models", "data", "store", "train", "results", "execution", "inspect", "report",
-    "mlflow_sync", "search", "api", "cli",
+    "mlflow_sync", "search", "inference", "api", "cli",
 )  # fmt: skip
 """Packages from the lowest to the highest: each may import some of those before it."""
 MAY_IMPORT = {
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "report": {"config", "ablation", "store", "results", "inspect"},
     "mlflow_sync": {"config", "ablation", "store", "results", "execution", "report"},
     "search": {"config", "ablation", "models", "data", "store", "execution", "report", "mlflow_sync"},
+    "inference": {"config", "models", "data", "store", "train", "results", "execution", "report"},
     "api": set(ORDER) - {"inspect", "search", "api", "cli"},
     "cli": set(ORDER) - {"api", "cli"},
     "recipe": {"config"},
@@ -151,7 +152,10 @@ def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
         assert not any(module.split(".")[0] in {"torch", "optuna"} for module in _imports(path)), path
 
 
-@pytest.mark.parametrize("command", ["--help", "--version", "list", "run-ablation --help"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "--version", "list", "run-ablation --help", "predict --help", "evaluate --help", "shift --help"],
+)
 def test_instant_commands_load_nothing_heavy(command: str) -> None:
     program = (
         "import sys; from cifar_lab.cli import run; run(sys.argv[1:]);"

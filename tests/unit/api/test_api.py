@@ -25,10 +25,12 @@ from cifar_lab.store.invocation_index import read_index
 from cifar_lab.train import cell_artifacts
 
 NAMES = [
-    "Ablation", "Claim", "EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe", "Variant", "compare", "find_ablation",
-    "load_cell", "load_runs", "plan", "run", "verify",
+    "Ablation", "Claim", "EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe", "Variant", "compare", "evaluate",
+    "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift", "verify",
 ]  # fmt: skip
-FUNCTIONS = ("compare", "find_ablation", "load_cell", "load_runs", "plan", "run", "verify")
+FUNCTIONS = (
+    *("compare", "evaluate", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift"), "verify",
+)  # fmt: skip
 HOSTILE = '<b>"quoted"</b> \\ """ & co'
 MADE = Ablation(
     name="made",
