@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
-    from cifar_lab.api.stored_cells import StoredCell, StoredCells
     from cifar_lab.execution.request import RequestArguments
     from cifar_lab.inference.evaluation import Evaluation
     from cifar_lab.inference.input_images import InputImages
     from cifar_lab.inference.predictions import Predictions
     from cifar_lab.inference.shift import ShiftEstimate
+    from cifar_lab.inference.stored_cells import StoredCell, StoredCells
 
 Folder = str | os.PathLike[str]
 Say = Callable[[str], None]
@@ -203,7 +203,7 @@ def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
     Raises:
         TrackingError: there is none, or more than one.
     """
-    from cifar_lab.api import stored_cells
+    from cifar_lab.inference import stored_cells
 
     return stored_cells.load_cell(_runs(runs), fingerprint)
 
@@ -214,7 +214,7 @@ def load_runs(*, runs: Folder | None = None) -> StoredCells:
     Raises:
         TrackingError: there is no such folder.
     """
-    from cifar_lab.api import stored_cells
+    from cifar_lab.inference import stored_cells
 
     place = _runs(runs)
     if not place.is_dir():

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lab.api.stored_cells import SHORT, StoredCell, load_cell
 from cifar_lab.errors import TrackingError, UsageError, nearest
+from cifar_lab.inference.stored_cells import SHORT, StoredCell, load_cell
 from cifar_lab.results.contrasts import margin_of
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.invocation_index import read_index

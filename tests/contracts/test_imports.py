@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "mlflow_sync": {"config", "ablation", "store", "results", "execution", "report"},
     "search": {"config", "ablation", "models", "data", "store", "execution", "report", "mlflow_sync"},
     "inference": {"config", "models", "data", "store", "train", "results", "execution", "report"},
-    "api": set(ORDER) - {"inspect", "search", "api", "cli"},
+    "api": set(ORDER) - {"data", "train", "inspect", "search", "api", "cli"},
     "cli": set(ORDER) - {"api", "cli"},
     "recipe": {"config"},
     "__main__": {"cli"},

@@ -18,9 +18,9 @@ import pytest
 from made.cifar_files import png
 
 import cifar_lab
-from cifar_lab.api.stored_cells import load_cells
 from cifar_lab.cli import run
 from cifar_lab.data import load
+from cifar_lab.inference.stored_cells import load_cells
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.train import cell_artifacts
 
