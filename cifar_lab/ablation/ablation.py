@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.config.overrides import as_words
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
+from cifar_lab.config.recipe import Recipe, paths
 from cifar_lab.errors import AblationError, RecipeError, nearest, shortened
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]

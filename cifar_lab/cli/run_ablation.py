@@ -20,8 +20,9 @@ from cifar_lab.cli.outcome import CommandOutcome
 from cifar_lab.cli.recipe_file import RecipeFile, read_recipe
 from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
 from cifar_lab.cli.wording import one_line
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.config.overrides import parse_overrides
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.execution import request
 

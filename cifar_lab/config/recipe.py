@@ -7,22 +7,26 @@ Lengths in a schedule are fractions of the training, so that a recipe can be sho
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cifar_lab.config import identity
+from cifar_lab.config.identity import DRAWS as DRAWS
+from cifar_lab.config.identity import NUMERICS as NUMERICS
+from cifar_lab.config.identity import SCHEDULE_FIELDS
+from cifar_lab.config.identity import WITH_MOMENTUM as WITH_MOMENTUM
 from cifar_lab.errors import RecipeError, nearest
 
-NUMERICS = 1
-"""Version of the numerics, increased by every change of the golden trajectory: earlier cells are then different."""
+if TYPE_CHECKING:
+    from cifar_lab.config.baselines import EFFICIENT_RESNET as EFFICIENT_RESNET
+    from cifar_lab.config.baselines import FAST as FAST
+    from cifar_lab.config.baselines import RESNET18 as RESNET18
 
-DRAWS = "of its own"
-"""Marks a continued training's own random streams, from its parent's fingerprint (`streams.seed_of_draws`)."""
 LARGEST, LONGEST, LARGEST_BATCH = 2**53, 10**7, 10**6
 """Upper limits of every count (integers are exact in JSON up to here), of epochs, and of the batch size."""
 
@@ -128,7 +132,6 @@ class ClipConfig(_Part):
 
 
 OptimizerName = Literal["sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsprop", "adadelta", "muon"]
-WITH_MOMENTUM = frozenset({"sgd", "sgd_nesterov", "rmsprop", "muon"})
 
 
 class OptimizerConfig(_Part):
@@ -151,15 +154,6 @@ class OptimizerConfig(_Part):
 
 
 ScheduleName = Literal["constant", "cosine", "linear", "step", "multistep", "one_cycle", "warm_restarts"]
-_SCHEDULE_FIELDS: dict[str, tuple[str, ...]] = {
-    "constant": (),
-    "cosine": (),
-    "linear": (),
-    "step": ("step_size", "gamma"),
-    "multistep": ("milestones", "gamma"),
-    "one_cycle": ("rise", "start_div", "final_div"),
-    "warm_restarts": ("period", "period_growth"),
-}
 
 
 class ScheduleConfig(_Part):
@@ -230,32 +224,23 @@ class Recipe(_Part):
         return dict(_leaves(self.model_dump(mode="json")))
 
     def active(self) -> dict[str, Any]:
-        """Return the fields without those that have no effect (no SE, no reduction), each value in canonical form."""
-        return _active(self)
+        """Return the fields without those that have no effect; see `identity.active`."""
+        return identity.active(self)
 
     def built(self) -> dict[str, Any]:
-        """Return `active`, with effective instead of requested values.
-
-        Reductions 16 and 32 on 16 channels are different requests with the same result, a bottleneck of one channel.
-        """
-        tree = _active(self)
-        if self.model.se.placement != "none":
-            layers = len(self.model.blocks) if self.model.se.placement == "block" else 1
-            tree["model"]["se"]["reduction"] = [self.model.se.hidden(self.model.width * 2**i) for i in range(layers)]
-        return tree
+        """Return `active`, with effective instead of requested values; see `identity.built`."""
+        return identity.built(self)
 
     def digest(self) -> str:
         """Return the SHA-256 of `active`: two recipes with one digest train the same thing."""
-        return _sha256(self.active())
+        return identity.digest(self)
 
     def fingerprint(self, *, seed: int, data_hash: str) -> str:
         """Return the identity of the cell that trains this recipe with `seed` on images of `data_hash`: 64 hex digits.
 
-        It includes the parent of a warm start (`init_from`), and then also `DRAWS`: cells of earlier versions, which
-        repeated their parent's random draws, are different cells.
+        See `identity.fingerprint`.
         """
-        draws = {"draws": DRAWS} if self.init_from is not None else {}
-        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS, **draws})
+        return identity.fingerprint(self, seed=seed, data_hash=data_hash)
 
 
 @cache
@@ -322,79 +307,13 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + key, value
 
 
-def _active(recipe: Recipe) -> dict[str, Any]:
-    tree = recipe.model_dump(mode="json")
-    model, optim, data = tree["model"], tree["optim"], tree["data"]
-    model["kernel"] = list(recipe.model.kernels)
-    model["shortcut_kernel"] = list(recipe.model.shortcut_kernels[1:])
-    if recipe.model.se.placement == "none":
-        del model["se"]["reduction"]
-    _drop_younger(recipe, tree)
-    if not recipe.optim.lookahead.enabled:
-        optim["lookahead"] = {"enabled": False}
-    if recipe.optim.clip.by == "none":
-        del optim["clip"]["threshold"]
-    if recipe.optim.name not in WITH_MOMENTUM:
-        del optim["momentum"]
-    keep = ("name", "every", "warmup", *_SCHEDULE_FIELDS[recipe.schedule.name])
-    tree["schedule"] = {key: tree["schedule"][key] for key in keep}
-    if recipe.schedule.name == "constant":
-        del tree["schedule"]["every"]
-    if recipe.train.protocol == "writeup":
-        del data["val_fraction"], data["split_seed"]
-    return tree
+def __getattr__(name: str) -> object:
+    """Return a baseline by its old import path."""
+    if name in {"EFFICIENT_RESNET", "RESNET18", "FAST"}:
+        from cifar_lab.config import baselines
+
+        return getattr(baselines, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
-def _drop_younger(recipe: Recipe, tree: dict[str, Any]) -> None:
-    """Remove fields that are newer than trained cells if they have no effect, which keeps the cells' identities."""
-    if recipe.model.stem == "conv":
-        del tree["model"]["stem"]
-    if not recipe.model.stem_pool:
-        del tree["model"]["stem_pool"]
-    if not (recipe.data.flip and recipe.data.alternating_flip):
-        del tree["data"]["alternating_flip"]
-    if recipe.optim.decay_norms or not recipe.optim.weight_decay:
-        del tree["optim"]["decay_norms"]
-    if recipe.train.tta == "none":
-        del tree["train"]["tta"]
-
-
-def _sha256(tree: object) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-EFFICIENT_RESNET = Recipe()
-"""Table 1 of the writeup: [4, 4, 3], SE after the stem, Lookahead(SGD), cosine: 4,697,742 parameters."""
-
-RESNET18 = Recipe().override(
-    {
-        "model.blocks": (2, 1, 1, 1), "model.se.placement": "none", "optim.name": "sgd_nesterov",
-        "optim.lookahead.enabled": False, "schedule.name": "constant", "train.epochs": 100,
-    }
-)  # fmt: skip
-"""Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
-
-FAST = EFFICIENT_RESNET.override(
-    {
-        "model.stem": "whitening",
-        "data.alternating_flip": True,
-        "optim.name": "muon",
-        "optim.lr": 0.05,
-        "optim.momentum": 0.95,
-        "optim.weight_decay": 0.1,
-        "optim.decay_norms": False,
-        "optim.lookahead.enabled": False,
-        "optim.clip.by": "none",
-        "schedule.name": "linear",
-        "schedule.every": "step",
-        "schedule.warmup": 0.1,
-        "train.label_smoothing": 0.1,
-        "train.ema": 0.99,
-        "train.tta": "flip_shift",
-    }
-)
-"""The same blocks and channels for few epochs, with methods of CIFAR-10 speed runs (Page, 2018; Jordan, 2024).
-
-Rate, decay, batch size and average are the best of nine trials of two epochs at width 16, on val (docs/log.md)."""
-
-assert set(_SCHEDULE_FIELDS) == set(get_args(ScheduleName))
+assert set(SCHEDULE_FIELDS) == set(get_args(ScheduleName))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from cifar_lab.config import recipe as module
+from cifar_lab.config import identity as module
 from cifar_lab.config.overrides import as_words, parse_overrides
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, ModelConfig, Recipe, paths
 from cifar_lab.errors import RecipeError
@@ -466,7 +466,7 @@ def test_a_whole_number_and_its_float_are_one_cell(path: str) -> None:
 
 
 def test_the_fingerprint_is_the_same_in_every_process() -> None:
-    program = "from cifar_lab.config.recipe import *; print(RESNET18.fingerprint(seed=0, data_hash='0' * 64))"
+    program = "from cifar_lab.config.baselines import *; print(RESNET18.fingerprint(seed=0, data_hash='0' * 64))"
     for hash_seed in ("0", "4242"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         said = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
