@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cifar_lab.config.images import ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError
 from cifar_lab.report.notebook import Tabular
@@ -87,15 +88,16 @@ class StoredCell(Tabular):
         from cifar_lab.models.resnet import build_network
 
         recipe = self._require_finished("weights")
-        net = build_network(recipe.model, seed=0)
+        record = CellRecord(self.folder)
+        net = build_network(recipe.model, seed=0, images=ImageShape.of_record(record.cell() or {}))
         try:
-            load_weights(net, CellRecord(self.folder))
+            load_weights(net, record)
         except CellError as error:
             raise TrackingError(str(error)) from error
         return net.to(device).eval()
 
     def prepare(self, images: np.ndarray, device: str = "cpu") -> Tensor:
-        """Convert images, (N, 32, 32, 3) uint8, to the network's input, (N, 3, 32, 32) float32, as in its training."""
+        """Convert images, (N, side, side, 3) uint8, to the network's input, (N, 3, side, side), as in training."""
         import torch
 
         from cifar_lab.data.augmentation import normalise_only

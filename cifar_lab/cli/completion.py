@@ -19,7 +19,7 @@ import typer
 from cifar_lab.config.overrides import as_typed
 
 Completer = Callable[[typer.Context, str], list[str]]
-DATA = ("cifar10", "synthetic")
+DATA = ("cifar10", "cifar100", "synthetic")
 BOOLEANS = ("true", "false")
 
 

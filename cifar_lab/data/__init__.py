@@ -1,4 +1,4 @@
-"""Image sources: `load("cifar10")`, `load("synthetic")`, or `load` of a path; docs/data.md lists the formats.
+"""Image sources: `load` of a name in `NAMES` or of a path; docs/data.md lists the formats.
 
 Heavy modules are imported only if a source needs them: a source that was decoded before loads in milliseconds.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "absolute", "load"]
 
-NAMES = ("cifar10", "synthetic")
+NAMES = ("cifar10", "cifar100", "synthetic")
 """Sources that are not paths. A folder with one of these names is reached as `./cifar10`."""
 ENDINGS = (".zip", ".npz", ".tar", ".tgz", ".gz", ".bz2")
 """File extensions for suggestions after a mistyped name."""
@@ -32,17 +32,19 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
     `say` is called with one line at a time before operations that take more than a moment.
 
     Raises:
-        DataError: the source cannot be read as ten classes of 32×32 images.
+        DataError: the source cannot be read as square images in classes.
     """
     if source == "synthetic":
         from cifar_lab.data.synthetic import generate
 
         return generate()
 
-    from cifar_lab.data import cache, cifar10, sources
+    from cifar_lab.data import cache, cifar10, cifar100, sources
 
     if source == "cifar10":
         return cache.open_or_make("cifar10", lambda: cifar10.find_or_download(cache.root() / "downloads", say))
+    if source == "cifar100":
+        return cache.open_or_make("cifar100", lambda: cifar100.find_or_download(cache.root() / "downloads", say))
     path = _existing(source)
 
     def decode() -> Dataset:

@@ -48,7 +48,7 @@ class CellJob:
     recipe: Recipe
     seed: int
     data: str
-    """The source as typed: `synthetic`, `cifar10`, or a path."""
+    """The source as typed: `synthetic`, `cifar10`, `cifar100`, or a path."""
     data_hash: str
     runs: Path
     execution: Execution
@@ -149,7 +149,7 @@ def _train_locked(
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
     execution = _begin(job, record, dataset, kept, _model(device))
     prepare_process(execution)
-    net = build_network(job.recipe.model, seed=job.seed, device=device)
+    net = build_network(job.recipe.model, seed=job.seed, images=dataset.shape, device=device)
     parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     whiten(net, parts.train, job.recipe.data)
     if job.recipe.init_from is not None:
@@ -218,7 +218,7 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
             record.write_cell({**(record.cell() or {}), "execution": named.as_dict()})
         return replace(kept, gpu=gpu)
     execution = replace(resolved(job.execution, job.recipe, job.place), gpu=gpu)
-    counted = network_cost(job.recipe.model)
+    counted = network_cost(job.recipe.model, dataset.shape)
     record.code_diff.unlink(missing_ok=True)
     if job.code_diff:
         record.code_diff.write_text(job.code_diff + "\n")
@@ -229,6 +229,7 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
             "recipe": job.recipe.model_dump(mode="json"),
             "data": {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash},
             "classes": list(dataset.classes),
+            "side": dataset.shape.side,
             "parameters": counted.parameters,
             "macs": counted.macs,
             "numerics": NUMERICS,

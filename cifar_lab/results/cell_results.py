@@ -77,8 +77,14 @@ def by_seed(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
 def with_guesses(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
     """Return the metric by seed, with the accuracy of guessing for each cell that diverged."""
     found = list(replicates)
-    guesses = {each.asked.seed: CHANCE for each in found if each.state == "diverged"}
+    guesses = {each.asked.seed: _chance(each) for each in found if each.state == "diverged"}
     return dict(sorted({**guesses, **by_seed(found, *keys)}.items()))
+
+
+def _chance(result: CellResult) -> float:
+    """Return the accuracy of guessing among the classes of the cell's images; among ten if its record names none."""
+    classes = (result.cell or {}).get("classes")
+    return 1 / len(classes) if classes else CHANCE
 
 
 def differences_at_chance(own: Iterable[CellResult], theirs: Iterable[CellResult], *keys: str) -> dict[int, float]:

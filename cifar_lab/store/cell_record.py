@@ -12,7 +12,7 @@
     owner.json            process that trains it, rewritten while it lives: host, machine, process, beat, time
     code.diff             uncommitted changes when the training began, if any
 
-`cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […],
+`cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […], "side",
 "parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile", "graph", "gpu"},
 "provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"fingerprint", "status":
 "finished" | "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one

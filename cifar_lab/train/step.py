@@ -129,7 +129,8 @@ class Stepper:
         run = self.run
 
         def draw(epoch: int) -> AugmentationDraws:
-            return augmentation.draw_epoch(run.recipe.data, len(run.split.train), seed=run.seed_of_draws, epoch=epoch)
+            count, side = len(run.split.train), run.split.shape.side
+            return augmentation.draw_epoch(run.recipe.data, count, seed=run.seed_of_draws, epoch=epoch, side=side)
 
         if self._drawer is None:
             return draw(epoch)
@@ -192,7 +193,7 @@ class Stepper:
         here = draws.at(self._at * recipe.train.batch_size + offsets)
         self._set_rate()
         images, labels = run.split.train.take(here.order)
-        inputs, targets = augmentation.augment(images, labels, here, recipe.data)
+        inputs, targets = augmentation.augment(images, labels, here, recipe.data, run.split.classes)
         with autocast(run.precision, run.device):
             logits = run.forward(inputs)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.train.label_smoothing)

@@ -1,0 +1,22 @@
+"""Shape of a data set's images and labels, on which a network and its cost depend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class ImageShape(NamedTuple):
+    """Number of classes, and side of the square RGB images in pixels."""
+
+    classes: int = 10
+    side: int = 32
+
+    @classmethod
+    def of_record(cls, cell: Mapping[str, Any]) -> ImageShape:
+        """Read the shape from `cell.json`; records of earlier versions are all of CIFAR-10's."""
+        return cls(classes=len(cell.get("classes") or range(10)), side=cell.get("side", 32))
+
+
+CIFAR10_SHAPE = ImageShape()
+"""Ten classes of 32×32 images: CIFAR-10, and the shape of a recipe's network if no data set is given."""
