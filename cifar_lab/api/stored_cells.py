@@ -20,9 +20,7 @@ from cifar_lab.store.selection import CellName, cell_names
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
-
-    from cifar_lab.models.resnet import ResNet
+    from torch import Tensor, nn
 
 FINGERPRINT = 64
 """Length of a fingerprint, and so of the name of a cell's folder."""
@@ -75,7 +73,7 @@ class StoredCell(Tabular):
         self._require_finished("logits")
         return read_logits(CellRecord(self.folder), part)
 
-    def network(self, device: str = "cpu") -> ResNet:
+    def network(self, device: str = "cpu") -> nn.Module:
         """Build the network with its final weights, in evaluation mode, on `device` (as torch names it, `cuda:1`).
 
         It takes images as `prepare` returns them, and returns logits, (images, classes).
@@ -85,7 +83,7 @@ class StoredCell(Tabular):
             DamageError: the weights are damaged, or are not those of the result.
         """
         from cifar_lab.execution.worker import load_weights
-        from cifar_lab.models.resnet import build_network
+        from cifar_lab.models.registry import build_network
 
         recipe = self._require_finished("weights")
         record = CellRecord(self.folder)

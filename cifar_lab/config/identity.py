@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cifar_lab import extension
+
 if TYPE_CHECKING:
     from cifar_lab.config.recipe import Recipe
 
@@ -59,6 +61,13 @@ NEUTRAL: tuple[Mapping[str, object], ...] = (
         "optim.decay_norms": True,
         "train.tta": "none",
     },
+    {
+        "model.name": "resnet",
+        "model.options": {},
+        "optim.options": {},
+        "schedule.options": {},
+        "train.metrics": [],
+    },
 )
 """Later fields with their neutral values, one table for each version; an entry is never changed or removed.
 
@@ -73,6 +82,7 @@ def active(recipe: Recipe) -> dict[str, Any]:
     tree["model"]["shortcut_kernel"] = list(recipe.model.shortcut_kernels[1:])
     _drop_idle(recipe, tree)
     _drop_neutral(tree, _neutral(type(recipe)))
+    _name_extensions(recipe, tree)
     return tree
 
 
@@ -82,7 +92,7 @@ def built(recipe: Recipe) -> dict[str, Any]:
     Reductions 16 and 32 on 16 channels are different requests with the same result, a bottleneck of one channel.
     """
     tree, model = active(recipe), recipe.model
-    if model.se.placement != "none":
+    if "se" in tree["model"] and model.se.placement != "none":
         layers = len(model.blocks) if model.se.placement == "block" else 1
         tree["model"]["se"]["reduction"] = [model.se.hidden(model.width * 2**i) for i in range(layers)]
     return tree
@@ -119,12 +129,27 @@ def _drop_idle(recipe: Recipe, tree: dict[str, Any]) -> None:
     if recipe.optim.name not in WITH_MOMENTUM:
         del optim["momentum"]
     of_others = {name for names in SCHEDULE_FIELDS.values() for name in names}
-    for name in of_others - set(SCHEDULE_FIELDS[recipe.schedule.name]):
+    for name in of_others - set(SCHEDULE_FIELDS.get(recipe.schedule.name, ())):
         del schedule[name]
     if recipe.schedule.name == "constant":
         del schedule["every"]
     if recipe.train.protocol == "writeup":
         del data["val_fraction"], data["split_seed"]
+
+
+def _name_extensions(recipe: Recipe, tree: dict[str, Any]) -> None:
+    """Add the versions of all that is not built in; the fields of the built-in network do not apply to another."""
+    metrics: dict[str, Any] = {}
+    for path, group, target, options in recipe.extensions():
+        known = extension.identity(group, target, options)
+        if path == "model":
+            tree["model"] = known
+        elif path == "train.metrics":
+            metrics[target] = known
+        else:
+            tree[path] |= known
+    if recipe.train.metrics:
+        tree["train"]["metrics"] = [metrics.get(each.name, {"name": each.name}) for each in recipe.train.metrics]
 
 
 def _drop_neutral(tree: dict[str, Any], neutral: Mapping[str, object], prefix: str = "") -> None:

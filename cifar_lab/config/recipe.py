@@ -11,16 +11,25 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cifar_lab.config import identity
+from cifar_lab.config.built_in_names import (
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    ExtensionOptions,
+    require_no_options,
+)
 from cifar_lab.config.identity import DRAWS as DRAWS
 from cifar_lab.config.identity import NUMERICS as NUMERICS
 from cifar_lab.config.identity import SCHEDULE_FIELDS
 from cifar_lab.config.identity import WITH_MOMENTUM as WITH_MOMENTUM
 from cifar_lab.errors import RecipeError, nearest
+from cifar_lab.extension import Group, Options, Registered, check_options
 
 if TYPE_CHECKING:
     from cifar_lab.config.baselines import EFFICIENT_RESNET as EFFICIENT_RESNET
@@ -51,7 +60,10 @@ class SEConfig(_Part):
 
 
 class ModelConfig(_Part):
-    """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on."""
+    """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on.
+
+    The other fields have no effect on a network of a user.
+    """
 
     blocks: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (4, 4, 3)
     width: Count = 64
@@ -69,6 +81,10 @@ class ModelConfig(_Part):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability before the classifier."""
     se: SEConfig = SEConfig()
+    name: Annotated[str, MODELS] = "resnet"
+    """The network: `resnet`, or one of a user."""
+    options: ExtensionOptions = Options()
+    """Options of a user's network."""
 
     @property
     def kernels(self) -> tuple[int, ...]:
@@ -80,6 +96,11 @@ class ModelConfig(_Part):
 
     def _per_layer(self, value: int | tuple[int, ...]) -> tuple[int, ...]:
         return (value,) * len(self.blocks) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("model", self.name, self.options, MODELS)
+        return self
 
     @model_validator(mode="after")
     def _kernels_fit(self) -> Self:
@@ -131,13 +152,10 @@ class ClipConfig(_Part):
     threshold: Annotated[float, Field(gt=0)] = 0.1
 
 
-OptimizerName = Literal["sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsprop", "adadelta", "muon"]
-
-
 class OptimizerConfig(_Part):
     """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
 
-    name: OptimizerName = "sgd"
+    name: Annotated[str, OPTIMIZERS] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -145,6 +163,13 @@ class OptimizerConfig(_Part):
     """Apply weight decay also to batch norm's scales, and to biases, as in the writeup's code."""
     lookahead: LookaheadConfig = LookaheadConfig()
     clip: ClipConfig = ClipConfig()
+    options: ExtensionOptions = Options()
+    """Options of a user's optimizer, besides `lr` and `weight_decay`."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("optim", self.name, self.options, OPTIMIZERS)
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -153,13 +178,10 @@ class OptimizerConfig(_Part):
         return self
 
 
-ScheduleName = Literal["constant", "cosine", "linear", "step", "multistep", "one_cycle", "warm_restarts"]
-
-
 class ScheduleConfig(_Part):
     """Learning rate schedule. Positions and lengths are fractions of the whole training."""
 
-    name: ScheduleName = "cosine"
+    name: Annotated[str, SCHEDULES] = "cosine"
     every: Literal["epoch", "step"] = "epoch"
     """Unit of changes of the rate; the writeup's cosine changes once per epoch."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -172,12 +194,41 @@ class ScheduleConfig(_Part):
     final_div: Annotated[float, Field(ge=1)] = 1e4
     period: Annotated[float, Field(gt=0, le=1)] = 0.25
     period_growth: Count = 1
+    options: ExtensionOptions = Options()
+    """Options of a user's schedule."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("schedule", self.name, self.options, SCHEDULES)
+        return self
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> Self:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"schedule.milestones must rise, got {list(self.milestones)}")
         return self
+
+
+class MetricConfig(_Part):
+    """A further metric that is measured beside loss and accuracy."""
+
+    name: Annotated[str, METRICS]
+    options: ExtensionOptions = Options()
+
+    @property
+    def key(self) -> str:
+        """Name in results: `top5`, or the function of `module:function`."""
+        return self.name.rpartition(":")[2].rpartition(".")[2]
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("train.metrics", self.name, self.options, METRICS)
+        return self
+
+
+def _named(value: object) -> object:
+    """Return the object of a metric that is given by its name alone."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 class TrainConfig(_Part):
@@ -195,6 +246,8 @@ class TrainConfig(_Part):
     """Precision of convolutions and products. `auto`: bf16 with hardware support, fp16 on tensor cores, else fp32."""
     protocol: Literal["holdout", "writeup"] = "holdout"
     """`holdout`: train without val, test once at the end. `writeup`: train on all images, test each epoch."""
+    metrics: tuple[Annotated[MetricConfig, BeforeValidator(_named)], ...] = ()
+    """Further metrics, by name or as {"name", "options"}."""
 
 
 class Recipe(_Part):
@@ -217,14 +270,32 @@ class Recipe(_Part):
         tree = self.model_dump(mode="json")
         for path, value in diff.items():
             _place(tree, path, value)
-        return _validated(tree, diff)
+        recipe = _validated(tree, diff)
+        for path, group, target, options in recipe.extensions():
+            try:
+                check_options(group, target, options)
+            except RecipeError as error:
+                raise RecipeError(f"{path}: {error}") from error
+        return recipe
+
+    def extensions(self) -> Iterator[tuple[str, Group, str, Options]]:
+        """Yield path, group, name and options of everything in this recipe that is not built in."""
+        parts: list[tuple[str, Registered, ModelConfig | OptimizerConfig | ScheduleConfig | MetricConfig]] = [
+            ("model", MODELS, self.model),
+            ("optim", OPTIMIZERS, self.optim),
+            ("schedule", SCHEDULES, self.schedule),
+            *(("train.metrics", METRICS, metric) for metric in self.train.metrics),
+        ]
+        for path, registered, part in parts:
+            if part.name not in registered.built_in:
+                yield path, registered.group, part.name, Options(part.options)
 
     def flat(self) -> dict[str, Any]:
         """Return every field by its dotted path, in the order of declaration, as JSON values."""
         return dict(_leaves(self.model_dump(mode="json")))
 
     def active(self) -> dict[str, Any]:
-        """Return the fields without those that have no effect; see `identity.active`."""
+        """Return the fields that have an effect; see `identity.active`."""
         return identity.active(self)
 
     def built(self) -> dict[str, Any]:
@@ -301,7 +372,7 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != "options":
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
@@ -316,4 +387,4 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
-assert set(SCHEDULE_FIELDS) == set(get_args(ScheduleName))
+assert set(SCHEDULE_FIELDS) == set(SCHEDULES.built_in)

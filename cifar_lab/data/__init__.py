@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_lab import extension
 from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import silent
 from cifar_lab.errors import DataError, nearest
@@ -45,6 +46,10 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
         return cache.open_or_make("cifar10", lambda: cifar10.find_or_download(cache.root() / "downloads", say))
     if source == "cifar100":
         return cache.open_or_make("cifar100", lambda: cifar100.find_or_download(cache.root() / "downloads", say))
+    if (target := _target(source)) is not None:
+        from cifar_lab.data.registry import load_registered
+
+        return load_registered(source, target)
     path = _existing(source)
 
     def decode() -> Dataset:
@@ -60,7 +65,15 @@ def absolute(source: str) -> str:
         DataError: it is empty.
     """
     _refuse_empty(source)
-    return source if source in NAMES else str(Path(source).expanduser().resolve())
+    return source if source in NAMES or _target(source) is not None else str(Path(source).expanduser().resolve())
+
+
+def _target(source: str) -> str | None:
+    """Return the `module:function` that a source names, by itself or by an entry point; None for any other source."""
+    name = source.partition("?")[0]
+    if extension.TARGET.fullmatch(name):
+        return name
+    return extension.registered("datasets").get(name) if name.isidentifier() and name not in NAMES else None
 
 
 def _refuse_empty(source: str) -> None:

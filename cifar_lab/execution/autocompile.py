@@ -94,7 +94,7 @@ def _steps(cell: PlannedCell, plan: Plan) -> int:
 
 def _work(cell: PlannedCell) -> int:
     """Return the multiply-accumulates of one step's forward pass."""
-    return cell.cost.macs * cell.recipe.train.batch_size
+    return cell.cost.work * cell.recipe.train.batch_size
 
 
 def _times(cells: Sequence[PlannedCell], plan: Plan, *, once: bool) -> int:

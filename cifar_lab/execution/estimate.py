@@ -62,7 +62,7 @@ def estimate(plan: Plan, pace: TrainingSpeed, *, done: bool = False) -> dict[str
 def _seconds(cell: PlannedCell, plan: Plan, rate: float, floor: float) -> float:
     """Return the seconds of training and evaluation; no step takes less than `floor`."""
     recipe, images = cell.recipe, trained_images(cell, plan)
-    of_an_image = rate * cell.cost.macs
+    of_an_image = rate * cell.cost.work
     steps = math.ceil(images / recipe.train.batch_size)
     epochs = recipe.train.epochs * max(steps * floor, images * of_an_image)
     return epochs + FORWARD_SHARE * _evaluated(cell, plan) * of_an_image
@@ -88,7 +88,7 @@ def measure(
         UsageError: on the CPU even the network of least cost ran out of memory.
     """
     found: dict[str, list[Recipe]] = {}
-    for cell in sorted(plan.cells, key=lambda cell: cell.cost.macs):
+    for cell in sorted(plan.cells, key=lambda cell: cell.cost.work):
         if done or not cell.is_done:
             found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
     if execution.device.startswith("cuda"):
@@ -107,7 +107,7 @@ def _on_the_cpu(
     tries = [recipes[len(recipes) // 2], recipes[0]]
     for recipe in dict.fromkeys(tries):
         try:
-            return seconds_per_image(recipe, execution, images) / network_cost(recipe.model, images).macs
+            return seconds_per_image(recipe, execution, images) / network_cost(recipe.model, images).work
         except TimingError as error:
             last = error
             if not error.out_of_memory:
@@ -171,13 +171,13 @@ def seconds_per_image(recipe: Recipe, execution: Execution, images: ImageShape =
     """Return the seconds of a forward and backward pass per image; small batches keep it short on a CPU."""
     batch = recipe.train.batch_size
     if execution.device == "cpu":
-        batch = min(batch, 32, max(4, TIMED_MACS // network_cost(recipe.model, images).macs))
+        batch = min(batch, 32, max(4, TIMED_MACS // network_cost(recipe.model, images).work))
     return step_timing.glance(recipe, execution, batch, images).step / batch
 
 
 def _work(recipe: Recipe, images: ImageShape) -> int:
     """Return the multiply-accumulates of one step's forward pass."""
-    return network_cost(recipe.model, images).macs * recipe.train.batch_size
+    return network_cost(recipe.model, images).work * recipe.train.batch_size
 
 
 def trained_images(cell: PlannedCell, plan: Plan) -> int:

@@ -25,7 +25,7 @@ from cifar_lab.errors import CifarLabError
 from cifar_lab.execution import fork_server
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
-from cifar_lab.models.resnet import build_network
+from cifar_lab.models.registry import build_network
 from cifar_lab.train.evaluate import ON_A_GPU, evaluate
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.step import Stepper

@@ -13,6 +13,7 @@ import torch
 from filelock import Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from cifar_lab.config.execution import THEN, Execution
 from cifar_lab.config.recipe import NUMERICS, Recipe
@@ -25,7 +26,7 @@ from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
 from cifar_lab.models.cost import network_cost
-from cifar_lab.models.resnet import ResNet, build_network
+from cifar_lab.models.registry import build_network
 from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.results.final_metrics import final_metrics
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
@@ -33,6 +34,7 @@ from cifar_lab.store.journal import Journal, read_points
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.loop import TrainingOutcome, fit
+from cifar_lab.train.registry import measure_metrics
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
 
@@ -240,7 +242,7 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
     return execution
 
 
-def _warm_start(net: ResNet, parent: CellRecord) -> None:
+def _warm_start(net: nn.Module, parent: CellRecord) -> None:
     """Load the final weights of `parent`, after verifying their checksum against its result."""
     said = f"init_from {parent.fingerprint[:12]}"
     try:
@@ -255,7 +257,7 @@ def _warm_start(net: ResNet, parent: CellRecord) -> None:
         raise CellError(f"{said}: that cell is not finished")
 
 
-def load_weights(net: ResNet, record: CellRecord) -> None:
+def load_weights(net: nn.Module, record: CellRecord) -> None:
     """Load the final weights of a finished cell into `net`, after verifying their checksum against its result.
 
     Raises:
@@ -298,6 +300,8 @@ def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: Tra
     metrics["seconds"], metrics["images_seen"] = trainer.seconds, float(trainer.images_seen)
     if judged is not None:
         metrics |= {"test/acc": judged.accuracy, "test/loss": judged.loss}
+        further = measure_metrics(recipe.train.metrics, judged)
+        metrics |= {f"test/{key}": value for key, value in further.items()}
         if recipe.train.tta != "none":
             plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
             metrics["test/acc_without_tta"] = plain.accuracy

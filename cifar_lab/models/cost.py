@@ -1,4 +1,4 @@
-"""Count a network's parameters and MACs from its shape alone, without building it or loading torch."""
+"""Count a network's parameters and MACs; the built-in one from its shape alone, without loading torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cifar_lab.config import recipe
+from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.errors import BudgetError
 
@@ -28,9 +29,15 @@ class Cost:
 
     parameters: int
     macs: int
+    """0: unknown, for a network of a user that cannot be counted."""
     costliest: str
     """Name of the top-level part with the most parameters, `layer3`."""
     costliest_parameters: int
+
+    @property
+    def work(self) -> int:
+        """Return the MACs for estimates of time; if unknown, one for each parameter, which is a lower bound."""
+        return self.macs or max(1, self.parameters)
 
 
 class _Counts(NamedTuple):
@@ -50,6 +57,10 @@ def network_cost(model: recipe.ModelConfig, images: ImageShape = CIFAR10_SHAPE) 
     MACs are those of convolutions and linear layers: the number of weights times the number of output positions, half
     of what `torch.utils.flop_counter` counts. The tests compare both counts with those of built networks.
     """
+    if model.name not in MODELS.built_in:
+        from cifar_lab.models.registry import count_network
+
+        return count_network(model, images)
     parts = dict(_parts(model, images))
     costliest = max(parts, key=lambda name: parts[name].parameters)
     return Cost(

@@ -12,7 +12,7 @@ import pytest
 from packaging.version import Version
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "out_of_space", "redaction", "text"}
+EVERYWHERE = {"errors", "extension", "out_of_space", "redaction", "text"}
 """Modules that every package may import."""
 ORDER = (
     "config", "ablation", "models", "data", "store", "train", "results", "inspect", "report", "mlflow_sync",
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "mlflow_sync": {"config", "ablation", "store", "results", "report"},
     "api": set(ORDER) - {"cli"},
     "recipe": {"config"},
+    "testing": {"config", "models", "data", "train"},
     "__main__": {"cli"},
     "__init__": {"ablation", "api", "config"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ from cifar_lab.data import cifar100
 from cifar_lab.models.cost import BUDGET, network_cost
 
 TINY = [
-    "model.blocks=[1,1]", "model.width=8", "train.batch_size=10", "data.val_fraction=0.25", "train.epochs=1",
+    "model.blocks=[1,1]", "model.width=16", "train.batch_size=10", "data.val_fraction=0.25", "train.epochs=1",
     "data.cutout=4", "data.cutmix=1.0", "model.stem=whitening", "train.tta=flip_shift",
 ]  # fmt: skip
 MACHINE = ["--device", "cpu", "--yes", "--json"]
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for all tests: the process that starts the workers keeps the environment of the first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def _trained(capsys: pytest.CaptureFixture[str], runs: Path, source: str, *words: str) -> dict[str, Any]:
