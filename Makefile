@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-faults check audit lowest bench gpu gpu-check gpu-pack clean
+.PHONY: demo test test-all test-faults check audit lowest lock bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -41,10 +41,14 @@ lowest: .venv/.installed-audit  ## The quick tests with the lowest versions that
 	$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps -e .
 	.venv-lowest/bin/python -m pytest -n 2 -m "not slow and not browser and not gpu"
 
+lock: .venv/.installed-audit  ## Write requirements.lock: the newest versions of everything, for all platforms
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-find-links --python-version 3.11 --upgrade \
+	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
 bench: .venv/.installed-bench  ## Measure beside a plain loop and Lightning: docs/benchmarks.md; make bench ARGS=--quick
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
-gpu:  ## Check, measure and train on a GPU with $(PYTHON)'s own torch, no .venv: ARGS="--out OUT --data ZIP --seconds 520"
+gpu:  ## Check, measure and train on a GPU with $(PYTHON)'s own torch, no .venv: ARGS="--out OUT --data ZIP[.xz] --seconds 520"
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(ARGS)
 
 gpu-check:  ## The tests that need a GPU, with $(PYTHON)'s own torch and pytest, no .venv
@@ -58,7 +62,7 @@ gpu-pack:  ## What a machine with a GPU and no network needs beside the checkout
 	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
 	  --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
 	  -d .whl $(WHEELS)
-	$(PYTHON) benchmarks/on_gpu/images.py pack $(IMAGES) .gpu-data/images.pack
+	xz -9e --stdout $(IMAGES) > .gpu-data/$(notdir $(IMAGES)).xz
 
 clean:  ## Remove the environment and what tools cached; runs and stores stay
 	rm -rf .venv .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache

@@ -13,12 +13,14 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, zip_longest
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
+from markdown_table import table
 from matplotlib.figure import Figure
 
 from cifar_lab.config.recipe import Recipe
@@ -29,39 +31,30 @@ from cifar_lab.store.packed_study import study_folder
 
 FLOPS = 6
 """FLOPs of a training step per multiply-accumulate of the forward pass."""
-PETA = 1e15
 PFLOP, ANCHORS = 0.36, {"airbench94 with TTA": 90.6, "airbench94": 89.8}
 """Work, and % on the same JPEG copy: Jordan's program (2024, arXiv:2404.00498), ported to bf16 on a CPU, 9.9 epochs of
 all 50,000 training images."""
 COLOURS = {"efficient": "#4C78A8", "fast": "#E45756"}
 OTHERS = ("#54A24B", "#B279A2", "#F58518", "#72B7B2")
-GREY = "#666666"
 SIZES = {"model.width", "train.epochs"}
+HEADING = ("recipe", "parameters", "PFLOP", "seeds", "accuracy %", "lowest", "highest", "one view %")
+Group = list[tuple[str, dict[str, Any], dict[str, float]]]
+"""Cells of one recipe: variant, content of `cell.json`, and metrics."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Trained recipe; accuracies in %, by seed."""
+    """Trained recipe; accuracies in %, `without_tta` their mean with one view of each image.
 
-    variant: str
-    settings: str
-    """Differences from the usual settings of the variant, apart from width and epochs; empty if none."""
-    width: int
-    epochs: int
+    Its `line` in the plot is shared by runs that differ only in width and length.
+    """
+
+    line: str
+    size: str
     parameters: int
     pflop: float
-    accuracies: Mapping[int, float]
+    accuracies: list[float]
     without_tta: float
-    """Mean accuracy of the same cells with one view of each image."""
-
-    @property
-    def line(self) -> str:
-        """Name of the line in the plot, shared by runs that differ only in width and length."""
-        return ", ".join(filter(None, [self.variant.removesuffix("_third"), self.settings]))
-
-    @property
-    def size(self) -> str:
-        return f"width {self.width}, {self.epochs} epochs"
 
     @property
     def name(self) -> str:
@@ -69,7 +62,12 @@ class Point:
 
     @property
     def mean(self) -> float:
-        return mean(self.accuracies.values())
+        return mean(self.accuracies)
+
+    def row(self) -> list[object]:
+        reached = (self.mean, min(self.accuracies), max(self.accuracies), self.without_tta)
+        numbers = (f"{value:.2f}" for value in reached)
+        return [self.name, f"{self.parameters:,}", f"{self.pflop:.3f}", len(self.accuracies), *numbers]
 
 
 def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
@@ -78,53 +76,38 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
     Raises:
         UsageError: they were trained on more than one set of images.
     """
-    cells = {
-        cell.fingerprint: (cell.variant, cell.seed)
-        for invocation in read_all(runs)
-        if invocation.ablation in ablations
-        for cell in invocation.cells
-    }
-    groups: dict[str, list[tuple[str, int, CellRecord]]] = defaultdict(list)
-    sources: dict[str, str] = {}
-    for fingerprint, (variant, seed) in cells.items():
+    chosen = [each for each in read_all(runs) if each.ablation in ablations]
+    variants = {cell.fingerprint: cell.variant for invocation in chosen for cell in invocation.cells}
+    groups, sources = defaultdict[str, Group](list), dict[str, str]()
+    for fingerprint, variant in variants.items():
         record = CellRecord(runs / fingerprint)
         result = record.result()
         if result is not None and result["status"] == "finished":
-            told = record.cell("recipe", "data") or {}
-            groups[str(told["recipe"])].append((variant, seed, record))
+            told = record.cell("recipe", "data", "macs", "parameters") or {}
+            groups[str(told["recipe"])].append((variant, told, result["metrics"]))
             sources[told["data"]["hash"]] = told["data"]["name"]
     if len(sources) > 1:
         raise UsageError(f"these cells saw different images: {', '.join(sorted(sources.values()))}")
-    usual: dict[str, Recipe] = {}
-    for group in sorted(groups.values(), key=len):
-        usual[group[0][0]] = _recipe(group)
+    usual = {group[0][0]: _settings(group) for group in sorted(groups.values(), key=len)}
     return sorted((_point(group, usual[group[0][0]]) for group in groups.values()), key=lambda point: point.pflop)
 
 
-def _recipe(group: list[tuple[str, int, CellRecord]]) -> Recipe:
-    return Recipe.model_validate_json(json.dumps((group[0][2].cell("recipe") or {})["recipe"]))
+def _settings(group: Group) -> dict[str, Any]:
+    return Recipe.model_validate_json(json.dumps(group[0][1]["recipe"])).flat()
 
 
-def _point(group: list[tuple[str, int, CellRecord]], usual: Recipe) -> Point:
-    variant, _, first = group[0]
-    before = usual.flat()
-    settings = {
-        path: value for path, value in _recipe(group).flat().items() if before[path] != value and path not in SIZES
-    }
-    told, result = first.cell("recipe", "macs", "parameters") or {}, first.result() or {}
-    seen = result["metrics"]["images_seen"]
+def _point(group: Group, usual: dict[str, Any]) -> Point:
+    (variant, told, first), metrics = group[0], [each for *_, each in group]
+    settings = {path: value for path, value in _settings(group).items() if usual[path] != value and path not in SIZES}
+    words = [f"{path.rpartition('.')[2]} {_short(value)}" for path, value in settings.items()]
     recipe = told["recipe"]
-    metrics = {seed: (record.result() or {})["metrics"] for _, seed, record in group}
-    plain = [each.get("test/acc_without_tta", each["test/acc"]) for each in metrics.values()]
     return Point(
-        variant=variant,
-        settings=", ".join(f"{path.rpartition('.')[2]} {_short(value)}" for path, value in settings.items()),
-        width=recipe["model"]["width"],
-        epochs=recipe["train"]["epochs"],
+        line=", ".join([variant.removesuffix("_third"), *words]),
+        size=f"width {recipe['model']['width']}, {recipe['train']['epochs']} epochs",
         parameters=told["parameters"],
-        pflop=FLOPS * told["macs"] * seen / PETA,
-        accuracies={seed: 100 * each["test/acc"] for seed, each in metrics.items()},
-        without_tta=100 * mean(plain),
+        pflop=FLOPS * told["macs"] * first["images_seen"] / 1e15,
+        accuracies=[100 * each["test/acc"] for each in metrics],
+        without_tta=100 * mean(each.get("test/acc_without_tta", each["test/acc"]) for each in metrics),
     )
 
 
@@ -132,22 +115,11 @@ def _short(value: object) -> str:
     return "-".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def table(found: Sequence[Point]) -> Iterator[str]:
-    """Yield lines of a Markdown table, with the anchors in order of their work."""
-    yield "| recipe | parameters | PFLOP | seeds | accuracy % | lowest | highest | one view % |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    rows = [(each.pflop, _row(each)) for each in found]
-    rows.append(
-        (PFLOP, f"| airbench94 | | {PFLOP} | 1 | {ANCHORS['airbench94 with TTA']} | | | {ANCHORS['airbench94']} |")
-    )
-    yield from (line for _, line in sorted(rows))
-
-
-def _row(point: Point) -> str:
-    reached = point.accuracies.values()
-    numbers = [f"{point.parameters:,}", f"{point.pflop:.3f}", str(len(reached))]
-    numbers += [f"{value:.2f}" for value in (point.mean, min(reached), max(reached), point.without_tta)]
-    return f"| {point.name} | {' | '.join(numbers)} |"
+def lines(found: Sequence[Point]) -> Iterator[str]:
+    """Yield lines of a Markdown table, with the anchor in order of its work."""
+    anchor = ["airbench94", "", PFLOP, 1, ANCHORS["airbench94 with TTA"], "", "", ANCHORS["airbench94"]]
+    rows = [(each.pflop, each.row()) for each in found] + [(PFLOP, anchor)]
+    return table(HEADING, (row for _, row in sorted(rows, key=lambda each: each[0])))
 
 
 def draw(found: Sequence[Point], path: Path) -> None:
@@ -158,17 +130,16 @@ def draw(found: Sequence[Point], path: Path) -> None:
     for line in sorted({each.line for each in found}):
         own = [each for each in found if each.line == line]
         colour = COLOURS.get(line) or next(others)
-        heights = [each.mean for each in own]
-        low = [each.mean - min(each.accuracies.values()) for each in own]
-        high = [max(each.accuracies.values()) - each.mean for each in own]
-        axes.errorbar([each.pflop for each in own], heights, yerr=[low, high], color=colour, marker="o", capsize=3,
-                      label=line, linewidth=1.2)  # fmt: skip
+        low = [each.mean - min(each.accuracies) for each in own]
+        high = [max(each.accuracies) - each.mean for each in own]
+        axes.errorbar([each.pflop for each in own], [each.mean for each in own], yerr=[low, high], color=colour,
+                      marker="o", capsize=3, label=line, linewidth=1.2)  # fmt: skip
         for each, after in zip_longest(own, own[1:]):
             falls = after is not None and after.mean < each.mean  # the words keep out of the line's way
             axes.annotate(each.size, (each.pflop, each.mean), (6, 5 if falls else -12),
                           textcoords="offset points", fontsize=8, color=colour)  # fmt: skip
     for (name, accuracy), marker in zip(ANCHORS.items(), "*D", strict=True):
-        axes.plot(PFLOP, accuracy, color=GREY, marker=marker, linestyle="none", label=name)
+        axes.plot(PFLOP, accuracy, color="#666666", marker=marker, linestyle="none", label=name)
     ticks = [0.1, 0.2, 0.4, 0.8]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
     axes.tick_params(axis="x", which="minor", labelbottom=False)
@@ -185,13 +156,12 @@ def main(words: Sequence[str]) -> int:
     asked = parser.parse_args(words)
     try:
         found = points(study_folder(asked.runs), asked.ablation)
+        if not found:
+            raise UsageError(f"{asked.runs}: no finished cell of {', '.join(asked.ablation)}")
     except UsageError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    if not found:
-        print(f"{asked.runs}: no finished cell of {', '.join(asked.ablation)}", file=sys.stderr)
-        return 2
-    print("\n".join(table(found)))
+    print("\n".join(lines(found)))
     if asked.draw is not None:
         draw(found, asked.draw)
     return 0

@@ -1,7 +1,7 @@
 """Measure the lab and its peers, and write docs/benchmarks.md and docs/benchmarks.json.
 
     make bench                                                 # everything; best on a machine that does nothing else
-    python benchmarks/bench.py --only training,input           # these sections; the others stay as they were
+    python benchmarks/bench.py --only training,evaluation      # these sections; the others stay as they were
     python benchmarks/bench.py --quick --out /tmp/bench        # one round of a few steps: to see that it works
     python benchmarks/bench.py --data cifar10-jpeg.zip         # real images in place of synthetic ones
 
@@ -15,33 +15,19 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sections import (
-    accuracy,
-    command_line,
-    evaluation,
-    feeding,
-    memory,
-    planning,
-    profiled,
-    tracking,
-    training,
-    whole_cell,
-    workers,
-)
-from side_by_side import archive, machine
-from side_by_side.asked import Asked
-from side_by_side.contender import Failed
-from side_by_side.section import Entry, Section
-from side_by_side.spread import Absent
+from sections import tracking, training, whole_cell
+from side_by_side import machine, page
+from side_by_side.contender import Asked, say
+from side_by_side.results import Absent, Entry, Section
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-EVERY = (
-    training, whole_cell, feeding, tracking, evaluation, command_line, planning, workers, memory, accuracy, profiled,
-)  # fmt: skip
-SECTIONS = {section.NAME: section for section in EVERY}
+SECTIONS = {
+    "training": training.measure, "cell": whole_cell.measure, "tracking": tracking.measure,
+    "evaluation": training.measure_evaluation,
+}  # fmt: skip
 ROUNDS = 5
 
 
@@ -49,52 +35,46 @@ def main(words: Sequence[str]) -> int:
     typed = _parser().parse_args(words)
     names = list(SECTIONS) if typed.only is None else [name.strip() for name in typed.only.split(",")]
     if unknown := [name for name in names if name not in SECTIONS]:
-        print(f"bench.py: no section named '{unknown[0]}'; there are {', '.join(SECTIONS)}", file=sys.stderr)
+        say(f"bench.py: no section named '{unknown[0]}'; there are {', '.join(SECTIONS)}")
         return 2
     whole = True
     for name in names:
-        entry = _measure(name, typed, words)
-        whole = whole and entry is not None and _is_whole(entry.section)
-        if entry is not None:
-            archive.write(typed.out, archive.merge(archive.read(typed.out), [entry], list(SECTIONS)), list(SECTIONS))
-    print(f"{typed.out / archive.PAGE}, {typed.out / archive.NUMBERS}", file=sys.stderr)
+        entry = _measure(name, typed)
+        whole = whole and _is_whole(entry.section)
+        page.write(typed.out, merge([*page.read(typed.out), entry]), list(SECTIONS))
+    say(f"{typed.out / page.PAGE}, {typed.out / page.NUMBERS}")
     return 0 if whole else 1
 
 
-def _measure(name: str, typed: argparse.Namespace, words: Sequence[str]) -> Entry | None:
-    """Measure one section in a temporary folder; return None if it could not begin."""
-    busy, began = machine.busy_cores(), time.monotonic()
+def _measure(name: str, typed: argparse.Namespace) -> Entry:
+    """Measure one section in a temporary folder."""
+    busy, began, rounds = machine.busy_cores(), time.monotonic(), 1 if typed.quick else typed.rounds
+    data = typed.data if typed.data in {"synthetic", "cifar10"} else str(Path(typed.data).resolve())
     with tempfile.TemporaryDirectory(prefix="cifar-lab-bench-") as scratch:
-        asked = Asked(
-            is_quick=typed.quick, data=machine.data_of(typed.data), scratch=Path(scratch),
-            cell_epochs=typed.cell_epochs, cell_images=typed.cell_images,
-        )  # fmt: skip
-        rounds = 1 if typed.quick else typed.rounds * SECTIONS[name].ROUNDS
-        asked.say(f"{name}: {rounds} rounds")
-        try:
-            section = SECTIONS[name].measure(asked, rounds)
-        except Failed as error:
-            asked.say(f"{name}: its scene could not be set: {error}")
-            return None
+        asked = Asked(is_quick=typed.quick, data=data, scratch=Path(scratch))
+        say(f"{name}: {rounds} rounds")
+        section = SECTIONS[name](asked, rounds)
         minutes = (time.monotonic() - began) / 60
-        made = machine.made(name, _without_only(words), asked, rounds=rounds, busy=busy, minutes=minutes)
+        more = ["--quick"] * typed.quick + [
+            f"--{key}={vars(typed)[key]}"
+            for key in ("rounds", "data")
+            if vars(typed)[key] != _parser().get_default(key)
+        ]
+        made = machine.made(name, more, asked, rounds=rounds, busy=busy, minutes=minutes)
     return Entry(made=made, section=section)
 
 
+def merge(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the latest entry of each section; those that are no longer measured come last."""
+    latest = {entry.section.name: entry for entry in entries}
+    order = [name for name in SECTIONS if name in latest] + [name for name in latest if name not in SECTIONS]
+    return [latest[name] for name in order]
+
+
 def _is_whole(section: Section) -> bool:
-    """Tell whether everything was measured, apart from contenders that are not installed or need more rounds."""
-    found = [row.measured for table in section.tables for row in table.rows]
+    """Tell whether everything was measured, apart from contenders that are not installed."""
+    found = [found for table in section.tables for found in table.rows.values()]
     return not any(isinstance(one, Absent) and one.reason != "not installed" for one in found)
-
-
-def _without_only(words: Sequence[str]) -> list[str]:
-    """Return the words of the command line that apply to every section."""
-    kept, skip = list[str](), False
-    for word in words:
-        if not (skip or word.startswith(("--only", "--out"))):
-            kept.append(word)
-        skip = word in {"--only", "--out"}
-    return kept
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,8 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="in which all contenders take their turn")
     parser.add_argument("--data", default="synthetic", help="synthetic, or a folder or zip of images")
     parser.add_argument("--out", type=Path, default=DOCS, help="the folder of the two files")
-    parser.add_argument("--cell-epochs", type=int, help="of the whole cell; without it, those of its scale")
-    parser.add_argument("--cell-images", type=int, help="training images of the whole cell; without it, all")
     return parser
 
 

@@ -8,62 +8,49 @@ A study keeps the method that it began with; this asks what the other one would 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+from markdown_table import table
+
 from cifar_lab.results import compare, contrasts
-from cifar_lab.results.comparison import Comparison, ComparisonRow
+from cifar_lab.results.comparison import ComparisonRow
 from cifar_lab.store.invocation import MODERATED, STUDENT, read_all
 from cifar_lab.store.packed_study import study_folder
 from cifar_lab.store.selection import select
 
+HEADING = ("study", "variant", "n", "Δ", "Student", "verdict", "moderated", "verdict", "width")
 DECIDED = {"better", "worse", "equivalent"}
 
 
-def both(runs: Path, invocation: str, ablation: str) -> tuple[Comparison, Comparison]:
-    """Return the comparison of a setting with Student's intervals, and with moderated ones."""
-    setting = select(runs, ablation, invocation=invocation)
-    made = []
-    for design in (STUDENT, MODERATED):
-        with (
-            mock.patch.object(contrasts, "design_of", return_value=design),
-            mock.patch.object(compare, "design_of", return_value=design),
-        ):
-            made.append(compare.tabulate(setting, runs))
-    return made[0], made[1]
-
-
 def pairs_of_rows(runs: Path) -> Iterator[tuple[str, ComparisonRow, ComparisonRow]]:
-    """Yield each compared row of every setting in `runs` under both methods."""
+    """Yield each compared row of every setting in `runs`, with Student's intervals and with moderated ones."""
     seen = set[object]()
     for entry in sorted(read_all(runs), key=lambda entry: entry.id, reverse=True):
         if entry.setting() in seen:
             continue
         seen.add(entry.setting())
-        student, moderated = both(runs, entry.id, entry.ablation)
-        for old, new in zip(student.rows, moderated.rows, strict=True):
-            if old.interval is not None:
-                yield f"{entry.ablation}, {entry.scale}, {student.data}", old, new
+        setting, tables = select(runs, entry.ablation, invocation=entry.id), []
+        for design in (STUDENT, MODERATED):
+            changed = {"attribute": "design_of", "return_value": design}
+            with mock.patch.object(contrasts, **changed), mock.patch.object(compare, **changed):
+                tables.append(compare.tabulate(setting, runs))
+        for old, new in zip(tables[0].rows, tables[1].rows, strict=True):
+            if old.interval is not None and new.interval is not None:
+                yield f"{entry.ablation}, {entry.scale}, {tables[0].data}", old, new
 
 
-def table(rows: Sequence[tuple[str, ComparisonRow, ComparisonRow]]) -> Iterator[str]:
-    """Yield a table in Markdown, and a line that counts what each method decides."""
-    yield "| study | variant | n | Δ | Student | verdict | moderated | verdict | width |"
-    yield "|---|---|---:|---:|---|---|---|---|---:|"
-    for study, old, new in rows:
-        before, after = old.interval, new.interval
-        if before is None or after is None or old.difference is None:
-            continue
-        ratio = (after[1] - after[0]) / (before[1] - before[0])
-        spans = [f"[{100 * low:+.2f}, {100 * high:+.2f}]" for low, high in (before, after)]
-        yield (
-            f"| {study} | {old.variant} | {old.pairs} | {100 * old.difference:+.2f} | {spans[0]} | {old.verdict} "
-            f"| {spans[1]} | {new.verdict} | {ratio:.2f} |"
-        )
-    counts = [sum(row[i].verdict in DECIDED for row in rows) for i in (1, 2)]
-    yield f"\n{len(rows)} differences; decided: {counts[0]} with Student's intervals, {counts[1]} with moderated ones"
+def row(study: str, old: ComparisonRow, new: ComparisonRow) -> list[object]:
+    """Return a row of the table: verdicts and intervals of both methods, and the ratio of their widths."""
+    (low, high), (least, most) = old.interval, new.interval
+    spans = (f"[{100 * a:+.2f}, {100 * b:+.2f}]" for a, b in (old.interval, new.interval))
+    difference, ratio = f"{100 * old.difference:+.2f}", f"{(most - least) / (high - low):.2f}"
+    return [study, old.variant, old.pairs, difference, next(spans), old.verdict, next(spans), new.verdict, ratio]
 
 
 if __name__ == "__main__":
-    print("\n".join(table(list(pairs_of_rows(study_folder(Path(sys.argv[1])))))))
+    rows = list(pairs_of_rows(study_folder(Path(sys.argv[1]))))
+    print("\n".join(table(HEADING, (row(*each) for each in rows), left=2)))
+    counts = [sum(each[i].verdict in DECIDED for each in rows) for i in (1, 2)]
+    print(f"\n{len(rows)} differences; decided: {counts[0]} with Student's intervals, {counts[1]} with moderated ones")

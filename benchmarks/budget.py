@@ -1,6 +1,6 @@
 """Compare ways of treating candidates over the budget in a search, which are never trained, on a surrogate.
 
-    python benchmarks/budget.py --seeds 10      # a markdown table, then JSON, on standard output; minutes on one core
+    python benchmarks/budget.py --seeds 10      # a markdown table on standard output; minutes on one core
 
 Nothing is trained: `surrogate` is a smooth function of a recipe with a little noise, designed so that accuracy grows
 with parameters and the budget is a binding constraint. It shows which way finds good candidates in few trainings, not
@@ -12,7 +12,7 @@ and samplers alternate, seed by seed. The table has medians over the seeds, with
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import math
 import platform
 import random
@@ -26,6 +26,7 @@ from typing import Any
 
 import optuna
 import torch
+from markdown_table import table
 from optuna.trial import TrialState
 
 from cifar_lab.config import recipe
@@ -50,14 +51,8 @@ SAME = {"gp": ("rejection, failed",), "random": tuple(WAYS)[1:], "nsgaii": ("rej
 """Ways that are one to a sampler: gp sees neither pruned nor failed trials, random sees nothing."""
 PENALTY = 0.1
 """Loss of accuracy at twice the budget."""
-TRAINED = {"tpe": 50, "gp": 25, "nsgaii": 50, "random": 50}
-"""Number of trials trained in one search."""
-ASKED = 3
-"""Maximum ratio of candidates to trained trials, after which a search ends."""
-EARLY = 15
-"""Number of trained trials after which the best is first recorded."""
-
-
+TRAINED, ASKED, EARLY = {"tpe": 50, "gp": 25, "nsgaii": 50, "random": 50}, 3, 15
+"""Trials trained in one search; candidates for each of them, at most; trials after which the best is first recorded."""
 OPTIMIZERS = {"sgd": 0.0, "sgd_nesterov": 0.002, "adam": -0.015, "adamw": -0.006, "muon": 0.003}
 BEST_RATE = {"sgd": 1.0, "sgd_nesterov": 0.8, "adam": 1.5, "adamw": 2.0, "muon": 0.7}
 """Best rate in multiples of the usual one."""
@@ -96,11 +91,7 @@ def excess(tried: Recipe, budget: SearchBudget) -> float:
 
 
 def check(space: Space, budget: SearchBudget, draws: int = 10) -> None:
-    """Check that excesses equal those of the product.
-
-    Raises:
-        AssertionError: they differ.
-    """
+    """Raise AssertionError unless excesses equal those of the product."""
     chance = random.Random(0)
     for _ in range(draws):
         tried = space.baseline.override(space.suggest(RandomTrial(chance)))
@@ -109,20 +100,20 @@ def check(space: Space, budget: SearchBudget, draws: int = 10) -> None:
 
 @dataclass
 class Search:
-    """Results of one search."""
+    """Results of one search.
+
+    `infeasible`: for each candidate whether it was over the budget; `best`: noise-free accuracy of the candidate that
+    looked best, after each training; `seconds`: CPU time, mostly of the sampler and of counting networks.
+    """
 
     infeasible: list[bool] = field(default_factory=list)
-    """True for each candidate that was over the budget."""
     best: list[float] = field(default_factory=list)
-    """Noise-free accuracy of the candidate that looked best, after each training."""
     seconds: float = 0.0
-    """CPU time, mostly of the sampler and of counting networks for the first time."""
 
     def share(self, half: int) -> float:
         """Return the share of infeasible candidates in the first or the second half, in %."""
         middle = len(self.infeasible) // 2
-        part = self.infeasible[:middle] if half == 0 else self.infeasible[middle:]
-        return 100 * statistics.mean(part)
+        return 100 * statistics.mean(self.infeasible[middle:] if half else self.infeasible[:middle])
 
 
 def search(space: Space, budget: SearchBudget, sampler: str, way: str, seed: int) -> Search:
@@ -162,45 +153,22 @@ def _tell_infeasible(study: optuna.Study, trial: optuna.Trial, way: str, over: f
         study.tell(trial, statistics.median(trained) if "median" in way else 0.0)
 
 
-def table(searches: dict[tuple[str, str], list[Search]]) -> Iterable[str]:
-    yield row("sampler", "way", "infeasible, 1st half %", "2nd half %", "asked a training", f"best after {EARLY}",
-              "best at the end", "ended early", "CPU s")  # fmt: skip
-    yield row("---", "---", *["---:"] * 7)
-    for (sampler, way), found in searches.items():
-        yield row(
-            sampler,
-            way,
-            spread([one.share(0) for one in found], 0),
-            spread([one.share(1) for one in found], 0),
+def summary(searches: dict[tuple[str, str], list[Search]]) -> Iterable[str]:
+    heading = ("sampler", "way", "infeasible, 1st half %", "2nd half %", "asked a training", f"best after {EARLY}",
+               "best at the end", "ended early", "CPU s")  # fmt: skip
+    return table(heading, [
+        [
+            sampler, way, *(spread([one.share(half) for one in found], 0) for half in (0, 1)),
             spread([len(one.infeasible) / max(1, len(one.best)) for one in found], 2),
-            spread([100 * one.best[:EARLY][-1] for one in found], 2),
-            spread([100 * one.best[-1] for one in found], 2),
-            sum(len(one.best) < TRAINED[sampler] for one in found),
-            spread([one.seconds for one in found], 0),
-        )
+            spread([100 * one.best[:EARLY][-1] for one in found], 2), spread([100 * one.best[-1] for one in found], 2),
+            sum(len(one.best) < TRAINED[sampler] for one in found), spread([one.seconds for one in found], 0),
+        ]
+        for (sampler, way), found in searches.items()
+    ], left=2)  # fmt: skip
 
 
 def spread(values: Sequence[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def as_json(searches: dict[tuple[str, str], list[Search]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "sampler": sampler,
-            "way": way,
-            "infeasible": [[round(one.share(half), 1) for half in (0, 1)] for one in found],
-            "asked": [len(one.infeasible) for one in found],
-            "trained": [len(one.best) for one in found],
-            "best_early": [round(100 * one.best[:EARLY][-1], 3) for one in found],
-            "best": [round(100 * one.best[-1], 3) for one in found],
-        }
-        for (sampler, way), found in searches.items()
-    ]
 
 
 def main() -> None:
@@ -215,23 +183,14 @@ def main() -> None:
     warnings.simplefilter("ignore")
     space, budget = find_space("writeup"), SearchBudget(max_params=asked.max_params)
     check(space, budget)
-    pairs = [
-        (sampler, way)
-        for sampler in asked.samplers.split(",")
-        for way in asked.ways.split(";")
-        if way not in SAME.get(sampler, ())
-    ]
-    searches: dict[tuple[str, str], list[Search]] = {pair: [] for pair in pairs}
+    every = itertools.product(asked.samplers.split(","), asked.ways.split(";"))
+    searches = {(sampler, way): list[Search]() for sampler, way in every if way not in SAME.get(sampler, ())}
     begun = time.process_time()
     for seed in range(asked.seeds):
-        for sampler, way in pairs:
-            searches[sampler, way].append(search(space, budget, sampler, way, seed))
+        for (sampler, way), found in searches.items():
+            found.append(search(space, budget, sampler, way, seed))
     print(f"{asked.seeds} seeds, budget {budget.max_params:,} parameters, space '{space.name}'\n")
-    for line in table(searches):
-        print(line)
-    for way, meaning in WAYS.items():
-        print(f"- {way}: {meaning}")
-    print(f"\n{json.dumps(as_json(searches))}\n")
+    print("\n".join([*summary(searches), *(f"- {way}: {meaning}" for way, meaning in WAYS.items())]), end="\n\n")
     versions = f"python {platform.python_version()}, optuna {optuna.__version__}, torch {torch.__version__}"
     print(f"{versions}; {time.process_time() - begun:,.0f} s of CPU time on {platform.machine()}")
 

@@ -13,15 +13,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cifar_lab.results.stats.moderated import TABLE, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
+from cifar_lab.results.stats.worlds import CLASS, FAMILIES, World
 
 COMPARISONS = (2, 3, 4, 5, 7, 10, 15, 20, 30)
 PAIRS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 50)
@@ -29,65 +29,12 @@ BLOCK = 8_000_000
 """Numbers drawn at a time."""
 _SEED = 20261127
 
-Pick = Callable[[np.ndarray], np.ndarray]
-FAMILIES: dict[str, tuple[Callable[[int], int], Pick]] = {
-    "control": (lambda k: k + 1, lambda x: x[:, 1:] - x[:, :1]),
-    "chain": (lambda k: k + 1, lambda x: x[:, 1:] - x[:, :-1]),
-    "disjoint": (lambda k: 2 * k, lambda x: x[:, 1::2] - x[:, ::2]),
-}
-"""By name: the arms that k differences need, and the differences (studies, k, n) of arms (studies, arms, n)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """Studies in which nothing differs: normal accuracies whose deviations may differ between arms.
-
-    `deviations`: "equal"; "log-normal S": exp(S z) for each arm of each study; "first × F": the first arm, which is the
-    control, has F times the deviation of the others; "second × F" likewise for a variant. `correlation`: between any
-    two arms over the seeds.
-    """
-
-    deviations: str
-    correlation: float
-    shape: str = "normal"
-
-    def draw(self, studies: int, arms: int, n: int, random: np.random.Generator) -> np.ndarray:
-        """Draw accuracies around 0: (studies, arms, n), float32."""
-        own = self._noise((studies, arms, n), random)
-        shared = self._noise((studies, 1, n), random)
-        values: np.ndarray = np.sqrt(1 - self.correlation) * own + np.sqrt(self.correlation) * shared
-        word, _, size = self.deviations.rpartition(" ")
-        if word == "log-normal":
-            values *= np.exp(float(size) * random.standard_normal((studies, arms, 1), dtype=np.float32))
-        elif word:
-            values[:, ["first ×", "second ×"].index(word)] *= float(size)
-        return values
-
-    def _noise(self, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-        if self.shape == "t3":
-            return random.standard_t(3, shape).astype(np.float32) / np.float32(np.sqrt(3))
-        if self.shape == "exponential":
-            return random.standard_exponential(shape, dtype=np.float32) - np.float32(1)
-        return random.standard_normal(shape, dtype=np.float32)
-
-
-CLASS = (
-    *(World(deviations="equal", correlation=each) for each in (0.0, 0.25, 0.5)),
-    *(
-        World(deviations=deviations, correlation=correlation)
-        for deviations in ("log-normal 0.25", "log-normal 0.5", "first × 3", "second × 3")
-        for correlation in (0.0, 0.5)
-    ),
-)
-"""The class of worlds in which the intervals hold together."""
-
 
 def statistics(differences: np.ndarray) -> np.ndarray:
     """Return max_j |Δ_j| √n / s̃_j of differences (studies, k, n), in which nothing differs: (studies,)."""
     n = differences.shape[-1]
     moderated = moderated_variances(differences.var(axis=-1, ddof=1), n - 1)
-    highest: np.ndarray = np.sqrt(n * differences.mean(axis=-1) ** 2 / moderated).max(axis=1)
-    return highest
+    return np.sqrt(n * differences.mean(axis=-1) ** 2 / moderated).max(axis=1)
 
 
 def drawn(world: World, family: str, k: int, n: int, studies: int, random: np.random.Generator) -> Iterator[np.ndarray]:
@@ -101,11 +48,8 @@ def drawn(world: World, family: str, k: int, n: int, studies: int, random: np.ra
 def critical_value(family: str, k: int, n: int, studies: int) -> float:
     """Return c(k, n) of one family: the largest 95 % quantile over `CLASS`."""
     random = np.random.default_rng([_SEED, list(FAMILIES).index(family), k, n])
-    quantiles = [
-        float(np.quantile(np.concatenate(list(drawn(world, family, k, n, studies, random))), CONFIDENCE))
-        for world in CLASS
-    ]
-    return max(quantiles)
+    drawings = (np.concatenate(list(drawn(world, family, k, n, studies, random))) for world in CLASS)
+    return max(float(np.quantile(each, CONFIDENCE)) for each in drawings)
 
 
 def _values(task: tuple[int, int, int]) -> tuple[float, float]:
@@ -133,12 +77,9 @@ def main() -> None:
             print(f"k = {k:2}, n = {n:2}: {pair[0]:.3f} to one control, {pair[1]:.3f} any", flush=True)
     table = np.array(values).reshape(len(COMPARISONS), len(PAIRS), 2).round(3)
     tree = {
-        "comparisons": COMPARISONS,
-        "pairs": PAIRS,
-        "control": table[:, :, 0].tolist(),
-        "any": table[:, :, 1].tolist(),
+        "comparisons": COMPARISONS, "pairs": PAIRS, "control": table[:, :, 0].tolist(), "any": table[:, :, 1].tolist(),
         "studies": options.studies,
-    }
+    }  # fmt: skip
     lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in tree.items())
     options.output.write_text("{\n" + lines.replace("], [", "],\n  [") + "\n}\n")
 

@@ -16,23 +16,20 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from critical_values import CLASS, World
+from markdown_table import table
 from scipy import stats
 
 from cifar_lab.results.stats.moderated import critical_value, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
+from cifar_lab.results.stats.worlds import CLASS, World
 
 SEEDS = (2, 3, 5, 10)
 OUTSIDE = (
-    World(deviations="first × 5", correlation=0.0),
-    World(deviations="second × 5", correlation=0.0),
-    World(deviations="log-normal 1", correlation=0.0),
-    World(deviations="equal", correlation=0.0, shape="t3"),
-    World(deviations="equal", correlation=0.0, shape="exponential"),
-    World(deviations="equal", correlation=0.0, shape="binomial"),
+    *(World(deviations=deviations, correlation=0.0) for deviations in ("first × 5", "second × 5", "log-normal 1")),
+    *(World(deviations="equal", correlation=0.0, shape=shape) for shape in ("t3", "exponential", "binomial")),
 )
 """Worlds outside the class: five times the deviation, outliers, a skew, accuracies on 1,000 images that go in steps."""
 Half = Callable[[np.ndarray, float], np.ndarray]
@@ -40,39 +37,31 @@ Half = Callable[[np.ndarray, float], np.ndarray]
 
 
 def student(arms: np.ndarray, _: float) -> np.ndarray:
-    """Return half widths of paired Student intervals at Šidák's level."""
     differences = arms[:, 1:] - arms[:, :1]
     k, n = differences.shape[1:]
     level = per_comparison(CONFIDENCE, k)
-    half: np.ndarray = stats.t.ppf((1 + level) / 2, n - 1) * differences.std(axis=-1, ddof=1) / math.sqrt(n)
-    return half
+    return stats.t.ppf((1 + level) / 2, n - 1) * differences.std(axis=-1, ddof=1) / math.sqrt(n)
 
 
 def welch(arms: np.ndarray, _: float) -> np.ndarray:
-    """Return half widths of Welch's intervals at Šidák's level."""
     n = arms.shape[-1]
     errors = arms.var(axis=-1, ddof=1) / n
     control, own = errors[:, :1], errors[:, 1:]
     degrees = (control + own) ** 2 / np.maximum((control**2 + own**2) / (n - 1), 1e-30)  # binomial values may all tie
     level = per_comparison(CONFIDENCE, own.shape[1])
-    half: np.ndarray = stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(control + own)
-    return half
+    return stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(control + own)
 
 
 def dunnett(arms: np.ndarray, critical: float) -> np.ndarray:
-    """Return half widths of unpaired intervals from the moderated variances of the arms."""
     n = arms.shape[-1]
     shrunk = moderated_variances(arms.var(axis=-1, ddof=1), n - 1)
-    half: np.ndarray = critical * np.sqrt((shrunk[:, :1] + shrunk[:, 1:]) / n)
-    return half
+    return critical * np.sqrt((shrunk[:, :1] + shrunk[:, 1:]) / n)
 
 
 def moderated(arms: np.ndarray, critical: float) -> np.ndarray:
-    """Return half widths of paired intervals from the moderated variances of the differences."""
     differences = arms[:, 1:] - arms[:, :1]
     n = differences.shape[-1]
-    half: np.ndarray = critical * np.sqrt(moderated_variances(differences.var(axis=-1, ddof=1), n - 1) / n)
-    return half
+    return critical * np.sqrt(moderated_variances(differences.var(axis=-1, ddof=1), n - 1) / n)
 
 
 DESIGNS: dict[str, Half] = {"Student": student, "Welch": welch, "Dunnett": dunnett, "moderated": moderated}
@@ -81,9 +70,7 @@ DESIGNS: dict[str, Half] = {"Student": student, "Welch": welch, "Dunnett": dunne
 def ratios(arms: np.ndarray, half: Half, critical: float) -> np.ndarray:
     """Return max_j |Δ_j| over its half width: (studies,); above 1 where an interval misses the truth, which is 0."""
     means = np.abs((arms[:, 1:] - arms[:, :1]).mean(axis=-1))
-    widths = half(arms, critical)
-    highest: np.ndarray = (means / np.maximum(widths, 1e-12)).max(axis=1)
-    return highest
+    return (means / np.maximum(half(arms, critical), 1e-12)).max(axis=1)
 
 
 def arms_of(world: World, k: int, n: int, studies: int) -> np.ndarray:
@@ -95,37 +82,34 @@ def arms_of(world: World, k: int, n: int, studies: int) -> np.ndarray:
     return world.draw(studies, k + 1, n, random)
 
 
-def main() -> None:
-    """Print a table of coverage and a table of width."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=100_000)
-    parser.add_argument("--variants", type=int, default=4)
-    options = parser.parse_args()
-    k, studies = options.variants, options.studies
-    print(f"{studies:,} simulated studies a number, {k} variants and a control; all in %\n")
-    print("| design | n | width | × Student | coverage, worst of the class | " + " | ".join(map(_name, OUTSIDE)) + " |")
-    print("|---|---:|---:|---:|---:|" + "---:|" * len(OUTSIDE))
+def rows(k: int, studies: int) -> Iterator[list[object]]:
+    """Yield the rows of the table: width and coverage of each design with each number of seeds."""
     for n in SEEDS:
         worlds = {world: arms_of(world, k, n, studies) for world in (*CLASS, *OUTSIDE)}
         widths: dict[str, float] = {}
         for name, half in DESIGNS.items():
-            critical = 1.0
-            if name == "moderated":
-                critical = critical_value(k, n)
-            elif name == "Dunnett":
+            critical = critical_value(k, n) if name == "moderated" else 1.0
+            if name == "Dunnett":
                 critical = max(float(np.quantile(ratios(worlds[world], half, 1.0), CONFIDENCE)) for world in CLASS)
             holds = {world: float((ratios(arms, half, critical) <= 1).mean()) for world, arms in worlds.items()}
             widths[name] = float(half(worlds[CLASS[0]], critical).mean())
-            worst = min(holds[world] for world in CLASS)
-            outside = " | ".join(f"{100 * holds[world]:.1f}" for world in OUTSIDE)
+            shares = [min(holds[world] for world in CLASS), *(holds[world] for world in OUTSIDE)]
             relative = widths[name] / widths["Student"]
-            print(f"| {name} | {n} | {widths[name]:.2f} | {relative:.2f} | {100 * worst:.1f} | {outside} |", flush=True)
+            yield [name, n, f"{widths[name]:.2f}", f"{relative:.2f}", *(f"{100 * share:.1f}" for share in shares)]
 
 
-def _name(world: World) -> str:
-    return world.deviations.replace("first", "control").replace("second", "variant") + (
-        "" if world.shape == "normal" else f", {world.shape}"
-    )
+def main() -> None:
+    """Print a table of coverage and width."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=100_000)
+    parser.add_argument("--variants", type=int, default=4)
+    options = parser.parse_args()
+    print(f"{options.studies:,} simulated studies a number, {options.variants} variants and a control; all in %\n")
+    names = [world.deviations.replace("first", "control").replace("second", "variant") for world in OUTSIDE]
+    names = [f"{a}, {world.shape}".removesuffix(", normal") for a, world in zip(names, OUTSIDE, strict=True)]
+    heading = ("design", "n", "width", "× Student", "coverage, worst of the class", *names)
+    for line in table(heading, rows(options.variants, options.studies)):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
+from markdown_table import table
 
 from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.group_sequential import levels, looks
@@ -54,27 +56,23 @@ class World:
     def units(self) -> np.ndarray:
         """Return the standard deviations of the paired differences, (variants,)."""
         control, theirs = self.deviations()[0], self.deviations()[1:]
-        found: np.ndarray = np.sqrt(control**2 + theirs**2 - 2 * self.correlation * control * theirs)
-        return found
+        return np.sqrt(control**2 + theirs**2 - 2 * self.correlation * control * theirs)
 
     def draw(self, studies: int, random: np.random.Generator) -> np.ndarray:
         """Draw accuracies without true differences: (studies, variants + 1, seeds), the control first."""
         shared = math.sqrt(self.correlation) * random.standard_normal((studies, 1, self.seeds))
         own = random.standard_normal((studies, self.variants + 1, self.seeds))
-        found: np.ndarray = self.deviations()[:, None] * (shared + math.sqrt(1 - self.correlation) * own)
-        return found
+        return self.deviations()[:, None] * (shared + math.sqrt(1 - self.correlation) * own)
 
 
 def differences(accuracies: np.ndarray) -> np.ndarray:
     """Return the differences of each variant from the control by seed: (studies, variants, seeds)."""
-    paired: np.ndarray = accuracies[:, 1:] - accuracies[:, :1]
-    return paired
+    return accuracies[:, 1:] - accuracies[:, :1]
 
 
 def intervals(paired: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper ends over the last axis, by the critical value of the product's `student`."""
-    n = paired.shape[-1]
-    half = student(0.0, 1.0, n, level)[1] * paired.std(axis=-1, ddof=1)
+    half = student(0.0, 1.0, paired.shape[-1], level)[1] * paired.std(axis=-1, ddof=1)
     middle = paired.mean(axis=-1)
     return middle - half, middle + half
 
@@ -98,11 +96,7 @@ def monte_carlo(share: float, studies: int) -> float:
 
 
 def check(world: World, studies: int = 50) -> None:
-    """Check that the product's function, study by study, gives the intervals that are computed here in blocks.
-
-    Raises:
-        AssertionError: it does not.
-    """
+    """Raise AssertionError unless the product's function, study by study, gives the intervals of a block."""
     level = per_comparison(CONFIDENCE, world.variants)
     accuracies = world.draw(studies, np.random.default_rng(_SEED))
     low, high = intervals(differences(accuracies), level)
@@ -112,18 +106,13 @@ def check(world: World, studies: int = 50) -> None:
         np.testing.assert_allclose((low[study, variant], high[study, variant]), found or (), rtol=0, atol=1e-12)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """Shares of studies without a difference, or of their intervals."""
+class Coverage(NamedTuple):
+    """Shares of intervals, and of studies, without a difference."""
 
-    each: float
-    """Intervals that contain the true value."""
-    together: float
-    """Studies in which all intervals do."""
-    fooled: float
-    """Studies that call any variant better or worse."""
-    equated: float
-    """Studies that call any variant equivalent, while each truly differs by the margin."""
+    each: float  # intervals that contain the true value
+    together: float  # studies in which all intervals do
+    fooled: float  # studies that call any variant better or worse
+    equated: float  # studies that call any variant equivalent, while each truly differs by the margin
 
 
 def coverage(world: World, studies: int) -> Coverage:
@@ -138,8 +127,7 @@ def coverage(world: World, studies: int) -> Coverage:
         return [holds.mean(), holds.all(1).mean(), fooled.any(1).mean(), equated.any(1).mean()]
 
     key = (1, world.seeds, world.variants, list(NOISES).index(world.noise), int(10 * world.correlation))
-    each, together, fooled, equated = averaged(measure, studies, *key)
-    return Coverage(each=each, together=together, fooled=fooled, equated=equated)
+    return Coverage(*averaged(measure, studies, *key))
 
 
 SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
@@ -160,8 +148,7 @@ def coverage_of_shape(shape: str, seeds: int, level: float, studies: int) -> flo
     return float(averaged(measure, studies, 2, seeds, list(SHAPES).index(shape), round(1e4 * level))[0])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Power:
+class Power(NamedTuple):
     """Shares of intervals that exclude 0: predicted by the product, and observed."""
 
     predicted: float
@@ -181,16 +168,12 @@ def power_of(seeds: int, variants: int, effect: float, studies: int) -> Power:
     return Power(predicted=power(seeds, effect, 1.0, level), measured=float(measured))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sequential:
-    """Properties of a sequential design, as shares of studies, variants or cells."""
+class Sequential(NamedTuple):
+    """Properties of a sequential design."""
 
-    wrong: float
-    """Studies with a false verdict on any variant: better, worse, or equivalent although it differs by the margin."""
-    undecided: float
-    """Variants that are undecided at the last look."""
-    saved: float
-    """Cells that were not trained, of all seeds of control and variants."""
+    wrong: float  # studies with a false verdict: better, worse, or equivalent although it differs by the margin
+    undecided: float  # variants that are undecided at the last look
+    saved: float  # cells that were not trained, of all seeds of control and variants
 
 
 BOUNDARIES: dict[str, Callable[[tuple[int, ...], float], Sequence[float]]] = {
@@ -214,75 +197,68 @@ def sequential(
 
     def measure(block: int, random: np.random.Generator) -> list[float]:
         paired = differences(world.draw(block, random)) / world.units()[:, None] + truth[:, None]
-        said, trained = _until_decided(paired, plan, by_look, margin)
+        said, trained = np.full(paired.shape[:2], "undecided"), np.zeros(paired.shape[:2], dtype=int)
+        for n, level in zip(plan, by_look, strict=True):
+            waiting = said == "undecided"
+            trained[waiting] = n
+            said[waiting] = verdicts(*intervals(paired[waiting][:, :n], level), margin)
         wrong = (said == "better") & (truth <= 0) | (said == "worse") & (truth >= 0)
         wrong |= (said == "equivalent") & (np.abs(truth) >= margin)
         cells = trained.sum(1) + trained.max(1)
         return [wrong.any(1).mean(), (said == "undecided").mean(), 1 - cells.mean() / (most * (len(effects) + 1))]
 
-    wrong, undecided, saved = averaged(measure, studies, 4, most, len(effects), round(10 * margin))
-    return Sequential(wrong=wrong, undecided=undecided, saved=saved)
-
-
-def _until_decided(
-    paired: np.ndarray, plan: Sequence[int], by_look: Sequence[float], margin: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return verdicts and trained seeds, (studies, variants) each, from differences (studies, variants, seeds)."""
-    said, trained = np.full(paired.shape[:2], "undecided"), np.zeros(paired.shape[:2], dtype=int)
-    for n, level in zip(plan, by_look, strict=True):
-        waiting = said == "undecided"
-        trained[waiting] = n
-        said[waiting] = verdicts(*intervals(paired[waiting][:, :n], level), margin)
-    return said, trained
+    return Sequential(*averaged(measure, studies, 4, most, len(effects), round(10 * margin)))
 
 
 def coverage_table(studies: int) -> Iterable[str]:
-    yield row("noise", "correlation", "n", "each, k = 1, 2, 4, 7", "together, k = 1", "2", "4", "7", "false, at most")
-    yield row("---", *["---:"] * 2, "---", *["---:"] * 5)
-    equated = 0.0
-    for noise, correlation, seeds in itertools.product(NOISES, CORRELATIONS, SEEDS):
+    equated = [0.0]
+
+    def row(noise: str, correlation: float, seeds: int) -> list[object]:
         worlds = [World(seeds=seeds, variants=k, noise=noise, correlation=correlation) for k in VARIANTS]
         found = [coverage(world, studies) for world in worlds]
-        equated = max(equated, *(one.equated for one in found))
+        equated.extend(one.equated for one in found)
         each, fooled = ", ".join(percent(one.each) for one in found), max(one.fooled for one in found)
-        yield row(noise, correlation, seeds, each, *(percent(one.together) for one in found), percent(fooled))
-    yield f"\nFalse equivalent, every variant off by the margin of {FAR:g} deviations: at most {percent(equated)}."
+        return [noise, correlation, seeds, each, *(percent(one.together) for one in found), percent(fooled)]
+
+    heading = ("noise", "correlation", "n", "each, k = 1, 2, 4, 7", "together, k = 1", "2", "4", "7", "false, at most")
+    yield from table(heading, itertools.starmap(row, itertools.product(NOISES, CORRELATIONS, SEEDS)))
+    yield f"\nFalse equivalent, every variant off by the margin of {FAR:g} deviations: at most {percent(max(equated))}."
 
 
 def shape_table(studies: int) -> Iterable[str]:
-    yield row("differences", "level", *(f"n = {seeds}" for seeds in SEEDS))
-    yield row("---", "---:", *["---:"] * len(SEEDS))
-    for shape, k in itertools.product(SHAPES, (1, 7)):
+    def row(shape: str, k: int) -> list[object]:
         level = per_comparison(CONFIDENCE, k)
-        held = (percent(coverage_of_shape(shape, seeds, level, studies)) for seeds in SEEDS)
-        yield row(shape, percent(level), *held)
+        return [shape, percent(level), *(percent(coverage_of_shape(shape, n, level, studies)) for n in SEEDS)]
+
+    cases = itertools.starmap(row, itertools.product(SHAPES, (1, 7)))
+    return table(("differences", "level", *(f"n = {n}" for n in SEEDS)), cases)
 
 
 def power_table(studies: int) -> Iterable[str]:
-    yield row("difference, deviations", "k", *(f"n = {seeds}: predicted, measured" for seeds in SEEDS))
-    yield row("---:", "---:", *["---"] * len(SEEDS))
-    for effect, k in itertools.product((0.5, 1.0, 2.0), (1, 4)):
-        found = (power_of(seeds, k, effect, studies) for seeds in SEEDS)
-        yield row(f"{effect:g}", k, *(f"{percent(one.predicted)}, {percent(one.measured)}" for one in found))
+    def row(effect: float, k: int) -> list[object]:
+        return [f"{effect:g}", k, *(", ".join(map(percent, power_of(n, k, effect, studies))) for n in SEEDS)]
+
+    cases = itertools.starmap(row, itertools.product((0.5, 1.0, 2.0), (1, 4)))
+    return table(("difference, deviations", "k", *(f"n = {n}: predicted, measured" for n in SEEDS)), cases)
 
 
 def sequential_table(studies: int) -> Iterable[str]:
-    yield row("K", "differences, deviations", "margin", "wrong", "undecided at K", "cells saved")
-    yield row("---:", "---", *["---:"] * 4)
-    alone = [(effect,) for effect in EFFECTS]
-    for most, effects, margin in itertools.product((12, 20), [*alone, (0.0,) * 4, EFFECTS], (0.0, 1.0)):
-        found = sequential(looks(most), effects, margin, studies)
-        shares = (percent(share) for share in (found.wrong, found.undecided, found.saved))
-        yield row(most, ", ".join(f"{effect:g}" for effect in effects), f"{margin:g}" if margin else "none", *shares)
+    def row(most: int, effects: tuple[float, ...], margin: float) -> list[object]:
+        shares = map(percent, sequential(looks(most), effects, margin, studies))
+        return [most, ", ".join(f"{effect:g}" for effect in effects), f"{margin:g}" if margin else "none", *shares]
+
+    designs = [*((effect,) for effect in EFFECTS), (0.0,) * 4, EFFECTS]
+    cases = itertools.starmap(row, itertools.product((12, 20), designs, (0.0, 1.0)))
+    return table(("K", "differences, deviations", "margin", "wrong", "undecided at K", "cells saved"), cases)
 
 
 def boundaries_table(studies: int) -> Iterable[str]:
+    def row(boundaries: str) -> list[object]:
+        wrong = (sequential(plan, (0.0,), 0.0, studies, boundaries).wrong for plan in plans)
+        return [f"levels {boundaries}", *map(percent, wrong)]
+
     plans = [looks(12), looks(20), looks(40), tuple(range(2, 13))]
-    yield row("looks after", *(", ".join(map(str, plan)) for plan in plans))
-    yield row("---", *["---:"] * len(plans))
-    for boundaries in BOUNDARIES:
-        found = (sequential(plan, (0.0,), 0.0, studies, boundaries) for plan in plans)
-        yield row(f"levels {boundaries}", *(percent(one.wrong) for one in found))
+    return table(("looks after", *(", ".join(map(str, plan)) for plan in plans)), map(row, BOUNDARIES))
 
 
 TABLES = {
@@ -298,10 +274,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=100_000, help="simulated studies behind each number")
@@ -310,9 +282,9 @@ def main() -> None:
         check(World(seeds=5, variants=4, noise=noise, correlation=correlation))
     off = percent(monte_carlo(CONFIDENCE, studies))
     print(f"{studies:,} simulated studies a number, all in %; three standard errors of 95 %: {off}")
-    for title, table in TABLES.items():
+    for title, lines in TABLES.items():
         print(f"\n## {title}\n")
-        for line in table(studies):
+        for line in lines(studies):
             print(line, flush=True)
     versions = f"python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
     print(f"\n{versions}; {time.perf_counter() - begun:,.0f} s on {platform.machine()}")

@@ -3,12 +3,8 @@
     python benchmarks/stacked_seeds.py --device cpu --width 16 --seeds 1,2,4 --steps 20
     python benchmarks/stacked_seeds.py --device cuda --width 16 --seeds 1,2,4,8 --steps 500 --layout contiguous
 
-An experiment that is not part of the lab. Two ways to stack k seeds:
-
-- grouped: one network of k × C channels whose convolutions have k groups. Batch norm over k × C channels is each seed's
-  own, and so are the gates of SE; the classifiers are one batched product.
-- vmap: the lab's own network mapped over stacked weights and buffers by `torch.func`.
-
+An experiment that is not part of the lab. k seeds are one network of k × C channels whose convolutions have k groups.
+Batch norm over k × C channels is each seed's own, and so are the gates of SE; the classifiers are one batched product.
 The loss is the sum of the seeds' losses, so the gradients of each are its own. All that follows is elementwise and
 needs no change: clipping by value, SGD with momentum and weight decay, Lookahead. Every seed sees the images in the
 order, and with the draws, that it has in the lab. What would mix seeds is refused (`refuse`).
@@ -20,21 +16,21 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from markdown_table import table
+from on_gpu import ways
+from on_gpu.machine import milliseconds
+from side_by_side.results import Spread, ratio
 from torch import Tensor, nn
 
 from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
-from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split
 from cifar_lab.models.resnet import ResNet, build_network
 from cifar_lab.train.precision import Precision, autocast
@@ -55,12 +51,10 @@ def refuse(recipe: Recipe, precision: Precision) -> None:
         "the partner in a mix is the image before": data.mixup > 0 or data.cutmix > 0,
         "clipping by norm scales all gradients by one factor": optim.clip.by == "norm",
         "Muon multiplies whole matrices": optim.name == "muon",
-        "vmap gives vectors a second dimension, by which norms are told apart": not optim.decay_norms,
         "fp16 has one scale for all losses": precision == "fp16",
     }
-    for reason, is_so in reasons.items():
-        if is_so:
-            raise ValueError(f"cannot stack the seeds: {reason}")
+    if any(reasons.values()):
+        raise ValueError(f"cannot stack the seeds: {'; '.join(reason for reason, is_so in reasons.items() if is_so)}")
 
 
 class Linears(nn.Module):
@@ -110,36 +104,6 @@ def grouped(nets: Sequence[ResNet], layout: torch.memory_format) -> nn.Module:
     return stacked.to(memory_format=layout)
 
 
-class Mapped(nn.Module):
-    """Map one network over the weights of k by `vmap`; shapes are those of `grouped`, each parameter has k rows.
-
-    It only trains: in evaluation batch norm would have to be told. `vmap` chooses the layout of what it maps.
-    """
-
-    def __init__(self, nets: Sequence[ResNet], _: torch.memory_format) -> None:
-        super().__init__()
-        self.seeds = len(nets)
-        self._one = [copy.deepcopy(nets[0]).to("meta")]  # in a list, so that it is no submodule
-        self._one[0].memory_format = torch.contiguous_format
-        parameters, buffers = torch.func.stack_module_state(list(nets))
-        for name, tensor in parameters.items():
-            self.register_parameter(name.replace(".", "/"), nn.Parameter(tensor.detach()))
-        for name, tensor in buffers.items():
-            self.register_buffer(name.replace(".", "/"), tensor)
-
-    def forward(self, x: Tensor) -> Tensor:
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-            return torch.func.functional_call(self._one[0], (parameters, buffers), (x,))  # type: ignore[no-any-return]
-
-        parameters: dict[str, Tensor] = {name.replace("/", "."): tensor for name, tensor in self.named_parameters()}
-        buffers = {name.replace("/", "."): tensor for name, tensor in self.named_buffers()}
-        mapped = torch.vmap(one, in_dims=(0, 0, 1), out_dims=1, randomness="error")
-        return mapped(parameters, buffers, x.unflatten(1, (self.seeds, -1))).flatten(1)
-
-
-WAYS: dict[str, Callable[[Sequence[ResNet], torch.memory_format], nn.Module]] = {"grouped": grouped, "vmap": Mapped}
-
-
 class StackedTrainer(Trainer):
     """Train several seeds as one; the optimizer and Lookahead need no change."""
 
@@ -155,8 +119,6 @@ class StackedTrainer(Trainer):
     def state_of(self, i: int) -> dict[str, Tensor]:
         """Return the parameters and buffers of the i-th seed, named and shaped as in a network of its own."""
         state, k = self.net.state_dict(), len(self.seeds)
-        if isinstance(self.net, Mapped):
-            return {name.replace("/", "."): tensor[i] for name, tensor in state.items()}
         return {name: tensor.chunk(k)[i] if tensor.ndim else tensor for name, tensor in state.items()}
 
 
@@ -211,87 +173,58 @@ def _of_draws(change: Callable[..., Tensor], *draws: AugmentationDraws) -> Augme
 
 def noise(recipe: Recipe, images: int, device: torch.device) -> Split:
     """Return `images` random training images; the speed of a step does not depend on their content."""
-    rng, labels = np.random.default_rng(0), np.arange(images) % CLASSES
-    data = Dataset(
-        name="noise", kind="synthetic", classes=tuple("abcdefghij"), hash="noise",
-        train_images=rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), train_labels=labels,
-        test_images=rng.integers(0, 256, (CLASSES, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(CLASSES),
-    )  # fmt: skip
-    return split(data, recipe.data, "writeup", device)
+    return split(ways.noise(images), recipe.data, "writeup", device)
 
 
-@dataclass
 class Contender:
-    """One way to train, with its rates by round."""
+    """One way to train, which stands where timing may begin, with the images/s of all its seeds by round."""
 
-    name: str
-    stepper: Stepper
-    seeds: int = 1
-    rates: list[float] = field(default_factory=list)
-    """Images/s of all its seeds together, by round."""
+    def __init__(self, name: str, run: Trainer, kind: type[Stepper], options: argparse.Namespace, graph: bool) -> None:
+        self.run, self.rates, self.seeds = run, list[float](), len(getattr(run, "seeds", [0]))
+        if options.compile:
+            run.forward = torch.compile(run.net, dynamic=False)
+        self.name, self.stepper = f"{name}{', graph' * graph}", kind(run, graph=graph)
+        self.stepper.begin_epoch()
+        self.take(WARM[options.device])
+        if graph and not self.stepper.captured:
+            print(f"{self.name}: no graph, {self.stepper.refused}")
 
-    def take(self, steps: int) -> float:
-        """Take steps of the running epoch and return the seconds that they took, by the device's clock."""
-        run, is_cuda = self.stepper.run, self.stepper.run.device.type == "cuda"
+    def take(self, steps: int) -> None:
+        """Take steps of the running epoch, timed by the device's clock."""
+
+        def step() -> None:
+            self.stepper.take()
+            self.run.step += 1
+
         with self.stepper.on_its_stream():
-            events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if is_cuda else []
-            begun = time.perf_counter()
-            if is_cuda:
-                events[0].record()
-            for _ in range(steps):
-                self.stepper.take()
-                run.step += 1
-            if not is_cuda:
-                return time.perf_counter() - begun
-            events[1].record()
-            events[1].synchronize()
-            return float(events[0].elapsed_time(events[1])) / 1000
+            seconds = milliseconds(self.run.device, step, steps) / 1000
+        self.rates.append(self.run.recipe.train.batch_size * self.seeds / seconds)
 
 
 def contenders(options: argparse.Namespace) -> list[Contender]:
-    """Return one seed alone, as the lab trains it, and then the stacked ones; each stands where timing may begin."""
+    """Return one seed alone, as the lab trains it, and then the stacked ones."""
     device = torch.device(options.device)
     precision: Precision = options.precision or ("bf16" if device.type == "cuda" else "fp32")
     recipe = EFFICIENT_RESNET.override({"model.width": options.width, "train.protocol": "writeup"})
     images = noise(recipe, (WARM[device.type] + options.steps) * recipe.train.batch_size, device)
     layout = torch.channels_last if options.layout == "channels_last" else torch.contiguous_format
-    graphs = (False, True) if device.type == "cuda" else (False,)
-    made: list[Contender] = []
-
-    def add(name: str, run: Trainer, kind: type[Stepper], *, graph: bool, seeds: int = 1) -> None:
-        if options.compile:
-            run.forward = torch.compile(run.net, dynamic=False)  # type: ignore[assignment]
-        made.append(Contender(f"{name}{', graph' * graph}", kind(run, graph=graph), seeds))
-        made[-1].stepper.begin_epoch()
-        made[-1].take(WARM[device.type])
-        if graph and not made[-1].stepper.captured:
-            print(f"{made[-1].name}: no graph, {made[-1].stepper.refused}")
-
+    graphs, made = ((False, True) if device.type == "cuda" else (False,)), list[Contender]()
     for graph in graphs:
         net = build_network(recipe.model, seed=0, device=device)
-        add("one alone", Trainer(recipe, 0, net, images, precision), Stepper, graph=graph)
-    for way in options.ways.split(","):
-        for k in options.counts:
-            nets = [build_network(recipe.model, seed=seed, device=device) for seed in range(k)]
-            run = StackedTrainer(recipe, range(k), WAYS[way](nets, layout), images, precision)
-            add(f"{way}, {k} stacked", run, StackedStepper, graph=graphs[-1], seeds=k)
+        made.append(Contender("one alone", Trainer(recipe, 0, net, images, precision), Stepper, options, graph))
+    for k in options.counts:
+        net = grouped([build_network(recipe.model, seed=seed, device=device) for seed in range(k)], layout)
+        run = StackedTrainer(recipe, range(k), net, images, precision)
+        made.append(Contender(f"{k} stacked", run, StackedStepper, options, graphs[-1]))
     return made
 
 
-def table(made: Sequence[Contender]) -> list[str]:
-    """Return images/s and their ratios to each way of one alone: medians over the rounds, with the extremes."""
-    alone = [one for one in made if one.name.startswith("one alone")]
-    lines = ["| | images/s | " + " | ".join(f"÷ {one.name}" for one in alone) + " |"]
-    lines.append("|---|---:|" + "---:|" * len(alone))
-    for one in made:
-        ratios = [[mine / theirs for mine, theirs in zip(one.rates, other.rates, strict=True)] for other in alone]
-        lines.append(f"| {' | '.join([one.name, _spread(one.rates, 0), *(_spread(each, 2) for each in ratios)])} |")
-    return lines
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    least, middle, most = (f"{f(values):,.{digits}f}" for f in (min, statistics.median, max))
-    return f"{middle} ({least} to {most})"
+def lines(made: Sequence[Contender]) -> Iterator[str]:
+    """Yield a table of images/s and their ratios to each way of one alone: medians over the rounds, with extremes."""
+    rates = {one.name: Spread(tuple(one.rates)) for one in made}
+    alone = [name for name in rates if name.startswith("one alone")]
+    rows = ([name, mine, *(ratio(mine, rates[other]) for other in alone)] for name, mine in rates.items())
+    return table(["", "images/s", *(f"÷ {name}" for name in alone)], rows)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -301,10 +234,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", default="1,2,4", help="how many are stacked")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each way; on a GPU take hundreds")
     parser.add_argument("--rounds", type=int, default=10, help="parts of the steps, in which the ways take turns")
-    parser.add_argument("--ways", default="grouped", help=f"of {', '.join(WAYS)}")
-    parser.add_argument(
-        "--layout", choices=["channels_last", "contiguous"], default="channels_last", help="of the grouped way"
-    )
+    parser.add_argument("--layout", choices=["channels_last", "contiguous"], default="channels_last")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 on CUDA, fp32 on a CPU")
     parser.add_argument("--compile", action="store_true", help="compile the networks of all ways")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; the lab's workers have one each")
@@ -314,16 +244,17 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.compile:
         torch._dynamo.config.recompile_limit = 64  # every network is compiled from the same lines
     made, rounds = contenders(options), max(1, min(options.rounds, options.steps))
+    for one in made:
+        one.rates.clear()  # those of the warm-up
     steps = options.steps // rounds
     for _ in range(rounds):
         for one in made:
-            batch = one.stepper.run.recipe.train.batch_size
-            one.rates.append(steps * batch * one.seeds / one.take(steps))
+            one.take(steps)
     print(
-        f"width {options.width}, {options.device}, {made[0].stepper.run.precision}, grouped in {options.layout}", end=""
+        f"width {options.width}, {options.device}, {made[0].run.precision}, {options.layout}"
+        f"{', compiled' * options.compile}; {rounds} rounds of {steps} steps; torch {torch.__version__}\n"
     )
-    print(f"{', compiled' * options.compile}; {rounds} rounds of {steps} steps; torch {torch.__version__}\n")
-    print("\n".join(table(made)))
+    print("\n".join(lines(made)))
 
 
 if __name__ == "__main__":

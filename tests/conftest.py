@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from cifar_lab.mlflow_sync.client import MLflowStore
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 # Before any test imports numpy or torch: two test processes on two cores must not fight for both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+# CI draws the same examples in every run, so that it fails for a change and not by chance.
+settings.register_profile("same-examples", derandomize=True, deadline=None, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
+from side_by_side.machine import cores
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.execution.settings import prepare_process
@@ -36,19 +36,16 @@ class Pack:
         self.logs = self.out / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
         self.began = time.monotonic() if options.began is None else options.began
-        self.deadline = self.began + options.seconds
-        self.stage_deadline = self.deadline
+        self.deadline = self.stage_deadline = self.began + options.seconds
+        self.is_tiny, self.is_cuda = bool(options.tiny), self.device.type == "cuda"
         self.results: dict[str, Any] = {
             "schema": SCHEMA,
             "run": {
-                "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-                "tiny": options.tiny,
-                "device": options.device,
-                "data": Path(options.data).name,
-                "commit": os.environ.get("CIFAR_LAB_COMMIT", ""),
+                "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "tiny": options.tiny, "device": options.device,
+                "data": Path(options.data).name, "commit": os.environ.get("CIFAR_LAB_COMMIT", ""),
                 "command": " ".join(command),
             },
-        }
+        }  # fmt: skip
         if is_later:
             self.reload()
 
@@ -57,27 +54,18 @@ class Pack:
         if (self.out / "gpu.json").exists():
             self.results = json.loads((self.out / "gpu.json").read_text())
 
-    @property
-    def is_tiny(self) -> bool:
-        return bool(self.options.tiny)
-
-    @property
-    def is_cuda(self) -> bool:
-        return self.device.type == "cuda"
-
     def size(self, full: Any, tiny: Any) -> Any:
         """Return `full`, or `tiny` where a run only has to take every path."""
         return tiny if self.is_tiny else full
 
     @property
-    def left(self) -> float:
-        """Seconds until the running stage must end."""
-        return min(self.stage_deadline, self.deadline) - time.monotonic()
+    def widths(self) -> tuple[int, ...]:
+        return self.size((64, 16), (8,))
 
     @property
-    def left_in_all(self) -> float:
-        """Seconds until the whole call must end."""
-        return self.deadline - time.monotonic()
+    def left(self) -> float:
+        """Seconds until the running stage, or the whole call, must end."""
+        return min(self.stage_deadline, self.deadline) - time.monotonic()
 
     def needs(self, seconds: float, what: str) -> None:
         """Raise OutOfTime if fewer than `seconds` are left for `what`; a tiny run needs none."""
@@ -87,78 +75,63 @@ class Pack:
     def note(self, stage: str, **values: Any) -> None:
         """Store values of a stage by name, write the file, and print one line."""
         self.results.setdefault(stage, {}).update(values)
-        self._write()
         self._say(stage, values)
 
     def row(self, stage: str, **values: Any) -> None:
         """Append a row to the table of a stage, write the file, and print one line."""
         self.results.setdefault(stage, {}).setdefault("rows", []).append(values)
-        self._write()
         self._say(stage, values)
 
+    def check(self, check: str, passed: bool | None, detail: str) -> None:
+        """Store the verdict of a check; None where only a GPU could tell."""
+        self.row("correctness", check=check, passed=passed, detail=detail)
+
     def rows(self, stage: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.results.get(stage, {}).get("rows", [])
-        return rows
+        return self.results.get(stage, {}).get("rows", [])
 
-    def begin(self) -> None:
-        """Write the file for the first time."""
-        self._write()
-
-    def failed(self, what: str, error: BaseException) -> None:
-        """Store the reason of a failure in one line, and its traceback in `logs/`."""
-        first = (str(error).splitlines() or [""])[0][:300]
-        name = "".join(c if c.isalnum() else "-" for c in what)
-        (self.logs / f"failed-{name}.txt").write_text("".join(traceback.format_exception(error)))
-        self.note("failed", **{what: f"{type(error).__name__}: {first}"})
-
-    def attempt(self, what: str, part: Callable[[], None]) -> bool:
+    def attempt(self, what: str, part: Callable[..., object], *arguments: Any) -> bool:
         """Run one part; a failure or a lack of time is noted and returns False."""
         try:
-            part()
+            part(*arguments)
         except OutOfTime as late:
             self.note("skipped", **{what: str(late)})
             return False
         except Exception as error:  # noqa: BLE001 (one part that fails stops no other)
-            self.failed(what, error)
+            first = (str(error).splitlines() or [""])[0][:300]
+            name = "".join(c if c.isalnum() else "-" for c in what)
+            (self.logs / f"failed-{name}.txt").write_text("".join(traceback.format_exception(error)))
+            self.note("failed", **{what: f"{type(error).__name__}: {first}"})
             return False
         return True
 
     def stage(self, name: str, limit: float, run: Callable[[Pack], None]) -> None:
         """Run a stage for at most `limit` seconds."""
-        self.stage_deadline = min(self.deadline, time.monotonic() + limit)
         began = time.monotonic()
-        if not self.is_tiny and self.left < 5:
-            self.note("skipped", **{name: f"{self.left:.0f} s left"})
-            return
+        self.stage_deadline = min(self.deadline, began + limit)
         reset_process(self.device)
         if self.is_cuda:  # results of several calls are put together on one page
             self.results["run"] |= {"card": torch.cuda.get_device_name(0), "torch": torch.__version__}
-        self.attempt(name, lambda: run(self))
+        self.attempt(name, run, self)
         self.note("stages", **{name: round(time.monotonic() - began, 1)})
-        self.note("memory", **{f"{name}, GiB in use on the host": round(psutil.virtual_memory().used / 2**30, 1)})
 
     def _say(self, stage: str, values: dict[str, Any]) -> None:
+        self.write()
         parts = ", ".join(f"{key} {_short(value)}" for key, value in values.items() if value not in (None, ""))
-        line = f"[{time.monotonic() - self.began:4.0f} s] {stage}: {parts}"
-        print(line, flush=True)
+        print(f"[{time.monotonic() - self.began:4.0f} s] {stage}: {parts}", flush=True)
 
-    def _write(self) -> None:
+    def write(self) -> None:
         self.results["run"]["seconds"] = round(time.monotonic() - self.began, 1)
-        target = self.out / "gpu.json"
         partial = self.out / ".gpu.json.partial"
         partial.write_text(json.dumps(self.results, indent=1, default=str) + "\n")
-        partial.replace(target)
+        partial.replace(self.out / "gpu.json")
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
     if isinstance(value, list):
-        return "/".join(_short(each) for each in value)
-    return str(value)
+        return "/".join(map(_short, value))
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 def reset_process(device: torch.device) -> None:
     """Set the flags of torch that a worker of the lab runs with."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    prepare_process(Execution(device=device.type, threads=threads, precision="auto"))
+    prepare_process(Execution(device=device.type, threads=cores(), precision="auto"))

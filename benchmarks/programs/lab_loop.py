@@ -2,19 +2,19 @@
 
 Everything in a step is the lab's: images taken and augmented, bf16 where the processor has it, loss, clipping, the
 optimizer and Lookahead, and what is kept for the metrics. The allocator's settings are the runner's, which a worker
-gets from its environment: start it with these, as `bench.py` does. With `--compile` the network is compiled, in the
-first step.
+gets from its environment: start it with these, as `bench.py` does. With `--evaluate` it measures the lab's evaluation
+of so many images, and the number of views of each.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
-from sized import arguments, recipe_of, repeated
-from stopwatch import Stopwatch, say
+from stopwatch import Stopwatch, arguments, parts_of, recipe_of, say
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,10 +22,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from cifar_lab.config import recipe
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.data.splits import split
 from cifar_lab.errors import Interrupted
-from cifar_lab.execution.settings import choose_execution, compiled, prepare_process, resolved
+from cifar_lab.execution.settings import choose_execution, prepare_process, resolved
 from cifar_lab.models.resnet import ResNet, build_network
+from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.loop import fit
 from cifar_lab.train.trainer import Trainer
 
@@ -34,10 +34,9 @@ class Watch:
     """Observer that ticks after each step, and asks to stop when the stopwatch is done."""
 
     def __init__(self, watch: Stopwatch, batch: int) -> None:
-        self.watch, self.batch, self.began, self.first = watch, batch, time.perf_counter(), 0.0
+        self.watch, self.batch = watch, batch
 
     def step(self, epoch: int, step: int, steps: int) -> None:  # noqa: ARG002 (an Observer)
-        self.first = self.first or time.perf_counter() - self.began
         self.watch.tick(self.batch)
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None: ...
@@ -51,9 +50,8 @@ def trainer_of(asked: Recipe, source: str, images: int) -> tuple[Trainer, Execut
     """Return a training as a cell begins it, alone on this machine's processor, with at least `images` per epoch."""
     execution = resolved(choose_execution("cpu", "1", cells=1)[0], asked)
     prepare_process(execution)
-    net = build_network(asked.model, seed=0)
-    parts = split(repeated(source, images), asked.data, asked.train.protocol, torch.device("cpu"))
-    return Trainer(asked, 0, net, parts, execution.precision), execution  # type: ignore[arg-type]
+    net, parts = build_network(asked.model, seed=0), parts_of(source, asked, images)
+    return Trainer(asked, 0, net, parts, execution.precision), execution
 
 
 def train(trainer: Trainer, observer: Watch) -> None:
@@ -74,22 +72,29 @@ def flops_per_image(model: recipe.ModelConfig, batch: int) -> float:
     return counter.get_total_flops() / batch
 
 
+def evaluated(trainer: Trainer, images: int) -> dict[str, float]:
+    """Return the rate of an evaluation, and how often it looks at an image."""
+    train, seen = trainer.split.train, list[int]()
+    part, first = (replace(train, index=train.index[:count]) for count in (images, min(500, images)))
+    evaluate(trainer.net, first, trainer.recipe.data, trainer.precision)  # the first batch is a warm-up
+    trainer.net.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    began = time.perf_counter()
+    evaluate(trainer.net, part, trainer.recipe.data, trainer.precision)
+    return {"images_per_second": len(part) / (time.perf_counter() - began), "passes": sum(seen) / len(part)}
+
+
 def main() -> None:
-    parser = arguments(__doc__)
-    parser.add_argument("--compile", action="store_true")
-    asked = parser.parse_args()
-    wanted = recipe_of(asked.width)
+    asked = arguments(__doc__).parse_args()
+    wanted, watch = recipe_of(asked.width), Stopwatch(asked.warmup, asked.steps)
     batch = wanted.train.batch_size
-    trainer, execution = trainer_of(wanted, asked.data, (asked.warmup + asked.steps + 1) * batch)
-    if asked.compile:
-        trainer.forward = compiled(trainer.net)
-    watch = Stopwatch(asked.warmup, asked.steps)
-    observer = Watch(watch, batch)
-    train(trainer, observer)
-    numbers = {**watch.numbers(), "first_seconds": observer.first}
-    rate = flops_per_image(wanted.model, batch) * numbers["images_per_second"]
+    images = asked.evaluate or (asked.warmup + asked.steps + 1) * batch
+    trainer, execution = trainer_of(wanted, asked.data, images)
     print(f"{execution}, allocator {'told' if 'MALLOC_TRIM_THRESHOLD_' in os.environ else 'not told'} to keep memory")
-    say({**numbers, "flops_per_image": flops_per_image(wanted.model, batch), "flops_per_second": rate})
+    if asked.evaluate:
+        return say(evaluated(trainer, images))
+    train(trainer, Watch(watch, batch))
+    numbers, flops = watch.numbers(), flops_per_image(wanted.model, batch)
+    return say({**numbers, "flops_per_image": flops, "flops_per_second": flops * numbers["images_per_second"]})
 
 
 if __name__ == "__main__":

@@ -8,15 +8,12 @@ workers that persist, which it recommends; SGD, a cosine by epoch, and the plain
 from __future__ import annotations
 
 import lightning as L
-import plain_loop
 import torch
 import torch.nn.functional as F
 from plain_loop import loader, network, tools
-from sized import arguments, recipe_of, repeated
-from stopwatch import Stopwatch, say
+from stopwatch import Stopwatch, arguments, parts_of, recipe_of, say
 
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.data.splits import split
 
 
 class Classifier(L.LightningModule):
@@ -48,8 +45,6 @@ class Watch(L.Callback):
         self.watch = watch
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ARG002
-        if trainer.strategy.root_device.type == "cuda":
-            torch.cuda.synchronize()  # a step is done when the device is, not when it was handed over
         self.watch.tick(len(batch[0]))
         trainer.should_stop = self.watch.is_done
 
@@ -57,21 +52,16 @@ class Watch(L.Callback):
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--precision", default="32-true", help="32-true, or bf16-mixed")
-    parser.add_argument("--accelerator", default="cpu", help="cpu or gpu")
-    parser.add_argument("--workers", type=int, default=plain_loop.WORKERS, help="processes of the loader")
     asked = parser.parse_args()
-    plain_loop.WORKERS = asked.workers
     L.seed_everything(0)
-    recipe = recipe_of(asked.width)
+    recipe, watch = recipe_of(asked.width), Stopwatch(asked.warmup, asked.steps)
     batch = recipe.train.batch_size
-    dataset = repeated(asked.data, (asked.warmup + asked.steps + 1) * batch)
-    parts = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    watch = Stopwatch(asked.warmup, asked.steps)
+    part = parts_of(asked.data, recipe, (asked.warmup + asked.steps + 1) * batch).train
     trainer = L.Trainer(
-        accelerator=asked.accelerator, devices=1, max_epochs=recipe.train.epochs, precision=asked.precision,
+        accelerator="cpu", devices=1, max_epochs=recipe.train.epochs, precision=asked.precision,
         gradient_clip_val=recipe.optim.clip.threshold, gradient_clip_algorithm="value", callbacks=[Watch(watch)],
     )  # fmt: skip
-    trainer.fit(Classifier(recipe), loader(parts.train, batch, train=True, persistent_workers=True))
+    trainer.fit(Classifier(recipe), loader(part, batch, train=True, persistent_workers=True))
     say(watch.numbers())
 
 

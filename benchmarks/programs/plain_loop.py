@@ -2,6 +2,7 @@
 
     python benchmarks/programs/plain_loop.py --epochs 10        # a whole training: val each epoch, test at the end
     python benchmarks/programs/plain_loop.py --steps 20         # the speed of its steps
+    python benchmarks/programs/plain_loop.py --evaluate 4000    # the speed of its evaluation
 
 It has: fp32; NCHW; PIL images through torchvision's RandomCrop, RandomHorizontalFlip, ToTensor and Normalize; a
 DataLoader with two workers; SGD with momentum and weight decay; gradients clipped by value; Lookahead in a few plain
@@ -16,10 +17,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 from PIL import Image
-from sized import arguments, recipe_of, repeated
-from stopwatch import Stopwatch, say
+from stopwatch import Stopwatch, arguments, parts_of, recipe_of, say
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import transforms
 
 from cifar_lab.config.recipe import Recipe
@@ -52,7 +52,7 @@ class Pictures(Dataset):
 def loader(part: ImageSubset, batch: int, *, train: bool, **more: object) -> DataLoader:
     """Return batches of images (N, 3, 32, 32) and labels."""
     pictures = Pictures(part, AUGMENTED if train else CLEAN)
-    return DataLoader(pictures, batch_size=batch, shuffle=train, num_workers=WORKERS, **more)
+    return DataLoader(pictures, **{"batch_size": batch, "shuffle": train, "num_workers": WORKERS, **more})
 
 
 def network(recipe: Recipe, seed: int) -> nn.Module:
@@ -136,26 +136,25 @@ def whole(source: str, width: int, epochs: int, seed: int) -> dict[str, float]:
     return {"accuracy": evaluate(net, test), "training_seconds": training}
 
 
-def steady(source: str, width: int, warmup: int, steps: int) -> dict[str, float]:
-    """Measure the speed of training steps."""
-    recipe = recipe_of(width)
-    batch = recipe.train.batch_size
-    dataset = repeated(source, (warmup + steps + 1) * batch)
-    parts = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    net, watch = network(recipe, 0), Stopwatch(warmup, steps)
-    train_epoch(net, loader(parts.train, batch, train=True), *tools(net, recipe), recipe.optim.clip.threshold, watch)
-    return watch.numbers()
-
-
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--epochs", type=int, default=0, help="a whole training of so many epochs")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     if asked.epochs:
-        say(whole(asked.data, asked.width, asked.epochs, asked.seed))
-    else:
-        say(steady(asked.data, asked.width, asked.warmup, asked.steps))
+        return say(whole(asked.data, asked.width, asked.epochs, asked.seed))
+    recipe = recipe_of(asked.width)
+    batch, net, watch = recipe.train.batch_size, network(recipe, 0), Stopwatch(asked.warmup, asked.steps)
+    part = parts_of(asked.data, recipe, asked.evaluate or (asked.warmup + asked.steps + 1) * batch).train
+    if not asked.evaluate:
+        train_epoch(net, loader(part, batch, train=True), *tools(net, recipe), recipe.optim.clip.threshold, watch)
+        return say(watch.numbers())
+    some = DataLoader(Subset(Pictures(part, CLEAN), range(asked.evaluate)), batch_size=batch, num_workers=WORKERS)
+    with torch.no_grad():
+        net.eval()(torch.zeros(batch, 3, 32, 32))  # the first batch is a warm-up
+    began = time.perf_counter()
+    evaluate(net, some)
+    return say({"images_per_second": asked.evaluate / (time.perf_counter() - began)})
 
 
 if __name__ == "__main__":

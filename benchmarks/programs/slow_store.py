@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 PLACE = "mlflow-artifacts:/1"
 EXPERIMENT = {"experiment_id": "1", "name": "slow", "artifact_location": PLACE, "lifecycle_stage": "active"}
 RUN = {"run_id": "1", "run_uuid": "1", "experiment_id": "1", "status": "RUNNING", "artifact_uri": f"{PLACE}/1"}
-ANSWERS: dict[str, Any] = {
+ANSWERS = {
     "get-by-name": {"experiment": EXPERIMENT},
     "get": {"run": {"info": RUN, "data": {}}, "experiment": EXPERIMENT},
     "create": {"experiment_id": "1", "run": {"info": RUN, "data": {}}},
@@ -21,17 +21,18 @@ ANSWERS: dict[str, Any] = {
 
 
 class SlowStore:
-    """Server that listens until the end of the process, on a free port."""
+    """Server that listens until the end of the process, on a free port, and counts answers and metrics."""
 
     def __init__(self, delay: float) -> None:
-        self.delay, self.answers, self.metrics = delay, 0, 0
-        store = self
+        self.answers, self.metrics, store = 0, 0, self
 
         class Handler(BaseHTTPRequestHandler):
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                time.sleep(store.delay)
-                store.note(body)
+                time.sleep(delay)
+                store.answers += 1
+                with suppress(ValueError):  # not JSON: a file, or nothing
+                    store.metrics += len(json.loads(body).get("metrics", []))
                 text = json.dumps(ANSWERS.get(self.path.partition("?")[0].rsplit("/", 1)[-1], {})).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
@@ -43,17 +44,6 @@ class SlowStore:
 
             def log_message(self, format: str, *args: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def note(self, body: bytes) -> None:
-        """Count an answer, and the metrics in the request."""
-        self.answers += 1
-        try:
-            self.metrics += len(json.loads(body).get("metrics", []))
-        except ValueError:  # not JSON: a file, or nothing
-            return
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -21,18 +21,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lab_loop import Watch, train, trainer_of
-from records import cell_tree
-from sized import arguments
 from slow_store import SlowStore
-from stopwatch import Stopwatch, say
+from stopwatch import Stopwatch, arguments, say
 
 from cifar_lab.ablation import registry
 from cifar_lab.config import scale
 from cifar_lab.data import load
+from cifar_lab.execution import worker
 from cifar_lab.execution.plan import make_plan
 from cifar_lab.execution.runner import invocation_of, job_of
 from cifar_lab.execution.settings import choose_execution
-from cifar_lab.execution.worker import CellJob
 from cifar_lab.mlflow_sync import upload
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.journal import Journal
@@ -40,10 +38,8 @@ from cifar_lab.train.trainer import Trainer
 
 COUNT_EVERY = 20
 """Steps after which written points are confirmed, and shipped."""
-PATIENCE = 120.0
-"""Seconds to wait for the store before the training."""
-DRAIN = 60.0
-"""Seconds to wait after the training until the store has all metrics."""
+PATIENCE, DRAIN = 120.0, 60.0
+"""Seconds to wait for the store before the training, and until it has all metrics after it."""
 
 
 class Tracked(Watch):
@@ -66,14 +62,13 @@ class Tracked(Watch):
             self.began()
 
 
-def work(job: CellJob, warmup: int, steps: int, is_tracked: bool, channel: Connection) -> None:
+def work(job: worker.CellJob, warmup: int, steps: int, is_tracked: bool, channel: Connection) -> None:
     """Train in the worker, and send the stopwatch's numbers."""
-    batch = job.recipe.train.batch_size
+    batch, journal = job.recipe.train.batch_size, None
     trainer, _ = trainer_of(job.recipe, job.data, (warmup + steps + 1) * batch)
-    journal = None
     if is_tracked:
         job.record.folder.mkdir(parents=True)
-        job.record.write_cell(cell_tree(job, load(job.data)))
+        worker._begin(job, job.record, load(job.data), None, None)
         journal = Journal(job.record.folder)
         journal.write("start", execution=job.execution.as_dict(), provenance=job.provenance)
         journal.write("resume", epoch=0, step=0)
@@ -87,7 +82,7 @@ def work(job: CellJob, warmup: int, steps: int, is_tracked: bool, channel: Conne
     channel.send({**numbers, "mean_step_seconds": mean, "tracking_seconds": observer.seconds / max(1, observer.calls)})
 
 
-def job_here(source: str, width: int) -> tuple[CellJob, Invocation]:
+def job_here(source: str, width: int) -> tuple[worker.CellJob, Invocation]:
     """Return the one cell, recorded in `./runs` as an invocation."""
     runs = Path("runs").resolve()
     plan = make_plan(
@@ -105,8 +100,7 @@ def main() -> None:
     parser.add_argument("--store", choices=("none", "sqlite", "slow"), default="none")
     parser.add_argument("--delay", type=float, default=2.0, help="of the slow store, in seconds")
     asked = parser.parse_args()
-    is_tracked = asked.store != "none"
-    slow = SlowStore(asked.delay) if asked.store == "slow" else None
+    is_tracked, slow = asked.store != "none", SlowStore(asked.delay) if asked.store == "slow" else None
     if slow is not None:
         os.environ["MLFLOW_TRACKING_URI"] = slow.uri
     job, invocation = job_here(asked.data, asked.width)
@@ -119,15 +113,15 @@ def main() -> None:
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["cifar_lab.execution.worker"])
     receive, send = context.Pipe(duplex=False)
-    worker = context.Process(target=work, args=(job, asked.warmup, asked.steps, is_tracked, send), daemon=True)
-    worker.start()
+    process = context.Process(target=work, args=(job, asked.warmup, asked.steps, is_tracked, send), daemon=True)
+    process.start()
     send.close()
     receive.recv()  # its first step is done
     before, busy, since = slow.answers if slow is not None else 0, time.process_time(), time.perf_counter()
     numbers = receive.recv()
     answered = slow.answers - before if slow is not None else 0
     beside = (time.process_time() - busy) / (time.perf_counter() - since)  # cores that this process kept busy
-    worker.join()
+    process.join()
     if shipper is not None:
         shipper.drain(DRAIN)
     stored = slow.metrics if slow is not None else _stored("metrics") if is_tracked else 0

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import os
 
-from side_by_side.asked import Asked
-from side_by_side.goal import Goal
-from side_by_side.section import Row, Section, Table
-from side_by_side.spread import Absent, Found, by_round, shown
-from side_by_side.turns import Measured, take_turns
+from side_by_side.contender import Asked, Measured, take_turns, timed_steps
+from side_by_side.results import Absent, Found, Goal, Section, Table, by_round, shown
 
-from sections.lab import steps
-
-NAME = "tracking"
-ROUNDS = 1
 SHARE = 1.0
 CORES = os.cpu_count() or 1
 DELAY = 2.0
@@ -30,13 +23,12 @@ of the slow server would last as long as that takes."""
 
 def measure(asked: Asked, rounds: int) -> Section:
     count = asked.size((5, 347), (1, 3))
-    contenders = [
-        steps(asked, name, "tracked_loop", 16, count, "--store", store, "--delay", DELAY)
-        for name, store in STORES.items()
-    ]
-    found = take_turns(contenders, rounds, asked.say)
+    found = take_turns(
+        [timed_steps(asked, name, "tracked_loop", 16, count, "--store", store, "--delay", DELAY)
+         for name, store in STORES.items()], rounds,
+    )  # fmt: skip
     return Section(
-        name=NAME,
+        name="tracking",
         title="Tracking",
         told=TOLD,
         tables=(
@@ -55,35 +47,32 @@ def measure(asked: Asked, rounds: int) -> Section:
 
 
 def _table(found: Measured, title: str, number: str, against: str = "") -> Table:
-    rows = tuple(
-        Row(name=name, measured=by_round(lambda seconds: 1000 * seconds, found.of(name, number))) for name in STORES
-    )
-    return Table(title=title, unit="ms", rows=rows, against=against)
+    rows = {name: by_round(lambda seconds: 1000 * seconds, found.of(name, number)) for name in STORES}
+    return Table(title, "ms", rows, against)
 
 
 def _goals(found: Measured) -> list[Goal]:
-    means = {name: found.of(name, "mean_step_seconds") for name in STORES}
-    goals, chance = [], apart(means[NONE])
+    means, goals = {name: found.of(name, "mean_step_seconds") for name in STORES}, []
     for name in (SQLITE, SLOW):
         calls = by_round(lambda spent, step: 100 * spent / step, found.of(name, "tracking_seconds"), means[name])
         longer = by_round(lambda mine, alone: 100 * (mine / alone - 1), means[name], means[NONE])
         beside = by_round(lambda cores, mine: 100 * cores / CORES + mine, found.of(name, "cores_beside"), calls)
         goals += [
-            Goal(what=f"{name}: share of a step spent in calls that track", at="most", limit=SHARE, unit="%",
-                 measured=calls),
-            Goal(what=f"{name}: that, and what the runner takes of all cores' time beside it", at="most", limit=SHARE,
-                 unit="%", measured=beside),
-            Goal(what=f"{name}: epoch longer than without, all that runs beside it included", at="most", limit=SHARE,
-                 unit="%", measured=longer, why=chance),
-        ]  # fmt: skip
+            Goal(what=f"{name}: {what}", at="most", limit=SHARE, unit="%", measured=measured, why=why)
+            for what, measured, why in (
+                ("share of a step spent in calls that track", calls, ""),
+                ("that, and what the runner takes of all cores' time beside it", beside, ""),
+                ("epoch longer than without, all that runs beside it included", longer, apart(means[NONE])),
+            )
+        ]
+    what = "longest step with the slow server, against one answer of it"
     longest = found.of(SLOW, "longest_step_seconds")
-    goals.append(Goal(what="longest step with the slow server, against one answer of it", at="most", limit=DELAY,
-                      unit="s", measured=longest))  # fmt: skip
-    return goals
+    return [*goals, Goal(what=what, at="most", limit=DELAY, unit="s", measured=longest)]
 
 
 def apart(alone: Found) -> str:
     """Describe the spread of one contender's epochs: smaller differences between contenders are noise."""
     if isinstance(alone, Absent):
         return ""
-    return f"epochs without it differ by up to {shown(100 * (alone.highest / alone.lowest - 1))} % among themselves"
+    lowest, highest = alone.extremes
+    return f"epochs without it differ by up to {shown(100 * (highest / lowest - 1))} % among themselves"

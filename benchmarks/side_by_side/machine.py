@@ -7,19 +7,14 @@ import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from typing import Any
 
 import psutil
 
 from cifar_lab.data import load
 from cifar_lab.execution.provenance import provenance
 from cifar_lab.train.precision import cpu_has_bf16
-from side_by_side.asked import Asked
-from side_by_side.section import Made
-
-PEERS = ("torchvision", "lightning", "typer", "rich")
-LOOK = 2.0
-"""Seconds for which the machine's load is measured before a section."""
+from side_by_side.contender import Asked
 
 
 def cores() -> int:
@@ -28,47 +23,38 @@ def cores() -> int:
 
 
 def busy_cores() -> float:
-    """Return the mean number of busy cores while we wait, including those that a host takes from a virtual machine."""
-    return psutil.cpu_percent(interval=LOOK) / 100 * (psutil.cpu_count() or 1)
+    """Return the mean number of busy cores in two seconds, including those that a host takes from a virtual machine."""
+    return psutil.cpu_percent(interval=2.0) / 100 * (psutil.cpu_count() or 1)
 
 
-def made(name: str, words: Sequence[str], asked: Asked, *, rounds: int, busy: float, minutes: float) -> Made:
-    """Return the provenance of the section `name`, made by a command with `words` beside its name."""
-    found = provenance()
-    hardware, dataset = found["hardware"], load(asked.data)
-    has_bf16 = cpu_has_bf16()
-    return Made(
-        command=shlex.join(["python", "benchmarks/bench.py", "--only", name, *words]),
-        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        rounds=rounds,
-        is_quick=asked.is_quick,
-        data=f"images: {dataset.name}, {len(dataset.train_labels):,} to train on, sha256 {dataset.hash[:12]}",
-        hardware=f"{hardware['processor']}, {cores()} cores, {hardware['memory_gib']} GiB, "
-        f"{hardware['cpu_capability']}, {'with' if has_bf16 else 'without'} units for bf16; only the processor is used",
-        versions=", ".join(f"{name} {number}" for name, number in _versions(found["versions"]).items()),
-        commit=_commit(found),
-        busy=busy,
-        cores=cores(),
-        has_bf16=has_bf16,
-        minutes=minutes,
-    )
+def versions(*packages: str) -> dict[str, str]:
+    """Return the installed versions; `not installed` where there is none."""
 
-
-def _commit(found: dict[str, object]) -> str:
-    commit = str(found["git_commit"] or "not a checkout")[:12]
-    return commit + (" with changes that were not committed" if found["git_dirty"] else "")
-
-
-def _versions(found: dict[str, str | None]) -> dict[str, str]:
-    every = dict(found)
-    for name in PEERS:
+    def installed(package: str) -> str:
         try:
-            every[name] = version(name)
+            return version(package)
         except PackageNotFoundError:
-            every[name] = "not installed"
-    return {name: number for name, number in every.items() if number is not None}
+            return "not installed"
+
+    return {package: installed(package) for package in packages}
 
 
-def data_of(source: str) -> str:
-    """Return a source in a form that every contender can open from any folder."""
-    return source if source in {"synthetic", "cifar10"} else str(Path(source).resolve())
+def made(name: str, words: Sequence[str], asked: Asked, **more: Any) -> dict[str, Any]:
+    """Return the provenance of the section `name`, made by a command with `words` beside its name."""
+    found, dataset, has_bf16 = provenance(), load(asked.data), cpu_has_bf16()
+    hardware = found["hardware"]
+    every = {**found["versions"], **versions("torchvision", "lightning", "typer", "rich")}
+    dirty = " with changes that were not committed" if found["git_dirty"] else ""
+    return {
+        "command": shlex.join(["python", "benchmarks/bench.py", "--only", name, *words]),
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "is_quick": asked.is_quick,
+        "data": f"images: {dataset.name}, {len(dataset.train_labels):,} to train on, sha256 {dataset.hash[:12]}",
+        "hardware": f"{hardware['processor']}, {cores()} cores, {hardware['memory_gib']} GiB, "
+        f"{hardware['cpu_capability']}, {'with' if has_bf16 else 'without'} units for bf16; only the processor is used",
+        "versions": ", ".join(f"{name} {number}" for name, number in every.items() if number is not None),
+        "commit": str(found["git_commit"] or "not a checkout")[:12] + dirty,
+        "cores": cores(),
+        "has_bf16": has_bf16,
+        **more,
+    }

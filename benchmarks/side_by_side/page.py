@@ -1,13 +1,18 @@
-"""Page of results in Markdown."""
+"""`benchmarks.json`, the measurements of each round, and `benchmarks.md`, the page made from it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
-from side_by_side.goal import Goal
-from side_by_side.section import Entry, Made, Section, Table
-from side_by_side.spread import Absent, Found, Spread, shown
+from markdown_table import table
+from pydantic import TypeAdapter
 
+from side_by_side.results import Absent, Entry, Found, Goal, Spread, Table, shown
+
+PAGE, NUMBERS = "benchmarks.md", "benchmarks.json"
 BUSY = 0.2
 """Number of busy cores before a section above which other load is assumed."""
 GOALS_ARE_FOR = (2, True)
@@ -19,42 +24,62 @@ Contenders take turns, each in a fresh process of its own a round (A, B, C, A, B
 rounds, with the lowest and the highest. A ratio is taken in each round, between neighbours, before the median is."""
 
 
+def write(folder: Path, entries: Sequence[Entry], names: Sequence[str] = ()) -> None:
+    """Write both files, atomically. `names`: all sections, including those that are not in `entries`."""
+    missing = [name for name in names if name not in {entry.section.name for entry in entries}]
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False) + "\n"
+    for name, content in ((NUMBERS, text), (PAGE, page(entries, missing))):
+        partial = folder / f".{name}.partial"
+        partial.write_text(content, encoding="utf-8")
+        partial.replace(folder / name)
+
+
+def read(folder: Path) -> tuple[Entry, ...]:
+    """Return the entries written by `write`; empty without a file."""
+    path = folder / NUMBERS
+    return TypeAdapter(tuple[Entry, ...]).validate_json(path.read_bytes()) if path.exists() else ()
+
+
 def page(entries: Sequence[Entry], missing: Sequence[str] = ()) -> str:
     """Return the page; sections in the order of `entries`. `missing`: sections that were never measured."""
     blocks = [HEAD, *_warnings(entries), "\n".join(_summary(entries))]
     if missing:
         blocks.append(f"**Sections that were not measured, with all their goals: {', '.join(missing)}.**")
-    blocks += [block for entry in entries for block in _section(entry)]
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, *(block for entry in entries for block in _section(entry))]) + "\n"
 
 
 def _warnings(entries: Sequence[Entry]) -> Iterator[str]:
-    if quick := [entry.section.name for entry in entries if entry.made.is_quick]:
+    if quick := [entry.section.name for entry in entries if entry.made["is_quick"]]:
         yield f"**Made with `--quick`, to see that it works: the numbers mean nothing** ({', '.join(quick)})."
-    if busy := [entry.section.name for entry in entries if entry.section.is_timed and entry.made.busy > BUSY]:
+    if busy := [entry.section.name for entry in entries if entry.section.is_timed and entry.made["busy"] > BUSY]:
         yield f"**Something else was running when these began: {', '.join(busy)}.** Read their numbers with care."
-    others = [each.section.name for each in entries if (each.made.cores, each.made.has_bf16) != GOALS_ARE_FOR]
-    if others:
-        yield (
-            "The goals were set for two cores with units for bf16 (AVX512-BF16). "
-            f"Measured on other ones: {', '.join(others)}."
-        )
+    if others := [
+        each.section.name for each in entries if (each.made["cores"], each.made["has_bf16"]) != GOALS_ARE_FOR
+    ]:
+        told = "The goals were set for two cores with units for bf16 (AVX512-BF16)."
+        yield f"{told} Measured on other ones: {', '.join(others)}."
     machines: dict[str, list[str]] = {}
     for each in entries:
-        machines.setdefault(each.made.hardware, []).append(each.section.name)
+        machines.setdefault(each.made["hardware"], []).append(each.section.name)
     if len(machines) > 1:
         said = "; ".join(f"{', '.join(names)}: {hardware}" for hardware, names in machines.items())
         yield f"**Sections are of different machines**, whose numbers are not to be set against each other: {said}."
 
 
+def tally(goals: Sequence[Goal]) -> tuple[int, int, int]:
+    """Return how many goals are reached, missed, and not measured."""
+    reached, missed, unknown = (sum(goal.is_reached is state for goal in goals) for state in (True, False, None))
+    return reached, missed, unknown
+
+
 def _summary(entries: Sequence[Entry]) -> Iterator[str]:
     """Yield the number of reached goals, and each goal that is not reached, on a line of its own."""
     goals = [(entry.section.title, goal) for entry in entries for goal in entry.section.goals]
-    counts = {state: sum(goal.is_reached is state for _, goal in goals) for state in (True, False, None)}
-    yield f"**{counts[True]} of {len(goals)} goals reached, {counts[False]} missed, {counts[None]} not measured.**"
+    reached, missed, unknown = tally([goal for _, goal in goals])
+    yield f"**{reached} of {len(goals)} goals reached, {missed} missed, {unknown} not measured.**"
     for word, state in (("Missed", False), ("Not measured", None)):
-        chosen = [(title, goal) for title, goal in goals if goal.is_reached is state]
-        if chosen:
+        if chosen := [(title, goal) for title, goal in goals if goal.is_reached is state]:
             yield f"\n{word}:\n"
             yield from (f"- {title}: {_line(goal)}" for title, goal in chosen)
 
@@ -67,51 +92,37 @@ def _line(goal: Goal) -> str:
 
 
 def _section(entry: Entry) -> Iterator[str]:
-    section = entry.section
+    section, made = entry.section, entry.made
     yield f"## {section.title}"
     yield section.told
-    yield f"    {entry.made.command}"
-    yield from ("\n".join(_table(table)) for table in section.tables)
+    yield f"    {made['command']}"
+    yield from ("\n".join(_table(each)) for each in section.tables)
     if section.goals:
-        yield "\n".join(_goals(section))
+        heading = ("goal", "wanted", "measured", "lowest", "highest", "verdict")
+        yield "\n".join(table(heading, map(_goal, section.goals)))
     if section.notes:
         yield "\n".join(f"- {note}" for note in section.notes)
-    yield _made(entry.made)
+    took = "- {date}, {rounds} rounds, {minutes} minutes, {busy:.2f} cores busy before it"
+    rest = "- {data}\n- {hardware}\n- {versions}\n- code: {commit}"
+    yield f"{took}\n{rest}".format_map(made | {"minutes": shown(made["minutes"])})
 
 
-def _table(table: Table) -> Iterator[str]:
-    ratios = table.ratios()
-    heading = [table.title, table.unit, "lowest", "highest", *([f"× {table.against}"] if ratios else [])]
-    yield _row(heading)
-    yield _row(["---", *["---:"] * (len(heading) - 1)])
-    for at, row in enumerate(table.rows):
-        yield _row([row.name, *_numbers(row.measured), *([_median(ratios[at])] if ratios else [])])
+def _goal(goal: Goal) -> list[str]:
+    if isinstance(goal.measured, Absent):
+        return [goal.what, goal.wanted, "", "", "", f"**{goal.verdict}**"]
+    median, *extremes = _numbers(goal.measured)
+    verdict = goal.verdict if goal.is_reached else f"**{goal.verdict}**"
+    return [goal.what, goal.wanted, f"{median} {goal.unit}", *extremes, verdict]
+
+
+def _table(of: Table) -> Iterator[str]:
+    ratios = of.ratios()
+    rows = [[name, *_numbers(found)] for name, found in of.rows.items()]
+    for row, ratio in zip(rows, ratios, strict=bool(ratios)):
+        row.append(shown(ratio.median) if isinstance(ratio, Spread) else "")
+    heading = [of.title, of.unit, "lowest", "highest", *([f"× {of.against}"] if ratios else [])]
+    return table(heading, rows)
 
 
 def _numbers(found: Found) -> list[str]:
-    if isinstance(found, Absent):
-        return [str(found), "", ""]
-    return [shown(found.median), shown(found.lowest), shown(found.highest)]
-
-
-def _median(found: Found) -> str:
-    return shown(found.median) if isinstance(found, Spread) else ""
-
-
-def _goals(section: Section) -> Iterator[str]:
-    yield _row(["goal", "wanted", "measured", "lowest", "highest", "verdict"])
-    yield _row(["---", "---:", "---:", "---:", "---:", "---"])
-    for goal in section.goals:
-        numbers = _numbers(goal.measured) if isinstance(goal.measured, Spread) else ["", "", ""]
-        if numbers[0]:
-            numbers[0] += f" {goal.unit}"
-        yield _row([goal.what, goal.wanted, *numbers, goal.verdict if goal.is_reached else f"**{goal.verdict}**"])
-
-
-def _made(made: Made) -> str:
-    took = f"{made.date}, {made.rounds} rounds, {shown(made.minutes)} minutes, {made.busy:.2f} cores busy before it"
-    return "\n".join(f"- {line}" for line in (took, made.data, made.hardware, made.versions, f"code: {made.commit}"))
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return [str(found), "", ""] if isinstance(found, Absent) else [*map(shown, (found.median, *found.extremes))]

@@ -12,7 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 USERS_EXTRAS = ("postgres",)
 """The extras that a user installs; `dev` and `bench` stay with developers."""
 PERMISSIVE = re.compile(
@@ -86,3 +87,12 @@ def test_each_dependency_has_a_lower_bound_and_no_pin(line: str) -> None:
     operators = {specifier.operator for specifier in Requirement(line).specifier}
     assert ">=" in operators
     assert not operators & {"==", "<", "<=", "~=", "==="}
+
+
+@pytest.mark.parametrize("line", PROJECT["dependencies"])
+def test_the_locked_version_is_one_that_is_admitted(line: str) -> None:
+    needed = Requirement(line)
+    locked = [Requirement(entry) for entry in (ROOT / "requirements.lock").read_text().splitlines() if entry[:1] != "#"]
+    versions = [str(entry.specifier).removeprefix("==") for entry in locked if entry.name == needed.name]
+    assert versions
+    assert all(needed.specifier.contains(version) for version in versions)

@@ -32,7 +32,7 @@ GOLDEN = {
 }
 
 
-def _losses(diff: dict[str, object]) -> list[float]:
+def losses(diff: dict[str, object], device: str = "cpu") -> list[float]:
     rng = np.random.default_rng(1)
     dataset = Dataset(
         name="noise",
@@ -47,8 +47,8 @@ def _losses(diff: dict[str, object]) -> list[float]:
     small = {"model.width": 8, "model.blocks": [1, 1, 1], "train.batch_size": 10, "data.val_fraction": 0.17}
     recipe = Recipe().override({**small, **diff})
     torch.set_num_threads(1)
-    parts = split(dataset, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32")
+    parts = split(dataset, recipe.data, recipe.train.protocol, torch.device(device))
+    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0, device=torch.device(device)), parts, "fp32")
     stepper = Stepper(trainer)
     stepper.begin_epoch()
     for _ in range(5):
@@ -60,4 +60,4 @@ def _losses(diff: dict[str, object]) -> list[float]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_first_losses_are_those_of_numerics_1(name: str) -> None:
     assert NUMERICS == 1
-    assert _losses(RECIPES[name]) == pytest.approx(GOLDEN[name], rel=1e-3)
+    assert losses(RECIPES[name]) == pytest.approx(GOLDEN[name], rel=1e-3)

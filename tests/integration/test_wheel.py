@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -44,11 +45,14 @@ def test_a_wheel_installed_elsewhere_lists_the_built_in_ablations(tmp_path: Path
     tops = {path.name for path in site.iterdir() if path.is_dir() and path.suffix != ".dist-info"}
     assert tops - {"bin", "__pycache__"} == {"cifar_lab"}, "a wheel with a second top-level package"
     assert (site / "cifar_lab" / "py.typed").is_file()
+    (metadata,) = site.glob("cifar_lab-*.dist-info/METADATA")
+    text = metadata.read_text()
+    assert "## Five minutes" in text
+    assert not re.findall(r"\]\((?!https?:)[^)]*\)", text), "a package index has no file for a relative link or picture"
 
 
 USERS = """
-from cifar_lab.ablation.ablation import Ablation, Variant
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
 
 ABLATION = Ablation(
     question="Does smoothing matter?", source="own idea", baseline=EFFICIENT_RESNET,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from side_by_side.goal import Goal
-from side_by_side.section import Entry, Made, Row, Section, Table
-from side_by_side.spread import Absent, Spread
+from side_by_side.results import Absent, Entry, Goal, Section, Spread, Table
 
 PLAIN, LAB = Spread((380.0, 500.0, 410.0)), Spread((1050.0, 1260.0, 1200.0))
 
@@ -18,25 +16,20 @@ def goal(**changed: Any) -> Goal:
     return Goal(**(fields | changed))
 
 
-def made(**changed: Any) -> Made:
-    fields: dict[str, Any] = {
+def made(**changed: Any) -> dict[str, Any]:
+    return {
         "command": "python benchmarks/bench.py --only training", "date": "2026-11-24 08:00 UTC", "rounds": 3,
         "is_quick": False, "data": "images: synthetic, not CIFAR-10, 2,800 to train on", "hardware": "AMD EPYC",
         "versions": "python 3.11.7, torch 2.15.0", "commit": "0123456789ab", "busy": 0.1, "cores": 2, "has_bf16": True,
-        "minutes": 12.3,
+        "minutes": 12.3, **changed,
     }  # fmt: skip
-    return Made(**(fields | changed))
 
 
 def section(*goals: Goal, **changed: Any) -> Section:
-    rows = (
-        Row(name="plain loop", measured=PLAIN),
-        Row(name="Lightning", measured=Absent("not installed")),
-        Row(name="cifar-lab", measured=LAB),
-    )
+    rows = {"plain loop": PLAIN, "Lightning": Absent("not installed"), "cifar-lab": LAB}
     fields: dict[str, Any] = {
         "name": "training", "title": "Training", "told": "Images a second.",
-        "tables": (Table(title="width 16", unit="images/s", rows=rows, against="plain loop"),),
+        "tables": (Table("width 16", "images/s", rows, against="plain loop"),),
     }  # fmt: skip
     return Section(**(fields | changed), goals=goals)
 

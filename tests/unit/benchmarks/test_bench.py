@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from side_by_side import archive
+from bench import merge
+from made.benchmarks import entry
+from side_by_side import page
 
 BENCH = Path(__file__).parents[3] / "benchmarks" / "bench.py"
 
@@ -18,18 +19,23 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_quick_measures_the_sections_that_are_named_and_leaves_the_others(tmp_path: Path) -> None:
-    done = bench("--quick", "--only", "commands,input", "--out", str(tmp_path))
+def test_quick_measures_the_section_that_is_named_and_leaves_the_others(tmp_path: Path) -> None:
+    page.write(tmp_path, [entry()])
+    before = page.read(tmp_path)
+    done = bench("--quick", "--only", "cell", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    first = archive.read(tmp_path)
-    assert [entry.section.name for entry in first] == ["input", "commands"]
-    assert all(goal.is_reached is not None for entry in first for goal in entry.section.goals)
-    assert "the numbers mean nothing" in (tmp_path / archive.PAGE).read_text()
-    done = bench("--quick", "--only", "commands", "--out", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    second = json.loads((tmp_path / archive.NUMBERS).read_text())
-    assert [tree["section"]["name"] for tree in second] == ["input", "commands"]
-    assert second[0] == json.loads(json.dumps(archive.as_tree(first[0])))
+    first, cell = page.read(tmp_path)
+    assert first == before[0]
+    assert all(goal.is_reached is not None for goal in cell.section.goals)
+    assert "the numbers mean nothing" in (tmp_path / page.PAGE).read_text()
+    assert cell.made["command"] == "python benchmarks/bench.py --only cell --quick"
+
+
+def test_a_section_measured_anew_takes_its_own_place_and_leaves_the_others() -> None:
+    before = [entry(name="no longer measured"), entry(name="training"), entry(name="tracking")]
+    now = entry(name="tracking", circumstances={"date": "2026-12-01 08:00 UTC"})
+    first = entry(name="cell")
+    assert merge([*before, now, first]) == [before[1], first, now, before[0]]
 
 
 @pytest.mark.slow

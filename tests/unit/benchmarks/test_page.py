@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 from made.benchmarks import LAB, PLAIN, entry, goal
-from side_by_side import archive
-from side_by_side.page import page
-from side_by_side.section import Entry
-from side_by_side.spread import Absent, Spread, shown
+from side_by_side.page import NUMBERS, PAGE, page, read, write
+from side_by_side.results import Absent, Entry, Spread
 
 REACHED = goal(what="another", measured=Spread((3.0, 3.1, 3.2)))
 UNKNOWN = goal(what="a third", measured=Absent("not installed"))
@@ -50,11 +48,11 @@ def test_where_all_goals_are_reached_none_is_listed() -> None:
 
 
 def test_a_section_that_was_never_measured_is_named_at_the_top(tmp_path: Path) -> None:
-    archive.write(tmp_path, [entry(REACHED)], ["training", "tracking", "memory"])
-    text = (tmp_path / archive.PAGE).read_text()
+    write(tmp_path, [entry(REACHED)], ["training", "tracking", "memory"])
+    text = (tmp_path / PAGE).read_text()
     assert "**Sections that were not measured, with all their goals: tracking, memory.**" in text
-    archive.write(tmp_path, [entry(REACHED)], ["training"])
-    assert "not measured, with" not in (tmp_path / archive.PAGE).read_text()
+    write(tmp_path, [entry(REACHED)], ["training"])
+    assert "not measured, with" not in (tmp_path / PAGE).read_text()
 
 
 def test_a_table_has_medians_extremes_and_ratios_and_says_what_is_not_there() -> None:
@@ -86,37 +84,25 @@ def test_what_spoils_the_numbers_is_said_first(circumstances: dict[str, Any], wo
     assert words in text[: text.index("## ")]
 
 
-def test_the_file_has_the_numbers_of_the_page(tmp_path: Path) -> None:
-    archive.write(tmp_path, [entry(goal(), REACHED, UNKNOWN)])
-    text = (tmp_path / archive.PAGE).read_text()
-    (tree,) = json.loads((tmp_path / archive.NUMBERS).read_text())
-    table, goals = tree["section"]["tables"][0], tree["section"]["goals"]
-    for row in table["rows"]:
-        found, of = row["measured"], row["ratio"]
-        numbers = [found["median"], found["lowest"], found["highest"], of["median"]] if "values" in found else None
-        cells = [shown(number) for number in numbers] if numbers else [f"not measured: {found['reason']}", "", "", ""]
-        assert [row["name"], *cells] in rows(text)
-    for each in goals:
-        assert each["verdict"] in text
-        if "values" in each["measured"]:
-            assert f"| {shown(each['measured']['median'])} {each['unit']} |" in text
-    assert table["rows"][2]["measured"]["values"] == list(LAB.values)
-    assert table["rows"][0]["measured"]["values"] == list(PLAIN.values)
+def test_the_file_has_what_the_page_is_made_of(tmp_path: Path) -> None:
+    write(tmp_path, [entry(goal(), REACHED, UNKNOWN)])
+    (tree,) = json.loads((tmp_path / NUMBERS).read_text())
+    measured = tree["section"]["tables"][0]["rows"]
+    assert measured["cifar-lab"]["values"] == list(LAB.values)
+    assert measured["plain loop"]["values"] == list(PLAIN.values)
+    assert measured["Lightning"] == {"reason": "not installed"}
+
+
+def test_the_page_in_docs_is_made_from_its_file() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    assert page(read(docs)) == (docs / PAGE).read_text()
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     entries = (entry(goal(), UNKNOWN), entry(REACHED, name="input", title="Input"))
-    archive.write(tmp_path, entries)
-    assert archive.read(tmp_path) == entries
-    assert archive.read(tmp_path / "nothing") == ()
-
-
-def test_a_section_measured_anew_takes_its_own_place_and_leaves_the_others() -> None:
-    before = [entry(name="training"), entry(name="input")]
-    now = entry(name="input", circumstances={"date": "2026-12-01 08:00 UTC"})
-    first = entry(name="cell")
-    merged = archive.merge(before, [now, first], ["training", "cell", "input"])
-    assert merged == [before[0], first, now]
+    write(tmp_path, entries)
+    assert read(tmp_path) == entries
+    assert read(tmp_path / "nothing") == ()
 
 
 def test_a_bar_in_a_name_breaks_no_table() -> None:

@@ -61,17 +61,16 @@ def alone(recipe: Recipe, seed: int, dtype: torch.dtype) -> Trainer:
     return run
 
 
-def stacked(recipe: Recipe, way: str, dtype: torch.dtype) -> StackedTrainer:
-    net = stacked_seeds.WAYS[way](nets(recipe, SEEDS, dtype), torch.channels_last)
+def stacked(recipe: Recipe, dtype: torch.dtype) -> StackedTrainer:
+    net = stacked_seeds.grouped(nets(recipe, SEEDS, dtype), torch.channels_last)
     run = StackedTrainer(recipe, SEEDS, net, noise(recipe, IMAGES, CPU), "fp32")
     take(StackedStepper(run), dtype)
     return run
 
 
-@pytest.mark.parametrize("way", stacked_seeds.WAYS)
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_in_fp64_each_seed_has_the_losses_norms_and_weights_that_it_has_alone(recipe: Recipe, way: str) -> None:
-    together = stacked(recipe, way, torch.float64)
+def test_in_fp64_each_seed_has_the_losses_norms_and_weights_that_it_has_alone(recipe: Recipe) -> None:
+    together = stacked(recipe, torch.float64)
     for i, seed in enumerate(SEEDS):
         one = alone(recipe, seed, torch.float64)
         torch.testing.assert_close(together.losses[:, i], one.losses, rtol=1e-6, atol=0)
@@ -82,21 +81,19 @@ def test_in_fp64_each_seed_has_the_losses_norms_and_weights_that_it_has_alone(re
             torch.testing.assert_close(mine[name], tensor, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("way", stacked_seeds.WAYS)
-def test_in_fp32_the_first_losses_agree_within_rounding(way: str) -> None:
+def test_in_fp32_the_first_losses_agree_within_rounding() -> None:
     recipe = RECIPES["stem"]
-    together = stacked(recipe, way, torch.float32)
+    together = stacked(recipe, torch.float32)
     for i, seed in enumerate(SEEDS):
         losses = alone(recipe, seed, torch.float32).losses
         torch.testing.assert_close(together.losses[:3, i], losses[:3], rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("way", stacked_seeds.WAYS)
-def test_a_graph_takes_the_same_steps(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_takes_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in replays the step's own code; that kernels can be captured only a GPU can show."""
     recipe = RECIPES["stem"]
     run = StackedTrainer(
-        recipe, SEEDS, stacked_seeds.WAYS[way](nets(recipe, SEEDS, torch.float32), torch.channels_last),
+        recipe, SEEDS, stacked_seeds.grouped(nets(recipe, SEEDS, torch.float32), torch.channels_last),
         noise(recipe, 8 * 16, CPU), "fp32",
     )  # fmt: skip
     stepper, eager = StackedStepper(run), copy.deepcopy(run)
@@ -118,14 +115,14 @@ def test_a_graph_takes_the_same_steps(way: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_seeds_differ() -> None:
-    losses = stacked(RECIPES["stem"], "grouped", torch.float32).losses
+    losses = stacked(RECIPES["stem"], torch.float32).losses
     assert len({*losses[0].tolist()}) == len(SEEDS)
 
 
 @pytest.mark.parametrize(
     "diff",
     [{"model.dropout": 0.1}, {"data.cutmix": 1.0}, {"optim.clip.by": "norm"}, {"optim.name": "muon"},
-     {"model.stem": "whitening"}, {"optim.decay_norms": False}],
+     {"model.stem": "whitening"}],
 )  # fmt: skip
 def test_what_would_mix_seeds_is_refused(diff: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="cannot stack"):
@@ -136,4 +133,4 @@ def test_it_prints_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setattr(stacked_seeds, "EFFICIENT_RESNET", RECIPES["stem"])
     stacked_seeds.main(["--width", "8", "--seeds", "1,2", "--steps", "3", "--rounds", "2"])
     rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert rows == ["", "---", "one alone", "grouped, 1 stacked", "grouped, 2 stacked"]
+    assert rows == ["", "---", "one alone", "1 stacked", "2 stacked"]

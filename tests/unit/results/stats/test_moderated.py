@@ -18,6 +18,7 @@ from cifar_lab.results.stats.moderated import (
     moderated_seeds_needed,
     moderated_variances,
 )
+from cifar_lab.results.stats.worlds import CLASS, World
 
 REFERENCE = {
     2: {2: 7.54, 3: 4.18, 5: 3.00, 10: 2.55},
@@ -93,7 +94,7 @@ def test_one_comparison_or_one_pair_has_no_critical_value(comparisons: int, pair
         critical_value(comparisons, pairs)
 
 
-def covered(world: critical_values.World, family: str, k: int, n: int, studies: int = 20_000) -> float:
+def covered(world: World, family: str, k: int, n: int, studies: int = 20_000) -> float:
     """Return the share of studies in which all intervals hold the truth."""
     random = np.random.default_rng([7, k, n])
     found = np.concatenate(list(critical_values.drawn(world, family, k, n, studies, random)))
@@ -101,15 +102,15 @@ def covered(world: critical_values.World, family: str, k: int, n: int, studies: 
     return float((found <= critical_value(k, n, kind)).mean())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("world", critical_values.CLASS, ids=lambda world: f"{world.deviations}, {world.correlation}")
+@pytest.mark.parametrize("world", CLASS, ids=lambda world: f"{world.deviations}, {world.correlation}")
 @pytest.mark.parametrize(("k", "n"), [(2, 2), (4, 3), (6, 7), (8, 5)])
-def test_all_intervals_hold_together_in_the_class(world: critical_values.World, k: int, n: int) -> None:
+def test_all_intervals_hold_together_in_the_class(world: World, k: int, n: int) -> None:
     assert covered(world, "control", k, n) >= 0.945 - 3 * math.sqrt(0.95 * 0.05 / 20_000)
 
 
 @pytest.mark.parametrize("family", ["chain", "disjoint"])
 def test_they_hold_together_where_each_is_compared_with_another(family: str) -> None:
-    for world in critical_values.CLASS:
+    for world in CLASS:
         assert covered(world, family, 4, 5, 10_000) >= 0.945 - 3 * math.sqrt(0.95 * 0.05 / 10_000)
 
 

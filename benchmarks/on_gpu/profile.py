@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from statistics import median
 
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch import profiler
 
 from on_gpu import ways
+from on_gpu.machine import host_milliseconds, milliseconds, synchronise
 from on_gpu.pack import Pack
-from on_gpu.speed import widths
-from on_gpu.timing import host_milliseconds, milliseconds, synchronise
-from on_gpu.ways import Lab, Way
+from on_gpu.ways import Way
 
 STEPS = 5
 MARK = "steady steps"
@@ -27,58 +25,52 @@ KINDS = {
     "optimizer": ("multi_tensor", "fused_sgd", "fusedoptimizer"), "compiled": ("triton",), "reductions": ("reduce",),
     "copies": ("memcpy", "memset", "copy"),
 }  # fmt: skip
+"""Groups of kernels, by parts of their names."""
 
 
-def profiled(pack: Pack) -> None:
+def run(pack: Pack) -> None:
     """Profile the eager step, the graph, and the best way, at each width."""
-    for width in widths(pack):
+    for width in pack.widths:
         for way in (ways.GRAPH, ways.LAB, ways.BEST):
-            pack.attempt(f"profile, width {width}, {way.title}", lambda w=way, n=width: _profile(pack, w, n))
+            pack.attempt(f"profile, width {width}, {way.title}", _profile, pack, way, width)
 
 
 def _profile(pack: Pack, way: Way, width: int) -> None:
     pack.needs(8, "a profile")
-    steps, _ = ways.begin(pack, way if pack.is_cuda else ways.LAB, width)
-    assert isinstance(steps, Lab)
+    steps = ways.begin(pack, way if pack.is_cuda else ways.LAB, width)
     steps.prepare(4 * STEPS + 20)
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if pack.is_cuda else [])
+    activities = [profiler.ProfilerActivity.CPU] + ([profiler.ProfilerActivity.CUDA] if pack.is_cuda else [])
     with steps.around():
         wall = milliseconds(pack.device, steps, pack.size(20, 1))
-        host = median(host_milliseconds(pack.device, steps, pack.size(10, 1)))
-        with profile(activities=activities) as recorded:
+        host = host_milliseconds(pack.device, steps, pack.size(10, 1))
+        with profiler.profile(activities=activities) as recorded:
             ways.repeat(steps, 2)
             synchronise(pack.device)
-            with record_function(MARK):
+            with profiler.record_function(MARK):
                 ways.repeat(steps, STEPS)
             synchronise(pack.device)
-    steps.stepper.close()
+    steps.close()
     events = list(recorded.events() or [])
-    mark = next(event for event in events if event.name == MARK and "CPU" in str(event.device_type))
-    waits = Counter(
-        event.name for event in events
-        if event.name in WAITS and mark.time_range.start <= event.time_range.start < mark.time_range.end
-    )  # fmt: skip
-    kernels, busy = 0, defaultdict[str, float](float)
-    to_host = 0
-    for event in events:
-        if "CUDA" not in str(event.device_type) or event.time_range.start < mark.time_range.start:
-            continue
-        if getattr(event, "is_user_annotation", False) or event.name.startswith(RANGES):
-            continue
-        kernels += 1
-        to_host += "DtoH" in event.name
+    mark = next(event for event in events if event.name == MARK and "CPU" in str(event.device_type)).time_range
+    during = [event for event in events if event.time_range.start >= mark.start]
+    waits = Counter(each.name for each in during if each.name in WAITS and each.time_range.start < mark.end)
+    kernels = [
+        event for event in during
+        if "CUDA" in str(event.device_type)
+        and not (getattr(event, "is_user_annotation", False) or event.name.startswith(RANGES))
+    ]  # fmt: skip
+    to_host, busy = sum("DtoH" in event.name for event in kernels), defaultdict[str, float](float)
+    for event in kernels:
         busy[kind_of(event.name)] += event.time_range.elapsed_us() / 1000 / STEPS
     pack.row(
-        "profile", width=width, way=way.title, kernels=kernels / STEPS, busy_ms=sum(busy.values()), wall_ms=wall,
+        "profile", width=width, way=way.title, kernels=len(kernels) / STEPS, busy_ms=sum(busy.values()), wall_ms=wall,
         host_ms=host, waits=sum(waits.values()), copies_to_host=to_host, which=dict(waits),
         by_kind={name: round(ms, 4) for name, ms in sorted(busy.items(), key=lambda item: -item[1])},
         remark=steps.remark,
     )  # fmt: skip
     if pack.is_cuda:
-        pack.row(
-            "correctness", check=f"no wait in the trace of {STEPS} steps: width {width}, {way.title}",
-            passed=not waits and not to_host, detail=f"{dict(waits) or 'no wait'}, {to_host} copies to the host",
-        )  # fmt: skip
+        check = f"no wait in the trace of {STEPS} steps: width {width}, {way.title}"
+        pack.check(check, not waits and not to_host, f"{dict(waits) or 'no wait'}, {to_host} copies to the host")
 
 
 def kind_of(name: str) -> str:

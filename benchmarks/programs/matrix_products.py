@@ -11,28 +11,20 @@ from stopwatch import say
 
 def flops_per_second(size: int, dtype: torch.dtype, products: int) -> float:
     """Count two FLOPs per multiply-accumulate; memory is allocated before, and the first product is a warm-up."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    out = torch.empty(size, size, dtype=dtype)
-    torch.mm(a, b, out=out)
-    best = float("inf")
-    for _ in range(products):
+    a, b, out = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype), torch.empty(size, size).to(dtype)
+    seconds = []
+    for _ in range(products + 1):
         began = time.perf_counter()
         torch.mm(a, b, out=out)
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds[1:])
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=4096, help="rows and columns")
     parser.add_argument("--products", type=int, default=5, help="of which the quickest counts")
     asked = parser.parse_args()
-    found = {
-        name: flops_per_second(asked.size, dtype, asked.products)
-        for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32))
-    }
+    types = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    found = {name: flops_per_second(asked.size, dtype, asked.products) for name, dtype in types.items()}
     say({**found, "fastest": max(found.values())})
-
-
-if __name__ == "__main__":
-    main()
