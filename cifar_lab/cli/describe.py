@@ -227,7 +227,7 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
         "base": variant.base,
         "continues": variant.continues,
         "parameters": counted.parameters,
-        "macs": counted.macs,
+        "macs": counted.macs or None,
         "within_budget": counted.parameters <= BUDGET,
         "over_budget": variant.over_budget,
     }

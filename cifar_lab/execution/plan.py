@@ -161,5 +161,5 @@ def as_dict(cell: PlannedCell, estimates: Mapping[str, float]) -> dict[str, Any]
         "estimate_seconds": None if cell.is_done else estimates.get(cell.fingerprint),
         "parameters": cell.declared_cost.parameters,
         "parameters_trained": cell.cost.parameters,
-        "macs": cell.cost.macs,
+        "macs": cell.cost.macs or None,
     }

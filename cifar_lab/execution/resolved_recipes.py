@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.overrides import parse_number
 from cifar_lab.config.recipe import Recipe
@@ -25,12 +26,12 @@ def make_recipes(
     overrides: Mapping[str, Any],
     variants: list[str] | None,
     max_params: int,
-    images: ImageShape = CIFAR10_SHAPE,
+    images: ImageShape | None = None,
 ) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
     """Return the recipes of the variants as declared, and as trained at `scale`; stages come after those they need.
 
-    Recipes are checked before any images are fetched, as for CIFAR-10, and again for the classes and the side of the
-    images that were read, `images`.
+    Recipes are checked before any images are fetched, without `images`: the built-in network is then counted for
+    CIFAR-10. They are checked again when the classes and the side of the images are known.
 
     Raises:
         UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
@@ -52,7 +53,10 @@ def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
     return list(dict.fromkeys(name for line in lines for name in line))
 
 
-def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int, images: ImageShape) -> None:
+def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int, images: ImageShape | None) -> None:
+    if images is None and recipe.model.name not in MODELS.built_in:
+        return  # what a user's network is built for is not known yet
+    images = images or CIFAR10_SHAPE
     what = f"{ablation.name}: {'recipe' if ablation.name == BY_HAND else 'variant'} '{name}'"
     if ablation.variant(name).over_budget or limit > LARGEST:
         require_within(what, recipe.model, LARGEST, images)

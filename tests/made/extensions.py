@@ -42,6 +42,13 @@ def wrong_outputs(*, classes: int) -> nn.Module:
     return Tiny(classes=classes + 1)
 
 
+def only_three(*, classes: int) -> nn.Module:
+    """A network for three classes."""
+    if classes != 3:
+        raise ValueError(f"three classes, not {classes}")
+    return Tiny(classes=classes)
+
+
 class Signed(torch.optim.Optimizer):
     """Steps of equal length along the sign of the averaged gradient."""
 

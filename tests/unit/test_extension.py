@@ -12,15 +12,19 @@ import torch
 from made.extensions import Tiny
 
 from cifar_lab import extension
+from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.images import ImageShape
 from cifar_lab.config.overrides import as_words, parse_overrides
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.scale import find_scale
 from cifar_lab.data import absolute, load
 from cifar_lab.errors import BudgetError, DataError, RecipeError
+from cifar_lab.execution.resolved_recipes import make_recipes
 from cifar_lab.extension import Options
 from cifar_lab.models.cost import network_cost, require_within
 from cifar_lab.models.registry import build_network
+from cifar_lab.search.budget import SearchBudget
 from cifar_lab.testing import check_dataset, check_metric, check_model, check_optimizer, check_schedule
 
 MADE = "made.extensions"
@@ -196,3 +200,22 @@ def test_an_extension_that_breaks_the_contract_is_caught(check: Any, target: str
 
 def test_built_in_recipes_name_no_extension() -> None:
     assert list(EFFICIENT_RESNET.extensions()) == []
+
+
+def test_a_network_for_one_kind_of_image_is_counted_when_the_images_are_known() -> None:
+    ablation = Ablation(
+        name="own", question="Does it train?", source="a test", baseline=Recipe(), factors=("model.name",),
+        variants=(Variant(name="plain"), Variant(name="own", diff={"model.name": f"{MADE}:only_three"})),
+        control="plain")  # fmt: skip
+    ask: dict[str, Any] = {"scale": find_scale("writeup"), "overrides": {}, "variants": None, "max_params": 5_000_000}
+    assert set(make_recipes(ablation, **ask)[0]) == {"plain", "own"}
+    assert set(make_recipes(ablation, **ask, images=ImageShape(classes=3))[0]) == {"plain", "own"}
+    with pytest.raises(RecipeError, match="three classes, not 10"):
+        make_recipes(ablation, **ask, images=ImageShape())
+
+
+def test_a_search_that_limits_macs_refuses_a_network_whose_macs_are_unknown() -> None:
+    own = Recipe().override({"model.name": f"{MADE}:counts_on_host"})
+    assert SearchBudget(max_params=5_000_000).admits(own)
+    with pytest.raises(BudgetError, match="its MACs are unknown"):
+        SearchBudget(max_params=5_000_000, max_macs=1_000_000).admits(own)
