@@ -22,6 +22,7 @@ from cifar_lab.config.built_in_names import (
     OPTIMIZERS,
     SCHEDULES,
     ExtensionOptions,
+    require_distinct_keys,
     require_no_options,
 )
 from cifar_lab.config.identity import DRAWS as DRAWS
@@ -248,6 +249,11 @@ class TrainConfig(_Part):
     """`holdout`: train without val, test once at the end. `writeup`: train on all images, test each epoch."""
     metrics: tuple[Annotated[MetricConfig, BeforeValidator(_named)], ...] = ()
     """Further metrics, by name or as {"name", "options"}."""
+
+    @model_validator(mode="after")
+    def _metrics_differ(self) -> Self:
+        require_distinct_keys([metric.key for metric in self.metrics])
+        return self
 
 
 class Recipe(_Part):

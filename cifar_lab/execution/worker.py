@@ -149,6 +149,7 @@ def _train_locked(
     dataset = load(job.data)
     if dataset.hash != job.data_hash:
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
+    _require_same_extensions(job)
     execution = _begin(job, record, dataset, kept, _model(device))
     prepare_process(execution)
     net = build_network(job.recipe.model, seed=job.seed, images=dataset.shape, device=device)
@@ -181,6 +182,17 @@ def _train_locked(
     if outcome.eager:
         journal.write("eager", why=outcome.eager)
     return _finish(record, journal, trainer, outcome, dataset)
+
+
+def _require_same_extensions(job: CellJob) -> None:
+    """Check that a user's code is that of the plan, as the fingerprint names it.
+
+    Raises:
+        CellError: it has changed.
+    """
+    names = sorted({name for _, _, name, _ in job.recipe.extensions()})
+    if names and job.recipe.fingerprint(seed=job.seed, data_hash=job.data_hash) != job.fingerprint:
+        raise CellError(f"{', '.join(names)} changed since the plan was made")
 
 
 def _kept(job: CellJob, record: CellRecord) -> Execution | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from made.extensions import Tiny
+from made.tiny_cells import stop_in_first_epoch, tiny_job
 
 from cifar_lab import extension
 from cifar_lab.ablation.ablation import Ablation, Variant
@@ -19,8 +21,9 @@ from cifar_lab.config.overrides import as_words, parse_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.scale import find_scale
 from cifar_lab.data import absolute, load
-from cifar_lab.errors import BudgetError, DataError, RecipeError
+from cifar_lab.errors import BudgetError, CellError, DataError, RecipeError
 from cifar_lab.execution.resolved_recipes import make_recipes
+from cifar_lab.execution.worker import train_cell
 from cifar_lab.extension import Options
 from cifar_lab.models.cost import network_cost, require_within
 from cifar_lab.models.registry import build_network
@@ -67,6 +70,8 @@ def test_a_registered_name_stands_for_its_function(points: None) -> None:
         (['model.options={"width":8}'], "model.options are those of a user's own; resnet has none"),
         ([f"schedule.name={MADE}:HALVES", 'schedule.options={"kind":"jump"}'], "'step' or 'hold'"),
         (['train.metrics=["top6"]'], "top5"),
+        (['train.metrics=["top5","top5"]'], "names two metrics 'top5'"),
+        ([f'train.metrics=["{MADE}:acc"]'], "'acc' is measured already"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(points: None, words: list[str], rule: str) -> None:
@@ -219,3 +224,36 @@ def test_a_search_that_limits_macs_refuses_a_network_whose_macs_are_unknown() ->
     assert SearchBudget(max_params=5_000_000).admits(own)
     with pytest.raises(BudgetError, match="its MACs are unknown"):
         SearchBudget(max_params=5_000_000, max_macs=1_000_000).admits(own)
+
+
+def test_code_that_changed_after_the_plan_is_not_trained_under_its_fingerprint(
+    few_images: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(tmp_path / "runs", few_images)
+    recipe = job.recipe.override({"model.name": f"{MADE}:Tiny"})
+    planned = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=job.seed, data_hash=job.data_hash))
+    assert train_cell(planned)
+    with pytest.raises(CellError, match=r"made.extensions:Tiny changed since the plan was made"):
+        train_cell(replace(planned, fingerprint="0" * 64))
+
+
+def test_a_users_training_resumes_bit_for_bit(few_images: Path, tmp_path: Path) -> None:
+    """Network with dropout, optimizer with state, schedule and metric: stopped in the first epoch, and in one go."""
+    weights = []
+    for name in ("straight", "stopped"):
+        job = tiny_job(tmp_path / name, few_images)
+        recipe = job.recipe.override(
+            {
+                "model.name": f"{MADE}:Tiny", "model.options": {"dropout": 0.3}, "optim.name": f"{MADE}:Signed",
+                "optim.lr": 0.001, "schedule.name": f"{MADE}:HALVES", "train.metrics": ["top5", f"{MADE}:top_k"],
+            }
+        )  # fmt: skip
+        own = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=job.seed, data_hash=job.data_hash))
+        if name == "stopped":
+            stop_in_first_epoch(own)
+        assert train_cell(own)
+        result = own.record.result() or {}
+        assert {"test/top5", "test/top_k"} <= result["metrics"].keys()
+        assert (own.record.cell() or {})["parameters"] == sum(p.numel() for p in Tiny(classes=10).parameters())
+        weights.append(own.record.weights.read_bytes())
+    assert weights[0] == weights[1]
