@@ -10,7 +10,6 @@ multiplication and an addition, once forward and twice backward) for every train
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -23,11 +22,11 @@ from typing import Any
 from markdown_table import table
 from matplotlib.figure import Figure
 
-from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.packed_study import study_folder
+from cifar_lab.store.record_files import CellFile, ResultFile
 
 FLOPS = 6
 """FLOPs of a training step per multiply-accumulate of the forward pass."""
@@ -38,8 +37,8 @@ COLOURS = {"efficient": "#4C78A8", "fast": "#E45756"}
 OTHERS = ("#54A24B", "#B279A2", "#F58518", "#72B7B2")
 SIZES = {"model.width", "train.epochs"}
 HEADING = ("recipe", "parameters", "PFLOP", "seeds", "accuracy %", "lowest", "highest", "one view %")
-Group = list[tuple[str, dict[str, Any], dict[str, float]]]
-"""Cells of one recipe: variant, content of `cell.json`, and metrics."""
+Group = list[tuple[str, CellFile, ResultFile]]
+"""Cells of one recipe: variant, description and result."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +75,15 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
     Raises:
         UsageError: they were trained on more than one set of images.
     """
-    chosen = [each for each in read_all(runs) if each.ablation in ablations]
+    chosen = [each for each in read_index(runs).invocations if each.ablation in ablations]
     variants = {cell.fingerprint: cell.variant for invocation in chosen for cell in invocation.cells}
     groups, sources = defaultdict[str, Group](list), dict[str, str]()
     for fingerprint, variant in variants.items():
         record = CellRecord(runs / fingerprint)
-        result = record.result()
-        if result is not None and result["status"] == "finished":
-            told = record.cell("recipe", "data", "macs", "parameters") or {}
-            groups[str(told["recipe"])].append((variant, told, result["metrics"]))
-            sources[told["data"]["hash"]] = told["data"]["name"]
+        result, cell = record.result(), record.cell()
+        if result is not None and cell is not None and result.is_finished:
+            groups[str(cell.recipe.tree)].append((variant, cell, result))
+            sources[cell.data.hash] = cell.data.name
     if len(sources) > 1:
         raise UsageError(f"these cells saw different images: {', '.join(sorted(sources.values()))}")
     usual = {group[0][0]: _settings(group) for group in sorted(groups.values(), key=len)}
@@ -93,19 +91,21 @@ def points(runs: Path, ablations: Sequence[str]) -> list[Point]:
 
 
 def _settings(group: Group) -> dict[str, Any]:
-    return Recipe.model_validate_json(json.dumps(group[0][1]["recipe"])).flat()
+    return group[0][1].recipe.resolve().flat()
 
 
 def _point(group: Group, usual: dict[str, Any]) -> Point:
-    (variant, told, first), metrics = group[0], [each for *_, each in group]
+    (variant, cell, first), metrics = group[0], [each.metrics for *_, each in group]
+    assert cell.macs is not None
+    assert cell.parameters is not None
     settings = {path: value for path, value in _settings(group).items() if usual[path] != value and path not in SIZES}
     words = [f"{path.rpartition('.')[2]} {_short(value)}" for path, value in settings.items()]
-    recipe = told["recipe"]
+    recipe = cell.recipe.resolve()
     return Point(
         line=", ".join([variant.removesuffix("_third"), *words]),
-        size=f"width {recipe['model']['width']}, {recipe['train']['epochs']} epochs",
-        parameters=told["parameters"],
-        pflop=FLOPS * told["macs"] * first["images_seen"] / 1e15,
+        size=f"width {recipe.model.width}, {recipe.train.epochs} epochs",
+        parameters=cell.parameters,
+        pflop=FLOPS * cell.macs * first.metrics["images_seen"] / 1e15,
         accuracies=[100 * each["test/acc"] for each in metrics],
         without_tta=100 * mean(each.get("test/acc_without_tta", each["test/acc"]) for each in metrics),
     )

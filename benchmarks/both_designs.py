@@ -16,7 +16,8 @@ from markdown_table import table
 
 from cifar_lab.results import compare, contrasts
 from cifar_lab.results.comparison import ComparisonRow
-from cifar_lab.store.invocation import MODERATED, STUDENT, read_all
+from cifar_lab.store.invocation import MODERATED, STUDENT
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.packed_study import study_folder
 from cifar_lab.store.selection import select
 
@@ -27,10 +28,10 @@ DECIDED = {"better", "worse", "equivalent"}
 def pairs_of_rows(runs: Path) -> Iterator[tuple[str, ComparisonRow, ComparisonRow]]:
     """Yield each compared row of every setting in `runs`, with Student's intervals and with moderated ones."""
     seen = set[object]()
-    for entry in sorted(read_all(runs), key=lambda entry: entry.id, reverse=True):
-        if entry.setting() in seen:
+    for entry in sorted(read_index(runs).invocations, key=lambda entry: entry.id, reverse=True):
+        if entry.key in seen:
             continue
-        seen.add(entry.setting())
+        seen.add(entry.key)
         setting, tables = select(runs, entry.ablation, invocation=entry.id), []
         for design in (STUDENT, MODERATED):
             changed = {"attribute": "design_of", "return_value": design}

@@ -70,7 +70,7 @@ def work(job: worker.CellJob, warmup: int, steps: int, is_tracked: bool, channel
         job.record.folder.mkdir(parents=True)
         worker._begin(job, job.record, load(job.data), None, None)
         journal = Journal(job.record.folder)
-        journal.write("start", execution=job.execution.as_dict(), provenance=job.provenance)
+        journal.write("start", execution=job.execution.as_dict(), provenance=job.provenance.as_json())
         journal.write("resume", epoch=0, step=0)
     watch = Stopwatch(warmup, steps)
     observer = Tracked(watch, trainer, journal, began=lambda: channel.send(None))

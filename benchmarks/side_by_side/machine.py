@@ -41,19 +41,19 @@ def versions(*packages: str) -> dict[str, str]:
 
 def made(name: str, words: Sequence[str], asked: Asked, **more: Any) -> dict[str, Any]:
     """Return the provenance of the section `name`, made by a command with `words` beside its name."""
-    found, dataset, has_bf16 = provenance(), load(asked.data), cpu_has_bf16()
-    hardware = found["hardware"]
-    every = {**found["versions"], **versions("torchvision", "lightning", "typer", "rich")}
-    dirty = " with changes that were not committed" if found["git_dirty"] else ""
+    origin, dataset, has_bf16 = provenance(), load(asked.data), cpu_has_bf16()
+    hardware = origin.hardware
+    every = {**origin.versions, **versions("torchvision", "lightning", "typer", "rich")}
+    dirty = " with changes that were not committed" if origin.git_dirty else ""
     return {
         "command": shlex.join(["python", "benchmarks/bench.py", "--only", name, *words]),
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "is_quick": asked.is_quick,
         "data": f"images: {dataset.name}, {len(dataset.train_labels):,} to train on, sha256 {dataset.hash[:12]}",
-        "hardware": f"{hardware['processor']}, {cores()} cores, {hardware['memory_gib']} GiB, "
-        f"{hardware['cpu_capability']}, {'with' if has_bf16 else 'without'} units for bf16; only the processor is used",
+        "hardware": f"{hardware.processor}, {cores()} cores, {hardware.memory_gib} GiB, "
+        f"{hardware.cpu_capability}, {'with' if has_bf16 else 'without'} units for bf16; only the processor is used",
         "versions": ", ".join(f"{name} {number}" for name, number in every.items() if number is not None),
-        "commit": str(found["git_commit"] or "not a checkout")[:12] + dirty,
+        "commit": (origin.git_commit or "not a checkout")[:12] + dirty,
         "cores": cores(),
         "has_bf16": has_bf16,
         **more,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cifar_lab.config.images import ImageShape
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError
 from cifar_lab.report.notebook import Tabular
@@ -87,7 +86,7 @@ class StoredCell(Tabular):
 
         recipe = self._require_finished("weights")
         record = CellRecord(self.folder)
-        net = build_network(recipe.model, seed=0, images=ImageShape.of_record(record.cell() or {}))
+        net = build_network(recipe.model, seed=0, images=_shape_of(record))
         try:
             load_weights(net, record)
         except CellError as error:
@@ -192,16 +191,22 @@ def load_cells(runs: Path) -> StoredCells:
 
 def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCell:
     state, damage = found.look()
-    cell = found.cell("recipe", "seed") if damage is None else None
+    cell = found.cell() if damage is None else None
     result = found.result() if damage is None else None
     return StoredCell(
         fingerprint=found.fingerprint,
         state=state,
-        recipe=Recipe.model_validate_json(json.dumps(cell["recipe"])) if cell is not None else None,
-        seed=cell["seed"] if cell is not None else None,
-        metrics=dict((result or {}).get("metrics", {})),
+        recipe=cell.recipe.resolve() if cell is not None else None,
+        seed=cell.seed if cell is not None else None,
+        metrics=dict(result.metrics) if result is not None else {},
         names=tuple(known.get(found.fingerprint, ())),
-        data=str((cell or {}).get("data", {}).get("name", "")),
+        data=cell.data.name if cell is not None else "",
         damage=damage,
         folder=found.folder,
     )
+
+
+def _shape_of(record: CellRecord) -> ImageShape:
+    """Return the shape of the images that a cell was trained on."""
+    cell = record.cell()
+    return cell.shape if cell is not None else CIFAR10_SHAPE

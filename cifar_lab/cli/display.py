@@ -13,6 +13,7 @@ from cifar_lab.cli import console
 from cifar_lab.execution.local_engine import UNFINISHED
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.journal import JournalPoint, JournalReader, read_events
+from cifar_lab.store.journal_events import DamagedEvent, ResumeEvent, StartEvent
 from cifar_lab.text import many
 
 
@@ -149,10 +150,10 @@ class Display:
         result = job.record.result()
         if error is not None or result is None:
             said = error
-        elif result["status"] == "diverged":
-            said = f"diverged in epoch {result['epoch']} at step {result['step']}"
+        elif not result.is_finished:
+            said = f"diverged in epoch {result.epoch} at step {result.step}"
         else:
-            metrics = result["metrics"]
+            metrics = result.metrics
             split = self._metric.partition("/")[0]
             said = f"{split} {100 * metrics[self._metric]:.2f} % in {console.duration(metrics['seconds'])}"
             said += "" if cell is not None else " (trained by another runner)"
@@ -216,12 +217,12 @@ def _begun_anew(job: CellJob) -> list[str]:
     damaged: list[str] = []
     lines: list[str] = []
     for event in read_events(job.record.folder):
-        if event["event"] == "damaged":
-            kept = f", kept as {event['kept']}" if event.get("kept") else ""
-            damaged.append(f"{event['file']} was damaged ({event['why']}){kept}: the cell begins anew")
+        if isinstance(event, DamagedEvent):
+            kept = f", kept as {event.kept}" if event.kept else ""
+            damaged.append(f"{event.file} was damaged ({event.why}){kept}: the cell begins anew")
         else:
-            lines, damaged = (damaged if event["event"] == "start" else lines), []
-            lines = [] if event["event"] == "resume" and event["epoch"] + event["step"] else lines
+            lines, damaged = (damaged if isinstance(event, StartEvent) else lines), []
+            lines = [] if isinstance(event, ResumeEvent) and event.epoch + event.step else lines
     return lines
 
 

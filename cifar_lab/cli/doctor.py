@@ -50,11 +50,9 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[DoctorChec
     from cifar_lab.store import cell_record
 
     chosen = find_device(device)  # an invalid name is rejected before any output
-    versions, hardware = provenance()["versions"], provenance()["hardware"]
+    versions, hardware = provenance().versions, provenance().hardware
     yield DoctorCheck("versions", True, ", ".join(f"{name} {version}" for name, version in versions.items() if version))
-    yield DoctorCheck(
-        "processor", True, f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"
-    )
+    yield DoctorCheck("processor", True, f"{hardware.processor}, {hardware.cores} cores, {hardware.memory_gib} GiB")
     yield from _gpus()
     yield from _execution(device, chosen.kind)
     ablations = registry.discover(*folders)

@@ -103,9 +103,11 @@ def _chosen(shown: list[ExperimentView], ablation: str | None, runs: Path | None
 
 def _last_run(runs: Path, names: list[str]) -> str | None:
     """Return the ablation that was asked for last in `runs`, of those that MLflow has."""
-    from cifar_lab.store.invocation import read_all
+    from cifar_lab.store.invocation_index import read_index
 
-    asked = [invocation.ablation for invocation in read_all(runs.resolve()) if invocation.ablation in names]
+    asked = [
+        invocation.ablation for invocation in read_index(runs.resolve()).invocations if invocation.ablation in names
+    ]
     return asked[-1] if asked else None
 
 

@@ -166,7 +166,7 @@ def _notes(cell: CellProgress, ablation: str) -> Iterator[str]:
     from cifar_lab.store.cell_record import advice_on_damage
 
     if cell.owner is not None:
-        yield f"trained by {cell.owner['host']}, process {cell.owner['pid']}"
+        yield f"trained by {cell.owner.host}, process {cell.owner.pid}"
     if cell.silent is not None:
         yield f"no sign of life since {console.duration(cell.silent)}"
     elif cell.last_sign is not None and _is_quiet(cell):
@@ -189,9 +189,9 @@ def _failure_lines(
     if failed:
         yield Text("failed:", style="bold")
     for bad in failed:
-        yield Text.assemble((str(bad.name), "bold"), f"  {bad.fingerprint[:12]}  failed {_minute(bad.time)}")
-        yield Text(bad.error, style="red")
-        trace = bad.trace.rstrip().splitlines()
+        yield Text.assemble((str(bad.name), "bold"), f"  {bad.fingerprint[:12]}  failed {_minute(bad.failure.time)}")
+        yield Text(bad.failure.error, style="red")
+        trace = bad.failure.trace.rstrip().splitlines()
         left_out = 0 if full else max(0, len(trace) - LINES)
         if left_out:
             yield Text(f"  … {left_out} lines before; --full shows them", style="dim")
@@ -199,9 +199,9 @@ def _failure_lines(
         yield Text(f"again: {bad.again}\n")
     if diverged:
         yield Text("diverged, which is a result:", style="bold")
-    for result in diverged:
-        when = f"in epoch {result.epoch} at step {result.step}, {_minute(result.time)}"
-        yield Text(f"{result.name}  {result.fingerprint[:12]}  {when}")
+    for each in diverged:
+        when = f"in epoch {each.result.epoch} at step {each.result.step}, {_minute(each.result.time)}"
+        yield Text(f"{each.name}  {each.fingerprint[:12]}  {when}")
     if damaged:
         yield Text("damaged, and not used:", style="bold")
     for entry in damaged:

@@ -20,10 +20,10 @@ from cifar_lab.errors import DamageError, UsageError
 if TYPE_CHECKING:
     from cifar_lab.store.cell_record import CellRecord
     from cifar_lab.store.journal import JournalReader
+    from cifar_lab.store.journal_events import AttemptEvent, JournalEvent
 
 EVERY = 1.0
 """Seconds between two checks of a journal that is followed."""
-Event = dict[str, Any]
 ACCURACIES = {"val": "val/acc", "test": "test/acc", "train": "clean_train/acc"}
 
 
@@ -45,7 +45,9 @@ def tail(
     if as_json:
         head = {"fingerprint": record.fingerprint, "state": record.state(), "known_as": _known_as(record)}
         if not follow:
-            console.print_json({**head, "events": events, "damage": _damage(record, reader)})
+            console.print_json(
+                {**head, "events": [event.as_json() for event in events], "damage": _damage(record, reader)}
+            )
             return 1 if _damage(record, reader) else 0
         print(json.dumps(head), flush=True)
     else:
@@ -104,20 +106,20 @@ def _state(record: CellRecord) -> str:
     if state == "missing":
         return "nobody trains it"
     result = record.result()
-    if result is None or "test/acc" not in result["metrics"]:
+    if result is None or "test/acc" not in result.metrics:
         return state
-    seconds = console.duration(result["metrics"].get("seconds", 0.0))
-    return f"{state}, test {100 * result['metrics']['test/acc']:.2f} % in {seconds}"
+    seconds = console.duration(result.metrics.get("seconds", 0.0))
+    return f"{state}, test {100 * result.metrics['test/acc']:.2f} % in {seconds}"
 
 
-def _shown(events: list[Event]) -> list[Event]:
+def _shown(events: list[JournalEvent]) -> list[JournalEvent]:
     """Return the events to be shown: a checkpoint adds nothing to its epoch."""
-    return [event for event in events if event["event"] != "checkpoint"]
+    return [event for event in events if event.kind != "checkpoint"]
 
 
-def _last(events: list[Event], epochs: int) -> list[Event]:
+def _last(events: list[JournalEvent], epochs: int) -> list[JournalEvent]:
     """Return `events` from the first of the last `epochs` epochs on."""
-    points = [i for i, event in enumerate(events) if event["event"] == "points"]
+    points = [i for i, event in enumerate(events) if event.kind == "points"]
     if len(points) <= epochs:
         return events
     return events[points[-epochs] if epochs else points[-1] + 1 :]
@@ -141,52 +143,52 @@ def _follow(record: CellRecord, reader: JournalReader, as_json: bool) -> None:
         _say(_state(record))
 
 
-def _print(events: list[Event], record: CellRecord, as_json: bool) -> None:
+def _print(events: list[JournalEvent], record: CellRecord, as_json: bool) -> None:
     epochs = None
     with suppress(DamageError):  # reported with the state
-        epochs = (record.cell() or {}).get("recipe", {}).get("train", {}).get("epochs")
+        epochs = cell.recipe.train.epochs if (cell := record.cell()) is not None else None
     for event in events:
         if as_json:
-            print(json.dumps(event), flush=True)
+            print(json.dumps(event.as_json()), flush=True)
         elif (words := _words(event, epochs)) is not None:
-            _say(f"{datetime.fromtimestamp(event['time'] / 1000):%Y-%m-%d %H:%M:%S}  {words}")
+            _say(f"{datetime.fromtimestamp(event.time / 1000):%Y-%m-%d %H:%M:%S}  {words}")
 
 
-def _words(event: Event, epochs: int | None) -> str | None:
-    match event["event"]:
-        case "start":
+def _words(event: JournalEvent, epochs: int | None) -> str | None:
+    from cifar_lab.store import journal_events as kinds
+
+    match event:
+        case kinds.StartEvent():
             return f"started{_execution(event)}"
-        case "resume" if event["epoch"] == event["step"] == 0:  # follows a start
+        case kinds.ResumeEvent(epoch=0, step=0):  # follows a start
             return None
-        case "torn":
-            return "a kill had torn the line before"
-        case "damaged":
-            kept = f", kept as {event['kept']}" if event.get("kept") else ""
-            return f"{event['file']} was damaged ({event['why']}){kept}: the cell begins anew"
-        case "resume":
-            step = f" and {event['step']} steps" if event["step"] else ""
-            return f"went on after epoch {event['epoch']}{step}{_execution(event)}"
-        case "points":
-            return _metrics(event["epoch"], epochs, event["values"])
-        case "failed":
-            return f"failed: {(event['trace'].rstrip().splitlines() or [''])[-1]}"
-        case "eager":
-            return f"steps were taken one operation at a time, not as a CUDA graph: {event['why']}"
-        case "end" if event["status"] == "diverged":
-            return f"diverged in epoch {event.get('epoch')} at step {event.get('step')}"
-        case "end":
+        case kinds.ResumeEvent():
+            step = f" and {event.step} steps" if event.step else ""
+            return f"went on after epoch {event.epoch}{step}{_execution(event)}"
+        case kinds.DamagedEvent():
+            kept = f", kept as {event.kept}" if event.kept else ""
+            return f"{event.file} was damaged ({event.why}){kept}: the cell begins anew"
+        case kinds.PointsEvent():
+            return _metrics(event.epoch, epochs, event.values)
+        case kinds.FailedEvent():
+            return f"failed: {(event.trace.rstrip().splitlines() or [''])[-1]}"
+        case kinds.EagerEvent():
+            return f"steps were taken one operation at a time, not as a CUDA graph: {event.why}"
+        case kinds.EndEvent(status="diverged"):
+            return f"diverged in epoch {event.epoch} at step {event.step}"
+        case kinds.EndEvent():
             return "all epochs done"
-    return str(event["event"])
+    return "a kill had torn the line before" if event.kind == "torn" else event.kind
 
 
-def _execution(event: Event) -> str:
-    execution = event.get("execution")
-    if not execution:
+def _execution(event: AttemptEvent) -> str:
+    execution = event.execution
+    if execution is None:
         return ""
-    compiled = ", compiled" if execution.get("compile") else ""
-    compiled += ", CUDA graph" if execution.get("graph") else ""
-    gpu = f" ({execution['gpu']})" if execution.get("gpu") else ""
-    return f" on {execution['device']}{gpu}, {execution['threads']} threads, {execution['precision']}{compiled}"
+    compiled = ", compiled" if execution.compile else ""
+    compiled += ", CUDA graph" if execution.graph else ""
+    gpu = f" ({execution.gpu})" if execution.gpu else ""
+    return f" on {execution.device}{gpu}, {execution.threads} threads, {execution.precision}{compiled}"
 
 
 def _metrics(epoch: int, epochs: int | None, values: dict[str, float]) -> str:

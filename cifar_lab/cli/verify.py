@@ -77,7 +77,7 @@ def verify(
     o.require_whole(invocation, names, scale, data, overrides)
     chosen = _choose(names, registry.discover(*(ablations or [])), runs)
     from cifar_lab.results import verify
-    from cifar_lab.store.invocation import damaged
+    from cifar_lab.store.invocation_index import read_index
 
     found = [
         verify.judge_claims(
@@ -92,7 +92,8 @@ def verify(
         silent = [ablation.name for ablation in chosen if not ablation.claims]
         for line in _lines(findings, silent, everything=not names):
             console.out.print(line, soft_wrap=isinstance(line, Text) and not line.overflow)
-    notes = [str(error) for ablation in chosen for error in damaged(runs.resolve(), ablation.name)]
+    index = read_index(runs.resolve())
+    notes = [str(error) for ablation in chosen for error in index.damage_of(ablation.name)]
     code = say_damage([*(line for finding in findings for line in finding.damage), *notes])
     return 1 if any(finding.status == "refuted" for finding in findings) else code
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -31,31 +30,6 @@ class Execution:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def of_record(cls, tree: Mapping[str, Any]) -> Execution:
-        """Read the execution of a record, of this version or another."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in normalised(tree).items() if name in known})
-
 
 THEN = " then "
 """Separator between the GPU models that trained one cell in succession."""
-
-
-def normalised(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the execution of a record with defaults for fields that its version did not write."""
-    defaults = {field.name: field.default for field in fields(Execution) if field.default is not MISSING}
-    return {**defaults, **tree}
-
-
-def what_rounds(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a record's execution that may change the digits of a result.
-
-    Steps that are replayed as a CUDA graph are bit-identical to eager ones, and on a GPU the number of CPU threads has
-    no effect: both are left out.
-    """
-    found = normalised(tree)
-    del found["graph"]
-    if str(found.get("device", "")).startswith("cuda"):
-        found.pop("threads", None)
-    return found

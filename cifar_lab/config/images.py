@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class ImageShape(NamedTuple):
@@ -11,11 +10,6 @@ class ImageShape(NamedTuple):
 
     classes: int = 10
     side: int = 32
-
-    @classmethod
-    def of_record(cls, cell: Mapping[str, Any]) -> ImageShape:
-        """Read the shape from `cell.json`; records of earlier versions are all of CIFAR-10's."""
-        return cls(classes=len(cell.get("classes") or range(10)), side=cell.get("side", 32))
 
 
 CIFAR10_SHAPE = ImageShape()

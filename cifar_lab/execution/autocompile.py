@@ -113,11 +113,12 @@ def _as_before(plan: Plan, execution: Execution, runs: Path) -> bool | None:
     """Return the compile flag of the latest recorded cell of `plan` on this device and thread count, if any."""
     for cell in reversed(plan.cells):
         record = CellRecord(runs / cell.fingerprint)
-        known = record.cell("execution") if record.state() != "damaged" else None
-        if known is None:
+        begun = record.cell() if record.state() != "damaged" else None
+        if begun is None:
             continue
-        made = Execution.of_record(known["execution"])
-        threads = execution.threads if execution.device.startswith("cuda") else made.threads  # there they do not count
-        if (made.device, threads) == (execution.device, execution.threads):
-            return made.compile
+        before = begun.execution
+        is_cuda = execution.device.startswith("cuda")  # there the number of threads does not count
+        threads = execution.threads if is_cuda else before.threads
+        if (before.device, threads) == (execution.device, execution.threads):
+            return before.compile
     return None

@@ -24,6 +24,7 @@ from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_afte
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN, work
 from cifar_lab.out_of_space import is_out_of_space, where
+from cifar_lab.store.record_files import FailureFile
 
 STOPPED = "stopped, state saved"
 """Error of a cell that was asked to stop; it can be resumed."""
@@ -269,7 +270,7 @@ class LocalEngine:
         if code == Interrupted.exit_code:
             return STOPPED
         if (failure := record.failure()) is not None:
-            return str(failure["error"])
+            return failure.error
         line = f"its process ended with code {code}"
         if code is not None and code < 0:
             line = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
@@ -282,7 +283,7 @@ class LocalEngine:
     def _failed(self, worker: _Worker, line: str) -> str:
         """Record that a cell failed; on a full disk, stop beginning cells instead."""
         try:
-            worker.job.record.write_failure({"error": line, "trace": line, "time": time.time_ns() // 1_000_000})
+            worker.job.record.write_failure(FailureFile(error=line, trace=line, time=time.time_ns() // 1_000_000))
         except OSError as error:
             if not is_out_of_space(error):
                 raise
@@ -294,7 +295,8 @@ class LocalEngine:
         """Tell whether a cell ran out of memory beside others and has not been retried alone yet."""
         if job.fingerprint not in self._shared or job.fingerprint in self._tried_alone:
             return False
-        return (job.record.failure() or {}).get("out_of_memory", False) is True
+        failure = job.record.failure()
+        return failure is not None and failure.out_of_memory
 
     def _start(self, job: CellJob, slot: int) -> _Worker:
         if self._places:

@@ -40,8 +40,8 @@ class ProgressLines:
         result = job.record.result() if error is None else None
         if result is None:
             said = error or "not finished"
-        elif result["status"] == "diverged":
-            said = f"diverged in epoch {result['epoch']} at step {result['step']}"
+        elif not result.is_finished:
+            said = f"diverged in epoch {result.epoch} at step {result.step}"
         else:
-            said = f"test {100 * result['metrics']['test/acc']:.2f} %"
+            said = f"test {100 * result.metrics['test/acc']:.2f} %"
         self._say(f"{self._names[job.fingerprint]}: {said} [{self._ended} of {len(self._names)}]")

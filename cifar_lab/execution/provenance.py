@@ -8,13 +8,13 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from cifar_lab.execution import nvml
 from cifar_lab.execution.code_diff import cleaned
 from cifar_lab.execution.device import gpu_models
+from cifar_lab.store.record_files import Hardware, Provenance
 from cifar_lab.text import printable
 
 PACKAGES = ("cifar-lab", "torch", "torchvision", "numpy", "mlflow", "pydantic")
@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @cache
-def provenance() -> dict[str, Any]:
+def provenance() -> Provenance:
     """Return the commit (and whether the code was changed), versions and hardware of this process.
 
     A copy of a checkout, whose commit the environment names, counts as unchanged.
@@ -34,16 +34,16 @@ def provenance() -> dict[str, Any]:
     is_checkout = _is_checkout()
     commit = _git("rev-parse", "HEAD") if is_checkout else os.environ.get(COMMIT) or None
     hardware = _hardware()
-    return {
-        "git_commit": commit,
-        "git_dirty": is_checkout and bool(_git("status", "--porcelain", "--", *CODE)),
-        "versions": {
+    return Provenance(
+        git_commit=commit,
+        git_dirty=is_checkout and bool(_git("status", "--porcelain", "--", *CODE)),
+        versions={
             "python": platform.python_version(),
             **{name: _version(name) for name in PACKAGES},
-            **(_cuda() if hardware["gpus"] else {}),
+            **(_cuda() if hardware.gpus else {}),
         },
-        "hardware": hardware,
-    }
+        hardware=hardware,
+    )
 
 
 @cache
@@ -116,19 +116,20 @@ def _cuda() -> dict[str, str | None]:
     return {"cuda": torch.version.cuda, "cudnn": cudnn, "driver": nvml.driver()}
 
 
-def _hardware() -> dict[str, Any]:
+def _hardware() -> Hardware:
     import torch
 
     gpus = gpu_models()
-    return {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": [gpu.name for gpu in gpus],
-        **({"gpu_memory_gib": [round(gpu.memory / 2**30, 1) for gpu in gpus]} if gpus else {}),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
+    memory = {"gpu_memory_gib": tuple(round(gpu.memory / 2**30, 1) for gpu in gpus)} if gpus else {}
+    return Hardware(
+        platform=platform.platform(),
+        processor=_processor(),
+        cores=psutil.cpu_count(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        gpus=tuple(gpu.name for gpu in gpus),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        **memory,
+    )
 
 
 def _processor() -> str:

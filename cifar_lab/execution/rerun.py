@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
@@ -43,8 +42,7 @@ def executed_as(cells: Sequence[PlannedCell], runs: Path, chosen: Execution) -> 
     Raises:
         UsageError: the records were executed differently, or on a device that this machine does not have.
     """
-    before = [tree["execution"] for cell in cells if (tree := _cell(CellRecord(runs / cell.fingerprint))) is not None]
-    made = [Execution.of_record(each) for each in before]
+    before = [_execution(CellRecord(runs / cell.fingerprint)) for cell in cells]
     found = {
         replace(
             chosen,
@@ -53,7 +51,8 @@ def executed_as(cells: Sequence[PlannedCell], runs: Path, chosen: Execution) -> 
             compile=each.compile,
             graph=chosen.graph and each.device == "cuda",
         )
-        for each in made
+        for each in before
+        if each is not None
     }
     if len(found) > 1:
         raise UsageError("--redo: these cells were executed differently; redo them one by one, or type --workers")
@@ -87,12 +86,13 @@ def set_aside(plan: Plan, cells: list[PlannedCell], runs: Path) -> Plan:
     )
 
 
-def _cell(record: CellRecord) -> dict[str, Any] | None:
-    """Return `cell.json` if it is readable; the execution of a damaged record is unknown."""
+def _execution(record: CellRecord) -> Execution | None:
+    """Return the execution of a record; None for a cell that was not begun, or whose record is damaged."""
     try:
-        return record.cell("execution")
+        cell = record.cell()
     except DamageError:
         return None
+    return cell.execution.settings if cell is not None else None
 
 
 def _all(plan: Plan) -> dict[str, PlannedCell]:

@@ -19,6 +19,7 @@ from cifar_lab.execution.worker import CellJob
 from cifar_lab.mlflow_sync import upload
 from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, StoppingRule
+from cifar_lab.store.record_files import CrossedVariants, DataSource, StoredExecution
 
 DRAIN_SECONDS = 60.0
 """Maximum time that a run waits for a responsive MLflow after its last cell."""
@@ -49,25 +50,25 @@ def invocation_of(
         control=ablation.control,
         scale=plan.scale.name,
         protocol=plan.protocol,
-        data={
-            "name": plan.dataset.name,
-            "kind": plan.dataset.kind,
-            "hash": plan.dataset.hash,
-            "source": plan.source,
-        },
+        data=DataSource(name=plan.dataset.name, kind=plan.dataset.kind, hash=plan.dataset.hash, source=plan.source),
         overrides=dict(plan.overrides),
         cells=tuple(asked_of(cell) for cell in plan.cells),
         command=command,
-        execution=execution.as_dict() if execution is not None else {},
+        execution=StoredExecution.of(execution) if execution is not None else None,
         compiling=compiling,
         provenance=provenance(),
         baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
         margin=ablation.margin(plan.scale.name),
-        crossing=crossing.model_dump(mode="json") if (crossing := ablation.crossing()) is not None else None,
+        crossing=_crossed(ablation),
         stopping=stopping,
         design=MODERATED if stopping is None else STUDENT,  # the levels of its looks are those of Student's
         against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
     )
+
+
+def _crossed(ablation: Ablation) -> CrossedVariants | None:
+    crossing = ablation.crossing()
+    return CrossedVariants(factors=crossing.factors, variants=crossing.variants) if crossing is not None else None
 
 
 def describe_ablation(ablation: Ablation) -> str:
@@ -137,13 +138,13 @@ class _Shipping:
 
 def goes_on_elsewhere(job: CellJob) -> str | None:
     """Return one line for a cell that would resume on another GPU model than before; None for others."""
-    here = job.provenance["hardware"].get("gpus") or []
-    tree = job.record.cell("execution") if job.record.checkpoint.exists() else None
-    known = Execution.of_record(tree["execution"]).gpu if tree is not None else None
-    if known is None or not here or known.split(THEN)[-1] in here:
+    here = job.provenance.hardware.gpus
+    cell = job.record.cell() if job.record.checkpoint.exists() else None
+    before = cell.execution.gpu if cell is not None else None
+    if before is None or not here or before.split(THEN)[-1] in here:
         return None
     return (
-        f"{job.fingerprint[:12]} was begun on {known} and goes on upon {' or '.join(dict.fromkeys(here))}: its digits "
+        f"{job.fingerprint[:12]} was begun on {before} and goes on upon {' or '.join(dict.fromkeys(here))}: its digits "
         "may differ, and its row is marked as mixed"
     )
 

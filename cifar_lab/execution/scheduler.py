@@ -57,8 +57,8 @@ class Scheduler:
         if state == "running":
             return None
         failure = record.failure()
-        if failure is not None and failure["time"] != self._failed_before[job.fingerprint]:
-            return SettledCell(job, f"failed in another runner: {failure['error']}")
+        if failure is not None and failure.time != self._failed_before[job.fingerprint]:
+            return SettledCell(job, f"failed in another runner: {failure.error}")
         if job.recipe.init_from is None:
             return job
         return _look_at_parent(job, CellRecord(job.runs / job.recipe.init_from), ours)
@@ -76,4 +76,4 @@ def _look_at_parent(job: CellJob, parent: CellRecord, ours: set[str]) -> CellJob
 
 def _failure_time(record: CellRecord) -> int | None:
     failure = record.failure()
-    return failure["time"] if failure is not None else None
+    return failure.time if failure is not None else None

@@ -13,7 +13,8 @@ from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.contrasts import rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
-from cifar_lab.store.invocation import StoppingRule, read_all
+from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection
 
 DECIDED = frozenset({"better", "worse", "equivalent", "diverged"})
@@ -89,8 +90,8 @@ def require_droppable(setting: Selection | None) -> None:
 
 def find_setting(plan: Plan, runs: Path) -> Selection | None:
     """Return the setting of `plan` with its earlier invocations; None without any."""
-    wanted = invocation_of(plan, None, command="").setting()
-    same = tuple(entry for entry in read_all(runs) if entry.setting() == wanted)
+    wanted = invocation_of(plan, None, command="").key
+    same = tuple(read_index(runs).with_key(wanted))
     return Selection(invocations=same) if same else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.store import cell_record
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +35,20 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> W
         UsageError: it is not finished, or `overrides` ask for another network.
     """
     found = cell_record.find_record(runs, prefix)
-    cell, result = found.cell("recipe", "seed"), found.result() or {}
-    if cell is None or result.get("status") != "finished":
+    cell, result = found.cell(), found.result()
+    if cell is None or result is None or not result.is_finished:
         raise UsageError(f"--from {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
     found.require_sound(found.weights)
-    recipe = Recipe.model_validate_json(json.dumps(cell["recipe"])).override({"init_from": found.fingerprint})
+    recipe = cell.recipe.resolve().override({"init_from": found.fingerprint})
     changed = recipe.override(overrides)
     if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):
         paths = ", ".join(path for path in overrides if path.startswith("model."))
         raise UsageError(f"--from {prefix}: its weights fit its own network only, and {paths} asks for another")
-    return WarmStart(
-        parent=found.fingerprint, recipe=recipe, source=_source(runs, found.fingerprint), seed=cell["seed"]
-    )
+    return WarmStart(parent=found.fingerprint, recipe=recipe, source=_source(runs, found.fingerprint), seed=cell.seed)
 
 
 def _source(runs: Path, fingerprint: str) -> str:
-    for invocation in reversed(read_all(runs)):
-        if any(cell.fingerprint == fingerprint for cell in invocation.cells):
-            return invocation.data["source"]
+    requests = read_index(runs).requests(fingerprint)
+    if requests:
+        return requests[-1][0].data.source
     raise TrackingError(f"no invocation in {runs} says which data {fingerprint[:12]} was trained on; name it by --data")

@@ -31,6 +31,15 @@ from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.results.final_metrics import final_metrics
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.journal import Journal, read_points
+from cifar_lab.store.record_files import (
+    CellFile,
+    DataIdentity,
+    FailureFile,
+    Provenance,
+    ResultFile,
+    StoredExecution,
+    StoredRecipe,
+)
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.loop import TrainingOutcome, fit
@@ -54,7 +63,7 @@ class CellJob:
     data_hash: str
     runs: Path
     execution: Execution
-    provenance: dict[str, Any]
+    provenance: Provenance
     """Provenance of the runner: the code that is loaded, which the checkout may no longer hold when a cell begins."""
     code_diff: str = ""
     place: str = ""
@@ -164,7 +173,7 @@ def _train_locked(
 
     journal = Journal(record.folder)
     if state is None:
-        journal.write("start", execution=execution.as_dict(), provenance=job.provenance)
+        journal.write("start", execution=execution.as_dict(), provenance=job.provenance.as_json())
         journal.write("resume", epoch=0, step=0)  # points of an attempt that saved no checkpoint do not count
     else:
         try:
@@ -175,7 +184,7 @@ def _train_locked(
             return _train_locked(job, record, progress, stop)
         if trainer.epoch:  # the checkpoint may have come without its line
             journal.write("checkpoint", epoch=trainer.epoch, step=trainer.step)
-        written = {"execution": execution.as_dict(), "provenance": job.provenance}
+        written = {"execution": execution.as_dict(), "provenance": job.provenance.as_json()}
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
@@ -204,7 +213,7 @@ def _kept(job: CellJob, record: CellRecord) -> Execution | None:
     before = record.cell()
     if before is None or not record.checkpoint.exists():
         return None
-    kept = Execution.of_record(before["execution"])
+    kept = before.execution.settings
     if not is_there(kept.device):
         raise CellError(f"{job.fingerprint[:12]} was begun on {kept.device}, which is not here; its folder keeps it")
     return kept
@@ -228,8 +237,9 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
     """
     if kept is not None:
         if gpu is not None and gpu not in (models := kept.gpu.split(THEN) if kept.gpu else []):
-            named = replace(kept, gpu=THEN.join([*models, gpu]))
-            record.write_cell({**(record.cell() or {}), "execution": named.as_dict()})
+            cell = record.cell()
+            assert cell is not None, "an attempt that is continued has described its cell"
+            record.write_cell(cell.executed_as(replace(kept, gpu=THEN.join([*models, gpu]))))
         return replace(kept, gpu=gpu)
     execution = replace(resolved(job.execution, job.recipe, job.place), gpu=gpu)
     counted = network_cost(job.recipe.model, dataset.shape)
@@ -237,19 +247,19 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
     if job.code_diff:
         record.code_diff.write_text(job.code_diff + "\n")
     record.write_cell(
-        {
-            "fingerprint": job.fingerprint,
-            "seed": job.seed,
-            "recipe": job.recipe.model_dump(mode="json"),
-            "data": {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash},
-            "classes": list(dataset.classes),
-            "side": dataset.shape.side,
-            "parameters": counted.parameters,
-            "macs": counted.macs,
-            "numerics": NUMERICS,
-            "execution": execution.as_dict(),
-            "provenance": job.provenance,
-        }
+        CellFile(
+            fingerprint=job.fingerprint,
+            seed=job.seed,
+            recipe=StoredRecipe.of(job.recipe),
+            data=DataIdentity(name=dataset.name, kind=dataset.kind, hash=dataset.hash),
+            classes=tuple(dataset.classes),
+            side=dataset.shape.side,
+            parameters=counted.parameters,
+            macs=counted.macs,
+            numerics=NUMERICS,
+            execution=StoredExecution.of(execution),
+            provenance=job.provenance,
+        )
     )
     return execution
 
@@ -258,7 +268,8 @@ def _warm_start(net: nn.Module, parent: CellRecord) -> None:
     """Load the final weights of `parent`, after verifying their checksum against its result."""
     said = f"init_from {parent.fingerprint[:12]}"
     try:
-        is_finished = (parent.result() or {}).get("status") == "finished"
+        result = parent.result()
+        is_finished = result is not None and result.is_finished
         if is_finished:
             load_weights(net, parent)
     except DamageError as error:
@@ -319,14 +330,20 @@ def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: Tra
             metrics["test/acc_without_tta"] = plain.accuracy
             if "test/peak_acc" in metrics:  # this curve was evaluated with a single view
                 metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
-    how = {"fingerprint": record.fingerprint, "status": outcome.status, "epoch": outcome.epoch, "step": outcome.step}
-    result: dict[str, Any] = {**how, "time": journal.now(), "metrics": metrics}
+    result = ResultFile(
+        fingerprint=record.fingerprint,
+        status=outcome.status,
+        epoch=outcome.epoch,
+        step=outcome.step,
+        time=journal.now(),
+        metrics=metrics,
+    )
     if judged is not None:
         val = None
         if trainer.split.watched_name == "val":
             val = evaluate(trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision, recipe.train.tta)
         cell_artifacts.write_artifacts(record, trainer.evaluated, judged, dataset.classes, result, val)
-    record.write_result({**result, "files": record.digests()})
+    record.write_result(result.model_copy(update={"files": record.digests()}))
 
 
 def _whole_curve(record: CellRecord, epochs: int) -> list[tuple[int, dict[str, float]]]:
@@ -348,5 +365,6 @@ def _write_failure(record: CellRecord, error: BaseException, **more: bool) -> No
     trace = "".join(traceback.format_exception(error))
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     journal = Journal(record.folder)
-    record.write_failure({"error": f"{type(error).__name__}: {said}", "trace": trace, "time": journal.now(), **more})
+    line = f"{type(error).__name__}: {said}"
+    record.write_failure(FailureFile(error=line, trace=trace, time=journal.now(), **more))
     journal.write("failed", trace=trace)

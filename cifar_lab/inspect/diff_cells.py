@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from cifar_lab.config.execution import normalised
-from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import checksum
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events
+from cifar_lab.store.journal_events import AttemptEvent
+from cifar_lab.store.record_files import CellFile, DataIdentity, StoredRecipe
 from cifar_lab.train.cell_artifacts import read_predictions
 
-NEEDED = ("recipe", "seed", "data.hash", "execution")
-"""Required fields of `cell.json` for a comparison."""
 NOT_BY_IMAGE = "not compared image by image"
 ABSENT = "—"
 """Placeholder for a value that one of the two does not have, or that has no effect there."""
@@ -82,31 +79,31 @@ def compare_cells(a: CellRecord, b: CellRecord) -> CellDiff:
     """
     for record in (a, b):
         record.require_sound(record.journal, record.code_diff)
-    trees = [_cell(record) for record in (a, b)]
+    cells = [_cell(record) for record in (a, b)]
     sections = {
-        "recipe": _recipe_rows(trees[0]["recipe"], trees[1]["recipe"]),
-        "seed and data": _rows(*({"seed": tree["seed"], "data": tree["data"]} for tree in trees)),
-        "execution": _rows(*(normalised(tree["execution"]) for tree in trees)),
-        "code": _rows(*(_code(tree, record) for tree, record in zip(trees, (a, b), strict=True))),
-        "environment": _rows(*(_environment(tree) for tree in trees)),
+        "recipe": _recipe_rows(cells[0].recipe, cells[1].recipe),
+        "seed and data": _rows(*({"seed": cell.seed, "data": cell.data.as_json()} for cell in cells)),
+        "execution": _rows(*(cell.execution.with_defaults() for cell in cells)),
+        "code": _rows(*(_code(cell, record) for cell, record in zip(cells, (a, b), strict=True))),
+        "environment": _rows(*(_environment(cell) for cell in cells)),
         "result": _result_rows(_outcome(a), _outcome(b)),
     }
     unfinished = {record.fingerprint: record.state() for record in (a, b) if record.result() is None}
-    reason = _not_by_image((a, b), [tree["data"] for tree in trees])
+    reason = _not_by_image((a, b), [cell.data for cell in cells])
     return CellDiff(
         a=a, b=b, sections=sections, code_diff=_code_diff(a, b), unfinished=dict(unfinished),
         images=_by_image(a, b) if reason is None else None, images_reason=reason,
     )  # fmt: skip
 
 
-def _cell(record: CellRecord) -> dict[str, Any]:
-    tree = record.cell(*NEEDED)
-    if tree is None:
+def _cell(record: CellRecord) -> CellFile:
+    cell = record.cell()
+    if cell is None:
         raise TrackingError(f"{record.fingerprint[:12]} was never begun: there is nothing to compare")
-    return tree
+    return cell
 
 
-def _not_by_image(records: tuple[CellRecord, CellRecord], data: list[dict[str, Any]]) -> str | None:
+def _not_by_image(records: tuple[CellRecord, CellRecord], data: list[DataIdentity]) -> str | None:
     """Return the reason why the two cannot be compared image by image; None if they can.
 
     Equal labels do not imply equal images: two data sets may have the same classes in the same order.
@@ -115,8 +112,8 @@ def _not_by_image(records: tuple[CellRecord, CellRecord], data: list[dict[str, A
     if without:
         whose = f" of {without[0]}" if len(without) == 1 else ""
         return f"no predictions stored{whose}: {NOT_BY_IMAGE}"
-    if data[0]["hash"] != data[1]["hash"]:
-        names = " and ".join(f"{each.get('name', 'data')} ({each['hash'][:12]})" for each in data)
+    if data[0].hash != data[1].hash:
+        names = " and ".join(f"{each.name} ({each.hash[:12]})" for each in data)
         return f"other images, {names}: {NOT_BY_IMAGE}"
     one, other = (read_predictions(record)[1] for record in records)
     return None if np.array_equal(one, other) else f"other labels for the same data: {NOT_BY_IMAGE}"
@@ -140,7 +137,7 @@ def _result_rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[DiffRow]:
     return [DiffRow(key, a.get(key, ABSENT), b.get(key, ABSENT), is_measured=True) for key in keys] if a != b else []
 
 
-def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[DiffRow]:
+def _recipe_rows(a: StoredRecipe, b: StoredRecipe) -> list[DiffRow]:
     """Return the recipe paths that differ, with the values as written; fields without effect are left out.
 
     A path counts as equal if either its value as written or its canonical form is: a kernel of 3 and one of 3 in each
@@ -148,9 +145,9 @@ def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[DiffRow]:
     compared as they were written.
     """
     try:
-        (left, left_flat), (right, right_flat) = (_read_recipe(tree) for tree in (a, b))
+        (left, left_flat), (right, right_flat) = (_read_recipe(recipe) for recipe in (a, b))
     except ValidationError:
-        return _rows(a, b)
+        return _rows(a.tree, b.tree)
     rows = []
     for path in [path for path in {**left_flat, **right_flat} if path in left or path in right]:
         one = left_flat.get(path) if path in left else ABSENT
@@ -160,33 +157,32 @@ def _recipe_rows(a: dict[str, Any], b: dict[str, Any]) -> list[DiffRow]:
     return rows
 
 
-def _read_recipe(tree: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_recipe(stored: StoredRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the active and all fields by path.
 
     Raises:
         ValidationError: this version cannot read the recipe.
     """
-    recipe = Recipe.model_validate_json(json.dumps(tree))
+    recipe = stored.resolve()
     return dict(_leaves(recipe.active())), recipe.flat()
 
 
-def _code(tree: dict[str, Any], record: CellRecord) -> dict[str, Any]:
+def _code(cell: CellFile, record: CellRecord) -> dict[str, object]:
     """Return the commits that the cell was trained at; a resumed cell may have several."""
-    provenance = tree.get("provenance", {})
-    resumed = (event.get("provenance", {}).get("git_commit") for event in read_events(record.folder))
-    commits = [commit for commit in dict.fromkeys([provenance.get("git_commit"), *resumed]) if commit]
-    named = {"commit": " then ".join(commits) or "not a checkout", "dirty": bool(provenance.get("git_dirty"))}
-    return {**named, "numerics": tree.get("numerics")}
+    attempts = (event for event in read_events(record.folder) if isinstance(event, AttemptEvent))
+    resumed = (attempt.provenance.git_commit for attempt in attempts)
+    commits = [commit for commit in dict.fromkeys([cell.provenance.git_commit, *resumed]) if commit]
+    named = {"commit": " then ".join(commits) or "not a checkout", "dirty": bool(cell.provenance.git_dirty)}
+    return {**named, "numerics": cell.numerics}
 
 
-def _environment(tree: dict[str, Any]) -> dict[str, Any]:
-    provenance = tree.get("provenance", {})
-    return {"versions": provenance.get("versions", {}), "hardware": provenance.get("hardware", {})}
+def _environment(cell: CellFile) -> dict[str, object]:
+    return {"versions": cell.provenance.versions, "hardware": cell.provenance.hardware.as_json()}
 
 
-def _outcome(record: CellRecord) -> dict[str, Any]:
+def _outcome(record: CellRecord) -> dict[str, object]:
     result = record.result()
-    return {} if result is None else {"status": result["status"], "epoch": result["epoch"], **result["metrics"]}
+    return {} if result is None else {"status": result.status, "epoch": result.epoch, **result.metrics}
 
 
 def _code_diff(a: CellRecord, b: CellRecord) -> str:

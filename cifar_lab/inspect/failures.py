@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.record_files import FailureFile, ResultFile
 from cifar_lab.store.selection import CellName, Selection
 
 
@@ -19,15 +19,13 @@ class FailedCell:
 
     name: CellName
     fingerprint: str
-    error: str
-    time: int
-    """Time in ms since 1970."""
-    trace: str
+    failure: FailureFile
     again: str
     """The original command with `--retry-failed` added; kept whole so that the cell runs with the same options."""
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+    def as_dict(self) -> dict[str, object]:
+        failure = {"error": self.failure.error, "time": self.failure.time, "trace": self.failure.trace}
+        return {**_identity(self.name, self.fingerprint), **failure, "again": self.again}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +34,11 @@ class DivergedCell:
 
     name: CellName
     fingerprint: str
-    time: int
-    epoch: int
-    step: int | None
+    result: ResultFile
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+    def as_dict(self) -> dict[str, object]:
+        end = {"time": self.result.time, "epoch": self.result.epoch, "step": self.result.step}
+        return {**_identity(self.name, self.fingerprint), **end}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +51,12 @@ class DamagedCell:
     """Damaged file and violated rule, in one line."""
     remedy: str
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**self.name._asdict(), **asdict(self), "name": str(self.name)}
+    def as_dict(self) -> dict[str, object]:
+        return {**_identity(self.name, self.fingerprint), "damage": self.damage, "remedy": self.remedy}
+
+
+def _identity(name: CellName, fingerprint: str) -> dict[str, object]:
+    return {**name._asdict(), "name": str(name), "fingerprint": fingerprint}
 
 
 def read_failures(settings: Iterable[Selection], runs: Path) -> list[FailedCell | DivergedCell | DamagedCell]:
@@ -71,19 +72,15 @@ def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | 
     for asked in setting.cells:
         record = CellRecord(runs / asked.fingerprint)
         name = CellName(setting.latest.ablation, asked.variant, asked.seed)
-        match record.state():
-            case "failed":
-                failure = record.failure() or {}
-                again = _again(setting.invocations, asked.fingerprint)
-                told = {key: failure.get(key, unknown) for key, unknown in (("error", ""), ("trace", ""), ("time", 0))}
-                yield FailedCell(name=name, fingerprint=asked.fingerprint, again=again, **told)
-            case "diverged":
-                result = record.result() or {}
-                when = {key: result[key] for key in ("time", "epoch", "step")}
-                yield DivergedCell(name=name, fingerprint=asked.fingerprint, **when)
-            case "damaged":
-                told = {"damage": record.damage() or "", "remedy": advice_on_damage(asked.fingerprint)}
-                yield DamagedCell(name=name, fingerprint=asked.fingerprint, **told)
+        state = record.state()
+        if state == "failed" and (failure := record.failure()) is not None:
+            again = _again(setting.invocations, asked.fingerprint)
+            yield FailedCell(name=name, fingerprint=asked.fingerprint, failure=failure, again=again)
+        elif state == "diverged" and (result := record.result()) is not None:
+            yield DivergedCell(name=name, fingerprint=asked.fingerprint, result=result)
+        elif state == "damaged":
+            remedy = advice_on_damage(asked.fingerprint)
+            yield DamagedCell(name=name, fingerprint=asked.fingerprint, damage=record.damage() or "", remedy=remedy)
 
 
 def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:

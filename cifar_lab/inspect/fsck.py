@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 
 from cifar_lab.errors import CellError, DamageError
 from cifar_lab.inspect.cleanup import DAMAGED, IN_USE, SUPERSEDED, loose_leftovers
-from cifar_lab.results.cell_results import NEEDED
 from cifar_lab.store import cell_owner, checksum, invocation, journal
 from cifar_lab.store.cell_record import CellRecord, State, advice_on_damage
+from cifar_lab.store.record_files import ResultFile
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 
 Kind = Literal["record", "file", "training", "note", "study", "leftover"]
@@ -177,7 +177,7 @@ def _damaged(record: CellRecord) -> Iterator[FsckProblem]:
         yield FsckProblem(kind="record", path=path, what=rule, mend="move", words=words, files=(path,), cell=record)
 
 
-def provable(record: CellRecord) -> dict[str, Any] | None:
+def provable(record: CellRecord) -> ResultFile | None:
     """Return the content of `result.json` from the copy in the predictions, if everything confirms it; else None.
 
     The copy must have its original checksum, its accuracy must be that of the predictions, every file beside it must
@@ -190,34 +190,26 @@ def provable(record: CellRecord) -> dict[str, Any] | None:
         digests = record.digests()
     except (DamageError, OSError):
         return None
-    return copy if copy["files"] == digests else None
+    return copy if copy.files == digests else None
 
 
 def _of_finished(record: CellRecord) -> Iterator[FsckProblem]:
-    result = record.result() or {}
+    result = record.result()
+    if result is None:  # set aside meanwhile
+        return
     words = (
         f"the number stands, what reads this file refuses it; {advice_on_damage(record.fingerprint).partition(', ')[2]}"
     )
-    vouched = result.get("files", {})
     for path in (record.weights, record.predictions, record.confusion, record.code_diff, record.journal):
-        rule = _rule(record, path, is_vouched=path.name in vouched)
+        rule = _rule(record, path, is_vouched=path.name in result.files)
         if rule is not None:
             yield FsckProblem(kind="file", path=path, what=rule, mend="none", words=words, cell=record)
-    rule = _lacking(record) or _other_accuracy(record, result)
+    rule = _other_accuracy(record, result)
     if rule is not None:
         yield FsckProblem(
             kind="record", path=record.folder / "result.json", what=rule, mend="set aside", words=SET_ASIDE,
             files=(record.folder,), cell=record,
         )  # fmt: skip
-
-
-def _lacking(record: CellRecord) -> str | None:
-    """Return the missing fields of `cell.json` that a comparison needs; None if it has all."""
-    try:
-        record.cell(*NEEDED)
-    except DamageError as error:
-        return str(error)
-    return None
 
 
 def _rule(record: CellRecord, path: Path, *, is_vouched: bool) -> str | None:
@@ -240,9 +232,9 @@ def _rule(record: CellRecord, path: Path, *, is_vouched: bool) -> str | None:
     return None
 
 
-def _other_accuracy(record: CellRecord, result: dict[str, Any]) -> str | None:
+def _other_accuracy(record: CellRecord, result: ResultFile) -> str | None:
     """Describe a difference of the accuracy from the predictions'; the only check of records without checksums."""
-    told = result["metrics"].get("test/acc")
+    told = result.metrics.get("test/acc")
     if told is None or not record.predictions.exists():
         return None
     try:

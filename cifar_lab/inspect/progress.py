@@ -9,6 +9,7 @@ from cifar_lab.store.cell_owner import BEAT, SILENCE
 from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import JournalPoint, JournalReader
+from cifar_lab.store.record_files import OwnerFile, ResultFile
 
 QUIET = 3 * BEAT
 """Seconds without a heartbeat (normally one per `BEAT`) after which nothing is estimated."""
@@ -31,8 +32,8 @@ class CellProgress:
     images_per_second: float | None = None
     seen: int | None = None
     """Time of the last sign of life, or of the end."""
-    owner: dict[str, Any] | None = None
-    """Owner of the running training: host, pid, time."""
+    owner: OwnerFile | None = None
+    """Owner of the running training."""
     silent: float | None = None
     """Seconds since the owner's last sign of life, if suspiciously long."""
     last_sign: float | None = None
@@ -71,7 +72,7 @@ class CellProgress:
             "test_acc": self.test,
             "images_per_second": self.images_per_second,
             "seen": self.seen,
-            "owner": self.owner,
+            "owner": self.owner.as_json() if self.owner is not None else None,
             "silent_seconds": self.silent,
             "last_sign_seconds": self.last_sign,
             "resumes": self.resumes,
@@ -86,10 +87,11 @@ def read_progress(asked: CellRef, record: CellRecord, now: float) -> CellProgres
     state = record.state()
     if state == "damaged":
         return CellProgress(asked=asked, state=state, error=record.damage())
-    cell = record.cell() or {}
-    known = CellProgress(asked=asked, state=state, epochs=cell.get("recipe", {}).get("train", {}).get("epochs"))
-    if state in {"finished", "diverged"}:
-        return _ended(known, record.result() or {})
+    cell, result = record.cell(), record.result()
+    epochs = cell.recipe.train.epochs if cell is not None else None
+    known = CellProgress(asked=asked, state=state, epochs=epochs)
+    if result is not None and state in {"finished", "diverged"}:
+        return _ended(known, result)
     resumes = record.checkpoint.exists()
     reader = JournalReader(record.folder)
     points = reader.poll()
@@ -97,27 +99,27 @@ def read_progress(asked: CellRef, record: CellRecord, now: float) -> CellProgres
         known = replace(known, **_measured(points[-1].values), epoch=points[-1].epoch)
     if state == "running":
         return _running(known, record.owner(), reader, points, now)
-    failure = record.failure() or {}
-    error = failure.get("error")
-    return replace(known, resumes=resumes, seen=_latest(reader.latest, failure.get("time")), error=error)
+    failure = record.failure()
+    if failure is None:
+        return replace(known, resumes=resumes, seen=reader.latest)
+    return replace(known, resumes=resumes, seen=_latest(reader.latest, failure.time or None), error=failure.error)
 
 
-def _ended(known: CellProgress, result: dict[str, Any]) -> CellProgress:
-    metrics = result["metrics"]
+def _ended(known: CellProgress, result: ResultFile) -> CellProgress:
     return replace(
         known,
-        **_measured(metrics),
-        epoch=result["epoch"],
-        step=result["step"] if known.state == "diverged" else None,
-        seen=result["time"],
-        seconds=metrics.get("seconds") if known.state == "finished" else None,
+        **_measured(result.metrics),
+        epoch=result.epoch,
+        step=result.step if known.state == "diverged" else None,
+        seen=result.time,
+        seconds=result.metrics.get("seconds") if known.state == "finished" else None,
     )
 
 
 def _running(
-    known: CellProgress, owner: dict[str, Any] | None, reader: JournalReader, points: list[JournalPoint], now: float
+    known: CellProgress, owner: OwnerFile | None, reader: JournalReader, points: list[JournalPoint], now: float
 ) -> CellProgress:
-    silence = now - owner["time"] / 1000 if owner else 0.0
+    silence = now - owner.time / 1000 if owner else 0.0
     pace = _pace(points, reader.attempted)
     left = None
     if pace is not None and known.epochs is not None and silence <= QUIET:
@@ -125,7 +127,7 @@ def _running(
     return replace(
         known,
         owner=owner,
-        seen=_latest(reader.latest, owner["time"] if owner else None),
+        seen=_latest(reader.latest, owner.time if owner else None),
         silent=silence if silence > SILENCE else None,
         last_sign=silence if owner else None,
         seconds=pace * known.epochs if pace is not None and known.epochs is not None else None,

@@ -14,8 +14,8 @@ from filelock import Timeout
 from cifar_lab.errors import TrackingError
 from cifar_lab.inspect.cleanup import DAMAGED
 from cifar_lab.inspect.fsck import FsckProblem, provable
-from cifar_lab.store import checksum
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.stored_json import write_stored
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _rebuild(problem: FsckProblem, runs: Path, place: Path) -> str | None:
     if copy is None:
         return "what proved it has changed meanwhile"
     _move(problem.path, runs, place)
-    checksum.write_sealed(problem.path, copy)
+    write_stored(problem.path, copy)
     return None
 
 

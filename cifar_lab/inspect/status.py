@@ -91,10 +91,9 @@ def _with_waits(cells: list[CellProgress], setting: Selection, runs: Path) -> It
 
 def _parent(cell: CellProgress, setting: Selection, runs: Path) -> str | None:
     """Return the fingerprint of the cell whose final weights `cell` starts from; None if it starts from scratch."""
-    begun = CellRecord(runs / cell.asked.fingerprint).cell() or {}
-    if "recipe" in begun:
-        own: str | None = begun["recipe"].get("init_from")
-        return own
+    begun = CellRecord(runs / cell.asked.fingerprint).cell()
+    if begun is not None:
+        return begun.recipe.init_from
     lineage = cell.asked.recipe.partition(" after ")[2]  # format of the plan: own digest, then the parent's lineage
     family = [other for other in setting.cells if other.recipe == lineage and other.seed == cell.asked.seed]
     return family[0].fingerprint if family else setting.latest.overrides.get("init_from")

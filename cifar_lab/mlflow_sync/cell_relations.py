@@ -6,13 +6,13 @@ therefore resolved when the notes are read.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cifar_lab.mlflow_sync.ui_view import UIView
 from cifar_lab.store.invocation import CellRef, Invocation, unite
+from cifar_lab.store.invocation_index import InvocationIndex
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,10 @@ class CellStanding:
 
 
 class InvocationHistory:
-    """Several invocations, the oldest first."""
+    """Standing of every cell in the ablations of an index."""
 
-    def __init__(self, invocations: Sequence[Invocation]) -> None:
-        self.invocations = tuple(invocations)
-        self._settings: dict[tuple[str, ...], list[Invocation]] = {}
-        self._asked: dict[str, list[Invocation]] = {}
-        for invocation in invocations:
-            self._settings.setdefault(invocation.setting(), []).append(invocation)
-            for fingerprint in {cell.fingerprint for cell in invocation.cells}:
-                self._asked.setdefault(fingerprint, []).append(invocation)
+    def __init__(self, index: InvocationIndex) -> None:
+        self._index = index
         self._standings = self._resolve()
 
     def standing(self, ablation: str, fingerprint: str) -> CellStanding:
@@ -45,16 +39,16 @@ class InvocationHistory:
 
     def latest(self, ablation: str, fingerprint: str) -> str | None:
         """Return the id of the latest invocation of an ablation that asked for a cell."""
-        asked = self._asked.get(fingerprint, [])
-        return next((past.id for past in reversed(asked) if past.ablation == ablation), None)
+        past = self._last(ablation, fingerprint)
+        return past.id if past is not None else None
 
     def same_setting(self, invocation: Invocation) -> list[Invocation]:
         """Return every invocation of the same setting, including this one."""
-        return self._settings.get(invocation.setting(), [invocation])
+        return self._index.with_key(invocation.key) or [invocation]
 
     def trained_for(self, fingerprint: str, began: int) -> str | None:
         """Return the ablation that asked for a cell last before its training began, at `began` in ms."""
-        asked = [past.ablation for past in self._asked.get(fingerprint, []) if past.time <= began]
+        asked = [past.ablation for past, _ in self._index.requests(fingerprint) if past.time <= began]
         return asked[-1] if asked else None
 
     def view(self, invocation: Invocation) -> UIView:
@@ -63,8 +57,8 @@ class InvocationHistory:
         last = same[-1]
         overrides = (f"{path}={_typed(value)}" for path, value in last.overrides.items())
         return UIView(
-            setting=digest(last),
-            name=" · ".join([last.scale, last.data["name"], *overrides]),
+            setting=last.key.digest,
+            name=" · ".join([last.scale, last.data.name, *overrides]),
             variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
             metric=last.metric or ("test/peak_acc" if last.protocol == "writeup" else "test/acc"),
             began=same[0].time,
@@ -74,34 +68,31 @@ class InvocationHistory:
     def _resolve(self) -> dict[tuple[str, str], CellStanding]:
         settings: dict[tuple[str, str], dict[str, bool]] = {}
         references: dict[tuple[str, str], tuple[CellRef, int]] = {}
-        for same in self._settings.values():
-            name, stand = digest(same[-1]), unite(same)
+        for key, same in self._index.by_key.items():
+            name, stand = key.digest, unite(same)
             for cell in (cell for past in same for cell in past.cells):
-                settings.setdefault((same[-1].ablation, cell.fingerprint), {})[name] = False
+                settings.setdefault((key.ablation, cell.fingerprint), {})[name] = False
             for cell in stand:
-                settings[same[-1].ablation, cell.fingerprint][name] = True
+                settings[key.ablation, cell.fingerprint][name] = True
             known = _references(same)
             references |= {
-                (same[-1].ablation, cell.fingerprint): known[cell.fingerprint]
+                (key.ablation, cell.fingerprint): known[cell.fingerprint]
                 for cell in stand
                 if cell.fingerprint in known
-                and self._last(same[-1].ablation, cell.fingerprint).setting() == same[-1].setting()
+                and (last := self._last(key.ablation, cell.fingerprint)) is not None
+                and last.key == key
             }
         return {place: CellStanding(found, *references.get(place, (None, 0))) for place, found in settings.items()}
 
-    def _last(self, ablation: str, fingerprint: str) -> Invocation:
+    def _last(self, ablation: str, fingerprint: str) -> Invocation | None:
         """Return the latest invocation that asked for a cell; its reference counts if settings disagree."""
-        return next(past for past in reversed(self._asked[fingerprint]) if past.ablation == ablation)
+        requests = self._index.requests(fingerprint)
+        return next((past for past, _ in reversed(requests) if past.ablation == ablation), None)
 
 
 def _typed(value: object) -> str:
     """Return a value as it was typed, or could have been."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def digest(invocation: Invocation) -> str:
-    """Return a short digest of an invocation's setting."""
-    return hashlib.sha256(json.dumps(invocation.setting()).encode()).hexdigest()[:8]
 
 
 def _references(same: list[Invocation]) -> dict[str, tuple[CellRef, int]]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -18,6 +17,7 @@ from cifar_lab.store import journal, search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import JournalPoint, JournalReader
+from cifar_lab.store.record_files import FailureFile, ResultFile
 from cifar_lab.text import printable
 
 Draw = Callable[[CellRecord], dict[str, bytes]]
@@ -126,7 +126,7 @@ class CellUpload:
         record = self.record
         if self._reader.began is not None or record.result() is not None or record.failure() is not None:
             return False
-        return not any(event["event"] == "start" for event in journal.read_events(record.folder))
+        return not any(event.kind == "start" for event in journal.read_events(record.folder))
 
     def mark(self) -> str | None:
         """Time in ms of the latest content on disk; stored as `shipped_to` once the store has everything."""
@@ -156,7 +156,7 @@ class CellUpload:
         """
         result, failure = self.record.result(), self.record.failure()
         dues, differences = self._dues(result)
-        is_sent = result is not None and self._sent == str(result["time"]) and self.run is not None
+        is_sent = result is not None and self._sent == str(result.time) and self.run is not None
         if not is_sent:
             self.is_settled = False
             self._read()
@@ -186,8 +186,9 @@ class CellUpload:
         return {BELOW: latest, "mlflow.parentRunId": parent} if parent is not None else {}
 
     def _ship_record(
-        self, store: MLflowStore, place: UploadTarget, result: Any, failure: Any, *, closing: bool
-    ) -> bool:
+        self, store: MLflowStore, place: UploadTarget, result: ResultFile | None, failure: FailureFile | None,
+        *, closing: bool,
+    ) -> bool:  # fmt: skip
         """Send what is on disk of the cell itself; return True if there was anything."""
         mark = _mark(result, failure, self._reader)
         if self.run is None:
@@ -209,7 +210,7 @@ class CellUpload:
         self._sent = mark
         return is_new
 
-    def _dues(self, result: Any) -> tuple[dict[str, str], list[MetricPoint]]:
+    def _dues(self, result: ResultFile | None) -> tuple[dict[str, str], list[MetricPoint]]:
         """Return the tags and difference metrics of this cell that depend on other cells.
 
         The tag `delta_to` identifies the differences in the store; it changes with either of the two results.
@@ -249,8 +250,10 @@ class CellUpload:
         self._unsent += new
         self._curves.update(name for point in new for name in point.values)
 
-    def _find_or_start(self, store: MLflowStore, place: UploadTarget, mark: str | None, failure: Any) -> None:
-        began, cell = self._began, self.record.cell("recipe", "data", "execution", "provenance")
+    def _find_or_start(
+        self, store: MLflowStore, place: UploadTarget, mark: str | None, failure: FailureFile | None
+    ) -> None:
+        began, cell = self._began, self.record.cell()
         with locked(self.record.folder / "shipping.lock", store):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
             if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:
@@ -261,7 +264,7 @@ class CellUpload:
                 self._unsent.clear()
                 self._sent, self._status, self.run = mark, found.tags.get("status"), found.id
                 return
-            time = failure["time"] if failure is not None else self.invocation.time
+            time = failure.time if failure is not None else self.invocation.time
             told = run_fields.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
             run = store.start(place.experiment, told, found)
             changed = {"began": told.identity["began"]} if found is not None else self._origin(store)
@@ -279,16 +282,16 @@ class CellUpload:
         found = store.find_all(first, role="cell", fingerprint=self.asked.fingerprint)
         return {"reused_from": found[0].id if found else self.asked.fingerprint}
 
-    def _status_now(self, result: Any, failure: Any, *, closing: bool) -> str:
+    def _status_now(self, result: ResultFile | None, failure: FailureFile | None, *, closing: bool) -> str:
         if result is not None:
-            return str(result["status"])
-        if failure is not None and failure["time"] >= (self._reader.attempted or 0):
+            return result.status
+        if failure is not None and failure.time >= (self._reader.attempted or 0):
             return "failed"
         if self.record.state() == "running":
             return "running"
         return "pruned" if self._is_pruned else "stopped" if closing else "running"
 
-    def _turn_to(self, status: str, store: MLflowStore, result: Any, failure: Any) -> None:
+    def _turn_to(self, status: str, store: MLflowStore, result: ResultFile | None, failure: FailureFile | None) -> None:
         assert self.run is not None
         if status == "running":
             store.resume(self.run)
@@ -298,14 +301,16 @@ class CellUpload:
             store.tag(self.run, {"pruned": "true"})
             store.end(self.run, "FINISHED", self._reader.latest or 0)
         elif status == "failed":
-            self._upload(store, {"failure.txt": failure["trace"].encode()})
-            store.tag(self.run, {"last_error": failure["error"]})
-            store.end(self.run, "FAILED", failure["time"])
+            assert failure is not None, "a cell has failed because there is a failure"
+            self._upload(store, {"failure.txt": failure.trace.encode()})
+            store.tag(self.run, {"last_error": failure.error})
+            store.end(self.run, "FAILED", failure.time)
         else:
+            assert result is not None, "the other states follow from a result"
             self.record.require_sound(*self._files())  # damaged files are not uploaded
             store.log(self.run, self._seen(run_fields.metrics_of_result(result, self._curves)))
-            self._upload(store, {"recipe.json": self._recipe(), **self._pictures(result)})
-            store.end(self.run, "FINISHED", result["time"])
+            self._upload(store, {**self._recipe(), **self._pictures(result)})
+            store.end(self.run, "FINISHED", result.time)
         store.tag(self.run, {"status": status})
         self._status = status
 
@@ -327,10 +332,12 @@ class CellUpload:
         made = [record.weights, record.predictions, record.confusion, record.code_diff]
         return [path for path in [*written, *made] if path.exists()]
 
-    def _recipe(self) -> bytes:
-        return run_fields.recipe_json(self.record.cell() or {}).encode()
+    def _recipe(self) -> dict[str, bytes]:
+        """Return the recipe of the cell as an artifact; empty if its record was set aside meanwhile."""
+        cell = self.record.cell()
+        return {"recipe.json": run_fields.recipe_json(cell).encode()} if cell is not None else {}
 
-    def _pictures(self, result: Any) -> dict[str, bytes]:
+    def _pictures(self, result: ResultFile | None) -> dict[str, bytes]:
         """Return the figures of a cell; for a search those without test, with the val metrics of its result."""
         try:
             drawn = self.draw(self.record)
@@ -342,10 +349,10 @@ class CellUpload:
         return drawn
 
 
-def _mark(result: Any, failure: Any, reader: JournalReader) -> str | None:
+def _mark(result: ResultFile | None, failure: FailureFile | None, reader: JournalReader) -> str | None:
     if result is not None:
-        return str(result["time"])
-    times = [time for time in (reader.latest, failure and failure["time"]) if time is not None]
+        return str(result.time)
+    times = [time for time in (reader.latest, failure.time if failure is not None else None) if time is not None]
     return str(max(times)) if times else None
 
 

@@ -83,7 +83,7 @@ def settle(store: MLflowStore, place: UploadTarget, invocation: Invocation, ship
 def state_of(runs: Path, invocation: Invocation) -> str:
     """Return a digest of the final states of an invocation's cells: the time of each result."""
     ends = {cell.fingerprint: CellRecord(runs / cell.fingerprint).result() for cell in invocation.cells}
-    times = sorted((name, result["time"] if result is not None else None) for name, result in ends.items())
+    times = sorted((name, result.time if result is not None else None) for name, result in ends.items())
     return hashlib.sha256(json.dumps(times).encode()).hexdigest()[:16]
 
 
@@ -122,9 +122,9 @@ def means(invocation: Invocation, shipments: Sequence[CellUpload]) -> list[Metri
     """
     metric = invocation.metric or ("test/peak_acc" if invocation.protocol == "writeup" else "test/acc")
     results = {(each.asked.variant, each.asked.seed): each.record.result() for each in shipments if not each.is_damaged}
-    finished = {key: result for key, result in results.items() if result and metric in result["metrics"]}
-    values = {key: float(result["metrics"][metric]) for key, result in finished.items()}
-    time = max([invocation.time, *(int(result["time"]) for result in finished.values())])
+    finished = {key: result for key, result in results.items() if result is not None and metric in result.metrics}
+    values = {key: result.metrics[metric] for key, result in finished.items()}
+    time = max([invocation.time, *(result.time for result in finished.values())])
     made = []
     for variant in dict.fromkeys(name for name, _ in values):
         other = invocation.compared_with(variant)

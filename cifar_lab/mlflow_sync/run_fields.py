@@ -6,12 +6,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import JournalPoint
+from cifar_lab.store.record_files import CellFile, Provenance, ResultFile
 from cifar_lab.text import code, many, markdown, printable
 
 NOTE = "mlflow.note.content"
@@ -59,14 +59,14 @@ def of_invocation(invocation: Invocation) -> RunFields:
         "ablation": invocation.ablation,
         "scale": invocation.scale,
         "protocol": invocation.protocol,
-        "data": invocation.data["name"],
+        "data": invocation.data.name,
         "control": invocation.control,
         "factors": list(invocation.factors),
         "overrides": invocation.overrides,
         "command": invocation.command,
         "cells": count,
         **_code(invocation.provenance),
-        **_dotted("execution", invocation.execution),
+        **_dotted("execution", invocation.execution.as_json() if invocation.execution is not None else {}),
     }
     return RunFields(
         name=invocation_name(invocation),
@@ -83,7 +83,7 @@ def invocation_name(invocation: Invocation) -> str:
     shape = f"{many(len(variants), 'variant')} × {many(len(seeds), 'seed')}"
     if len({(cell.variant, cell.seed) for cell in invocation.cells}) != len(variants) * len(seeds):
         shape = many(len(invocation.cells), "cell")
-    return printable(" · ".join([invocation.scale, invocation.data["name"], shape]))
+    return printable(" · ".join([invocation.scale, invocation.data.name, shape]))
 
 
 def heading(invocation: Invocation) -> str:
@@ -93,7 +93,7 @@ def heading(invocation: Invocation) -> str:
 
 
 def of_cell(
-    invocation: Invocation, asked: CellRef, cell: Mapping[str, Any] | None, *, began: int | None, time: int, parent: str
+    invocation: Invocation, asked: CellRef, cell: CellFile | None, *, began: int | None, time: int, parent: str
 ) -> RunFields:
     """Return the child run of a cell, from its `cell.json` and the time in ms at which its training began.
 
@@ -105,12 +105,12 @@ def of_cell(
         "seed": asked.seed,
         "scale": invocation.scale,
         "protocol": invocation.protocol,
-        "data": invocation.data["name"],
+        "data": invocation.data.name,
         "control": asked.variant == invocation.control,
         **_sizes(asked),
         **(_circumstances(cell) if cell is not None else {}),
     }
-    params = _recipe(cell).flat() if cell is not None else {}
+    params = cell.recipe.resolve().flat() if cell is not None else {}
     params |= {"variant": asked.variant, "seed": asked.seed}
     params |= _sizes(asked)  # also tags, but the UI shows only params for groups of runs
     return RunFields(
@@ -124,13 +124,13 @@ def of_cell(
         params=_texts(params),
         time=began if began is not None else time,
         parent=parent,
-        data=cell["data"] if cell is not None else None,
+        data=_identity(cell) if cell is not None else None,
     )
 
 
-def recipe_json(cell: Mapping[str, Any]) -> str:
-    """Return the recipe of a `cell.json` as JSON text."""
-    return json.dumps(cell["recipe"], indent=1) + "\n"
+def recipe_json(cell: CellFile) -> str:
+    """Return the recipe of a cell as JSON text."""
+    return json.dumps(cell.recipe.tree, indent=1) + "\n"
 
 
 def metrics_of(points: Iterable[JournalPoint]) -> list[MetricPoint]:
@@ -143,64 +143,62 @@ def metrics_of(points: Iterable[JournalPoint]) -> list[MetricPoint]:
     ]
 
 
-def metrics_of_result(result: Mapping[str, Any], curves: Iterable[str]) -> list[MetricPoint]:
+def metrics_of_result(result: ResultFile, curves: Iterable[str]) -> list[MetricPoint]:
     """Return the metrics of `result.json`. One with the name of a curve is called `final/<name>`.
 
     So `test/acc` is always the test accuracy, whether it is measured once or each epoch.
     """
     taken = set(curves)
     return [
-        MetricPoint(f"final/{name}" if name in taken else name, value, result["time"], result["epoch"])
-        for name, value in result["metrics"].items()
+        MetricPoint(f"final/{name}" if name in taken else name, value, result.time, result.epoch)
+        for name, value in result.metrics.items()
         if math.isfinite(value)
     ]
 
 
-def metrics_of_difference(result: Mapping[str, Any], reference: Mapping[str, Any], *, since: int) -> list[MetricPoint]:
+def metrics_of_difference(result: ResultFile, reference: ResultFile, *, since: int) -> list[MetricPoint]:
     """Return the differences of a cell's result from its reference's; empty unless both are finished.
 
     Accuracies and their differences are fractions. The time in ms is that of the later result, or `since`, the time of
     the comparison, if later: values sent again are stored once, and replaced values count as newer.
     """
-    if {result["status"], reference["status"]} != {"finished"}:
+    if not (result.is_finished and reference.is_finished):
         return []
-    own, other = result["metrics"], reference["metrics"]
-    time = max(result["time"], reference["time"], since)
+    own, other = result.metrics, reference.metrics
+    time = max(result.time, reference.time, since)
     names = [name for name in own if name in other and (name in COMPARED or name.startswith("epochs_to/"))]
     differences = {name: round(own[name] - other[name], 9) for name in names}  # no rounding error from 0.9 - 0.88
-    return [MetricPoint(DELTA + name, value, time, result["epoch"]) for name, value in differences.items()]
+    return [MetricPoint(DELTA + name, value, time, result.epoch) for name, value in differences.items()]
 
 
 def _sizes(asked: CellRef) -> dict[str, int]:
     return {"parameters": asked.parameters, "parameters_trained": asked.parameters_trained, "macs": asked.macs}
 
 
-def _recipe(cell: Mapping[str, Any]) -> Recipe:
-    return Recipe.model_validate_json(json.dumps(cell["recipe"]))
+def _identity(cell: CellFile) -> dict[str, str]:
+    return {"name": cell.data.name, "kind": cell.data.kind, "hash": cell.data.hash}
 
 
-def _circumstances(cell: Mapping[str, Any]) -> dict[str, Any]:
-    provenance = cell["provenance"]
+def _circumstances(cell: CellFile) -> dict[str, object]:
     return {
-        **_code(provenance),
-        **_dotted("version", provenance.get("versions", {})),
-        **_dotted("hardware", provenance.get("hardware", {})),
-        **_dotted("execution", cell["execution"]),
+        **_code(cell.provenance),
+        **_dotted("version", cell.provenance.versions),
+        **_dotted("hardware", cell.provenance.hardware.as_json()),
+        **_dotted("execution", cell.execution.as_json()),
     }
 
 
-def _code(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    commit = provenance.get("git_commit")
+def _code(provenance: Provenance) -> dict[str, object]:
+    commit = provenance.git_commit
     source = {"mlflow.source.git.commit": commit} if commit else {}
-    dirty = provenance.get("git_dirty")
-    return {"git_commit": commit, "git_dirty": dirty, "mlflow.source.name": "cifar-lab", **source}
+    return {"git_commit": commit, "git_dirty": provenance.git_dirty, "mlflow.source.name": "cifar-lab", **source}
 
 
-def _dotted(prefix: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+def _dotted(prefix: str, tree: Mapping[str, object]) -> dict[str, object]:
     return {f"{prefix}.{key}": value for key, value in tree.items()}
 
 
-def _texts(tree: Mapping[str, Any]) -> dict[str, str]:
+def _texts(tree: Mapping[str, object]) -> dict[str, str]:
     return {key: _text(value) for key, value in tree.items()}
 
 

@@ -17,7 +17,8 @@ from cifar_lab.report.ablation_page import report
 from cifar_lab.report.charts import cell_png
 from cifar_lab.results import compare
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_points
 
 Files = Callable[[Invocation], Mapping[str, str]]
@@ -33,7 +34,7 @@ def start_upload(
     """
     uri = client.resolve_uri()  # resolved here, in the user's working directory, not later in the thread
     shipper = Uploader(
-        runs, invocation, lambda: client.MLflowStore.open(uri), draw=_artist(read_all(runs)), say=say,
+        runs, invocation, lambda: client.MLflowStore.open(uri), draw=_artist(read_index(runs).invocations), say=say,
         tabulate=_writer(runs, files), is_shared=is_shared,
     )  # fmt: skip
     shipper.start()
@@ -87,7 +88,7 @@ def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None =
     """
     uri = client.resolve_uri()
     client.require_usable(uri)
-    invocations = read_all(runs)
+    invocations = read_index(runs).invocations
     store = client.MLflowStore.open(uri)
     tabulate = _writer(runs, reports(runs, _finder(registry)))
     return sync_invocations(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate)
@@ -106,14 +107,15 @@ def lacking(runs: Path) -> dict[str, int]:
         client.require_usable(uri)
     store = client.MLflowStore.open(uri) if is_there else None
     asked: dict[str, set[str]] = {}
-    for invocation in read_all(runs):
+    for invocation in read_index(runs).invocations:
         asked.setdefault(invocation.ablation, set()).update(cell.fingerprint for cell in invocation.cells)
     for ablation, fingerprints in asked.items():
         found = store.find_all(ablation, role="cell") if store is not None else []
         shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
         records = [CellRecord(runs / name) for name in fingerprints]
         ended = [record for record in records if record.state() in {"finished", "diverged"}]
-        lacks = sum(shipped.get(record.fingerprint) != str((record.result() or {})["time"]) for record in ended)
+        results = [(record, result) for record in ended if (result := record.result()) is not None]
+        lacks = sum(shipped.get(record.fingerprint) != str(result.time) for record, result in results)
         if lacks:
             counts[ablation] = lacks
     return counts

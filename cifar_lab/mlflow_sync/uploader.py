@@ -18,7 +18,8 @@ from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.text import printable
 
 PATIENCE = (1.0, 30.0)
@@ -56,7 +57,7 @@ class Uploader(threading.Thread):
         super().__init__(name="shipper", daemon=True)
         self._runs, self._invocation, self._open_store = runs, invocation, open_store
         self._draw, self._say, self._tabulate, self._interval = draw, once(say), tabulate, interval
-        self._history = InvocationHistory(read_all(runs))
+        self._history = InvocationHistory(read_index(runs))
         self._shipments = _shipments(runs, invocation, self._history, draw, self._say)
         self._broken: set[str] = set()
         self._elsewhere: set[str] = set()
@@ -198,7 +199,7 @@ class Uploader(threading.Thread):
             return
         if self._grown is not None:
             self._invocation, self._grown = self._grown, None
-        self._history = InvocationHistory(read_all(self._runs))
+        self._history = InvocationHistory(read_index(self._runs))
         known = {shipment.asked.fingerprint: shipment for shipment in self._shipments}
         for shipment in _shipments(self._runs, self._invocation, self._history, self._draw, self._say):
             old = known.get(shipment.asked.fingerprint)
@@ -239,7 +240,7 @@ def sync_invocations(
         StoreRefuses: the store takes nothing now or later.
     """
     say = once(say)
-    history = InvocationHistory(read_all(runs))
+    history = InvocationHistory(read_index(runs))
     batches = [(entry, _shipments(runs, entry, history, draw, say)) for entry in invocations]
     shipped = 0
     try:
@@ -267,7 +268,7 @@ def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:
     Only one run is looked up, not one per cell: that of the invocation before it in its setting, which must have had
     the same cells and been completely shipped in their present states.
     """
-    before = [past for past in InvocationHistory(read_all(runs)).same_setting(invocation) if past.id < invocation.id]
+    before = [past for past in read_index(runs).with_key(invocation.key) if past.id < invocation.id]
     if not before or not invocation.asks_for_the_same(before[-1]):
         return False
     found = store.find_all(invocation.ablation, role="invocation", invocation=before[-1].id)

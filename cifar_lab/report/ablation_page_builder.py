@@ -27,7 +27,7 @@ from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim as Judged
 from cifar_lab.results.verify import judge_claims, judge_setting, preferred
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.selection import Selection, select, typed
 
@@ -75,7 +75,7 @@ def chapters(
         TrackingError: notes or records in `runs` cannot be read.
     """
     known = {ablation.name: ablation for ablation in ablations}
-    run = {entry.ablation for entry in read_all(runs)}
+    run = {entry.ablation for entry in read_index(runs).invocations}
     asked = {"scale": scale, "data": data, "overrides": overrides}
     told = {name for _, _, names in registry.contents().chapters for name in names}
     plan = (*registry.contents().chapters, (*OTHERS, tuple(name for name in known if name not in told)))
@@ -188,7 +188,7 @@ def _provenance(comparison: Comparison, setting: Selection) -> Iterator[tuple[st
     for line in comparison.made:
         term, colon, words = line.partition(": ")
         yield (term, words.strip("`")) if colon else ("time", line)
-    yield "data", f"{latest.data['name']}, sha256 {latest.data['hash']}"
+    yield "data", f"{latest.data.name}, sha256 {latest.data.hash}"
     yield "invocations", ", ".join(entry.id for entry in setting.invocations)
 
 
@@ -196,10 +196,10 @@ def _reproduce(setting: Selection, runs: Path) -> Iterator[str]:
     """Yield the commands that reproduce the study: check out the code (if one commit), train, and build this page."""
     records = [CellRecord(runs / asked.fingerprint) for asked in setting.cells]
     cells = [record.cell() for record in records if record.state() != "damaged"]
-    codes = [cell["provenance"] for cell in cells if cell is not None and cell.get("provenance")]
-    commits = sorted({str(code["git_commit"]) for code in codes if code.get("git_commit")})
+    codes = [cell.provenance for cell in cells if cell is not None]
+    commits = sorted({code.git_commit for code in codes if code.git_commit})
     if len(commits) == 1:
-        changed = any(code.get("git_dirty") for code in codes)
+        changed = any(code.git_dirty for code in codes)
         note = "  # and the changes in code.diff of each cell" if changed else ""
         yield f"git checkout {commits[0]}{note}"
     elif commits:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store.invocation import FOLDER, Invocation
 from cifar_lab.store.packed_study import METADATA
+from cifar_lab.store.record_files import CellFile
 from cifar_lab.text import many
 
 CONTEXT = "https://w3id.org/ro/crate/1.1/context"
@@ -47,7 +48,7 @@ class PackContents:
 
     notes: tuple[Invocation, ...]
     """Readable notes, the oldest first."""
-    cells: Mapping[str, dict[str, Any]]
+    cells: Mapping[str, CellFile]
     """Content of the readable `cell.json`, by fingerprint."""
     last: int | None
     """Time of the latest result in ms; None without one."""
@@ -66,23 +67,19 @@ class PackContents:
         """Return how many cells were trained with each version, by package."""
         found: dict[str, Counter[str]] = {}
         for cell in self.cells.values():
-            for name, version in (_of(cell).get("versions") or {}).items():
+            for name, version in cell.provenance.versions.items():
                 if version is not None:
-                    found.setdefault(str(name), Counter())[str(version)] += 1
+                    found.setdefault(name, Counter())[version] += 1
         return found
 
     def commits(self) -> list[str]:
         """Return the commits that the cells were trained with."""
-        return sorted({str(commit) for cell in self.cells.values() if (commit := _of(cell).get("git_commit"))})
+        return sorted({commit for cell in self.cells.values() if (commit := cell.provenance.git_commit)})
 
     def names(self) -> dict[str, str]:
         """Return a name of each cell that a note asks for, `se_ratio r4/s0`, by fingerprint."""
         asked = ((note.ablation, cell) for note in self.notes for cell in note.cells)
         return {cell.fingerprint: f"{ablation} {cell.variant}/s{cell.seed}" for ablation, cell in asked}
-
-
-def _of(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    return tree.get("provenance") or {}
 
 
 def requirements(contents: PackContents) -> str:
@@ -222,8 +219,8 @@ def _actions(contents: PackContents, files: Iterable[PackFile]) -> Iterator[dict
 
 def _of_note(note: Invocation) -> tuple[list[str], list[str]]:
     """Return the version and the commit that a note records, each in a list of one or none."""
-    version, commit = (note.provenance.get("versions") or {}).get(OWN), note.provenance.get("git_commit")
-    return [str(version)] if version else [], [str(commit)] if commit else []
+    version, commit = note.provenance.versions.get(OWN), note.provenance.git_commit
+    return [version] if version else [], [commit] if commit else []
 
 
 def _own_versions(contents: PackContents) -> list[str]:

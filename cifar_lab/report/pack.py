@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cifar_lab.errors import DamageError, TrackingError, nearest
 from cifar_lab.redaction import redacted
@@ -21,6 +21,7 @@ from cifar_lab.results.compare import tabulate
 from cifar_lab.store import atomic_file, checksum, packed_study
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import FOLDER, Invocation, invocation_paths, read_invocation
+from cifar_lab.store.record_files import CellFile
 from cifar_lab.store.selection import Selection, read_settings
 
 CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
@@ -181,7 +182,7 @@ def _require_packable(members: dict[str, Path], runs: Path) -> None:
                 )
 
 
-def _look(runs: Path, fingerprints: Sequence[str]) -> tuple[dict[str, dict[str, Any]], int | None, list[str]]:
+def _look(runs: Path, fingerprints: Sequence[str]) -> tuple[dict[str, CellFile], int | None, list[str]]:
     """Return `cell.json` by fingerprint, the time of the latest result in ms, and the damage of the records."""
     cells, times, damage = {}, [], []
     for fingerprint in fingerprints:
@@ -194,7 +195,7 @@ def _look(runs: Path, fingerprints: Sequence[str]) -> tuple[dict[str, dict[str, 
         if cell is not None:
             cells[fingerprint] = cell
         if result is not None:
-            times.append(int(result["time"]))
+            times.append(result.time)
     return cells, max(times, default=None), damage
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cifar_lab.config.execution import THEN, what_rounds
+from cifar_lab.config.execution import THEN
 from cifar_lab.errors import DamageError
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
@@ -15,9 +14,7 @@ from cifar_lab.results.stats.replicates import differences_by_seed
 from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import read_points
-
-NEEDED = ("recipe.train.protocol", "execution")
-"""Required fields of `cell.json` for a comparison with other cells."""
+from cifar_lab.store.record_files import CellFile, ResultFile, StoredExecution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +23,9 @@ class CellResult:
 
     asked: CellRef
     state: State
-    cell: dict[str, Any] | None
+    cell: CellFile | None
     """Content of `cell.json`; None before the cell was begun."""
-    result: dict[str, Any] | None
+    result: ResultFile | None
     """Content of `result.json`; None before the cell ended."""
     rise: float | None
     """Rise of the accuracy over the last tenth of the epochs; None unless finished with at least two epochs."""
@@ -38,7 +35,7 @@ class CellResult:
     @property
     def metrics(self) -> dict[str, float]:
         """Metrics of a finished cell; empty otherwise, as a diverged cell has none to compare."""
-        return self.result["metrics"] if self.result is not None and self.state == "finished" else {}
+        return self.result.metrics if self.result is not None and self.state == "finished" else {}
 
 
 def read_cell_results(cells: Iterable[CellRef], runs: Path) -> list[CellResult]:
@@ -51,9 +48,9 @@ def _read(asked: CellRef, record: CellRecord) -> CellResult:
         state, damage = record.look()
         if damage is not None:
             raise DamageError(damage)
-        cell = record.cell(*NEEDED)
+        cell = record.cell()
         result = record.result() if state in {"finished", "diverged"} else None
-        last = _rise(record, result["metrics"]) if result is not None and state == "finished" else None
+        last = _rise(record, result.metrics) if result is not None and state == "finished" else None
     except DamageError as error:
         return CellResult(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
     return CellResult(asked=asked, state=state, cell=cell, result=result, rise=last)
@@ -82,9 +79,8 @@ def with_guesses(replicates: Iterable[CellResult], *keys: str) -> dict[int, floa
 
 
 def _chance(result: CellResult) -> float:
-    """Return the accuracy of guessing among the classes of the cell's images; among ten if its record names none."""
-    classes = (result.cell or {}).get("classes")
-    return 1 / len(classes) if classes else CHANCE
+    """Return the accuracy of guessing among the classes of the cell's images; among ten without a record."""
+    return 1 / result.cell.shape.classes if result.cell is not None else CHANCE
 
 
 def differences_at_chance(own: Iterable[CellResult], theirs: Iterable[CellResult], *keys: str) -> dict[int, float]:
@@ -105,16 +101,20 @@ def are_executed_alike(replicates: Iterable[CellResult]) -> bool:
     was resumed on another GPU model is not alike by itself.
     """
     begun = [each.cell for each in replicates if each.cell is not None]
-    chosen = [cell["execution"] for cell in begun if cell["recipe"]["train"].get("precision", "auto") == "auto"]
-    rounds = [what_rounds(cell["execution"]) for cell in begun]
-    models = {model for each in rounds for model in str(each["gpu"]).split(THEN)}
-    others = {_text({**each, "precision": None, "gpu": None}) for each in rounds}
-    return max(map(len, (models, others, {str(each.get("precision")) for each in chosen}))) <= 1
+    precisions = {cell.execution.precision for cell in begun if cell.recipe.train.precision == "auto"}
+    models = {model for cell in begun for model in str(cell.execution.gpu).split(THEN)}
+    others = {_what_rounds(cell.execution) for cell in begun}
+    return max(len(models), len(others), len(precisions)) <= 1
 
 
-def _text(tree: dict[str, Any]) -> str:
-    """Return the same text for equal trees, whatever the order of their fields."""
-    return str(sorted(tree.items()))
+def _what_rounds(execution: StoredExecution) -> tuple[str, int | None, bool]:
+    """Return device, threads and compilation, which may change the digits of a result like precision and GPU model.
+
+    Steps that are replayed as a CUDA graph are bit-identical to eager ones, and on a GPU the number of CPU threads has
+    no effect: both are left out.
+    """
+    threads = None if execution.device.startswith("cuda") else execution.threads
+    return execution.device, threads, execution.compile
 
 
 def group(replicates: Iterable[CellResult]) -> dict[str, list[CellResult]]:

@@ -14,7 +14,9 @@ from cifar_lab.results.comparison_rows import make_rows
 from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, stopped
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.store.cell_record import advice_on_damage
-from cifar_lab.store.invocation import Invocation, damaged
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.record_files import Hardware, Provenance
 from cifar_lab.store.selection import Selection, select, typed
 
 
@@ -46,7 +48,7 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
         protocol=protocol,
         metric=metric,
         control=latest.control,
-        data=latest.data["name"],
+        data=latest.data.name,
         overrides=latest.overrides,
         invocation=latest.id,
         invocations=len(same),
@@ -73,7 +75,7 @@ def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) ->
         if each.damage is not None
     ]
     lost = "cells that only this note asked for are not here"
-    notes = [f"{error}; {lost}" for error in damaged(runs, latest.ablation)]
+    notes = [f"{error}; {lost}" for error in read_index(runs).damage_of(latest.ablation)]
     return [*cells, *notes]
 
 
@@ -85,40 +87,40 @@ def _with_pruning(replicate: CellResult, latest: Invocation) -> CellResult:
 
 def _protocol(latest: Invocation, replicates: Sequence[CellResult]) -> str:
     """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
-    trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
+    trained = {each.cell.recipe.train.protocol for each in replicates if each.cell is not None}
     return MIXED if trained - {latest.protocol} else latest.protocol
 
 
 def _made(latest: Invocation, replicates: Sequence[CellResult]) -> list[str]:
     """Return the commands, hardware, versions and times of the cells, as recorded when they were trained."""
     cells = [each.cell for each in replicates if each.cell is not None]
-    provenances = [cell["provenance"] for cell in cells if cell.get("provenance")]
+    provenances = [cell.provenance for cell in cells if cell.provenance != Provenance()]
     results = [each.result for each in replicates if each.result is not None]
     lines = [f"command: `{latest.command}`"]
-    lines += sorted({f"hardware: {_hardware(entry['hardware'])}" for entry in provenances if "hardware" in entry})
-    lines += sorted({f"execution: {_words(cell['execution'])}" for cell in cells})
-    lines += sorted({f"versions: {_words(entry['versions'])}" for entry in provenances if "versions" in entry})
+    lines += sorted({f"hardware: {_hardware(entry.hardware)}" for entry in provenances})
+    lines += sorted({f"execution: {_words(cell.execution.as_json())}" for cell in cells})
+    lines += sorted({f"versions: {_words(entry.versions)}" for entry in provenances})
     lines += sorted({f"code: {_commit(entry)}" for entry in provenances})
     if results:
-        days = sorted({f"{datetime.fromtimestamp(result['time'] / 1000, UTC):%Y-%m-%d}" for result in results})
-        hours = sum(result["metrics"].get("seconds", 0.0) for result in results) / 3600
+        days = sorted({f"{datetime.fromtimestamp(result.time / 1000, UTC):%Y-%m-%d}" for result in results})
+        hours = sum(result.metrics.get("seconds", 0.0) for result in results) / 3600
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         cells_ended = "1 cell" if len(results) == 1 else f"{len(results)} cells"
         lines.append(f"{cells_ended}, {hours:.1f} hours of training in all, {when}")
     return lines
 
 
-def _hardware(found: Mapping[str, Any]) -> str:
-    gpus = ", ".join(found.get("gpus") or []) or "no GPU"
-    return f"{found.get('processor')}, {found.get('cores')} cores, {found.get('memory_gib')} GiB, {gpus}"
+def _hardware(hardware: Hardware) -> str:
+    gpus = ", ".join(hardware.gpus) or "no GPU"
+    return f"{hardware.processor}, {hardware.cores} cores, {hardware.memory_gib} GiB, {gpus}"
 
 
-def _commit(provenance: Mapping[str, Any]) -> str:
-    commit = provenance.get("git_commit")
+def _commit(provenance: Provenance) -> str:
+    commit = provenance.git_commit
     return (commit[:12] if commit else "not a checkout") + (
-        " with changes that were not committed" if provenance.get("git_dirty") else ""
+        " with changes that were not committed" if provenance.git_dirty else ""
     )
 
 
-def _words(tree: Mapping[str, Any]) -> str:
+def _words(tree: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in tree.items() if value is not None)

@@ -73,7 +73,7 @@ def _row(own: list[CellResult], other: list[CellResult], against: str | None, co
         damaged=states.count("damaged"),
         pruned=states.count("pruned"),
         mixed_execution=not are_executed_alike((*own, *other)),
-        continues=any(each.cell["recipe"].get("init_from") for each in own if each.cell is not None),
+        continues=any(each.cell.recipe.init_from is not None for each in own if each.cell is not None),
         parameters=asked.parameters,
         parameters_trained=asked.parameters_trained,
         macs=asked.macs,
@@ -88,7 +88,7 @@ def _row(own: list[CellResult], other: list[CellResult], against: str | None, co
 
 def _fit(own: list[CellResult], other: list[CellResult]) -> dict[str, Any]:
     """Return speed and generalisation of the finished cells, and their differences by seed from the control."""
-    lengths = [each.result["epoch"] for each in own if each.metrics and each.result is not None]
+    lengths = [each.result.epoch for each in own if each.metrics and each.result is not None]
     found: dict[str, Any] = {
         "epochs": max(lengths, default=None),
         "epochs_to": {},

@@ -128,10 +128,10 @@ def make_effects(
 ) -> tuple[Effect, ...]:
     """Estimate the main effect of each factor of a 2 × 2 study, and their interaction; empty for other studies."""
     crossing = same[-1].crossing
-    if crossing is None or not all(of.get(variant) for variant in crossing["variants"]):
+    if crossing is None or not all(of.get(variant) for variant in crossing.variants):
         return ()
-    found, guessed = _effects(same, [of[variant] for variant in crossing["variants"]], metric)
-    one, two = crossing["factors"]
+    found, guessed = _effects(same, [of[variant] for variant in crossing.variants], metric)
+    one, two = crossing.factors
     return (
         _effect(one, found.first, guessed.first, margin),
         _effect(two, found.second, guessed.second, margin),

@@ -23,7 +23,8 @@ from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_compari
 from cifar_lab.results.stats.paired import Interval
 from cifar_lab.results.stats.replicates import differences_by_seed, summarise
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
-from cifar_lab.store.invocation import MODERATED, read_all
+from cifar_lab.store.invocation import MODERATED
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
 
 NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
@@ -111,7 +112,7 @@ def judge_claims(
     Raises:
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
-    if not any(entry.ablation == ablation.name for entry in read_all(runs)):
+    if not read_index(runs).of_ablation(ablation.name):
         return _unmeasured(ablation, NOT_RUN)
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
@@ -144,7 +145,7 @@ def _claims_met(ablation: Ablation, setting: Selection) -> int:
     for claim in ablation.claims:
         missing = claim.missing(latest.overrides)
         alike = set(latest.overrides) <= NO_SUBJECT | (claim.under.keys() - missing.keys())
-        there = (latest.scale, latest.protocol, latest.data["kind"]) == (claim.scale, claim.protocol, "cifar10")
+        there = (latest.scale, latest.protocol, latest.data.kind) == (claim.scale, claim.protocol, "cifar10")
         met += (1 if missing else 2) if alike and there else 0
     return met
 
@@ -210,7 +211,7 @@ def _unmeasured(ablation: Ablation, why: str) -> list[JudgedClaim]:
 def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
     """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     latest = setting.latest.protocol
-    trained = {str(each.cell["recipe"]["train"]["protocol"]) for each in replicates if each.cell is not None}
+    trained = {each.cell.recipe.train.protocol for each in replicates if each.cell is not None}
     return MIXED if trained - {latest} else latest
 
 
@@ -255,7 +256,7 @@ def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
     other = {path: value for path, value in latest.overrides.items() if path not in alike}
     found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
     found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
-    found += [f"data {latest.data['name']}"] if latest.data["kind"] != "cifar10" else []
+    found += [f"data {latest.data.name}"] if latest.data.kind != "cifar10" else []
     found += [f"{MADE_WITH} {diff_in_words(missing)}"] if missing else []
     return (*found, *as_words(other))
 
@@ -322,7 +323,7 @@ def _numbers(judged: Judgement, sides: list[ClaimSide], keys: tuple[str, ...], m
         "cells": {side.name: dict(side.states) for side in sides},
         "scale": latest.scale,
         "protocol": measured.protocol,
-        "data": latest.data["name"],
+        "data": latest.data.name,
         "overrides": latest.overrides,
         "invocation": latest.id,
         "invocations": len(measured.setting.invocations),

@@ -19,6 +19,7 @@ from cifar_lab.search import trial_owner as owners
 from cifar_lab.search import trials as found
 from cifar_lab.search.study import StudySettings
 from cifar_lab.store.journal import JournalReader
+from cifar_lab.store.record_files import ResultFile
 
 OVER_IN_A_ROW = 1000
 """Number of consecutive candidates over the budget after which the search gives up."""
@@ -266,7 +267,7 @@ class TrialQueue:
         if self._failures >= FAILED_IN_A_ROW:
             raise UsageError(f"{FAILED_IN_A_ROW} trials in a row failed: {error}")
 
-    def _tell(self, trial: Trial, cell: _Open, result: dict[str, object] | None, error: str | None) -> None:
+    def _tell(self, trial: Trial, cell: _Open, result: ResultFile | None, error: str | None) -> None:
         if result is None and cell.pruned_at is not None:
             trial.set_user_attr(found.PRUNED_AT, cell.pruned_at)
             self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
@@ -274,12 +275,9 @@ class TrialQueue:
             trial.set_user_attr(found.ERROR, error)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         else:
-            metrics = result["metrics"]
-            assert isinstance(metrics, dict), "a result has metrics"
-            has_diverged = result["status"] == "diverged"
-            if has_diverged:
+            if not result.is_finished:
                 trial.set_user_attr(found.DIVERGED, True)
-            accuracy = NOTHING if has_diverged else float(metrics.get("val/acc", NOTHING))  # it may have had one before
+            accuracy = result.metrics.get("val/acc", NOTHING) if result.is_finished else NOTHING
             self.study.tell(trial, self._values(trial, accuracy), skip_if_finished=True)
 
     def _values(self, trial: Trial, accuracy: float) -> list[float]:

@@ -21,7 +21,7 @@ from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find_space
 from cifar_lab.search.study_schema import SETTING, require_sound
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 
 __all__ = [
     "NOTE",
@@ -192,7 +192,7 @@ def require_all_trials(study: optuna.Study, runs: Path) -> None:
     Raises:
         UsageError: trials are lost.
     """
-    notes = [note for note in read_all(runs) if note.ablation == experiment(study.study_name)]
+    notes = read_index(runs).of_ablation(experiment(study.study_name))
     own = study.user_attrs.get(NOTE)
     named = [note for note in notes if note.id == own] if own else notes[-1:]
     last = max((int(cell.variant.removeprefix("t")) for note in named for cell in note.cells), default=-1)

@@ -22,7 +22,8 @@ from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.samplers import PRUNERS, SAMPLERS
 from cifar_lab.search.study import NOTE, SETTING, StudySettings, setting_of
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 
 TIME = "%Y-%m-%d %H:%M"
 
@@ -137,7 +138,7 @@ def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]
 def _note(study: optuna.Study, runs: Path) -> Invocation | None:
     """Return the note of the first runner, if it is in `runs`."""
     wanted = study.user_attrs.get(NOTE)
-    return next((note for note in read_all(runs) if note.id == wanted), None) if wanted else None
+    return read_index(runs).find(wanted) if wanted else None
 
 
 def _how(
@@ -159,7 +160,8 @@ def _how(
     yield "storage", redacted(storage)
     if note is not None:
         yield "command", note.command
-        yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in note.execution.items())
+        execution = note.execution.as_json() if note.execution is not None else {}
+        yield "executed on", ", ".join(f"{name} {as_typed(value)}" for name, value in execution.items())
     begun = [trial.datetime_start for trial in found.all_trials(study) if trial.datetime_start is not None]
     ended = [trial.datetime_complete for trial in found.all_trials(study) if trial.datetime_complete is not None]
     if begun:
@@ -191,10 +193,9 @@ def _reproduce(
     study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str | None
 ) -> Iterator[str]:
     """Yield the commands that reproduce the study: code, search, best recipe with new seeds, and its ablation."""
-    code = note.provenance if note is not None else {}
-    if code.get("git_commit"):
-        changed = "  # and changes that were not committed" if code.get("git_dirty") else ""
-        yield f"git checkout {code['git_commit']}{changed}"
+    if note is not None and note.provenance.git_commit:
+        changed = "  # and changes that were not committed" if note.provenance.git_dirty else ""
+        yield f"git checkout {note.provenance.git_commit}{changed}"
     name = shlex.quote(setting.study)
     kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
     yield note.command if note is not None else _command(study, setting) + kept

@@ -20,7 +20,8 @@ from cifar_lab.execution.runner import asked_of, invocation_of, job_of
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import trials as found
 from cifar_lab.search.study import NOTE, StudySettings, experiment
-from cifar_lab.store.invocation import CellRef, Invocation, read_all
+from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.invocation_index import read_index
 
 UNBOUNDED = 2**62
 """No limit, as the budget is checked before a cell is planned."""
@@ -75,7 +76,7 @@ class TrialJobs:
     def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
         """Record the outcome of a cell's trial as tags."""
         with self._lock():
-            note = next((entry for entry in read_all(self.runs) if entry.id == self._id), None)
+            note = read_index(self.runs).find(self._id)
             if note is None:
                 raise TrackingError(
                     f"{self.runs / 'invocations'}: the note {self._id} is gone or damaged; see cifar-lab fsck"
@@ -114,16 +115,16 @@ class TrialJobs:
     def _note(self, study: optuna.Study, plan: Plan) -> Invocation:
         """Return the current note of the study, or a new one."""
         self._id = self._id or study.user_attrs.get(NOTE, "")
-        known = [entry for entry in read_all(self.runs) if entry.id == self._id] if self._id else []
-        if known and self._is_renewed:
-            return known[0]
+        note = read_index(self.runs).find(self._id) if self._id else None
+        if note is not None and self._is_renewed:
+            return note
         self._is_renewed = True
         made = replace(
             invocation_of(plan, self.execution, self.command), cells=(), metric="val/acc", margin=None,
             factors=tuple(sorted(set(self.setting.space.paths()))),
         )  # fmt: skip
-        if known:
-            return replace(known[0], command=made.command, execution=made.execution, provenance=made.provenance)
+        if note is not None:
+            return replace(note, command=made.command, execution=made.execution, provenance=made.provenance)
         if self._id:  # begun by another host: both share one run in MLflow
             return replace(made, id=self._id)
         study.set_user_attr(NOTE, made.id)

@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cifar_lab.store import checksum
+from cifar_lab.store.record_files import OwnerFile
+from cifar_lab.store.stored_json import write_stored
 
 FILE = "owner.json"
 BEAT = 10.0
@@ -37,7 +37,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 class _Sign:
     """Heartbeat as this process first saw it."""
 
-    content: tuple[Any, ...]
+    content: tuple[object, ...]
     since: float
     """Time in seconds, on the monotonic clock."""
     is_new: bool
@@ -83,27 +83,27 @@ def is_locked(path: Path) -> bool | None:
     return False
 
 
-def is_elsewhere(owner: dict[str, Any]) -> bool:
+def is_elsewhere(owner: OwnerFile) -> bool:
     """Tell whether `owner` runs on another machine than this process, even one with the same name."""
-    if owner.get("machine") and machine():
-        return bool(owner["machine"] != machine())
-    return bool(owner["host"] != socket.gethostname())
+    if owner.machine and machine():
+        return owner.machine != machine()
+    return owner.host != socket.gethostname()
 
 
-def is_alive(path: Path, owner: dict[str, Any]) -> bool:
+def is_alive(path: Path, owner: OwnerFile) -> bool:
     """Tell whether the owner in the file `path` is alive, by its heartbeats."""
-    if "beat" not in owner:  # an earlier version, with only the time
-        return bool(time.time() - owner["time"] / 1000 < SILENCE)
-    content, now = _content(owner), time.monotonic()
+    if owner.beat is None:  # an earlier version, with only the time
+        return time.time() - owner.time / 1000 < SILENCE
+    content, now = owner.sign, time.monotonic()
     last = _signs.get(path)
     if last is None or last.content != content:
         last = _signs[path] = _Sign(content, now, is_new=last is not None)
     if last.is_new or now - last.since >= SILENCE:
         return now - last.since < SILENCE
-    return bool(time.time() - owner["time"] / 1000 < SILENCE)
+    return time.time() - owner.time / 1000 < SILENCE
 
 
-def lives_by_watching(path: Path, owner: dict[str, Any], look: Callable[[], dict[str, Any] | None]) -> bool:
+def lives_by_watching(path: Path, owner: OwnerFile, look: Callable[[], OwnerFile | None]) -> bool:
     """Tell whether the owner is alive, before taking over its cell: await a new heartbeat if clocks are inconclusive.
 
     Args:
@@ -111,14 +111,14 @@ def lives_by_watching(path: Path, owner: dict[str, Any], look: Callable[[], dict
         owner: the content of the file a moment ago.
         look: returns the current content; None if the file is gone.
     """
-    age = time.time() - owner["time"] / 1000
+    age = time.time() - owner.time / 1000
     if -SILENCE < age < SILENCE:
         return is_alive(path, owner)
     end = time.monotonic() + WATCH * BEAT
     while time.monotonic() < end:
         time.sleep(BEAT / 10)
         now = look()
-        if now is None or _content(now) != _content(owner):
+        if now is None or now.sign != owner.sign:
             return now is not None
     return False
 
@@ -130,8 +130,9 @@ def beating(folder: Path) -> Iterator[None]:
     beats = iter(range(sys.maxsize))
 
     def beat() -> None:
-        owner = {"host": socket.gethostname(), "machine": machine(), "pid": os.getpid(), "beat": next(beats)}
-        checksum.write_sealed(path, {**owner, "time": time.time_ns() // 1_000_000})
+        moment = time.time_ns() // 1_000_000
+        owner = OwnerFile(host=socket.gethostname(), machine=machine(), pid=os.getpid(), beat=next(beats), time=moment)
+        write_stored(path, owner)
 
     def beat_until_done() -> None:
         while not done.wait(BEAT):
@@ -147,7 +148,3 @@ def beating(folder: Path) -> Iterator[None]:
         done.set()
         heart.join()
         path.unlink(missing_ok=True)
-
-
-def _content(owner: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(owner.get(name) for name in ("host", "machine", "pid", "beat", "time"))

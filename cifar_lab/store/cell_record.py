@@ -12,13 +12,8 @@
     owner.json            process that trains it, rewritten while it lives: host, machine, process, beat, time
     code.diff             uncommitted changes when the training began, if any
 
-`cell.json`: `{"fingerprint", "seed", "recipe": {…}, "data": {"name", "kind", "hash"}, "classes": […], "side",
-"parameters", "macs", "numerics", "execution": {"device", "threads", "precision", "compile", "graph", "gpu"},
-"provenance": {"git_commit", "git_dirty", "versions": {…}, "hardware": {…}}}`; `result.json`: `{"fingerprint", "status":
-"finished" | "diverged", "epoch", "step", "time": ms, "metrics": {"test/acc": 0.9, …}}`; `failure.json`: `{"error": "one
-line", "trace", "time": ms, "out_of_memory": true if that was the cause}`; `owner.json`: `{"host", "machine", "pid",
-"beat", "time": ms}`. Each of these carries its checksum (see `store.checksum`), and `result.json` those of the files
-beside it when the cell ended: `"files": {"weights.safetensors": "<sha256>", …}`.
+`store.record_files` has the fields of the JSON files. Each of these carries its checksum (see `store.checksum`), and
+`result.json` those of the files beside it when the cell ended: `"files": {"weights.safetensors": "<sha256>", …}`.
 """
 
 from __future__ import annotations
@@ -26,17 +21,18 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from cifar_lab.errors import DamageError, TrackingError
-from cifar_lab.store import cell_owner, checksum, journal, schema
-from cifar_lab.store.schema import Shape
+from cifar_lab.store import cell_owner, checksum, journal
+from cifar_lab.store.record_files import CellFile, FailureFile, OwnerFile, ResultFile
+from cifar_lab.store.stored_json import read_stored, write_stored
 
 State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
 """State of a cell. A record itself is never "pruned": a search assigns that to a cell that it stopped early."""
@@ -87,32 +83,35 @@ class CellRecord:
             return True
         return any((self.folder / name).exists() for name in ("cell.json", "result.json", "failure.json"))
 
-    def cell(self, *needed: str) -> dict[str, Any] | None:
-        """Return `cell.json`, if the cell was begun; `needed`: dotted paths of required fields."""
-        return self.own(self.folder / "cell.json", _read(self.folder / "cell.json", schema.CELL, needed))
+    def cell(self) -> CellFile | None:
+        """Return `cell.json`; None for a cell that was not begun."""
+        cell = read_stored(self.folder / "cell.json", CellFile)
+        self.require_own(self.folder / "cell.json", cell)
+        return cell
 
-    def owner(self) -> dict[str, Any] | None:
-        """Return the current or last owner: host, pid, and the time of its last heartbeat in ms."""
-        return _read(self.folder / cell_owner.FILE, schema.OWNER)
+    def owner(self) -> OwnerFile | None:
+        """Return the current or last owner of the cell."""
+        return read_stored(self.folder / cell_owner.FILE, OwnerFile)
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> ResultFile | None:
         """Return `result.json`; None for a cell that has not ended."""
-        return self.own(self.folder / "result.json", _read(self.folder / "result.json", schema.RESULT))
+        result = read_stored(self.folder / "result.json", ResultFile)
+        self.require_own(self.folder / "result.json", result)
+        return result
 
-    def failure(self) -> dict[str, Any] | None:
+    def failure(self) -> FailureFile | None:
         """Return `failure.json`, the failure of the last attempt; None if it did not fail."""
-        return _read(self.folder / "failure.json", schema.FAILURE)
+        return read_stored(self.folder / "failure.json", FailureFile)
 
-    def own(self, path: Path, tree: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Check that `tree`, the content of `path`, does not name another cell, and return it; old files may name none.
+    def require_own(self, path: Path, content: CellFile | ResultFile | None) -> None:
+        """Check that the content of `path` does not name another cell; old files may name none.
 
         Raises:
             DamageError: the file belongs to another cell.
         """
         name = self.fingerprint.partition(".")[0]  # superseded records have a time after the fingerprint
-        if tree is None or tree.get("fingerprint", name) == name:
-            return tree
-        raise DamageError(f"{path}: damaged: the record of another cell, {str(tree['fingerprint'])[:12]}")
+        if content is not None and content.fingerprint not in {None, name}:
+            raise DamageError(f"{path}: damaged: the record of another cell, {str(content.fingerprint)[:12]}")
 
     def require_folder(self) -> None:
         """Check that the cell's path, if it exists, is a readable folder.
@@ -133,7 +132,7 @@ class CellRecord:
         if not os.access(self.folder, os.R_OK | os.X_OK):
             raise DamageError(f"{self.folder}: cannot be read (Permission denied)")
 
-    def ended(self) -> dict[str, Any] | None:
+    def ended(self) -> ResultFile | None:
         """Return `result.json` of a cell that also has its `cell.json`.
 
         Raises:
@@ -160,7 +159,8 @@ class CellRecord:
         Raises:
             DamageError: one of them is not as it was when the cell ended, is not there, or is no regular file.
         """
-        vouched = (self.result() or {}).get("files", {})
+        result = self.result()
+        vouched = result.files if result is not None else {}
         for path in files:
             if path.exists() and not path.is_file():
                 raise DamageError(f"{path}: cannot be read (not a regular file)")
@@ -175,13 +175,13 @@ class CellRecord:
             if digest != vouched[path.name]:
                 raise DamageError(f"{path}: damaged: {checksum.CHANGED}")
 
-    def write_cell(self, tree: dict[str, Any]) -> None:
-        checksum.write_sealed(self.folder / "cell.json", tree)
+    def write_cell(self, cell: CellFile) -> None:
+        write_stored(self.folder / "cell.json", cell)
 
-    def write_result(self, tree: dict[str, Any]) -> None:
+    def write_result(self, result: ResultFile) -> None:
         """Write the result and so finish the cell. After this only a redo may change its folder."""
         self.forget_failure()
-        checksum.write_sealed(self.folder / "result.json", tree)
+        write_stored(self.folder / "result.json", result)
         self.checkpoint.unlink(missing_ok=True)
 
     def clean(self) -> None:
@@ -219,8 +219,8 @@ class CellRecord:
             raise TrackingError(f"{self.folder}: cannot be moved to {place} ({error.strerror or error})") from error
         return place
 
-    def write_failure(self, tree: dict[str, Any]) -> None:
-        checksum.write_sealed(self.folder / "failure.json", tree)
+    def write_failure(self, failure: FailureFile) -> None:
+        write_stored(self.folder / "failure.json", failure)
 
     def forget_failure(self) -> None:
         """Delete the failure, so that the cell can be resumed."""
@@ -256,7 +256,7 @@ class CellRecord:
             self.require_folder()
             result, failure = self.ended(), self.failure()
             if result is not None:
-                return ("diverged" if result["status"] == "diverged" else "finished"), None
+                return result.status, None
             if self._is_held():
                 return "running", None
         except DamageError as error:
@@ -319,18 +319,3 @@ def find_record(runs: Path, prefix: str) -> CellRecord:
         many = f"{len(found)} cells start so: " + ", ".join(path.name[:12] for path in found[:5])
         raise TrackingError(f"fingerprint '{prefix}': {many if found else f'no such cell in {runs}'}")
     return CellRecord(found[0])
-
-
-def _read(path: Path, expected: Shape, needed: Iterable[str] = ()) -> dict[str, Any] | None:
-    """Return the content of `path`; None if it does not exist.
-
-    Raises:
-        DamageError: it cannot be read, or is invalid; the message names the file and the rule.
-    """
-    tree: dict[str, Any] | None = checksum.read_sealed(path)
-    if tree is None and not path.exists():
-        return None
-    rule = schema.broken(tree, expected, needed)
-    if rule is not None:
-        raise DamageError(f"{path}: damaged: {rule}")
-    return tree

@@ -6,25 +6,26 @@ A cell does not know its ablation; `compare` finds the cells of an ablation by t
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 from cifar_lab.errors import DamageError
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store import checksum
+from cifar_lab.store.comparison_key import ComparisonKey
+from cifar_lab.store.record_files import CrossedVariants, DataSource, Provenance, StoredExecution
+from cifar_lab.store.stored_json import JsonObject
 
 FOLDER = "invocations"
 STAMP = "%Y%m%dT%H%M%S.%f"
-_log = logging.getLogger(__name__)
 
 
 def _require_time(id: str) -> str:
@@ -50,18 +51,9 @@ def _require_fingerprint(fingerprint: str) -> str:
     return fingerprint
 
 
-def _require_data(data: dict[str, str]) -> dict[str, str]:
-    """Check that the data have a name."""
-    if missing := [name for name in ("name", "kind", "hash", "source") if name not in data]:
-        raise ValueError(f"'{missing[0]}' is missing")
-    return data
-
-
-def _require_crossing(crossing: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
-    """Check that a crossing has two factors and four variants."""
-    if crossing is not None and [len(crossing.get(name, ())) for name in ("factors", "variants")] != [2, 4]:
-        raise ValueError("a crossing has 2 'factors' and 4 'variants'")
-    return crossing
+def _no_execution(tree: object) -> object:
+    """Return None for the empty object that a note without an execution has in its place."""
+    return None if tree == {} else tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,15 +120,15 @@ class Invocation:
     control: str
     scale: str
     protocol: str
-    data: Annotated[dict[str, str], AfterValidator(_require_data)]
-    """Name, kind, hash and the source as typed."""
+    data: DataSource
     overrides: dict[str, Any]
     cells: tuple[CellRef, ...]
     command: str
-    execution: dict[str, Any]
+    execution: Annotated[StoredExecution | None, BeforeValidator(_no_execution)]
+    """Execution that new cells are trained with; None in a note that trains none."""
     compiling: str = ""
     """Reason for compiling the networks or not, if decided from measured step times."""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
     baseline: str = ""
     """Digest of the common baseline recipe and of the numerics version; after a change of either, differences from
     earlier cells would mix two effects."""
@@ -147,8 +139,8 @@ class Invocation:
     margin: float | None = None
     """Equivalence margin in accuracy, as a fraction; None in notes older than margins."""
 
-    crossing: Annotated[dict[str, list[str]] | None, AfterValidator(_require_crossing)] = None
-    """A 2 × 2 study's `factors`, and its `variants`: neither changed, the first, the second, both; None for others."""
+    crossing: CrossedVariants | None = None
+    """Factors and variants of a 2 × 2 study; None for others."""
 
     stopping: Annotated[StoppingRule | None, AfterValidator(_require_rule)] = None
     """Stopping rule for adding seeds, fixed before the first cell; None for a fixed number of seeds."""
@@ -190,10 +182,16 @@ class Invocation:
         """Return the time of the invocation in ms, from its id."""
         return round(_stamp(self.id).timestamp() * 1000)
 
-    def setting(self) -> tuple[str, ...]:
-        """Return the identity of the setting: ablation, baseline, scale, data and overrides."""
-        overrides = json.dumps(self.overrides, sort_keys=True)
-        return (self.ablation, self.baseline, self.scale, self.data["hash"], overrides)
+    @property
+    def key(self) -> ComparisonKey:
+        """Return the key of the invocations whose cells may be compared with those of this one."""
+        return ComparisonKey(
+            ablation=self.ablation,
+            baseline=self.baseline,
+            scale=self.scale,
+            data_hash=self.data.hash,
+            overrides=json.dumps(self.overrides, sort_keys=True),
+        )
 
     def asks_for_the_same(self, other: Invocation) -> bool:
         """Tell whether `other` asks for the same cells, and compares them in the same way."""
@@ -223,31 +221,12 @@ class Invocation:
         path = runs / FOLDER / f"{self.id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         read_invocation(path)
-        checksum.write_sealed(path, asdict(self))
+        checksum.write_sealed(path, self.as_json())
 
-
-def read_all(runs: Path) -> list[Invocation]:
-    """Return every invocation in `runs`, the oldest first; damaged ones are skipped with a warning."""
-    notes = []
-    for path in invocation_paths(runs):
-        try:
-            if (note := read_invocation(path)) is not None:
-                notes.append(note)
-        except DamageError as error:
-            _log.warning("warning: %s; the others are read (`cifar-lab fsck`)", error)
-    return notes
-
-
-def damaged(runs: Path, ablation: str | None = None) -> list[DamageError]:
-    """Return the damage of unreadable notes in `runs`: of one ablation, by file name, or of all."""
-    errors = []
-    for path in invocation_paths(runs):
-        if ablation is None or path.stem.partition("-")[2] == ablation:
-            try:
-                read_invocation(path)
-            except DamageError as error:
-                errors.append(error)
-    return errors
+    def as_json(self) -> JsonObject:
+        """Return the note as JSON; provenance and execution with the fields that their version wrote."""
+        tree: JsonObject = _adapter().dump_python(self, mode="json", exclude_unset=True, warnings="error")
+        return {**tree, "execution": tree["execution"] or {}}
 
 
 def read_invocation(path: Path) -> Invocation | None:

@@ -30,10 +30,19 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cifar_lab.errors import DamageError
-from cifar_lab.store import checksum, schema
+from cifar_lab.store import checksum
+from cifar_lab.store.journal_events import (
+    AttemptEvent,
+    CheckpointEvent,
+    EndEvent,
+    JournalEvent,
+    PointsEvent,
+    ResumeEvent,
+    parse_event,
+)
 
 FILE = "journal.jsonl"
 DIGITS = 16
@@ -85,7 +94,7 @@ class Journal:
         """End a last line that a kill left without an end; record that it is torn unless only the end is missing."""
         last = self._path.read_bytes().rpartition(b"\n")[2] if self._path.exists() else b""
         if last:
-            whole = isinstance(_parsed(last), dict)
+            whole = not isinstance(_parsed(last), str)
             self._append(b"\n" if whole else b"\n" + self._line("torn"))
 
 
@@ -121,7 +130,7 @@ class JournalReader:
         """Points not yet followed by a checkpoint, in order of epoch."""
         return [self._pending[epoch] for epoch in sorted(self._pending)]
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[JournalEvent]:
         """Return the valid lines written since the last call."""
         path = self.folder / FILE
         try:
@@ -141,13 +150,14 @@ class JournalReader:
         """Return the points that were confirmed by a checkpoint since the last call, in order of epoch."""
         standing: list[JournalPoint] = []
         for event in self.events():
-            kind, self.latest = event["event"], event["time"]
-            if kind == "points":
-                self._pending[event["epoch"]] = JournalPoint(event["epoch"], event["time"], event["values"])
-            elif kind in {"start", "resume"}:
+            self.latest = event.time
+            if isinstance(event, PointsEvent):
+                self._pending[event.epoch] = JournalPoint(event.epoch, event.time, event.values)
+            elif isinstance(event, AttemptEvent):
                 standing = self._go_back(event, standing)
-            elif kind in {"checkpoint", "end"}:
-                stand = [epoch for epoch in sorted(self._pending) if kind == "end" or epoch <= event["epoch"]]
+            elif isinstance(event, CheckpointEvent | EndEvent):
+                last = event.epoch if isinstance(event, CheckpointEvent) else math.inf
+                stand = [epoch for epoch in sorted(self._pending) if epoch <= last]
                 standing += [self._pending.pop(epoch) for epoch in stand]
                 self._stood = self._stood or bool(stand)
         return standing
@@ -160,9 +170,9 @@ class JournalReader:
         """
         news = []
         for event in self.events():
-            if event["event"] == "points" and event["epoch"] > self._told:
-                news.append(JournalPoint(event["epoch"], event["time"], event["values"]))
-                self._told = event["epoch"]
+            if isinstance(event, PointsEvent) and event.epoch > self._told:
+                news.append(JournalPoint(event.epoch, event.time, event.values))
+                self._told = event.epoch
         return news
 
     def _notice_another(self, status: os.stat_result) -> None:
@@ -174,35 +184,34 @@ class JournalReader:
             self._suspect = None
         self._inode = status.st_ino
 
-    def _read(self, line: bytes) -> dict[str, Any] | None:
+    def _read(self, line: bytes) -> JournalEvent | None:
         """Return the event of one complete line; None if it is damaged or torn."""
         self._lines += 1
-        event = _parsed(line)
-        self._settle(event)
-        if isinstance(event, str):
-            self._suspect = f"line {self._lines}: {event}"
+        parsed = _parsed(line)
+        self._settle(parsed)
+        if isinstance(parsed, str):
+            self._suspect = f"line {self._lines}: {parsed}"
             return None
-        self.latest_written = event["time"]
-        event.pop(checksum.FIELD, None)
-        return event
+        self.latest_written = parsed.event.time
+        return parsed.event
 
-    def _settle(self, event: dict[str, Any] | str) -> None:
+    def _settle(self, parsed: _Line | str) -> None:
         """Classify a bad line before: torn if this line says so or carries no checksum, else damaged."""
         if self._suspect is None:
             return
-        is_torn = isinstance(event, dict) and (event["event"] == "torn" or not checksum.is_sealed(event))
+        is_torn = not isinstance(parsed, str) and (parsed.event.kind == "torn" or not parsed.is_sealed)
         if not is_torn or checksum.CHANGED in self._suspect:
             self._damage.append(self._suspect)
         self._suspect = None
 
-    def _go_back(self, event: dict[str, Any], standing: list[JournalPoint]) -> list[JournalPoint]:
+    def _go_back(self, event: AttemptEvent, standing: list[JournalPoint]) -> list[JournalPoint]:
         """Begin an attempt; return the points of `standing` up to the epoch from which it resumes."""
         self._pending.clear()
-        self.attempted = event["time"]
-        if event["event"] == "resume":
-            return [point for point in standing if point.epoch <= event["epoch"]]
+        self.attempted = event.time
+        if isinstance(event, ResumeEvent):
+            return [point for point in standing if point.epoch <= event.epoch]
         if self.began is None or self._stood:
-            self.began, self._stood = event["time"], False
+            self.began, self._stood = event.time, False
         return []
 
 
@@ -219,7 +228,7 @@ def read_points(folder: Path) -> list[JournalPoint]:
     return points
 
 
-def read_events(folder: Path) -> list[dict[str, Any]]:
+def read_events(folder: Path) -> list[JournalEvent]:
     """Return every event of a cell from its valid lines."""
     return JournalReader(folder).events()
 
@@ -231,16 +240,24 @@ def damaged_lines(folder: Path) -> list[str]:
     return reader.damage
 
 
-def _parsed(line: bytes) -> dict[str, Any] | str:
-    """Return the event of a line, with its checksum if it carries one, or the rule that it violates."""
+class _Line(NamedTuple):
+    """Valid line of a journal."""
+
+    event: JournalEvent
+    is_sealed: bool
+    """True if the line carries its checksum."""
+
+
+def _parsed(line: bytes) -> _Line | str:
+    """Return a line's event, or the rule that the line violates."""
     try:
-        event = json.loads(line)
+        tree = json.loads(line)
     except (ValueError, RecursionError):
         return "not JSON"
-    if not isinstance(event, dict):
+    if not isinstance(tree, dict):
         return "not an object"
-    if checksum.unseal(event, DIGITS) is None:
+    rest = checksum.unseal(tree, DIGITS)
+    if rest is None:
         return checksum.CHANGED
-    name = event.get("event")
-    expected = schema.EVENTS.get(name, schema.EVENT) if isinstance(name, str) else schema.EVENT
-    return schema.broken(event, expected) or event
+    event = parse_event(rest)
+    return event if isinstance(event, str) else _Line(event, checksum.is_sealed(tree))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cifar_lab.store import checksum, journal
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.record_files import ResultFile
 
 TEST = "test/"
-KEPT = ("status", "epoch", "step", "time")
+KEPT = {"status", "epoch", "step", "time"}
 """Fields of `result.json` besides its metrics that do not depend on test results."""
 LATEST = ("command", "cells", "control")
 """Tags of the run of a study that change whenever its command is run again."""
@@ -33,12 +33,12 @@ def files(record: CellRecord) -> list[Path]:
     return [path for path in every if path.exists() and not (path == log and b'"test/' in checksum.content(path))]
 
 
-def shown_result(result: Mapping[str, Any] | None) -> dict[str, bytes]:
+def shown_result(result: ResultFile | None) -> dict[str, bytes]:
     """Return `result.json` without test metrics, as an artifact; empty without a result."""
     if result is None:
         return {}
-    metrics = {name: value for name, value in result["metrics"].items() if TEST not in name}
-    tree = {**{name: result[name] for name in KEPT if name in result}, "metrics": metrics}
+    metrics = {name: value for name, value in result.metrics.items() if TEST not in name}
+    tree = {**result.model_dump(mode="json", include=KEPT), "metrics": metrics}
     return {"result.json": (json.dumps(tree, indent=1) + "\n").encode()}
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import DamageError, DataError, TrackingError, nearest
-from cifar_lab.store.invocation import CellRef, Invocation, damaged, read_all, unite
+from cifar_lab.store.comparison_key import ComparisonKey
+from cifar_lab.store.invocation import CellRef, Invocation, unite
+from cifar_lab.store.invocation_index import InvocationIndex, read_index
 
 
 class CellName(NamedTuple):
@@ -44,11 +46,11 @@ class Selection:
 
     def title(self) -> str:
         """`scale small · CIFAR-10 · train.epochs=3`."""
-        return " · ".join([f"scale {self.latest.scale}", self.latest.data["name"], *as_words(self.latest.overrides)])
+        return " · ".join([f"scale {self.latest.scale}", self.latest.data.name, *as_words(self.latest.overrides)])
 
     def as_dict(self) -> dict[str, Any]:
         latest = self.latest
-        data = {key: latest.data[key] for key in ("name", "hash")}
+        data = {"name": latest.data.name, "hash": latest.data.hash}
         named = {"ablation": latest.ablation, "scale": latest.scale, "data": data, "overrides": latest.overrides}
         return {**named, "invocation": latest.id, "invocations": len(self.invocations)}
 
@@ -66,16 +68,16 @@ def select(
         TrackingError: nothing in `runs` matches.
         DamageError: notes that might match cannot be read.
     """
-    everything = read_all(runs)
-    own = [entry for entry in everything if entry.ablation == ablation]
+    index = read_index(runs)
+    own = index.of_ablation(ablation)
     if not own:
-        if lost := damaged(runs, ablation):
+        if lost := index.damage_of(ablation):
             raise DamageError(f"'{ablation}': no note of it can be read: {lost[0]}; `cifar-lab fsck` checks the folder")
-        run, known = {entry.ablation for entry in everything}, set(known)
+        run, known = {entry.ablation for entry in index.invocations}, set(known)
         hints = run if ablation in known else run | known
         raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")
     if invocation is not None:
-        return Selection(invocations=_same(_named(invocation, own, everything), own))
+        return _selection(index, _named(invocation, own, index).key)
     matching = _matching(own, scale, data, overrides)
     if not matching:
         settings = "; ".join(map(typed, _latest(own)))
@@ -83,40 +85,38 @@ def select(
     plain = [entry for entry in matching if not entry.overrides]
     is_plain = (scale is not None or data is not None) and not overrides and plain
     chosen = (plain if is_plain else matching)[-1]
-    others = [entry for entry in matching if entry.setting() != chosen.setting()]
-    return Selection(invocations=_same(chosen, own), others=tuple(_latest(others)))
+    others = [entry for entry in matching if entry.key != chosen.key]
+    return _selection(index, chosen.key, others)
 
 
 def read_settings(runs: Path, *, scale: str | None = None, data: str | None = None) -> list[Selection]:
     """Return every matching setting in `runs`; that of the latest invocation comes last."""
-    everything = read_all(runs)
-    matching = _matching(everything, scale, data, None)
-    latest = {invocation.setting(): invocation for invocation in matching}
-    found = [Selection(invocations=_same(invocation, everything)) for invocation in latest.values()]
-    return sorted(found, key=lambda setting: setting.latest.id)
+    index = read_index(runs)
+    keys = dict.fromkeys(invocation.key for invocation in _matching(index.invocations, scale, data, None))
+    return sorted((_selection(index, key) for key in keys), key=lambda setting: setting.latest.id)
 
 
 def cell_names(runs: Path) -> dict[str, list[CellName]]:
     """Return all names of every cell, by fingerprint, the latest name first."""
-    found: dict[str, dict[CellName, None]] = {}
-    for invocation in reversed(read_all(runs)):
+    names: dict[str, dict[CellName, None]] = {}
+    for invocation in reversed(read_index(runs).invocations):
         for cell in invocation.cells:
-            found.setdefault(cell.fingerprint, {})[CellName(invocation.ablation, cell.variant, cell.seed)] = None
-    return {fingerprint: list(known) for fingerprint, known in found.items()}
+            names.setdefault(cell.fingerprint, {})[CellName(invocation.ablation, cell.variant, cell.seed)] = None
+    return {fingerprint: list(each) for fingerprint, each in names.items()}
 
 
-def _same(latest: Invocation, invocations: list[Invocation]) -> tuple[Invocation, ...]:
-    return tuple(invocation for invocation in invocations if invocation.setting() == latest.setting())
+def _selection(index: InvocationIndex, key: ComparisonKey, others: Iterable[Invocation] = ()) -> Selection:
+    return Selection(invocations=tuple(index.with_key(key)), others=tuple(_latest(others)))
 
 
 def _matching(
-    invocations: list[Invocation], scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
+    invocations: Sequence[Invocation], scale: str | None, data: str | None, overrides: Mapping[str, Any] | None
 ) -> list[Invocation]:
     """Return the invocations that match; `data` at a path where none was run matches by the hash of its images."""
-    found = [entry for entry in invocations if _matches(entry, scale, data, overrides)]
-    if found or data is None or (hash := _hash(data)) is None:
-        return found
-    return [entry for entry in invocations if entry.data["hash"] == hash and _matches(entry, scale, None, overrides)]
+    matching = [entry for entry in invocations if _matches(entry, scale, data, overrides)]
+    if matching or data is None or (hash := _hash(data)) is None:
+        return matching
+    return [entry for entry in invocations if entry.data.hash == hash and _matches(entry, scale, None, overrides)]
 
 
 def _hash(data: str) -> str | None:
@@ -132,7 +132,7 @@ def _hash(data: str) -> str | None:
 
 
 def _matches(invocation: Invocation, scale: str | None, data: str | None, overrides: Mapping[str, Any] | None) -> bool:
-    known = {invocation.data["kind"], invocation.data["name"], invocation.data["source"]}
+    known = {invocation.data.kind, invocation.data.name, invocation.data.source}
     return (
         (scale is None or invocation.scale == scale)
         and (data is None or data in known or str(Path(data).resolve()) in known)
@@ -140,18 +140,18 @@ def _matches(invocation: Invocation, scale: str | None, data: str | None, overri
     )
 
 
-def _named(id: str, own: list[Invocation], everything: list[Invocation]) -> Invocation:
-    for entry in everything:
-        if entry.id == id:
-            if entry in own:
-                return entry
-            raise TrackingError(f"--invocation {id}: of '{entry.ablation}', not of '{own[0].ablation}'")
+def _named(id: str, own: list[Invocation], index: InvocationIndex) -> Invocation:
+    entry = index.find(id)
+    if entry is not None and entry.ablation == own[0].ablation:
+        return entry
+    if entry is not None:
+        raise TrackingError(f"--invocation {id}: of '{entry.ablation}', not of '{own[0].ablation}'")
     raise TrackingError(f"--invocation {id}: no such invocation{nearest(id, [entry.id for entry in own])}")
 
 
-def _latest(invocations: list[Invocation]) -> list[Invocation]:
+def _latest(invocations: Iterable[Invocation]) -> list[Invocation]:
     """Return the latest invocation of each setting."""
-    return list({entry.setting(): entry for entry in invocations}.values())
+    return list({entry.key: entry for entry in invocations}.values())
 
 
 def selector(invocation: Invocation) -> str:
@@ -177,5 +177,5 @@ def again(invocation: Invocation) -> str:
 
 def typed(invocation: Invocation) -> str:
     """Return the setting of an invocation as its options and overrides are typed."""
-    words = [f"--scale {invocation.scale} --data {invocation.data['source']}", *as_words(invocation.overrides)]
+    words = [f"--scale {invocation.scale} --data {invocation.data.source}", *as_words(invocation.overrides)]
     return " ".join(words)

@@ -14,19 +14,22 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from cifar_lab.errors import DamageError, TrackingError
-from cifar_lab.store import atomic_file, checksum, schema
+from cifar_lab.store import atomic_file, checksum
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.confusion import format_confusion
+from cifar_lab.store.record_files import ResultFile
+from cifar_lab.store.stored_json import parse_stored
 from cifar_lab.train.evaluate import Evaluation, confusion
 
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 """Exceptions raised on reading a damaged archive of arrays."""
+TEST_ACCURACY = "test/acc"
 SAME_ACCURACY = 1e-6
 """Tolerance between an accuracy and the mean of its predictions, which is computed in single precision."""
 
 
 def write_artifacts(
-    record: CellRecord, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: dict[str, Any],
+    record: CellRecord, net: nn.Module, judged: Evaluation, classes: Sequence[str], result: ResultFile,
     val: Evaluation | None = None,
 ) -> None:  # fmt: skip
     """Write the files of a finished cell. `result` goes into the predictions, too, which prove most of it.
@@ -48,7 +51,7 @@ def write_artifacts(
     atomic_file.write_atomically(record.confusion, lambda file: file.write(text.encode()))
     record.predictions.unlink(missing_ok=True)  # left by an attempt that was killed here
     small = np.min_scalar_type(len(classes) - 1)  # uint8 up to 256 classes, else uint16
-    copy = json.dumps(checksum.seal({**result, "files": record.digests()})).encode()
+    copy = json.dumps(checksum.seal({**result.as_json(), "files": record.digests()})).encode()
     arrays: dict[str, np.ndarray] = {
         "predictions": judged.predictions.numpy().astype(small),
         "labels": judged.labels.numpy().astype(small),
@@ -100,7 +103,7 @@ def read_predictions(record: CellRecord) -> tuple[np.ndarray, np.ndarray]:
     return predictions, labels
 
 
-def read_copy(record: CellRecord) -> dict[str, Any] | None:
+def read_copy(record: CellRecord) -> ResultFile | None:
     """Return the copy of `result.json` that the predictions hold, if they confirm it; None without a copy.
 
     Raises:
@@ -112,13 +115,16 @@ def read_copy(record: CellRecord) -> dict[str, Any] | None:
     rest = checksum.unseal(copy) if isinstance(copy, dict) and checksum.is_sealed(copy) else None
     if rest is None:
         raise DamageError(f"{record.predictions}: damaged: its copy of the result: {checksum.CHANGED}")
-    if (rule := schema.broken(rest, schema.RESULT, ("files", "metrics.test/acc"))) is not None:
-        raise DamageError(f"{record.predictions}: damaged: its copy of the result: {rule}")
-    record.own(record.predictions, rest)
+    where = f"{record.predictions}: damaged: its copy of the result"
+    result = parse_stored(rest, ResultFile, where)
+    if TEST_ACCURACY not in result.metrics:
+        raise DamageError(f"{where}: 'metrics.{TEST_ACCURACY}' is missing")
+    record.require_own(record.predictions, result)
     accuracy = float((predictions == labels).mean())
-    if abs(rest["metrics"]["test/acc"] - accuracy) > SAME_ACCURACY:
+    if abs(result.metrics[TEST_ACCURACY] - accuracy) > SAME_ACCURACY:
         raise DamageError(f"{record.predictions}: damaged: its predictions come to an accuracy of {accuracy:.4f}")
-    return {**rest, "files": {**rest["files"], record.predictions.name: checksum.hash_file(record.predictions)}}
+    files = {**result.files, record.predictions.name: checksum.hash_file(record.predictions)}
+    return result.model_copy(update={"files": files})
 
 
 def _read(record: CellRecord) -> tuple[np.ndarray, np.ndarray, Any]:

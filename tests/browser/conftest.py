@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.ablation import registry
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.mlflow_sync.upload import sync_all
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import Journal
 
 ACCURACY = {"none": (0.90, 0.70), "r16": (0.80, 0.82), "r4": (0.84, 0.86)}
 """Accuracies by variant and seed. `none` has the best cell, `r4` the best mean; r16 is the control."""
 EPOCHS = 5
-DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
-EXECUTION = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False}
-PROVENANCE = {"git_commit": "c0ffee", "git_dirty": False, "versions": {"torch": "2.9"}, "hardware": {"cores": 2}}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -40,7 +38,7 @@ def _asked(variant: str, seed: int) -> CellRef:
     return CellRef(
         variant=variant,
         seed=seed,
-        fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
+        fingerprint=recipe.fingerprint(seed=seed, data_hash=records.SYNTHETIC.hash),
         recipe=recipe.digest(),
         parameters=4_697_162 + 1000 * len(variant),
         parameters_trained=300_000,
@@ -50,10 +48,7 @@ def _asked(variant: str, seed: int) -> CellRef:
 
 def _write_cell(runs: Path, asked: CellRef, accuracy: float) -> None:
     record = CellRecord(runs / asked.fingerprint)
-    record.folder.mkdir()
-    recipe = _recipe(asked.variant).model_dump(mode="json")
-    tree = {"recipe": recipe, "data": DATA, "execution": EXECUTION, "provenance": PROVENANCE}
-    record.write_cell({"fingerprint": asked.fingerprint, "seed": asked.seed, "classes": ["cat", "dog"], **tree})
+    records.begin(record, seed=asked.seed, recipe=_recipe(asked.variant))
     journal = Journal(record.folder)
     journal.write("start")
     for epoch in range(1, EPOCHS + 1):
@@ -64,25 +59,19 @@ def _write_cell(runs: Path, asked: CellRef, accuracy: float) -> None:
     time = 1 + max(json.loads(line)["time"] for line in (record.folder / "journal.jsonl").read_text().splitlines())
     metrics = {"test/acc": accuracy, "test/loss": 0.5, "val/acc": accuracy, "val/auc": 0.6 * accuracy, "gap": 0.02}
     metrics |= {"epochs_to/0.5": 4.0, "seconds": 60.0 + 10 * len(asked.variant), "images_seen": 45_000.0}
-    record.write_result({"status": "finished", "epoch": EPOCHS, "step": None, "time": time, "metrics": metrics})
+    records.end(record, metrics, epoch=EPOCHS, time=time)
 
 
 def _write_study(runs: Path) -> None:
     seeds = range(len(ACCURACY["r16"]))
-    invocation = Invocation(
+    invocation = records.invocation(
+        *(_asked(variant, seed) for seed in seeds for variant in ACCURACY),
         id="20260101T000000.000-se_ratio",
-        ablation="se_ratio",
         question="Which reduction ratio should the SE block after the stem have?\nSource: the tests",
-        factors=("model.se.reduction",),
-        control="r16",
         scale="smoke",
-        protocol="holdout",
-        data={**DATA, "source": "synthetic"},
-        overrides={},
-        cells=tuple(_asked(variant, seed) for seed in seeds for variant in ACCURACY),
+        data=records.SYNTHETIC,
         command="cifar-lab run-ablation se_ratio --scale smoke",
-        execution=EXECUTION,
-        provenance=PROVENANCE,
+        provenance=records.PROVENANCE,
     )
     invocation.write(runs)
     for cell in invocation.cells:

@@ -71,12 +71,12 @@ def record(
     from cifar_lab.execution.provenance import provenance
 
     origin = provenance()
-    machine = {name: origin["hardware"][name] for name in ("processor", "cores", "memory_gib", "platform")}
+    machine = {name: getattr(origin.hardware, name) for name in ("processor", "cores", "memory_gib", "platform")}
     entry: dict[str, Any] = {
         "row": row, "form": form(), "tried": tried, "held": tried - len(lost), "lost": list(lost)[:KEPT],
         "broke_off": broke_off, "skipped": skipped, "notes": dict(notes or {}), "seconds": round(seconds, 1),
         "command": command(row), "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": origin["git_commit"], "dirty": origin["git_dirty"], "machine": machine,
+        "commit": origin.git_commit, "dirty": origin.git_dirty, "machine": machine,
     }  # fmt: skip
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.cli import run
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
 
-RECIPE = EFFICIENT_RESNET.model_dump(mode="json")
-DATA = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64}
 METRICS = {"test/acc": 0.9, "seconds": 60.0, "images_seen": 1000.0}
 RESULT: dict[str, Any] = {"status": "finished", "epoch": 3, "step": None, "time": 1, "metrics": METRICS}
 DAMAGES = {
@@ -43,17 +41,11 @@ def cells(folder: Path) -> list[CellRecord]:
     for variant in ("r16", "r4"):
         for seed in (0, 1):
             name = hashlib.sha256(f"{variant}/{seed}".encode()).hexdigest()
-            asked.append(CellRef(variant=variant, seed=seed, fingerprint=name, recipe=variant, parameters=1,
-                               parameters_trained=1, macs=1))  # fmt: skip
+            asked.append(records.cell_ref(name, variant, seed))
             record = CellRecord(folder / "runs" / name)
-            record.folder.mkdir(parents=True)
-            record.write_cell({"seed": seed, "recipe": RECIPE, "data": DATA, "execution": {"device": "cpu"}})
-            record.write_result({**RESULT, "metrics": {**METRICS, "test/acc": 0.9 + seed / 100}})
-    Invocation(
-        id="20261122T210000.000-se_ratio", ablation="se_ratio", question="?", factors=(), control="r16",
-        scale="small", protocol="holdout", data={**DATA, "source": "cifar10"}, overrides={}, cells=tuple(asked),
-        command="", execution={},
-    ).write(folder / "runs")  # fmt: skip
+            records.begin(record, seed=seed, recipe=EFFICIENT_RESNET, data=records.CIFAR10)
+            records.end(record, {**METRICS, "test/acc": 0.9 + seed / 100}, epoch=3)
+    records.invocation(*asked).write(folder / "runs")
     return [CellRecord(folder / "runs" / each.fingerprint) for each in asked]
 
 
@@ -113,7 +105,11 @@ def test_a_damaged_cell_is_counted_in_every_format(
 def test_a_cell_that_says_nothing_of_its_protocol_cannot_be_put_beside_others(
     cells: list[CellRecord], capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
-    (cells[0].folder / "cell.json").write_text("{}")
+    cell = cells[0].cell()
+    assert cell is not None
+    tree = cell.as_json()
+    tree["recipe"] = {"train": {"epochs": 3}}
+    (cells[0].folder / "cell.json").write_text(json.dumps(tree))
     assert run(line.split()) == 1
     captured = capsys.readouterr()
     rule = "cell.json: damaged: 'recipe.train.protocol' is missing"
@@ -127,7 +123,7 @@ READERS = [line for line in CODES if not line.startswith("failures")]
 def test_a_cell_that_diverged_has_no_accuracy_and_is_not_damaged(
     cells: list[CellRecord], capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
-    cells[0].write_result({"status": "diverged", "epoch": 1, "step": 3, "time": 1, "metrics": {"seconds": 6.0}})
+    records.end(cells[0], {"seconds": 6.0}, status="diverged", step=3)
     assert run(command(line, cells)) == 0
     assert "nan" not in capsys.readouterr().out.split()
 
@@ -135,7 +131,7 @@ def test_a_cell_that_diverged_has_no_accuracy_and_is_not_damaged(
 def test_a_finished_cell_without_the_metric_is_counted_in_the_note(
     cells: list[CellRecord], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells[3].write_result({**RESULT, "metrics": {"seconds": 60.0}})
+    records.end(cells[3], {"seconds": 60.0}, epoch=3)
     assert run(["compare", "se_ratio", "--format", "md"]) == 0
     assert "1 finished without test/acc" in capsys.readouterr().out
 

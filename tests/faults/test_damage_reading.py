@@ -146,7 +146,7 @@ def test_a_damaged_cell_is_named_and_not_trained_and_a_redo_trains_it(
     after = record.result()
     assert before is not None
     assert after is not None
-    assert after["metrics"]["test/loss"] == before["metrics"]["test/loss"]
+    assert after.metrics["test/loss"] == before.metrics["test/loss"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no users")

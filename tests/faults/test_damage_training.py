@@ -84,7 +84,7 @@ def test_a_stopped_cell_ends_with_the_numbers_of_an_undisturbed_one(
 ) -> None:
     train_cell(again)
     assert numbers(again.record) == undisturbed
-    assert [event["epoch"] for event in read_events(again.record.folder) if event["event"] == "resume"] != [0]
+    assert [event.epoch for event in read_events(again.record.folder) if event.kind == "resume"] != [0]
 
 
 @pytest.mark.parametrize("number", range(TRIES))
@@ -109,9 +109,9 @@ def test_a_damaged_checkpoint_is_kept_aside_and_named_and_the_cell_begins_anew(
     again.record.checkpoint.write_bytes(before)
     train_cell(again)
     assert (again.record.folder / "checkpoint.pt.damaged").read_bytes() == before
-    (told,) = [event for event in read_events(again.record.folder) if event["event"] == "damaged"]
-    assert (told["file"], told["kept"]) == ("checkpoint.pt", "checkpoint.pt.damaged")
-    assert "not a readable checkpoint" in told["why"]
+    (told,) = [event for event in read_events(again.record.folder) if event.kind == "damaged"]
+    assert (told.file, told.kept) == ("checkpoint.pt", "checkpoint.pt.damaged")
+    assert "not a readable checkpoint" in told.why
     assert numbers(again.record) == undisturbed
 
 
@@ -143,8 +143,8 @@ def test_a_checkpoint_of_other_content_is_refused_and_the_cell_begins_anew(
 ) -> None:
     replaced(again.record.checkpoint)
     train_cell(again)
-    (told,) = [event for event in read_events(again.record.folder) if event["event"] == "damaged"]
-    assert why in told["why"]
+    (told,) = [event for event in read_events(again.record.folder) if event.kind == "damaged"]
+    assert why in told.why
     assert numbers(again.record) == undisturbed
 
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_from(again: CellJob, undi
     state = checkpoint.load_checkpoint(again.record.checkpoint) or {}
     torch.save({name: value for name, value in state.items() if name != "fingerprint"}, again.record.checkpoint)
     train_cell(again)
-    assert not [event for event in read_events(again.record.folder) if event["event"] == "damaged"]
+    assert not [event for event in read_events(again.record.folder) if event.kind == "damaged"]
     assert numbers(again.record) == undisturbed
 
 
@@ -161,9 +161,9 @@ def test_a_journal_that_lost_an_epoch_is_not_gone_on_from(again: CellJob, undist
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(line for line in lines if b'"points"' not in line or b'"epoch": 1,' not in line))
     train_cell(again)
-    told = [event for event in read_events(again.record.folder) if event["event"] == "damaged"]
-    assert [event["file"] for event in told] == ["journal.jsonl", "checkpoint.pt"]
-    assert told[0]["why"] == "the metrics of epoch 1 are not there"
+    told = [event for event in read_events(again.record.folder) if event.kind == "damaged"]
+    assert [event.file for event in told] == ["journal.jsonl", "checkpoint.pt"]
+    assert told[0].why == "the metrics of epoch 1 are not there"
     assert numbers(again.record) == undisturbed
 
 

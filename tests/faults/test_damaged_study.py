@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from made import records
 from made.spaces import Told
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -25,7 +26,7 @@ from cifar_lab.search.journal_file import CHECKSUM, JournalFile, SymlinkLock
 from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import NOTE
 from cifar_lab.search.trial_jobs import trial_name
-from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.invocation import CellRef
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 COMMANDS = {
@@ -167,11 +168,9 @@ def with_note(journal: Path, trials: int) -> None:
         )
         for i in range(trials)
     ]
-    note = Invocation(
-        id="20260101T000000.000-sweep.wide", ablation="sweep.wide", question="?", factors=(), control="t000",
-        scale="small", protocol="holdout", data={"name": "x", "kind": "synthetic", "hash": "0" * 64, "source": "x"},
-        overrides={}, cells=tuple(asked), command="cifar-lab sweep", execution={},
-    )  # fmt: skip
+    note = records.invocation(
+        *asked, id="20260101T000000.000-sweep.wide", ablation="sweep.wide", control="t000", command="cifar-lab sweep"
+    )
     note.write(runs)
     study = optuna.load_study(study_name="wide", storage=open_storage(None, runs))
     study.set_user_attr(NOTE, note.id)

@@ -54,7 +54,7 @@ class Lab:
         return sorted(record.state() for record in self.records())
 
     def epochs(self) -> int:
-        return sum(event["event"] == "points" for record in self.records() for event in read_events(record.folder))
+        return sum(event.kind == "points" for record in self.records() for event in read_events(record.folder))
 
 
 def wait(until: Callable[[], bool], what: str) -> None:
@@ -137,8 +137,8 @@ def test_a_worker_that_hangs_is_named_and_ended_and_the_others_go_on(lab: Lab) -
     assert process.wait(PATIENCE) == 1
     assert lab.states() == ["failed", "finished"]
     (failed,) = [failure for record in lab.records() if (failure := record.failure()) is not None]
-    assert failed["error"].startswith("no progress for ")
-    assert f"process {stuck.pid}" in failed["error"]
+    assert failed.error.startswith("no progress for ")
+    assert f"process {stuck.pid}" in failed.error
     assert "--stall-after allows more" in lab.said()
     assert "Traceback" not in lab.said()
     assert not stuck.is_running()

@@ -60,7 +60,7 @@ def _numbers(record: CellRecord) -> dict[str, Any]:
     assert result is not None, record.state()
     points = {p.epoch: {k: v for k, v in p.values.items() if k not in TIMED} for p in read_points(record.folder)}
     weights = {name: array.tobytes() for name, array in load_file(record.weights).items()}
-    return {"metrics": {k: v for k, v in result["metrics"].items() if k not in TIMED}, "points": points, "w": weights}
+    return {"metrics": {k: v for k, v in result.metrics.items() if k not in TIMED}, "points": points, "w": weights}
 
 
 def _wait(until: Callable[[], bool], what: str) -> None:
@@ -74,7 +74,7 @@ def _epochs(lab: Lab) -> int:
     """Epochs that are done by now, of all cells together; the first of a cell is saved before its second is done."""
     if not lab.runs.exists():
         return 0
-    return sum(event["event"] == "points" for record in lab.records() for event in read_events(record.folder))
+    return sum(event.kind == "points" for record in lab.records() for event in read_events(record.folder))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_killed_with_everything_it_goes_on_and_ends_with_the_same_numbers(
     assert lab.run("--seeds", "0") == 0, lab.said()
     assert {record.fingerprint: _numbers(record) for record in lab.records()} == undisturbed
     events = [event for record in lab.records() for event in read_events(record.folder)]
-    assert any(event["event"] == "resume" and event["epoch"] for event in events), (
+    assert any(event.kind == "resume" and event.epoch for event in events), (
         "nothing was resumed: the kill came too late to test anything"
     )
 
@@ -175,7 +175,7 @@ def test_two_runners_share_the_cells_and_train_none_twice(lab: Lab) -> None:
         assert f"{mine} trained, {tree['by_another_runner']} by another runner, " in lab.said(name)
     assert min(shares) >= 1, "one runner did all the work"
     for record in lab.records():
-        starts = [event for event in read_events(record.folder) if event["event"] == "start"]
+        starts = [event for event in read_events(record.folder) if event.kind == "start"]
         assert len(starts) == 1
         assert record.owner() is None
 

@@ -76,9 +76,9 @@ def require_whole(sweep: Sweep, wanted: int, url: str | None = None) -> None:
     for trial in filter(trials.is_result, every):
         result = CellRecord(sweep.runs / trial.user_attrs[trials.CELL]).result()
         assert result is not None
-        assert trial.value == result["metrics"]["val/acc"]
+        assert trial.value == result.metrics["val/acc"]
     for record in sweep.records():
-        events = [event["event"] for event in read_events(record.folder)]
+        events = [event.kind for event in read_events(record.folder)]
         assert events.count("end") == 1, "a finished cell was trained again"
         assert record.state() == "finished"
     lines = (sweep.runs / "studies.journal").read_text().splitlines() if url is None else []

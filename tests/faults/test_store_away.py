@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made import records
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError
@@ -17,15 +18,13 @@ from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import Journal
 
-DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
-
 
 def _asked(seed: int) -> CellRef:
     recipe = Recipe()
     return CellRef(
         variant="r16",
         seed=seed,
-        fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
+        fingerprint=recipe.fingerprint(seed=seed, data_hash=records.SYNTHETIC.hash),
         recipe=recipe.digest(),
         parameters=1,
         parameters_trained=1,
@@ -45,29 +44,14 @@ def invocation(runs: Path) -> Invocation:
     cells = tuple(_asked(seed) for seed in range(3))
     for cell in cells[:2]:
         record = CellRecord(runs / cell.fingerprint)
-        record.folder.mkdir()
-        tree = {"recipe": Recipe().model_dump(mode="json"), "data": DATA, "execution": {}, "provenance": {}}
-        record.write_cell(tree)
+        records.begin(record, seed=cell.seed)
         journal = Journal(record.folder)
         journal.write("start")
         journal.points(1, {"val/acc": 0.5})
         journal.write("end", status="finished")
         now = time.time_ns() // 1_000_000
-        record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": now, "metrics": {"test/acc": 0.4}})
-    asked = Invocation(
-        id="20260101T000000.000-se_ratio",
-        ablation="se_ratio",
-        question="?",
-        factors=("model.se.reduction",),
-        control="r16",
-        scale="smoke",
-        protocol="holdout",
-        data={**DATA, "source": "synthetic"},
-        overrides={},
-        cells=cells,
-        command="cifar-lab run-ablation se_ratio",
-        execution={},
-    )
+        records.end(record, {"test/acc": 0.4}, time=now)
+    asked = records.invocation(*cells, id="20260101T000000.000-se_ratio", scale="smoke", data=records.SYNTHETIC)
     asked.write(runs)
     return asked
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made import records
 
 from cifar_lab.cli import run
 from cifar_lab.config.execution import Execution
@@ -45,15 +46,15 @@ def test_a_cell_is_trained_on_a_gpu_that_is_named(tmp_path: Path, few_images: Pa
     job = CellJob(
         fingerprint=recipe.fingerprint(seed=0, data_hash=dataset.hash), recipe=recipe, seed=0, data=str(few_images),
         data_hash=dataset.hash, runs=tmp_path, execution=Execution(device="cuda", threads=1, precision="auto"),
-        provenance={}, place=place,
+        provenance=records.PROVENANCE, place=place,
     )  # fmt: skip
     train_cell(job)
     tree, result = job.record.cell(), job.record.result()
     assert tree is not None
     assert result is not None
-    assert result["status"] == "finished"
-    assert tree["execution"]["device"] == "cuda"
-    assert tree["execution"]["precision"] == (
+    assert result.is_finished
+    assert tree.execution.device == "cuda"
+    assert tree.execution.precision == (
         resolve_precision("auto", torch.device(place)) if precision == "auto" else precision
     )
     losses = [point.values["train/loss"] for point in read_points(job.record.folder)]

@@ -71,7 +71,7 @@ def test_a_cell_names_its_gpu_and_what_it_kept_of_its_memory(tmp_path: Path, few
     train_cell(job)
     tree = job.record.cell()
     assert tree is not None
-    assert tree["execution"]["gpu"] == torch.cuda.get_device_name(0)
+    assert tree.execution.gpu == torch.cuda.get_device_name(0)
     values = read_points(job.record.folder)[-1].values
     assert values["memory/reserved_mib"] >= values["memory/peak_mib"] > 0
 

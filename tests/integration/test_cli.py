@@ -62,13 +62,11 @@ def test_every_cell_leaves_its_whole_record(ran: Ran) -> None:
         assert not record.checkpoint.exists(), "a checkpoint outlived its cell"
         tree = record.cell()
         assert tree is not None
-        assert tree["seed"] == cell["seed"]
-        assert tree["provenance"]["versions"]["torch"]
+        assert tree.seed == cell["seed"]
+        assert tree.provenance.versions["torch"]
         result = record.result()
         assert result is not None
-        assert {"test/acc", "test/loss", "val/acc", "val/auc", "gap", "seconds", "images_seen"} <= set(
-            result["metrics"]
-        )
+        assert {"test/acc", "test/loss", "val/acc", "val/auc", "gap", "seconds", "images_seen"} <= set(result.metrics)
 
 
 def test_compare_in_every_form(ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +115,7 @@ def test_mlflow_has_a_parent_and_a_run_for_each_cell(ran: Ran) -> None:
     for name, found in runs.items():
         result = CellRecord(ran.folder / "runs" / results[name]["fingerprint"]).result()
         assert result is not None
-        assert found.data.metrics["test/acc"] == result["metrics"]["test/acc"]
+        assert found.data.metrics["test/acc"] == result.metrics["test/acc"]
         assert found.data.tags["fingerprint"] == results[name]["fingerprint"]
         assert found.data.params["model.dropout"] == ("0.2" if name.startswith("on") else "0.0")
         artifacts = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}

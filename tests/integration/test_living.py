@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.cli import run
 from cifar_lab.store.cell_record import CellRecord
@@ -87,7 +88,7 @@ def test_no_failures_is_said_and_a_failure_comes_with_its_trace(capsys: pytest.C
     result = (record.folder / "result.json").read_bytes()
     (record.folder / "result.json").unlink()
     try:
-        record.write_failure({"error": "RuntimeError: out of memory", "trace": "Traceback: here", "time": 1})
+        records.fail(record, "RuntimeError: out of memory", "Traceback: here")
         said = _said(capsys, "failures", "tiny", code=1)
         assert "out of memory" in said
         assert "Traceback: here" in said
@@ -117,8 +118,7 @@ def test_diff_names_what_tells_two_cells_apart_and_nothing_else(capsys: pytest.C
 def test_clean_frees_an_abandoned_checkpoint_and_leaves_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing to free" in _said(capsys, "clean", "--older-than", "0d")
     record = CellRecord(Path("runs").resolve() / ("0" * 64))
-    record.folder.mkdir()
-    record.write_cell({"seed": 0})
+    records.begin(record)
     record.checkpoint.write_bytes(b"x" * 1000)
     assert "1 to free" in _said(capsys, "clean", "--older-than", "0d", "--dry-run")
     assert record.checkpoint.exists()

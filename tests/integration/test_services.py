@@ -33,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar_lab.search import trials as found
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_events
 
 pytestmark = pytest.mark.slow
@@ -297,7 +297,7 @@ def test_the_runs_of_an_ablation_arrive(services: Services, runs: dict[str, list
         record = CellRecord(services.here.folder / "cifar-lab" / "runs" / run.data.tags["fingerprint"])
         result = record.result()
         assert result is not None
-        assert run.data.metrics["test/acc"] == result["metrics"]["test/acc"]
+        assert run.data.metrics["test/acc"] == result.metrics["test/acc"]
         assert run.data.params["model.width"] == "8"
 
 
@@ -437,7 +437,7 @@ class Sweep:
         cell = self.cell_of(first)
         owner = cell.owner()
         assert owner is not None
-        os.kill(owner["pid"], signal.SIGSTOP)  # the worker alone: its runner goes on saying that the trial is alive
+        os.kill(owner.pid, signal.SIGSTOP)  # the worker alone: its runner goes on saying that the trial is alive
         with self.runner("other") as other:
             self.cell_of(other)
             yield cell, other
@@ -501,12 +501,12 @@ class Killed:
 def _is_trained_by(runner: subprocess.Popen[bytes], record: CellRecord) -> bool:
     owner = record.owner()
     with suppress(ProcessLookupError):
-        return owner is not None and os.getpgid(owner["pid"]) == runner.pid
+        return owner is not None and os.getpgid(owner.pid) == runner.pid
     return False
 
 
 def _events(record: CellRecord) -> list[str]:
-    return [event["event"] for event in read_events(record.folder)]
+    return [event.kind for event in read_events(record.folder)]
 
 
 def _kill(runner: subprocess.Popen[bytes]) -> None:
@@ -547,7 +547,7 @@ def test_what_a_killed_runner_was_training_is_asked_for_again_and_goes_on(killed
     assert first.params == again.params
     assert all(trial.state == TrialState.COMPLETE for trial in begun if trial != first)
     events = read_events(killed.sweep.folder / "runs" / killed.lost)
-    assert [event["epoch"] > 0 for event in events if event["event"] == "resume"] == [False, True]
+    assert [event.epoch > 0 for event in events if event.kind == "resume"] == [False, True]
 
 
 def test_no_cell_of_a_study_is_trained_twice(killed: Killed) -> None:
@@ -556,7 +556,7 @@ def test_no_cell_of_a_study_is_trained_twice(killed: Killed) -> None:
     for record in killed.sweep.records():
         events = _events(record)
         assert (events.count("start"), events.count("end"), events[-1]) == (1, 1, "end")
-        assert read_events(record.folder)[-1]["status"] in {"finished", "diverged"}
+        assert read_events(record.folder)[-1].status in {"finished", "diverged"}
 
 
 def test_what_is_trained_is_within_the_budget(killed: Killed) -> None:
@@ -564,7 +564,7 @@ def test_what_is_trained_is_within_the_budget(killed: Killed) -> None:
     assert over[0].number == 0, "the baseline is over the budget"
     assert all(found.parameters(trial) > MOST and found.CELL not in trial.user_attrs for trial in over)
     assert all(found.parameters(trial) <= MOST for trial in killed.trained())
-    (note,) = read_all(killed.sweep.folder / "runs")
+    (note,) = read_index(killed.sweep.folder / "runs").invocations
     assert all(max(cell.parameters, cell.parameters_trained) <= MOST for cell in note.cells)
     assert {cell.fingerprint for cell in note.cells} == {record.fingerprint for record in killed.sweep.records()}
 

@@ -37,7 +37,7 @@ def test_the_control_passes_half_and_a_linear_classifier_stays_twenty_points_und
     train_cell(job)
     result = job.record.result()
     assert result is not None
-    accuracy = result["metrics"]["test/acc"]
+    accuracy = result.metrics["test/acc"]
     assert accuracy > 0.5
 
     def flat(images: Images) -> torch.Tensor:

@@ -13,7 +13,7 @@ from made.spaces import Told
 from cifar_lab.cli import run
 from cifar_lab.search.storage import open_storage
 from cifar_lab.search.study import load_study
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 
 SPACE = '''
 """Which tiny network?"""
@@ -60,7 +60,7 @@ def test_a_sweep_trains_what_is_wanted_and_only_what_fits(here: Path, capsys: py
     assert (tree["study"], tree["total"], tree["failed"]) == ("tiny", 3, 0)
     assert {"value", "parameters", "recipe"} <= set(tree["best"])
     assert tree["best"]["parameters"] <= BUDGET
-    (note,) = read_all(here / "runs")
+    (note,) = read_index(here / "runs").invocations
     assert all(cell.parameters <= BUDGET for cell in note.cells)
     assert (note.ablation, note.control, note.metric) == ("sweep.tiny", "t000", "val/acc")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.cli import run
 from cifar_lab.results.stats.group_sequential import looks
@@ -54,13 +55,9 @@ def cells(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def finish(cell: dict[str, Any], accuracy: float, status: str = "finished") -> None:
     """Write the record of a trained cell with this test accuracy."""
     record = CellRecord(Path("runs").resolve() / cell["fingerprint"])
-    record.folder.mkdir(parents=True)
-    execution = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False}
-    recipe = {"train": {"protocol": "holdout"}}
-    record.write_cell({"fingerprint": cell["fingerprint"], "seed": cell["seed"], "recipe": recipe,
-                       "execution": execution, "provenance": {}})  # fmt: skip
+    records.begin(record, seed=cell["seed"])
     metrics = {"seconds": 1.0, "images_seen": 1.0} | ({"test/acc": accuracy} if status == "finished" else {})
-    record.write_result({"status": status, "epoch": 1, "step": 0, "time": 1_790_000_000_000, "metrics": metrics})
+    records.end(record, metrics, status=status)
 
 
 def finish_all(found: list[dict[str, Any]], shift: dict[str, float]) -> None:

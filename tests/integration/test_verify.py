@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 from rich.console import Console
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli import console, run
+from cifar_lab.cli import console
+from cifar_lab.config.recipe import Recipe, run
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
 
 WIDTH = 100
-CIFAR10 = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
 JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
 AS_CLAIMED: dict[str, Any] = {"scale": "writeup", "protocol": "writeup", "overrides": {"train.protocol": "writeup"}}
 BUILT_IN = [ablation for ablation in registry.discover() if ablation.claims]
@@ -54,28 +54,22 @@ def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ended(accuracies: dict[str, list[float]], ablation: str = "mine", **changed: Any) -> None:
     """Write the records of an invocation of `run-ablation` with these accuracies, one per seed."""
-    setting = {"scale": "small", "protocol": "holdout", "data": CIFAR10, "overrides": {}, **changed}
+    setting = {"scale": "small", "protocol": "holdout", "data": records.CIFAR10, "overrides": {}, **changed}
     metric = "test/peak_acc" if setting["protocol"] == "writeup" else "test/acc"
     cells = []
     for variant, values in accuracies.items():
         for seed, value in enumerate(values):
             name = hashlib.sha256(f"{ablation}/{setting['scale']}/{variant}/{seed}".encode()).hexdigest()
             record = CellRecord(Path("runs").resolve() / name)
-            record.folder.mkdir(parents=True, exist_ok=True)
-            recipe = {"train": {"protocol": setting["protocol"]}}
-            record.write_cell({"seed": seed, "recipe": recipe, "execution": {"device": "cpu"}})
+            records.begin(record, seed=seed, recipe=Recipe().override({"train.protocol": setting["protocol"]}))
             metrics = {metric: value, "val/auc": value, "seconds": 1.0, "images_seen": 1.0}
-            record.write_result({"status": "finished", "epoch": 3, "step": 0, "time": 1, "metrics": metrics})
-            cells.append(
-                CellRef(variant=variant, seed=seed, fingerprint=name, recipe=variant, parameters=1,
-                      parameters_trained=1, macs=1)
-            )  # fmt: skip
+            records.end(record, metrics, epoch=3)
+            cells.append(records.cell_ref(name, variant, seed))
     notes = Path("runs/invocations")
     asked = len(list(notes.glob("*.json"))) if notes.exists() else 0
-    Invocation(
-        id=f"20261122T2100{asked:02}.000-{ablation}", ablation=ablation, question="?", factors=(), control="off",
-        cells=tuple(cells), command="", execution={}, margin=0.002 if setting["scale"] == "writeup" else 0.005,
-        **setting,
+    records.invocation(
+        *cells, id=f"20261122T2100{asked:02}.000-{ablation}", ablation=ablation, control="off",
+        margin=0.002 if setting["scale"] == "writeup" else 0.005, **setting,
     ).write(Path("runs").resolve())  # fmt: skip
 
 

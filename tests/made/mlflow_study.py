@@ -1,23 +1,24 @@
-"""Runs folders made by hand, and what a store has of them."""
+"""Runs folders as a runner and its workers leave them, for what a store has of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from made import records
+
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import Journal
+from cifar_lab.store.journal_events import JournalEvent
+from cifar_lab.store.record_files import Hardware, Provenance
 
-DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
+DATA = records.SYNTHETIC
 EXECUTION = {"device": "cpu", "threads": 1, "precision": "fp32", "compile": False}
-PROVENANCE = {
-    "git_commit": "c0ffee",
-    "git_dirty": False,
-    "versions": {"torch": "2.9"},
-    "hardware": {"cores": 2, "gpus": []},
-}
+PROVENANCE = Provenance(
+    git_commit="c0ffee", git_dirty=False, versions={"torch": "2.9"}, hardware=Hardware(cores=2, gpus=())
+)
 CONFUSION = "label,cat,dog\ncat,3,1\ndog,0,4\n"
 
 
@@ -33,7 +34,7 @@ class Study:
         return CellRef(
             variant=variant,
             seed=seed,
-            fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA["hash"]),
+            fingerprint=recipe.fingerprint(seed=seed, data_hash=DATA.hash),
             recipe=recipe.digest(),
             parameters=1000,
             parameters_trained=100,
@@ -45,19 +46,18 @@ class Study:
         variants: tuple[str, ...] | None = None, **fields: Any,
     ) -> Invocation:  # fmt: skip
         """Both variants, or some, with `seeds` seeds, asked for long before any cell is begun."""
-        invocation = Invocation(
-            id=f"{time}-{ablation}",
-            ablation=ablation,
-            question="Which ratio?\nSource: the writeup",
-            factors=("model.se.reduction",),
-            scale="smoke",
-            data={**DATA, "source": "synthetic"},
-            cells=tuple(self.asked(variant, seed) for seed in range(seeds) for variant in variants or self.recipes),
-            command=f"cifar-lab run-ablation {ablation}",
-            execution=EXECUTION,
-            provenance=PROVENANCE,
-            **{"control": "r16", "protocol": "holdout", "overrides": {}, **fields},
-        )
+        standard = {
+            "id": f"{time}-{ablation}",
+            "ablation": ablation,
+            "question": "Which ratio?\nSource: the writeup",
+            "scale": "smoke",
+            "data": DATA,
+            "command": f"cifar-lab run-ablation {ablation}",
+            "execution": EXECUTION,
+            "provenance": PROVENANCE,
+        }
+        cells = (self.asked(variant, seed) for seed in range(seeds) for variant in variants or self.recipes)
+        invocation = records.invocation(*cells, **(standard | fields))
         invocation.write(self.runs)
         return invocation
 
@@ -65,19 +65,10 @@ class Study:
         return CellRecord(self.runs / self.asked(variant, seed).fingerprint)
 
     def begin(self, variant: str = "r4", seed: int = 0) -> Journal:
-        record = self.record(variant, seed)
-        record.folder.mkdir(exist_ok=True)
-        record.write_cell(
-            {
-                "fingerprint": record.fingerprint,
-                "seed": seed,
-                "recipe": self.recipes[variant].model_dump(mode="json"),
-                "data": DATA,
-                "classes": ["cat", "dog"],
-                "execution": EXECUTION,
-                "provenance": PROVENANCE,
-            }
-        )
+        record = records.begin(
+            self.record(variant, seed), seed=seed, recipe=self.recipes[variant], execution=EXECUTION,
+            provenance=PROVENANCE,
+        )  # fmt: skip
         journal = Journal(record.folder)
         journal.write("start")
         journal.write("resume", epoch=0, step=0)
@@ -98,10 +89,10 @@ class Study:
         record.confusion.write_text(CONFUSION)
         journal = Journal(record.folder)
         journal.write("end", status=status)
-        time = 1 + max(event["time"] for event in events(record))
+        time = 1 + max(event.time for event in events(record))
         metrics = {"test/acc": 0.25 + seed if accuracy is None else accuracy, "val/acc": 0.3, "val/best_acc": 0.3}
         metrics |= more or {}
-        record.write_result({"status": status, "epoch": epoch, "step": None, "time": time, "metrics": metrics})
+        records.end(record, metrics, status=status, epoch=epoch, time=time)
 
     def whole(self, variant: str = "r4", seed: int = 0, **end: Any) -> None:
         """A cell from its begin to its end, after three epochs."""
@@ -114,7 +105,7 @@ class Study:
                 self.whole(variant, seed)
 
 
-def events(record: CellRecord) -> list[dict[str, Any]]:
+def events(record: CellRecord) -> list[JournalEvent]:
     from cifar_lab.store.journal import read_events
 
     return read_events(record.folder)

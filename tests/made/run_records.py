@@ -1,4 +1,4 @@
-"""A runs folder made by hand: what an invocation and its cells would leave there."""
+"""A runs folder with what an invocation and its cells leave there."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
+from made import records
+from made.records import CIFAR10
 
-CIFAR10 = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import CellRef
+
 CPU = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
-PROVENANCE = {
-    "git_commit": "0123456789abcdef" * 2 + "01234567",
-    "git_dirty": True,
-    "versions": {"torch": "2.9.1"},
-    "hardware": {"processor": "EPYC", "cores": 2, "memory_gib": 8, "gpus": []},
-}
+"""Execution as stored by a version without CUDA graphs."""
 R16, R4 = (0.90, 0.92, 0.91), (0.89, 0.90, 0.915)
 
 
@@ -38,11 +36,9 @@ class Runs:
         self, asked: CellRef, execution: dict[str, Any] = CPU, protocol: str = "holdout", precision: str = "auto"
     ) -> CellRecord:
         """The record of a cell that was begun."""
+        recipe = Recipe().override({"train.protocol": protocol, "train.precision": precision})
         record = CellRecord(self.folder / asked.fingerprint)
-        record.folder.mkdir(parents=True, exist_ok=True)
-        tree = {"fingerprint": asked.fingerprint, "seed": asked.seed, "execution": execution, "provenance": PROVENANCE}
-        record.write_cell({**tree, "recipe": {"train": {"protocol": protocol, "precision": precision}}})
-        return record
+        return records.begin(record, seed=asked.seed, recipe=recipe, execution=execution, data=CIFAR10)
 
     def end(
         self, asked: CellRef, accuracy: float, *, status: str = "finished", execution: dict[str, Any] = CPU,
@@ -55,28 +51,15 @@ class Runs:
         if status == "diverged":
             own = {"seconds": 6.0, "images_seen": 100.0}
         record = self.record(asked, execution, protocol, precision)
-        tree = {"status": status, "epoch": epoch, "step": 0, "time": 1_790_000_000_000, "metrics": own | metrics}
-        record.write_result(tree)
-        return record
+        return records.end(record, own | metrics, status=status, epoch=epoch, step=0)
 
     def ask(self, cells: list[CellRef], **changed: Any) -> str:
         """One more call of `run-ablation` for `cells`, later than those before; its id."""
         self.asked_so_far += 1
-        fields: dict[str, Any] = {
-            "id": f"20261122T2100{self.asked_so_far:02}.000-{changed.get('ablation', 'se_ratio')}",
-            "ablation": "se_ratio",
-            "question": "Which reduction?",
-            "factors": ("model.se.reduction",),
-            "control": "r16",
-            "scale": "small",
-            "protocol": "holdout",
-            "data": CIFAR10,
-            "overrides": {},
-            "command": "cifar-lab run-ablation se_ratio",
-            "execution": CPU,
-        }
-        Invocation(**(fields | changed), cells=tuple(cells)).write(self.folder)
-        return str((fields | changed)["id"])
+        id = f"20261122T2100{self.asked_so_far:02}.000-{changed.get('ablation', 'se_ratio')}"
+        note = records.invocation(*cells, **{"id": id, "execution": CPU, **changed})
+        note.write(self.folder)
+        return note.id
 
     def study(self, r16: tuple[float, ...] = R16, r4: tuple[float, ...] = R4, recipe: str = "", **changed: Any) -> str:
         """Ask for as many seeds of `r16` and `r4` as there are accuracies, and end them so."""

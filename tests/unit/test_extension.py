@@ -252,8 +252,10 @@ def test_a_users_training_resumes_bit_for_bit(few_images: Path, tmp_path: Path) 
         if name == "stopped":
             stop_in_first_epoch(own)
         assert train_cell(own)
-        result = own.record.result() or {}
-        assert {"test/top5", "test/top_k"} <= result["metrics"].keys()
-        assert (own.record.cell() or {})["parameters"] == sum(p.numel() for p in Tiny(classes=10).parameters())
+        result, cell = own.record.result(), own.record.cell()
+        assert result is not None
+        assert cell is not None
+        assert {"test/top5", "test/top_k"} <= result.metrics.keys()
+        assert cell.parameters == sum(p.numel() for p in Tiny(classes=10).parameters())
         weights.append(own.record.weights.read_bytes())
     assert weights[0] == weights[1]

@@ -182,7 +182,7 @@ class Lab:
 
     def epochs(self) -> int:
         """Return the number of epochs that all cells together have written down by now."""
-        return sum(event["event"] == "points" for record in self.records() for event in read_events(record.folder))
+        return sum(event.kind == "points" for record in self.records() for event in read_events(record.folder))
 
     def end(self) -> None:
         """Kill whatever is left of the commands that were started."""
@@ -251,11 +251,11 @@ def numbers(record: CellRecord) -> dict[str, Any]:
     result = record.result()
     assert result is not None, f"{record.fingerprint[:12]} is {record.state()}"
     points = {p.epoch: {k: v for k, v in p.values.items() if k not in TIMED} for p in read_points(record.folder)}
-    metrics = {k: v for k, v in result["metrics"].items() if k not in TIMED}
+    metrics = {k: v for k, v in result.metrics.items() if k not in TIMED}
     with np.load(record.predictions) as arrays:
         predictions = {name: arrays[name].tobytes() for name in ("predictions", "labels", "confidence")}
     return {
-        "status": result["status"], "metrics": metrics, "points": points, "weights": sha256(record.weights),
+        "status": result.status, "metrics": metrics, "points": points, "weights": sha256(record.weights),
         "predictions": predictions,
     }  # fmt: skip
 
@@ -269,7 +269,8 @@ def differences(records: Iterable[CellRecord], expected: Mapping[str, Mapping[st
         if record.fingerprint not in expected:
             problems.append(f"{name} was not asked for")
         elif record.result() is None:
-            problems.append(f"{name} is {record.state()}: {(record.failure() or {}).get('error', 'no reason')}")
+            failure = record.failure()
+            problems.append(f"{name} is {record.state()}: {failure.error if failure is not None else 'no reason'}")
         else:
             own, other = numbers(record), expected[record.fingerprint]
             problems += [f"{name}: other {part}" for part in own if own[part] != other[part]]

@@ -24,8 +24,8 @@ def _library() -> Path | None:
 
 def _durations(record: CellRecord, elapsed: float) -> list[str]:
     """Return the durations of a cell that cannot be right."""
-    metrics = (record.result() or {}).get("metrics", {})
-    seconds = metrics.get("seconds", -1)
+    result = record.result()
+    seconds = result.metrics.get("seconds", -1) if result is not None else -1
     name = record.fingerprint[:12]
     return [] if 0 <= seconds <= elapsed else [f"{name} trained for {seconds:.0f} s in {elapsed:.0f} s"]
 

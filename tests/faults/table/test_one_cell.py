@@ -36,7 +36,8 @@ def _failed_alone(lab: Lab, expected: dict[str, dict[str, Any]], reasons: Iterab
     """Return what is wrong, unless one cell failed with one of `reasons` and the others are as expected."""
     failed = [record for record in lab.records() if record.result() is None]
     others = [record for record in lab.records() if record.result() is not None]
-    named = [(record.failure() or {}).get("error", f"no failure, it is {record.state()}") for record in failed]
+    failures = [(record, record.failure()) for record in failed]
+    named = [f"no failure, it is {record.state()}" if each is None else each.error for record, each in failures]
     wanted = {fingerprint: value for fingerprint, value in expected.items() if fingerprint not in _names(failed)}
     problems = differences(others, wanted)
     if len(failed) != 1:

@@ -41,7 +41,7 @@ def test_many_runners(tally: Tally, lab: Lab, material: Material, tmp_path_facto
     general += [match[0] for done in (*ended, synced) if (match := BROKEN.search(done.err + done.out))]
     lacking, held = store.lacks(store.sqlite_address(crowd.folder / "mlflow.db"), crowd.records())
     for record in crowd.records():
-        events = [event["event"] for event in read_events(record.folder)]
+        events = [event.kind for event in read_events(record.folder)]
         counts = (events.count("start"), events.count("end"), record.state())
         mine = [problem for problem in lacking if record.fingerprint[:12] in problem]
         tally.add(mine + ([f"starts, ends, state: {counts}"] if counts != (1, 1, "finished") else []),

@@ -54,10 +54,10 @@ def _trained_twice(lab: Lab) -> list[str]:
     for record in lab.records():
         last = 0
         for event in read_events(record.folder):
-            if event["event"] == "resume" and event["epoch"] < last:
-                problems.append(f"{record.fingerprint[:12]} went back from epoch {last} to {event['epoch']}")
-            if event["event"] in {"points", "resume"}:
-                last = event["epoch"]
+            if event.kind == "resume" and event.epoch < last:
+                problems.append(f"{record.fingerprint[:12]} went back from epoch {last} to {event.epoch}")
+            if event.kind in {"points", "resume"}:
+                last = event.epoch
     return problems
 
 

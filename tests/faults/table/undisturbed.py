@@ -35,7 +35,7 @@ def seconds(material: Material, *words: str) -> float:
 
 def training_seconds(lab: Lab) -> float:
     """Return the seconds from the first start of a cell to the last end, by the journals."""
-    times = [event["time"] for record in lab.records() for event in read_events(record.folder)]
+    times = [event.time for record in lab.records() for event in read_events(record.folder)]
     return (max(times) - min(times)) / 1000
 
 

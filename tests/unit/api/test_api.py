@@ -22,7 +22,7 @@ from cifar_lab.inspect import failures
 from cifar_lab.store import selection
 from cifar_lab.store.ablation_file import as_file
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.train import cell_artifacts
 
 NAMES = [
@@ -114,7 +114,7 @@ def test_a_run_trains_each_cell_once_and_tells_what_it_did(made: Any, few_images
 
 
 def test_the_record_has_the_call_in_place_of_a_command_line(made: Any, few_images: Path) -> None:
-    note = read_all(Path("records").resolve())[0]
+    note = read_index(Path("records").resolve()).invocations[0]
     shown = f"cifar_lab.run('made', data={str(few_images)!r}, runs='records', offline=True, folder='records/ablations')"
     assert note.command == shown == selection.again(note)
     fingerprint = note.cells[0].fingerprint

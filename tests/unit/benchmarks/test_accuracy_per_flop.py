@@ -6,10 +6,12 @@ from pathlib import Path
 
 import accuracy_per_flop
 import pytest
+from made import records
 
 from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.record_files import DataSource
 
 MACS, IMAGES = 50_000_000, 45_000
 SMALL = {"model.width": 16, "train.epochs": 10}
@@ -22,14 +24,12 @@ def trained(runs: Path, variant: str, recipe: Recipe, accuracies: list[float], s
     for seed, accuracy in enumerate(accuracies):
         fingerprint = recipe.fingerprint(seed=seed, data_hash=source)
         record = CellRecord(runs / fingerprint)
-        record.folder.mkdir(parents=True)
-        record.write_cell({"recipe": recipe.model_dump(mode="json"), "macs": MACS, "parameters": 295_755,
-                           "data": {"name": source, "hash": source}})  # fmt: skip
+        data = DataSource(name=source, kind="path", hash=source, source=source)
+        records.begin(record, seed=seed, recipe=recipe, macs=MACS, parameters=295_755, data=data)
         extra = {"test/acc_without_tta": accuracy - 0.01} if recipe.train.tta != "none" else {}
         metrics = {"test/acc": accuracy, **extra, "images_seen": float(IMAGES * recipe.train.epochs)}
-        record.write_result({"status": status, "epoch": 1, "step": None, "time": 1, "metrics": metrics})
-        asked.append(CellRef(variant=variant, seed=seed, fingerprint=fingerprint, recipe=recipe.digest(), parameters=1,
-                           parameters_trained=1, macs=MACS))  # fmt: skip
+        records.end(record, metrics, status=status)
+        asked.append(records.cell_ref(fingerprint, variant, seed, recipe=recipe.digest(), macs=MACS))
     return asked
 
 
@@ -45,12 +45,8 @@ def runs(tmp_path: Path) -> Path:
 
 
 def noted(runs: Path, cells: list[CellRef]) -> None:
-    Invocation(
-        id=f"20261124T10000{len(cells)}.000-fewer_epochs", ablation="fewer_epochs", question="?", factors=(),
-        control="efficient", scale="small", protocol="holdout",
-        data={"name": "x", "kind": "path", "hash": "d" * 64, "source": "x"},
-        overrides={}, cells=tuple(cells), command="cifar-lab", execution={},
-    ).write(runs)  # fmt: skip
+    id = f"20261124T10000{len(cells)}.000-fewer_epochs"
+    records.invocation(*cells, id=id, ablation="fewer_epochs", control="efficient").write(runs)
 
 
 def test_a_recipe_is_a_point_the_mean_of_its_seeds(runs: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.cli import display
 from cifar_lab.cli.display import Display
@@ -24,13 +25,13 @@ def job(folder: Path, fingerprint: str = A) -> CellJob:
     CellRecord(folder / fingerprint).folder.mkdir(parents=True, exist_ok=True)
     return CellJob(
         fingerprint=fingerprint, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
-        execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
+        execution=Execution(device="cpu", threads=1, precision="auto"), provenance=records.PROVENANCE,
     )  # fmt: skip
 
 
 def finish(one: CellJob) -> None:
     metrics = {"test/acc": 0.5, "seconds": 1.0}
-    one.record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": metrics})
+    records.end(one.record, metrics)
 
 
 @pytest.fixture

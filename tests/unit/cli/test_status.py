@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from made import records
+
 from cifar_lab.cli import status
 from cifar_lab.inspect.failures import DivergedCell, FailedCell
 from cifar_lab.inspect.progress import CellProgress
 from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.record_files import FailureFile
 from cifar_lab.store.selection import CellName
 
 FAILED = FailedCell(
-    name=CellName("se_ratio", "r4", 0), fingerprint="a" * 64, error="RuntimeError: out of memory", time=1, trace="here",
+    name=CellName("se_ratio", "r4", 0), fingerprint="a" * 64,
+    failure=FailureFile(error="RuntimeError: out of memory", time=1, trace="here"),
     again="cifar-lab run-ablation se_ratio --retry-failed",
 )  # fmt: skip
-DIVERGED = DivergedCell(name=CellName("se_ratio", "r2", 1), fingerprint="b" * 64, time=1, epoch=3, step=17)
+DIVERGED = DivergedCell(
+    name=CellName("se_ratio", "r2", 1), fingerprint="b" * 64,
+    result=records.result_file(status="diverged", epoch=3, step=17),
+)  # fmt: skip
 
 
 def lines(failed: list[FailedCell], diverged: list[DivergedCell]) -> list[str]:

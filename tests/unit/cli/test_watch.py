@@ -8,26 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.cli import run
 from cifar_lab.cli.watch import PAUSE, is_idle
 from cifar_lab.inspect.status import look
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.selection import select
 
-DATA = {"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64, "source": "cifar10"}
 COMMAND = "cifar-lab run-ablation se_ratio --scale small --seeds 0"
 
 
 @pytest.fixture
 def asked(folder: Path) -> Invocation:
     """`se_ratio` was asked for long ago, one cell."""
-    cell = CellRef(variant="r4", seed=0, fingerprint="a" * 64, recipe="r", parameters=1, parameters_trained=1, macs=1)
-    found = Invocation(
-        id="20260101T000000.000-se_ratio", ablation="se_ratio", question="?", factors=(), control="r4", scale="small",
-        protocol="holdout", data=DATA, overrides={}, cells=(cell,), command=f"{COMMAND} --json", execution={},
-    )  # fmt: skip
+    cell = records.cell_ref("a" * 64, "r4")
+    found = records.invocation(cell, id="20260101T000000.000-se_ratio", control="r4", command=f"{COMMAND} --json")
     found.write(folder / "runs")
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import records
 
 from cifar_lab.ablation import registry
 from cifar_lab.cli.run_ablation import _set_aside
@@ -135,7 +136,7 @@ def test_it_has_to_pay_in_each_precision_that_is_asked_for(runs: Path, gains: di
 def test_cells_that_are_there_decide_for_those_that_are_not(runs: Path, compiled: bool) -> None:
     asked = plan(runs, HOUR, **{"train.epochs": 10_000})
     (record := CellRecord(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
-    record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
+    records.begin(record, execution=replace(CPU, compile=compiled))
     never = measuring(0.1, AssertionError("it was tried"))
     assert autocompile.decide_compile(asked, CPU, runs, never) == (compiled, "as the cells that are there")
     elsewhere = autocompile.decide_compile(asked, replace(CPU, threads=2), runs, measuring(0.1, StepTiming(40.0, 0.05)))
@@ -146,7 +147,7 @@ def test_cells_that_are_there_decide_for_those_that_are_not(runs: Path, compiled
 def test_a_cell_that_is_redone_is_compiled_as_it_was(runs: Path, compiled: bool) -> None:
     asked = plan(runs, HOUR)
     (record := CellRecord(runs / asked.cells[0].fingerprint)).folder.mkdir(parents=True)
-    record.write_cell({"execution": replace(CPU, compile=compiled).as_dict()})
+    records.begin(record, execution=replace(CPU, compile=compiled))
     found = Request(asked, CPU, workers=1, pace=TrainingSpeed())
     redone = _set_aside(found, runs, [record.fingerprint], True, as_before=True)
     assert (redone.execution.compile, redone.compile) == (compiled, compiled), "and nothing is left to decide"

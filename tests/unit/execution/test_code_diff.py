@@ -80,7 +80,7 @@ def test_usual_code_is_kept(checkout: Path, line: str) -> None:
 def test_a_byte_that_is_not_utf_8_stops_nothing(checkout: Path) -> None:
     (checkout / "ablations" / "x.py").write_bytes("# Gr\xf6\xdfe\n".encode("latin-1"))
     assert "+# Gr\ufffd\ufffde" in module.code_diff()
-    assert module.provenance()["git_dirty"] is True
+    assert module.provenance().git_dirty is True
 
 
 def test_a_long_diff_is_cut_with_a_line() -> None:
@@ -96,7 +96,7 @@ def test_a_checkout_of_another_user_is_recorded(checkout: Path, monkeypatch: pyt
         os.chown(path, 4321, 4321)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
-    assert len(str(module.provenance()["git_commit"])) == 40
+    assert len(str(module.provenance().git_commit)) == 40
     assert module.warning() is None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import records
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
@@ -69,12 +70,11 @@ class _Line:
 def _job(folder: Path, letter: str = "a", *, finished: bool) -> CellJob:
     job = CellJob(
         fingerprint=letter * 64, recipe=Recipe(), seed=0, data="synthetic", data_hash="", runs=folder,
-        execution=Execution(device="cpu", threads=1, precision="auto"), provenance={},
+        execution=Execution(device="cpu", threads=1, precision="auto"), provenance=records.PROVENANCE,
     )  # fmt: skip
-    job.record.folder.mkdir(parents=True)
-    job.record.write_cell({})
+    records.begin(job.record)
     if finished:
-        job.record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
+        records.end(job.record)
     return job
 
 
@@ -283,10 +283,10 @@ class _Trains:
         letter, record = self.job.fingerprint[0], self.job.record
         tries = sum(name == letter for name, _, _ in self.gpus.begun)
         if letter in self.gpus.full and (self.gpus.even_alone or tries == 1):
-            record.write_failure({"error": FULL, "trace": "", "time": 1, "out_of_memory": True})
+            records.fail(record, FULL, out_of_memory=True)
             self.exitcode = 1
         else:
-            record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {}})
+            records.end(record)
 
 
 @pytest.mark.parametrize("even_alone", [False, True])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import records
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
@@ -98,7 +99,7 @@ def job(tmp_path: Path, few_images: Path) -> CellJob:
     return CellJob(
         fingerprint=TINY.fingerprint(seed=0, data_hash=dataset.hash), recipe=TINY, seed=0, data=str(few_images),
         data_hash=dataset.hash, runs=tmp_path, execution=Execution(device="cpu", threads=1, precision="fp32"),
-        provenance={},
+        provenance=records.PROVENANCE,
     )  # fmt: skip
 
 
@@ -114,10 +115,10 @@ def test_a_cell_that_finds_no_memory_fails_in_one_line_and_keeps_its_trace(
         with pytest.raises(CellError, match=r"^out of memory: 2 cells share the processor; try --workers 1"):
             train_cell(replace(job, sharing=2))
     failure = job.record.failure()
-    assert (failure or {})["out_of_memory"] is True, "the engine asks for it, not for words"
     assert failure is not None
-    assert failure["error"].startswith("CellError: out of memory: 2 cells share")
-    assert "Tried to allocate 2.00 GiB" in failure["trace"]
+    assert failure.out_of_memory, "the engine asks for it, not for words"
+    assert failure.error.startswith("CellError: out of memory: 2 cells share")
+    assert "Tried to allocate 2.00 GiB" in failure.trace
     assert job.record.state() == "failed"
     assert train_cell(job), "with memory it is trained"
 

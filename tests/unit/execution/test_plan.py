@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import records
 
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.config import scale
@@ -18,7 +19,6 @@ from cifar_lab.models.cost import network_cost
 from cifar_lab.store.cell_record import CellRecord
 
 SMALL_NET = EFFICIENT_RESNET.override({"model.blocks": [1, 1]})
-FINISHED: dict[str, Any] = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 
 
 def images(data_hash: str = "d" * 64) -> Dataset:
@@ -126,18 +126,15 @@ def test_a_plan_writes_nothing(runs: Path) -> None:
 
 
 def begin(runs: Path, fingerprint: str) -> CellRecord:
-    record = CellRecord(runs / fingerprint)
-    record.folder.mkdir(parents=True)
-    record.write_cell({})
-    return record
+    return records.begin(CellRecord(runs / fingerprint))
 
 
 def test_states_are_what_the_records_say(runs: Path) -> None:
     finished, diverged, failed, running, begun, *_ = (cell.fingerprint for cell in plan(runs).cells)
-    begin(runs, finished).write_result(FINISHED)
-    begin(runs, diverged).write_result({**FINISHED, "status": "diverged"})
-    begin(runs, failed).write_failure({"error": "out of memory", "trace": ""})
-    begin(runs, begun).write_cell({"seed": 1})
+    records.end(begin(runs, finished))
+    records.end(begin(runs, diverged), status="diverged")
+    records.fail(begin(runs, failed))
+    begin(runs, begun)
     with begin(runs, running).lock().acquire():
         made = plan(runs)
     states = ["finished", "diverged", "failed", "running", "missing", "missing", "missing", "missing", "missing"]
@@ -156,13 +153,13 @@ def test_a_log_or_a_checkpoint_does_not_make_a_cell_finished(runs: Path) -> None
 
 def test_a_cell_knows_the_state_it_is_in_by_now(runs: Path) -> None:
     cell = plan(runs).cells[0]
-    begin(runs, cell.fingerprint).write_result(FINISHED)
+    records.end(begin(runs, cell.fingerprint))
     assert (cell.state, cell.now(runs)) == ("missing", "finished")
 
 
 def test_the_json_of_a_cell(runs: Path) -> None:
     made = plan(runs)
-    begin(runs, made.cells[0].fingerprint).write_result(FINISHED)
+    records.end(begin(runs, made.cells[0].fingerprint))
     done, todo, *_ = plan(runs).cells
     estimates = {cell.fingerprint: 12.5 for cell in made.cells}
     assert as_dict(todo, estimates) == {

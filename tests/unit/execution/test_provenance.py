@@ -44,9 +44,9 @@ def test_gpus_are_named_by_the_driver_with_their_memory_and_versions(monkeypatch
     monkeypatch.setattr(torch.version, "cuda", "12.8")
     monkeypatch.setattr(torch._C, "_cudnn", SimpleNamespace(getVersionInt=lambda: 91002), raising=False)
     found = provenance()
-    assert found["hardware"]["gpus"] == ["NVIDIA H100", "Tesla T4"]
-    assert found["hardware"]["gpu_memory_gib"] == [80.0, 15.0]
-    assert {name: found["versions"][name] for name in ("cuda", "cudnn", "driver")} == {
+    assert found.hardware.gpus == ("NVIDIA H100", "Tesla T4")
+    assert found.hardware.gpu_memory_gib == (80.0, 15.0)
+    assert {name: found.versions[name] for name in ("cuda", "cudnn", "driver")} == {
         "cuda": "12.8", "cudnn": "91002", "driver": "570.86.15",
     }  # fmt: skip
 
@@ -54,17 +54,17 @@ def test_gpus_are_named_by_the_driver_with_their_memory_and_versions(monkeypatch
 def test_a_machine_without_a_gpu_has_none_of_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     found = provenance()
-    assert found["hardware"]["gpus"] == []
-    assert not {"cuda", "cudnn", "driver"} & set(found["versions"])
+    assert found.hardware.gpus == ()
+    assert not {"cuda", "cudnn", "driver"} & set(found.versions)
 
 
 def test_code_that_is_no_checkout_has_the_commit_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_is_checkout", lambda: False)
     monkeypatch.setenv("CIFAR_LAB_COMMIT", "c" * 40)
-    assert (provenance()["git_commit"], provenance()["git_dirty"]) == ("c" * 40, False)
+    assert (provenance().git_commit, provenance().git_dirty) == ("c" * 40, False)
     monkeypatch.delenv("CIFAR_LAB_COMMIT")
     provenance.cache_clear()
-    assert provenance()["git_commit"] is None
+    assert provenance().git_commit is None
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from made import records
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.execution.scheduler import Scheduler, SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import CellRecord
-
-RESULT = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 
 
 @pytest.fixture
@@ -25,14 +24,12 @@ def job(runs: Path, letter: str, after: str | None = None) -> CellJob:
     execution = Execution(device="cpu", threads=1, precision="fp32")
     return CellJob(
         fingerprint=letter * 64, recipe=recipe, seed=0, data="synthetic", data_hash="", runs=runs,
-        execution=execution, provenance={},
+        execution=execution, provenance=records.PROVENANCE,
     )  # fmt: skip
 
 
 def begun(job: CellJob) -> CellRecord:
-    job.record.folder.mkdir(exist_ok=True)
-    job.record.write_cell({})
-    return job.record
+    return records.begin(job.record)
 
 
 def test_jobs_come_in_their_order(runs: Path) -> None:
@@ -54,15 +51,15 @@ def test_what_another_runner_trains_is_waited_for_and_others_come_first(runs: Pa
 def test_what_another_runner_finished_is_settled(runs: Path) -> None:
     a = job(runs, "a")
     queue = Scheduler([a])
-    begun(a).write_result(RESULT)
+    records.end(begun(a))
     assert queue.take(set()) == SettledCell(a, None)
 
 
 def test_a_failure_elsewhere_is_settled_and_one_from_before_is_tried_again(runs: Path) -> None:
     a, b = job(runs, "a"), job(runs, "b")
-    begun(a).write_failure({"error": "old", "trace": "", "time": 1})
+    records.fail(begun(a), "old")
     queue = Scheduler([a, b])
-    begun(b).write_failure({"error": "out of memory", "trace": "", "time": 2})
+    records.fail(begun(b), "out of memory", time=2)
     assert queue.take(set()) == a
     assert queue.take(set()) == SettledCell(b, "failed in another runner: out of memory")
 
@@ -73,7 +70,7 @@ def test_a_stage_waits_for_the_one_that_it_continues(runs: Path) -> None:
     assert queue.take(set()) == a
     assert queue.take({a.fingerprint}) == c, "what must wait lets others pass"
     assert queue.take({a.fingerprint}) is None
-    begun(a).write_result(RESULT)
+    records.end(begun(a))
     assert queue.take(set()) == b
 
 
@@ -83,9 +80,9 @@ def test_a_stage_waits_for_the_one_that_it_continues(runs: Path) -> None:
 def test_a_stage_whose_parent_will_not_come_is_not_begun_and_says_why(runs: Path, state: str, words: str) -> None:
     parent, b = job(runs, "a"), job(runs, "b", after="a")
     if state == "failed":
-        begun(parent).write_failure({"error": "e", "trace": "", "time": 1})
+        records.fail(begun(parent))
     elif state == "diverged":
-        begun(parent).write_result({**RESULT, "status": "diverged"})
+        records.end(begun(parent), status="diverged")
     assert Scheduler([b]).take(set()) == SettledCell(b, f"not begun: cell aaaaaaaaaaaa, which it continues, {words}")
 
 
@@ -101,7 +98,7 @@ def test_a_failure_passes_down_the_chain(runs: Path) -> None:
     a, b, c = job(runs, "a"), job(runs, "b", after="a"), job(runs, "c", after="b")
     queue = Scheduler([a, b, c])
     assert queue.take(set()) == a
-    begun(a).write_failure({"error": "e", "trace": "", "time": 1})
+    records.fail(begun(a))
     assert [found.job for _ in range(2) if isinstance(found := queue.take(set()), SettledCell)] == [b, c]
     assert not queue
 

@@ -9,24 +9,28 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_lab.config.execution import Execution, normalised
+from cifar_lab.config.execution import Execution
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import settings as module
 from cifar_lab.execution.device import Device
 from cifar_lab.execution.settings import compiled
 from cifar_lab.results.cell_results import are_executed_alike, read_cell_results
+from cifar_lab.store.record_files import StoredExecution
 
 OLD = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
 GPU = Execution(device="cuda", threads=2, precision="bf16", gpu="NVIDIA H100").as_dict()
 
 
 def test_a_record_without_the_newer_fields_has_their_defaults() -> None:
-    assert Execution.of_record(OLD) == Execution(device="cpu", threads=2, precision="bf16")
-    assert normalised(OLD) == Execution.of_record(OLD).as_dict()
+    stored = StoredExecution.model_validate(OLD)
+    assert stored.settings == Execution(device="cpu", threads=2, precision="bf16")
+    assert stored.with_defaults() == stored.settings.as_dict()
+    assert stored.as_json() == OLD, "it says no more than its version did"
 
 
 def test_a_record_of_a_later_version_is_read_without_what_this_one_does_not_know() -> None:
-    assert Execution.of_record({**OLD, "lanes": 4}) == Execution.of_record(OLD)
+    later = StoredExecution.model_validate({**OLD, "lanes": 4})
+    assert later.settings == StoredExecution.model_validate(OLD).settings
 
 
 @pytest.mark.parametrize(

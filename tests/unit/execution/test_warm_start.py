@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from made import records
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.execution.warm_start import further_training
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.record_files import DataSource
 
 PARENT = "ab" * 32
 RECIPE = Recipe().override({"model.width": 16, "train.epochs": 10})
@@ -19,17 +20,10 @@ RECIPE = Recipe().override({"model.width": 16, "train.epochs": 10})
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     record = CellRecord(tmp_path / PARENT)
-    record.folder.mkdir()
-    record.write_cell({"recipe": RECIPE.model_dump(mode="json"), "seed": 3})
-    record.write_result({"status": "finished", "epoch": 10, "step": None, "time": 1, "metrics": {}})
-    cell = CellRef(
-        variant="r16", seed=3, fingerprint=PARENT, recipe="", parameters=1, parameters_trained=1, macs=1
-    )  # fmt: skip
-    Invocation(
-        id="20261122T210000.000-se_ratio", ablation="se_ratio", question="", factors=(), control="r16", scale="small",
-        protocol="holdout", data={"name": "", "kind": "path", "hash": "", "source": "/images.zip"}, overrides={},
-        cells=(cell,), command="", execution={},
-    ).write(tmp_path)  # fmt: skip
+    records.begin(record, recipe=RECIPE, seed=3)
+    records.end(record, epoch=10)
+    data = DataSource(name="", kind="path", hash="", source="/images.zip")
+    records.invocation(records.cell_ref(PARENT, seed=3), data=data).write(tmp_path)
     return tmp_path
 
 

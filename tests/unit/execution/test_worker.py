@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made import records
 from safetensors.torch import load_file
 
 from cifar_lab.config.execution import Execution
@@ -24,6 +24,8 @@ from cifar_lab.execution.runner import goes_on_elsewhere
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.models.resnet import build_network
 from cifar_lab.store.journal import read_events, read_points
+from cifar_lab.store.journal_events import AttemptEvent
+from cifar_lab.store.record_files import Hardware, Provenance
 from cifar_lab.train import loop
 from cifar_lab.train.cell_artifacts import read_logits, read_predictions
 from cifar_lab.train.evaluate import Evaluation
@@ -61,13 +63,13 @@ def test_a_cell_leaves_its_recipe_points_predictions_and_result(job: CellJob) ->
     tree, result = record.cell(), record.result()
     assert tree is not None
     assert result is not None
-    assert Recipe.model_validate_json(json.dumps(tree["recipe"])) == TINY
-    assert tree["execution"]["precision"] in {"fp32", "bf16"}
+    assert tree.recipe.resolve() == TINY
+    assert tree.execution.precision in {"fp32", "bf16"}
     assert [point.epoch for point in read_points(record.folder)] == [1, 2]
     stored = np.load(record.predictions)
-    assert (stored["predictions"] == stored["labels"]).mean() == pytest.approx(result["metrics"]["test/acc"])
+    assert (stored["predictions"] == stored["labels"]).mean() == pytest.approx(result.metrics["test/acc"])
     rows = [line.split(",") for line in record.confusion.read_text().splitlines()]
-    assert rows[0] == ["label", *tree["classes"]]
+    assert rows[0] == ["label", *tree.classes]
     assert sum(int(count) for row in rows[1:] for count in row[1:]) == len(stored["labels"])
 
 
@@ -77,9 +79,9 @@ def test_with_several_views_the_accuracy_of_one_is_kept_beside_it(job: CellJob) 
     (one, more) = (each.record.result() for each in (job, several))
     assert one is not None
     assert more is not None
-    assert "test/acc_without_tta" not in one["metrics"]
-    assert more["metrics"]["test/acc_without_tta"] == one["metrics"]["test/acc"]
-    assert more["metrics"]["test/loss"] != one["metrics"]["test/loss"]
+    assert "test/acc_without_tta" not in one.metrics
+    assert more.metrics["test/acc_without_tta"] == one.metrics["test/acc"]
+    assert more.metrics["test/loss"] != one.metrics["test/loss"]
 
 
 def test_under_the_writeups_protocol_the_peak_is_no_lower_than_what_several_views_reach(
@@ -91,7 +93,7 @@ def test_under_the_writeups_protocol_the_peak_is_no_lower_than_what_several_view
     train_cell(replace(job, recipe=TINY.override({"train.tta": "flip", "train.protocol": "writeup"})))
     result = job.record.result()
     assert result is not None
-    assert result["metrics"]["test/peak_acc"] == result["metrics"]["test/acc"]
+    assert result.metrics["test/peak_acc"] == result.metrics["test/acc"]
 
 
 def test_a_stem_that_whitens_is_fitted_before_the_first_step_and_saved(job: CellJob) -> None:
@@ -148,10 +150,10 @@ def test_a_failure_keeps_its_trace_and_is_forgotten_once_the_cell_is_finished(
             train_cell(job)
     failure = job.record.failure()
     assert failure is not None
-    assert failure["error"] == "RuntimeError: the GPU fell out"
-    assert "Traceback" in failure["trace"]
+    assert failure.error == "RuntimeError: the GPU fell out"
+    assert "Traceback" in failure.trace
     assert job.record.state() == "failed"
-    assert read_events(job.record.folder)[-1]["event"] == "failed"
+    assert read_events(job.record.folder)[-1].kind == "failed"
     train_cell(job)
     assert job.record.state() == "finished"
 
@@ -167,12 +169,16 @@ def test_a_network_that_breaks_in_its_last_update_has_diverged(job: CellJob, mon
     monkeypatch.setattr(worker, "evaluate", lambda *_: broken)
     train_cell(job)
     assert job.record.state() == "diverged"
-    assert "test/acc" not in (job.record.result() or {})["metrics"]
+    result = job.record.result()
+    assert result is not None
+    assert "test/acc" not in result.metrics
 
 
 def test_logits_of_test_and_val_are_kept_and_come_to_the_metrics(job: CellJob) -> None:
     train_cell(job)
-    metrics = (job.record.result() or {})["metrics"]
+    result = job.record.result()
+    assert result is not None
+    metrics = result.metrics
     for part in ("test", "val"):
         logits, labels = read_logits(job.record, part)  # type: ignore[arg-type]
         assert logits.shape == (len(labels), 10)
@@ -199,8 +205,9 @@ def test_a_record_of_an_older_version_has_no_logits_and_says_so(job: CellJob) ->
     with np.load(path) as file:
         kept = {name: file[name] for name in ("predictions", "labels", "confidence", "result")}
     np.savez_compressed(path, **kept)
-    tree = job.record.result() or {}
-    job.record.write_result({**tree, "files": job.record.digests()})
+    result = job.record.result()
+    assert result is not None
+    job.record.write_result(result.model_copy(update={"files": job.record.digests()}))
     assert len(read_predictions(job.record)[0])
     with pytest.raises(TrackingError, match="has no logits of test: an older version wrote it"):
         read_logits(job.record)
@@ -227,8 +234,7 @@ def test_a_parent_that_does_not_fit_is_said(job: CellJob, parent: str) -> None:
 
 
 def test_a_cell_begun_on_a_device_that_is_gone_is_kept(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    job.record.folder.mkdir(parents=True)
-    job.record.write_cell({"execution": {"device": "cuda", "threads": 1, "precision": "bf16", "compile": False}})
+    records.begin(job.record, execution={"device": "cuda"})
     job.record.checkpoint.touch()
     monkeypatch.setattr(worker, "is_there", lambda device: device == "cpu")
     with pytest.raises(CellError, match="begun on cuda"):
@@ -245,8 +251,11 @@ def test_a_cell_names_the_gpu_that_trains_it(job: CellJob, monkeypatch: pytest.M
     train_cell(job)
     tree = job.record.cell()
     assert tree is not None
-    assert tree["execution"]["gpu"] == "NVIDIA H100"
-    assert read_events(job.record.folder)[0]["execution"]["gpu"] == "NVIDIA H100"
+    assert tree.execution.gpu == "NVIDIA H100"
+    first = read_events(job.record.folder)[0]
+    assert isinstance(first, AttemptEvent)
+    assert first.execution is not None
+    assert first.execution.gpu == "NVIDIA H100"
 
 
 @pytest.mark.parametrize(
@@ -262,9 +271,11 @@ def test_a_cell_that_goes_on_upon_another_gpu_names_both(
             train_cell(job, stop=lambda steps=steps: next(steps) == 1)
     tree = job.record.cell()
     assert tree is not None
-    assert tree["execution"]["gpu"] == named
-    resumed = [event["execution"]["gpu"] for event in read_events(job.record.folder) if event.get("execution")]
-    assert resumed == ["NVIDIA H100", second, second], "each event has the model of its own attempt"
+    assert tree.execution.gpu == named
+    attempts = [event for event in read_events(job.record.folder) if isinstance(event, AttemptEvent)]
+    assert [each.execution.gpu for each in attempts if each.execution is not None] == ["NVIDIA H100", second, second], (
+        "each event has the model of its own attempt"
+    )
 
 
 def test_memory_that_a_process_keeps_of_a_gpu_is_journalled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +287,7 @@ def test_memory_that_a_process_keeps_of_a_gpu_is_journalled(monkeypatch: pytest.
 
 def test_it_is_said_where_a_cell_goes_on_upon_another_gpu(job: CellJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def on(*gpus: str) -> str | None:
-        return goes_on_elsewhere(replace(job, provenance={"hardware": {"gpus": list(gpus)}}))
+        return goes_on_elsewhere(replace(job, provenance=Provenance(hardware=Hardware(gpus=gpus))))
 
     assert on("Tesla T4") is None, "it is not begun"
     on_gpu(monkeypatch, "NVIDIA H100")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from made import records
 
 from cifar_lab.errors import UsageError
 from cifar_lab.inspect.cleanup import CleanupItem, find_items, free, parse_age
@@ -60,8 +61,7 @@ def found(record: CellRecord, days: float = 7) -> list[CleanupItem]:
 
 
 def finish(record: CellRecord) -> None:
-    record.write_cell({})
-    record.write_result({"status": "finished", "epoch": 3, "step": None, "time": 1, "metrics": {}})
+    records.end(record, epoch=3)
 
 
 def test_the_checkpoint_of_a_cell_that_nobody_went_on_with_is_freed_and_nothing_else(stopped: CellRecord) -> None:
@@ -196,8 +196,7 @@ def test_a_damaged_file_that_was_kept_aside_is_freed_once_its_cell_is_finished_a
 ) -> None:
     stopped.keep_aside(stopped.checkpoint)
     assert [item.kind for item in found(stopped, 0)] == []
-    stopped.write_cell({})
-    stopped.write_result({"status": "finished", "epoch": 2, "step": 0, "time": 1, "metrics": {}})
+    records.end(stopped, epoch=2)
     assert [item.kind for item in found(stopped, 7)] == []
     (item,) = found(stopped, 0)
     assert (item.kind, item.path.name) == ("damaged", "checkpoint.pt.damaged")

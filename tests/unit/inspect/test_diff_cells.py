@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made import records
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError
 from cifar_lab.inspect.diff_cells import ABSENT, CellDiff, compare_cells
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal
+from cifar_lab.store.record_files import Hardware, Provenance
 
 CPU = {"device": "cpu", "threads": 2, "precision": "fp32", "compile": False}
-PROVENANCE: dict[str, Any] = {
-    "git_commit": "a" * 40,
-    "git_dirty": False,
-    "versions": {"torch": "2.9"},
-    "hardware": {"cores": 2, "gpus": []},
-}
-DATA = {"name": "synthetic", "kind": "synthetic", "hash": "d" * 64}
+PROVENANCE = Provenance(
+    git_commit="a" * 40, git_dirty=False, versions={"torch": "2.9"}, hardware=Hardware(cores=2, gpus=())
+)
 
 
 @pytest.fixture
@@ -35,14 +33,12 @@ def cells(tmp_path: Path) -> tuple[CellRecord, CellRecord]:
 
 
 def write(record: CellRecord, diff: dict[str, Any] | None = None, **changed: Any) -> None:
-    record.folder.mkdir(exist_ok=True)
-    recipe = Recipe().override(diff or {}).model_dump(mode="json")
-    tree = {"seed": 0, "recipe": recipe, "data": DATA, "numerics": 1, "execution": CPU, "provenance": PROVENANCE}
-    record.write_cell(tree | changed)
+    fields = {"recipe": Recipe().override(diff or {}), "execution": CPU, "provenance": PROVENANCE}
+    records.begin(record, **(fields | changed))
 
 
 def finish(record: CellRecord, **metrics: float) -> None:
-    record.write_result({"status": "finished", "epoch": 3, "step": None, "time": 1, "metrics": metrics})
+    records.end(record, metrics, epoch=3)
 
 
 def section(found: CellDiff, name: str) -> dict[str, tuple[Any, Any]]:
@@ -85,8 +81,9 @@ def test_a_recipe_of_another_version_is_compared_as_it_stands(cells: tuple[CellR
 
 
 def test_seed_execution_environment_and_code_have_a_section_each(cells: tuple[CellRecord, CellRecord]) -> None:
-    hardware = {"cores": 64, "gpus": ["H100"]}
-    other = {**PROVENANCE, "git_commit": "b" * 40, "git_dirty": True, "hardware": hardware}
+    other = Provenance(
+        git_commit="b" * 40, git_dirty=True, versions={"torch": "2.9"}, hardware=Hardware(cores=64, gpus=("H100",))
+    )
     write(cells[1], seed=1, execution={**CPU, "device": "cuda"}, provenance=other)
     found = compare_cells(*cells)
     assert section(found, "seed and data") == {"seed": (0, 1)}
@@ -172,7 +169,7 @@ def test_without_predictions_it_says_that_none_are_stored(cells: tuple[CellRecor
 def test_other_images_with_the_same_labels_are_not_compared_and_it_says_why(
     cells: tuple[CellRecord, CellRecord],
 ) -> None:
-    write(cells[1], data={"name": "CIFAR-10", "kind": "cifar10", "hash": "c" * 64})
+    write(cells[1], data=records.CIFAR10)
     for record in cells:
         predict(record, [0, 1], [0, 1])
     found = compare_cells(*cells)
@@ -202,6 +199,8 @@ def test_predictions_that_are_damaged_are_one_line_that_names_the_file(cells: tu
 
 
 def test_a_cell_without_what_is_set_side_by_side_is_refused(cells: tuple[CellRecord, CellRecord]) -> None:
-    cells[0].write_cell({"seed": 0, "recipe": {}, "execution": CPU})
+    tree = records.cell_file(cells[0].fingerprint).as_json()
+    tree["data"] = {"name": "synthetic", "kind": "synthetic"}
+    (cells[0].folder / "cell.json").write_text(json.dumps(tree))
     with pytest.raises(TrackingError, match=r"cell\.json: damaged: 'data\.hash' is missing"):
         compare_cells(*cells)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from made import records
 
 from cifar_lab.cli import run
 from cifar_lab.execution.worker import CellJob, train_cell
@@ -110,8 +111,9 @@ def test_a_result_that_nothing_proves_is_set_aside_with_its_record(
 
 
 def test_a_changed_digit_in_a_record_of_an_earlier_version_is_told_by_its_predictions(finished: CellRecord) -> None:
-    tree = finished.result()
-    assert tree is not None
+    result = finished.result()
+    assert result is not None
+    tree: dict[str, Any] = result.as_json()
     del tree["files"]
     (finished.folder / "result.json").write_text(json.dumps(tree))
     assert check_runs(finished.folder.parent).problems == ()
@@ -150,7 +152,7 @@ def test_a_checkpoint_of_another_cell_is_damage(stopped: CellRecord) -> None:
 
 
 def test_a_failure_that_cannot_be_read_is_moved_away_and_the_training_goes_on(stopped: CellRecord) -> None:
-    stopped.write_failure({"error": "e", "trace": "t", "time": 1})
+    records.fail(stopped)
     (stopped.folder / "failure.json").write_text("{")
     assert stopped.state() == "damaged"
     found, place = mended(stopped)
@@ -220,7 +222,7 @@ def test_the_command_says_what_it_would_do_does_it_and_says_that_all_is_well(
 def test_a_cell_of_an_earlier_version_is_counted(finished: CellRecord) -> None:
     tree = finished.cell()
     assert tree is not None
-    (finished.folder / "cell.json").write_text(json.dumps(tree))
+    (finished.folder / "cell.json").write_text(json.dumps(tree.as_json()))
     assert check_runs(finished.folder.parent).unsealed == 1
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from made import records
 from made.bounded import bounded
 from made.misplaced import clear, deny, entries, put_file, put_folder, put_pipe, swap
 from made.tiny_cells import TINY, stop_in_first_epoch, tiny_job
@@ -20,7 +21,8 @@ from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.inspect.cleanup import find_items
 from cifar_lab.results.cell_results import read_cell_results
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.record_files import DataSource
 
 COPY = "e" * 64
 NO_FILE = "not a regular file"
@@ -51,13 +53,9 @@ def lab(tmp_path: Path, few_images: Path) -> Iterator[Lab]:
     train_cell(a)
     train_cell(b)
     stop_in_first_epoch(stopped)
-    asked = [CellRef(variant="a", seed=job.seed, fingerprint=job.fingerprint, recipe=TINY.digest(), parameters=1,
-                   parameters_trained=1, macs=1) for job in (a, b, stopped)]  # fmt: skip
-    note = Invocation(
-        id="20261122T210000.000-tiny", ablation="tiny", question="?", factors=(), control="a", scale="small",
-        protocol="holdout", data={"name": "x", "kind": "folder", "hash": a.data_hash, "source": a.data}, overrides={},
-        cells=tuple(asked), command="", execution={},
-    )  # fmt: skip
+    asked = [records.cell_ref(job.fingerprint, "a", job.seed, recipe=TINY.digest()) for job in (a, b, stopped)]
+    data = DataSource(name="x", kind="folder", hash=a.data_hash, source=a.data)
+    note = records.invocation(*asked, id="20261122T210000.000-tiny", ablation="tiny", control="a", data=data)
     note.write(runs)
     with bounded():
         yield Lab(runs, a, b, stopped, runs / "invocations" / f"{note.id}.json")
@@ -78,8 +76,9 @@ def copy(lab: Lab, source: CellJob, target: Path) -> None:
 
 def without_checksums(lab: Lab) -> None:
     """Make the result of `a` one of an earlier version, which vouches for no file."""
-    tree = lab.a.record.result()
-    assert tree is not None
+    result = lab.a.record.result()
+    assert result is not None
+    tree = result.as_json()
     del tree["files"]
     (lab.a.record.folder / "result.json").write_text(json.dumps(tree))
 
@@ -287,7 +286,9 @@ def test_records_and_notes_of_the_first_version_are_no_damage(lab: Lab, capsys: 
     (lab.stopped.record.folder / "failure.json").write_text(json.dumps(first))
     code, tree = lab.tree("fsck", capsys)
     assert (code, tree["problems"], tree["unsealed"]) == (0, [], 1)
-    assert (lab.a.record.state(), lab.stopped.record.failure()) == ("finished", first)
+    failure = lab.stopped.record.failure()
+    assert failure is not None
+    assert (lab.a.record.state(), failure.as_json()) == ("finished", first)
 
 
 # What may not be read

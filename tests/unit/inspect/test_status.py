@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.cli import run
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError
 from cifar_lab.inspect.failures import DivergedCell, FailedCell, read_failures
 from cifar_lab.inspect.progress import CellProgress
@@ -21,6 +23,7 @@ from cifar_lab.inspect.status import AblationStatus, look
 from cifar_lab.store.cell_owner import SILENCE
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.record_files import DataSource
 from cifar_lab.store.selection import cell_names, read_settings, select, typed
 
 HOLD = """
@@ -48,10 +51,8 @@ def begin(
     runs: Any, asked: CellRef, *ends: float, began: float = NOW - 100, init_from: str | None = None
 ) -> CellRecord:
     """A cell of ten epochs that began at `began` and wrote an epoch at each of `ends`, in seconds."""
-    record: CellRecord = runs.record(asked)
-    tree = record.cell()
-    assert tree is not None
-    record.write_cell({**tree, "recipe": {"train": {"epochs": 10}, "init_from": init_from}})
+    recipe = Recipe().override({"train.epochs": 10, "init_from": init_from})
+    record = records.begin(CellRecord(runs.folder / asked.fingerprint), seed=asked.seed, recipe=recipe)
     events: list[dict[str, Any]] = [{"event": "start", "time": began}, {"event": "resume", "epoch": 0, "step": 0}]
     for epoch, end in enumerate(ends, start=1):
         values = {"val/acc": epoch / 10, "images_per_second": 100.0}
@@ -69,7 +70,7 @@ def beat(record: CellRecord, when: float) -> None:
 
 
 def fail(record: CellRecord) -> None:
-    record.write_failure({"error": "RuntimeError: broke", "trace": "Traceback\nRuntimeError: broke", "time": 1})
+    records.fail(record, "RuntimeError: broke", "Traceback\nRuntimeError: broke")
 
 
 def status(runs: Any, now: float = NOW) -> AblationStatus:
@@ -99,7 +100,7 @@ def test_a_running_cell_shows_its_epoch_its_owner_and_what_is_left(runs: Any) ->
     assert (cell.state, cell.epoch, cell.epochs, cell.val) == ("running", 3, 10, 0.3)
     assert cell.left == pytest.approx(7 * 20 - 20), "seven epochs of 20 s, of which 20 s have passed"
     assert cell.owner is not None
-    assert (cell.owner["pid"], cell.seen, cell.silent) == (7, round(1000 * (NOW - 5)), None)
+    assert (cell.owner.pid, cell.seen, cell.silent) == (7, round(1000 * (NOW - 5)), None)
 
 
 def test_one_epoch_alone_gives_the_pace_from_the_start_of_its_attempt(runs: Any) -> None:
@@ -234,8 +235,8 @@ def test_a_failure_comes_with_the_command_that_tries_it_again_and_undoes_nothing
     assert isinstance(bad, FailedCell)
     assert isinstance(result, DivergedCell)
     assert bad.again == "cifar-lab run-ablation se_ratio --runs 'my runs' --retry-failed"
-    assert (str(bad.name), bad.error) == ("se_ratio r16/s0", "RuntimeError: broke")
-    assert (str(result.name), result.epoch) == ("se_ratio r4/s0", 2)
+    assert (str(bad.name), bad.failure.error) == ("se_ratio r16/s0", "RuntimeError: broke")
+    assert (str(result.name), result.result.epoch) == ("se_ratio r4/s0", 2)
 
 
 def test_looking_leaves_a_cell_that_was_never_begun_as_it_is(runs: Any) -> None:
@@ -246,11 +247,11 @@ def test_looking_leaves_a_cell_that_was_never_begun_as_it_is(runs: Any) -> None:
 
 def test_what_is_printed_has_no_markup_and_keeps_brackets(runs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     bad = runs.cell("r4", 0)
-    runs.record(bad).write_failure({"error": "ValueError: [red]no[/]", "trace": "[bold]here[/]", "time": 1})
+    records.fail(runs.record(bad), "ValueError: [red]no[/]", "[bold]here[/]")
     runs.ask(
         [bad],
         overrides={"model.blocks": [4, 4]},
-        data={"name": "[red]images[/]", "kind": "images", "hash": "5" * 64, "source": "images"},
+        data=DataSource(name="[red]images[/]", kind="images", hash="5" * 64, source="images"),
     )
     for line, code in (("status", 0), ("status se_ratio", 0), ("failures se_ratio", 1)):
         assert run([*line.split(), "--runs", str(runs.folder)]) == code

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync import uploader as module
@@ -16,6 +17,7 @@ from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
 from cifar_lab.mlflow_sync.uploader import Uploader, has_all, sync_invocations
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation_index import read_index
 
 Runs = Callable[..., dict[str, Any]]
 
@@ -44,9 +46,8 @@ def ship(study: Any, store: MLflowStore, said: list[str]) -> Callable[..., Uploa
 
 @pytest.fixture
 def sync_all(study: Any, store: MLflowStore, said: list[str]) -> Callable[[], tuple[int, int]]:
-    from cifar_lab.store.invocation import read_all
 
-    return lambda: sync_invocations(study.runs, read_all(study.runs), store, draw=draw, say=said.append)
+    return lambda: sync_invocations(study.runs, read_index(study.runs).invocations, store, draw=draw, say=said.append)
 
 
 def _artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
@@ -214,7 +215,7 @@ def test_a_failure_is_shipped_with_its_trace_and_a_retry_goes_on_in_the_same_run
     journal = study.begin()
     study.train(journal, range(1, 3))
     failed_at = time.time_ns() // 1_000_000
-    study.record("r4", 0).write_failure({"error": "OSError: no", "trace": "Traceback…", "time": failed_at})
+    records.fail(study.record("r4", 0), "OSError: no", "Traceback…", time=failed_at)
     ship(invocation).drain(60)
     run = runs_of("se_ratio")["r4/s0"]
     assert (run.info.status, run.data.tags["status"], run.info.end_time) == ("FAILED", "failed", failed_at)
@@ -234,7 +235,7 @@ def test_a_failure_is_shipped_with_its_trace_and_a_retry_goes_on_in_the_same_run
 def test_a_cell_that_failed_before_it_began_is_shown_too(study: Any, sync_all: Any, runs_of: Runs) -> None:
     study.invocation()
     study.record("r4", 0).folder.mkdir()
-    study.record("r4", 0).write_failure({"error": "DataError: no", "trace": "Traceback…", "time": 5})
+    records.fail(study.record("r4", 0), "DataError: no", "Traceback…", time=5)
     assert sync_all() == (1, 0)
     assert runs_of("se_ratio")["r4/s0"].info.status == "FAILED"
     study.whole()
@@ -346,7 +347,7 @@ def test_a_cell_that_failed_before_it_began_lasted_no_time(study: Any, sync_all:
     study.invocation()
     study.record("r4", 0).folder.mkdir()
     failed_at = time.time_ns() // 1_000_000
-    study.record("r4", 0).write_failure({"error": "DataError: no", "trace": "Traceback…", "time": failed_at})
+    records.fail(study.record("r4", 0), "DataError: no", "Traceback…", time=failed_at)
     sync_all()
     info = runs_of("se_ratio")["r4/s0"].info
     assert info.start_time == info.end_time == failed_at
@@ -509,7 +510,7 @@ def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(
 ) -> None:
     study.recipes = {f"r{n}": study.recipes["r4"].override({"model.se.reduction": n}) for n in range(1, 41)}
     invocation = study.invocation(seeds=3)
-    shipments = module._shipments(study.runs, invocation, module.InvocationHistory([invocation]), draw, print)
+    shipments = module._shipments(study.runs, invocation, module.InvocationHistory(read_index(study.runs)), draw, print)
     for shipment in shipments:
         shipment.run = "f" * 32
     note = parent_run.parent_note(invocation, ComparisonFiles("| table |", ""), "1", shipments)
@@ -544,8 +545,7 @@ def test_a_file_that_is_not_as_the_cell_left_it_is_not_uploaded(
 ) -> None:
     study.whole()
     record = study.record("r4", 0)
-    result = {key: value for key, value in (record.result() or {}).items() if key != "sha256"}
-    record.write_result({**result, "files": record.digests()})
+    record.write_result(record.result().model_copy(update={"files": record.digests()}))
     study.invocation(seeds=1, variants=("r4",))
     whole = record.weights.read_bytes()
     record.weights.write_bytes(b"weighty")
@@ -587,7 +587,8 @@ def test_what_was_trained_anew_or_not_shipped_is_not_known(study: Any, ship: Any
     assert ship(first).drain(60) == 0
     assert has_all(study.runs, again, store)
     record = study.record("r4", 0)
-    record.write_result({**record.result(), "time": record.result()["time"] + 1})
+    result = record.result()
+    record.write_result(result.model_copy(update={"time": result.time + 1}))
     assert not has_all(study.runs, again, store)
 
 

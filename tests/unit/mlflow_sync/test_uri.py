@@ -20,7 +20,7 @@ import pytest
 from cifar_lab.mlflow_sync import server, uploader
 from cifar_lab.mlflow_sync.client import MLflowStore, StoreUnavailable
 from cifar_lab.mlflow_sync.uri import redacted, without_credentials
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
 
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 
@@ -130,7 +130,7 @@ def test_a_command_is_written_down_without_it(study: Any) -> None:
     replace(invocation, command=typed).write(study.runs)
     (note,) = (study.runs / "invocations").glob("*.json")
     assert "secret" not in note.read_text()
-    assert read_all(study.runs)[0].command == typed.replace("secret", "***")
+    assert read_index(study.runs).invocations[0].command == typed.replace("secret", "***")
 
 
 def test_a_server_is_told_of_its_store_where_others_cannot_look(

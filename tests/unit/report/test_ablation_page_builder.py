@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.ablation import registry
 from cifar_lab.errors import TrackingError
@@ -88,7 +89,7 @@ def test_every_cell_is_listed_with_what_became_of_it(runs: Any) -> None:
     cells = [runs.cell("r4", seed) for seed in range(4)]
     runs.end(cells[0], 0.9)
     runs.end(cells[1], 0.0, status="diverged", epoch=3)
-    runs.record(cells[2]).write_failure({"error": "out of memory", "trace": "", "time": 1})
+    records.fail(runs.record(cells[2]), "out of memory")
     runs.ask(cells)
     listed = found(runs).cells
     assert [(cell.seed, cell.state) for cell in listed] == [

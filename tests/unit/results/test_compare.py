@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison, ComparisonRow
+from cifar_lab.store.record_files import DataSource
 
 SYNTHETIC = {"name": "synthetic, not CIFAR-10", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
 CPU = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
@@ -108,7 +110,7 @@ def test_missing_running_failed_and_diverged_cells_are_counted_and_in_no_mean(ru
     runs.end(cells[0], 0.90)
     runs.end(cells[1], 0.92)
     runs.end(cells[2], 0.0, status="diverged")
-    runs.record(cells[3]).write_failure({"error": "out of memory", "trace": ""})
+    records.fail(runs.record(cells[3]), "out of memory")
     runs.ask([*cells, *(runs.cell("r16", seed) for seed in range(7))])
     with runs.record(cells[4]).lock().acquire():
         found = rows(compare(runs.folder, "se_ratio"))
@@ -122,7 +124,7 @@ def test_missing_running_failed_and_diverged_cells_are_counted_and_in_no_mean(ru
 
 def test_a_cell_that_failed_and_was_then_finished_is_finished(runs: Any) -> None:
     asked = runs.cell("r16", 0)
-    runs.record(asked).write_failure({"error": "out of memory", "trace": ""})
+    records.fail(runs.record(asked), "out of memory")
     runs.end(asked, 0.9)
     runs.ask([asked])
     row = rows(compare(runs.folder, "se_ratio"))["r16"]
@@ -215,7 +217,7 @@ def test_data_at_a_path_is_found_by_the_path_however_it_is_typed(
     runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    runs.study(data={"name": "pets", "kind": "path", "hash": "a" * 64, "source": str(tmp_path / "pets")})
+    runs.study(data=DataSource(name="pets", kind="path", hash="a" * 64, source=str(tmp_path / "pets")))
     runs.study(recipe="b", data=SYNTHETIC)
     for typed in ("pets", "./pets", str(tmp_path / "pets")):
         assert compare(runs.folder, "se_ratio", data=typed).data == "pets"

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.report.table_content import note
 from cifar_lab.results.compare import compare
@@ -198,7 +199,6 @@ def test_a_protocol_that_only_cells_which_were_never_begun_have_is_not_mixed(run
 def test_a_finished_cell_that_measured_nothing_is_counted_in_the_note(runs: Any) -> None:
     runs.study()
     record = CellRecord(runs.folder / runs.cell("r4", 2).fingerprint)
-    result = {"status": "finished", "epoch": 10, "step": None, "time": 1_790_000_000_000, "metrics": {}}
-    record.write_result(result)
+    records.end(record, epoch=10)
     found = rows(runs)["r4"]
     assert (found.n, found.pairs, note(found)) == (2, 2, "1 finished without test/acc")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation, Claim
@@ -18,8 +19,9 @@ from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.verify import JudgedClaim, judge_claims
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.record_files import DataSource
 
-JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
+JPEG = DataSource(name="cifar10-jpeg", kind="path", hash="d" * 64, source="/images/cifar10-jpeg.zip")
 AS_CLAIMED: dict[str, Any] = {
     "scale": "writeup", "protocol": "writeup", "overrides": {"train.protocol": "writeup"}, "margin": 0.002,
 }  # fmt: skip
@@ -270,7 +272,7 @@ def test_cells_that_are_missing_failed_or_diverged_are_counted_and_said(runs: An
     for asked in cells[:6]:
         runs.end(asked, 0.9 + asked.seed / 100 + (asked.variant == "r16") / 50, protocol="writeup")
     runs.end(cells[6], 0, status="diverged", protocol="writeup")
-    runs.record(cells[7], protocol="writeup").write_failure({"error": "out of memory", "trace": ""})
+    records.fail(runs.record(cells[7], protocol="writeup"), "out of memory")
     runs.ask(cells, **AS_CLAIMED)
     found = one(runs)
     assert "r4 diverged in 1 of 4 seeds, 1 failed" in found.judgement.why

@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import psutil
 import pytest
+from made import records
 from optuna.trial import TrialState
 
 from cifar_lab.config.execution import Execution
@@ -77,7 +78,7 @@ class Search:
         recipe = self.setting.recipe(diff)
         return CellJob(
             fingerprint=recipe.fingerprint(seed=0, data_hash="d" * 64), recipe=recipe, seed=0, data="synthetic",
-            data_hash="d" * 64, runs=self.folder, provenance={},
+            data_hash="d" * 64, runs=self.folder, provenance=records.PROVENANCE,
             execution=Execution(device="cpu", threads=1, precision="fp32", compile=False),
         )  # fmt: skip
 
@@ -99,13 +100,11 @@ class Search:
 
 
 def write_result(record: CellRecord, accuracy: float, status: str = "finished") -> None:
-    record.folder.mkdir(parents=True, exist_ok=True)
-    record.write_cell({})
     metrics = {
         "val/acc": accuracy,
         **({"test/acc": 0.99} if status == "finished" else {}),
     }  # diverged: of an epoch before
-    record.write_result({"status": status, "epoch": 3, "step": 0, "time": 1, "metrics": metrics})
+    records.end(record, metrics, status=status, epoch=3)
 
 
 @pytest.fixture
@@ -226,7 +225,7 @@ def test_a_cell_that_diverged_is_a_result_with_the_least_value(search: Search) -
 def test_a_cell_that_failed_is_no_result_and_not_counted(search: Search) -> None:
     job = search.take()
     job.record.folder.mkdir(parents=True)
-    job.record.write_failure({"error": "boom", "trace": "boom", "time": 1})
+    records.fail(job.record, "boom")
     search.asking.ended(job, "boom")
     assert search.trial(0).state == TrialState.FAIL
     assert (search.counts().failed, search.counts().counted, len(search.asking)) == (1, 0, 5)
@@ -236,7 +235,7 @@ def test_trials_that_fail_without_end_stop_the_search(search: Search) -> None:
     def fail_one() -> None:
         job = search.take()
         job.record.folder.mkdir(parents=True, exist_ok=True)
-        job.record.write_failure({"error": "boom", "trace": "boom", "time": 1})
+        records.fail(job.record, "boom")
         search.asking.ended(job, "boom")
 
     for _ in range(FAILED_IN_A_ROW - 1):

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from made import records
 from made.spaces import Told
 
 from cifar_lab.cli.recipe_file import read_recipe
@@ -22,7 +23,7 @@ from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.importance import FEWEST, importances
 from cifar_lab.search.study import NOTE, SETTING, setting_of
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.record_files import DataSource, Provenance
 
 LARGE = {"model.blocks": "[5,5,2]", "model.width": 96, "model.kernel": 5}
 TEST = 0.987654
@@ -200,10 +201,9 @@ def test_what_the_page_lacks_for_importances_is_said() -> None:
 
 def noted(runs: Path, made: Told, command: str) -> Told:
     """With the note of its first runner."""
-    note = Invocation(
-        id="20260101T000000.000-sweep.wide", ablation="sweep.wide", question="", factors=(), control="t000",
-        scale="small", protocol="holdout", data=made.setting.data, overrides={}, cells=(), command=command,
-        execution={"device": "cpu", "threads": 1}, provenance={"git_commit": "c0ffee", "git_dirty": True},
+    note = records.invocation(
+        id="20260101T000000.000-sweep.wide", ablation="sweep.wide", control="t000", command=command,
+        data=DataSource(**made.setting.data), execution={}, provenance=Provenance(git_commit="c0ffee", git_dirty=True),
     )  # fmt: skip
     note.write(runs)
     made.study.set_user_attr(NOTE, note.id)
@@ -215,7 +215,7 @@ def test_how_it_was_searched_is_read_from_the_note(tmp_path: Path) -> None:
     found = loaded(noted(tmp_path, one_of_each(), command), tmp_path)
     how = dict(found.how)
     assert (how["sampler"], how["pruner"], how["command"]) == ("gp", "median", command)
-    assert how["executed on"] == "device cpu, threads 1"
+    assert how["executed on"] == "device cpu, threads 2, precision bf16"
     assert found.reproduce[0] == "git checkout c0ffee  # and changes that were not committed"
     assert found.reproduce[1] == command
 
@@ -277,9 +277,7 @@ def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
     made.trained(0.9, test=TEST, **{trials.CELL: "f" * 64})
     made.trained(0.8, test=TEST)
     record = CellRecord(tmp_path / ("f" * 64))
-    record.folder.mkdir()
-    record.write_cell({})
-    record.write_result({"status": "finished", "epoch": 1, "step": 0, "time": 1, "metrics": {"test/acc": TEST}})
+    records.end(record, {"test/acc": TEST})
     found = report(loaded(made, tmp_path))
     assert "90.00" in found
     assert not [text for text in (f"{TEST}", f"{TEST:.4f}", f"{100 * TEST:.2f}", f"{100 * TEST:.1f}") if text in found]

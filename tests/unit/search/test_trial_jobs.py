@@ -19,7 +19,8 @@ from cifar_lab.search.space import Space
 from cifar_lab.search.study import StudySettings
 from cifar_lab.search.trial_jobs import TrialJobs
 from cifar_lab.store import atomic_file
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 
 SPACE = Space(
     question="Which rate?",
@@ -45,7 +46,7 @@ def begin(cells: TrialJobs, study: optuna.Study, rate: float | None, retries: li
     study.add_trial(optuna.trial.create_trial(value=0.0, system_attrs=attributes))
     number = len(study.trials) - 1
     cells.begin(study, number, cells.job(number, {} if rate is None else {"optim.lr": rate}))
-    (note,) = read_all(cells.runs)
+    (note,) = read_index(cells.runs).invocations
     return note
 
 
@@ -70,7 +71,7 @@ def test_a_full_disk_is_one_line_and_the_note_stays_as_it_was(
     monkeypatch.setattr(atomic_file.os, "fsync", full)
     with pytest.raises(TrackingError, match="No space left on device"):
         begin(cells, study, 0.02)
-    assert read_all(cells.runs) == [note]
+    assert read_index(cells.runs).invocations == (note,)
     assert {path.suffix for path in (cells.runs / "invocations").iterdir()} == {".json"}
 
 

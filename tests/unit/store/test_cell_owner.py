@@ -106,7 +106,7 @@ def test_a_cell_is_taken_from_a_machine_that_is_dead(record: CellRecord, clocks:
     with record.owned(patience=0):
         holder = record.owner()
         assert holder is not None
-        assert (holder["pid"], holder["machine"]) == (os.getpid(), cell_owner.machine())
+        assert (holder.pid, holder.machine) == (os.getpid(), cell_owner.machine())
 
 
 def test_a_lock_is_seen_without_a_right_to_write(record: CellRecord, monkeypatch: pytest.MonkeyPatch) -> None:

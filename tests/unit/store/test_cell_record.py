@@ -15,13 +15,13 @@ from typing import BinaryIO
 
 import pytest
 from filelock import Timeout
+from made import records
 
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.store import atomic_file, cell_owner
 from cifar_lab.store.cell_owner import SILENCE
 from cifar_lab.store.cell_record import CellRecord, find_record, require_writable
 
-RESULT = {"status": "finished", "epoch": 1, "step": None, "time": 1, "metrics": {}}
 HOLD = """
 import sys
 from filelock import FileLock
@@ -46,12 +46,11 @@ def test_states(tmp_path: Path) -> None:
     record = CellRecord(tmp_path / "cell")
     assert (record.state(), record.cell(), record.result(), record.failure()) == ("missing", None, None, None)
     record.folder.mkdir()
-    record.write_failure({"error": "e", "trace": "t", "time": 1})
+    records.fail(record)
     assert record.state() == "failed"
-    record.write_cell({})
-    record.write_result({**RESULT, "status": "diverged"})
+    records.end(record, status="diverged")
     assert (record.state(), record.failure()) == ("diverged", None)
-    record.write_result(RESULT)
+    records.end(record)
     assert record.state() == "finished"
 
 
@@ -65,14 +64,14 @@ def test_it_runs_while_another_process_holds_its_lock_and_no_longer(tmp_path: Pa
 def test_a_failure_of_the_past_does_not_hide_that_it_runs(tmp_path: Path) -> None:
     record = CellRecord(tmp_path / "cell")
     with _locked_elsewhere(record):
-        record.write_failure({"error": "e", "trace": "t", "time": 1})
+        records.fail(record)
         assert record.state() == "running"
 
 
 def test_a_result_ends_the_checkpoint(tmp_path: Path) -> None:
     record = CellRecord(tmp_path)
     record.checkpoint.write_bytes(b"state")
-    record.write_result(RESULT)
+    records.end(record)
     assert not record.checkpoint.exists()
 
 
@@ -116,7 +115,7 @@ def test_whoever_holds_it_says_who_they_are(tmp_path: Path) -> None:
     with record.owned(patience=0):
         holder = record.owner()
         assert holder is not None
-        assert (holder["host"], holder["pid"]) == (socket.gethostname(), os.getpid())
+        assert (holder.host, holder.pid) == (socket.gethostname(), os.getpid())
         assert record.state() == "running"
     assert record.owner() is None
     assert record.state() == "missing"
@@ -152,12 +151,12 @@ def test_the_heart_beats_while_the_cell_is_held(tmp_path: Path, monkeypatch: pyt
 
 def test_set_aside_it_is_missing_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
     record = CellRecord(tmp_path / ("0" * 64))
-    record.folder.mkdir()
-    record.write_result(RESULT)
+    records.end(record)
+    result = record.result()
     place = record.set_aside()
     assert record.state() == "missing"
     assert place.parent == tmp_path / "superseded"
-    assert CellRecord(place).result() == RESULT
+    assert CellRecord(place).result() == result
     with _locked_elsewhere(record), pytest.raises(Timeout):
         record.set_aside()
 
@@ -183,17 +182,17 @@ def test_what_is_damaged_is_refused_by_file_and_rule(tmp_path: Path, file: str, 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", '"0.9"', "true", "null"])
 def test_a_metric_is_a_finite_number(tmp_path: Path, value: str) -> None:
-    text = json.dumps({**RESULT, "metrics": {"test/acc": "?"}}).replace('"?"', value)
+    text = json.dumps({**records.result_file().as_json(), "metrics": {"test/acc": "?"}}).replace('"?"', value)
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(DamageError, match=r"metric 'test/acc' is .*, not a finite number"):
         CellRecord(tmp_path).result()
     assert CellRecord(tmp_path).state() == "damaged"
 
 
-def test_what_a_reader_needs_of_a_cell_is_named_by_path(tmp_path: Path) -> None:
+def test_a_field_that_every_version_wrote_is_missing_by_its_path(tmp_path: Path) -> None:
     record = CellRecord(tmp_path)
-    record.write_cell({"recipe": {"train": {}}, "execution": {}})
-    assert record.cell("recipe", "execution") is not None
+    tree = {**records.cell_file(record.fingerprint).as_json(), "recipe": {"train": {}}}
+    (tmp_path / "cell.json").write_text(json.dumps(tree))
     with pytest.raises(TrackingError, match=r"cell\.json: damaged: 'recipe\.train\.protocol' is missing"):
-        record.cell("recipe.train.protocol")
-    assert CellRecord(tmp_path / "nowhere").cell("recipe") is None
+        record.cell()
+    assert CellRecord(tmp_path / "nowhere").cell() is None

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made import records
 
 from cifar_lab.errors import DamageError
 from cifar_lab.store import checksum
-from cifar_lab.store.invocation import CellRef, Invocation, StoppingRule, damaged, read_all, read_invocation, unite
+from cifar_lab.store.invocation import CellRef, Invocation, StoppingRule, read_invocation, unite
+from cifar_lab.store.invocation_index import read_index
 
 
 def _asked(variant: str, seed: int, recipe: str = "old") -> CellRef:
@@ -28,19 +30,16 @@ def _asked(variant: str, seed: int, recipe: str = "old") -> CellRef:
 
 
 def _invocation(time: str, *cells: CellRef) -> Invocation:
-    return Invocation(
+    return records.invocation(
+        *cells,
         id=f"{time}-study",
         ablation="study",
-        question="?",
         factors=("model.width",),
         control="a",
         scale="smoke",
-        protocol="holdout",
-        data={"name": "synthetic", "kind": "synthetic", "hash": "d", "source": "synthetic"},
+        data=records.SYNTHETIC,
         overrides={"train.epochs": 2},
-        cells=cells,
         command="cifar-lab",
-        execution={},
     )
 
 
@@ -51,8 +50,11 @@ def test_it_is_read_as_it_was_written_the_oldest_first(tmp_path: Path) -> None:
     late = replace(EARLY, id="20260102T000000.000-study")
     late.write(tmp_path)
     EARLY.write(tmp_path)
-    assert read_all(tmp_path) == [EARLY, late]
-    assert read_all(tmp_path / "nowhere") == []
+    assert read_index(tmp_path).invocations == (
+        EARLY,
+        late,
+    )
+    assert read_index(tmp_path / "nowhere").invocations == ()
 
 
 def test_its_id_tells_its_time() -> None:
@@ -68,8 +70,8 @@ def damaged_as(runs: Path, **changed: object) -> str:
     path.write_text(json.dumps({**tree, **changed}))
     with pytest.raises(DamageError) as refusal:
         read_invocation(path)
-    assert read_all(runs) == []
-    assert [str(error) for error in damaged(runs)] == [str(refusal.value)]
+    assert read_index(runs).invocations == ()
+    assert [str(error) for error in read_index(runs).damage.values()] == [str(refusal.value)]
     return str(refusal.value).removeprefix(f"{path}: damaged: ")
 
 
@@ -79,7 +81,7 @@ def test_a_note_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path: Path
     tree = json.loads(path.read_text())
     del tree["sha256"]
     path.write_text(json.dumps(tree))
-    assert read_all(tmp_path) == [EARLY]
+    assert read_index(tmp_path).invocations == (EARLY,)
 
 
 FIRST = ("id", "ablation", "question", "factors", "control", "scale", "protocol", "data", "overrides", "cells",
@@ -93,8 +95,8 @@ def test_a_note_without_the_fields_of_today_is_read_with_their_defaults(tmp_path
     (path,) = (tmp_path / "invocations").glob("*.json")
     tree = {name: value for name, value in json.loads(path.read_text()).items() if name in FIRST}
     path.write_text(json.dumps(checksum.seal(tree) if sealed else tree))
-    assert read_all(tmp_path) == [EARLY]
-    assert damaged(tmp_path) == []
+    assert read_index(tmp_path).invocations == (EARLY,)
+    assert read_index(tmp_path).damage == {}
 
 
 def test_a_rule_without_the_fields_of_today_is_read_with_their_defaults(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_a_rule_without_the_fields_of_today_is_read_with_their_defaults(tmp_path
     tree["stopping"] = {name: tree["stopping"][name] for name in ("looks", "levels", "comparisons")}
     del tree["sha256"]
     path.write_text(json.dumps(tree))
-    assert [note.stopping for note in read_all(tmp_path)] == [rule]
+    assert [note.stopping for note in read_index(tmp_path).invocations] == [rule]
 
 
 @pytest.mark.parametrize("field", FIRST)
@@ -124,15 +126,15 @@ def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
     tree = json.loads(path.read_text())
     cells = [{**cell, "node": "a1"} for cell in tree["cells"]]
     path.write_text(json.dumps(checksum.seal({**tree, "priority": "high", "cells": cells})))
-    assert read_all(tmp_path) == [EARLY]
+    assert read_index(tmp_path).invocations == (EARLY,)
 
 
 def test_hidden_and_companion_files_are_no_notes(tmp_path: Path) -> None:
     EARLY.write(tmp_path)
     for name in ("._20260101T000000.000-study.json", ".DS_Store", ".20260101T000000.000-study.json.7.partial"):
         (tmp_path / "invocations" / name).write_bytes(b"\0\5\26\7")
-    assert read_all(tmp_path) == [EARLY]
-    assert damaged(tmp_path) == []
+    assert read_index(tmp_path).invocations == (EARLY,)
+    assert read_index(tmp_path).damage == {}
 
 
 def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
@@ -149,7 +151,11 @@ def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
         ("id", "x026", "'id': an id begins with its time, 20261122T210000.123-"),
         ("cells", [{"variant": "a", "seed": "0"}], "'cells.0.seed': Input should be a valid integer"),
         ("margin", "0.1", "'margin': Input should be a valid number"),
-        ("data", {"hash": 7}, "'data.hash': Input should be a valid string"),
+        (
+            "data",
+            {"name": "x", "kind": "path", "hash": 7, "source": "x"},
+            "'data.hash': Input should be a valid string",
+        ),
         ("factors", None, "'factors': Input should be a valid array"),
         ("overrides", [], "'overrides': Input should be an object"),
     ],
@@ -162,8 +168,8 @@ def test_what_is_damaged_is_named_by_ablation_and_not_written_over(tmp_path: Pat
     EARLY.write(tmp_path)
     (path,) = (tmp_path / "invocations").glob("*.json")
     path.write_text("{")
-    assert len(damaged(tmp_path, "study")) == 1
-    assert damaged(tmp_path, "other") == []
+    assert len(read_index(tmp_path).damage_of("study")) == 1
+    assert read_index(tmp_path).damage_of("other") == []
     with pytest.raises(DamageError, match="not JSON"):
         EARLY.write(tmp_path)
     assert path.read_text() == "{"
@@ -176,7 +182,7 @@ def test_ids_follow_each_other_though_the_clock_was_set_back(tmp_path: Path) -> 
     later = earlier.after_all(tmp_path)
     assert later.id == "20260101T000000.001-other-study"
     later.write(tmp_path)
-    assert [note.id for note in read_all(tmp_path)] == [EARLY.id, later.id]
+    assert [note.id for note in read_index(tmp_path).invocations] == [EARLY.id, later.id]
     assert replace(EARLY, id="20260101T000000.002-x").after_all(tmp_path).id == "20260101T000000.002-x"
 
 
@@ -193,6 +199,6 @@ def test_a_changed_recipe_replaces_its_variant_and_no_other() -> None:
 
 
 def test_a_setting_is_ablation_scale_data_and_overrides() -> None:
-    assert EARLY.setting() == replace(EARLY, id="x", command="y").setting()
-    assert EARLY.setting() != replace(EARLY, overrides={}).setting()
-    assert EARLY.setting() != replace(EARLY, scale="small").setting()
+    assert EARLY.key == replace(EARLY, id="x", command="y").key
+    assert EARLY.key != replace(EARLY, overrides={}).key
+    assert EARLY.key != replace(EARLY, scale="small").key

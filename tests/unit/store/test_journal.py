@@ -32,7 +32,7 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
         file.flush()
         assert reader.events() == []
         file.write(b'"time": 1}\n')
-    assert reader.events() == [{"event": "start", "time": 1}]
+    assert [event.as_json() for event in reader.events()] == [{"event": "start", "time": 1}]
 
 
 def test_points_without_a_checkpoint_do_not_stand(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def _append(folder: Path, *events: dict[str, object]) -> None:
 def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.points(1, {"a": float("nan"), "b": float("inf"), "c": 1.0})
-    assert read_events(tmp_path)[0]["values"] == {"c": 1.0}
+    assert read_events(tmp_path)[0].as_json()["values"] == {"c": 1.0}
 
 
 def test_a_checkpoint_in_an_epoch_settles_the_epochs_before_it(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_damaged_line_is_named_and_makes_no_curve(tmp_path: Path, old: bytes, 
     assert journals.damaged_lines(tmp_path)[0].startswith(rule)
     with pytest.raises(DamageError, match=rule):
         read_points(tmp_path)
-    assert all(event["event"] != "points" or event["epoch"] == 2 for event in read_events(tmp_path))
+    assert all(event.kind != "points" or event.epoch == 2 for event in read_events(tmp_path))
 
 
 def test_a_torn_line_says_so_and_is_no_damage(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_torn_line_says_so_and_is_no_damage(tmp_path: Path) -> None:
     assert journals.damaged_lines(tmp_path) == []
     _epoch(Journal(tmp_path), 2)
     assert journals.damaged_lines(tmp_path) == []
-    assert [event["event"] for event in read_events(tmp_path)][2] == "torn"
+    assert [event.kind for event in read_events(tmp_path)][2] == "torn"
 
 
 def test_a_last_line_that_lacks_only_its_end_is_whole(tmp_path: Path) -> None:
@@ -195,7 +195,10 @@ def test_lines_of_an_earlier_version_have_no_checksum_and_are_read(tmp_path: Pat
     ("event", "rule"),
     [
         ({"event": "points", "time": 1, "epoch": "1", "values": {}}, "'epoch' is '1', not a whole number"),
-        ({"event": "points", "time": 1, "epoch": 1, "values": {"a": "0.5"}}, "'values' is"),
+        (
+            {"event": "points", "time": 1, "epoch": 1, "values": {"a": "0.5"}},
+            "'values.a' is '0.5', not a finite number",
+        ),
         ({"event": "checkpoint", "time": 1}, "'epoch' is missing"),
         ({"event": ["points"], "time": 1}, "'event' is ['points'], not text"),
         ({"event": "end", "status": "finished"}, "'time' is missing"),
@@ -203,7 +206,7 @@ def test_lines_of_an_earlier_version_have_no_checksum_and_are_read(tmp_path: Pat
         ({"event": "eager", "time": 1}, "'why' is missing"),
         ({"event": "damaged", "time": 1, "why": "torn"}, "'file' is missing"),
         ({"event": "failed", "time": 1}, "'trace' is missing"),
-        ({"event": "start", "time": 1, "execution": {"a": 1}}, "'execution' is {'a': 1}, not an object with device"),
+        ({"event": "start", "time": 1, "execution": {"a": 1}}, "'execution.device' is missing"),
         ({"event": "torn", "time": 10**20}, "'time' is 100000000000000000000, not a time in ms"),
     ],
 )
@@ -227,7 +230,7 @@ def test_who_follows_a_journal_that_is_kept_aside_reads_the_new_one_from_its_beg
     journal.write("start")
     _epoch(journal, 1)
     assert [point.epoch for point in poller.poll()] == [point.epoch for point in looker.written()] == [1]
-    assert poller.began == read_events(tmp_path)[0]["time"]
+    assert poller.began == read_events(tmp_path)[0].time
     assert poller.damage == looker.damage == []
 
 
@@ -250,7 +253,7 @@ def test_durations_are_right_though_the_clock_is_set_back(tmp_path: Path, monkey
     clock.steady += 60
     clock.wall += 60 - 3600
     journal.points(2, {})
-    times = [event["time"] for event in read_events(tmp_path)]
+    times = [event.time for event in read_events(tmp_path)]
     assert times == [1_790_000_000_000, 1_790_000_060_000]
 
 
@@ -264,5 +267,5 @@ def test_who_goes_on_after_the_clock_was_set_back_writes_no_earlier_time(
     journal = Journal(tmp_path)
     clock.steady += 2
     journal.points(2, {})
-    times = [event["time"] for event in read_events(tmp_path)]
+    times = [event.time for event in read_events(tmp_path)]
     assert times == [1_790_000_000_000, 1_790_000_002_000]

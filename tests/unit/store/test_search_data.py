@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 from made.bounded import bounded
 from made.misplaced import put_pipe
 
 from cifar_lab.inspect.status import look
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.uploader import sync_invocations
-from cifar_lab.store.invocation import Invocation, read_all
+from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.search_data import files
 from cifar_lab.store.selection import select
 
@@ -25,7 +27,7 @@ def draw(_record: Any) -> dict[str, bytes]:
 
 
 def ship(study: Any, store: MLflowStore) -> None:
-    sync_invocations(study.runs, read_all(study.runs), store, draw=draw, say=lambda _: None)
+    sync_invocations(study.runs, read_index(study.runs).invocations, store, draw=draw, say=lambda _: None)
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def test_a_trial_that_was_stopped_and_not_pruned_is_killed(
 def test_a_failed_trial_does_not_make_the_study_one_that_failed(
     study: Any, searched: Invocation, store: MLflowStore, runs_of: Any
 ) -> None:
-    study.record("r4", 0).write_failure({"error": "boom", "trace": "boom", "time": 10**13})
+    records.fail(study.record("r4", 0), "boom", "boom", time=10**13)
     replace(searched, tags={}).write(study.runs)
     ship(study, store)
     assert runs_of("sweep.wide")["r4/s0"].info.status == "FAILED"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import records
 
 from cifar_lab.data import load
 from cifar_lab.errors import TrackingError
-from cifar_lab.store.invocation import read_all
+from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.record_files import DataSource
 from cifar_lab.store.selection import again, select, selector
-
-SYNTHETIC = {"name": "synthetic", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
 
 
 def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrides(runs: Any) -> None:
@@ -29,13 +29,13 @@ def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrid
 def test_where_no_setting_is_plain_the_latest_that_matches_is_read(runs: Any) -> None:
     runs.study(recipe="a", overrides={"train.epochs": 3})
     latest = runs.study(recipe="b", overrides={"train.epochs": 4})
-    runs.study(recipe="c", data=SYNTHETIC)
+    runs.study(recipe="c", data=records.SYNTHETIC)
     assert select(runs.folder, "se_ratio", data="cifar10").latest.id == latest
 
 
 def test_the_same_images_at_another_path_select_the_setting(runs: Any, few_images: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(few_images, tmp_path / "copy")
-    there = {"name": "images", "kind": "images", "hash": load(str(few_images)).hash, "source": str(few_images)}
+    there = DataSource(name="images", kind="images", hash=load(str(few_images)).hash, source=str(few_images))
     wanted = runs.study(data=there)
     runs.study(recipe="b")
     assert select(runs.folder, "se_ratio", data=str(copy)).latest.id == wanted
@@ -56,4 +56,6 @@ def test_what_a_hint_prints_selects_that_setting_and_no_other(runs: Any) -> None
 
 def test_a_command_is_typed_again_without_what_it_undid(runs: Any) -> None:
     runs.ask([], command="cifar-lab run-ablation se_ratio --json --redo abc --redo=def --seeds 0-2 --runs 'my runs'")
-    assert again(read_all(runs.folder)[0]) == "cifar-lab run-ablation se_ratio --seeds 0-2 --runs 'my runs'"
+    assert (
+        again(read_index(runs.folder).invocations[0]) == "cifar-lab run-ablation se_ratio --seeds 0-2 --runs 'my runs'"
+    )
