@@ -10,9 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.config.declarative import DeclarativeModel
 from cifar_lab.config.overrides import format_overrides
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
+from cifar_lab.config.recipe import Recipe, paths
 from cifar_lab.errors import AblationError, CifarLabError, RecipeError, UsageError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]

@@ -16,7 +16,7 @@ from cifar_lab.cli.verify import chances
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.scale import trained_alike
 from cifar_lab.errors import RegistryError, nearest
-from cifar_lab.text import many, printable
+from cifar_lab.text import format_macs, many, printable
 
 if TYPE_CHECKING:
     from cifar_lab.config.recipe import Recipe
@@ -106,7 +106,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
             row["name"] + (" (control)" if row["name"] == ablation.control else ""),
             _difference(row),
             f"{row['parameters']:,}",
-            f"{row['macs'] / 1e6:,.0f} M",
+            format_macs(row["macs"]),
             "within" if row["within_budget"] else "over, declared" if row["over_budget"] else "OVER",
         )
         for row in rows
@@ -150,7 +150,7 @@ def plan(
             cell["state"],
             f"{cell['parameters']:,}",
             f"{cell['parameters_trained']:,}",
-            f"{cell['macs'] / 1e6:,.0f} M",
+            format_macs(cell["macs"]),
             console.duration(cell["estimate_seconds"]) if cell["estimate_seconds"] else "",
         )
         for cell in tree
@@ -261,7 +261,7 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
         "base": variant.base,
         "continues": variant.continues,
         "parameters": counted.parameters,
-        "macs": counted.macs,
+        "macs": counted.macs or None,
         "within_budget": counted.parameters <= BUDGET,
         "over_budget": variant.over_budget,
     }

@@ -87,7 +87,7 @@ ScaleName = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="cifar10, synthetic, or a path: CIFAR-10's files, or a folder or archive of train/<class>/* and "
+        help="cifar10, cifar100, synthetic, or a path: CIFAR's files, or a folder or archive of train/<class>/* and "
         "test/<class>/* images.",
         autocompletion=completion.data,
     ),

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from cifar_lab.cli import console
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.config.recipe import LARGEST, Recipe
+from cifar_lab.extension import Registered
 
 NAME = "recipe"
 """The word that `describe` takes in place of an ablation's name."""
@@ -28,6 +29,8 @@ LINES = {
     "model.dropout": "Dropout probability before the classifier.",
     "model.se.placement": "Place of squeeze-and-excitation: none, after the stem, or in each block.",
     "model.se.reduction": "Reduction ratio of squeeze-and-excitation.",
+    "model.name": "Network: the built-in one, or your own; the other fields of model do not apply to your own.",
+    "model.options": "Options of your own network.",
     "data.crop": "Pixels of zero padding on each side before the random crop; 0: no crop.",
     "data.flip": "Mirror half of the images at random.",
     "data.alternating_flip": "Mirror at random in the first epoch, then every second epoch.",
@@ -37,7 +40,7 @@ LINES = {
     "data.cutmix": "Alpha of CutMix's Beta distribution; 0: off.",
     "data.val_fraction": "Fraction of the training images held out as val.",
     "data.split_seed": "Seed that chooses the held-out images, the same for every seed of a cell.",
-    "optim.name": "Optimizer.",
+    "optim.name": "Optimizer: a built-in one, or your own.",
     "optim.lr": "Peak learning rate.",
     "optim.momentum": "Momentum of sgd, sgd_nesterov, rmsprop and muon.",
     "optim.weight_decay": "Weight decay.",
@@ -47,7 +50,8 @@ LINES = {
     "optim.lookahead.alpha": "Step size of Lookahead's slow weights.",
     "optim.clip.by": "Gradient clipping: none, each element, or the norm of the whole gradient.",
     "optim.clip.threshold": "Threshold of gradient clipping.",
-    "schedule.name": "Learning rate schedule.",
+    "optim.options": "Options of your own optimizer, besides lr and weight_decay.",
+    "schedule.name": "Learning rate schedule: a built-in one, or your own.",
     "schedule.every": "When the rate changes: at each epoch or each step.",
     "schedule.warmup": "Fraction of the training with a linear rise from zero, before the schedule.",
     "schedule.step_size": "step: fraction of the training between two steps.",
@@ -58,6 +62,7 @@ LINES = {
     "schedule.final_div": "one_cycle: first rate over last rate.",
     "schedule.period": "warm_restarts: length of the first cycle, a fraction of the training.",
     "schedule.period_growth": "warm_restarts: factor from the length of one cycle to the next.",
+    "schedule.options": "Options of your own schedule.",
     "train.epochs": "Number of epochs.",
     "train.batch_size": "Images per training step.",
     "train.label_smoothing": "Label smoothing.",
@@ -65,6 +70,7 @@ LINES = {
     "train.tta": "Test-time augmentation: none, mirror, or mirror and shifts.",
     "train.precision": "Precision of convolutions and products; auto: bf16 or fp16 where the device supports it.",
     "train.protocol": "holdout: hold out val, evaluate test once; writeup: train on all, evaluate test each epoch.",
+    "train.metrics": 'Further metrics, by name or as {"name": …, "options": {…}}.',
     "init_from": "Fingerprint of the finished cell whose last weights the training starts from; none: from scratch.",
 }
 """By path, what the field is. A test requires a line for each."""
@@ -122,12 +128,19 @@ def _range(info: FieldInfo) -> str:
 def _words(kind: Any, limits: Iterable[Any]) -> str:
     """Return the values of a type in words: `1 to 11`, `above 0`, `none, stem, block`, `list of 1 to 5: 1 or more`."""
     origin, inner = get_origin(kind), get_args(kind)
+    limits = list(limits)
+    for registered in (limit for limit in limits if isinstance(limit, Registered)):
+        return f"{', '.join(registered.built_in)}, or module:function"
     if origin is Annotated:
         return _words(inner[0], [*_flat(inner[1:]), *limits])
     if origin is Literal:
         return ", ".join(map(str, inner))
     if origin in {Union, types.UnionType}:
         return " or ".join(_words(each, limits if each is not type(None) else ()) for each in inner)
+    if kind is dict or origin is dict:
+        return "JSON object"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _range(kind.model_fields["name"])
     if origin is tuple:
         bounds = _limits(limits)
         many = f" of {bounds['min_length']} to {bounds['max_length']}" if "max_length" in bounds else ""

@@ -52,7 +52,8 @@ def complete(
     """
     plan, compiling = found.plan, ""
     if found.compile is None:
-        timed = partial(time_steps, place=found.places[0]) if found.places else time_steps
+        place = found.places[0] if found.places else ""
+        timed = partial(time_steps, place=place, images=plan.dataset.shape)
         is_on, compiling = decide_compile(plan, found.execution, runs, timed)
         found = found._replace(execution=replace(found.execution, compile=is_on))
         if is_on:

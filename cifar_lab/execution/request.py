@@ -142,7 +142,7 @@ def read_data(source: str, say: Callable[[str], None]) -> tuple[str, Dataset]:
     """Return the source, its path made absolute, and its images.
 
     Raises:
-        DataError: the source cannot be read as ten classes of 32×32 images.
+        DataError: the source cannot be read as square images in classes.
     """
     from cifar_lab.data import absolute, load
 

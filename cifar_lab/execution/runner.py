@@ -17,7 +17,6 @@ from cifar_lab.execution.provenance import code_diff, provenance, warning
 from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.models.cost import network_cost
 from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, RecordedCommand, StoppingRule
 from cifar_lab.store.record_files import CrossedVariants, DataSource, StoredExecution
 
@@ -161,13 +160,12 @@ def job_of(cell: PlannedCell, plan: Plan, runs: Path, execution: Execution) -> C
 
 def asked_of(cell: PlannedCell) -> CellRef:
     """Return the entry of a cell in an invocation's note."""
-    trained = network_cost(cell.recipe.model)
     return CellRef(
         variant=cell.variant,
         seed=cell.seed,
         fingerprint=cell.fingerprint,
         recipe=cell.lineage,
-        parameters=network_cost(cell.declared.model).parameters,
-        parameters_trained=trained.parameters,
-        macs=trained.macs,
+        parameters=cell.declared_cost.parameters,
+        parameters_trained=cell.cost.parameters,
+        macs=cell.cost.macs,
     )

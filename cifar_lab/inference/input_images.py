@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.data import array_files, decoding, file_tree
 from cifar_lab.data.cifar_batches import images_of_planes
 from cifar_lab.data.dataset import Images
@@ -29,6 +30,8 @@ LARGEST_PICKLE = 1 << 30
 MOST_IMAGES = 1_000_000
 IMAGES, IDS = ("data", "images", "x", "x_test", "test_images", "img", "imgs"), ("ids", "id", "index")
 """Names of arrays, in order of preference."""
+SIDE = CIFAR10_SHAPE.side
+"""Side of the images in pixels; other sizes are refused."""
 PICKLE_STARTS = (b"\x80", b"(", b"}", b"c")
 """First bytes of a pickle: of protocol 2 and later, of a text protocol, of a dictionary, and of a global name."""
 
@@ -92,7 +95,7 @@ def _read(path: Path) -> InputImages:
         with file_tree.opened(path) as tree:
             return _of_npz(tree, path) if _is_npz(tree) else _of_tree(tree, path)
     if path.suffix.lower() in decoding.EXTENSIONS:
-        image = decoding.decode_image(path.name, path.read_bytes()[: decoding.LARGEST + 1])
+        image = decoding.decode_image(path.name, path.read_bytes()[: decoding.LARGEST + 1], SIDE)
         return InputImages(images=image[None], ids=(path.stem,), has_own_ids=True, source=path.name)
     if start.startswith(PICKLE_STARTS):
         return _of_pickle(path)
@@ -140,7 +143,7 @@ def _of_arrays(arrays: Mapping[str, Any], path: Path) -> InputImages:
 
 def _as_images(name: str, array: Any) -> Images:
     """Convert (N, 32, 32, 3), (N, 3, 32, 32) or (N, 3072), planes first, to (N, 32, 32, 3) uint8."""
-    side = decoding.SIDE
+    side = SIDE
     if isinstance(array, np.ndarray) and array.dtype == np.uint8 and len(array):
         if array.ndim == 4 and array.shape[1:] == (side, side, 3):
             return np.ascontiguousarray(array)
@@ -157,10 +160,10 @@ def _of_tree(tree: FileTree, path: Path) -> InputImages:
     for name in names:
         if not name.lower().endswith(decoding.EXTENSIONS):
             raise DataError(f"{shown(name)} is not an image by its name; expected {', '.join(decoding.EXTENSIONS)}")
-    images = np.empty((len(names), decoding.SIDE, decoding.SIDE, 3), np.uint8)
+    images = np.empty((len(names), SIDE, SIDE, 3), np.uint8)
     with warnings.catch_warnings(action="ignore"):  # Pillow's, on palettes, which the decoder handles
         for at, name in enumerate(names):
-            images[at] = decoding.decode_image(name, tree.read(name, decoding.LARGEST))
+            images[at] = decoding.decode_image(name, tree.read(name, decoding.LARGEST), SIDE)
     return InputImages(images=images, ids=_ids(names), has_own_ids=True, source=path.name)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError
 from cifar_lab.report.notebook import Tabular
@@ -18,9 +19,7 @@ from cifar_lab.store.selection import CellName, cell_names
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
-
-    from cifar_lab.models.resnet import ResNet
+    from torch import Tensor, nn
 
 FINGERPRINT = 64
 """Length of a fingerprint, and so of the name of a cell's folder."""
@@ -83,7 +82,7 @@ class StoredCell(Tabular):
             return read_train_logits(CellRecord(self.folder))
         return read_logits(CellRecord(self.folder), part)
 
-    def network(self, device: str = "cpu") -> ResNet:
+    def network(self, device: str = "cpu") -> nn.Module:
         """Build the network with its final weights, in evaluation mode, on `device` (as torch names it, `cuda:1`).
 
         It takes images as `prepare` returns them, and returns logits, (images, classes).
@@ -93,18 +92,19 @@ class StoredCell(Tabular):
             DamageError: the weights are damaged, or are not those of the result.
         """
         from cifar_lab.execution.worker import load_weights
-        from cifar_lab.models.resnet import build_network
+        from cifar_lab.models.registry import build_network
 
         recipe = self._require_finished("weights")
-        net = build_network(recipe.model, seed=0)
+        record = CellRecord(self.folder)
+        net = build_network(recipe.model, seed=0, images=_shape_of(record))
         try:
-            load_weights(net, CellRecord(self.folder))
+            load_weights(net, record)
         except CellError as error:
             raise TrackingError(str(error)) from error
         return net.to(device).eval()
 
     def prepare(self, images: np.ndarray, device: str = "cpu") -> Tensor:
-        """Convert images, (N, 32, 32, 3) uint8, to the network's input, (N, 3, 32, 32) float32, as in its training."""
+        """Convert images, (N, side, side, 3) uint8, to the network's input, (N, 3, side, side), as in training."""
         import torch
 
         from cifar_lab.data.augmentation import normalise_only
@@ -215,3 +215,9 @@ def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCel
         damage=content.damage,
         folder=found.folder,
     )
+
+
+def _shape_of(record: CellRecord) -> ImageShape:
+    """Return the shape of the images that a cell was trained on."""
+    cell = record.cell()
+    return cell.shape if cell is not None else CIFAR10_SHAPE

@@ -101,8 +101,13 @@ def by_seed(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
 def with_guesses(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
     """Return the metric by seed, with the accuracy of guessing for each cell that diverged."""
     found = list(replicates)
-    guesses = {each.asked.seed: CHANCE for each in found if each.state == "diverged"}
+    guesses = {each.asked.seed: _chance(each) for each in found if each.state == "diverged"}
     return dict(sorted({**guesses, **by_seed(found, *keys)}.items()))
+
+
+def _chance(result: CellResult) -> float:
+    """Return the accuracy of guessing among the classes of the cell's images; among ten without a record."""
+    return 1 / result.cell.shape.classes if result.cell is not None else CHANCE
 
 
 def differences_at_chance(own: Iterable[CellResult], theirs: Iterable[CellResult], *keys: str) -> dict[int, float]:

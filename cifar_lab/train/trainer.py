@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifar_lab.config.built_in_names import OPTIMIZERS
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.seeding import seed_of_draws
 from cifar_lab.data.splits import Split
@@ -29,8 +30,9 @@ class Trainer:
         self.graph = False
         """Replay each step as one CUDA graph, if possible; read when the training begins."""
         self.parameters = list(net.parameters())
-        self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
-        """Learning rate on a GPU, (), from which the optimizer reads it; None elsewhere, where it gets a number."""
+        reads_rate = self.device.type == "cuda" and recipe.optim.name in OPTIMIZERS.built_in
+        self.rate = torch.zeros((), device=self.device) if reads_rate else None
+        """Learning rate on a GPU, (), from which a built-in optimizer reads it; None elsewhere: it gets a number."""
         self.optimizer = optimizer.build_optimizer(net, recipe.optim, rate=self.rate)
         self.scaler = scaler(precision, self.device)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None

@@ -12,7 +12,7 @@ import pytest
 from packaging.version import Version
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "out_of_space", "redaction", "text"}
+EVERYWHERE = {"errors", "extension", "out_of_space", "redaction", "text"}
 """Modules that every package may import."""
 ORDER = (
     "config", "ablation", "models", "data", "store", "train", "results", "execution", "inspect", "report",
@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "api": set(ORDER) - {"data", "train", "inspect", "search", "api", "cli"},
     "cli": set(ORDER) - {"api", "cli"},
     "recipe": {"config"},
+    "testing": {"config", "models", "data", "train"},
     "__main__": {"cli"},
     "__init__": {"ablation", "api", "config"},
 }

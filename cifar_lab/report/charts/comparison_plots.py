@@ -135,7 +135,7 @@ def alike(comparison: Comparison) -> list[str]:
 
 
 def _costs(comparison: Comparison, name: str) -> list[float]:
-    return [value for row in comparison.rows if (value := getattr(row, name)) is not None]
+    return [value for row in comparison.rows if (value := getattr(row, name))]  # 0 MACs are unknown
 
 
 def _apart(comparison: Comparison, name: str) -> bool:
