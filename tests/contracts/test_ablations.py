@@ -140,7 +140,7 @@ def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_imag
     )
     torch.set_num_threads(1)
     parts = split(few_images, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32")
+    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0, images=few_images.shape), parts, "fp32")
     before = [parameter.clone() for parameter in trainer.parameters]
     observer = Nobody()
     outcome = fit(trainer, observer)
