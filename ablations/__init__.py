@@ -14,8 +14,8 @@ CHAPTERS = (
       "weight_decay", "augmentation", "mixup_cutmix", "lookahead", "se_placement", "se_ratio")),
     ("What it does not vary", "Choices of its final network and training that it states without comparing them; and "
      "the yardstick, how far the seed alone moves an accuracy.",
-     ("layers", "shortcut_kernels", "width", "dropout", "batch_size", "label_smoothing", "se_ratio_x_lookahead",
-      "noise_floor")),
+     ("layers", "shortcut_kernels", "width", "dropout", "batch_size", "label_smoothing", "optimizers_cosine",
+      "se_ratio_x_lookahead", "noise_floor")),
     ("In fewer epochs", "Its network in a recipe of our own, from speed runs on CIFAR-10.",
      ("fewer_epochs", "fast", "stem_pool")),
     ("How it computes", "Whether the precision that the lab chooses for its speed has a price.", ("precision",)),

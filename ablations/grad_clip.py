@@ -1,16 +1,18 @@
 """Effect of gradient clipping on the ResNet-18, by value and by norm.
 
-Source: the writeup clips each element to ±0.1 and says that this speeds up convergence, above all in the first
-epochs. That is about the curve and not about its end, so the claim is about the mean accuracy over all epochs. It
-shows no run without clipping, and none by norm. A norm of 2 is our choice: in twenty steps of this baseline, clipped
-by value, the norm was 4.6 to 9.4 in the first six and about 1.4 from the eleventh on; at a quarter of the width it
-fell from 2.3 to 1.2 within fifty. So 2 acts at the start, as ±0.1 does; the usual 1 would act at most steps, like a
-lower rate.
+Source: the writeup clips each element to ±0.1 and says that this speeds up convergence, above all in the first epochs.
+That is about the curve and not about its end, so the claims are about the mean accuracy over all epochs and over the
+first tenth of them. It shows no run without clipping, and none by norm. A norm of 2 is our choice: in twenty steps of
+this baseline, clipped by value, the norm was 4.6 to 9.4 in the first six and about 1.4 from the eleventh on; at a
+quarter of the width it fell from 2.3 to 1.2 within fifty. So 2 acts at the start, as ±0.1 does; the usual 1 would act
+at most steps, like a lower rate.
 
 Run time: 9 PFLOP a cell, 9 cells; `cifar-lab plan grad_clip` says what that is on your machine.
 """
 
 from cifar_lab import RESNET18, Ablation, Claim, Variant
+
+QUOTE, SOURCE = "speeds up convergence, above all in the first epochs", "clipped by value at 0.1, and not at all"
 
 ABLATION = Ablation(
     question="Does gradient clipping help, and does it matter how?",
@@ -24,12 +26,7 @@ ABLATION = Ablation(
     ),
     control="value0.1",
     claims=(
-        Claim(
-            quote="speeds up convergence, above all in the first epochs",
-            source="clipped by value at 0.1, and not at all",
-            better="value0.1",
-            worse="off",
-            metric="convergence",
-        ),
+        Claim(quote=QUOTE, source=SOURCE, better="value0.1", worse="off", metric="convergence"),
+        Claim(quote=QUOTE, source=SOURCE, better="value0.1", worse="off", metric="early convergence"),
     ),
 )

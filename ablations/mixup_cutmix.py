@@ -2,7 +2,8 @@
 
 Source: the writeup says that they improve robustness and accuracy. `none` is its stage 5 and `both` its stage 8, for
 which it has numbers; it shows no run with one alone. It gives no alpha: 1.0, as in `writeup_ladder`, is our choice.
-With both, each image gets one of the two. Robustness is not measured here.
+With both, each image gets one of the two; each image draws its own λ here, public code one for each batch. Robustness
+is not measured here.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan mixup_cutmix` says what that is on your machine.
 """

@@ -15,15 +15,18 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import scipy
 from markdown_table import table
 
+from cifar_lab.ablation import registry
+from cifar_lab.results.claim_families import ClaimFamily, claim_families
 from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.group_sequential import levels, looks
+from cifar_lab.results.stats.moderated import Family, critical_value, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import paired_difference, student
 from cifar_lab.results.stats.power import power
@@ -168,6 +171,63 @@ def power_of(seeds: int, variants: int, effect: float, studies: int) -> Power:
     return Power(predicted=power(seeds, effect, 1.0, level), measured=float(measured))
 
 
+def question_error(family: ClaimFamily, world: World, studies: int) -> float:
+    """Estimate the share of studies without a difference in which any claim of one question is decided by direction.
+
+    The variants of the question are drawn as the arms of `world`; the first one that a claim names is its control. The
+    intervals are those of a moderated study: moderated where the question has two differences or more, else Student's.
+    """
+    names = sorted({name for pair in family.pairs for name in pair})
+    world, k = replace(world, variants=max(1, len(names) - 1)), len(family.pairs)
+    first, second = ([names.index(pair[side]) for pair in family.pairs] for side in (0, 1))
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        arms = world.draw(block, random)
+        paired = arms[:, first] - arms[:, second]
+        if k == 1:
+            low, high = intervals(paired, family.level)
+        else:
+            low, high = moderated(paired, family.kind)
+        return [((low > 0) | (high < 0)).any(1).mean()]
+
+    key = (5, world.seeds, k, list(NOISES).index(world.noise), int(10 * world.correlation))
+    return float(averaged(measure, studies, *key)[0])
+
+
+def moderated(paired: np.ndarray, kind: Family) -> tuple[np.ndarray, np.ndarray]:
+    """Return lower and upper ends of the moderated intervals of differences (studies, k, seeds)."""
+    k, n = paired.shape[1:]
+    spread = np.sqrt(moderated_variances(paired.var(axis=-1, ddof=1), n - 1) / n)
+    half, middle = critical_value(k, n, kind) * spread, paired.mean(axis=-1)
+    return middle - half, middle + half
+
+
+def check_question(family: ClaimFamily, studies: int = 20) -> None:
+    """Check that the product's function, study by study, gives the moderated intervals that are computed in blocks.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    names = sorted({name for pair in family.pairs for name in pair})
+    arms = World(seeds=3, variants=len(names) - 1).draw(studies, np.random.default_rng(_SEED))
+    first, second = ([names.index(pair[side]) for pair in family.pairs] for side in (0, 1))
+    low, high = moderated(arms[:, first] - arms[:, second], family.kind)
+    for study in range(studies):
+        values = {name: dict(enumerate(arms[study, i].tolist())) for i, name in enumerate(names)}
+        made = family.moderated(values)
+        for i, pair in enumerate(family.pairs):
+            np.testing.assert_allclose((low[study, i], high[study, i]), made[pair], rtol=0, atol=1e-9)
+
+
+def questions() -> list[tuple[str, ClaimFamily]]:
+    """Return the families of the built-in claims, with the name of their ablation."""
+    return [
+        (ablation.name, family)
+        for ablation in registry.discover()
+        for family in claim_families(ablation).values()
+    ]  # fmt: skip
+
+
 class Sequential(NamedTuple):
     """Properties of a sequential design."""
 
@@ -252,6 +312,26 @@ def sequential_table(studies: int) -> Iterable[str]:
     return table(("K", "differences, deviations", "margin", "wrong", "undecided at K", "cells saved"), cases)
 
 
+def questions_table(studies: int) -> Iterable[str]:
+    alike: dict[tuple[int, str], list[tuple[str, ClaimFamily]]] = {}
+    for name, family in questions():
+        alike.setdefault((len(family.pairs), family.kind), []).append((name, family))
+
+    def row(shape: tuple[int, str]) -> list[object]:
+        names, family = ", ".join(dict.fromkeys(name for name, _ in alike[shape])), alike[shape][0][1]
+        worst = (
+            max(
+                question_error(family, World(seeds=seeds, noise=noise, correlation=correlation), studies)
+                for noise, correlation in itertools.product(NOISES, CORRELATIONS)
+            )
+            for seeds in SEEDS
+        )
+        return [*shape, names, *map(percent, worst)]
+
+    heading = ("differences of a question", "kind", "ablations", *(f"n = {n}: false, at most" for n in SEEDS))
+    return table(heading, map(row, sorted(alike)))
+
+
 def boundaries_table(studies: int) -> Iterable[str]:
     def row(boundaries: str) -> list[object]:
         wrong = (sequential(plan, (0.0,), 0.0, studies, boundaries).wrong for plan in plans)
@@ -264,6 +344,7 @@ def boundaries_table(studies: int) -> Iterable[str]:
 TABLES = {
     "Coverage, and verdicts that are false": coverage_table,
     "Coverage of one interval where differences are not normal": shape_table,
+    "Claims: a question without a difference that is decided falsely": questions_table,
     "Power": power_table,
     "Stopping early": sequential_table,
     "Wrong where nothing differs, by where the levels come from": boundaries_table,

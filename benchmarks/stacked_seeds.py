@@ -27,15 +27,17 @@ from on_gpu.machine import milliseconds
 from side_by_side.results import Spread, ratio
 from torch import Tensor, nn
 
+from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
 from cifar_lab.data.splits import Split, split
-from cifar_lab.models.resnet import CLASSES, ResNet, build_network
+from cifar_lab.models.resnet import ResNet, build_network
 from cifar_lab.train.precision import Precision, autocast
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 
+CLASSES = CIFAR10_SHAPE.classes
 WARM = {"cpu": 2, "cuda": 10}
 """Warm-up steps; on CUDA two graphs are captured during them, with and without Lookahead's interpolation."""
 

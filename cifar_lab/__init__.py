@@ -12,23 +12,33 @@ if TYPE_CHECKING:
     from cifar_lab.ablation.ablation import Claim as Claim
     from cifar_lab.ablation.ablation import Variant as Variant
     from cifar_lab.api import compare as compare
+    from cifar_lab.api import evaluate as evaluate
     from cifar_lab.api import find_ablation as find_ablation
     from cifar_lab.api import load_cell as load_cell
     from cifar_lab.api import load_runs as load_runs
     from cifar_lab.api import plan as plan
+    from cifar_lab.api import predict as predict
     from cifar_lab.api import run as run
+    from cifar_lab.api import shift as shift
     from cifar_lab.api import verify as verify
-    from cifar_lab.config.recipe import EFFICIENT_RESNET as EFFICIENT_RESNET
-    from cifar_lab.config.recipe import FAST as FAST
-    from cifar_lab.config.recipe import RESNET18 as RESNET18
+    from cifar_lab.config.baselines import EFFICIENT_RESNET as EFFICIENT_RESNET
+    from cifar_lab.config.baselines import FAST as FAST
+    from cifar_lab.config.baselines import RESNET18 as RESNET18
     from cifar_lab.config.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
 
 _HOMES = {
     **dict.fromkeys(("Ablation", "Claim", "Variant"), "cifar_lab.ablation"),
-    **dict.fromkeys(("EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe"), "cifar_lab.config.recipe"),
-    **dict.fromkeys(("compare", "find_ablation", "load_cell", "load_runs", "plan", "run", "verify"), "cifar_lab.api"),
+    **dict.fromkeys(("EFFICIENT_RESNET", "FAST", "RESNET18"), "cifar_lab.config.baselines"),
+    "Recipe": "cifar_lab.config.recipe",
+    **dict.fromkeys(
+        (
+            *("compare", "evaluate", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift"),
+            "verify",
+        ),
+        "cifar_lab.api",
+    ),
 }
 """Module of each public name."""
 __all__ = [*sorted(_HOMES)]

@@ -7,7 +7,7 @@
     │   ├── SpaceError         a search space that cannot be right, or is not there
     │   ├── RegistryError      no ablation of that name, or a folder that cannot be read
     │   ├── BudgetError        more parameters than the budget, before anything is trained
-    │   ├── DataError          images that are missing, damaged or not CIFAR-shaped
+    │   ├── DataError          images that are missing, damaged or of another form
     │   └── TrackingError      a store or a runs folder that cannot be used
     │       └── DamageError    a file of a runs folder that is not as it was written
     ├── CellError              a cell could not be trained: exit code 1
@@ -61,7 +61,7 @@ class BudgetError(UsageError):
 
 
 class DataError(UsageError):
-    """A data source cannot be read as CIFAR-10-shaped images."""
+    """A data source cannot be read as square images in classes."""
 
 
 class TrackingError(UsageError):

@@ -51,3 +51,8 @@ def _escaped(character: str) -> str:
     if character in NAMED:
         return NAMED[character]
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def format_macs(macs: int | None) -> str:
+    """Return `798 M`; `unknown` for a network whose multiply-accumulates could not be counted."""
+    return f"{macs / 1e6:,.0f} M" if macs else "unknown"

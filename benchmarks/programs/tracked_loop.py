@@ -32,7 +32,7 @@ from cifar_lab.execution.plan import make_plan
 from cifar_lab.execution.runner import invocation_of, job_of
 from cifar_lab.execution.settings import choose_execution
 from cifar_lab.mlflow_sync import upload
-from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation import Invocation, RecordedCommand
 from cifar_lab.store.journal import Journal
 from cifar_lab.train.trainer import Trainer
 
@@ -90,7 +90,7 @@ def job_here(source: str, width: int) -> tuple[worker.CellJob, Invocation]:
         runs=runs, overrides={"model.width": width}, variants=["r16"], seeds=(0,),
     )  # fmt: skip
     execution, _ = choose_execution("cpu", "1", cells=1)
-    invocation = invocation_of(plan, execution, "tracked_loop")
+    invocation = invocation_of(plan, execution, RecordedCommand(typed="tracked_loop"))
     invocation.write(runs)
     return job_of(plan.cells[0], plan, runs, execution), invocation
 

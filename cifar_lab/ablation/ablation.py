@@ -6,34 +6,30 @@ An ablation is data. It is validated when created, so that a file that imports i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from cifar_lab.config.overrides import as_words
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe, paths
-from cifar_lab.errors import AblationError, RecipeError, nearest, shortened
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
+from cifar_lab.config.declarative import DeclarativeModel
+from cifar_lab.config.overrides import format_overrides
+from cifar_lab.config.recipe import Recipe, paths
+from cifar_lab.errors import AblationError, CifarLabError, RecipeError, UsageError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=60)]
 
 
-class _Literal(BaseModel):
-    """Frozen, keyword-only model; validation errors are raised as one line of an `AblationError`."""
+class _Declaration(DeclarativeModel):
+    """Part of an ablation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
-
-    def __init__(self, **fields: object) -> None:
-        try:
-            super().__init__(**fields)
-        except ValidationError as error:
-            raise AblationError(_one_line(type(self), error)) from error
+    error: ClassVar[type[CifarLabError]] = AblationError
 
 
-class Variant(_Literal):
+class Variant(_Declaration):
     """Named minimal diff on the baseline; an empty diff is the baseline itself."""
 
     name: Name
-    diff: dict[str, Any] = {}
+    diff: dict[str, Any] = Field(default_factory=dict)
     over_budget: StrictBool = False
     """True if declared to exceed the budget, and trained for reference."""
     base: Name | None = None
@@ -46,7 +42,22 @@ Points = Annotated[float, Field(gt=0, le=100, strict=True)]
 """Percentage points of accuracy; per cent for an accuracy."""
 
 
-class Claim(_Literal):
+Metric = Literal["accuracy", "convergence", "early convergence", "gap", "oscillation"]
+"""Quantity that a claim is about; `METRICS` defines each."""
+METRICS: dict[Metric, str] = {
+    "accuracy": "final test accuracy in %; the best epoch's under the writeup protocol",
+    "convergence": "mean of the watched accuracy over all epochs, in %",
+    "early convergence": "mean of the watched accuracy over the first tenth of the epochs, in %",
+    "gap": "final accuracy on clean training images minus the watched one, in points; less is better",
+    "oscillation": "standard deviation of the watched accuracy over the last third of the epochs, about its straight "
+    "trend, in points; less is better",
+}
+"""Definition of each metric, with its unit. The watched accuracy is that on val, on test under the writeup protocol."""
+LESS_IS_BETTER = frozenset[Metric]({"gap", "oscillation"})
+"""Metrics of which the smaller value is better. A diverged training has no value that could stand in its place."""
+
+
+class Claim(_Declaration):
     """Claim of a source about one variant or two, with its number if it gives one; `cifar-lab verify` judges it.
 
     Raises:
@@ -61,18 +72,20 @@ class Claim(_Literal):
     """Other variant; None for `reaches`."""
     relation: Literal["better", "alike", "not better", "reaches"] = "better"
     """`not better`: `worse` is equivalent to `better`, or worse. `reaches`: `better` alone has the `accuracy`."""
-    metric: Literal["accuracy", "convergence", "gap"] = "accuracy"
-    """`convergence`: the mean of the watched accuracy over all epochs. `gap`: the final accuracy on clean training
-    images minus the watched one, where less is better."""
+    metric: Metric = "accuracy"
+    """Quantity that is compared: a key of `METRICS`."""
     size: Points | None = None
     """Claimed difference; None if the source gives no number."""
     accuracy: Points | None = None
     """Accuracy of a `reaches` claim, in per cent."""
     tolerance: Points | None = None
     """Allowed deviation from `size` or `accuracy`; 0.5 by default, as published numbers are mostly of single runs."""
+    question: str | None = None
+    """Question that the claim answers; None: in a chain that of the ablation, else that of its `quote`. The intervals
+    of the claims that answer one question by one metric hold together at 95 %."""
     scale: Literal["smoke", "small", "writeup"] = "writeup"
     protocol: Literal["holdout", "writeup"] = "writeup"
-    under: dict[str, Any] = {}
+    under: dict[str, Any] = Field(default_factory=dict)
     """Settings of the claim that the ablation's baseline lacks, as a diff on it. Judged without them, only the claim's
     direction is tested."""
 
@@ -114,7 +127,8 @@ class Claim(_Literal):
         """`r16 > r4`, `s2 > s1 by 4`, `s3 ≈ s2`, `on ≥ off`, `on > off in convergence`, `s8 reaches 97.08 %`."""
         if self.accuracy is not None:
             return f"{self.better} reaches {self.accuracy:g} %"
-        signs = {"better": "<", "not better": "≤"} if self.metric == "gap" else {"better": ">", "not better": "≥"}
+        less = self.metric in LESS_IS_BETTER
+        signs = {"better": "<", "not better": "≤"} if less else {"better": ">", "not better": "≥"}
         by = f" by {self.size:g}" if self.size is not None else ""
         metric = f" in {self.metric}" if self.metric != "accuracy" else ""
         return f"{self.better} {signs.get(self.relation, '≈')} {self.worse}{by}{metric}"
@@ -124,16 +138,33 @@ MARGINS = {"smoke": 2.0, "small": 0.5, "writeup": 0.2}
 """Default equivalence margin by scale, in percentage points of accuracy."""
 
 
-BASELINES = {"Efficient ResNet": EFFICIENT_RESNET, "ResNet-18": RESNET18, "fast recipe": FAST}
+class NamedBaseline(NamedTuple):
+    """Baseline recipe with the title that texts give it."""
+
+    title: str
+    recipe: Recipe
+
+
+BASELINES = {
+    "efficient": NamedBaseline("Efficient ResNet", EFFICIENT_RESNET),
+    "resnet18": NamedBaseline("ResNet-18", RESNET18),
+    "fast": NamedBaseline("fast recipe", FAST),
+}
 """The writeup's two baselines, of its Table 1 and of its stage 1, and a version of the former for few epochs."""
 
 
-def diff_in_words(diff: Mapping[str, Any]) -> str:
-    """`schedule.name=cosine, optim.lr=0.01`: paths and values as they are typed."""
-    return ", ".join(as_words(diff))
+def find_baseline(name: str) -> Recipe:
+    """Return the baseline recipe of this name, `efficient`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in BASELINES:
+        raise UsageError(f"no baseline named '{name}'{nearest(name, BASELINES)}")
+    return BASELINES[name].recipe
 
 
-class FactorialDesign(_Literal):
+class FactorialDesign(_Declaration):
     """2 × 2 study: two factors, each as in the control or changed."""
 
     factors: tuple[str, str]
@@ -141,7 +172,7 @@ class FactorialDesign(_Literal):
     """Neither changed (the control), the first, the second, both."""
 
 
-class Ablation(_Literal):
+class Ablation(_Declaration):
     """A baseline, the factors that vary, the variants, and the control that they are compared with.
 
     Raises:
@@ -164,20 +195,20 @@ class Ablation(_Literal):
     """True if the variants are stages: the first is the control, and each other is compared with the one before."""
     seeds: tuple[StrictInt, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
-    margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = {}
+    margins: dict[Literal["smoke", "small", "writeup"], Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Equivalence margin by scale, in percentage points of accuracy; empty: `MARGINS`."""
 
     @model_validator(mode="after")
     def _is_a_minimal_study(self) -> Self:
         names = [variant.name for variant in self.variants]
-        _require_distinct("variant", names)
-        _require_distinct("seed", self.seeds)
+        self.require_distinct("variant", names)
+        self.require_distinct("seed", self.seeds)
         if any(seed < 0 for seed in self.seeds) or not self.seeds:
             raise AblationError(f"seeds are integers from 0 up, got {list(self.seeds)}")
         _require_known("control", self.control, names)
         if self.chain and self.control != names[0]:
             raise AblationError(f"the control of a chain is its first stage, '{names[0]}', not '{self.control}'")
-        _require_distinct("factor", self.factors)
+        self.require_distinct("factor", self.factors)
         for factor in self.factors:
             _require_known("factor", factor, paths())
         for name in [name for claim in self.claims for name in claim.variants]:
@@ -218,7 +249,7 @@ class Ablation(_Literal):
             raise AblationError(f"{said}: under: {error}") from error
         for path in claim.under:
             if made[path] == own[path]:
-                raise AblationError(f"{said}: under: the baseline has {diff_in_words({path: own[path]})} already")
+                raise AblationError(f"{said}: under: the baseline has {format_overrides({path: own[path]})} already")
 
     def _require_factors(self, variant: Variant) -> None:
         for path in variant.diff:
@@ -233,8 +264,8 @@ class Ablation(_Literal):
         """Return the known baseline that its own is nearest to, and the differences from it."""
         flat = self.baseline.flat()
         diffs = {
-            name: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
-            for name, published in BASELINES.items()
+            title: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
+            for title, published in BASELINES.values()
         }
         return min(diffs.items(), key=lambda named: len(named[1]))
 
@@ -242,7 +273,7 @@ class Ablation(_Literal):
     def baseline_in_words(self) -> str:
         """Return `ResNet-18 with schedule.name=cosine`."""
         name, diff = self.based_on
-        return f"{name} with {diff_in_words(diff)}" if diff else name
+        return f"{name} with {format_overrides(diff)}" if diff else name
 
     def variant(self, name: str) -> Variant:
         """Return the variant of this name.
@@ -307,19 +338,3 @@ def _require_known(what: str, name: str, valid: Iterable[str]) -> None:
     valid = list(valid)
     if name not in valid:
         raise AblationError(f"{what} '{name}' is not there{nearest(name, valid)}")
-
-
-def _require_distinct(what: str, values: Iterable[str | int]) -> None:
-    seen: set[str | int] = set()
-    for value in values:
-        if value in seen:
-            raise AblationError(f"{what} '{value}' is named twice")
-        seen.add(value)
-
-
-def _one_line(kind: type[_Literal], error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    field = str(first["loc"][0]) if first["loc"] else ""
-    hint = nearest(field, kind.model_fields) if first["type"] == "extra_forbidden" else ""
-    return f"{kind.__name__}.{where}: {first['msg']}, got {shortened(repr(first['input']), 80)}{hint}"

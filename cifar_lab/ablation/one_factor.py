@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
 from cifar_lab.config.overrides import as_typed, parse_overrides
 from cifar_lab.config.recipe import Recipe, paths
 from cifar_lab.errors import UsageError, nearest
@@ -57,21 +57,20 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def ablate_factor(factor: Factor, *, control: str | None, baseline: str, baselines: Mapping[str, Recipe]) -> Ablation:
-    """Return the ablation of one factor, with a variant for each value, on one of `baselines`.
+def ablate_factor(factor: Factor, *, control: str | None, baseline: str) -> Ablation:
+    """Return the ablation of one factor, with a variant for each value, on the baseline of this name.
 
     `control`: text of the value that the others are compared with; None: the baseline's own value if it is among them,
-    else the first. The first of `baselines` has no part in the ablation's name.
+    else the first. The first of `BASELINES` has no part in the ablation's name.
 
     Raises:
         UsageError: no such baseline, a control that is none of the values, or a value that does not fit the baseline.
     """
-    if baseline not in baselines:
-        raise UsageError(f"no baseline named '{baseline}'{nearest(baseline, baselines)}")
+    plain = find_baseline(baseline)
     path, names = factor.path, _names(factor)
-    held = _control(factor, control, baselines[baseline].flat()[path])
-    recipe = baselines[baseline].override({path: factor.values[held]})
-    suffix = "" if baseline == next(iter(baselines)) else f".{baseline}"
+    held = _control(factor, control, plain.flat()[path])
+    recipe = plain.override({path: factor.values[held]})
+    suffix = "" if baseline == next(iter(BASELINES)) else f".{baseline}"
     return Ablation(
         name=f"{PREFIX}{path}{suffix}",
         question=f"What does {path} change?",

@@ -8,7 +8,6 @@ package hides no other: it is reported beside them, by name and line.
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -228,10 +227,7 @@ def _load(source: AblationSource, path: Path) -> Ablation | BrokenAblation:
 def _run(source: AblationSource, path: Path) -> Ablation | BrokenAblation:
     """Run the file as a module, and return its `ABLATION`."""
     try:
-        module = declaration_file.run_file(path, f"_cifar_lab_ablation_{path.stem}")
+        ablation, doc = declaration_file.load_declaration(path, "ABLATION", Ablation)
     except declaration_file.ReadingError as error:
         return BrokenAblation(name=path.stem, reason=source.say(str(error)))
-    ablation = getattr(module, "ABLATION", None)
-    if not isinstance(ablation, Ablation):
-        return BrokenAblation(name=path.stem, reason=source.say(f"{path.name}:1: defines no ABLATION = Ablation(…)"))
-    return ablation.model_copy(update={"name": path.stem, "doc": inspect.getdoc(module) or ""})
+    return ablation.model_copy(update={"name": path.stem, "doc": doc})

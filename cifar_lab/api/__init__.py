@@ -16,7 +16,7 @@ your own; None means those of `CIFAR_LAB_ABLATIONS`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,9 +28,15 @@ from cifar_lab.execution.resolved_recipes import MOST_SEEDS
 from cifar_lab.models.cost import BUDGET
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
-    from cifar_lab.api.stored_cells import StoredCell, StoredCells
     from cifar_lab.execution.request import RequestArguments
+    from cifar_lab.inference.evaluation import Evaluation
+    from cifar_lab.inference.input_images import InputImages
+    from cifar_lab.inference.predictions import Predictions
+    from cifar_lab.inference.shift import ShiftEstimate
+    from cifar_lab.inference.stored_cells import StoredCell, StoredCells
 
 Folder = str | os.PathLike[str]
 Say = Callable[[str], None]
@@ -101,7 +107,9 @@ def run(
     """
     given = dict(locals())
     from cifar_lab.execution import request
+    from cifar_lab.mlflow_sync.uri import require_places
     from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
+    from cifar_lab.store.invocation import RecordedCommand
 
     place, tell = _runs(runs), say or _silent
     typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
@@ -110,7 +118,7 @@ def run(
     given |= {"ablation": chosen.name, "seeds": typed.seeds, "variants": typed.variants, "say": print}
 
     def prepare() -> None:
-        request.require_places(place, offline=offline)
+        require_places(place, offline=offline)
         if isinstance(ablation, Ablation):
             keep(ablation, place, by="`cifar_lab.run`")
             given["folder"] = folder_of(Path(runs if runs is not None else place))
@@ -121,11 +129,16 @@ def run(
     from cifar_lab.api.results import RunResult, call_in_words
     from cifar_lab.execution.complete import complete
     from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
+    from cifar_lab.mlflow_sync.upload import open_ablation_upload
 
+    command = RecordedCommand(
+        typed=call_in_words(run, given), again=call_in_words(run, given),
+        retry=call_in_words(run, {**given, "retry_failed": True}),
+    )  # fmt: skip
     done = complete(
-        found, place, command=call_in_words(run, given),
+        found, place, command=command,
         watch=lambda _, cells: ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell),
-        say=tell, retry_failed=retry_failed, offline=offline,
+        upload=open_ablation_upload(place, chosen, tell, offline=offline), say=tell, retry_failed=retry_failed,
     )  # fmt: skip
     if done.report.interrupted is not None:
         raise done.report.interrupted
@@ -190,7 +203,7 @@ def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
     Raises:
         TrackingError: there is none, or more than one.
     """
-    from cifar_lab.api import stored_cells
+    from cifar_lab.inference import stored_cells
 
     return stored_cells.load_cell(_runs(runs), fingerprint)
 
@@ -201,12 +214,113 @@ def load_runs(*, runs: Folder | None = None) -> StoredCells:
     Raises:
         TrackingError: there is no such folder.
     """
-    from cifar_lab.api import stored_cells
+    from cifar_lab.inference import stored_cells
 
     place = _runs(runs)
     if not place.is_dir():
         raise TrackingError(f"no such folder: {place}")
     return stored_cells.load_cells(place)
+
+
+def predict(
+    run: str | Sequence[str], *, images: Folder | np.ndarray, ensemble: bool = False, tta: str | None = None,
+    runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
+) -> Predictions:  # fmt: skip
+    """Predict the class of images without labels by a trained cell, or by several averaged.
+
+    Args:
+        run: fingerprint (first digits), `ABLATION/VARIANT/sN`, `ABLATION/VARIANT`, `ABLATION` or `best:ABLATION`; or
+            several of these.
+        images: (N, 32, 32, 3) uint8, or a path: a pickle or npz with `data`, a folder or archive of images, one image.
+        ensemble: average the probabilities of all runs.
+        tta: test-time augmentation, `none`, `mirror` or `mirror_shift`; None: that of the recipe.
+        scale: scale of the setting that names refer to; None for any.
+        invocation: id of an invocation of that setting; None for the latest.
+        device: `auto`, `cpu`, `cuda`, `mps`, or one GPU, `cuda:1`.
+
+    Raises:
+        UsageError: a run is not there or not finished, or several are named without `ensemble`.
+        DataError: the images cannot be read.
+        TrackingError: weights are missing or damaged.
+    """
+    from cifar_lab.inference.predictions import predict_images
+    from cifar_lab.inference.run_names import choose_runs, require_one
+
+    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
+    if not ensemble:
+        require_one(chosen)
+    return predict_images(chosen, _input_images(images), device=device, tta=tta)
+
+
+def evaluate(
+    run: str | Sequence[str], *, data: str | None = None, corruptions: Iterable[str] | None = None,
+    images: int | None = None, tta: str | None = None, control: str | None = None, margin: float | None = None,
+    runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
+    say: Say | None = None,
+) -> Evaluation:  # fmt: skip
+    """Evaluate trained cells on labelled images, and compare their variants. No record is changed.
+
+    Args:
+        run: as in `predict`; several variants are compared by seed.
+        data: `cifar10`, `synthetic` or a path, of which the test images are taken; None: those of the record.
+        corruptions: names of corruptions to evaluate too; an empty list for all, None for none.
+        images: number of images to draw; None: all.
+        control: variant that the others are compared with; None: that of the ablation.
+        margin: difference that does not matter, as a fraction; None: that of the ablation.
+        say: called with one line at a time on progress; None: silence.
+        tta, runs, scale, invocation, device: as in `predict`.
+
+    Raises:
+        UsageError: a run is not there or not finished, or there is no such corruption or control.
+        DataError: the images cannot be read, or are not those of the record.
+        TrackingError: weights are missing or damaged.
+    """
+    from cifar_lab.inference.evaluation import evaluate_members
+    from cifar_lab.inference.labelled_images import labelled_images
+    from cifar_lab.inference.network_outputs import load_members
+    from cifar_lab.inference.run_names import choose_runs
+
+    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
+    labelled = labelled_images(chosen, data, count=images, say=say or _silent)
+    return evaluate_members(
+        chosen, load_members(chosen.runs, device, tta), labelled, control=control, margin=margin, say=say or _silent,
+        corruptions=_names(corruptions, "corruptions", "['fog', 'jpeg']") if corruptions is not None else None,
+    )  # fmt: skip
+
+
+def shift(
+    run: str | Sequence[str], *, images: Folder | np.ndarray, control: str | None = None, margin: float | None = None,
+    runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
+) -> ShiftEstimate:  # fmt: skip
+    """Estimate the accuracy of trained cells on images without labels, and rank their variants.
+
+    Args:
+        run: as in `predict`.
+        images: as in `predict`.
+        control: variant that the others are compared with; None: that of the ablation.
+        margin: difference that does not matter, as a fraction; None: that of the ablation.
+        runs, scale, invocation, device: as in `predict`.
+
+    Raises:
+        UsageError: a run is not there or not finished.
+        DataError: the images cannot be read.
+        TrackingError: a record has no logits of held-out images, or weights are missing or damaged.
+    """
+    from cifar_lab.inference.run_names import choose_runs
+    from cifar_lab.inference.shift import estimate_shift
+
+    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
+    return estimate_shift(chosen, _input_images(images), device=device, control=control, margin=margin)
+
+
+def _words(run: str | Sequence[str]) -> list[str]:
+    return [run] if isinstance(run, str) else list(run)
+
+
+def _input_images(images: Folder | np.ndarray) -> InputImages:
+    from cifar_lab.inference.input_images import images_of_array, read_images
+
+    return read_images(Path(images)) if isinstance(images, str | os.PathLike) else images_of_array(images)
 
 
 def _silent(_: str) -> None:
@@ -225,10 +339,10 @@ def _find(ablation: str | Ablation, folder: Folder | None) -> Ablation:
     return ablation if isinstance(ablation, Ablation) else find_ablation(ablation, folder)
 
 
-def _names(variants: Iterable[str]) -> list[str]:
-    if isinstance(variants, str):
-        raise UsageError(f"variants is a list of names, as in ['r4', 'r16'], got {variants!r}")
-    return list(variants)
+def _names(names: Iterable[str], argument: str = "variants", example: str = "['r4', 'r16']") -> list[str]:
+    if isinstance(names, str):
+        raise UsageError(f"{argument} is a list of names, as in {example}, got {names!r}")
+    return list(names)
 
 
 def _require_setting(

@@ -9,10 +9,10 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.api.stored_cells import SHORT
 from cifar_lab.execution.complete import CompletedRun
 from cifar_lab.execution.plan import as_dict
 from cifar_lab.execution.request import Request
+from cifar_lab.inference.stored_cells import SHORT
 from cifar_lab.report.notebook import (
     Tabular,
     comparison_figure,

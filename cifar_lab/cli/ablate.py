@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
+from cifar_lab.ablation.ablation import BASELINES
 from cifar_lab.cli import arguments, completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.run_ablation import BASELINES, RetryFailed, run_ablation
-from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided
+from cifar_lab.cli.compare import print_comparison
+from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
+from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, with_looks
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
 
@@ -36,28 +39,32 @@ def ablate(
     scale: o.ScaleName = "writeup", data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto",
     workers: o.Workers = "auto", compile: o.Compile = None, graph: o.Graph = None,
     cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", until_decided: UntilDecided = False,
-    max_seeds: MaxSeeds = None, retry_failed: RetryFailed = False, stall_after: o.StallAfter = None,
+    max_seeds: MaxSeeds = None, retry_failed: o.RetryFailed = False, stall_after: o.StallAfter = None,
     offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train a baseline with each value of one setting, and compare. The ablation is kept in runs/ablations."""
     from cifar_lab.ablation.one_factor import ablate_factor, parse_factor
+    from cifar_lab.execution.request import check_request
     from cifar_lab.store.ablation_file import folder_of, keep
 
     factor = parse_factor(setting)
     if factor.path in parse_overrides(overrides or []):
         raise UsageError(f"{factor.path} is ablated: it cannot be overridden as well")
-    made = ablate_factor(factor, control=control, baseline=baseline, baselines=BASELINES)
-    common: dict[str, Any] = {
-        "overrides": overrides, "variants": None, "seeds": seeds, "max_params": max_params, "device": device,
-        "workers": workers, "cells_per_gpu": cells_per_gpu,
-    }  # fmt: skip
-    arguments.check_arguments(made, scale_name=scale, **common)
-    keep(made, runs, by="`cifar-lab ablate`")
-    folder = folder_of(runs)
-    console.say(f"{made.name} is kept in {folder}: name it with --ablations {folder}")
-    return run_ablation(
-        made.name, scale=scale, data=data, **common, compile=compile, graph=graph, until_decided=until_decided,
-        max_seeds=max_seeds, retry_failed=retry_failed, stall_after=stall_after, offline=offline, runs=runs,
-        ablations=[folder], yes=yes, everything=everything, as_json=as_json,
+    ablation = ablate_factor(factor, control=control, baseline=baseline)
+    most = most_seeds(until_decided, max_seeds, seeds)
+    typed = arguments.parse(
+        scale_name=scale, overrides=overrides, variants=None, seeds=seeds,
+        max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
+    typed = with_looks(typed, most)
+    check_request(ablation, typed)
+    ablation, folder = keep(ablation, runs, by="`cifar-lab ablate`"), folder_of(runs)
+    console.say(f"{ablation.name} is kept in {folder}: name it with --ablations {folder}")
+    options = RunOptions(
+        typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most,
+        retry_failed=retry_failed, patience=stall_after, offline=offline, yes=yes,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
+        words=option_words(None, seeds, device, workers, cells_per_gpu, runs, [folder]),
+    )  # fmt: skip
+    return print_outcome(run_one(ablation, options), as_json)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cifar_lab import __version__
 
@@ -32,6 +33,11 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "verify": ("verify", "verify", "Judge the claims of sources by what was measured."),
         "judge": ("judge", "judge", "Judge numbers that were made elsewhere: FILE.csv."),
         "pack": ("pack", "pack", "Write studies into one zip that other machines read."),
+    },
+    "Trained networks": {
+        "predict": ("predict", "predict", "Classify images without labels, and write the answers."),
+        "evaluate": ("evaluate", "evaluate", "Evaluate on labelled images, also corrupted ones."),
+        "shift": ("shift", "shift", "Estimate the accuracy on images without labels."),
     },
     "Search": {
         "sweep": ("sweep", "sweep", "Search hyperparameters under the budget."),
@@ -61,6 +67,22 @@ PLAIN: dict[str, Any] = {
 }
 
 
+CONTEXT: ContextVar[Any] = ContextVar("context", default=None)
+"""Context of the command that runs, with its parsed parameters; None while none runs."""
+
+
+class Command(TyperCommand):
+    """Command whose context is known while it runs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; `ctx`: its context with the parsed parameters."""
+        token = CONTEXT.set(ctx)
+        try:
+            return super().invoke(ctx)
+        finally:
+            CONTEXT.reset(token)
+
+
 class _Commands(Mapping[str, Any]):
     """typer's commands by name, each created on demand."""
 
@@ -71,7 +93,7 @@ class _Commands(Mapping[str, Any]):
         if name not in self._made:
             module, function, _ = COMMANDS[name]
             alone = typer.Typer(add_completion=False, **PLAIN)
-            alone.command(name)(getattr(import_module(f"cifar_lab.cli.{module}"), function))
+            alone.command(name, cls=Command)(getattr(import_module(f"cifar_lab.cli.{module}"), function))
             self._made[name] = typer.main.get_command(alone)
         return self._made[name]
 

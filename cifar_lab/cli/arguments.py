@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,24 +14,18 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli.console import say
 from cifar_lab.config import scale
 from cifar_lab.config.overrides import parse_number, parse_overrides
-from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe import Recipe, leaves
 from cifar_lab.errors import RegistryError, UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import Request as Request
 from cifar_lab.execution.request import RequestArguments
 from cifar_lab.execution.request import remaining_seconds as remaining_seconds
-from cifar_lab.redaction import redacted_command
 
 LARGEST_RECIPE = 2**20
 """Maximum bytes of a file: a recipe takes about two thousand."""
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="Recipe as JSON, as `sweep-best -o` writes it.")
 ]
-
-
-def command_line() -> str:
-    """Return the command that this process runs, as typed, without passwords."""
-    return redacted_command(["cifar-lab", *sys.argv[1:]])
 
 
 def find_ablation(name: str, folders: list[Path] | None, runs: Path | None = None) -> Ablation:
@@ -87,15 +80,6 @@ def resolve_arguments(
         ablation, typed, data=data, runs=runs, say=say, compile=compile, graph=graph, trains=trains,
         is_sweep=is_sweep, prepare=prepare,
     )  # fmt: skip
-
-
-def check_arguments(ablation: Ablation, **words: str | list[str] | None) -> None:
-    """Check everything that needs no torch, images or device; `words` as `parse` takes them.
-
-    Raises:
-        UsageError: a word, recipe or network is invalid; the first such error.
-    """
-    request.check_request(ablation, parse(**words))  # type: ignore[arg-type]
 
 
 def parse(
@@ -171,18 +155,9 @@ def read_recipe(file: Path) -> Recipe:
         tree = json.loads(text)
         if not isinstance(tree, dict):
             raise UsageError(f"--recipe {file}: a JSON object is wanted, as `sweep-best -o` writes it")
-        leaves = dict(_recipe_leaves(tree))
+        fields = dict(leaves(tree))
     except RecursionError:
         raise UsageError(f"--recipe {file}: brackets nested too deep for a recipe") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"--recipe {file}: {getattr(error, 'strerror', None) or error}") from error
-    return Recipe().override(leaves)
-
-
-def _recipe_leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values by dotted path."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _recipe_leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return Recipe().override(fields)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
 from cifar_lab.config.overrides import as_typed
 
 Completer = Callable[[typer.Context, str], list[str]]
-DATA = ("cifar10", "synthetic")
+DATA = ("cifar10", "cifar100", "synthetic")
 BOOLEANS = ("true", "false")
 
 
@@ -139,22 +140,29 @@ def _paths(incomplete: str, known: Iterable[str]) -> list[str]:
 def _values(path: str) -> list[str]:
     """Return all values of a path if there are few, else its default, as JSON without spaces."""
     from cifar_lab.config.recipe import Recipe
+    from cifar_lab.extension import Registered
 
-    kind = _annotation(path)
+    field = _field(path)
+    kind = field.annotation
     if kind is bool:
         return list(BOOLEANS)
+    registered = [each for each in field.metadata if isinstance(each, Registered)]
+    if registered:
+        return list(registered[0].built_in)
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]
     return [as_typed(Recipe().flat()[path])]
 
 
-def _annotation(path: str) -> Any:
+def _field(path: str) -> FieldInfo:
     from cifar_lab.config.recipe import Recipe
 
     part: Any = Recipe
-    for name in path.split("."):
+    *groups, leaf = path.split(".")
+    for name in groups:
         part = part.model_fields[name].annotation
-    return part
+    field: FieldInfo = part.model_fields[leaf]
+    return field
 
 
 def _typed(ctx: typer.Context, *parameters: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
         raise typer.Exit(1)
 
 
-def confirm_long(found: arguments.Request, runs: Path, yes: bool, typed: list[str]) -> None:
+def confirm_long(found: arguments.Request, runs: Path, yes: bool, typed: Sequence[str]) -> None:
     """Ask to confirm more than an hour on a CPU; without a terminal, raise an error that suggests a quick command."""
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
@@ -44,7 +45,7 @@ def confirm_long(found: arguments.Request, runs: Path, yes: bool, typed: list[st
     confirm("Go on?", f"{long}: more than an hour on a CPU", yes, hint)
 
 
-def _small_line(found: arguments.Request, runs: Path, typed: list[str]) -> str:
+def _small_line(found: arguments.Request, runs: Path, typed: Sequence[str]) -> str:
     """Return the same command at `--scale small`, ready to copy, with its estimate; empty if it is impossible."""
     from cifar_lab.config import scale as scales
     from cifar_lab.execution.estimate import estimate

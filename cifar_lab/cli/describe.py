@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation, Variant, diff_in_words
+from cifar_lab.ablation.ablation import METRICS, Ablation, Claim, Variant
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
-from cifar_lab.config.overrides import as_words
+from cifar_lab.cli.verify import chances
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.scale import trained_alike
 from cifar_lab.errors import RegistryError, nearest
-from cifar_lab.text import many, printable
+from cifar_lab.text import format_macs, many, printable
 
 if TYPE_CHECKING:
     from cifar_lab.config.recipe import Recipe
     from cifar_lab.execution.plan import Plan
+    from cifar_lab.results.claim_power import ClaimPower
     from cifar_lab.results.comparison import Comparison
 
 ROOM = 90
@@ -82,7 +85,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
                 "factors": list(ablation.factors),
                 "seeds": list(ablation.seeds),
                 "variants": rows,
-                "claims": [claim.model_dump() for claim in ablation.claims],
+                "claims": [_described_claim(claim) for claim in ablation.claims],
             }
         )
         return 0
@@ -103,16 +106,18 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
             row["name"] + (" (control)" if row["name"] == ablation.control else ""),
             _difference(row),
             f"{row['parameters']:,}",
-            f"{row['macs'] / 1e6:,.0f} M",
+            format_macs(row["macs"]),
             "within" if row["within_budget"] else "over, declared" if row["over_budget"] else "OVER",
         )
         for row in rows
     ]
     out.print(console.table("", columns, table, right=("parameters", "MACs")))
     for claim in ablation.claims:
-        under = f"; made with {diff_in_words(claim.under)}" if claim.under else ""
+        under = f"; made with {format_overrides(claim.under)}" if claim.under else ""
         said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
         console.show(printable(said))
+    for metric in dict.fromkeys(claim.metric for claim in ablation.claims if claim.metric != "accuracy"):
+        console.show(f"{metric}: {METRICS[metric]}", style="dim")
     return 0
 
 
@@ -129,7 +134,11 @@ def plan(
         seeds=seeds, max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
     if as_json:
-        console.print_json(plan_tree(found))
+        claims = [
+            {"claim": power.claim.quote, "compares": power.claim.compares, **power.as_dict()}
+            for power in plan_powers(found.plan, runs.resolve())
+        ]
+        console.print_json({**plan_tree(found), "claims": claims})
         return 0
     columns = ("cell", "fingerprint", "state", "parameters", "trained", "MACs", "estimate")
     whole = plan_tree(found)
@@ -141,13 +150,13 @@ def plan(
             cell["state"],
             f"{cell['parameters']:,}",
             f"{cell['parameters_trained']:,}",
-            f"{cell['macs'] / 1e6:,.0f} M",
+            format_macs(cell["macs"]),
             console.duration(cell["estimate_seconds"]) if cell["estimate_seconds"] else "",
         )
         for cell in tree
     ]
-    parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, *as_words(found.plan.overrides))
-    title = " · ".join(parts)
+    parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, format_overrides(found.plan.overrides))
+    title = " · ".join(filter(None, parts))
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
@@ -156,7 +165,34 @@ def plan(
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
     rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""
     console.out.print(f"\n{many(len(rows), 'cell')}, {done} done{rest}")
+    from cifar_lab.results.stats.claims import AS_CLAIMED_ONLY
+
+    powers = plan_powers(found.plan, runs.resolve())
+    if known := [power for power in powers if power.power is not None]:
+        console.out.print()
+        for line in chances(known, console.out.width):
+            console.out.print(line, markup=False)
+    if len(known) < len(powers):
+        console.out.print(f"{many(len(powers) - len(known), 'claim')}: {AS_CLAIMED_ONLY}", markup=False, soft_wrap=True)
     return 0
+
+
+def plan_powers(plan: Plan, runs: Path) -> list[ClaimPower]:
+    """Return how likely each claim of a plan is to be settled by its seeds, without those about absent variants."""
+    from cifar_lab.results.claim_power import claim_powers
+    from cifar_lab.results.claim_setting import Conditions
+
+    names = {cell.variant for cell in plan.cells}
+    powers = claim_powers(
+        plan.ablation,
+        Conditions(
+            scale=plan.scale.name, protocol=plan.protocol, data=plan.dataset.name,
+            is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
+        ),
+        seeds=len({cell.seed for cell in plan.cells}), margin=plan.ablation.margin(plan.scale.name),
+        runs=runs, data_hash=plan.dataset.hash, variants=names,
+    )  # fmt: skip
+    return [power for power in powers if names.issuperset(power.claim.variants)]
 
 
 def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
@@ -199,8 +235,6 @@ def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
 
 def _alike(plan: Plan) -> dict[str, str]:
     """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
-    from math import ceil
-
     from cifar_lab.train.lr_schedule import lr_at
 
     dataset = plan.dataset
@@ -209,7 +243,7 @@ def _alike(plan: Plan) -> dict[str, str]:
         rest = len(dataset.train_labels)
         if recipe.train.protocol == "holdout":
             rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
-        per_epoch, epochs = ceil(rest / recipe.train.batch_size), recipe.train.epochs
+        per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
         for step in range(per_epoch * epochs):
             yield lr_at(recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=per_epoch, epochs=epochs)
 
@@ -227,15 +261,19 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
         "base": variant.base,
         "continues": variant.continues,
         "parameters": counted.parameters,
-        "macs": counted.macs,
+        "macs": counted.macs or None,
         "within_budget": counted.parameters <= BUDGET,
         "over_budget": variant.over_budget,
     }
 
 
+def _described_claim(claim: Claim) -> dict[str, Any]:
+    return {**claim.model_dump(), "compares": claim.compares, "metric_definition": METRICS[claim.metric]}
+
+
 def _difference(row: dict[str, Any]) -> str:
     """`continues s1: optim.lr=0.01`: what a variant stands on, where that is not the baseline, and its diff."""
-    diff = diff_in_words(row["diff"])
+    diff = format_overrides(row["diff"])
     if row["continues"] or row["base"]:
         stands = [f"continues {row['continues']}"] if row["continues"] else []
         stands += [f"on {row['base']}"] if row["base"] else []

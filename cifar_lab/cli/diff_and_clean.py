@@ -136,7 +136,7 @@ def _values(row: DiffRow) -> list[str]:
 
 def _value(value: Any) -> str:
     """A value as it fits into a column: digests and commits cut to 12 digits."""
-    text = f"{value:.6g}" if isinstance(value, float) else as_typed(value)
+    text = as_typed(value, digits=6)
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,52}\b", r"\1", text)
 
 

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cifar_lab.cli import console
-from cifar_lab.execution.local_engine import UNFINISHED
+from cifar_lab.execution.engine import UNFINISHED
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.journal import JournalPoint, JournalReader, read_events
 from cifar_lab.store.journal_events import DamagedEvent, ResumeEvent, StartEvent

@@ -59,9 +59,23 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[DoctorChec
     places = ", ".join(map(str, [registry.built_in(), *folders]))
     broken = "; ".join(entry.reason for entry in ablations.broken())
     yield DoctorCheck("ablations", not broken, broken or f"{len(ablations.names())} from {places} and packages")
+    yield from _extensions()
     yield DoctorCheck("runs folder", *_usable(lambda: cell_record.require_writable(runs), str(runs)))
     yield _store()
     yield DoctorCheck("data cache", *_usable(lambda: cell_record.require_writable(root()), str(root())))
+
+
+def _extensions() -> Iterator[DoctorCheck]:
+    """Yield a row for each kind of extension that packages register."""
+    from cifar_lab import extension
+
+    for group in extension.GROUPS:
+        names = extension.registered(group)
+        broken = list(extension.find_broken(group))
+        if names or broken:
+            listed = ", ".join(f"{name} = {target}" for name, target in sorted(names.items()))
+            reasons = "; ".join(entry.reason for entry in broken)
+            yield DoctorCheck(f"own {group}", not broken, reasons or listed, {"registered": names})
 
 
 def _gpus() -> Iterator[DoctorCheck]:

@@ -65,11 +65,22 @@ def judge(
             "comparisons": len(found) - 1, "rows": rows,
         })  # fmt: skip
     else:
-        _print(found, control, margin, look, confidence)
+        print_judged(found, control, margin, look, confidence)
     return 0
 
 
-def _print(found: list[JudgedVariant], control: str, margin: float, look: int, confidence: float | None) -> None:
+def print_judged(
+    found: list[JudgedVariant], control: str, margin: float, look: int = 0, confidence: float | None = None
+) -> None:
+    """Print a table of variants with their differences to the control, and how the intervals were computed.
+
+    Args:
+        found: the variants.
+        control: name of the control.
+        margin: difference that does not matter, in the unit of the values.
+        look: number of the look at a ledger; 0 without one.
+        confidence: confidence of all intervals together, if it is not the usual one.
+    """
     digits = max(2, 1 - math.floor(math.log10(margin)))
     headings = ["variant", "n", "mean", "± std", "Δ", "interval", "verdict", "note"]
 

@@ -87,7 +87,7 @@ ScaleName = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="cifar10, synthetic, or a path: CIFAR-10's files, or a folder or archive of train/<class>/* and "
+        help="cifar10, cifar100, synthetic, or a path: CIFAR's files, or a folder or archive of train/<class>/* and "
         "test/<class>/* images.",
         autocompletion=completion.data,
     ),
@@ -196,6 +196,7 @@ MaybeData = Annotated[
         "--data", help="Select other data than those of the latest invocation.", autocompletion=completion.data
     ),
 ]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also train the cells that failed before.")]
 MaybeInvocation = Annotated[
     str | None,
     typer.Option(

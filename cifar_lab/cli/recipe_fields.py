@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from cifar_lab.cli import console
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.config.recipe import LARGEST, Recipe
+from cifar_lab.extension import Registered
 
 NAME = "recipe"
 """The word that `describe` takes in place of an ablation's name."""
@@ -71,12 +72,19 @@ def _range(info: FieldInfo) -> str:
 def _words(kind: Any, limits: Iterable[Any]) -> str:
     """Return the values of a type in words: `1 to 11`, `above 0`, `none, stem, block`, `list of 1 to 5: 1 or more`."""
     origin, inner = get_origin(kind), get_args(kind)
+    limits = list(limits)
+    for registered in (limit for limit in limits if isinstance(limit, Registered)):
+        return f"{', '.join(registered.built_in)}, or module:function"
     if origin is Annotated:
         return _words(inner[0], [*_flat(inner[1:]), *limits])
     if origin is Literal:
         return ", ".join(map(str, inner))
     if origin in {Union, types.UnionType}:
         return " or ".join(_words(each, limits if each is not type(None) else ()) for each in inner)
+    if kind is dict or origin is dict:
+        return "JSON object"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _range(kind.model_fields["name"])
     if origin is tuple:
         bounds = _limits(limits)
         many = f" of {bounds['min_length']} to {bounds['max_length']}" if "max_length" in bounds else ""

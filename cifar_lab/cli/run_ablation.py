@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -11,30 +12,39 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
 from cifar_lab.cli import arguments, completion, console, describe
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.confirm import confirm, confirm_long
-from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, confirm_drop, most_seeds, run_looks
+from cifar_lab.cli.typed_command import recorded_command
+from cifar_lab.cli.until_decided import (
+    DropRule,
+    MaxSeeds,
+    UntilDecided,
+    confirm_drop,
+    most_seeds,
+    run_looks,
+    with_looks,
+)
 from cifar_lab.cli.wording import one_line
 from cifar_lab.config.overrides import parse_overrides
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
-from cifar_lab.errors import UsageError, nearest
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
+from cifar_lab.execution.request import RequestArguments
 
 if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
     from cifar_lab.execution.runner import RunReport
+    from cifar_lab.execution.warm_start import WarmStart
     from cifar_lab.results.comparison import Comparison
     from cifar_lab.store.invocation import StoppingRule
 
 Print = Callable[["Comparison"], None]
 EVERY = "all"
 """Name that stands for all ablations."""
-BASELINES = {"efficient": EFFICIENT_RESNET, "resnet18": RESNET18, "fast": FAST}
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also train the cells that failed before.")]
 Redo = Annotated[
     list[str] | None,
     typer.Option(
@@ -70,64 +80,111 @@ def run_ablation(
     compile: o.Compile = None, graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto",
     max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
-    retry_failed: RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
+    retry_failed: o.RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
     offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
-    options: dict[str, Any] = {
-        "scale_name": scale, "data": data, "runs": runs.resolve(), "overrides": overrides, "variants": variants,
-        "seeds": seeds if most is None else f"0-{max(most, 1) - 1}", "max_params": max_params, "device": device,
-        "workers": workers, "compile": compile, "graph": graph, "cells_per_gpu": cells_per_gpu, "offline": offline,
-    }  # fmt: skip
-    typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers,
-             "--cells-per-gpu": cells_per_gpu, "--runs": runs}  # fmt: skip
-    usual = (None, "auto", o.DEFAULT_RUNS)
-    words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
-    words += [word for path in ablations or [] for word in ("--ablations", str(path))]
-
-    def run_one(each: str) -> CommandOutcome:
-        found = _resolve_writable(arguments.find_ablation(each, ablations, runs), **options)
-        if drop_rule:
-            confirm_drop(found.plan, runs.resolve(), yes)
-        found = _set_aside(found, runs.resolve(), redo or [], yes, as_before=as_before)
-        confirm_long(found, runs.resolve(), yes, words)
-        if most is None:
-            stopping = _dropped() if drop_rule else None
-            return _run(found, runs.resolve(), print_table=print_table, stopping=stopping, **how)
-
-        def run_part(part: arguments.Request, rule: StoppingRule) -> CommandOutcome:
-            return _run(part, runs.resolve(), stopping=rule, **how)
-
-        return run_looks(found, runs.resolve(), most, run_part, print_table, yes)
-
-    as_before = (device, workers, compile, graph) == ("auto", "auto", None, None)
-    how: dict[str, Any] = {"retry_failed": retry_failed, "offline": offline, "patience": stall_after}
-    print_table = None if as_json else partial(print_comparison, everything=everything)
-    if name != EVERY:
-        return _print(run_one(name), as_json)
-    every = registry.discover(*(ablations or []))
-    _require_for_some(list(every), options)
+    every = registry.discover(*(ablations or [])) if name == EVERY else None
+    chosen = list(every) if every is not None else [arguments.find_ablation(name, ablations, runs)]
+    typed = arguments.parse(
+        scale_name=scale, overrides=overrides, variants=variants, seeds=seeds,
+        max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
+    )  # fmt: skip
+    typed = with_looks(typed, most)
+    options = RunOptions(
+        typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
+        retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, offline=offline, yes=yes,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
+        words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations),
+    )  # fmt: skip
+    if every is None:
+        return print_outcome(run_one(chosen[0], options), as_json)
+    for broken in every.broken():
+        console.say(f"warning: {broken.reason}")
+    _require_for_some(chosen, typed)
     outcomes: list[CommandOutcome] = []
-    for each in every.names():
-        outcomes.append(_said(run_one, each))
+    for each in chosen:
+        outcomes.append(_said(each, options))
         if outcomes[-1].interrupted:
             break
     return _print_every(outcomes, as_json)
 
 
-def _require_for_some(ablations: list[Ablation], options: dict[str, Any]) -> None:
-    """Check, before any ablation begins, that the options are valid for at least one of them.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of a command that trains an ablation."""
+
+    typed: RequestArguments
+    data: str | None
+    """Source of the images; None for the one of the scale, else CIFAR-10."""
+    runs: Path
+    """Absolute path of the runs folder."""
+    compile: bool | None = None
+    graph: bool | None = None
+    most: int | None = None
+    """Maximum number of seeds of a stopping rule; None for a fixed number."""
+    drop_rule: bool = False
+    retry_failed: bool = False
+    redo: tuple[str, ...] = ()
+    """Beginnings of the fingerprints of cells to be trained anew."""
+    patience: float | None = None
+    """Minimum seconds without progress before a worker counts as stuck; None: from the environment."""
+    offline: bool = False
+    yes: bool = False
+    """True if nothing is to be confirmed."""
+    print_table: Print | None = None
+    words: tuple[str, ...] = ()
+    """Options as typed, for the suggestion of a quicker command."""
+
+
+def option_words(
+    variants: str | None, seeds: str | None, device: str, workers: str, cells_per_gpu: str, runs: Path,
+    ablations: list[Path] | None,
+) -> tuple[str, ...]:  # fmt: skip
+    """Return the options that differ from their defaults as the words of a command line."""
+    typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers,
+             "--cells-per-gpu": cells_per_gpu, "--runs": runs}  # fmt: skip
+    usual = (None, "auto", o.DEFAULT_RUNS)
+    words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
+    return (*words, *(word for path in ablations or [] for word in ("--ablations", str(path))))
+
+
+def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+    """Train the missing cells of one ablation, and print the comparison."""
+    runs, yes = options.runs, options.yes
+    resolved = _resolve_writable(ablation, options)
+    if options.drop_rule:
+        confirm_drop(resolved.plan, runs, yes)
+    resolved = _set_aside(resolved, runs, options.redo, yes, as_before=_is_executed_as_before(options))
+    confirm_long(resolved, runs, yes, options.words)
+    if options.most is None:
+        return _run(resolved, options, stopping=_dropped() if options.drop_rule else None)
+    looked = replace(options, print_table=None)
+
+    def run_part(part: arguments.Request, rule: StoppingRule) -> CommandOutcome:
+        return _run(part, looked, stopping=rule)
+
+    return run_looks(resolved, runs, options.most, run_part, options.print_table, yes)
+
+
+def _is_executed_as_before(options: RunOptions) -> bool:
+    """Tell whether nothing was said on how cells are executed, so that redone ones are executed as they were."""
+    typed = options.typed
+    return (typed.device, typed.workers, options.compile, options.graph) == ("auto", "auto", None, None)
+
+
+def _require_for_some(ablations: list[Ablation], typed: RequestArguments) -> None:
+    """Check, before any ablation begins, that the arguments are valid for at least one of them.
 
     Raises:
         UsageError: they are valid for none; the message is that of the first.
     """
-    words = ("scale_name", "overrides", "variants", "seeds", "max_params", "device", "workers", "cells_per_gpu")
     refused: list[UsageError] = []
     for ablation in ablations:
         try:
-            arguments.check_arguments(ablation, **{word: options[word] for word in words})
+            request.check_request(ablation, typed)
         except UsageError as error:
             refused.append(error)
         else:
@@ -136,17 +193,18 @@ def _require_for_some(ablations: list[Ablation], options: dict[str, Any]) -> Non
         raise refused[0]
 
 
-def _said(run_one: Callable[[str], CommandOutcome], name: str) -> CommandOutcome:
+def _said(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     """Run one of many ablations; an error in it is reported, and does not stop the others."""
-    console.say(f"== {name}")
+    console.say(f"== {ablation.name}")
     try:
-        return run_one(name)
+        return run_one(ablation, options)
     except UsageError as error:
-        console.say(f"cifar-lab: {name}: {one_line(str(error))}")
+        console.say(f"cifar-lab: {ablation.name}: {one_line(str(error))}")
         return CommandOutcome(error.exit_code, None)
 
 
-def _print(outcome: CommandOutcome, as_json: bool) -> int:
+def print_outcome(outcome: CommandOutcome, as_json: bool) -> int:
+    """Print the outcome as JSON if wanted, and return the exit code."""
     if as_json:
         console.print_json(outcome.tree)
     return outcome.code
@@ -180,32 +238,30 @@ def train(
     runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
+    begun: WarmStart | None = None
     if parent is not None:
         taken = {"--baseline": baseline, "--recipe": file, "--scale": scale}
         if clash := [flag for flag, value in taken.items() if value is not None]:
             raise UsageError(f"{clash[0]} does not go with --from, which goes on with the cell's own recipe and size")
-        name, recipe, source, seed = _further(parent, runs.resolve(), overrides or [])
-        data, seeds = data or source, seeds or seed
+        begun = _further(parent, runs.resolve(), overrides or [])
+        name, recipe, data = f"from-{begun.parent[:12]}", begun.recipe, data or begun.source
     elif file is not None:
         if baseline is not None:
             raise UsageError("--baseline does not go with --recipe: the file has the whole recipe")
         name, recipe = "recipe", read_recipe(file)
     else:
         name = baseline or "efficient"
-        if name not in BASELINES:
-            raise UsageError(f"no baseline named '{name}'{nearest(name, BASELINES)}")
-        recipe = BASELINES[name]
-    found = _resolve_writable(
-        _single(name, recipe), scale_name=scale or "writeup", data=data, runs=runs.resolve(), overrides=overrides,
-        variants=None, seeds=seeds or "0", max_params=max_params, device=device, workers="1", compile=compile,
-        graph=graph, offline=offline,
+        recipe = find_baseline(name)
+    typed = arguments.parse(
+        scale_name=scale or "writeup", overrides=overrides, variants=None, seeds=seeds, max_params=max_params,
+        device=device, workers="1", cells_per_gpu="auto",
     )  # fmt: skip
-    confirm_long(found, runs.resolve(), yes, [])
-    outcome = _run(
-        found, runs.resolve(), retry_failed=True, offline=offline, patience=stall_after,
-        print_table=None if as_json else partial(print_comparison, everything=everything),
+    options = RunOptions(
+        typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
+        runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after, offline=offline,
+        yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
-    return _print(outcome, as_json)
+    return print_outcome(run_one(_single(name, recipe), options), as_json)
 
 
 def _single(name: str, recipe: Recipe) -> Ablation:
@@ -220,12 +276,11 @@ def _single(name: str, recipe: Recipe) -> Ablation:
     )
 
 
-def _further(prefix: str, runs: Path, overrides: list[str]) -> tuple[str, Recipe, str, str]:
-    """Return name, recipe (with the cell's weights), data source and seed for continuing the training of a cell."""
+def _further(prefix: str, runs: Path, overrides: list[str]) -> WarmStart:
+    """Return recipe (with the cell's weights), data source and seed for continuing the training of a cell."""
     from cifar_lab.execution.warm_start import further_training
 
-    found = further_training(runs, prefix, parse_overrides(overrides))
-    return f"from-{found.parent[:12]}", found.recipe, found.source, str(found.seed)
+    return further_training(runs, prefix, parse_overrides(overrides))
 
 
 def _dropped() -> StoppingRule:
@@ -235,7 +290,7 @@ def _dropped() -> StoppingRule:
 
 
 def _set_aside(
-    found: arguments.Request, runs: Path, prefixes: list[str], yes: bool, *, as_before: bool
+    found: arguments.Request, runs: Path, prefixes: Sequence[str], yes: bool, *, as_before: bool
 ) -> arguments.Request:  # fmt: skip
     """Set the records of the cells to be redone aside, and return the request with these cells missing.
 
@@ -258,40 +313,47 @@ def _set_aside(
     return found._replace(plan=set_aside(found.plan, cells, runs))
 
 
-def _resolve_writable(ablation: Ablation, *, runs: Path, offline: bool, **typed: Any) -> arguments.Request:
+def _resolve_writable(ablation: Ablation, options: RunOptions) -> arguments.Request:
     """Resolve the arguments; the output folders are checked after the words and before images are read."""
 
     def prepare() -> None:
-        request.require_places(runs, offline=offline)
+        from cifar_lab.mlflow_sync.uri import require_places
 
-    return arguments.resolve_arguments(ablation, runs=runs, trains=True, prepare=prepare, **typed)
+        require_places(options.runs, offline=options.offline)
+
+    return request.resolve_request(
+        ablation, options.typed, data=options.data, runs=options.runs, say=console.say, compile=options.compile,
+        graph=options.graph, trains=True, prepare=prepare,
+    )  # fmt: skip
 
 
-def _run(
-    found: arguments.Request, runs: Path, *, retry_failed: bool, offline: bool, stopping: StoppingRule | None = None,
-    print_table: Print | None = None, patience: float | None = None,
-) -> CommandOutcome:  # fmt: skip
+def _run(resolved: arguments.Request, options: RunOptions, *, stopping: StoppingRule | None) -> CommandOutcome:
+    """Train the missing cells of a request, print the comparison, and report the outcome."""
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
+    from cifar_lab.mlflow_sync.upload import open_ablation_upload
 
-    def watch(found: arguments.Request, cells: list[PlannedCell]) -> Display:
-        console.say(describe.plan_in_words(found.plan, found.workers, retry_failed=retry_failed))
+    runs, retry_failed = options.runs, options.retry_failed
+
+    def watch(resolved: arguments.Request, cells: list[PlannedCell]) -> Display:
+        console.say(describe.plan_in_words(resolved.plan, resolved.workers, retry_failed=retry_failed))
         wanted = {cell.fingerprint: cell.name for cell in cells}
-        return Display(wanted, estimates=found.plan.estimates, workers=found.workers)
+        return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)
 
+    upload = open_ablation_upload(runs, resolved.plan.ablation, console.say, offline=options.offline)
     done = complete(
-        found, runs, command=arguments.command_line(), watch=watch, say=console.say, retry_failed=retry_failed,
-        offline=offline, stopping=stopping, patience=patience,
+        resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
+        retry_failed=retry_failed, stopping=stopping, patience=options.patience,
     )  # fmt: skip
     report, comparison = done.report, done.comparison
     counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}
     tree = {
-        **describe.plan_tree(found._replace(plan=done.plan)),
+        **describe.plan_tree(resolved._replace(plan=done.plan)),
         **counts,
         **describe.result_tree(done.plan, comparison),
     }
-    if print_table is not None:
-        print_table(comparison)
+    if options.print_table is not None:
+        options.print_table(comparison)
     interrupted = str(report.interrupted) if report.interrupted is not None else ""
     return CommandOutcome(_conclude(done.plan, report, done.by_another_runner, runs), tree, interrupted)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -15,8 +16,9 @@ from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.sweep_output import print_counts, print_study, study_tree, tree_or_problem
+from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
-from cifar_lab.config.overrides import as_words, parse_overrides
+from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def sweep(
 
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.settings import choose_execution
+    from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import StudySettings, open_study, require_all_trials
@@ -92,14 +95,16 @@ def sweep(
         )  # fmt: skip
         dataset = found.plan.dataset
         named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
+        pruner = "none" if len(asks.objectives) > 1 else pruner
         setting = StudySettings(
             study=study, space=asks.space, scale=scales.find_scale(scale), data=named,
             overrides=dict(found.plan.overrides),
             budget=asks.budget, objectives=asks.objectives, seed=seed, space_source=_place(space),
+            sampler=sampler, pruner=pruner,
         )  # fmt: skip
         epochs = setting.recipe({}).train.epochs
         made = samplers.make_sampler(sampler, seed=seed)
-        pruning = samplers.make_pruner("none" if len(setting.objectives) > 1 else pruner, epochs=epochs)
+        pruning = samplers.make_pruner(pruner, epochs=epochs)
         opened = open_study(place, setting, made, pruning)
         require_all_trials(opened, runs.resolve())
         left = trials - results.count_trials(results.all_trials(opened)).counted
@@ -114,12 +119,14 @@ def sweep(
             names[job.fingerprint] = trial_name(number)
 
         cells = TrialJobs(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
-                      execution=found.execution, command=arguments.command_line())  # fmt: skip
+                      execution=found.execution, command=recorded_command())  # fmt: skip
+        upload = open_upload(
+            runs.resolve(), lambda _: sweep_files(opened, runs.resolve(), storage), console.say, offline=offline
+        )
         with Display(names, is_search=True) as display:
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
-                named=called, files=lambda _: sweep_files(opened, runs.resolve(), storage), places=found.places,
-                offline=offline,
+                named=called, upload=upload, places=found.places,
             )  # fmt: skip
         tree = {**study_tree(opened), "trained": report.trained}
         if as_json:
@@ -276,29 +283,39 @@ def sweep_importance(
 def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    cells_per_gpu: o.CellsPerGpu = "auto", offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS,
-    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+    cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False, offline: o.Offline = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
-    from cifar_lab.cli.run_ablation import run_ablation
+    from cifar_lab.cli.compare import print_comparison
+    from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
     from cifar_lab.search import ablate_best
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import setting_of
-    from cifar_lab.store.ablation_file import keep
+    from cifar_lab.store.ablation_file import folder_of, keep
 
     with _loaded(name, storage, runs) as study:
         best, setting = results.best(study), setting_of(study)
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
-    made = ablate_best.ablate_best(setting, best.params)
-    folder = keep(made, runs, by="`cifar-lab ablate-best`").parent
-    console.say(f"written: {folder / made.name}.py; see it with: cifar-lab describe {made.name} --ablations {folder}")
-    return run_ablation(
-        made.name, overrides=[*as_words(setting.overrides), *(overrides or [])], scale=setting.scale.name,
-        data=data or setting.data["source"], variants=variants, seeds=seeds, device=device, workers=workers,
-        cells_per_gpu=cells_per_gpu, offline=offline, runs=runs, ablations=[folder], yes=yes, everything=everything,
-        as_json=as_json,
+    ablation = ablate_best.ablate_best(setting, best.params)
+    ablation, folder = keep(ablation, runs, by="`cifar-lab ablate-best`"), folder_of(runs)
+    console.say(
+        f"written: {folder / ablation.name}.py; see it with: cifar-lab describe {ablation.name} --ablations {folder}"
+    )
+    typed = arguments.parse(
+        scale_name=setting.scale.name, overrides=overrides, variants=variants, seeds=seeds, max_params="5M",
+        device=device, workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
+    if twice := [path for path in typed.overrides if path in setting.overrides]:
+        raise UsageError(f"{twice[0]} is set twice: the study has it already")
+    options = RunOptions(
+        typed=typed._replace(overrides={**setting.overrides, **typed.overrides}),
+        data=data or setting.data["source"], runs=runs.resolve(), retry_failed=retry_failed, offline=offline, yes=yes,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
+        words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, [folder]),
+    )  # fmt: skip
+    return print_outcome(run_one(ablation, options), as_json)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import typer
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import DamageError, UsageError
+from cifar_lab.store.cell_record import ENDED
 
 if TYPE_CHECKING:
     from cifar_lab.store.cell_record import CellRecord
@@ -131,7 +132,7 @@ def _follow(record: CellRecord, reader: JournalReader, as_json: bool) -> None:
         state = record.state()
         owner = record.owner() if state == "running" else None
         _print(_shown(reader.events()), record, as_json)
-        if state in {"finished", "diverged", "failed", "damaged"} or (state == "missing" and was_trained):
+        if state in ENDED | {"failed", "damaged"} or (state == "missing" and was_trained):
             break
         if state == "missing" and not told:
             console.say("nobody trains it now; this waits for somebody who does, Ctrl-C ends it")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cifar_lab.cli.arguments import Request
     from cifar_lab.cli.run_ablation import CommandOutcome
     from cifar_lab.execution.plan import Plan
+    from cifar_lab.execution.request import RequestArguments
     from cifar_lab.results.comparison import Comparison
     from cifar_lab.store.invocation import StoppingRule
 
@@ -56,6 +57,21 @@ def most_seeds(until_decided: bool, max_seeds: int | None, seeds: str | None, dr
     if seeds is not None:
         raise UsageError("--until-decided adds seeds from 0 up by its own rule; leave --seeds out")
     return USUAL if max_seeds is None else max_seeds
+
+
+def with_looks(typed: RequestArguments, most: int | None) -> RequestArguments:
+    """Return the arguments with the seeds of all looks, `most` from 0 up; unchanged if the number is fixed.
+
+    Raises:
+        UsageError: these are more seeds than a request may have.
+    """
+    from cifar_lab.execution.resolved_recipes import MOST_SEEDS
+
+    if most is None:
+        return typed
+    if most > MOST_SEEDS:
+        raise UsageError(f"--max-seeds takes {MOST_SEEDS} seeds at most, got {most}")
+    return typed._replace(seeds=tuple(range(max(most, 1))))
 
 
 def run_looks(

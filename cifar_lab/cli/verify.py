@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.ablation import METRICS, Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
@@ -22,6 +22,7 @@ from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 
 if TYPE_CHECKING:
+    from cifar_lab.results.claim_power import ClaimPower
     from cifar_lab.results.verify import JudgedClaim
 
 STYLES = {
@@ -34,6 +35,8 @@ STYLES = {
     "inconclusive": "",
     "not measured": "dim",
 }
+UNSETTLED = {"size open", "inconclusive", "not measured"}
+"""Statuses after which more seeds may settle a claim."""
 HEADINGS = ("claim", "compares", "status", "measured")
 GAP = 2
 """Spaces between two columns."""
@@ -128,6 +131,9 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
         if shared:
             yield Text(f"all of them: {'; '.join(shared)}", style="dim")
         yield from [_table(own, widths, shared)] if widths is not None else _stacked(own, shared)
+        for metric in dict.fromkeys(each.claim.metric for each in own if each.claim.metric != "accuracy"):
+            yield from _wrapped(f"{metric}: {METRICS[metric]}")
+        yield from _chances(own)
         yield Text()
     for name in silent:
         yield Text(f"{name} claims nothing: see `cifar-lab describe {name}`\n")
@@ -139,6 +145,32 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
     if any(finding.differs for finding in findings):
         yield Text(ELSEWHERE, style="dim")
     yield _total(findings)
+
+
+def _chances(own: Sequence[JudgedClaim]) -> Iterator[Text]:
+    """Yield one line for each claim that is not settled: how likely the seeds that are asked for settle it."""
+    open_ = [each for each in own if each.status in UNSETTLED and each.power is not None]
+    powers = [each.power for each in open_ if each.power is not None and each.power.power is not None]
+    if powers:
+        yield from (Text(line, style="dim") for line in chances(powers, console.out.width))
+
+
+def chances(powers: Sequence[ClaimPower], room: int) -> Iterator[str]:
+    """Yield a heading with the deviations that are assumed, and one line for each claim."""
+    yield "Chance of being supported, if the claim is true:"
+    for power in powers:
+        yield from wrap(
+            f"{power.claim.compares}: {power.words}", room, initial_indent=INDENT, subsequent_indent=INDENT * 2
+        )
+    points = {(power.claim.metric, power.claim.worse is None, power.source, power.deviation): power for power in powers}
+    for metric, is_cell, source, deviation in points:
+        what = "of a cell" if is_cell else "of a difference"
+        yield from wrap(f"deviation {what} in {metric}: {100 * (deviation or 0):.2f} points, {source}", room)
+
+
+def _wrapped(line: str) -> Iterator[Text]:
+    """Yield a dim note in the width of the terminal."""
+    yield from (Text(part, style="dim") for part in wrap(line, console.out.width))
 
 
 def _header(own: Sequence[JudgedClaim]) -> Iterator[Text]:

@@ -110,8 +110,6 @@ def is_idle(status: AblationStatus, now: float | None = None) -> bool:
 
 def _abandoned(found: list[AblationStatus]) -> Iterator[str]:
     """Yield a message that nobody trains the missing cells, with the commands that would."""
-    from cifar_lab.store.selection import again
-
     for status in found:
         if not is_idle(status):
             continue
@@ -119,7 +117,7 @@ def _abandoned(found: list[AblationStatus]) -> Iterator[str]:
         commands: list[str] = []
         for invocation in reversed(status.setting.invocations):
             asked = wanted & {cell.fingerprint for cell in invocation.cells}
-            commands += [again(invocation)] if asked else []
+            commands += [invocation.again or invocation.command] if asked else []
             wanted -= asked
         missing = status.counts()["missing"]
         cells = "1 cell is" if missing == 1 else f"{missing} cells are"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import os
 import pickle
 import select
@@ -89,6 +90,19 @@ def run_file(path: Path, name: str) -> ModuleType:
     finally:
         sys.dont_write_bytecode = bytecode
     return module
+
+
+def load_declaration(path: Path, name: str, kind: type[T]) -> tuple[T, str]:
+    """Run a file, and return the object that it defines as `name`, with the docstring of the file.
+
+    Raises:
+        ReadingError: it raised an exception, or defines no such object of this kind; one line with the file's line.
+    """
+    module = run_file(path, f"_cifar_lab_{name.lower()}_{path.stem}")
+    declared = getattr(module, name, None)
+    if not isinstance(declared, kind):
+        raise ReadingError(f"{path.name}:1: defines no {name} = {kind.__name__}(…)")
+    return declared, inspect.getdoc(module) or ""
 
 
 def error_line(error: BaseException) -> str:

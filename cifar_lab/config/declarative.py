@@ -1,28 +1,47 @@
-"""Base model of the data in a search space's file."""
+"""Base model of the data that a user's file declares: an ablation, or a search space."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cifar_lab.errors import SpaceError, nearest
+from cifar_lab.errors import CifarLabError, nearest, shortened
 
 
 class DeclarativeModel(BaseModel):
-    """Frozen, keyword-only model; validation errors are raised as one line of a `SpaceError`."""
+    """Frozen, keyword-only model; validation errors are raised as one line of `error`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+    error: ClassVar[type[CifarLabError]]
+    """Exception that a subclass raises for invalid fields."""
 
     def __init__(self, **fields: object) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise SpaceError(_one_line(type(self), error)) from error
+            raise self.error(_one_line(type(self), error)) from error
+
+    @classmethod
+    def require_distinct(cls, what: str, values: Iterable[str | int]) -> None:
+        """Check that no value occurs twice; `what`: name of their kind in the message.
+
+        Raises:
+            CifarLabError: one does; of the type `error`.
+        """
+        seen: set[str | int] = set()
+        for value in values:
+            if value in seen:
+                raise cls.error(f"{what} '{value}' is named twice")
+            seen.add(value)
 
 
 def _one_line(kind: type[DeclarativeModel], error: ValidationError) -> str:
+    """Return the first problem: an unknown field with the nearest valid name, else the first invalid value."""
     unknown = [other for other in error.errors() if other["type"] == "extra_forbidden"]
     first = (unknown or error.errors())[0]
     where = ".".join(str(part) for part in first["loc"])
-    got = "" if first["type"] == "missing" else f", got {first['input']!r:.80}"
+    got = "" if first["type"] == "missing" else f", got {shortened(repr(first['input']), 80)}"
     hint = nearest(where, kind.model_fields) if unknown else ""
     return f"{kind.__name__}.{where}: {first['msg']}{got}{hint}"

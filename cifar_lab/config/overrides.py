@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
@@ -32,19 +33,29 @@ def parse_overrides(words: list[str]) -> dict[str, object]:
     return diff
 
 
-def as_typed(value: object) -> str:
+def format_overrides(diff: Mapping[str, object], *, digits: int | None = None) -> str:
+    """Return a diff as text that can be pasted into a command line: `optim.lr=0.1 'model.blocks=[4,4,3]'`.
+
+    `digits`: significant digits of a float, for a table; None: all of them.
+    """
+    return shlex.join(as_words(diff, digits=digits))
+
+
+def as_typed(value: object, *, digits: int | None = None) -> str:
     """Return a value of a recipe as a user types it: `sgd`, `0.1`, `true`, `none`, `[4,4,3]`.
 
-    `parse_overrides` reads it back as the same value.
+    `parse_overrides` reads it back as the same value, unless a float is rounded to `digits` significant digits.
     """
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and digits is not None:
+        return f"{value:.{digits}g}"
     return "none" if value is None else json.dumps(value, separators=(",", ":"), default=str)
 
 
-def as_words(diff: Mapping[str, object]) -> list[str]:
-    """Return a diff as the words of a command line: `["train.epochs=30", "model.blocks=[4,4,3]"]`."""
-    return [f"{path}={as_typed(value)}" for path, value in diff.items()]
+def as_words(diff: Mapping[str, object], *, digits: int | None = None) -> list[str]:
+    """Return a diff as the words of a command line, not quoted: `["train.epochs=30", "model.blocks=[4,4,3]"]`."""
+    return [f"{path}={as_typed(value, digits=digits)}" for path, value in diff.items()]
 
 
 def parse_number(text: str, *, least: int = 0) -> int | None:

@@ -7,22 +7,37 @@ Lengths in a schedule are fractions of the training, so that a recipe can be sho
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from cifar_lab.config import identity
+from cifar_lab.config.built_in_names import (
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    ExtensionOptions,
+    require_distinct_keys,
+    require_no_options,
+)
+from cifar_lab.config.identity import DRAWS as DRAWS
+from cifar_lab.config.identity import NUMERICS as NUMERICS
+from cifar_lab.config.identity import SCHEDULE_FIELDS
+from cifar_lab.config.identity import WITH_MOMENTUM as WITH_MOMENTUM
 from cifar_lab.errors import RecipeError, nearest
+from cifar_lab.extension import Group, Options, Registered, check_options
 
-NUMERICS = 1
-"""Version of the numerics, increased by every change of the golden trajectory: earlier cells are then different."""
+if TYPE_CHECKING:
+    from cifar_lab.config.baselines import EFFICIENT_RESNET as EFFICIENT_RESNET
+    from cifar_lab.config.baselines import FAST as FAST
+    from cifar_lab.config.baselines import RESNET18 as RESNET18
 
-DRAWS = "of its own"
-"""Marks a continued training's own random streams, from its parent's fingerprint (`streams.seed_of_draws`)."""
 LARGEST, LONGEST, LARGEST_BATCH = 2**53, 10**7, 10**6
 """Upper limits of every count (integers are exact in JSON up to here), of epochs, and of the batch size."""
 
@@ -53,7 +68,10 @@ class SEConfig(_Part):
 
 
 class ModelConfig(_Part):
-    """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on."""
+    """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on.
+
+    The other fields have no effect on a network of a user.
+    """
 
     blocks: Annotated[tuple[Count, ...], Field(min_length=1, max_length=5)] = (4, 4, 3)
     """Residual blocks of each layer."""
@@ -89,6 +107,10 @@ class ModelConfig(_Part):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability before the classifier."""
     se: SEConfig = SEConfig()
+    name: Annotated[str, MODELS] = "resnet"
+    """Network: the built-in one, or your own; the other fields of model do not apply to your own."""
+    options: ExtensionOptions = Options()
+    """Options of your own network."""
 
     @property
     def kernels(self) -> tuple[int, ...]:
@@ -100,6 +122,11 @@ class ModelConfig(_Part):
 
     def _per_layer(self, value: int | tuple[int, ...]) -> tuple[int, ...]:
         return (value,) * len(self.blocks) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("model", self.name, self.options, MODELS)
+        return self
 
     @model_validator(mode="after")
     def _kernels_fit(self) -> Self:
@@ -174,15 +201,11 @@ class ClipConfig(_Part):
     """Threshold of gradient clipping."""
 
 
-OptimizerName = Literal["sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsprop", "adadelta", "muon"]
-WITH_MOMENTUM = frozenset({"sgd", "sgd_nesterov", "rmsprop", "muon"})
-
-
 class OptimizerConfig(_Part):
     """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
 
-    name: OptimizerName = "sgd"
-    """Optimizer."""
+    name: Annotated[str, OPTIMIZERS] = "sgd"
+    """Optimizer: a built-in one, or your own."""
     lr: Annotated[float, Field(gt=0)] = 0.1
     """Peak learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -196,6 +219,13 @@ class OptimizerConfig(_Part):
     """
     lookahead: LookaheadConfig = LookaheadConfig()
     clip: ClipConfig = ClipConfig()
+    options: ExtensionOptions = Options()
+    """Options of your own optimizer, besides lr and weight_decay."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("optim", self.name, self.options, OPTIMIZERS)
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -204,23 +234,11 @@ class OptimizerConfig(_Part):
         return self
 
 
-ScheduleName = Literal["constant", "cosine", "linear", "step", "multistep", "one_cycle", "warm_restarts"]
-_SCHEDULE_FIELDS: dict[str, tuple[str, ...]] = {
-    "constant": (),
-    "cosine": (),
-    "linear": (),
-    "step": ("step_size", "gamma"),
-    "multistep": ("milestones", "gamma"),
-    "one_cycle": ("rise", "start_div", "final_div"),
-    "warm_restarts": ("period", "period_growth"),
-}
-
-
 class ScheduleConfig(_Part):
     """Learning rate schedule. Positions and lengths are fractions of the whole training."""
 
-    name: ScheduleName = "cosine"
-    """Learning rate schedule."""
+    name: Annotated[str, SCHEDULES] = "cosine"
+    """Learning rate schedule: a built-in one, or your own."""
     every: Literal["epoch", "step"] = "epoch"
     """When the rate changes: at each epoch or each step.
 
@@ -247,12 +265,43 @@ class ScheduleConfig(_Part):
     """warm_restarts: length of the first cycle, a fraction of the training."""
     period_growth: Count = 1
     """warm_restarts: factor from the length of one cycle to the next."""
+    options: ExtensionOptions = Options()
+    """Options of your own schedule."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("schedule", self.name, self.options, SCHEDULES)
+        return self
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> Self:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"schedule.milestones must rise, got {list(self.milestones)}")
         return self
+
+
+class MetricConfig(_Part):
+    """A further metric that is measured beside loss and accuracy."""
+
+    name: Annotated[str, METRICS]
+    """Metric: a built-in one, or your own."""
+    options: ExtensionOptions = Options()
+    """Options of your own metric."""
+
+    @property
+    def key(self) -> str:
+        """Name in results: `top5`, or the function of `module:function`."""
+        return self.name.rpartition(":")[2].rpartition(".")[2]
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        require_no_options("train.metrics", self.name, self.options, METRICS)
+        return self
+
+
+def _named(value: object) -> object:
+    """Return the object of a metric that is given by its name alone."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 class TrainConfig(_Part):
@@ -279,6 +328,13 @@ class TrainConfig(_Part):
     """
     protocol: Literal["holdout", "writeup"] = "holdout"
     """holdout: hold out val, evaluate test once; writeup: train on all, evaluate test each epoch."""
+    metrics: tuple[Annotated[MetricConfig, BeforeValidator(_named)], ...] = ()
+    """Further metrics, by name or as {"name": …, "options": {…}}."""
+
+    @model_validator(mode="after")
+    def _metrics_differ(self) -> Self:
+        require_distinct_keys([metric.key for metric in self.metrics])
+        return self
 
 
 class Recipe(_Part):
@@ -301,39 +357,52 @@ class Recipe(_Part):
         tree = self.model_dump(mode="json")
         for path, value in diff.items():
             _place(tree, path, value)
-        return _validated(tree, diff)
+        recipe = _validated(tree, diff)
+        for path, group, target, options in recipe.extensions():
+            try:
+                check_options(group, target, options)
+            except RecipeError as error:
+                raise RecipeError(f"{path}: {error}") from error
+        return recipe
+
+    def extensions(self) -> Iterator[tuple[str, Group, str, Options]]:
+        """Yield path, group, name and options of everything in this recipe that is not built in."""
+        parts: list[tuple[str, Registered, ModelConfig | OptimizerConfig | ScheduleConfig | MetricConfig]] = [
+            ("model", MODELS, self.model),
+            ("optim", OPTIMIZERS, self.optim),
+            ("schedule", SCHEDULES, self.schedule),
+            *(("train.metrics", METRICS, metric) for metric in self.train.metrics),
+        ]
+        for path, registered, part in parts:
+            if part.name not in registered.built_in:
+                yield path, registered.group, part.name, Options(part.options)
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the optimizer steps of an epoch of `images`; the last batch may be smaller."""
+        return math.ceil(images / self.train.batch_size)
 
     def flat(self) -> dict[str, Any]:
         """Return every field by its dotted path, in the order of declaration, as JSON values."""
-        return dict(_leaves(self.model_dump(mode="json")))
+        return dict(leaves(self.model_dump(mode="json")))
 
     def active(self) -> dict[str, Any]:
-        """Return the fields without those that have no effect (no SE, no reduction), each value in canonical form."""
-        return _active(self)
+        """Return the fields that have an effect; see `identity.active`."""
+        return identity.active(self)
 
     def built(self) -> dict[str, Any]:
-        """Return `active`, with effective instead of requested values.
-
-        Reductions 16 and 32 on 16 channels are different requests with the same result, a bottleneck of one channel.
-        """
-        tree = _active(self)
-        if self.model.se.placement != "none":
-            layers = len(self.model.blocks) if self.model.se.placement == "block" else 1
-            tree["model"]["se"]["reduction"] = [self.model.se.hidden(self.model.width * 2**i) for i in range(layers)]
-        return tree
+        """Return `active`, with effective instead of requested values; see `identity.built`."""
+        return identity.built(self)
 
     def digest(self) -> str:
         """Return the SHA-256 of `active`: two recipes with one digest train the same thing."""
-        return _sha256(self.active())
+        return identity.digest(self)
 
     def fingerprint(self, *, seed: int, data_hash: str) -> str:
         """Return the identity of the cell that trains this recipe with `seed` on images of `data_hash`: 64 hex digits.
 
-        It includes the parent of a warm start (`init_from`), and then also `DRAWS`: cells of earlier versions, which
-        repeated their parent's random draws, are different cells.
+        See `identity.fingerprint`.
         """
-        draws = {"draws": DRAWS} if self.init_from is not None else {}
-        return _sha256({"recipe": self.active(), "seed": seed, "data": data_hash, "numerics": NUMERICS, **draws})
+        return identity.fingerprint(self, seed=seed, data_hash=data_hash)
 
 
 @cache
@@ -392,87 +461,22 @@ def _one_line(error: ValidationError, diff: Mapping[str, object]) -> str:
     return f"{path}={value}: {rule}{hint}"
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings by dotted path."""
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and key != "options":
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
 
-def _active(recipe: Recipe) -> dict[str, Any]:
-    tree = recipe.model_dump(mode="json")
-    model, optim, data = tree["model"], tree["optim"], tree["data"]
-    model["kernel"] = list(recipe.model.kernels)
-    model["shortcut_kernel"] = list(recipe.model.shortcut_kernels[1:])
-    if recipe.model.se.placement == "none":
-        del model["se"]["reduction"]
-    _drop_younger(recipe, tree)
-    if not recipe.optim.lookahead.enabled:
-        optim["lookahead"] = {"enabled": False}
-    if recipe.optim.clip.by == "none":
-        del optim["clip"]["threshold"]
-    if recipe.optim.name not in WITH_MOMENTUM:
-        del optim["momentum"]
-    keep = ("name", "every", "warmup", *_SCHEDULE_FIELDS[recipe.schedule.name])
-    tree["schedule"] = {key: tree["schedule"][key] for key in keep}
-    if recipe.schedule.name == "constant":
-        del tree["schedule"]["every"]
-    if recipe.train.protocol == "writeup":
-        del data["val_fraction"], data["split_seed"]
-    return tree
+def __getattr__(name: str) -> object:
+    """Return a baseline by its old import path."""
+    if name in {"EFFICIENT_RESNET", "RESNET18", "FAST"}:
+        from cifar_lab.config import baselines
+
+        return getattr(baselines, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
-def _drop_younger(recipe: Recipe, tree: dict[str, Any]) -> None:
-    """Remove fields that are newer than trained cells if they have no effect, which keeps the cells' identities."""
-    if recipe.model.stem == "conv":
-        del tree["model"]["stem"]
-    if not recipe.model.stem_pool:
-        del tree["model"]["stem_pool"]
-    if not (recipe.data.flip and recipe.data.alternating_flip):
-        del tree["data"]["alternating_flip"]
-    if recipe.optim.decay_norms or not recipe.optim.weight_decay:
-        del tree["optim"]["decay_norms"]
-    if recipe.train.tta == "none":
-        del tree["train"]["tta"]
-
-
-def _sha256(tree: object) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-EFFICIENT_RESNET = Recipe()
-"""Table 1 of the writeup: [4, 4, 3], SE after the stem, Lookahead(SGD), cosine: 4,697,742 parameters."""
-
-RESNET18 = Recipe().override(
-    {
-        "model.blocks": (2, 1, 1, 1), "model.se.placement": "none", "optim.name": "sgd_nesterov",
-        "optim.lookahead.enabled": False, "schedule.name": "constant", "train.epochs": 100,
-    }
-)  # fmt: skip
-"""Stage 1 of the writeup: ResNet-18 with blocks [2, 1, 1, 1], 4,977,226 parameters. Its 100 epochs are our choice."""
-
-FAST = EFFICIENT_RESNET.override(
-    {
-        "model.stem": "whitening",
-        "data.alternating_flip": True,
-        "optim.name": "muon",
-        "optim.lr": 0.05,
-        "optim.momentum": 0.95,
-        "optim.weight_decay": 0.1,
-        "optim.decay_norms": False,
-        "optim.lookahead.enabled": False,
-        "optim.clip.by": "none",
-        "schedule.name": "linear",
-        "schedule.every": "step",
-        "schedule.warmup": 0.1,
-        "train.label_smoothing": 0.1,
-        "train.ema": 0.99,
-        "train.tta": "flip_shift",
-    }
-)
-"""The same blocks and channels for few epochs, with methods of CIFAR-10 speed runs (Page, 2018; Jordan, 2024).
-
-Rate, decay, batch size and average are the best of nine trials of two epochs at width 16, on val (docs/log.md)."""
-
-assert set(_SCHEDULE_FIELDS) == set(get_args(ScheduleName))
+assert set(SCHEDULE_FIELDS) == set(SCHEDULES.built_in)

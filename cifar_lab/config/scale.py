@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.recipe import NUMERICS, Recipe
 from cifar_lab.errors import RegistryError, UsageError, nearest
 
 FEW = 500_000
@@ -39,6 +39,11 @@ class Scale:
                 "train.epochs": _times(recipe.train.epochs, self.epochs),
             }
         )
+
+
+def baseline_identity(baseline: Recipe, scale: Scale) -> str:
+    """Return `<digest>/<numerics version>` of a baseline at `scale`: what the cells of a setting have in common."""
+    return f"{scale.apply(baseline).digest()}/{NUMERICS}"
 
 
 def _times(count: int, multiplier: Fraction) -> int:

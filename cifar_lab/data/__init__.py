@@ -1,4 +1,4 @@
-"""Image sources: `load("cifar10")`, `load("synthetic")`, or `load` of a path; docs/data.md lists the formats.
+"""Image sources: `load` of a name in `NAMES` or of a path; docs/data.md lists the formats.
 
 Heavy modules are imported only if a source needs them: a source that was decoded before loads in milliseconds.
 """
@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_lab import extension
 from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import silent
 from cifar_lab.errors import DataError, nearest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "absolute", "load"]
 
-NAMES = ("cifar10", "synthetic")
+NAMES = ("cifar10", "cifar100", "synthetic")
 """Sources that are not paths. A folder with one of these names is reached as `./cifar10`."""
 ENDINGS = (".zip", ".npz", ".tar", ".tgz", ".gz", ".bz2")
 """File extensions for suggestions after a mistyped name."""
@@ -32,17 +33,23 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
     `say` is called with one line at a time before operations that take more than a moment.
 
     Raises:
-        DataError: the source cannot be read as ten classes of 32×32 images.
+        DataError: the source cannot be read as square images in classes.
     """
     if source == "synthetic":
         from cifar_lab.data.synthetic import generate
 
         return generate()
 
-    from cifar_lab.data import cache, cifar10, sources
+    from cifar_lab.data import cache, cifar10, cifar100, sources
 
     if source == "cifar10":
         return cache.open_or_make("cifar10", lambda: cifar10.find_or_download(cache.root() / "downloads", say))
+    if source == "cifar100":
+        return cache.open_or_make("cifar100", lambda: cifar100.find_or_download(cache.root() / "downloads", say))
+    if (target := _target(source)) is not None:
+        from cifar_lab.data.registry import load_registered
+
+        return load_registered(source, target)
     path = _existing(source)
 
     def decode() -> Dataset:
@@ -58,7 +65,15 @@ def absolute(source: str) -> str:
         DataError: it is empty.
     """
     _refuse_empty(source)
-    return source if source in NAMES else str(Path(source).expanduser().resolve())
+    return source if source in NAMES or _target(source) is not None else str(Path(source).expanduser().resolve())
+
+
+def _target(source: str) -> str | None:
+    """Return the `module:function` that a source names, by itself or by an entry point; None for any other source."""
+    name = source.partition("?")[0]
+    if extension.TARGET.fullmatch(name):
+        return name
+    return extension.registered("datasets").get(name) if name.isidentifier() and name not in NAMES else None
 
 
 def _refuse_empty(source: str) -> None:

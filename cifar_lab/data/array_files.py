@@ -15,11 +15,12 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cifar_lab.data import decoding, original_images
+from cifar_lab.data import decoding
 from cifar_lab.data.cifar_batches import images_of_planes
 from cifar_lab.data.dataset import ImageArrays, Images, Labels
 from cifar_lab.data.file_tree import BROKEN, FileTree
 from cifar_lab.data.messages import short_line, shown
+from cifar_lab.data.validation import MOST_CLASSES, check_side
 from cifar_lab.errors import DataError
 
 LARGEST = 1 << 30
@@ -57,15 +58,15 @@ def read_npz(files: FileTree) -> tuple[tuple[str, ...], ImageArrays, bool]:
     parts: list[tuple[Images, Labels]] = []
     for split in ("train", held_out):
         of_images, of_labels = roles[split, "images"], roles[split, "labels"]
-        images = _images(of_images, _array(files, names[of_images]))
-        labels = _labels(of_labels, _array(files, names[of_labels]))
+        images = _images(of_images, read_array(files, names[of_images]))
+        labels = _labels(of_labels, read_array(files, names[of_labels]))
         if len(images) != len(labels):
             raise DataError(f"{len(images):,} images and {len(labels):,} labels in {split}")
         parts.append((images, labels))
     classes = _numbered(*(labels for _, labels in parts))
     for key in CLASS_NAMES:
         if key in names:
-            classes = _names(key, _array(files, names[key]))
+            classes = _names(key, read_array(files, names[key]))
     return classes, ImageArrays(*parts[0], *parts[1]), held_out == "val"
 
 
@@ -81,8 +82,8 @@ def _names(key: str, array: NDArray[Any]) -> tuple[str, ...]:
 
 
 def _numbered(*labels: Labels) -> tuple[str, ...]:
-    """Return class names for labels without names: their numbers, 0 … 9 or up to the largest."""
-    return tuple(map(str, range(max(10, *(int(part.max(initial=0)) + 1 for part in labels)))))
+    """Return class names for labels without names: their numbers up to the largest."""
+    return tuple(map(str, range(max(int(part.max(initial=0)) + 1 for part in labels))))
 
 
 def _role(name: str) -> tuple[str, str] | None:
@@ -95,7 +96,7 @@ def _role(name: str) -> tuple[str, str] | None:
     return (splits.pop(), roles.pop()) if len(splits) == len(roles) == 1 else None
 
 
-def _array(files: FileTree, name: str) -> NDArray[Any]:
+def read_array(files: FileTree, name: str) -> NDArray[Any]:
     """Read one npy file, whose header is checked before memory is allocated; pickled objects are rejected."""
     data = files.read(name, LARGEST)
     if len(data) > LARGEST:
@@ -118,12 +119,19 @@ def _array(files: FileTree, name: str) -> NDArray[Any]:
 
 
 def _images(name: str, array: NDArray[Any]) -> Images:
-    """Convert (N, 32, 32, 3), (N, 3, 32, 32) or (N, 3072), planes first, to (N, 32, 32, 3) bytes."""
-    if array.dtype == np.uint8 and array.ndim == 4 and array.shape[1:] == (32, 32, 3):
-        return np.ascontiguousarray(array)
-    if array.dtype == np.uint8 and array.shape[1:] in ((3, 32, 32), (3072,)):
-        return images_of_planes(np.ascontiguousarray(array))
-    raise DataError(f"{shown(name)} is {array.shape} of {array.dtype}; expected (N, 32, 32, 3) of uint8, 0 … 255")
+    """Convert (N, side, side, 3), (N, 3, side, side) or (N, 3 * side²), planes first, to (N, side, side, 3) bytes."""
+    if array.dtype == np.uint8:
+        if array.ndim == 4 and array.shape[3] == 3:
+            check_side(name, *array.shape[1:3])
+            return np.ascontiguousarray(array)
+        if array.ndim == 4 and array.shape[1] == 3:
+            check_side(name, *array.shape[2:])
+            return images_of_planes(np.ascontiguousarray(array))
+        side = math.isqrt(array.shape[1] // 3) if array.ndim == 2 else 0
+        if array.ndim == 2 and array.shape[1] == 3 * side * side:
+            check_side(name, side, side)
+            return images_of_planes(np.ascontiguousarray(array))
+    raise DataError(f"{shown(name)} is {array.shape} of {array.dtype}; expected (N, side, side, 3) of uint8, 0 … 255")
 
 
 def _labels(name: str, array: NDArray[Any]) -> Labels:
@@ -138,9 +146,9 @@ def _labels(name: str, array: NDArray[Any]) -> Labels:
 
 
 def _check_range(name: str, least: int, most: int) -> None:
-    """Reject labels far outside of ten classes, before they are counted or converted to 64-bit integers."""
-    if not 0 <= least <= most < 1000:
-        raise DataError(f"{shown(name)} has labels from {least} to {most}; expected 0 … 9")
+    """Reject labels outside of the supported classes, before they are counted or converted to 64-bit integers."""
+    if not 0 <= least <= most < MOST_CLASSES:
+        raise DataError(f"{shown(name)} has labels from {least} to {most}; expected 0 … {MOST_CLASSES - 1} at most")
 
 
 def read_parquet(files: FileTree, train: list[str], test: list[str]) -> tuple[tuple[str, ...], ImageArrays]:
@@ -165,7 +173,8 @@ def _parquet_split(files: FileTree, names: list[str]) -> tuple[tuple[str, ...] |
         for name in names:
             classes, rows = _parquet_rows(files, name)
             for index, (data, label) in enumerate(rows):
-                images.append(decoding.decode_image(f"{name}, row {index}", data))
+                side = len(images[0]) if images else None
+                images.append(decoding.decode_image(f"{name}, row {index}", data, side))
                 labels.append(label)
     if not images:
         raise DataError(f"{shown(names[0])} has no rows")
@@ -216,4 +225,4 @@ def _parquet_classes(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...
     except (KeyError, ValueError, TypeError, RecursionError):
         return None
     is_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return tuple(names) if is_text and len(names) == len(original_images.CLASSES) else None
+    return tuple(names) if is_text else None

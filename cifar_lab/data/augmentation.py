@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_lab.config import recipe
+from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.config.seeding import stream
 
-SIDE = 32
 MEAN = (0.4914, 0.4822, 0.4465)
 """Channel means of CIFAR-10's training images, scaled to [0, 1]."""
 STD = (0.2023, 0.1994, 0.2010)
@@ -28,7 +28,7 @@ STD = (0.2023, 0.1994, 0.2010)
 Floats = NDArray[np.float32]
 Ints = NDArray[np.integer]
 Batch = tuple[Tensor, Tensor]
-"""Images (N, 3, 32, 32) float, and targets: labels (N,) int64, or probabilities (N, classes) float."""
+"""Images (N, 3, side, side) float, and targets: labels (N,) int64, or probabilities (N, classes) float."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +62,15 @@ class AugmentationDraws:
 
 
 def draw_epoch(
-    data: recipe.DataConfig, n: int, *, seed: int, epoch: int, device: torch.device | str = "cpu"
+    data: recipe.DataConfig,
+    n: int,
+    *,
+    seed: int,
+    epoch: int,
+    side: int = CIFAR10_SHAPE.side,
+    device: torch.device | str = "cpu",
 ) -> AugmentationDraws:
-    """Draw all random numbers for the n images of one epoch, on the CPU, and move them to `device` once.
+    """Draw all random numbers for the n images, `side` × `side`, of one epoch, on the CPU; move them to `device` once.
 
     NumPy is used because torch has no Beta distribution with a generator.
     """
@@ -74,12 +80,12 @@ def draw_epoch(
 
     order = random("order").permutation(n)
     before, after = data.cutout // 2, data.cutout - data.cutout // 2
-    lam, pasted = _draw_mix(data, n, random("mix"))
+    lam, pasted = _draw_mix(data, n, side, random("mix"))
     arrays = {
         "order": order,
         "crop": random("crop").integers(0, 2 * data.crop, (n, 2), dtype=np.int32, endpoint=True),
         "flip": _draw_flip(data, order, seed=seed, epoch=epoch),
-        "cutout": _boxes(random("cutout").integers(0, SIDE, (n, 2)), before, after),
+        "cutout": _boxes(random("cutout").integers(0, side, (n, 2)), before, after, side),
         "mixup": lam,
         "cutmix": pasted,
     }
@@ -92,12 +98,12 @@ def augment(
     """Crop, flip, normalise, cutout, then MixUp or CutMix with the previous image in the batch, as `data` specifies.
 
     Args:
-        images: (N, 32, 32, 3) uint8, in the order of `draws`, on the same device.
+        images: (N, side, side, 3) uint8, in the order of `draws`, on the same device.
         labels: (N,) int64.
         draws: rows for these N images.
 
     Returns:
-        Images (N, 3, 32, 32) float32, channels_last; `labels`, or (N, classes) probabilities if images mix.
+        Images (N, 3, side, side) float32, channels_last; `labels`, or (N, classes) probabilities if images mix.
     """
     if data.crop or data.flip:
         images = crop_and_flip(images, draws.crop, draws.flip, padding=data.crop)
@@ -119,34 +125,35 @@ def crop_and_flip(images: Tensor, corner: Tensor, flip: Tensor, *, padding: int)
     """Crop each zero-padded image at `corner`, then mirror it if `flip` is set.
 
     Args:
-        images: (N, 32, 32, 3) of any type; the result has the same shape and type.
+        images: (N, side, side, 3) of any type; the result has the same shape and type.
         corner: (N, 2) int32, top and left, in 0 … 2 * padding.
         flip: (N,) bool.
     """
     # One gather of whole pixels does both; on the CPU, indexing rows of RGB by 32-bit indices is fastest.
-    side = SIDE + 2 * padding
-    at = torch.arange(SIDE, dtype=torch.int32, device=images.device)
+    length = images.shape[1]
+    side = length + 2 * padding
+    at = torch.arange(length, dtype=torch.int32, device=images.device)
     image = torch.arange(len(images), dtype=torch.int32, device=images.device)
-    row = image[:, None] * side + corner[:, :1] + at  # (N, 32) of the N * side rows of the padded batch
-    column = corner[:, 1:] + torch.where(flip[:, None], SIDE - 1 - at, at)  # (N, 32)
-    index = row[:, :, None] * side + column[:, None, :]  # (N, 32, 32)
+    row = image[:, None] * side + corner[:, :1] + at  # (N, length) of the N * side rows of the padded batch
+    column = corner[:, 1:] + torch.where(flip[:, None], length - 1 - at, at)  # (N, length)
+    index = row[:, :, None] * side + column[:, None, :]  # (N, length, length)
     padded = F.pad(images, (0, 0, padding, padding, padding, padding))
     return padded.reshape(-1, 3).index_select(0, index.flatten()).view(images.shape)
 
 
 def normalise_only(images: Tensor, data: recipe.DataConfig) -> Tensor:
-    """Convert (N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32, channels_last, in [0, 1], normalised if `data` says so.
+    """Convert (N, side, side, 3) uint8 to (N, 3, side, side) float32 in [0, 1], channels_last, normalised as in `data`.
 
     Evaluated images get no other processing.
     """
-    scale, shift = _affine(data.normalise, images.device)
-    rows = images.reshape(-1, 3 * SIDE)  # whole rows vectorise, three channels do not
+    scale, shift = _affine(data.normalise, images.shape[1], images.device)
+    rows = images.reshape(-1, 3 * images.shape[1])  # whole rows vectorise, three channels do not
     return (rows * scale).add_(shift).view(images.shape).permute(0, 3, 1, 2)
 
 
 def cutout(images: Tensor, box: Tensor) -> Tensor:
-    """Set each image, (N, 3, 32, 32), to 0 in its box, (N, 4): the mean colour if normalised, else black."""
-    return images * ~_inside(box)  # stays channels_last, which `masked_fill` does not
+    """Set each image, (N, 3, side, side), to 0 in its box, (N, 4): the mean colour if normalised, else black."""
+    return images * ~_inside(box, images.shape[-1])  # stays channels_last, which `masked_fill` does not
 
 
 def mixup(batch: Batch, partner: Batch, lam: Tensor) -> Batch:
@@ -156,28 +163,28 @@ def mixup(batch: Batch, partner: Batch, lam: Tensor) -> Batch:
 
 def cutmix(batch: Batch, partner: Batch, box: Tensor) -> Batch:
     """Paste the partner's `box`, (N, 4), into each image; mix targets by area (Yun et al., 2019)."""
-    return _blend(batch, partner, _inside(box).float())
+    return _blend(batch, partner, _inside(box, batch[0].shape[-1]).float())
 
 
 def _blend(batch: Batch, partner: Batch, weight: Tensor) -> Batch:
-    """Interpolate by `weight`, (N, 1, 1, 1) or (N, 1, 32, 32), towards `partner`; targets by the mean weight."""
+    """Interpolate by `weight`, (N, 1, 1, 1) or (N, 1, side, side), towards `partner`; targets by the mean weight."""
     share = weight.mean(dim=(1, 2, 3))[:, None]  # (N, 1)
     return batch[0].lerp(partner[0], weight), batch[1].lerp(partner[1], share)
 
 
-def _inside(box: Tensor) -> Tensor:
-    """Return a mask, (N, 1, 32, 32) bool, of the pixels inside each box, (N, 4)."""
-    at = torch.arange(SIDE, device=box.device)
+def _inside(box: Tensor, side: int) -> Tensor:
+    """Return a mask, (N, 1, side, side) bool, of the pixels inside each box, (N, 4)."""
+    at = torch.arange(side, device=box.device)
     top, left, bottom, right = box[:, :, None].unbind(1)  # (N, 1) each
-    rows, columns = (top <= at) & (at < bottom), (left <= at) & (at < right)  # (N, 32)
+    rows, columns = (top <= at) & (at < bottom), (left <= at) & (at < right)  # (N, side)
     return (rows[:, :, None] & columns[:, None, :])[:, None]
 
 
 @cache  # otherwise every step would wait for a copy to the device
-def _affine(normalise: bool, device: torch.device) -> Batch:
-    """Return (scale, shift), (96,) float32 each: the network's input is pixel * scale + shift."""
+def _affine(normalise: bool, side: int, device: torch.device) -> Batch:
+    """Return (scale, shift), (3 * side,) float32 each: the network's input is pixel * scale + shift."""
     mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
-    return (1 / (255 * std)).repeat(SIDE).to(device), (-mean / std).repeat(SIDE).to(device)
+    return (1 / (255 * std)).repeat(side).to(device), (-mean / std).repeat(side).to(device)
 
 
 def _draw_flip(data: recipe.DataConfig, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:
@@ -188,20 +195,20 @@ def _draw_flip(data: recipe.DataConfig, order: Ints, *, seed: int, epoch: int) -
     return (begun[order] ^ bool(epoch % 2)) & data.flip
 
 
-def _draw_mix(data: recipe.DataConfig, n: int, random: np.random.Generator) -> tuple[Floats, Ints]:
+def _draw_mix(data: recipe.DataConfig, n: int, side: int, random: np.random.Generator) -> tuple[Floats, Ints]:
     """Draw `mixup` and `cutmix`. With both on, a fair coin assigns each image to one of them.
 
     λ is drawn last, as it uses a variable amount of the stream: coins and centres are the same for any alpha.
     """
     coin = random.random(n) < 0.5
-    centre = random.integers(0, SIDE, (n, 2))
+    centre = random.integers(0, side, (n, 2))
     cut = coin if data.mixup and data.cutmix else np.full(n, data.cutmix > 0)
     alpha = np.where(cut, data.cutmix, data.mixup)
     lam = random.beta(alpha, alpha) if data.mixup or data.cutmix else np.ones(n)
-    half = np.where(cut, SIDE / 2 * np.sqrt(1 - lam), 0).astype(np.int64)[:, None]
-    return np.where(cut, 1, lam).astype(np.float32), _boxes(centre, half, half)
+    half = np.where(cut, side / 2 * np.sqrt(1 - lam), 0).astype(np.int64)[:, None]
+    return np.where(cut, 1, lam).astype(np.float32), _boxes(centre, half, half, side)
 
 
-def _boxes(centre: Ints, before: Ints | int, after: Ints | int) -> Ints:
+def _boxes(centre: Ints, before: Ints | int, after: Ints | int, side: int) -> Ints:
     """Return boxes, (n, 4), around `centre`, (n, 2), row and column; clipped to the image."""
-    return np.hstack([centre - before, centre + after]).clip(0, SIDE).astype(np.int32)
+    return np.hstack([centre - before, centre + after]).clip(0, side).astype(np.int32)

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from filelock import FileLock
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 from pydantic import BaseModel, ConfigDict, Field
 
-from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.dataset import Dataset, Kind
 from cifar_lab.errors import DataError
 
 VARIABLE = "CIFAR_LAB_CACHE"
@@ -40,7 +40,7 @@ class _Meta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, from_attributes=True)
 
     name: str
-    kind: Literal["cifar10", "path", "synthetic"]
+    kind: Kind
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -102,6 +102,8 @@ def kept(key: str) -> Dataset | None:
         return None
     splits = (("train_images", "train_labels"), ("test_images", "test_labels"))
     if not all(_belong(arrays[images], arrays[labels], len(meta.classes)) for images, labels in splits):
+        return None
+    if arrays["train_images"].shape[1:] != arrays["test_images"].shape[1:]:
         return None
     if not is_checked:
         _keep_checked(entry, before)
@@ -168,12 +170,13 @@ def _check(meta: _Kept) -> str:
 
 
 def _belong(images: NDArray[Any], labels: NDArray[Any], classes: int) -> bool:
-    """Tell whether these are (N, 32, 32, 3) bytes and N labels of `classes` classes."""
+    """Tell whether these are (N, side, side, 3) bytes and N labels of `classes` classes."""
     return (
         images.dtype == np.uint8
         and labels.dtype == np.int64
         and labels.ndim == 1
-        and images.shape == (len(labels), 32, 32, 3)
+        and images.ndim == 4
+        and images.shape == (len(labels), images.shape[1], images.shape[1], 3)
         and len(labels) > 0
         and 0 <= labels.min() <= labels.max() < classes
     )

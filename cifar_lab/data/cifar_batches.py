@@ -1,6 +1,8 @@
-"""Read CIFAR-10's own files: the Python batches (pickles) and the binary batches."""
+"""Read CIFAR's own files: the Python batches (pickles) of CIFAR-10 and CIFAR-100, and binary batches of CIFAR-10."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -12,8 +14,10 @@ from cifar_lab.errors import DataError
 
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = "test_batch"
-LARGEST = 64 << 20
-"""Maximum bytes of one batch; an original one has 31 million."""
+TRAIN_100, TEST_100, META_100 = "train", "test", "meta"
+"""Files of `cifar-100-python`."""
+LARGEST, LARGEST_100 = 64 << 20, 320 << 20
+"""Maximum bytes of one batch; an original one has 31 million, that of CIFAR-100 155 million."""
 
 
 def read_python(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArrays, bool]:
@@ -42,23 +46,38 @@ def read_binary(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArr
 
 
 def images_of_planes(planes: np.ndarray) -> Images:
-    """Convert (N, 3072) bytes (red, green and blue plane, row by row) to (N, 32, 32, 3) images."""
-    return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    """Convert (N, 3 * side²) bytes (red, green and blue plane, row by row) to (N, side, side, 3) images."""
+    side = math.isqrt(planes[0].size // 3) if len(planes) else 32
+    return np.ascontiguousarray(planes.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
 
 
-def _whole(files: FileTree, name: str) -> bytes:
-    data = files.read(name, LARGEST)
-    if len(data) > LARGEST:
-        raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes, which no batch of CIFAR-10 is")
+def read_cifar100(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArrays, bool]:
+    """Read `cifar-100-python` with its fine labels; returns the same as `read_python`."""
+    sums: dict[str, str] = {}
+
+    def content(name: str) -> bytes:
+        data = _whole(files, folder + name, LARGEST_100)
+        sums[name] = original_images.md5(data)
+        return data
+
+    train, test = (_python_batch(folder + name, content(name), "fine_labels") for name in (TRAIN_100, TEST_100))
+    names = _text_list(folder + META_100, content(META_100), "fine_label_names")
+    return names, ImageArrays(*train, *test), sums == original_images.CIFAR100_MD5
+
+
+def _whole(files: FileTree, name: str, largest: int = LARGEST) -> bytes:
+    data = files.read(name, largest)
+    if len(data) > largest:
+        raise DataError(f"{shown(name)} is larger than {largest:,} bytes, which no batch of CIFAR is")
     return data
 
 
-def _python_batch(name: str, data: bytes) -> tuple[Images, Labels]:
+def _python_batch(name: str, data: bytes, key: str = "labels") -> tuple[Images, Labels]:
     try:
         batch = unpickle.unpickle(data)
     except DataError as error:
         raise DataError(f"{shown(name)} is {error}") from error
-    pixels, labels = (batch.get("data"), batch.get("labels")) if isinstance(batch, dict) else (None, None)
+    pixels, labels = (batch.get("data"), batch.get(key)) if isinstance(batch, dict) else (None, None)
     if isinstance(pixels, np.ndarray) and pixels.ndim == 4 and pixels.shape[1:] == (3, 32, 32):
         pixels = pixels.reshape(len(pixels), original_images.RECORD - 1)
     if not (
@@ -67,13 +86,13 @@ def _python_batch(name: str, data: bytes) -> tuple[Images, Labels]:
         and pixels.ndim == 2
         and pixels.shape[1] == original_images.RECORD - 1
     ):
-        raise DataError(f"{shown(name)} has no 'data' of (N, 3072) bytes, which a batch of CIFAR-10 has")
+        raise DataError(f"{shown(name)} has no 'data' of (N, 3072) bytes, which a batch of CIFAR has")
     try:
         numbers = np.asarray(labels, dtype=np.int64) if isinstance(labels, list | np.ndarray) else None
     except (TypeError, ValueError, OverflowError):
         numbers = None
     if numbers is None or numbers.shape != (len(pixels),):
-        raise DataError(f"{shown(name)} has no 'labels', one whole number an image, which a batch of CIFAR-10 has")
+        raise DataError(f"{shown(name)} has no '{key}', one whole number an image, which a batch of CIFAR has")
     return images_of_planes(pixels), numbers
 
 
@@ -92,13 +111,18 @@ def _class_names(files: FileTree, folder: str, meta: str) -> tuple[str, ...]:
     data = _whole(files, folder + meta)
     if meta.endswith(".txt"):
         return tuple(data.decode("utf-8", "replace").split())
+    return _text_list(folder + meta, data, "label_names")
+
+
+def _text_list(path: str, data: bytes, key: str) -> tuple[str, ...]:
+    """Return the list of text under `key` in a pickled dict."""
     try:
         content = unpickle.unpickle(data)
     except DataError as error:
-        raise DataError(f"{shown(folder + meta)} is {error}") from error
-    names = content.get("label_names") if isinstance(content, dict) else None
+        raise DataError(f"{shown(path)} is {error}") from error
+    names = content.get(key) if isinstance(content, dict) else None
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise DataError(f"{shown(folder + meta)} has no 'label_names', a list of text")
+        raise DataError(f"{shown(path)} has no '{key}', a list of text")
     return tuple(names)
 
 

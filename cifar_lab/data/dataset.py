@@ -9,8 +9,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_lab.config.images import ImageShape
+
+Kind = Literal["cifar10", "cifar100", "path", "synthetic", "registered"]
+"""Origin of images: a published data set, a path, the generator of synthetic images, or a registered data set."""
 Images = NDArray[np.uint8]
-"""(N, 32, 32, 3): rows, columns, RGB."""
+"""(N, side, side, 3): rows, columns, RGB."""
 Labels = NDArray[np.int64]
 """(N,): indices into `Dataset.classes`."""
 
@@ -29,8 +33,8 @@ class Dataset:
     """Training and test images of one source. The arrays may be memory-mapped and are never written to."""
 
     name: str
-    """Name in tables: `CIFAR-10`, `synthetic, not CIFAR-10`, or the name of the user's folder or archive."""
-    kind: Literal["cifar10", "path", "synthetic"]
+    """Name in tables: `CIFAR-10`, `CIFAR-100`, `synthetic, not CIFAR-10`, or the name of the folder or archive."""
+    kind: Kind
     classes: tuple[str, ...]
     train_images: Images
     train_labels: Labels
@@ -38,6 +42,11 @@ class Dataset:
     test_labels: Labels
     hash: str
     """`content_hash` of the five fields above: 64 hex digits."""
+
+    @property
+    def shape(self) -> ImageShape:
+        """Return the number of classes and the side of the images."""
+        return ImageShape(classes=len(self.classes), side=self.train_images.shape[1])
 
     @property
     def arrays(self) -> ImageArrays:

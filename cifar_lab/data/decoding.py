@@ -1,4 +1,4 @@
-"""Decode one image file into 32×32 RGB bytes, or reject it in one line that names it.
+"""Decode one image file into square RGB bytes, or reject it in one line that names it.
 
 PNG, JPEG and WebP, 8 bits per channel. Nothing is changed silently: 16 bits per channel, animations and transparent
 pixels are rejected, and an orientation in the Exif metadata is applied, as image viewers do.
@@ -15,15 +15,15 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cifar_lab.data import validation
 from cifar_lab.data.dataset import Images
 from cifar_lab.data.messages import short_line, shown
 from cifar_lab.errors import DataError
 
-SIDE = 32
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")
 LARGEST = 1 << 20
-"""Maximum bytes of an image file: 3 KiB of pixels, and room for an editor's metadata."""
+"""Maximum bytes of an image file: 192 KiB of pixels at most, and room for an editor's metadata."""
 
 _ORIENTATION = 0x0112
 _BROKEN = (  # exceptions of Pillow on invalid bytes
@@ -33,28 +33,32 @@ _BROKEN = (  # exceptions of Pillow on invalid bytes
 )
 
 
-def decode_image(name: str, data: bytes) -> Images:
-    """Return the (32, 32, 3) pixels of an image file. Its size is read from the header, before any pixel is decoded.
+def decode_image(name: str, data: bytes, side: int | None = None) -> Images:
+    """Return the (side, side, 3) pixels of an image file; its size is read from the header before pixels are decoded.
+
+    `side`: expected side in pixels; None for that of the first image of a source, which may have any supported one.
 
     Raises:
         DataError: not an image of a known format, of another size, or not plain 8-bit pixels.
     """
     if len(data) > LARGEST:
-        raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes, which no {SIDE}×{SIDE} image needs")
-    if _is_plain_jpeg(data):  # same pixels as below in half the time of Image.open
+        raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes, which no image of a supported size needs")
+    if side is not None and _is_plain_jpeg(data, side):  # same pixels as below in half the time of Image.open
         with suppress(ValueError):  # damaged: Image.open gives the reason
-            return np.asarray(Image.frombytes("RGB", (SIDE, SIDE), data, "jpeg", "RGB", ""))
+            return np.asarray(Image.frombytes("RGB", (side, side), data, "jpeg", "RGB", ""))
     try:
-        return _decoded(name, data)
+        return _decoded(name, data, side)
     except _BROKEN as error:
         reason = f"it starts with {data[:8]!r}" if isinstance(error, UnidentifiedImageError) else short_line(error)
         raise DataError(f"{shown(name)} is not a whole PNG, JPEG or WebP image: {reason}") from error
 
 
-def _decoded(name: str, data: bytes) -> Images:
+def _decoded(name: str, data: bytes, side: int | None) -> Images:
     image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.size != (SIDE, SIDE):
-        raise DataError(f"{shown(name)} is {image.width}×{image.height}; expected {SIDE}×{SIDE}")
+    if side is None:
+        validation.check_side(name, image.width, image.height)
+    elif image.size != (side, side):
+        raise DataError(f"{shown(name)} is {image.width}×{image.height}; expected {side}×{side}")
     if image.mode.startswith(("I", "F")):
         raise DataError(f"{shown(name)} has pixels of mode {image.mode}; expected 8 bits a channel")
     if image.format == "PNG" and data[24] > 8:  # the header's bit depth, which Pillow would reduce to 8
@@ -68,8 +72,8 @@ def _decoded(name: str, data: bytes) -> Images:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Tell whether `data` is a JPEG of 32×32, 3 channels, 8 bits, without Exif metadata.
+def _is_plain_jpeg(data: bytes, side: int) -> bool:
+    """Tell whether `data` is a JPEG of `side` × `side`, 3 channels, 8 bits, without Exif metadata.
 
     The frame header is specified in ITU-T T.81, B.2.2.
     """
@@ -79,6 +83,6 @@ def _is_plain_jpeg(data: bytes) -> bool:
         if marker == b"\xe1":
             return False
         if marker in (b"\xc0", b"\xc1", b"\xc2"):
-            return data[at + 4 : at + 10] == bytes((8, 0, SIDE, 0, SIDE, 3))
+            return data[at + 4 : at + 10] == bytes((8, *side.to_bytes(2), *side.to_bytes(2), 3))
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
     return False

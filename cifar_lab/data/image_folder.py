@@ -1,6 +1,6 @@
 """Read images in one folder per class, train/<class>/* and test/<class>/*, or in Kaggle's layout.
 
-Ten classes, 32×32. Invalid data are rejected in one line that names the file, before anything is kept.
+Square images of one size. Invalid data are rejected in one line that names the file, before anything is kept.
 """
 
 from __future__ import annotations
@@ -44,15 +44,12 @@ def read_classes(files: FileTree, layout: Layout, say: Callable[[str], None]) ->
     train = [(name, _class_of(name, layout.folder)) for name in layout.train]
     test = [(name, _class_of(name, layout.folder)) for name in layout.test]
     classes = _common_classes({label for _, label in train}, {label for _, label in test})
-    numbers = [[classes.index(label) for _, label in part] for part in (train, test)]
+    number = {label: index for index, label in enumerate(classes)}
+    numbers = [[number[label] for _, label in part] for part in (train, test)]
     validation.check_classes(classes, *numbers)  # before the images are decoded
     say(f"{len(train) + len(test):,} images")
-    splits = [
-        (_decoded(files, [name for name, _ in part]), np.array(labels, np.int64))
-        for part, labels in zip((train, test), numbers, strict=True)
-    ]
-    ranks = [_ranks([name for name, _ in part]) for part in (train, test)]
-    return DecodedImages(classes, ImageArrays(*splits[0], *splits[1]), *ranks)
+    names = [[name for name, _ in part] for part in (train, test)]
+    return DecodedImages(classes, _decoded_splits(files, names, numbers), *map(_ranks, names))
 
 
 def read_kaggle(files: FileTree, layout: Layout, say: Callable[[str], None]) -> DecodedImages:
@@ -81,11 +78,7 @@ def read_kaggle(files: FileTree, layout: Layout, say: Callable[[str], None]) -> 
     numbers = [[classes.index(labels[each]) for each in part] for part in parts]
     validation.check_classes(classes, *numbers)
     say(f"{len(labels):,} images")
-    splits = [
-        (_decoded(files, [names[each] for each in part]), np.array(of, np.int64))
-        for part, of in zip(parts, numbers, strict=True)
-    ]
-    return DecodedImages(classes, ImageArrays(*splits[0], *splits[1]))
+    return DecodedImages(classes, _decoded_splits(files, [[names[each] for each in part] for part in parts], numbers))
 
 
 def _csv_labels(files: FileTree, name: str) -> dict[str, str]:
@@ -127,12 +120,21 @@ def _common_classes(train: set[str], test: set[str]) -> tuple[str, ...]:
     return tuple(sorted(train))
 
 
-def _decoded(files: FileTree, names: Sequence[str]) -> Images:
-    """Return (N, 32, 32, 3) pixels of the files `names`."""
-    images = np.empty((len(names), decoding.SIDE, decoding.SIDE, 3), np.uint8)
+def _decoded_splits(files: FileTree, names: Sequence[Sequence[str]], labels: Sequence[Sequence[int]]) -> ImageArrays:
+    """Decode the files of train and test, given with their labels; the first image gives the size of all."""
+    with warnings.catch_warnings(action="ignore"):
+        first = decoding.decode_image(names[0][0], files.read(names[0][0], decoding.LARGEST))
+    train, test = (_decoded(files, part, len(first)) for part in names)
+    return ImageArrays(train, np.array(labels[0], np.int64), test, np.array(labels[1], np.int64))
+
+
+def _decoded(files: FileTree, names: Sequence[str], side: int) -> Images:
+    """Return (N, side, side, 3) pixels of the files `names`."""
+    validation.check_room(len(names), side)
+    images = np.empty((len(names), side, side, 3), np.uint8)
     with warnings.catch_warnings(action="ignore"):  # Pillow's, on large images and palettes, which `pixels` handles
         for index, name in enumerate(names):  # one thread: two would both wait for the GIL (measured)
-            images[index] = decoding.decode_image(name, files.read(name, decoding.LARGEST))
+            images[index] = decoding.decode_image(name, files.read(name, decoding.LARGEST), side)
     return images
 
 

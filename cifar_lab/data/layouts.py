@@ -4,11 +4,12 @@ The folder itself and up to three nested folders are searched, the outermost fir
 
     train/<class>/*, test/<class>/*        any letter case; val/, valid/, validation/ where there is no test/
     data_batch_1 … 5, test_batch           cifar-10-batches-py
+    train, test, meta                      cifar-100-python
     data_batch_1.bin … 5.bin, test_batch.bin   cifar-10-batches-bin
     train-*.parquet, test-*.parquet        a dataset hub's files, also train/0000.parquet
     trainLabels.csv, train/1.png …         Kaggle's
     *.npy                                  the members of an npz
-    cifar-10-python.tar.gz, …              one archive of CIFAR-10
+    cifar-10-python.tar.gz, …              one archive of CIFAR-10 or CIFAR-100
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cifar_lab.data.file_tree import FileTree
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
-Kind = Literal["classes", "python", "binary", "parquet", "kaggle", "npz", "archive"]
+Kind = Literal["classes", "python", "cifar100", "binary", "parquet", "kaggle", "npz", "archive"]
 
 DEEPEST = 3
 """Maximum depth of folders that wrap the data."""
@@ -37,6 +38,7 @@ ARCHIVES = (
     *("cifar-10-batches-py-target_archive", "cifar-10-batches-py_archive"),
 )
 """Names that torchvision, Keras and browsers give to the archives of CIFAR-10."""
+ARCHIVES_100 = ("cifar-100-python.tar.gz",)
 LABELS_CSV = "trainlabels.csv"
 
 
@@ -150,6 +152,14 @@ def _match_batches(files: FileTree, folder: str, kind: Kind, ending: str) -> Lay
     return Layout(kind=kind, folder=folder, train=tuple(folder + n for n in (*wanted, meta) if n in there))
 
 
+def _match_cifar100(files: FileTree, folder: str) -> Layout | None:
+    there = _listing(files, folder)[1]
+    wanted = (cifar_batches.TRAIN_100, cifar_batches.TEST_100, cifar_batches.META_100)
+    if not set(wanted) <= set(there):
+        return None
+    return Layout(kind="cifar100", folder=folder, train=tuple(folder + name for name in wanted))
+
+
 def _match_parquet(files: FileTree, folder: str) -> Layout | None:
     names = [name for name in _listing(files, folder)[1] if name.lower().endswith(".parquet")]
     for split in _splits(files, folder).values():
@@ -199,7 +209,7 @@ def _match_npz(files: FileTree, folder: str) -> Layout | None:
 
 def _match_archive(files: FileTree, folder: str) -> Layout | None:
     there = _listing(files, folder)[1]
-    name = next((name for name in ARCHIVES if name in there), None)
+    name = next((name for name in (*ARCHIVES, *ARCHIVES_100) if name in there), None)
     if name is None:
         npz = [name for name in there if name.lower().endswith(".npz")]
         name = npz[0] if len(npz) == 1 else None
@@ -207,9 +217,10 @@ def _match_archive(files: FileTree, folder: str) -> Layout | None:
 
 
 _MATCHES: tuple[Callable[[FileTree, str], Layout | None], ...] = (
-    *(_match_python, _match_binary, _match_parquet, _match_kaggle, _match_classes, _match_npz, _match_archive),
+    *(_match_python, _match_cifar100, _match_binary, _match_parquet, _match_kaggle, _match_classes, _match_npz),
+    _match_archive,
 )
-_KINDS: tuple[Kind, ...] = ("python", "binary", "parquet", "kaggle", "classes", "npz", "archive")
+_KINDS: tuple[Kind, ...] = (*("python", "cifar100", "binary", "parquet", "kaggle", "classes", "npz", "archive"),)
 """All kinds, in order of precedence within one folder."""
 
 

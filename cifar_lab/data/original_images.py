@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cifar_lab.data.dataset import ImageArrays, Images, Labels
 
-NAME = "CIFAR-10"
+NAME, NAME_100 = "CIFAR-10", "CIFAR-100"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 """Class names in the order of the labels 0 … 9."""
 
@@ -42,6 +42,12 @@ PYTHON_MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 """md5 of the files in `cifar-10-batches-py`, as torchvision enforces them."""
+CIFAR100_MD5 = {
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+}
+"""md5 of the files in `cifar-100-python`, as torchvision enforces them."""
 
 
 def md5(data: bytes | memoryview) -> str:
@@ -65,7 +71,7 @@ def in_order(
         train_rank: (N,) numbers, e.g. from the names of files, by which the training images can be sorted.
         test_rank: the same for the test images.
     """
-    if len(arrays.train_labels) != len(TRAIN_MD5) * len(arrays.test_labels):
+    if not _has_shape(arrays) or len(arrays.train_labels) != len(TRAIN_MD5) * len(arrays.test_labels):
         return None
     if (sorted_arrays := _batches_sorted(arrays)) is not None:
         return sorted_arrays
@@ -84,11 +90,19 @@ def in_order(
 
 def same_images(arrays: ImageArrays, reference: ImageArrays) -> bool:
     """Tell whether both hold the same labelled images in each split, in any order."""
+    if not _has_shape(arrays):
+        return False
     pairs = (
         ((arrays.test_images, arrays.test_labels), (reference.test_images, reference.test_labels)),
         ((arrays.train_images, arrays.train_labels), (reference.train_images, reference.train_labels)),
     )
     return all(len(a[1]) == len(b[1]) and np.array_equal(_sorted_rows(*a), _sorted_rows(*b)) for a, b in pairs)
+
+
+def _has_shape(arrays: ImageArrays) -> bool:
+    """Tell whether these are 32×32 images with labels below ten."""
+    most = max(arrays.train_labels.max(initial=0), arrays.test_labels.max(initial=0))
+    return arrays.train_images.shape[1:] == (32, 32, 3) and most < len(CLASSES)
 
 
 def _batches_sorted(arrays: ImageArrays) -> ImageArrays | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from cifar_lab.data import array_files as stored
 from cifar_lab.data import cifar_batches, file_tree, image_folder, layouts, original_images, validation
-from cifar_lab.data.dataset import Dataset, ImageArrays, Labels, content_hash
+from cifar_lab.data.dataset import Dataset, ImageArrays, Kind, Labels, content_hash
 from cifar_lab.data.messages import short_line, shown, title
 from cifar_lab.errors import DataError
 
@@ -19,6 +18,7 @@ VERSION = "2"
 """Version, increased when the same files decode to other pixels or another order."""
 ACCEPTED = (
     "cifar-10-python.tar.gz, cifar-10-batches-py/, cifar-10-binary.tar.gz, cifar-10-batches-bin/, "
+    "cifar-100-python.tar.gz, cifar-100-python/, "
     "train-*.parquet with test-*.parquet, an npz, or train/<class>/* with test/<class>/* in a folder, zip or tar"
 )
 """Data formats, for messages; docs/data.md has the whole list."""
@@ -31,8 +31,8 @@ class _Read(NamedTuple):
     arrays: ImageArrays
     train_rank: Labels | None = None
     test_rank: Labels | None = None
-    is_original: bool = False
-    """True if checksums of the files show that these are the original images, in their order."""
+    original: Kind | None = None
+    """Published data set that these images are, in its order, by the checksums of the files."""
     note: str = ""
 
 
@@ -57,32 +57,29 @@ def read_source(
         reference: the original CIFAR-10, if it was read before; images equal to it in any order are recognised.
 
     Raises:
-        DataError: not a data set of ten classes of 32×32 images, or damaged.
+        DataError: not a data set of square images in classes, or damaged.
     """
     with _named(path):
         name = path.name if path.is_dir() else title(path.name)
         read = _read(path, lambda what, folder: say(f"decoding {what} of {name}{folder and f' in {folder}'}, once"))
         validation.check_classes(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
-        found = (
-            read.arrays if read.is_original else original_images.in_order(read.arrays, read.train_rank, read.test_rank)
+        validation.check_same_side(read.arrays.train_images.shape[1], read.arrays.test_images.shape[1])
+        if read.original == "cifar100":
+            return _dataset(original_images.NAME_100, "cifar100", read.classes, read.arrays)
+        arrays = (
+            read.arrays
+            if read.original == "cifar10"
+            else original_images.in_order(read.arrays, read.train_rank, read.test_rank)
         )
-        if found is None and reference is not None and original_images.same_images(read.arrays, reference.arrays):
-            found = reference.arrays
-        is_original = found is not None
-        classes = original_images.CLASSES if is_original else read.classes
-        kept = found or read.arrays
-        return Dataset(
-            name=original_images.NAME if is_original else name + read.note,
-            kind="cifar10" if is_original else "path",
-            classes=classes,
-            **kept._asdict(),
-            hash=content_hash(classes, *kept),
-        )
+        if arrays is None and reference is not None and original_images.same_images(read.arrays, reference.arrays):
+            arrays = reference.arrays
+        if arrays is not None:
+            return _dataset(original_images.NAME, "cifar10", original_images.CLASSES, arrays)
+        return _dataset(name + read.note, "path", read.classes, read.arrays)
 
 
-def as_original(dataset: Dataset) -> Dataset:
-    """Return `dataset` under CIFAR-10's name, for files whose own checksum shows that they are the original."""
-    return replace(dataset, name=original_images.NAME, kind="cifar10")
+def _dataset(name: str, kind: Kind, classes: tuple[str, ...], arrays: ImageArrays) -> Dataset:
+    return Dataset(name=name, kind=kind, classes=classes, **arrays._asdict(), hash=content_hash(classes, *arrays))
 
 
 @contextmanager
@@ -111,7 +108,11 @@ def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
         if layout.kind == "python":
             say("the batches", layout.folder)
             classes, arrays, is_original = cifar_batches.read_python(tree, layout.folder)
-            return _Read(classes, arrays, is_original=is_original)
+            return _Read(classes, arrays, original="cifar10" if is_original else None)
+        if layout.kind == "cifar100":
+            say("the batches", layout.folder)
+            classes, arrays, is_original = cifar_batches.read_cifar100(tree, layout.folder)
+            return _Read(classes, arrays, original="cifar100" if is_original else None)
         if layout.kind == "binary":
             say("the batches", layout.folder)
             return _Read(*cifar_batches.read_binary(tree, layout.folder))

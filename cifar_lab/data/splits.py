@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_lab.config import recipe
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.data.dataset import Dataset
 
 
@@ -20,7 +21,7 @@ class ImageSubset:
     """Subset of a shared array of images, and their labels; `take` copies only what it returns."""
 
     images: Tensor
-    """(N, 32, 32, 3) uint8, the whole array."""
+    """(N, side, side, 3) uint8, the whole array."""
     labels: Tensor
     """(N,) int64, the whole array."""
     index: Tensor
@@ -30,7 +31,7 @@ class ImageSubset:
         return len(self.index)
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images (B, 32, 32, 3) and labels (B,) at `positions`, (B,), within this part."""
+        """Return images (B, side, side, 3) and labels (B,) at `positions`, (B,), within this part."""
         chosen = self.index[positions]
         return self.images[chosen], self.labels[chosen]
 
@@ -46,6 +47,12 @@ class Split:
     """Evaluated after each epoch: val under `holdout`, test under `writeup`."""
     watched_name: Literal["val", "test"]
     test: ImageSubset
+    classes: int = CIFAR10_SHAPE.classes
+
+    @property
+    def shape(self) -> ImageShape:
+        """Return the number of classes and the side of the images."""
+        return ImageShape(classes=self.classes, side=self.train.images.shape[1])
 
 
 def split(dataset: Dataset, data: recipe.DataConfig, protocol: str, device: torch.device) -> Split:
@@ -66,6 +73,7 @@ def split(dataset: Dataset, data: recipe.DataConfig, protocol: str, device: torc
         watched=test if protocol == "writeup" else ImageSubset(images, labels, _tensor(held_out, device)),
         watched_name="test" if protocol == "writeup" else "val",
         test=test,
+        classes=len(dataset.classes),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.execution.estimate import trained_images
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.step_timing import StepTiming, TimingError, time_steps
-from cifar_lab.models.cost import network_cost
 from cifar_lab.store.cell_record import CellRecord
 
 WORTH_TRYING, SHORTEST = 1200.0, 120.0
@@ -56,7 +55,7 @@ def decide_compile(plan: Plan, execution: Execution, runs: Path, measure: Measur
     for cell in sorted(missing, key=lambda cell: plan.estimates.get(cell.fingerprint, 0.0), reverse=True):
         of.setdefault(cell.recipe.train.precision, []).append(cell)
     for cells in of.values():
-        found = _tried(cells[0], cells, plan, execution, measure or time_steps)
+        found = _tried(cells[0], cells, plan, execution, measure or partial(time_steps, images=plan.dataset.shape))
         if not found.is_on:
             break
     return found
@@ -89,12 +88,12 @@ def _tried(
 
 
 def _steps(cell: PlannedCell, plan: Plan) -> int:
-    return cell.recipe.train.epochs * math.ceil(trained_images(cell, plan) / cell.recipe.train.batch_size)
+    return cell.recipe.train.epochs * cell.recipe.steps_per_epoch(trained_images(cell, plan))
 
 
 def _work(cell: PlannedCell) -> int:
     """Return the multiply-accumulates of one step's forward pass."""
-    return network_cost(cell.recipe.model).macs * cell.recipe.train.batch_size
+    return cell.cost.work * cell.recipe.train.batch_size
 
 
 def _times(cells: Sequence[PlannedCell], plan: Plan, *, once: bool) -> int:

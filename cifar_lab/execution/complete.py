@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_lab.execution.autocompile import decide_compile
-from cifar_lab.execution.local_engine import Listener
+from cifar_lab.execution.engine import Listener
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.request import Request
 from cifar_lab.execution.runner import RunReport, carry_out
 from cifar_lab.execution.step_timing import time_steps
+from cifar_lab.execution.upload import Upload
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison
-from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.cell_record import ENDED
+from cifar_lab.store.invocation import RecordedCommand, StoppingRule
 
 OpenListener = Callable[[Request, list[PlannedCell]], AbstractContextManager[Listener]]
 """Function that opens an observer of the training of these cells; it is called once they are decided upon."""
@@ -40,17 +42,18 @@ class CompletedRun(NamedTuple):
 
 
 def complete(
-    found: Request, runs: Path, *, command: str, watch: OpenListener, say: Callable[[str], None],
-    retry_failed: bool = False, offline: bool = False, stopping: StoppingRule | None = None,
+    found: Request, runs: Path, *, command: RecordedCommand, watch: OpenListener, upload: Upload,
+    say: Callable[[str], None], retry_failed: bool = False, stopping: StoppingRule | None = None,
     patience: float | None = None,
 ) -> CompletedRun:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 
-    `command`, `retry_failed`, `offline`, `stopping` and `patience` are as for `cifar_lab.execution.runner.carry_out`.
+    `command`, `upload`, `retry_failed`, `stopping` and `patience` are as for `cifar_lab.execution.runner.carry_out`.
     """
     plan, compiling = found.plan, ""
     if found.compile is None:
-        timed = partial(time_steps, place=found.places[0]) if found.places else time_steps
+        place = found.places[0] if found.places else ""
+        timed = partial(time_steps, place=place, images=plan.dataset.shape)
         is_on, compiling = decide_compile(plan, found.execution, runs, timed)
         found = found._replace(execution=replace(found.execution, compile=is_on))
         if is_on:
@@ -58,10 +61,10 @@ def complete(
     with watch(found, plan.to_train(retry_failed=retry_failed)) as listener:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, command=command, places=found.places,
-            listener=listener, retry_failed=retry_failed, offline=offline, say=say, stopping=stopping,
+            listener=listener, upload=upload, retry_failed=retry_failed, say=say, stopping=stopping,
             compiling=compiling, patience=patience,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
-    ended = sum(cell.now(runs) in {"finished", "diverged"} for cell in plan.to_train(retry_failed=True))
+    ended = sum(cell.now(runs) in ENDED for cell in plan.to_train(retry_failed=True))
     others = max(0, ended - report.trained)
     return CompletedRun(after, report, others, compare(runs, plan.ablation.name, invocation=report.invocation))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from cifar_lab.config.execution import Execution
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import step_timing
@@ -60,8 +61,8 @@ def estimate(plan: Plan, pace: TrainingSpeed, *, done: bool = False) -> dict[str
 def _seconds(cell: PlannedCell, plan: Plan, rate: float, floor: float) -> float:
     """Return the seconds of training and evaluation; no step takes less than `floor`."""
     recipe, images = cell.recipe, trained_images(cell, plan)
-    of_an_image = rate * network_cost(recipe.model).macs
-    steps = math.ceil(images / recipe.train.batch_size)
+    of_an_image = rate * cell.cost.work
+    steps = recipe.steps_per_epoch(images)
     epochs = recipe.train.epochs * max(steps * floor, images * of_an_image)
     return epochs + FORWARD_SHARE * _evaluated(cell, plan) * of_an_image
 
@@ -86,22 +87,26 @@ def measure(
         UsageError: on the CPU even the network of least cost ran out of memory.
     """
     found: dict[str, list[Recipe]] = {}
-    for cell in sorted(plan.cells, key=lambda cell: network_cost(cell.recipe.model).macs):
+    for cell in sorted(plan.cells, key=lambda cell: cell.cost.work):
         if done or not cell.is_done:
             found.setdefault(cell.recipe.train.precision, []).append(cell.recipe)
     if execution.device.startswith("cuda"):
-        return _on_cuda(found, execution, say, place)
-    rates = {precision: _on_the_cpu(recipes, execution, say) for precision, recipes in found.items()}
+        return _on_cuda(found, execution, say, place, plan.dataset.shape)
+    rates = {
+        precision: _on_the_cpu(recipes, execution, say, plan.dataset.shape) for precision, recipes in found.items()
+    }
     known = {precision: rate for precision, rate in rates.items() if rate is not None}
     return TrainingSpeed(rates=known or dict.fromkeys(found, ASSUMED_CPU_RATE))
 
 
-def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str], None]) -> float | None:
+def _on_the_cpu(
+    recipes: list[Recipe], execution: Execution, say: Callable[[str], None], images: ImageShape
+) -> float | None:
     """Return the rate of the median of `recipes`, sorted by cost, or of the first; None if no step could be timed."""
     tries = [recipes[len(recipes) // 2], recipes[0]]
     for recipe in dict.fromkeys(tries):
         try:
-            return seconds_per_image(recipe, execution) / network_cost(recipe.model).macs
+            return seconds_per_image(recipe, execution, images) / network_cost(recipe.model, images).work
         except TimingError as error:
             last = error
             if not error.out_of_memory:
@@ -113,22 +118,28 @@ def _on_the_cpu(recipes: list[Recipe], execution: Execution, say: Callable[[str]
 
 
 def _on_cuda(
-    found: Mapping[str, list[Recipe]], execution: Execution, say: Callable[[str], None], place: str
+    found: Mapping[str, list[Recipe]],
+    execution: Execution,
+    say: Callable[[str], None],
+    place: str,
+    images: ImageShape,
 ) -> TrainingSpeed:
     if not found:
         return TrainingSpeed()
-    most = {precision: max(recipes, key=_work) for precision, recipes in found.items()}
-    least = min((recipe for recipes in found.values() for recipe in recipes), key=_work)
-    questions = [TimingRequest(recipe=recipe, execution=execution, share=True, place=place) for recipe in most.values()]
+    work = partial(_work, images=images)
+    most = {precision: max(recipes, key=work) for precision, recipes in found.items()}
+    least = min((recipe for recipes in found.values() for recipe in recipes), key=work)
+    ask = partial(TimingRequest, execution=execution, place=place, images=images)
+    questions = [ask(recipe=recipe, share=True) for recipe in most.values()]
     if least not in most.values():
-        questions.append(TimingRequest(recipe=least, execution=execution, place=place))
+        questions.append(ask(recipe=least))
     answers = step_timing.measure_steps(questions)
     for reason in dict.fromkeys(answer.why for answer in answers if isinstance(answer, TimingFailed)):
         say(ROUGH.format(reason=reason))
     known = {q.recipe: answer for q, answer in zip(questions, answers, strict=True) if isinstance(answer, StepTiming)}
-    rates = {p: known[recipe].step / _work(recipe) for p, recipe in most.items() if recipe in known}
+    rates = {p: known[recipe].step / work(recipe) for p, recipe in most.items() if recipe in known}
     if not rates and least in known:
-        rates = {least.train.precision: known[least].step / _work(least)}
+        rates = {least.train.precision: known[least].step / work(least)}
     if not rates:
         return TrainingSpeed(rates=dict.fromkeys(found, ASSUMED_RATE), floor=ASSUMED_FLOOR)
     timed = tuple(known[recipe] for recipe in most.values() if recipe in known)
@@ -155,17 +166,17 @@ def share(pace: TrainingSpeed, cores: int, data: int) -> tuple[int, str]:
     return count, f"{count} {'cell' if count == 1 else 'cells'} a GPU: {why}"
 
 
-def seconds_per_image(recipe: Recipe, execution: Execution) -> float:
+def seconds_per_image(recipe: Recipe, execution: Execution, images: ImageShape = CIFAR10_SHAPE) -> float:
     """Return the seconds of a forward and backward pass per image; small batches keep it short on a CPU."""
     batch = recipe.train.batch_size
     if execution.device == "cpu":
-        batch = min(batch, 32, max(4, TIMED_MACS // network_cost(recipe.model).macs))
-    return step_timing.glance(recipe, execution, batch).step / batch
+        batch = min(batch, 32, max(4, TIMED_MACS // network_cost(recipe.model, images).work))
+    return step_timing.glance(recipe, execution, batch, images).step / batch
 
 
-def _work(recipe: Recipe) -> int:
+def _work(recipe: Recipe, images: ImageShape) -> int:
     """Return the multiply-accumulates of one step's forward pass."""
-    return network_cost(recipe.model).macs * recipe.train.batch_size
+    return network_cost(recipe.model, images).work * recipe.train.batch_size
 
 
 def trained_images(cell: PlannedCell, plan: Plan) -> int:

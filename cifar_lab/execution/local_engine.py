@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
-from typing import Any, Protocol
+from typing import Any
 
 from cifar_lab.errors import Interrupted, OutOfSpace
 from cifar_lab.execution import fork_server, nvml
-from cifar_lab.execution.scheduler import SettledCell
+from cifar_lab.execution.engine import NOT_SAVED, STOPPED, STOPPED_AT_ONCE, JobSource, Listener, SettledCell
 from cifar_lab.execution.stop_signals import stop_signals
 from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_after
 from cifar_lab.execution.worker import CellJob
@@ -26,50 +26,10 @@ from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN, 
 from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.store.record_files import FailureFile
 
-STOPPED = "stopped, state saved"
-"""Error of a cell that was asked to stop; it can be resumed."""
-STOPPED_AT_ONCE = "stopped at once; it goes on from its last checkpoint"
-NOT_SAVED = "no space left; it goes on from its last checkpoint"
-UNFINISHED = frozenset({STOPPED, STOPPED_AT_ONCE, NOT_SAVED})
-"""Errors of cells that neither failed nor finished."""
 TO_DIE = 5.0
 """Seconds after which a killed worker is given up, for example one blocked on a dead disk."""
 LOOK_EVERY = 1.0
 """Seconds between two checks of cells that wait for others."""
-
-
-class JobSource(Protocol):
-    """Source of the engine's cells; `queue.Queue` is one."""
-
-    def __len__(self) -> int:
-        """Return the number of cells that are not begun; 0 if no more will come."""
-
-    def take(self, running: set[str]) -> CellJob | SettledCell | None:
-        """Return the next cell to begin, or one that has already ended; None while all must wait.
-
-        `running`: fingerprints of the cells that this engine trains now.
-        """
-
-    def put_back(self, job: CellJob) -> None:
-        """Return `job` to the queue, because another runner took it first."""
-
-
-class Listener(Protocol):
-    """Observer of the engine's events."""
-
-    def started(self, job: CellJob) -> None: ...
-    def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None: ...
-    def ended(self, job: CellJob, error: str | None) -> None:
-        """Handle the end of `job`, here or in another runner; `error` is one line if its cell is not finished."""
-
-    def put_off(self, job: CellJob) -> None:
-        """Handle a `job` that was started here but will be handled again, `ended` follows later.
-
-        Another runner had it already or has finished it, or it is retried alone on a GPU.
-        """
-
-    def tick(self, waiting: int) -> None:
-        """Handle a timer event, a few times a second; `waiting` cells are not begun."""
 
 
 @dataclass(eq=False)
@@ -200,14 +160,14 @@ class LocalEngine:
             return self._begin_alone()
         if self._places and not self._shareable():
             return False
-        found = self._queue.take({worker.job.fingerprint for worker in self._running})
-        if found is None:
+        taken = self._queue.take({worker.job.fingerprint for worker in self._running})
+        if taken is None:
             self._looked = time.monotonic()
-        elif isinstance(found, SettledCell):
-            self._listener.ended(found.job, found.error)
+        elif isinstance(taken, SettledCell):
+            self._listener.ended(taken.job, taken.error)
         else:
-            self._running.append(self._start(found, _free_slot(self._running)))
-        return found is not None
+            self._running.append(self._start(taken, _free_slot(self._running)))
+        return taken is not None
 
     def _begin_alone(self) -> bool:
         """Start a cell that ran out of memory beside others, once a GPU is idle; False while none is."""

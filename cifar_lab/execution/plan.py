@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import DRAWS, Recipe
 from cifar_lab.config.scale import Scale
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution.resolved_recipes import make_recipes
 from cifar_lab.execution.resolved_recipes import parse_seeds as parse_seeds  # part of the interface of a plan
-from cifar_lab.models.cost import BUDGET, network_cost
+from cifar_lab.models.cost import BUDGET, Cost, network_cost
 from cifar_lab.results.comparison import MIXED
-from cifar_lab.store.cell_record import CellRecord, State, advice_on_damage
+from cifar_lab.store.cell_record import ENDED, CellRecord, State, advice_on_damage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class PlannedCell:
     state: State
     lineage: str
     """Digest of the recipe and its ancestors: the same for every seed of a variant."""
+    images: ImageShape = CIFAR10_SHAPE
     needs: tuple[str, ...] = ()
     """Fingerprints of the ancestors whose weights it starts from, the nearest first."""
 
@@ -40,8 +42,18 @@ class PlannedCell:
         return f"{self.variant}/s{self.seed}"
 
     @property
+    def cost(self) -> Cost:
+        """Return the counts of the network that is trained."""
+        return network_cost(self.recipe.model, self.images)
+
+    @property
+    def declared_cost(self) -> Cost:
+        """Return the counts of the network that the variant declares."""
+        return network_cost(self.declared.model, self.images)
+
+    @property
     def is_done(self) -> bool:
-        return self.state in {"finished", "diverged"}
+        return self.state in ENDED
 
     def now(self, runs: Path) -> State:
         """Return the current state of the cell."""
@@ -103,7 +115,7 @@ def make_plan(
     """
     overrides = dict(overrides or {})
     declared, recipes = make_recipes(
-        ablation, scale=scale, overrides=overrides, variants=variants, max_params=max_params
+        ablation, scale=scale, overrides=overrides, variants=variants, max_params=max_params, images=dataset.shape
     )
     names = list(declared)
     as_held = declared[names[0]].flat()
@@ -134,6 +146,7 @@ def _cell(
         fingerprint=fingerprint,
         state=CellRecord(runs / fingerprint).state(),
         lineage=lineage,
+        images=dataset.shape,
         needs=(parent.fingerprint, *parent.needs) if parent is not None else (),
     )
 
@@ -146,7 +159,7 @@ def as_dict(cell: PlannedCell, estimates: Mapping[str, float]) -> dict[str, Any]
         "seed": cell.seed,
         "state": cell.state,
         "estimate_seconds": None if cell.is_done else estimates.get(cell.fingerprint),
-        "parameters": network_cost(cell.declared.model).parameters,
-        "parameters_trained": network_cost(cell.recipe.model).parameters,
-        "macs": network_cost(cell.recipe.model).macs,
+        "parameters": cell.declared_cost.parameters,
+        "parameters_trained": cell.cost.parameters,
+        "macs": cell.cost.macs or None,
     }

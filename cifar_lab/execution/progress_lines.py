@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from cifar_lab.execution.local_engine import UNFINISHED
+from cifar_lab.execution.engine import UNFINISHED
 from cifar_lab.execution.worker import CellJob
 
 

@@ -7,8 +7,7 @@ values.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale
+from cifar_lab.execution import engine
 
 if TYPE_CHECKING:
     from cifar_lab.config.execution import Execution
@@ -85,7 +85,7 @@ def resolve_request(
     check_request(ablation, typed)
     prepare()
     each = typed.cells_per_gpu
-    with _workers(trains) as settle:
+    with engine.warm_up(trains=trains) as settle:
         from cifar_lab.execution.device import find_device, places
         from cifar_lab.execution.estimate import estimate, measure, share
         from cifar_lab.execution.plan import make_plan
@@ -110,20 +110,6 @@ def resolve_request(
             execution, count = chosen_how(len(plan.cells), cells_per_gpu=each)
     plan = replace(plan, estimates=estimate(plan, pace, done=is_sweep))
     return Request(plan, execution, count, pace, compile, usable, each or 1)
-
-
-def require_places(runs: Path, *, offline: bool) -> None:
-    """Check that the runs folder is writable, and unless `offline` that the MLflow store is usable.
-
-    Raises:
-        TrackingError: one of them is not.
-    """
-    from cifar_lab.mlflow_sync import client
-    from cifar_lab.store.cell_record import require_writable
-
-    require_writable(runs)
-    if not offline:
-        client.require_usable(client.resolve_uri())
 
 
 def check_request(ablation: Ablation, typed: RequestArguments) -> None:
@@ -152,32 +138,11 @@ def _spare_what_is_loaded() -> None:
     gc.freeze()
 
 
-@contextmanager
-def _workers(trains: bool) -> Iterator[Callable[[bool], None]]:
-    """Start loading torch in the workers' server in parallel; it times steps, and with `trains` also trains cells.
-
-    Yields a function that waits for the server, since it would slow down timed steps, or ends it if it is not needed.
-    """
-    from cifar_lab.execution import fork_server
-
-    modules = fork_server.PRELOADED if trains else fork_server.WITHOUT_COMPILER
-
-    def settle(is_needed: bool) -> None:
-        (partial(fork_server.wait, modules) if is_needed else fork_server.stop)()
-
-    fork_server.start_fork_server(modules)
-    try:
-        yield settle
-    except BaseException:
-        fork_server.stop()
-        raise
-
-
 def read_data(source: str, say: Callable[[str], None]) -> tuple[str, Dataset]:
     """Return the source, its path made absolute, and its images.
 
     Raises:
-        DataError: the source cannot be read as ten classes of 32×32 images.
+        DataError: the source cannot be read as square images in classes.
     """
     from cifar_lab.data import absolute, load
 

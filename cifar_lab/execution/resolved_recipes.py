@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.built_in_names import MODELS
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.overrides import parse_number
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.scale import Scale, require_distinct
@@ -18,11 +20,18 @@ BY_HAND = "train"
 
 
 def make_recipes(
-    ablation: Ablation, *, scale: Scale, overrides: Mapping[str, Any], variants: list[str] | None, max_params: int
+    ablation: Ablation,
+    *,
+    scale: Scale,
+    overrides: Mapping[str, Any],
+    variants: list[str] | None,
+    max_params: int,
+    images: ImageShape | None = None,
 ) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
     """Return the recipes of the variants as declared, and as trained at `scale`; stages come after those they need.
 
-    Recipes are checked before any images are fetched.
+    Recipes are checked before any images are fetched, without `images`: the built-in network is then counted for
+    CIFAR-10. They are checked again when the classes and the side of the images are known.
 
     Raises:
         UsageError: an unknown variant, an override that does not fit, two variants that coincide at this scale.
@@ -32,7 +41,7 @@ def make_recipes(
     names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
     declared = {name: ablation.recipe(name).override(overrides) for name in names}
     for name, recipe in declared.items():
-        _require_budget(ablation, name, recipe, max_params)
+        _require_budget(ablation, name, recipe, max_params, images)
     recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
     require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
     return declared, recipes
@@ -44,27 +53,31 @@ def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
     return list(dict.fromkeys(name for line in lines for name in line))
 
 
-def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int) -> None:
+def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int, images: ImageShape | None) -> None:
+    if images is None and recipe.model.name not in MODELS.built_in:
+        return  # what a user's network is built for is not known yet
+    images = images or CIFAR10_SHAPE
     what = f"{ablation.name}: {'recipe' if ablation.name == BY_HAND else 'variant'} '{name}'"
     if ablation.variant(name).over_budget or limit > LARGEST:
-        require_within(what, recipe.model, LARGEST)
+        require_within(what, recipe.model, LARGEST, images)
         return
     try:
-        require_within(what, recipe.model, limit)
+        require_within(what, recipe.model, limit, images)
     except BudgetError as error:
-        allow = f"--max-params {rounded_up(network_cost(recipe.model).parameters)} allows it"
-        if width := _widest(recipe, limit):
+        allow = f"--max-params {rounded_up(network_cost(recipe.model, images).parameters)} allows it"
+        if width := _widest(recipe, limit, images):
             allow = f"model.width={width} fits, and {allow}"
         declare = "" if ablation.name == BY_HAND else "; a variant that is meant to be declares over_budget=True"
         raise BudgetError(f"{error}; {allow}{declare}") from None
 
 
-def _widest(recipe: Recipe, limit: int) -> int:
+def _widest(recipe: Recipe, limit: int, images: ImageShape) -> int:
     """Return the largest width with which the network of `recipe`, which is over the limit, is within it; 0: none."""
     low, high = 0, recipe.model.width
     while high - low > 1:
         width = (low + high) // 2
-        fits = network_cost(recipe.model.model_copy(update={"width": width})).parameters <= limit
+        model = recipe.model.model_copy(update={"width": width})
+        fits = network_cost(model, images).parameters <= limit
         low, high = (width, high) if fits else (low, width)
     return low
 

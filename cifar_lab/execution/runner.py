@@ -1,4 +1,4 @@
-"""Execute a plan: record the invocation, train the missing cells, ship results to MLflow."""
+"""Execute a plan: record the invocation, train the missing cells, have results uploaded meanwhile."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from pathlib import Path
 
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.execution import THEN, Execution
-from cifar_lab.config.recipe import NUMERICS
+from cifar_lab.config.scale import baseline_identity
 from cifar_lab.errors import Interrupted, TrackingError
-from cifar_lab.execution.local_engine import Listener, LocalEngine
+from cifar_lab.execution.engine import LOCAL, Listener, make_engine
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.provenance import code_diff, provenance, warning
 from cifar_lab.execution.scheduler import Scheduler
+from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.mlflow_sync import upload
-from cifar_lab.mlflow_sync.uploader import Uploader
-from cifar_lab.models.cost import network_cost
-from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, StoppingRule
+from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, RecordedCommand, StoppingRule
 from cifar_lab.store.record_files import CrossedVariants, DataSource, StoredExecution
-
-DRAIN_SECONDS = 60.0
-"""Maximum time that a run waits for a responsive MLflow after its last cell."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,10 @@ class RunReport:
 
 
 def invocation_of(
-    plan: Plan, execution: Execution | None, command: str, stopping: StoppingRule | None = None, compiling: str = ""
-) -> Invocation:
-    """Create the note of an invocation of `plan`; `command`: the line that asked for it, as its author wrote it."""
+    plan: Plan, execution: Execution | None, command: RecordedCommand, stopping: StoppingRule | None = None,
+    compiling: str = "",
+) -> Invocation:  # fmt: skip
+    """Create the note of an invocation of `plan`; `command`: the one that asked for it."""
     ablation = plan.ablation
     now = datetime.now(UTC)
     return Invocation(
@@ -54,11 +50,13 @@ def invocation_of(
         data=DataSource(name=plan.dataset.name, kind=plan.dataset.kind, hash=plan.dataset.hash, source=plan.source),
         overrides=dict(plan.overrides),
         cells=tuple(asked_of(cell) for cell in plan.cells),
-        command=command,
+        command=command.typed,
+        again=command.again,
+        retry=command.retry,
         execution=StoredExecution.of(execution) if execution is not None else None,
         compiling=compiling,
         provenance=provenance(),
-        baseline=f"{plan.scale.apply(ablation.baseline).digest()}/{NUMERICS}",
+        baseline=baseline_identity(ablation.baseline, plan.scale),
         margin=ablation.margin(plan.scale.name),
         crossing=_crossed(ablation),
         stopping=stopping,
@@ -79,17 +77,16 @@ def describe_ablation(ablation: Ablation) -> str:
 
 
 def carry_out(
-    plan: Plan, *, runs: Path, execution: Execution, workers: int, command: str, listener: Listener,
-    say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False, offline: bool = False,
+    plan: Plan, *, runs: Path, execution: Execution, workers: int, command: RecordedCommand, listener: Listener,
+    upload: Upload, say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False,
     stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None,
 ) -> RunReport:  # fmt: skip
-    """Train the missing cells of `plan` (and with `retry_failed` the failed ones), and ship them meanwhile.
+    """Train the missing cells of `plan` (and with `retry_failed` the failed ones); `upload` has them meanwhile.
 
-    `command`: the line that asked for it, for the record.
+    `command`: the one that asked for it, for the record.
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: reason for compiling the networks or not, if that was decided here.
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
-    Results that are not shipped within `DRAIN_SECONDS` after the last cell stay in the journals for `cifar-lab sync`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
@@ -101,21 +98,17 @@ def carry_out(
         invocation.write(runs)
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
-    page = upload.reports(runs, lambda _: plan.ablation)
-    is_shipped = not offline and (bool(jobs) or upload.lacks(runs, invocation, say))
-    shipper = upload.start_upload(runs, invocation, page, say, is_shared=bool(jobs)) if is_shipped else None
-    told = listener if shipper is None else _Shipping(listener, shipper)
+    upload.update(invocation, trains=bool(jobs))
     trained, interrupted = 0, None
     if jobs:
         on = places if execution.device == "cuda" else ()
-        engine = LocalEngine(min(workers, len(jobs)), on, patience=patience, say=say)
+        engine = make_engine(LOCAL, min(workers, len(jobs)), on, patience=patience, say=say)
         try:
-            engine.run(Scheduler(jobs), told)
+            engine.run(Scheduler(jobs), _Uploading(listener, upload))
         except Interrupted as error:
             interrupted = error
         trained = engine.trained
-    if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
-        say(upload.left_behind(left))
+    upload.finish()
     return RunReport(
         trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
@@ -124,16 +117,16 @@ def carry_out(
     )
 
 
-class _Shipping:
-    """Listener that tells a shipper which cells this runner trains, and forwards all events to another listener."""
+class _Uploading:
+    """Listener that tells an upload which cells this runner trains, and forwards all events to another listener."""
 
-    def __init__(self, listener: Listener, shipper: Uploader) -> None:
-        self._shipper = shipper
+    def __init__(self, listener: Listener, upload: Upload) -> None:
+        self._upload = upload
         self.progress, self.ended, self.put_off = listener.progress, listener.ended, listener.put_off
         self.tick, self._started = listener.tick, listener.started
 
     def started(self, job: CellJob) -> None:
-        self._shipper.train(job.fingerprint)
+        self._upload.started(job.fingerprint)
         self._started(job)
 
 
@@ -167,13 +160,12 @@ def job_of(cell: PlannedCell, plan: Plan, runs: Path, execution: Execution) -> C
 
 def asked_of(cell: PlannedCell) -> CellRef:
     """Return the entry of a cell in an invocation's note."""
-    trained = network_cost(cell.recipe.model)
     return CellRef(
         variant=cell.variant,
         seed=cell.seed,
         fingerprint=cell.fingerprint,
         recipe=cell.lineage,
-        parameters=network_cost(cell.declared.model).parameters,
-        parameters_trained=trained.parameters,
-        macs=trained.macs,
+        parameters=cell.declared_cost.parameters,
+        parameters_trained=cell.cost.parameters,
+        macs=cell.cost.macs,
     )

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.store.cell_record import CellRecord, advice_on_damage
-
-
-@dataclass(frozen=True)
-class SettledCell:
-    """Cell that ended outside this engine; `error` is one line if it has no result."""
-
-    job: CellJob
-    error: str | None
+from cifar_lab.store.cell_record import ENDED, CellRecord, advice_on_damage
 
 
 class Scheduler:
@@ -50,7 +41,7 @@ class Scheduler:
     def _look(self, job: CellJob, ours: set[str]) -> CellJob | SettledCell | None:
         record = job.record
         state = record.state()
-        if state in {"finished", "diverged"}:
+        if state in ENDED:
             return SettledCell(job, None)
         if state == "damaged":
             return SettledCell(job, f"not begun: {record.damage()}; {advice_on_damage(job.fingerprint)}")

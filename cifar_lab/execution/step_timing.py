@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 
 from cifar_lab.config.execution import Execution
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.data import augmentation
 from cifar_lab.data.splits import ImageSubset, Split
 from cifar_lab.errors import CifarLabError
 from cifar_lab.execution import fork_server
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
-from cifar_lab.models.resnet import CLASSES, build_network
+from cifar_lab.models.registry import build_network
 from cifar_lab.train.evaluate import ON_A_GPU, evaluate
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.step import Stepper
@@ -94,10 +94,16 @@ class TimingRequest:
     """Include the optimizer update, as in training; otherwise time only forward and backward passes, on a CPU."""
     patience: float = 4.0
     """Approximate timing budget in seconds on a CPU."""
+    images: ImageShape = CIFAR10_SHAPE
 
 
 def time_steps(
-    recipe: Recipe, execution: Execution, batch: int | None = None, patience: float = PATIENCE, place: str = ""
+    recipe: Recipe,
+    execution: Execution,
+    batch: int | None = None,
+    patience: float = PATIENCE,
+    place: str = "",
+    images: ImageShape = CIFAR10_SHAPE,
 ) -> StepTiming:
     """Return the time of whole training steps, on noise, with `batch` images (none: the recipe's).
 
@@ -107,10 +113,10 @@ def time_steps(
         TimingError: the worker failed.
     """
     recipe = recipe if batch is None else recipe.override({"train.batch_size": batch})
-    return _one_answer(TimingRequest(recipe=recipe, execution=execution, place=place, patience=patience))
+    return _one_answer(TimingRequest(recipe=recipe, execution=execution, place=place, patience=patience, images=images))
 
 
-def glance(recipe: Recipe, execution: Execution, batch: int) -> StepTiming:
+def glance(recipe: Recipe, execution: Execution, batch: int, images: ImageShape = CIFAR10_SHAPE) -> StepTiming:
     """Return the time of forward and backward passes on `batch` images of noise, in a worker process.
 
     The optimizer update does not depend on the batch size and would be too large a share for a small batch; loading an
@@ -120,7 +126,7 @@ def glance(recipe: Recipe, execution: Execution, batch: int) -> StepTiming:
         TimingError: the worker failed.
     """
     recipe = recipe.override({"train.batch_size": batch})
-    return _one_answer(TimingRequest(recipe=recipe, execution=execution, whole=False, patience=GLANCE))
+    return _one_answer(TimingRequest(recipe=recipe, execution=execution, whole=False, patience=GLANCE, images=images))
 
 
 def _one_answer(question: TimingRequest) -> StepTiming:
@@ -130,15 +136,15 @@ def _one_answer(question: TimingRequest) -> StepTiming:
     return answer
 
 
-def passes(recipe: Recipe, execution: Execution) -> Callable[[], None]:
+def passes(recipe: Recipe, execution: Execution, shape: ImageShape = CIFAR10_SHAPE) -> Callable[[], None]:
     """Return a function that runs a forward and a backward pass of a cell's network on a batch of noise."""
     device = torch.device(execution.device)
     precision = resolved(execution, recipe).precision
-    net = build_network(recipe.model, seed=0, device=device)
+    net = build_network(recipe.model, seed=0, images=shape, device=device)
     forward = compiled(net) if execution.compile else net
     noise, batch = torch.Generator().manual_seed(0), recipe.train.batch_size
-    images = torch.randn(batch, 3, augmentation.SIDE, augmentation.SIDE, generator=noise).to(device)
-    labels = torch.randint(CLASSES, (batch,), generator=noise).to(device)
+    images = torch.randn(batch, 3, shape.side, shape.side, generator=noise).to(device)
+    labels = torch.randint(shape.classes, (batch,), generator=noise).to(device)
 
     def step() -> None:
         net.zero_grad(set_to_none=True)
@@ -151,20 +157,22 @@ def passes(recipe: Recipe, execution: Execution) -> Callable[[], None]:
     return step
 
 
-def real_step(recipe: Recipe, execution: Execution, steps: int) -> Callable[[], None]:
+def real_step(
+    recipe: Recipe, execution: Execution, steps: int, images: ImageShape = CIFAR10_SHAPE
+) -> Callable[[], None]:
     """Return a function that takes the next training step of a cell's network, in epochs of `steps` steps.
 
     The learning rate is tiny, so that the network stays finite for any number of steps at the same cost.
     """
-    return _taking_steps(_trainer(recipe, execution, steps))
+    return _taking_steps(_trainer(recipe, execution, steps, images))
 
 
-def _trainer(recipe: Recipe, execution: Execution, steps: int) -> Trainer:
+def _trainer(recipe: Recipe, execution: Execution, steps: int, images: ImageShape) -> Trainer:
     device = torch.device(execution.device)
     recipe = recipe.override({"optim.lr": 1e-6})
-    net = build_network(recipe.model, seed=0, device=device)
+    net = build_network(recipe.model, seed=0, images=images, device=device)
     precision = resolved(execution, recipe).precision
-    noise = _noise(recipe.train.batch_size * steps, device)
+    noise = _noise(recipe.train.batch_size * steps, images, device)
     trainer = Trainer(recipe, 0, net, noise, precision)  # type: ignore[arg-type]
     if execution.compile:
         trainer.forward = compiled(net)
@@ -187,12 +195,12 @@ def _taking_steps(trainer: Trainer) -> Callable[[], None]:
     return take
 
 
-def _noise(count: int, device: torch.device) -> Split:
+def _noise(count: int, shape: ImageShape, device: torch.device) -> Split:
     noise = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (count, augmentation.SIDE, augmentation.SIDE, 3), generator=noise, dtype=torch.uint8)
-    labels = torch.randint(CLASSES, (count,), generator=noise)
+    images = torch.randint(256, (count, shape.side, shape.side, 3), generator=noise, dtype=torch.uint8)
+    labels = torch.randint(shape.classes, (count,), generator=noise)
     part = ImageSubset(images.to(device), labels.to(device), torch.arange(count, device=device))
-    return Split(train=part, clean_train=part, watched=part, watched_name="val", test=part)
+    return Split(train=part, clean_train=part, watched=part, watched_name="val", test=part, classes=shape.classes)
 
 
 def _until_known(step: Callable[[], None], patience: float) -> StepTiming:
@@ -285,7 +293,8 @@ def _measured(question: TimingRequest) -> StepTiming:
     if execution.device.startswith("cuda"):
         return _on_cuda(question)
     prepare_process(execution)
-    step = real_step(recipe, execution, steps=1) if question.whole else passes(recipe, execution)
+    shape = question.images
+    step = real_step(recipe, execution, 1, shape) if question.whole else passes(recipe, execution, shape)
     return _until_known(step, question.patience)
 
 
@@ -295,7 +304,7 @@ def _on_cuda(question: TimingRequest) -> StepTiming:
     if question.place:
         torch.cuda.set_device(question.place)
     torch.cuda.reset_peak_memory_stats()
-    trainer = _trainer(question.recipe, question.execution, NOISE_STEPS)
+    trainer = _trainer(question.recipe, question.execution, NOISE_STEPS, question.images)
     take = _taking_steps(trainer)
 
     def timed(count: int) -> float:

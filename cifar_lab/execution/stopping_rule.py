@@ -13,7 +13,7 @@ from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.contrasts import rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
-from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.invocation import RecordedCommand, StoppingRule
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection
 
@@ -90,7 +90,7 @@ def require_droppable(setting: Selection | None) -> None:
 
 def find_setting(plan: Plan, runs: Path) -> Selection | None:
     """Return the setting of `plan` with its earlier invocations; None without any."""
-    wanted = invocation_of(plan, None, command="").key
+    wanted = invocation_of(plan, None, command=RecordedCommand(typed="")).key
     same = tuple(read_index(runs).with_key(wanted))
     return Selection(invocations=same) if same else None
 

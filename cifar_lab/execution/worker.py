@@ -13,6 +13,7 @@ import torch
 from filelock import Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from cifar_lab.config.execution import THEN, Execution
 from cifar_lab.config.recipe import NUMERICS, Recipe
@@ -25,9 +26,9 @@ from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
 from cifar_lab.models.cost import network_cost
-from cifar_lab.models.resnet import ResNet, build_network
+from cifar_lab.models.registry import build_network
 from cifar_lab.out_of_space import is_out_of_space
-from cifar_lab.results.final_metrics import final_metrics
+from cifar_lab.results.final_metrics import PEAK, final_metrics
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.journal import Journal, read_points
 from cifar_lab.store.record_files import (
@@ -42,6 +43,7 @@ from cifar_lab.store.record_files import (
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 from cifar_lab.train.evaluate import evaluate
 from cifar_lab.train.loop import TrainingOutcome, fit
+from cifar_lab.train.registry import measure_metrics
 from cifar_lab.train.trainer import Trainer
 from cifar_lab.train.whiten import whiten
 
@@ -57,7 +59,7 @@ class CellJob:
     recipe: Recipe
     seed: int
     data: str
-    """The source as typed: `synthetic`, `cifar10`, or a path."""
+    """The source as typed: `synthetic`, `cifar10`, `cifar100`, or a path."""
     data_hash: str
     runs: Path
     execution: Execution
@@ -156,9 +158,10 @@ def _train_locked(
     dataset = load(job.data)
     if dataset.hash != job.data_hash:
         raise CellError(f"--data {job.data}: the images changed since the plan was made")
+    _require_same_extensions(job)
     execution = _begin(job, record, dataset, kept, _model(device))
     prepare_process(execution)
-    net = build_network(job.recipe.model, seed=job.seed, device=device)
+    net = build_network(job.recipe.model, seed=job.seed, images=dataset.shape, device=device)
     parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     whiten(net, parts.train, job.recipe.data)
     if job.recipe.init_from is not None:
@@ -188,6 +191,17 @@ def _train_locked(
     if outcome.eager:
         journal.write("eager", why=outcome.eager)
     return _finish(record, journal, trainer, outcome, dataset)
+
+
+def _require_same_extensions(job: CellJob) -> None:
+    """Check that a user's code is that of the plan, as the fingerprint names it.
+
+    Raises:
+        CellError: it has changed.
+    """
+    names = sorted({name for _, _, name, _ in job.recipe.extensions()})
+    if names and job.recipe.fingerprint(seed=job.seed, data_hash=job.data_hash) != job.fingerprint:
+        raise CellError(f"{', '.join(names)} changed since the plan was made")
 
 
 def _kept(job: CellJob, record: CellRecord) -> Execution | None:
@@ -228,7 +242,7 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
             record.write_cell(cell.executed_as(replace(kept, gpu=THEN.join([*models, gpu]))))
         return replace(kept, gpu=gpu)
     execution = replace(resolved(job.execution, job.recipe, job.place), gpu=gpu)
-    counted = network_cost(job.recipe.model)
+    counted = network_cost(job.recipe.model, dataset.shape)
     record.code_diff.unlink(missing_ok=True)
     if job.code_diff:
         record.code_diff.write_text(job.code_diff + "\n")
@@ -239,6 +253,7 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
             recipe=StoredRecipe.of(job.recipe),
             data=DataIdentity(name=dataset.name, kind=dataset.kind, hash=dataset.hash),
             classes=tuple(dataset.classes),
+            side=dataset.shape.side,
             parameters=counted.parameters,
             macs=counted.macs,
             numerics=NUMERICS,
@@ -249,7 +264,7 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
     return execution
 
 
-def _warm_start(net: ResNet, parent: CellRecord) -> None:
+def _warm_start(net: nn.Module, parent: CellRecord) -> None:
     """Load the final weights of `parent`, after verifying their checksum against its result."""
     said = f"init_from {parent.fingerprint[:12]}"
     try:
@@ -265,7 +280,7 @@ def _warm_start(net: ResNet, parent: CellRecord) -> None:
         raise CellError(f"{said}: that cell is not finished")
 
 
-def load_weights(net: ResNet, record: CellRecord) -> None:
+def load_weights(net: nn.Module, record: CellRecord) -> None:
     """Load the final weights of a finished cell into `net`, after verifying their checksum against its result.
 
     Raises:
@@ -308,11 +323,13 @@ def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: Tra
     metrics["seconds"], metrics["images_seen"] = trainer.seconds, float(trainer.images_seen)
     if judged is not None:
         metrics |= {"test/acc": judged.accuracy, "test/loss": judged.loss}
+        further = measure_metrics(recipe.train.metrics, judged)
+        metrics |= {f"test/{key}": value for key, value in further.items()}
         if recipe.train.tta != "none":
             plain = evaluate(trainer.evaluated, test, recipe.data, trainer.precision)
             metrics["test/acc_without_tta"] = plain.accuracy
-            if "test/peak_acc" in metrics:  # this curve was evaluated with a single view
-                metrics["test/peak_acc"] = max(metrics["test/peak_acc"], judged.accuracy)
+            if PEAK in metrics:  # this curve was evaluated with a single view
+                metrics[PEAK] = max(metrics[PEAK], judged.accuracy)
     result = ResultFile(
         fingerprint=record.fingerprint,
         status=outcome.status,

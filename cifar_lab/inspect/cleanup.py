@@ -18,7 +18,7 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from cifar_lab.errors import DamageError, UsageError
-from cifar_lab.store.cell_record import DAMAGED_SUFFIX, CellRecord
+from cifar_lab.store.cell_record import DAMAGED_SUFFIX, ENDED, CellRecord
 from cifar_lab.store.journal import FILE, JournalReader
 
 Kind = Literal["checkpoint", "leftover", "superseded", "damaged"]
@@ -90,7 +90,7 @@ def loose_leftovers(runs: Path) -> list[Path]:
 def _is_replaced(path: Path) -> bool:
     """Tell whether the cell of a superseded record at `path` has ended again; otherwise that record is the only one."""
     fingerprint = path.name.partition(".")[0]
-    return len(fingerprint) != 64 or CellRecord(path.parent.parent / fingerprint).state() in {"finished", "diverged"}
+    return len(fingerprint) != 64 or CellRecord(path.parent.parent / fingerprint).state() in ENDED
 
 
 def _of_cell(record: CellRecord, latest: float) -> Iterator[CleanupItem]:
@@ -104,7 +104,7 @@ def _of_cell(record: CellRecord, latest: float) -> Iterator[CleanupItem]:
     if state in {"running", "damaged"}:  # the remains of a damaged record may be all that there is
         return
     yield from _items("leftover", partials, record)
-    is_over = state in {"finished", "diverged"}
+    is_over = state in ENDED
     if is_over:
         damaged = record.folder.glob(f"*{DAMAGED_SUFFIX}*")
         yield from (item for item in _items("damaged", damaged, record) if item.touched <= latest)

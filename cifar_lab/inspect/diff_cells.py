@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from cifar_lab.config.recipe import leaves
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import checksum
@@ -126,7 +127,7 @@ def _by_image(a: CellRecord, b: CellRecord) -> Disagreement:
 
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[DiffRow]:
     """Return the leaves that differ, by dotted path."""
-    left, right = dict(_leaves(a)), dict(_leaves(b))
+    left, right = dict(leaves(a)), dict(leaves(b))
     pairs = ((path, left.get(path, ABSENT), right.get(path, ABSENT)) for path in {**left, **right})
     return [DiffRow(path, one, other) for path, one, other in pairs if one != other]
 
@@ -164,7 +165,7 @@ def _read_recipe(stored: StoredRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
         ValidationError: this version cannot read the recipe.
     """
     recipe = stored.resolve()
-    return dict(_leaves(recipe.active())), recipe.flat()
+    return dict(leaves(recipe.active())), recipe.flat()
 
 
 def _code(cell: CellFile, record: CellRecord) -> dict[str, object]:
@@ -199,11 +200,3 @@ def _text(path: Path) -> str:
         return ""
     except OSError as error:
         raise DamageError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

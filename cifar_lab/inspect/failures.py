@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,29 +69,22 @@ def read_failures(settings: Iterable[Selection], runs: Path) -> list[FailedCell 
 
 def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | DamagedCell]:
     for asked in setting.cells:
-        record = CellRecord(runs / asked.fingerprint)
         name = CellName(setting.latest.ablation, asked.variant, asked.seed)
-        state = record.state()
-        if state == "failed" and (failure := record.failure()) is not None:
-            again = _again(setting.invocations, asked.fingerprint)
-            yield FailedCell(name=name, fingerprint=asked.fingerprint, failure=failure, again=again)
-        elif state == "diverged" and (result := record.result()) is not None:
-            yield DivergedCell(name=name, fingerprint=asked.fingerprint, result=result)
-        elif state == "damaged":
+        content = CellRecord(runs / asked.fingerprint).read()
+        if content.state == "failed" and content.failure is not None:
+            again = _retry_command(setting.invocations, asked.fingerprint)
+            yield FailedCell(name=name, fingerprint=asked.fingerprint, failure=content.failure, again=again)
+        elif content.state == "diverged" and content.result is not None:
+            yield DivergedCell(name=name, fingerprint=asked.fingerprint, result=content.result)
+        elif content.damage is not None:
             remedy = advice_on_damage(asked.fingerprint)
-            yield DamagedCell(name=name, fingerprint=asked.fingerprint, damage=record.damage() or "", remedy=remedy)
+            yield DamagedCell(name=name, fingerprint=asked.fingerprint, damage=content.damage, remedy=remedy)
 
 
-def _again(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
+def _retry_command(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
+    """Return the command of the latest invocation with a cell that trains it again, if it failed."""
     latest = next(i for i in reversed(invocations) if any(cell.fingerprint == fingerprint for cell in i.cells))
-    if latest.is_call:
-        return f"{latest.command.removesuffix(')').removesuffix(', retry_failed=True')}, retry_failed=True)"
-    words = iter(shlex.split(latest.command))
-    kept = []
-    for word in words:
-        if word == "--redo":  # do not discard records a second time
-            next(words, None)
-        elif word not in {"--json", "--retry-failed"} and not word.startswith("--redo="):
-            kept.append(word)
-    retry = [] if latest.ablation == "train" else ["--retry-failed"]  # `train` retries failed cells by default
-    return shlex.join([*kept, *retry])
+    if latest.retry:
+        return latest.retry
+    flag = " --retry-failed" if latest.command.startswith("cifar-lab run-ablation ") else ""
+    return latest.command + flag  # an older note has no other command than the one that was typed

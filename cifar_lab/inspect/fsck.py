@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from cifar_lab.errors import CellError, DamageError
 from cifar_lab.inspect.cleanup import DAMAGED, IN_USE, SUPERSEDED, loose_leftovers
 from cifar_lab.store import cell_owner, checksum, invocation, journal
-from cifar_lab.store.cell_record import CellRecord, State, advice_on_damage
+from cifar_lab.store.cell_record import ENDED, CellRecord, State, advice_on_damage
 from cifar_lab.store.record_files import ResultFile
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 
@@ -137,7 +137,7 @@ def _of_record(record: CellRecord, state: State) -> Iterator[FsckProblem]:
         return
     if state == "damaged":
         yield from _damaged(record)
-    elif state in {"finished", "diverged"}:
+    elif state in ENDED:
         yield from _of_finished(record)
     else:
         yield from _of_unfinished(record)

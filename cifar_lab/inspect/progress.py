@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cifar_lab.store.cell_owner import BEAT, SILENCE
-from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.cell_record import ENDED, CellRecord, State
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import JournalPoint, JournalReader
 from cifar_lab.store.record_files import OwnerFile, ResultFile
@@ -57,7 +57,7 @@ class CellProgress:
     @property
     def is_settled(self) -> bool:
         """True if it will not change by itself: it ended, failed, or waits for a cell that did not finish."""
-        return self.state in {"finished", "diverged", "failed", "damaged", "pruned"} or self.stuck
+        return self.state in ENDED | {"failed", "damaged", "pruned"} or self.stuck
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -84,14 +84,14 @@ class CellProgress:
 
 def read_progress(asked: CellRef, record: CellRecord, now: float) -> CellProgress:
     """Return the progress of the cell at `now`, in seconds since 1970; a damaged record has its damage as `error`."""
-    state = record.state()
+    content = record.read()
+    state = content.state
     if state == "damaged":
-        return CellProgress(asked=asked, state=state, error=record.damage())
-    cell, result = record.cell(), record.result()
-    epochs = cell.recipe.train.epochs if cell is not None else None
+        return CellProgress(asked=asked, state=state, error=content.damage)
+    epochs = content.cell.recipe.train.epochs if content.cell is not None else None
     known = CellProgress(asked=asked, state=state, epochs=epochs)
-    if result is not None and state in {"finished", "diverged"}:
-        return _ended(known, result)
+    if content.result is not None:
+        return _ended(known, content.result)
     resumes = record.checkpoint.exists()
     reader = JournalReader(record.folder)
     points = reader.poll()
@@ -99,7 +99,7 @@ def read_progress(asked: CellRef, record: CellRecord, now: float) -> CellProgres
         known = replace(known, **_measured(points[-1].values), epoch=points[-1].epoch)
     if state == "running":
         return _running(known, record.owner(), reader, points, now)
-    failure = record.failure()
+    failure = content.failure
     if failure is None:
         return replace(known, resumes=resumes, seen=reader.latest)
     return replace(known, resumes=resumes, seen=_latest(reader.latest, failure.time or None), error=failure.error)

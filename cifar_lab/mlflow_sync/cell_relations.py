@@ -6,11 +6,12 @@ therefore resolved when the notes are read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.mlflow_sync.ui_view import UIView
+from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.store.invocation import CellRef, Invocation, unite
 from cifar_lab.store.invocation_index import InvocationIndex
 
@@ -55,12 +56,11 @@ class InvocationHistory:
         """Return the setting of an invocation as shown in MLflow's UI; the same for every invocation of the setting."""
         same = self.same_setting(invocation)
         last = same[-1]
-        overrides = (f"{path}={_typed(value)}" for path, value in last.overrides.items())
         return UIView(
             setting=last.key.digest,
-            name=" · ".join([last.scale, last.data.name, *overrides]),
+            name=" · ".join(filter(None, [last.scale, last.data.name, format_overrides(last.overrides)])),
             variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
-            metric=last.metric or ("test/peak_acc" if last.protocol == "writeup" else "test/acc"),
+            metric=last.metric or headline_metric(last.protocol),
             began=same[0].time,
             time=last.time,
         )
@@ -88,11 +88,6 @@ class InvocationHistory:
         """Return the latest invocation that asked for a cell; its reference counts if settings disagree."""
         requests = self._index.requests(fingerprint)
         return next((past for past, _ in reversed(requests) if past.ablation == ablation), None)
-
-
-def _typed(value: object) -> str:
-    """Return a value as it was typed, or could have been."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _references(same: list[Invocation]) -> dict[str, tuple[CellRef, int]]:

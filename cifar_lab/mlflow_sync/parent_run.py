@@ -14,8 +14,9 @@ from cifar_lab.mlflow_sync import run_fields, ui_view
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Say, UploadTarget
 from cifar_lab.mlflow_sync.client import TAG, ArtifactsRefused, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
+from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.store import search_data
-from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.cell_record import ENDED, CellRecord, State
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.text import markdown, printable
 
@@ -58,7 +59,7 @@ def end(store: MLflowStore, place: UploadTarget, invocation: Invocation, shipmen
     if search_data.is_search(invocation):  # a failed trial is replaced by another one
         states = [state for state in states if state != "failed"] or states
         store.tag(place.parent, {name: run_fields.of_invocation(invocation).tags[name] for name in search_data.LATEST})
-    ended = all(state in {"finished", "diverged", "pruned"} for state in states)
+    ended = all(state in ENDED | {"pruned"} for state in states)
     status = "FINISHED" if ended else "FAILED" if "failed" in states else "KILLED"
     times = [int(mark) for shipment in shipments if (mark := shipment.mark()) is not None]
     store.end(place.parent, status, max([invocation.time, *times]))
@@ -120,7 +121,7 @@ def means(invocation: Invocation, shipments: Sequence[CellUpload]) -> list[Metri
 
     `mean/test/acc/r4` and `delta/test/acc/r4`, as fractions. A search uses `val/acc`, as for its cells.
     """
-    metric = invocation.metric or ("test/peak_acc" if invocation.protocol == "writeup" else "test/acc")
+    metric = invocation.metric or headline_metric(invocation.protocol)
     results = {(each.asked.variant, each.asked.seed): each.record.result() for each in shipments if not each.is_damaged}
     finished = {key: result for key, result in results.items() if result is not None and metric in result.metrics}
     values = {key: result.metrics[metric] for key, result in finished.items()}

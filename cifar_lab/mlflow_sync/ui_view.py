@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_lab.mlflow_sync.run_fields import DELTA
+from cifar_lab.results.final_metrics import THRESHOLDS
 
 PREFIX = "mlflow.sharedViewState."
 NAME = "cifar-lab"
 CURRENT, REPLACED = "current", "replaced"
 """Values of a cell's tag for a setting: a current replicate, or one of an outdated recipe of its variant."""
-THRESHOLDS = ("0.5", "0.7", "0.8", "0.9", "0.95")
+LEFT_OUT = frozenset({0.6, 0.85})
+"""Thresholds of accuracy without a column."""
 RUN, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
 """Columns that are always present."""
 WIDTHS = {RUN: 190, CREATED: 130, DURATION: 80}
@@ -122,7 +124,7 @@ def _asked(value: str) -> int:
 
 def _columns(metric: str) -> list[str]:
     names = [metric, DELTA + metric, "test/acc", DELTA + "test/acc", "val/acc", "gap", "seconds"]
-    speeds = ["val/auc", "test/auc", *(f"epochs_to/{threshold}" for threshold in THRESHOLDS)]
+    speeds = ["val/auc", "test/auc", *(f"epochs_to/{each}" for each in THRESHOLDS if each not in LEFT_OUT)]
     first, last = ([f"metrics.`{name}`" for name in some] for some in (dict.fromkeys(names), speeds))
     return [*first, "params.`parameters`", *last, "tags.`status`"]
 

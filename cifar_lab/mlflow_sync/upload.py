@@ -8,6 +8,7 @@ from pathlib import Path
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
+from cifar_lab.execution.upload import NoUpload, Upload
 from cifar_lab.mlflow_sync import client, uploader
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
 from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
@@ -17,13 +18,65 @@ from cifar_lab.report.ablation_page import load_ablation_page
 from cifar_lab.report.charts import cell_png
 from cifar_lab.report.html import render_ablations
 from cifar_lab.results import compare
-from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.cell_record import ENDED, CellRecord
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_points
 
 Files = Callable[[Invocation], Mapping[str, str]]
 """Function that returns further artifacts of an invocation, by file name."""
+DRAIN_SECONDS = 60.0
+"""Maximum time that a run waits for a responsive MLflow after its last cell."""
+
+
+class MLflowUpload:
+    """Upload of a runner's results to MLflow, by a thread that follows the journals of its cells.
+
+    What is not uploaded within `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
+    """
+
+    def __init__(self, runs: Path, files: Files, say: Callable[[str], None], *, is_shared: bool) -> None:
+        """Prepare the upload; see `open_upload`."""
+        self._runs, self._files, self._say, self._is_shared = runs, files, say, is_shared
+        self._uploader: Uploader | None = None
+
+    def update(self, invocation: Invocation, *, trains: bool) -> None:
+        """Start the thread, or have it go on with an invocation that has grown.
+
+        `trains`: this runner trains some of the cells; without any, the thread is started only if MLflow is reachable
+        and lacks something.
+        """
+        if self._uploader is not None:
+            self._uploader.follow(invocation)
+        elif trains or lacks(self._runs, invocation, self._say):
+            shared = self._is_shared and trains
+            self._uploader = start_upload(self._runs, invocation, self._files, self._say, is_shared=shared)
+
+    def started(self, fingerprint: str) -> None:
+        """Record that this runner trains a cell, and so uploads it."""
+        if self._uploader is not None:
+            self._uploader.train(fingerprint)
+
+    def finish(self) -> None:
+        """Wait for the rest, and tell the user how many cells were left."""
+        if self._uploader is not None and (left := self._uploader.drain(DRAIN_SECONDS)):
+            self._say(left_behind(left))
+
+
+def open_upload(
+    runs: Path, files: Files, say: Callable[[str], None], *, offline: bool, is_shared: bool = False
+) -> Upload:
+    """Return the upload that a runner is given: to MLflow, or none if `offline`.
+
+    `files`: further artifacts of the invocation, called in the thread at the end. `is_shared`: other runners may train,
+    and upload, some of its cells.
+    """
+    return NoUpload() if offline else MLflowUpload(runs, files, say, is_shared=is_shared)
+
+
+def open_ablation_upload(runs: Path, ablation: Ablation, say: Callable[[str], None], *, offline: bool) -> Upload:
+    """Return the upload for a run of `ablation`, with its report; `offline` as for `open_upload`."""
+    return open_upload(runs, reports(runs, lambda _: ablation), say, offline=offline, is_shared=True)
 
 
 def start_upload(
@@ -112,7 +165,7 @@ def lacking(runs: Path) -> dict[str, int]:
         found = store.find_all(ablation, role="cell") if store is not None else []
         shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
         records = [CellRecord(runs / name) for name in fingerprints]
-        ended = [record for record in records if record.state() in {"finished", "diverged"}]
+        ended = [record for record in records if record.state() in ENDED]
         results = [(record, result) for record in ended if (result := record.result()) is not None]
         lacks = sum(shipped.get(record.fingerprint) != str(result.time) for record, result in results)
         if lacks:

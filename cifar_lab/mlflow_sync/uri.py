@@ -11,9 +11,18 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from cifar_lab.errors import TrackingError, nearest
 from cifar_lab.redaction import redacted
+from cifar_lab.store.cell_record import require_writable
 from cifar_lab.text import printable
 
-__all__ = ["redacted", "require_usable", "resolve_uri", "sqlite_path", "sqlite_uri", "without_credentials"]
+__all__ = [
+    "redacted",
+    "require_places",
+    "require_usable",
+    "resolve_uri",
+    "sqlite_path",
+    "sqlite_uri",
+    "without_credentials",
+]
 
 DRIVERS = {
     "postgresql": ("psycopg2", "psycopg2-binary"),
@@ -86,6 +95,17 @@ def sqlite_path(uri: str) -> Path | None:
     if scheme.split("+")[0] != "sqlite" or path in {"", ":memory:"}:
         return None
     return Path(path) if Path(path).parent.is_dir() or "%" not in path else Path(unquote(path))
+
+
+def require_places(runs: Path, *, offline: bool) -> None:
+    """Check that the runs folder is writable, and unless `offline` that the MLflow store is usable.
+
+    Raises:
+        TrackingError: one of them is not.
+    """
+    require_writable(runs)
+    if not offline:
+        require_usable(resolve_uri())
 
 
 def require_usable(uri: str) -> None:

@@ -1,4 +1,4 @@
-"""Count a network's parameters and MACs from its shape alone, without building it or loading torch."""
+"""Count a network's parameters and MACs; the built-in one from its shape alone, without loading torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cifar_lab.config import recipe
+from cifar_lab.config.built_in_names import MODELS
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.errors import BudgetError
 
 BUDGET = 5_000_000
 """The writeup's limit on trainable parameters."""
 LARGEST = 10**12
 """Maximum number of parameters whatever the budget: no machine holds more."""
-SIDE = 32
-"""Side of an image in pixels; each layer but the first halves it, and so does a pool in the stem."""
-COLOURS, CLASSES = 3, 10
+COLOURS = 3
 STEM_KERNEL = 3
 PATCH = COLOURS * STEM_KERNEL**2
 FILTERS = 2 * PATCH
@@ -29,9 +29,15 @@ class Cost:
 
     parameters: int
     macs: int
+    """0: unknown, for a network of a user that cannot be counted."""
     costliest: str
     """Name of the top-level part with the most parameters, `layer3`."""
     costliest_parameters: int
+
+    @property
+    def work(self) -> int:
+        """Return the MACs for estimates of time; if unknown, one for each parameter, which is a lower bound."""
+        return self.macs or max(1, self.parameters)
 
 
 class _Counts(NamedTuple):
@@ -45,13 +51,17 @@ class _Counts(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def network_cost(model: recipe.ModelConfig) -> Cost:
-    """Return the counts of the network that `models.resnet.ResNet` builds from `model`, as exact integers.
+def network_cost(model: recipe.ModelConfig, images: ImageShape = CIFAR10_SHAPE) -> Cost:
+    """Return the counts of the network that `models.resnet.ResNet` builds from `model` for `images`, as exact integers.
 
     MACs are those of convolutions and linear layers: the number of weights times the number of output positions, half
     of what `torch.utils.flop_counter` counts. The tests compare both counts with those of built networks.
     """
-    parts = dict(_parts(model))
+    if model.name not in MODELS.built_in:
+        from cifar_lab.models.registry import count_network
+
+        return count_network(model, images)
+    parts = dict(_parts(model, images))
     costliest = max(parts, key=lambda name: parts[name].parameters)
     return Cost(
         parameters=sum(part.parameters for part in parts.values()),
@@ -61,13 +71,13 @@ def network_cost(model: recipe.ModelConfig) -> Cost:
     )
 
 
-def require_within(name: str, model: recipe.ModelConfig, limit: int) -> None:
+def require_within(name: str, model: recipe.ModelConfig, limit: int, images: ImageShape = CIFAR10_SHAPE) -> None:
     """Check that a network is within the budget; the error names its count, the limit and the largest part.
 
     Raises:
         BudgetError: `model` has more than `limit` trainable parameters.
     """
-    counted = network_cost(model)
+    counted = network_cost(model, images)
     if counted.parameters > limit:
         raise BudgetError(
             f"{name}: {counted.parameters:,} parameters, over the budget of {limit:,} "
@@ -81,27 +91,29 @@ def rounded_up(parameters: int) -> str:
     return f"{-(-parameters // unit)}{letter}"
 
 
-def _parts(model: recipe.ModelConfig) -> Iterator[tuple[str, _Counts]]:
+def _parts(model: recipe.ModelConfig, images: ImageShape) -> Iterator[tuple[str, _Counts]]:
     """Yield the top-level parts by name, in the order of the network."""
+    side = images.side
     if model.stem == "whitening":
-        yield "whitening", _Counts(macs=FILTERS * PATCH * SIDE**2)
-        yield "conv1", _conv(model, FILTERS, model.width, 1, SIDE)
+        yield "whitening", _Counts(macs=FILTERS * PATCH * side**2)
+        yield "conv1", _conv(model, FILTERS, model.width, 1, side)
     else:
-        yield "conv1", _conv(model, COLOURS, model.width, STEM_KERNEL, SIDE)
+        yield "conv1", _conv(model, COLOURS, model.width, STEM_KERNEL, side)
     yield "bn1", _norm(model, model.width)
     yield "se", _se(model, model.width, placement="stem")
-    channels = model.width
+    channels, side = model.width, side // 2 if model.stem_pool else side
     for i in range(len(model.blocks)):
-        yield f"layer{i + 1}", _layer(model, i, channels)
+        side = side if i == 0 else -(-side // 2)  # a stride of 2 rounds up
+        yield f"layer{i + 1}", _layer(model, i, channels, side)
         channels = model.width * 2**i
     if model.extra_fc is not None:
         yield "extra_fc", _linear(channels, model.extra_fc)
-    yield "classifier", _linear(model.extra_fc or channels, CLASSES)
+    yield "classifier", _linear(model.extra_fc or channels, images.classes)
 
 
-def _layer(model: recipe.ModelConfig, i: int, channels_in: int) -> _Counts:
-    """Count layer i: a first block, whose shortcut may be a projection, and identical further blocks."""
-    channels, side = model.width * 2**i, SIDE >> (i + model.stem_pool)
+def _layer(model: recipe.ModelConfig, i: int, channels_in: int, side: int) -> _Counts:
+    """Count layer i, whose outputs are `side` × `side`: a first block, which may have a projection, and the others."""
+    channels = model.width * 2**i
     second = _conv(model, channels, channels, model.kernels[i], side).plus(_norm(model, channels), 2)
     behind = second.plus(_se(model, channels, placement="block"))
     first = behind.plus(_conv(model, channels_in, channels, model.kernels[i], side))

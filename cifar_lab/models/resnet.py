@@ -1,4 +1,4 @@
-"""The lab's network: a configurable ResNet of basic blocks for 32×32 images.
+"""The lab's network: a configurable ResNet of basic blocks for small square images.
 
 With `recipe.model` at its defaults it is the Efficient ResNet of Thakur, Chauhan and Gupta (2023, arXiv:2306.12100);
 with blocks [2, 2, 2, 2] and no SE it is the ResNet-18 of He et al. (2016) in its CIFAR form.
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cifar_lab.config import recipe
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.seeding import stream
 from cifar_lab.models.se import SEBlock
 from cifar_lab.models.whitening import FILTERS, Whitening
 
-CLASSES = 10
 CHANNELS_LAST_FROM = 8
 """Width from which convolutions run channels_last. Below it oneDNN 3.12 corrupts memory on AVX2 processors."""
 
@@ -55,7 +55,7 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Stem, layers of basic blocks, global average pool, classifier."""
 
-    def __init__(self, model: recipe.ModelConfig) -> None:
+    def __init__(self, model: recipe.ModelConfig, classes: int = CIFAR10_SHAPE.classes) -> None:
         super().__init__()
         wide = model.width >= CHANNELS_LAST_FROM
         self.memory_format = torch.channels_last if wide else torch.contiguous_format
@@ -73,11 +73,11 @@ class ResNet(nn.Module):
         if model.extra_fc is not None:
             self.extra_fc = nn.Sequential(nn.Linear(channels, model.extra_fc), nn.ReLU())
         self.dropout: nn.Module = nn.Dropout(model.dropout) if model.dropout else nn.Identity()
-        self.classifier = nn.Linear(model.extra_fc or channels, CLASSES)
+        self.classifier = nn.Linear(model.extra_fc or channels, classes)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, 3, 32, 32) -> (N, 10)
+    def forward(self, x: Tensor) -> Tensor:  # (N, 3, side, side) -> (N, classes)
         x = x.contiguous(memory_format=self.memory_format)
-        x = self.pool(self.conv1(self.whitening(x)))  # (N, width, 32, 32), or 16 × 16 where it pools
+        x = self.pool(self.conv1(self.whitening(x)))  # (N, width, side, side), or half the side where it pools
         x = self.se(torch.relu_(self.bn1(x)))
         for i in range(self.depth):
             x = self.get_submodule(f"layer{i + 1}")(x)
@@ -85,15 +85,17 @@ class ResNet(nn.Module):
         return self.classifier(self.dropout(self.extra_fc(x)))  # type: ignore[no-any-return]
 
 
-def build_network(model: recipe.ModelConfig, *, seed: int, device: torch.device | str = "cpu") -> ResNet:
-    """Build the network with its initial weights, on `device`.
+def build_network(
+    model: recipe.ModelConfig, *, seed: int, images: ImageShape = CIFAR10_SHAPE, device: torch.device | str = "cpu"
+) -> ResNet:
+    """Build the network for `images` with its initial weights, on `device`.
 
     Each parameter is drawn from a stream given by its name, so that two variants with one seed share every parameter of
     equal name and shape, whatever else differs. The distributions are PyTorch's defaults, as in the writeup's code:
     uniform in ±1/√fan_in for convolutions and linear layers (He et al., 2015, with a = √5).
     """
     with torch.device("meta"):
-        net = ResNet(model)
+        net = ResNet(model, images.classes)
     # As `to_empty`, but without its `empty_like` of meta tensors, which loads sympy: 0.4 s of each command.
     net._apply(lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype))  # type: ignore[no-untyped-call]
     for name, module in net.named_modules():

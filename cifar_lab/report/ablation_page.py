@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation
-from cifar_lab.config.overrides import as_words
+from cifar_lab.ablation.ablation import Ablation, Metric
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.inspect.progress import CellProgress
 from cifar_lab.inspect.status import look
@@ -17,7 +18,7 @@ from cifar_lab.report.charts.learning_curves import Curve, Curves
 from cifar_lab.results.compare import tabulate
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim, judge_claims, judge_setting, preferred
-from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.cell_record import ENDED, CellRecord
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.selection import Selection, select, typed
@@ -59,6 +60,9 @@ class ClaimSummary:
     """Measured numbers, and the reason for the status."""
     is_difference: bool = True
     """True if it compares two variants, so that its interval holds jointly with others."""
+    question: str = ""
+    """Question that it answers; the intervals of one question and metric hold together."""
+    metric: Metric = "accuracy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,14 +202,14 @@ def _entry(
 
 
 def _unmeasured(runs: Path, ablation: Ablation, asked: Mapping[str, Any]) -> UnmeasuredAblation:
-    words = [f"--{name} {asked[name]}" for name in ("scale", "data") if asked[name] is not None]
-    words += as_words(asked["overrides"] or {})
+    options = [f"--{name} {shlex.quote(asked[name])}" for name in ("scale", "data") if asked[name] is not None]
+    overrides = format_overrides(asked["overrides"] or {})
     return UnmeasuredAblation(
         name=ablation.name,
         question=ablation.question,
         source=ablation.source,
         findings=tuple(map(_finding, judge_claims(runs, ablation, **asked))),
-        command=" ".join(["cifar-lab run-ablation", ablation.name, *words]),
+        command=" ".join(filter(None, ["cifar-lab run-ablation", ablation.name, *options, overrides])),
     )
 
 
@@ -220,6 +224,8 @@ def _finding(judged: JudgedClaim) -> ClaimSummary:
         compares=judged.claim.compares,
         measured="; ".join(words for words in (measured, elsewhere) if words),
         is_difference=judged.claim.worse is not None,
+        question=judged.question,
+        metric=judged.claim.metric,
     )
 
 
@@ -243,7 +249,7 @@ def _curves(setting: Selection, runs: Path) -> dict[str, dict[str, dict[int, Cur
     curves: dict[str, dict[str, dict[int, Curve]]] = {}
     for asked in setting.cells:
         record = CellRecord(runs / asked.fingerprint)
-        if record.state() not in {"finished", "diverged"}:
+        if record.state() not in ENDED:
             continue
         try:
             points = read_points(record.folder)

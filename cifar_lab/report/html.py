@@ -12,7 +12,8 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.ablation.ablation import METRICS
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report import summary, table_content
 from cifar_lab.report.ablation_page import (
     STATES,
@@ -168,12 +169,19 @@ def explain_claims(page: AblationPage | UnmeasuredAblation) -> str:
     differences = [claim for claim in page.findings if claim.is_difference]
     if isinstance(page, UnmeasuredAblation) or all(claim.status == "not measured" for claim in differences):
         return ""
-    together, comparison = len(differences), page.comparison
-    holds = f"intervals hold together over the {together} claims" if together > 1 else "its interval holds by itself"
+    families = Counter((claim.question, claim.metric) for claim in differences)
+    holds = "its interval holds by itself"
+    if len(families) == 1 < (together := families.total()):
+        holds = f"intervals hold together over the {together} claims"
+    elif max(families.values()) > 1:
+        holds = "intervals of claims that answer one question by one metric hold together"
+    comparison = page.comparison
     against = "the stage before" if comparison.chain else comparison.control
     many, own = comparison.comparisons, "whose intervals hold together over the"
     above = f"variant minus {against}" + (f", {own} {many} differences" if many > 1 else "")
-    return f"A difference here: better minus worse, as the claim has it; {holds}. Above: {above}."
+    metrics = dict.fromkeys(claim.metric for claim in page.findings if claim.metric != "accuracy")
+    definitions = "".join(f" {metric.capitalize()}: {METRICS[metric]}." for metric in metrics)
+    return f"A difference here: better minus worse, as the claim has it; {holds}. Above: {above}.{definitions}"
 
 
 def legend(page: AblationPage) -> list[LegendEntry]:
@@ -214,7 +222,8 @@ def slug(name: str) -> str:
 def describe_variant(variant: VariantSummary) -> list[str]:
     """Return the variant's base, if not the baseline, and its overrides, one per line."""
     base = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
-    return [*base, *as_words(variant.diff)] or ["the baseline"]
+    overrides = [format_overrides({path: value}) for path, value in variant.diff.items()]
+    return [*base, *overrides] or ["the baseline"]
 
 
 def paragraphs(text: str) -> list[Markup]:

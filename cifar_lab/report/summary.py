@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report.table_content import count_requested, is_interaction, points, span, without_metric
 from cifar_lab.results.comparison import UNFINISHED, Comparison, ComparisonRow
 from cifar_lab.results.stats.claims import STATUSES
@@ -198,7 +198,8 @@ def comparison_setting(comparison: Comparison) -> str:
     seeds = [n for n, row in counted if n or row.verdict != "diverged"] or [0]
     low, high = min(seeds), max(seeds)
     shown = many(high, "seed") if low == high else f"{low} to {high} seeds"
-    return ", ".join([shown, f"scale {comparison.scale}", comparison.data, *as_words(comparison.overrides)])
+    overrides = format_overrides(comparison.overrides)
+    return ", ".join(filter(None, [shown, f"scale {comparison.scale}", comparison.data, overrides]))
 
 
 def count_unfinished(comparison: Comparison) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cifar_lab.config.overrides import as_typed
+from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.report.table_content import TextTable, points
 from cifar_lab.text import many
 
 STATES = ("trained", "diverged", "pruned", "infeasible", "failed", "running")
 """Possible states of a trial."""
-
+DIGITS = 3
+"""Significant digits of a float in a table."""
 FRONT = ("trial", "val %", "parameters", "differs from the baseline by")
 TRIALS = ("trial", "state", "val %", "parameters", "differs from the baseline by")
 NUMBERS = ("val %", "parameters")
@@ -257,10 +258,10 @@ def no_importances(values: Sequence[float], fewest: int) -> str:
 
 
 def differs(diff: Mapping[str, Any] | None) -> str:
-    """Return overrides in one line: `model.width=32, optim.lr=0.0123`."""
+    """Return overrides in one line: `model.width=32 optim.lr=0.0123`."""
     if diff is None:
         return ""
-    return ", ".join(f"{path}={_short(value)}" for path, value in diff.items()) or "nothing"
+    return format_overrides(diff, digits=DIGITS) or "nothing"
 
 
 def _known_cost(trial: TrialSummary) -> str:
@@ -269,7 +270,7 @@ def _known_cost(trial: TrialSummary) -> str:
 
 def _short(value: Any) -> str:
     """Format a value for a table: a rate in three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else as_typed(value)
+    return as_typed(value, digits=DIGITS)
 
 
 def _table(headings: Sequence[str], rows: Iterable[tuple[str, ...]], caption: str = "") -> TextTable:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from cifar_lab.results.comparison import UNFINISHED, Comparison, ComparisonRow, Effect
 from cifar_lab.results.stats.convergence import EpochsToThreshold
 from cifar_lab.results.stats.paired import ONE_PAIR
+from cifar_lab.text import format_macs
 
 HEADINGS = ("variant", "n", "accuracy %", "± std", "Δ", "interval", "verdict", "note")
 CONTROL = "control"
@@ -171,7 +172,7 @@ def cost_cells(row: ComparisonRow, *, scaled: bool) -> list[str]:
         points(row.one_view),
         f"{row.parameters:,}",
         f"{row.parameters_trained:,}" if scaled else "",
-        f"{row.macs / 1e6:,.0f} M",
+        format_macs(row.macs),
         "" if row.seconds is None else f"{row.seconds:,.0f} s",
         "" if row.images_seen is None else f"{row.images_seen:,.0f}",
     ]

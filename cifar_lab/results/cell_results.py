@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_lab.config.execution import THEN
 from cifar_lab.errors import DamageError
+from cifar_lab.results.final_metrics import curve_metrics
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.replicates import differences_by_seed
-from cifar_lab.store.cell_record import CellRecord, State
+from cifar_lab.store.cell_record import CellContent, CellRecord, State
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.record_files import CellFile, ResultFile, StoredExecution
@@ -22,15 +23,23 @@ class CellResult:
     """One cell as stored on disk."""
 
     asked: CellRef
-    state: State
-    cell: CellFile | None
-    """Content of `cell.json`; None before the cell was begun."""
-    result: ResultFile | None
-    """Content of `result.json`; None before the cell ended."""
-    rise: float | None
+    content: CellContent
+    rise: float | None = None
     """Rise of the accuracy over the last tenth of the epochs; None unless finished with at least two epochs."""
-    damage: str | None = None
-    """Damaged file and violated rule; then nothing of the record is used."""
+    is_pruned: bool = False
+    """True if a search stopped the cell early."""
+
+    @property
+    def state(self) -> State:
+        return "pruned" if self.is_pruned else self.content.state
+
+    @property
+    def cell(self) -> CellFile | None:
+        return self.content.cell
+
+    @property
+    def result(self) -> ResultFile | None:
+        return self.content.result
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -44,16 +53,34 @@ def read_cell_results(cells: Iterable[CellRef], runs: Path) -> list[CellResult]:
 
 
 def _read(asked: CellRef, record: CellRecord) -> CellResult:
+    content = record.read()
+    if content.result is None or not content.result.is_finished:
+        return CellResult(asked=asked, content=content)
     try:
-        state, damage = record.look()
-        if damage is not None:
-            raise DamageError(damage)
-        cell = record.cell()
-        result = record.result() if state in {"finished", "diverged"} else None
-        last = _rise(record, result.metrics) if result is not None and state == "finished" else None
+        return CellResult(asked=asked, content=content, rise=_rise(record, content.result.metrics))
     except DamageError as error:
-        return CellResult(asked=asked, state="damaged", cell=None, result=None, rise=None, damage=str(error))
-    return CellResult(asked=asked, state=state, cell=cell, result=result, rise=last)
+        return CellResult(asked=asked, content=CellContent(state="damaged", damage=str(error)))
+
+
+def with_curve_metrics(each: CellResult, runs: Path) -> CellResult:
+    """Return a finished cell with the metrics of its curve, from its journal where its result does not hold them.
+
+    Other cells are returned as they are. A cell whose journal is needed and damaged is returned as damaged.
+    """
+    if each.cell is None or each.result is None or each.state != "finished":
+        return each
+    if any(name.endswith("/early_acc") for name in each.metrics):
+        return each
+    protocol = each.cell.recipe.train.protocol
+    name = "test/acc" if protocol == "writeup" else "val/acc"
+    try:
+        points = read_points(runs / each.asked.fingerprint)
+    except DamageError as error:
+        return CellResult(asked=each.asked, content=CellContent(state="damaged", damage=str(error)))
+    curve = [point.values[name] for point in points if name in point.values]
+    metrics = {**curve_metrics(curve, protocol), **each.metrics}
+    result = each.result.model_copy(update={"metrics": metrics})
+    return replace(each, content=replace(each.content, result=result))
 
 
 def _rise(record: CellRecord, metrics: dict[str, float]) -> float | None:
@@ -74,8 +101,13 @@ def by_seed(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
 def with_guesses(replicates: Iterable[CellResult], *keys: str) -> dict[int, float]:
     """Return the metric by seed, with the accuracy of guessing for each cell that diverged."""
     found = list(replicates)
-    guesses = {each.asked.seed: CHANCE for each in found if each.state == "diverged"}
+    guesses = {each.asked.seed: _chance(each) for each in found if each.state == "diverged"}
     return dict(sorted({**guesses, **by_seed(found, *keys)}.items()))
+
+
+def _chance(result: CellResult) -> float:
+    """Return the accuracy of guessing among the classes of the cell's images; among ten without a record."""
+    return 1 / result.cell.shape.classes if result.cell is not None else CHANCE
 
 
 def differences_at_chance(own: Iterable[CellResult], theirs: Iterable[CellResult], *keys: str) -> dict[int, float]:

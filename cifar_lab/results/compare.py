@@ -12,6 +12,7 @@ from cifar_lab.results.cell_results import CellResult, group, read_cell_results
 from cifar_lab.results.comparison import MIXED, Comparison
 from cifar_lab.results.comparison_rows import make_rows
 from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, stopped
+from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.store.cell_record import advice_on_damage
 from cifar_lab.store.invocation import Invocation
@@ -39,8 +40,8 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
     """Build the comparison of one setting from its records in `runs`."""
     same, latest = setting.invocations, setting.latest
     replicates = [_with_pruning(each, latest) for each in read_cell_results(setting.cells, runs)]
-    protocol = _protocol(latest, replicates)
-    metric = latest.metric or ("test/peak_acc" if protocol == "writeup" else "test/acc")
+    protocol = common_protocol(latest, replicates)
+    metric = latest.metric or headline_metric(protocol)
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
     return Comparison(
         ablation=latest.ablation,
@@ -70,9 +71,9 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
 def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) -> list[str]:
     """Describe the damage of cells, by name, and of this ablation's notes, which may have asked for more cells."""
     cells = [
-        f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {advice_on_damage(each.asked.fingerprint)}"
+        f"{each.asked.variant}/s{each.asked.seed}: {each.content.damage}; {advice_on_damage(each.asked.fingerprint)}"
         for each in replicates
-        if each.damage is not None
+        if each.content.damage is not None
     ]
     lost = "cells that only this note asked for are not here"
     notes = [f"{error}; {lost}" for error in read_index(runs).damage_of(latest.ablation)]
@@ -82,10 +83,10 @@ def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) ->
 def _with_pruning(replicate: CellResult, latest: Invocation) -> CellResult:
     """Return the replicate, marked as pruned if a search stopped it early."""
     is_pruned = replicate.state == "missing" and latest.is_pruned(replicate.asked.fingerprint)
-    return replace(replicate, state="pruned") if is_pruned else replicate
+    return replace(replicate, is_pruned=is_pruned)
 
 
-def _protocol(latest: Invocation, replicates: Sequence[CellResult]) -> str:
+def common_protocol(latest: Invocation, replicates: Sequence[CellResult]) -> str:
     """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
     trained = {each.cell.recipe.train.protocol for each in replicates if each.cell is not None}
     return MIXED if trained - {latest.protocol} else latest.protocol

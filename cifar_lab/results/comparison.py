@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.results.stats.convergence import EpochsToThreshold, last_tenth, still_rises
+from cifar_lab.results.final_metrics import PEAK
+from cifar_lab.results.stats.convergence import EpochsToThreshold, one_tenth, still_rises
 from cifar_lab.results.stats.decision import RULE
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ class Comparison:
 
     def header(self) -> list[str]:
         """Return the lines that stand above a table: what was compared, on which data, and by what."""
-        setting = " ".join(as_words(self.overrides))
+        setting = format_overrides(self.overrides)
         lines = [f"{self.ablation} · scale {self.scale} · {self.data}" + (f" · {setting}" if setting else "")]
         against = "the stage before" if self.chain else self.control
         compared = any(row.difference is not None for row in self.rows)
@@ -253,7 +254,7 @@ class Comparison:
         return lines
 
     def _metric(self) -> str:
-        if self.metric == "test/peak_acc":
+        if self.metric == PEAK:
             return "peak accuracy on test over the epochs: selected on test"
         if self.metric == "val/acc":
             return "accuracy on val, of the last weights; a search does not look at test"
@@ -362,7 +363,7 @@ def _points(fraction: float) -> str:
 def _end(rising: list[ComparisonRow]) -> str:
     """Return `the last tenth of 200 epochs`; for a short training, the last epoch."""
     lengths = sorted({row.epochs for row in rising if row.epochs is not None})
-    part = "the last epoch" if lengths and last_tenth(lengths[-1]) == 1 else "the last tenth"
+    part = "the last epoch" if lengths and one_tenth(lengths[-1]) == 1 else "the last tenth"
     if len(lengths) == 1:
         return f"{part} of {lengths[0]}" + ("" if part == "the last epoch" else " epochs")
     return part + (f" of {lengths[0]} to {lengths[-1]} epochs" if lengths else " of the epochs")

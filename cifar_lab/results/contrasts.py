@@ -22,12 +22,12 @@ from cifar_lab.results.stats.moderated import (
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, holm, per_comparison
 from cifar_lab.results.stats.paired import NO_PAIR, PairedDifference, paired_difference
 from cifar_lab.results.stats.power import seeds_needed
+from cifar_lab.store.cell_record import ENDED
 from cifar_lab.store.invocation import MODERATED, STUDENT, Invocation, StoppingRule
 
 WORTH_SEEING = ("0.1", "0.2", "0.5")
 """Differences in percentage points for which the number of seeds needed is computed."""
 NO_LOOK = "seeds are being added until all is decided, and no planned look is complete"
-ENDED = frozenset({"finished", "diverged"})
 
 
 PRESENCE = {"better": "present", "worse": "present", "equivalent": "absent"}

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cifar_lab.ablation.ablation import Ablation, Claim, diff_in_words
-from cifar_lab.config.overrides import as_words
-from cifar_lab.errors import TrackingError
-from cifar_lab.results.cell_results import CellResult, are_executed_alike, by_seed, group, read_cell_results
-from cifar_lab.results.comparison import MIXED
+from cifar_lab.ablation.ablation import LESS_IS_BETTER, METRICS, Ablation, Claim
+from cifar_lab.config.scale import baseline_identity, find_scale
+from cifar_lab.errors import RegistryError, TrackingError, UsageError
+from cifar_lab.results.cell_results import (
+    CellResult,
+    are_executed_alike,
+    by_seed,
+    group,
+    read_cell_results,
+    with_curve_metrics,
+)
+from cifar_lab.results.claim_families import ClaimFamily, FamilyKey, Pair, claim_families, family_key, pair_of
+from cifar_lab.results.claim_power import ClaimPower, claim_powers
+from cifar_lab.results.claim_setting import FROM_CURVES, MADE_WITH, NO_SUBJECT, OTHER_BASELINE, Conditions, metric_keys
+from cifar_lab.results.compare import common_protocol
 from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
-from cifar_lab.results.stats.moderated import moderated_intervals
-from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.results.stats.paired import Interval
-from cifar_lab.results.stats.replicates import differences_by_seed, summarise
+from cifar_lab.results.stats.replicates import summarise
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.invocation import MODERATED
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
 
-NO_SUBJECT = frozenset({"train.protocol", "train.precision"})
-"""Overrides ignored when matching a claim: protocol is compared separately, precision is machine-dependent."""
 NOT_RUN = "not run"
 DROPPED_RULE = "a stopping rule was dropped: not protected against looking"
-MADE_WITH = "made with"
-"""Prefix of a note on settings of a claim that its ablation's baseline does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,12 @@ class JudgedClaim:
     ablation: str
     claim: Claim
     judgement: Judgement
+    question: str = ""
+    """Question that it answers; empty for an accuracy that is reached, which is judged by itself."""
+    together: int = 1
+    """Number of claims of the question by the same metric, whose intervals hold together."""
+    power: ClaimPower | None = None
+    """Probability that the seeds asked for settle it; None where that is not computed."""
     setting: Selection | None = None
     """Setting in which it was measured; None if nowhere."""
     protocol: str = ""
@@ -60,13 +71,11 @@ class JudgedClaim:
         """Return the finding as JSON; `scale` and `protocol` are the claim's, the measurement's are in `measured`."""
         claim = self.claim.model_dump(mode="json", exclude={"quote"})
         named = {"ablation": self.ablation, "claim": self.claim.quote, "compares": self.claim.compares, **claim}
-        found = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
-        found |= {"damage": list(self.damage)}
+        found: dict[str, Any] = {"status": self.status, "why": self.judgement.why, "differs": list(self.differs)}
+        found |= {"damage": list(self.damage), "question": self.question or None, "together": self.together}
+        found |= {"metric_definition": METRICS[self.claim.metric]}
+        found |= {"power": self.power.as_dict() if self.power is not None else None}
         return {**named, **found, "measured": dict(self.measured) if self.measured is not None else None}
-
-
-Pair = tuple[str, str, str]
-"""A metric and two variants in alphabetical order: the difference is the first less the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +86,23 @@ class _Measured:
     cells: Mapping[str, list[CellResult]]
     """Replicates by variant."""
     protocol: str
-    level: float
-    """Confidence of the interval of each difference: those of all claims hold together."""
-    intervals: Mapping[Pair, Interval] = field(default_factory=dict)
-    """The simultaneous intervals of differences, where the setting's design is moderated."""
+    ablation: Ablation
+    families: Mapping[FamilyKey, ClaimFamily]
+    """Difference claims that hold together, by question and metric."""
+    has_other_baseline: bool = False
+    """True if the ablation had another baseline when the cells were trained."""
+    intervals: Mapping[FamilyKey, Mapping[Pair, Interval]] = field(default_factory=dict)
+    """The simultaneous intervals of differences by family, where the setting's design is moderated."""
 
-    def look(self, variants: Sequence[str]) -> tuple[list[list[CellResult]], float] | None:
-        """Return the cells of `variants`, and the confidence level for judging them.
+    def look(self, claim: Claim) -> tuple[list[list[CellResult]], float] | None:
+        """Return the cells of a claim's variants, and the confidence level for judging them.
 
         With a stopping rule, these are the cells of the last complete look; None before the first. A single variant is
-        judged by itself, the differences of all claims jointly.
+        judged by itself, the differences of a question jointly.
         """
-        groups = [self.cells.get(name, []) for name in variants]
-        rule, level = rule_of(self.setting.invocations), self.level if len(variants) > 1 else CONFIDENCE
+        groups = [self.cells.get(name, []) for name in claim.variants]
+        family = self.families.get(family_key(self.ablation, claim)) if claim.worse is not None else None
+        rule, level = rule_of(self.setting.invocations), family.level if family is not None else CONFIDENCE
         if rule is None or not all(groups):
             return groups, level
         taken = looks_taken(rule, *groups)
@@ -113,13 +126,18 @@ def judge_claims(
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
     if not read_index(runs).of_ablation(ablation.name):
-        return _unmeasured(ablation, NOT_RUN)
+        return _with_power(
+            _unmeasured(ablation, NOT_RUN), _powers_before(ablation, runs, scale, overrides, data or "cifar10")
+        )
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     except TrackingError as error:  # the notes were readable above, so none of them matches
         if invocation is not None:
             raise
-        return _unmeasured(ablation, str(error))
+        return _with_power(
+            _unmeasured(ablation, str(error)),
+            _powers_before(ablation, runs, scale, overrides, data or "cifar10"),
+        )
     if (scale, data, invocation) == (None, None, None) and not overrides:
         setting = preferred(ablation, setting, runs)
     return judge_setting(ablation, setting, runs)
@@ -138,16 +156,31 @@ def preferred(ablation: Ablation, latest: Selection, runs: Path) -> Selection:
 def _claims_met(ablation: Ablation, setting: Selection) -> int:
     """Score how well this setting matches the claims.
 
-    A claim about this scale, this protocol and CIFAR-10 counts 2 if its recipe matches exactly, and 1 if only some of
-    its `under` settings are missing.
+    A claim about this scale, this protocol, this baseline and CIFAR-10 counts 2 if its recipe matches exactly, and 1 if
+    only some of its `under` settings are missing.
     """
-    latest, met = setting.latest, 0
+    latest, met, other = setting.latest, 0, _has_other_baseline(ablation, setting)
     for claim in ablation.claims:
         missing = claim.missing(latest.overrides)
         alike = set(latest.overrides) <= NO_SUBJECT | (claim.under.keys() - missing.keys())
         there = (latest.scale, latest.protocol, latest.data.kind) == (claim.scale, claim.protocol, "cifar10")
-        met += (1 if missing else 2) if alike and there else 0
+        met += (1 if missing else 2) if alike and there and not other else 0
     return met
+
+
+def _has_other_baseline(ablation: Ablation, setting: Selection) -> bool:
+    """Tell whether a setting was trained when the ablation had another baseline; older notes do not name theirs.
+
+    The numerics version is not compared: it makes other cells, and no other question.
+    """
+    digest = setting.latest.baseline.partition("/")[0]
+    if not digest:
+        return False
+    try:
+        scale = find_scale(setting.latest.scale)
+    except (RegistryError, UsageError):  # a note of another version, whose scale is not there
+        return True
+    return digest != baseline_identity(ablation.baseline, scale).partition("/")[0]
 
 
 def _has_finished(setting: Selection, runs: Path) -> bool:
@@ -157,77 +190,114 @@ def _has_finished(setting: Selection, runs: Path) -> bool:
 def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[JudgedClaim]:
     """Judge each claim of `ablation` from the records of one setting in `runs`."""
     replicates = read_cell_results(setting.cells, runs)
+    if any(claim.metric in FROM_CURVES for claim in ablation.claims):
+        replicates = [with_curve_metrics(each, runs) for each in replicates]
     measured = _Measured(
         setting=setting,
         cells=group(replicates),
-        protocol=_protocol(setting, replicates),
-        level=per_comparison(CONFIDENCE, sum(claim.worse is not None for claim in ablation.claims)),
+        protocol=common_protocol(setting.latest, replicates),
+        has_other_baseline=_has_other_baseline(ablation, setting),
+        ablation=ablation,
+        families=claim_families(ablation),
     )
     if design_of(setting.invocations) == MODERATED:
-        measured = replace(measured, intervals=_moderated(ablation.claims, measured))
-    return [_find(ablation.name, claim, measured) for claim in ablation.claims]
+        measured = replace(measured, intervals=_moderated(measured))
+    found = [_find(ablation.name, claim, measured) for claim in ablation.claims]
+    return _with_power(found, _powers_of(measured, runs))
 
 
-def _pair(claim: Claim) -> Pair:
-    """Return the difference that a claim speaks of; claims that turn it around speak of the same one."""
-    first, second = sorted(claim.variants)
-    return claim.metric, first, second
+def _powers_before(
+    ablation: Ablation, runs: Path, scale: str | None, overrides: Mapping[str, Any] | None, data: str
+) -> list[ClaimPower]:
+    """Return the power of claims before anything is trained: with the seeds of the ablation, as the claims were made.
+
+    `scale` and `overrides` are those that are asked for; None: those of the claims.
+    """
+    conditions = Conditions(
+        scale=scale or "writeup", protocol="writeup", data=data, is_cifar10=data == "cifar10",
+        overrides={"train.protocol": "writeup", **(overrides or {})},
+    )  # fmt: skip
+    return claim_powers(
+        ablation,
+        conditions,
+        seeds=len(ablation.seeds),
+        margin=ablation.margin(conditions.scale),
+        runs=runs,
+    )
+
+
+def _powers_of(measured: _Measured, runs: Path) -> list[ClaimPower]:
+    """Return the power of claims with the seeds that a setting asked for."""
+    setting = measured.setting
+    try:
+        find_scale(setting.latest.scale)
+    except (RegistryError, UsageError):  # a note of another version
+        return []
+    return claim_powers(
+        measured.ablation, _conditions(measured), seeds=len({cell.seed for cell in setting.cells}),
+        margin=margin_of(setting.invocations), runs=runs,
+        data_hash=setting.latest.data.hash, baseline=setting.latest.baseline,
+        variants={cell.variant for cell in setting.cells}, moderated=design_of(setting.invocations) == MODERATED,
+        stopping=rule_of(setting.invocations) is not None,
+    )  # fmt: skip
+
+
+def _with_power(found: list[JudgedClaim], powers: list[ClaimPower]) -> list[JudgedClaim]:
+    return [replace(each, power=power) for each, power in zip(found, powers, strict=True)] if powers else found
 
 
 def _simultaneous(claim: Claim, measured: _Measured) -> Interval | None:
     """Return the simultaneous interval of what a claim says is ahead less the other; None without one."""
-    interval = measured.intervals.get(_pair(claim)) if claim.worse is not None else None
+    if claim.worse is None:
+        return None
+    pair = pair_of(claim)
+    interval = measured.intervals.get(family_key(measured.ablation, claim), {}).get(pair)
     if interval is None:
         return None
-    ahead = claim.worse if claim.metric == "gap" else claim.better
-    return interval if ahead == _pair(claim)[1] else (-interval[1], -interval[0])
+    ahead = claim.worse if claim.metric in LESS_IS_BETTER else claim.better
+    return interval if ahead == pair[0] else (-interval[1], -interval[0])
 
 
-def _moderated(claims: Sequence[Claim], measured: _Measured) -> dict[Pair, Interval]:
-    """Return the moderated intervals of the differences that claims speak of; those of one metric hold together."""
-    intervals: dict[Pair, Interval] = {}
-    by_metric: dict[str, dict[Pair, list[float]]] = {}
-    for claim in claims:
-        if claim.worse is None:
-            continue
-        pair, keys = _pair(claim), _keys(claim, measured.protocol)
-        first, second = (by_seed(measured.cells.get(name, []), *keys) for name in pair[1:])
-        by_metric.setdefault(claim.metric, {})[pair] = list(differences_by_seed(first, second).values())
-    for by_pair in by_metric.values():
-        common = set.intersection(*(set(pair[1:]) for pair in by_pair))
-        named = {str(pair): pair for pair in by_pair}
-        moderated = moderated_intervals(
-            {name: by_pair[pair] for name, pair in named.items()}, "control" if common else "any"
-        )
-        intervals |= {named[name]: each.interval for name, each in moderated.items()}
+def _moderated(measured: _Measured) -> dict[FamilyKey, dict[Pair, Interval]]:
+    """Return the moderated intervals of each family of claims."""
+    intervals = {}
+    for key, family in measured.families.items():
+        keys = metric_keys(family.metric, measured.protocol)
+        names = {name for pair in family.pairs for name in pair}
+        intervals[key] = family.moderated({name: by_seed(measured.cells.get(name, []), *keys) for name in names})
     return intervals
 
 
 def _unmeasured(ablation: Ablation, why: str) -> list[JudgedClaim]:
     judged = Judgement(status="not measured", why=why)
-    return [JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged) for claim in ablation.claims]
+    return [
+        JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged, **_question(ablation, claim))
+        for claim in ablation.claims
+    ]
 
 
-def _protocol(setting: Selection, replicates: Sequence[CellResult]) -> str:
-    """Return the common protocol of all cells, or `MIXED`; an invocation records only that of its first cell."""
-    latest = setting.latest.protocol
-    trained = {each.cell.recipe.train.protocol for each in replicates if each.cell is not None}
-    return MIXED if trained - {latest} else latest
+def _question(ablation: Ablation, claim: Claim) -> dict[str, Any]:
+    """Return the fields of a judged claim that name its question and the size of its family."""
+    if claim.worse is None:
+        return {}
+    key = family_key(ablation, claim)
+    return {"question": key[0], "together": len(claim_families(ablation)[key].claims)}
 
 
 def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
-    differs = _differs(claim, measured)
-    looked, numbers = measured.look(claim.variants), None
+    differs = _conditions(measured).differs(claim)
+    looked, numbers = measured.look(claim), None
     judged = Judgement(status="not measured", why=NO_LOOK)
     if looked is not None:
         groups, level = looked
-        keys = _keys(claim, measured.protocol)
+        keys = metric_keys(claim.metric, measured.protocol)
         sides = [_side(name, own, keys) for name, own in zip(claim.variants, groups, strict=True)]
         interval = _simultaneous(claim, measured)
         judged = _judge(claim, sides, margin_of(measured.setting.invocations), level, interval, as_claimed=not differs)
         if judged.status != "not measured":
             judged = _with_executions(judged, groups)
-            made_with = [words for words in differs if words.startswith(MADE_WITH)]  # not shown in the header
+            unseen = (MADE_WITH, OTHER_BASELINE)  # not shown in the header
+            made_with = [words for words in differs if words.startswith(unseen)]
             looked_at = DROPPED_RULE if was_dropped(measured.setting.invocations) else ""
             judged = replace(judged, why=joined(judged.why, *made_with, looked_at))
             numbers = _numbers(judged, sides, keys, measured) | ({"level": None} if interval is not None else {})
@@ -235,6 +305,7 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
         ablation=ablation,
         claim=claim,
         judgement=judged,
+        **_question(measured.ablation, claim),
         setting=measured.setting,
         protocol=measured.protocol,
         differs=differs,
@@ -245,29 +316,21 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
 
 def _damage(claim: Claim, measured: _Measured) -> Iterator[str]:
     for each in (each for name in claim.variants for each in measured.cells.get(name, [])):
-        if each.damage is not None:
-            yield f"{each.asked.variant}/s{each.asked.seed}: {each.damage}; {advice_on_damage(each.asked.fingerprint)}"
+        if each.content.damage is not None:
+            advice = advice_on_damage(each.asked.fingerprint)
+            yield f"{each.asked.variant}/s{each.asked.seed}: {each.content.damage}; {advice}"
 
 
-def _differs(claim: Claim, measured: _Measured) -> tuple[str, ...]:
+def _conditions(measured: _Measured) -> Conditions:
     latest = measured.setting.latest
-    missing = claim.missing(latest.overrides)
-    alike = NO_SUBJECT | (claim.under.keys() - missing.keys())
-    other = {path: value for path, value in latest.overrides.items() if path not in alike}
-    found = [f"scale {latest.scale}"] if latest.scale != claim.scale else []
-    found += [f"protocol {measured.protocol}"] if measured.protocol != claim.protocol else []
-    found += [f"data {latest.data.name}"] if latest.data.kind != "cifar10" else []
-    found += [f"{MADE_WITH} {diff_in_words(missing)}"] if missing else []
-    return (*found, *as_words(other))
-
-
-def _keys(claim: Claim, protocol: str) -> tuple[str, ...]:
-    """Return the names in a result of the metric that the claim is about."""
-    if claim.metric == "convergence":
-        return ("val/auc", "test/auc")
-    if claim.metric == "gap":
-        return ("gap",)
-    return ("test/peak_acc",) if protocol == "writeup" else ("test/acc",)
+    return Conditions(
+        scale=latest.scale,
+        protocol=measured.protocol,
+        data=latest.data.name,
+        is_cifar10=latest.data.kind == "cifar10",
+        overrides=latest.overrides,
+        has_other_baseline=measured.has_other_baseline,
+    )
 
 
 def _side(name: str, own: list[CellResult], keys: tuple[str, ...]) -> ClaimSide:
@@ -294,9 +357,9 @@ def _judge(
         size=claim.size / 100 if claim.size is not None else None,
         tolerance=tolerance,
         as_claimed=as_claimed,
-        lower_is_better=claim.metric == "gap",
+        lower_is_better=claim.metric in LESS_IS_BETTER,
         interval=interval,
-        chance=None if claim.metric == "gap" else CHANCE,
+        chance=None if claim.metric in LESS_IS_BETTER else CHANCE,
     )
 
 

@@ -12,11 +12,12 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_lab.errors import UsageError
-from cifar_lab.execution.scheduler import SettledCell
+from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import storage as stores
 from cifar_lab.search import trials as outcomes
 from cifar_lab.search.study import StudySettings
+from cifar_lab.store.cell_record import ENDED
 from cifar_lab.store.journal import JournalReader
 from cifar_lab.store.record_files import ResultFile
 
@@ -90,7 +91,7 @@ class TrialQueue:
             state = held.record.state()
             if held.fingerprint not in running and state != "running":
                 self._waiting.remove(held)
-                return SettledCell(held, None) if state in {"finished", "diverged"} else held
+                return SettledCell(held, None) if state in ENDED else held
         for _ in range(OVER_IN_A_ROW):
             self._look()
             if self._left <= 0:
@@ -116,7 +117,7 @@ class TrialQueue:
             known.trials.append(trial)
             return None
         self._open[job.fingerprint] = _Open(job, [trial], JournalReader(job.record.folder))
-        if job.record.state() in {"finished", "diverged"}:
+        if job.record.state() in ENDED:
             trial.set_user_attr(outcomes.REUSED, True)
             return SettledCell(job, None)
         return job

@@ -37,8 +37,14 @@ class SearchBudget:
         return {"parameters": counted.parameters, "macs": counted.macs}
 
     def constraints(self, recipe: Recipe) -> dict[str, float]:
-        """Return the relative excess (count − limit) / limit of each limited count; at most 0 if within the budget."""
+        """Return the relative excess (count − limit) / limit of each limited count; at most 0 if within the budget.
+
+        Raises:
+            BudgetError: MACs are limited, and those of a user's network cannot be counted.
+        """
         counts = self.counts(recipe)
+        if self.max_macs is not None and not counts["macs"]:
+            raise BudgetError(f"model.name={recipe.model.name}: its MACs are unknown, and --max-macs limits them")
         return {name: (counts[name] - limit) / limit for name, limit in self._limits().items()}
 
     def admits(self, recipe: Recipe) -> bool:

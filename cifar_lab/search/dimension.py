@@ -6,18 +6,18 @@ label: `(4, 4, 3)` is "[4,4,3]", and `None` is "none".
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from cifar_lab.config.declarative import DeclarativeModel
-from cifar_lab.errors import SpaceError
+from cifar_lab.config.overrides import as_typed
+from cifar_lab.errors import CifarLabError, SpaceError
 
 Parameter = bool | int | float | str
 """Value of a dimension in a trial."""
@@ -42,7 +42,7 @@ def label(value: object) -> Parameter:
     """Convert a recipe's value to one that Optuna can store."""
     if isinstance(value, bool | int | float | str):
         return value
-    return "none" if value is None else json.dumps(value, separators=(",", ":"), default=repr)
+    return as_typed(value)
 
 
 class Dimension(DeclarativeModel):
@@ -52,6 +52,7 @@ class Dimension(DeclarativeModel):
         SpaceError: fewer than two values, a repeated value, a reversed range, or a logarithm of a value ≤ 0.
     """
 
+    error: ClassVar[type[CifarLabError]] = SpaceError
     name: str = ""
     """Name of the trial's parameter; the path if empty."""
     when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)

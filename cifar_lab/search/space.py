@@ -10,13 +10,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import InstanceOf, model_validator
 
 from cifar_lab.config.declarative import DeclarativeModel
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.errors import RecipeError, SpaceError, nearest
+from cifar_lab.errors import CifarLabError, RecipeError, SpaceError, nearest
 from cifar_lab.search.dimension import Dimension, Parameter, Suggester, Taken
 
 
@@ -29,8 +29,9 @@ class Space(DeclarativeModel):
             declared before, or a unit that lacks a value.
     """
 
+    error: ClassVar[type[CifarLabError]] = SpaceError
     name: str = ""
-    """Name of its file; set by `find`."""
+    """Name of its file; set by `find_space`."""
     question: str
     baseline: Recipe
     dimensions: tuple[InstanceOf[Dimension], ...]
@@ -39,7 +40,7 @@ class Space(DeclarativeModel):
     def _can_be_searched(self) -> Self:
         if not self.dimensions:
             raise SpaceError("a space has one dimension or more")
-        _require_distinct("dimension", [dimension.name for dimension in self.dimensions])
+        self.require_distinct("dimension", [dimension.name for dimension in self.dimensions])
         self._check_paths()
         for i, dimension in enumerate(self.dimensions):
             self._check_needs(dimension, {earlier.name: earlier for earlier in self.dimensions[:i]})
@@ -186,14 +187,6 @@ def _given(dimension: Dimension, params: Mapping[str, Parameter]) -> Parameter:
 def _parts(dimension: Dimension) -> set[str]:
     """Return the parts of a recipe that a dimension sets: no rule of a recipe concerns more than one part."""
     return {path.split(".")[0] for path in dimension.paths()}
-
-
-def _require_distinct(what: str, names: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise SpaceError(f"{what} '{name}' is named twice")
-        seen.add(name)
 
 
 def _require_labels(said: str, name: str, values: Iterable[Parameter], earlier: Mapping[str, Dimension]) -> None:

@@ -74,6 +74,9 @@ class StudySettings:
     budget: SearchBudget
     objectives: tuple[str, ...] = ("accuracy",)
     seed: int = 0
+    sampler: str = ""
+    pruner: str = ""
+    """Names of the sampler and the pruner of the runner that created the study; empty in older studies."""
 
     def declared(self, diff: dict[str, Any]) -> Recipe:
         """Return the recipe without the scale, which the budget applies to."""
@@ -99,8 +102,9 @@ class StudySettings:
         }
 
     def origins(self) -> dict[str, Any]:
-        """Return the paths of space and data, which may differ between hosts."""
-        return {"space_source": self.space_source, "data_source": self.data}
+        """Return what may differ between runners: the paths of space and data, sampler and pruner."""
+        paths = {"space_source": self.space_source, "data_source": self.data}
+        return {**paths, "sampler": self.sampler, "pruner": self.pruner}
 
 
 def open_study(
@@ -235,6 +239,8 @@ def setting_of(study: optuna.Study) -> StudySettings:
         budget=SearchBudget(max_params=known["max_params"], max_macs=known["max_macs"]),
         objectives=tuple(known["objectives"]),
         seed=known["seed"],
+        sampler=known.get("sampler", ""),
+        pruner=known.get("pruner", ""),
     )
 
 

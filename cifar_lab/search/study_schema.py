@@ -41,6 +41,8 @@ class _Setting(_Kept):
     max_macs: int | None
     objectives: list[Literal["accuracy", "params", "macs"]] = Field(min_length=1)
     seed: int = Field(ge=0)
+    sampler: str = ""
+    pruner: str = ""
 
 
 class _Counts(_Kept):

@@ -10,12 +10,10 @@ import optuna
 from optuna.trial import Trial
 
 from cifar_lab.errors import Interrupted
-from cifar_lab.execution.local_engine import Listener, LocalEngine
-from cifar_lab.execution.runner import DRAIN_SECONDS, goes_on_elsewhere
+from cifar_lab.execution.engine import LOCAL, Listener, make_engine
+from cifar_lab.execution.runner import goes_on_elsewhere
+from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.mlflow_sync import upload
-from cifar_lab.mlflow_sync.upload import Files
-from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.search import trials as found
 from cifar_lab.search.ask_tell import TrialQueue
 from cifar_lab.search.study import StudySettings
@@ -60,28 +58,20 @@ class _Both:
 
 def run_sweep(
     study: optuna.Study, setting: StudySettings, cells: TrialJobs, *, wanted: int, workers: int, watcher: Listener,
-    say: Callable[[str], None], named: Callable[[CellJob, int], None], files: Files, places: Sequence[str] = (),
-    offline: bool = False,
+    say: Callable[[str], None], named: Callable[[CellJob, int], None], upload: Upload, places: Sequence[str] = (),
 ) -> SweepReport:  # fmt: skip
     """Run `study` until `wanted` trials are trained, answered from a finished cell, or pruned.
 
-    `named(job, number)`: called before a cell begins, with the number of its trial. `files`: further artifacts of the
-    study's run in the tracking store. `places`: the GPUs that cells are trained on, `cuda:0`.
+    `named(job, number)`: called before a cell begins, with the number of its trial. `upload` has the cells meanwhile.
+    `places`: the GPUs that cells are trained on, `cuda:0`.
 
     Raises:
         UsageError: candidates are over the budget, or trials fail, without end.
     """
-    engine = LocalEngine(workers, places)
-    shipper: Uploader | None = None
+    engine = make_engine(LOCAL, workers, places)
 
     def grown(note: Invocation) -> None:
-        nonlocal shipper
-        if offline:
-            return
-        if shipper is None:
-            shipper = upload.start_upload(cells.runs, note, files, say)
-        else:
-            shipper.follow(note)
+        upload.update(note, trains=True)
 
     def begun(trial: Trial, job: CellJob) -> None:
         named(job, trial.number)
@@ -103,8 +93,7 @@ def run_sweep(
     except Interrupted as error:
         interrupted = error
     finally:
-        if shipper is not None and (left := shipper.drain(DRAIN_SECONDS)):
-            say(upload.left_behind(left))
+        upload.finish()
     return SweepReport(engine.trained, interrupted)
 
 

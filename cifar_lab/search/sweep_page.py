@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from cifar_lab.config.overrides import as_typed, as_words
+from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.report.html import render_sweep
@@ -21,7 +21,6 @@ from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary
 from cifar_lab.search import trials as outcomes
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
-from cifar_lab.search.samplers import PRUNERS, SAMPLERS
 from cifar_lab.search.study import NOTE, SETTING, StudySettings, setting_of
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
@@ -36,7 +35,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
         TrackingError: a note in `runs` cannot be read.
     """
-    setting, best = setting_of(study), _best(study)
+    setting, best = setting_of(study), outcomes.best(study)
     note = _note(study, runs)
     recipe = setting.declared(outcomes.diff_of(best)) if best is not None else None
     return SweepPage(
@@ -94,12 +93,6 @@ def _state(trial: FrozenTrial) -> str | None:
         return "diverged"
     counts = asdict(outcomes.count_trials([trial]))
     return next((state for state in STATES if counts.get(state)), None)
-
-
-def _best(study: optuna.Study) -> FrozenTrial | None:
-    """Return the trial with the best accuracy that did not diverge; on ties the first."""
-    results = [trial for trial in outcomes.all_trials(study) if _state(trial) == "trained"]
-    return max(results, key=lambda trial: (trial.values[0], -trial.number), default=None)
 
 
 def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSummary:
@@ -161,14 +154,14 @@ def _how(
     budget, space = setting.budget, setting.space
     macs = f" and {budget.max_macs:,} MACs" if budget.max_macs is not None else ""
     yield "space", f"{space.name}, sha256 {space.digest()}"
-    if note is not None:
-        command = _split(note.command)
-        yield "sampler", _typed(command, "--sampler", SAMPLERS[0])
-        yield "pruner", "none" if len(setting.objectives) > 1 else _typed(command, "--pruner", PRUNERS[0])
+    if setting.sampler:
+        yield "sampler", setting.sampler
+    if setting.pruner:
+        yield "pruner", setting.pruner
     yield "budget", f"{budget.max_params:,} parameters{macs}, of the network as declared, before the scale"
     yield "objectives", ", ".join(setting.objectives)
     yield "scale", setting.scale.name
-    yield "overrides", _words(setting.overrides) or "none"
+    yield "overrides", format_overrides(setting.overrides) or "none"
     yield "seed", f"{setting.seed}, of every trial"
     yield "data", f"{setting.data['name']}, sha256 {setting.data['hash']}"
     yield "storage", redacted(storage)
@@ -182,27 +175,6 @@ def _how(
         yield "time", " to ".join(f"{time:{TIME}}" for time in (min(begun), *([max(ended)] if ended else [])))
 
 
-def _split(command: str) -> list[str]:
-    """Split a command into words; redacting a password may have removed a quote."""
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return command.split()
-
-
-def _typed(command: list[str], option: str, default: str) -> str:
-    """Return the value of an option in the first runner's command, or the default."""
-    for i, word in enumerate(command):
-        name, equals, value = word.partition("=")
-        if name == option:
-            return value if equals else "".join(command[i + 1 : i + 2])
-    return default
-
-
-def _words(overrides: Mapping[str, Any]) -> str:
-    return " ".join(shlex.quote(word) for word in as_words(overrides))
-
-
 def _reproduce(
     study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str | None
 ) -> Iterator[str]:
@@ -213,11 +185,11 @@ def _reproduce(
     name = shlex.quote(setting.study)
     kept = f" --storage {shlex.quote(redacted(storage))}" if storage is not None else ""
     yield note.command if note is not None else _command(study, setting) + kept
-    best = _best(study)
+    best = outcomes.best(study)
     if best is not None:
         where = f"--scale {setting.scale.name} --data {shlex.quote(setting.data['source'])}"
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"
-        yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {_words(setting.overrides)}".rstrip()
+        yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {format_overrides(setting.overrides)}".rstrip()
         if setting.declared(outcomes.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
             yield f"cifar-lab ablate-best {name}{kept}"
     yield f"cifar-lab sweep-report {name}{kept}"
@@ -230,5 +202,7 @@ def _command(study: optuna.Study, setting: StudySettings) -> str:
     words += ["--space", study.user_attrs[SETTING]["space_source"], "--max-params", str(budget.max_params)]
     words += ["--max-macs", str(budget.max_macs)] if budget.max_macs is not None else []
     words += ["--objective", ",".join(setting.objectives), "--seed", str(setting.seed)]
+    words += ["--sampler", setting.sampler] if setting.sampler else []
+    words += ["--pruner", setting.pruner] if setting.pruner else []
     words += ["--scale", setting.scale.name, "--data", setting.data["source"]]
-    return f"{shlex.join(words)} {_words(setting.overrides)}".rstrip()
+    return f"{shlex.join(words)} {format_overrides(setting.overrides)}".rstrip()

@@ -20,7 +20,7 @@ from cifar_lab.execution.runner import asked_of, invocation_of, job_of
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import trials as found
 from cifar_lab.search.study import NOTE, StudySettings, experiment
-from cifar_lab.store.invocation import CellRef, Invocation
+from cifar_lab.store.invocation import CellRef, Invocation, RecordedCommand
 from cifar_lab.store.invocation_index import read_index
 
 UNBOUNDED = 2**62
@@ -41,8 +41,8 @@ class TrialJobs:
     source: str
     runs: Path
     execution: Execution
-    command: str = ""
-    """Line that asked for the search, for the record."""
+    command: RecordedCommand = field(default=RecordedCommand(typed=""))
+    """Command that asked for the search, for the record."""
     changed: Callable[[Invocation], None] = lambda _: None
     """Called with the note whenever it has grown."""
     _id: str = ""
@@ -124,7 +124,10 @@ class TrialJobs:
             factors=tuple(sorted(set(self.setting.space.paths()))),
         )  # fmt: skip
         if note is not None:
-            return replace(note, command=made.command, execution=made.execution, provenance=made.provenance)
+            return replace(
+                note, command=made.command, again=made.again, retry=made.retry, execution=made.execution,
+                provenance=made.provenance,
+            )  # fmt: skip
         if self._id:  # begun by another host: both share one run in MLflow
             return replace(made, id=self._id)
         study.set_user_attr(NOTE, made.id)

@@ -41,8 +41,10 @@ def require_ablation_name(name: str) -> None:
         raise AblationError(f"no ablation can be named '{name}': the command line uses that name otherwise")
 
 
-def keep(ablation: Ablation, runs: Path, *, by: str) -> Path:
-    """Write `ablation` to the generated ablations of `runs`, and return the file; `by`: what generated it.
+def keep(ablation: Ablation, runs: Path, *, by: str) -> Ablation:
+    """Write `ablation` to the generated ablations of `runs`; `by`: what generated it.
+
+    Returns it as the registry reads it from the file, with its docstring.
 
     Raises:
         AblationError: it has no name that a file can have.
@@ -56,7 +58,7 @@ def keep(ablation: Ablation, runs: Path, *, by: str) -> Path:
         atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}") from error
-    return path
+    return ablation.model_copy(update={"doc": _doc(ablation, by)})
 
 
 def as_file(ablation: Ablation, *, by: str) -> str:
@@ -67,11 +69,15 @@ def as_file(ablation: Ablation, *, by: str) -> str:
     lines = [f"    {name}={_literal(value)},\n" for name, value in fields.items()]
     lines.insert(2, f"    baseline=Recipe().override({pformat(diff, sort_dicts=False)}),\n")
     used = ["Ablation", *(["Claim"] if ablation.claims else []), "Variant"]
-    doc = f"{ablation.question}\n\nSource: {ablation.source}. Written by {by}.\n"
+    docstring = _docstring(f"{_doc(ablation, by)}\n")
     return (
-        f"{_docstring(doc)}\n\nfrom cifar_lab.ablation.ablation import {', '.join(used)}\n"
+        f"{docstring}\n\nfrom cifar_lab.ablation.ablation import {', '.join(used)}\n"
         f"from cifar_lab.config.recipe import Recipe\n\nABLATION = Ablation(\n{''.join(lines)})\n"
     )
+
+
+def _doc(ablation: Ablation, by: str) -> str:
+    return f"{ablation.question}\n\nSource: {ablation.source}. Written by {by}."
 
 
 def _docstring(text: str) -> str:

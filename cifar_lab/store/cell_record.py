@@ -36,10 +36,27 @@ from cifar_lab.store.stored_json import read_stored, write_stored
 
 State = Literal["missing", "running", "finished", "failed", "diverged", "pruned", "damaged"]
 """State of a cell. A record itself is never "pruned": a search assigns that to a cell that it stopped early."""
+ENDED: frozenset[State] = frozenset({"finished", "diverged"})
+"""States of a cell that has ended with a result."""
 DAMAGED_SUFFIX = ".damaged"
 """Suffix of a damaged file that was set aside when its cell was started again."""
 PROBE = 64 * 1024
 """Bytes that must be free on a runs folder's disk before anything is begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellContent:
+    """JSON files of a record, read at one moment, and the state that follows from them; a damaged record has no other.
+
+    The failure of an earlier attempt stays while the cell is trained again.
+    """
+
+    state: State
+    cell: CellFile | None = None
+    result: ResultFile | None = None
+    failure: FailureFile | None = None
+    damage: str | None = None
+    """First damage of the record: file and rule in one line."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +155,14 @@ class CellRecord:
         Raises:
             DamageError: `cell.json` is missing although the cell has ended, or one of the two is damaged.
         """
+        return self._described()[1]
+
+    def _described(self) -> tuple[CellFile | None, ResultFile | None]:
+        """Return `cell.json` and `result.json`; DamageError if only the second exists."""
         result, cell = self.result(), self.cell()
         if result is not None and cell is None and self.result() is not None:  # not just set aside by another process
             raise DamageError(f"{self.folder / 'cell.json'}: damaged: not there, although the cell has ended")
-        return result
+        return cell, result
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 by name of the existing files that a result refers to."""
@@ -247,29 +268,28 @@ class CellRecord:
             with cell_owner.beating(self.folder):
                 yield
 
-    def look(self) -> tuple[State, str | None]:
-        """Return the state of the cell, and for a damaged record the first damage: file and rule in one line.
+    def read(self) -> CellContent:
+        """Return the JSON files of the record with the state of the cell, each file read once.
 
         The owner of a cell that has ended is not read.
         """
         try:
             self.require_folder()
-            result, failure = self.ended(), self.failure()
+            (cell, result), failure = self._described(), self.failure()
             if result is not None:
-                return result.status, None
-            if self._is_held():
-                return "running", None
+                return CellContent(state=result.status, cell=cell, result=result, failure=failure)
+            state: State = "running" if self._is_held() else "failed" if failure is not None else "missing"
         except DamageError as error:
-            return "damaged", str(error)
-        return ("failed" if failure is not None else "missing"), None
+            return CellContent(state="damaged", damage=str(error))
+        return CellContent(state=state, cell=cell, failure=failure)
 
     def state(self) -> State:
         """Return the state of the cell; "damaged" if a JSON file of its record is damaged."""
-        return self.look()[0]
+        return self.read().state
 
     def damage(self) -> str | None:
         """Return the first damage of the record; None if its JSON files are sound."""
-        return self.look()[1]
+        return self.read().damage
 
     def _is_held(self) -> bool:
         """Tell whether the cell is being trained now."""

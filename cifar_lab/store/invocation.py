@@ -108,6 +108,17 @@ def _require_rule(rule: StoppingRule | None) -> StoppingRule | None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordedCommand:
+    """Command line, or call of the Python API, that asked for cells: as it was, and as text to be pasted."""
+
+    typed: str
+    again: str = ""
+    """The same without what acts once, to go on with its cells; empty if unknown."""
+    retry: str = ""
+    """The same that also trains the failed cells; empty if unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Invocation:
     """One call of `run-ablation` or `train`, written before the first cell is trained."""
 
@@ -157,17 +168,19 @@ class Invocation:
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """Additional tags of a cell's run, by fingerprint."""
 
+    again: str = ""
+    """Command to go on with its cells, which sets no record aside; empty in older notes, which have `command` only."""
+
+    retry: str = ""
+    """Command that also trains its failed cells; empty in older notes."""
+
     def __post_init__(self) -> None:
-        # The command may contain a database password, and notes are read by many, also in MLflow.
-        object.__setattr__(self, "command", redacted_command(self.command))
+        # A command may contain a database password, and notes are read by many, also in MLflow.
+        for name in ("command", "again", "retry"):
+            object.__setattr__(self, name, redacted_command(getattr(self, name)))
         if self.stopping == DROPPED:
             object.__setattr__(self, "stopping", None)
             object.__setattr__(self, "stopping_dropped", True)
-
-    @property
-    def is_call(self) -> bool:
-        """Tell whether `command` is a call of the Python API, `cifar_lab.run('se_ratio')`, and no command line."""
-        return self.command.startswith("cifar_lab.")
 
     def is_pruned(self, fingerprint: str) -> bool:
         """Tell whether a search stopped the cell early; such a cell is complete."""

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, model_serializer, model_validator
 
 from cifar_lab.config.execution import Execution
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.store.stored_json import Flag, JsonObject, Number, StoredJson, Text, Time, Whole
 
@@ -129,11 +130,18 @@ class CellFile(StoredJson):
     recipe: StoredRecipe
     data: DataIdentity
     classes: tuple[Text, ...] = ()
+    side: Whole | None = None
+    """Side of the images in pixels; None in records of earlier versions, whose images are all 32×32."""
     parameters: Whole | None = None
     macs: Whole | None = None
     numerics: Whole | None = None
     execution: StoredExecution
     provenance: Provenance = Provenance()
+
+    @property
+    def shape(self) -> ImageShape:
+        """Number of classes and side of the images."""
+        return ImageShape(classes=len(self.classes) or CIFAR10_SHAPE.classes, side=self.side or CIFAR10_SHAPE.side)
 
     def executed_as(self, execution: Execution) -> CellFile:
         """Return the description with another execution."""

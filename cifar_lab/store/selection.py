@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_lab.config.overrides import as_words
+from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import DamageError, DataError, TrackingError, nearest
 from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.invocation import CellRef, Invocation, unite
@@ -46,7 +46,8 @@ class Selection:
 
     def title(self) -> str:
         """`scale small · CIFAR-10 · train.epochs=3`."""
-        return " · ".join([f"scale {self.latest.scale}", self.latest.data.name, *as_words(self.latest.overrides)])
+        scale, data, overrides = self.latest.scale, self.latest.data.name, self.latest.overrides
+        return " · ".join(filter(None, [f"scale {scale}", data, format_overrides(overrides)]))
 
     def as_dict(self) -> dict[str, Any]:
         latest = self.latest
@@ -159,23 +160,7 @@ def selector(invocation: Invocation) -> str:
     return f"--invocation {invocation.id} ({typed(invocation)})"
 
 
-def again(invocation: Invocation) -> str:
-    """Return the command of an invocation, to be typed again; it trains the missing cells.
-
-    A call of the Python API is returned as it is.
-    """
-    if invocation.is_call:
-        return invocation.command
-    words, kept = iter(shlex.split(invocation.command)), []
-    for word in words:
-        if word == "--redo":  # do not set records aside a second time
-            next(words, None)
-        elif word != "--json" and not word.startswith("--redo="):
-            kept.append(word)
-    return shlex.join(kept)
-
-
 def typed(invocation: Invocation) -> str:
     """Return the setting of an invocation as its options and overrides are typed."""
-    words = [f"--scale {invocation.scale} --data {invocation.data.source}", *as_words(invocation.overrides)]
-    return " ".join(words)
+    options = shlex.join(["--scale", invocation.scale, "--data", invocation.data.source])
+    return f"{options} {format_overrides(invocation.overrides)}".rstrip()

@@ -50,16 +50,17 @@ def write_artifacts(
     text = format_confusion(classes, confusion(judged, len(classes)).tolist())
     atomic_file.write_atomically(record.confusion, lambda file: file.write(text.encode()))
     record.predictions.unlink(missing_ok=True)  # left by an attempt that was killed here
+    small = np.min_scalar_type(len(classes) - 1)  # uint8 up to 256 classes, else uint16
     copy = json.dumps(checksum.seal({**result.as_json(), "files": record.digests()})).encode()
     arrays: dict[str, np.ndarray] = {
-        "predictions": judged.predictions.numpy().astype(np.uint8),
-        "labels": judged.labels.numpy().astype(np.uint8),
+        "predictions": judged.predictions.numpy().astype(small),
+        "labels": judged.labels.numpy().astype(small),
         "confidence": judged.confidence.numpy().astype(np.float32),
         "logits": _half(judged.logits),
         "result": np.frombuffer(copy, dtype=np.uint8),
     }
     if val is not None:
-        arrays |= {"val_logits": _half(val.logits), "val_labels": val.labels.numpy().astype(np.uint8)}
+        arrays |= {"val_logits": _half(val.logits), "val_labels": val.labels.numpy().astype(small)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     atomic_file.write_atomically(record.predictions, lambda file: file.write(buffer.getvalue()))

@@ -60,7 +60,7 @@ def evaluate(
 
 
 def views(images: Tensor, tta: TTA) -> list[tuple[float, Tensor]]:
-    """Return the views of `images` (N, 3, 32, 32) for test-time augmentation, with their weights, which sum to 1.
+    """Return the views of `images` (N, 3, side, side) for test-time augmentation, with their weights, which sum to 1.
 
     `flip`: each image and its mirror image. `flip_shift`: half of the weight on these, a quarter each on both shifted
     by one pixel up and left, and down and right, padded by reflection (Jordan, 2024, arXiv:2404.00498).
@@ -87,7 +87,7 @@ def _judged(logits: Tensor, labels: Tensor) -> Evaluation:
     )
 
 
-def confusion(evaluation: Evaluation, classes: int = 10) -> Tensor:
+def confusion(evaluation: Evaluation, classes: int) -> Tensor:
     """Return (classes, classes) counts: rows are labels, columns predictions."""
     cells = evaluation.labels * classes + evaluation.predictions
     return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cifar_lab.errors import Interrupted
 from cifar_lab.train.evaluate import evaluate
+from cifar_lab.train.registry import measure_metrics
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
 
@@ -150,6 +151,7 @@ def _measure(run: Trainer) -> dict[str, float]:
         "images_per_second": len(run.split.train) / run.epoch_seconds,
         "seconds": run.seconds,
     }
+    values |= {f"{name}/{key}": value for key, value in measure_metrics(recipe.train.metrics, watched).items()}
     if run.scaler is not None:  # steps with an overflow in fp16 gradients, which the scaler skips
         values["skipped_steps"] = float(len(run.norms) - len(norms))
     return values

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 from cifar_lab.config.recipe import ScheduleConfig
+from cifar_lab.extension import Options
+from cifar_lab.train.registry import schedule_factor
 
 _EDGE = 1e-9
 """Tolerance of positions, which are quotients: 0.3 / 0.1 is slightly less than 3, which must not delay a change."""
 
 
 def factor(schedule: ScheduleConfig, progress: float) -> float:
-    """Return the factor of the learning rate, in [0, 1], at `progress`, in [0, 1), of the schedule.
+    """Return the factor of the learning rate at `progress`, in [0, 1), of the schedule; in [0, 1] if it is built in.
 
     With fractions instead of torch's epochs, `cosine` is torch's `CosineAnnealingLR(T_max=epochs)`, `linear` its
     `LinearLR(1, 0, epochs)`, `step` its `StepLR`, `multistep` its `MultiStepLR` and `warm_restarts` its
@@ -35,6 +37,7 @@ def factor(schedule: ScheduleConfig, progress: float) -> float:
             return _one_cycle(progress, schedule.rise, schedule.start_div, schedule.final_div)
         case "warm_restarts":
             return _warm_restarts(progress, schedule.period, schedule.period_growth)
+    return schedule_factor(schedule.name, Options(schedule.options), progress)
 
 
 def lr_at(schedule: ScheduleConfig, lr: float, *, step: int, steps_per_epoch: int, epochs: int) -> float:

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cifar_lab import extension
 from cifar_lab.config import recipe
+from cifar_lab.config.built_in_names import OPTIMIZERS
+from cifar_lab.errors import RecipeError
 from cifar_lab.train.muon import Muon
 
 _ON_A_GPU: dict[str, dict[str, bool]] = {
@@ -73,6 +76,21 @@ def _build(model: nn.Module, optim: recipe.OptimizerConfig, options: dict[str, b
         case "muon":
             muon = Muon(*split_for_muon(model), lr=lr, momentum=momentum, weight_decay=decay)
             return muon if optim.decay_norms else _sparing_vectors(muon)
+    return _registered(parameters, optim)
+
+
+def _registered(parameters: list[dict[str, Any]], optim: recipe.OptimizerConfig) -> torch.optim.Optimizer:
+    """Build the optimizer of a user: `factory(groups, lr=…, weight_decay=…, **options)`.
+
+    Raises:
+        RecipeError: the factory does not return an optimizer.
+    """
+    made = extension.build(
+        OPTIMIZERS.group, optim.name, optim.options, parameters, lr=optim.lr, weight_decay=optim.weight_decay
+    )
+    if not isinstance(made, torch.optim.Optimizer):
+        raise RecipeError(f"optim.name={optim.name}: its factory returns {type(made).__name__}, not an optimizer")
+    return made
 
 
 def _with_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:

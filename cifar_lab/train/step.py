@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_lab.config.built_in_names import MODELS
 from cifar_lab.config.seeding import stream
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
@@ -44,6 +45,8 @@ class Stepper:
         self.refused = ""
         if graph and run.device.type != "cuda":
             graph, self.refused = False, f"a {run.device.type} device has no CUDA graphs"
+        if graph and run.rate is None:
+            graph, self.refused = False, f"{run.recipe.optim.name} takes its learning rate from the host"
         scales = run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False)
         if graph and scales:  # torch's gradient scaler waits for the device before each step of such an optimizer
             graph, self.refused = False, f"{run.recipe.optim.name} in fp16 waits to know whether a step is left out"
@@ -129,7 +132,8 @@ class Stepper:
         run = self.run
 
         def draw(epoch: int) -> AugmentationDraws:
-            return augmentation.draw_epoch(run.recipe.data, len(run.split.train), seed=run.seed_of_draws, epoch=epoch)
+            count, side = len(run.split.train), run.split.shape.side
+            return augmentation.draw_epoch(run.recipe.data, count, seed=run.seed_of_draws, epoch=epoch, side=side)
 
         if self._drawer is None:
             return draw(epoch)
@@ -182,7 +186,7 @@ class Stepper:
 
     def _seed_dropout(self) -> None:
         run = self.run
-        if run.recipe.model.dropout:
+        if run.recipe.model.dropout or run.recipe.model.name not in MODELS.built_in:  # it may draw as well
             torch.manual_seed(stream(run.seed_of_draws, "dropout", run.epoch, run.step))
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
@@ -192,7 +196,7 @@ class Stepper:
         here = draws.at(self._at * recipe.train.batch_size + offsets)
         self._set_rate()
         images, labels = run.split.train.take(here.order)
-        inputs, targets = augmentation.augment(images, labels, here, recipe.data)
+        inputs, targets = augmentation.augment(images, labels, here, recipe.data, run.split.classes)
         with autocast(run.precision, run.device):
             logits = run.forward(inputs)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.train.label_smoothing)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cifar_lab.config.built_in_names import OPTIMIZERS
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.seeding import seed_of_draws
 from cifar_lab.data.splits import Split
@@ -30,13 +30,14 @@ class Trainer:
         self.graph = False
         """Replay each step as one CUDA graph, if possible; read when the training begins."""
         self.parameters = list(net.parameters())
-        self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
-        """Learning rate on a GPU, (), from which the optimizer reads it; None elsewhere, where it gets a number."""
+        reads_rate = self.device.type == "cuda" and recipe.optim.name in OPTIMIZERS.built_in
+        self.rate = torch.zeros((), device=self.device) if reads_rate else None
+        """Learning rate on a GPU, (), from which a built-in optimizer reads it; None elsewhere: it gets a number."""
         self.optimizer = optimizer.build_optimizer(net, recipe.optim, rate=self.rate)
         self.scaler = scaler(precision, self.device)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
         self.ema = ExponentialMovingAverage(net, recipe.train.ema) if recipe.train.ema else None
-        self.steps_per_epoch = math.ceil(len(split.train) / recipe.train.batch_size)
+        self.steps_per_epoch = recipe.steps_per_epoch(len(split.train))
         self.epoch, self.step, self.images_seen = 0, 0, 0
         self.epoch_seconds, self.seconds = 0.0, 0.0
         # One loss per step of the current epoch, kept on the device to avoid synchronization.

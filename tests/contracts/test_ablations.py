@@ -28,7 +28,8 @@ REGISTRY = registry.built_in().parent / "docs" / "registry.md"
 NAMES = {
     "augmentation", "batch_norm", "batch_size", "block_counts", "dropout", "extra_fc", "grad_clip", "kernel_sizes",
     "label_smoothing", "layers", "lookahead", "lr_schedule", "mixup_cutmix", "noise_floor", "optimizers",
-    "se_placement", "se_ratio", "se_ratio_x_lookahead", "shortcut_kernels", "weight_decay", "width", "writeup_ladder",
+    "optimizers_cosine", "se_placement", "se_ratio", "se_ratio_x_lookahead", "shortcut_kernels", "weight_decay",
+    "width", "writeup_ladder",
 }  # fmt: skip
 
 OURS = {"fast", "fewer_epochs", "precision", "stem_pool"}
@@ -44,7 +45,9 @@ VARIED_BY_THE_WRITEUP = [
     ("grad_clip", {"optim.clip.by"}, "speeds up convergence, above all in the first epochs"),
     ("lr_schedule", {"schedule.name"}, "converge to minima rather than oscillate"),
     ("weight_decay", {"optim.weight_decay"}, "crucial"),
+    ("weight_decay", {"optim.weight_decay"}, "prevent overfitting"),
     ("augmentation", {"data.crop", "data.flip", "data.normalise"}, "crucial"),
+    ("augmentation", {"data.crop", "data.flip"}, "prevent overfitting"),
     ("mixup_cutmix", {"data.mixup", "data.cutmix"}, "improves robustness and accuracy"),
     ("lookahead", {"optim.lookahead.enabled"}, "more effective exploration"),
     ("se_ratio", {"model.se.placement"}, "significantly improved"),
@@ -137,7 +140,7 @@ def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_imag
     )
     torch.set_num_threads(1)
     parts = split(few_images, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32")
+    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0, images=few_images.shape), parts, "fp32")
     before = [parameter.clone() for parameter in trainer.parameters]
     observer = Nobody()
     outcome = fit(trainer, observer)
@@ -214,6 +217,41 @@ def test_the_baseline_is_as_the_writeup_had_it(ablation: Ablation) -> None:
 def test_what_the_writeup_varied_is_varied_and_what_it_says_is_quoted(name: str, paths: set[str], words: str) -> None:
     assert paths <= set(_find(name).factors)
     assert words in " ".join(FILES[name].read_text().split())
+
+
+JUDGED_BY = [
+    ("weight_decay", "prevent overfitting", {"gap"}),
+    ("augmentation", "prevent overfitting", {"gap"}),
+    ("batch_norm", "helped with speeding up convergence", {"convergence"}),
+    ("grad_clip", "speeds up convergence, above all in the first epochs", {"convergence", "early convergence"}),
+    ("lr_schedule", "helps converge to minima rather than oscillate", {"accuracy", "oscillation"}),
+    ("lookahead", "more effective exploration", {"accuracy", "convergence"}),
+]
+"""Metrics by which a statement about more than the final accuracy is judged."""
+
+
+@pytest.mark.parametrize(("name", "quote", "metrics"), JUDGED_BY)
+def test_a_statement_about_a_curve_is_judged_by_a_metric_of_the_curve(name: str, quote: str, metrics: set[str]) -> None:
+    assert {claim.metric for claim in _find(name).claims if claim.quote == quote} == metrics
+
+
+def test_optimizers_differ_from_optimizers_cosine_by_the_schedule_alone() -> None:
+    constant, cosine = _find("optimizers"), _find("optimizers_cosine")
+    assert [variant.name for variant in constant.variants] == [variant.name for variant in cosine.variants]
+    for variant in constant.variants:
+        recipe = constant.recipe(variant.name)
+        assert recipe.schedule.name == RESNET18.schedule.name == "constant"
+        assert cosine.recipe(variant.name) == recipe.override({"schedule.name": "cosine"})
+    assert not cosine.claims
+
+
+@pytest.mark.parametrize(
+    ("variant", "fingerprint"), [("sgd_nesterov", "4f672bd9a4dc015a"), ("muon", "dd665c4ad188a70a")]
+)
+def test_cells_trained_under_the_cosine_schedule_keep_their_fingerprints(variant: str, fingerprint: str) -> None:
+    """Compare with the fingerprints of the time when `optimizers` had the cosine schedule."""
+    recipe = _find("optimizers_cosine").recipe(variant)
+    assert recipe.fingerprint(seed=0, data_hash="c" * 64).startswith(fingerprint)
 
 
 def test_the_fast_recipe_trains_the_writeups_blocks_and_channels() -> None:

@@ -12,30 +12,36 @@ import pytest
 from packaging.version import Version
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "out_of_space", "redaction", "text"}
+EVERYWHERE = {"errors", "extension", "out_of_space", "redaction", "text"}
 """Modules that every package may import."""
 ORDER = (
-    "config", "ablation", "models", "data", "store", "train", "results", "inspect", "report", "mlflow_sync",
-    "execution", "search", "cli",
+    "config", "ablation", "models", "data", "store", "train", "results", "execution", "inspect", "report",
+    "mlflow_sync", "search", "inference", "api", "cli",
 )  # fmt: skip
-"""Packages from the lowest to the highest: each may import those before it."""
+"""Packages from the lowest to the highest: each may import some of those before it."""
 MAY_IMPORT = {
     **{name: set() for name in EVERYWHERE},
-    **{name: set(ORDER[:place]) for place, name in enumerate(ORDER)},
+    "config": set(),
     "ablation": {"config"},
     "models": {"config"},
     "data": {"config"},
     "store": {"config", "ablation", "data"},
     "train": {"config", "models", "data", "store"},
     "results": {"config", "ablation", "store"},
-    "inspect": {"config", "ablation", "store", "train", "results"},
+    "execution": {"config", "ablation", "models", "data", "store", "train", "results"},
+    "inspect": {"config", "store", "train", "results"},
     "report": {"config", "ablation", "store", "results", "inspect"},
-    "mlflow_sync": {"config", "ablation", "store", "results", "report"},
-    "api": set(ORDER) - {"cli"},
+    "mlflow_sync": {"config", "ablation", "store", "results", "execution", "report"},
+    "search": {"config", "ablation", "models", "data", "store", "execution", "report", "mlflow_sync"},
+    "inference": {"config", "models", "data", "store", "train", "results", "execution", "report"},
+    "api": set(ORDER) - {"data", "train", "inspect", "search", "api", "cli"},
+    "cli": set(ORDER) - {"api", "cli"},
     "recipe": {"config"},
+    "testing": {"config", "models", "data", "train"},
     "__main__": {"cli"},
     "__init__": {"ablation", "api", "config"},
 }
+"""What each package imports, and no more. `mlflow_sync` has only the interface of uploads from `execution`."""
 DOORS = {
     "mlflow": {"cifar_lab/mlflow_sync/client.py", "cifar_lab/mlflow_sync/connection.py"},
     "typer": {"cifar_lab/cli"},
@@ -83,6 +89,29 @@ def test_arrows_point_one_way(path: Path) -> None:
     assert (reached & rooms) <= allowed, f"{path} reaches {sorted((reached & rooms) - allowed)}"
 
 
+def test_packages_are_in_one_order() -> None:
+    for place, name in enumerate(ORDER):
+        assert MAY_IMPORT[name] <= set(ORDER[:place]), name
+
+
+def test_nothing_that_a_package_may_import_is_unused() -> None:
+    for name in ORDER:
+        files = [file for file in _files() if _room(file) == name]
+        reached = {each.split(".")[1] for file in files for each in _imports(file) if each.startswith("cifar_lab.")}
+        assert MAY_IMPORT[name] <= reached, name
+
+
+def test_engines_are_constructed_in_one_place() -> None:
+    calls = [
+        path.name
+        for folder in ("cifar_lab", "benchmarks")
+        for path in (HOUSE / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "LocalEngine"
+    ]
+    assert calls == ["engine.py"]
+
+
 @pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(HOUSE)))
 def test_a_library_has_one_door(path: Path) -> None:
     here = str(path.relative_to(HOUSE))
@@ -124,7 +153,10 @@ def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
         assert not any(module.split(".")[0] in {"torch", "optuna"} for module in _imports(path)), path
 
 
-@pytest.mark.parametrize("command", ["--help", "--version", "list", "run-ablation --help"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "--version", "list", "run-ablation --help", "predict --help", "evaluate --help", "shift --help"],
+)
 def test_instant_commands_load_nothing_heavy(command: str) -> None:
     program = (
         "import sys; from cifar_lab.cli import run; run(sys.argv[1:]);"

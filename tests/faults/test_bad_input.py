@@ -31,7 +31,7 @@ CASES = {
     "workers": (RUN + " --workers none", "'auto' or a number"),
     "budget": (RUN + " --max-params 0", "--max-params reads 5M"),
     "over the budget": (RUN + " --max-params 1k", "1,531 parameters, over the budget of 1,000"),
-    "data named wrongly": ("plan se_ratio --data cifar100", "did you mean 'cifar10'?"),
+    "data named wrongly": ("plan se_ratio --data cifar11", "did you mean 'cifar10'?"),
     "data not there": ("plan se_ratio --data nowhere/at/all.zip", "nowhere/at/all.zip"),
     "nothing to compare": ("compare se_ratio", "has not been run"),
     "format": ("compare se_ratio --format html", "table, md, csv, latex, json"),

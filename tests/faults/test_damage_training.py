@@ -39,7 +39,7 @@ def numbers(record: CellRecord) -> dict[str, Any]:
     assert result is not None, record.state()
     points = {p.epoch: {k: v for k, v in p.values.items() if k not in TIMED} for p in read_points(record.folder)}
     weights = {name: array.tobytes() for name, array in load_file(record.weights).items()}
-    return {"metrics": {k: v for k, v in result["metrics"].items() if k not in TIMED}, "points": points, "w": weights}
+    return {"metrics": {k: v for k, v in result.metrics.items() if k not in TIMED}, "points": points, "w": weights}
 
 
 @pytest.fixture(scope="module")

@@ -79,5 +79,5 @@ def test_a_cell_names_its_gpu_and_what_it_kept_of_its_memory(tmp_path: Path, few
 def test_provenance_has_the_versions_that_move_digits_on_a_gpu() -> None:
     found = provenance()
     for name in ("cuda", "cudnn", "driver"):
-        assert found["versions"][name], name
-    assert all(memory > 1 for memory in found["hardware"]["gpu_memory_gib"])
+        assert found.versions[name], name
+    assert all(memory > 1 for memory in found.hardware.gpu_memory_gib)

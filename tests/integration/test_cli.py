@@ -171,15 +171,35 @@ def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:
     assert 0 < gc.get_freeze_count() <= spared, "a second plan keeps what the first left"
 
 
+def test_describe_says_by_which_metric_a_claim_is_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    claims = _json(["describe", "weight_decay"], capsys)["claims"]
+    assert [(claim["metric"], claim["compares"]) for claim in claims] == [
+        ("accuracy", "wd5e-4 > none"), ("gap", "wd5e-4 < none in gap"),
+    ]  # fmt: skip
+    assert "less is better" in claims[1]["metric_definition"]
+    assert run(["describe", "weight_decay"]) == 0
+    assert "gap: final accuracy on clean training images minus the watched one" in capsys.readouterr().out
+
+
+def test_a_plan_says_how_likely_its_seeds_settle_each_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["plan", "se_ratio", "--scale", "smoke", "--runs", str(tmp_path), "--variants", "r16,r4"]
+    (claim,) = _json([*line, "--seeds", "0-4"], capsys)["claims"]
+    assert (claim["compares"], claim["seeds"], claim["method"]) == ("r16 > r4", 5, "student")
+    assert 0 < claim["power"] < 1
+    assert run(line) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Chance of being supported, if the claim is true: r16 > r4: 11 % with 3 seeds at 2.00 points" in shown
+
+
 def test_describe_says_the_baseline_and_why_it_is_so(capsys: pytest.CaptureFixture[str]) -> None:
-    described = _json(["describe", "optimizers"], capsys)
+    described = _json(["describe", "optimizers_cosine"], capsys)
     assert described["baseline"] == {"name": "ResNet-18", "diff": {"schedule.name": "cosine"}}
-    assert described["doc"].startswith("Optimizers for the ResNet-18, in equal numbers of epochs.\n\nSource: ")
+    assert described["doc"].startswith("Optimizers for the ResNet-18 under a cosine schedule, in equal numbers of ")
     assert run(["describe", "se_ratio"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "baseline: Efficient ResNet factors: " in shown
     assert "Run time: 43 PFLOP a cell" in shown
-    assert "(stage 9 against stage 8 (97.08 %); made with data.mixup=1.0, data.cutmix=1.0)" in shown
+    assert "(stage 9 against stage 8 (97.08 %); made with data.mixup=1.0 data.cutmix=1.0)" in shown
 
 
 def test_a_broken_file_is_reported_and_hides_no_other(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -19,7 +20,8 @@ from cifar_lab.ablation.registry import discover
 from cifar_lab.cli import run
 from cifar_lab.cli.app import app
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+HOUSE = Path(__file__).parents[2]
+PAGE = (HOUSE / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r"^`([^`\n]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
@@ -41,14 +43,16 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = root / "mylab" / f"{project['name']}-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    points = [f"{name} = {value}" for name, value in project["entry-points"]["cifar_lab.ablations"].items()]
-    (info / "entry_points.txt").write_text("\n".join(["[cifar_lab.ablations]", *points, ""]))
+    lines = []
+    for group, points in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in points.items()), ""]
+    (info / "entry_points.txt").write_text("\n".join(lines))
     return root
 
 
 def _ran(root: Path, *words: str, **environment: str) -> Any:
     """The JSON of a command, typed in the folder of the page's files."""
-    known = {**os.environ, "PYTHONPATH": str(root / "mylab"), **environment}
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "mylab"), str(HOUSE)]), **environment}
     line = [sys.executable, "-m", "cifar_lab", *words, "--json"]
     done = subprocess.run(line, cwd=root, env=known, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
@@ -63,6 +67,9 @@ def test_the_page_has_the_files_it_speaks_of() -> None:
         "mylab/pyproject.toml",
         "mylab/mylab/baselines.py",
         "mylab/mylab/ablations/peak_rate.py",
+        "mylab/mylab/nets.py",
+        "mylab/mylab/images.py",
+        "mylab/mylab/training.py",
     }
 
 
@@ -99,6 +106,43 @@ def test_the_packages_study_is_described_and_runs(written: Path, few_images: Pat
 def test_the_file_in_a_folder_is_planned(written: Path, few_images: Path) -> None:
     plan = _ran(written, "plan", "smoothing", "--ablations", "mine", *TINY, "--data", str(few_images))
     assert [cell["variant"] for cell in plan["cells"]] == ["off", "ls05", "ls10"]
+
+
+def test_the_packages_network_data_optimizer_and_metric_are_trained(written: Path) -> None:
+    typed = next(line for line in COMMANDS if line.startswith("cifar-lab train model.name=patches"))
+    words = [*shlex.split(typed)[1:], "train.epochs=2", "train.batch_size=16", "--device", "cpu", "--offline", "--yes"]
+    done = _ran(written, *words, "--runs", "own")
+    assert (done["trained"], done["cells"][0]["state"]) == (1, "finished")
+    again = _ran(written, *words, "--runs", "own")
+    assert (again["trained"], again["reused"]) == (0, 1)
+    folder = written / "own" / done["cells"][0]["fingerprint"]
+    result, cell = (json.loads((folder / name).read_text()) for name in ("result.json", "cell.json"))
+    assert 0 <= result["metrics"]["test/confident"] <= 1
+    assert cell["recipe"]["model"]["name"] == "mylab.nets:patches"
+    assert cell["parameters"] == 3 * 16 * 16 + 16 + 16 * 16 * 9 + 16 + 16 * 4 + 4
+    assert (len(cell["classes"]), cell["side"], cell["data"]["kind"]) == (4, 16, "registered")
+
+
+def test_they_keep_the_contract_for_authors(written: Path) -> None:
+    program = (
+        "from cifar_lab.testing import *;"
+        "check_model('mylab.nets:patches', {'width': 8}); check_dataset('stripes?side=20');"
+        "check_optimizer('mylab.training:Lion', {'betas': [0.8, 0.9]}); check_metric('mylab.training:confident')"
+    )
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(written / "mylab"), str(HOUSE)])}
+    done = subprocess.run([sys.executable, "-c", program], env=known, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_changed_network_is_another_cell(written: Path) -> None:
+    words = ["plan", "peak_rate", "model.name=patches", "--data", "stripes", "--seeds", "0", "--device", "cpu"]
+    path = written / "mylab" / "mylab" / "nets.py"
+    before = _ran(written, *words)
+    text = path.read_text()
+    path.write_text(text.replace("nn.GELU()", "nn.ReLU()"))
+    after = _ran(written, *words)
+    path.write_text(text)
+    assert before["cells"][0]["fingerprint"] != after["cells"][0]["fingerprint"]
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ from made import records
 from rich.console import Console
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli import console
-from cifar_lab.config.recipe import Recipe, run
+from cifar_lab.cli import console, run
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.record_files import DataSource
 
 WIDTH = 100
-JPEG = {"name": "cifar10-jpeg", "kind": "path", "hash": "d" * 64, "source": "/images/cifar10-jpeg.zip"}
+JPEG = DataSource(name="cifar10-jpeg", kind="path", hash="d" * 64, source="/images/cifar10-jpeg.zip")
 AS_CLAIMED: dict[str, Any] = {"scale": "writeup", "protocol": "writeup", "overrides": {"train.protocol": "writeup"}}
 BUILT_IN = [ablation for ablation in registry.discover() if ablation.claims]
 
@@ -98,7 +99,7 @@ def test_claims_as_claimed_are_supported_or_refuted_and_a_refuted_one_is_exit_co
 ) -> None:
     ended(better(), **AS_CLAIMED)
     text = said(capsys, "mine", code=1)
-    assert re.search(r"on > off +supported +\+1\.04 \[\+0\.94, \+1\.14\] points over 4 pairs", text)
+    assert re.search(r"on > off +supported +\+1\.04 \[\+0\.96, \+1\.11\] points over 4 pairs", text)
     assert re.search(r"on ≈ off +refuted", text)
     assert re.search(r"on reaches 90 % +supported +90\.03 \[89\.80, 90\.25\] % over 4 seeds", text)
     assert "“dropout [bold]helps[/]”" in text, "a quote is no markup"
@@ -119,7 +120,7 @@ def test_several_directions_are_counted_in_english(capsys: pytest.CaptureFixture
     ended(better(), data=JPEG)
     ended({name: better()["off"] for name in ("r16", "r4")}, ablation="se_ratio", data=JPEG)
     ended({"off": better()["off"], "on": better()["on"]}, ablation="lookahead", data=JPEG)
-    assert "2 directions agree ·" in said(capsys, "mine", "lookahead")
+    assert "3 directions agree ·" in said(capsys, "mine", "lookahead")
 
 
 def test_the_json_is_all_that_is_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +152,25 @@ def test_nothing_was_run_and_nothing_fails(capsys: pytest.CaptureFixture[str]) -
 def test_an_ablation_without_claims_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "noise_floor claims nothing" in said(capsys, "noise_floor")
     assert found(capsys, "noise_floor") == []
+
+
+def test_before_training_each_claim_says_how_likely_its_seeds_settle_it(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "writeup_ladder")
+    assert "Chance of being supported, if the claim is true:" in text
+    assert re.search(r"  s8 > s7 by 1\.01: \d+ % with 3 seeds at 1\.01 points, \d+ seeds for 80 %\n", text)
+    lines = " ".join(text.split())
+    assert "s7 > s6 by 0.02: under 1 % with 3 seeds at 0.02 points, no feasible number of seeds settles it" in lines
+    assert "deviation of a difference in accuracy: 0.21 points, assumed:" in lines
+    powers = {each["compares"]: each["power"] for each in found(capsys, "writeup_ladder")}
+    assert (powers["s7 > s6 by 0.02"]["feasible"], powers["s7 > s6 by 0.02"]["seeds_needed"]) == (False, None)
+    assert powers["s8 > s7 by 1.01"]["feasible"]
+    assert (powers["s8 > s7 by 1.01"]["method"], powers["s8 reaches 97.08 %"]["method"]) == ("moderated", "student")
+
+
+def test_a_settled_claim_says_nothing_of_its_chance(capsys: pytest.CaptureFixture[str]) -> None:
+    ended(better(), **AS_CLAIMED)
+    assert "Chance of being supported" not in said(capsys, "mine", code=1)
+    assert found(capsys, "mine", code=1)[0]["power"]["seeds"] == 4
 
 
 # Which setting
@@ -228,7 +248,7 @@ def test_in_a_narrow_terminal_each_claim_takes_two_lines(
     ended(better(), **AS_CLAIMED)
     lines = said(capsys, "mine", code=1).splitlines()
     at = lines.index("“dropout [bold]helps[/]” · on > off")
-    assert lines[at + 1] == "  supported  +1.04 [+0.94, +1.14] points over 4 pairs"
+    assert lines[at + 1] == "  supported  +1.04 [+0.96, +1.11] points over 4 pairs"
 
 
 @pytest.mark.parametrize("width", [60, WIDTH])

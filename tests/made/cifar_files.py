@@ -155,3 +155,51 @@ def kaggle_folder(data: Small, root: Path) -> Path:
     (root / "trainLabels.csv").write_text("\n".join(lines) + "\n")
     (root / "test" / "1.png").write_bytes(png(data.arrays.test_images[0]))
     return root
+
+
+@dataclass
+class Small100:
+    """A small CIFAR-100: the arrays of its two batches, two training images and one test image of each class."""
+
+    planes: dict[str, np.ndarray]
+    fine: dict[str, list[int]]
+    names: tuple[str, ...]
+
+
+def small_100(seed: int = 0) -> Small100:
+    """A hundred classes of noise."""
+    rng = np.random.default_rng(seed)
+    fine = {"train": rng.permutation([*range(100)] * 2).tolist(), "test": rng.permutation(100).tolist()}
+    planes = {name: rng.integers(0, 256, (len(labels), 3072), dtype=np.uint8) for name, labels in fine.items()}
+    return Small100(planes, fine, tuple(f"class {number:02}" for number in range(100)))
+
+
+def folder_100(data: Small100, root: Path) -> Path:
+    """`cifar-100-python`, pickled as the author's Python 2 did: bytes as keys."""
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for name, labels in data.fine.items():
+        coarse = [label // 5 for label in labels]
+        content = {b"data": data.planes[name], b"fine_labels": labels, b"coarse_labels": coarse, b"batch_label": b"x"}
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    meta = {b"fine_label_names": [name.encode() for name in data.names], b"coarse_label_names": [b"c"] * 20}
+    (folder / "meta").write_bytes(pickle.dumps(meta, protocol=2))
+    return folder
+
+
+def as_original_100(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the files of this folder count as the original ones: their sums take the place of the published ones."""
+    sums = {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in ("train", "test", "meta")}
+    monkeypatch.setattr(original_images, "CIFAR100_MD5", sums)
+
+
+def sized_folder(root: Path, *, classes: int, side: int, train: int = 4, test: int = 2) -> Path:
+    """`train/<class>/<number>.png` and test alike: noise of any number of classes and any side."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        for label in range(classes):
+            folder = root / split / f"kind{label:03}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                (folder / f"{number}.png").write_bytes(png(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)))
+    return root

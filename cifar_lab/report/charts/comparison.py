@@ -242,7 +242,7 @@ def similar_costs(comparison: Comparison) -> list[str]:
 
 
 def _costs_of(comparison: Comparison, name: str) -> list[float]:
-    return [value for row in comparison.rows if (value := getattr(row, name)) is not None]
+    return [value for row in comparison.rows if (value := getattr(row, name))]  # 0 MACs are unknown
 
 
 def _is_apart(comparison: Comparison, name: str) -> bool:
@@ -255,7 +255,7 @@ def _plot_cost(comparison: Comparison, name: str, unit: float, title: str) -> Pa
     axes.margins(0.09)
     words, indices = [], row_indices(comparison)
     for row in comparison.rows:
-        if (value := getattr(row, name)) is not None:
+        if value := getattr(row, name):
             words.append(f"{_described_cost(row)}, {value:,.0f} {title.partition(',')[0]}")
             _draw_cost(axes, row, indices[row.variant], value / unit, words[-1])
     return PageFigure("", as_svg(figure, f"accuracy on test against {title}: {'; '.join(words)}"))

@@ -21,7 +21,9 @@ refute a claim of one within the margin.
 
 Where all seeds of a variant diverged, and the other one was finished in two of these at least, that is a result: the
 other one is better. Where some did, a status stands only if every seed in which one of the two diverged says the same
-with the accuracy of guessing in its place.
+with the accuracy of guessing in its place. A gap or an oscillation of a diverged training has nothing like it: no
+status stands then, and none follows from a variant that diverged in every seed. Nor does one stand where a metric is
+not a finite number.
 
 A claim holds for the scale, protocol and data at which it was made. Measured elsewhere, the same rules, without the
 size, say whether its direction agrees or disagrees, and an accuracy is not judged at all. For `better` only the sign
@@ -30,6 +32,7 @@ counts as a direction: a difference within the other scale's margin, which may e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -48,6 +51,9 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 _ELSEWHERE: dict[Status, Status] = {"supported": "direction agrees", "refuted": "direction disagrees"}
 ONE_SEED = "one seed: no interval"
 SAME = "the same in every seed: no variance to build an interval on"
+LOST_NUMBER = "not a number"
+"""State of a finished cell whose metric is NaN or infinite."""
+NO_NUMBER = "a metric is not a number: without it nothing is concluded"
 AS_CLAIMED_ONLY = "an accuracy is judged only at the scale, protocol and data that it was claimed at"
 
 
@@ -71,6 +77,20 @@ class ClaimSide:
     def has_diverged(self) -> bool:
         """Tell whether every seed diverged and there are at least two."""
         return self.states.get("diverged", 0) == self.cells >= 2
+
+    @property
+    def is_finite(self) -> bool:
+        """Tell whether every value is a finite number."""
+        return all(map(math.isfinite, self.values.values()))
+
+    def without_lost_numbers(self) -> ClaimSide:
+        """Return the side without the values that are not finite; their seeds count as `not a number`."""
+        kept = {seed: value for seed, value in self.values.items() if math.isfinite(value)}
+        lost = len(self.values) - len(kept)
+        if not lost:
+            return self
+        states = {**self.states, "finished": self.states.get("finished", lost) - lost, LOST_NUMBER: lost}
+        return replace(self, values=kept, states=states)
 
     def lacks(self) -> str:
         """Describe the seeds without a value: `off diverged in 1 of 3 seeds, 1 missing`; empty if all are finished."""
@@ -135,18 +155,22 @@ def judge_difference(
         interval: the simultaneous interval of the variant that is ahead less the other, in place of Student's.
         chance: the metric of a network that guesses; None where a diverged one has nothing like it.
     """
+    lost_numbers = not (better.is_finite and worse.is_finite)
+    better, worse = better.without_lost_numbers(), worse.without_lost_numbers()
     lacks = joined(better.lacks(), worse.lacks())
     ahead, behind = (worse, better) if lower_is_better else (better, worse)
     found = paired_difference(ahead.values, behind.values, level=level)
     if interval is not None:
         found = replace(found, interval=interval, reason=None)
     size = size if as_claimed else None
-    if (gone := _after_divergence(relation, better, worse, size)) is not None:
+    if chance is not None and (gone := _after_divergence(relation, better, worse, size)) is not None:
         status, why = gone
     elif not better.values or not worse.values:
         return Judgement(status="not measured", why=lacks or "no finished cell has the metric")
     elif found.interval is None:
         status, why = "inconclusive", found.reason or ""
+    elif lost_numbers or not all(map(math.isfinite, found.interval)):
+        status, why = "inconclusive", NO_NUMBER
     else:
 
         def rule(where: Interval) -> tuple[Status, str]:
@@ -171,6 +195,7 @@ def judge_accuracy(
     """
     if not as_claimed:
         return Judgement(status="not measured", why=AS_CLAIMED_ONLY)
+    lost_numbers, side = not side.is_finite, side.without_lost_numbers()
     lacks, claimed = side.lacks(), f"{100 * accuracy:.2f} ± {100 * tolerance:.2f} %"
     if not side.values:
         return Judgement(status="refuted" if side.has_diverged else "not measured", why=lacks)
@@ -180,6 +205,8 @@ def judge_accuracy(
         unknown = joined(ONE_SEED if n == 1 else SAME, lacks)
         return Judgement(status="inconclusive", why=unknown, mean=mean, seeds=n)
     status, why = _place(found, accuracy - tolerance, accuracy + tolerance, claimed)
+    if lost_numbers:
+        status, why = "inconclusive", NO_NUMBER
     if side.diverged and status != "inconclusive" and "below" not in why:
         status, why = "inconclusive", f"{status} without the seeds that diverged"
     return Judgement(status=status, why=joined(why, lacks), mean=mean, interval=found, level=level, seeds=n)

@@ -1,4 +1,4 @@
-"""Measures of convergence: epochs until a threshold is reached, and the rise of accuracy at the end of training."""
+"""Measures of a curve of accuracies: epochs to a threshold, the early mean, the rise at the end, and oscillation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 WORTH_SAYING = 0.001
 """The rise in the last tenth, as a fraction of accuracy, below which a curve counts as flat: 0.1 points."""
+SHORTEST_THIRD = 3
+"""Fewest epochs of a last third: a line through two leaves nothing that could oscillate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +38,38 @@ def epochs_to_difference(epochs: Mapping[int, float | None], control: Mapping[in
     return epochs_to(None if one is None or other is None else one - other for one, other in pairs)
 
 
-def last_tenth(epochs: int) -> int:
-    """Return the number of epochs in the last tenth of a training: at least one, halves rounded up."""
+def one_tenth(epochs: int) -> int:
+    """Return the number of epochs in a tenth of a training: at least one, halves rounded up."""
     return max(1, math.floor(epochs / 10 + 0.5))
+
+
+def early_mean(accuracies: Sequence[float]) -> float | None:
+    """Return the mean accuracy over the first tenth of the epochs; None for an empty curve.
+
+    The tenth has at least one epoch: for up to 14 epochs it is the accuracy after the first one.
+    """
+    window = one_tenth(len(accuracies))
+    return sum(accuracies[:window]) / window if accuracies else None
+
+
+def oscillation(accuracies: Sequence[float]) -> float | None:
+    """Return the standard deviation of the accuracy over the last third of the epochs, about its straight trend.
+
+    With m epochs in the last third (a third of all, halves rounded up) and residuals r from the least-squares line
+    through them, it is √(Σ r² / (m - 2)), in the unit of `accuracies`. Without the line it would measure how far the
+    accuracy still rises: a schedule that ends at a low rate gains in its last third, and does not oscillate.
+
+    None if the last third has fewer than three epochs, which is so below eight epochs.
+    """
+    count = math.floor(len(accuracies) / 3 + 0.5)
+    if count < SHORTEST_THIRD:
+        return None
+    last, middle = accuracies[-count:], (count - 1) / 2
+    mean = sum(last) / count
+    spread = sum((i - middle) ** 2 for i in range(count))
+    slope = sum((i - middle) * (value - mean) for i, value in enumerate(last)) / spread
+    squares = sum((value - mean - slope * (i - middle)) ** 2 for i, value in enumerate(last))
+    return math.sqrt(squares / (count - 2))
 
 
 def rise(accuracies: Sequence[float]) -> float | None:
@@ -47,7 +78,7 @@ def rise(accuracies: Sequence[float]) -> float | None:
     None for fewer than two epochs. A schedule that ends at a low learning rate makes the last tenth rise at any length
     of training: a rise shows that the curve had not settled, not that more epochs would gain as much again.
     """
-    window = last_tenth(len(accuracies))
+    window = one_tenth(len(accuracies))
     if len(accuracies) < 2 * window:
         return None
     last, before = accuracies[-window:], accuracies[-2 * window : -window]

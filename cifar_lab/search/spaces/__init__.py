@@ -70,12 +70,9 @@ def require_usable_space(space: Space, *, draws: int = 3) -> None:
 def _load(path: Path) -> Space | SpaceError:
     """Run the file as a module, and return its `SPACE`, or the error if it has none."""
     try:
-        module = declaration_file.run_file(path, f"_cifar_lab_space_{path.stem}")
+        space, _ = declaration_file.load_declaration(path, "SPACE", Space)
     except declaration_file.ReadingError as error:
         return SpaceError(str(error))
-    space = getattr(module, "SPACE", None)
-    if not isinstance(space, Space):
-        return SpaceError(f"{path.name}:1: defines no SPACE = Space(…)")
     try:
         return space.model_copy(update={"name": path.stem})
     except Exception as error:  # noqa: BLE001 (a Space that was made without its checks)

@@ -62,7 +62,7 @@ def test_a_variant_is_the_baseline_with_its_diff() -> None:
         (RESNET18.override({"schedule.name": "cosine"}), "ResNet-18 with schedule.name=cosine"),
         (
             EFFICIENT_RESNET.override({"train.epochs": 30, "model.blocks": (4, 3)}),
-            "Efficient ResNet with model.blocks=[4,3], train.epochs=30",
+            "Efficient ResNet with 'model.blocks=[4,3]' train.epochs=30",
         ),
     ],
 )
@@ -276,6 +276,8 @@ def test_a_factor_is_declared_once_and_varied(factors: tuple[str, ...], said: st
         ({"metric": "convergence"}, "r16 > r4 in convergence"),
         ({"metric": "gap"}, "r16 < r4 in gap"),
         ({"relation": "not better", "metric": "gap"}, "r16 ≤ r4 in gap"),
+        ({"metric": "early convergence"}, "r16 > r4 in early convergence"),
+        ({"metric": "oscillation"}, "r16 < r4 in oscillation"),
         ({"relation": "reaches", "worse": None, "accuracy": 97.08}, "r16 reaches 97.08 %"),
     ],
 )

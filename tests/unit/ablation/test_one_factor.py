@@ -8,16 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.ablation.ablation import BASELINES, Ablation
 from cifar_lab.ablation.one_factor import ablate_factor, parse_factor, split_values
-from cifar_lab.cli.run_ablation import BASELINES
 from cifar_lab.config.recipe import EFFICIENT_RESNET
 from cifar_lab.errors import UsageError
 from cifar_lab.store.ablation_file import require_ablation_name
 
 
 def made(word: str, control: str | None = None, baseline: str = "efficient") -> Ablation:
-    return ablate_factor(parse_factor(word), control=control, baseline=baseline, baselines=BASELINES)
+    return ablate_factor(parse_factor(word), control=control, baseline=baseline)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_variants_are_named_after_their_values(
 def test_the_baseline_is_named_where_it_is_not_the_usual_one_and_every_name_is_a_files_name() -> None:
     assert made("optim.lr=0.1,0.2").name == "ablate.optim.lr"
     other = made("optim.lr=0.1,0.2", baseline="resnet18")
-    assert (other.name, other.baseline) == ("ablate.optim.lr.resnet18", BASELINES["resnet18"])
+    assert (other.name, other.baseline) == ("ablate.optim.lr.resnet18", BASELINES["resnet18"].recipe)
     for path in EFFICIENT_RESNET.flat():
         require_ablation_name(f"ablate.{path}.resnet18")
 

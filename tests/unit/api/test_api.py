@@ -18,7 +18,6 @@ from cifar_lab import api, errors
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.api.results import call_in_words
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.inspect import failures
 from cifar_lab.store import selection
 from cifar_lab.store.ablation_file import as_file
 from cifar_lab.store.cell_record import CellRecord
@@ -26,10 +25,12 @@ from cifar_lab.store.invocation_index import read_index
 from cifar_lab.train import cell_artifacts
 
 NAMES = [
-    "Ablation", "Claim", "EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe", "Variant", "compare", "find_ablation",
-    "load_cell", "load_runs", "plan", "run", "verify",
+    "Ablation", "Claim", "EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe", "Variant", "compare", "evaluate",
+    "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift", "verify",
 ]  # fmt: skip
-FUNCTIONS = ("compare", "find_ablation", "load_cell", "load_runs", "plan", "run", "verify")
+FUNCTIONS = (
+    *("compare", "evaluate", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift"), "verify",
+)  # fmt: skip
 HOSTILE = '<b>"quoted"</b> \\ """ & co'
 MADE = Ablation(
     name="made",
@@ -116,9 +117,8 @@ def test_a_run_trains_each_cell_once_and_tells_what_it_did(made: Any, few_images
 def test_the_record_has_the_call_in_place_of_a_command_line(made: Any, few_images: Path) -> None:
     note = read_index(Path("records").resolve()).invocations[0]
     shown = f"cifar_lab.run('made', data={str(few_images)!r}, runs='records', offline=True, folder='records/ablations')"
-    assert note.command == shown == selection.again(note)
-    fingerprint = note.cells[0].fingerprint
-    assert failures._again((note,), fingerprint) == f"{shown[:-1]}, retry_failed=True)"
+    assert note.command == note.again == shown
+    assert note.retry == shown.replace("offline=True,", "offline=True, retry_failed=True,")
     found = cifar_lab.find_ablation("made", "records/ablations")
     assert found.model_copy(update={"doc": ""}) == MADE
 

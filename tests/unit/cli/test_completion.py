@@ -136,8 +136,8 @@ def test_data_is_a_name_or_a_folder_or_a_zip(tab: Tab, folder: Path) -> None:
         (folder / name).mkdir()
     for name in ("c.zip", "c.txt"):
         (folder / name).touch()
-    assert tab("plan se_ratio --data ") == ["cifar10", "synthetic", "c.zip", "cifar/", "images/"]
-    assert tab("plan se_ratio --data ci") == ["cifar10", "cifar/"]
+    assert tab("plan se_ratio --data ") == ["cifar10", "cifar100", "synthetic", "c.zip", "cifar/", "images/"]
+    assert tab("plan se_ratio --data ci") == ["cifar10", "cifar100", "cifar/"]
     assert tab("plan se_ratio --data im") == [], "the shell completes files itself"
 
 

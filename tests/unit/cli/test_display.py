@@ -12,7 +12,7 @@ from cifar_lab.cli import display
 from cifar_lab.cli.display import Display
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.execution.local_engine import STOPPED
+from cifar_lab.execution.engine import STOPPED
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import Journal

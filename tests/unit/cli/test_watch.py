@@ -23,8 +23,8 @@ COMMAND = "cifar-lab run-ablation se_ratio --scale small --seeds 0"
 @pytest.fixture
 def asked(folder: Path) -> Invocation:
     """`se_ratio` was asked for long ago, one cell."""
-    cell = records.cell_ref("a" * 64, "r4")
-    found = records.invocation(cell, id="20260101T000000.000-se_ratio", control="r4", command=f"{COMMAND} --json")
+    cell, command = records.cell_ref("a" * 64, "r4"), f"{COMMAND} --json"
+    found = records.invocation(cell, id="20260101T000000.000-se_ratio", control="r4", command=command, again=COMMAND)
     found.write(folder / "runs")
     return found
 

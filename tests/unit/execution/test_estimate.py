@@ -12,6 +12,7 @@ import pytest
 from cifar_lab.ablation import registry
 from cifar_lab.config import scale
 from cifar_lab.config.execution import Execution
+from cifar_lab.config.images import ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution import estimate as module
@@ -38,7 +39,7 @@ def test_each_precision_is_timed_and_counts_for_its_own_cells(tmp_path: Path, mo
     asked = plan("precision", tmp_path)
     macs = network_cost(asked.cells[0].recipe.model).macs
 
-    def timed(recipe: Recipe, execution: Execution) -> float:
+    def timed(recipe: Recipe, execution: Execution, images: ImageShape) -> float:
         return {"fp32": 4.0, "bf16": 1.0}[recipe.train.precision] * macs
 
     monkeypatch.setattr(module, "seconds_per_image", timed)
@@ -54,7 +55,7 @@ def test_one_network_is_timed_where_all_cells_have_one_precision(
 ) -> None:
     timed: list[int] = []
 
-    def seconds(recipe: Recipe, execution: Execution) -> float:
+    def seconds(recipe: Recipe, execution: Execution, images: ImageShape) -> float:
         timed.append(network_cost(recipe.model).macs)
         return 1.0
 
@@ -75,7 +76,7 @@ def test_a_precision_that_was_not_timed_is_taken_for_the_slowest_that_was(tmp_pa
 def test_cells_that_are_done_are_neither_timed_nor_estimated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = plan("precision", tmp_path)
     half = replace(asked, cells=(replace(asked.cells[0], state="finished"), *asked.cells[1:]))
-    monkeypatch.setattr(module, "seconds_per_image", lambda recipe, execution: 1.0)
+    monkeypatch.setattr(module, "seconds_per_image", lambda recipe, execution, images: 1.0)
     assert list(measure(half, CPU).rates) == ["bf16"]
     assert list(estimate(half, TrainingSpeed(rates={"bf16": 1.0}))) == [asked.cells[1].fingerprint]
 

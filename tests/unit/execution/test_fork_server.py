@@ -14,7 +14,7 @@ import pytest
 
 from cifar_lab.cli import run
 from cifar_lab.execution import fork_server
-from cifar_lab.execution.request import _workers
+from cifar_lab.execution.engine import warm_up
 
 
 def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_it_is_started_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_needed", [True, False])
 def test_it_stays_where_cells_are_missing_and_ends_where_none_is(is_needed: bool) -> None:
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
-    with _workers(trains=True) as settle:
+    with warm_up(trains=True) as settle:
         assert server._forkserver_pid is not None
         settle(is_needed)
     assert (server._forkserver_pid is not None) == is_needed

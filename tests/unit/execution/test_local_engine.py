@@ -14,7 +14,8 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution import local_engine
-from cifar_lab.execution.local_engine import STOPPED, LocalEngine
+from cifar_lab.execution.engine import STOPPED
+from cifar_lab.execution.local_engine import LocalEngine
 from cifar_lab.execution.out_of_memory import advice
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, TAKEN

@@ -9,7 +9,8 @@ from made import records
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.execution.scheduler import Scheduler, SettledCell
+from cifar_lab.execution.engine import SettledCell
+from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import CellRecord
 

@@ -22,7 +22,7 @@ from cifar_lab.inspect.progress import CellProgress
 from cifar_lab.inspect.status import AblationStatus, look
 from cifar_lab.store.cell_owner import SILENCE
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.invocation import CellRef, RecordedCommand
 from cifar_lab.store.record_files import DataSource
 from cifar_lab.store.selection import cell_names, read_settings, select, typed
 
@@ -186,7 +186,7 @@ def test_the_plan_of_a_chain_says_which_stage_waits_for_which(runs: Any, tiny_ab
         chain, scale=scale.find_scale("writeup"), source="synthetic", dataset=load("synthetic"), runs=runs.folder
     )
     execution = Execution(device="cpu", threads=1, precision="fp32")
-    invocation_of(plan, execution, "cifar-lab run-ablation tiny").write(runs.folder)
+    invocation_of(plan, execution, RecordedCommand(typed="cifar-lab run-ablation tiny")).write(runs.folder)
     found = look(select(runs.folder, "tiny"), runs.folder)
     assert {cell.name: cell.waits_for for cell in found.cells} == {
         "off/s0": None, "on/s0": "off/s0", "off/s1": None, "on/s1": "off/s1",
@@ -225,16 +225,34 @@ def test_a_study_that_was_not_run_is_refused_with_the_nearest_that_could_be_mean
 # Failures
 
 
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("cifar-lab run-ablation se_ratio --seeds 0", "cifar-lab run-ablation se_ratio --seeds 0 --retry-failed"),
+        ("cifar-lab train --seeds 0", "cifar-lab train --seeds 0"),
+        ("cifar_lab.run('se_ratio')", "cifar_lab.run('se_ratio')"),
+    ],
+)
+def test_a_failure_of_an_older_note_has_the_command_that_was_typed(command: str, expected: str, runs: Any) -> None:
+    failed = runs.cell("r16", 0)
+    fail(runs.record(failed))
+    runs.ask([failed], command=command)
+    (bad,) = read_failures([select(runs.folder, "se_ratio")], runs.folder)
+    assert isinstance(bad, FailedCell)
+    assert bad.again == expected
+
+
 def test_a_failure_comes_with_the_command_that_tries_it_again_and_undoes_nothing_else(runs: Any) -> None:
     failed, diverged = runs.cell("r16", 0), runs.cell("r4", 0)
     fail(runs.record(failed))
     runs.end(diverged, 0.1, status="diverged", epoch=2)
-    runs.ask([failed, diverged], command="cifar-lab run-ablation se_ratio --json --redo abc --runs 'my runs'")
+    retry = "cifar-lab run-ablation se_ratio --runs 'my runs' --retry-failed"
+    runs.ask([failed, diverged], command="cifar-lab run-ablation se_ratio --json --redo abc", retry=retry)
     found = {type(bad): bad for bad in read_failures([select(runs.folder, "se_ratio")], runs.folder)}
     bad, result = found[FailedCell], found[DivergedCell]
     assert isinstance(bad, FailedCell)
     assert isinstance(result, DivergedCell)
-    assert bad.again == "cifar-lab run-ablation se_ratio --runs 'my runs' --retry-failed"
+    assert bad.again == retry
     assert (str(bad.name), bad.failure.error) == ("se_ratio r16/s0", "RuntimeError: broke")
     assert (str(result.name), result.result.epoch) == ("se_ratio r4/s0", 2)
 

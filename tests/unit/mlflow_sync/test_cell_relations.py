@@ -42,7 +42,7 @@ def test_settings_have_views_of_their_own_and_each_names_its_overrides(study: An
     other = study.invocation(overrides={"train.epochs": 3, "schedule.name": "cosine"}, time="20260102T000000.000")
     history = InvocationHistory(InvocationIndex((plain, other)))
     assert history.view(plain).name == "smoke · synthetic"
-    assert history.view(other).name == "smoke · synthetic · train.epochs=3 · schedule.name=cosine"
+    assert history.view(other).name == "smoke · synthetic · train.epochs=3 schedule.name=cosine"
     assert history.view(plain).key != history.view(other).key
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from cifar_lab.config.images import ImageShape
 from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18, ModelConfig, Recipe, SEConfig
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.cost import BUDGET, network_cost, require_within, rounded_up
@@ -62,6 +63,21 @@ def test_multiply_accumulates_are_those_that_torchs_own_counter_sees(diff: dict[
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         ResNet(model).eval()(torch.empty(1, 3, 32, 32))
     assert 2 * network_cost(model).macs == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "images", [ImageShape(classes=100), ImageShape(classes=3, side=45), ImageShape(classes=7, side=8)]
+)
+@pytest.mark.parametrize(
+    "diff", [{}, {"model.stem": "whitening", "model.stem_pool": True}, {"model.blocks": (1, 1, 1, 1, 1)}], ids=str
+)
+def test_both_counts_are_right_for_any_classes_and_side(images: ImageShape, diff: dict[str, object]) -> None:
+    model = EFFICIENT_RESNET.override(diff).model
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        net = ResNet(model, images.classes).eval()
+        assert net(torch.empty(2, 3, images.side, images.side)).shape == (2, images.classes)
+    assert 4 * network_cost(model, images).macs == counter.get_total_flops()
+    assert network_cost(model, images).parameters == sum(p.numel() for p in net.parameters())
 
 
 def test_filters_that_whiten_are_not_trained_and_do_cost() -> None:

@@ -10,6 +10,7 @@ import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, row
 from made.studies import DIFFERENCES, LOST, ONE_SEED, WORSE, cells, study
 
+from cifar_lab.ablation.ablation import METRICS
 from cifar_lab.report import html, table_content
 from cifar_lab.report.ablation_page import (
     AblationPage,
@@ -135,6 +136,11 @@ def test_the_claims_say_why_a_difference_has_another_sign_and_interval_there() -
         "A difference here: better minus worse, as the claim has it; intervals hold together over the 2 claims. "
         "Above: variant minus r16." in read(study(findings=(one, one, reaches))).text
     )
+    other = replace(one, question="another", metric="gap")
+    mixed = html.explain_claims(study(findings=(one, one, other)))
+    assert "intervals of claims that answer one question by one metric hold together" in mixed
+    assert mixed.endswith(f" Gap: {METRICS['gap']}.")
+    assert "its interval holds by itself" in html.explain_claims(study(findings=(one, other)))
     assert "as the claim has it; its interval holds by itself." in read(study(findings=(one, reaches))).text
     several = study(findings=(one,), comparison=comparison(CONTROL, WORSE, row("r2"), comparisons=2))
     assert "whose intervals hold together over the 2 differences." in html.explain_claims(several)

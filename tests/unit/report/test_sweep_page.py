@@ -193,7 +193,13 @@ def test_the_best_recipe_on_the_page_is_the_whole_recipe() -> None:
      (5, "5")],
 )  # fmt: skip
 def test_values_are_short(value: Any, said: str) -> None:
-    assert differs({"x": value}) == f"x={said}"
+    changes = (ChangedSetting(path="x", baseline=value, best=value, by="set"),)
+    assert search(*ALL, changes=changes).changes_table.rows == (("x", said, said, "set"),)
+
+
+def test_what_a_trial_changes_can_be_pasted_into_a_command_line() -> None:
+    diff = {"optim.lr": 0.00271515, "model.blocks": [4, 4, 3]}
+    assert differs(diff) == "optim.lr=0.00272 'model.blocks=[4,4,3]'"
 
 
 # All trials

@@ -16,7 +16,7 @@ from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.store.record_files import DataSource
 
-SYNTHETIC = {"name": "synthetic, not CIFAR-10", "kind": "synthetic", "hash": "5" * 64, "source": "synthetic"}
+SYNTHETIC = DataSource(name="synthetic, not CIFAR-10", kind="synthetic", hash="5" * 64, source="synthetic")
 CPU = {"device": "cpu", "threads": 2, "precision": "bf16", "compile": False}
 R16, R4 = (0.90, 0.92, 0.91), (0.89, 0.90, 0.915)
 
@@ -155,7 +155,7 @@ def test_the_latest_invocation_is_taken_and_named(runs: Any) -> None:
     runs.study(scale="small")
     latest = runs.study(r16=(0.5,), r4=(0.6,), recipe="smoke", scale="smoke", data=SYNTHETIC)
     comparison = compare(runs.folder, "se_ratio")
-    assert (comparison.invocation, comparison.scale, comparison.data) == (latest, "smoke", SYNTHETIC["name"])
+    assert (comparison.invocation, comparison.scale, comparison.data) == (latest, "smoke", SYNTHETIC.name)
     assert comparison.invocations == 1
     assert rows(comparison)["r16"].mean == 0.5
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cifar_lab.results.final_metrics import THRESHOLDS, final_metrics
+from cifar_lab.results.stats.convergence import oscillation
 
 Points = list[tuple[int, dict[str, float]]]
 
@@ -70,6 +71,14 @@ def test_the_rise_is_what_the_last_tenth_of_the_watched_accuracy_brought(protoco
     assert final_metrics(curve(*[0.3] * 9, 0.34, name=name), protocol)["rise"] == pytest.approx(0.04)
     two_each = [0.1] * 16 + [0.4, 0.5, 0.5, 0.6]
     assert final_metrics(curve(*two_each, name=name), protocol)["rise"] == pytest.approx(0.55 - 0.45)
+
+
+@pytest.mark.parametrize(("protocol", "name"), [("holdout", "val"), ("writeup", "test")])
+def test_the_early_mean_and_the_oscillation_are_those_of_the_watched_accuracy(protocol: str, name: str) -> None:
+    accuracies = [0.2, 0.4, *[0.6] * 12, 0.7, 0.72, 0.7, 0.72, 0.7, 0.72]
+    metrics = final_metrics(curve(*accuracies, name=name), protocol)
+    assert metrics[f"{name}/early_acc"] == pytest.approx(0.3)
+    assert metrics[f"{name}/oscillation"] == oscillation(accuracies) > 0.01
 
 
 def test_one_epoch_has_no_rise_and_all_else() -> None:

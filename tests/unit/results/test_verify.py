@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from made import records
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation, Claim
+from cifar_lab.config.scale import baseline_identity, find_scale
 from cifar_lab.errors import TrackingError
+from cifar_lab.results.claim_setting import OTHER_BASELINE
 from cifar_lab.results.compare import compare
 from cifar_lab.results.contrasts import NO_LOOK
 from cifar_lab.results.stats import group_sequential
@@ -19,6 +22,7 @@ from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.verify import JudgedClaim, judge_claims
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.journal import Journal
 from cifar_lab.store.record_files import DataSource
 
 JPEG = DataSource(name="cifar10-jpeg", kind="path", hash="d" * 64, source="/images/cifar10-jpeg.zip")
@@ -157,8 +161,8 @@ def test_a_claim_made_on_another_recipe_is_a_direction_at_most_and_says_with_wha
         runs.folder, ablation(claim(under=MIXED_IN), claim("r4", "r16", under=MIXED_IN), claim())
     )
     assert (agrees.status, disagrees.status, plain.status) == ("direction agrees", "direction disagrees", "supported")
-    assert agrees.differs == ("made with data.mixup=1.0, data.cutmix=1.0",)
-    assert "made with data.mixup=1.0, data.cutmix=1.0" in numbers(agrees)["words"]
+    assert agrees.differs == ("made with data.mixup=1.0 data.cutmix=1.0",)
+    assert "made with data.mixup=1.0 data.cutmix=1.0" in numbers(agrees)["words"]
     assert (plain.differs, plain.judgement.why) == ((), "")
 
 
@@ -180,6 +184,42 @@ def test_half_of_what_a_claim_was_made_with_is_not_enough(runs: Any) -> None:
 def test_the_precision_is_how_a_study_is_run_and_not_another_one(runs: Any) -> None:
     overrides = {"train.protocol": "writeup", "train.precision": "fp32"}
     runs.study(r16=AHEAD, r4=BEHIND, **{**AS_CLAIMED, "overrides": overrides})
+    assert one(runs).status == "supported"
+
+
+def test_cells_of_an_earlier_baseline_of_the_ablation_show_a_direction_at_most(runs: Any) -> None:
+    now = baseline_identity(SE_RATIO.baseline, find_scale("writeup"))
+    before = baseline_identity(SE_RATIO.baseline.override({"schedule.name": "constant"}), find_scale("writeup"))
+    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=before)
+    found = one(runs)
+    assert (found.status, found.differs) == ("direction agrees", (OTHER_BASELINE,))
+    assert OTHER_BASELINE in numbers(found)["words"]
+    runs.study(r16=AHEAD, r4=BEHIND, recipe="now", **AS_CLAIMED, baseline=now)
+    latest = runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=before)
+    assert one(runs).status == "supported", "the setting with the baseline of today goes first"
+    assert one(runs, invocation=latest).status == "direction agrees"
+
+
+def test_the_chance_of_a_setting_is_computed_from_its_own_cells_whatever_its_baseline(runs: Any) -> None:
+    before = baseline_identity(SE_RATIO.baseline.override({"schedule.name": "constant"}), find_scale("writeup"))
+    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=before)
+    power = one(runs).power
+    assert power is not None
+    differences = [one - other for one, other in zip(AHEAD, BEHIND, strict=True)]
+    assert power.deviation == pytest.approx(statistics.stdev(differences))
+    assert (power.seeds, power.source) == (4, "8 stored cells of se_ratio")
+
+
+def test_what_was_never_run_as_asked_for_has_a_chance(runs: Any) -> None:
+    runs.study(scale="small")
+    power = one(runs, scale="smoke").power
+    assert power is not None
+    assert (power.seeds, power.difference) == (len(SE_RATIO.seeds), 0.02)
+
+
+def test_another_numerics_version_is_no_other_baseline(runs: Any) -> None:
+    now = baseline_identity(SE_RATIO.baseline, find_scale("writeup")).partition("/")[0]
+    runs.study(r16=AHEAD, r4=BEHIND, **AS_CLAIMED, baseline=f"{now}/0")
     assert one(runs).status == "supported"
 
 
@@ -224,6 +264,54 @@ def test_of_a_gap_the_smaller_is_better(runs: Any) -> None:
     found = one(runs, claim(metric="gap"))
     assert found.status == "supported"
     assert numbers(found)["difference"] > 0
+
+
+def curves(runs: Any) -> None:
+    """Write cells without the metrics of curves in their results: `r16` rises evenly, `r4` late and by jumps."""
+    cells = []
+    for variant in ("r16", "r4"):
+        for seed in range(4):
+            asked = runs.cell(variant, seed)
+            cells.append(asked)
+            journal = Journal(runs.record(asked, protocol="writeup").folder)
+            journal.write("start")
+            for epoch in range(1, 21):
+                jumps = (-1) ** epoch * (0.002 + 0.0005 * seed) + (-0.2 - 0.001 * seed if epoch <= 2 else 0)
+                accuracy = 0.5 + epoch / 100 + 0.0003 * seed * (epoch % 3) + (jumps if variant == "r4" else 0.0)
+                journal.points(epoch, {"test/acc": accuracy})
+                journal.write("checkpoint", epoch=epoch, step=0)
+            runs.end(asked, 0.9, protocol="writeup")
+    runs.ask(cells, **AS_CLAIMED)
+
+
+@pytest.mark.parametrize("metric", ["early convergence", "oscillation"])
+def test_metrics_of_a_curve_are_read_from_the_journal_of_an_older_cell(runs: Any, metric: Any) -> None:
+    curves(runs)
+    found = one(runs, claim(metric=metric))
+    assert found.status == "supported"
+    key = {"early convergence": "test/early_acc", "oscillation": "test/oscillation"}[metric]
+    assert key in numbers(found)["metric"]
+    assert numbers(found)["difference"] > 0
+
+
+def test_a_damaged_journal_that_a_metric_needs_is_named_and_nothing_is_judged(runs: Any) -> None:
+    curves(runs)
+    for name in ("r16", "r4"):
+        for seed in range(4):
+            (runs.folder / runs.cell(name, seed).fingerprint / "journal.jsonl").write_text("{}\n{}\n")
+    found = one(runs, claim(metric="oscillation"))
+    assert (found.status, len(found.damage)) == ("not measured", 8)
+    assert "journal.jsonl: damaged" in found.damage[0]
+
+
+def test_a_metric_in_the_result_is_not_read_from_the_journal(runs: Any) -> None:
+    cells = [runs.cell(name, seed) for name in ("r16", "r4") for seed in range(4)]
+    for asked in cells:
+        value = (AHEAD if asked.variant == "r16" else BEHIND)[asked.seed]
+        runs.end(asked, 0.9, protocol="writeup", **{"test/early_acc": value, "test/oscillation": 1 - value})
+    runs.ask(cells, **AS_CLAIMED)
+    found = judge_claims(runs.folder, ablation(claim(metric="early convergence"), claim(metric="oscillation")))
+    assert [each.status for each in found] == ["supported", "supported"]
 
 
 # What is not there

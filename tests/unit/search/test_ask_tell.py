@@ -22,7 +22,7 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import RESNET18
 from cifar_lab.config.scale import SCALES
 from cifar_lab.errors import UsageError
-from cifar_lab.execution.scheduler import SettledCell
+from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import ask_tell, storage, trials
 from cifar_lab.search import study as studies

@@ -212,20 +212,29 @@ def noted(runs: Path, made: Told, command: str) -> Told:
 
 
 def test_how_it_was_searched_is_read_from_the_note(tmp_path: Path) -> None:
-    command = "cifar-lab sweep --study wide --sampler=gp --pruner median"
+    command = "cifar-lab sweep --study wide"
     found = loaded(noted(tmp_path, one_of_each(), command), tmp_path)
     how = dict(found.how)
-    assert (how["sampler"], how["pruner"], how["command"]) == ("gp", "median", command)
+    assert how["command"] == command
     assert how["executed on"] == "device cpu, threads 2, precision bf16"
     assert found.reproduce[0] == "git checkout c0ffee  # and changes that were not committed"
     assert found.reproduce[1] == command
 
 
-def test_what_was_not_typed_is_the_default(tmp_path: Path) -> None:
-    how = dict(loaded(noted(tmp_path, Told(), "cifar-lab sweep --study wide"), tmp_path).how)
-    assert (how["sampler"], how["pruner"]) == ("tpe", "hyperband")
-    two = noted(tmp_path, Told(objectives=("accuracy", "params")), "cifar-lab sweep --study wide")
-    assert dict(loaded(two, tmp_path).how)["pruner"] == "none"
+def test_sampler_and_pruner_are_those_of_the_study_whatever_its_command_says(tmp_path: Path) -> None:
+    made = noted(tmp_path, Told(sampler="gp", pruner="median"), "cifar-lab sweep --sampler tpe --pruner none")
+    how = dict(loaded(made, tmp_path).how)
+    assert (how["sampler"], how["pruner"]) == ("gp", "median")
+    assert "--sampler gp --pruner median" in loaded(Told(sampler="gp", pruner="median")).reproduce[0]
+
+
+def test_an_older_study_has_neither_and_the_page_says_nothing_of_them(tmp_path: Path) -> None:
+    made = noted(tmp_path, Told(), "cifar-lab sweep --study wide --sampler gp")
+    stored = {
+        name: value for name, value in made.study.user_attrs[SETTING].items() if name not in {"sampler", "pruner"}
+    }
+    made.study.set_user_attr(SETTING, stored)
+    assert {"sampler", "pruner"}.isdisjoint(dict(loaded(made, tmp_path).how))
 
 
 def test_without_a_note_the_command_comes_to_the_same_study() -> None:
@@ -265,12 +274,11 @@ def test_commands_name_the_storage_that_was_typed() -> None:
     ["postgresql://me:s3cret@db/x", "postgresql://db/x?user=me&password=s3cret", "postgresql://db/x?password=s3cret"],
 )
 def test_a_password_is_never_on_the_page(url: str, tmp_path: Path) -> None:
-    command = shlex.join(["cifar-lab", "sweep", "--storage", url, "--study", "wide", "--sampler", "gp"])
+    command = shlex.join(["cifar-lab", "sweep", "--storage", url, "--study", "wide"])
     made = noted(tmp_path, one_of_each(), command)
     found = loaded(made, tmp_path, storage=url)
     assert "s3cret" not in render_sweep(found)
     assert "***" in dict(found.how)["storage"]
-    assert dict(found.how)["sampler"] == "gp"
 
 
 def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:

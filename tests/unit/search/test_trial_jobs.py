@@ -19,7 +19,7 @@ from cifar_lab.search.space import Space
 from cifar_lab.search.study import StudySettings
 from cifar_lab.search.trial_jobs import TrialJobs
 from cifar_lab.store import atomic_file
-from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.invocation import Invocation, RecordedCommand
 from cifar_lab.store.invocation_index import read_index
 
 SPACE = Space(
@@ -78,7 +78,9 @@ def test_a_full_disk_is_one_line_and_the_note_stays_as_it_was(
 def test_a_study_that_is_gone_on_with_has_the_command_of_now(cells: TrialJobs) -> None:
     study = optuna.create_study()
     first = begin(cells, study, None)
-    again = replace(cells, _id="", _planned={}, _is_renewed=False, command="cifar-lab sweep --trials 9")
+    again = replace(
+        cells, _id="", _planned={}, _is_renewed=False, command=RecordedCommand(typed="cifar-lab sweep --trials 9")
+    )
     note = begin(again, study, 0.02)
     assert (note.id, note.command) == (first.id, "cifar-lab sweep --trials 9")
     assert [cell.variant for cell in note.cells] == ["t000", "t001"]

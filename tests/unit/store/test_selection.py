@@ -11,9 +11,8 @@ from made import records
 
 from cifar_lab.data import load
 from cifar_lab.errors import TrackingError
-from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.record_files import DataSource
-from cifar_lab.store.selection import again, select, selector
+from cifar_lab.store.selection import select, selector
 
 
 def test_a_plain_setting_goes_first_where_scale_or_data_is_typed_without_overrides(runs: Any) -> None:
@@ -52,10 +51,3 @@ def test_what_a_hint_prints_selects_that_setting_and_no_other(runs: Any) -> None
     (other,) = select(runs.folder, "se_ratio").others
     assert selector(other) == f"--invocation {first} (--scale small --data cifar10)"
     assert select(runs.folder, "se_ratio", invocation=first).latest.id == first
-
-
-def test_a_command_is_typed_again_without_what_it_undid(runs: Any) -> None:
-    runs.ask([], command="cifar-lab run-ablation se_ratio --json --redo abc --redo=def --seeds 0-2 --runs 'my runs'")
-    assert (
-        again(read_index(runs.folder).invocations[0]) == "cifar-lab run-ablation se_ratio --seeds 0-2 --runs 'my runs'"
-    )

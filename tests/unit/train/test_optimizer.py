@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from cifar_lab.config.recipe import OptimizerConfig, OptimizerName
+from cifar_lab.config.built_in_names import OPTIMIZERS
+from cifar_lab.config.recipe import OptimizerConfig
 from cifar_lab.train.muon import Muon
 from cifar_lab.train.optimizer import build_optimizer, split_for_muon
 
-NAMES = get_args(OptimizerName)
+NAMES = OPTIMIZERS.built_in
 
 
 class Network(nn.Module):

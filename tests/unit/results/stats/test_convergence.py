@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cifar_lab.results.stats.convergence import (
     EpochsToThreshold,
+    early_mean,
     epochs_to,
     epochs_to_difference,
-    last_tenth,
+    one_tenth,
+    oscillation,
     rise,
     still_rises,
 )
@@ -32,7 +39,7 @@ def test_cells_that_never_got_there_are_counted() -> None:
 
 
 def test_the_last_tenth_is_one_epoch_at_least_and_a_half_counts_up() -> None:
-    assert [last_tenth(epochs) for epochs in (0, 1, 10, 14, 15, 24, 25, 200)] == [1, 1, 1, 1, 2, 2, 3, 20]
+    assert [one_tenth(epochs) for epochs in (0, 1, 10, 14, 15, 24, 25, 200)] == [1, 1, 1, 1, 2, 2, 3, 20]
 
 
 @pytest.mark.parametrize("epochs", range(2, 61))
@@ -59,3 +66,26 @@ def test_a_rise_is_said_when_it_is_over_a_tenth_of_a_point_and_over_the_noise() 
     assert still_rises([-0.04, 0.08])  # of two seeds there is no error worth the name
     assert not still_rises([-0.04, 0.03, 0.07])  # mean 0.02, standard error 0.032
     assert not still_rises([])
+
+
+def test_the_early_mean_is_over_the_first_tenth_of_the_epochs() -> None:
+    assert early_mean([0.2, 0.4] + [0.9] * 18) == pytest.approx(0.3)
+    assert early_mean([0.2, 0.9, 0.9]) == 0.2
+    assert early_mean([]) is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=8, max_size=60))
+def test_oscillation_is_the_residual_deviation_of_a_line_through_the_last_third(accuracies: list[float]) -> None:
+    count = math.floor(len(accuracies) / 3 + 0.5)
+    last, epochs = accuracies[-count:], np.arange(count)
+    residuals = np.asarray(last) - np.polyval(np.polyfit(epochs, last, 1), epochs)
+    expected = math.sqrt(float((residuals**2).sum()) / (count - 2))
+    assert oscillation(accuracies) == pytest.approx(expected, abs=1e-7)
+
+
+def test_a_curve_that_only_rises_does_not_oscillate_and_a_saw_does() -> None:
+    rising, saw = [0.01 * epoch for epoch in range(30)], [0.8 + 0.02 * (epoch % 2) for epoch in range(30)]
+    assert oscillation(rising) == pytest.approx(0, abs=1e-12)
+    assert oscillation(saw) == pytest.approx(0.011, abs=0.001)
+    assert oscillation([a + b for a, b in zip(rising, saw, strict=True)]) == pytest.approx(oscillation(saw) or 0)
+    assert oscillation(saw[:7]) is None

@@ -136,3 +136,30 @@ def test_the_command_prints_its_tables() -> None:
     assert done.returncode == 0, done.stderr
     assert all(f"## {title}\n\n|" in done.stdout for title in simulation.TABLES)
     assert "nan" not in done.stdout
+
+
+@pytest.mark.parametrize("studies", STUDIES)
+def test_a_question_without_a_difference_is_decided_falsely_in_five_percent_of_studies_at_most(studies: int) -> None:
+    """Simulate each shape of the families of the built-in claims in all worlds, with three to ten seeds."""
+    shapes = {(len(family.pairs), family.kind): family for _, family in simulation.questions()}
+    assert {kind for _, kind in shapes} == {"control", "any"}
+    worlds = itertools.product(simulation.NOISES, simulation.CORRELATIONS, (3, 5, 10))
+    for (noise, correlation, seeds), family in itertools.product(worlds, shapes.values()):
+        world = simulation.World(seeds=seeds, noise=noise, correlation=correlation)
+        wrong = simulation.question_error(family, world, studies)
+        assert wrong < ERROR + _off(ERROR, studies), (family.question, world)
+
+
+def test_intervals_of_a_question_are_those_of_the_product() -> None:
+    for _, family in simulation.questions():
+        if len(family.pairs) > 1:
+            simulation.check_question(family)
+
+
+def test_differences_that_each_hold_by_themselves_err_more_often_together() -> None:
+    """Check that the simulation can fail: seven differences, each at 95 % by itself, err in far more than 5 %."""
+    ladder = max((family for _, family in simulation.questions()), key=lambda family: len(family.pairs))
+    world = simulation.World(seeds=5, variants=len(ladder.pairs))
+    random = np.random.default_rng(1)
+    low, high = simulation.intervals(simulation.differences(world.draw(QUICK, random)), 0.95)
+    assert ((low > 0) | (high < 0)).any(1).mean() > 0.15

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError
 from cifar_lab.report.notebook import Tabular
@@ -18,9 +19,7 @@ from cifar_lab.store.selection import CellName, cell_names
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
-
-    from cifar_lab.models.resnet import ResNet
+    from torch import Tensor, nn
 
 FINGERPRINT = 64
 """Length of a fingerprint, and so of the name of a cell's folder."""
@@ -43,6 +42,10 @@ class StoredCell(Tabular):
     """Ablation, variant and seed under which it was asked for, the latest first."""
     data: str
     """Name of its images; empty where unknown."""
+    data_hash: str = ""
+    """Hash of its images, 64 hex digits; empty where unknown."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in the order of the logits; empty where unknown."""
     damage: str | None = None
     """File and rule that a damaged record breaks, in one line; None for a sound one."""
     folder: Path = field(repr=False)
@@ -60,8 +63,10 @@ class StoredCell(Tabular):
                 found.setdefault(metric, []).append((point.epoch, value))
         return found
 
-    def logits(self, part: Literal["test", "val"] = "test") -> tuple[np.ndarray, np.ndarray]:
+    def logits(self, part: Literal["test", "val", "train"] = "test") -> tuple[np.ndarray, np.ndarray]:
         """Return the logits of the final weights, (images, classes) float32, and the labels, (images,).
+
+        Those of `train`, all training images in the order of the data, are there after `evaluate --train-logits`.
 
         Raises:
             UsageError: the cell has not finished.
@@ -71,9 +76,13 @@ class StoredCell(Tabular):
         from cifar_lab.train.cell_artifacts import read_logits
 
         self._require_finished("logits")
+        if part == "train":
+            from cifar_lab.inference.stored_logits import read_train_logits
+
+            return read_train_logits(CellRecord(self.folder))
         return read_logits(CellRecord(self.folder), part)
 
-    def network(self, device: str = "cpu") -> ResNet:
+    def network(self, device: str = "cpu") -> nn.Module:
         """Build the network with its final weights, in evaluation mode, on `device` (as torch names it, `cuda:1`).
 
         It takes images as `prepare` returns them, and returns logits, (images, classes).
@@ -83,18 +92,19 @@ class StoredCell(Tabular):
             DamageError: the weights are damaged, or are not those of the result.
         """
         from cifar_lab.execution.worker import load_weights
-        from cifar_lab.models.resnet import build_network
+        from cifar_lab.models.registry import build_network
 
         recipe = self._require_finished("weights")
-        net = build_network(recipe.model, seed=0)
+        record = CellRecord(self.folder)
+        net = build_network(recipe.model, seed=0, images=_shape_of(record))
         try:
-            load_weights(net, CellRecord(self.folder))
+            load_weights(net, record)
         except CellError as error:
             raise TrackingError(str(error)) from error
         return net.to(device).eval()
 
     def prepare(self, images: np.ndarray, device: str = "cpu") -> Tensor:
-        """Convert images, (N, 32, 32, 3) uint8, to the network's input, (N, 3, 32, 32) float32, as in its training."""
+        """Convert images, (N, side, side, 3) uint8, to the network's input, (N, 3, side, side), as in training."""
         import torch
 
         from cifar_lab.data.augmentation import normalise_only
@@ -190,17 +200,24 @@ def load_cells(runs: Path) -> StoredCells:
 
 
 def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCell:
-    state, damage = found.look()
-    cell = found.cell() if damage is None else None
-    result = found.result() if damage is None else None
+    content = found.read()
+    cell, result = content.cell, content.result
     return StoredCell(
         fingerprint=found.fingerprint,
-        state=state,
+        state=content.state,
         recipe=cell.recipe.resolve() if cell is not None else None,
         seed=cell.seed if cell is not None else None,
         metrics=dict(result.metrics) if result is not None else {},
         names=tuple(known.get(found.fingerprint, ())),
         data=cell.data.name if cell is not None else "",
-        damage=damage,
+        data_hash=cell.data.hash if cell is not None else "",
+        classes=tuple(cell.classes) if cell is not None else (),
+        damage=content.damage,
         folder=found.folder,
     )
+
+
+def _shape_of(record: CellRecord) -> ImageShape:
+    """Return the shape of the images that a cell was trained on."""
+    cell = record.cell()
+    return cell.shape if cell is not None else CIFAR10_SHAPE

@@ -1,0 +1,288 @@
+"""`evaluate`: accuracy, classes, confusion and calibration of trained cells on labelled images, also corrupted ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cifar_lab.cli import console, run_options
+from cifar_lab.cli import options as o
+from cifar_lab.cli.run_options import percent, percent_interval
+from cifar_lab.errors import UsageError
+from cifar_lab.out_of_space import is_out_of_space
+from cifar_lab.text import printable
+
+if TYPE_CHECKING:
+    from cifar_lab.inference.evaluation import Evaluation, RunEvaluation
+    from cifar_lab.inference.labelled_images import LabelledImages
+    from cifar_lab.inference.network_outputs import Member
+
+ENDINGS = (".csv", ".json", ".png")
+ALL = "all"
+MOST_COLUMNS = 6
+"""Maximum number of variants beside each other in a table."""
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Evaluate on the test images of cifar10, synthetic or a path.",
+        show_default="the images of the record",
+    ),
+]
+Corruptions = Annotated[
+    str | None,
+    typer.Option(
+        "--corruptions",
+        metavar="all|NAME,…",
+        help="Also evaluate on corrupted images, at five strengths each: all, or names such as fog,jpeg.",
+    ),
+]
+Images = Annotated[
+    int | None,
+    typer.Option("--images", metavar="N", help="Draw N of the test images, the same ones every time."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE",
+        help="Write a table (.csv), everything (.json) or a reliability diagram (.png).",
+    ),
+]  # fmt: skip
+TrainLogits = Annotated[
+    bool, typer.Option("--train-logits", help="Store the logits of all training images in the record, too.")
+]
+
+
+def evaluate(
+    names: run_options.RunNames, data: Data = None, corruptions: Corruptions = None, images: Images = None,
+    tta: run_options.Tta = None, output: Output = None, train_logits: TrainLogits = False,
+    control: run_options.Control = None, margin: run_options.Margin = None, scale: o.MaybeScale = None,
+    invocation: o.MaybeInvocation = None, device: run_options.UseDevice = "auto",
+    runs: o.RunsUnopened = o.DEFAULT_RUNS, as_json: o.Json = False,
+) -> int:  # fmt: skip
+    """Evaluate trained cells on labelled images; several variants are compared by seed.
+
+    The images are the test images of the cells' own data unless --data names others. Logits are added to records of an
+    older version that lack them, if the accuracy computed here equals the recorded one.
+    """
+    limit = run_options.margin_fraction(margin)
+    if output is not None:
+        run_options.require_output(output, ENDINGS)
+    if train_logits and (data is not None or runs.is_file()):
+        raise UsageError("--train-logits stores logits of a cell's own images in its record; leave --data out")
+    from cifar_lab.inference import run_names
+
+    chosen = run_names.choose_runs(o.open_records(runs).resolve(), names, scale=scale, invocation=invocation)
+    kinds = _corruption_names(corruptions)
+    from cifar_lab.inference.evaluation import evaluate_members
+    from cifar_lab.inference.labelled_images import labelled_images
+    from cifar_lab.inference.network_outputs import load_members
+
+    labelled = labelled_images(chosen, data, count=images, say=console.say)
+    members = load_members(chosen.runs, device, tta)
+    evaluation = evaluate_members(
+        chosen, members, labelled, corruptions=kinds, control=control, margin=limit, say=console.say
+    )
+    _require_drawable(evaluation, output)
+    if labelled.own is not None and not runs.is_file():  # a packed study is only read
+        _store_logits(members, labelled, train_logits)
+    if output is not None:
+        _write(output, evaluation)
+    if as_json:
+        console.print_json(evaluation.as_dict())
+    else:
+        _print(evaluation, output)
+    return 0
+
+
+def _corruption_names(text: str | None) -> list[str] | None:
+    """Return the names of corruptions, an empty list for all of them, None for none; each name is checked."""
+    if text is None:
+        return None
+    from cifar_lab.inference.corruptions import find_corruptions
+
+    names = [] if text == ALL else [name.strip() for name in text.split(",")]
+    find_corruptions(names)
+    return names
+
+
+def _require_drawable(evaluation: Evaluation, output: Path | None) -> None:
+    """Check that a diagram can tell the runs apart."""
+    from cifar_lab.report.charts.reliability_png import MOST
+
+    if output is not None and output.suffix.lower() == ".png" and len(evaluation.runs) > MOST:
+        raise UsageError(f"-o {output}: a diagram shows at most {MOST} runs, not {len(evaluation.runs)}")
+
+
+def _store_logits(members: list[Member], labelled: LabelledImages, train_logits: bool) -> None:
+    """Add logits to records that lack them, and those of training images on request; say what was written."""
+    from cifar_lab.inference import stored_logits
+    from cifar_lab.store.cell_record import CellRecord
+
+    assert labelled.own is not None
+    for member in members:
+        if stored_logits.lacks_logits(CellRecord(member.run.cell.folder)):
+            console.say(stored_logits.fill_logits(member, labelled.own).reason)
+        if train_logits:
+            console.say(stored_logits.write_train_logits(member, labelled.own).reason)
+
+
+def _write(output: Path, evaluation: Evaluation) -> None:
+    """Write the file that the extension asks for, atomically."""
+    from cifar_lab.store.atomic_file import write_atomically
+
+    content = _content(output.suffix.lower(), evaluation)
+    try:
+        write_atomically(output, lambda file: file.write(content))
+    except OSError as error:
+        if is_out_of_space(error):
+            raise
+        raise UsageError(f"-o {output}: {error.strerror or error}") from error
+
+
+def _content(ending: str, evaluation: Evaluation) -> bytes:
+    if ending == ".json":
+        return (json.dumps(evaluation.as_dict(), indent=1, allow_nan=False) + "\n").encode()
+    if ending == ".png":
+        from cifar_lab.report.charts.reliability_png import reliability_diagram
+
+        calibrations = {run.name: run.calibration for run in evaluation.runs}
+        return reliability_diagram(calibrations, f"Calibration on {evaluation.images}")
+    buffer = io.StringIO()
+    records = evaluation.records()
+    table = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(records)
+    return buffer.getvalue().encode()
+
+
+def _print(evaluation: Evaluation, output: Path | None) -> None:
+    _line(f"{evaluation.images}")
+    _line(f"computed on {evaluation.how}")
+    for note in evaluation.notes:
+        _line(note)
+    console.out.print(_runs_table(evaluation))
+    _line("interval: 95 %, Wilson, over images; ECE: expected calibration error, 15 bins", dim=True)
+    for run in evaluation.runs:
+        if run.recorded is not None and abs(run.recorded - run.accuracy) > 1e-6:
+            _line(f"{run.name}: the record has {percent(run.recorded)} %, computed here {percent(run.accuracy)} %")
+    if len(evaluation.runs) == 1:
+        _print_details(evaluation.runs[0])
+    else:
+        _gap()
+        _heading("recall in %, mean over seeds")
+        console.out.print(_classes_by_variant(evaluation))
+    if evaluation.judged and evaluation.control is not None:
+        _gap()
+        run_options.print_judged_points(
+            evaluation.judged, evaluation.control, evaluation.margin, "accuracy by variant, in %"
+        )
+    if any(run.corruptions for run in evaluation.runs):
+        _print_corruptions(evaluation)
+    if output is not None:
+        _line(f"written: {output}")
+
+
+def _runs_table(evaluation: Evaluation) -> Any:
+    columns = ["run", "accuracy %", "interval", "loss", "ECE %"]
+    rows = [
+        [run.name, percent(run.accuracy), percent_interval(run.interval), f"{run.loss:.4f}",
+         percent(run.calibration.error)]
+        for run in evaluation.runs
+    ]  # fmt: skip
+    return console.table("", columns, rows, right=columns[1:])
+
+
+def _print_details(run: RunEvaluation) -> None:
+    """Print classes, confusion and calibration of one run."""
+    _gap()
+    columns = ["class", "images", "correct", "recall %", "precision %"]
+    rows = [
+        [each.name, each.images, each.correct, percent(each.recall, 1), percent(each.precision, 1)]
+        for each in run.by_class()
+    ]
+    console.out.print(console.table("", columns, rows, right=columns[1:]))
+    _gap()
+    short = [name[:6] for name in run.classes]
+    confusion = [[name, *counts] for name, counts in zip(run.classes, run.confusion, strict=True)]
+    _heading("confusion: rows are labels, columns predictions")
+    console.out.print(console.table("", ["", *short], confusion, right=short))
+    _gap()
+    columns = ["confidence %", "images", "mean confidence %", "accuracy %"]
+    bins = [
+        [f"{100 * each.low:.1f} to {100 * each.high:.1f}", each.images, percent(each.confidence, 1),
+         percent(each.accuracy, 1)]
+        for each in run.calibration.bins if each.images
+    ]  # fmt: skip
+    _heading("calibration")
+    console.out.print(console.table("", columns, bins, right=columns[1:]))
+
+
+def _classes_by_variant(evaluation: Evaluation) -> Any:
+    """Return the recall of each class by variant, means over seeds."""
+    groups = _groups(evaluation)
+    names = list(groups)[:MOST_COLUMNS]
+    rows = []
+    for at, name in enumerate(evaluation.runs[0].classes):
+        recalls = [[run.by_class()[at].recall for run in groups[variant]] for variant in names]
+        rows.append([name, *(percent(_mean(values), 1) for values in recalls)])
+    return console.table("", ["class", *names], rows, right=names)
+
+
+def _print_corruptions(evaluation: Evaluation) -> None:
+    """Print the accuracy on corrupted images by corruption and variant, and the comparison of their means."""
+    groups = _groups(evaluation)
+    names = list(groups)[:MOST_COLUMNS]
+    clean = {name: _mean([run.accuracy for run in groups[name]]) for name in names}
+    rows: list[list[str]] = [["none", *(percent(clean[name], 1) for name in names)]]
+    for kind in evaluation.runs[0].corruptions or {}:
+        row = [kind]
+        for name in names:
+            values = [value for run in groups[name] for value in (run.corruptions or {})[kind]]
+            row.append(percent(_mean(values), 1))
+        rows.append(row)
+    _gap()
+    _heading("accuracy on corrupted images in %, mean over five strengths and over seeds")
+    console.out.print(console.table("", ["corruption", *names], rows, right=names))
+    _gap()
+    columns = ["variant", "n", "mean %", "interval"]
+    summary = [
+        [each.variant, each.n, percent(each.mean), percent_interval(each.interval)] for each in evaluation.corrupted
+    ]
+    _heading("mean corruption accuracy; interval: 95 %, Student, over seeds")
+    console.out.print(console.table("", columns, summary, right=columns[1:]))
+    if evaluation.judged_corrupted and evaluation.control is not None:
+        _gap()
+        run_options.print_judged_points(
+            evaluation.judged_corrupted, evaluation.control, evaluation.margin,
+            "mean corruption accuracy by variant, in %",
+        )  # fmt: skip
+
+
+def _groups(evaluation: Evaluation) -> dict[str, list[RunEvaluation]]:
+    groups: dict[str, list[RunEvaluation]] = {}
+    for run in evaluation.runs:
+        groups.setdefault(run.variant, []).append(run)
+    return groups
+
+
+def _mean(values: list[float | None] | list[float]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def _line(text: str, *, dim: bool = False) -> None:
+    console.out.print(printable(text), style="dim" if dim else None, markup=False, soft_wrap=True)
+
+
+def _heading(text: str) -> None:
+    console.out.print(text, style="bold", markup=False, soft_wrap=True)
+
+
+def _gap() -> None:
+    console.out.print()

@@ -1,0 +1,84 @@
+"""Data sets of users: `--data NAME` of an entry point, or `--data module:function`, with options as in an address.
+
+`--data mylab.data:blobs?side=16&classes=5` calls `blobs(side=16, classes=5)`, which returns class names and
+`ImageArrays`. The arrays are kept in the cache under the version of the data set and its options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from cifar_lab import extension
+from cifar_lab.data import cache, validation
+from cifar_lab.data.dataset import Dataset, ImageArrays, content_hash
+from cifar_lab.data.messages import short_line
+from cifar_lab.errors import DataError, RecipeError
+
+
+def load_registered(source: str, target: str) -> Dataset:
+    """Return the images of a user's data set.
+
+    Raises:
+        DataError: it cannot be imported, or its images are not valid.
+    """
+    options = _options(source.partition("?")[2])
+    try:
+        known = extension.identity("datasets", target, options)
+    except RecipeError as error:
+        raise DataError(f"data {source!r}: {error}") from error
+    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return cache.open_or_make(key, lambda: _make(source, target, options))
+
+
+def _options(text: str) -> dict[str, Any]:
+    """Parse `side=16&kind=noise`: values are JSON, else text."""
+    options: dict[str, Any] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True):
+        options[name] = value
+        with suppress(ValueError):
+            options[name] = json.loads(value)
+    return options
+
+
+def _make(source: str, target: str, options: dict[str, Any]) -> Dataset:
+    try:
+        classes, arrays = extension.build("datasets", target, options)
+        arrays = ImageArrays(*map(np.ascontiguousarray, arrays))
+    except Exception as error:  # a user's code may raise anything
+        raise DataError(f"data {source!r}: {type(error).__name__}: {short_line(error)}") from error
+    classes = tuple(map(str, classes))
+    try:
+        _check(classes, arrays)
+    except DataError as error:
+        raise DataError(f"data {source!r}: {error}") from error
+    name = source.rpartition(":")[2]
+    return Dataset(
+        name=name, kind="registered", classes=classes, **arrays._asdict(), hash=content_hash(classes, *arrays)
+    )
+
+
+def _check(classes: tuple[str, ...], arrays: ImageArrays) -> None:
+    """Check types, shapes and labels.
+
+    Raises:
+        DataError: they are not those of `ImageArrays`.
+    """
+    for split, images, labels in (
+        ("train", arrays.train_images, arrays.train_labels),
+        ("test", arrays.test_images, arrays.test_labels),
+    ):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+            raise DataError(
+                f"images of {split} are {images.shape} of {images.dtype}; expected (N, side, side, 3) uint8"
+            )
+        if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+            raise DataError(f"labels of {split} are {labels.shape} of {labels.dtype}; expected (N,) int64")
+        validation.check_side(f"an image of {split}", images.shape[2], images.shape[1])
+    validation.check_same_side(arrays.train_images.shape[1], arrays.test_images.shape[1])
+    validation.check_classes(classes, arrays.train_labels.tolist(), arrays.test_labels.tolist())

@@ -1,0 +1,238 @@
+"""Extensions of users: networks, data sets, optimizers, schedules and metrics from their own packages, without a fork.
+
+An extension is a factory with typed options. It is named in a recipe as `module:function`, or by an entry point of a
+package (group `cifar_lab.models`, `cifar_lab.datasets`, …), which stands for the same. Its module is imported only
+when it is used. Its identity is part of a cell's fingerprint: the version of an `Extension`, else a hash of the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, NoReturn, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+from cifar_lab.errors import RecipeError, nearest, shortened
+
+Group = Literal["models", "datasets", "optimizers", "schedules", "metrics"]
+GROUPS: tuple[Group, ...] = ("models", "datasets", "optimizers", "schedules", "metrics")
+TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+"""Form of `module:function`."""
+SUPPLIED: dict[Group, frozenset[str]] = {
+    "models": frozenset({"classes", "side"}),
+    "datasets": frozenset(),
+    "optimizers": frozenset({"params", "parameters", "lr", "weight_decay"}),
+    "schedules": frozenset(),
+    "metrics": frozenset(),
+}
+"""Arguments that the lab passes to a factory of each group; all others are options."""
+
+
+class Options(dict[str, Any]):
+    """Options of an extension: JSON values by name, immutable and hashable."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True))
+
+    def __reduce__(self) -> tuple[type[Options], tuple[dict[str, Any]]]:
+        return Options, (dict(self),)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("options are immutable")
+
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = __ior__ = _refuse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """A factory with its options and its version; `module:name` may refer to one, or to the factory alone."""
+
+    factory: Callable[..., Any]
+    options: type[BaseModel] | None = None
+    """Model of the options; None for the annotated keyword arguments of the factory."""
+    version: str | None = None
+    """Identity in fingerprints; None for a hash of the source of the factory's module."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Annotation of a recipe field that holds a name: a built-in one, one of an entry point, or `module:function`."""
+
+    group: Group
+    built_in: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.canonical, handler(source))
+
+    def canonical(self, name: str) -> str:
+        """Return a built-in name as it is, and `module:function` for all others."""
+        if name in self.built_in or TARGET.fullmatch(name):
+            return name
+        targets = registered(self.group)
+        if name in targets:
+            return targets[name]
+        *most, last = [repr(each) for each in (*self.built_in, *targets)] or ["module:function"]
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(most)} or {last}" if most else last})
+
+
+class BrokenExtension(NamedTuple):
+    """Entry point that cannot be used, with the reason in one line."""
+
+    name: str
+    reason: str
+
+
+def registered(group: Group) -> dict[str, str]:
+    """Return the `module:function` of every entry point of a group by its name; no module is imported."""
+    return {point.name: point.value for point in _points(group) if TARGET.fullmatch(point.value)}
+
+
+def find_broken(group: Group) -> Iterator[BrokenExtension]:
+    """Import each extension of a group that a package registers, and yield those that cannot be used."""
+    for point in _points(group):
+        try:
+            if not TARGET.fullmatch(point.value):
+                raise RecipeError(f"'{point.value}' does not read module:function")
+            describe_version(group, point.value)
+        except RecipeError as error:
+            yield BrokenExtension(name=point.name, reason=f"{group} {point.name}: {error}")
+
+
+def load_extension(group: Group, target: str) -> Extension:
+    """Import the extension at `target`, `module:function`.
+
+    Raises:
+        RecipeError: the module cannot be imported, or has no such function.
+    """
+    module_name, _, path = target.partition(":")
+    try:
+        value: Any = _imported(module_name)
+    except Exception as error:  # an extension may raise anything while it is imported
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise RecipeError(f"{group} {target}: {type(error).__name__}: {shortened(first)}") from error
+    for part in path.split("."):
+        if not hasattr(value, part):
+            names = [name for name in vars(value) if not name.startswith("_")]
+            raise RecipeError(f"{group} {target}: no '{part}' there{nearest(part, names)}")
+        value = getattr(value, part)
+    if isinstance(value, Extension):
+        return value
+    if not callable(value):
+        raise RecipeError(f"{group} {target}: not a function, but {type(value).__name__}")
+    return Extension(factory=value)
+
+
+def check_options(group: Group, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as the factory takes them.
+
+    Raises:
+        RecipeError: an option is unknown, is missing, or has the wrong type.
+    """
+    valid = _validated(group, target, options)
+    own = load_extension(group, target).options is not None  # then defaults are those of the model
+    return {name: getattr(valid, name) for name in type(valid).model_fields if own or name in valid.model_fields_set}
+
+
+def build(group: Group, target: str, options: Mapping[str, Any], *supplied: Any, **named: Any) -> Any:
+    """Call the factory with validated options, and with those of the `named` arguments that it takes.
+
+    Raises:
+        RecipeError: as `load_extension` and `check_options`.
+    """
+    factory, chosen = load_extension(group, target).factory, check_options(group, target, options)
+    parameters = inspect.signature(factory).parameters.values()
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    names = {parameter.name for parameter in parameters}
+    return factory(*supplied, **{k: v for k, v in named.items() if takes_all or k in names}, **chosen)
+
+
+def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a fingerprint holds of an extension: its name, its version, and options that are not defaults."""
+    valid = _validated(group, target, options)
+    chosen = valid.model_dump(mode="json", exclude_defaults=True)
+    return {"name": target, "version": describe_version(group, target), "options": chosen}
+
+
+@cache
+def describe_version(group: Group, target: str) -> str:
+    """Return the version of an extension, else the SHA-256 of the source of its factory's module.
+
+    For the `__init__.py` of a package it is the hash of all Python files of the package.
+
+    Raises:
+        RecipeError: it has neither a version nor a source.
+    """
+    extension = load_extension(group, target)
+    if extension.version is not None:
+        return extension.version
+    module = sys.modules.get(getattr(extension.factory, "__module__", "") or "")
+    path = Path(getattr(module, "__file__", None) or "")
+    if path.suffix != ".py" or not path.is_file():
+        raise RecipeError(f"{group} {target}: its source is not there to be hashed; give Extension(version=…)")
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _points(group: Group) -> list[EntryPoint]:
+    return sorted(entry_points(group=f"cifar_lab.{group}"), key=lambda point: (point.name, point.value))
+
+
+def _imported(name: str) -> Any:
+    """Import a module; one of the current folder is found, too, after all others."""
+    sys.path.append(str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop()
+
+
+def _validated(group: Group, target: str, options: Mapping[str, Any]) -> BaseModel:
+    extension = load_extension(group, target)
+    model = extension.options or _model_of(group, target)
+    try:
+        return model.model_validate_json(json.dumps(dict(options)))
+    except ValidationError as error:
+        raise RecipeError(f"{group} {target}: {_one_line(error, model)}") from error
+
+
+@cache
+def _model_of(group: Group, target: str) -> type[BaseModel]:
+    """Return a strict model of the keyword arguments of a factory that the lab does not supply."""
+    factory = load_extension(group, target).factory
+    try:
+        hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except Exception:  # noqa: BLE001 (an annotation that cannot be resolved leaves the option's type open)
+        hints = {}
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(factory).parameters.values():
+        variadic = parameter.kind in {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
+        if parameter.name in SUPPLIED[group] or variadic:
+            continue
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model("Options", __config__=config, **fields)
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"no option '{path}'{nearest(path, model.model_fields)}"
+    if first["type"] == "missing":
+        return f"the option '{path}' is missing"
+    return f"option {path}={shortened(json.dumps(first['input'], default=str), 80)}: {first['msg']}"

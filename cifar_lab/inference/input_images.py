@@ -1,0 +1,191 @@
+"""Read images without labels: a competition's pickle, an npz, a folder, a zip or tar of images, or one image.
+
+Nothing in a file is executed: pickles are read by `cifar_lab.data.unpickle`, arrays without pickled objects.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_lab.config.images import CIFAR10_SHAPE
+from cifar_lab.data import array_files, decoding, file_tree
+from cifar_lab.data.cifar_batches import images_of_planes
+from cifar_lab.data.dataset import Images
+from cifar_lab.data.file_tree import FileTree
+from cifar_lab.data.messages import short_line, shown
+from cifar_lab.data.unpickle import unpickle
+from cifar_lab.errors import DataError
+
+ACCEPTED = "a pickle or npz with 'data', a folder, zip or tar of images, or one image"
+LARGEST_PICKLE = 1 << 30
+"""Maximum bytes of a pickle; 10,000 images of CIFAR take 31 million."""
+MOST_IMAGES = 1_000_000
+IMAGES, IDS = ("data", "images", "x", "x_test", "test_images", "img", "imgs"), ("ids", "id", "index")
+"""Names of arrays, in order of preference."""
+SIDE = CIFAR10_SHAPE.side
+"""Side of the images in pixels; other sizes are refused."""
+PICKLE_STARTS = (b"\x80", b"(", b"}", b"c")
+"""First bytes of a pickle: of protocol 2 and later, of a text protocol, of a dictionary, and of a global name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputImages:
+    """Images in the order of their answers."""
+
+    images: Images
+    """(N, 32, 32, 3) uint8."""
+    ids: tuple[str, ...]
+    """One for each image: as the file has them, else numbers from 0 up, or names of files."""
+    has_own_ids: bool
+    """False for numbers that were assigned here."""
+    source: str
+    """Name of the file or folder."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def read_images(path: str | Path) -> InputImages:
+    """Return the images at `path`; files of a folder or archive in natural order: 2.png before 10.png.
+
+    Raises:
+        DataError: it is not there, or holds no such images; a pickle's error names what it wanted to import.
+    """
+    place = Path(path).expanduser()
+    try:
+        if not place.exists():
+            raise DataError("no such file or folder")
+        return _read(place)
+    except DataError as error:
+        raise DataError(f"input {shown(path)}: {error}") from error
+    except OSError as error:
+        raise DataError(f"input {shown(path)}: {short_line(error.strerror or error)}") from error
+
+
+def images_of_array(array: NDArray[Any], source: str = "array") -> InputImages:
+    """Return images of an array, (N, 32, 32, 3), (N, 3, 32, 32) or (N, 3072) uint8, planes first.
+
+    Raises:
+        DataError: it has another shape or type.
+    """
+    images = _as_images(source, array)
+    return InputImages(images=images, ids=tuple(map(str, range(len(images)))), has_own_ids=False, source=source)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Return a sorting key by which numbers in names are compared as numbers."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _read(path: Path) -> InputImages:
+    if path.is_dir():
+        with file_tree.opened(path) as tree:
+            return _of_tree(tree, path)
+    start = file_tree.read_start(path)
+    if start.startswith(b"PK") or file_tree.is_tar(start):
+        with file_tree.opened(path) as tree:
+            return _of_npz(tree, path) if _is_npz(tree) else _of_tree(tree, path)
+    if path.suffix.lower() in decoding.EXTENSIONS:
+        image = decoding.decode_image(path.name, path.read_bytes()[: decoding.LARGEST + 1], SIDE)
+        return InputImages(images=image[None], ids=(path.stem,), has_own_ids=True, source=path.name)
+    if start.startswith(PICKLE_STARTS):
+        return _of_pickle(path)
+    raise DataError(f"it starts with {start[:4]!r}; expected {ACCEPTED}")
+
+
+def _of_pickle(path: Path) -> InputImages:
+    if path.stat().st_size > LARGEST_PICKLE:
+        raise DataError(f"larger than {LARGEST_PICKLE:,} bytes")
+    content = unpickle(path.read_bytes())
+    if not isinstance(content, dict):
+        raise DataError(f"the pickle holds a {type(content).__name__}; expected a dictionary with 'data'")
+    return _of_arrays({str(name): value for name, value in content.items()}, path)
+
+
+def _is_npz(tree: FileTree) -> bool:
+    names = tree.listing("").files
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _of_npz(tree: FileTree, path: Path) -> InputImages:
+    names = [name for name in tree.listing("").files if name.removesuffix(".npy").lower() in (*IMAGES, *IDS)]
+    if not names and len(tree.listing("").files) == 1:
+        (alone,) = tree.listing("").files
+        return _of_arrays({"data": array_files.read_array(tree, alone)}, path)
+    return _of_arrays({name.removesuffix(".npy"): array_files.read_array(tree, name) for name in names}, path)
+
+
+def _of_arrays(arrays: Mapping[str, Any], path: Path) -> InputImages:
+    """Return the images and ids of arrays by name."""
+    by_name = {name.lower(): value for name, value in arrays.items()}
+    key = next((name for name in IMAGES if name in by_name), None)
+    if key is None:
+        holds = ", ".join(map(shown, list(arrays)[:6])) or "nothing"
+        raise DataError(f"no array named 'data'; it holds {holds}")
+    images = _as_images(key, by_name[key])
+    ids = next((by_name[name] for name in IDS if name in by_name), None)
+    if ids is None:
+        return images_of_array(images, path.name)
+    words = tuple(str(each) for each in (ids.ravel().tolist() if isinstance(ids, np.ndarray) else ids))
+    if len(words) != len(images) or len(set(words)) != len(words):
+        raise DataError(f"{len(images):,} images and {len(words):,} ids, {len(set(words)):,} of them different")
+    return InputImages(images=images, ids=words, has_own_ids=True, source=path.name)
+
+
+def _as_images(name: str, array: Any) -> Images:
+    """Convert (N, 32, 32, 3), (N, 3, 32, 32) or (N, 3072), planes first, to (N, 32, 32, 3) uint8."""
+    side = SIDE
+    if isinstance(array, np.ndarray) and array.dtype == np.uint8 and len(array):
+        if array.ndim == 4 and array.shape[1:] == (side, side, 3):
+            return np.ascontiguousarray(array)
+        if array.shape[1:] in ((3, side, side), (3 * side * side,)):
+            return images_of_planes(np.ascontiguousarray(array))
+    form = f"{array.shape} of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+    raise DataError(f"{shown(name)} is {form}; expected (N, {side}, {side}, 3) or (N, {3 * side * side}) of uint8")
+
+
+def _of_tree(tree: FileTree, path: Path) -> InputImages:
+    names = sorted(_files(tree, ""), key=natural_key)
+    if not names:
+        raise DataError(f"no images in it; expected {ACCEPTED}")
+    for name in names:
+        if not name.lower().endswith(decoding.EXTENSIONS):
+            raise DataError(f"{shown(name)} is not an image by its name; expected {', '.join(decoding.EXTENSIONS)}")
+    images = np.empty((len(names), SIDE, SIDE, 3), np.uint8)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, on palettes, which the decoder handles
+        for at, name in enumerate(names):
+            images[at] = decoding.decode_image(name, tree.read(name, decoding.LARGEST), SIDE)
+    return InputImages(images=images, ids=_ids(names), has_own_ids=True, source=path.name)
+
+
+def _files(tree: FileTree, folder: str) -> Iterator[str]:
+    """Yield the names of all files below a folder."""
+    pending, count = [folder], 0
+    while pending:
+        here = pending.pop()
+        prefix = f"{here}/" if here else ""
+        listing = tree.listing(here)
+        pending += [f"{prefix}{name}" for name in listing.folders]
+        count += len(listing.files)
+        if count > MOST_IMAGES:
+            raise DataError(f"more than {MOST_IMAGES:,} files")
+        yield from (f"{prefix}{name}" for name in listing.files)
+
+
+def _ids(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the numbers that the files are named by, if all are, else their names; without their common folder."""
+    stems = [name.rpartition("/")[2].rpartition(".")[0] for name in names]
+    if all(stem.isdecimal() for stem in stems) and len(set(stems)) == len(stems):
+        return tuple(stems)
+    folders = {name.rpartition("/")[0] for name in names}
+    common = f"{folders.pop()}/" if len(folders) == 1 else ""
+    return tuple(name.removeprefix(common) if common != "/" else name for name in names)

@@ -1,0 +1,206 @@
+"""Find the trained cells that a user names: by fingerprint, by ablation, variant and seed, or the best of all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_lab.errors import TrackingError, UsageError, nearest
+from cifar_lab.inference.stored_cells import SHORT, StoredCell, load_cell
+from cifar_lab.results.contrasts import margin_of
+from cifar_lab.store.invocation import CellRef
+from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.selection import Selection, select
+
+FORMS = "FINGERPRINT, ABLATION, ABLATION/VARIANT, ABLATION/VARIANT/sN or best:ABLATION"
+BEST = "best:"
+MARGIN = 0.005
+"""Margin where the runs are not of one setting, which would have its own: 0.5 points."""
+_SEED = re.compile(r"(.+)/s(\d+)", re.ASCII)
+_DIGITS = re.compile("[0-9a-f]{4,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenRun:
+    """One finished cell, under the name by which it was chosen."""
+
+    cell: StoredCell
+    ablation: str
+    """Ablation that asked for the cell; empty for none."""
+    variant: str
+    """Variant in that ablation; the fingerprint for a cell of none."""
+    seed: int
+    source: str
+    """Source of the images that it was trained on, as typed then; empty where unknown."""
+
+    @property
+    def name(self) -> str:
+        """Return `se_ratio/r4/s0`, or the fingerprint of a cell of no ablation."""
+        return f"{self.ablation}/{self.variant}/s{self.seed}" if self.ablation else self.variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenRuns:
+    """Cells that were chosen together, each once."""
+
+    runs: tuple[ChosenRun, ...]
+    control: str | None = None
+    """Control of the setting, if all runs are of one and it is among them."""
+    margin: float = MARGIN
+    """Difference that does not matter, as a fraction."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how a run was chosen and on cells that are left out."""
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def variants(self) -> dict[str, list[ChosenRun]]:
+        """Return the runs by variant; names of variants carry their ablation if the runs are of several."""
+        many = len({run.ablation for run in self.runs}) > 1
+        groups: dict[str, list[ChosenRun]] = {}
+        for run in self.runs:
+            name = f"{run.ablation}/{run.variant}" if many and run.ablation else run.variant
+            groups.setdefault(name, []).append(run)
+        return groups
+
+
+def choose_runs(
+    runs: Path, words: Sequence[str], *, scale: str | None = None, invocation: str | None = None
+) -> ChosenRuns:
+    """Return the finished cells that `words` name, in the setting of the latest matching invocation.
+
+    Args:
+        runs: folder of records.
+        words: FINGERPRINT (first digits), ABLATION, ABLATION/VARIANT, ABLATION/VARIANT/sN or best:ABLATION.
+        scale: scale of the setting; None for any.
+        invocation: id of an invocation of the setting; None for the latest.
+
+    Raises:
+        UsageError: a word has another form, or names no variant or no finished cell.
+        TrackingError: nothing in `runs` matches.
+    """
+    if not words:
+        raise UsageError(f"no run is named; give {FORMS}")
+    finder = _Finder(runs, scale, invocation)
+    chosen: dict[str, ChosenRun] = {}
+    for word in words:
+        for run in finder.find(word):
+            chosen.setdefault(run.cell.fingerprint, run)
+    settings = list(finder.settings.values())
+    is_one = len(settings) == 1 and {run.ablation for run in chosen.values()} == set(finder.settings)
+    control = settings[0].latest.control if is_one else None
+    return ChosenRuns(
+        runs=tuple(chosen.values()),
+        control=control if control in {run.variant for run in chosen.values()} else None,
+        margin=margin_of(settings[0].invocations) if is_one else MARGIN,
+        notes=tuple(finder.notes),
+    )
+
+
+class _Finder:
+    """Search for runs in one folder; it reads every setting once."""
+
+    def __init__(self, runs: Path, scale: str | None, invocation: str | None) -> None:
+        self.runs, self.scale, self.invocation = runs, scale, invocation
+        self.settings: dict[str, Selection] = {}
+        self.notes: list[str] = []
+
+    def find(self, word: str) -> list[ChosenRun]:
+        """Return the runs that one word names."""
+        if word.startswith(BEST):
+            return [self._best(word.removeprefix(BEST))]
+        if _DIGITS.fullmatch(word.lower()) and any(self.runs.glob(f"{word.lower()}*")):
+            return [self._by_digits(word.lower())]
+        ablation, _, rest = word.partition("/")
+        if not ablation or word.endswith("/"):
+            raise UsageError(f"'{word}' names no run; give {FORMS}")
+        cells = self._cells(ablation)
+        if not rest:
+            return self._finished(word, ablation, cells)
+        names = {cell.variant for cell in cells}
+        match = _SEED.fullmatch(rest) if rest not in names else None
+        variant, seed = (match[1], int(match[2])) if match else (rest, None)
+        if variant not in names:
+            raise UsageError(f"{ablation} has no variant '{variant}'{nearest(variant, sorted(names))}")
+        own = [cell for cell in cells if cell.variant == variant and seed in (None, cell.seed)]
+        if not own:
+            seeds = ", ".join(f"s{cell.seed}" for cell in cells if cell.variant == variant)
+            raise UsageError(f"{ablation}/{variant} has no seed {seed}; it has {seeds}")
+        return self._finished(word, ablation, own)
+
+    def _cells(self, ablation: str) -> list[CellRef]:
+        if ablation not in self.settings:
+            self.settings[ablation] = select(self.runs, ablation, scale=self.scale, invocation=self.invocation)
+        return self.settings[ablation].cells
+
+    def _finished(self, word: str, ablation: str, cells: Sequence[CellRef]) -> list[ChosenRun]:
+        """Return the finished ones of `cells`; the others are noted."""
+        source = self.settings[ablation].latest.data.source
+        finished, left = [], []
+        for ref in cells:
+            if not (self.runs / ref.fingerprint).is_dir():
+                left.append(f"{ref.variant}/s{ref.seed} missing")
+                continue
+            cell = load_cell(self.runs, ref.fingerprint)
+            if cell.state != "finished":
+                left.append(f"{ref.variant}/s{ref.seed} {cell.state}")
+                continue
+            finished.append(ChosenRun(cell=cell, ablation=ablation, variant=ref.variant, seed=ref.seed, source=source))
+        if not finished:
+            raise UsageError(f"{word}: no cell is finished: {', '.join(left[:5])}")
+        if left:
+            self.notes.append(f"{word}: left out: {', '.join(left)}")
+        return finished
+
+    def _best(self, ablation: str) -> ChosenRun:
+        """Return the finished cell with the highest validation accuracy; by test accuracy where none has one."""
+        candidates = self._finished(f"{BEST}{ablation}", ablation, self._cells(ablation))
+        has_val = all("val/acc" in run.cell.metrics for run in candidates)
+        metric = "val/acc" if has_val else "test/acc"
+        best = max(candidates, key=lambda run: run.cell.metrics.get(metric, 0.0))
+        how = "by val" if has_val else "by test, as no images were held out: selected on test"
+        value = 100 * best.cell.metrics.get(metric, 0.0)
+        self.notes.append(f"best of {len(candidates)} finished cells {how}: {best.name}, {value:.2f} %")
+        return best
+
+    def _by_digits(self, digits: str) -> ChosenRun:
+        cell = load_cell(self.runs, digits)
+        if cell.state != "finished":
+            why = f": {cell.damage}" if cell.damage else ""
+            raise UsageError(f"{cell.fingerprint[:SHORT]} is {cell.state}, not finished{why}")
+        requests = read_index(self.runs).requests(cell.fingerprint)
+        if not requests:
+            short = cell.fingerprint[:SHORT]
+            return ChosenRun(cell=cell, ablation="", variant=short, seed=cell.seed or 0, source="")
+        note, ref = requests[-1]
+        return ChosenRun(cell=cell, ablation=note.ablation, variant=ref.variant, seed=ref.seed, source=note.data.source)
+
+
+def require_one(chosen: ChosenRuns) -> None:
+    """Check that one run was chosen, for a command that combines several only on request.
+
+    Raises:
+        UsageError: several were.
+    """
+    if len(chosen) > 1:
+        names = ", ".join(run.name for run in chosen.runs[:3])
+        more = ", …" if len(chosen) > 3 else ""
+        raise UsageError(f"{len(chosen)} runs are named ({names}{more}); add --ensemble to average them, or name one")
+
+
+def require_same_classes(chosen: ChosenRuns) -> tuple[str, ...]:
+    """Return the names of the classes that all runs share.
+
+    Raises:
+        TrackingError: a record does not name them.
+        UsageError: two runs have other classes.
+    """
+    first = chosen.runs[0]
+    for run in chosen.runs:
+        if not run.cell.classes:
+            raise TrackingError(f"{run.name}: its record names no classes")
+        if run.cell.classes != first.cell.classes:
+            raise UsageError(f"{run.name} and {first.name} know other classes")
+    return first.cell.classes

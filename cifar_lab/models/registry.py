@@ -1,0 +1,96 @@
+"""Networks by name: the built-in ones and those of users, `module:function`.
+
+A user's factory is called as `factory(classes=…, side=…, **options)`, the last two where it takes them, and returns an
+`nn.Module` that maps images, (N, 3, side, side) float32, to logits, (N, classes).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from cifar_lab import extension
+from cifar_lab.config import recipe
+from cifar_lab.config.built_in_names import MODELS
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
+from cifar_lab.config.seeding import stream
+from cifar_lab.errors import RecipeError, shortened
+from cifar_lab.models import resnet
+from cifar_lab.models.cost import Cost
+
+BUILT_IN = {"resnet": resnet.build_network}
+"""Functions that build the built-in networks, by name."""
+
+
+def build_network(
+    model: recipe.ModelConfig, *, seed: int, images: ImageShape = CIFAR10_SHAPE, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """Build the network that `model` names, with its initial weights, on `device`.
+
+    A user's network draws its weights from torch's generator, which is seeded by `seed` and restored afterwards.
+
+    Raises:
+        RecipeError: the network of a user cannot be built.
+    """
+    if model.name in BUILT_IN:
+        return BUILT_IN[model.name](model, seed=seed, images=images, device=device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, "init"))
+        return _build(model, images).to(device)
+
+
+@lru_cache(maxsize=256)
+def count_network(model: recipe.ModelConfig, images: ImageShape) -> Cost:
+    """Count a user's network on the meta device, without allocating its weights.
+
+    MACs are half of the operations that torch's counter sees in the forward pass of one image; 0 if it cannot run on
+    the meta device.
+
+    Raises:
+        RecipeError: it cannot be built there, or does not map images to one logit for each class.
+    """
+    with torch.device("meta"):
+        net = _build(model, images).eval()
+    sizes = {name: _trainable(part) for name, part in net.named_children()} or {model.name: 0}
+    costliest = max(sizes, key=lambda name: sizes[name])
+    return Cost(
+        parameters=_trainable(net),
+        macs=_macs(model, net, images),
+        costliest=costliest,
+        costliest_parameters=sizes[costliest],
+    )
+
+
+def _build(model: recipe.ModelConfig, images: ImageShape) -> nn.Module:
+    try:
+        net = extension.build(MODELS.group, model.name, model.options, classes=images.classes, side=images.side)
+    except RecipeError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise RecipeError(f"model.name={model.name}: {type(error).__name__}: {shortened(first)}") from error
+    if not isinstance(net, nn.Module):
+        raise RecipeError(f"model.name={model.name}: its factory returns {type(net).__name__}, not a torch.nn.Module")
+    return net
+
+
+def _trainable(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
+def _macs(model: recipe.ModelConfig, net: nn.Module, images: ImageShape) -> int:
+    """Return the multiply-accumulates of one image; 0 for a network that does not run on the meta device."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    try:
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            logits = net(torch.empty(1, 3, images.side, images.side))
+    except Exception:  # noqa: BLE001 (operations without a meta kernel, values that decide: the count is unknown)
+        return 0
+    if tuple(logits.shape) != (1, images.classes):
+        raise RecipeError(
+            f"model.name={model.name}: it maps an image to {tuple(logits.shape)}, not (1, {images.classes})"
+        )
+    return int(counter.get_total_flops()) // 2

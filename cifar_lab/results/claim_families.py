@@ -1,0 +1,84 @@
+"""Families of claims: the difference claims that answer one question, whose intervals hold together at 95 %."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cifar_lab.ablation.ablation import Ablation, Claim, Metric
+from cifar_lab.results.stats.moderated import Family, moderated_intervals
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
+from cifar_lab.results.stats.paired import Interval, Values
+from cifar_lab.results.stats.replicates import differences_by_seed
+
+Pair = tuple[str, str]
+"""Two variants in alphabetical order: their difference is the first less the second."""
+FamilyKey = tuple[str, Metric]
+"""Question and metric of a family."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimFamily:
+    """Difference claims that answer one question by one metric."""
+
+    question: str
+    metric: Metric
+    claims: tuple[Claim, ...]
+
+    @property
+    def level(self) -> float:
+        """Confidence of Student's interval of each claim, so that all of the family hold together (Šidák)."""
+        return per_comparison(CONFIDENCE, len(self.claims))
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Distinct differences that the claims speak of, in order; claims that turn one around speak of the same."""
+        return tuple(dict.fromkeys(pair_of(claim) for claim in self.claims))
+
+    @property
+    def kind(self) -> Family:
+        """Return how the differences hang together: `control` if one variant is in all of them."""
+        return "control" if set.intersection(*(set(pair) for pair in self.pairs)) else "any"
+
+    def moderated(self, values: Mapping[str, Values]) -> dict[Pair, Interval]:
+        """Return the simultaneous intervals of the differences that have two seeds or more.
+
+        Args:
+            values: the metric by variant and seed.
+
+        Returns:
+            An entry for each difference; empty where fewer than two of them vary: Student's intervals serve then.
+        """
+        names = {f"{first}/{second}": (first, second) for first, second in self.pairs}
+        differences = {
+            name: list(differences_by_seed(values.get(first, {}), values.get(second, {})).values())
+            for name, (first, second) in names.items()
+        }
+        return {names[name]: each.interval for name, each in moderated_intervals(differences, self.kind).items()}
+
+
+def pair_of(claim: Claim) -> Pair:
+    """Return the difference that a claim of two variants speaks of."""
+    first, second = sorted(claim.variants)
+    return first, second
+
+
+def family_key(ablation: Ablation, claim: Claim) -> FamilyKey:
+    """Return the question that a claim answers, with its metric: claims with the same key are one family.
+
+    The question is the claim's `question`, in a chain that of the ablation (which of the stages differ is one search
+    among all of them), else the statement that is quoted.
+    """
+    return claim.question or (ablation.question if ablation.chain else claim.quote), claim.metric
+
+
+def claim_families(ablation: Ablation) -> dict[FamilyKey, ClaimFamily]:
+    """Return the families of the difference claims of an ablation, by key, in the order of the claims."""
+    grouped: dict[FamilyKey, list[Claim]] = {}
+    for claim in ablation.claims:
+        if claim.worse is not None:
+            grouped.setdefault(family_key(ablation, claim), []).append(claim)
+    return {
+        (question, metric): ClaimFamily(question=question, metric=metric, claims=tuple(claims))
+        for (question, metric), claims in grouped.items()
+    }

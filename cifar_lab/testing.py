@@ -1,0 +1,175 @@
+"""Contract checks for authors of extensions: call one in a test of the package that has the extension.
+
+    from cifar_lab.testing import check_model
+
+    def test_my_network() -> None:
+        check_model("mylab.nets:tiny", {"width": 8})
+
+Each raises an AssertionError that names the rule that is broken, or the error that a user would see.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cifar_lab import extension
+from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
+from cifar_lab.config.recipe import MetricConfig, Recipe
+from cifar_lab.data import cache, registry
+from cifar_lab.data.dataset import Dataset
+from cifar_lab.errors import DataError, RecipeError
+from cifar_lab.extension import Group
+from cifar_lab.models.cost import Cost, network_cost
+from cifar_lab.models.registry import build_network
+from cifar_lab.train import checkpoint
+from cifar_lab.train.evaluate import Evaluation
+from cifar_lab.train.lr_schedule import factor
+from cifar_lab.train.optimizer import build_optimizer
+from cifar_lab.train.registry import measure_metrics
+
+__all__ = ["check_dataset", "check_metric", "check_model", "check_optimizer", "check_schedule"]
+
+
+def check_model(target: str, options: Mapping[str, Any] | None = None, images: ImageShape = CIFAR10_SHAPE) -> Cost:
+    """Check a network: counted on the meta device, equal weights for equal seeds, trainable, and its state loads.
+
+    Returns:
+        Its parameters and MACs, 0 MACs if unknown.
+    """
+    _check_options("models", target, options)
+    model = Recipe().override({"model.name": target, "model.options": dict(options or {})}).model
+    cost = network_cost(model, images)
+    net, same, other = (build_network(model, seed=seed, images=images) for seed in (0, 0, 1))
+    trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    assert trainable, "the network has no trainable parameters"
+    assert cost.parameters == sum(p.numel() for p in trainable), "it has other parameters on the meta device"
+    assert _same(net.state_dict(), same.state_dict()), "two networks of one seed have different weights"
+    assert not _same(net.state_dict(), other.state_dict()), "the seed does not change the weights"
+    batch, labels = _noise(images)
+    logits = net(batch)
+    assert logits.shape == (len(batch), images.classes), f"logits are {tuple(logits.shape)}, not (N, classes)"
+    F.cross_entropy(logits, labels).backward()
+    assert all(p.grad is not None for p in trainable), "a trainable parameter gets no gradient"
+    other.load_state_dict(_saved(net.state_dict()))
+    assert torch.equal(net.eval()(batch), other.eval()(batch)), "its state does not hold all that its output depends on"
+    return cost
+
+
+def check_optimizer(target: str, options: Mapping[str, Any] | None = None) -> None:
+    """Check an optimizer: it moves the weights, follows the groups' rate, and resumes bit-equal from its state."""
+    _check_options("optimizers", target, options)
+    optim = Recipe().override({"optim.name": target, "optim.options": dict(options or {}), "optim.lr": 0.01}).optim
+    straight, stopped, resumed = (_linear() for _ in range(3))
+    one, two = (build_optimizer(net, optim) for net in (straight, stopped))
+    before = [parameter.clone() for parameter in straight.parameters()]
+    _steps(straight, one, 6)
+    moved = any(not torch.equal(a, b) for a, b in zip(before, straight.parameters(), strict=True))
+    assert moved, "six steps do not move the weights"
+    _steps(stopped, two, 3)
+    resumed.load_state_dict(_saved(stopped.state_dict()))
+    three = build_optimizer(resumed, optim)
+    three.load_state_dict(_saved(two.state_dict()))
+    _steps(resumed, three, 3, first=3)
+    assert _same(straight.state_dict(), resumed.state_dict()), "a resumed training has other weights: state is missing"
+    for group in one.param_groups:
+        group["lr"] = 0.0
+    still = [parameter.clone() for parameter in straight.parameters()]
+    _steps(straight, one, 1)
+    unmoved = all(torch.equal(a, b) for a, b in zip(still, straight.parameters(), strict=True))
+    assert unmoved, 'it does not read its learning rate from group["lr"]'
+
+
+def check_schedule(target: str, options: Mapping[str, Any] | None = None) -> None:
+    """Check a schedule: a finite factor of at least 0 at each position, the same each time."""
+    _check_options("schedules", target, options)
+    schedule = Recipe().override({"schedule.name": target, "schedule.options": dict(options or {})}).schedule
+    positions = [step / 100 for step in range(100)]
+    factors = [factor(schedule, position) for position in positions]
+    again = [factor(schedule, position) for position in reversed(positions)]
+    assert factors == again[::-1], "the factor depends on more than the position"
+
+
+def check_metric(target: str, options: Mapping[str, Any] | None = None) -> None:
+    """Check a metric: a finite number that is the same each time, and for any number of images."""
+    _check_options("metrics", target, options)
+    metric = MetricConfig.model_validate_json(json.dumps({"name": target, "options": dict(options or {})}))
+    for count in (1, 40):
+        logits = torch.randn(count, 10, generator=torch.Generator().manual_seed(0))
+        labels = torch.arange(count) % 10
+        evaluation = Evaluation(0.0, 0.0, logits.argmax(1), labels, logits)
+        first, second = (measure_metrics((metric,), evaluation) for _ in range(2))
+        assert first == second, "the same logits give another number"
+        assert all(math.isfinite(value) for value in first.values())
+
+
+def check_dataset(source: str) -> Dataset:
+    """Check a data set: valid images and labels, the same each time it is made; `source` as `--data` takes it."""
+    name = source.partition("?")[0]
+    target = name if ":" in name else extension.registered("datasets").get(name)
+    assert target is not None, f"no data set is registered as '{name}'"
+    hashes = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.dict("os.environ", {cache.VARIABLE: folder}):
+            dataset = registry.load_registered(source, target)
+            hashes.append(dataset.hash)
+    assert hashes[0] == hashes[1], "it makes other images each time"
+    mark = "&" if "?" in source else "?"
+    try:
+        registry.load_registered(f"{source}{mark}no_such_option=1", target)
+    except DataError:
+        return dataset
+    raise AssertionError("it takes any option: name them, so that a misspelt one is refused")
+
+
+def _check_options(group: Group, target: str, options: Mapping[str, Any] | None) -> None:
+    """Check that the options are accepted, that an unknown one is refused, and that there is a version."""
+    extension.check_options(group, target, options or {})
+    assert extension.describe_version(group, target)
+    try:
+        extension.check_options(group, target, {**(options or {}), "no_such_option": 1})
+    except RecipeError:
+        return
+    raise AssertionError("it takes any option: name them, so that a misspelt one is refused")
+
+
+def _noise(images: ImageShape) -> tuple[Tensor, Tensor]:
+    chance = torch.Generator().manual_seed(0)
+    return torch.randn(4, 3, images.side, images.side, generator=chance), torch.arange(4) % images.classes
+
+
+def _linear() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def _steps(net: nn.Module, optimizer: torch.optim.Optimizer, count: int, first: int = 0) -> None:
+    for step in range(first, first + count):
+        inputs = torch.randn(8, 5, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        F.cross_entropy(net(inputs), torch.arange(8) % 3).backward()
+        optimizer.step()
+
+
+def _saved(state: dict[str, Any]) -> dict[str, Any]:
+    """Return `state` as it is after a checkpoint was written and read."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.pt"
+        checkpoint.save(path, {"state": state})
+        loaded = checkpoint.load_checkpoint(path)
+    assert loaded is not None
+    return loaded["state"]  # type: ignore[no-any-return]
+
+
+def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

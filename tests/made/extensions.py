@@ -1,0 +1,111 @@
+"""Extensions as a user would write them in a package: a network, a data set, an optimizer, a schedule and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from cifar_lab.data.dataset import ImageArrays
+from cifar_lab.extension import Extension
+
+
+class Tiny(nn.Module):
+    """One convolution with dropout and a linear layer."""
+
+    def __init__(self, *, classes: int, width: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3)
+        self.norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.dropout(torch.relu(self.norm(self.conv(x))).mean(dim=(2, 3))))
+
+
+def counts_on_host(*, classes: int) -> nn.Module:
+    """A network whose forward pass reads a value, which no tensor on the meta device has."""
+
+    class Reads(Tiny):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if x.sum().item() < 1e9 else super().forward(-x)
+
+    return Reads(classes=classes)
+
+
+def wrong_outputs(*, classes: int) -> nn.Module:
+    return Tiny(classes=classes + 1)
+
+
+def only_three(*, classes: int) -> nn.Module:
+    """A network for three classes."""
+    if classes != 3:
+        raise ValueError(f"three classes, not {classes}")
+    return Tiny(classes=classes)
+
+
+class Signed(torch.optim.Optimizer):
+    """Steps of equal length along the sign of the averaged gradient."""
+
+    def __init__(self, params: Iterable[Any], lr: float, weight_decay: float = 0.0, beta: float = 0.9) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "beta": beta})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                average = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
+                average.lerp_(parameter.grad, 1 - group["beta"])
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(average.sign(), alpha=group["lr"])
+
+
+class Forgetful(Signed):
+    """Keeps its average where no checkpoint has it."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                average = self.__dict__.setdefault("averages", {}).setdefault(parameter, torch.zeros_like(parameter))
+                average.lerp_(parameter.grad, 1 - group["beta"])
+                parameter.sub_(average.sign(), alpha=group["lr"])
+
+
+class HalvesOptions(BaseModel, strict=True, extra="forbid"):
+    """Options of `HALVES`."""
+
+    at: float = 0.5
+    kind: Literal["step", "hold"] = "step"
+
+
+def halves(*, at: float, kind: str) -> Callable[[float], float]:
+    return lambda progress: 0.5 if kind == "step" and progress >= at else 1.0
+
+
+HALVES = Extension(factory=halves, options=HalvesOptions, version="2")
+
+
+def blobs(*, classes: int = 3, side: int = 16, count: int = 4) -> tuple[tuple[str, ...], ImageArrays]:
+    """Noise around one brightness for each class."""
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(classes, dtype=np.int64), count)
+    images = (rng.integers(0, 60, (len(labels), side, side, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
+    return tuple(f"blob{number}" for number in range(classes)), ImageArrays(images, labels, images, labels)
+
+
+def broken_blobs() -> tuple[tuple[str, ...], ImageArrays]:
+    classes, arrays = blobs()
+    return classes, arrays._replace(test_images=arrays.test_images.astype(np.float32))  # type: ignore[arg-type]
+
+
+def top_k(*, k: int = 2) -> Callable[[Tensor, Tensor], float]:
+    return lambda logits, labels: (logits.topk(k).indices == labels[:, None]).any(1).float().mean().item()
+
+
+def undefined() -> Callable[[Tensor, Tensor], float]:
+    return lambda logits, labels: float("nan")

@@ -1,0 +1,261 @@
+"""Extensions of users: how they are named and checked, what identifies them, and how they are counted."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made.extensions import Tiny
+from made.tiny_cells import stop_in_first_epoch, tiny_job
+
+from cifar_lab import extension
+from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.config.baselines import EFFICIENT_RESNET
+from cifar_lab.config.images import ImageShape
+from cifar_lab.config.overrides import as_words, parse_overrides
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.config.scale import find_scale
+from cifar_lab.data import absolute, load
+from cifar_lab.errors import BudgetError, CellError, DataError, RecipeError
+from cifar_lab.execution.resolved_recipes import make_recipes
+from cifar_lab.execution.worker import train_cell
+from cifar_lab.extension import Options
+from cifar_lab.models.cost import network_cost, require_within
+from cifar_lab.models.registry import build_network
+from cifar_lab.search.budget import SearchBudget
+from cifar_lab.testing import check_dataset, check_metric, check_model, check_optimizer, check_schedule
+
+MADE = "made.extensions"
+
+
+@pytest.fixture
+def points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entry points of an installed package, one of which cannot be imported."""
+    every = [
+        EntryPoint("tiny", f"{MADE}:Tiny", "cifar_lab.models"),
+        EntryPoint("gone", "no_such_package.nets:net", "cifar_lab.models"),
+        EntryPoint("blobs", f"{MADE}:blobs", "cifar_lab.datasets"),
+    ]
+    monkeypatch.setattr(extension, "entry_points", lambda group: [each for each in every if each.group == group])
+
+
+def test_a_registered_name_stands_for_its_function(points: None) -> None:
+    by_name = Recipe().override({"model.name": "tiny", "model.options": {"width": 6}})
+    by_path = Recipe().override({"model.name": f"{MADE}:Tiny", "model.options": {"width": 6}})
+    assert by_name == by_path
+    assert by_name.digest() == by_path.digest()
+    assert pickle.loads(pickle.dumps(by_name)) == by_name
+    assert hash(by_name) == hash(by_path)
+    assert Recipe.model_validate_json(by_name.model_dump_json()) == by_name == Recipe().override(by_name.flat())
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["model.name=tinny"], "did you mean 'tiny'?"),
+        (["optim.name=sgdd"], "did you mean 'sgd'?"),
+        ([f"model.name={MADE}:Tny"], "no 'Tny' there; did you mean 'Tiny'?"),
+        (["model.name=no_such_package:net"], "No module named 'no_such_package'"),
+        (["model.name=gone"], "No module named 'no_such_package'"),
+        ([f"model.name={MADE}:Tiny", 'model.options={"widht":8}'], "no option 'widht'; did you mean 'width'?"),
+        (
+            [f"model.name={MADE}:Tiny", 'model.options={"width":"8"}'],
+            'option width="8": Input should be a valid integer',
+        ),
+        (['model.options={"width":8}'], "model.options are those of a user's own; resnet has none"),
+        ([f"schedule.name={MADE}:HALVES", 'schedule.options={"kind":"jump"}'], "'step' or 'hold'"),
+        (['train.metrics=["top6"]'], "top5"),
+        (['train.metrics=["top5","top5"]'], "names two metrics 'top5'"),
+        ([f'train.metrics=["{MADE}:acc"]'], "'acc' is measured already"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(points: None, words: list[str], rule: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe().override(parse_overrides(words))
+    assert rule in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_are_typed_as_json_and_read_back() -> None:
+    diff = {"model.name": f"{MADE}:Tiny", "model.options": {"width": 6, "dropout": 0.5}}
+    assert parse_overrides(as_words(diff)) == diff
+
+
+def test_options_cannot_be_changed() -> None:
+    with pytest.raises(TypeError, match="immutable"):
+        Options({"a": 1})["a"] = 2
+
+
+def test_a_record_is_read_without_the_package() -> None:
+    tree = Recipe().model_dump(mode="json")
+    tree["model"] |= {"name": "no_such_package.nets:net", "options": {"depth": 3}}
+    assert Recipe.model_validate(tree, strict=False).model.name == "no_such_package.nets:net"
+
+
+def test_the_source_is_in_the_fingerprint_and_defaults_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "user_net_a.py"
+    path.write_text("def net(*, classes: int, depth: int = 2): ...\n")
+    plain = Recipe().override({"model.name": "user_net_a:net"})
+    before = plain.digest()
+    assert plain.override({"model.options": {"depth": 2}}).digest() == before
+    assert plain.override({"model.options": {"depth": 3}}).digest() != before
+    assert plain.override({"model.width": 8}).digest() == before, "the built-in network's width does not apply"
+    path.write_text("def net(*, classes: int, depth: int = 2): ...  # changed\n")
+    extension.describe_version.cache_clear()
+    assert plain.digest() != before
+
+
+def test_an_explicit_version_takes_the_place_of_the_source() -> None:
+    active = Recipe().override({"schedule.name": f"{MADE}:HALVES", "schedule.options": {"at": 0.25}}).active()
+    assert active["schedule"]["version"] == "2"
+    assert active["schedule"]["options"] == {"at": 0.25}
+
+
+def test_metrics_are_part_of_the_identity_and_a_built_in_one_has_no_version() -> None:
+    one = Recipe().override({"train.metrics": ["top5"]})
+    assert one.active()["train"]["metrics"] == [{"name": "top5"}]
+    assert one.digest() != Recipe().digest()
+
+
+@pytest.mark.parametrize("images", [ImageShape(), ImageShape(classes=100), ImageShape(classes=3, side=16)])
+def test_a_network_is_counted_without_weights(images: ImageShape) -> None:
+    model = Recipe().override({"model.name": f"{MADE}:Tiny", "model.options": {"width": 6}}).model
+    cost = network_cost(model, images)
+    assert cost.parameters == sum(p.numel() for p in Tiny(classes=images.classes, width=6).parameters())
+    assert cost.macs == 27 * 6 * (images.side - 2) ** 2 + 6 * images.classes
+    with pytest.raises(BudgetError, match=f"{cost.parameters:,} parameters, over the budget of 100"):
+        require_within("mine", model, 100, images)
+
+
+def test_work_that_cannot_be_counted_is_unknown_and_the_parameters_count() -> None:
+    cost = network_cost(Recipe().override({"model.name": f"{MADE}:counts_on_host"}).model)
+    assert (cost.macs, cost.work) == (0, cost.parameters)
+
+
+def test_a_network_with_other_outputs_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"it maps an image to \(1, 11\), not \(1, 10\)"):
+        network_cost(Recipe().override({"model.name": f"{MADE}:wrong_outputs"}).model)
+
+
+def test_building_a_network_leaves_torchs_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    build_network(Recipe().override({"model.name": f"{MADE}:Tiny"}).model, seed=3)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_registered_data_set_is_a_source(points: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    data = load("blobs?classes=4&side=12")
+    assert (data.shape, data.kind) == ((4, 12), "registered")
+    assert load(f"{MADE}:blobs?classes=4&side=12").hash == data.hash
+    assert (absolute("blobs"), absolute("folder")) == ("blobs", str(tmp_path / "folder"))
+    for source, rule in (
+        ("blobs?classes=many", "option classes"),
+        ("blobs?sides=3", "did you mean 'side'?"),
+        (f"{MADE}:broken_blobs", "float32; expected (N, side, side, 3) uint8"),
+        (f"{MADE}:Tiny", "the option 'classes' is missing"),
+    ):
+        with pytest.raises(DataError) as caught:
+            load(source)
+        assert rule in str(caught.value)
+
+
+def test_a_broken_extension_is_named_and_hides_no_other(points: None) -> None:
+    assert set(extension.registered("models")) == {"tiny", "gone"}
+    [broken] = extension.find_broken("models")
+    assert broken.name == "gone"
+    assert "No module named 'no_such_package'" in broken.reason
+
+
+# The contract for authors
+
+
+def test_the_made_extensions_keep_the_contract() -> None:
+    assert check_model(f"{MADE}:Tiny", {"width": 6, "dropout": 0.1}).macs > 0
+    check_optimizer(f"{MADE}:Signed", {"beta": 0.5})
+    check_optimizer("torch.optim:NAdam")
+    check_schedule(f"{MADE}:HALVES")
+    check_metric(f"{MADE}:top_k", {"k": 3})
+    assert check_dataset(f"{MADE}:blobs?side=20").shape == (3, 20)
+
+
+@pytest.mark.parametrize(
+    ("check", "target", "rule"),
+    [
+        (check_optimizer, "Forgetful", "a resumed training has other weights"),
+        (check_model, "wrong_outputs", "it maps an image to"),
+        (check_metric, "undefined", "not a finite number"),
+        (check_dataset, "broken_blobs", "expected"),
+    ],
+)
+def test_an_extension_that_breaks_the_contract_is_caught(check: Any, target: str, rule: str) -> None:
+    with pytest.raises((AssertionError, Exception), match=rule):
+        check(f"{MADE}:{target}")
+
+
+def test_built_in_recipes_name_no_extension() -> None:
+    assert list(EFFICIENT_RESNET.extensions()) == []
+
+
+def test_a_network_for_one_kind_of_image_is_counted_when_the_images_are_known() -> None:
+    ablation = Ablation(
+        name="own", question="Does it train?", source="a test", baseline=Recipe(), factors=("model.name",),
+        variants=(Variant(name="plain"), Variant(name="own", diff={"model.name": f"{MADE}:only_three"})),
+        control="plain")  # fmt: skip
+    ask: dict[str, Any] = {"scale": find_scale("writeup"), "overrides": {}, "variants": None, "max_params": 5_000_000}
+    assert set(make_recipes(ablation, **ask)[0]) == {"plain", "own"}
+    assert set(make_recipes(ablation, **ask, images=ImageShape(classes=3))[0]) == {"plain", "own"}
+    with pytest.raises(RecipeError, match="three classes, not 10"):
+        make_recipes(ablation, **ask, images=ImageShape())
+
+
+def test_a_search_that_limits_macs_refuses_a_network_whose_macs_are_unknown() -> None:
+    own = Recipe().override({"model.name": f"{MADE}:counts_on_host"})
+    assert SearchBudget(max_params=5_000_000).admits(own)
+    with pytest.raises(BudgetError, match="its MACs are unknown"):
+        SearchBudget(max_params=5_000_000, max_macs=1_000_000).admits(own)
+
+
+def test_code_that_changed_after_the_plan_is_not_trained_under_its_fingerprint(
+    few_images: Path, tmp_path: Path
+) -> None:
+    job = tiny_job(tmp_path / "runs", few_images)
+    recipe = job.recipe.override({"model.name": f"{MADE}:Tiny"})
+    planned = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=job.seed, data_hash=job.data_hash))
+    assert train_cell(planned)
+    with pytest.raises(CellError, match=r"made.extensions:Tiny changed since the plan was made"):
+        train_cell(replace(planned, fingerprint="0" * 64))
+
+
+def test_a_users_training_resumes_bit_for_bit(few_images: Path, tmp_path: Path) -> None:
+    """Network with dropout, optimizer with state, schedule and metric: stopped in the first epoch, and in one go."""
+    weights = []
+    for name in ("straight", "stopped"):
+        job = tiny_job(tmp_path / name, few_images)
+        recipe = job.recipe.override(
+            {
+                "model.name": f"{MADE}:Tiny", "model.options": {"dropout": 0.3}, "optim.name": f"{MADE}:Signed",
+                "optim.lr": 0.001, "schedule.name": f"{MADE}:HALVES", "train.metrics": ["top5", f"{MADE}:top_k"],
+            }
+        )  # fmt: skip
+        own = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=job.seed, data_hash=job.data_hash))
+        if name == "stopped":
+            stop_in_first_epoch(own)
+        assert train_cell(own)
+        result, cell = own.record.result(), own.record.cell()
+        assert result is not None
+        assert cell is not None
+        assert {"test/top5", "test/top_k"} <= result.metrics.keys()
+        assert cell.parameters == sum(p.numel() for p in Tiny(classes=10).parameters())
+        weights.append(own.record.weights.read_bytes())
+    assert weights[0] == weights[1]
