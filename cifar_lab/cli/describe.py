@@ -173,7 +173,7 @@ def plan(
         for line in chances(known, console.out.width):
             console.out.print(line, markup=False)
     if len(known) < len(powers):
-        console.out.print(f"{many(len(powers) - len(known), 'claim')}: {AS_CLAIMED_ONLY}", markup=False, soft_wrap=True)
+        console.show(f"{many(len(powers) - len(known), 'claim')}: {AS_CLAIMED_ONLY}")
     return 0
 
 

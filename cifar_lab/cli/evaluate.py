@@ -72,7 +72,7 @@ def evaluate(
     """
     limit = run_options.margin_fraction(margin)
     if output is not None:
-        run_options.require_output(output, ENDINGS)
+        o.require_place(output, "evaluation.json", ENDINGS)
     if train_logits and (data is not None or runs.is_file()):
         raise UsageError("--train-logits stores logits of a cell's own images in its record; leave --data out")
     from cifar_lab.inference import run_names
@@ -277,11 +277,11 @@ def _mean(values: list[float | None] | list[float]) -> float | None:
 
 
 def _line(text: str, *, dim: bool = False) -> None:
-    console.out.print(printable(text), style="dim" if dim else None, markup=False, soft_wrap=True)
+    console.show(printable(text), "dim" if dim else "")
 
 
 def _heading(text: str) -> None:
-    console.out.print(text, style="bold", markup=False, soft_wrap=True)
+    console.show(text, "bold")
 
 
 def _gap() -> None:

@@ -208,16 +208,18 @@ MaybeInvocation = Annotated[
 ]
 
 
-def require_place(output: Path, name: str) -> None:
+def require_place(output: Path, name: str, endings: Collection[str] = ()) -> None:
     """Check that a file can be written, before anything is read; `name`: suggested where a folder was given.
 
     Raises:
-        UsageError: it is a folder, or its folder does not exist.
+        UsageError: it is a folder, its folder does not exist, or its extension is none of `endings`.
     """
     if output.is_dir():
         raise UsageError(f"-o {output}: a folder; a file is wanted, {output / name}")
     if not output.parent.is_dir():
         raise UsageError(f"-o {output}: no such folder: {output.parent}")
+    if endings and output.suffix.lower() not in endings:
+        raise UsageError(f"-o {output}: the extension is one of {', '.join(endings)}")
 
 
 def require_whole(

@@ -53,7 +53,7 @@ def predict(
     device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Predict the class of images without labels, and write one line for each: ID,Labels."""
-    run_options.require_output(output)
+    o.require_place(output, "answers.csv")
     chosen_format = format_name or ("npz" if output.suffix.lower() == ".npz" else "csv")
     run_options.require_word("--format", chosen_format, FORMATS)
     if class_names and chosen_format == "npz":
@@ -98,11 +98,11 @@ def _print(predictions: Predictions, changes: ChangedAnswers | None, output: Pat
         [name, f"{count:,}", f"{100 * count / total:.1f}"] for name, count in predictions.histogram().items()
     ]  # fmt: skip
     for line in _head(predictions):
-        console.out.print(line, markup=False, soft_wrap=True)
+        console.show(line)
     console.out.print(console.table("", ["class", "images", "%"], rows, right=["images", "%"]))
     console.out.print()
     for line in _foot(predictions, changes, output):
-        console.out.print(line, markup=False, soft_wrap=True)
+        console.show(line)
 
 
 def _head(predictions: Predictions) -> Iterator[str]:

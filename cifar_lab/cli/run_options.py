@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,20 +58,6 @@ Margin = Annotated[
 ]  # fmt: skip
 
 
-def require_output(path: Path, endings: tuple[str, ...] = ()) -> None:
-    """Check a path to write to before anything is computed.
-
-    Raises:
-        UsageError: it is a folder, its folder does not exist, or its extension is none of `endings`.
-    """
-    if path.is_dir():
-        raise UsageError(f"-o {path}: a folder; a file is wanted")
-    if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: no such folder: {path.parent}")
-    if endings and path.suffix.lower() not in endings:
-        raise UsageError(f"-o {path}: the extension is one of {', '.join(endings)}")
-
-
 def require_word(option: str, word: str, words: tuple[str, ...]) -> None:
     """Check that an option has one of its values.
 
@@ -87,7 +72,7 @@ def print_judged_points(judged: Sequence[JudgedVariant], control: str, margin: f
     """Print differences between variants in points, from accuracies and a margin as fractions."""
     from cifar_lab.cli.judge import print_judged
 
-    console.out.print(title, style="bold", markup=False, soft_wrap=True)
+    console.show(title, "bold")
     print_judged([_in_points(each) for each in judged], control, 100 * margin)
 
 

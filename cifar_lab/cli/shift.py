@@ -131,4 +131,4 @@ def _agreement_legend(estimate: ShiftEstimate) -> list[str]:
 
 
 def _line(text: str, *, dim: bool = False) -> None:
-    console.out.print(printable(text), style="dim" if dim else None, markup=False, soft_wrap=True)
+    console.show(printable(text), "dim" if dim else "")
