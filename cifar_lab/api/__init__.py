@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
     from cifar_lab.execution.request import RequestArguments
-    from cifar_lab.inference.evaluation import Evaluation
+    from cifar_lab.inference.evaluation import EvaluationResult
     from cifar_lab.inference.input_images import InputImages
     from cifar_lab.inference.predictions import Predictions
     from cifar_lab.inference.shift import ShiftEstimate
@@ -257,7 +257,7 @@ def evaluate(
     images: int | None = None, tta: str | None = None, control: str | None = None, margin: float | None = None,
     runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
     say: Say | None = None,
-) -> Evaluation:  # fmt: skip
+) -> EvaluationResult:  # fmt: skip
     """Evaluate trained cells on labelled images, and compare their variants. No record is changed.
 
     Args:

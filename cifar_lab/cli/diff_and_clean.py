@@ -15,7 +15,7 @@ from rich.text import Text
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm
-from cifar_lab.cli.tail import find_cell, identity
+from cifar_lab.cli.tail import cell_identity, find_cell
 from cifar_lab.config.overrides import as_typed
 from cifar_lab.text import many
 
@@ -46,7 +46,7 @@ def diff(
         console.print_json(found.as_dict())
         return 0
     for letter, record in (("a", a), ("b", b)):
-        console.show(f"{letter}: {identity(record)}")
+        console.show(f"{letter}: {cell_identity(record)}")
     for part in _parts(found):
         console.out.print(part, soft_wrap=isinstance(part, Text))  # lines stay whole, tables fit
     return 0

@@ -18,7 +18,7 @@ from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.text import printable
 
 if TYPE_CHECKING:
-    from cifar_lab.inference.evaluation import Evaluation, RunEvaluation
+    from cifar_lab.inference.evaluation import EvaluationResult, RunEvaluation
     from cifar_lab.inference.labelled_images import LabelledImages
     from cifar_lab.inference.network_outputs import Member
 
@@ -111,7 +111,7 @@ def _corruption_names(text: str | None) -> list[str] | None:
     return names
 
 
-def _require_drawable(evaluation: Evaluation, output: Path | None) -> None:
+def _require_drawable(evaluation: EvaluationResult, output: Path | None) -> None:
     """Check that a diagram can tell the runs apart."""
     from cifar_lab.report.charts.reliability_png import MOST
 
@@ -132,7 +132,7 @@ def _store_logits(members: list[Member], labelled: LabelledImages, train_logits:
             console.say(stored_logits.write_train_logits(member, labelled.own).reason)
 
 
-def _write(output: Path, evaluation: Evaluation) -> None:
+def _write(output: Path, evaluation: EvaluationResult) -> None:
     """Write the file that the extension asks for, atomically."""
     from cifar_lab.store.atomic_file import write_atomically
 
@@ -145,7 +145,7 @@ def _write(output: Path, evaluation: Evaluation) -> None:
         raise UsageError(f"-o {output}: {error.strerror or error}") from error
 
 
-def _content(ending: str, evaluation: Evaluation) -> bytes:
+def _content(ending: str, evaluation: EvaluationResult) -> bytes:
     if ending == ".json":
         return (json.dumps(evaluation.as_dict(), indent=1, allow_nan=False) + "\n").encode()
     if ending == ".png":
@@ -161,7 +161,7 @@ def _content(ending: str, evaluation: Evaluation) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _print(evaluation: Evaluation, output: Path | None) -> None:
+def _print(evaluation: EvaluationResult, output: Path | None) -> None:
     _line(f"{evaluation.images}")
     _line(f"computed on {evaluation.how}")
     for note in evaluation.notes:
@@ -188,7 +188,7 @@ def _print(evaluation: Evaluation, output: Path | None) -> None:
         _line(f"written: {output}")
 
 
-def _runs_table(evaluation: Evaluation) -> Any:
+def _runs_table(evaluation: EvaluationResult) -> Any:
     columns = ["run", "accuracy %", "interval", "loss", "ECE %"]
     rows = [
         [run.name, percent(run.accuracy), percent_interval(run.interval), f"{run.loss:.4f}",
@@ -223,7 +223,7 @@ def _print_details(run: RunEvaluation) -> None:
     console.out.print(console.table("", columns, bins, right=columns[1:]))
 
 
-def _classes_by_variant(evaluation: Evaluation) -> Any:
+def _classes_by_variant(evaluation: EvaluationResult) -> Any:
     """Return the recall of each class by variant, means over seeds."""
     groups = _groups(evaluation)
     names = list(groups)[:MOST_COLUMNS]
@@ -234,7 +234,7 @@ def _classes_by_variant(evaluation: Evaluation) -> Any:
     return console.table("", ["class", *names], rows, right=names)
 
 
-def _print_corruptions(evaluation: Evaluation) -> None:
+def _print_corruptions(evaluation: EvaluationResult) -> None:
     """Print the accuracy on corrupted images by corruption and variant, and the comparison of their means."""
     groups = _groups(evaluation)
     names = list(groups)[:MOST_COLUMNS]
@@ -264,7 +264,7 @@ def _print_corruptions(evaluation: Evaluation) -> None:
         )  # fmt: skip
 
 
-def _groups(evaluation: Evaluation) -> dict[str, list[RunEvaluation]]:
+def _groups(evaluation: EvaluationResult) -> dict[str, list[RunEvaluation]]:
     groups: dict[str, list[RunEvaluation]] = {}
     for run in evaluation.runs:
         groups.setdefault(run.variant, []).append(run)

@@ -51,7 +51,7 @@ def tail(
             return 1 if _damage(record, reader) else 0
         print(json.dumps(head), flush=True)
     else:
-        console.show(identity(record))
+        console.show(cell_identity(record))
     _print(events, record, as_json)
     if follow:
         with suppress(KeyboardInterrupt):
@@ -85,7 +85,7 @@ def find_cell(runs: Path, prefix: str) -> CellRecord:
     return find_record(runs, prefix.lower())
 
 
-def identity(record: CellRecord) -> str:
+def cell_identity(record: CellRecord) -> str:
     """Return names, fingerprint and state: `se_ratio r4/s0, noise_floor r4/s0 · 0123456789ab · running`."""
     from cifar_lab.store.selection import cell_names
 

@@ -108,7 +108,7 @@ class RunEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VariantSummary:
+class VariantEvaluation:
     """Mean of one variant over its seeds, as a fraction."""
 
     variant: str
@@ -119,7 +119,7 @@ class VariantSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(Tabular):
+class EvaluationResult(Tabular):
     """Results of several runs on the same images. `to_frame` has a row for each run."""
 
     runs: tuple[RunEvaluation, ...]
@@ -134,7 +134,7 @@ class Evaluation(Tabular):
     """Paired differences in accuracy; empty for one variant."""
     judged_corrupted: tuple[JudgedVariant, ...] = ()
     """Paired differences in the mean accuracy on corrupted images; empty without corruptions."""
-    corrupted: tuple[VariantSummary, ...] = ()
+    corrupted: tuple[VariantEvaluation, ...] = ()
     """Mean accuracy on corrupted images by variant; empty without corruptions."""
     notes: tuple[str, ...] = ()
 
@@ -184,7 +184,7 @@ def evaluate_members(
     chosen: ChosenRuns, members: Sequence[Member], data: LabelledImages, *,
     corruptions: Sequence[str] | None = None, seed: int = SEED, control: str | None = None,
     margin: float | None = None, say: Callable[[str], None] = silent,
-) -> Evaluation:  # fmt: skip
+) -> EvaluationResult:  # fmt: skip
     """Evaluate networks on labelled images, and compare their variants.
 
     Args:
@@ -220,7 +220,7 @@ def evaluate_members(
     limit = chosen.margin if margin is None else margin
     clean = _by_variant(results, lambda run: run.accuracy)
     dirty = _by_variant(results, lambda run: run.corrupted_accuracy) if corrupted else {}
-    return Evaluation(
+    return EvaluationResult(
         runs=tuple(results), images=data.described(),
         how="; ".join(dict.fromkeys(member.how() for member in members)),
         control=base if len(names) > 1 else None, margin=limit, judged=judge_by_variant(clean, base, limit),
@@ -290,11 +290,11 @@ def judge_by_variant(
     return tuple(judge_measurements(values, control, margin)) if len(values) > 1 else ()
 
 
-def summarise_variants(values: Mapping[str, Mapping[str, float | None]]) -> list[VariantSummary]:
+def summarise_variants(values: Mapping[str, Mapping[str, float | None]]) -> list[VariantEvaluation]:
     """Return mean and interval over seeds of each variant."""
     summaries = []
     for variant, by_seed in values.items():
         numbers = {at: value for at, value in enumerate(by_seed.values()) if value is not None}
         mean = float(np.mean(list(numbers.values())))
-        summaries.append(VariantSummary(variant=variant, n=len(numbers), mean=mean, interval=interval(numbers)))
+        summaries.append(VariantEvaluation(variant=variant, n=len(numbers), mean=mean, interval=interval(numbers)))
     return summaries
