@@ -25,6 +25,13 @@ RunNames = Annotated[
         autocompletion=completion.fingerprints,
     ),
 ]
+Input = Annotated[
+    Path,
+    typer.Option(
+        "--input", "-i", metavar="FILE|DIR|ZIP",
+        help="Images: a pickle or npz with 'data', a folder, zip or tar of images, or one image.",
+    ),
+]  # fmt: skip
 Tta = Annotated[
     str | None,
     typer.Option(

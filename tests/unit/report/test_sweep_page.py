@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from made.studies import NAME, RATE, WIDTH, search, trial
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.report import sweep_page as of
 from cifar_lab.report.sweep_page import FOLDED
 from cifar_lab.report.sweep_page_data import ChangedSetting, DimensionSummary, SweepPageData, TrialSummary
