@@ -18,10 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from worlds import CLASS, FAMILIES, World
 
 from cifar_lab.results.stats.moderated import TABLE, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
-from cifar_lab.results.stats.worlds import CLASS, FAMILIES, World
 
 COMPARISONS = (2, 3, 4, 5, 7, 10, 15, 20, 30)
 PAIRS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 50)

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from markdown_table import table
 from scipy import stats
+from worlds import CLASS, World
 
 from cifar_lab.results.stats.moderated import critical_value, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
-from cifar_lab.results.stats.worlds import CLASS, World
 
 SEEDS = (2, 3, 5, 10)
 OUTSIDE = (

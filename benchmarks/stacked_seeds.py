@@ -27,8 +27,9 @@ from on_gpu.machine import milliseconds
 from side_by_side.results import Spread, ratio
 from torch import Tensor, nn
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.images import CIFAR10_SHAPE
-from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
 from cifar_lab.data.splits import Split, split

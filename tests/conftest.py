@@ -80,7 +80,7 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TINY = '''"""Does dropout matter to a network of one block?"""
 
 from cifar_lab.ablation.ablation import Ablation, Variant
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does dropout matter to a network of one block?",

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.augmentation import MEAN, STD
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.data.splits import Split, split
 

@@ -11,7 +11,7 @@ from side_by_side.contender import Asked, Contender, program, take_turns
 from side_by_side.results import Goal, Section, Table, by_round, ratio
 
 from cifar_lab.config import scale
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.data import load
 
 PLAIN, LAB = "plain loop's script", "cifar-lab train"

@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from cifar_lab.inference.predictions import Predictions
 
 FORMATS = ("csv", "npz")
-Input = Annotated[
-    Path,
-    typer.Option(
-        "--input", "-i", metavar="FILE|DIR|ZIP",
-        help="Images: a pickle or npz with 'data', a folder, zip or tar of images, or one image.",
-    ),
-]  # fmt: skip
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File for the answers.")]
 Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the probabilities of all named runs.")]
 Like = Annotated[
@@ -47,7 +40,7 @@ Names = Annotated[bool, typer.Option("--names", help="Write names of classes in 
 
 
 def predict(
-    names: run_options.RunNames, images: Input, output: Output, ensemble: Ensemble = False,
+    names: run_options.RunNames, images: run_options.Input, output: Output, ensemble: Ensemble = False,
     tta: run_options.Tta = None, like: Like = None, against: Against = None, format_name: FormatName = None,
     class_names: Names = False, scale: o.MaybeScale = None, invocation: o.MaybeInvocation = None,
     device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,13 @@ RunNames = Annotated[
         autocompletion=completion.fingerprints,
     ),
 ]
+Input = Annotated[
+    Path,
+    typer.Option(
+        "--input", "-i", metavar="FILE|DIR|ZIP",
+        help="Images: a pickle or npz with 'data', a folder, zip or tar of images, or one image.",
+    ),
+]  # fmt: skip
 Tta = Annotated[
     str | None,
     typer.Option(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from cifar_lab.cli import console, run_options
 from cifar_lab.cli import options as o
@@ -15,13 +12,6 @@ from cifar_lab.text import many, printable
 if TYPE_CHECKING:
     from cifar_lab.inference.shift import ShiftEstimate
 
-Input = Annotated[
-    Path,
-    typer.Option(
-        "--input", "-i", metavar="FILE|DIR|ZIP",
-        help="Images: a pickle or npz with 'data', a folder, zip or tar of images, or one image.",
-    ),
-]  # fmt: skip
 LEGEND = (
     "estimate: optimal transport to the shares of the classes in val, which it assumes here too (Lu et al. 2023)",
     "all confidence is calibrated on val first, by a temperature (Guo et al. 2017)",
@@ -33,7 +23,7 @@ WARNING = (
 
 
 def shift(
-    names: run_options.RunNames, images: Input, control: run_options.Control = None,
+    names: run_options.RunNames, images: run_options.Input, control: run_options.Control = None,
     margin: run_options.Margin = None, scale: o.MaybeScale = None, invocation: o.MaybeInvocation = None,
     device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip

@@ -470,13 +470,4 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
-def __getattr__(name: str) -> object:
-    """Return a baseline by its old import path."""
-    if name in {"EFFICIENT_RESNET", "RESNET18", "FAST"}:
-        from cifar_lab.config import baselines
-
-        return getattr(baselines, name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-
-
 assert set(SCHEDULE_FIELDS) == set(SCHEDULES.built_in)

@@ -23,7 +23,7 @@ WIDE = {"width": 1200, "height": 900}
 Open = Callable[..., Any]
 NASTY = "<script>document.title=1;alert(1)"
 SPACE = f"""
-from cifar_lab.config.recipe import RESNET18
+from cifar_lab import RESNET18
 from cifar_lab.search.dimension import Bundle, Integer, Real
 from cifar_lab.search.space import Space
 

@@ -9,7 +9,7 @@ import torch
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.config.scale import SCALES, Scale, require_distinct
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset

@@ -11,7 +11,7 @@ import pytest
 from made import records
 
 from cifar_lab.cli import run
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.store.cell_record import CellRecord
 
 METRICS = {"test/acc": 0.9, "seconds": 60.0, "images_seen": 1000.0}

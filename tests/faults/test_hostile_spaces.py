@@ -23,7 +23,7 @@ from cifar_lab.text import printable
 
 TIMES = int(os.environ.get("CIFAR_LAB_FAULTS", "30"))
 HEAD = """
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, Real
 from cifar_lab.search.space import Space
 """

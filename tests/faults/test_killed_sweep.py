@@ -23,7 +23,7 @@ KILLS = int(os.environ.get("CIFAR_LAB_KILLS", "4"))
 PATIENCE = 400
 SPACE = '''
 """Which rate?"""
-from cifar_lab.config.recipe import RESNET18
+from cifar_lab import RESNET18
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.space import Space
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split

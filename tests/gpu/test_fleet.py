@@ -26,7 +26,7 @@ TINY = Recipe().override({"model.blocks": [1], "model.width": 8, "train.epochs":
 
 ASKING = """
 import json, torch
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 from cifar_lab.execution.settings import Execution
 from cifar_lab.execution.provenance import provenance
 from cifar_lab.execution.step_timing import StepTiming, TimingRequest, measure_steps

@@ -18,8 +18,9 @@ import pytest
 import torch
 from golden import test_trajectory
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
 from cifar_lab.config.execution import Execution
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split

@@ -386,7 +386,7 @@ def test_an_address_with_a_password_is_never_shown(services: Services, ran: obje
 STUDY, WANTED, MOST = "two", 3, 100_000
 SPACE = '''
 """Which tiny network? The baseline is over the budget, and so is every second candidate."""
-from cifar_lab.config.recipe import RESNET18
+from cifar_lab import RESNET18
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.space import Space
 

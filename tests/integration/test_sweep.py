@@ -17,7 +17,7 @@ from cifar_lab.store.invocation_index import read_index
 
 SPACE = '''
 """Which tiny network?"""
-from cifar_lab.config.recipe import RESNET18
+from cifar_lab import RESNET18
 from cifar_lab.search.dimension import Choice, Integer, Real
 from cifar_lab.search.space import Space
 

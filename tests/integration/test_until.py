@@ -16,7 +16,7 @@ from cifar_lab.store.cell_record import CellRecord
 ABLATION = '''
 """Two rates and a dropout."""
 from cifar_lab.ablation.ablation import Ablation, Variant
-from cifar_lab.config.recipe import RESNET18
+from cifar_lab import RESNET18
 
 ABLATION = Ablation(
     question="Which?", source="here", baseline=RESNET18.override({"model.width": 32, "model.blocks": (1, 1)}),

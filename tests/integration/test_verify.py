@@ -26,7 +26,7 @@ BUILT_IN = [ablation for ablation in registry.discover() if ablation.claims]
 STUDY = '''"""Does dropout matter?"""
 
 from cifar_lab.ablation.ablation import Ablation, Claim, Variant
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does dropout matter?",

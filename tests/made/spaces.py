@@ -11,7 +11,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.scale import SCALES
 from cifar_lab.search import trials
 from cifar_lab.search.budget import SearchBudget

@@ -30,7 +30,7 @@ TIMED = {"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "me
 STUDY = '''"""Does dropout matter to a network of one block?"""
 
 from cifar_lab.ablation.ablation import Ablation, Variant
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does dropout matter to a network of one block?",

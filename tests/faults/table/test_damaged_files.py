@@ -20,7 +20,7 @@ from cifar_lab.execution.worker import CellJob, train_cell
 LINE = '''"""Does a second stage help?"""
 
 from cifar_lab.ablation.ablation import Ablation, Variant
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 
 ABLATION = Ablation(
     question="Does a second stage help?",
@@ -36,7 +36,7 @@ ABLATION = Ablation(
 '''
 SPACE = '''"""Which tiny network?"""
 
-from cifar_lab.config.recipe import RESNET18
+from cifar_lab import RESNET18
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.space import Space
 

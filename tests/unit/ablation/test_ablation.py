@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from cifar_lab.ablation.ablation import Ablation, Claim, Variant
-from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET, RESNET18
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import AblationError
 
 REDUCTION = "model.se.reduction"

@@ -8,7 +8,7 @@ import pytest
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import MARGINS, Ablation, Variant
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.errors import AblationError
 
 FACTORS = ("model.se.reduction", "model.dropout")

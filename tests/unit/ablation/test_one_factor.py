@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cifar_lab.ablation.ablation import BASELINES, Ablation
 from cifar_lab.ablation.one_factor import ablate_factor, parse_factor, split_values
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.errors import UsageError
 from cifar_lab.store.ablation_file import require_ablation_name
 

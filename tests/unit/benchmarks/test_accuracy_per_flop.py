@@ -8,7 +8,8 @@ import accuracy_per_flop
 import pytest
 from made import records
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.record_files import DataSource

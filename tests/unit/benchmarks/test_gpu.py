@@ -66,13 +66,14 @@ def test_cells_that_an_archive_holds_are_not_trained_again(tmp_path: Path) -> No
     assert [row["trained"] for row in second["cells"]["rows"]] == [0]
 
 
+@pytest.mark.slow  # how far it comes in its seconds depends on what else the machine does
 def test_a_cell_that_the_time_cuts_off_goes_on_on_the_next_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = "se_ratio model.width=8 model.blocks=[1] --variants r16 --seeds 0 train.epochs={}"
     job = Job(name="long", words=words.format(3000))
     monkeypatch.setattr(cells, "STOP", 12.0)
-    here = pack(tmp_path, seconds=33.0)
+    here = pack(tmp_path, seconds=60.0)
     cells.train(here, job, tmp_path / "runs")
     (row,) = here.rows("cells")
     assert (row["trained"], row["ended"], row["code"]) == (0, "told to save and stop", 130)

@@ -11,7 +11,8 @@ import torch
 from stacked_seeds import StackedStepper, StackedTrainer, noise
 from torch import Tensor, nn
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.models.resnet import ResNet, build_network
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer

@@ -75,10 +75,3 @@ def test_every_field_is_in_one_table() -> None:
     assert len(later) == len(set(later))
     assert not identity.FIRST & set(later)
     assert identity.FIRST | set(later) == set(recipe.paths())
-
-
-def test_baselines_are_found_by_their_old_import_path() -> None:
-    assert recipe.EFFICIENT_RESNET is EFFICIENT_RESNET
-    assert recipe.FAST is FAST
-    with pytest.raises(AttributeError, match="no attribute 'SLOW'"):
-        _ = recipe.SLOW  # type: ignore[attr-defined]

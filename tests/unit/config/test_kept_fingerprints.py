@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
+from cifar_lab.config.recipe import Recipe
 
 KEPT = Path(__file__).parents[3] / "docs" / "results" / "study.zip"
 

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from cifar_lab.config import identity
+from cifar_lab.config import baselines, identity
 from cifar_lab.config import recipe as module
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.config.overrides import as_words, format_overrides, parse_overrides
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, RESNET18, ModelConfig, Recipe, paths
+from cifar_lab.config.recipe import ModelConfig, Recipe, paths
 from cifar_lab.errors import RecipeError
 
 NO_DATA = "0" * 64
@@ -389,7 +390,7 @@ def test_a_recipe_survives_json_with_its_identity(changed: set[str]) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_fingerprints(name: str) -> None:
-    assert fingerprint(getattr(module, name)) == GOLDEN[name]
+    assert fingerprint(getattr(baselines, name)) == GOLDEN[name]
 
 
 def test_seed_data_parent_and_numerics_are_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET, RESNET18
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.config.scale import SCALES, Scale, find_scale, require_distinct, trained_alike
 from cifar_lab.errors import RegistryError, UsageError
 from cifar_lab.train.lr_schedule import lr_at

@@ -10,8 +10,9 @@ import pytest
 import torch
 from made import records
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.execution import Execution
-from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution import local_engine
 from cifar_lab.execution.engine import STOPPED

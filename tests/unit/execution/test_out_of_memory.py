@@ -14,8 +14,9 @@ import pytest
 import torch
 from made import records
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.execution import Execution
-from cifar_lab.config.recipe import EFFICIENT_RESNET, Recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.errors import CellError
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory

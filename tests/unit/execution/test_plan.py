@@ -11,7 +11,7 @@ from made import records
 
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.config import scale
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import AblationError, BudgetError, RecipeError, UsageError
 from cifar_lab.execution.plan import Plan, as_dict, make_plan, parse_seeds

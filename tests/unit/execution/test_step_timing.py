@@ -7,8 +7,9 @@ import os
 import pytest
 import torch
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
 from cifar_lab.config.execution import Execution
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.execution import step_timing
 from cifar_lab.execution.step_timing import (
     StepTiming,

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from cifar_lab.config.baselines import EFFICIENT_RESNET, RESNET18
 from cifar_lab.config.images import ImageShape
-from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18, ModelConfig, Recipe, SEConfig
+from cifar_lab.config.recipe import ModelConfig, Recipe, SEConfig
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.cost import BUDGET, network_cost, require_within, rounded_up
 from cifar_lab.models.resnet import ResNet, build_network

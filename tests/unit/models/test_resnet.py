@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, RESNET18
+from cifar_lab.config.baselines import EFFICIENT_RESNET, RESNET18
 from cifar_lab.models.resnet import build_network
 from cifar_lab.models.se import SEBlock
 

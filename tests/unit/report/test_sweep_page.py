@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from made.studies import NAME, RATE, WIDTH, search, trial
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.report.html import FOLDED, render_sweep
 from cifar_lab.report.sweep_page import ChangedSetting, DimensionSummary, SweepPage, TrialSummary, differs
 

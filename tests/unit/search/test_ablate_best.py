@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cifar_lab.ablation import registry
-from cifar_lab.config.recipe import RESNET18
+from cifar_lab.config.baselines import RESNET18
 from cifar_lab.config.scale import SCALES
 from cifar_lab.errors import UsageError
 from cifar_lab.search.ablate_best import ablate_best

@@ -18,8 +18,8 @@ import pytest
 from made import records
 from optuna.trial import TrialState
 
+from cifar_lab.config.baselines import RESNET18
 from cifar_lab.config.execution import Execution
-from cifar_lab.config.recipe import RESNET18
 from cifar_lab.config.scale import SCALES
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.engine import SettledCell

@@ -10,7 +10,8 @@ import optuna
 import pytest
 from made.spaces import SMALL, WIDTH, random_space, space
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, ModelConfig
+from cifar_lab.config.baselines import EFFICIENT_RESNET
+from cifar_lab.config.recipe import ModelConfig
 from cifar_lab.errors import BudgetError
 from cifar_lab.models.resnet import build_network
 from cifar_lab.search.budget import SearchBudget

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from made.spaces import RATES, SMALL, WIDTH, random_space, space
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.errors import SpaceError
 from cifar_lab.search.dimension import Bundle, Choice, Dimension, Integer, RandomTrial, Real
 from cifar_lab.search.space import Space
@@ -440,7 +440,7 @@ def test_every_candidate_of_a_built_in_space_is_a_recipe(name: str) -> None:
 
 
 GOOD = """\
-from cifar_lab.config.recipe import EFFICIENT_RESNET
+from cifar_lab import EFFICIENT_RESNET
 from cifar_lab.search.dimension import Integer
 from cifar_lab.search.space import Space
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from cifar_lab.config.baselines import RESNET18
 from cifar_lab.config.execution import Execution
-from cifar_lab.config.recipe import RESNET18
 from cifar_lab.config.scale import SCALES
 from cifar_lab.data import load
 from cifar_lab.errors import TrackingError

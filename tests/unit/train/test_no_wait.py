@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import augmentation
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split

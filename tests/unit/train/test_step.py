@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifar_lab.config.recipe import EFFICIENT_RESNET, FAST, Recipe
+from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.models.resnet import build_network

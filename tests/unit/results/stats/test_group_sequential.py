@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cifar_lab.results.stats import group_sequential
-from cifar_lab.results.stats.group_sequential import FEWEST, FIRST, levels, looks, moderated_boundaries, spent
-from cifar_lab.results.stats.moderated import critical_value, moderated_variances
+from cifar_lab.results.stats.group_sequential import FEWEST, FIRST, levels, looks, spent
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.paired import student
-from cifar_lab.results.stats.worlds import CLASS, FAMILIES, World
 
 ERROR = 0.05
 STUDIES = 200_000
@@ -131,55 +129,3 @@ def _gaussian_boundaries(times: Sequence[float], error: float) -> list[float]:
         found.append(-boundary / math.sqrt(t))
         density, before = np.where(np.abs(grid) < -boundary, density, 0.0), t
     return found
-
-
-# Moderated boundaries of several differences
-
-
-@pytest.mark.parametrize(("comparisons", "pairs"), [(2, 5), (4, 8), (7, 5)])
-def test_one_look_at_moderated_intervals_has_their_calibrated_value(comparisons: int, pairs: int) -> None:
-    (value,) = moderated_boundaries((pairs,), comparisons, "control", ERROR)
-    assert value == pytest.approx(critical_value(comparisons, pairs), rel=0.02)
-
-
-def test_moderated_boundaries_are_narrower_than_students_of_so_many_comparisons() -> None:
-    plan, comparisons = (5, 8, 12), 4
-    nominal = levels(plan, 1 - per_comparison(1 - ERROR, comparisons))
-    students = [float(stats.t.isf((1 - level) / 2, n - 1)) for level, n in zip(nominal, plan, strict=True)]
-    moderated = moderated_boundaries(plan, comparisons, "control", ERROR)
-    assert all(mine < theirs for mine, theirs in zip(moderated, students, strict=True))
-    assert moderated[0] < 0.8 * students[0]
-
-
-def error_of_rule(kind: str, world: World, margin: float, studies: int = 20_000) -> float:
-    """Simulate the whole rule: a difference that is decided gets no more seeds; return the share of wrong studies."""
-    plan, comparisons, random = (5, 8, 12), 4, np.random.default_rng(5)
-    arms, pick = FAMILIES[kind]
-    boundaries = moderated_boundaries(plan, comparisons, "control" if kind == "control" else "any", ERROR)
-    differences = pick(world.draw(studies, arms(comparisons), plan[-1], random)).astype(float)
-    open_, wrong = np.ones((studies, comparisons), dtype=bool), np.zeros(studies, dtype=bool)
-    pairs = np.full((studies, comparisons), plan[0])
-    for n, boundary in zip(plan, boundaries, strict=True):
-        pairs[open_] = n
-        variances = np.select([pairs == m for m in plan], [differences[..., :m].var(axis=-1, ddof=1) for m in plan])
-        half = boundary * np.sqrt(moderated_variances(variances, pairs - 1.0) / n)
-        mean = differences[..., :n].mean(axis=-1)
-        excludes, within = np.abs(mean) > half, np.abs(mean) + half < margin
-        wrong |= (open_ & excludes & ~within).any(axis=1)
-        open_ &= ~(excludes | within)
-    return float(wrong.mean())
-
-
-@pytest.mark.parametrize("kind", ["control", pytest.param("chain", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("deviations", ["equal", "log-normal 0.5", "first × 3", "second × 3"])
-@pytest.mark.parametrize("margin", [0.0, 1.5, 3.0])
-def test_over_all_looks_the_rule_errs_in_five_percent_of_studies_at_most(
-    kind: str, deviations: str, margin: float
-) -> None:
-    # 20,000 studies: the standard error of a share of 5 % is 0.15 %.
-    assert error_of_rule(kind, World(deviations=deviations, correlation=0.0), margin) <= 0.0545
-
-
-def test_the_rule_spends_most_of_its_error_where_the_boundaries_were_calibrated() -> None:
-    worst = max(error_of_rule("control", world, 0.0) for world in CLASS)
-    assert worst >= 0.043

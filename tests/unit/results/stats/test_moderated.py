@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worlds import CLASS, World
 
 from cifar_lab.results.stats.moderated import (
     PRIOR,
@@ -18,7 +19,6 @@ from cifar_lab.results.stats.moderated import (
     moderated_seeds_needed,
     moderated_variances,
 )
-from cifar_lab.results.stats.worlds import CLASS, World
 
 REFERENCE = {
     2: {2: 7.54, 3: 4.18, 5: 3.00, 10: 2.55},
