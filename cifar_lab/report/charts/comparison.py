@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 WIDTH, ROW = 640.0, 46.0
 """Width of a forest plot, and height of one of its rows, in pixels."""
+NUMBERS = 150.0
+"""Width of the column of numbers to the right of the axes, in pixels."""
 ABOVE = 0.34
 """Distance of a row's text from its mean, as a share of the row."""
 MARKS = {
@@ -98,7 +100,9 @@ def draw_forest(rows: Sequence[ForestRow], *, axis: str, margin: float | None = 
 
     `margin`: None for accuracies, which are not differences.
     """
-    figure, axes = new_axes(WIDTH, 46 + ROW * len(rows) + (20 if title else 0), title=title, x=axis, left=12)
+    figure, axes = new_axes(
+        WIDTH, 46 + ROW * len(rows) + (20 if title else 0), title=title, x=axis, left=12, right=12 + NUMBERS
+    )
     axes.set_ylim(len(rows) - 0.45, -0.55)
     low, high = (100 * end for end in forest_axis(rows, margin))
     axes.set_xlim(low, high)
@@ -123,7 +127,8 @@ def _draw_row(axes: Axes, place: int, row: ForestRow, name: Text, *, signed: boo
     axes.annotate(row.verdict, (1, 0.5), (8, 0), xycoords=name, textcoords="offset points", va="center", color=colour,
                   size=TEXT_SIZE)  # fmt: skip
     text, shade = (numbers, INK) if numbers else (clipped(row.words, 70), FAINT)
-    axes.text(1, place - ABOVE, text, ha="right", va="center", size=TEXT_SIZE, color=shade, transform=by_row)
+    edge = 1 + NUMBERS / (WIDTH - NUMBERS - 24)
+    axes.text(edge, place - ABOVE, text, ha="right", va="center", size=TEXT_SIZE, color=shade, transform=by_row)
     if row.verdict == "diverged" and not row.values:
         add_tips(axes.plot([0.01], [place], "x", color=colour, transform=by_row), f"{row.name}: {row.words}")
     if row.interval is not None:

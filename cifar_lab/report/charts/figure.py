@@ -58,15 +58,23 @@ class LegendEntry(NamedTuple):
 
 
 def new_axes(
-    width: float, height: float, *, title: str = "", x: str = "", y: str = "", left: float | None = None
+    width: float,
+    height: float,
+    *,
+    title: str = "",
+    x: str = "",
+    y: str = "",
+    left: float | None = None,
+    right: float = 12,
 ) -> tuple[Figure, Axes]:
     """Return an empty figure of a size in pixels, and its axes with light grid lines and titles.
 
-    `left`: room for the labels of the y axis in pixels. The margins are fixed: a layout engine draws each figure twice.
+    `left`, `right`: room for the labels of the y axis, and for text beyond the axes, in pixels.
+    The margins are fixed: a layout engine draws each figure twice.
     """
     figure = _figure_class()(figsize=(width / 72, height / 72), dpi=DPI, facecolor=PAPER)
     start, bottom = left if left is not None else 62 if y else 34, 38 if x else 22
-    box = (start / width, bottom / height, 1 - (start + 12) / width, 1 - (bottom + (26 if title else 10)) / height)
+    box = (start / width, bottom / height, 1 - (start + right) / width, 1 - (bottom + (26 if title else 10)) / height)
     axes = figure.add_axes(box, facecolor="none")
     axes.set_title(without_math(title), fontsize=TEXT_SIZE + 1, color=INK)
     axes.set_xlabel(without_math(x), fontsize=TEXT_SIZE, color=FAINT)
