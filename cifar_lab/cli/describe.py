@@ -158,6 +158,9 @@ def plan(
     parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, format_overrides(found.plan.overrides))
     title = " · ".join(filter(None, parts))
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
+    twice = dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == 2)
+    if twice:
+        console.show(f"{', '.join(twice)}: two passes a step, so twice the time and the FLOPs that the MACs tell")
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
         console.show(out)
@@ -235,7 +238,7 @@ def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
 
 def _alike(plan: Plan) -> dict[str, str]:
     """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
-    from cifar_lab.train.lr_schedule import lr_at
+    from cifar_lab.train.lr_schedule import rate_at
 
     dataset = plan.dataset
 
@@ -245,7 +248,7 @@ def _alike(plan: Plan) -> dict[str, str]:
             rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
         per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
         for step in range(per_epoch * epochs):
-            yield lr_at(recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=per_epoch, epochs=epochs)
+            yield rate_at(recipe, step, per_epoch)
 
     recipes = {cell.variant: cell.recipe for cell in plan.cells if cell.seed == plan.cells[0].seed}
     return trained_alike(recipes, rates)

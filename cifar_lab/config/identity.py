@@ -68,6 +68,19 @@ NEUTRAL: tuple[Mapping[str, object], ...] = (
         "schedule.options": {},
         "train.metrics": [],
     },
+    {
+        "model.activation": "relu",
+        "model.stochastic_depth": 0.0,
+        "optim.sam.rho": 0.0,
+        "optim.sam.adaptive": False,
+        "train.swa.enabled": False,
+        "train.swa.start": 0.75,
+        "train.swa.rate": None,
+        "train.swa.schedule": "constant",
+        "train.swa.cycle": 0.025,
+        "train.swa.final": 0.01,
+        "train.callbacks": [],
+    },
 )
 """Later fields with their neutral values, one table for each version; an entry is never changed or removed.
 
@@ -126,6 +139,13 @@ def _drop_idle(recipe: Recipe, tree: dict[str, Any]) -> None:
         optim["lookahead"] = {"enabled": False}
     if recipe.optim.clip.by == "none":
         del optim["clip"]["threshold"]
+    if not recipe.optim.sam.rho:
+        del optim["sam"]["adaptive"]
+    swa = tree["train"]["swa"]
+    if not recipe.train.swa.enabled:
+        swa.clear()
+    elif recipe.train.swa.schedule == "constant":
+        del swa["cycle"], swa["final"]
     if recipe.optim.name not in WITH_MOMENTUM:
         del optim["momentum"]
     of_others = {name for names in SCHEDULE_FIELDS.values() for name in names}
@@ -139,17 +159,19 @@ def _drop_idle(recipe: Recipe, tree: dict[str, Any]) -> None:
 
 def _name_extensions(recipe: Recipe, tree: dict[str, Any]) -> None:
     """Add the versions of all that is not built in; the fields of the built-in network do not apply to another."""
-    metrics: dict[str, Any] = {}
+    listed: dict[str, dict[str, Any]] = {"train.metrics": {}, "train.callbacks": {}}
     for path, group, target, options in recipe.extensions():
         known = extension.identity(group, target, options)
         if path == "model":
             tree["model"] = known
-        elif path == "train.metrics":
-            metrics[target] = known
+        elif path in listed:
+            listed[path][target] = known
         else:
             tree[path] |= known
-    if recipe.train.metrics:
-        tree["train"]["metrics"] = [metrics.get(each.name, {"name": each.name}) for each in recipe.train.metrics]
+    for field, parts in (("metrics", recipe.train.metrics), ("callbacks", recipe.train.callbacks)):
+        if parts:
+            known_of = listed[f"train.{field}"]
+            tree["train"][field] = [known_of.get(each.name, {"name": each.name}) for each in parts]
 
 
 def _drop_neutral(tree: dict[str, Any], neutral: Mapping[str, object], prefix: str = "") -> None:

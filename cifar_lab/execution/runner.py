@@ -168,4 +168,5 @@ def asked_of(cell: PlannedCell) -> CellRef:
         parameters=cell.declared_cost.parameters,
         parameters_trained=cell.cost.parameters,
         macs=cell.cost.macs,
+        passes=cell.recipe.passes,
     )

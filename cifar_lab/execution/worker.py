@@ -168,7 +168,8 @@ def _train_locked(
         _warm_start(net, CellRecord(job.runs / job.recipe.init_from))
     trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
     trainer.graph = execution.graph
-    if execution.compile:
+    why_eager = trainer.callbacks.why_eager if execution.compile or execution.graph else ""
+    if execution.compile and not why_eager:
         trainer.forward = compiled(net)
 
     journal = Journal(record.folder)
@@ -188,8 +189,8 @@ def _train_locked(
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
-    if outcome.eager:
-        journal.write("eager", why=outcome.eager)
+    if why := outcome.eager or why_eager:
+        journal.write("eager", why=why)
     return _finish(record, journal, trainer, outcome, dataset)
 
 

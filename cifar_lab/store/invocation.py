@@ -71,6 +71,8 @@ class CellRef:
     """Parameters of the network as trained at the scale."""
     macs: int
     """Multiply-accumulates of one forward pass of the trained network."""
+    passes: int = 1
+    """Forward and backward passes of a training step: two with sharpness-aware minimization."""
 
 
 @dataclass(frozen=True, kw_only=True)

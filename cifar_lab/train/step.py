@@ -2,8 +2,9 @@
 
 A step does not use the host. Image indices, learning rate, and the position of the loss are read from tensors on the
 device, which the step itself advances. Random numbers are drawn for a whole epoch ahead (`augment.draw`); only dropout
-draws in the step, from a generator that is seeded before each one. So the same code runs eagerly on every device, and
-is captured on CUDA, where launching its roughly 500 kernels one by one takes longer than computing them.
+and stochastic depth draw in the step, from a generator that is seeded before each one. So the same code runs eagerly on
+every device, and is captured on CUDA, where launching its roughly 500 kernels one by one takes longer than computing
+them.
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ class Stepper:
         scales = run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False)
         if graph and scales:  # torch's gradient scaler waits for the device before each step of such an optimizer
             graph, self.refused = False, f"{run.recipe.optim.name} in fp16 waits to know whether a step is left out"
+        if graph and run.callbacks.why_eager:
+            graph, self.refused = False, run.callbacks.why_eager
+        model = run.recipe.model
+        # A user's network may draw as well.
+        self._draws_in_step = bool(model.dropout or model.stochastic_depth) or model.name not in MODELS.built_in
+        if graph and run.sam is not None and self._draws_in_step:
+            graph, self.refused = False, "sharpness-aware minimization repeats the draws of dropout, seeded on the host"
         self._wanted = graph
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         """Graphs by whether Lookahead interpolates in the step."""
@@ -186,7 +194,7 @@ class Stepper:
 
     def _seed_dropout(self) -> None:
         run = self.run
-        if run.recipe.model.dropout or run.recipe.model.name not in MODELS.built_in:  # it may draw as well
+        if self._draws_in_step:
             torch.manual_seed(stream(run.seed_of_draws, "dropout", run.epoch, run.step))
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
@@ -197,27 +205,39 @@ class Stepper:
         self._set_rate()
         images, labels = run.split.train.take(here.order)
         inputs, targets = augmentation.augment(images, labels, here, recipe.data, run.split.classes)
-        with autocast(run.precision, run.device):
-            logits = run.forward(inputs)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.train.label_smoothing)
         run.optimizer.zero_grad(set_to_none=True)
+        loss = self._pass(inputs, targets)
+        if run.sam is not None:
+            self._seed_dropout()  # both passes have one mask
+            run.sam.second_pass(lambda: self._pass(inputs, targets))
+        if run.scaler is not None:
+            run.scaler.unscale_(run.optimizer)
+        if run.callbacks.after_each_backward:
+            run.callbacks.after_backward(run)
+        norm = clip(run.parameters, recipe.optim.clip)
         if run.scaler is None:
-            loss.backward()
-            norm = clip(run.parameters, recipe.optim.clip)
             run.optimizer.step()
         else:
-            run.scaler.scale(loss).backward()
-            run.scaler.unscale_(run.optimizer)
-            norm = clip(run.parameters, recipe.optim.clip)
             run.scaler.step(run.optimizer)
             run.scaler.update()
         if moves and run.lookahead is not None:
             run.lookahead.interpolate()
         if run.ema is not None:
             run.ema.step()
+        if run.callbacks.after_each_step:
+            run.callbacks.after_step(run)
         run.losses.index_copy_(0, self._at, loss.detach().to(run.losses.dtype).reshape(1))
         run.norms.index_copy_(0, self._at, norm.detach().to(run.norms.dtype).reshape(1))
         self._at.add_(1)
+
+    def _pass(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Take a forward and a backward pass, and return the loss, (); gradients are scaled in fp16."""
+        run = self.run
+        with autocast(run.precision, run.device):
+            logits = run.forward(inputs)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=run.recipe.train.label_smoothing)
+        (loss if run.scaler is None else run.scaler.scale(loss)).backward()
+        return loss
 
     def _set_rate(self) -> None:
         run = self.run
