@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lab.config.built_in_names import MODELS
+from cifar_lab.config.recipe import ModelConfig
 from cifar_lab.config.seeding import stream
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
@@ -43,21 +44,9 @@ class Stepper:
 
     def __init__(self, run: Trainer, *, graph: bool = False) -> None:
         self.run = run
-        self.refused = ""
-        if graph and run.device.type != "cuda":
-            graph, self.refused = False, f"a {run.device.type} device has no CUDA graphs"
-        if graph and run.rate is None:
-            graph, self.refused = False, f"{run.recipe.optim.name} takes its learning rate from the host"
-        scales = run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False)
-        if graph and scales:  # torch's gradient scaler waits for the device before each step of such an optimizer
-            graph, self.refused = False, f"{run.recipe.optim.name} in fp16 waits to know whether a step is left out"
-        if graph and run.callbacks.why_eager:
-            graph, self.refused = False, run.callbacks.why_eager
-        model = run.recipe.model
-        # A user's network may draw as well.
-        self._draws_in_step = bool(model.dropout or model.stochastic_depth) or model.name not in MODELS.built_in
-        if graph and run.sam is not None and self._draws_in_step:
-            graph, self.refused = False, "sharpness-aware minimization repeats the draws of dropout, seeded on the host"
+        self.refused = why_no_graph(run) if graph else ""
+        graph = graph and not self.refused
+        self._draws_in_step = _draws_in_step(run.recipe.model)
         self._wanted = graph
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         """Graphs by whether Lookahead interpolates in the step."""
@@ -246,6 +235,26 @@ class Stepper:
             return
         for group in run.optimizer.param_groups:
             group["lr"] = self._numbers[run.step]
+
+
+def why_no_graph(run: Trainer) -> str:
+    """Return the reason why a training's steps cannot be a CUDA graph, or an empty string."""
+    name = run.recipe.optim.name
+    if run.device.type != "cuda":
+        return f"a {run.device.type} device has no CUDA graphs"
+    if run.rate is None:
+        return f"{name} takes its learning rate from the host"
+    if run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False):
+        # torch's gradient scaler waits for the device before each step of such an optimizer
+        return f"{name} in fp16 waits to know whether a step is left out"
+    if run.sam is not None and _draws_in_step(run.recipe.model):
+        return "sharpness-aware minimization seeds dropout's generator twice in a step"
+    return run.callbacks.why_eager
+
+
+def _draws_in_step(model: ModelConfig) -> bool:
+    """Tell whether a network draws random numbers in training, as a user's may."""
+    return bool(model.dropout or model.stochastic_depth) or model.name not in MODELS.built_in
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

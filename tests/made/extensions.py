@@ -1,8 +1,8 @@
-"""Extensions as a user would write them in a package: a network, a data set, an optimizer, a schedule and metrics."""
+"""Extensions as a user would write them in a package: network, data set, optimizer, schedule, metrics, callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from cifar_lab.data.dataset import ImageArrays
 from cifar_lab.extension import Extension
+from cifar_lab.train.callbacks import Callback
+from cifar_lab.train.trainer import Trainer
 
 
 class Tiny(nn.Module):
@@ -109,3 +111,86 @@ def top_k(*, k: int = 2) -> Callable[[Tensor, Tensor], float]:
 
 def undefined() -> Callable[[Tensor, Tensor], float]:
     return lambda logits, labels: float("nan")
+
+
+class Noise(Callback):
+    """Adds noise to the gradients, less in each step, and logs how much it was."""
+
+    def __init__(self, *, size: float = 0.01) -> None:
+        self.size, self.added = size, 0.0
+
+    def after_backward(self, run: Trainer) -> None:
+        chance = run.random("noise")
+        for parameter in run.parameters:
+            assert parameter.grad is not None
+            parameter.grad += self.size * torch.randn(parameter.shape, generator=chance)
+        self.added += self.size
+        self.size *= 0.9
+
+    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+        return {"added": self.added}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"size": self.size, "added": self.added}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.size, self.added = state["size"], state["added"]
+
+
+class StatelessNoise(Noise):
+    """Keeps nothing for a resumed training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class GlobalNoise(Callback):
+    """Draws from torch's generator as it is."""
+
+    def after_step(self, run: Trainer) -> None:
+        for parameter in run.parameters:
+            parameter.data += 0.01 * torch.randn(parameter.shape)
+
+
+class Diary(Callback):
+    """Writes down what is called, and acts in no step."""
+
+    calls: list[str]
+
+    def begin(self, run: Trainer) -> None:
+        self.calls = [f"begin {run.epoch}/{run.step}"]
+
+    def after_epoch(self, run: Trainer) -> None:
+        self.calls.append(f"epoch {run.epoch}/{run.step}")
+
+    def end(self, run: Trainer) -> None:
+        self.calls.append("end")
+
+
+class FullDiary(Diary):
+    """Writes down the steps, too."""
+
+    def after_backward(self, run: Trainer) -> None:
+        self.calls.append(f"backward {run.epoch}/{run.step}")
+
+    def after_step(self, run: Trainer) -> None:
+        self.calls.append(f"step {run.epoch}/{run.step}")
+
+
+class AlienState(Callback):
+    """Keeps what no checkpoint holds."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": {1, 2}}
+
+
+class NotANumber(Callback):
+    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+        return {"norm": float("nan")}
+
+
+def not_a_callback() -> object:
+    return object()
