@@ -49,6 +49,10 @@ RECIPES = {
     "fast": FAST,
     "pooled": FAST.override({"model.stem_pool": True}),
     "by norm": EFFICIENT_RESNET.override({"optim.clip.by": "norm", "model.se.placement": "block"}),
+    "sharpness": EFFICIENT_RESNET.override({"optim.sam.rho": 0.05, "model.activation": "silu"}),
+    "adaptive": EFFICIENT_RESNET.override({"optim.sam.rho": 0.5, "optim.sam.adaptive": True}),
+    "averaged": EFFICIENT_RESNET.override({"train.swa.enabled": True, "train.swa.start": 0.25}),
+    "depth": EFFICIENT_RESNET.override({"model.stochastic_depth": 0.5, "model.activation": "gelu"}),
     "by step": EFFICIENT_RESNET.override({"schedule.every": "step", "schedule.warmup": 0.3}),
 }
 NAMES = tuple(RECIPES)

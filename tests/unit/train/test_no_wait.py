@@ -43,6 +43,10 @@ RECIPES = {
     "with all augmentation": EFFICIENT_RESNET.override(MIXED),
     "clipped by norm": EFFICIENT_RESNET.override({"optim.clip.by": "norm"}),
     "fast": FAST,
+    "sharpness-aware": EFFICIENT_RESNET.override({"optim.sam.rho": 0.5, "optim.sam.adaptive": True}),
+    "averaged, in stochastic depth": EFFICIENT_RESNET.override(
+        {"train.swa.enabled": True, "model.stochastic_depth": 0.3, "model.activation": "mish"}
+    ),
 }
 
 

@@ -30,6 +30,8 @@ RECIPES = {
     "efficient": EFFICIENT_RESNET,
     "mixed": EFFICIENT_RESNET.override({"data.mixup": 0.4, "data.cutmix": 1.0, "model.dropout": 0.2, "train.ema": 0.5}),
     "fast": FAST,
+    "sharpness": EFFICIENT_RESNET.override({"optim.sam.rho": 0.05, "model.activation": "gelu"}),
+    "depth": EFFICIENT_RESNET.override({"model.stochastic_depth": 0.5, "train.swa.enabled": True}),
     "by step": EFFICIENT_RESNET.override({"schedule.every": "step", "schedule.warmup": 0.3, "optim.name": "adam"}),
 }
 IMAGES = 150  # 120 to train on: seven whole batches and a half one
