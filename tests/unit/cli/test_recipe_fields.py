@@ -38,6 +38,9 @@ def test_defaults_are_those_of_a_recipe() -> None:
         ("schedule.milestones", "list, each 0 to 1"),
         ("train.batch_size", "1 to 1,000,000"),
         ("init_from", "fingerprint or none"),
+        ("train.metrics", "list, each top5, or module:function"),
+        ("train.callbacks", "list, each module:function"),
+        ("train.swa.rate", "above 0 or none"),
     ],
 )
 def test_ranges_are_in_words(path: str, range: str) -> None:
