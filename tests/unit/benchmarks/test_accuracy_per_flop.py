@@ -59,8 +59,9 @@ def test_a_recipe_is_a_point_the_mean_of_its_seeds(runs: Path) -> None:
 
 
 def test_two_passes_a_step_are_twice_the_work(tmp_path: Path) -> None:
-    noted(tmp_path, [*trained(tmp_path, "plain", EFFICIENT_RESNET.override(SMALL), [0.8]),
-                     *trained(tmp_path, "sam", EFFICIENT_RESNET.override({**SMALL, "optim.sam.rho": 0.05}), [0.8])])  # fmt: skip
+    two = EFFICIENT_RESNET.override({**SMALL, "optim.sam.rho": 0.05})
+    cells = trained(tmp_path, "plain", EFFICIENT_RESNET.override(SMALL), [0.8]) + trained(tmp_path, "sam", two, [0.8])
+    noted(tmp_path, cells)
     plain, sam = accuracy_per_flop.points(tmp_path, ["fewer_epochs"])
     assert sam.pflop == 2 * plain.pflop
 
