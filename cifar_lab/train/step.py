@@ -96,7 +96,7 @@ class Stepper:
                 self._eager += 1
                 self._take_eagerly(self._offsets, moves)
             elif moves in self._graphs:
-                self._seed_dropout()
+                self._seed_draws()
                 self._graphs[moves].replay()
             else:
                 self._take_and_capture(moves)
@@ -150,7 +150,7 @@ class Stepper:
         try:
             torch._foreach_copy_(state, before)
             graph = self._capture(moves)
-            self._seed_dropout()
+            self._seed_draws()
             graph.replay()
             same = all(_same(mine, theirs) for mine, theirs in zip(state, eager, strict=True))
             if not same:
@@ -178,10 +178,11 @@ class Stepper:
         return graph
 
     def _take_eagerly(self, offsets: Tensor, moves: bool) -> None:
-        self._seed_dropout()
+        self._seed_draws()
         self._step(offsets, moves)
 
-    def _seed_dropout(self) -> None:
+    def _seed_draws(self) -> None:
+        """Seed the generator from which the layers that draw do so in their order, stochastic depth before dropout."""
         run = self.run
         if self._draws_in_step:
             torch.manual_seed(stream(run.seed_of_draws, "dropout", run.epoch, run.step))
@@ -197,7 +198,7 @@ class Stepper:
         run.optimizer.zero_grad(set_to_none=True)
         loss = self._pass(inputs, targets)
         if run.sam is not None:
-            self._seed_dropout()  # both passes have one mask
+            self._seed_draws()  # both passes have one mask
             run.sam.second_pass(lambda: self._pass(inputs, targets))
         if run.scaler is not None:
             run.scaler.unscale_(run.optimizer)

@@ -38,7 +38,7 @@ def test_the_draws_of_one_seed_are_torchvisions(probability: float, dtype: torch
 
 @pytest.mark.parametrize("probability", [0.2, 0.5])
 def test_the_share_of_skipped_images_and_the_mean_are_torchvisions_in_distribution(probability: float) -> None:
-    """Each of 100,000 images is skipped by itself: a share has a standard deviation of 0.0016 at most."""
+    """Compare 100,000 images, each skipped by itself: a share has a standard deviation of 0.0016 at most."""
     torch.manual_seed(0)
     branch = torch.ones(100_000, 1, 1, 1)
     ours, theirs = skip_at_random(branch, probability), StochasticDepth(probability, mode="row").train()(branch)

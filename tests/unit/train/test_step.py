@@ -237,7 +237,7 @@ def test_a_training_that_continues_another_replays_none_of_its_draws() -> None:
         taking.begin_epoch()
         assert taking._draws is not None
         drawn.append(vars(taking._draws))
-        taking._seed_dropout()
+        taking._seed_draws()
         masks.append(torch.rand(8))
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert all(not drawn[one][name].equal(drawn[other][name]) for name in drawn[one])
