@@ -4,7 +4,8 @@ Source: the writeup has Lookahead (Zhang et al., 2019) and does not compare it w
 Averaging Weights Leads to Wider Optima and Better Generalization, train at a constant or cyclic rate from three
 quarters of the epochs on, and keep the mean of the weights after each epoch. The rate is here the one that the cosine
 has reached by then, 0.015, which is our choice. A decay of 0.999 a step, a horizon of about three epochs, is usual for
-the moving average (Polyak and Juditsky, 1992). `none` is also the variant `off` of `lookahead`.
+the moving average (Polyak and Juditsky, 1992); in a training of few epochs it has not left the first weights behind.
+`none` is also the variant `off` of `lookahead`.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan weight_averaging` says what that is on your machine.
 """

@@ -6,6 +6,7 @@ A callback is a subclass of `Callback` that overrides what it needs. A recipe na
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,14 @@ from torch import Tensor
 from cifar_lab import extension
 from cifar_lab.config.built_in_names import CALLBACKS
 from cifar_lab.config.recipe import CallbackConfig
-from cifar_lab.errors import CellError, RecipeError
+from cifar_lab.errors import CellError, RecipeError, shortened
 
 if TYPE_CHECKING:
     from cifar_lab.train.trainer import Trainer
+
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+"""Form of a metric's name."""
 
 
 class Callback:
@@ -100,14 +105,14 @@ class Callbacks:
         """Call `after_epoch` of each, and return the metrics as `key/name`.
 
         Raises:
-            CellError: a metric is not a finite number.
+            CellError: a metric is not a finite number, or has a name that MLflow does not take.
         """
         values: dict[str, float] = {}
         for key, callback in self._all.items():
             for name, value in (callback.after_epoch(run) or {}).items():
-                if not isinstance(value, (int, float)) or not math.isfinite(value):
-                    raise CellError(f"train.callbacks: {key} returns {name}={value!r}, not a finite number")
-                values[f"{key}/{name}"] = float(value)
+                if not NAME.fullmatch(name):
+                    raise CellError(f"train.callbacks: {key} returns '{name}'; a name has letters, digits, _ - . and /")
+                values[f"{key}/{name}"] = _number(key, name, value)
         return values
 
     def end(self, run: Trainer) -> None:
@@ -144,6 +149,17 @@ def _built(named: CallbackConfig) -> Callback:
             "not a cifar_lab.train.callbacks.Callback"
         )
     return made
+
+
+def _number(key: str, name: str, value: object) -> float:
+    """Return a metric as a number; a tensor of one element is one."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # the last of a tensor of several elements
+        number = math.nan
+    if not math.isfinite(number):
+        raise CellError(f"train.callbacks: {key} returns {name}={shortened(repr(value))}, not a finite number")
+    return number
 
 
 def _overrides(callback: Callback, hook: str) -> bool:

@@ -192,5 +192,15 @@ class NotANumber(Callback):
         return {"norm": float("nan")}
 
 
+class OddName(Callback):
+    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+        return {"norm of α": 1.0}
+
+
+class ManyNumbers(Callback):
+    def after_epoch(self, run: Trainer) -> Mapping[str, Any]:
+        return {"one": torch.ones(1), "norms": torch.ones(3)}
+
+
 def not_a_callback() -> object:
     return object()
