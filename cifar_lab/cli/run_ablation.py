@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -81,7 +82,7 @@ def run_ablation(
     max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: o.RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    hours: o.Hours = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
@@ -95,8 +96,8 @@ def run_ablation(
     typed = with_looks(typed, most)
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
-        retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, offline=offline, yes=yes,
-        print_table=None if as_json else partial(print_comparison, everything=everything),
+        retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, until=arguments.end_of_time(hours),
+        offline=offline, yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations),
     )  # fmt: skip
     if every is None:
@@ -131,6 +132,8 @@ class RunOptions:
     """Beginnings of the fingerprints of cells to be trained anew."""
     patience: float | None = None
     """Minimum seconds without progress before a worker counts as stuck; None: from the environment."""
+    until: float = math.inf
+    """Time on the monotonic clock at which running cells save and stop."""
     offline: bool = False
     yes: bool = False
     """True if nothing is to be confirmed."""
@@ -234,8 +237,9 @@ def train(
     scale: Annotated[str | None, typer.Option("--scale", help="Scale: smoke, small or writeup (the default).")] = None,
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     graph: o.Graph = None,
-    max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, offline: o.Offline = False,
-    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+    max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, hours: o.Hours = None,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     begun: WarmStart | None = None
@@ -258,8 +262,9 @@ def train(
     )  # fmt: skip
     options = RunOptions(
         typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
-        runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after, offline=offline,
-        yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
+        runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after,
+        until=arguments.end_of_time(hours), offline=offline, yes=yes,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
     return print_outcome(run_one(_single(name, recipe), options), as_json)
 
@@ -343,7 +348,7 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     upload = open_ablation_upload(runs, resolved.plan.ablation, console.say, offline=options.offline)
     done = complete(
         resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
-        retry_failed=retry_failed, stopping=stopping, patience=options.patience,
+        retry_failed=retry_failed, stopping=stopping, patience=options.patience, until=options.until,
     )  # fmt: skip
     report, comparison = done.report, done.comparison
     counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}
@@ -374,5 +379,5 @@ def _conclude(plan: Plan, report: RunReport, others: int, runs: Path) -> int:
             console.say(f"{cell.name} is damaged: {cell.damage(runs)}")
     if report.interrupted is not None:
         console.say(f"{report.interrupted}; the same command goes on from there")
-        return report.interrupted.exit_code
+        return report.interrupted.exit_code or int(any(cell.state in {"failed", "damaged"} for cell in undone))
     return 1 if undone else 0

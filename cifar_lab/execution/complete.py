@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -44,11 +45,11 @@ class CompletedRun(NamedTuple):
 def complete(
     found: Request, runs: Path, *, command: RecordedCommand, watch: OpenListener, upload: Upload,
     say: Callable[[str], None], retry_failed: bool = False, stopping: StoppingRule | None = None,
-    patience: float | None = None,
+    patience: float | None = None, until: float = math.inf,
 ) -> CompletedRun:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 
-    `command`, `upload`, `retry_failed`, `stopping` and `patience` are as for `cifar_lab.execution.runner.carry_out`.
+    The arguments after `watch` are as for `cifar_lab.execution.runner.carry_out`.
     """
     plan, compiling = found.plan, ""
     if found.compile is None:
@@ -62,7 +63,7 @@ def complete(
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, command=command, places=found.places,
             listener=listener, upload=upload, retry_failed=retry_failed, say=say, stopping=stopping,
-            compiling=compiling, patience=patience,
+            compiling=compiling, patience=patience, until=until,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in ENDED for cell in plan.to_train(retry_failed=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,7 +80,7 @@ def describe_ablation(ablation: Ablation) -> str:
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, command: RecordedCommand, listener: Listener,
     upload: Upload, say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False,
-    stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None,
+    stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None, until: float = math.inf,
 ) -> RunReport:  # fmt: skip
     """Train the missing cells of `plan` (and with `retry_failed` the failed ones); `upload` has them meanwhile.
 
@@ -87,6 +88,7 @@ def carry_out(
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: reason for compiling the networks or not, if that was decided here.
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
+    `until`: time on the monotonic clock at which running cells save and stop.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
@@ -102,7 +104,7 @@ def carry_out(
     trained, interrupted = 0, None
     if jobs:
         on = places if execution.device == "cuda" else ()
-        engine = make_engine(LOCAL, min(workers, len(jobs)), on, patience=patience, say=say)
+        engine = make_engine(LOCAL, min(workers, len(jobs)), on, patience=patience, until=until, say=say)
         try:
             engine.run(Scheduler(jobs), _Uploading(listener, upload))
         except Interrupted as error:
