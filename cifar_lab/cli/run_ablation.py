@@ -14,7 +14,7 @@ import typer
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
-from cifar_lab.cli import arguments, completion, console, describe
+from cifar_lab.cli import arguments, completion, console, describe, slurm
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
@@ -35,6 +35,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
@@ -82,11 +83,21 @@ def run_ablation(
     max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: o.RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
-    hours: o.Hours = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    hours: o.Hours = None, engine: slurm.EngineName = slurm.LOCAL, partition: slurm.Partition = None,
+    account: slurm.Account = None, gres: slurm.Gres = None, time: slurm.TimeLimit = None,
+    cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None, sbatch: slurm.Sbatch = None,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
+    cluster = slurm.slurm_options(
+        engine, partition=partition, account=account, gres=gres, time=time, cells_per_task=cells_per_task,
+        max_parallel=max_parallel, sbatch=sbatch,
+    )  # fmt: skip
+    if cluster is not None:
+        slurm.require_submittable({"--until-decided": until_decided, "--drop-rule": drop_rule, "--redo": redo,
+                                   "--hours": hours})  # fmt: skip
     every = registry.discover(*(ablations or [])) if name == EVERY else None
     chosen = list(every) if every is not None else [arguments.find_ablation(name, ablations, runs)]
     typed = arguments.parse(
@@ -100,17 +111,23 @@ def run_ablation(
         offline=offline, yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations),
     )  # fmt: skip
+
+    def run_each(ablation: Ablation) -> CommandOutcome:
+        if cluster is not None:
+            return slurm.submit_ablation(ablation, options, cluster, ablations)
+        return run_one(ablation, options)
+
     if every is None:
-        return print_outcome(run_one(chosen[0], options), as_json)
+        return print_outcome(run_each(chosen[0]), as_json)
     for broken in every.broken():
         console.say(f"warning: {broken.reason}")
     _require_for_some(chosen, typed)
     outcomes: list[CommandOutcome] = []
     for each in chosen:
-        outcomes.append(_said(each, options))
+        outcomes.append(_said(each, run_each))
         if outcomes[-1].interrupted:
             break
-    return _print_every(outcomes, as_json)
+    return _print_every(outcomes, as_json) if cluster is None else _print_submitted(outcomes, as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,11 +213,11 @@ def _require_for_some(ablations: list[Ablation], typed: RequestArguments) -> Non
         raise refused[0]
 
 
-def _said(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+def _said(ablation: Ablation, run_each: Callable[[Ablation], CommandOutcome]) -> CommandOutcome:
     """Run one of many ablations; an error in it is reported, and does not stop the others."""
     console.say(f"== {ablation.name}")
     try:
-        return run_one(ablation, options)
+        return run_each(ablation)
     except UsageError as error:
         console.say(f"cifar-lab: {ablation.name}: {one_line(str(error))}")
         return CommandOutcome(error.exit_code, None)
@@ -221,6 +238,14 @@ def _print_every(outcomes: list[CommandOutcome], as_json: bool) -> int:
     counts = {word: sum(tree[word] for tree in trees) for word in words}
     said = [f"{count} {words[word]}" for word, count in counts.items() if count or word != "by_another_runner"]
     console.say(f"{len(trees)} of {len(outcomes)} ablations: {', '.join(said)}")
+    return max((outcome.code for outcome in outcomes), default=0)
+
+
+def _print_submitted(outcomes: list[CommandOutcome], as_json: bool) -> int:
+    trees = [outcome.tree for outcome in outcomes if outcome.tree is not None]
+    if as_json:
+        console.print_json(trees)
+    console.say(f"{many(sum(len(tree['cells']) for tree in trees), 'cell')} submitted")
     return max((outcome.code for outcome in outcomes), default=0)
 
 

@@ -42,6 +42,18 @@ class CompletedRun(NamedTuple):
         return [cell for cell in self.plan.cells if not cell.is_done]
 
 
+def with_compiling(found: Request, runs: Path, say: Callable[[str], None]) -> tuple[Request, str]:
+    """Return the request with the decision on compiling the networks, and its reason; empty if it was typed."""
+    if found.compile is not None:
+        return found, ""
+    place = found.places[0] if found.places else ""
+    timed = partial(time_steps, place=place, images=found.plan.dataset.shape)
+    is_on, compiling = decide_compile(found.plan, found.execution, runs, timed)
+    if is_on:
+        say(f"networks are compiled: {compiling}")
+    return found._replace(execution=replace(found.execution, compile=is_on)), compiling
+
+
 def complete(
     found: Request, runs: Path, *, command: RecordedCommand, watch: OpenListener, upload: Upload,
     say: Callable[[str], None], retry_failed: bool = False, stopping: StoppingRule | None = None,
@@ -51,14 +63,8 @@ def complete(
 
     The arguments after `watch` are as for `cifar_lab.execution.runner.carry_out`.
     """
-    plan, compiling = found.plan, ""
-    if found.compile is None:
-        place = found.places[0] if found.places else ""
-        timed = partial(time_steps, place=place, images=plan.dataset.shape)
-        is_on, compiling = decide_compile(plan, found.execution, runs, timed)
-        found = found._replace(execution=replace(found.execution, compile=is_on))
-        if is_on:
-            say(f"networks are compiled: {compiling}")
+    found, compiling = with_compiling(found, runs, say)
+    plan = found.plan
     with watch(found, plan.to_train(retry_failed=retry_failed)) as listener:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, command=command, places=found.places,
