@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,6 +219,16 @@ def queued(jobs: Sequence[str]) -> list[QueuedTask]:
         raise TrackingError(f"squeue: {_last_line(answer.stderr)}")
     rows = [line.split("|") for line in answer.stdout.splitlines() if line.count("|") == 2]
     return [QueuedTask(name, state.lower(), reason) for name, state, reason in rows]
+
+
+def describe_queue(job: str, tasks: Sequence[QueuedTask]) -> str:
+    """Return the states of a job's tasks in one line, `17: 2 running, 5 pending (Resources)`; empty if all ended."""
+    own = [task for task in tasks if task.name.partition("_")[0] == job]
+    states = Counter(task.state for task in own)
+    reasons = {task.reason for task in own if task.state == "pending"} - {"None"}
+    words = [f"{count} {state}" + (f" ({', '.join(sorted(reasons))})" if state == "pending" and reasons else "")
+             for state, count in sorted(states.items(), reverse=True)]  # fmt: skip
+    return f"{job}: {', '.join(words)}" if words else ""
 
 
 def _ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
