@@ -42,7 +42,7 @@ class SubmittedJob(NamedTuple):
 
 
 class TaskOutcome(NamedTuple):
-    """What one task did."""
+    """Outcome of one task."""
 
     trained: int
     failed: int
