@@ -6,7 +6,7 @@ smooth or let negative inputs through; their authors report gains over ReLU on C
 choice, and their constants are PyTorch's. Squeeze-and-excitation keeps its ReLU.
 
 Run time: 43 PFLOP a cell, 15 cells; `cifar-lab plan activation` says what that is on your machine. The count has no
-activations: the smooth ones cost time, and memory for the backward pass, that ReLU in place does not.
+activations: the smooth ones cost time, Mish most on a processor, and memory that ReLU in place does not.
 """
 
 from cifar_lab import EFFICIENT_RESNET, Ablation, Variant
