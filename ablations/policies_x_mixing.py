@@ -1,9 +1,8 @@
 """Interaction of an augmentation policy with MixUp and CutMix.
 
 Source: the writeup's stage 8 has MixUp and CutMix and no policy; TrivialAugment (Müller and Hutter, 2021,
-arXiv:2103.10158) is the policy without parameters. The papers on policies train on CIFAR-10 without mixing, so that
-nothing is known of both together on it; the crossing is our choice. Without mixing, the cells are those of `policies`;
-without a policy, those of `mixup_cutmix`.
+arXiv:2103.10158) is the policy without parameters, and stands for the others. The crossing is our choice. Without
+mixing, the cells are those of `policies`; without a policy, those of `mixup_cutmix`.
 
 Run time: 43 PFLOP a cell, 12 cells; `cifar-lab plan policies_x_mixing` says what that is on your machine.
 """

@@ -59,7 +59,7 @@ SUB_POLICIES: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] 
     (("Equalize", 0.8, 0), ("Invert", 0.1, 0)),
     (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 0)),
 )
-"""AutoAugment's policy for CIFAR-10 (Cubuk et al., 2019, Table 7): twice operation, probability, level of magnitude."""
+"""AutoAugment's policy for CIFAR-10 (Cubuk et al., 2019): twice operation, probability, level of magnitude."""
 
 
 @dataclass(frozen=True, kw_only=True)
