@@ -22,8 +22,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 IMAGES = (45_000, 1_280)
 """Images of an epoch of CIFAR-10 with val held out; fewer for a quick look."""
 TOLD = """Processor time in which one thread draws for and augments all images of an epoch, 45,000 with val held out, in
-batches of 128, normalisation included. Nothing is trained: the epoch's training comes on top of that, and at the rates
-above it takes minutes. On a GPU the operations are a part of the step's CUDA graph, which is not measured here."""
+batches of 128, normalisation included. The images are noise, and nothing is trained. On a GPU the operations are a part
+of the step's CUDA graph, which is not measured here."""
 
 
 def measure(asked: Asked, rounds: int) -> Section:
