@@ -21,6 +21,7 @@ from cifar_lab.cli.app import GROUPS
 
 DOCS = Path(__file__).parent
 project, author, release = "cifar-lab", "cifar-lab developers", __version__
+copyright = "2026, cifar-lab developers"
 html_title = f"cifar-lab {release}"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 default_role = "code"
@@ -35,6 +36,7 @@ nb_execution_timeout = 600
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 suppress_warnings = ["mystnb.unknown_mime_type"]
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": False}
