@@ -223,10 +223,9 @@ def _row_numbers(space: MagnitudeSpace) -> Rows:
     numbers, row = [], 1
     for operation in space.operations:
         magnitudes = space.magnitudes(operation, side=32)  # their number is that of any side
-        count = len(_signed(operation, magnitudes))
         levels = row + np.arange(space.levels) % max(1, len(magnitudes))
-        numbers.append(np.stack([levels, levels + (count - len(magnitudes)) * (operation in SIGNED)], axis=1))
-        row += count
+        numbers.append(np.stack([levels, levels + len(magnitudes) * (operation in SIGNED)], axis=1))
+        row += len(_signed(operation, magnitudes))
     return np.array(numbers, np.int32)
 
 

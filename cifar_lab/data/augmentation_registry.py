@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from cifar_lab import extension
 from cifar_lab.config.augmentation_policy import AugmentationConfig
 from cifar_lab.config.built_in_names import AUGMENTATIONS
 from cifar_lab.config.seeding import stream
-from cifar_lab.errors import CellError, RecipeError
+from cifar_lab.errors import CellError, RecipeError, nearest
 from cifar_lab.extension import Options
 
 Stage = Literal["pixels", "normalised"]
@@ -105,4 +105,8 @@ def _build(name: str, options: Options) -> BatchAugmentation:
     own = extension.build(AUGMENTATIONS.group, name, options)
     if not isinstance(own, BatchAugmentation):
         raise RecipeError(f"data.augmentations: {name} returns {type(own).__name__}, not a BatchAugmentation")
+    if own.stage not in get_args(Stage):
+        raise RecipeError(f"data.augmentations: {name}: stage={own.stage!r}{nearest(str(own.stage), get_args(Stage))}")
+    if own.numbers < 0:
+        raise RecipeError(f"data.augmentations: {name}: numbers={own.numbers} is below 0")
     return own

@@ -146,5 +146,9 @@ def floats() -> BatchAugmentation:
     return BatchAugmentation(apply=lambda images, _: images / 255)
 
 
+def misspelt_stage() -> BatchAugmentation:
+    return BatchAugmentation(apply=lambda images, _: images, stage="normalized")  # type: ignore[arg-type]
+
+
 def no_augmentation() -> Callable[[Tensor], Tensor]:
     return lambda images: images

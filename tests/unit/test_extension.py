@@ -232,6 +232,7 @@ def test_the_made_extensions_keep_the_contract() -> None:
         (check_augmentation, "of_the_batch", "an image depends on its batch"),
         (check_augmentation, "of_torch", "an image depends on its batch, or on other chance"),
         (check_augmentation, "floats", "torch.float32 on cpu, not .* torch.uint8"),
+        (check_augmentation, "misspelt_stage", "stage='normalized'; did you mean 'normalised'"),
         (check_augmentation, "no_augmentation", "returns function, not a BatchAugmentation"),
     ],
 )
