@@ -233,7 +233,7 @@ def test_no_operation_is_one_that_torch_knows_to_vary(name: str, monkeypatch: py
 
 @pytest.mark.parametrize("name", ["autoaugment", "randaugment", "trivialaugment", "augmix"])
 def test_a_policy_makes_of_an_image_what_it_makes_on_the_cpu(name: str) -> None:
-    """Where a value lies between two levels, or a source between two pixels, devices round it differently."""
+    """Devices may round a value between two levels, or a source between two pixels, to different sides."""
     data = EFFICIENT_RESNET.override({"data.policy.name": name, "data.normalise": False}).data
     images = torch.randint(0, 256, (512, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     made = []
