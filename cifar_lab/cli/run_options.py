@@ -1,4 +1,4 @@
-"""Arguments and checks shared by the commands that use trained cells: `predict`, `evaluate` and `shift`."""
+"""Arguments and checks shared by the commands that use trained cells: `predict`, `evaluate`, `shift`, `export`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ RunNames = Annotated[
         metavar="RUN…",
         help="Trained cells: FINGERPRINT, ABLATION/VARIANT/sN, ABLATION/VARIANT (its finished seeds), ABLATION, or "
         "best:ABLATION (the best by val).",
+        autocompletion=completion.fingerprints,
+    ),
+]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Trained cell: FINGERPRINT, ABLATION/VARIANT/sN, or best:ABLATION (the best by val).",
         autocompletion=completion.fingerprints,
     ),
 ]

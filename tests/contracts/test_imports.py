@@ -54,6 +54,10 @@ DOORS = {
     "matplotlib": {"cifar_lab/report"},
     "pandas": {"cifar_lab/report", "cifar_lab/api"},
     "optuna": {"cifar_lab/search"},
+    "onnx": {"cifar_lab/inference/onnx_model.py"},
+    "onnx_ir": {"cifar_lab/inference/onnx_model.py"},
+    "onnxscript": set(),
+    "onnxruntime": {"cifar_lab/inference/onnx_model.py", "cifar_lab/inference/export.py"},
 }
 WITHOUT_TORCH = {*EVERYWHERE, "config", "ablation", "store", "results", "report", "mlflow_sync"}
 VOCABULARY = {f"cifar_lab.{name}" for name in ("Ablation", "Claim", "Variant", "EFFICIENT_RESNET", "RESNET18", "FAST")}
@@ -155,7 +159,16 @@ def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "--version", "list", "run-ablation --help", "predict --help", "evaluate --help", "shift --help"],
+    [
+        "--help",
+        "--version",
+        "list",
+        "run-ablation --help",
+        "predict --help",
+        "evaluate --help",
+        "shift --help",
+        "export --help",
+    ],
 )
 def test_instant_commands_load_nothing_heavy(command: str) -> None:
     program = (
