@@ -315,7 +315,7 @@ def export(
         OSError: the file cannot be written.
     """
     from cifar_lab.inference.export import export_network
-    from cifar_lab.inference.onnx_model import PIXELS
+    from cifar_lab.inference.raw_image_network import PIXELS
     from cifar_lab.inference.run_names import choose_runs, require_one
 
     if input_type not in PIXELS:

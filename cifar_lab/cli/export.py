@@ -17,7 +17,7 @@ from cifar_lab.text import many, printable
 
 if TYPE_CHECKING:
     from cifar_lab.inference.export import ExportedNetwork
-    from cifar_lab.inference.onnx_model import Pixels
+    from cifar_lab.inference.raw_image_network import Pixels
 
 PIXELS = ("uint8", "float")
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="File for the network.")]

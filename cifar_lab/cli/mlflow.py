@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli import completion, console
+from cifar_lab.cli import completion, console, run_options
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.redaction import redacted
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from cifar_lab.mlflow_sync.client import ExperimentView
 
 
-def sync(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False) -> int:
+def sync(
+    log_model: run_options.LogModel = None, register: run_options.Register = None, runs: o.Runs = o.DEFAULT_RUNS,
+    ablations: o.Folders = None, as_json: o.Json = False,
+) -> int:  # fmt: skip
     """Upload to MLflow what it does not have yet; safe to repeat."""
+    models = run_options.model_logging(log_model, register)
     from cifar_lab.mlflow_sync.upload import sync_all
 
-    shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])))
+    shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])), models=models)
     if as_json:
         console.print_json({"shipped": shipped, "left": left})
     else:

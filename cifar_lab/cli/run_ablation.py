@@ -13,7 +13,7 @@ import typer
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
-from cifar_lab.cli import arguments, completion, console, describe
+from cifar_lab.cli import arguments, completion, console, describe, run_options
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
     from cifar_lab.execution.runner import RunReport
     from cifar_lab.execution.warm_start import WarmStart
+    from cifar_lab.mlflow_sync.logged_model import ModelLogging
     from cifar_lab.results.comparison import Comparison
     from cifar_lab.store.invocation import StoppingRule
 
@@ -81,7 +82,8 @@ def run_ablation(
     max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: o.RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
+    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
@@ -96,6 +98,7 @@ def run_ablation(
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
         retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, offline=offline, yes=yes,
+        models=run_options.model_logging(log_model, register, offline=offline),
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations),
     )  # fmt: skip
@@ -132,6 +135,8 @@ class RunOptions:
     patience: float | None = None
     """Minimum seconds without progress before a worker counts as stuck; None: from the environment."""
     offline: bool = False
+    models: ModelLogging | None = None
+    """Networks to log as MLflow models; None for none."""
     yes: bool = False
     """True if nothing is to be confirmed."""
     print_table: Print | None = None
@@ -235,6 +240,7 @@ def train(
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     graph: o.Graph = None,
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, offline: o.Offline = False,
+    log_model: run_options.LogModel = None, register: run_options.Register = None,
     runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
@@ -259,7 +265,8 @@ def train(
     options = RunOptions(
         typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
         runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after, offline=offline,
-        yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
+        models=run_options.model_logging(log_model, register, offline=offline), yes=yes,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
     return print_outcome(run_one(_single(name, recipe), options), as_json)
 
@@ -340,7 +347,9 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
         wanted = {cell.fingerprint: cell.name for cell in cells}
         return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)
 
-    upload = open_ablation_upload(runs, resolved.plan.ablation, console.say, offline=options.offline)
+    upload = open_ablation_upload(
+        runs, resolved.plan.ablation, console.say, offline=options.offline, models=options.models
+    )
     done = complete(
         resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
         retry_failed=retry_failed, stopping=stopping, patience=options.patience,

@@ -1,4 +1,4 @@
-"""Arguments and checks shared by the commands that use trained cells: `predict`, `evaluate`, `shift`, `export`."""
+"""Arguments and checks shared by the commands that use trained cells, `--log-model` among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from cifar_lab.cli import completion, console
 from cifar_lab.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from cifar_lab.inference.servable import ServableNetwork
+    from cifar_lab.mlflow_sync.logged_model import ModelLogging
     from cifar_lab.results.stats.referee import JudgedVariant
+    from cifar_lab.store.cell_record import CellRecord
 
 RunNames = Annotated[
     list[str],
@@ -72,6 +75,49 @@ Margin = Annotated[
         show_default="that of the ablation, else 0.5",
     ),
 ]  # fmt: skip
+LogModel = Annotated[
+    str | None,
+    typer.Option(
+        "--log-model",
+        metavar="all|best|none",
+        help="Log networks as MLflow models: all finished cells, or the best seed of each variant by val.",
+        show_default="none; best with --register",
+        autocompletion=completion.one_of("all", "best", "none"),
+    ),
+]
+Register = Annotated[
+    str | None,
+    typer.Option(
+        "--register", metavar="NAME[@ALIAS]", help="Register the best of the logged models in MLflow's registry."
+    ),
+]
+
+
+def model_logging(log_model: str | None, register: str | None, *, offline: bool = False) -> ModelLogging | None:
+    """Return what --log-model and --register ask for; None for no models.
+
+    Raises:
+        UsageError: a value is not valid, or the two contradict each other or --offline.
+    """
+    word = log_model or ("best" if register is not None else "none")
+    require_word("--log-model", word, ("all", "best", "none"))
+    if word == "none":
+        if register is not None:
+            raise UsageError("--register registers a logged model; --log-model none logs none")
+        return None
+    if offline:
+        flag = "--log-model" if log_model is not None else "--register"
+        raise UsageError(f"{flag} does not go with --offline; `cifar-lab sync {flag} …` does it later")
+    from cifar_lab.mlflow_sync.logged_model import ModelLogging, parse_registration
+
+    name, alias = parse_registration(register) if register is not None else (None, None)
+
+    def package(record: CellRecord) -> ServableNetwork:
+        from cifar_lab.inference.servable import servable_network  # loads torch
+
+        return servable_network(record)
+
+    return ModelLogging(choice="all" if word == "all" else "best", package=package, register=name, alias=alias)
 
 
 def require_word(option: str, word: str, words: tuple[str, ...]) -> None:

@@ -26,7 +26,8 @@ from cifar_lab.inference.network_outputs import (
     load_member,
     parse_views,
 )
-from cifar_lab.inference.onnx_model import INPUT, Pixels, as_input, export_model, quantise, require_onnx
+from cifar_lab.inference.onnx_model import INPUT, export_model, quantise, require_onnx
+from cifar_lab.inference.raw_image_network import Pixels, as_input
 from cifar_lab.inference.run_names import ChosenRuns
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
 from cifar_lab.store import atomic_file

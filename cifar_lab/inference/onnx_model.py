@@ -11,25 +11,21 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from cifar_lab.data.augmentation import MEAN, STD, pixel_affine
+from cifar_lab.data.augmentation import MEAN, STD
 from cifar_lab.data.dataset import Images
 from cifar_lab.errors import ExportError, UsageError, shortened
 from cifar_lab.inference.network_outputs import WORDS, Member
-from cifar_lab.train.evaluate import views
+from cifar_lab.inference.raw_image_network import PIXELS, Pixels, RawImageNetwork, as_input
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 """Packages of the extra `onnx`."""
 INPUT, OUTPUT = "images", "logits"
 """Names of the graph's input, (N, 3, side, side), and output, (N, classes)."""
-Pixels = Literal["uint8", "float"]
-PIXELS: dict[Pixels, str] = {"uint8": "uint8 from 0 to 255", "float": "float32 from 0 to 1"}
-"""Types of the input, with the range of its values."""
 EXAMPLE = 2
 """Images in the batch that the exporter traces; for a batch of one it would take the number as a constant."""
 CALIBRATION_BATCH = 64
@@ -46,26 +42,6 @@ def require_onnx() -> None:
         raise UsageError(f"export needs {', '.join(missing)}: `pip install 'cifar-lab[onnx]'` installs all of it")
 
 
-class RawImageNetwork(nn.Module):
-    """Network from raw images, (N, 3, side, side), to logits, (N, classes): normalisation and views are inside."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, member: Member, pixels: Pixels) -> None:
-        super().__init__()
-        scale, shift = pixel_affine(member.recipe.data.normalise)
-        self.register_buffer("scale", (scale if pixels == "uint8" else 255 * scale)[:, None, None])
-        self.register_buffer("shift", shift[:, None, None])
-        self.net, self.tta = member.net, member.tta
-
-    def forward(self, images: Tensor) -> Tensor:
-        seen = views(images.float() * self.scale + self.shift, self.tta)
-        if len(seen) == 1:
-            return self.net(seen[0][1])  # type: ignore[no-any-return]
-        return torch.stack([weight * self.net(view) for weight, view in seen]).sum(dim=0)
-
-
 def export_model(member: Member, side: int, pixels: Pixels = "uint8") -> bytes:
     """Return the network of `member`, which is on the CPU, as a serialised ONNX model with metadata.
 
@@ -76,7 +52,7 @@ def export_model(member: Member, side: int, pixels: Pixels = "uint8") -> bytes:
     import onnx
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-    network = RawImageNetwork(member, pixels).eval()
+    network = RawImageNetwork(member.net, member.recipe, member.tta, pixels).eval()
     example = torch.zeros(EXAMPLE, 3, side, side, dtype=torch.uint8 if pixels == "uint8" else torch.float32)
     try:
         with torch.no_grad(), _quiet():
@@ -149,12 +125,6 @@ def quantise(model: bytes, images: Images, pixels: Pixels = "uint8") -> bytes:
     onnx.helper.set_model_props(quantised, props)
     quantised.producer_name, quantised.producer_version = "cifar-lab", version("cifar-lab")
     return bytes(quantised.SerializeToString())
-
-
-def as_input(images: Images, pixels: Pixels) -> np.ndarray:
-    """Return images, (N, side, side, 3) uint8, as the graph takes them: (N, 3, side, side) of its type."""
-    planes = np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2))
-    return planes if pixels == "uint8" else planes.astype(np.float32) / np.float32(255)
 
 
 def _reader(images: Images, pixels: Pixels) -> Any:

@@ -43,7 +43,11 @@ MAY_IMPORT = {
 }
 """What each package imports, and no more. `mlflow_sync` has only the interface of uploads from `execution`."""
 DOORS = {
-    "mlflow": {"cifar_lab/mlflow_sync/client.py", "cifar_lab/mlflow_sync/connection.py"},
+    "mlflow": {
+        "cifar_lab/mlflow_sync/client.py",
+        "cifar_lab/mlflow_sync/connection.py",
+        "cifar_lab/mlflow_sync/logged_model.py",
+    },
     "typer": {"cifar_lab/cli"},
     "rich": {"cifar_lab/cli", "cifar_lab/data/progress.py"},
     "requests": {"cifar_lab/data/http_client.py", "cifar_lab/data/download.py"},

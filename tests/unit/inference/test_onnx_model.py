@@ -17,6 +17,7 @@ from cifar_lab.data.augmentation import normalise_only
 from cifar_lab.errors import ExportError, UsageError
 from cifar_lab.inference import export, onnx_model
 from cifar_lab.inference.network_outputs import Member, batch_logits
+from cifar_lab.inference.raw_image_network import as_input
 from cifar_lab.inference.run_names import ChosenRun
 from cifar_lab.inference.stored_cells import StoredCell
 from cifar_lab.models.registry import build_network
@@ -66,7 +67,7 @@ def exported() -> tuple[Member, bytes]:
 def test_the_graph_computes_what_evaluation_computes_for_every_batch(exported: tuple[Member, bytes]) -> None:
     of, model = exported
     for count in (1, 2, 7):
-        computed = run_model(model, onnx_model.as_input(IMAGES[:count], "uint8"))
+        computed = run_model(model, as_input(IMAGES[:count], "uint8"))
         assert computed == pytest.approx(expected(of, IMAGES[:count]), abs=1e-5)
     assert np.ptp(computed, axis=0).max() > 1e-3, "the images do matter"
 
@@ -85,7 +86,7 @@ def test_the_graph_computes_what_evaluation_computes_for_every_batch(exported: t
 )  # fmt: skip
 def test_so_does_the_graph_of_every_part_view_and_input(overrides: dict[str, Any], tta: str, pixels: Any) -> None:
     of = member(overrides, tta)
-    images = onnx_model.as_input(IMAGES[:5], pixels)
+    images = as_input(IMAGES[:5], pixels)
     assert images.dtype == (np.float32 if pixels == "float" else np.uint8)
     assert run_model(onnx_model.export_model(of, 32, pixels), images) == pytest.approx(
         expected(of, IMAGES[:5]), abs=1e-5
@@ -129,7 +130,7 @@ def test_a_quantised_copy_has_8_bit_weights_with_a_scale_for_each_channel_and_th
     entries = {entry.key: entry.value for entry in model.metadata_props}
     assert "calibrated on 100 training images" in entries["quantisation"]
     assert json.loads(entries["classes"]) == list(of.run.cell.classes)
-    computed, logits = run_model(quantised, onnx_model.as_input(IMAGES, "uint8")), expected(of, IMAGES)
+    computed, logits = run_model(quantised, as_input(IMAGES, "uint8")), expected(of, IMAGES)
     spread = logits.std()
     assert 0 < np.abs(computed - logits).mean() < spread / 2
 
@@ -140,7 +141,7 @@ def test_the_network_of_an_extension_is_exported() -> None:
     of = member({"model.name": "made.extensions:Tiny"}, shape=shape)
     images = IMAGES[:4, :16, :16]
     model = onnx_model.export_model(of, 16)
-    assert run_model(model, onnx_model.as_input(images, "uint8")) == pytest.approx(expected(of, images), abs=1e-5)
+    assert run_model(model, as_input(images, "uint8")) == pytest.approx(expected(of, images), abs=1e-5)
 
 
 @needs_onnx
