@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -83,10 +83,12 @@ def run_ablation(
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: o.RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
     offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
-    runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    tag: run_options.Tag = None, note: run_options.Note = None,
+    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
+    run_options.set_experiment_prefix(experiment_prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     every = registry.discover(*(ablations or [])) if name == EVERY else None
     chosen = list(every) if every is not None else [arguments.find_ablation(name, ablations, runs)]
@@ -98,6 +100,7 @@ def run_ablation(
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
         retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, offline=offline, yes=yes,
+        labels=run_options.parse_labels(tag or ()), note=note or "",
         models=run_options.model_logging(log_model, register, offline=offline),
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations),
@@ -137,6 +140,10 @@ class RunOptions:
     offline: bool = False
     models: ModelLogging | None = None
     """Networks to log as MLflow models; None for none."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the user for the runs in MLflow."""
+    note: str = ""
+    """Text of the user for the invocation's run in MLflow."""
     yes: bool = False
     """True if nothing is to be confirmed."""
     print_table: Print | None = None
@@ -241,9 +248,12 @@ def train(
     graph: o.Graph = None,
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, offline: o.Offline = False,
     log_model: run_options.LogModel = None, register: run_options.Register = None,
-    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+    tag: run_options.Tag = None, note: run_options.Note = None,
+    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS,
+    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
+    run_options.set_experiment_prefix(experiment_prefix)
     begun: WarmStart | None = None
     if parent is not None:
         taken = {"--baseline": baseline, "--recipe": file, "--scale": scale}
@@ -265,6 +275,7 @@ def train(
     options = RunOptions(
         typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
         runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after, offline=offline,
+        labels=run_options.parse_labels(tag or ()), note=note or "",
         models=run_options.model_logging(log_model, register, offline=offline), yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
@@ -350,8 +361,9 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     upload = open_ablation_upload(
         runs, resolved.plan.ablation, console.say, offline=options.offline, models=options.models
     )
+    command = replace(recorded_command(), labels=dict(options.labels), note=options.note)
     done = complete(
-        resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
+        resolved, runs, command=command, watch=watch, upload=upload, say=console.say,
         retry_failed=retry_failed, stopping=stopping, patience=options.patience,
     )  # fmt: skip
     report, comparison = done.report, done.comparison

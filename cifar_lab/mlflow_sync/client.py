@@ -8,6 +8,7 @@ mlflow is imported only when a `MLflowStore` is opened, as that takes seconds. T
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import logging
 import os
@@ -240,7 +241,7 @@ class MLflowStore:
 
         parent = {"mlflow.parentRunId": sheet.parent} if sheet.parent else {}
         if found is None:
-            tags = {key: _cut(value, TAG) for key, value in {**sheet.identity, **parent}.items()}
+            tags = {key: _cut(value, TAG) for key, value in {**_user(), **sheet.identity, **parent}.items()}
             run = self._call(
                 lambda: self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
             )
@@ -306,8 +307,21 @@ class MLflowStore:
 
 
 def experiment_name(ablation: str) -> str:
-    """Return the name of an ablation's experiment: one line within MLflow's maximum length."""
-    return _cut(printable(ablation), EXPERIMENT)
+    """Return the name of an ablation's experiment: one line within MLflow's maximum length.
+
+    Where `MLFLOW_EXPERIMENT_NAME` is set, it precedes the name of the ablation: a cell that two ablations share has a
+    run in each, which one experiment could not tell apart.
+    """
+    prefix = os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
+    return _cut(printable(f"{prefix}/{ablation}" if prefix else ablation), EXPERIMENT)
+
+
+def _user() -> dict[str, str]:
+    """Return MLflow's tag with the name of the user who uploads, as its own client sets it; empty without a name."""
+    try:
+        return {"mlflow.user": printable(getpass.getuser())}
+    except (KeyError, OSError):  # a container's user that no file names
+        return {}
 
 
 def _folder(name: str) -> str:

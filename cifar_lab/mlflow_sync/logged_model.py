@@ -269,7 +269,10 @@ def _register(
         if known:
             return known[0]
         why = f"{cell.name} of {cell.asked.fingerprint[:12]}, best by {metric}: {_value(cell, metric):.4f}"
-        return client.create_model_version(name, source=source, run_id=run.id, model_id=model, description=why)
+        made = client.create_model_version(name, source=source, run_id=run.id, model_id=model, description=why)
+        if VERSIONS not in client.get_logged_model(model).tags:  # a server sets it, a database does not
+            client.set_logged_model_tags(model, {VERSIONS: json.dumps([{"name": name, "version": int(made.version)}])})
+        return made
 
     registered = store.call(create)
     if wanted.alias is not None:

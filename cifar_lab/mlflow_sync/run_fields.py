@@ -87,7 +87,7 @@ def of_invocation(invocation: Invocation) -> RunFields:
     return RunFields(
         name=invocation_name(invocation),
         identity=_texts({"role": "invocation", "invocation": invocation.id}),
-        tags={**_texts(tags), NOTE: heading(invocation)},
+        tags={**invocation.labels, **_texts(tags), NOTE: "\n\n".join([*user_note(invocation), heading(invocation)])},
         params={},
         time=invocation.time,
     )
@@ -100,6 +100,12 @@ def invocation_name(invocation: Invocation) -> str:
     if len({(cell.variant, cell.seed) for cell in invocation.cells}) != len(variants) * len(seeds):
         shape = many(len(invocation.cells), "cell")
     return printable(" · ".join([invocation.scale, invocation.data.name, shape]))
+
+
+def user_note(invocation: Invocation) -> list[str]:
+    """Return the user's text, in Markdown, as a list of one block, or an empty list."""
+    lines = [printable(redacted(line)) for line in invocation.note.splitlines()]
+    return ["\n".join(lines)] if invocation.note.strip() else []
 
 
 def heading(invocation: Invocation) -> str:
@@ -133,7 +139,7 @@ def of_cell(
             "fingerprint": asked.fingerprint,
             "began": _text(began),
         },
-        tags=_texts(tags),
+        tags={**invocation.labels, **_texts(tags)},
         params=params_of(cell, asked),
         time=began if began is not None else time,
         parent=parent,

@@ -33,9 +33,7 @@ def test_a_registered_network_is_served_by_its_alias(folder: Path, few_images: P
     assert run([*line, "--register", "tiny net@champion", "--json"]) == 0
     port = _free_port()
     environment = {**os.environ, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
-    environment["PATH"] = os.pathsep.join(
-        [str(Path(sys.executable).parent), os.environ["PATH"]]
-    )  # mlflow calls uvicorn
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # mlflow calls uvicorn
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/tiny net@champion"]
     command += ["--env-manager", "local", "--port", str(port)]
     with Path("server.log").open("wb") as log, subprocess.Popen(
