@@ -55,7 +55,7 @@ class Servable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelLogging:
-    """Which networks are logged as models, and how they are made."""
+    """Choice of the networks that are logged as models, and how they are made."""
 
     choice: Choice
     """`all` finished cells, or the `best` seed of each variant by val."""

@@ -1,4 +1,4 @@
-"""What users say of their runs in MLflow: tags, notes, names of experiments; and who uploaded."""
+"""Fields of a user's own in MLflow: tags, notes, names of experiments; and who uploaded."""
 
 from __future__ import annotations
 
