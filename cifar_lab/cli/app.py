@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
         "predict": ("predict", "predict", "Classify images without labels, and write the answers."),
         "evaluate": ("evaluate", "evaluate", "Evaluate on labelled images, also corrupted ones."),
         "shift": ("shift", "shift", "Estimate the accuracy on images without labels."),
+        "export": ("export", "export", "Write a network as ONNX, compared with PyTorch."),
     },
     "Search": {
         "sweep": ("sweep", "sweep", "Search hyperparameters under the budget."),

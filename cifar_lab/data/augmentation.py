@@ -216,8 +216,17 @@ def _inside(box: Tensor, side: int) -> Tensor:
 @cache  # otherwise every step would wait for a copy to the device
 def _affine(normalise: bool, side: int, device: torch.device) -> Batch:
     """Return (scale, shift), (3 * side,) float32 each: the network's input is pixel * scale + shift."""
+    scale, shift = pixel_affine(normalise)
+    return scale.repeat(side).to(device), shift.repeat(side).to(device)
+
+
+def pixel_affine(normalise: bool) -> Batch:
+    """Return (scale, shift) of the red, green and blue channel, (3,) float32 each; the input is pixel * scale + shift.
+
+    Pixels are from 0 to 255.
+    """
     mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
-    return (1 / (255 * std)).repeat(side).to(device), (-mean / std).repeat(side).to(device)
+    return 1 / (255 * std), -mean / std
 
 
 def _draw_flip(data: recipe.DataConfig, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:

@@ -63,6 +63,8 @@ def invocation_of(
         stopping=stopping,
         design=MODERATED if stopping is None else STUDENT,  # the levels of its looks are those of Student's
         against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
+        labels=dict(command.labels),
+        note=command.note,
     )
 
 

@@ -147,12 +147,14 @@ def parent_note(
     result comes first, because the UI folds everything after the first lines.
     """
     text = run_fields.heading(invocation)
-    if table is not None and len(text) + len(table.markdown) < TAG - ROOM:
+    noted = sum(map(len, run_fields.user_note(invocation)))
+    if table is not None and noted + len(text) + len(table.markdown) < TAG - ROOM:
         blocks = table.markdown.strip().split("\n\n")
         result = next((block for block in blocks if block.startswith("|")), blocks[0])
         text = "\n\n".join([result, text, *(block for block in blocks if block != result)])
     elif table is not None:
         text += "\n\nThe table is too long for a note: see the artifact `comparison.md`."
+    text = "\n\n".join([*run_fields.user_note(invocation), text])
     return text + _links(experiment, shipments, TAG - ROOM - len(text))
 
 

@@ -116,6 +116,10 @@ class RecordedCommand:
     """The same without what acts once, to go on with its cells; empty if unknown."""
     retry: str = ""
     """The same that also trains the failed cells; empty if unknown."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Tags of the user for the runs in MLflow."""
+    note: str = ""
+    """Text of the user for the invocation's run in MLflow, Markdown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +178,12 @@ class Invocation:
     retry: str = ""
     """Command that also trains its failed cells; empty in older notes."""
 
+    labels: dict[str, str] = field(default_factory=dict)
+    """Tags of the user for the runs in MLflow: that of the invocation, and those of the cells that it begins."""
+
+    note: str = ""
+    """Text of the user for the invocation's run in MLflow, Markdown."""
+
     def __post_init__(self) -> None:
         # A command may contain a database password, and notes are read by many, also in MLflow.
         for name in ("command", "again", "retry"):
@@ -210,7 +220,7 @@ class Invocation:
         """Tell whether `other` asks for the same cells, and compares them in the same way."""
         mine, theirs = (
             (set(each.cells), each.control, each.against, each.margin, each.crossing, each.stopping, each.metric,
-             each.stopping_dropped, each.tags, each.question)
+             each.stopping_dropped, each.tags, each.question, each.labels, each.note)
             for each in (self, other)
         )  # fmt: skip
         return mine == theirs
