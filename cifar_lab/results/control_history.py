@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +25,15 @@ def control_prior(key: ComparisonKey, recipe: str, metric: str, runs: Path) -> V
         runs: the runs folder.
 
     Returns:
-        The variance of the first `MOST_CELLS` cells by seed; None where fewer than `FEWEST_CELLS` are finished with a
-        finite value, or they do not vary. Cells that diverged, failed or are damaged do not count.
+        The variance of the first `MOST_CELLS` cells by seed; None where fewer than `FEWEST_CELLS` are finished with
+        this metric, or they do not vary. Cells that diverged, failed or are damaged (as by a NaN) do not count.
     """
     notes = [each for each in read_index(runs).invocations if replace(each.key, ablation=key.ablation) == key]
     asked = {cell.fingerprint: (cell, note.ablation) for note in notes for cell in note.cells if cell.recipe == recipe}
     found = [
         (each.asked.seed, each.asked.fingerprint, each.metrics[metric])
         for each in read_cell_results((cell for cell, _ in asked.values()), runs)
-        if math.isfinite(each.metrics.get(metric, math.nan))
+        if metric in each.metrics
     ]
     first = sorted(found)[:MOST_CELLS]
     if len(first) < FEWEST_CELLS:

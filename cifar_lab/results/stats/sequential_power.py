@@ -64,15 +64,25 @@ def decide_at_looks(differences: np.ndarray, design: LookDesign, margin: float) 
         Verdicts, as numbers of `VERDICTS`, and numbers of seeds: (studies, k) each. Verdicts are those of
         `results.stats.decision.decide_verdict`.
     """
-    studies, k = differences.shape[:2]
-    verdicts, pairs = np.zeros((studies, k), dtype=int), np.full((studies, k), design.looks[0])
-    frozen = np.zeros((studies, k))
-    for look, n in enumerate(design.looks):
+    return decide_by_moments(*moments_at_looks(differences, design.looks), design, margin)
+
+
+def moments_at_looks(differences: np.ndarray, looks: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and sample variances of the first seeds at each look: (looks, studies, k) each."""
+    firsts = [differences[..., :n] for n in looks]
+    return np.stack([each.mean(axis=-1) for each in firsts]), np.stack([each.var(axis=-1, ddof=1) for each in firsts])
+
+
+def decide_by_moments(
+    means: np.ndarray, variances: np.ndarray, design: LookDesign, margin: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Apply a stopping rule as `decide_at_looks` does, given the `moments_at_looks` of the differences."""
+    verdicts = np.full(means.shape[1:], UNDECIDED)
+    pairs, frozen = np.full(means.shape[1:], design.looks[0]), np.zeros(means.shape[1:])
+    for look, (n, mean, own) in enumerate(zip(design.looks, means, variances, strict=True)):
         open_ = verdicts == UNDECIDED
         pairs[open_] = n
-        now = differences[..., :n]
-        mean, own = now.mean(axis=-1), now.var(axis=-1, ddof=1, dtype=float)
-        frozen[open_] = own[open_]  # a variance of a settled difference stays that of its last look
+        frozen[open_] = own[open_]  # the variance of a settled difference stays that of its last look
         if design.critical:
             half = design.critical[look] * np.sqrt(moderated_variances(frozen, pairs - 1.0) / n)
         else:
