@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -135,6 +135,10 @@ class RunOptions:
     yes: bool = False
     """True if nothing is to be confirmed."""
     print_table: Print | None = None
+    data_hash: str | None = None
+    """Hash that the images must have; None for any."""
+    files: Callable[[], Mapping[str, str]] | None = None
+    """Function that returns further artifacts of the run in MLflow, by name; called when its cells have ended."""
     words: tuple[str, ...] = ()
     """Options as typed, for the suggestion of a quicker command."""
 
@@ -321,10 +325,17 @@ def _resolve_writable(ablation: Ablation, options: RunOptions) -> arguments.Requ
 
         require_places(options.runs, offline=options.offline)
 
-    return request.resolve_request(
+    resolved = request.resolve_request(
         ablation, options.typed, data=options.data, runs=options.runs, say=console.say, compile=options.compile,
         graph=options.graph, trains=True, prepare=prepare,
     )  # fmt: skip
+    dataset = resolved.plan.dataset
+    if options.data_hash not in {None, dataset.hash}:
+        raise UsageError(
+            f"--data {resolved.plan.source}: these are not the images of the search: their sha256 is "
+            f"{dataset.hash[:12]}…, not {options.data_hash:.12}…"
+        )
+    return resolved
 
 
 def _run(resolved: arguments.Request, options: RunOptions, *, stopping: StoppingRule | None) -> CommandOutcome:
@@ -340,7 +351,9 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
         wanted = {cell.fingerprint: cell.name for cell in cells}
         return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)
 
-    upload = open_ablation_upload(runs, resolved.plan.ablation, console.say, offline=options.offline)
+    upload = open_ablation_upload(
+        runs, resolved.plan.ablation, console.say, offline=options.offline, files=options.files
+    )
     done = complete(
         resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
         retry_failed=retry_failed, stopping=stopping, patience=options.patience,

@@ -65,6 +65,7 @@ def of_invocation(invocation: Invocation) -> RunFields:
         "overrides": invocation.overrides,
         "command": invocation.command,
         "cells": count,
+        **invocation.remarks,
         **_code(invocation.provenance),
         **_dotted("execution", invocation.execution.as_json() if invocation.execution is not None else {}),
     }
@@ -89,7 +90,8 @@ def invocation_name(invocation: Invocation) -> str:
 def heading(invocation: Invocation) -> str:
     """Return the beginning of a parent run's description, in Markdown."""
     command = code(invocation.command)
-    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}."
+    remarks = "".join(f"\n\n{name}: {markdown(words)}" for name, words in invocation.remarks.items())
+    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}.{remarks}"
 
 
 def of_cell(

@@ -74,9 +74,17 @@ def open_upload(
     return NoUpload() if offline else MLflowUpload(runs, files, say, is_shared=is_shared)
 
 
-def open_ablation_upload(runs: Path, ablation: Ablation, say: Callable[[str], None], *, offline: bool) -> Upload:
-    """Return the upload for a run of `ablation`, with its report; `offline` as for `open_upload`."""
-    return open_upload(runs, reports(runs, lambda _: ablation), say, offline=offline, is_shared=True)
+def open_ablation_upload(
+    runs: Path, ablation: Ablation, say: Callable[[str], None], *, offline: bool,
+    files: Callable[[], Mapping[str, str]] | None = None,
+) -> Upload:  # fmt: skip
+    """Return the upload for a run of `ablation`, with its report and `files`; `offline` as for `open_upload`."""
+    report = reports(runs, lambda _: ablation)
+
+    def every(invocation: Invocation) -> Mapping[str, str]:
+        return {**report(invocation), **(files() if files is not None else {})}
+
+    return open_upload(runs, every, say, offline=offline, is_shared=True)
 
 
 def start_upload(
