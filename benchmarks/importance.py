@@ -1,13 +1,13 @@
 """Count how often the importances of a search name the right dimension, on functions whose importances are known.
 
-    python benchmarks/importance.py --searches 60      # a markdown table on standard output; half an hour on a core
+    python benchmarks/importance.py --searches 30      # a markdown table on standard output; a quarter of an hour
 
 Nothing is trained. A made-up accuracy is a sum of one effect per dimension of the lab's space `writeup` plus noise: a
 choice has a random value for each option, a rate is best somewhere in its range, the width helps ever less. The effects
 are scaled so that each dimension has a given share of the variance over the space, and which dimension has which share
 is drawn anew for each search. A search asks the product's sampler. After 10, 20, 30, … trials the importances are
 computed as `sweep-importance` does, and compared with the truth: for fANOVA the shares, for PED-ANOVA its own answer on
-thousands of candidates without noise.
+hundreds of candidates without noise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import math
 import platform
 import random
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
 import optuna
@@ -39,11 +42,11 @@ WORLDS = {
     "spread": (20, 15, 13, 11, 10, 9, 7, 6, 4, 3, 2, 0, 0),
 }
 """Shares of the variance in per cent, the largest first."""
-SIZES = (10, 20, 30, 50, 75, 100, 150, 200)
+SIZES = (20, 30, 50, 75, 100, 150, 200)
 EVALUATORS = {"fanova": "fANOVA", "ped_anova": "PED-ANOVA"}
 NOISE = 0.3
 """Deviation of the noise over that of the noise-free values: two seeds of one recipe differ as well."""
-DRAWS = 3000
+DRAWS = 800
 """Candidates from which effects are standardized, and the truth of PED-ANOVA is computed."""
 STABLE = 0.8
 """Share of resamples from which on a leader counts as stable."""
@@ -76,7 +79,7 @@ def make_world(space: Space, shares: Sequence[float], chance: random.Random) -> 
     }
     known = {name: share / 100 for name, share in zip(order, shares, strict=True)}
     exact = World(effects, {})
-    asked = [_as_trial(space, trial.params, exact.value(trial.params)) for trial in drawn]
+    asked = list(_with_values(space, exact, drawn))
     return World(effects, {"fanova": known, "ped_anova": importance_shares(asked, "ped_anova")})
 
 
@@ -100,10 +103,13 @@ def _scaled(effect: Effect, sample: Sequence[Any], share: float) -> Effect:
     return lambda taken: math.sqrt(share) * (effect(taken) - mean) / spread
 
 
-def _as_trial(space: Space, params: Mapping[str, Any], value: float) -> FrozenTrial:
-    fixed = optuna.trial.FixedTrial(dict(params))
-    space.suggest(fixed)
-    return optuna.trial.create_trial(value=value, params=fixed.params, distributions=fixed.distributions)
+def _with_values(space: Space, world: World, drawn: Iterable[RandomTrial]) -> Iterable[FrozenTrial]:
+    """Yield the candidates as Optuna's trials, with their noise-free values."""
+    for trial in drawn:
+        fixed = optuna.trial.FixedTrial(dict(trial.params))
+        space.suggest(fixed)
+        value = world.value(trial.params)
+        yield optuna.trial.create_trial(value=value, params=fixed.params, distributions=fixed.distributions)
 
 
 def searched(space: Space, world: World, sampler: str, seed: int, trials: int) -> list[FrozenTrial]:
@@ -130,6 +136,32 @@ class Score:
     """Whether one dimension led in `STABLE` of the resamples."""
     covered: list[bool] = field(default_factory=list)
     """Whether the bootstrap interval of the true leader's share holds the truth."""
+
+    def extend(self, other: Score) -> None:
+        """Add the entries of another score."""
+        for name in ("leads", "near", "stable", "covered"):
+            getattr(self, name).extend(getattr(other, name))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search in one world, judged after each number of trials; `resamples`: by number of trials."""
+
+    sampler: str
+    sizes: Sequence[int]
+    resamples: Mapping[int, int]
+
+    def run(self, world: str, seed: int) -> dict[tuple[str, int], Score]:
+        """Return the scores of the search by evaluator and number of trials."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore")
+        space = find_space("writeup")
+        made = make_world(space, WORLDS[world], random.Random(seed))
+        trials = searched(space, made, self.sampler, seed, max(self.sizes))
+        scores = {(name, size): Score() for name in EVALUATORS for size in self.sizes}
+        for (name, size), score in scores.items():
+            add(score, trials[:size], name, made.truth[name], self.resamples.get(size, 0))
+        return scores
 
 
 def add(
@@ -165,34 +197,32 @@ def percent(found: Sequence[bool]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--searches", type=int, default=60, help="searches behind each number")
+    parser.add_argument("--searches", type=int, default=30, help="searches behind each number")
     parser.add_argument("--sampler", default="tpe", help="sampler of the searches")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of trials")
     parser.add_argument("--bootstrap", default="30,50,100", help="numbers of trials with a bootstrap, of them")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--resamples", type=int, default=25, help="resamples of a bootstrap")
     asked = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore")
-    space, sizes = find_space("writeup"), [int(size) for size in asked.sizes.split(",")]
+    sizes = [int(size) for size in asked.sizes.split(",")]
     with_bootstrap = {int(size) for size in asked.bootstrap.split(",") if size}
+    task = Task(asked.sampler, sizes, dict.fromkeys(with_bootstrap, asked.resamples))
     scores = {(world, name, size): Score() for world in WORLDS for name in EVALUATORS for size in sizes}
-    begun = time.process_time()
-    for seed in range(asked.searches):
-        for world, shares in WORLDS.items():
-            made = make_world(space, shares, random.Random(seed))
-            trials = searched(space, made, asked.sampler, seed, max(sizes))
-            for (where, name, size), score in scores.items():
-                if where == world:
-                    resamples = asked.resamples if size in with_bootstrap else 0
-                    add(score, trials[:size], name, made.truth[name], resamples)
-    print(f"{asked.searches} searches, sampler {asked.sampler}, space '{space.name}', noise {NOISE}\n")
+    begun = time.perf_counter()
+    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
+        done = {pool.submit(task.run, world, seed): world for seed in range(asked.searches) for world in WORLDS}
+        for number, future in enumerate(as_completed(done), start=1):
+            for (name, size), score in future.result().items():
+                scores[done[future], name, size].extend(score)
+            print(f"{number} of {len(done)}", file=sys.stderr)
+    print(f"{asked.searches} searches, sampler {asked.sampler}, space 'writeup', noise {NOISE}\n")
     heading = ("world", "importance", "trials", "right leader %", "it is in the first three %", "stable leader %",
                "a stable leader is right %", "interval holds the truth %")  # fmt: skip
     print("\n".join(table(heading, rows(scores), left=2)), end="\n\n")
     for world, shares in WORLDS.items():
         print(f"- {world}: shares {', '.join(map(str, shares))} %")
     versions = f"python {platform.python_version()}, optuna {optuna.__version__}"
-    print(f"\n{versions}; {time.process_time() - begun:,.0f} s of CPU time on {platform.machine()}")
+    print(f"\n{versions}; {time.perf_counter() - begun:,.0f} s with {asked.workers} workers")
 
 
 if __name__ == "__main__":

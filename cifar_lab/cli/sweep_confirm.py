@@ -159,18 +159,16 @@ def confirm_study(study: Optuna, options: ConfirmOptions) -> tuple[int, Confirma
 
 
 def print_confirmation(confirmation: Confirmation) -> None:
-    """Print sentences and table, and where the rest is."""
-    from cifar_lab.report.confirmation_table import confirmation_sentences, confirmation_table
+    """Print sentences and tables, and where the rest is."""
+    from cifar_lab.report.confirmation_table import confirmation_sentences, confirmation_tables
 
-    sheet = confirmation_table(confirmation)
+    for sheet in confirmation_tables(confirmation):
+        _print(f"\n{sheet.caption}", "dim")
+        for part in sheet.folded(console.out.width):
+            console.out.print(console.table("", part.headings, part.rows, right=part.numbers))
     console.out.print()
     for line in confirmation_sentences(confirmation):
         _print(line, "bold")
-    for part in sheet.folded(console.out.width):
-        console.out.print()
-        console.out.print(console.table("", part.headings, part.rows, right=part.numbers))
-    console.out.print()
-    _print(sheet.caption, "dim")
     _print(f"all of the comparison on test: cifar-lab compare {confirmation.comparison.ablation} --all", "dim")
 
 

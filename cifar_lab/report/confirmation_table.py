@@ -1,4 +1,4 @@
-"""Sentences and table of a confirmation, shared by the terminal, the page of a search, and MLflow."""
+"""Sentences and tables of a confirmation, shared by the terminal, the page of a search, and MLflow."""
 
 from __future__ import annotations
 
@@ -6,43 +6,57 @@ from cifar_lab.report.table_content import TextTable, points, span
 from cifar_lab.results.confirmation import Confirmation, ConfirmedRecipe
 from cifar_lab.text import many
 
-HEADINGS = (
-    "trial", "rank", "n", "search %", "fresh %", "± std", "curse", "curse interval", "test %", "Δ test", "interval",
-    "verdict",
-)  # fmt: skip
-NUMBERS = ("n", "search %", "fresh %", "± std", "curse", "curse interval", "test %", "Δ test", "interval")
-LEGEND = (
-    "rank: by fresh %, with the ranks that it may have",
-    "search %: accuracy on val that the search saw",
-    "fresh %: mean on val over the fresh seeds",
-    "curse: search % less fresh %",
-    "Δ test: on test, which neither search nor ranking looked at, less the baseline, paired by seed",
-    "intervals of one kind hold together at 95 %",
+ON_VAL = ("trial", "rank", "ranks", "n", "search %", "fresh %", "± std", "curse", "interval")
+ON_TEST = ("trial", "n", "test %", "± std", "Δ", "interval", "verdict")
+NUMBERS = ("rank", "n", "search %", "fresh %", "± std", "curse", "test %", "Δ", "interval")
+VAL_CAPTION = (
+    "val · rank: by fresh % · ranks: that it may have, all together at 95 % · search %: what the search saw · fresh %: "
+    "mean over the fresh seeds · curse: search % less fresh %; its intervals hold together at 95 %"
+)
+TEST_CAPTION = (
+    "test, which neither search nor ranking looked at · Δ: less the baseline, paired by seed; its intervals hold "
+    "together at 95 %"
 )
 
 
-def confirmation_table(confirmation: Confirmation) -> TextTable:
-    """Return a row per recipe, the first on val first."""
+def confirmation_tables(confirmation: Confirmation) -> list[TextTable]:
+    """Return the ranks and the winner's curse on val, and the comparison with the baseline on test.
+
+    A row is a recipe, the first on val first.
+    """
     control = confirmation.comparison.control
-    rows = tuple(_cells(each, control) for each in confirmation.recipes)
-    return TextTable(caption=" · ".join(LEGEND), headings=HEADINGS, rows=rows, numbers=NUMBERS)
+    on_val = tuple(_cells_on_val(each) for each in confirmation.recipes)
+    on_test = tuple(_cells_on_test(each, control) for each in confirmation.recipes)
+    return [
+        TextTable(caption=VAL_CAPTION, headings=ON_VAL, rows=on_val, numbers=NUMBERS),
+        TextTable(caption=TEST_CAPTION, headings=ON_TEST, rows=on_test, numbers=NUMBERS),
+    ]
 
 
-def _cells(each: ConfirmedRecipe, control: str) -> tuple[str, ...]:
-    low, high = each.ranks
+def _cells_on_val(each: ConfirmedRecipe) -> tuple[str, ...]:
     return (
         each.variant,
-        "" if each.rank is None else f"{each.rank} ({_between(low, high)})",
+        "" if each.rank is None else str(each.rank),
+        _between(*each.ranks),
         str(len(each.values)),
         points(each.searched),
         points(each.mean),
         points(each.std),
         points(each.winners_curse, sign=True),
         span(each.winners_curse_interval),
-        points(each.row.mean),
-        points(each.row.difference, sign=True),
-        span(each.row.interval),
-        "control" if each.variant == control else each.row.verdict or "",
+    )
+
+
+def _cells_on_test(each: ConfirmedRecipe, control: str) -> tuple[str, ...]:
+    row = each.row
+    return (
+        each.variant,
+        str(row.n),
+        points(row.mean),
+        points(row.std),
+        points(row.difference, sign=True),
+        span(row.interval),
+        "control" if each.variant == control else row.verdict or "",
     )
 
 
@@ -56,14 +70,12 @@ def confirmation_sentences(confirmation: Confirmation) -> list[str]:
 
 
 def confirmation_markdown(confirmation: Confirmation) -> str:
-    """Return sentences and table in Markdown."""
-    sheet = confirmation_table(confirmation)
-    rule = ["---:" if heading in NUMBERS else "---" for heading in sheet.headings]
-    table = [f"| {' | '.join(row)} |" for row in (sheet.headings, rule, *sheet.rows)]
-    title = f"# Confirmation of {confirmation.study}"
-    return "\n".join(
-        [title, "", *confirmation_sentences(confirmation), "", *table, "", *(f"- {x}" for x in LEGEND), ""]
-    )
+    """Return sentences and tables in Markdown."""
+    lines = [f"# Confirmation of {confirmation.study}", "", *confirmation_sentences(confirmation)]
+    for sheet in confirmation_tables(confirmation):
+        rule = tuple("---:" if heading in NUMBERS else "---" for heading in sheet.headings)
+        lines += ["", *(f"| {' | '.join(row)} |" for row in (sheet.headings, rule, *sheet.rows)), "", sheet.caption]
+    return "\n".join(lines) + "\n"
 
 
 def _first(confirmation: Confirmation, winner: ConfirmedRecipe) -> str:
@@ -93,8 +105,9 @@ def _curse(confirmation: Confirmation) -> str:
     held = f" {span(interval)}" if interval is not None else ""
     open_ = ", which is not told apart from 0" if interval is not None and interval[0] <= 0 <= interval[1] else ""
     return (
-        f"The search saw {points(best.searched)} % of {best.variant}, the best of {many(confirmation.trials, 'trial')}, "
-        f"and fresh seeds have {points(best.mean)} % on average: a winner's curse of "
+        f"The search saw {points(best.searched)} % of {best.variant}, the best of "
+        f"{many(confirmation.trials, 'trial')}; "
+        f"fresh seeds have {points(best.mean)} % on average: a winner's curse of "
         f"{points(best.winners_curse, sign=True)} points{held}{open_}."
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cifar_lab.config.overrides import as_typed, format_overrides
-from cifar_lab.report.confirmation_table import confirmation_sentences, confirmation_table
+from cifar_lab.report.confirmation_table import confirmation_sentences, confirmation_tables
 from cifar_lab.report.importance_table import EVALUATORS, ImportanceSummary, explain_importances, importance_rows
 from cifar_lab.report.table_content import TextTable, points
 from cifar_lab.results.confirmation import Confirmation
@@ -171,10 +171,9 @@ class SweepPage:
         return confirmation_sentences(self.confirmation) if self.confirmation is not None else []
 
     @property
-    def confirmation_table(self) -> TextTable:
-        """Table of the best trials with fresh seeds."""
-        assert self.confirmation is not None, "asked for where there is one"
-        return confirmation_table(self.confirmation)
+    def confirmation_tables(self) -> list[TextTable]:
+        """Tables of the best trials with fresh seeds; empty without a confirmation."""
+        return confirmation_tables(self.confirmation) if self.confirmation is not None else []
 
     @property
     def headline(self) -> str:

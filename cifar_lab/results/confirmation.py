@@ -8,7 +8,7 @@ mean on val over the fresh seeds: the best of many trials is best partly by the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cifar_lab.results.cell_results import CellResult, group, with_guesses
@@ -69,7 +69,7 @@ class Confirmation:
     unfinished: int
     """Number of cells that are not finished and did not diverge."""
     comparison: Comparison
-    """Comparison on test, from which the verdicts are."""
+    """Comparison on test, from which the verdicts are; its rows are in the order of `recipes`."""
 
     @property
     def winner(self) -> ConfirmedRecipe | None:
@@ -144,6 +144,7 @@ def make_confirmation(
             winners_curse_interval=curses.get(name),
             row=rows[name],
         ))  # fmt: skip
+    comparison = replace(comparison, rows=tuple(each.row for each in recipes))
     return Confirmation(
         study=study,
         recipes=tuple(recipes),
