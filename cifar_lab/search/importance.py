@@ -69,7 +69,7 @@ def importances(study: optuna.Study) -> Importances:
     if len({trial.values[0] for trial in trials}) < 2 or not set.intersection(*(set(t.params) for t in trials)):
         return Importances(trials=len(trials))
     names = [name for name, fewest in FEWEST.items() if len(trials) >= fewest]
-    drawn = {name: bootstrap_shares(trials, name) for name in names}
+    drawn = {name: bootstrap_shares(trials, name, resamples=RESAMPLES) for name in names}
     return Importances(
         trials=len(trials),
         shares={name: importance_shares(trials, name) for name in names},
@@ -91,9 +91,7 @@ def importance_shares(trials: Sequence[FrozenTrial], evaluator: str, *, trees: i
     return {name: float(share) if math.isfinite(share) else 0.0 for name, share in found.items()}
 
 
-def bootstrap_shares(
-    trials: Sequence[FrozenTrial], evaluator: str, *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[Shares]:
+def bootstrap_shares(trials: Sequence[FrozenTrial], evaluator: str, *, resamples: int, seed: int = 0) -> list[Shares]:
     """Return the importances of each of `resamples` draws of the trials with replacement; resamples without any
     difference in value are left out."""
     chance, made = np.random.default_rng(seed), list[Shares]()
