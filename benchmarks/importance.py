@@ -31,7 +31,7 @@ from markdown_table import table
 from optuna.trial import FrozenTrial
 
 from cifar_lab.search.dimension import RandomTrial
-from cifar_lab.search.importance import bootstrap_shares, importance_shares
+from cifar_lab.search.importance import TREES, bootstrap_shares, importance_shares
 from cifar_lab.search.samplers import make_sampler
 from cifar_lab.search.space import Space
 from cifar_lab.search.spaces import find_space
@@ -46,7 +46,7 @@ SIZES = (20, 30, 50, 75, 100, 150, 200)
 EVALUATORS = {"fanova": "fANOVA", "ped_anova": "PED-ANOVA"}
 NOISE = 0.3
 """Deviation of the noise over that of the noise-free values: two seeds of one recipe differ as well."""
-DRAWS = 800
+DRAWS = 500
 """Candidates from which effects are standardized, and the truth of PED-ANOVA is computed."""
 STABLE = 0.8
 """Share of resamples from which on a leader counts as stable."""
@@ -150,6 +150,7 @@ class Task:
     sampler: str
     sizes: Sequence[int]
     resamples: Mapping[int, int]
+    trees: int
 
     def run(self, world: str, seed: int) -> dict[tuple[str, int], Score]:
         """Return the scores of the search by evaluator and number of trials."""
@@ -160,15 +161,15 @@ class Task:
         trials = searched(space, made, self.sampler, seed, max(self.sizes))
         scores = {(name, size): Score() for name in EVALUATORS for size in self.sizes}
         for (name, size), score in scores.items():
-            add(score, trials[:size], name, made.truth[name], self.resamples.get(size, 0))
+            add(score, trials[:size], name, made.truth[name], self.resamples.get(size, 0), self.trees)
         return scores
 
 
 def add(
-    score: Score, trials: Sequence[FrozenTrial], evaluator: str, truth: Mapping[str, float], resamples: int
+    score: Score, trials: Sequence[FrozenTrial], evaluator: str, truth: Mapping[str, float], resamples: int, trees: int
 ) -> None:
     """Add one search, given its first trials, to a score."""
-    shares, leader = importance_shares(trials, evaluator), max(truth, key=lambda name: truth[name])
+    shares, leader = importance_shares(trials, evaluator, trees=trees), max(truth, key=lambda name: truth[name])
     ranked = sorted(shares, key=lambda name: -shares[name])
     score.leads.append(ranked[0] == leader)
     score.near.append(leader in ranked[:3])
@@ -202,11 +203,12 @@ def main() -> None:
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of trials")
     parser.add_argument("--bootstrap", default="30,50,100", help="numbers of trials with a bootstrap, of them")
     parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--trees", type=int, default=TREES, help="trees of fANOVA's forest")
     parser.add_argument("--resamples", type=int, default=25, help="resamples of a bootstrap")
     asked = parser.parse_args()
     sizes = [int(size) for size in asked.sizes.split(",")]
     with_bootstrap = {int(size) for size in asked.bootstrap.split(",") if size}
-    task = Task(asked.sampler, sizes, dict.fromkeys(with_bootstrap, asked.resamples))
+    task = Task(asked.sampler, sizes, dict.fromkeys(with_bootstrap, asked.resamples), asked.trees)
     scores = {(world, name, size): Score() for world in WORLDS for name in EVALUATORS for size in sizes}
     begun = time.perf_counter()
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
@@ -215,7 +217,7 @@ def main() -> None:
             for (name, size), score in future.result().items():
                 scores[done[future], name, size].extend(score)
             print(f"{number} of {len(done)}", file=sys.stderr)
-    print(f"{asked.searches} searches, sampler {asked.sampler}, space 'writeup', noise {NOISE}\n")
+    print(f"{asked.searches} searches, sampler {asked.sampler}, space 'writeup', noise {NOISE}, {asked.trees} trees\n")
     heading = ("world", "importance", "trials", "right leader %", "it is in the first three %", "stable leader %",
                "a stable leader is right %", "interval holds the truth %")  # fmt: skip
     print("\n".join(table(heading, rows(scores), left=2)), end="\n\n")
