@@ -1,6 +1,6 @@
 """Count how often the importances of a search name the right dimension, on functions whose importances are known.
 
-    python benchmarks/importance.py --searches 30      # a markdown table on standard output; a quarter of an hour
+    python benchmarks/importance.py --searches 30      # a markdown table on standard output; Ctrl-C ends it early
 
 Nothing is trained. A made-up accuracy is a sum of one effect per dimension of the lab's space `writeup` plus noise: a
 choice has a random value for each option, a rate is best somewhere in its range, the width helps ever less. The effects
@@ -211,13 +211,17 @@ def main() -> None:
     task = Task(asked.sampler, sizes, dict.fromkeys(with_bootstrap, asked.resamples), asked.trees)
     scores = {(world, name, size): Score() for world in WORLDS for name in EVALUATORS for size in sizes}
     begun = time.perf_counter()
+    number = 0
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
         done = {pool.submit(task.run, world, seed): world for seed in range(asked.searches) for world in WORLDS}
-        for number, future in enumerate(as_completed(done), start=1):
-            for (name, size), score in future.result().items():
-                scores[done[future], name, size].extend(score)
-            print(f"{number} of {len(done)}", file=sys.stderr)
-    print(f"{asked.searches} searches, sampler {asked.sampler}, space 'writeup', noise {NOISE}, {asked.trees} trees\n")
+        try:
+            for number, future in enumerate(as_completed(done), start=1):
+                for (name, size), score in future.result().items():
+                    scores[done[future], name, size].extend(score)
+                print(f"{number} of {len(done)}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:  # the table has what is there
+            pool.shutdown(wait=False, cancel_futures=True)
+    print(f"{number} searches in {len(WORLDS)} worlds, sampler {asked.sampler}, noise {NOISE}, {asked.trees} trees\n")
     heading = ("world", "importance", "trials", "right leader %", "it is in the first three %", "stable leader %",
                "a stable leader is right %", "interval holds the truth %")  # fmt: skip
     print("\n".join(table(heading, rows(scores), left=2)), end="\n\n")

@@ -84,7 +84,9 @@ def _leader(summary: ImportanceSummary, evaluator: str) -> str:
     often = f"{first} leads in {100 * steady:.0f} % of the resamples"
     if steady >= STEADY:
         return f"{_named(evaluator)}: {often}."
-    rivals = [name for name, share in leads.items() if name != first and share > 0]
+    rivals = sorted(
+        (name for name, share in leads.items() if name != first and share > 0), key=lambda name: -leads[name]
+    )
     return f"{_named(evaluator)}: {often} only; {', '.join(rivals)} in the others: which is first is open."
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from cifar_lab.search.trials import sound
 FEWEST = {"fanova": 50, "ped_anova": 100}
 """Minimum number of trials with a value, by evaluator, to rank the dimensions."""
 RESAMPLES = 50
-TREES, RESAMPLE_TREES = 64, 16
+TREES, RESAMPLE_TREES = 64, 8
 """Trees of the random forest of fANOVA, and of one that is fitted to a resample."""
 LEVEL = 0.95
 """Confidence of a bootstrap interval, by percentiles."""
@@ -69,12 +69,13 @@ def importances(study: optuna.Study) -> Importances:
     if len({trial.values[0] for trial in trials}) < 2 or not set.intersection(*(set(t.params) for t in trials)):
         return Importances(trials=len(trials))
     names = [name for name, fewest in FEWEST.items() if len(trials) >= fewest]
+    shares = {name: importance_shares(trials, name) for name in names}
     drawn = {name: bootstrap_shares(trials, name, resamples=RESAMPLES) for name in names}
     return Importances(
         trials=len(trials),
-        shares={name: importance_shares(trials, name) for name in names},
-        intervals={name: _intervals(shares) for name, shares in drawn.items()},
-        leads={name: _leads(shares) for name, shares in drawn.items()},
+        shares=shares,
+        intervals={name: _intervals(shares[name], each) for name, each in drawn.items()},
+        leads={name: _leads(shares[name], each) for name, each in drawn.items()},
     )
 
 
@@ -102,15 +103,20 @@ def bootstrap_shares(trials: Sequence[FrozenTrial], evaluator: str, *, resamples
     return made
 
 
-def _intervals(drawn: Sequence[Shares]) -> dict[str, tuple[float, float]]:
+def _intervals(shares: Shares, drawn: Sequence[Shares]) -> dict[str, tuple[float, float]]:
+    """Return the percentiles of each share; a resample may lack a dimension that few trials were asked for."""
     tail = 100 * (1 - LEVEL) / 2
-    ends = {name: np.percentile([shares[name] for shares in drawn], [tail, 100 - tail]) for name in drawn[0]}
+    ends = {name: np.percentile([each.get(name, 0.0) for each in drawn], [tail, 100 - tail]) for name in shares}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
-def _leads(drawn: Sequence[Shares]) -> Shares:
-    leaders = [max(shares, key=lambda name: shares[name]) for shares in drawn]
-    return {name: leaders.count(name) / len(leaders) for name in drawn[0]}
+def _leads(shares: Shares, drawn: Sequence[Shares]) -> Shares:
+    leaders = [_first(each, shares) for each in drawn]
+    return {name: leaders.count(name) / len(leaders) for name in shares}
+
+
+def _first(drawn: Shares, names: Iterable[str]) -> str:
+    return max(names, key=lambda name: drawn.get(name, 0.0))
 
 
 def _first_objective(trial: FrozenTrial) -> FrozenTrial:

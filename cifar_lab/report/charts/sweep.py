@@ -44,6 +44,8 @@ BEYOND = 2.5
 """Multiple of the budget at which the cost axis ends."""
 WIDE = 4
 """Ratio of the largest to the smallest cost from which on their axis is logarithmic."""
+LABEL_ROOM = 36
+"""Characters for which the x axis of a slice has room, if all labels are as long as the longest."""
 COLOURS = {"fanova": BLUE, "ped_anova": "#b97f00"}
 STATES = {
     "trained": ("o", BLUE, "trial with a value"),
@@ -220,12 +222,16 @@ def plot_slices(page: SweepPage) -> list[PageFigure]:
 
 
 def _plot_slice(page: SweepPage, dimension: DimensionSummary, heights: tuple[float, float]) -> PageFigure:
-    figure, axes = new_axes(300, 200, y="accuracy on val, %")
+    labels = [as_typed(each) for each in dimension.labels]
+    is_crowded = len(labels) * max(map(len, labels), default=0) > LABEL_ROOM
+    figure, axes = new_axes(300, 200, y="accuracy on val, %", bottom=50 if is_crowded else None)
     axes.set_ylim(heights)
-    if dimension.labels:
-        axes.set_xlim(-0.5, len(dimension.labels) - 0.5)
-        set_ticks(axes.xaxis, range(len(dimension.labels)), [as_typed(each) for each in dimension.labels])
-        axes.tick_params(axis="x", rotation=0 if sum(len(as_typed(each)) for each in dimension.labels) < 34 else 25)
+    if labels:
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+        set_ticks(axes.xaxis, range(len(labels)), labels)
+        if is_crowded:
+            for text in axes.get_xticklabels():
+                text.set(rotation=25, ha="right", rotation_mode="anchor")
     else:
         axes.set_xscale("log" if dimension.is_log else "linear")
         room = 1.1 if dimension.is_log else 1.0

@@ -91,3 +91,13 @@ def test_as_json_shares_are_where_they_were_and_the_rest_is_beside_them() -> Non
     assert few == {"intervals": {}, "leads": {}, "trials": 3, "resamples": 0, "needed": {"fanova": 12, "ped_anova": 16}}
     assert set(enough) == {"fanova", "ped_anova", *few}
     assert sum(enough["fanova"].values()) == pytest.approx(1.0)
+
+
+def test_a_dimension_that_few_trials_were_asked_for_breaks_no_resample() -> None:
+    made, chance = Told(budget=SearchBudget(max_params=10**9)), random.Random(4)
+    for number in range(16):
+        trial = made.begun({"optim.name": "adam" if number else "sgd"} if number else None)
+        made.study.tell(trial, chance.random())
+    found = importances(made.study)
+    for name, shares in found.shares.items():
+        assert set(found.intervals[name]) == set(shares)
