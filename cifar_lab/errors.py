@@ -12,7 +12,8 @@
     │       └── DamageError    a file of a runs folder that is not as it was written
     ├── CellError              a cell could not be trained: exit code 1
     └── Interrupted            Ctrl-C, after the state was saved: exit code 130
-        └── OutOfSpace         no room for what was to be saved: exit code 1
+        ├── OutOfSpace         no room for what was to be saved: exit code 1
+        └── TimeOver           the hours given are over, after the state was saved: exit code 0
 
 A message is one line: the rule, the value that broke it, and the nearest valid name.
 """
@@ -86,6 +87,12 @@ class OutOfSpace(Interrupted):
     """The disk is full: the work stopped as if interrupted, and can be resumed from the last saved state."""
 
     exit_code = 1
+
+
+class TimeOver(Interrupted):
+    """The hours that the user gave are over: running cells saved and stopped, as was wanted."""
+
+    exit_code = 0
 
 
 def shortened(text: str, length: int = 200) -> str:

@@ -40,8 +40,8 @@ def ablate(
     workers: o.Workers = "auto", compile: o.Compile = None, graph: o.Graph = None,
     cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", until_decided: UntilDecided = False,
     max_seeds: MaxSeeds = None, retry_failed: o.RetryFailed = False, stall_after: o.StallAfter = None,
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
-    as_json: o.Json = False,
+    hours: o.Hours = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
+    everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train a baseline with each value of one setting, and compare. The ablation is kept in runs/ablations."""
     from cifar_lab.ablation.one_factor import ablate_factor, parse_factor
@@ -63,7 +63,7 @@ def ablate(
     console.say(f"{ablation.name} is kept in {folder}: name it with --ablations {folder}")
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most,
-        retry_failed=retry_failed, patience=stall_after, offline=offline, yes=yes,
+        retry_failed=retry_failed, patience=stall_after, until=arguments.end_of_time(hours), offline=offline, yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(None, seeds, device, workers, cells_per_gpu, runs, [folder]),
     )  # fmt: skip

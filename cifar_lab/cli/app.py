@@ -61,6 +61,8 @@ GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
 """Module, function and line of `--help` by group and command, so that help imports no command."""
 COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}
 """The commands of all groups by name."""
+HIDDEN = {"slurm-task": ("slurm", "slurm_task", "Train one task's share of a submission to Slurm.")}
+"""Commands for programs, which help and completion leave out."""
 PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
@@ -92,7 +94,7 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._made:
-            module, function, _ = COMMANDS[name]
+            module, function, _ = {**COMMANDS, **HIDDEN}[name]
             alone = typer.Typer(add_completion=False, **PLAIN)
             alone.command(name, cls=Command)(getattr(import_module(f"cifar_lab.cli.{module}"), function))
             self._made[name] = typer.main.get_command(alone)
@@ -105,7 +107,7 @@ class _Commands(Mapping[str, Any]):
         return len(COMMANDS)
 
     def __contains__(self, name: object) -> bool:
-        return name in COMMANDS
+        return name in COMMANDS or name in HIDDEN
 
 
 class _Group(TyperGroup):

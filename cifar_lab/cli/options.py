@@ -178,6 +178,16 @@ StallAfter = Annotated[
         show_default="900",
     ),
 ]
+Hours = Annotated[
+    float | None,
+    typer.Option(
+        "--hours",
+        metavar="HOURS",
+        min=0.01,
+        max=100_000,
+        help="Save and stop after that long, with exit code 0; the same command goes on from there.",
+    ),
+]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Upload nothing to MLflow now; `cifar-lab sync` does it later.")
 ]

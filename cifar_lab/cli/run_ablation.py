@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import typer
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
-from cifar_lab.cli import arguments, completion, console, describe
+from cifar_lab.cli import arguments, completion, console, describe, slurm
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
@@ -34,6 +35,7 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
@@ -81,11 +83,21 @@ def run_ablation(
     max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: o.RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
+    hours: o.Hours = None, engine: slurm.EngineName = slurm.LOCAL, partition: slurm.Partition = None,
+    account: slurm.Account = None, gres: slurm.Gres = None, time: slurm.TimeLimit = None,
+    cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None, sbatch: slurm.Sbatch = None,
     offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
+    cluster = slurm.slurm_options(
+        engine, partition=partition, account=account, gres=gres, time=time, cells_per_task=cells_per_task,
+        max_parallel=max_parallel, sbatch=sbatch,
+    )  # fmt: skip
+    if cluster is not None:
+        slurm.require_submittable({"--until-decided": until_decided, "--drop-rule": drop_rule, "--redo": redo,
+                                   "--hours": hours})  # fmt: skip
     every = registry.discover(*(ablations or [])) if name == EVERY else None
     chosen = list(every) if every is not None else [arguments.find_ablation(name, ablations, runs)]
     typed = arguments.parse(
@@ -95,21 +107,27 @@ def run_ablation(
     typed = with_looks(typed, most)
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
-        retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, offline=offline, yes=yes,
-        print_table=None if as_json else partial(print_comparison, everything=everything),
+        retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, until=arguments.end_of_time(hours),
+        offline=offline, yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations),
     )  # fmt: skip
+
+    def run_each(ablation: Ablation) -> CommandOutcome:
+        if cluster is not None:
+            return slurm.submit_ablation(ablation, options, cluster, ablations)
+        return run_one(ablation, options)
+
     if every is None:
-        return print_outcome(run_one(chosen[0], options), as_json)
+        return print_outcome(run_each(chosen[0]), as_json)
     for broken in every.broken():
         console.say(f"warning: {broken.reason}")
     _require_for_some(chosen, typed)
     outcomes: list[CommandOutcome] = []
     for each in chosen:
-        outcomes.append(_said(each, options))
+        outcomes.append(_said(each, run_each))
         if outcomes[-1].interrupted:
             break
-    return _print_every(outcomes, as_json)
+    return _print_every(outcomes, as_json) if cluster is None else _print_submitted(outcomes, as_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +149,8 @@ class RunOptions:
     """Beginnings of the fingerprints of cells to be trained anew."""
     patience: float | None = None
     """Minimum seconds without progress before a worker counts as stuck; None: from the environment."""
+    until: float = math.inf
+    """Time on the monotonic clock at which running cells save and stop."""
     offline: bool = False
     yes: bool = False
     """True if nothing is to be confirmed."""
@@ -197,11 +217,11 @@ def _require_for_some(ablations: list[Ablation], typed: RequestArguments) -> Non
         raise refused[0]
 
 
-def _said(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+def _said(ablation: Ablation, run_each: Callable[[Ablation], CommandOutcome]) -> CommandOutcome:
     """Run one of many ablations; an error in it is reported, and does not stop the others."""
     console.say(f"== {ablation.name}")
     try:
-        return run_one(ablation, options)
+        return run_each(ablation)
     except UsageError as error:
         console.say(f"cifar-lab: {ablation.name}: {one_line(str(error))}")
         return CommandOutcome(error.exit_code, None)
@@ -225,6 +245,14 @@ def _print_every(outcomes: list[CommandOutcome], as_json: bool) -> int:
     return max((outcome.code for outcome in outcomes), default=0)
 
 
+def _print_submitted(outcomes: list[CommandOutcome], as_json: bool) -> int:
+    trees = [outcome.tree for outcome in outcomes if outcome.tree is not None]
+    if as_json:
+        console.print_json(trees)
+    console.say(f"{many(sum(len(tree['cells']) for tree in trees), 'cell')} submitted")
+    return max((outcome.code for outcome in outcomes), default=0)
+
+
 def train(
     overrides: o.Overrides = None,
     baseline: Annotated[
@@ -238,8 +266,9 @@ def train(
     scale: Annotated[str | None, typer.Option("--scale", help="Scale: smoke, small or writeup (the default).")] = None,
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     graph: o.Graph = None,
-    max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, offline: o.Offline = False,
-    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+    max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, hours: o.Hours = None,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     begun: WarmStart | None = None
@@ -262,8 +291,9 @@ def train(
     )  # fmt: skip
     options = RunOptions(
         typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
-        runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after, offline=offline,
-        yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
+        runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after,
+        until=arguments.end_of_time(hours), offline=offline, yes=yes,
+        print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
     return print_outcome(run_one(_single(name, recipe), options), as_json)
 
@@ -356,7 +386,7 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     )
     done = complete(
         resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
-        retry_failed=retry_failed, stopping=stopping, patience=options.patience,
+        retry_failed=retry_failed, stopping=stopping, patience=options.patience, until=options.until,
     )  # fmt: skip
     report, comparison = done.report, done.comparison
     counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}
@@ -387,5 +417,5 @@ def _conclude(plan: Plan, report: RunReport, others: int, runs: Path) -> int:
             console.say(f"{cell.name} is damaged: {cell.damage(runs)}")
     if report.interrupted is not None:
         console.say(f"{report.interrupted}; the same command goes on from there")
-        return report.interrupted.exit_code
+        return report.interrupted.exit_code or int(any(cell.state in {"failed", "damaged"} for cell in undone))
     return 1 if undone else 0

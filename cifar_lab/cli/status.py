@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from cifar_lab.cli import completion, console, watch
 from cifar_lab.cli import options as o
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
+from cifar_lab.errors import TrackingError
 
 if TYPE_CHECKING:
     from cifar_lab.inspect.failures import DamagedCell, DivergedCell, FailedCell
@@ -50,10 +51,17 @@ def status(
         return [look(setting, runs.resolve()) for setting in settings]
 
     def tree(found: list[AblationStatus]) -> object:
-        return found[0].as_dict() if name is not None else [entry.summary() for entry in found]
+        if name is None:
+            return [entry.summary() for entry in found]
+        shown = found[0].as_dict()
+        queue = _in_queue(found[0], runs.resolve())
+        shown["cells"] = [{**cell, "queue": queue.get(cell["fingerprint"])} for cell in shown["cells"]]
+        return shown
 
     def show(found: list[AblationStatus]) -> list[RenderableType]:
-        return _one(found[0]) if name is not None else [_all(found, runs.resolve())]
+        if name is None:
+            return [_all(found, runs.resolve())]
+        return _one(found[0], _in_queue(found[0], runs.resolve()))
 
     if watched:
         return watch.watch(look_again, tree if as_json else None, show)
@@ -119,17 +127,41 @@ def _all(found: list[AblationStatus], runs: Path) -> RenderableType:
     return made
 
 
-def _one(status: AblationStatus) -> list[RenderableType]:
+def _in_queue(status: AblationStatus, runs: Path) -> dict[str, str]:
+    """Return the state in Slurm's queue of each unfinished cell that was submitted, by fingerprint."""
+    from cifar_lab.execution import slurm
+    from cifar_lab.store.submission import read_submissions
+
+    submissions = list(read_submissions(runs))
+    if not submissions or status.is_settled:
+        return {}
+    try:
+        tasks = slurm.queued([each.job for each in submissions])
+    except TrackingError as error:
+        console.say(f"warning: {error}")
+        return {}
+    found: dict[str, str] = {}
+    for cell in status.cells:
+        if cell.owner is not None and cell.owner.task:
+            found[cell.asked.fingerprint] = cell.owner.task
+    for each in submissions:
+        words = slurm.describe_queue(each.job, tasks)
+        waiting = [cell for cell in status.cells if cell.state == "missing" and words]
+        found |= {cell.asked.fingerprint: words for cell in waiting if cell.asked.fingerprint in each.fingerprints}
+    return found
+
+
+def _one(status: AblationStatus, queue: Mapping[str, str]) -> list[RenderableType]:
     """Return header, table, notes on single cells, and the remaining time."""
     from cifar_lab.store.selection import selector
 
     setting = status.setting
     more = f", the latest of {len(setting.invocations)} in this setting" if len(setting.invocations) > 1 else ""
-    columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen", "left")
-    shown = [_row(cell) for cell in status.cells]
+    columns = ("cell", "fingerprint", "state", "epoch", "val %", "test %", "img/s", "seen", "left", "Slurm")
+    shown = [[*_row(cell), queue.get(cell.asked.fingerprint, "")] for cell in status.cells]
     filled = [i for i in range(len(columns)) if any(row[i] for row in shown)]
     made = console.table("", [columns[i] for i in filled], [[row[i] for i in filled] for row in shown],
-                         right=columns[3:])  # fmt: skip
+                         right=columns[3:-1])  # fmt: skip
     made.padding = (0, 1, 0, 0)
     for column in made.columns[1:3]:
         column.no_wrap = True

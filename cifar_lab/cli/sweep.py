@@ -58,10 +58,11 @@ def sweep(
     objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", confirm_top: ConfirmTop = None,
-    confirm_seeds: ConfirmSeeds = None, offline: o.Offline = False,
+    confirm_seeds: ConfirmSeeds = None, hours: o.Hours = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
+    until = arguments.end_of_time(hours)
     from cifar_lab.search import samplers
     from cifar_lab.search.study_name import require_storage, require_study_name
 
@@ -126,7 +127,7 @@ def sweep(
         with Display(names, is_search=True) as display:
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
-                named=called, upload=upload, places=found.places,
+                named=called, upload=upload, places=found.places, until=until,
             )  # fmt: skip
         tree: dict[str, Any] = {**study_tree(opened), "trained": report.trained}
         if not as_json:
@@ -139,7 +140,7 @@ def sweep(
             options = ConfirmOptions(
                 top=confirm_top, seeds=confirm_seeds, option="--confirm-seeds", data=data, storage=storage,
                 device=device, workers=workers, compile=compile or None, graph=graph, cells_per_gpu=cells_per_gpu,
-                retry_failed=False, offline=offline, runs=runs, yes=yes,
+                retry_failed=False, until=until, offline=offline, runs=runs, yes=yes,
             )  # fmt: skip
             code, confirmation = confirm_study(opened, options)
             tree["confirmation"] = confirmation.as_dict() if confirmation is not None else None
@@ -267,8 +268,9 @@ def sweep_best(
 def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False, offline: o.Offline = False,
-    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+    cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False, hours: o.Hours = None,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
     from cifar_lab.cli.compare import print_comparison
@@ -295,7 +297,8 @@ def ablate_best(
         raise UsageError(f"{twice[0]} is set twice: the study has it already")
     options = RunOptions(
         typed=typed._replace(overrides={**setting.overrides, **typed.overrides}),
-        data=data or setting.data["source"], runs=runs.resolve(), retry_failed=retry_failed, offline=offline, yes=yes,
+        data=data or setting.data["source"], runs=runs.resolve(), retry_failed=retry_failed,
+        until=arguments.end_of_time(hours), offline=offline, yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, [folder]),
     )  # fmt: skip

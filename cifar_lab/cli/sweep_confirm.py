@@ -52,7 +52,7 @@ def sweep_confirm(
     name: Name, top: Top = 3, seeds: FreshSeeds = None, data: o.Data = None, output: WinnerFile = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.Compile = None,
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False,
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    hours: o.Hours = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the best trials of a study and its baseline with fresh seeds: ranks, verdicts, and the winner's curse.
 
@@ -62,8 +62,8 @@ def sweep_confirm(
         o.require_place(output, "confirmed.json")
     options = ConfirmOptions(
         top=top, seeds=seeds, option="--seeds", data=data, storage=storage, device=device, workers=workers,
-        compile=compile, graph=graph, cells_per_gpu=cells_per_gpu, retry_failed=retry_failed, offline=offline,
-        runs=runs, yes=yes,
+        compile=compile, graph=graph, cells_per_gpu=cells_per_gpu, retry_failed=retry_failed,
+        until=arguments.end_of_time(hours), offline=offline, runs=runs, yes=yes,
     )  # fmt: skip
     with loaded_study(name, storage, runs) as study:
         code, confirmation = confirm_study(study, options)
@@ -92,6 +92,8 @@ class ConfirmOptions:
     graph: bool | None
     cells_per_gpu: str
     retry_failed: bool
+    until: float
+    """Time on the monotonic clock at which running cells save and stop."""
     offline: bool
     runs: Path
     yes: bool
@@ -146,7 +148,7 @@ def confirm_study(study: Optuna, options: ConfirmOptions) -> tuple[int, Confirma
     run_options = RunOptions(
         typed=typed._replace(overrides=setting.overrides), data=options.data or setting.data["source"],
         data_hash=setting.data["hash"], runs=runs, compile=options.compile, graph=options.graph,
-        retry_failed=options.retry_failed, offline=options.offline, yes=options.yes,
+        retry_failed=options.retry_failed, until=options.until, offline=options.offline, yes=options.yes,
         files=partial(_artifacts, study, runs),
         words=option_words(None, None, options.device, options.workers, options.cells_per_gpu, options.runs,
                            [folder_of(options.runs)]),

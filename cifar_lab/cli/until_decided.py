@@ -104,7 +104,7 @@ def run_looks(
             setting = stopping_rule.find_setting(plan, runs)
         assert setting is not None, "an invocation was written"
         comparison = tabulate(setting, runs)
-        if outcomes[-1].code:
+        if outcomes[-1].code or outcomes[-1].interrupted:
             break
         undecided = stopping_rule.undecided(comparison)
         console.say(f"look {taken} of {len(rule.looks)}, {seeds} seeds: {_words(comparison)}")

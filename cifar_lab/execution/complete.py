@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -41,28 +42,34 @@ class CompletedRun(NamedTuple):
         return [cell for cell in self.plan.cells if not cell.is_done]
 
 
+def with_compiling(found: Request, runs: Path, say: Callable[[str], None]) -> tuple[Request, str]:
+    """Return the request with the decision on compiling the networks, and its reason; empty if it was typed."""
+    if found.compile is not None:
+        return found, ""
+    place = found.places[0] if found.places else ""
+    timed = partial(time_steps, place=place, images=found.plan.dataset.shape)
+    is_on, compiling = decide_compile(found.plan, found.execution, runs, timed)
+    if is_on:
+        say(f"networks are compiled: {compiling}")
+    return found._replace(execution=replace(found.execution, compile=is_on)), compiling
+
+
 def complete(
     found: Request, runs: Path, *, command: RecordedCommand, watch: OpenListener, upload: Upload,
     say: Callable[[str], None], retry_failed: bool = False, stopping: StoppingRule | None = None,
-    patience: float | None = None,
+    patience: float | None = None, until: float = math.inf,
 ) -> CompletedRun:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 
-    `command`, `upload`, `retry_failed`, `stopping` and `patience` are as for `cifar_lab.execution.runner.carry_out`.
+    The arguments after `watch` are as for `cifar_lab.execution.runner.carry_out`.
     """
-    plan, compiling = found.plan, ""
-    if found.compile is None:
-        place = found.places[0] if found.places else ""
-        timed = partial(time_steps, place=place, images=plan.dataset.shape)
-        is_on, compiling = decide_compile(plan, found.execution, runs, timed)
-        found = found._replace(execution=replace(found.execution, compile=is_on))
-        if is_on:
-            say(f"networks are compiled: {compiling}")
+    found, compiling = with_compiling(found, runs, say)
+    plan = found.plan
     with watch(found, plan.to_train(retry_failed=retry_failed)) as listener:
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, command=command, places=found.places,
             listener=listener, upload=upload, retry_failed=retry_failed, say=say, stopping=stopping,
-            compiling=compiling, patience=patience,
+            compiling=compiling, patience=patience, until=until,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in ENDED for cell in plan.to_train(retry_failed=True))

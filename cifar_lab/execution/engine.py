@@ -8,6 +8,7 @@ result or its failure, so that an engine only starts, stops and watches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ class Engine(Protocol):
             Interrupted: SIGINT, SIGTERM or SIGHUP was received; every running cell was asked to save first, and the
                 rest were not begun. The signal handlers are restored.
             OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
+            TimeOver: the time limit of `make_engine` came first; running cells were asked to save.
         """
 
     def stop(self, fingerprint: str) -> None:
@@ -109,14 +111,17 @@ class EngineFactory(Protocol):
     """Function that creates an engine; its arguments are those of `make_engine`."""
 
     def __call__(
-        self, workers: int, places: Sequence[str], *, patience: float | None, say: Callable[[str], None]
-    ) -> Engine: ...
+        self, workers: int, places: Sequence[str], *, patience: float | None, until: float,
+        say: Callable[[str], None],
+    ) -> Engine: ...  # fmt: skip
 
 
-def _make_local(workers: int, places: Sequence[str], *, patience: float | None, say: Callable[[str], None]) -> Engine:
+def _make_local(
+    workers: int, places: Sequence[str], *, patience: float | None, until: float, say: Callable[[str], None]
+) -> Engine:
     from cifar_lab.execution.local_engine import LocalEngine
 
-    return LocalEngine(workers, places, patience=patience, say=say)
+    return LocalEngine(workers, places, patience=patience, until=until, say=say)
 
 
 ENGINES: dict[str, EngineFactory] = {LOCAL: _make_local}
@@ -124,7 +129,7 @@ ENGINES: dict[str, EngineFactory] = {LOCAL: _make_local}
 
 
 def make_engine(
-    name: str, workers: int, places: Sequence[str] = (), *, patience: float | None = None,
+    name: str, workers: int, places: Sequence[str] = (), *, patience: float | None = None, until: float = math.inf,
     say: Callable[[str], None] = lambda _: None,
 ) -> Engine:  # fmt: skip
     """Create the engine of this name.
@@ -134,6 +139,7 @@ def make_engine(
         workers: maximum number of cells at the same time, from 1 up.
         places: names of GPUs that cells are trained on, `cuda:1`; none: torch's current device.
         patience: minimum seconds without progress before a cell counts as stuck; None: the engine's own.
+        until: time on the monotonic clock at which running cells save and stop, and no more are begun.
         say: called with one line at a time to inform the user.
 
     Raises:
@@ -141,7 +147,7 @@ def make_engine(
     """
     if name not in ENGINES:
         raise UsageError(f"no engine named '{name}'{nearest(name, ENGINES)}")
-    return ENGINES[name](workers, places, patience=patience, say=say)
+    return ENGINES[name](workers, places, patience=patience, until=until, say=say)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
-from cifar_lab.errors import Interrupted, OutOfSpace
+from cifar_lab.errors import Interrupted, OutOfSpace, TimeOver
 from cifar_lab.execution import fork_server, nvml
 from cifar_lab.execution.engine import NOT_SAVED, STOPPED, STOPPED_AT_ONCE, JobSource, Listener, SettledCell
 from cifar_lab.execution.stop_signals import stop_signals
@@ -71,6 +71,7 @@ class LocalEngine:
         places: Sequence[str] = (),
         *,
         patience: float | None = None,
+        until: float = math.inf,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Start the server that workers are forked from.
@@ -79,8 +80,11 @@ class LocalEngine:
             workers: maximum number of processes at the same time.
             places: names of GPUs, `cuda:1`.
             patience: minimum seconds without progress before a worker counts as stuck; None: `watchdog.stall_after`.
+            until: time on the monotonic clock at which running cells save and stop.
             say: called with one line at a time to inform the user.
         """
+        self._until, self._cut = until, False
+        """End of the time, and whether a cell was stopped by it."""
         self._patience, self._say = stall_after() if patience is None else patience, say
         self._workers, self._places, self._running = workers, tuple(places), list[_Worker]()
         self._shared, self._alone, self._tried_alone = set[str](), list[CellJob](), set[str]()
@@ -94,14 +98,20 @@ class LocalEngine:
         Raises:
             Interrupted: SIGINT, SIGTERM or SIGHUP was received; every running cell was asked to save first.
             OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
+            TimeOver: the time limit came first; running cells were asked to save.
         """
         self._queue, self._running, self._listener, self._full = source, list[_Worker](), listener, ""
+        self._cut = False
         self._looked, looks, hinted = -LOOK_EVERY, SuspendWatch(), False
         with stop_signals(self._stop_all, self._kill_all) as signalled:
-            while self._running or ((len(self._queue) or self._alone) and not (signalled() or self._full)):
-                while not (signalled() or self._full) and self._begin_one():
+
+            def stopped() -> bool:
+                return bool(signalled() or self._full or time.monotonic() >= self._until)
+
+            while self._running or ((len(self._queue) or self._alone) and not stopped()):
+                while not stopped() and self._begin_one():
                     pass
-                if signalled() or self._full:  # a cell may have been started while the signal arrived
+                if stopped():  # a cell may have been started while the signal arrived
                     self._stop_all()
                 if signalled() and self._running and not hinted:
                     hinted = True
@@ -111,15 +121,17 @@ class LocalEngine:
                     self._listen(worker)
                 self._look_after(looks.missed())
                 # Report waiting cells only after refilling free worker slots; after a stop, none are waiting.
-                if len(self._running) == busy and (busy or not (signalled() or self._full)):
+                if len(self._running) == busy and (busy or not stopped()):
                     listener.tick(len(self._queue))
-        if signalled() or self._full:
-            while self._alone:
-                listener.ended(self._alone.pop(), STOPPED)
+        while self._alone:  # not begun again, because all was stopped
+            listener.ended(self._alone.pop(), STOPPED)
+            self._cut = True
         if self._full:
             raise OutOfSpace(f"{self._full}{_not_begun(len(self._queue))}")
         if signalled():
             raise Interrupted(_stopped(len(self._queue), at_once=signalled() > 1))
+        if time.monotonic() >= self._until and (self._cut or len(self._queue)):
+            raise TimeOver(f"the time is over: {_stopped(len(self._queue))}")
 
     def stop(self, fingerprint: str) -> None:
         """Ask a running cell to save and stop; it ends as if interrupted."""
@@ -228,6 +240,7 @@ class LocalEngine:
         if record.result() is not None:
             return None
         if code == Interrupted.exit_code:
+            self._cut = self._cut or time.monotonic() >= self._until
             return STOPPED
         if (failure := record.failure()) is not None:
             return failure.error

@@ -112,6 +112,24 @@ def resolve_request(
     return Request(plan, execution, count, pace, compile, usable, each or 1)
 
 
+def resolve_plan(
+    ablation: Ablation, typed: RequestArguments, *, data: str | None, runs: Path, say: Callable[[str], None]
+) -> Plan:
+    """Check all arguments and read the images, as `resolve_request` does, but choose no device and time nothing.
+
+    Raises:
+        UsageError: a word, recipe, network or data source is invalid; the first such error.
+    """
+    check_request(ablation, typed)
+    from cifar_lab.execution.plan import make_plan
+
+    source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10", say)
+    return make_plan(
+        ablation, scale=typed.scale, source=source, dataset=dataset, runs=runs, overrides=typed.overrides,
+        variants=typed.variants, seeds=typed.seeds, max_params=typed.max_params,
+    )  # fmt: skip
+
+
 def check_request(ablation: Ablation, typed: RequestArguments) -> None:
     """Check everything that needs no torch, images or device.
 

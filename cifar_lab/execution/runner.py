@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.execution import THEN, Execution
 from cifar_lab.config.scale import baseline_identity
 from cifar_lab.errors import Interrupted, TrackingError
-from cifar_lab.execution.engine import LOCAL, Listener, make_engine
+from cifar_lab.execution.engine import LOCAL, JobSource, Listener, make_engine
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.provenance import code_diff, provenance, warning
 from cifar_lab.execution.scheduler import Scheduler
@@ -79,7 +80,7 @@ def describe_ablation(ablation: Ablation) -> str:
 def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, command: RecordedCommand, listener: Listener,
     upload: Upload, say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False,
-    stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None,
+    stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None, until: float = math.inf,
 ) -> RunReport:  # fmt: skip
     """Train the missing cells of `plan` (and with `retry_failed` the failed ones); `upload` has them meanwhile.
 
@@ -87,6 +88,7 @@ def carry_out(
     `places`: the GPUs that cells are trained on, `cuda:0`; without any, torch's current one.
     `compiling`: reason for compiling the networks or not, if that was decided here.
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
+    `until`: time on the monotonic clock at which running cells save and stop.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
@@ -99,15 +101,10 @@ def carry_out(
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
     upload.update(invocation, trains=bool(jobs))
-    trained, interrupted = 0, None
-    if jobs:
-        on = places if execution.device == "cuda" else ()
-        engine = make_engine(LOCAL, min(workers, len(jobs)), on, patience=patience, say=say)
-        try:
-            engine.run(Scheduler(jobs), _Uploading(listener, upload))
-        except Interrupted as error:
-            interrupted = error
-        trained = engine.trained
+    trained, interrupted = train_jobs(
+        Scheduler(jobs), _Uploading(listener, upload), execution=execution, workers=workers, places=places,
+        patience=patience, until=until, say=say,
+    )  # fmt: skip
     upload.finish()
     return RunReport(
         trained=trained,
@@ -115,6 +112,25 @@ def carry_out(
         interrupted=interrupted,
         invocation=invocation.id,
     )
+
+
+def train_jobs(
+    source: JobSource, listener: Listener, *, execution: Execution, workers: int, places: Sequence[str],
+    patience: float | None, until: float, say: Callable[[str], None],
+) -> tuple[int, Interrupted | None]:  # fmt: skip
+    """Train the cells of `source` on this machine; return how many were, and the interruption that ended it, if any.
+
+    The arguments are those of `carry_out`.
+    """
+    if not len(source):
+        return 0, None
+    on = places if execution.device == "cuda" else ()
+    engine = make_engine(LOCAL, min(workers, len(source)), on, patience=patience, until=until, say=say)
+    try:
+        engine.run(source, listener)
+    except Interrupted as error:
+        return engine.trained, error
+    return engine.trained, None
 
 
 class _Uploading:

@@ -55,6 +55,42 @@ class Scheduler:
         return _look_at_parent(job, CellRecord(job.runs / job.recipe.init_from), ours)
 
 
+class TaskShare(Scheduler):
+    """Scheduler of one task among several that share the jobs: it begins a limited number of them, and never waits.
+
+    Jobs that continue another cell of the jobs do not count. It is empty once nothing can begin and nothing runs here:
+    what other tasks train is theirs, together with what continues it.
+    """
+
+    def __init__(self, jobs: list[CellJob], limit: int) -> None:
+        """Offer `limit` of `jobs`."""
+        super().__init__(jobs)
+        self._here, self._left, self._is_over = {job.fingerprint for job in jobs}, limit, False
+
+    def __len__(self) -> int:
+        return 0 if self._is_over else super().__len__()
+
+    def put_back(self, job: CellJob) -> None:
+        """Return `job` to the queue, because another task took it first."""
+        super().put_back(job)
+        self._left += not self._continues(job)
+
+    def take(self, running: set[str]) -> CellJob | SettledCell | None:
+        """Return the next job as `Scheduler.take` does; None once the number is reached, or all others must wait."""
+        taken = super().take(running)
+        if isinstance(taken, CellJob):
+            self._left -= not self._continues(taken)
+        self._is_over = taken is None and not running
+        return taken
+
+    def _continues(self, job: CellJob) -> bool:
+        return job.recipe.init_from in self._here
+
+    def _look(self, job: CellJob, ours: set[str]) -> CellJob | SettledCell | None:
+        found = super()._look(job, ours)
+        return None if isinstance(found, CellJob) and not self._left and not self._continues(job) else found
+
+
 def _look_at_parent(job: CellJob, parent: CellRecord, ours: set[str]) -> CellJob | SettledCell | None:
     state = parent.state()
     if state == "finished":

@@ -101,8 +101,10 @@ def cells_per_gpu(busy: float, reserved: int, total_memory: int, cores: int) -> 
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use, given its affinity and container limits."""
+    """Return the number of cores that this process may use, given its affinity, container and Slurm's allocation."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if (allotted := os.environ.get("SLURM_CPUS_ON_NODE", "")).isdecimal():  # many clusters enforce nothing
+        cores = max(1, min(cores, int(allotted)))
     quota = container_limits.processors()
     return cores if quota is None else max(1, min(cores, int(quota)))
 

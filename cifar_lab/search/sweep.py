@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,16 +60,18 @@ class _Both:
 def run_sweep(
     study: optuna.Study, setting: StudySettings, cells: TrialJobs, *, wanted: int, workers: int, watcher: Listener,
     say: Callable[[str], None], named: Callable[[CellJob, int], None], upload: Upload, places: Sequence[str] = (),
+    until: float = math.inf,
 ) -> SweepReport:  # fmt: skip
     """Run `study` until `wanted` trials are trained, answered from a finished cell, or pruned.
 
     `named(job, number)`: called before a cell begins, with the number of its trial. `upload` has the cells meanwhile.
     `places`: the GPUs that cells are trained on, `cuda:0`.
+    `until`: time on the monotonic clock at which running cells save and stop.
 
     Raises:
         UsageError: candidates are over the budget, or trials fail, without end.
     """
-    engine = make_engine(LOCAL, workers, places)
+    engine = make_engine(LOCAL, workers, places, until=until)
 
     def grown(note: Invocation) -> None:
         upload.update(note, trains=True)

@@ -123,15 +123,24 @@ def lives_by_watching(path: Path, owner: OwnerFile, look: Callable[[], OwnerFile
     return False
 
 
+def queue_task() -> dict[str, str]:
+    """Return the field `task` of an owner if this process runs in a task of Slurm, else nothing."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+    return {"task": job} if job else {}
+
+
 @contextmanager
 def beating(folder: Path) -> Iterator[None]:
     """Write heartbeats in `folder` while the body runs."""
-    done, path = threading.Event(), folder / FILE
+    done, path, in_queue = threading.Event(), folder / FILE, queue_task()
     beats = iter(range(sys.maxsize))
 
     def beat() -> None:
         moment = time.time_ns() // 1_000_000
-        owner = OwnerFile(host=socket.gethostname(), machine=machine(), pid=os.getpid(), beat=next(beats), time=moment)
+        owner = OwnerFile(
+            host=socket.gethostname(), machine=machine(), pid=os.getpid(), beat=next(beats), time=moment, **in_queue
+        )  # fmt: skip
         write_stored(path, owner)
 
     def beat_until_done() -> None:

@@ -197,6 +197,8 @@ class OwnerFile(StoredJson):
     beat: Whole | None = None
     """Number of the heartbeat; None in records of earlier versions."""
     time: Time
+    task: Text = ""
+    """Task of a cluster's queue that it runs in, `17_3`; empty outside of one."""
 
     @property
     def sign(self) -> tuple[str, str, int, int | None, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from made.in_process_engine import InProcessEngine
 from made.tiny_cells import TINY, tiny_job
 
-from cifar_lab.errors import Interrupted, UsageError
+from cifar_lab.errors import Interrupted, TimeOver, UsageError
 from cifar_lab.execution.engine import ENGINES, UNFINISHED, Engine, SettledCell, make_engine
 from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.worker import CellJob, train_cell
@@ -183,6 +184,28 @@ def test_an_interrupted_engine_saves_what_it_trains_and_begins_no_more(engine: E
     assert events.order == [job.fingerprint]
     assert jobs[1].record.state() == "missing"
     assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_when_its_time_is_over_an_engine_saves_what_it_trains_and_begins_no_more(
+    name: str, jobs: list[CellJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "in process", InProcessEngine)
+    job, events = longer(jobs[0]), Events()
+    engine = make_engine(name, workers=1, until=time.monotonic() + 3)
+    with pytest.raises(TimeOver) as over:
+        engine.run(Jobs(job, jobs[1]), events)
+    assert over.value.exit_code == 0
+    assert events.errors[job.fingerprint] in UNFINISHED
+    assert job.record.checkpoint.exists()
+    assert job.record.failure() is None
+    assert events.order == [job.fingerprint]
+
+
+def test_time_that_is_not_over_stops_nothing(jobs: list[CellJob]) -> None:
+    events = Events()
+    make_engine("local", workers=1, until=time.monotonic() + 3600).run(Jobs(jobs[0]), events)
+    assert events.errors == {jobs[0].fingerprint: None}
 
 
 def test_the_runners_scheduler_is_a_source_that_holds_back_what_continues_another_cell(

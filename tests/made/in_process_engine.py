@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from filelock import Timeout
 
-from cifar_lab.errors import CellError, Interrupted
+from cifar_lab.errors import CellError, Interrupted, TimeOver
 from cifar_lab.execution.engine import STOPPED, JobSource, Listener, SettledCell
 from cifar_lab.execution.stop_signals import stop_signals
 from cifar_lab.execution.worker import CellJob, train_cell
@@ -20,14 +20,15 @@ class InProcessEngine:
     """Engine without processes, an example of what `cifar_lab.execution.engine.Engine` asks for."""
 
     def __init__(
-        self, workers: int, places: Sequence[str], *, patience: float | None, say: Callable[[str], None]
+        self, workers: int, places: Sequence[str], *, patience: float | None, until: float, say: Callable[[str], None]
     ) -> None:
         self.trained = 0
+        self._until = until
         self._is_stopped = False
 
     def run(self, source: JobSource, listener: Listener) -> None:
         with stop_signals(self._stop_running, self._stop_running) as signalled:
-            while len(source) and not signalled():
+            while len(source) and not signalled() and not self._is_over():
                 taken = source.take(set())
                 if taken is None:
                     listener.tick(len(source))
@@ -38,9 +39,14 @@ class InProcessEngine:
                     self._train(taken, source, listener)
         if signalled():
             raise Interrupted("stopped after saving")
+        if self._is_over():
+            raise TimeOver("stopped after saving")
 
     def stop(self, fingerprint: str) -> None:
         self._stop_running()
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._until
 
     def _stop_running(self) -> None:
         self._is_stopped = True
@@ -54,7 +60,7 @@ class InProcessEngine:
             listener.tick(len(source))
 
         try:
-            self.trained += train_cell(job, progress, lambda: self._is_stopped)
+            self.trained += train_cell(job, progress, lambda: self._is_stopped or self._is_over())
         except Interrupted:
             listener.ended(job, STOPPED)
         except CellError as error:

@@ -10,7 +10,7 @@ from made import records
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.execution.engine import SettledCell
-from cifar_lab.execution.scheduler import Scheduler
+from cifar_lab.execution.scheduler import Scheduler, TaskShare
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import CellRecord
 
@@ -113,3 +113,40 @@ def test_a_record_that_is_damaged_meanwhile_is_not_trained_and_is_named(runs: Pa
     assert settled.error is not None
     assert settled.error.startswith(f"not begun: {a.record.folder / 'result.json'}: damaged: empty; ")
     assert queue.take(set()) == SettledCell(b, "not begun: cell aaaaaaaaaaaa, which it continues, is damaged")
+
+
+def test_a_task_begins_its_number_of_jobs_and_never_waits(runs: Path) -> None:
+    a, b, c = (job(runs, letter) for letter in "abc")
+    share = TaskShare([a, b, c], limit=2)
+    assert [share.take(set()), share.take({a.fingerprint})] == [a, b]
+    assert share.take({a.fingerprint, b.fingerprint}) is None
+    assert len(share) == 1, "not over while its own cells run"
+    assert share.take(set()) is None
+    assert len(share) == 0
+
+
+def test_what_continues_a_job_is_taken_beyond_the_number_once_it_can_begin(runs: Path) -> None:
+    a, b, child = job(runs, "a"), job(runs, "b"), job(runs, "c", after="a")
+    share = TaskShare([a, b, child], limit=1)
+    assert share.take(set()) == a
+    records.end(begun(a))
+    assert share.take(set()) == child
+    assert share.take(set()) is None
+    assert len(share) == 0
+
+
+def test_a_job_that_another_task_took_first_does_not_count(runs: Path) -> None:
+    a, b = job(runs, "a"), job(runs, "b")
+    share = TaskShare([a, b], limit=1)
+    assert share.take(set()) == a
+    share.put_back(a)
+    with begun(a).lock():
+        assert share.take(set()) == b
+
+
+def test_jobs_that_other_tasks_train_are_left_to_them(runs: Path) -> None:
+    a = job(runs, "a")
+    share = TaskShare([a], limit=1)
+    with begun(a).lock():
+        assert share.take(set()) is None
+    assert len(share) == 0

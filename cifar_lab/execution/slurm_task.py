@@ -1,0 +1,172 @@
+"""Submission of a plan to Slurm, and the part of it that one task trains on its own node."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from cifar_lab.config.scale import find_scale
+from cifar_lab.errors import CellError, Interrupted, TrackingError, UsageError
+from cifar_lab.execution import slurm
+from cifar_lab.execution.complete import with_compiling
+from cifar_lab.execution.engine import Listener
+from cifar_lab.execution.plan import Plan, PlannedCell
+from cifar_lab.execution.request import Request, RequestArguments
+from cifar_lab.execution.runner import invocation_of, job_of, train_jobs
+from cifar_lab.execution.scheduler import TaskShare
+from cifar_lab.execution.settings import choose_execution
+from cifar_lab.store.cell_record import ENDED, CellRecord
+from cifar_lab.store.invocation import RecordedCommand
+from cifar_lab.store.stored_json import write_stored
+from cifar_lab.store.submission import FILE, Submission, SubmittedRequest, read_submissions, submission_folder
+
+PROGRAM = (sys.executable, "-m", "cifar_lab")
+TASK_COMMAND = "slurm-task"
+"""Hidden command that a task runs."""
+
+
+class SubmittedJob(NamedTuple):
+    """A submission that Slurm has taken."""
+
+    job: str
+    plan: slurm.TaskPlan
+    folder: Path
+    cells: int
+    following: str
+    """Number of the job that compares and reports afterwards."""
+
+
+class TaskOutcome(NamedTuple):
+    """Outcome of one task."""
+
+    trained: int
+    failed: int
+    """Cells of the submission that have failed since it began."""
+    interrupted: Interrupted | None
+
+
+def awaited(runs: Path) -> set[str]:
+    """Return the fingerprints of the cells of submissions that have not ended.
+
+    Raises:
+        TrackingError: Slurm does not answer.
+    """
+    submissions = list(read_submissions(runs))
+    jobs = {task.name.partition("_")[0] for task in slurm.queued([each.job for each in submissions])}
+    return {fingerprint for each in submissions if each.job in jobs for fingerprint in each.fingerprints}
+
+
+def submit_plan(
+    plan: Plan, cells: Sequence[PlannedCell], request: SubmittedRequest, *, runs: Path, options: slurm.SlurmOptions,
+    command: RecordedCommand, offline: bool,
+) -> SubmittedJob:  # fmt: skip
+    """Record the invocation of `plan`, and submit `cells`, at least one, as an array job with a job that follows it.
+
+    Raises:
+        UsageError: Slurm refuses it; nothing is left behind.
+        TrackingError: the runs folder cannot be written, or Slurm does not answer.
+    """
+    invocation = invocation_of(plan, None, command).after_all(runs)
+    divided = slurm.divide(cells, plan.estimates, options)
+    folder = submission_folder(runs, invocation.id)
+    submission = Submission(
+        request=request, runs=str(runs), fingerprints=tuple(cell.fingerprint for cell in cells),
+        cells_per_task=divided.cells_per_task, tasks=divided.tasks, time=time.time_ns() // 1_000_000,
+    )  # fmt: skip
+    name = f"cifar-lab-{plan.ablation.name}"
+    array, following = folder / "cells.sbatch", folder / "summary.sbatch"
+    afterwards = _afterwards(plan.ablation.name, invocation.id, request, runs, folder, offline=offline)
+    try:
+        folder.mkdir(parents=True)
+        array.write_text(slurm.array_script([*PROGRAM, TASK_COMMAND, str(folder)], folder, name, divided, options))
+        following.write_text(slurm.following_script(afterwards, folder, f"{name}-summary", options))
+        write_stored(folder / FILE, submission)
+    except OSError as error:
+        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
+    try:
+        job = slurm.submit(array)
+    except (UsageError, TrackingError):
+        _remove(folder)
+        raise
+    write_stored(folder / FILE, submission.model_copy(update={"job": job}))
+    invocation.write(runs)
+    return SubmittedJob(job, divided, folder, len(cells), slurm.submit(following, after=job))
+
+
+def _afterwards(
+    ablation: str, invocation: str, request: SubmittedRequest, runs: Path, folder: Path, *, offline: bool
+) -> list[list[str]]:
+    """Return the commands of the job that follows: upload, compare, report."""
+    own = [word for each in request.folders for word in ("--ablations", each)]
+    common = ["--runs", str(runs), *own]
+    commands = [] if offline else [[*PROGRAM, "sync", *common]]
+    one = [ablation, "--invocation", invocation, *common]
+    page = str(folder / "report.html")
+    return [*commands, [*PROGRAM, "compare", *one], [*PROGRAM, "report", *one, "-o", page]]
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def arguments_of(request: SubmittedRequest) -> RequestArguments:
+    """Return the arguments of a request, as a command line would have them."""
+    return RequestArguments(
+        scale=find_scale(request.scale),
+        overrides=dict(request.overrides),
+        variants=list(request.variants) if request.variants is not None else None,
+        seeds=request.seeds,
+        max_params=request.max_params,
+        device=request.device,
+        workers=request.workers,
+        cells_per_gpu=request.cells_per_gpu,
+    )
+
+
+def train_task(
+    submission: Submission, resolved: Request, *, open_listener: Callable[[Request], AbstractContextManager[Listener]],
+    say: Callable[[str], None], until: float,
+) -> TaskOutcome:  # fmt: skip
+    """Train this task's share of a submission, from the request as resolved on this node.
+
+    Raises:
+        CellError: the ablation is not the one that was submitted.
+    """
+    runs, plan = Path(submission.runs), resolved.plan
+    wanted = set(submission.fingerprints)
+    if gone := wanted - {cell.fingerprint for cell in plan.cells}:
+        raise CellError(
+            f"{submission.request.ablation} changed since it was submitted: {min(gone)[:12]} is no cell of it any more"
+        )
+    cells = [cell for cell in plan.cells if cell.fingerprint in wanted and _is_to_train(cell, submission, runs)]
+    request = submission.request
+    execution, count = choose_execution(
+        request.device, request.workers, min(len(wanted), submission.cells_per_task),
+        compile=bool(request.compile), graph=request.graph, cells_per_gpu=resolved.cells_per_gpu,
+    )  # fmt: skip
+    resolved = resolved._replace(execution=execution, workers=count, plan=replace(plan, cells=tuple(cells)))
+    if cells:
+        resolved, _ = with_compiling(resolved, runs, say)
+    jobs = [job_of(cell, plan, runs, resolved.execution) for cell in cells]
+    with open_listener(resolved) as listener:
+        trained, interrupted = train_jobs(
+            TaskShare(jobs, submission.cells_per_task), listener, execution=resolved.execution, workers=count,
+            places=resolved.places, patience=request.patience, until=until, say=say,
+        )  # fmt: skip
+    failed = sum(CellRecord(runs / job.fingerprint).state() == "failed" for job in jobs)
+    return TaskOutcome(trained, failed, interrupted)
+
+
+def _is_to_train(cell: PlannedCell, submission: Submission, runs: Path) -> bool:
+    """Tell whether a cell is neither ended nor damaged, and did not fail since the submission."""
+    content = CellRecord(runs / cell.fingerprint).read()
+    if content.state in ENDED or content.state == "damaged":
+        return False
+    return content.failure is None or content.failure.time < submission.time

@@ -1,0 +1,158 @@
+"""Division of cells into tasks, batch scripts as bash runs them, and time limits; Slurm itself is not needed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_lab.config.recipe import Recipe
+from cifar_lab.errors import UsageError
+from cifar_lab.execution.plan import PlannedCell
+from cifar_lab.execution.slurm import (
+    MOST_TASKS,
+    QueuedTask,
+    SlurmOptions,
+    TaskPlan,
+    array_script,
+    describe_queue,
+    divide,
+    families,
+    following_script,
+    parse_minutes,
+)
+
+
+def cell(letter: str, *needs: str) -> PlannedCell:
+    recipe = Recipe()
+    return PlannedCell(variant=letter, seed=0, declared=recipe, recipe=recipe, fingerprint=letter, state="missing",
+                       lineage="", needs=needs)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90", 90), ("1:30", 2), ("1:30:00", 90), ("2:00:01", 121), ("1-0", 1440), ("1-12", 2160), ("1-12:30", 2190)],
+)
+def test_time_limits_read_as_slurms_own(text: str, minutes: int) -> None:
+    assert parse_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "1h", "1:2:3:4", "soon", "0:00:00"])
+def test_other_time_limits_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--time reads"):
+        parse_minutes(text)
+
+
+def test_stages_that_continue_another_belong_to_its_task() -> None:
+    cells = [cell("a"), cell("x"), cell("b", "a"), cell("c", "b", "a"), cell("y", "gone")]
+    assert [[each.fingerprint for each in group] for group in families(cells)] == [["a", "b", "c"], ["x"], ["y"]]
+
+
+def test_a_task_has_about_an_hour_of_cells_and_half_as_much_time_again() -> None:
+    cells = [cell(letter) for letter in "abcdefgh"]
+    plan = divide(cells, dict.fromkeys("abcdefgh", 1200.0), SlurmOptions())
+    assert plan == TaskPlan(tasks=3, cells_per_task=3, minutes=90 + 12)
+
+
+def test_a_chain_is_never_divided() -> None:
+    cells = [cell("a"), cell("b", "a"), cell("c", "b", "a")]
+    plan = divide(cells, dict.fromkeys("abc", 3600.0), SlurmOptions())
+    assert plan == TaskPlan(tasks=1, cells_per_task=1, minutes=270 + 12)
+
+
+def test_a_given_time_and_number_are_kept() -> None:
+    options = SlurmOptions(minutes=30, cells_per_task=2)
+    assert divide([cell(letter) for letter in "abc"], {}, options) == TaskPlan(2, 2, 30)
+
+
+@given(cells=st.integers(1, 5000), each=st.none() | st.integers(1, 100), seconds=st.floats(1, 1e6))
+def test_tasks_take_all_cells_within_the_limits_of_an_array(cells: int, each: int | None, seconds: float) -> None:
+    made = [cell(str(i)) for i in range(cells)]
+    plan = divide(made, {each.fingerprint: seconds for each in made}, SlurmOptions(cells_per_task=each))
+    assert plan.tasks <= MOST_TASKS
+    assert plan.tasks * plan.cells_per_task >= cells
+    assert (plan.tasks - 1) * plan.cells_per_task < cells
+
+
+def test_options_of_the_cluster_are_lines_of_the_script(tmp_path: Path) -> None:
+    options = SlurmOptions(partition="short", account="lab", gres="gpu:1", max_parallel=4, further=("--mem=8G",))
+    script = array_script(["true"], tmp_path, "study", TaskPlan(9, 1, 75), options)
+    for line in ("--partition=short", "--account=lab", "--gres=gpu:1", "--mem=8G", "--array=0-8%4", "--time=75",
+                 "--requeue", "--job-name=study"):  # fmt: skip
+        assert f"#SBATCH {line}\n" in script
+    after = following_script([["true"]], tmp_path, "study", options)
+    assert "--account=lab" in after
+    assert "gres" not in after
+
+
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(%d))
+print("on", flush=True)
+time.sleep(%s)
+sys.exit(%d)
+"""
+"""Program that ends with a code when it is asked to stop, or by itself."""
+
+
+def start(tmp_path: Path, *, if_asked: int, after: float = 60, by_itself: int = 0) -> subprocess.Popen[str]:
+    """Run a task's script; `scontrol` and `sleep` are replaced by programs that write what they are asked."""
+    for name in ("scontrol", "sleep"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/bash\necho "{name} $@" >> {tmp_path}/asked\n')
+        program.chmod(0o755)
+    script = tmp_path / "task.sbatch"
+    command = ["python3", "-c", CHILD % (if_asked, after, by_itself)]
+    script.write_text(array_script(command, tmp_path, "study", TaskPlan(1, 1, 5), SlurmOptions()))
+    environment = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "17",
+                   "SLURM_ARRAY_TASK_ID": "3"}  # fmt: skip
+    process = subprocess.Popen(["bash", str(script)], env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "on\n"
+    time.sleep(0.1)  # the shell waits by now
+    return process
+
+
+def asked(tmp_path: Path) -> str:
+    return (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_task_ends_with_the_code_of_its_program(tmp_path: Path, code: int) -> None:
+    process = start(tmp_path, if_asked=130, after=0.2, by_itself=code)
+    assert process.wait(10) == code
+    assert asked(tmp_path) == ""
+
+
+def test_before_its_time_limit_a_task_saves_and_is_queued_again(tmp_path: Path) -> None:
+    process = start(tmp_path, if_asked=130)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(10) == 130
+    assert asked(tmp_path) == "scontrol requeue 17_3\n"
+
+
+def test_a_task_that_ends_at_its_time_limit_is_not_queued_again(tmp_path: Path) -> None:
+    process = start(tmp_path, if_asked=0)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(10) == 0
+    assert asked(tmp_path) == ""
+
+
+def test_a_cancelled_or_preempted_task_saves_and_leaves_the_queue_to_slurm(tmp_path: Path) -> None:
+    process = start(tmp_path, if_asked=130)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 130
+    assert asked(tmp_path) == "sleep 120\n"
+
+
+def test_the_states_of_a_jobs_tasks_are_one_line() -> None:
+    tasks = [QueuedTask("17_0", "running", "None"), QueuedTask("17_1", "pending", "Resources"),
+             QueuedTask("17_2", "pending", "Resources"), QueuedTask("18", "pending", "Dependency")]  # fmt: skip
+    assert describe_queue("17", tasks) == "17: 1 running, 2 pending (Resources)"
+    assert describe_queue("18", tasks) == "18: 1 pending (Dependency)"
+    assert describe_queue("19", tasks) == ""
