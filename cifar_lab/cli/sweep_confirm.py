@@ -52,7 +52,8 @@ def sweep_confirm(
     name: Name, top: Top = 3, seeds: FreshSeeds = None, data: o.Data = None, output: WinnerFile = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.Compile = None,
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False,
-    hours: o.Hours = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    hours: o.Hours = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the best trials of a study and its baseline with fresh seeds: ranks, verdicts, and the winner's curse.
 
