@@ -28,6 +28,8 @@ class ImportanceSummary:
     needed: Mapping[str, int] = field(default_factory=dict)
     """Minimum number of trials with a value, by evaluator."""
     resamples: int = 0
+    sampler: str = ""
+    """Sampler of the search; empty if unknown."""
 
 
 def importance_rows(summary: ImportanceSummary, evaluator: str) -> list[tuple[str, str, str, str]]:
@@ -50,6 +52,14 @@ def explain_importances(summary: ImportanceSummary, values: Sequence[float], dim
     if not summary.shares:
         return [no_importances(values, summary.needed, dimensions)]
     lines = [_leader(summary, name) for name in summary.shares]
+    lines.append(
+        "Read the first three together: in simulated searches the true leader is among them, seldom surely first."
+    )
+    if summary.sampler and summary.sampler != "random":
+        lines.append(
+            f"The sampler {summary.sampler} chose trials by the results of earlier ones, so the shares are of where it "
+            "looked, and more trials of it do not mend that; --sampler random would."
+        )
     lines += [MEANINGS.get(name, name) for name in summary.shares]
     if summary.resamples:
         lines.append(

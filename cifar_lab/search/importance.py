@@ -10,17 +10,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.trials import sound
 
-FEWEST = {"fanova": 50, "ped_anova": 100}
-"""Minimum number of trials with a value, by evaluator, to rank the dimensions."""
+FEWEST = {"fanova": 50, "ped_anova": 50}
+"""Minimum number of trials with a value, by evaluator, from which the true leader is mostly among the first three."""
+UNBIASED = {"ped_anova"}
+"""Evaluators that rank trials of the sampler `random` alone: with an adaptive one no number of trials was enough."""
+RANDOM = "random"
 RESAMPLES = 50
 TREES, RESAMPLE_TREES = 64, 8
 """Trees of the random forest of fANOVA, and of one that is fitted to a resample."""
@@ -42,6 +46,13 @@ class Importances:
     """Bootstrap interval of each share."""
     leads: Mapping[str, Shares] = field(default_factory=dict)
     """Share of the resamples in which the dimension is the most important one."""
+    sampler: str = ""
+    """Sampler of the search; empty if unknown, which counts as adaptive."""
+
+    @property
+    def needed(self) -> dict[str, int]:
+        """Minimum number of trials by evaluator, for those that can rank this sampler's trials."""
+        return {name: count for name, count in FEWEST.items() if self.sampler == RANDOM or name not in UNBIASED}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the shares by evaluator, and beside them what they rest on."""
@@ -51,28 +62,29 @@ class Importances:
             "leads": self.leads,
             "trials": self.trials,
             "resamples": RESAMPLES if self.shares else 0,
-            "needed": FEWEST,
+            "needed": self.needed,
         }
 
 
 def importances(study: optuna.Study) -> Importances:
     """Return the importance of each parameter by evaluator, with intervals.
 
-    An evaluator is left out below its `FEWEST` trials; all are if all values are equal or the trials have no parameter
+    An evaluator is left out below its `FEWEST` trials, and if it cannot rank trials of the study's sampler; all are if all values are equal or the trials have no parameter
     in common.
 
     fANOVA (Hutter et al. 2014) decomposes the variance of the accuracy over the whole space; PED-ANOVA (Watanabe et al.
     2023) measures what distinguishes the best tenth from the rest. They answer different questions and may rank
     differently. Only trials that were trained to an accuracy count, and only parameters that all of them have.
     """
-    trials = [_first_objective(trial) for trial in sound(study)]
+    trials, sampler = [_first_objective(trial) for trial in sound(study)], _sampler_of(study)
+    none = Importances(trials=len(trials), sampler=sampler)
     if len({trial.values[0] for trial in trials}) < 2 or not set.intersection(*(set(t.params) for t in trials)):
-        return Importances(trials=len(trials))
-    names = [name for name, fewest in FEWEST.items() if len(trials) >= fewest]
+        return none
+    names = [name for name, fewest in none.needed.items() if len(trials) >= fewest]
     shares = {name: importance_shares(trials, name) for name in names}
     drawn = {name: bootstrap_shares(trials, name, resamples=RESAMPLES) for name in names}
-    return Importances(
-        trials=len(trials),
+    return replace(
+        none,
         shares=shares,
         intervals={name: _intervals(shares[name], each) for name, each in drawn.items()},
         leads={name: _leads(shares[name], each) for name, each in drawn.items()},
@@ -101,6 +113,11 @@ def bootstrap_shares(trials: Sequence[FrozenTrial], evaluator: str, *, resamples
         if len({trial.values[0] for trial in drawn}) > 1:
             made.append(importance_shares(drawn, evaluator, trees=RESAMPLE_TREES, seed=number))
     return made
+
+
+def _sampler_of(study: optuna.Study) -> str:
+    setting = study.user_attrs.get(SETTING, {})
+    return str(setting.get("sampler", "")) if isinstance(setting, Mapping) else ""
 
 
 def _intervals(shares: Shares, drawn: Sequence[Shares]) -> dict[str, tuple[float, float]]:

@@ -24,7 +24,7 @@ from cifar_lab.search import trials as outcomes
 from cifar_lab.search.confirmation import load_confirmation
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
-from cifar_lab.search.importance import FEWEST, RESAMPLES, Importances, importances
+from cifar_lab.search.importance import RESAMPLES, Importances, importances
 from cifar_lab.search.study import SETTING, StudySettings, setting_of
 from cifar_lab.search.trial_jobs import note_of
 from cifar_lab.store.invocation import Invocation
@@ -138,7 +138,12 @@ def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
 def importance_summary(found: Importances) -> ImportanceSummary:
     """Return importances as pages show them."""
     return ImportanceSummary(
-        shares=found.shares, intervals=found.intervals, leads=found.leads, needed=FEWEST, resamples=RESAMPLES
+        shares=found.shares,
+        intervals=found.intervals,
+        leads=found.leads,
+        needed=found.needed,
+        resamples=RESAMPLES,
+        sampler=found.sampler,
     )
 
 
