@@ -12,6 +12,9 @@ MEANINGS = {
     "fanova": "fANOVA: share of the variance over the whole space",
     "ped_anova": "PED-ANOVA: what tells the best tenth from the rest",
 }
+RANDOM = "random"
+LEADER = 100
+"""Minimum number of random trials from which the leading dimension is mostly the true one."""
 STEADY = 0.8
 """Share of the resamples in which a dimension leads, from which on it is called the first."""
 
@@ -52,13 +55,12 @@ def explain_importances(summary: ImportanceSummary, values: Sequence[float], dim
     if not summary.shares:
         return [no_importances(values, summary.needed, dimensions)]
     lines = [_leader(summary, name) for name in summary.shares]
-    lines.append(
-        "Read the first three together: in simulated searches the true leader is among them, seldom surely first."
-    )
-    if summary.sampler and summary.sampler != "random":
+    if summary.sampler != RANDOM or len(values) < LEADER:
+        lines.append("Read the first three together: in simulated searches like this the leader is often a wrong one.")
+    if summary.sampler != RANDOM:
         lines.append(
-            f"The sampler {summary.sampler} chose trials by the results of earlier ones, so the shares are of where it "
-            "looked, and more trials of it do not mend that; --sampler random would."
+            "The sampler chose trials by the results of earlier ones, and more of them do not mend that; "
+            f"{LEADER} trials of --sampler random would."
         )
     lines += [MEANINGS.get(name, name) for name in summary.shares]
     if summary.resamples:
@@ -74,10 +76,10 @@ def no_importances(values: Sequence[float], needed: Mapping[str, int], dimension
     """Return the reason why trials with these values have no importances."""
     if len(values) < min(needed.values(), default=0):
         what = f"{dimensions} dimensions" if dimensions else "the dimensions"
-        enough = " and ".join(f"{count} for {_named(name)}" for name, count in needed.items())
+        enough = " or ".join(f"{count} by {_named(name)}" for name, count in needed.items())
         return (
-            f"No importances: {many(len(values), 'trial')} with a value cannot rank {what}; {enough} would do "
-            "(a simulation decided the numbers)."
+            f"No importances: {many(len(values), 'trial')} with a value cannot rank {what}; {enough} would do for the "
+            f"first three, and {LEADER} of --sampler random for the leader (a simulation decided the numbers)."
         )
     if len(set(values)) == 1:
         return "No importances: every trial has the same value."

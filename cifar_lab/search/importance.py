@@ -69,8 +69,8 @@ class Importances:
 def importances(study: optuna.Study) -> Importances:
     """Return the importance of each parameter by evaluator, with intervals.
 
-    An evaluator is left out below its `FEWEST` trials, and if it cannot rank trials of the study's sampler; all are if all values are equal or the trials have no parameter
-    in common.
+    An evaluator is left out below its `FEWEST` trials, and if it cannot rank trials of the study's sampler; all are if
+    all values are equal or the trials have no parameter in common.
 
     fANOVA (Hutter et al. 2014) decomposes the variance of the accuracy over the whole space; PED-ANOVA (Watanabe et al.
     2023) measures what distinguishes the best tenth from the rest. They answer different questions and may rank

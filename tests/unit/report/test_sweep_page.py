@@ -154,8 +154,7 @@ def test_dimensions_are_ordered_by_fanova_and_those_without_come_last() -> None:
     [
         (
             [0.5, 0.6],
-            "No importances: 2 trials with a value cannot rank 3 dimensions; 8 for fANOVA and 20 for PED-ANOVA would "
-            "do",
+            "No importances: 2 trials with a value cannot rank 3 dimensions; 8 by fANOVA or 20 by PED-ANOVA would do",
         ),
         ([0.5] * 8, "No importances: every trial has the same value."),
         ([0.1 * i for i in range(8)], "no dimension that every trial with a value was asked for"),

@@ -21,9 +21,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importance, "FEWEST", {"fanova": 12, "ped_anova": 16})
 
 
-def study(count: int, *, same: bool = False) -> Told:
+def study(count: int, *, same: bool = False, sampler: str = "random") -> Told:
     """Return a study in which the optimizer decides the accuracy."""
-    made, chance = Told(budget=SearchBudget(max_params=10**9)), random.Random(1)
+    made, chance = Told(budget=SearchBudget(max_params=10**9), sampler=sampler), random.Random(1)
     for _ in range(count):
         trial = made.begun()
         value = 0.5 if same else 0.9 * (trial.params[LEADER] == "muon") + 0.01 * chance.random()
@@ -35,6 +35,11 @@ def test_an_evaluator_is_left_out_below_its_number_of_trials() -> None:
     assert set(importances(study(11).study).shares) == set()
     assert set(importances(study(12).study).shares) == {"fanova"}
     assert set(importances(study(16).study).shares) == {"fanova", "ped_anova"}
+
+
+def test_an_adaptive_samplers_trials_are_not_ranked_by_ped_anova() -> None:
+    found = importances(study(16, sampler="tpe").study)
+    assert (set(found.shares), set(found.needed)) == ({"fanova"}, {"fanova"})
 
 
 def test_shares_are_of_the_whole_with_intervals_and_leads() -> None:
@@ -94,7 +99,7 @@ def test_as_json_shares_are_where_they_were_and_the_rest_is_beside_them() -> Non
 
 
 def test_a_dimension_that_few_trials_were_asked_for_breaks_no_resample() -> None:
-    made, chance = Told(budget=SearchBudget(max_params=10**9)), random.Random(4)
+    made, chance = Told(budget=SearchBudget(max_params=10**9), sampler="random"), random.Random(4)
     for number in range(16):
         trial = made.begun({"optim.name": "adam" if number else "sgd"} if number else None)
         made.study.tell(trial, chance.random())
