@@ -1,5 +1,7 @@
 """Exceptions of cifar-lab, and helpers for their messages.
 
+The exceptions and the exit codes of commands that end with them::
+
     CifarLabError
     ├── UsageError             the command line or a configuration is wrong: exit code 2
     │   ├── RecipeError        unknown path, ill-typed or out-of-range value

@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_lab.config import identity
+from cifar_lab.config.augmentation_policy import AugmentationConfig, PolicyConfig, RandomErasingConfig
 from cifar_lab.config.built_in_names import (
+    AUGMENTATIONS,
     METRICS,
     MODELS,
     OPTIMIZERS,
@@ -30,6 +32,7 @@ from cifar_lab.config.identity import DRAWS as DRAWS
 from cifar_lab.config.identity import NUMERICS as NUMERICS
 from cifar_lab.config.identity import SCHEDULE_FIELDS
 from cifar_lab.config.identity import WITH_MOMENTUM as WITH_MOMENTUM
+from cifar_lab.config.recipe_part import RecipePart, with_name
 from cifar_lab.errors import RecipeError, nearest
 from cifar_lab.extension import Group, Options, Registered, check_options
 
@@ -46,15 +49,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Kernel = Annotated[int, Field(ge=1, le=11)]
 
 
-class _Part(BaseModel):
-    """Base of the parts of a recipe: the first line of a field's docstring is its line in `describe recipe`."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class SEConfig(_Part):
+class SEConfig(RecipePart):
     """Squeeze-and-excitation (Hu et al., 2018): per-channel gates from globally pooled features."""
 
     placement: Literal["none", "stem", "block"] = "stem"
@@ -67,7 +62,7 @@ class SEConfig(_Part):
         return max(1, channels // self.reduction)
 
 
-class ModelConfig(_Part):
+class ModelConfig(RecipePart):
     """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on.
 
     The other fields have no effect on a network of a user.
@@ -140,7 +135,7 @@ class ModelConfig(_Part):
         return self
 
 
-class DataConfig(_Part):
+class DataConfig(RecipePart):
     """Preprocessing and augmentation of images, and the validation split."""
 
     crop: Annotated[int, Field(ge=0, le=16)] = 4
@@ -169,6 +164,10 @@ class DataConfig(_Part):
 
     Yun et al. (2019).
     """
+    policy: PolicyConfig = PolicyConfig()
+    random_erasing: RandomErasingConfig = RandomErasingConfig()
+    augmentations: tuple[Annotated[AugmentationConfig, BeforeValidator(with_name)], ...] = ()
+    """Your own augmentations, in their order, by name or as {"name": …, "options": {…}}."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of the training images held out as val.
 
@@ -181,7 +180,7 @@ class DataConfig(_Part):
     """
 
 
-class LookaheadConfig(_Part):
+class LookaheadConfig(RecipePart):
     """Lookahead around the optimizer (Zhang et al., 2019): every `k` steps, move slow weights by `alpha`."""
 
     enabled: bool = True
@@ -192,7 +191,7 @@ class LookaheadConfig(_Part):
     """Step size of Lookahead's slow weights."""
 
 
-class ClipConfig(_Part):
+class ClipConfig(RecipePart):
     """Gradient clipping: each element to ±threshold (`value`), or the whole gradient's 2-norm (`norm`)."""
 
     by: Literal["none", "value", "norm"] = "value"
@@ -201,7 +200,7 @@ class ClipConfig(_Part):
     """Threshold of gradient clipping."""
 
 
-class OptimizerConfig(_Part):
+class OptimizerConfig(RecipePart):
     """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
 
     name: Annotated[str, OPTIMIZERS] = "sgd"
@@ -234,7 +233,7 @@ class OptimizerConfig(_Part):
         return self
 
 
-class ScheduleConfig(_Part):
+class ScheduleConfig(RecipePart):
     """Learning rate schedule. Positions and lengths are fractions of the whole training."""
 
     name: Annotated[str, SCHEDULES] = "cosine"
@@ -280,7 +279,7 @@ class ScheduleConfig(_Part):
         return self
 
 
-class MetricConfig(_Part):
+class MetricConfig(RecipePart):
     """A further metric that is measured beside loss and accuracy."""
 
     name: Annotated[str, METRICS]
@@ -299,12 +298,7 @@ class MetricConfig(_Part):
         return self
 
 
-def _named(value: object) -> object:
-    """Return the object of a metric that is given by its name alone."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-class TrainConfig(_Part):
+class TrainConfig(RecipePart):
     """Length of training, batch size, regularisation, precision, and protocol."""
 
     epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
@@ -328,7 +322,7 @@ class TrainConfig(_Part):
     """
     protocol: Literal["holdout", "writeup"] = "holdout"
     """holdout: hold out val, evaluate test once; writeup: train on all, evaluate test each epoch."""
-    metrics: tuple[Annotated[MetricConfig, BeforeValidator(_named)], ...] = ()
+    metrics: tuple[Annotated[MetricConfig, BeforeValidator(with_name)], ...] = ()
     """Further metrics, by name or as {"name": …, "options": {…}}."""
 
     @model_validator(mode="after")
@@ -337,7 +331,10 @@ class TrainConfig(_Part):
         return self
 
 
-class Recipe(_Part):
+_Extensible = ModelConfig | AugmentationConfig | OptimizerConfig | ScheduleConfig | MetricConfig
+
+
+class Recipe(RecipePart):
     """One training configuration. `Recipe()` is the Efficient ResNet of the writeup's Table 1."""
 
     model: ModelConfig = ModelConfig()
@@ -367,8 +364,9 @@ class Recipe(_Part):
 
     def extensions(self) -> Iterator[tuple[str, Group, str, Options]]:
         """Yield path, group, name and options of everything in this recipe that is not built in."""
-        parts: list[tuple[str, Registered, ModelConfig | OptimizerConfig | ScheduleConfig | MetricConfig]] = [
+        parts: list[tuple[str, Registered, _Extensible]] = [
             ("model", MODELS, self.model),
+            *(("data.augmentations", AUGMENTATIONS, each) for each in self.data.augmentations),
             ("optim", OPTIMIZERS, self.optim),
             ("schedule", SCHEDULES, self.schedule),
             *(("train.metrics", METRICS, metric) for metric in self.train.metrics),
