@@ -167,6 +167,10 @@ class RunOptions:
     yes: bool = False
     """True if nothing is to be confirmed."""
     print_table: Print | None = None
+    data_hash: str | None = None
+    """Hash that the images must have; None for any."""
+    files: Callable[[], Mapping[str, str]] | None = None
+    """Function that returns further artifacts of the run in MLflow, by name; called when its cells have ended."""
     words: tuple[str, ...] = ()
     """Options as typed, for the suggestion of a quicker command."""
 
@@ -367,10 +371,17 @@ def _resolve_writable(ablation: Ablation, options: RunOptions) -> arguments.Requ
 
         require_places(options.runs, offline=options.offline)
 
-    return request.resolve_request(
+    resolved = request.resolve_request(
         ablation, options.typed, data=options.data, runs=options.runs, say=console.say, compile=options.compile,
         graph=options.graph, trains=True, prepare=prepare,
     )  # fmt: skip
+    dataset = resolved.plan.dataset
+    if options.data_hash not in {None, dataset.hash}:
+        raise UsageError(
+            f"--data {resolved.plan.source}: these are not the images of the search: their sha256 is "
+            f"{dataset.hash[:12]}…, not {options.data_hash:.12}…"
+        )
+    return resolved
 
 
 def _run(resolved: arguments.Request, options: RunOptions, *, stopping: StoppingRule | None) -> CommandOutcome:
@@ -387,7 +398,7 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
         return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)
 
     upload = open_ablation_upload(
-        runs, resolved.plan.ablation, console.say, offline=options.offline, models=options.models
+        runs, resolved.plan.ablation, console.say, offline=options.offline, models=options.models, files=options.files
     )
     command = replace(recorded_command(), labels=dict(options.labels), note=options.note)
     done = complete(

@@ -81,6 +81,7 @@ def of_invocation(invocation: Invocation) -> RunFields:
         "overrides": invocation.overrides,
         "command": invocation.command,
         "cells": count,
+        **invocation.remarks,
         **_code(invocation.provenance),
         **_dotted("execution", invocation.execution.as_json() if invocation.execution is not None else {}),
     }
@@ -111,7 +112,8 @@ def user_note(invocation: Invocation) -> list[str]:
 def heading(invocation: Invocation) -> str:
     """Return the beginning of a parent run's description, in Markdown."""
     command = code(invocation.command)
-    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}."
+    remarks = "".join(f"\n\n{name}: {markdown(words)}" for name, words in invocation.remarks.items())
+    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}.{remarks}"
 
 
 def of_cell(

@@ -87,10 +87,16 @@ def open_upload(
 
 
 def open_ablation_upload(
-    runs: Path, ablation: Ablation, say: Callable[[str], None], *, offline: bool, models: ModelLogging | None = None
-) -> Upload:
-    """Return the upload for a run of `ablation`, with its report; `offline` and `models` as for `open_upload`."""
-    return open_upload(runs, reports(runs, lambda _: ablation), say, offline=offline, is_shared=True, models=models)
+    runs: Path, ablation: Ablation, say: Callable[[str], None], *, offline: bool, models: ModelLogging | None = None,
+    files: Callable[[], Mapping[str, str]] | None = None,
+) -> Upload:  # fmt: skip
+    """Return the upload for a run of `ablation`, with its report and `files`; the others as for `open_upload`."""
+    report = reports(runs, lambda _: ablation)
+
+    def every(invocation: Invocation) -> Mapping[str, str]:
+        return {**report(invocation), **(files() if files is not None else {})}
+
+    return open_upload(runs, every, say, offline=offline, is_shared=True, models=models)
 
 
 def start_upload(

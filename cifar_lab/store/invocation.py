@@ -209,6 +209,9 @@ class Invocation:
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """Additional tags of a cell's run, by fingerprint."""
 
+    remarks: dict[str, str] = field(default_factory=dict)
+    """Tags of its own run on what became of it later: trials of a search by outcome, and its confirmation."""
+
     again: str = ""
     """Command to go on with its cells, which sets no record aside; empty in older notes, which have `command` only."""
 

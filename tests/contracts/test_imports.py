@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "inspect": {"config", "store", "train", "results"},
     "report": {"config", "ablation", "store", "results", "inspect"},
     "mlflow_sync": {"config", "ablation", "store", "results", "execution", "report"},
-    "search": {"config", "ablation", "models", "data", "store", "execution", "report", "mlflow_sync"},
+    "search": {"config", "ablation", "models", "data", "store", "results", "execution", "report", "mlflow_sync"},
     "inference": {"config", "models", "data", "store", "train", "results", "execution", "report"},
     "api": set(ORDER) - {"data", "train", "inspect", "search", "api", "cli"},
     "cli": set(ORDER) - {"api", "cli"},
