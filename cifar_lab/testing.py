@@ -27,6 +27,8 @@ from cifar_lab import extension
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import MetricConfig, Recipe
 from cifar_lab.data import cache, registry
+from cifar_lab.data.augmentation import normalise_only
+from cifar_lab.data.augmentation_registry import apply_own, build_augmentation, draw_own
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.errors import DataError, Interrupted, RecipeError
@@ -41,7 +43,10 @@ from cifar_lab.train.optimizer import build_optimizer
 from cifar_lab.train.registry import measure_metrics
 from cifar_lab.train.trainer import Trainer
 
-__all__ = ["check_callback", "check_dataset", "check_metric", "check_model", "check_optimizer", "check_schedule"]
+__all__ = [
+    "check_augmentation", "check_callback", "check_dataset", "check_metric", "check_model", "check_optimizer",
+    "check_schedule",
+]  # fmt: skip
 
 
 def check_model(target: str, options: Mapping[str, Any] | None = None, images: ImageShape = CIFAR10_SHAPE) -> Cost:
@@ -129,6 +134,38 @@ def check_callback(target: str, options: Mapping[str, Any] | None = None) -> Non
         assert straight == _trained(recipe, stop=(epoch, step)), (
             f"stopped after step {step} of epoch {epoch}, a resumed training ends with other numbers: state is missing"
         )
+
+
+def check_augmentation(
+    target: str, options: Mapping[str, Any] | None = None, images: ImageShape = CIFAR10_SHAPE
+) -> None:
+    """Check an augmentation: shape and type stay, and an image depends on its own random numbers only.
+
+    An image is the same in each batch that it comes in, each time, whatever torch's generator is at; normalised images
+    stay finite. On a GPU, if there is one, pixels differ from those of the CPU by one level at most.
+    """
+    _check_options("augmentations", target, options)
+    recipe = Recipe().override({"data.augmentations": [{"name": target, "options": dict(options or {})}]})
+    configs = recipe.data.augmentations
+    stage = build_augmentation(configs[0]).stage
+    chance = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (24, images.side, images.side, 3), dtype=torch.uint8, generator=chance)
+    batch = pixels.permute(0, 3, 1, 2).contiguous() if stage == "pixels" else normalise_only(pixels, recipe.data)
+    numbers = torch.from_numpy(draw_own(configs, len(batch), seed=0, epoch=0))
+
+    def augmented(at: Tensor, device: str = "cpu") -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(at[0]))
+            return apply_own(batch[at].to(device), numbers[at].to(device), configs, stage).cpu()
+
+    whole = augmented(torch.arange(len(batch)))
+    assert whole.isfinite().all(), "a value is not a finite number"
+    for at in (torch.tensor([5]), torch.arange(7, 20), torch.arange(len(batch)).flip(0)):
+        assert augmented(at).equal(whole[at]), "an image depends on its batch, or on other chance than its numbers"
+    for device in ("cuda", "mps"):
+        if getattr(torch, device).is_available():
+            apart = (augmented(torch.arange(len(batch)), device).double() - whole.double()).abs().max().item()
+            assert apart <= (1 if stage == "pixels" else 1e-3), f"images differ between the CPU and {device}: {apart:g}"
 
 
 def check_dataset(source: str) -> Dataset:

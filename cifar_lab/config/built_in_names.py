@@ -10,6 +10,7 @@ from cifar_lab.extension import Options, Registered
 
 ExtensionOptions = Annotated[dict[str, JsonValue], AfterValidator(Options)]
 MODELS = Registered("models", ("resnet",))
+AUGMENTATIONS = Registered("augmentations", ())
 OPTIMIZERS = Registered(
     "optimizers", ("sgd", "sgd_nesterov", "adagrad", "adam", "adamw", "rmsprop", "adadelta", "muon")
 )

@@ -14,10 +14,12 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_lab.config import identity
+from cifar_lab.config.augmentation_policy import AugmentationConfig, PolicyConfig, RandomErasingConfig
 from cifar_lab.config.built_in_names import (
+    AUGMENTATIONS,
     CALLBACKS,
     METRICS,
     MODELS,
@@ -35,7 +37,7 @@ from cifar_lab.config.optimizer_config import LookaheadConfig as LookaheadConfig
 from cifar_lab.config.optimizer_config import OptimizerConfig as OptimizerConfig
 from cifar_lab.config.optimizer_config import SAMConfig as SAMConfig
 from cifar_lab.config.recipe_part import LARGEST as LARGEST
-from cifar_lab.config.recipe_part import Count, Fraction, Kernel, RecipePart
+from cifar_lab.config.recipe_part import Count, Fraction, Kernel, RecipePart, with_name
 from cifar_lab.config.train_config import CallbackConfig as CallbackConfig
 from cifar_lab.config.train_config import MetricConfig as MetricConfig
 from cifar_lab.config.train_config import SWAConfig as SWAConfig
@@ -174,6 +176,10 @@ class DataConfig(RecipePart):
 
     Yun et al. (2019).
     """
+    policy: PolicyConfig = PolicyConfig()
+    random_erasing: RandomErasingConfig = RandomErasingConfig()
+    augmentations: tuple[Annotated[AugmentationConfig, BeforeValidator(with_name)], ...] = ()
+    """Your own augmentations, in their order, by name or as {"name": …, "options": {…}}."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of the training images held out as val.
 
@@ -232,7 +238,7 @@ class ScheduleConfig(RecipePart):
         return self
 
 
-_Named = ModelConfig | OptimizerConfig | ScheduleConfig | MetricConfig | CallbackConfig
+_Extensible = ModelConfig | AugmentationConfig | OptimizerConfig | ScheduleConfig | MetricConfig | CallbackConfig
 
 
 class Recipe(RecipePart):
@@ -272,8 +278,9 @@ class Recipe(RecipePart):
 
     def extensions(self) -> Iterator[tuple[str, Group, str, Options]]:
         """Yield path, group, name and options of everything in this recipe that is not built in."""
-        parts: list[tuple[str, Registered, _Named]] = [
+        parts: list[tuple[str, Registered, _Extensible]] = [
             ("model", MODELS, self.model),
+            *(("data.augmentations", AUGMENTATIONS, each) for each in self.data.augmentations),
             ("optim", OPTIMIZERS, self.optim),
             ("schedule", SCHEDULES, self.schedule),
             *(("train.metrics", METRICS, metric) for metric in self.train.metrics),

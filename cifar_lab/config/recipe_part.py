@@ -20,3 +20,8 @@ class RecipePart(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def with_name(value: object) -> object:
+    """Return the object of an entry of a list that is given by its name alone."""
+    return {"name": value} if isinstance(value, str) else value

@@ -16,7 +16,7 @@ from cifar_lab.config.built_in_names import (
     require_distinct_keys,
     require_no_options,
 )
-from cifar_lab.config.recipe_part import LARGEST_BATCH, LONGEST, RecipePart
+from cifar_lab.config.recipe_part import LARGEST_BATCH, LONGEST, RecipePart, with_name
 from cifar_lab.extension import Options
 
 
@@ -37,11 +37,6 @@ class MetricConfig(RecipePart):
     def _options_fit(self) -> Self:
         require_no_options("train.metrics", self.name, self.options, METRICS)
         return self
-
-
-def _named(value: object) -> object:
-    """Return the object of a metric or callback that is given by its name alone."""
-    return {"name": value} if isinstance(value, str) else value
 
 
 class CallbackConfig(RecipePart):
@@ -106,10 +101,10 @@ class TrainConfig(RecipePart):
     """
     protocol: Literal["holdout", "writeup"] = "holdout"
     """holdout: hold out val, evaluate test once; writeup: train on all, evaluate test each epoch."""
-    metrics: tuple[Annotated[MetricConfig, BeforeValidator(_named)], ...] = ()
+    metrics: tuple[Annotated[MetricConfig, BeforeValidator(with_name)], ...] = ()
     """Further metrics, by name or as {"name": …, "options": {…}}."""
 
-    callbacks: tuple[Annotated[CallbackConfig, BeforeValidator(_named)], ...] = ()
+    callbacks: tuple[Annotated[CallbackConfig, BeforeValidator(with_name)], ...] = ()
     """Callbacks of your own, in the order in which they act, by name or as {"name": …, "options": {…}}."""
 
     @model_validator(mode="after")

@@ -33,7 +33,8 @@ NAMES = {
 }  # fmt: skip
 
 OURS = {
-    "activation", "fast", "fewer_epochs", "precision", "sam", "stem_pool", "stochastic_depth", "weight_averaging",
+    "activation", "fast", "fewer_epochs", "policies", "policies_x_mixing", "precision", "sam", "stem_pool",
+    "stochastic_depth", "weight_averaging",
 }  # fmt: skip
 """About our own recipe for few epochs, methods of other papers, and how the lab computes, not of the writeup."""
 

@@ -20,7 +20,11 @@ from cifar_lab.store.journal import read_events, read_points
 
 EPOCHS = 12
 PATIENCE = 300.0
-TIMED = {"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"}
+TIMED = {
+    "seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib",
+    "system/cpu_utilization_percentage", "system/system_memory_usage_megabytes",
+    "system/system_memory_usage_percentage",
+}  # fmt: skip
 
 
 class Lab:

@@ -70,6 +70,7 @@ def test_the_page_has_the_files_it_speaks_of() -> None:
         "mylab/mylab/ablations/peak_rate.py",
         "mylab/mylab/nets.py",
         "mylab/mylab/images.py",
+        "mylab/mylab/augment.py",
         "mylab/mylab/training.py",
         "mylab/mylab/callbacks.py",
     }
@@ -110,7 +111,7 @@ def test_the_file_in_a_folder_is_planned(written: Path, few_images: Path) -> Non
     assert [cell["variant"] for cell in plan["cells"]] == ["off", "ls05", "ls10"]
 
 
-def test_the_packages_network_data_optimizer_and_metric_are_trained(written: Path) -> None:
+def test_the_packages_network_data_augmentation_optimizer_and_metric_are_trained(written: Path) -> None:
     typed = next(line for line in COMMANDS if line.startswith("cifar-lab train model.name=patches"))
     words = [*shlex.split(typed)[1:], "train.epochs=2", "train.batch_size=16", "--device", "cpu", "--offline", "--yes"]
     done = _ran(written, *words, "--runs", "own")
@@ -121,6 +122,7 @@ def test_the_packages_network_data_optimizer_and_metric_are_trained(written: Pat
     result, cell = (json.loads((folder / name).read_text()) for name in ("result.json", "cell.json"))
     assert 0 <= result["metrics"]["test/confident"] <= 1
     assert cell["recipe"]["model"]["name"] == "mylab.nets:patches"
+    assert cell["recipe"]["data"]["augmentations"] == [{"name": "mylab.augment:grayscale", "options": {}}]
     assert cell["parameters"] == 3 * 16 * 16 + 16 + 16 * 16 * 9 + 16 + 16 * 4 + 4
     assert (len(cell["classes"]), cell["side"], cell["data"]["kind"]) == (4, 16, "registered")
 
@@ -138,6 +140,7 @@ def test_they_keep_the_contract_for_authors(written: Path) -> None:
     program = (
         "from cifar_lab.testing import *;"
         "check_model('mylab.nets:patches', {'width': 8}); check_dataset('stripes?side=20');"
+        "check_augmentation('mylab.augment:grayscale', {'probability': 0.5});"
         "check_optimizer('mylab.training:Lion', {'betas': [0.8, 0.9]}); check_metric('mylab.training:confident');"
         "check_callback('mylab.callbacks:GradientNoise', {'eta': 0.1})"
     )

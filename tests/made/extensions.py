@@ -1,4 +1,4 @@
-"""Extensions as a user would write them in a package: network, data set, optimizer, schedule, metrics, callbacks."""
+"""Extensions as a user would write them: a network, a data set, augmentations, an optimizer, metrics, callbacks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from cifar_lab.data.augmentation_registry import BatchAugmentation
 from cifar_lab.data.dataset import ImageArrays
 from cifar_lab.extension import Extension
 from cifar_lab.train.callbacks import Callback
@@ -204,3 +205,45 @@ class ManyNumbers(Callback):
 
 def not_a_callback() -> object:
     return object()
+
+
+def grey(*, share: float = 0.5) -> BatchAugmentation:
+    """Grey images, for a share of them."""
+
+    def apply(images: Tensor, numbers: Tensor) -> Tensor:
+        mean = images.float().mean(1, keepdim=True).to(images.dtype).expand_as(images)
+        return torch.where(numbers[:, :1, None, None] < share, mean, images)
+
+    return BatchAugmentation(apply=apply)
+
+
+def tint(*, strength: float = 0.1) -> BatchAugmentation:
+    """Shift each channel of the normalised images."""
+    return BatchAugmentation(
+        apply=lambda images, numbers: images + strength * (numbers[:, :, None, None] - 0.5),
+        numbers=3,
+        stage="normalised",
+    )
+
+
+def of_the_batch() -> BatchAugmentation:
+    """Depends on the other images of the batch."""
+    return BatchAugmentation(apply=lambda images, _: images.roll(1, 0))
+
+
+def of_torch() -> BatchAugmentation:
+    """Draws from torch's generator."""
+    return BatchAugmentation(apply=lambda images, _: (images + torch.randint(0, 9, images.shape)).to(torch.uint8))
+
+
+def floats() -> BatchAugmentation:
+    """Returns another type than it gets."""
+    return BatchAugmentation(apply=lambda images, _: images / 255)
+
+
+def misspelt_stage() -> BatchAugmentation:
+    return BatchAugmentation(apply=lambda images, _: images, stage="normalized")  # type: ignore[arg-type]
+
+
+def no_augmentation() -> Callable[[Tensor], Tensor]:
+    return lambda images: images

@@ -228,7 +228,11 @@ def test_nan_in_the_same_place_is_no_difference() -> None:
 
 
 def test_a_training_that_continues_another_replays_none_of_its_draws() -> None:
-    cold = RECIPES["mixed"].override(SMALL | {"data.cutout": 8})
+    every = {
+        "data.cutout": 8, "data.random_erasing.probability": 0.5, "data.policy.name": "augmix",
+        "data.augmentations": ["made.extensions:tint"],
+    }  # fmt: skip
+    cold = RECIPES["mixed"].override(SMALL | every)
     drawn: list[dict[str, Tensor]] = []
     masks: list[Tensor] = []
     for recipe in (cold, cold.override({"init_from": "a" * 64}), cold.override({"init_from": "b" * 64})):
