@@ -304,7 +304,8 @@ class RayEngine:
             sharing = 1 if is_alone else math.ceil(self._workers / max(1, self._gpus))
         job = replace(job, place="", sharing=sharing)
         job.runs.mkdir(parents=True, exist_ok=True)  # nodes look for it, and never make it
-        train = ray.remote(train_as_task).options(
+        # One process a cell, as the local engine has it: it fails alone, and its peak of memory is its own.
+        train = ray.remote(max_calls=1)(train_as_task).options(
             num_cpus=job.execution.threads, num_gpus=1 / sharing if on_gpu else 0, max_retries=0,
             scheduling_strategy="SPREAD", name=f"cell-{job.fingerprint[:12]}",
         )  # fmt: skip

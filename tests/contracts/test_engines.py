@@ -85,14 +85,13 @@ class Events:
 
 @pytest.fixture(scope="session")
 def _ray_cluster() -> Iterator[None]:
-    """A small Ray cluster of this machine that this process is connected to, with one process that has loaded torch."""
+    """A small Ray cluster of this machine that this process is connected to."""
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'cifar-lab[ray]')")
     import ray
 
     from cifar_lab.execution.ray_cluster import OBJECT_STORE
 
     ray.init(num_cpus=1, object_store_memory=OBJECT_STORE, include_dashboard=False, log_to_driver=False)
-    ray.get(ray.remote(lambda: bool(__import__("cifar_lab.execution.ray_engine"))).remote())
     yield
     ray.shutdown()
 
@@ -212,7 +211,7 @@ def test_when_its_time_is_over_an_engine_saves_what_it_trains_and_begins_no_more
     name: str, jobs: list[CellJob]
 ) -> None:
     job, events = longer(jobs[0], epochs=5000), Events()
-    seconds = 12 if name == RAY else 3  # Ray starts processes that load torch
+    seconds = 20 if name == RAY else 3  # Ray starts processes that load torch
     engine = make_engine(name, workers=1, until=time.monotonic() + seconds)
     with pytest.raises(TimeOver) as over:
         engine.run(Jobs(job, jobs[1]), events)

@@ -97,10 +97,11 @@ def lab(folder: Path, *words: str, **environment: str) -> Any:
     return end(begin(folder, *words, **environment), folder)
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
+def until(command: subprocess.Popen[str], condition: Callable[[], Any], what: str) -> Any:
     last = time.monotonic() + PATIENCE
     while not (value := condition()):
         assert time.monotonic() < last, f"never: {what}"
+        assert command.poll() is None, f"the command ended before {what}"
         time.sleep(0.2)
     return value
 
@@ -115,22 +116,42 @@ def begun(folder: Path, epoch: int) -> CellRecord | None:
     return None
 
 
-def metrics(tree: Any, folder: Path) -> dict[str, dict[str, float]]:
-    """Return all that was measured, by cell, except times."""
-    cells = {cell["fingerprint"]: CellRecord(folder / "runs" / cell["fingerprint"]).result() for cell in tree["cells"]}
-    return {name: {key: value for key, value in result.metrics.items() if "second" not in key}
-            for name, result in cells.items() if result is not None}  # fmt: skip
+def outcomes(tree: Any, folder: Path) -> dict[str, Any]:
+    """Return all metrics by cell, except times and memory, and the digests of its weights and predictions."""
+    outcomes: dict[str, Any] = {}
+    for cell in tree["cells"]:
+        result = CellRecord(folder / "runs" / cell["fingerprint"]).result()
+        assert result is not None
+        kept = {key: value for key, value in result.metrics.items() if "second" not in key and "memory" not in key}
+        digests = [result.files[name] for name in ("weights.safetensors", "predictions.npz")]
+        outcomes[cell["fingerprint"]] = (kept, digests)
+    return outcomes
 
 
 def rows(tree: Any) -> list[Any]:
     return [(row["variant"], row["values"], row["verdict"]) for row in tree["rows"]]
 
 
+def test_interrupted_with_its_whole_process_group_it_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    one = (*STUDY, "--variants", "adam", "train.epochs=8", "--workers", "2")
+    command = begin(tmp_path, "run-ablation", *one, "--engine", "ray")
+    record = until(command, lambda: begun(tmp_path, epoch=2), "a cell has ended its second epoch")
+    os.killpg(command.pid, signal.SIGTERM)  # as `timeout` and some schedulers do
+    end(command, tmp_path, code=130)
+    assert record.checkpoint.exists()
+    assert record.failure() is None
+    local = lab(tmp_path, "run-ablation", *one, "--runs", "fresh")
+    tree = lab(tmp_path, "run-ablation", *one, "--engine", "ray")
+    (resumed,) = [event for event in read_events(record.folder) if isinstance(event, ResumeEvent) and event.epoch]
+    assert resumed.epoch >= 2
+    assert rows(tree) == rows(local)
+
+
 def test_a_cell_whose_node_is_killed_goes_on_from_its_checkpoint_on_another(tmp_path: Path, cluster: str) -> None:
     here, there = tmp_path / "local", tmp_path / "ray"
     here.mkdir(), there.mkdir()
     command = begin(there, "run-ablation", *TWO, "--engine", "ray", "--ray-address", cluster)
-    record = until(lambda: begun(there, epoch=3), "a cell has ended its third epoch")
+    record = until(command, lambda: begun(there, epoch=3), "a cell has ended its third epoch")
     owner = record.owner()
     assert owner is not None
     node = psutil.Process(owner.pid).parent()
@@ -144,23 +165,7 @@ def test_a_cell_whose_node_is_killed_goes_on_from_its_checkpoint_on_another(tmp_
     assert f"{record.fingerprint[:12]}: its node died" in (there / "stderr").read_text()
     local = lab(here, "run-ablation", *TWO, "--workers", "2")
     assert rows(tree) == rows(local)
-    assert metrics(tree, there) == metrics(local, here)
-    assert len(metrics(tree, there)) == 2
-
-
-def test_interrupted_with_its_whole_process_group_it_saves_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    one = (*STUDY, "--variants", "adam", "train.epochs=8", "--workers", "1")
-    command = begin(tmp_path, "run-ablation", *one, "--engine", "ray")
-    record = until(lambda: begun(tmp_path, epoch=2), "a cell has ended its second epoch")
-    os.killpg(command.pid, signal.SIGTERM)  # as `timeout` and some schedulers do
-    end(command, tmp_path, code=130)
-    assert record.checkpoint.exists()
-    assert record.failure() is None
-    local = lab(tmp_path, "run-ablation", *one, "--runs", "fresh")
-    tree = lab(tmp_path, "run-ablation", *one, "--engine", "ray")
-    (resumed,) = [event for event in read_events(record.folder) if isinstance(event, ResumeEvent) and event.epoch]
-    assert resumed.epoch >= 2
-    assert rows(tree) == rows(local)
+    assert outcomes(tree, there) == outcomes(local, here)
 
 
 def test_an_ablation_and_an_optimizer_of_ones_own_are_found_on_the_nodes(tmp_path: Path, cluster: str) -> None:
@@ -181,20 +186,19 @@ def test_a_search_trains_its_trials_on_the_cluster(tmp_path: Path, cluster: str)
     assert (tree["trained"], tree["total"]) == (2, 2)
 
 
-ray_engine_task: Callable[..., tuple[int, str]]
-"""The function that trains a cell in a task; set where Ray is there."""
+def on_a_pretended_gpu(train: Callable[..., tuple[int, str]]) -> Callable[..., tuple[int, str]]:
+    """Return a task that notes the GPU that Ray shows it, and has a cell of seed 0 run out of memory beside others."""
 
+    def task(job: CellJob, *others: Any) -> tuple[int, str]:
+        with (job.runs / "seen").open("a") as seen:
+            seen.write(f"{job.seed} {os.environ['CUDA_VISIBLE_DEVICES']} {job.sharing}\n")
+        if job.seed == 0 and job.sharing > 1:
+            job.record.folder.mkdir(exist_ok=True)
+            job.record.write_failure(FailureFile(error="out of GPU memory", trace="", time=1, out_of_memory=True))
+            return 1, ""
+        return train(replace(job, execution=replace(job.execution, device="cpu")), *others)
 
-def train_on_a_pretended_gpu(job: CellJob, number: int, switchboard: Any, surroundings: Any) -> tuple[int, str]:
-    """Note the GPU that Ray shows the task, run out of memory beside others with seed 0, else train on the CPU."""
-    with (job.runs / "seen").open("a") as seen:
-        seen.write(f"{job.seed} {os.environ['CUDA_VISIBLE_DEVICES']} {job.sharing}\n")
-    if job.seed == 0 and job.sharing > 1:
-        job.record.folder.mkdir(exist_ok=True)
-        job.record.write_failure(FailureFile(error="out of GPU memory", trace="", time=1, out_of_memory=True))
-        return 1, ""
-    on_cpu = replace(job, execution=replace(job.execution, device="cpu"))
-    return ray_engine_task(on_cpu, number, switchboard, surroundings)
+    return task
 
 
 def test_cells_share_a_gpu_and_one_that_runs_out_of_memory_is_tried_again_alone(
@@ -206,9 +210,7 @@ def test_cells_share_a_gpu_and_one_that_runs_out_of_memory_is_tried_again_alone(
     from cifar_lab.execution import ray_engine
     from cifar_lab.execution.ray_cluster import OBJECT_STORE
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # nodes do not import tests
-    monkeypatch.setitem(globals(), "ray_engine_task", ray_engine.train_as_task)
-    monkeypatch.setattr(ray_engine, "train_as_task", train_on_a_pretended_gpu)
+    monkeypatch.setattr(ray_engine, "train_as_task", on_a_pretended_gpu(ray_engine.train_as_task))
     jobs = [tiny_job(tmp_path / "runs", few_images, seed) for seed in range(3)]
     jobs = [replace(job, execution=replace(job.execution, device="cuda")) for job in jobs]
     lines = list[str]()
