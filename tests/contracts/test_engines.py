@@ -91,7 +91,7 @@ def _ray_cluster() -> Iterator[None]:
 
     from cifar_lab.execution.ray_cluster import OBJECT_STORE
 
-    ray.init(num_cpus=1, object_store_memory=OBJECT_STORE, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=1, object_store_memory=OBJECT_STORE, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

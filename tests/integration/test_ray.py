@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from made.tiny_cells import tiny_job
@@ -117,14 +118,15 @@ def begun(folder: Path, epoch: int) -> CellRecord | None:
 
 
 def outcomes(tree: Any, folder: Path) -> dict[str, Any]:
-    """Return all metrics by cell, except times and memory, and the digests of its weights and predictions."""
+    """Return all metrics by cell, except times and memory, its predictions, and the digest of its weights."""
     outcomes: dict[str, Any] = {}
     for cell in tree["cells"]:
         result = CellRecord(folder / "runs" / cell["fingerprint"]).result()
         assert result is not None
         kept = {key: value for key, value in result.metrics.items() if "second" not in key and "memory" not in key}
-        digests = [result.files[name] for name in ("weights.safetensors", "predictions.npz")]
-        outcomes[cell["fingerprint"]] = (kept, digests)
+        with np.load(folder / "runs" / cell["fingerprint"] / "predictions.npz") as file:
+            predictions = {name: file[name].tobytes() for name in file.files}
+        outcomes[cell["fingerprint"]] = (kept, predictions, result.files["weights.safetensors"])
     return outcomes
 
 
@@ -214,7 +216,8 @@ def test_cells_share_a_gpu_and_one_that_runs_out_of_memory_is_tried_again_alone(
     jobs = [tiny_job(tmp_path / "runs", few_images, seed) for seed in range(3)]
     jobs = [replace(job, execution=replace(job.execution, device="cuda")) for job in jobs]
     lines = list[str]()
-    ray.init(num_cpus=2, num_gpus=1, object_store_memory=OBJECT_STORE, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, num_gpus=1, object_store_memory=OBJECT_STORE, include_dashboard=False,
+             log_to_driver=False)  # fmt: skip
     try:
         engine = make_engine("ray", 2)
         engine.run(Scheduler(jobs), ProgressLines({job.fingerprint: f"s{job.seed}" for job in jobs}, lines.append))
