@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-faults check audit lowest lock bench gpu gpu-check gpu-pack clean
+.PHONY: demo test test-all test-faults check docs audit lowest lock bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -26,10 +26,15 @@ check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, l
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/contracts/test_imports.py tests/contracts/test_supply_chain.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
 	$(BIN)/hadolint docker/Dockerfile
 	$(BIN)/shellcheck docker/entrypoint.sh
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+
+docs: .venv/.installed-dev  ## Build the site in docs/_build, with executed notebooks
+	CIFAR_LAB_DOCS_EXECUTE=cache $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
 
 audit: .venv/.installed-audit  ## Ask for known vulnerabilities of what is installed; what cannot be asked about fails too
 	$(BIN)/pip-audit --strict --skip-editable --local

@@ -16,8 +16,12 @@ CHAPTERS = (
      "the yardstick, how far the seed alone moves an accuracy.",
      ("layers", "shortcut_kernels", "width", "dropout", "batch_size", "label_smoothing", "optimizers_cosine",
       "se_ratio_x_lookahead", "noise_floor")),
+    ("What it does not have", "Methods of other papers, on its network and in its training.",
+     ("activation", "stochastic_depth", "sam", "weight_averaging")),
     ("In fewer epochs", "Its network in a recipe of our own, from speed runs on CIFAR-10.",
      ("fewer_epochs", "fast", "stem_pool")),
+    ("More augmentation", "Policies that the writeup does not use, alone and beside its mixing of images.",
+     ("policies", "policies_x_mixing")),
     ("How it computes", "Whether the precision that the lab chooses for its speed has a price.", ("precision",)),
 )  # fmt: skip
 """Chapters of the full report: title, introduction, and the ablations in their order."""

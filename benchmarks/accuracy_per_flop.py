@@ -4,7 +4,8 @@
 
 A point is a recipe: its mean test accuracy over seeds, from the finished cells of the named ablations, whatever their
 settings, on the images of one source. The work is 6 FLOPs per multiply-accumulate of the forward pass (a
-multiplication and an addition, once forward and twice backward) for every training image; evaluation is excluded.
+multiplication and an addition, once forward and twice backward) for every training image, twice that with
+sharpness-aware minimization; evaluation is excluded.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _point(group: Group, usual: dict[str, Any]) -> Point:
         line=", ".join([variant.removesuffix("_third"), *words]),
         size=f"width {recipe.model.width}, {recipe.train.epochs} epochs",
         parameters=cell.parameters,
-        pflop=FLOPS * cell.macs * first.metrics["images_seen"] / 1e15,
+        pflop=FLOPS * recipe.passes * cell.macs * first.metrics["images_seen"] / 1e15,
         accuracies=[100 * each["test/acc"] for each in metrics],
         without_tta=100 * mean(each.get("test/acc_without_tta", each["test/acc"]) for each in metrics),
     )

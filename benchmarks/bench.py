@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sections import tracking, training, whole_cell
+from sections import augmenting, tracking, training, whole_cell
 from side_by_side import machine, page
 from side_by_side.contender import Asked, say
 from side_by_side.results import Absent, Entry, Section
@@ -26,7 +26,7 @@ from side_by_side.results import Absent, Entry, Section
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SECTIONS = {
     "training": training.measure, "cell": whole_cell.measure, "tracking": tracking.measure,
-    "evaluation": training.measure_evaluation,
+    "evaluation": training.measure_evaluation, "augmentation": augmenting.measure,
 }  # fmt: skip
 ROUNDS = 5
 

@@ -21,15 +21,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from markdown_table import table
 from scipy import stats
-from worlds import CLASS, World
 
 from cifar_lab.results.stats.moderated import critical_value, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
+from cifar_lab.results.stats.worlds import CLASS, NullWorld
 
 SEEDS = (2, 3, 5, 10)
 OUTSIDE = (
-    *(World(deviations=deviations, correlation=0.0) for deviations in ("first × 5", "second × 5", "log-normal 1")),
-    *(World(deviations="equal", correlation=0.0, shape=shape) for shape in ("t3", "exponential", "binomial")),
+    *(NullWorld(deviations=deviations, correlation=0.0) for deviations in ("first × 5", "second × 5", "log-normal 1")),
+    *(NullWorld(deviations="equal", correlation=0.0, shape=shape) for shape in ("t3", "exponential", "binomial")),
 )
 """Worlds outside the class: five times the deviation, outliers, a skew, accuracies on 1,000 images that go in steps."""
 Half = Callable[[np.ndarray, float], np.ndarray]
@@ -73,7 +73,7 @@ def ratios(arms: np.ndarray, half: Half, critical: float) -> np.ndarray:
     return (means / np.maximum(half(arms, critical), 1e-12)).max(axis=1)
 
 
-def arms_of(world: World, k: int, n: int, studies: int) -> np.ndarray:
+def arms_of(world: NullWorld, k: int, n: int, studies: int) -> np.ndarray:
     """Draw accuracies (studies, k + 1, n) around 0; those of `binomial` in deviations, of 1,000 images at 90 %."""
     random = np.random.default_rng([3, k, n])
     if world.shape == "binomial":

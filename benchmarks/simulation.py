@@ -25,11 +25,12 @@ from markdown_table import table
 from cifar_lab.ablation import registry
 from cifar_lab.results.claim_families import ClaimFamily, claim_families
 from cifar_lab.results.stats.decision import decide_verdict
-from cifar_lab.results.stats.group_sequential import levels, looks
+from cifar_lab.results.stats.group_sequential import levels, looks, moderated_boundaries
 from cifar_lab.results.stats.moderated import Family, critical_value, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import paired_difference, student
 from cifar_lab.results.stats.power import power
+from cifar_lab.results.stats.sequential_power import BETTER, EQUIVALENT, UNDECIDED, WORSE, LookDesign, decide_at_looks
 
 SEEDS, VARIANTS, CORRELATIONS = (3, 5, 10, 20), (1, 2, 4, 7), (0.0, 0.5)
 NOISES = {"equal": (1.0, 1.0), "noisy control": (3.0, 1.0), "noisy variant": (1.0, 3.0)}
@@ -236,36 +237,48 @@ class Sequential(NamedTuple):
     saved: float  # cells that were not trained, of all seeds of control and variants
 
 
-BOUNDARIES: dict[str, Callable[[tuple[int, ...], float], Sequence[float]]] = {
-    "of one look": lambda plan, error: [1 - error] * len(plan),
-    "of textbooks": lambda plan, error: levels(tuple(1000 * n for n in plan), error),
-    "of the product": levels,
+DESIGNS: dict[str, Callable[[tuple[int, ...], int], LookDesign]] = {
+    "of one look": lambda plan, k: LookDesign(looks=plan, levels=(per_comparison(CONFIDENCE, k),) * len(plan)),
+    "of textbooks": lambda plan, k: LookDesign(looks=plan, levels=levels(tuple(1000 * n for n in plan), error_of(k))),
+    "of the product": lambda plan, k: product_design(plan, k, "control"),
 }
-"""Levels by plan and error. Textbook levels: for Gaussian means of known variance, i.e. Student's t for many seeds."""
+"""Designs by plan and comparisons. Textbook levels: for Gaussian means of known variance, as with many seeds."""
+
+
+def error_of(comparisons: int) -> float:
+    """Return the error of each of so many comparisons that share 5 % (Šidák)."""
+    return 1 - per_comparison(CONFIDENCE, comparisons)
+
+
+def product_design(plan: tuple[int, ...], comparisons: int, family: Family) -> LookDesign:
+    """Return the design of a rule that starts now: Student's levels for one comparison, else moderated boundaries."""
+    if comparisons == 1:
+        return LookDesign(looks=plan, levels=levels(plan, error_of(1)))
+    return LookDesign(looks=plan, critical=moderated_boundaries(plan, comparisons, family, 1 - CONFIDENCE))
+
+
+def is_wrong(decided: np.ndarray, truth: np.ndarray, margin: float) -> np.ndarray:
+    """Tell for each verdict whether it is false: in its direction, or equivalent although it differs by the margin."""
+    false = (decided == BETTER) & (truth <= 0) | (decided == WORSE) & (truth >= 0)
+    return false | (decided == EQUIVALENT) & (np.abs(truth) >= margin)
 
 
 def sequential(
-    plan: tuple[int, ...], effects: Sequence[float], margin: float, studies: int, boundaries: str = "of the product"
+    plan: tuple[int, ...], effects: Sequence[float], margin: float, studies: int, design: str = "of the product"
 ) -> Sequential:
     """Simulate studies with looks after `plan` seeds: decided variants get no more, nor does the control at the end.
 
     `effects`, `margin`: in deviations of a paired difference.
     """
     most, world = plan[-1], World(seeds=plan[-1], variants=len(effects), correlation=0.5)
-    truth, error = np.array(effects), 1 - per_comparison(CONFIDENCE, len(effects))
-    by_look = BOUNDARIES[boundaries](plan, error)
+    truth, rule = np.array(effects), DESIGNS[design](plan, len(effects))
 
     def measure(block: int, random: np.random.Generator) -> list[float]:
         paired = differences(world.draw(block, random)) / world.units()[:, None] + truth[:, None]
-        said, trained = np.full(paired.shape[:2], "undecided"), np.zeros(paired.shape[:2], dtype=int)
-        for n, level in zip(plan, by_look, strict=True):
-            waiting = said == "undecided"
-            trained[waiting] = n
-            said[waiting] = verdicts(*intervals(paired[waiting][:, :n], level), margin)
-        wrong = (said == "better") & (truth <= 0) | (said == "worse") & (truth >= 0)
-        wrong |= (said == "equivalent") & (np.abs(truth) >= margin)
+        decided, trained = decide_at_looks(paired, rule, margin)
         cells = trained.sum(1) + trained.max(1)
-        return [wrong.any(1).mean(), (said == "undecided").mean(), 1 - cells.mean() / (most * (len(effects) + 1))]
+        wrong = is_wrong(decided, truth, margin).any(1).mean()
+        return [wrong, (decided == UNDECIDED).mean(), 1 - cells.mean() / (most * (len(effects) + 1))]
 
     return Sequential(*averaged(measure, studies, 4, most, len(effects), round(10 * margin)))
 
@@ -333,12 +346,12 @@ def questions_table(studies: int) -> Iterable[str]:
 
 
 def boundaries_table(studies: int) -> Iterable[str]:
-    def row(boundaries: str) -> list[object]:
-        wrong = (sequential(plan, (0.0,), 0.0, studies, boundaries).wrong for plan in plans)
-        return [f"levels {boundaries}", *map(percent, wrong)]
+    def row(design: str) -> list[object]:
+        wrong = (sequential(plan, (0.0,), 0.0, studies, design).wrong for plan in plans)
+        return [f"levels {design}", *map(percent, wrong)]
 
     plans = [looks(12), looks(20), looks(40), tuple(range(2, 13))]
-    return table(("looks after", *(", ".join(map(str, plan)) for plan in plans)), map(row, BOUNDARIES))
+    return table(("looks after", *(", ".join(map(str, plan)) for plan in plans)), map(row, DESIGNS))
 
 
 TABLES = {
@@ -358,12 +371,17 @@ def percent(share: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=100_000, help="simulated studies behind each number")
-    studies, begun = parser.parse_args().studies, time.perf_counter()
+    parser.add_argument("--only", metavar="WORDS", default="", help="only the tables whose title has these words")
+    options = parser.parse_args()
+    studies, begun = options.studies, time.perf_counter()
+    chosen = {title: lines for title, lines in TABLES.items() if options.only.lower() in title.lower()}
+    if not chosen:
+        parser.error(f"--only '{options.only}': no title has it; there are {', '.join(TABLES)}")
     for noise, correlation in itertools.product(NOISES, CORRELATIONS):
         check(World(seeds=5, variants=4, noise=noise, correlation=correlation))
     off = percent(monte_carlo(CONFIDENCE, studies))
     print(f"{studies:,} simulated studies a number, all in %; three standard errors of 95 %: {off}")
-    for title, lines in TABLES.items():
+    for title, lines in chosen.items():
         print(f"\n## {title}\n")
         for line in lines(studies):
             print(line, flush=True)

@@ -34,8 +34,8 @@ _HOMES = {
     "Recipe": "cifar_lab.config.recipe",
     **dict.fromkeys(
         (
-            *("compare", "evaluate", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift"),
-            "verify",
+            *("compare", "evaluate", "export", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run"),
+            *("shift", "verify"),
         ),
         "cifar_lab.api",
     ),

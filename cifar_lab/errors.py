@@ -1,5 +1,7 @@
 """Exceptions of cifar-lab, and helpers for their messages.
 
+The exceptions and the exit codes of commands that end with them::
+
     CifarLabError
     ├── UsageError             the command line or a configuration is wrong: exit code 2
     │   ├── RecipeError        unknown path, ill-typed or out-of-range value
@@ -11,6 +13,7 @@
     │   └── TrackingError      a store or a runs folder that cannot be used
     │       └── DamageError    a file of a runs folder that is not as it was written
     ├── CellError              a cell could not be trained: exit code 1
+    ├── ExportError            a network could not be exported, or not to an equal one: exit code 1
     └── Interrupted            Ctrl-C, after the state was saved: exit code 130
         ├── OutOfSpace         no room for what was to be saved: exit code 1
         └── TimeOver           the hours given are over, after the state was saved: exit code 0
@@ -75,6 +78,10 @@ class DamageError(TrackingError):
 
 class CellError(CifarLabError):
     """A cell could not be completed."""
+
+
+class ExportError(CifarLabError):
+    """A network cannot be exported, or what was exported gives other answers; no file was written."""
 
 
 class Interrupted(CifarLabError):

@@ -1,4 +1,4 @@
-"""Extensions of users: networks, data sets, optimizers, schedules and metrics from their own packages, without a fork.
+"""Extensions of users: networks, data, augmentations, optimizers, schedules, metrics, callbacks from their packages.
 
 An extension is a factory with typed options. It is named in a recipe as `module:function`, or by an entry point of a
 package (group `cifar_lab.models`, `cifar_lab.datasets`, …), which stands for the same. Its module is imported only
@@ -25,16 +25,20 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from cifar_lab.errors import RecipeError, nearest, shortened
 
-Group = Literal["models", "datasets", "optimizers", "schedules", "metrics"]
-GROUPS: tuple[Group, ...] = ("models", "datasets", "optimizers", "schedules", "metrics")
+Group = Literal["models", "datasets", "augmentations", "optimizers", "schedules", "metrics", "callbacks"]
+GROUPS: tuple[Group, ...] = (
+    "models", "datasets", "augmentations", "optimizers", "schedules", "metrics", "callbacks",
+)  # fmt: skip
 TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 """Form of `module:function`."""
 SUPPLIED: dict[Group, frozenset[str]] = {
     "models": frozenset({"classes", "side"}),
     "datasets": frozenset(),
+    "augmentations": frozenset(),
     "optimizers": frozenset({"params", "parameters", "lr", "weight_decay"}),
     "schedules": frozenset(),
     "metrics": frozenset(),
+    "callbacks": frozenset(),
 }
 """Arguments that the lab passes to a factory of each group; all others are options."""
 

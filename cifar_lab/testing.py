@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,18 +27,26 @@ from cifar_lab import extension
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import MetricConfig, Recipe
 from cifar_lab.data import cache, registry
+from cifar_lab.data.augmentation import normalise_only
+from cifar_lab.data.augmentation_registry import apply_own, build_augmentation, draw_own
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.errors import DataError, RecipeError
+from cifar_lab.data.splits import split
+from cifar_lab.errors import DataError, Interrupted, RecipeError
 from cifar_lab.extension import Group
 from cifar_lab.models.cost import Cost, network_cost
 from cifar_lab.models.registry import build_network
 from cifar_lab.train import checkpoint
 from cifar_lab.train.evaluate import Evaluation
+from cifar_lab.train.loop import fit
 from cifar_lab.train.lr_schedule import factor
 from cifar_lab.train.optimizer import build_optimizer
 from cifar_lab.train.registry import measure_metrics
+from cifar_lab.train.trainer import Trainer
 
-__all__ = ["check_dataset", "check_metric", "check_model", "check_optimizer", "check_schedule"]
+__all__ = [
+    "check_augmentation", "check_callback", "check_dataset", "check_metric", "check_model", "check_optimizer",
+    "check_schedule",
+]  # fmt: skip
 
 
 def check_model(target: str, options: Mapping[str, Any] | None = None, images: ImageShape = CIFAR10_SHAPE) -> Cost:
@@ -112,6 +121,53 @@ def check_metric(target: str, options: Mapping[str, Any] | None = None) -> None:
         assert all(math.isfinite(value) for value in first.values())
 
 
+def check_callback(target: str, options: Mapping[str, Any] | None = None) -> None:
+    """Check a callback: finite metrics, the same numbers each time, and a resumed training equal to an unbroken one.
+
+    It trains a tiny network for three epochs of three steps, stopped in the middle of an epoch and between two.
+    """
+    _check_options("callbacks", target, options)
+    recipe = _TINY.override({"train.callbacks": [{"name": target, "options": dict(options or {})}]})
+    straight, again = _trained(recipe), _trained(recipe)
+    assert straight == again, "the same recipe and seed give other numbers: draw from run.random(purpose)"
+    for epoch, step in ((1, 3), (2, 1)):
+        assert straight == _trained(recipe, stop=(epoch, step)), (
+            f"stopped after step {step} of epoch {epoch}, a resumed training ends with other numbers: state is missing"
+        )
+
+
+def check_augmentation(
+    target: str, options: Mapping[str, Any] | None = None, images: ImageShape = CIFAR10_SHAPE
+) -> None:
+    """Check an augmentation: shape and type stay, and an image depends on its own random numbers only.
+
+    An image is the same in each batch that it comes in, each time, whatever torch's generator is at; normalised images
+    stay finite. On a GPU, if there is one, pixels differ from those of the CPU by one level at most.
+    """
+    _check_options("augmentations", target, options)
+    recipe = Recipe().override({"data.augmentations": [{"name": target, "options": dict(options or {})}]})
+    configs = recipe.data.augmentations
+    stage = build_augmentation(configs[0]).stage
+    chance = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (24, images.side, images.side, 3), dtype=torch.uint8, generator=chance)
+    batch = pixels.permute(0, 3, 1, 2).contiguous() if stage == "pixels" else normalise_only(pixels, recipe.data)
+    numbers = torch.from_numpy(draw_own(configs, len(batch), seed=0, epoch=0))
+
+    def augmented(at: Tensor, device: str = "cpu") -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(at[0]))
+            return apply_own(batch[at].to(device), numbers[at].to(device), configs, stage).cpu()
+
+    whole = augmented(torch.arange(len(batch)))
+    assert whole.isfinite().all(), "a value is not a finite number"
+    for at in (torch.tensor([5]), torch.arange(7, 20), torch.arange(len(batch)).flip(0)):
+        assert augmented(at).equal(whole[at]), "an image depends on its batch, or on other chance than its numbers"
+    for device in ("cuda", "mps"):
+        if getattr(torch, device).is_available():
+            apart = (augmented(torch.arange(len(batch)), device).double() - whole.double()).abs().max().item()
+            assert apart <= (1 if stage == "pixels" else 1e-3), f"images differ between the CPU and {device}: {apart:g}"
+
+
 def check_dataset(source: str) -> Dataset:
     """Check a data set: valid images and labels, the same each time it is made; `source` as `--data` takes it."""
     name = source.partition("?")[0]
@@ -140,6 +196,65 @@ def _check_options(group: Group, target: str, options: Mapping[str, Any] | None)
     except RecipeError:
         return
     raise AssertionError("it takes any option: name them, so that a misspelt one is refused")
+
+
+_TINY = Recipe().override(
+    {
+        "model.blocks": [1], "model.width": 4, "train.epochs": 3, "train.batch_size": 8, "data.val_fraction": 0.25,
+        "optim.lookahead.k": 2, "train.precision": "fp32",
+    }
+)  # fmt: skip
+"""Recipe of a training that takes a fraction of a second."""
+
+
+class _Stopping:
+    """Observer that stops after a step, and keeps the metrics that do not depend on time."""
+
+    def __init__(self, stop: tuple[int, int] | None) -> None:
+        self.values: dict[int, dict[str, float]] = {}
+        self.state: dict[str, Any] = {}
+        self._stop, self._now = stop, (0, 0)
+
+    def step(self, epoch: int, step: int, steps: int) -> None:  # noqa: ARG002 (the observer's signature)
+        self._now = (epoch, step)
+
+    def epoch(self, epoch: int, values: dict[str, float]) -> None:
+        timed = {"images_per_second", "seconds", "epoch_seconds"}
+        self.values[epoch] = {name: value for name, value in values.items() if name not in timed}
+
+    def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:  # noqa: ARG002
+        self.state = _saved(state)
+
+    def wants_to_stop(self) -> bool:
+        return self._now == self._stop
+
+
+def _trained(recipe: Recipe, stop: tuple[int, int] | None = None) -> tuple[dict[int, dict[str, float]], list[bytes]]:
+    """Return the metrics of each epoch and the bytes of the weights; `stop`: the epoch and step after which to resume.
+
+    The epoch that a stop breaks off has its metrics from the resumed training.
+    """
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8), np.arange(40) % 4
+    noise = Dataset(
+        name="noise", kind="synthetic", classes=("a", "b", "c", "d"), hash="noise",
+        train_images=images[:32], train_labels=labels[:32], test_images=images[32:], test_labels=labels[32:],
+    )  # fmt: skip
+    parts = split(noise, recipe.data, recipe.train.protocol, torch.device("cpu"))
+
+    def trainer() -> Trainer:
+        return Trainer(recipe, 0, build_network(recipe.model, seed=0, images=noise.shape), parts, "fp32")
+
+    run, observer = trainer(), _Stopping(stop)
+    values = observer.values
+    try:
+        fit(run, observer)
+    except Interrupted:
+        run, rest = trainer(), _Stopping(None)
+        run.load_state_dict(observer.state)
+        fit(run, rest)
+        values = values | rest.values
+    return values, [tensor.numpy().tobytes() for tensor in run.evaluated.state_dict().values()]
 
 
 def _noise(images: ImageShape) -> tuple[Tensor, Tensor]:

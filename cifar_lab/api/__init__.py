@@ -2,7 +2,7 @@
 
 The functions do what the commands of the same names do, with values instead of words. They return objects with
 `to_frame()` (pandas) and an HTML table where a notebook shows them. They raise the exceptions of `cifar_lab.errors`,
-never `SystemExit`, and ask for no confirmation.
+never `SystemExit`, and ask for no confirmation::
 
     import cifar_lab
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
     from cifar_lab.execution.request import RequestArguments
     from cifar_lab.inference.evaluation import EvaluationResult
+    from cifar_lab.inference.export import ExportedNetwork
     from cifar_lab.inference.input_images import InputImages
     from cifar_lab.inference.predictions import Predictions
     from cifar_lab.inference.shift import ShiftEstimate
@@ -286,6 +287,44 @@ def evaluate(
         chosen, load_members(chosen.runs, device, tta), labelled, control=control, margin=margin, say=say or _silent,
         corruptions=_names(corruptions, "corruptions", "['fog', 'jpeg']") if corruptions is not None else None,
     )  # fmt: skip
+
+
+def export(
+    run: str, *, path: Folder, int8: bool = False, input_type: Literal["uint8", "float"] = "uint8",
+    tta: str | None = None, data: str | None = None, images: int | None = None, runs: Folder | None = None,
+    scale: str | None = None, invocation: str | None = None, say: Say | None = None,
+) -> ExportedNetwork:  # fmt: skip
+    """Write a trained network as an ONNX file, after comparing it with PyTorch on test images; needs the extra `onnx`.
+
+    Args:
+        run: fingerprint (first digits), `ABLATION/VARIANT/sN` or `best:ABLATION`.
+        path: file to write; an existing one is replaced, once the new one is complete.
+        int8: quantise weights and activations to 8 bits, calibrated on training images.
+        input_type: `uint8`, pixels from 0 to 255, or `float`, from 0 to 1.
+        tta: test-time augmentation inside the graph, `none`, `mirror` or `mirror_shift`; None: that of the recipe.
+        data: `cifar10`, `synthetic` or a path, of which the images are taken; None: those of the record.
+        images: number of test images to draw; None: all.
+        say: called with one line at a time on progress; None: silence.
+        runs, scale, invocation: as in `predict`.
+
+    Raises:
+        UsageError: a run is not there or not finished, several are named, or the extra is not installed.
+        ExportError: the network cannot be traced, or its ONNX model computes something else.
+        DataError: the images cannot be read, or are not those of the record.
+        TrackingError: weights are missing or damaged.
+        OSError: the file cannot be written.
+    """
+    from cifar_lab.inference.export import export_network
+    from cifar_lab.inference.raw_image_network import PIXELS
+    from cifar_lab.inference.run_names import choose_runs, require_one
+
+    if input_type not in PIXELS:
+        raise UsageError(f"input_type is one of {', '.join(PIXELS)}, got {input_type!r}")
+    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
+    require_one(chosen, "one file holds one network; name one")
+    return export_network(
+        chosen, Path(path), int8=int8, pixels=input_type, tta=tta, data=data, count=images, say=say or _silent
+    )
 
 
 def shift(

@@ -12,10 +12,12 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import METRICS, Ablation, Claim, Variant
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
+from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, print_forecast, rule_forecast, with_looks
 from cifar_lab.cli.verify import chances
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.scale import trained_alike
 from cifar_lab.errors import RegistryError, nearest
+from cifar_lab.execution import request
 from cifar_lab.text import format_macs, many, printable
 
 if TYPE_CHECKING:
@@ -124,21 +126,25 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
 def plan(
     name: o.AblationName, overrides: o.Overrides = None, scale: o.ScaleName = "writeup", data: o.Data = None,
     variants: o.Variants = None, seeds: o.Seeds = None, device: o.Device = "auto", workers: o.Workers = "auto",
-    cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", runs: o.Runs = o.DEFAULT_RUNS,
-    ablations: o.Folders = None, as_json: o.Json = False,
+    cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", until_decided: UntilDecided = False,
+    max_seeds: MaxSeeds = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the cells of an ablation, which of them are done, and estimate the remaining time. Nothing is trained."""
+    most = most_seeds(until_decided, max_seeds, seeds)
     ablation = arguments.find_ablation(name, ablations, runs)
-    found = arguments.resolve_arguments(
-        ablation, scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides, variants=variants,
-        seeds=seeds, max_params=max_params, device=device, workers=workers, cells_per_gpu=cells_per_gpu,
+    typed = arguments.parse(
+        scale_name=scale, overrides=overrides, variants=variants, seeds=seeds, max_params=max_params, device=device,
+        workers=workers, cells_per_gpu=cells_per_gpu,
     )  # fmt: skip
+    found = request.resolve_request(ablation, with_looks(typed, most), data=data, runs=runs.resolve(), say=console.say)
+    forecast = rule_forecast(found.plan, most, runs.resolve()) if most is not None else None
     if as_json:
         claims = [
             {"claim": power.claim.quote, "compares": power.claim.compares, **power.as_dict()}
-            for power in plan_powers(found.plan, runs.resolve())
+            for power in plan_powers(found.plan, runs.resolve(), stopping=most is not None)
         ]
-        console.print_json({**plan_tree(found), "claims": claims})
+        rule = {"stopping": forecast.as_dict()} if forecast is not None else {}
+        console.print_json({**plan_tree(found), "claims": claims, **rule})
         return 0
     columns = ("cell", "fingerprint", "state", "parameters", "trained", "MACs", "estimate")
     whole = plan_tree(found)
@@ -158,13 +164,20 @@ def plan(
     parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, format_overrides(found.plan.overrides))
     title = " · ".join(filter(None, parts))
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
+    twice = dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == 2)
+    if twice:
+        console.show(f"{', '.join(twice)}: two passes a step, so twice the time and the FLOPs that the MACs tell")
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
         console.show(out)
     done = sum(cell.is_done for cell in found.plan.cells)
     workers = f"{found.workers} × {found.execution.threads} threads on {found.execution.device}"
     rest = f"; about {console.duration(found.seconds)} for the rest ({workers})" if done < len(rows) else ""
-    console.out.print(f"\n{many(len(rows), 'cell')}, {done} done{rest}")
+    at_most = " at most" if forecast is not None else ""
+    console.out.print(f"\n{many(len(rows), 'cell')}{at_most}, {done} done{rest}")
+    if forecast is not None:
+        print_forecast(forecast)
+        return 0
     from cifar_lab.results.stats.claims import AS_CLAIMED_ONLY
 
     powers = plan_powers(found.plan, runs.resolve())
@@ -177,7 +190,7 @@ def plan(
     return 0
 
 
-def plan_powers(plan: Plan, runs: Path) -> list[ClaimPower]:
+def plan_powers(plan: Plan, runs: Path, *, stopping: bool = False) -> list[ClaimPower]:
     """Return how likely each claim of a plan is to be settled by its seeds, without those about absent variants."""
     from cifar_lab.results.claim_power import claim_powers
     from cifar_lab.results.claim_setting import Conditions
@@ -190,7 +203,7 @@ def plan_powers(plan: Plan, runs: Path) -> list[ClaimPower]:
             is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
         ),
         seeds=len({cell.seed for cell in plan.cells}), margin=plan.ablation.margin(plan.scale.name),
-        runs=runs, data_hash=plan.dataset.hash, variants=names,
+        runs=runs, data_hash=plan.dataset.hash, variants=names, stopping=stopping,
     )  # fmt: skip
     return [power for power in powers if names.issuperset(power.claim.variants)]
 
@@ -235,7 +248,7 @@ def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
 
 def _alike(plan: Plan) -> dict[str, str]:
     """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
-    from cifar_lab.train.lr_schedule import lr_at
+    from cifar_lab.train.lr_schedule import rate_at
 
     dataset = plan.dataset
 
@@ -245,7 +258,7 @@ def _alike(plan: Plan) -> dict[str, str]:
             rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
         per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
         for step in range(per_epoch * epochs):
-            yield lr_at(recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=per_epoch, epochs=epochs)
+            yield rate_at(recipe, step, per_epoch)
 
     recipes = {cell.variant: cell.recipe for cell in plan.cells if cell.seed == plan.cells[0].seed}
     return trained_alike(recipes, rates)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli import completion, console
+from cifar_lab.cli import completion, console, run_options
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.redaction import redacted
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     from cifar_lab.mlflow_sync.client import ExperimentView
 
 
-def sync(runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False) -> int:
+def sync(
+    log_model: run_options.LogModel = None, register: run_options.Register = None,
+    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    as_json: o.Json = False,
+) -> int:  # fmt: skip
     """Upload to MLflow what it does not have yet; safe to repeat."""
+    run_options.set_experiment_prefix(experiment_prefix)
+    models = run_options.model_logging(log_model, register)
     from cifar_lab.mlflow_sync.upload import sync_all
 
-    shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])))
+    shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])), models=models)
     if as_json:
         console.print_json({"shipped": shipped, "left": left})
     else:
@@ -58,12 +64,14 @@ def ui(
             help="Folder of records: open the ablation that was run last there, and count what MLflow lacks of it.",
         ),
     ] = None,
+    experiment_prefix: run_options.ExperimentPrefix = None,
     as_json: o.Json = False,
 ) -> int:
     """Serve the MLflow UI of this folder's runs on 127.0.0.1, and open the table of an ablation; Ctrl-C ends it.
 
     If MLFLOW_TRACKING_URI names a server, that one is opened and none is started.
     """
+    run_options.set_experiment_prefix(experiment_prefix)
     from cifar_lab.mlflow_sync import client, server
 
     if runs is not None and not runs.is_dir():
@@ -92,7 +100,11 @@ def ui(
 
 def _chosen(shown: list[ExperimentView], ablation: str | None, runs: Path | None) -> list[ExperimentView]:
     """Return all experiments, that of `ablation` first, else the one that was run last; report what MLflow lacks."""
+    from cifar_lab.mlflow_sync.client import experiment_name
+
     names = [entry.name for entry in shown]
+    if ablation is not None and experiment_name(ablation) in names:
+        ablation = experiment_name(ablation)
     if runs is not None:
         ablation = ablation or _last_run(runs, names)
         _say_lacking(runs)
@@ -102,13 +114,12 @@ def _chosen(shown: list[ExperimentView], ablation: str | None, runs: Path | None
 
 
 def _last_run(runs: Path, names: list[str]) -> str | None:
-    """Return the ablation that was asked for last in `runs`, of those that MLflow has."""
+    """Return the experiment of the ablation that was asked for last in `runs`, of those that MLflow has."""
+    from cifar_lab.mlflow_sync.client import experiment_name
     from cifar_lab.store.invocation_index import read_index
 
-    asked = [
-        invocation.ablation for invocation in read_index(runs.resolve()).invocations if invocation.ablation in names
-    ]
-    return asked[-1] if asked else None
+    asked = [experiment_name(each.ablation) for each in read_index(runs.resolve()).invocations]
+    return next((name for name in reversed(asked) if name in names), None)
 
 
 def _say_lacking(runs: Path) -> None:

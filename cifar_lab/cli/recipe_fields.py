@@ -74,7 +74,7 @@ def _words(kind: Any, limits: Iterable[Any]) -> str:
     origin, inner = get_origin(kind), get_args(kind)
     limits = list(limits)
     for registered in (limit for limit in limits if isinstance(limit, Registered)):
-        return f"{', '.join(registered.built_in)}, or module:function"
+        return ", or ".join(filter(None, (", ".join(registered.built_in), "module:function")))
     if origin is Annotated:
         return _words(inner[0], [*_flat(inner[1:]), *limits])
     if origin is Literal:
@@ -88,6 +88,7 @@ def _words(kind: Any, limits: Iterable[Any]) -> str:
     if origin is tuple:
         bounds = _limits(limits)
         many = f" of {bounds['min_length']} to {bounds['max_length']}" if "max_length" in bounds else ""
+        many = many if inner[-1] is Ellipsis else f" of {len(inner)}"
         return f"list{many}, each {_words(inner[0], ())}"
     if kind is type(None):
         return "none"

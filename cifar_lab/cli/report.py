@@ -13,7 +13,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
-from cifar_lab.cli.sweep import Name, Storage
+from cifar_lab.cli.sweep_storage import Name, Storage
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,7 +14,7 @@ import typer
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
-from cifar_lab.cli import arguments, completion, console, describe, slurm
+from cifar_lab.cli import arguments, completion, console, describe, run_options, slurm
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
     from cifar_lab.execution.runner import RunReport
     from cifar_lab.execution.warm_start import WarmStart
+    from cifar_lab.mlflow_sync.logged_model import ModelLogging
     from cifar_lab.results.comparison import Comparison
     from cifar_lab.store.invocation import StoppingRule
 
@@ -87,10 +88,13 @@ def run_ablation(
     hours: o.Hours = None, engine: EngineName = LOCAL, ray_address: RayAddress = None,
     partition: slurm.Partition = None, account: slurm.Account = None, gres: slurm.Gres = None,
     time: slurm.TimeLimit = None, cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None,
-    sbatch: slurm.Sbatch = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    sbatch: slurm.Sbatch = None, offline: o.Offline = False, log_model: run_options.LogModel = None,
+    register: run_options.Register = None, tag: run_options.Tag = None, note: run_options.Note = None,
+    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
+    run_options.set_experiment_prefix(experiment_prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     require_engine(engine, ray_address, can_submit=True)
     cluster = slurm.slurm_options(
@@ -99,7 +103,7 @@ def run_ablation(
     )  # fmt: skip
     if cluster is not None:
         slurm.require_submittable({"--until-decided": until_decided, "--drop-rule": drop_rule, "--redo": redo,
-                                   "--hours": hours})  # fmt: skip
+                                   "--hours": hours, "--log-model": log_model, "--register": register})  # fmt: skip
     every = registry.discover(*(ablations or [])) if name == EVERY else None
     chosen = list(every) if every is not None else [arguments.find_ablation(name, ablations, runs)]
     typed = arguments.parse(
@@ -110,7 +114,9 @@ def run_ablation(
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
         retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, until=arguments.end_of_time(hours),
-        offline=offline, yes=yes, print_table=None if as_json else partial(print_comparison, everything=everything),
+        offline=offline, yes=yes, labels=run_options.parse_labels(tag or ()), note=note or "",
+        models=run_options.model_logging(log_model, register, offline=offline),
+        print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations), engine=engine,
         ray_address=ray_address,
     )  # fmt: skip
@@ -156,9 +162,19 @@ class RunOptions:
     until: float = math.inf
     """Time on the monotonic clock at which running cells save and stop."""
     offline: bool = False
+    models: ModelLogging | None = None
+    """Networks to log as MLflow models; None for none."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the user for the runs in MLflow."""
+    note: str = ""
+    """Text of the user for the invocation's run in MLflow."""
     yes: bool = False
     """True if nothing is to be confirmed."""
     print_table: Print | None = None
+    data_hash: str | None = None
+    """Hash that the images must have; None for any."""
+    files: Callable[[], Mapping[str, str]] | None = None
+    """Function that returns further artifacts of the run in MLflow, by name; called when its cells have ended."""
     words: tuple[str, ...] = ()
     """Options as typed, for the suggestion of a quicker command."""
     engine: str = LOCAL
@@ -279,11 +295,14 @@ def train(
     graph: o.Graph = None,
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, hours: o.Hours = None,
     engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
-    as_json: o.Json = False,
+    offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
+    tag: run_options.Tag = None, note: run_options.Note = None,
+    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS,
+    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     require_engine(engine, ray_address)
+    run_options.set_experiment_prefix(experiment_prefix)
     begun: WarmStart | None = None
     if parent is not None:
         taken = {"--baseline": baseline, "--recipe": file, "--scale": scale}
@@ -305,7 +324,9 @@ def train(
     options = RunOptions(
         typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
         runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after,
-        until=arguments.end_of_time(hours), offline=offline, yes=yes, engine=engine, ray_address=ray_address,
+        until=arguments.end_of_time(hours), offline=offline, labels=run_options.parse_labels(tag or ()),
+        note=note or "", models=run_options.model_logging(log_model, register, offline=offline), yes=yes,
+        engine=engine, ray_address=ray_address,
         print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
     return print_outcome(run_one(_single(name, recipe), options), as_json)
@@ -368,10 +389,17 @@ def _resolve_writable(ablation: Ablation, options: RunOptions) -> arguments.Requ
 
         require_places(options.runs, offline=options.offline)
 
-    return request.resolve_request(
+    resolved = request.resolve_request(
         ablation, options.typed, data=options.data, runs=options.runs, say=console.say, compile=options.compile,
         graph=options.graph, trains=True, prepare=prepare,
     )  # fmt: skip
+    dataset = resolved.plan.dataset
+    if options.data_hash not in {None, dataset.hash}:
+        raise UsageError(
+            f"--data {resolved.plan.source}: these are not the images of the search: their sha256 is "
+            f"{dataset.hash[:12]}…, not {options.data_hash:.12}…"
+        )
+    return resolved
 
 
 def _run(resolved: arguments.Request, options: RunOptions, *, stopping: StoppingRule | None) -> CommandOutcome:
@@ -387,9 +415,12 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
         wanted = {cell.fingerprint: cell.name for cell in cells}
         return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)
 
-    upload = open_ablation_upload(runs, resolved.plan.ablation, console.say, offline=options.offline)
+    upload = open_ablation_upload(
+        runs, resolved.plan.ablation, console.say, offline=options.offline, models=options.models, files=options.files
+    )
+    command = replace(recorded_command(), labels=dict(options.labels), note=options.note)
     done = complete(
-        resolved, runs, command=recorded_command(), watch=watch, upload=upload, say=console.say,
+        resolved, runs, command=command, watch=watch, upload=upload, say=console.say,
         retry_failed=retry_failed, stopping=stopping, patience=options.patience, until=options.until,
         engine=options.engine,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,7 +113,7 @@ def submit_ablation(
         return CommandOutcome(0, tree)
     done = submit_plan(
         plan, cells, _request(ablation, plan, options, folders), runs=options.runs, options=cluster,
-        command=recorded_command(), offline=options.offline,
+        command=replace(recorded_command(), labels=dict(options.labels), note=options.note), offline=options.offline,
     )  # fmt: skip
     limit = console.duration(60.0 * done.plan.minutes)
     console.say(f"Slurm job {done.job}: {many(done.cells, 'cell')} in {many(done.plan.tasks, 'task')} of {limit} "

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -16,7 +14,16 @@ from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, engine_nodes, require_engine
+from cifar_lab.cli.sweep_confirm import (
+    ConfirmOptions,
+    ConfirmSeeds,
+    ConfirmTop,
+    confirm_study,
+    print_confirmation,
+    require_confirmation,
+)
 from cifar_lab.cli.sweep_output import print_counts, print_study, study_tree, tree_or_problem
+from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study, opened_storage, write_text
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
@@ -26,24 +33,15 @@ if TYPE_CHECKING:
     from cifar_lab.execution.worker import CellJob
     from cifar_lab.search.budget import SearchBudget
     from cifar_lab.search.space import Space
-    from cifar_lab.search.storage import BaseStorage
-    from cifar_lab.search.study import Optuna
 
-STORAGE = "CIFAR_LAB_STORAGE"
 Study = Annotated[
     str | None,
     typer.Option(
         "--study", metavar="NAME", help="Study name; an existing study is resumed.", show_default="name of the space"
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study.")]
 MaybeName = Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; none: all of them.")]
 RecipeFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the best recipe there.")]
-Storage = Annotated[
-    str | None,
-    typer.Option("--storage", metavar="URL", envvar=STORAGE, help="Study storage: postgresql://…, or a journal file.",
-                 show_default="runs/studies.journal", show_envvar=True),
-]  # fmt: skip
 Trials = Annotated[int, typer.Option("--trials", min=1, help="Total number of trials, including existing ones.")]
 SpaceName = Annotated[
     str, typer.Option("--space", metavar="NAME|FILE", help="Search space: a built-in name or a file.")
@@ -60,8 +58,9 @@ def sweep(
     max_params: o.MaxParams = "5M", max_macs: MaxMacs = None, sampler: Sampler = "tpe", pruner: Pruner = "hyperband",
     objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
-    graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", hours: o.Hours = None,
-    engine: StayingEngineName = LOCAL, ray_address: RayAddress = None, offline: o.Offline = False,
+    graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", confirm_top: ConfirmTop = None,
+    confirm_seeds: ConfirmSeeds = None, hours: o.Hours = None, engine: StayingEngineName = LOCAL,
+    ray_address: RayAddress = None, offline: o.Offline = False,
     runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
@@ -74,6 +73,7 @@ def sweep(
         require_study_name(study)
     require_storage(storage)
     samplers.require_names(sampler, pruner, seed=seed)
+    require_confirmation(confirm_top, confirm_seeds, seed)
     asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
     if study is None:
         study = asks.space.name
@@ -134,15 +134,27 @@ def sweep(
                 named=called, upload=upload, places=found.places, until=until,
                 engine=engine,
             )  # fmt: skip
-        tree = {**study_tree(opened), "trained": report.trained}
+        tree: dict[str, Any] = {**study_tree(opened), "trained": report.trained}
+        if not as_json:
+            print_study(opened)
+        code = 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
+        if report.interrupted is not None:
+            console.say(f"{report.interrupted}; the same command goes on from there")
+            code = report.interrupted.exit_code
+        elif confirm_top is not None and code == 0:
+            options = ConfirmOptions(
+                top=confirm_top, seeds=confirm_seeds, option="--confirm-seeds", data=data, storage=storage,
+                device=device, workers=workers, compile=compile or None, graph=graph, cells_per_gpu=cells_per_gpu,
+                retry_failed=False, until=until, offline=offline, runs=runs, yes=yes, engine=engine,
+                ray_address=ray_address,
+            )  # fmt: skip
+            code, confirmation = confirm_study(opened, options)
+            tree["confirmation"] = confirmation.as_dict() if confirmation is not None else None
+            if confirmation is not None and not as_json:
+                print_confirmation(confirmation)
         if as_json:
             console.print_json(tree)
-        else:
-            print_study(opened)
-    if report.interrupted is not None:
-        console.say(f"{report.interrupted}; the same command goes on from there")
-        return report.interrupted.exit_code
-    return 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
+    return code
 
 
 class _Asked(NamedTuple):
@@ -215,7 +227,7 @@ def sweep_status(
     """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, study_names
 
-    with _opened(storage, runs) as opened:
+    with opened_storage(storage, runs) as opened:
         if name is not None:
             study = load_study(opened, name, runs.resolve())
             if as_json:
@@ -245,44 +257,17 @@ def sweep_best(
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""
-    with _loaded(name, storage, runs) as study:
+    with loaded_study(name, storage, runs) as study:
         tree = study_tree(study)
         if tree["best"] is None:
             raise UsageError(f"no trial of {name} has a value yet")
         if output is not None:
-            _write(output, json.dumps(tree["best"]["recipe"], indent=1) + "\n")
+            write_text(output, json.dumps(tree["best"]["recipe"], indent=1) + "\n")
             console.say(f"written: {output}; train it with fresh seeds: cifar-lab train --recipe {output} --seeds 1-3")
         if as_json:
             console.print_json(tree)
         else:
             print_study(study)
-    return 0
-
-
-def sweep_importance(
-    name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
-) -> int:
-    """Show the importance of each dimension for the accuracy: fANOVA and PED-ANOVA side by side."""
-    from cifar_lab.report.sweep_page import no_importances
-    from cifar_lab.search import trials
-    from cifar_lab.search.trials import FEWEST, importances
-
-    with _loaded(name, storage, runs) as study:
-        found = importances(study)
-        values = [trial.values[0] for trial in trials.sound(study)]
-    if as_json:
-        console.print_json(found)
-        return 0
-    if not found:
-        console.out.print(no_importances(values, FEWEST))
-        return 0
-    first = next(iter(found.values()))
-    rows = [(each, *(f"{values[each]:.3f}" for values in found.values())) for each in first]
-    console.out.print(console.table("", ("parameter", "fANOVA", "PED-ANOVA"), rows, right=("fANOVA", "PED-ANOVA")))
-    console.out.print(
-        "fANOVA: share of the variance over the whole space · PED-ANOVA: what tells the best tenth from the rest",
-        style="dim",
-    )
     return 0
 
 
@@ -303,7 +288,7 @@ def ablate_best(
     from cifar_lab.search.study import setting_of
     from cifar_lab.store.ablation_file import folder_of, keep
 
-    with _loaded(name, storage, runs) as study:
+    with loaded_study(name, storage, runs) as study:
         best, setting = results.best(study), setting_of(study)
     if best is None:
         raise UsageError(f"no trial of {name} has a value yet")
@@ -329,35 +314,7 @@ def ablate_best(
     return print_outcome(run_one(ablation, options), as_json)
 
 
-@contextmanager
-def _opened(storage: str | None, runs: Path) -> Iterator[BaseStorage]:
-    """Open the storage of studies for reading; errors of a database are converted to one line."""
-    from cifar_lab.search import storage as stores
-
-    stores.quiet()
-    with stores.reaching(storage):
-        yield stores.open_existing(storage, runs.resolve())
-
-
-@contextmanager
-def _loaded(name: str, storage: str | None, runs: Path) -> Iterator[Optuna]:
-    """Load a study for reading."""
-    from cifar_lab.search.study import load_study
-
-    with _opened(storage, runs) as opened:
-        yield load_study(opened, name, runs.resolve())
-
-
 def _where(storage: str | None) -> str:
     from cifar_lab.redaction import redacted
 
     return redacted(storage) if storage is not None else "runs/studies.journal"
-
-
-def _write(path: Path, text: str) -> None:
-    from cifar_lab.store import atomic_file
-
-    try:
-        atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error

@@ -97,7 +97,7 @@ def print_study(study: Optuna) -> None:
     out.print(console.table("", ("trial", "val %", "parameters", "differs from the baseline by"), rows,
                             right=("val %", "parameters")))  # fmt: skip
     out.print("one seed a trial, chosen on val: the best is flattered by its luck; fresh seeds tell, "
-              "`cifar-lab ablate-best`", style="dim", soft_wrap=True)  # fmt: skip
+              "`cifar-lab sweep-confirm`", style="dim", soft_wrap=True)  # fmt: skip
 
 
 def _words(setting: StudySettings, diff: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`run-ablation --until-decided`: take looks until everything is decided or the maximum of seeds is reached."""
+"""`--until-decided`: take looks until everything is decided or the maximum of seeds is reached; `plan` forecasts it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cifar_lab.cli import console, describe
+from cifar_lab.cli import console
 from cifar_lab.cli.confirm import confirm
 from cifar_lab.errors import UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan
     from cifar_lab.execution.request import RequestArguments
     from cifar_lab.results.comparison import Comparison
+    from cifar_lab.results.rule_forecast import RuleForecast
     from cifar_lab.store.invocation import StoppingRule
 
 UntilDecided = Annotated[
@@ -115,6 +116,48 @@ def run_looks(
     return outcomes[-1]._replace(tree=_tree(found, stopping_rule.union(parts, runs), outcomes, comparison))
 
 
+def rule_forecast(plan: Plan, most: int, runs: Path) -> RuleForecast:
+    """Return the forecast of the rule that is in force for `plan`, or that would begin with it.
+
+    Raises:
+        UsageError: there can be no such rule.
+    """
+    from cifar_lab.execution import stopping_rule
+    from cifar_lab.results.claim_setting import Conditions
+    from cifar_lab.results.rule_forecast import forecast_rule
+
+    rule = stopping_rule.make_rule(plan, most, stopping_rule.find_setting(plan, runs))
+    conditions = Conditions(
+        scale=plan.scale.name, protocol=plan.protocol, data=plan.dataset.name,
+        is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
+    )  # fmt: skip
+    names = list(dict.fromkeys(cell.variant for cell in plan.cells))
+    return forecast_rule(rule, plan.ablation, conditions, variants=names, runs=runs, data_hash=plan.dataset.hash)
+
+
+def print_forecast(forecast: RuleForecast) -> None:
+    """Print the looks of a rule, and the chance of each verdict on a variant by its true difference."""
+    rule = forecast.rule
+    if rule.critical:
+        method = f"± {', '.join(f'{value:.2f}' for value in rule.critical)} moderated standard errors"
+    else:
+        method = f"Student's at {', '.join(f'{100 * level:.2f}' for level in rule.levels)} %"
+    console.show(f"looks after {', '.join(map(str, rule.looks))} seeds; intervals {method}")
+    console.show(
+        f"simulated with a deviation of {100 * forecast.deviation.difference:.2f} points of Δ "
+        f"({forecast.deviation.source}), a margin of {100 * forecast.margin:g} points, and one variant that differs"
+    )
+    columns = ("true Δ", "better %", "equivalent %", "worse %", "undecided %", "its seeds", "cells of the study")
+    rows = [
+        (
+            f"{100 * each.difference:+.2f}", *(f"{100 * share:.1f}" for share in
+            (each.better, each.equivalent, each.worse, each.undecided)), f"{each.seeds:.1f}", f"{each.cells:.0f}",
+        )
+        for each in forecast.chances
+    ]  # fmt: skip
+    console.out.print(console.table("", columns, rows, right=columns))
+
+
 def confirm_drop(plan: Plan, runs: Path, yes: bool) -> None:
     """Ask to confirm dropping the rule of `plan`'s setting, unless it was dropped before.
 
@@ -137,6 +180,8 @@ def _words(comparison: Comparison) -> str:
 
 def _tree(found: Request, plan: Plan, outcomes: list[CommandOutcome], comparison: Comparison) -> dict[str, Any]:
     """Return one plan of all looks as JSON; `reused` are the cells that no look trained."""
+    from cifar_lab.cli import describe
+
     trained = sum(outcome.tree["trained"] for outcome in outcomes if outcome.tree is not None)
     done = sum(cell.is_done for cell in plan.cells)
     others = sum(outcome.tree["by_another_runner"] for outcome in outcomes if outcome.tree is not None)

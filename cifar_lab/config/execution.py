@@ -10,8 +10,8 @@ from typing import Any
 class Execution:
     """Execution settings: they may change the last digits of a result and are no part of the question.
 
-    One exception: dropout draws its masks on the device, so for a given seed they differ between a CPU and a GPU, while
-    all other random draws are the same.
+    One exception: dropout and stochastic depth draw on the device, so for a given seed they differ between a CPU and a
+    GPU, while all other random draws are the same.
     """
 
     device: str

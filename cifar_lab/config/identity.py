@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cifar_lab import extension
+from cifar_lab.config.augmentation_policy import POLICY_FIELDS
 
 if TYPE_CHECKING:
     from cifar_lab.config.recipe import Recipe
@@ -68,6 +69,28 @@ NEUTRAL: tuple[Mapping[str, object], ...] = (
         "schedule.options": {},
         "train.metrics": [],
     },
+    {
+        "model.activation": "relu",
+        "model.stochastic_depth": 0.0,
+        "optim.sam.rho": 0.0,
+        "optim.sam.adaptive": False,
+        "train.swa.enabled": False,
+        "train.swa.start": 0.75,
+        "train.swa.rate": None,
+        "train.swa.schedule": "constant",
+        "train.swa.cycle": 0.025,
+        "train.swa.final": 0.01,
+        "train.callbacks": [],
+        "data.policy.name": "none",
+        "data.policy.num_ops": 2,
+        "data.policy.magnitude": 9,
+        "data.policy.severity": 3,
+        "data.policy.all_ops": False,
+        "data.random_erasing.probability": 0.0,
+        "data.random_erasing.area": [0.02, 0.33],
+        "data.random_erasing.ratio": [0.3, 3.3],
+        "data.augmentations": [],
+    },
 )
 """Later fields with their neutral values, one table for each version; an entry is never changed or removed.
 
@@ -120,12 +143,24 @@ def _drop_idle(recipe: Recipe, tree: dict[str, Any]) -> None:
         del tree["model"]["se"]["reduction"]
     if not recipe.data.flip:
         del data["alternating_flip"]
+    for name in {name for names in POLICY_FIELDS.values() for name in names}:
+        if name not in POLICY_FIELDS[recipe.data.policy.name]:
+            del data["policy"][name]
+    if not recipe.data.random_erasing.probability:
+        del data["random_erasing"]
     if not recipe.optim.weight_decay:
         del optim["decay_norms"]
     if not recipe.optim.lookahead.enabled:
         optim["lookahead"] = {"enabled": False}
     if recipe.optim.clip.by == "none":
         del optim["clip"]["threshold"]
+    if not recipe.optim.sam.rho:
+        del optim["sam"]["adaptive"]
+    swa = tree["train"]["swa"]
+    if not recipe.train.swa.enabled:
+        swa.clear()
+    elif recipe.train.swa.schedule == "constant":
+        del swa["cycle"], swa["final"]
     if recipe.optim.name not in WITH_MOMENTUM:
         del optim["momentum"]
     of_others = {name for names in SCHEDULE_FIELDS.values() for name in names}
@@ -139,17 +174,24 @@ def _drop_idle(recipe: Recipe, tree: dict[str, Any]) -> None:
 
 def _name_extensions(recipe: Recipe, tree: dict[str, Any]) -> None:
     """Add the versions of all that is not built in; the fields of the built-in network do not apply to another."""
-    metrics: dict[str, Any] = {}
+    listed: dict[str, dict[str, Any]] = {"train.metrics": {}, "train.callbacks": {}}
+    augmentations: list[dict[str, Any]] = []
     for path, group, target, options in recipe.extensions():
         known = extension.identity(group, target, options)
         if path == "model":
             tree["model"] = known
-        elif path == "train.metrics":
-            metrics[target] = known
+        elif path in listed:
+            listed[path][target] = known
+        elif path == "data.augmentations":
+            augmentations.append(known)
         else:
             tree[path] |= known
-    if recipe.train.metrics:
-        tree["train"]["metrics"] = [metrics.get(each.name, {"name": each.name}) for each in recipe.train.metrics]
+    if augmentations:
+        tree["data"]["augmentations"] = augmentations
+    for field, parts in (("metrics", recipe.train.metrics), ("callbacks", recipe.train.callbacks)):
+        if parts:
+            known_of = listed[f"train.{field}"]
+            tree["train"][field] = [known_of.get(each.name, {"name": each.name}) for each in parts]
 
 
 def _drop_neutral(tree: dict[str, Any], neutral: Mapping[str, object], prefix: str = "") -> None:

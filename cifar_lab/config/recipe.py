@@ -14,22 +14,34 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from cifar_lab.config import identity
+from cifar_lab.config.augmentation_policy import AugmentationConfig, PolicyConfig, RandomErasingConfig
 from cifar_lab.config.built_in_names import (
+    AUGMENTATIONS,
+    CALLBACKS,
     METRICS,
     MODELS,
     OPTIMIZERS,
     SCHEDULES,
     ExtensionOptions,
-    require_distinct_keys,
     require_no_options,
 )
 from cifar_lab.config.identity import DRAWS as DRAWS
 from cifar_lab.config.identity import NUMERICS as NUMERICS
 from cifar_lab.config.identity import SCHEDULE_FIELDS
 from cifar_lab.config.identity import WITH_MOMENTUM as WITH_MOMENTUM
+from cifar_lab.config.optimizer_config import ClipConfig as ClipConfig
+from cifar_lab.config.optimizer_config import LookaheadConfig as LookaheadConfig
+from cifar_lab.config.optimizer_config import OptimizerConfig as OptimizerConfig
+from cifar_lab.config.optimizer_config import SAMConfig as SAMConfig
+from cifar_lab.config.recipe_part import LARGEST as LARGEST
+from cifar_lab.config.recipe_part import Count, Fraction, Kernel, RecipePart, with_name
+from cifar_lab.config.train_config import CallbackConfig as CallbackConfig
+from cifar_lab.config.train_config import MetricConfig as MetricConfig
+from cifar_lab.config.train_config import SWAConfig as SWAConfig
+from cifar_lab.config.train_config import TrainConfig as TrainConfig
 from cifar_lab.errors import RecipeError, nearest
 from cifar_lab.extension import Group, Options, Registered, check_options
 
@@ -38,23 +50,8 @@ if TYPE_CHECKING:
     from cifar_lab.config.baselines import FAST as FAST
     from cifar_lab.config.baselines import RESNET18 as RESNET18
 
-LARGEST, LONGEST, LARGEST_BATCH = 2**53, 10**7, 10**6
-"""Upper limits of every count (integers are exact in JSON up to here), of epochs, and of the batch size."""
 
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Kernel = Annotated[int, Field(ge=1, le=11)]
-
-
-class _Part(BaseModel):
-    """Base of the parts of a recipe: the first line of a field's docstring is its line in `describe recipe`."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class SEConfig(_Part):
+class SEConfig(RecipePart):
     """Squeeze-and-excitation (Hu et al., 2018): per-channel gates from globally pooled features."""
 
     placement: Literal["none", "stem", "block"] = "stem"
@@ -67,7 +64,7 @@ class SEConfig(_Part):
         return max(1, channels // self.reduction)
 
 
-class ModelConfig(_Part):
+class ModelConfig(RecipePart):
     """A ResNet of basic blocks; layer i has `width * 2**i` channels and halves the image from the second on.
 
     The other fields have no effect on a network of a user.
@@ -106,6 +103,16 @@ class ModelConfig(_Part):
     """
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout probability before the classifier."""
+    activation: Literal["relu", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish"] = "relu"
+    """Activation of the stem, the blocks and the extra fully connected layer.
+
+    PyTorch's own, with its defaults. Squeeze-and-excitation and the whitening stem keep their ReLU.
+    """
+    stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that the last block of an image is skipped in training; 0: off.
+
+    Block l of L is skipped with l / L of it, and what is kept is scaled up (Huang et al., 2016, arXiv:1603.09382).
+    """
     se: SEConfig = SEConfig()
     name: Annotated[str, MODELS] = "resnet"
     """Network: the built-in one, or your own; the other fields of model do not apply to your own."""
@@ -140,7 +147,7 @@ class ModelConfig(_Part):
         return self
 
 
-class DataConfig(_Part):
+class DataConfig(RecipePart):
     """Preprocessing and augmentation of images, and the validation split."""
 
     crop: Annotated[int, Field(ge=0, le=16)] = 4
@@ -169,6 +176,10 @@ class DataConfig(_Part):
 
     Yun et al. (2019).
     """
+    policy: PolicyConfig = PolicyConfig()
+    random_erasing: RandomErasingConfig = RandomErasingConfig()
+    augmentations: tuple[Annotated[AugmentationConfig, BeforeValidator(with_name)], ...] = ()
+    """Your own augmentations, in their order, by name or as {"name": …, "options": {…}}."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Fraction of the training images held out as val.
 
@@ -181,60 +192,7 @@ class DataConfig(_Part):
     """
 
 
-class LookaheadConfig(_Part):
-    """Lookahead around the optimizer (Zhang et al., 2019): every `k` steps, move slow weights by `alpha`."""
-
-    enabled: bool = True
-    """Lookahead around the optimizer."""
-    k: Count = 5
-    """Steps between two updates of Lookahead's slow weights."""
-    alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Step size of Lookahead's slow weights."""
-
-
-class ClipConfig(_Part):
-    """Gradient clipping: each element to ±threshold (`value`), or the whole gradient's 2-norm (`norm`)."""
-
-    by: Literal["none", "value", "norm"] = "value"
-    """Gradient clipping: none, each element, or the norm of the whole gradient."""
-    threshold: Annotated[float, Field(gt=0)] = 0.1
-    """Threshold of gradient clipping."""
-
-
-class OptimizerConfig(_Part):
-    """The optimizer. `momentum` applies to sgd, sgd_nesterov, rmsprop and muon only."""
-
-    name: Annotated[str, OPTIMIZERS] = "sgd"
-    """Optimizer: a built-in one, or your own."""
-    lr: Annotated[float, Field(gt=0)] = 0.1
-    """Peak learning rate."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of sgd, sgd_nesterov, rmsprop and muon."""
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    """Weight decay."""
-    decay_norms: bool = True
-    """Apply weight decay to batch norm parameters and biases too.
-
-    As in the writeup's code.
-    """
-    lookahead: LookaheadConfig = LookaheadConfig()
-    clip: ClipConfig = ClipConfig()
-    options: ExtensionOptions = Options()
-    """Options of your own optimizer, besides lr and weight_decay."""
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> Self:
-        require_no_options("optim", self.name, self.options, OPTIMIZERS)
-        return self
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Self:
-        if self.name == "sgd_nesterov" and self.momentum == 0:
-            raise ValueError("optim.name=sgd_nesterov needs optim.momentum > 0")
-        return self
-
-
-class ScheduleConfig(_Part):
+class ScheduleConfig(RecipePart):
     """Learning rate schedule. Positions and lengths are fractions of the whole training."""
 
     name: Annotated[str, SCHEDULES] = "cosine"
@@ -280,64 +238,10 @@ class ScheduleConfig(_Part):
         return self
 
 
-class MetricConfig(_Part):
-    """A further metric that is measured beside loss and accuracy."""
-
-    name: Annotated[str, METRICS]
-    """Metric: a built-in one, or your own."""
-    options: ExtensionOptions = Options()
-    """Options of your own metric."""
-
-    @property
-    def key(self) -> str:
-        """Name in results: `top5`, or the function of `module:function`."""
-        return self.name.rpartition(":")[2].rpartition(".")[2]
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> Self:
-        require_no_options("train.metrics", self.name, self.options, METRICS)
-        return self
+_Extensible = ModelConfig | AugmentationConfig | OptimizerConfig | ScheduleConfig | MetricConfig | CallbackConfig
 
 
-def _named(value: object) -> object:
-    """Return the object of a metric that is given by its name alone."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-class TrainConfig(_Part):
-    """Length of training, batch size, regularisation, precision, and protocol."""
-
-    epochs: Annotated[int, Field(ge=1, le=LONGEST)] = 200
-    """Number of epochs."""
-    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] = 128
-    """Images per training step."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Label smoothing."""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay per step of the moving average of the weights that is evaluated; 0: none."""
-    tta: Literal["none", "flip", "flip_shift"] = "none"
-    """Test-time augmentation: none, mirror, or mirror and shifts.
-
-    Mean logits of an image and its mirror image, or of these and both shifted by one pixel in two directions
-    (Jordan, 2024), in the final test only. All curves are measured without it.
-    """
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of convolutions and products; auto: bf16 or fp16 where the device supports it.
-
-    `auto`: bf16 with hardware support, fp16 on tensor cores, else fp32.
-    """
-    protocol: Literal["holdout", "writeup"] = "holdout"
-    """holdout: hold out val, evaluate test once; writeup: train on all, evaluate test each epoch."""
-    metrics: tuple[Annotated[MetricConfig, BeforeValidator(_named)], ...] = ()
-    """Further metrics, by name or as {"name": …, "options": {…}}."""
-
-    @model_validator(mode="after")
-    def _metrics_differ(self) -> Self:
-        require_distinct_keys([metric.key for metric in self.metrics])
-        return self
-
-
-class Recipe(_Part):
+class Recipe(RecipePart):
     """One training configuration. `Recipe()` is the Efficient ResNet of the writeup's Table 1."""
 
     model: ModelConfig = ModelConfig()
@@ -347,6 +251,13 @@ class Recipe(_Part):
     train: TrainConfig = TrainConfig()
     init_from: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Fingerprint of the finished cell whose last weights the training starts from; none: from scratch."""
+
+    @model_validator(mode="after")
+    def _average_begins_after_the_warmup(self) -> Self:
+        swa, warmup = self.train.swa, self.schedule.warmup
+        if swa.enabled and swa.start < warmup:
+            raise ValueError(f"train.swa.start={swa.start:g} lies within schedule.warmup={warmup:g}")
+        return self
 
     def override(self, diff: Mapping[str, object]) -> Recipe:
         """Return this recipe with the dotted paths of `diff` set.
@@ -367,15 +278,22 @@ class Recipe(_Part):
 
     def extensions(self) -> Iterator[tuple[str, Group, str, Options]]:
         """Yield path, group, name and options of everything in this recipe that is not built in."""
-        parts: list[tuple[str, Registered, ModelConfig | OptimizerConfig | ScheduleConfig | MetricConfig]] = [
+        parts: list[tuple[str, Registered, _Extensible]] = [
             ("model", MODELS, self.model),
+            *(("data.augmentations", AUGMENTATIONS, each) for each in self.data.augmentations),
             ("optim", OPTIMIZERS, self.optim),
             ("schedule", SCHEDULES, self.schedule),
             *(("train.metrics", METRICS, metric) for metric in self.train.metrics),
+            *(("train.callbacks", CALLBACKS, callback) for callback in self.train.callbacks),
         ]
         for path, registered, part in parts:
             if part.name not in registered.built_in:
                 yield path, registered.group, part.name, Options(part.options)
+
+    @property
+    def passes(self) -> int:
+        """Return the forward and backward passes of a step: two with sharpness-aware minimization, else one."""
+        return 2 if self.optim.sam.rho else 1
 
     def steps_per_epoch(self, images: int) -> int:
         """Return the optimizer steps of an epoch of `images`; the last batch may be smaller."""

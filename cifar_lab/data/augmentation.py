@@ -19,6 +19,9 @@ from torch import Tensor
 from cifar_lab.config import recipe
 from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.config.seeding import stream
+from cifar_lab.data.augmentation_policy import apply_policy, draw_policy
+from cifar_lab.data.augmentation_registry import apply_own, draw_own, has_stage
+from cifar_lab.data.random_erasing import draw_erased_boxes
 
 MEAN = (0.4914, 0.4822, 0.4465)
 """Channel means of CIFAR-10's training images, scaled to [0, 1]."""
@@ -50,6 +53,14 @@ class AugmentationDraws:
     """(n,) float32: λ, the weight of the image itself; 1 if CutMix is used."""
     cutmix: Tensor
     """(n, 4) int32: box that is pasted from the partner; empty if MixUp is used."""
+    policy: Tensor
+    """(n, operations) int32: rows of the policy's table; no column without a policy."""
+    policy_weights: Tensor
+    """(n, 1 + chains) float32: AugMix's weights; no column for other policies."""
+    erased: Tensor
+    """(n, 4) int32: box that random erasing sets to zero."""
+    own: Tensor
+    """(n, numbers) float32 in [0, 1): random numbers of users' augmentations."""
 
     def __getitem__(self, positions: slice) -> AugmentationDraws:
         return AugmentationDraws(**{field.name: getattr(self, field.name)[positions] for field in fields(self)})
@@ -81,6 +92,7 @@ def draw_epoch(
     order = random("order").permutation(n)
     before, after = data.cutout // 2, data.cutout - data.cutout // 2
     lam, pasted = _draw_mix(data, n, side, random("mix"))
+    policy = draw_policy(data.policy, n, random("policy"))
     arrays = {
         "order": order,
         "crop": random("crop").integers(0, 2 * data.crop, (n, 2), dtype=np.int32, endpoint=True),
@@ -88,6 +100,10 @@ def draw_epoch(
         "cutout": _boxes(random("cutout").integers(0, side, (n, 2)), before, after, side),
         "mixup": lam,
         "cutmix": pasted,
+        "policy": policy.rows[order],
+        "policy_weights": policy.weights[order],
+        "erased": draw_erased_boxes(data.random_erasing, n, side, random("erasing"))[order],
+        "own": draw_own(data.augmentations, n, seed=seed, epoch=epoch)[order],
     }
     return AugmentationDraws(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
@@ -95,7 +111,9 @@ def draw_epoch(
 def augment(
     images: Tensor, labels: Tensor, draws: AugmentationDraws, data: recipe.DataConfig, classes: int = 10
 ) -> Batch:
-    """Crop, flip, normalise, cutout, then MixUp or CutMix with the previous image in the batch, as `data` specifies.
+    """Crop, flip, policy, normalise, cutout, erasing, then MixUp or CutMix with the previous image in the batch.
+
+    Users' augmentations come before or after the normalisation. `data` specifies which of all these there are.
 
     Args:
         images: (N, side, side, 3) uint8, in the order of `draws`, on the same device.
@@ -107,9 +125,12 @@ def augment(
     """
     if data.crop or data.flip:
         images = crop_and_flip(images, draws.crop, draws.flip, padding=data.crop)
-    images = normalise_only(images, data)
+    images = normalise_only(_change_pixels(images, draws, data), data)
+    images = apply_own(images, draws.own, data.augmentations, "normalised")
     if data.cutout:
         images = cutout(images, draws.cutout)
+    if data.random_erasing.probability:
+        images = cutout(images, draws.erased)
     if not (data.mixup or data.cutmix):
         return images, labels
     batch = images, F.one_hot(labels, classes).float()
@@ -119,6 +140,18 @@ def augment(
     if data.cutmix:
         batch = cutmix(batch, partner, draws.cutmix)
     return batch
+
+
+def _change_pixels(images: Tensor, draws: AugmentationDraws, data: recipe.DataConfig) -> Tensor:
+    """Apply the policy, and users' augmentations of pixels, to (N, side, side, 3) uint8."""
+    has_policy = data.policy.name != "none"
+    if not (has_policy or has_stage(data.augmentations, "pixels")):
+        return images
+    planes = images.permute(0, 3, 1, 2).contiguous()
+    if has_policy:
+        planes = apply_policy(planes, draws.policy, draws.policy_weights, data.policy)
+    planes = apply_own(planes, draws.own, data.augmentations, "pixels")
+    return planes.permute(0, 2, 3, 1).contiguous()
 
 
 def crop_and_flip(images: Tensor, corner: Tensor, flip: Tensor, *, padding: int) -> Tensor:
@@ -183,8 +216,17 @@ def _inside(box: Tensor, side: int) -> Tensor:
 @cache  # otherwise every step would wait for a copy to the device
 def _affine(normalise: bool, side: int, device: torch.device) -> Batch:
     """Return (scale, shift), (3 * side,) float32 each: the network's input is pixel * scale + shift."""
+    scale, shift = pixel_affine(normalise)
+    return scale.repeat(side).to(device), shift.repeat(side).to(device)
+
+
+def pixel_affine(normalise: bool) -> Batch:
+    """Return (scale, shift) of the red, green and blue channel, (3,) float32 each; the input is pixel * scale + shift.
+
+    Pixels are from 0 to 255.
+    """
     mean, std = (torch.tensor(MEAN), torch.tensor(STD)) if normalise else (torch.zeros(3), torch.ones(3))
-    return (1 / (255 * std)).repeat(side).to(device), (-mean / std).repeat(side).to(device)
+    return 1 / (255 * std), -mean / std
 
 
 def _draw_flip(data: recipe.DataConfig, order: Ints, *, seed: int, epoch: int) -> NDArray[np.bool_]:

@@ -92,8 +92,8 @@ def _steps(cell: PlannedCell, plan: Plan) -> int:
 
 
 def _work(cell: PlannedCell) -> int:
-    """Return the multiply-accumulates of one step's forward pass."""
-    return cell.cost.work * cell.recipe.train.batch_size
+    """Return the multiply-accumulates of one step's forward passes, two with sharpness-aware minimization."""
+    return cell.cost.work * cell.recipe.train.batch_size * cell.recipe.passes
 
 
 def _times(cells: Sequence[PlannedCell], plan: Plan, *, once: bool) -> int:

@@ -59,12 +59,13 @@ def estimate(plan: Plan, pace: TrainingSpeed, *, done: bool = False) -> dict[str
 
 
 def _seconds(cell: PlannedCell, plan: Plan, rate: float, floor: float) -> float:
-    """Return the seconds of training and evaluation; no step takes less than `floor`."""
+    """Return the seconds of training and evaluation; no pass of a step takes less than `floor`."""
     recipe, images = cell.recipe, trained_images(cell, plan)
     of_an_image = rate * cell.cost.work
     steps = recipe.steps_per_epoch(images)
-    epochs = recipe.train.epochs * max(steps * floor, images * of_an_image)
-    return epochs + FORWARD_SHARE * _evaluated(cell, plan) * of_an_image
+    epochs = recipe.train.epochs * recipe.passes * max(steps * floor, images * of_an_image)
+    again = images if recipe.train.swa.enabled else 0  # for batch norm's statistics under the mean of the weights
+    return epochs + FORWARD_SHARE * (_evaluated(cell, plan) + again) * of_an_image
 
 
 def measure(
@@ -143,7 +144,8 @@ def _on_cuda(
     if not rates:
         return TrainingSpeed(rates=dict.fromkeys(found, ASSUMED_RATE), floor=ASSUMED_FLOOR)
     timed = tuple(known[recipe] for recipe in most.values() if recipe in known)
-    return TrainingSpeed(rates=rates, floor=known[least].step if least in known else ASSUMED_FLOOR, timed=timed)
+    floor = known[least].step / least.passes if least in known else ASSUMED_FLOOR
+    return TrainingSpeed(rates=rates, floor=floor, timed=timed)
 
 
 def share(pace: TrainingSpeed, cores: int, data: int) -> tuple[int, str]:
@@ -175,8 +177,8 @@ def seconds_per_image(recipe: Recipe, execution: Execution, images: ImageShape =
 
 
 def _work(recipe: Recipe, images: ImageShape) -> int:
-    """Return the multiply-accumulates of one step's forward pass."""
-    return network_cost(recipe.model, images).work * recipe.train.batch_size
+    """Return the multiply-accumulates of one step's forward passes, two with sharpness-aware minimization."""
+    return network_cost(recipe.model, images).work * recipe.train.batch_size * recipe.passes
 
 
 def trained_images(cell: PlannedCell, plan: Plan) -> int:

@@ -25,10 +25,16 @@ class NvmlDevice(NamedTuple):
     """Total memory in bytes."""
     used: int
     """Memory in use by all processes, in bytes."""
+    busy: int | None = None
+    """Per cent of the time in which it computed, over the driver's last sample; None if the driver does not tell."""
 
 
 class _Memory(ctypes.Structure):
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+class _Utilization(ctypes.Structure):
+    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
 
 
 def cards() -> list[NvmlDevice] | None:
@@ -102,8 +108,15 @@ def _card(library: Any, number: int) -> NvmlDevice | None:
         return None
     return NvmlDevice(
         name=name.value.decode(), capability=(major.value, minor.value), uuid=uuid.value.decode(),
-        memory=int(memory.total), used=int(memory.used),
+        memory=int(memory.total), used=int(memory.used), busy=_busy(library, handle),
     )  # fmt: skip
+
+
+def _busy(library: Any, handle: ctypes.c_void_p) -> int | None:
+    rates = _Utilization()
+    if not hasattr(library, "nvmlDeviceGetUtilizationRates"):
+        return None
+    return int(rates.gpu) if library.nvmlDeviceGetUtilizationRates(handle, ctypes.byref(rates)) == 0 else None
 
 
 def _is_divided(library: Any, handle: ctypes.c_void_p) -> bool:

@@ -162,4 +162,5 @@ def as_dict(cell: PlannedCell, estimates: Mapping[str, float]) -> dict[str, Any]
         "parameters": cell.declared_cost.parameters,
         "parameters_trained": cell.cost.parameters,
         "macs": cell.cost.macs or None,
+        "passes": cell.recipe.passes,
     }

@@ -82,8 +82,8 @@ def _widest(recipe: Recipe, limit: int, images: ImageShape) -> int:
     return low
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Parse seeds such as `0-4`, `0,2,5` or `0-2,7`.
+def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
+    """Parse seeds such as `0-4`, `0,2,5` or `0-2,7`; `option`: the one that has them, for errors.
 
     Raises:
         UsageError: the text has another form.
@@ -93,10 +93,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         begin, end = parse_number(first), parse_number(last if dash else first)
         if begin is None or end is None or end < begin:
-            raise UsageError(f"--seeds reads 0-4 or 0,2,5, got '{text}'")
+            raise UsageError(f"{option} reads 0-4 or 0,2,5, got '{text}'")
         if len(seeds) + end - begin >= MOST_SEEDS:
-            raise UsageError(f"--seeds takes {MOST_SEEDS} seeds at most, got '{text}'")
+            raise UsageError(f"{option} takes {MOST_SEEDS} seeds at most, got '{text}'")
         seeds += range(begin, end + 1)
     if len(set(seeds)) != len(seeds):
-        raise UsageError(f"--seeds names a seed twice: '{text}'")
+        raise UsageError(f"{option} names a seed twice: '{text}'")
     return tuple(seeds)

@@ -18,7 +18,18 @@ from cifar_lab.execution.provenance import code_diff, provenance, warning
 from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.upload import Upload
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.store.invocation import MODERATED, STUDENT, CellRef, Invocation, RecordedCommand, StoppingRule
+from cifar_lab.results.control_history import control_prior
+from cifar_lab.results.final_metrics import headline_metric
+from cifar_lab.store.invocation import (
+    MODERATED,
+    STUDENT,
+    CellRef,
+    Invocation,
+    RecordedCommand,
+    StoppingRule,
+    VariancePrior,
+)
+from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.record_files import CrossedVariants, DataSource, StoredExecution
 
 
@@ -35,7 +46,7 @@ class RunReport:
 
 def invocation_of(
     plan: Plan, execution: Execution | None, command: RecordedCommand, stopping: StoppingRule | None = None,
-    compiling: str = "",
+    compiling: str = "", prior: VariancePrior | None = None,
 ) -> Invocation:  # fmt: skip
     """Create the note of an invocation of `plan`; `command`: the one that asked for it."""
     ablation = plan.ablation
@@ -61,9 +72,27 @@ def invocation_of(
         margin=ablation.margin(plan.scale.name),
         crossing=_crossed(ablation),
         stopping=stopping,
-        design=MODERATED if stopping is None else STUDENT,  # the levels of its looks are those of Student's
+        design=MODERATED if stopping is None or stopping.critical else STUDENT,
+        prior=prior,
         against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
+        labels=dict(command.labels),
+        note=command.note,
     )
+
+
+def find_prior(plan: Plan, runs: Path) -> VariancePrior | None:
+    """Return the variance prior of a setting that begins with `plan`, if it compares one variant with the control.
+
+    None for a setting that was begun before: a prior is fixed before the first cell.
+    """
+    variants = {cell.variant: cell.lineage for cell in plan.cells}
+    compared = [(name, other) for name in variants if (other := plan.ablation.compared_with(name)) is not None]
+    if len(compared) != 1 or (control := variants.get(compared[0][1])) is None:
+        return None
+    key = invocation_of(plan, None, RecordedCommand(typed="")).key
+    if read_index(runs).with_key(key):
+        return None
+    return control_prior(key, control, headline_metric(plan.protocol), runs)
 
 
 def _crossed(ablation: Ablation) -> CrossedVariants | None:
@@ -97,7 +126,8 @@ def carry_out(
         say(line)
     if jobs and (reason := warning()):
         say(reason)
-    invocation = invocation_of(plan, execution, command, stopping, compiling).after_all(runs)
+    prior = find_prior(plan, runs) if stopping is None else None
+    invocation = invocation_of(plan, execution, command, stopping, compiling, prior).after_all(runs)
     try:
         invocation.write(runs)
     except OSError as error:
@@ -186,4 +216,5 @@ def asked_of(cell: PlannedCell) -> CellRef:
         parameters=cell.declared_cost.parameters,
         parameters_trained=cell.cost.parameters,
         macs=cell.cost.macs,
+        passes=cell.recipe.passes,
     )

@@ -17,7 +17,7 @@ from cifar_lab.execution.complete import with_compiling
 from cifar_lab.execution.engine import Listener
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.request import Request, RequestArguments
-from cifar_lab.execution.runner import invocation_of, job_of, train_jobs
+from cifar_lab.execution.runner import find_prior, invocation_of, job_of, train_jobs
 from cifar_lab.execution.scheduler import TaskShare
 from cifar_lab.execution.settings import choose_execution
 from cifar_lab.store.cell_record import ENDED, CellRecord
@@ -71,7 +71,7 @@ def submit_plan(
         UsageError: Slurm refuses it; nothing is left behind.
         TrackingError: the runs folder cannot be written, or Slurm does not answer.
     """
-    invocation = invocation_of(plan, None, command).after_all(runs)
+    invocation = invocation_of(plan, None, command, prior=find_prior(plan, runs)).after_all(runs)
     divided = slurm.divide(cells, plan.estimates, options)
     folder = submission_folder(runs, invocation.id)
     submission = Submission(

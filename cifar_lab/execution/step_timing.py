@@ -174,7 +174,7 @@ def _trainer(recipe: Recipe, execution: Execution, steps: int, images: ImageShap
     precision = resolved(execution, recipe).precision
     noise = _noise(recipe.train.batch_size * steps, images, device)
     trainer = Trainer(recipe, 0, net, noise, precision)  # type: ignore[arg-type]
-    if execution.compile:
+    if execution.compile and not trainer.callbacks.why_eager:
         trainer.forward = compiled(net)
     trainer.graph = execution.graph
     return trainer
@@ -183,6 +183,7 @@ def _trainer(recipe: Recipe, execution: Execution, steps: int, images: ImageShap
 def _taking_steps(trainer: Trainer) -> Callable[[], None]:
     """Return a function that takes the trainer's next step, epoch after epoch; all timing code uses it."""
     stepper = Stepper(trainer, graph=trainer.graph)
+    trainer.callbacks.begin(trainer)
     trainer.step = trainer.steps_per_epoch
 
     def take() -> None:

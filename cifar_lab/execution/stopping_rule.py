@@ -10,10 +10,11 @@ from cifar_lab.errors import UsageError
 from cifar_lab.execution.plan import Plan
 from cifar_lab.execution.runner import invocation_of
 from cifar_lab.results.comparison import Comparison
-from cifar_lab.results.contrasts import rule_of, was_dropped
+from cifar_lab.results.contrasts import design_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
+from cifar_lab.results.stats.moderated import family_of
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
-from cifar_lab.store.invocation import RecordedCommand, StoppingRule
+from cifar_lab.store.invocation import MODERATED, RecordedCommand, StoppingRule
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection
 
@@ -24,9 +25,11 @@ def make_rule(plan: Plan, most: int, setting: Selection | None) -> StoppingRule:
     """Create the stopping rule for `plan` with `most` seeds; the error is shared by all differences of its ablation.
 
     Raises:
-        UsageError: `most` is below `sequential.FEWEST`, the plan has no comparison, results of `setting` were seen
-        under
-            another rule, or its rule was dropped.
+        UsageError: `most` is below `group_sequential.FEWEST`, the plan has no comparison, results of `setting` were
+            seen under another rule, or its rule was dropped.
+
+    Several differences have moderated intervals, with critical values that are simulated here and stored in the rule.
+    A single one has Student's, and so does a setting that began under Student's.
     """
     if most < group_sequential.FEWEST:
         raise UsageError(f"--max-seeds {most}: a rule that may stop early needs {group_sequential.FEWEST} at least")
@@ -45,8 +48,14 @@ def make_rule(plan: Plan, most: int, setting: Selection | None) -> StoppingRule:
             )
         _require_margin(plan, known)
         return known
+    others = [plan.ablation.compared_with(variant.name) for variant in plan.ablation.variants]
+    family = family_of(other for other in others if other is not None)
+    is_moderated = comparisons > 1 and (setting is None or design_of(setting.invocations) == MODERATED)
+    critical = group_sequential.moderated_boundaries(looks, comparisons, family, 1 - CONFIDENCE) if is_moderated else ()
     return StoppingRule(
         looks=looks,
+        family=family if is_moderated else None,
+        critical=critical,
         levels=group_sequential.levels(looks, 1 - per_comparison(CONFIDENCE, comparisons)),
         comparisons=comparisons,
         confidence=CONFIDENCE,

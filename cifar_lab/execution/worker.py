@@ -25,6 +25,7 @@ from cifar_lab.execution.device import is_there
 from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
+from cifar_lab.execution.system_metrics import system_metrics
 from cifar_lab.models.cost import network_cost
 from cifar_lab.models.registry import build_network
 from cifar_lab.out_of_space import is_out_of_space
@@ -90,7 +91,7 @@ class _Scribe:
         self.progress(epoch, step, steps)
 
     def epoch(self, epoch: int, values: dict[str, float]) -> None:
-        self.journal.points(epoch, {**values, **peaks(self.device)})
+        self.journal.points(epoch, {**values, **peaks(self.device), **system_metrics(self.device)})
 
     def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
         checkpoint.save(self.record.checkpoint, state, self.record.fingerprint)
@@ -168,7 +169,8 @@ def _train_locked(
         _warm_start(net, CellRecord(job.runs / job.recipe.init_from))
     trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
     trainer.graph = execution.graph
-    if execution.compile:
+    why_eager = trainer.callbacks.why_eager if execution.compile or execution.graph else ""
+    if execution.compile and not why_eager:
         trainer.forward = compiled(net)
 
     journal = Journal(record.folder)
@@ -187,9 +189,10 @@ def _train_locked(
         written = {"execution": execution.as_dict(), "provenance": job.provenance.as_json()}
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 
+    system_metrics(str(device))  # the load is measured from here
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
-    if outcome.eager:
-        journal.write("eager", why=outcome.eager)
+    if why := outcome.eager or why_eager:
+        journal.write("eager", why=why)
     return _finish(record, journal, trainer, outcome, dataset)
 
 

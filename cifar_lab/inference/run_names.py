@@ -178,8 +178,8 @@ class _Finder:
         return ChosenRun(cell=cell, ablation=note.ablation, variant=ref.variant, seed=ref.seed, source=note.data.source)
 
 
-def require_one(chosen: ChosenRuns) -> None:
-    """Check that one run was chosen, for a command that combines several only on request.
+def require_one(chosen: ChosenRuns, advice: str = "add --ensemble to average them, or name one") -> None:
+    """Check that one run was chosen, for a command that combines several only on request, or never.
 
     Raises:
         UsageError: several were.
@@ -187,7 +187,7 @@ def require_one(chosen: ChosenRuns) -> None:
     if len(chosen) > 1:
         names = ", ".join(run.name for run in chosen.runs[:3])
         more = ", …" if len(chosen) > 3 else ""
-        raise UsageError(f"{len(chosen)} runs are named ({names}{more}); add --ensemble to average them, or name one")
+        raise UsageError(f"{len(chosen)} runs are named ({names}{more}); {advice}")
 
 
 def require_same_classes(chosen: ChosenRuns) -> tuple[str, ...]:

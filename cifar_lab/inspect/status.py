@@ -117,8 +117,13 @@ def _with_estimates(cells: list[CellProgress]) -> Iterator[CellProgress]:
             yield cell
         else:
             share = 1 - cell.epoch / cell.epochs if cell.epochs else 1.0
-            yield replace(cell, left=fmean(map(_seconds_per_mac, alike)) * cell.asked.macs * share)
+            yield replace(cell, left=fmean(map(_seconds_per_mac, alike)) * _macs(cell) * share)
 
 
 def _seconds_per_mac(cell: CellProgress) -> float:
-    return (cell.seconds or 0.0) / max(1, cell.asked.macs)
+    return (cell.seconds or 0.0) / max(1, _macs(cell))
+
+
+def _macs(cell: CellProgress) -> int:
+    """Return the multiply-accumulates of an image in a training step's forward passes."""
+    return cell.asked.macs * cell.asked.passes

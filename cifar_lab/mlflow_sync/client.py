@@ -8,6 +8,7 @@ mlflow is imported only when a `MLflowStore` is opened, as that takes seconds. T
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import logging
 import os
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cifar_lab.mlflow_sync import connection, server_errors, ui_view
-from cifar_lab.mlflow_sync.run_fields import MetricPoint, RunFields
+from cifar_lab.mlflow_sync.run_fields import DatasetPart, MetricPoint, RunFields
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, CallRefused, StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path, without_credentials
 from cifar_lab.redaction import redacted
@@ -42,8 +43,8 @@ __all__ = [
 
 METRICS, ENTITIES = 1000, 100
 """Maximum number of metrics, and of params or tags, per call."""
-KEY, TAG, PARAM, DIGEST, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 36, 5000, 250
-"""Maximum length in characters of a key, tag, param, data set digest, experiment tag and experiment name."""
+KEY, TAG, PARAM, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 5000, 250
+"""Maximum length in characters of a key, tag, param, experiment tag and experiment name."""
 CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
 """Minimum levels at which MLflow and its dependencies may log to standard error. This package reports an error in one
 line; MLflow would add its traceback, which may show the address with its password."""
@@ -125,6 +126,14 @@ class MLflowStore:
         if self._made is None:
             self._made = self._connect()
         return self._made
+
+    def call(self, action: Callable[[Any], T], *, of_files: bool = False) -> T:
+        """Return the result of `action` on MLflow's own client; errors are those of every call.
+
+        Raises:
+            ArtifactsRefused: with `of_files`, the store answers, but files cannot be written.
+        """
+        return self._call(lambda: action(self._client), of_files=of_files)
 
     def _call(self, action: Callable[[], T], *, of_files: bool = False) -> T:
         """Return the result of `action`, run outside the gate; every error is translated."""
@@ -232,29 +241,30 @@ class MLflowStore:
 
         parent = {"mlflow.parentRunId": sheet.parent} if sheet.parent else {}
         if found is None:
-            tags = {key: _cut(value, TAG) for key, value in {**sheet.identity, **parent}.items()}
+            tags = {key: _cut(value, TAG) for key, value in {**_user(), **sheet.identity, **parent}.items()}
             run = self._call(
                 lambda: self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
             )
             found = ExistingRun(run.info.run_id, run.info.status, {}, {})
-        if sheet.data is not None and "dataset" not in found.tags:
-            self._log_dataset(found.id, sheet.data)
+        if sheet.data and "dataset" not in found.tags:
+            self._log_datasets(found.id, sheet.data)
         params = {key: value for key, value in sheet.params.items() if key not in found.params}
         for some in _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES):
             self._call(lambda some=some: self._client.log_batch(found.id, params=some))  # type: ignore[misc]
         self.tag(found.id, {key: value for key, value in sheet.tags.items() if key not in found.tags})
         return found.id
 
-    def _log_dataset(self, run: str, data: Mapping[str, str]) -> None:
+    def _log_datasets(self, run: str, parts: Sequence[DatasetPart]) -> None:
         from mlflow.data.code_dataset_source import CodeDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag
 
-        source = CodeDatasetSource({"kind": data["kind"], "sha256": data["hash"]})
-        dataset = MetaDataset(source, name=_cut(data["name"], KEY), digest=data["hash"][:DIGEST])
-        inputs = [DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])]
+        inputs = []
+        for part in parts:
+            dataset = MetaDataset(CodeDatasetSource(dict(part.source)), name=_cut(part.name, KEY), digest=part.digest)
+            inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", part.context)]))
         self._call(lambda: self._client.log_inputs(run, inputs))
-        self._call(lambda: self._client.set_tag(run, "dataset", data["hash"]))
+        self._call(lambda: self._client.set_tag(run, "dataset", parts[0].source["sha256"]))
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Set tags, each truncated to MLflow's maximum length."""
@@ -297,8 +307,21 @@ class MLflowStore:
 
 
 def experiment_name(ablation: str) -> str:
-    """Return the name of an ablation's experiment: one line within MLflow's maximum length."""
-    return _cut(printable(ablation), EXPERIMENT)
+    """Return the name of an ablation's experiment: one line within MLflow's maximum length.
+
+    Where `MLFLOW_EXPERIMENT_NAME` is set, it precedes the name of the ablation: a cell that two ablations share has a
+    run in each, which one experiment could not tell apart.
+    """
+    prefix = os.environ.get("MLFLOW_EXPERIMENT_NAME", "").strip()
+    return _cut(printable(f"{prefix}/{ablation}" if prefix else ablation), EXPERIMENT)
+
+
+def _user() -> dict[str, str]:
+    """Return MLflow's tag with the name of the user who uploads, as its own client sets it; empty without a name."""
+    try:
+        return {"mlflow.user": printable(getpass.getuser())}
+    except (KeyError, OSError):  # a container's user that no file names
+        return {}
 
 
 def _folder(name: str) -> str:

@@ -103,6 +103,7 @@ def add_note(
     written = parent_note(invocation, table, place.experiment, shipments)
     parts = (written, *((table.markdown, table.csv) if table is not None else ()))
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    remarks = {name: run_fields.of_invocation(invocation).tags[name] for name in invocation.remarks}
     if place.found is not None and place.found.tags.get(NOTED) == digest:
         return
     store.log(place.parent, means(invocation, shipments))
@@ -111,9 +112,9 @@ def add_note(
         try:
             store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
         except ArtifactsRefused:  # reported for the cells already; the note is useful by itself
-            store.tag(place.parent, {run_fields.NOTE: written})
+            store.tag(place.parent, {**remarks, run_fields.NOTE: written})
             return
-    store.tag(place.parent, {run_fields.NOTE: written, NOTED: digest})
+    store.tag(place.parent, {**remarks, run_fields.NOTE: written, NOTED: digest})
 
 
 def means(invocation: Invocation, shipments: Sequence[CellUpload]) -> list[MetricPoint]:
@@ -147,12 +148,14 @@ def parent_note(
     result comes first, because the UI folds everything after the first lines.
     """
     text = run_fields.heading(invocation)
-    if table is not None and len(text) + len(table.markdown) < TAG - ROOM:
+    noted = sum(map(len, run_fields.user_note(invocation)))
+    if table is not None and noted + len(text) + len(table.markdown) < TAG - ROOM:
         blocks = table.markdown.strip().split("\n\n")
         result = next((block for block in blocks if block.startswith("|")), blocks[0])
         text = "\n\n".join([result, text, *(block for block in blocks if block != result)])
     elif table is not None:
         text += "\n\nThe table is too long for a note: see the artifact `comparison.md`."
+    text = "\n\n".join([*run_fields.user_note(invocation), text])
     return text + _links(experiment, shipments, TAG - ROOM - len(text))
 
 

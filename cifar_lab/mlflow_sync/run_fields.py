@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,21 @@ class MetricPoint(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatasetPart:
+    """Part of a data set that a run trains or is evaluated on."""
+
+    part: str
+    """`train`, `val` or `test`."""
+    name: str
+    digest: str
+    """Hash of the data and of the rule that selects the part."""
+    context: str
+    """Purpose, in MLflow's words."""
+    source: Mapping[str, str]
+    """Kind and hash of the whole data, and the rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFields:
     """Initial data of a run."""
 
@@ -42,8 +58,8 @@ class RunFields:
     params: Mapping[str, str]
     time: int
     parent: str | None = None
-    data: Mapping[str, str] | None = None
-    """Name, kind and hash of the images, for the run's dataset."""
+    data: tuple[DatasetPart, ...] = ()
+    """Parts of the data that the run uses."""
 
 
 def experiment_note(invocation: Invocation) -> str:
@@ -65,13 +81,14 @@ def of_invocation(invocation: Invocation) -> RunFields:
         "overrides": invocation.overrides,
         "command": invocation.command,
         "cells": count,
+        **invocation.remarks,
         **_code(invocation.provenance),
         **_dotted("execution", invocation.execution.as_json() if invocation.execution is not None else {}),
     }
     return RunFields(
         name=invocation_name(invocation),
         identity=_texts({"role": "invocation", "invocation": invocation.id}),
-        tags={**_texts(tags), NOTE: heading(invocation)},
+        tags={**invocation.labels, **_texts(tags), NOTE: "\n\n".join([*user_note(invocation), heading(invocation)])},
         params={},
         time=invocation.time,
     )
@@ -86,10 +103,17 @@ def invocation_name(invocation: Invocation) -> str:
     return printable(" · ".join([invocation.scale, invocation.data.name, shape]))
 
 
+def user_note(invocation: Invocation) -> list[str]:
+    """Return the user's text, in Markdown, as a list of one block, or an empty list."""
+    lines = [printable(redacted(line)) for line in invocation.note.splitlines()]
+    return ["\n".join(lines)] if invocation.note.strip() else []
+
+
 def heading(invocation: Invocation) -> str:
     """Return the beginning of a parent run's description, in Markdown."""
     command = code(invocation.command)
-    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}."
+    remarks = "".join(f"\n\n{name}: {markdown(words)}" for name, words in invocation.remarks.items())
+    return f"{command}\n\nCells: {len(invocation.cells)}. Control: {markdown(invocation.control)}.{remarks}"
 
 
 def of_cell(
@@ -110,9 +134,6 @@ def of_cell(
         **_sizes(asked),
         **(_circumstances(cell) if cell is not None else {}),
     }
-    params = cell.recipe.resolve().flat() if cell is not None else {}
-    params |= {"variant": asked.variant, "seed": asked.seed}
-    params |= _sizes(asked)  # also tags, but the UI shows only params for groups of runs
     return RunFields(
         name=printable(f"{asked.variant}/s{asked.seed}"),
         identity={
@@ -120,12 +141,36 @@ def of_cell(
             "fingerprint": asked.fingerprint,
             "began": _text(began),
         },
-        tags=_texts(tags),
-        params=_texts(params),
+        tags={**invocation.labels, **_texts(tags)},
+        params=params_of(cell, asked),
         time=began if began is not None else time,
         parent=parent,
-        data=_identity(cell) if cell is not None else None,
+        data=datasets_of(cell) if cell is not None else (),
     )
+
+
+def params_of(cell: CellFile | None, asked: CellRef) -> dict[str, str]:
+    """Return the recipe of a cell by dotted path, with variant, seed and sizes."""
+    params = cell.recipe.resolve().flat() if cell is not None else {}
+    params |= {"variant": asked.variant, "seed": asked.seed}
+    params |= _sizes(asked)  # also tags, but the UI shows only params for groups of runs
+    return _texts(params)
+
+
+def datasets_of(cell: CellFile) -> tuple[DatasetPart, ...]:
+    """Return the parts of a cell's data: train and test, and val where its protocol holds images out."""
+    recipe = cell.recipe.resolve()
+    holds_out = recipe.train.protocol != "writeup"
+    rule = {"val_fraction": str(recipe.data.val_fraction), "split_seed": str(recipe.data.split_seed)}
+    rules = {"train": rule if holds_out else {}, **({"val": rule} if holds_out else {}), "test": dict[str, str]()}
+    contexts = {"train": "training", "val": "validation", "test": "test"}
+    parts = []
+    for part, how in rules.items():
+        source = {"kind": cell.data.kind, "sha256": cell.data.hash, "part": part, **how}
+        digest = hashlib.sha256(json.dumps([cell.data.hash, part, how], sort_keys=True).encode()).hexdigest()
+        name = f"{printable(cell.data.name)} {part}"
+        parts.append(DatasetPart(part=part, name=name, digest=digest[:32], context=contexts[part], source=source))
+    return tuple(parts)
 
 
 def recipe_json(cell: CellFile) -> str:
@@ -173,10 +218,6 @@ def metrics_of_difference(result: ResultFile, reference: ResultFile, *, since: i
 
 def _sizes(asked: CellRef) -> dict[str, int]:
     return {"parameters": asked.parameters, "parameters_trained": asked.parameters_trained, "macs": asked.macs}
-
-
-def _identity(cell: CellFile) -> dict[str, str]:
-    return {"name": cell.data.name, "kind": cell.data.kind, "hash": cell.data.hash}
 
 
 def _circumstances(cell: CellFile) -> dict[str, object]:

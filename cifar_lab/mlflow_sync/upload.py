@@ -10,6 +10,7 @@ from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.execution.upload import NoUpload, Upload
 from cifar_lab.mlflow_sync import client, uploader
+from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
 from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
 from cifar_lab.mlflow_sync.uri import sqlite_path
@@ -35,9 +36,13 @@ class MLflowUpload:
     What is not uploaded within `DRAIN_SECONDS` after the last cell stays in the journals for `cifar-lab sync`.
     """
 
-    def __init__(self, runs: Path, files: Files, say: Callable[[str], None], *, is_shared: bool) -> None:
+    def __init__(
+        self, runs: Path, files: Files, say: Callable[[str], None], *, is_shared: bool,
+        models: ModelLogging | None = None,
+    ) -> None:  # fmt: skip
         """Prepare the upload; see `open_upload`."""
         self._runs, self._files, self._say, self._is_shared = runs, files, say, is_shared
+        self._models = models
         self._uploader: Uploader | None = None
 
     def update(self, invocation: Invocation, *, trains: bool) -> None:
@@ -48,9 +53,11 @@ class MLflowUpload:
         """
         if self._uploader is not None:
             self._uploader.follow(invocation)
-        elif trains or lacks(self._runs, invocation, self._say):
+        elif trains or self._models is not None or lacks(self._runs, invocation, self._say):
             shared = self._is_shared and trains
-            self._uploader = start_upload(self._runs, invocation, self._files, self._say, is_shared=shared)
+            self._uploader = start_upload(
+                self._runs, invocation, self._files, self._say, is_shared=shared, models=self._models
+            )
 
     def started(self, fingerprint: str) -> None:
         """Record that this runner trains a cell, and so uploads it."""
@@ -59,29 +66,43 @@ class MLflowUpload:
 
     def finish(self) -> None:
         """Wait for the rest, and tell the user how many cells were left."""
-        if self._uploader is not None and (left := self._uploader.drain(DRAIN_SECONDS)):
+        if self._uploader is None:
+            return
+        if left := self._uploader.drain(DRAIN_SECONDS):
             self._say(left_behind(left))
+        if self._models is not None and self._uploader.lacks_models:
+            self._say(f"models are not all in MLflow; `cifar-lab sync --log-model {self._models.choice}` logs the rest")
 
 
 def open_upload(
-    runs: Path, files: Files, say: Callable[[str], None], *, offline: bool, is_shared: bool = False
-) -> Upload:
+    runs: Path, files: Files, say: Callable[[str], None], *, offline: bool, is_shared: bool = False,
+    models: ModelLogging | None = None,
+) -> Upload:  # fmt: skip
     """Return the upload that a runner is given: to MLflow, or none if `offline`.
 
     `files`: further artifacts of the invocation, called in the thread at the end. `is_shared`: other runners may train,
-    and upload, some of its cells.
+    and upload, some of its cells. `models`: networks to log as models, once the cells have ended.
     """
-    return NoUpload() if offline else MLflowUpload(runs, files, say, is_shared=is_shared)
+    return NoUpload() if offline else MLflowUpload(runs, files, say, is_shared=is_shared, models=models)
 
 
-def open_ablation_upload(runs: Path, ablation: Ablation, say: Callable[[str], None], *, offline: bool) -> Upload:
-    """Return the upload for a run of `ablation`, with its report; `offline` as for `open_upload`."""
-    return open_upload(runs, reports(runs, lambda _: ablation), say, offline=offline, is_shared=True)
+def open_ablation_upload(
+    runs: Path, ablation: Ablation, say: Callable[[str], None], *, offline: bool, models: ModelLogging | None = None,
+    files: Callable[[], Mapping[str, str]] | None = None,
+) -> Upload:  # fmt: skip
+    """Return the upload for a run of `ablation`, with its report and `files`; the others as for `open_upload`."""
+    report = reports(runs, lambda _: ablation)
+
+    def every(invocation: Invocation) -> Mapping[str, str]:
+        return {**report(invocation), **(files() if files is not None else {})}
+
+    return open_upload(runs, every, say, offline=offline, is_shared=True, models=models)
 
 
 def start_upload(
-    runs: Path, invocation: Invocation, files: Files, say: Callable[[str], None], *, is_shared: bool = False
-) -> Uploader:
+    runs: Path, invocation: Invocation, files: Files, say: Callable[[str], None], *, is_shared: bool = False,
+    models: ModelLogging | None = None,
+) -> Uploader:  # fmt: skip
     """Start a thread that ships the cells of `invocation` during training; `files` is called in it at the end.
 
     `is_shared`: other runners may train, and ship, some of the cells (see `Uploader`).
@@ -89,7 +110,7 @@ def start_upload(
     uri = client.resolve_uri()  # resolved here, in the user's working directory, not later in the thread
     shipper = Uploader(
         runs, invocation, lambda: client.MLflowStore.open(uri), draw=_artist(read_index(runs).invocations), say=say,
-        tabulate=_writer(runs, files), is_shared=is_shared,
+        tabulate=_writer(runs, files), is_shared=is_shared, models=models,
     )  # fmt: skip
     shipper.start()
     return shipper
@@ -129,10 +150,12 @@ def reports(runs: Path, find: Callable[[str], Ablation | None]) -> Files:
     return files
 
 
-def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None = None) -> tuple[int, int]:
+def sync_all(
+    runs: Path, say: Callable[[str], None], registry: Registry | None = None, *, models: ModelLogging | None = None
+) -> tuple[int, int]:
     """Ship everything in `runs` that the store lacks; return the numbers of cells shipped and left.
 
-    An ablation missing from `registry` gets its tables, but no report.
+    An ablation missing from `registry` gets its tables, but no report. `models`: networks to log as models.
 
     Raises:
         TrackingError: the store is unusable, or refuses the data.
@@ -143,7 +166,9 @@ def sync_all(runs: Path, say: Callable[[str], None], registry: Registry | None =
     invocations = read_index(runs).invocations
     store = client.MLflowStore.open(uri)
     tabulate = _writer(runs, reports(runs, _finder(registry)))
-    return sync_invocations(runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate)
+    return sync_invocations(
+        runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate, models=models
+    )
 
 
 def lacking(runs: Path) -> dict[str, int]:

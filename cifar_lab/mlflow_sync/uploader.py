@@ -14,6 +14,7 @@ from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
 from cifar_lab.mlflow_sync.client import MLflowStore, StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
+from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
@@ -46,17 +47,20 @@ class Uploader(threading.Thread):
         draw: Draw,
         say: Say,
         tabulate: Tabulate = no_table,
+        models: ModelLogging | None = None,
         interval: float = 1.0,
         is_shared: bool = False,
     ) -> None:
         """Prepare the thread, to be started later.
 
-        `interval`: seconds between two checks of the journals. `is_shared`: other runners may ship cells of the same
-        invocation; cells that were not named by `train` are left to them until the end.
+        `models`: networks to log as models at the end. `interval`: seconds between two checks of the journals.
+        `is_shared`: other runners may ship cells of the same invocation; cells that were not named by `train` are left
+        to them until the end.
         """
         super().__init__(name="shipper", daemon=True)
         self._runs, self._invocation, self._open_store = runs, invocation, open_store
         self._draw, self._say, self._tabulate, self._interval = draw, once(say), tabulate, interval
+        self._models, self.lacks_models = models, models is not None
         self._history = InvocationHistory(read_index(runs))
         self._shipments = _shipments(runs, invocation, self._history, draw, self._say)
         self._broken: set[str] = set()
@@ -213,6 +217,10 @@ class Uploader(threading.Thread):
         parent_run.end(store, place, self._invocation, self._shipments)
         parent_run.add_note(store, place, self._invocation, self._shipments, self._tabulate, self._say)
         parent_run.settle(store, place, self._invocation, self._shipments)
+        if self._models is not None:
+            same = self._history.same_setting(self._invocation)
+            lacking = log_models(store, place.experiment, self._runs, same, self._models, self._say)
+            self.lacks_models = lacking > 0
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id:
                 shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
@@ -227,6 +235,7 @@ def sync_invocations(
     draw: Draw,
     say: Say,
     tabulate: Tabulate = no_table,
+    models: ModelLogging | None = None,
 ) -> tuple[int, int]:
     """Ship everything that the store lacks of the cells of `invocations`, and update the runs of these.
 
@@ -247,6 +256,8 @@ def sync_invocations(
         for invocation, shipments in batches:
             try:
                 shipped += _sync_one(runs, invocation, shipments, store, tabulate, say)
+                if models is not None and history.same_setting(invocation)[-1].id == invocation.id:
+                    _sync_models(runs, invocation, history, store, models, say)
             except (StoreUnavailable, StoreRefuses):
                 raise
             except Exception as error:  # noqa: BLE001 (said; the other invocations go on)
@@ -260,6 +271,15 @@ def sync_invocations(
         if _is_left(shipment)
     }
     return shipped, len(left)
+
+
+def _sync_models(
+    runs: Path, invocation: Invocation, history: InvocationHistory, store: MLflowStore, models: ModelLogging, say: Say
+) -> None:
+    """Log the models of an invocation's setting, if its runs are in the store."""
+    if store.find_all(invocation.ablation, role="invocation", invocation=printable(invocation.id)):
+        place = UploadTarget.of(invocation, store, runs, history)
+        log_models(store, place.experiment, runs, history.same_setting(invocation), models, say)
 
 
 def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:

@@ -17,12 +17,25 @@ from cifar_lab.config.seeding import stream
 from cifar_lab.models.se import SEBlock
 from cifar_lab.models.whitening import FILTERS, Whitening
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "hardswish": nn.Hardswish,
+}
+"""Classes of the activations by the names in `model.activation`."""
 CHANNELS_LAST_FROM = 8
 """Width from which convolutions run channels_last. Below it oneDNN 3.12 corrupts memory on AVX2 processors."""
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions and a shortcut, which is a projection if the shape changes."""
+    """Two convolutions and a shortcut, which is a projection if the shape changes.
+
+    In training, the convolutions are skipped for each image with probability `skipped`.
+    """
 
     def __init__(
         self,
@@ -33,8 +46,11 @@ class BasicBlock(nn.Module):
         kernel: int,
         shortcut_kernel: int,
         stride: int,
+        skipped: float,
     ) -> None:
         super().__init__()
+        self.skipped = skipped
+        self.activation = _activation(model)
         self.conv1 = _conv(model, channels_in, channels, kernel, stride)
         self.bn1 = _norm(model, channels)
         self.conv2 = _conv(model, channels, channels, kernel)
@@ -47,9 +63,11 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C_in, H, W) -> (N, C, H / stride, W / stride)
-        y = torch.relu_(self.bn1(self.conv1(x)))  # in place: nothing needs a sum or a norm's output to go backward
+        y = self.activation(self.bn1(self.conv1(x)))
         y = self.se(self.bn2(self.conv2(y)))
-        return torch.relu_(y.add_(self.shortcut(x)))
+        if self.training and self.skipped:
+            y = skip_at_random(y, self.skipped)
+        return self.activation(y.add_(self.shortcut(x)))  # type: ignore[no-any-return]
 
 
 class ResNet(nn.Module):
@@ -64,21 +82,22 @@ class ResNet(nn.Module):
         self.pool: nn.Module = nn.MaxPool2d(2) if model.stem_pool else nn.Identity()
         self.bn1 = _norm(model, model.width)
         self.se = _se(model, model.width, placement="stem")
+        self.activation = _activation(model)
         channels = model.width
-        for i, blocks in enumerate(model.blocks):
-            self.add_module(f"layer{i + 1}", _layer(model, i, channels, blocks))
+        for i in range(len(model.blocks)):
+            self.add_module(f"layer{i + 1}", _layer(model, i, channels))
             channels = model.width * 2**i
         self.depth = len(model.blocks)
         self.extra_fc: nn.Module = nn.Identity()
         if model.extra_fc is not None:
-            self.extra_fc = nn.Sequential(nn.Linear(channels, model.extra_fc), nn.ReLU())
+            self.extra_fc = nn.Sequential(nn.Linear(channels, model.extra_fc), _activation(model))
         self.dropout: nn.Module = nn.Dropout(model.dropout) if model.dropout else nn.Identity()
         self.classifier = nn.Linear(model.extra_fc or channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, side, side) -> (N, classes)
         x = x.contiguous(memory_format=self.memory_format)
         x = self.pool(self.conv1(self.whitening(x)))  # (N, width, side, side), or half the side where it pools
-        x = self.se(torch.relu_(self.bn1(x)))
+        x = self.se(self.activation(self.bn1(x)))
         for i in range(self.depth):
             x = self.get_submodule(f"layer{i + 1}")(x)
         x = x.mean(dim=(2, 3))  # (N, C)
@@ -117,13 +136,33 @@ def _initialise(module: nn.Module, name: str, seed: int) -> None:
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
 
-def _layer(model: recipe.ModelConfig, i: int, channels_in: int, blocks: int) -> nn.Sequential:
-    channels = model.width * 2**i
-    kernels = {"kernel": model.kernels[i], "shortcut_kernel": model.shortcut_kernels[i]}
-    first = BasicBlock(model, channels_in, channels, stride=1 if i == 0 else 2, **kernels)
-    return nn.Sequential(
-        first, *(BasicBlock(model, channels, channels, stride=1, **kernels) for _ in range(blocks - 1))
-    )
+def skip_at_random(branch: Tensor, probability: float) -> Tensor:
+    """Set a branch, (N, C, H, W), to 0 for each image with `probability`, in [0, 1), and scale up the others.
+
+    Their mean stays as it is: what Huang et al. (2016) scale down in evaluation is scaled up in training. It draws from
+    torch's generator of the device, as dropout does.
+    """
+    kept = torch.empty(len(branch), 1, 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(1 - probability)
+    return branch * kept.div_(1 - probability)
+
+
+def _layer(model: recipe.ModelConfig, i: int, channels_in: int) -> nn.Sequential:
+    channels, before, depth = model.width * 2**i, sum(model.blocks[:i]), sum(model.blocks)
+
+    def block(number: int, channels_in: int, stride: int) -> BasicBlock:
+        return BasicBlock(
+            model, channels_in, channels, stride=stride, kernel=model.kernels[i],
+            shortcut_kernel=model.shortcut_kernels[i],
+            skipped=model.stochastic_depth * (before + number) / depth,
+        )  # fmt: skip
+
+    first = block(1, channels_in, 1 if i == 0 else 2)
+    return nn.Sequential(first, *(block(number, channels, 1) for number in range(2, model.blocks[i] + 1)))
+
+
+def _activation(model: recipe.ModelConfig) -> nn.Module:
+    """Return the activation; ReLU in place, as nothing needs a sum or a norm's output to go backward."""
+    return nn.ReLU(inplace=True) if model.activation == "relu" else ACTIVATIONS[model.activation]()
 
 
 def _conv(model: recipe.ModelConfig, channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -29,7 +29,7 @@ from cifar_lab.report.charts import sweep as sweep_charts
 from cifar_lab.report.charts.figure import LegendEntry, PageFigure, swatch
 from cifar_lab.report.sweep_page import SweepPage
 from cifar_lab.report.table_content import describe_end
-from cifar_lab.results.comparison import ComparisonRow
+from cifar_lab.results.comparison import Comparison, ComparisonRow
 
 TEMPLATES = Path(__file__).with_name("templates")
 GLYPHS = {"finished": "✓", "diverged": "×", "running": "…", "failed": "!", "missing": "–", "damaged": "?"}
@@ -82,7 +82,7 @@ def _environment() -> Environment:
     )
     functions = (
         slug, describe_variant, count, paragraphs, prose, main_figures, effect_figures, legend, cell_grid,
-        explain_cost_bars, explain_claims,
+        explain_cost_bars, explain_claims, explain_differences,
     )  # fmt: skip
     environment.filters |= {each.__name__: each for each in functions}
     environment.globals |= {each.__name__: each for each in functions}
@@ -115,7 +115,7 @@ def main_figures(page: AblationPage) -> list[PageFigure]:
     accuracies = comparison_charts.accuracy_rows(comparison)
     if differences:
         axis = comparison_charts.difference_axis(comparison)
-        caption = explain_differences(page)
+        caption = explain_differences(comparison)
         figures.append(comparison_charts.plot_forest("Differences", caption, differences, axis, comparison.margin))
     if (comparison.chain or not differences) and any(row.values for row in accuracies):
         caption = "Small dots: one seed each. Large marks with bars: their mean and its own 95 % interval."
@@ -129,9 +129,8 @@ def effect_figures(page: AblationPage) -> list[PageFigure]:
     return [comparison_charts.plot_forest("", "", rows, "effect on accuracy, points", margin)] if rows else []
 
 
-def explain_differences(page: AblationPage) -> str:
+def explain_differences(comparison: Comparison) -> str:
     """Return the explanation of the plot of differences, and the reasons for missing intervals."""
-    comparison = page.comparison
     rows = [row for row in comparison.rows if row.against is not None]
     against = "the stage before" if comparison.chain else comparison.control
     lines = [f"Small dots: one seed each, less {against} with the same seed."]

@@ -121,7 +121,7 @@ def _more_seeds(comparison: Comparison, pairs: int) -> str:
 def _needed(comparison: Comparison, deviation: float) -> int | None:
     """Return the pairs that would show the margin with the intervals that the comparison has."""
     moderated = [row for row in comparison.rows if row.critical is not None]
-    if not moderated:
+    if len(moderated) < 2:  # one difference has Student's interval from four pairs on
         level = per_comparison(comparison.confidence, comparison.comparisons)
         return seeds_needed(comparison.margin, deviation, level)
     family = family_of(row.against for row in moderated)

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cifar_lab.config.overrides import as_typed, format_overrides
+from cifar_lab.report.confirmation_table import confirmation_sentences, confirmation_tables
+from cifar_lab.report.importance_table import EVALUATORS, ImportanceSummary, explain_importances, importance_rows
 from cifar_lab.report.table_content import TextTable, points
+from cifar_lab.results.confirmation import Confirmation
 from cifar_lab.text import many
 
 STATES = ("trained", "diverged", "pruned", "infeasible", "failed", "running")
@@ -107,10 +110,9 @@ class SweepPage:
     dimensions: tuple[DimensionSummary, ...]
     trials: tuple[TrialSummary, ...] = ()
     """Trials in order of their numbers."""
-    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Importance by evaluator and dimension, as a share."""
-    fewest: int = 1
-    """Minimum number of trials with a value for importances; with fewer they would be noise."""
+    importance: ImportanceSummary = field(default_factory=ImportanceSummary)
+    confirmation: Confirmation | None = None
+    """Best trials with fresh seeds, if they were trained."""
     changes: tuple[ChangedSetting, ...] = ()
     """Changes of the best recipe; empty for the baseline itself."""
     recipe: Mapping[str, Any] | None = None
@@ -164,6 +166,16 @@ class SweepPage:
     # Sentences and tables of the page
 
     @property
+    def confirmed(self) -> list[str]:
+        """Sentences on the best trials with fresh seeds; empty without a confirmation."""
+        return confirmation_sentences(self.confirmation) if self.confirmation is not None else []
+
+    @property
+    def confirmation_tables(self) -> list[TextTable]:
+        """Tables of the best trials with fresh seeds; empty without a confirmation."""
+        return confirmation_tables(self.confirmation) if self.confirmation is not None else []
+
+    @property
     def headline(self) -> str:
         """Sentence: `Best of wide: 94.12 % on val with 4,697,742 parameters (t023; the baseline has 93.01 %). 31 …`."""
         best, baseline = self.best, self.baseline
@@ -196,9 +208,14 @@ class SweepPage:
         return f"One seed a trial, and the best of {tried}, chosen on val: {value} % is flattered by luck."
 
     @property
-    def remedy(self) -> str:
-        """Command that compares the best recipe over several seeds; empty if nothing was tuned."""
-        return next((line for line in self.reproduce if line.startswith("cifar-lab ablate-best ")), "")
+    def remedies(self) -> list[tuple[str, str]]:
+        """Commands that go on from here with fresh seeds, each after what it does; empty if nothing was tuned."""
+        commands = {
+            "cifar-lab sweep-confirm ": "train the best trials",
+            "cifar-lab ablate-best ": "put each tuned factor back",
+        }
+        wanted = list(commands) if self.confirmation is None else list(commands)[1:]
+        return [(commands[each], line) for each in wanted for line in self.reproduce if line.startswith(each)]
 
     @property
     def setting(self) -> list[str]:
@@ -209,11 +226,29 @@ class SweepPage:
         return [f"space {self.space}, {len(self.dimensions)} dimensions", f"budget {limits}", *wanted]
 
     @property
-    def without_importances(self) -> str:
-        """Reason why no importances are shown; empty if they are."""
-        if any(self.importances.values()):
-            return ""
-        return no_importances([trial.accuracy for trial in self.results], self.fewest)
+    def importances(self) -> Mapping[str, Mapping[str, float]]:
+        """Importance by evaluator and dimension, as a share; empty where too few trials can rank."""
+        return self.importance.shares
+
+    @property
+    def importance_lines(self) -> list[str]:
+        """Lines on how to read the importances, or on why there are none."""
+        always = sum(all(each.name in trial.params for trial in self.results) for each in self.dimensions)
+        return explain_importances(self.importance, [trial.accuracy for trial in self.results], always)
+
+    @property
+    def importance_table(self) -> TextTable:
+        """Table of the importances with their intervals; a row per dimension, a group of columns per evaluator."""
+        headings = ["dimension"]
+        columns: dict[str, list[str]] = {each.name: [each.name] for each in self.ordered}
+        for evaluator in self.importances:
+            name = EVALUATORS.get(evaluator, evaluator)
+            headings += [name, f"{name} 95 %", f"{name} leads"]
+            rows = {row[0]: row[1:] for row in importance_rows(self.importance, evaluator)}
+            for dimension, cells in columns.items():
+                cells += rows.get(dimension, ("", "", ""))
+        rows_shown = tuple(tuple(cells) for cells in columns.values() if any(cells[1:]))
+        return TextTable(caption="", headings=tuple(headings), rows=rows_shown, numbers=tuple(headings[1:]))
 
     @property
     def recipe_text(self) -> str:
@@ -246,15 +281,6 @@ class SweepPage:
             for trial in self.trials
         ]
         return _table(TRIALS, rows)
-
-
-def no_importances(values: Sequence[float], fewest: int) -> str:
-    """Return the reason why trials with these values have no importances."""
-    if len(values) < fewest:
-        return f"Importances would be noise: {len(values)} of the {fewest} trials with a value that they take."
-    if len(set(values)) == 1:
-        return "No importances: every trial has the same value."
-    return "No importances: there is no dimension that every trial with a value was asked for."
 
 
 def differs(diff: Mapping[str, Any] | None) -> str:

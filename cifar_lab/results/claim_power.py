@@ -130,9 +130,7 @@ def claim_powers(
     if not ablation.claims:
         return []
     asked = None if variants is None else set(variants)
-    baseline = baseline or baseline_identity(ablation.baseline, find_scale(conditions.scale))
-    notes = _same_setting(baseline, conditions, read_index(runs).invocations, data_hash)
-    cells = _cells(notes, runs)
+    notes, cells = _stored(ablation, conditions, runs, data_hash, baseline)
     families = claim_families(ablation)
     deviations = {
         metric: _deviation(metric, ablation, conditions, notes, cells, runs)
@@ -148,6 +146,23 @@ def claim_powers(
             else _power(claim, conditions, family, deviations[claim.metric], seeds, margin, moderated=moderated)
         )
     return powers
+
+
+def setting_deviation(
+    metric: Metric, ablation: Ablation, conditions: Conditions, *, runs: Path, data_hash: str | None = None
+) -> Deviation:
+    """Return the deviation of a metric over seeds in a setting: that of stored cells, else the assumed one."""
+    notes, cells = _stored(ablation, conditions, runs, data_hash)
+    return _deviation(metric, ablation, conditions, notes, cells, runs)
+
+
+def _stored(
+    ablation: Ablation, conditions: Conditions, runs: Path, data_hash: str | None, baseline: str | None = None
+) -> tuple[list[Invocation], dict[str, list[CellResult]]]:
+    """Return the invocations in `runs` with the same setting as `conditions`, and their cells by recipe."""
+    baseline = baseline or baseline_identity(ablation.baseline, find_scale(conditions.scale))
+    notes = _same_setting(baseline, conditions, read_index(runs).invocations, data_hash)
+    return notes, _cells(notes, runs)
 
 
 def _excluded(claim: Claim, conditions: Conditions, asked: set[str] | None, *, stopping: bool) -> str:

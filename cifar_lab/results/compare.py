@@ -11,7 +11,7 @@ from typing import Any
 from cifar_lab.results.cell_results import CellResult, group, read_cell_results
 from cifar_lab.results.comparison import MIXED, Comparison
 from cifar_lab.results.comparison_rows import make_rows
-from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, stopped
+from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, prior_of, stopped
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.store.cell_record import advice_on_damage
@@ -43,6 +43,8 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
     protocol = common_protocol(latest, replicates)
     metric = latest.metric or headline_metric(protocol)
     rows, margin, of = make_rows(same, replicates, metric), margin_of(same), group(replicates)
+    compared = [row for row in rows if row.against is not None]
+    has_prior = len(compared) == 1 and compared[0].critical is not None
     return Comparison(
         ablation=latest.ablation,
         scale=latest.scale,
@@ -58,8 +60,9 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
         margin=margin,
         margin_before=margin_before(same),
         confidence=CONFIDENCE,
-        comparisons=sum(row.against is not None for row in rows),
+        comparisons=len(compared),
         design=design_of(same),
+        prior=prior_of(same, metric) if has_prior else None,
         effects=make_effects(same, of, metric, margin),
         stopping=stopped(same, of),
         others=tuple(f"--invocation {other.id} ({typed(other)})" for other in setting.others),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from cifar_lab.results.stats.convergence import EpochsToThreshold, one_tenth, st
 from cifar_lab.results.stats.decision import RULE
 
 if TYPE_CHECKING:
-    pass
+    from cifar_lab.store.invocation import VariancePrior
 
 MIXED = "mixed"
 """In place of a protocol where the variants differ in it."""
+SHORT = 12
+"""Digits of a fingerprint that a note shows."""
 MOST_NAMED = 3
 """Rows that a note names one by one where it is about all of them."""
 UNFINISHED = ("missing", "running", "failed", "diverged", "pruned", "damaged")
@@ -145,6 +148,10 @@ class StoppingSummary:
     """Number of seeds that were compared before the rule was begun."""
     dropped: bool = False
     """True if the rule was given up later: its intervals are then not valid at the looks."""
+    family: str | None = None
+    """How the differences of moderated intervals hang together; None for Student's."""
+    critical: tuple[float, ...] = ()
+    """Critical value of the moderated intervals at each look; empty for Student's."""
 
     def words(self, *, all_decided: bool) -> list[str]:
         """Return the lines of the footer on the rule."""
@@ -154,7 +161,7 @@ class StoppingSummary:
         until = "and not all is decided" if last and not all_decided else "until all is decided"
         lines = [
             f"seeds are added by a rule, {until}: looks after {looks} seeds, {self.seen} taken; the intervals hold at "
-            f"every look (alpha spending: {self.spending}), each at the level of its look",
+            f"every look (alpha spending: {self.spending}), {self._method()}",
             "p, and the seeds needed: as if there had been one look; Δ of a variant that was decided early is biased "
             "away from 0",
         ]
@@ -164,6 +171,12 @@ class StoppingSummary:
                 f"{many} compared before the rule was begun: what could be concluded then is not accounted for"
             )
         return lines
+
+    def _method(self) -> str:
+        """Return how wide the intervals of each look are."""
+        if not self.critical:
+            return "Student's, each at the level of its look"
+        return f"± {', '.join(f'{value:.2f}' for value in self.critical)} moderated standard errors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +207,8 @@ class Comparison:
     """Main effects and interaction of a 2 × 2 study; empty for others."""
     stopping: StoppingSummary | None = None
     """Stopping rule, if seeds were added sequentially."""
+    prior: VariancePrior | None = None
+    """Variance of earlier cells of the control, if the interval of the only difference rests on it."""
     margin_before: tuple[float, str] | None = None
     """Different margin used before, and the invocation that changed it."""
     chain: bool = False
@@ -316,15 +331,29 @@ class Comparison:
         if self.stopping is not None:
             verdicts = [row.verdict for row in self.rows] + [effect.verdict for effect in self.effects]
             lines += self.stopping.words(all_decided="undecided" not in verdicts)
-        return lines
+        return lines + self._prior()
+
+    def _prior(self) -> list[str]:
+        """Return the variance prior of a single comparison, with the cells that it comes from."""
+        if self.prior is None:
+            return []
+        names, cells = ", ".join(self.prior.ablations), [each[:SHORT] for each in self.prior.fingerprints]
+        return [
+            f"variance prior: {len(cells)} cells of the control that were finished before this study began ({names}), "
+            f"± {100 * math.sqrt(self.prior.variance):.2f} points each: {', '.join(cells)}"
+        ]
 
     def _interval(self) -> str:
         """Return one line that names the method of the intervals."""
         percent = f"interval: {100 * self.confidence:.0f} %"
         moderated = [row for row in self.rows if row.critical is not None]
+        if moderated and self.prior is not None:
+            return f"{percent}, ± {moderated[0].critical:.2f} standard errors moderated by earlier cells of the control"
         if moderated:
-            values = f"{moderated[0].critical:.2f} moderated standard errors"
-            return f"{percent} together ({len(moderated)} differences), ± {values}"
+            values = sorted({f"{row.critical:.2f}" for row in moderated}, reverse=True)
+            by_look = ", by the look that it was decided at" if len(values) > 1 else ""
+            many = f"{len(moderated)} difference{'s' if len(moderated) > 1 else ''}"
+            return f"{percent} together ({many}), ± {' or '.join(values)} moderated standard errors{by_look}"
         together = "" if self.comparisons == 1 else f" together ({self.comparisons} differences, Šidák)"
         return f"{percent}{together}, Student"
 

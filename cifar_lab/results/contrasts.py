@@ -12,6 +12,7 @@ from cifar_lab.results.comparison import Effect, StoppingSummary
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.decision import decide_with_diverged
 from cifar_lab.results.stats.factorial import CONTRASTS, Effects, estimate_effects
+from cifar_lab.results.stats.history_prior import history_interval
 from cifar_lab.results.stats.moderated import (
     Family,
     ModeratedInterval,
@@ -23,7 +24,7 @@ from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, holm, per_c
 from cifar_lab.results.stats.paired import NO_PAIR, PairedDifference, paired_difference
 from cifar_lab.results.stats.power import seeds_needed
 from cifar_lab.store.cell_record import ENDED
-from cifar_lab.store.invocation import MODERATED, STUDENT, Invocation, StoppingRule
+from cifar_lab.store.invocation import MODERATED, STUDENT, Invocation, StoppingRule, VariancePrior
 
 WORTH_SEEING = ("0.1", "0.2", "0.5")
 """Differences in percentage points for which the number of seeds needed is computed."""
@@ -90,7 +91,11 @@ def make_differences(
         for name, other in family.items()
     }
     kind = family_of(family.values())
-    moderated = moderate(found, kind) if design_of(same) == MODERATED else {}
+    if rule is None:
+        moderated = _moderated(same, found, kind, metric)
+    else:
+        seen = {name: _seeds_looked_at(rule, of[name], of.get(other, [])) for name, other in family.items()}
+        moderated = _moderated_by_rule(rule, found, seen)
     made = {}
     for name, each in found.items():
         one, other = moderated.get(name), family[name]
@@ -111,16 +116,55 @@ def make_differences(
 
 
 def design_of(same: Sequence[Invocation]) -> str:
-    """Return the method of the intervals of a setting: as its first invocation fixed it, Student's under a rule.
+    """Return the method of the intervals of a setting: as its rule fixed it, without one as its first invocation did.
 
     A setting that began under the old method keeps it: choosing one after results were seen would be choosing by them.
     """
-    return STUDENT if rule_of(same) is not None else same[0].design or STUDENT
+    rule = rule_of(same)
+    if rule is not None:
+        return MODERATED if rule.critical else STUDENT
+    return same[0].design or STUDENT
 
 
-def moderate(found: Mapping[str, PairedDifference], family: Family) -> dict[str, ModeratedInterval]:
-    """Return the moderated intervals of differences that hold together, by name."""
-    return moderated_intervals({name: list(each.differences.values()) for name, each in found.items()}, family)
+def prior_of(same: Sequence[Invocation], metric: str) -> VariancePrior | None:
+    """Return the variance prior of a setting's single comparison, as its first invocation stored it; None for others.
+
+    A prior that is stored later does not count: it might have been waited for after results were seen.
+    """
+    prior = same[0].prior
+    usable = prior is not None and prior.metric == metric and rule_of(same) is None and design_of(same) == MODERATED
+    return prior if usable else None
+
+
+def _moderated(
+    same: Sequence[Invocation], found: Mapping[str, PairedDifference], family: Family, metric: str
+) -> dict[str, ModeratedInterval]:
+    """Return the moderated intervals of a fixed number of seeds; of a single comparison, the one with its prior."""
+    if design_of(same) != MODERATED:
+        return {}
+    values = {name: list(each.differences.values()) for name, each in found.items()}
+    prior = prior_of(same, metric)
+    if len(values) > 1 or prior is None:
+        return moderated_intervals(values, family)
+    made = {name: history_interval(own, prior.variance, len(prior.fingerprints)) for name, own in values.items()}
+    return {name: each for name, each in made.items() if each is not None}
+
+
+def _moderated_by_rule(
+    rule: StoppingRule, found: Mapping[str, PairedDifference], seen: Mapping[str, int]
+) -> dict[str, ModeratedInterval]:
+    """Return the moderated intervals of a stopping rule, each at its difference's last look; none of an old rule."""
+    if not rule.critical or rule.family is None:
+        return {}
+    by_look = dict(zip(rule.looks, rule.critical, strict=True))
+    differences = {name: each.differences for name, each in found.items()}
+    return group_sequential.moderated_at_looks(differences, seen, by_look, rule.family)
+
+
+def _seeds_looked_at(rule: StoppingRule, *groups: Sequence[CellResult]) -> int:
+    """Return the number of seeds at the last look that is complete in each of `groups`; 0 before the first."""
+    taken = looks_taken(rule, *groups)
+    return rule.looks[taken - 1] if taken else 0
 
 
 def make_effects(
@@ -212,7 +256,7 @@ def stopped(same: Sequence[Invocation], of: Mapping[str, list[CellResult]]) -> S
     seen = max((looks_taken(rule, own) for own in of.values()), default=0)
     return StoppingSummary(
         looks=rule.looks, seen=seen, levels=rule.levels, spending=rule.spending, before=rule.before,
-        dropped=was_dropped(same),
+        dropped=was_dropped(same), family=rule.family, critical=rule.critical,
     )  # fmt: skip
 
 
@@ -245,8 +289,7 @@ def _looked_at(
     """Return the cells that may be looked at: all; under a stopping rule, those of its last complete look."""
     if rule is None:
         return own, theirs
-    taken = looks_taken(rule, own, theirs)
-    seeds = range(rule.looks[taken - 1] if taken else 0)
+    seeds = range(_seeds_looked_at(rule, own, theirs))
     mine, others = ([each for each in group if each.asked.seed in seeds] for group in (own, theirs))
     return mine, others
 
@@ -266,6 +309,8 @@ def _moderated_seeds(
 ) -> dict[str, int | None]:
     if found.pairs < 3:
         return {}
+    if comparisons == 1:  # from four pairs on its interval is Student's
+        return {points: seeds_needed(float(points) / 100, one.deviation, CONFIDENCE) for points in WORTH_SEEING}
     return {
         points: moderated_seeds_needed(float(points) / 100, one.deviation, comparisons, family)
         for points in WORTH_SEEING

@@ -200,7 +200,7 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
         ablation=ablation,
         families=claim_families(ablation),
     )
-    if design_of(setting.invocations) == MODERATED:
+    if _is_moderated(setting):
         measured = replace(measured, intervals=_moderated(measured))
     found = [_find(ablation.name, claim, measured) for claim in ablation.claims]
     return _with_power(found, _powers_of(measured, runs))
@@ -237,7 +237,7 @@ def _powers_of(measured: _Measured, runs: Path) -> list[ClaimPower]:
         measured.ablation, _conditions(measured), seeds=len({cell.seed for cell in setting.cells}),
         margin=margin_of(setting.invocations), runs=runs,
         data_hash=setting.latest.data.hash, baseline=setting.latest.baseline,
-        variants={cell.variant for cell in setting.cells}, moderated=design_of(setting.invocations) == MODERATED,
+        variants={cell.variant for cell in setting.cells}, moderated=_is_moderated(setting),
         stopping=rule_of(setting.invocations) is not None,
     )  # fmt: skip
 
@@ -256,6 +256,11 @@ def _simultaneous(claim: Claim, measured: _Measured) -> Interval | None:
         return None
     ahead = claim.worse if claim.metric in LESS_IS_BETTER else claim.better
     return interval if ahead == pair[0] else (-interval[1], -interval[0])
+
+
+def _is_moderated(setting: Selection) -> bool:
+    """Tell whether claims have moderated intervals; under a stopping rule they have Student's, at each look's level."""
+    return rule_of(setting.invocations) is None and design_of(setting.invocations) == MODERATED
 
 
 def _moderated(measured: _Measured) -> dict[FamilyKey, dict[Pair, Interval]]:

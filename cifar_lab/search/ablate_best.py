@@ -13,7 +13,7 @@ from cifar_lab.models.cost import network_cost
 from cifar_lab.search.dimension import Dimension
 from cifar_lab.search.space import Space
 from cifar_lab.search.study import StudySettings
-from cifar_lab.search.study_name import slug_of
+from cifar_lab.search.study_name import ablation_name
 
 CONTROL, ALL = "best", "all_reverted"
 SEEDS = (1, 2, 3)
@@ -45,7 +45,7 @@ def ablate_best(setting: StudySettings, params: Mapping[str, Any]) -> Ablation:
     if len(variants) == 1:
         raise UsageError(f"the best recipe of {setting.study} is its baseline: there is nothing to revert")
     return Ablation(
-        name=f"ablate_{slug_of(setting.study)}",
+        name=ablation_name("ablate", setting.study),
         question=f"Which of the settings that the search {setting.study} tuned matters?",
         source=f"the best recipe of the study {setting.study} in the space {space.name}",
         baseline=best,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -40,6 +41,20 @@ def slug_of(name: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9_.+ -]+", "-", name)
     plain = re.sub(r"\.{2,}", ".", plain)
     return plain.lstrip("._+ -")[:LONGEST].rstrip("._+ -")
+
+
+def ablation_name(prefix: str, study: str) -> str:
+    """Return the name of an ablation that is generated from a study: `confirm_wide`.
+
+    Ablations have fewer valid characters than studies. A name that has to be changed ends with a digest, so that two
+    studies never share an ablation.
+    """
+    plain = re.sub(r"[^a-z0-9_.+-]", "-", study.lower())
+    name = f"{prefix}_{plain}"
+    if plain == study and len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(study.encode()).hexdigest()[:6]
+    return f"{name[: LONGEST - len(digest) - 1]}-{digest}"
 
 
 def require_storage(url: str | None) -> None:

@@ -18,7 +18,7 @@ from cifar_lab.execution.worker import CellJob
 from cifar_lab.search import trials as found
 from cifar_lab.search.ask_tell import TrialQueue
 from cifar_lab.search.study import StudySettings
-from cifar_lab.search.trial_jobs import TrialJobs, dumps
+from cifar_lab.search.trial_jobs import TrialJobs, add_remarks, dumps
 from cifar_lab.store.invocation import Invocation
 
 
@@ -93,12 +93,22 @@ def run_sweep(
     )  # fmt: skip
     interrupted = None
     try:
-        trainer.run(asking, _Both(asking, watcher))
-    except Interrupted as error:
-        interrupted = error
+        try:
+            trainer.run(asking, _Both(asking, watcher))
+        except Interrupted as error:
+            interrupted = error
+        if (note := add_remarks(study, cells.runs, _remarks(study))) is not None:
+            upload.update(note, trains=False)
     finally:
         upload.finish()
     return SweepReport(trainer.trained, interrupted)
+
+
+def _remarks(study: optuna.Study) -> dict[str, str]:
+    """Return the number of trials by outcome; infeasible ones have no cell, so no run of their own."""
+    counts = found.count_trials(found.all_trials(study))
+    kinds = ("trained", "pruned", "infeasible", "failed")
+    return {f"trials_{kind}": str(getattr(counts, kind)) for kind in kinds}
 
 
 def _tags(trial: optuna.trial.FrozenTrial) -> dict[str, str]:

@@ -17,13 +17,17 @@ from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.report.html import render_sweep
+from cifar_lab.report.importance_table import ImportanceSummary
 from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary, SweepPage, TrialSummary
+from cifar_lab.results.confirmation import Confirmation
 from cifar_lab.search import trials as outcomes
+from cifar_lab.search.confirmation import load_confirmation
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
-from cifar_lab.search.study import NOTE, SETTING, StudySettings, setting_of
+from cifar_lab.search.importance import RESAMPLES, Importances, importances
+from cifar_lab.search.study import SETTING, StudySettings, setting_of
+from cifar_lab.search.trial_jobs import note_of
 from cifar_lab.store.invocation import Invocation
-from cifar_lab.store.invocation_index import read_index
 
 TIME = "%Y-%m-%d %H:%M"
 
@@ -36,7 +40,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         TrackingError: a note in `runs` cannot be read.
     """
     setting, best = setting_of(study), outcomes.best(study)
-    note = _note(study, runs)
+    note, confirmation = note_of(study, runs), load_confirmation(study, runs)
     recipe = setting.declared(outcomes.diff_of(best)) if best is not None else None
     return SweepPage(
         study=setting.study,
@@ -49,12 +53,12 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         objectives=setting.objectives,
         dimensions=tuple(map(_dimension, setting.space.dimensions)),
         trials=tuple(_trials(study, setting)),
-        importances=_importances(study),
-        fewest=outcomes.FEWEST,
+        importance=importance_summary(importances(study)),
+        confirmation=confirmation,
         changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
         recipe=recipe.model_dump(mode="json") if recipe is not None else None,
         how=tuple(_how(study, setting, note, storage or str(runs / "studies.journal"))),
-        reproduce=tuple(_reproduce(study, setting, note, storage)),
+        reproduce=tuple(_reproduce(study, setting, note, storage, confirmation)),
     )
 
 
@@ -65,8 +69,14 @@ def sweep_files(study: optuna.Study, runs: Path, storage: str | None = None) -> 
         UsageError: the study is not one of cifar-lab, or its space has been changed since.
     """
     page = load_sweep_page(study, runs=runs, storage=storage)
-    best = {"best.json": json.dumps(page.recipe, indent=1) + "\n"} if page.recipe is not None else {}
-    return {"report.html": render_sweep(page), **best}
+    best = {"best.json": _text(page.recipe)} if page.recipe is not None else {}
+    confirmed = {"confirmation.json": _text(page.confirmation.as_dict())} if page.confirmation is not None else {}
+    importances_file = {"importances.json": _text(asdict(page.importance))} if page.importances else {}
+    return {"report.html": render_sweep(page), **best, **confirmed, **importances_file}
+
+
+def _text(tree: object) -> str:
+    return json.dumps(tree, indent=1) + "\n"
 
 
 def _dimension(searched: Searched) -> DimensionSummary:
@@ -125,11 +135,16 @@ def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
     return {path: value for path, value in other.flat().items() if value != plain[path]}
 
 
-def _importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """Return importances as Python floats."""
-    return {
-        name: {each: float(share) for each, share in by.items()} for name, by in outcomes.importances(study).items()
-    }
+def importance_summary(found: Importances) -> ImportanceSummary:
+    """Return importances as pages show them."""
+    return ImportanceSummary(
+        shares=found.shares,
+        intervals=found.intervals,
+        leads=found.leads,
+        needed=found.needed,
+        resamples=RESAMPLES,
+        sampler=found.sampler,
+    )
 
 
 def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:
@@ -140,12 +155,6 @@ def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]
 
 
 # Provenance
-
-
-def _note(study: optuna.Study, runs: Path) -> Invocation | None:
-    """Return the note of the first runner, if it is in `runs`."""
-    wanted = study.user_attrs.get(NOTE)
-    return read_index(runs).find(wanted) if wanted else None
 
 
 def _how(
@@ -176,9 +185,10 @@ def _how(
 
 
 def _reproduce(
-    study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str | None
-) -> Iterator[str]:
-    """Yield the commands that reproduce the study: code, search, best recipe with new seeds, and its ablation."""
+    study: optuna.Study, setting: StudySettings, note: Invocation | None, storage: str | None,
+    confirmation: Confirmation | None,
+) -> Iterator[str]:  # fmt: skip
+    """Yield the commands that reproduce the study: code, search, best recipes with new seeds, and its ablation."""
     if note is not None and note.provenance.git_commit:
         changed = "  # and changes that were not committed" if note.provenance.git_dirty else ""
         yield f"git checkout {note.provenance.git_commit}{changed}"
@@ -191,8 +201,17 @@ def _reproduce(
         yield f"cifar-lab sweep-best {name} -o best.json{kept}"
         yield f"cifar-lab train --recipe best.json --seeds 1-3 {where} {format_overrides(setting.overrides)}".rstrip()
         if setting.declared(outcomes.diff_of(best)).digest() != setting.declared({}).digest():  # else nothing was tuned
+            yield f"cifar-lab sweep-confirm {name}{_confirmed(confirmation)}{kept}"
             yield f"cifar-lab ablate-best {name}{kept}"
     yield f"cifar-lab sweep-report {name}{kept}"
+
+
+def _confirmed(confirmation: Confirmation | None) -> str:
+    """Return the options of the confirmation that was made; empty if none was."""
+    if confirmation is None:
+        return ""
+    seeds = ",".join(map(str, confirmation.seeds))
+    return f" --top {len(confirmation.finalists)} --seeds {seeds}"
 
 
 def _command(study: optuna.Study, setting: StudySettings) -> str:

@@ -63,7 +63,7 @@ class TrialJobs:
             asked = asked_of(plan.cells[0])
             cells = {cell.variant: cell for cell in (*note.cells, asked) if cell.variant not in lost}
             grown = replace(note, cells=_ordered(cells), control=self._control(cells))
-            self._write(grown, job.fingerprint, {"trial": str(number)})
+            self._write(_tagged(grown, job.fingerprint, {"trial": str(number)}))
 
     def _lost(self, study: optuna.Study, number: int) -> list[int]:
         return next((found.retried_trials(trial) for trial in found.all_trials(study) if trial.number == number), [])
@@ -81,16 +81,10 @@ class TrialJobs:
                 raise TrackingError(
                     f"{self.runs / 'invocations'}: the note {self._id} is gone or damaged; see cifar-lab fsck"
                 )
-            self._write(note, fingerprint, tags)
+            self._write(_tagged(note, fingerprint, tags))
 
-    def _write(self, note: Invocation, fingerprint: str, tags: dict[str, str]) -> None:
-        known = {**note.tags, fingerprint: {**note.tags.get(fingerprint, {}), **tags}}
-        note = replace(note, tags=known)
-        try:
-            note.write(self.runs)
-        except OSError as error:
-            place = self.runs / "invocations"
-            raise TrackingError(f"{place}: cannot be written ({error.strerror or error})") from error
+    def _write(self, note: Invocation) -> None:
+        _write(note, self.runs)
         self.changed(note)
 
     def _plan(self, number: int, diff: Mapping[str, Any]) -> Plan:
@@ -135,8 +129,45 @@ class TrialJobs:
         return made
 
     def _lock(self) -> FileLock:
-        self.runs.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.runs / "studies.lock")
+        return _lock(self.runs)
+
+
+def add_remarks(study: optuna.Study, runs: Path, remarks: Mapping[str, str]) -> Invocation | None:
+    """Record what became of a study as tags of its run; return its note if that changes it, else None.
+
+    Raises:
+        TrackingError: the note cannot be written.
+    """
+    with _lock(runs):
+        note = note_of(study, runs)
+        if note is None or remarks.items() <= note.remarks.items():
+            return None
+        changed = replace(note, remarks={**note.remarks, **remarks})
+        _write(changed, runs)
+        return changed
+
+
+def _lock(runs: Path) -> FileLock:
+    runs.mkdir(parents=True, exist_ok=True)
+    return FileLock(runs / "studies.lock")
+
+
+def _write(note: Invocation, runs: Path) -> None:
+    try:
+        note.write(runs)
+    except OSError as error:
+        place = runs / "invocations"
+        raise TrackingError(f"{place}: cannot be written ({error.strerror or error})") from error
+
+
+def note_of(study: optuna.Study, runs: Path) -> Invocation | None:
+    """Return the note of a study's first runner, if it is in `runs`."""
+    wanted = study.user_attrs.get(NOTE)
+    return read_index(runs).find(wanted) if wanted else None
+
+
+def _tagged(note: Invocation, fingerprint: str, tags: dict[str, str]) -> Invocation:
+    return replace(note, tags={**note.tags, fingerprint: {**note.tags.get(fingerprint, {}), **tags}})
 
 
 def _ordered(cells: dict[str, CellRef]) -> tuple[CellRef, ...]:

@@ -1,4 +1,4 @@
-"""Outcomes of a study's trials, the runners that own them, and the importance of the dimensions."""
+"""Outcomes of a study's trials, and the runners that own them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import os
 import socket
 import uuid
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +23,6 @@ INFEASIBLE, OWNER = "infeasible", "owner"
 """User attributes of a trial: whether it is over the budget, and the runner that has it."""
 TOLERANCE = 2.0
 """Tolerance in seconds between two readings of a process's start time, as clocks may be set."""
-FEWEST = 8
-"""Minimum number of trials with a value; with fewer, importances would be noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,34 +163,3 @@ def is_runner_alive(owner: object, me: Mapping[str, Any]) -> bool | None:
     except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
         return False
     return abs(began - float(owner.get("began", began))) < TOLERANCE
-
-
-# Importances
-
-
-def importances(study: optuna.Study) -> dict[str, dict[str, float]]:
-    """Return the importance of each parameter as a share, by evaluator (`fanova`, `ped_anova`), the largest first.
-
-    Empty below `FEWEST` trials, and if all values are equal or the trials have no parameter in common.
-
-    fANOVA (Hutter et al. 2014) decomposes the variance of the accuracy over the whole space; PED-ANOVA (Watanabe et al.
-    2023) measures what distinguishes the best tenth from the rest. They answer different questions and may rank
-    differently. Only trials that were trained to an accuracy count, and only parameters that all of them have.
-    """
-    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
-
-    results = sound(study)
-    if len(results) < FEWEST or len({trial.values[0] for trial in results}) < 2:
-        return {}
-    kept = optuna.create_study(direction="maximize")
-    kept.add_trials([_first_objective(trial) for trial in results])
-    if not set.intersection(*(set(trial.params) for trial in results)):
-        return {}
-    evaluators = {"fanova": FanovaImportanceEvaluator(seed=0), "ped_anova": PedAnovaImportanceEvaluator()}
-    with warnings.catch_warnings():  # some ranges have few trials in every small study
-        warnings.simplefilter("ignore", UserWarning)
-        return {name: get_param_importances(kept, evaluator=evaluator) for name, evaluator in evaluators.items()}
-
-
-def _first_objective(trial: optuna.trial.FrozenTrial) -> optuna.trial.FrozenTrial:
-    return optuna.trial.create_trial(value=trial.values[0], params=trial.params, distributions=trial.distributions)

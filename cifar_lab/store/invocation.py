@@ -6,6 +6,7 @@ A cell does not know its ablation; `compare` finds the cells of an ablation by t
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
@@ -71,6 +72,8 @@ class CellRef:
     """Parameters of the network as trained at the scale."""
     macs: int
     """Multiply-accumulates of one forward pass of the trained network."""
+    passes: int = 1
+    """Forward and backward passes of a training step: two with sharpness-aware minimization."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,10 @@ class StoppingRule:
     """Equivalence margin when the rule was begun, as a fraction."""
     before: int = 0
     """Number of seeds that were already compared, and could be seen, before the rule was begun."""
+    family: Literal["control", "any"] | None = None
+    """How the differences hang together, for `critical`; None for Student's intervals."""
+    critical: tuple[float, ...] = ()
+    """Critical value of the moderated intervals at each look; empty for Student's intervals, as in older rules."""
 
 
 DROPPED = StoppingRule(looks=(), levels=(), comparisons=0)
@@ -104,7 +111,36 @@ def _require_rule(rule: StoppingRule | None) -> StoppingRule | None:
         raise ValueError("'looks' are numbers of seeds that rise, one at least")
     if len(rule.levels) != len(rule.looks) or not all(0 < level < 1 for level in rule.levels):
         raise ValueError("'levels' are between 0 and 1, one for each look")
+    if (rule.critical == ()) != (rule.family is None):
+        raise ValueError("'critical' and 'family' are both there or both not")
+    if rule.critical and (
+        len(rule.critical) != len(rule.looks) or not all(0 < value < math.inf for value in rule.critical)
+    ):
+        raise ValueError("'critical' has a positive number for each look")
     return rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariancePrior:
+    """Variance of earlier cells of the control: a prior for a single comparison of two or three seeds."""
+
+    variance: float
+    """Sample variance of the cells' values, as fractions squared."""
+    metric: str
+    """Metric of these values."""
+    fingerprints: tuple[Annotated[str, AfterValidator(_require_fingerprint)], ...]
+    """The cells, which were finished when the invocation began."""
+    ablations: tuple[str, ...]
+    """Names of the ablations that had asked for them."""
+
+
+def _require_prior(prior: VariancePrior | None) -> VariancePrior | None:
+    """Check that a prior has a positive variance, and the cells that make one."""
+    if prior is not None and not 0 < prior.variance < math.inf:
+        raise ValueError("'variance' is a positive number")
+    if prior is not None and len(set(prior.fingerprints)) < max(2, len(prior.fingerprints)):
+        raise ValueError("'fingerprints' are two different cells at least")
+    return prior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +152,10 @@ class RecordedCommand:
     """The same without what acts once, to go on with its cells; empty if unknown."""
     retry: str = ""
     """The same that also trains the failed cells; empty if unknown."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Tags of the user for the runs in MLflow."""
+    note: str = ""
+    """Text of the user for the invocation's run in MLflow, Markdown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +205,26 @@ class Invocation:
     design: str | None = None
     """The method of the intervals, fixed before the first cell: `MODERATED`; of a note from before it, `STUDENT`."""
 
+    prior: Annotated[VariancePrior | None, AfterValidator(_require_prior)] = None
+    """Variance of earlier cells of the control, for a setting with a single comparison; None without enough of them."""
+
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """Additional tags of a cell's run, by fingerprint."""
+
+    remarks: dict[str, str] = field(default_factory=dict)
+    """Tags of its own run on what became of it later: trials of a search by outcome, and its confirmation."""
 
     again: str = ""
     """Command to go on with its cells, which sets no record aside; empty in older notes, which have `command` only."""
 
     retry: str = ""
     """Command that also trains its failed cells; empty in older notes."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    """Tags of the user for the runs in MLflow: that of the invocation, and those of the cells that it begins."""
+
+    note: str = ""
+    """Text of the user for the invocation's run in MLflow, Markdown."""
 
     def __post_init__(self) -> None:
         # A command may contain a database password, and notes are read by many, also in MLflow.
@@ -210,7 +262,7 @@ class Invocation:
         """Tell whether `other` asks for the same cells, and compares them in the same way."""
         mine, theirs = (
             (set(each.cells), each.control, each.against, each.margin, each.crossing, each.stopping, each.metric,
-             each.stopping_dropped, each.tags, each.question)
+             each.stopping_dropped, each.tags, each.question, each.labels, each.note)
             for each in (self, other)
         )  # fmt: skip
         return mine == theirs

@@ -87,17 +87,25 @@ def fit(run: Trainer, observer: TrainingObserver) -> TrainingOutcome:
     stepper, saver = Stepper(run, graph=run.graph), _Saver(run, observer)
     try:
         with stepper.on_its_stream():
+            run.callbacks.begin(run)
             began = time.monotonic()
             while run.epoch < run.recipe.train.epochs:
                 diverged_at = _train_epoch(run, stepper, observer, saver)
                 if diverged_at is not None:
                     return TrainingOutcome("diverged", run.epoch + 1, diverged_at, stepper.refused)
+                is_last = run.epoch + 1 == run.recipe.train.epochs
+                if run.swa is not None and is_last:
+                    run.swa.complete(run.split, run.precision, run.seed_of_draws)
                 values = _measure(run)
+                if run.callbacks:
+                    values |= run.callbacks.after_epoch(run)
+                    if is_last:
+                        run.callbacks.end(run)
                 now = time.monotonic()
                 values["epoch_seconds"], began = now - began, now  # includes evaluation and saving
                 run.epoch, run.step, run.epoch_seconds = run.epoch + 1, 0, 0.0
                 observer.epoch(run.epoch, values)
-                if run.epoch == run.recipe.train.epochs:
+                if is_last:
                     break
                 stopping = observer.wants_to_stop()
                 if stopping or saver.is_due:
@@ -116,6 +124,8 @@ def _train_epoch(run: Trainer, stepper: Stepper, observer: TrainingObserver, sav
     while run.step < run.steps_per_epoch:
         stepper.take()
         run.step += 1
+        if run.swa is not None:
+            run.swa.step(run.epoch * run.steps_per_epoch + run.step)
         observer.step(run.epoch + 1, run.step, run.steps_per_epoch)
         last = run.step == run.steps_per_epoch
         if last or run.step % LOOK_EVERY == 0:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from functools import lru_cache
 
-from cifar_lab.config.recipe import ScheduleConfig
+from cifar_lab.config.recipe import Recipe, ScheduleConfig
 from cifar_lab.extension import Options
 from cifar_lab.train.registry import schedule_factor
 
@@ -52,6 +54,55 @@ def lr_at(schedule: ScheduleConfig, lr: float, *, step: int, steps_per_epoch: in
         return lr * factor(schedule, 0.0) * (step + 1) / warm
     moved = step if schedule.every == "step" else step - step % steps_per_epoch
     return lr * factor(schedule, max(0, moved - warm) / (steps - warm))
+
+
+def rate_at(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of `step`, in [0, steps_per_epoch * epochs), of a training.
+
+    It is that of the schedule, and under stochastic weight averaging, from `train.swa.start` on, a constant rate, or
+    one that falls linearly in each cycle, to `final` of its first value in the last step.
+    """
+    swa, first = recipe.train.swa, _averaged_from(recipe, steps_per_epoch)
+    if not swa.enabled or step < first:
+        return _scheduled(recipe, step, steps_per_epoch)
+    high = _scheduled(recipe, first, steps_per_epoch) if swa.rate is None else swa.rate * recipe.optim.lr
+    if swa.schedule == "constant":
+        return high
+    ends = (first, *_ends_of_cycles(swa.cycle, first, steps_per_epoch * recipe.train.epochs))
+    cycle = bisect_right(ends, step)
+    length = ends[cycle] - ends[cycle - 1]
+    return high * (1 - (1 - swa.final) * (step - ends[cycle - 1]) / max(1, length - 1))
+
+
+def averaged_after(recipe: Recipe, steps_per_epoch: int) -> tuple[int, ...]:
+    """Return the numbers of steps after which stochastic weight averaging takes the weights; the last is the end."""
+    first, steps = _averaged_from(recipe, steps_per_epoch), steps_per_epoch * recipe.train.epochs
+    if recipe.train.swa.schedule == "constant":
+        return tuple(end for end in range(steps_per_epoch, steps + 1, steps_per_epoch) if end > first)
+    return _ends_of_cycles(recipe.train.swa.cycle, first, steps)
+
+
+def _scheduled(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    return lr_at(
+        recipe.schedule, recipe.optim.lr, step=step, steps_per_epoch=steps_per_epoch, epochs=recipe.train.epochs
+    )
+
+
+def _averaged_from(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Return the first step, from 0, of the part in which weights are averaged; it has one step at least."""
+    steps = steps_per_epoch * recipe.train.epochs
+    return min(steps - 1, round(recipe.train.swa.start * steps))
+
+
+@lru_cache(maxsize=64)
+def _ends_of_cycles(cycle: float, first: int, steps: int) -> tuple[int, ...]:
+    """Return the numbers of steps after which cycles end: equal parts of the steps from `first` on.
+
+    Their length is as near to `cycle`, a fraction of the training, as whole cycles can be.
+    """
+    left = steps - first
+    cycles = min(left, max(1, round(left / (cycle * steps))))
+    return tuple(first + round(left * number / cycles) for number in range(1, cycles + 1))
 
 
 def _fall(progress: float) -> float:

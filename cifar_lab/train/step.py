@@ -2,8 +2,9 @@
 
 A step does not use the host. Image indices, learning rate, and the position of the loss are read from tensors on the
 device, which the step itself advances. Random numbers are drawn for a whole epoch ahead (`augment.draw`); only dropout
-draws in the step, from a generator that is seeded before each one. So the same code runs eagerly on every device, and
-is captured on CUDA, where launching its roughly 500 kernels one by one takes longer than computing them.
+and stochastic depth draw in the step, from a generator that is seeded before each one. So the same code runs eagerly on
+every device, and is captured on CUDA, where launching its roughly 500 kernels one by one takes longer than computing
+them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lab.config.built_in_names import MODELS
+from cifar_lab.config.recipe import ModelConfig
 from cifar_lab.config.seeding import stream
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
@@ -42,14 +44,9 @@ class Stepper:
 
     def __init__(self, run: Trainer, *, graph: bool = False) -> None:
         self.run = run
-        self.refused = ""
-        if graph and run.device.type != "cuda":
-            graph, self.refused = False, f"a {run.device.type} device has no CUDA graphs"
-        if graph and run.rate is None:
-            graph, self.refused = False, f"{run.recipe.optim.name} takes its learning rate from the host"
-        scales = run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False)
-        if graph and scales:  # torch's gradient scaler waits for the device before each step of such an optimizer
-            graph, self.refused = False, f"{run.recipe.optim.name} in fp16 waits to know whether a step is left out"
+        self.refused = why_no_graph(run) if graph else ""
+        graph = graph and not self.refused
+        self._draws_in_step = _draws_in_step(run.recipe.model)
         self._wanted = graph
         self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
         """Graphs by whether Lookahead interpolates in the step."""
@@ -99,7 +96,7 @@ class Stepper:
                 self._eager += 1
                 self._take_eagerly(self._offsets, moves)
             elif moves in self._graphs:
-                self._seed_dropout()
+                self._seed_draws()
                 self._graphs[moves].replay()
             else:
                 self._take_and_capture(moves)
@@ -153,7 +150,7 @@ class Stepper:
         try:
             torch._foreach_copy_(state, before)
             graph = self._capture(moves)
-            self._seed_dropout()
+            self._seed_draws()
             graph.replay()
             same = all(_same(mine, theirs) for mine, theirs in zip(state, eager, strict=True))
             if not same:
@@ -181,12 +178,13 @@ class Stepper:
         return graph
 
     def _take_eagerly(self, offsets: Tensor, moves: bool) -> None:
-        self._seed_dropout()
+        self._seed_draws()
         self._step(offsets, moves)
 
-    def _seed_dropout(self) -> None:
+    def _seed_draws(self) -> None:
+        """Seed the generator from which the layers that draw do so in their order, stochastic depth before dropout."""
         run = self.run
-        if run.recipe.model.dropout or run.recipe.model.name not in MODELS.built_in:  # it may draw as well
+        if self._draws_in_step:
             torch.manual_seed(stream(run.seed_of_draws, "dropout", run.epoch, run.step))
 
     def _step(self, offsets: Tensor, moves: bool) -> None:
@@ -197,27 +195,39 @@ class Stepper:
         self._set_rate()
         images, labels = run.split.train.take(here.order)
         inputs, targets = augmentation.augment(images, labels, here, recipe.data, run.split.classes)
-        with autocast(run.precision, run.device):
-            logits = run.forward(inputs)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.train.label_smoothing)
         run.optimizer.zero_grad(set_to_none=True)
+        loss = self._pass(inputs, targets)
+        if run.sam is not None:
+            self._seed_draws()  # both passes have one mask
+            run.sam.second_pass(lambda: self._pass(inputs, targets))
+        if run.scaler is not None:
+            run.scaler.unscale_(run.optimizer)
+        if run.callbacks.after_each_backward:
+            run.callbacks.after_backward(run)
+        norm = clip(run.parameters, recipe.optim.clip)
         if run.scaler is None:
-            loss.backward()
-            norm = clip(run.parameters, recipe.optim.clip)
             run.optimizer.step()
         else:
-            run.scaler.scale(loss).backward()
-            run.scaler.unscale_(run.optimizer)
-            norm = clip(run.parameters, recipe.optim.clip)
             run.scaler.step(run.optimizer)
             run.scaler.update()
         if moves and run.lookahead is not None:
             run.lookahead.interpolate()
         if run.ema is not None:
             run.ema.step()
+        if run.callbacks.after_each_step:
+            run.callbacks.after_step(run)
         run.losses.index_copy_(0, self._at, loss.detach().to(run.losses.dtype).reshape(1))
         run.norms.index_copy_(0, self._at, norm.detach().to(run.norms.dtype).reshape(1))
         self._at.add_(1)
+
+    def _pass(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Take a forward and a backward pass, and return the loss, (); gradients are scaled in fp16."""
+        run = self.run
+        with autocast(run.precision, run.device):
+            logits = run.forward(inputs)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=run.recipe.train.label_smoothing)
+        (loss if run.scaler is None else run.scaler.scale(loss)).backward()
+        return loss
 
     def _set_rate(self) -> None:
         run = self.run
@@ -226,6 +236,26 @@ class Stepper:
             return
         for group in run.optimizer.param_groups:
             group["lr"] = self._numbers[run.step]
+
+
+def why_no_graph(run: Trainer) -> str:
+    """Return the reason why a training's steps cannot be a CUDA graph, or an empty string."""
+    name = run.recipe.optim.name
+    if run.device.type != "cuda":
+        return f"a {run.device.type} device has no CUDA graphs"
+    if run.rate is None:
+        return f"{name} takes its learning rate from the host"
+    if run.scaler is not None and not getattr(run.optimizer, "_step_supports_amp_scaling", False):
+        # torch's gradient scaler waits for the device before each step of such an optimizer
+        return f"{name} in fp16 waits to know whether a step is left out"
+    if run.sam is not None and _draws_in_step(run.recipe.model):
+        return "sharpness-aware minimization seeds dropout's generator twice in a step"
+    return run.callbacks.why_eager
+
+
+def _draws_in_step(model: ModelConfig) -> bool:
+    """Tell whether a network draws random numbers in training, as a user's may."""
+    return bool(model.dropout or model.stochastic_depth) or model.name not in MODELS.built_in
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from cifar_lab.config.built_in_names import OPTIMIZERS
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.config.seeding import seed_of_draws
+from cifar_lab.config.seeding import seed_of_draws, stream
 from cifar_lab.data.splits import Split
 from cifar_lab.train import optimizer
+from cifar_lab.train.callbacks import Callbacks
 from cifar_lab.train.ema import ExponentialMovingAverage
 from cifar_lab.train.lookahead import Lookahead
-from cifar_lab.train.lr_schedule import lr_at
+from cifar_lab.train.lr_schedule import rate_at
 from cifar_lab.train.precision import Precision, scaler
+from cifar_lab.train.sam import SharpnessAwareness
+from cifar_lab.train.swa import AveragedWeights
 
 
 class Trainer:
@@ -37,7 +40,10 @@ class Trainer:
         self.scaler = scaler(precision, self.device)
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
         self.ema = ExponentialMovingAverage(net, recipe.train.ema) if recipe.train.ema else None
+        self.sam = SharpnessAwareness(net, recipe.optim.sam) if recipe.optim.sam.rho else None
         self.steps_per_epoch = recipe.steps_per_epoch(len(split.train))
+        self.swa = AveragedWeights(net, recipe, self.steps_per_epoch) if recipe.train.swa.enabled else None
+        self.callbacks = Callbacks(recipe.train.callbacks)
         self.epoch, self.step, self.images_seen = 0, 0, 0
         self.epoch_seconds, self.seconds = 0.0, 0.0
         # One loss per step of the current epoch, kept on the device to avoid synchronization.
@@ -46,18 +52,24 @@ class Trainer:
 
     @property
     def evaluated(self) -> nn.Module:
-        """Return the network that is evaluated and kept: the moving average if the recipe asks for one."""
+        """Return the network that is evaluated and kept: the moving average if the recipe asks for one.
+
+        Under stochastic weight averaging it is the network itself until the mean is complete, after the last epoch.
+        """
+        if self.swa is not None and self.swa.is_complete:
+            return self.swa.module
         return self.ema.module if self.ema is not None else self.net
+
+    def random(self, purpose: str) -> torch.Generator:
+        """Return a generator on the CPU for a callback's `purpose` at the present epoch and step.
+
+        It is the same after a resume; in `begin`, the step is that at which the attempt starts.
+        """
+        return torch.Generator().manual_seed(stream(self.seed_of_draws, "callback", purpose, self.epoch, self.step))
 
     def lr(self, step: int) -> float:
         """Return the learning rate of `step`, in [0, steps_per_epoch), of the current epoch."""
-        return lr_at(
-            self.recipe.schedule,
-            self.recipe.optim.lr,
-            step=self.epoch * self.steps_per_epoch + step,
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=self.recipe.train.epochs,
-        )
+        return rate_at(self.recipe, self.epoch * self.steps_per_epoch + step, self.steps_per_epoch)
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor on the device that a step changes, in a fixed order, without copies."""
@@ -86,6 +98,8 @@ class Trainer:
             "counters": {name: getattr(self, name) for name in _COUNTERS},
             "losses": self.losses,
             "norms": self.norms,
+            **({"swa": self.swa.state_dict()} if self.swa else {}),
+            **({"callbacks": self.callbacks.state_dict()} if self.callbacks else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -104,10 +118,14 @@ class Trainer:
             self.lookahead.load_state_dict(state["lookahead"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
+        if self.swa:
+            self.swa.load_state_dict(state["swa"])
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
         self.losses.copy_(state["losses"])
         self.norms.copy_(state["norms"])
+        if self.callbacks:
+            self.callbacks.load_state_dict(state["callbacks"])
 
 
 _COUNTERS = ("epoch", "step", "images_seen", "epoch_seconds", "seconds")

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "inspect": {"config", "store", "train", "results"},
     "report": {"config", "ablation", "store", "results", "inspect"},
     "mlflow_sync": {"config", "ablation", "store", "results", "execution", "report"},
-    "search": {"config", "ablation", "models", "data", "store", "execution", "report", "mlflow_sync"},
+    "search": {"config", "ablation", "models", "data", "store", "results", "execution", "report", "mlflow_sync"},
     "inference": {"config", "models", "data", "store", "train", "results", "execution", "report"},
     "api": set(ORDER) - {"data", "train", "inspect", "search", "api", "cli"},
     "cli": set(ORDER) - {"api", "cli"},
@@ -43,7 +43,11 @@ MAY_IMPORT = {
 }
 """What each package imports, and no more. `mlflow_sync` has only the interface of uploads from `execution`."""
 DOORS = {
-    "mlflow": {"cifar_lab/mlflow_sync/client.py", "cifar_lab/mlflow_sync/connection.py"},
+    "mlflow": {
+        "cifar_lab/mlflow_sync/client.py",
+        "cifar_lab/mlflow_sync/connection.py",
+        "cifar_lab/mlflow_sync/logged_model.py",
+    },
     "typer": {"cifar_lab/cli"},
     "rich": {"cifar_lab/cli", "cifar_lab/data/progress.py"},
     "requests": {"cifar_lab/data/http_client.py", "cifar_lab/data/download.py"},
@@ -54,6 +58,10 @@ DOORS = {
     "matplotlib": {"cifar_lab/report"},
     "pandas": {"cifar_lab/report", "cifar_lab/api"},
     "optuna": {"cifar_lab/search"},
+    "onnx": {"cifar_lab/inference/onnx_model.py"},
+    "onnx_ir": {"cifar_lab/inference/onnx_model.py"},
+    "onnxscript": set(),
+    "onnxruntime": {"cifar_lab/inference/onnx_model.py", "cifar_lab/inference/export.py"},
 }
 WITHOUT_TORCH = {*EVERYWHERE, "config", "ablation", "store", "results", "report", "mlflow_sync"}
 VOCABULARY = {f"cifar_lab.{name}" for name in ("Ablation", "Claim", "Variant", "EFFICIENT_RESNET", "RESNET18", "FAST")}
@@ -156,7 +164,16 @@ def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["--help", "--version", "list", "run-ablation --help", "predict --help", "evaluate --help", "shift --help"],
+    [
+        "--help",
+        "--version",
+        "list",
+        "run-ablation --help",
+        "predict --help",
+        "evaluate --help",
+        "shift --help",
+        "export --help",
+    ],
 )
 def test_instant_commands_load_nothing_heavy(command: str) -> None:
     program = (

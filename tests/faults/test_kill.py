@@ -20,7 +20,11 @@ from cifar_lab.store.journal import read_events, read_points
 
 EPOCHS = 12
 PATIENCE = 300.0
-TIMED = {"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"}
+TIMED = {
+    "seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib",
+    "system/cpu_utilization_percentage", "system/system_memory_usage_megabytes",
+    "system/system_memory_usage_percentage",
+}  # fmt: skip
 
 
 class Lab:
@@ -113,6 +117,29 @@ def test_killed_with_everything_it_goes_on_and_ends_with_the_same_numbers(
     assert any(event.kind == "resume" and event.epoch for event in events), (
         "nothing was resumed: the kill came too late to test anything"
     )
+
+
+@pytest.mark.slow
+def test_killed_with_two_passes_averages_and_skipped_blocks_it_ends_with_the_same_numbers(
+    tmp_path: Path, images_and_ablations: tuple[Path, Path]
+) -> None:
+    words = [
+        "--seeds", "0", "optim.sam.rho=0.05", "model.stochastic_depth=0.3", "model.activation=gelu",
+        "train.swa.enabled=true", "train.swa.start=0.1",
+    ]  # fmt: skip
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole, killed = (Lab(tmp_path / name, *images_and_ablations) for name in ("whole", "killed"))
+    assert whole.run(*words) == 0, whole.said()
+    process = killed.start(*words)
+    _wait(lambda: _epochs(killed) >= 9, "nine epochs of two cells")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
+    _wait(lambda: all(record.state() != "running" for record in killed.records()), "the workers to be gone")
+    assert killed.run(*words) == 0, killed.said()
+    assert [_numbers(record) for record in killed.records()] == [_numbers(record) for record in whole.records()]
+    events = [event for record in killed.records() for event in read_events(record.folder)]
+    assert any(event.kind == "resume" and event.epoch for event in events), "nothing was resumed: killed too late"
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "a scheduler"])

@@ -46,9 +46,15 @@ MIXED = EFFICIENT_RESNET.override({
 RECIPES = {
     **{name: EFFICIENT_RESNET.override({"optim.name": name, "optim.lr": 0.01}) for name in OPTIMIZERS},
     "mixed": MIXED,
+    "augmix": MIXED.override({"data.policy.name": "augmix", "data.random_erasing.probability": 0.5}),
+    "randaugment": EFFICIENT_RESNET.override({"data.policy.name": "randaugment"}),
     "fast": FAST,
     "pooled": FAST.override({"model.stem_pool": True}),
     "by norm": EFFICIENT_RESNET.override({"optim.clip.by": "norm", "model.se.placement": "block"}),
+    "sharpness": EFFICIENT_RESNET.override({"optim.sam.rho": 0.05, "model.activation": "silu"}),
+    "adaptive": EFFICIENT_RESNET.override({"optim.sam.rho": 0.5, "optim.sam.adaptive": True}),
+    "averaged": EFFICIENT_RESNET.override({"train.swa.enabled": True, "train.swa.start": 0.25}),
+    "depth": EFFICIENT_RESNET.override({"model.stochastic_depth": 0.5, "model.activation": "gelu"}),
     "by step": EFFICIENT_RESNET.override({"schedule.every": "step", "schedule.warmup": 0.3}),
 }
 NAMES = tuple(RECIPES)
@@ -227,6 +233,18 @@ def test_no_operation_is_one_that_torch_knows_to_vary(name: str, monkeypatch: py
         take(stepper, 2)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("name", ["autoaugment", "randaugment", "trivialaugment", "augmix"])
+def test_a_policy_makes_of_an_image_what_it_makes_on_the_cpu(name: str) -> None:
+    """Devices may round a value between two levels, or a source between two pixels, to different sides."""
+    data = EFFICIENT_RESNET.override({"data.policy.name": name, "data.normalise": False}).data
+    images = torch.randint(0, 256, (512, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    made = []
+    for device in (torch.device("cpu"), DEVICE):
+        draws = augmentation.draw_epoch(data, 512, seed=0, epoch=0, device=device)
+        made.append(augmentation.augment(images.to(device), draws.order, draws, data)[0].cpu())
+    assert ((made[0] - made[1]).abs() > 0.5 / 255).float().mean() < 0.02
 
 
 @pytest.mark.parametrize("name", ["sgd", "mixed"])

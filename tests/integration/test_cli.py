@@ -163,6 +163,22 @@ def test_a_plan_says_which_variants_train_the_same(tmp_path: Path, capsys: pytes
     assert _json([*line, "train.epochs=10"], capsys)["same_as"] == {}
 
 
+def test_a_plan_says_which_variants_take_two_passes_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["plan", "sam", "--scale", "smoke", "--seeds", "0", "--runs", str(tmp_path)]
+    cells = {cell["variant"]: cell for cell in _json(line, capsys)["cells"]}
+    assert {name: cell["passes"] for name, cell in cells.items()} == {
+        "off": 1, "off_twice": 1, "rho0.05": 2, "rho0.1": 2, "adaptive0.5": 2,
+    }  # fmt: skip
+    assert cells["rho0.05"]["estimate_seconds"] > 1.2 * cells["off"]["estimate_seconds"] > 0
+    assert run(line) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "rho0.05, rho0.1, adaptive0.5: two passes a step, so twice the time and the FLOPs that the MACs tell" in shown
+    )
+    assert run(["plan", "dropout", *line[2:]]) == 0
+    assert "two passes" not in capsys.readouterr().out
+
+
 def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:
     line = ["plan", "se_ratio", "--scale", "smoke", "--seeds", "0", "--runs", str(tmp_path)]
     assert run(line) == 0

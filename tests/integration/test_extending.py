@@ -19,6 +19,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import discover
 from cifar_lab.cli import run
 from cifar_lab.cli.app import app
+from cifar_lab.store.journal import read_points
 
 HOUSE = Path(__file__).parents[2]
 PAGE = (HOUSE / "docs" / "extending.md").read_text()
@@ -69,7 +70,9 @@ def test_the_page_has_the_files_it_speaks_of() -> None:
         "mylab/mylab/ablations/peak_rate.py",
         "mylab/mylab/nets.py",
         "mylab/mylab/images.py",
+        "mylab/mylab/augment.py",
         "mylab/mylab/training.py",
+        "mylab/mylab/callbacks.py",
     }
 
 
@@ -108,7 +111,7 @@ def test_the_file_in_a_folder_is_planned(written: Path, few_images: Path) -> Non
     assert [cell["variant"] for cell in plan["cells"]] == ["off", "ls05", "ls10"]
 
 
-def test_the_packages_network_data_optimizer_and_metric_are_trained(written: Path) -> None:
+def test_the_packages_network_data_augmentation_optimizer_and_metric_are_trained(written: Path) -> None:
     typed = next(line for line in COMMANDS if line.startswith("cifar-lab train model.name=patches"))
     words = [*shlex.split(typed)[1:], "train.epochs=2", "train.batch_size=16", "--device", "cpu", "--offline", "--yes"]
     done = _ran(written, *words, "--runs", "own")
@@ -119,15 +122,27 @@ def test_the_packages_network_data_optimizer_and_metric_are_trained(written: Pat
     result, cell = (json.loads((folder / name).read_text()) for name in ("result.json", "cell.json"))
     assert 0 <= result["metrics"]["test/confident"] <= 1
     assert cell["recipe"]["model"]["name"] == "mylab.nets:patches"
+    assert cell["recipe"]["data"]["augmentations"] == [{"name": "mylab.augment:grayscale", "options": {}}]
     assert cell["parameters"] == 3 * 16 * 16 + 16 + 16 * 16 * 9 + 16 + 16 * 4 + 4
     assert (len(cell["classes"]), cell["side"], cell["data"]["kind"]) == (4, 16, "registered")
+
+
+def test_the_packages_callback_acts_and_its_metric_is_in_the_journal(written: Path) -> None:
+    typed = next(line for line in COMMANDS if "train.callbacks" in line)
+    small = ["model.blocks=[1]", "model.width=8", "train.epochs=2", "train.batch_size=16", "--device", "cpu"]
+    done = _ran(written, *shlex.split(typed)[1:], *small, "--offline", "--yes", "--runs", "called")
+    assert (done["trained"], done["cells"][0]["state"]) == (1, "finished")
+    points = read_points(written / "called" / done["cells"][0]["fingerprint"])
+    assert [point.values["GradientNoise/weight_norm"] > 0 for point in points] == [True, True]
 
 
 def test_they_keep_the_contract_for_authors(written: Path) -> None:
     program = (
         "from cifar_lab.testing import *;"
         "check_model('mylab.nets:patches', {'width': 8}); check_dataset('stripes?side=20');"
-        "check_optimizer('mylab.training:Lion', {'betas': [0.8, 0.9]}); check_metric('mylab.training:confident')"
+        "check_augmentation('mylab.augment:grayscale', {'probability': 0.5});"
+        "check_optimizer('mylab.training:Lion', {'betas': [0.8, 0.9]}); check_metric('mylab.training:confident');"
+        "check_callback('mylab.callbacks:GradientNoise', {'eta': 0.1})"
     )
     known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(written / "mylab"), str(HOUSE)])}
     done = subprocess.run([sys.executable, "-c", program], env=known, capture_output=True, text=True, check=False)

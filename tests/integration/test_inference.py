@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,15 @@ from made.cifar_files import png
 import cifar_lab
 from cifar_lab.cli import run
 from cifar_lab.data import load
+from cifar_lab.inference.onnx_model import PACKAGES
 from cifar_lab.inference.stored_cells import load_cells
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.train import cell_artifacts
 
 Json = Callable[..., Any]
+needs_onnx = pytest.mark.skipif(
+    any(find_spec(name) is None for name in PACKAGES), reason="the extra onnx is not installed"
+)
 
 
 class Ran(NamedTuple):
@@ -175,6 +180,10 @@ WRONG = [
     (["evaluate", "tiny", "--margin", "0"], "--margin 0: a difference that does not matter is above 0"),
     (["evaluate", "tiny", "--images", "0"], "--images 0: at least one image"),
     (["evaluate", "tiny/off/s0", "-o", "out.html"], "the extension is one of .csv, .json, .png"),
+    (["export", "tiny/off", "-o", "m.onnx"], "2 runs are named (tiny/off/s0, tiny/off/s1); one file holds one network"),
+    (["export", "tiny/off/s0", "-o", "m.pt"], "-o m.pt: the extension is one of .onnx"),
+    (["export", "tiny/off/s0", "-o", "no/m.onnx"], "no such folder: no"),
+    (["export", "tiny/off/s0", "--input-type", "flot"], "--input-type flot: no such value; did you mean 'float'?"),
     (["shift", "tiny", "-i", "nowhere"], "input 'nowhere': no such file or folder"),
 ]
 
@@ -368,6 +377,62 @@ def test_tables_are_printed_without_a_word_of_python(
         printed = capsys.readouterr().out
         assert not any(word in printed for word in ("None", "nan", "{", "numpy", "tensor"))
         assert max(map(len, printed.splitlines())) <= 240
+
+
+@needs_onnx
+def test_an_exported_network_gives_the_recorded_answers(
+    ran: Ran, folder: Path, as_json: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr("cifar_lab.inference.export.SECONDS", 0.0)
+    (folder / "net.onnx").write_bytes(b"an earlier file")
+    tree = as_json("export", "tiny/off/s1", "-o", "net.onnx", "--int8")
+    pytorch, plain, quantised = tree["runtimes"]
+    assert [each["name"] for each in tree["runtimes"]] == ["PyTorch", "onnxruntime", "onnxruntime int8"]
+    assert plain["other_answers"] == 0
+    assert plain["largest_difference"] < 1e-4 < quantised["largest_difference"]
+    assert plain["accuracy"] == pytorch["accuracy"]
+    assert quantised["bytes"] == tree["bytes"] == Path("net.onnx").stat().st_size
+    assert tree["quantisation"]["difference"] == pytest.approx(quantised["accuracy"] - pytorch["accuracy"])
+    assert tree["calibration_images"] == 50, "60 training images, one of each class held out"
+    assert tree["images"].startswith("20 test images of ")
+    cell = next(each for each in load_cells(ran.runs) if each.names[0][1:] == ("off", 1))
+    recorded = cell.logits()[0].argmax(axis=1)
+    tree = as_json("export", "tiny/off/s1", "-o", "net.onnx")
+    images = np.array(load(str(ran.images)).test_images).transpose(0, 3, 1, 2)
+    session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+    answers = session.run(None, {"images": images})[0].argmax(axis=1)
+    assert (answers != recorded).sum() == tree["answers_other_than_recorded"] <= 1
+    assert tree["quantisation"] is tree["calibration_images"] is None
+    assert not list(Path().glob(".*partial")), "a partial file was left"
+
+
+def test_nothing_is_written_where_the_exported_network_differs(
+    ran: Ran, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cifar_lab.inference.export.require_onnx", lambda: None)
+    monkeypatch.setattr("cifar_lab.inference.export.export_model", lambda *_: b"model")
+    monkeypatch.setattr("cifar_lab.inference.export._session", lambda *_: None)
+    monkeypatch.setattr(
+        "cifar_lab.inference.export._session_logits", lambda _, images, __: np.ones((len(images), 10), np.float32)
+    )
+    (folder / "net.onnx").write_bytes(b"an earlier file")
+    assert run(["export", "tiny/off/s1", "-o", "net.onnx", "--runs", str(ran.runs)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("cifar-lab: tiny/off/s1: the exported network computes something else: logits differ by")
+    assert (folder / "net.onnx").read_bytes() == b"an earlier file"
+
+
+def test_without_the_extra_export_says_how_to_install_it(
+    ran: Ran, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cifar_lab.inference.onnx_model.find_spec", lambda _: None)
+    assert run(["export", "tiny/off/s1", "-o", "net.onnx", "--runs", str(ran.runs)]) == 2
+    assert capsys.readouterr().err == (
+        "cifar-lab: export needs onnx, onnxscript, onnxruntime: `pip install 'cifar-lab[onnx]'` installs all of it\n"
+    )
+    assert not Path("net.onnx").exists()
 
 
 def test_the_api_returns_what_the_commands_print(ran: Ran, pickled: Path, as_json: Json) -> None:

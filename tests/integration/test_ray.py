@@ -125,7 +125,7 @@ def outcomes(tree: Any, folder: Path) -> dict[str, Any]:
         assert result is not None
         kept = {key: value for key, value in result.metrics.items() if "second" not in key and "memory" not in key}
         with np.load(folder / "runs" / cell["fingerprint"] / "predictions.npz") as file:
-            predictions = {name: file[name].tobytes() for name in file.files}
+            predictions = {name: file[name].tobytes() for name in file.files if name != "result"}
         outcomes[cell["fingerprint"]] = (kept, predictions, result.files["weights.safetensors"])
     return outcomes
 

@@ -76,7 +76,7 @@ def test_a_submitted_study_has_the_numbers_of_a_local_one_and_its_report(tmp_pat
     here.mkdir(), there.mkdir()
     done = submit(there, *SHORT, "--max-parallel", "2")
     assert len(done["cells"]) == done["tasks"] == 4
-    lab(here, "run-ablation", *SHORT, "--offline")
+    lab(here, "run-ablation", *SHORT, "--offline", "-y")
     folder = Path(done["folder"])
     until(lambda: has_ended(done["following_job"]), "the job that follows ends")
     assert values(there) == values(here)
@@ -99,7 +99,7 @@ def test_a_task_queued_again_and_one_cancelled_lose_no_epoch(tmp_path: Path) -> 
     until(lambda: all(cell["state"] == "missing" for cell in status(there)), "both stop")
     stopped = {cell["fingerprint"]: cell["epoch"] for cell in status(there)}
     assert min(stopped.values()) >= 2, "their last epochs are kept"
-    lab(here, "run-ablation", *LONG, "--offline")
+    lab(here, "run-ablation", *LONG, "--offline", "-y")
     until(lambda: has_ended(first["following_job"]), "the task that was queued again, and the job after it, end")
     states = {cell["fingerprint"]: cell["state"] for cell in status(there)}
     assert states[tasks[again]] == "finished"

@@ -135,7 +135,7 @@ def test_a_trial_that_failed_before_is_no_failure_once_all_that_was_wanted_is_th
     assert run(line(2)) == 0
 
 
-@pytest.mark.parametrize("command", ["sweep-best", "sweep-importance", "sweep-report", "ablate-best"])
+@pytest.mark.parametrize("command", ["sweep-best", "sweep-importance", "sweep-report", "sweep-confirm", "ablate-best"])
 def test_a_study_that_is_not_there_is_said(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "nosuch"]) == 2
     assert "is not there" in capsys.readouterr().err
@@ -195,3 +195,42 @@ def test_a_page_that_cannot_be_made_is_one_line_and_nothing_is_written(
     assert said in error
     assert len(error.strip().splitlines()) == 1
     assert set(told.iterdir()) == before
+
+
+# Confirmation
+
+
+@pytest.mark.slow
+def test_a_confirmation_trains_fresh_seeds_once_and_is_resumed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = printed(capsys, line(3, "--confirm-top", "1", "--confirm-seeds", "1-2", "--json"))["confirmation"]
+    winners = {each["variant"] for each in tree["recipes"]}
+    assert tree["seeds"] == [1, 2]
+    assert len(winners) == 2
+    assert "baseline" in winners
+    results = {path: path.stat().st_mtime_ns for path in here.glob("runs/*/result.json")}
+    lost = next(
+        here / "runs" / cell.fingerprint / "result.json"
+        for note in read_index(here / "runs").of_ablation("confirm_tiny") for cell in note.cells if cell.seed == 2
+    )  # fmt: skip
+    lost.unlink()
+    again = printed(capsys, ["sweep-confirm", "tiny", "--top", "1", "--seeds", "1-2", "--offline", "-y", "--json"])
+    assert again["recipes"] == tree["recipes"]
+    after = {path: path.stat().st_mtime_ns for path in here.glob("runs/*/result.json")}
+    assert [path for path in results if results[path] != after[path]] == [lost]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--confirm-seeds", "1-3"], "--confirm-seeds goes with --confirm-top"),
+        (["--confirm-top", "2", "--confirm-seeds", "0-3"], "seed 0 is the search's own"),
+        (["--confirm-top", "2", "--confirm-seeds", "4"], "one seed shows no deviation"),
+        (["--confirm-top", "2", "--confirm-seeds", "x"], "--confirm-seeds reads 0-4"),
+    ],
+)
+def test_a_confirmation_that_cannot_be_is_refused_before_the_search(
+    more: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line(2, *more)) == 2
+    assert said in capsys.readouterr().err
+    assert not (here / "runs").exists()

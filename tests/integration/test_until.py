@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made import records
+from scipy import stats
 
 from cifar_lab.cli import run
-from cifar_lab.results.stats.group_sequential import looks
+from cifar_lab.results.stats.group_sequential import levels, looks, moderated_boundaries
+from cifar_lab.results.stats.moderated import critical_value
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import read_invocation
 
 ABLATION = '''
 """Two rates and a dropout."""
@@ -137,9 +142,114 @@ def test_the_rule_is_written_before_the_first_cell_and_compare_reads_it(
     assert all(rule == rules[0] for rule in rules)
     assert (rules[0]["looks"], rules[0]["comparisons"], rules[0]["confidence"]) == (list(looks(12)), 2, 0.95)
     assert run(["compare", "three", "--ablations", "mine", "--json"]) == 0
-    found = {row["variant"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
-    assert (found["slow"]["pairs"], found["slow"]["level"]) == (5, rules[0]["levels"][0])
-    assert (found["drop"]["pairs"], found["drop"]["level"]) == (12, rules[0]["levels"][2])
+    tree = json.loads(capsys.readouterr().out)
+    found = {row["variant"]: row for row in tree["rows"]}
+    assert rules[0]["family"] == "control"
+    assert (tree["design"], tree["stopping"]["critical"]) == ("moderated", rules[0]["critical"])
+    for name, look, seeds in (("slow", 0, 5), ("drop", 2, 12)):
+        row = found[name]
+        assert (row["pairs"], row["critical"], row["level"]) == (seeds, rules[0]["critical"][look], None)
+        half = row["critical"] * row["deviation"] / seeds**0.5
+        assert row["interval"] == pytest.approx([row["difference"] - half, row["difference"] + half])
+
+
+def test_the_rule_has_the_boundaries_of_its_family(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish_all(cells(capsys), {"slow": -0.3})
+    ended(capsys)
+    assert notes(here)[0]["stopping"]["critical"] == list(moderated_boundaries(looks(12), 2, "control", 1 - 0.95))
+    assert notes(here)[0]["design"] == "moderated"
+    assert run(["compare", "three", "--ablations", "mine", "--all"]) == 0
+    values = ", ".join(f"{value:.2f}" for value in notes(here)[0]["stopping"]["critical"])
+    assert f"± {values} moderated standard errors" in capsys.readouterr().out
+
+
+def test_a_rule_of_one_difference_has_students_boundaries(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "".join(each for each in ABLATION.splitlines(keepends=True) if "dropout" not in each or "factors" in each)
+    text = text.replace('("optim.lr", "model.dropout")', '("optim.lr",)')
+    (here / "mine" / "three.py").write_text(text)
+    finish_all(cells(capsys), {"slow": -0.3})
+    ended(capsys)
+    rule = notes(here)[0]["stopping"]
+    assert (rule["family"], rule["critical"], rule["levels"]) == (None, [], list(levels(looks(12), 1 - 0.95)))
+
+
+OLD_RULE = Path(records.__file__).parent / "old_rule"
+"""Notes of a study that began when rules had Student's boundaries; its cells were made by `finish_all`."""
+
+
+def test_a_rule_that_began_with_students_boundaries_keeps_them_and_goes_on(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_all(cells(capsys), {"slow": -0.3})
+    shutil.copytree(OLD_RULE, here / "runs" / "invocations")
+    before = [note["stopping"] for note in notes(here)]
+    assert all("critical" not in rule for rule in before)
+    ended(capsys)
+    assert run(["compare", "three", "--ablations", "mine", "--json"]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert (tree["design"], tree["stopping"]["critical"], tree["stopping"]["seen"]) == ("student", [], 3)
+    for row, look, seeds in zip(tree["rows"][1:], (0, 2), (5, 12), strict=True):
+        level, critical = before[0]["levels"][look], row["critical"]
+        pairs = list(row["differences"].values())
+        expected = stats.ttest_1samp(pairs, 0).confidence_interval(level)
+        assert (len(pairs), critical, row["level"]) == (seeds, None, level)
+        assert row["interval"] == pytest.approx((expected.low, expected.high))
+    printed = [f"{100 * end:.2f}" for row in tree["rows"][1:] for end in row["interval"]]
+    assert printed == ["-32.78", "-27.30", "-1.40", "1.40"], "what the version that began the study printed"
+
+
+def test_a_study_that_began_with_students_intervals_gets_no_moderated_rule(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish_all(cells(capsys), {"slow": -0.3})
+    (here / "runs" / "invocations").mkdir(parents=True)
+    path = min(OLD_RULE.iterdir())
+    first = read_invocation(path)
+    assert first is not None
+    replace(first, stopping=None).write(here / "runs")
+    ended(capsys)
+    assert notes(here)[-1]["stopping"]["critical"] == []
+    assert notes(here)[-1]["design"] == "student"
+
+
+def plan_until(*more: str) -> list[str]:
+    return ["plan", "three", "--ablations", "mine", "--scale", "smoke", "--until-decided", "--max-seeds", "12", *more]
+
+
+def test_plan_says_what_a_rule_will_take_and_say(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(plan_until("--json")) == 0
+    tree = json.loads(capsys.readouterr().out)
+    rule = tree["stopping"]
+    assert (rule["looks"], len(rule["critical"]), rule["comparisons_asked"]) == ([5, 8, 12], 3, 2)
+    assert len(tree["cells"]) == 36
+    assert [each["difference"] for each in rule["chances"]] == pytest.approx([0, 0.01, 0.02, 0.04])
+    for each in rule["chances"]:
+        assert sum(each[name] for name in ("better", "worse", "equivalent", "undecided")) == pytest.approx(1)
+        assert 5 <= each["seeds"] <= 12
+    assert run(plan_until()) == 0
+    shown = capsys.readouterr().out
+    assert "looks after 5, 8, 12 seeds; intervals ±" in shown
+    assert "36 cells at most" in shown
+    rows = [line.split() for line in shown.splitlines() if line.strip().startswith("+")]
+    assert [row[0] for row in rows] == ["+0.00", "+1.00", "+2.00", "+4.00"]
+    assert [row[1] for row in rows] == [f"{100 * each['better']:.1f}" for each in rule["chances"]]
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--until-decided", "--max-seeds", "11"], "needs 12 at least"),
+        (["--until-decided", "--seeds", "0-3"], "leave --seeds out"),
+        (["--max-seeds", "12"], "goes with --until-decided"),
+    ],
+)
+def test_plan_refuses_options_that_make_no_rule(
+    options: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plan", "three", "--ablations", "mine", "--scale", "smoke", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert here.exists()
 
 
 def test_a_rule_cannot_be_changed_once_it_was_begun(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,8 +332,8 @@ def test_fixed_seeds_keep_the_rule_until_it_is_dropped_and_then_tables_say_so(
     assert notes(here)[-1]["stopping"] is None
     tree = compared(capsys)
     assert tree["stopping"]["dropped"] is True
-    assert [row["level"] for row in tree["rows"] if row["level"]] == pytest.approx([0.95**0.5] * 2)
-    assert [row["pairs"] for row in tree["rows"] if row["level"]] == [12, 12]
+    assert [row["critical"] for row in tree["rows"] if row["critical"]] == [critical_value(2, 12)] * 2
+    assert [row["pairs"] for row in tree["rows"] if row["critical"]] == [12, 12]
     assert run(["compare", "three", "--ablations", "mine"]) == 0
     assert "a stopping rule was dropped after results were seen" in capsys.readouterr().out
     fixed("--drop-rule")

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 PAGE = 4096
-TIMED = {"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"}
+TIMED = {
+    "seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib",
+    "system/cpu_utilization_percentage", "system/system_memory_usage_megabytes",
+    "system/system_memory_usage_percentage",
+}  # fmt: skip
 """Metrics that tell of the machine."""
 
 

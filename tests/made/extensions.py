@@ -1,8 +1,8 @@
-"""Extensions as a user would write them in a package: a network, a data set, an optimizer, a schedule and metrics."""
+"""Extensions as a user would write them: a network, a data set, augmentations, an optimizer, metrics, callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +10,11 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from cifar_lab.data.augmentation_registry import BatchAugmentation
 from cifar_lab.data.dataset import ImageArrays
 from cifar_lab.extension import Extension
+from cifar_lab.train.callbacks import Callback
+from cifar_lab.train.trainer import Trainer
 
 
 class Tiny(nn.Module):
@@ -109,3 +112,138 @@ def top_k(*, k: int = 2) -> Callable[[Tensor, Tensor], float]:
 
 def undefined() -> Callable[[Tensor, Tensor], float]:
     return lambda logits, labels: float("nan")
+
+
+class Noise(Callback):
+    """Adds noise to the gradients, less in each step, and logs how much it was."""
+
+    def __init__(self, *, size: float = 0.01) -> None:
+        self.size, self.added = size, 0.0
+
+    def after_backward(self, run: Trainer) -> None:
+        chance = run.random("noise")
+        for parameter in run.parameters:
+            assert parameter.grad is not None
+            parameter.grad += self.size * torch.randn(parameter.shape, generator=chance)
+        self.added += self.size
+        self.size *= 0.9
+
+    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+        return {"added": self.added}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"size": self.size, "added": self.added}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.size, self.added = state["size"], state["added"]
+
+
+class StatelessNoise(Noise):
+    """Keeps nothing for a resumed training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class GlobalNoise(Callback):
+    """Draws from torch's generator as it is."""
+
+    def after_step(self, run: Trainer) -> None:
+        for parameter in run.parameters:
+            parameter.data += 0.01 * torch.randn(parameter.shape)
+
+
+class Diary(Callback):
+    """Writes down what is called, and acts in no step."""
+
+    calls: list[str]
+
+    def begin(self, run: Trainer) -> None:
+        self.calls = [f"begin {run.epoch}/{run.step}"]
+
+    def after_epoch(self, run: Trainer) -> None:
+        self.calls.append(f"epoch {run.epoch}/{run.step}")
+
+    def end(self, run: Trainer) -> None:
+        self.calls.append("end")
+
+
+class FullDiary(Diary):
+    """Writes down the steps, too."""
+
+    def after_backward(self, run: Trainer) -> None:
+        self.calls.append(f"backward {run.epoch}/{run.step}")
+
+    def after_step(self, run: Trainer) -> None:
+        self.calls.append(f"step {run.epoch}/{run.step}")
+
+
+class AlienState(Callback):
+    """Keeps what no checkpoint holds."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": {1, 2}}
+
+
+class NotANumber(Callback):
+    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+        return {"norm": float("nan")}
+
+
+class OddName(Callback):
+    def after_epoch(self, run: Trainer) -> Mapping[str, float]:
+        return {"norm of α": 1.0}
+
+
+class ManyNumbers(Callback):
+    def after_epoch(self, run: Trainer) -> Mapping[str, Any]:
+        return {"one": torch.ones(1), "norms": torch.ones(3)}
+
+
+def not_a_callback() -> object:
+    return object()
+
+
+def grey(*, share: float = 0.5) -> BatchAugmentation:
+    """Grey images, for a share of them."""
+
+    def apply(images: Tensor, numbers: Tensor) -> Tensor:
+        mean = images.float().mean(1, keepdim=True).to(images.dtype).expand_as(images)
+        return torch.where(numbers[:, :1, None, None] < share, mean, images)
+
+    return BatchAugmentation(apply=apply)
+
+
+def tint(*, strength: float = 0.1) -> BatchAugmentation:
+    """Shift each channel of the normalised images."""
+    return BatchAugmentation(
+        apply=lambda images, numbers: images + strength * (numbers[:, :, None, None] - 0.5),
+        numbers=3,
+        stage="normalised",
+    )
+
+
+def of_the_batch() -> BatchAugmentation:
+    """Depends on the other images of the batch."""
+    return BatchAugmentation(apply=lambda images, _: images.roll(1, 0))
+
+
+def of_torch() -> BatchAugmentation:
+    """Draws from torch's generator."""
+    return BatchAugmentation(apply=lambda images, _: (images + torch.randint(0, 9, images.shape)).to(torch.uint8))
+
+
+def floats() -> BatchAugmentation:
+    """Returns another type than it gets."""
+    return BatchAugmentation(apply=lambda images, _: images / 255)
+
+
+def misspelt_stage() -> BatchAugmentation:
+    return BatchAugmentation(apply=lambda images, _: images, stage="normalized")  # type: ignore[arg-type]
+
+
+def no_augmentation() -> Callable[[Tensor], Tensor]:
+    return lambda images: images

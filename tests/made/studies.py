@@ -7,6 +7,7 @@ from typing import Any
 from made.comparisons import CONTROL, comparison, row
 
 from cifar_lab.report.ablation_page import AblationPage, CellSummary, ClaimSummary, VariantSummary
+from cifar_lab.report.importance_table import ImportanceSummary
 from cifar_lab.report.sweep_page import DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.results.comparison import ComparisonRow
 
@@ -95,9 +96,11 @@ def trial(number: int, value: float | None = None, **changed: Any) -> TrialSumma
 
 
 def search(*trials: TrialSummary, **changed: Any) -> SweepPage:
-    """Return a search with these trials."""
+    """Return a search with these trials; `importances`: shares by evaluator and dimension."""
+    shares = changed.pop("importances", {})
     fields: dict[str, Any] = {
         "study": "wide", "question": "Which network?", "space": "writeup", "scale": "small", "data": "CIFAR-10",
-        "max_params": 5_000_000, "dimensions": (WIDTH, RATE, NAME), "fewest": 8,
+        "max_params": 5_000_000, "dimensions": (WIDTH, RATE, NAME),
+        "importance": ImportanceSummary(shares=shares, needed={"fanova": 8, "ped_anova": 20}),
     }  # fmt: skip
     return SweepPage(trials=trials, **(fields | changed))

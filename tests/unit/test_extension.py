@@ -28,7 +28,14 @@ from cifar_lab.extension import Options
 from cifar_lab.models.cost import network_cost, require_within
 from cifar_lab.models.registry import build_network
 from cifar_lab.search.budget import SearchBudget
-from cifar_lab.testing import check_dataset, check_metric, check_model, check_optimizer, check_schedule
+from cifar_lab.testing import (
+    check_augmentation,
+    check_dataset,
+    check_metric,
+    check_model,
+    check_optimizer,
+    check_schedule,
+)
 
 MADE = "made.extensions"
 
@@ -40,6 +47,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("tiny", f"{MADE}:Tiny", "cifar_lab.models"),
         EntryPoint("gone", "no_such_package.nets:net", "cifar_lab.models"),
         EntryPoint("blobs", f"{MADE}:blobs", "cifar_lab.datasets"),
+        EntryPoint("grey", f"{MADE}:grey", "cifar_lab.augmentations"),
     ]
     monkeypatch.setattr(extension, "entry_points", lambda group: [each for each in every if each.group == group])
 
@@ -72,6 +80,12 @@ def test_a_registered_name_stands_for_its_function(points: None) -> None:
         (['train.metrics=["top6"]'], "top5"),
         (['train.metrics=["top5","top5"]'], "names two metrics 'top5'"),
         ([f'train.metrics=["{MADE}:acc"]'], "'acc' is measured already"),
+        (['data.augmentations=["gray"]'], "did you mean 'grey'?"),
+        ([f'data.augmentations=["{MADE}:gray"]'], "no 'gray' there; did you mean 'grey'?"),
+        (
+            [f'data.augmentations=[{{"name":"{MADE}:grey","options":{{"shares":1}}}}]'],
+            "no option 'shares'; did you mean 'share'?",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(points: None, words: list[str], rule: str) -> None:
@@ -121,6 +135,23 @@ def test_metrics_are_part_of_the_identity_and_a_built_in_one_has_no_version() ->
     one = Recipe().override({"train.metrics": ["top5"]})
     assert one.active()["train"]["metrics"] == [{"name": "top5"}]
     assert one.digest() != Recipe().digest()
+
+
+def test_augmentations_are_part_of_the_identity_in_their_order(points: None) -> None:
+    grey, tint = f"{MADE}:grey", f"{MADE}:tint"
+    recipes = [
+        Recipe().override({"data.augmentations": names})
+        for names in ([], [grey], [tint], [grey, tint], [tint, grey], [{"name": grey, "options": {"share": 0.1}}])
+    ]
+    assert len({recipe.digest() for recipe in recipes}) == len(recipes)
+    [known] = recipes[1].active()["data"]["augmentations"]
+    assert known == {"name": grey, "version": extension.describe_version("augmentations", grey), "options": {}}
+    by_name = Recipe().override({"data.augmentations": ["grey"]})
+    with_default = Recipe().override({"data.augmentations": [{"name": grey, "options": {"share": 0.5}}]})
+    assert by_name == recipes[1]
+    assert by_name.digest() == with_default.digest()
+    assert pickle.loads(pickle.dumps(by_name)) == by_name
+    assert Recipe.model_validate_json(by_name.model_dump_json()) == by_name == Recipe().override(by_name.flat())
 
 
 @pytest.mark.parametrize("images", [ImageShape(), ImageShape(classes=100), ImageShape(classes=3, side=16)])
@@ -187,6 +218,8 @@ def test_the_made_extensions_keep_the_contract() -> None:
     check_schedule(f"{MADE}:HALVES")
     check_metric(f"{MADE}:top_k", {"k": 3})
     assert check_dataset(f"{MADE}:blobs?side=20").shape == (3, 20)
+    check_augmentation(f"{MADE}:grey", {"share": 0.3})
+    check_augmentation(f"{MADE}:tint", images=ImageShape(side=20))
 
 
 @pytest.mark.parametrize(
@@ -196,6 +229,11 @@ def test_the_made_extensions_keep_the_contract() -> None:
         (check_model, "wrong_outputs", "it maps an image to"),
         (check_metric, "undefined", "not a finite number"),
         (check_dataset, "broken_blobs", "expected"),
+        (check_augmentation, "of_the_batch", "an image depends on its batch"),
+        (check_augmentation, "of_torch", "an image depends on its batch, or on other chance"),
+        (check_augmentation, "floats", "torch.float32 on cpu, not .* torch.uint8"),
+        (check_augmentation, "misspelt_stage", "stage='normalized'; did you mean 'normalised'"),
+        (check_augmentation, "no_augmentation", "returns function, not a BatchAugmentation"),
     ],
 )
 def test_an_extension_that_breaks_the_contract_is_caught(check: Any, target: str, rule: str) -> None:
@@ -238,7 +276,7 @@ def test_code_that_changed_after_the_plan_is_not_trained_under_its_fingerprint(
 
 
 def test_a_users_training_resumes_bit_for_bit(few_images: Path, tmp_path: Path) -> None:
-    """Network with dropout, optimizer with state, schedule and metric: stopped in the first epoch, and in one go."""
+    """Every kind of extension, dropout and state among them: stopped in the first epoch, and in one go."""
     weights = []
     for name in ("straight", "stopped"):
         job = tiny_job(tmp_path / name, few_images)
@@ -246,6 +284,7 @@ def test_a_users_training_resumes_bit_for_bit(few_images: Path, tmp_path: Path) 
             {
                 "model.name": f"{MADE}:Tiny", "model.options": {"dropout": 0.3}, "optim.name": f"{MADE}:Signed",
                 "optim.lr": 0.001, "schedule.name": f"{MADE}:HALVES", "train.metrics": ["top5", f"{MADE}:top_k"],
+                "data.augmentations": [f"{MADE}:grey", f"{MADE}:tint"], "data.policy.name": "augmix",
             }
         )  # fmt: skip
         own = replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=job.seed, data_hash=job.data_hash))

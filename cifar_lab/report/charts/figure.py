@@ -66,14 +66,17 @@ def new_axes(
     y: str = "",
     left: float | None = None,
     right: float = 12,
+    bottom: float | None = None,
 ) -> tuple[Figure, Axes]:
     """Return an empty figure of a size in pixels, and its axes with light grid lines and titles.
 
-    `left`, `right`: room for the labels of the y axis, and for text beyond the axes, in pixels.
+    `left`, `right`, `bottom`: room for the labels of the y axis, for text beyond the axes, and for the labels of the x
+    axis, in pixels.
     The margins are fixed: a layout engine draws each figure twice.
     """
     figure = _figure_class()(figsize=(width / 72, height / 72), dpi=DPI, facecolor=PAPER)
-    start, bottom = left if left is not None else 62 if y else 34, 38 if x else 22
+    start = left if left is not None else 62 if y else 34
+    bottom = bottom if bottom is not None else 38 if x else 22
     box = (start / width, bottom / height, 1 - (start + right) / width, 1 - (bottom + (26 if title else 10)) / height)
     axes = figure.add_axes(box, facecolor="none")
     axes.set_title(without_math(title), fontsize=TEXT_SIZE + 1, color=INK)

@@ -27,6 +27,7 @@ from cifar_lab.report.charts.figure import (
     set_ticks,
     whole_epochs,
 )
+from cifar_lab.report.importance_table import EVALUATORS
 from cifar_lab.report.sweep_page import DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.report.table_content import points
 
@@ -43,7 +44,9 @@ BEYOND = 2.5
 """Multiple of the budget at which the cost axis ends."""
 WIDE = 4
 """Ratio of the largest to the smallest cost from which on their axis is logarithmic."""
-EVALUATORS = {"fanova": ("fANOVA", BLUE), "ped_anova": ("PED-ANOVA", "#b97f00")}
+LABEL_ROOM = 36
+"""Characters for which the x axis of a slice has room, if all labels are as long as the longest."""
+COLOURS = {"fanova": BLUE, "ped_anova": "#b97f00"}
 STATES = {
     "trained": ("o", BLUE, "trial with a value"),
     "pruned": ("x", FAINT, "pruned, at its last reported value"),
@@ -219,12 +222,16 @@ def plot_slices(page: SweepPage) -> list[PageFigure]:
 
 
 def _plot_slice(page: SweepPage, dimension: DimensionSummary, heights: tuple[float, float]) -> PageFigure:
-    figure, axes = new_axes(300, 200, y="accuracy on val, %")
+    labels = [as_typed(each) for each in dimension.labels]
+    is_crowded = len(labels) * max(map(len, labels), default=0) > LABEL_ROOM
+    figure, axes = new_axes(300, 200, y="accuracy on val, %", bottom=50 if is_crowded else None)
     axes.set_ylim(heights)
-    if dimension.labels:
-        axes.set_xlim(-0.5, len(dimension.labels) - 0.5)
-        set_ticks(axes.xaxis, range(len(dimension.labels)), [as_typed(each) for each in dimension.labels])
-        axes.tick_params(axis="x", rotation=0 if sum(len(as_typed(each)) for each in dimension.labels) < 34 else 25)
+    if labels:
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+        set_ticks(axes.xaxis, range(len(labels)), labels)
+        if is_crowded:
+            for text in axes.get_xticklabels():
+                text.set(rotation=25, ha="right", rotation_mode="anchor")
     else:
         axes.set_xscale("log" if dimension.is_log else "linear")
         room = 1.1 if dimension.is_log else 1.0
@@ -276,13 +283,19 @@ def plot_importances(page: SweepPage) -> PageFigure:
     figure, axes = new_axes(640, 50 + 17 * len(names) * (1 + len(by_evaluator)), x="importance", left=left)
     thick = 0.8 / len(by_evaluator)
     for column, (evaluator, shares) in enumerate(by_evaluator.items()):
-        label, colour = EVALUATORS.get(evaluator, (evaluator, INK))
+        label, colour = EVALUATORS.get(evaluator, evaluator), COLOURS.get(evaluator, INK)
         places = [row + thick * (column - (len(by_evaluator) - 1) / 2) for row in range(len(names))]
         bars = axes.barh(places, [shares.get(name, 0.0) for name in names], 0.9 * thick, color=colour, label=label)
-        for bar, name in zip(bars, names, strict=True):
-            add_tips(bar, f"{name}, {evaluator}: {shares.get(name, 0.0):.3f}")
-        numbers = [f"{shares[name]:.3f}" if name in shares else "–" for name in names]
-        axes.bar_label(bars, numbers, padding=4, fontsize=TEXT_SIZE - 1, color=INK)
+        intervals = page.importance.intervals.get(evaluator, {})
+        for bar, place, name in zip(bars, places, names, strict=True):
+            share, (low, high) = shares.get(name, 0.0), intervals.get(name, (0.0, 0.0))
+            held = f" [{low:.3f}, {high:.3f}]" if name in intervals else ""
+            add_tips(bar, f"{name}, {evaluator}: {share:.3f}{held}")
+            if name in intervals:
+                axes.plot((low, high), (place, place), color=INK, linewidth=1.2)
+            number = f"{share:.3f}" if name in shares else "–"
+            axes.annotate(number, (max(share, high), place), (4, 0), textcoords="offset points", va="center",
+                          fontsize=TEXT_SIZE - 1, color=INK)  # fmt: skip
     axes.set_yticks(range(len(names)), [clipped(name, 36) for name in names], color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.12)
@@ -298,6 +311,8 @@ def _explain_importances(page: SweepPage, names: Sequence[str]) -> str:
         "fANOVA: share of the variance over the whole space. PED-ANOVA: what tells the best tenth from the rest. They "
         "answer two questions, and may rank differently."
     )
+    if page.importance.intervals:
+        caption += " Lines: 95 % intervals from resampled trials."
     if any(name not in shares for shares in page.importances.values() if shares for name in names):
         caption += " –: not every trial was asked for it."
     missing = [each.name for each in page.ordered if each.name not in names]

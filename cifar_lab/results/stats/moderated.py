@@ -70,13 +70,14 @@ def family_of(others: Iterable[str | None]) -> Family:
 
 
 def moderated_intervals(
-    differences: Mapping[str, Sequence[float]], family: Family = "control"
+    differences: Mapping[str, Sequence[float]], family: Family = "control", critical: float | None = None
 ) -> dict[str, ModeratedInterval]:
     """Return the simultaneous 95 % interval of each difference that has two pairs or more.
 
     Args:
         differences: by name, the paired differences seed by seed. Those with fewer than two are left out.
         family: how the differences hang together.
+        critical: half the width of every interval in standard errors; None: the calibrated c(k, n).
 
     Returns:
         An entry for each difference with two pairs or more; empty if fewer than two of these vary: then nothing can be
@@ -92,8 +93,9 @@ def moderated_intervals(
     if vary < 2:
         return {}
     deviations = np.sqrt(moderated_variances(variances, degrees))
-    fewest = int(degrees.min()) + 1
-    critical = max(critical_value(k, fewest, family) for k in (vary, len(arrays)))
+    if critical is None:
+        fewest = int(degrees.min()) + 1
+        critical = max(critical_value(k, fewest, family) for k in (vary, len(arrays)))
     result = {}
     for (name, array), deviation in zip(arrays.items(), deviations.tolist(), strict=True):
         mean, half = float(array.mean()), critical * deviation / math.sqrt(len(array))

@@ -25,7 +25,11 @@ PATIENCE = 300.0
 """Most seconds that a command may take, on a busy machine."""
 ENDS_WITHIN = 30.0
 """Seconds that a study may take to save and end, on a busy machine."""
-TIMED = {"seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib"}
+TIMED = {
+    "seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib",
+    "system/cpu_utilization_percentage", "system/system_memory_usage_megabytes",
+    "system/system_memory_usage_percentage",
+}  # fmt: skip
 """Metrics that differ from run to run."""
 STUDY = '''"""Does dropout matter to a network of one block?"""
 

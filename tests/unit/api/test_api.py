@@ -26,10 +26,11 @@ from cifar_lab.train import cell_artifacts
 
 NAMES = [
     "Ablation", "Claim", "EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe", "Variant", "compare", "evaluate",
-    "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift", "verify",
+    "export", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift", "verify",
 ]  # fmt: skip
 FUNCTIONS = (
-    *("compare", "evaluate", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift"), "verify",
+    *("compare", "evaluate", "export", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift"),
+    "verify",
 )  # fmt: skip
 HOSTILE = '<b>"quoted"</b> \\ """ & co'
 MADE = Ablation(

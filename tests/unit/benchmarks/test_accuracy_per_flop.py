@@ -58,6 +58,14 @@ def test_a_recipe_is_a_point_the_mean_of_its_seeds(runs: Path) -> None:
     assert efficient.pflop == pytest.approx(3 * fast.pflop)
 
 
+def test_two_passes_a_step_are_twice_the_work(tmp_path: Path) -> None:
+    two = EFFICIENT_RESNET.override({**SMALL, "optim.sam.rho": 0.05})
+    cells = trained(tmp_path, "plain", EFFICIENT_RESNET.override(SMALL), [0.8]) + trained(tmp_path, "sam", two, [0.8])
+    noted(tmp_path, cells)
+    plain, sam = accuracy_per_flop.points(tmp_path, ["fewer_epochs"])
+    assert sam.pflop == 2 * plain.pflop
+
+
 def test_the_table_has_the_anchor_where_its_work_puts_it(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert accuracy_per_flop.main(["fewer_epochs", "--runs", str(runs)]) == 0
     lines = capsys.readouterr().out.splitlines()[2:]

@@ -32,12 +32,18 @@ def test_defaults_are_those_of_a_recipe() -> None:
         ("model.dropout", "0 to below 1"),
         ("model.se.placement", "none, stem, block"),
         ("data.flip", "true, false"),
+        ("data.policy.name", "none, autoaugment, randaugment, trivialaugment, augmix"),
+        ("data.random_erasing.area", "list of 2, each above 0, up to 1"),
+        ("data.augmentations", "list, each module:function"),
         ("data.val_fraction", "above 0, below 1"),
         ("optim.lr", "above 0"),
         ("optim.lookahead.alpha", "above 0, up to 1"),
         ("schedule.milestones", "list, each 0 to 1"),
         ("train.batch_size", "1 to 1,000,000"),
         ("init_from", "fingerprint or none"),
+        ("train.metrics", "list, each top5, or module:function"),
+        ("train.callbacks", "list, each module:function"),
+        ("train.swa.rate", "above 0 or none"),
     ],
 )
 def test_ranges_are_in_words(path: str, range: str) -> None:

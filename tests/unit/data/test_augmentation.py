@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from made.extensions import grey, tint
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from cifar_lab.config.augmentation_policy import AugmentationConfig, PolicyConfig, RandomErasingConfig
 from cifar_lab.config.recipe import DataConfig
 from cifar_lab.config.seeding import stream
 from cifar_lab.data.augmentation import (
@@ -27,9 +29,16 @@ from cifar_lab.data.augmentation import (
     mixup,
     normalise_only,
 )
+from cifar_lab.data.augmentation_policy import apply_policy, draw_policy
+from cifar_lab.data.augmentation_registry import draw_own
+from cifar_lab.data.random_erasing import draw_erased_boxes
 
 PLAIN = DataConfig(crop=0, flip=False)
-EVERYTHING = DataConfig(crop=4, flip=True, cutout=8, mixup=0.8, cutmix=1.0)
+OWN = tuple(AugmentationConfig(name=f"made.extensions:{name}") for name in ("grey", "tint"))
+EVERYTHING = DataConfig(
+    crop=4, flip=True, cutout=8, mixup=0.8, cutmix=1.0, policy=PolicyConfig(name="augmix"),
+    random_erasing=RandomErasingConfig(probability=0.5), augmentations=OWN,
+)  # fmt: skip
 
 
 def pixels(n: int = 16) -> Tensor:
@@ -225,6 +234,45 @@ def test_cutmix_boxes_are_distributed_as_torchvisions() -> None:
     assert_allclose(np.quantile(our_areas, levels), np.quantile(their_areas, levels), atol=0.03)
 
 
+# Policies, random erasing, and augmentations of users
+
+
+def test_the_order_is_crop_flip_policy_own_pixels_normalise_own_floats_cutout_erasing_mixup() -> None:
+    """Compose the steps by hand in the documented order; no two of them commute on these images."""
+    data = EVERYTHING.model_copy(update={"cutmix": 0.0, "policy": PolicyConfig(name="randaugment", num_ops=3)})
+    images, labels, draws = pixels(), torch.arange(16) % 10, draw_epoch(data, 16, seed=0, epoch=0)
+    augmented, targets = augment(images, labels, draws, data)
+    step = crop_and_flip(images, draws.crop, draws.flip, padding=4).permute(0, 3, 1, 2)
+    step = apply_policy(step, draws.policy, draws.policy_weights, data.policy)
+    step = grey().apply(step, draws.own[:, :1])
+    step = tint().apply(normalise_only(step.permute(0, 2, 3, 1).contiguous(), data), draws.own[:, 1:])
+    step = cutout(cutout(step, draws.cutout), draws.erased)
+    one_hot = torch.nn.functional.one_hot(labels, 10).float()
+    expected = mixup((step, one_hot), partner_of((step, one_hot)), draws.mixup)
+    torch.testing.assert_close((augmented, targets), expected)
+
+
+def test_each_augmentation_of_a_user_has_random_numbers_of_its_own() -> None:
+    draws = draw_epoch(DataConfig(augmentations=(*OWN, *OWN)), 5000, seed=0, epoch=0).own
+    assert draws.shape == (5000, 8)
+    assert_allclose(np.corrcoef(draws.numpy().T), np.eye(8), atol=0.06)
+    assert 0 <= draws.min() < 0.01 < 0.99 < draws.max() < 1
+    other_order = draw_epoch(DataConfig(augmentations=(OWN[1], OWN[0])), 5000, seed=0, epoch=0).own
+    assert other_order.equal(draws[:, [1, 2, 3, 0]]), "the numbers belong to the name"
+
+
+def test_draws_belong_to_the_image_wherever_it_comes_in_the_epoch() -> None:
+    draws, order = draw_epoch(EVERYTHING, 500, seed=1, epoch=2), np.random.default_rng(stream(1, "order", 2))
+    order = order.permutation(500)
+    policy = draw_policy(EVERYTHING.policy, 500, np.random.default_rng(stream(1, "policy", 2)))
+    boxes = draw_erased_boxes(EVERYTHING.random_erasing, 500, 32, np.random.default_rng(stream(1, "erasing", 2)))
+    own = draw_own(EVERYTHING.augmentations, 500, seed=1, epoch=2)
+    assert (draws.policy.numpy() == policy.rows[order]).all()
+    assert (draws.policy_weights.numpy() == policy.weights[order]).all()
+    assert (draws.erased.numpy() == boxes[order]).all()
+    assert (draws.own.numpy() == own[order]).all()
+
+
 # Draws
 
 
@@ -239,7 +287,14 @@ def test_a_draw_depends_on_seed_and_epoch_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [DataConfig(cutout=16), DataConfig(mixup=0.2), DataConfig(cutmix=1.0), EVERYTHING, DataConfig(normalise=False)],
+    [
+        DataConfig(cutout=16),
+        DataConfig(policy=PolicyConfig(name="autoaugment")),
+        DataConfig(mixup=0.2),
+        DataConfig(cutmix=1.0),
+        EVERYTHING,
+        DataConfig(normalise=False),
+    ],
     ids=str,
 )
 def test_order_crops_and_flips_are_the_same_whatever_else_is_on(data: DataConfig) -> None:
@@ -286,7 +341,8 @@ def test_what_is_off_is_drawn_as_no_change() -> None:
     assert not draws.crop.any()
     assert not draws.flip.any()
     assert (draws.mixup == 1).all()
-    for box in (draws.cutout, draws.cutmix):
+    assert draws.policy.shape == draws.policy_weights.shape == draws.own.shape == (1000, 0)
+    for box in (draws.cutout, draws.cutmix, draws.erased):
         assert box[:, :2].equal(box[:, 2:])
 
 
@@ -305,7 +361,7 @@ def test_the_order_is_a_permutation_crops_are_uniform_and_half_the_images_flip()
 
 
 def test_a_slice_of_the_draws_augments_a_batch_as_within_the_epoch() -> None:
-    data = DataConfig(cutout=8)
+    data = EVERYTHING.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
     draws, images, labels = draw_epoch(data, 16, seed=0, epoch=0), pixels(), torch.zeros(16, dtype=torch.int64)
     whole, _ = augment(images, labels, draws, data)
     part, _ = augment(images[4:10], labels[4:10], draws[4:10], data)

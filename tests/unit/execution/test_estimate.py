@@ -81,6 +81,25 @@ def test_cells_that_are_done_are_neither_timed_nor_estimated(tmp_path: Path, mon
     assert list(estimate(half, TrainingSpeed(rates={"bf16": 1.0}))) == [asked.cells[1].fingerprint]
 
 
+def test_a_second_pass_of_a_step_counts_twice_and_evaluation_once(tmp_path: Path) -> None:
+    asked = plan("sam", tmp_path)
+    cells = {cell.variant: cell for cell in asked.cells}
+    seconds = {
+        name: estimate(asked, TrainingSpeed(rates={"auto": 1e-9}))[cell.fingerprint] - START_SECONDS
+        for name, cell in cells.items()
+    }
+    off = cells["off"]
+    training = off.recipe.train.epochs * 18 * 1e-9 * off.cost.macs  # of 20 images, two are held out
+    assert seconds["rho0.05"] == seconds["adaptive0.5"] == pytest.approx(seconds["off"] + training)
+
+
+def test_the_statistics_of_averaged_weights_cost_one_more_forward_pass(tmp_path: Path) -> None:
+    asked = plan("weight_averaging", tmp_path)
+    known = estimate(asked, TrainingSpeed(rates={"auto": 1e-9}))
+    none, swa = (known[cell.fingerprint] for cell in asked.cells if cell.variant in {"none", "swa"})
+    assert swa - none == pytest.approx(18 * 1e-9 * asked.cells[0].cost.macs / 3)
+
+
 CUDA = replace(CPU, device="cuda")
 GIB = 2**30
 
@@ -118,6 +137,23 @@ def test_on_cuda_no_step_is_shorter_than_that_of_the_smallest_network(
     slow = estimate(asked, replace(pace, floor=1.0))
     epochs = asked.cells[0].recipe.train.epochs
     assert min(slow.values()) == pytest.approx(START_SECONDS + epochs, rel=0.01), "an epoch here is one step"
+
+
+def test_on_cuda_the_step_that_is_timed_has_both_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(question: TimingRequest) -> StepTiming:
+        recipe = question.recipe
+        return StepTiming(1.0, recipe.passes * 1e-12 * network_cost(recipe.model).macs * recipe.train.batch_size)
+
+    questions = answering(monkeypatch, step)
+    asked = plan("sam", tmp_path)
+    pace = measure(asked, CUDA)
+    assert [question.recipe.passes for question in questions] == [2, 1], (
+        "the most work for the rate, the least after it"
+    )
+    assert pace.rates == {"auto": pytest.approx(1e-12)}
+    assert pace.floor == step(questions[1]).step
+    off = asked.cells[0]
+    assert estimate(asked, pace)[off.fingerprint] > START_SECONDS
 
 
 def test_on_cuda_each_precision_is_timed_and_the_largest_says_how_many_share_a_gpu(

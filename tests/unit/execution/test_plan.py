@@ -10,6 +10,7 @@ import pytest
 from made import records
 
 from cifar_lab.ablation.ablation import Ablation, Variant
+from cifar_lab.ablation.registry import discover
 from cifar_lab.config import scale
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.data.dataset import Dataset
@@ -157,6 +158,12 @@ def test_a_cell_knows_the_state_it_is_in_by_now(runs: Path) -> None:
     assert (cell.state, cell.now(runs)) == ("missing", "finished")
 
 
+def test_sharpness_aware_minimization_takes_two_passes_a_step(runs: Path) -> None:
+    assert [as_dict(cell, {})["passes"] for cell in plan(runs, discover().find("sam"), seeds=(0,)).cells] == [
+        1, 1, 2, 2, 2,
+    ]  # fmt: skip
+
+
 def test_the_json_of_a_cell(runs: Path) -> None:
     made = plan(runs)
     records.end(begin(runs, made.cells[0].fingerprint))
@@ -171,6 +178,7 @@ def test_the_json_of_a_cell(runs: Path) -> None:
         "parameters": network_cost(todo.declared.model).parameters,
         "parameters_trained": network_cost(todo.recipe.model).parameters,
         "macs": network_cost(todo.recipe.model).macs,
+        "passes": 1,
     }
     assert as_dict(todo, {})["estimate_seconds"] is None
     assert (as_dict(done, estimates)["state"], as_dict(done, estimates)["estimate_seconds"]) == ("finished", None)

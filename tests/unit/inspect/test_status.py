@@ -143,6 +143,13 @@ def test_the_rest_is_estimated_from_the_variant_itself_else_from_its_cost(runs: 
     assert status(runs).left == pytest.approx(600), "nobody trains: one at a time"
 
 
+def test_two_passes_a_step_take_twice_as_long_as_one(runs: Any) -> None:
+    plain, sam = runs.cell("off", 0), CellRef(**{**vars(runs.cell("rho0.05", 0)), "passes": 2})
+    runs.end(plain, 0.9, seconds=100.0)
+    runs.ask([plain, sam])
+    assert cells(runs)["rho0.05/s0"].left == pytest.approx(200)
+
+
 def test_nothing_is_estimated_of_nothing(runs: Any) -> None:
     runs.ask([runs.cell("r16", 0)])
     assert (status(runs).left, cells(runs)["r16/s0"].left) == (None, None)

@@ -12,7 +12,7 @@ import pytest
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.mlflow_sync.client import MLflowStore, require_usable, resolve_uri
-from cifar_lab.mlflow_sync.run_fields import MetricPoint, RunFields
+from cifar_lab.mlflow_sync.run_fields import DatasetPart, MetricPoint, RunFields
 from cifar_lab.mlflow_sync.ui_view import UIView
 
 
@@ -94,7 +94,7 @@ def test_everything_is_cut_to_the_limits(store: MLflowStore, client: Any) -> Non
         tags={f"tag{i}": "t" * 9000 for i in range(120)},
         params={f"param{i}": "p" * 7000 for i in range(120)},
         time=1,
-        data={"name": "d", "kind": "folder", "hash": "a" * 64},
+        data=(DatasetPart(part="test", name="d" * 300, digest="a" * 32, context="test", source={"sha256": "b" * 64}),),
     )
     run = store.start(store.experiment("limits", {}), sheet)
     store.log(run, [MetricPoint("loss", 0.5, 1000 + step, step) for step in range(2500)])
@@ -102,7 +102,9 @@ def test_everything_is_cut_to_the_limits(store: MLflowStore, client: Any) -> Non
     assert len(client.get_metric_history(run, "loss")) == 2500
     assert {len(shown.data.params[f"param{i}"]) for i in range(120)} == {6000}
     assert {len(shown.data.tags[f"tag{i}"]) for i in range(120)} == {8000}
-    assert shown.inputs.dataset_inputs[0].dataset.digest == "a" * 36
+    (data,) = shown.inputs.dataset_inputs
+    assert (len(data.dataset.name), data.dataset.digest) == (250, "a" * 32)
+    assert shown.data.tags["dataset"] == "b" * 64
 
 
 def test_a_start_that_broke_off_is_made_whole(store: MLflowStore, client: Any) -> None:

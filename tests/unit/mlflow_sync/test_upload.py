@@ -38,7 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Thread, bool]]:
     """The threads that were started, and whether other runners share their cells; each leaves two cells."""
     threads: list[tuple[Thread, bool]] = []
 
-    def start(runs: Path, invocation: Invocation, files: Any, say: Any, *, is_shared: bool) -> Thread:
+    def start(runs: Path, invocation: Invocation, files: Any, say: Any, *, is_shared: bool, models: Any) -> Thread:
         threads.append((Thread(left=2), is_shared))
         return threads[-1][0]
 

@@ -114,8 +114,11 @@ def test_a_cell_tells_its_recipe_where_it_ran_and_how_it_ended(
         "execution.device": "cpu",
     }
     assert {name: run.data.tags[name] for name in tags} == tags
-    (data,) = run.inputs.dataset_inputs
-    assert (data.dataset.name, data.dataset.digest) == ("synthetic", "d" * 36)
+    inputs = {each.dataset.name: each for each in run.inputs.dataset_inputs}
+    contexts = {"synthetic train": "training", "synthetic val": "validation", "synthetic test": "test"}
+    assert {name: each.tags[0].value for name, each in inputs.items()} == contexts
+    assert len({each.dataset.digest for each in inputs.values()}) == 3
+    assert all("d" * 64 in each.dataset.source for each in inputs.values())
     assert _artifacts(client, run) == {
         "cell.json",
         "confusion.csv",

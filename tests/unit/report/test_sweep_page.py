@@ -13,6 +13,7 @@ from made.studies import NAME, RATE, WIDTH, search, trial
 
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.report.html import FOLDED, render_sweep
+from cifar_lab.report.importance_table import ImportanceSummary
 from cifar_lab.report.sweep_page import ChangedSetting, DimensionSummary, SweepPage, TrialSummary, differs
 
 NASTY = "<script>alert('x')</script>\"&"
@@ -27,7 +28,7 @@ ALL = (
     trial(6, state="running"),
 )
 """One of each state, and the baseline."""
-REPRODUCE = ("cifar-lab sweep --study wide", "cifar-lab ablate-best wide")
+REPRODUCE = ("cifar-lab sweep --study wide", "cifar-lab sweep-confirm wide", "cifar-lab ablate-best wide")
 CHANGES = (ChangedSetting(path="optim.lr", baseline=0.1, best=0.0271515, by="rate"),)
 
 
@@ -101,7 +102,9 @@ def test_how_sure_it_is_is_said_beside_it(trials: tuple[TrialSummary, ...], said
 
 
 def test_what_to_do_about_it_is_the_command_that_reproduces_it() -> None:
-    assert "with fresh seeds: cifar-lab ablate-best wide" in text(search(*ALL, reproduce=REPRODUCE))
+    found = text(search(*ALL, reproduce=REPRODUCE))
+    assert "What to do: train the best trials, with fresh seeds: cifar-lab sweep-confirm wide" in found
+    assert "Or: put each tuned factor back, with fresh seeds: cifar-lab ablate-best wide" in found
     assert "What to do" not in text(search(*ALL, reproduce=REPRODUCE[:1]))
 
 
@@ -149,7 +152,10 @@ def test_dimensions_are_ordered_by_fanova_and_those_without_come_last() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([0.5, 0.6], "Importances would be noise: 2 of the 8 trials with a value that they take."),
+        (
+            [0.5, 0.6],
+            "No importances: 2 trials with a value cannot rank 3 dimensions; 8 by fANOVA or 20 by PED-ANOVA would do",
+        ),
         ([0.5] * 8, "No importances: every trial has the same value."),
         ([0.1 * i for i in range(8)], "no dimension that every trial with a value was asked for"),
     ],
@@ -163,7 +169,21 @@ def test_both_importances_stand_side_by_side() -> None:
     assert "fANOVA" in found
     assert "PED-ANOVA" in found
     assert {"0.654", "0.321"} <= set(found.split())
-    assert "Importances would be noise" not in found
+    assert "No importances" not in found
+
+
+def test_a_leader_that_half_of_the_resamples_deny_is_open() -> None:
+    shares = {"rate": 0.5, "optim.name": 0.3}
+    for often, said in ((0.9, "rate leads in 90 % of the resamples."), (0.6, "which is first is open")):
+        summary = ImportanceSummary(
+            shares={"fanova": shares}, intervals={"fanova": {"rate": (0.2, 0.7), "optim.name": (0.1, 0.6)}},
+            leads={"fanova": {"rate": often, "optim.name": 1 - often}}, needed={"fanova": 2, "ped_anova": 20},
+            resamples=50,
+        )  # fmt: skip
+        found = text(search(*ALL, importance=summary))
+        assert said in found
+        assert {"[0.200,", "0.700]"} <= set(found.split())
+        assert "PED-ANOVA takes 20 trials; there are 2." in found
 
 
 # The best recipe

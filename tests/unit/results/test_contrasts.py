@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from made import records
 from scipy import stats
 
+from cifar_lab.report.summary import comparison_sentence
 from cifar_lab.results.compare import compare
 from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.results.contrasts import NO_LOOK
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.decision import decide_verdict
+from cifar_lab.results.stats.history_prior import history_critical_value, history_interval
 from cifar_lab.results.stats.moderated import critical_value, moderated_intervals, moderated_seeds_needed
 from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
-from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.invocation import StoppingRule, VariancePrior
 
 CONTROL = (0.900, 0.905, 0.895, 0.902, 0.898)
 NOISE = (0.001, -0.001, 0.0005, 0.0015, -0.002)
@@ -103,7 +107,7 @@ def test_a_study_that_began_with_students_intervals_keeps_them(runs: Any) -> Non
     assert (after.design, rows(after)["r4"].interval) == ("student", before)
 
 
-def test_looks_of_a_stopping_rule_have_students_intervals(runs: Any) -> None:
+def test_looks_of_an_older_stopping_rule_have_students_intervals(runs: Any) -> None:
     rule = StoppingRule(looks=(5, 8), levels=(0.98, 0.99), comparisons=3)
     found = ended(runs, VARIANTS, design="moderated", stopping=rule)
     assert found.design == "student"
@@ -247,6 +251,206 @@ def test_each_variant_is_judged_at_its_own_last_look(runs: Any) -> None:
 def test_seeds_that_are_added_by_hand_later_do_not_undo_the_rule(runs: Any) -> None:
     ended(runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3]}, stopping=RULE)
     assert rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02)}))["r4"].level == 0.97
+
+
+# Moderated boundaries of a rule
+
+MODERATED_RULE = replace(RULE, comparisons=2, family="control", critical=(6.0, 4.5))
+
+
+def end_rule(
+    runs: Any, of: dict[str, tuple[float | str, ...]], rule: StoppingRule = MODERATED_RULE
+) -> dict[str, ComparisonRow]:
+    """Rows of variants under a rule; in place of an accuracy may stand diverged, failed, missing, none or NaN."""
+    cells = []
+    for name, values in of.items():
+        for seed, value in enumerate(values):
+            cells.append(cell := runs.cell(name, seed))
+            if value == "failed":
+                records.fail(runs.record(cell))
+            elif value == "none":
+                records.end(runs.record(cell), {"seconds": 1.0})
+            elif value == "NaN":
+                path = runs.end(cell, 0.9).folder / "result.json"
+                path.write_text(path.read_text().replace("0.9", "NaN"))
+            elif value != "missing":
+                status = "finished" if isinstance(value, float) else str(value)
+                runs.end(cell, value if isinstance(value, float) else 0.0, status=status)
+    runs.ask(cells, stopping=rule, design="moderated")
+    return rows(compare(runs.folder, "se_ratio"))
+
+
+def test_a_rule_with_critical_values_moderates_each_difference_at_its_own_last_look(runs: Any) -> None:
+    found = end_rule(runs, {"r16": CONTROL, "r4": shifted(-0.02)[:3], "r8": shifted(0.0)})
+    assert [(found[name].pairs, found[name].critical, found[name].level) for name in ("r4", "r8")] == [
+        (3, 6.0, None),
+        (5, 4.5, None),
+    ]
+    early = moderated_intervals({n: [*found[n].differences.values()][:3] for n in ("r4", "r8")}, "control", 6.0)
+    late = moderated_intervals({n: [*found[n].differences.values()] for n in ("r4", "r8")}, "control", 4.5)
+    assert found["r4"].interval == early["r4"].interval
+    assert found["r8"].interval == late["r8"].interval
+    assert found["r4"].verdict == decide_verdict(early["r4"].interval, 0.005)
+
+
+def test_a_variant_that_was_settled_early_keeps_its_verdict_while_others_go_on(runs: Any) -> None:
+    before = end_rule(runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3], "r8": shifted(0.0)[:3]})["r4"]
+    after = end_rule(runs, {"r16": CONTROL, "r4": shifted(-0.02)[:3], "r8": shifted(0.0)})["r4"]
+    assert (after.interval, after.verdict) == (before.interval, before.verdict)
+
+
+@pytest.mark.parametrize("lost", ["failed", "missing", "NaN"])
+def test_before_a_look_is_complete_its_cells_decide_nothing_and_moderate_nothing(lost: str, runs: Any) -> None:
+    found = end_rule(
+        runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3], "r8": shifted(0.0)[:3], "r2": (0.8, 0.9, lost)}
+    )
+    assert (found["r2"].interval, found["r2"].verdict, found["r2"].reason) == (None, None, NO_LOOK)
+    two = moderated_intervals({n: [*found[n].differences.values()] for n in ("r4", "r8")}, "control", 6.0)
+    assert found["r4"].interval == two["r4"].interval
+
+
+def test_a_seed_that_diverged_widens_the_look_that_lost_it(runs: Any) -> None:
+    r4 = (*shifted(0.0)[:2], "diverged", *shifted(0.0)[3:])
+    found = end_rule(runs, {"r16": CONTROL, "r4": r4, "r8": shifted(-0.02)}, replace(MODERATED_RULE, looks=(5, 9)))
+    assert (found["r4"].pairs, found["r8"].pairs) == (4, 5)
+    wider = critical_value(2, 4) / critical_value(2, 5)
+    assert found["r8"].critical == pytest.approx(6.0 * wider)
+
+
+@pytest.mark.parametrize("lost", ["diverged", "none"])
+def test_where_only_one_difference_is_left_it_has_students_interval_at_the_level_of_its_look(
+    lost: str, runs: Any
+) -> None:
+    found = end_rule(runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3], "r8": (lost, lost, lost)})
+    expected = stats.ttest_rel(shifted(-0.02)[:3], CONTROL[:3]).confidence_interval(0.98)
+    assert (found["r4"].level, found["r4"].critical) == (0.98, None)
+    assert found["r4"].interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found["r8"].verdict == ("diverged" if lost == "diverged" else None)
+
+
+def test_a_tied_difference_under_a_rule_has_an_interval_if_two_others_vary(runs: Any) -> None:
+    tied = tuple(value + 0.03 for value in CONTROL[:3])
+    found = end_rule(
+        runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3], "r8": shifted(0.0, NOISE[::-1])[:3], "r2": tied}
+    )
+    assert found["r2"].interval is not None
+    assert found["r2"].interval[0] < 0.03 < found["r2"].interval[1]
+
+
+def test_the_table_says_how_wide_the_intervals_of_each_look_are(runs: Any) -> None:
+    end_rule(runs, {"r16": CONTROL, "r4": shifted(-0.02)[:3], "r8": shifted(0.0)})
+    comparison = compare(runs.folder, "se_ratio")
+    said = "\n".join(comparison.footer())
+    assert "the intervals hold at every look (alpha spending: pocock), ± 6.00, 4.50 moderated standard errors" in said
+    assert "95 % together (2 differences), ± 6.00 or 4.50 moderated standard errors, by the look" in said
+    tree = comparison.as_dict()
+    assert (tree["design"], tree["stopping"]["family"], tree["stopping"]["critical"]) == (
+        "moderated",
+        "control",
+        (6.0, 4.5),
+    )
+
+
+# A single comparison with a prior from earlier cells of the control
+
+PRIOR = VariancePrior(
+    variance=4e-6, metric="test/acc", fingerprints=tuple(f"{i:064x}" for i in range(10)), ablations=("noise_floor",)
+)
+
+
+def single(runs: Any, seeds: int, prior: VariancePrior | None = PRIOR, **changed: Any) -> Comparison:
+    of = {"r16": CONTROL[:seeds], "r4": shifted(-0.02)[:seeds]}
+    return ended(runs, of, **{"design": "moderated", "prior": prior, **changed})
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_two_or_three_pairs_of_a_single_comparison_have_the_interval_with_the_prior(seeds: int, runs: Any) -> None:
+    comparison = single(runs, seeds)
+    found = rows(comparison)["r4"]
+    expected = history_interval(list(found.differences.values()), PRIOR.variance, 10)
+    assert expected is not None
+    assert found.interval == expected.interval
+    assert (found.deviation, found.critical, found.level) == (expected.deviation, expected.critical, None)
+    assert found.verdict == decide_verdict(expected.interval, comparison.margin)
+    assert comparison.prior == PRIOR
+
+
+def test_the_prior_stands_under_the_table_and_in_the_json(runs: Any) -> None:
+    comparison = single(runs, 3)
+    line = next(line for line in comparison.notes() if line.startswith("variance prior"))
+    assert "10 cells of the control that were finished before this study began (noise_floor), ± 0.20 points" in line
+    assert all(fingerprint[:12] in line for fingerprint in PRIOR.fingerprints)
+    assert any("standard errors moderated by earlier cells of the control" in each for each in comparison.footer())
+    tree = comparison.as_dict()["prior"]
+    assert (tree["variance"], tree["metric"], len(tree["fingerprints"])) == (4e-6, "test/acc", 10)
+    assert comparison_sentence(comparison)
+
+
+def test_from_four_pairs_on_students_interval_is_used_and_the_prior_is_not_mentioned(runs: Any) -> None:
+    comparison = single(runs, 4)
+    found = rows(comparison)["r4"]
+    expected = stats.ttest_rel(shifted(-0.02)[:4], CONTROL[:4]).confidence_interval(0.95)
+    assert found.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (found.level, comparison.prior) == (0.95, None)
+    assert not any("prior" in line for line in comparison.footer())
+
+
+def test_one_pair_has_no_interval_with_a_prior_either(runs: Any) -> None:
+    found = rows(single(runs, 1))["r4"]
+    assert (found.interval, found.verdict, found.reason) == (None, "undecided", ONE_PAIR)
+
+
+def test_a_seed_without_a_number_is_no_pair_of_a_comparison_with_a_prior(runs: Any) -> None:
+    single(runs, 3)
+    path = runs.folder / runs.cell("r4", 2).fingerprint / "result.json"
+    tree = json.loads(path.read_text())
+    tree["metrics"]["test/acc"] = float("nan")
+    path.write_text(json.dumps(tree))
+    comparison = compare(runs.folder, "se_ratio")
+    found = rows(comparison)["r4"]
+    assert (found.pairs, found.damaged, found.critical) == (2, 1, history_critical_value(2, 10))
+
+
+def test_tied_pairs_have_an_interval_from_the_prior_alone(runs: Any) -> None:
+    of = {"r16": (0.5, 0.5, 0.5), "r4": (0.5, 0.5, 0.5)}
+    found = rows(ended(runs, of, design="moderated", prior=PRIOR))["r4"]
+    expected = history_interval([0.0] * 3, PRIOR.variance, 10)
+    assert expected is not None
+    assert (found.interval, found.reason) == (expected.interval, None)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"design": None}, {"design": "student"}, {"prior": None}, {"prior": replace(PRIOR, metric="test/peak_acc")}],
+    ids=["a note from before", "students", "no history", "another metric"],
+)
+def test_other_studies_keep_students_interval(changed: dict[str, Any], runs: Any) -> None:
+    found = rows(single(runs, 3, **changed))["r4"]
+    expected = stats.ttest_rel(shifted(-0.02)[:3], CONTROL[:3]).confidence_interval(0.95)
+    assert found.interval == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_prior_that_a_later_invocation_brings_does_not_count(runs: Any) -> None:
+    before = rows(single(runs, 3, prior=None))["r4"].interval
+    assert rows(single(runs, 3))["r4"].interval == before
+
+
+def test_several_differences_do_not_use_the_prior(runs: Any) -> None:
+    of = {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3], "r8": shifted(0.0)[:3]}
+    comparison = ended(runs, of, design="moderated", prior=PRIOR)
+    expected = moderated_intervals({n: [*rows(comparison)[n].differences.values()] for n in ("r4", "r8")})
+    assert rows(comparison)["r4"].interval == expected["r4"].interval
+    assert comparison.prior is None
+
+
+def test_a_diverged_seed_leaves_a_verdict_with_a_prior_undecided_if_it_says_otherwise(runs: Any) -> None:
+    for seed in range(4):
+        runs.end(runs.cell("r16", seed), CONTROL[seed])
+        runs.end(runs.cell("r4", seed), shifted(0.02)[seed], status="diverged" if seed == 3 else "finished")
+    runs.ask([runs.cell(name, seed) for name in ("r16", "r4") for seed in range(4)], design="moderated", prior=PRIOR)
+    found = rows(compare(runs.folder, "se_ratio"))["r4"]
+    assert found.critical is not None
+    assert (found.verdict, found.reason) == ("undecided", "better without the seeds that diverged")
 
 
 # Two factors

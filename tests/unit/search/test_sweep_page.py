@@ -18,11 +18,10 @@ from cifar_lab.cli.arguments import read_recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import SweepPage
-from cifar_lab.search import trials
+from cifar_lab.search import importance, trials
 from cifar_lab.search.budget import SearchBudget
 from cifar_lab.search.study import NOTE, SETTING, setting_of
 from cifar_lab.search.sweep_page import load_sweep_page
-from cifar_lab.search.trials import FEWEST, importances
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.record_files import DataSource, Provenance
 
@@ -182,19 +181,16 @@ def spread(count: int, *, same: bool = False) -> Told:
     return made
 
 
-def test_importances_are_there_from_the_fewest_trials_on() -> None:
-    assert loaded(spread(FEWEST - 1)).importances == {}
-    found = loaded(spread(FEWEST)).importances
-    assert set(found) == {"fanova", "ped_anova"}
-    for shares in found.values():
-        assert sum(shares.values()) == pytest.approx(1.0)
-        assert set(shares) >= {"optim.name", "lr / customary", "clip"}
-
-
-def test_what_the_page_lacks_for_importances_is_said() -> None:
-    assert f"{FEWEST - 1} of the {FEWEST} trials" in render_sweep(loaded(spread(FEWEST - 1)))
-    assert loaded(spread(FEWEST, same=True)).importances == {}
-    assert "every trial has the same value" in render_sweep(loaded(spread(FEWEST, same=True)))
+def test_importances_are_on_the_page_from_the_fewest_trials_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(importance.FEWEST, "fanova", 5)
+    monkeypatch.setattr(importance, "RESAMPLES", 2)
+    few = loaded(spread(4))
+    assert few.importances == {}
+    assert "4 trials with a value cannot rank" in render_sweep(few)
+    enough = loaded(spread(5))
+    assert set(enough.importances) == {"fanova"}
+    assert "fANOVA 95 %" in render_sweep(enough)
+    assert "every trial has the same value" in render_sweep(loaded(spread(5, same=True)))
 
 
 # How, and again
@@ -282,7 +278,7 @@ def test_a_password_is_never_on_the_page(url: str, tmp_path: Path) -> None:
 
 
 def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
-    made = noted(tmp_path, spread(FEWEST), "cifar-lab sweep")
+    made = noted(tmp_path, spread(8), "cifar-lab sweep")
     made.trained(0.9, test=TEST, **{trials.CELL: "f" * 64})
     made.trained(0.8, test=TEST)
     record = CellRecord(tmp_path / ("f" * 64))
@@ -293,7 +289,7 @@ def test_the_accuracy_on_test_is_never_on_the_page(tmp_path: Path) -> None:
 
 
 def test_no_number_is_left_that_is_none() -> None:
-    for made in (one_of_each(), spread(1), spread(FEWEST)):
+    for made in (one_of_each(), spread(1), spread(8)):
         made.pruned(math.nan)
         found = render_sweep(loaded(made))
         assert re.findall(r"\b(?:nan|NaN|inf|Infinity|None)\b", found) == []
@@ -312,29 +308,6 @@ def test_a_study_of_a_space_that_has_changed_is_refused() -> None:
     made.study.set_user_attr(SETTING, {**made.study.user_attrs[SETTING], "space_digest": "0" * 64})
     with pytest.raises(UsageError, match="space 'optimizer' of wide has been changed"):
         loaded(made)
-
-
-# Importances
-
-
-def test_a_trial_that_diverged_has_no_part_in_the_importances() -> None:
-    made = roomy()
-    for n in range(FEWEST):
-        made.trained(0.5 + 0.01 * n)
-    before = importances(made.study)
-    assert before["fanova"]
-    for _ in range(5):
-        made.trained(0.0, diverged=True)
-    assert importances(made.study) == before
-
-
-def test_importances_warn_nobody(recwarn: pytest.WarningsRecorder) -> None:
-    made = roomy()
-    for n in range(FEWEST):
-        made.trained(0.5 + 0.01 * n)
-    recwarn.clear()
-    importances(made.study)
-    assert not [each for each in recwarn if issubclass(each.category, UserWarning)]
 
 
 def test_a_setting_that_is_read_back_is_the_one_that_was_given() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made import records
 
 from cifar_lab.errors import DamageError
 from cifar_lab.store import checksum
-from cifar_lab.store.invocation import CellRef, Invocation, StoppingRule, read_invocation, unite
+from cifar_lab.store.invocation import CellRef, Invocation, StoppingRule, VariancePrior, read_invocation, unite
 from cifar_lab.store.invocation_index import read_index
 
 
@@ -108,6 +110,43 @@ def test_a_rule_without_the_fields_of_today_is_read_with_their_defaults(tmp_path
     del tree["sha256"]
     path.write_text(json.dumps(tree))
     assert [note.stopping for note in read_index(tmp_path).invocations] == [rule]
+
+
+MODERATED_RULE = StoppingRule(looks=(5, 8), levels=(0.97, 0.96), comparisons=3, family="any", critical=(4.2, 3.9))
+PRIOR = VariancePrior(variance=1e-6, metric="test/acc", fingerprints=("1" * 64, "2" * 64), ablations=("noise_floor",))
+
+
+def test_critical_values_and_a_prior_are_read_as_they_were_written(tmp_path: Path) -> None:
+    replace(EARLY, stopping=MODERATED_RULE, prior=PRIOR).write(tmp_path)
+    (note,) = read_index(tmp_path).invocations
+    assert (note.stopping, note.prior) == (MODERATED_RULE, PRIOR)
+
+
+@pytest.mark.parametrize(
+    ("field", "changed", "said"),
+    [
+        ("stopping", {"critical": [4.2]}, "'critical' has a positive number for each look"),
+        ("stopping", {"critical": [4.2, 0.0]}, "'critical' has a positive number for each look"),
+        ("stopping", {"critical": []}, "'critical' and 'family' are both there or both not"),
+        ("stopping", {"family": None}, "'critical' and 'family' are both there or both not"),
+        ("stopping", {"family": "chain"}, "'stopping.family'"),
+        ("prior", {"variance": 0.0}, "'variance' is a positive number"),
+        ("prior", {"fingerprints": ["1" * 64]}, "'fingerprints' are two different cells at least"),
+        ("prior", {"fingerprints": ["1" * 64] * 2}, "'fingerprints' are two different cells at least"),
+        ("prior", {"fingerprints": ["..", "x"]}, "a fingerprint has 64 of the digits"),
+    ],
+)
+def test_boundaries_and_priors_that_cannot_be_are_damage(
+    field: str, changed: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    replace(EARLY, stopping=MODERATED_RULE, prior=PRIOR).write(tmp_path)
+    (path,) = (tmp_path / "invocations").glob("*.json")
+    tree = json.loads(path.read_text())
+    tree[field] |= changed
+    del tree["sha256"]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DamageError, match=re.escape(said)):
+        read_invocation(path)
 
 
 @pytest.mark.parametrize("field", FIRST)

@@ -45,7 +45,10 @@ def test_a_note_of_an_earlier_format_is_read_whole(path: Path) -> None:
     note = read_invocation(path)
     assert note is not None
     written = content(path)
-    assert {name: value for name, value in note.as_json().items() if name in written} == written
+    read = {name: value for name, value in note.as_json().items() if name in written}
+    added = {"passes": 1}  # a field that notes have had since there are steps of two passes
+    assert read["cells"] == [{**cell, **added} for cell in written["cells"]]
+    assert read | {"cells": written["cells"]} == written
     assert (note.design, note.stopping) == (None, None)
 
 

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.data import augmentation
+from cifar_lab.data import augmentation, augmentation_policy
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split
 from cifar_lab.models.resnet import ResNet
@@ -38,11 +38,18 @@ MIXED = {
     "model.dropout": 0.1,
     "model.se.placement": "block",
 }
+POLICIES = ("autoaugment", "randaugment", "trivialaugment", "augmix")
 RECIPES = {
     "the writeup's": EFFICIENT_RESNET,
+    **{name: EFFICIENT_RESNET.override({"data.policy.name": name}) for name in POLICIES},
+    "with random erasing": EFFICIENT_RESNET.override({"data.random_erasing.probability": 0.5}),
     "with all augmentation": EFFICIENT_RESNET.override(MIXED),
     "clipped by norm": EFFICIENT_RESNET.override({"optim.clip.by": "norm"}),
     "fast": FAST,
+    "sharpness-aware": EFFICIENT_RESNET.override({"optim.sam.rho": 0.5, "optim.sam.adaptive": True}),
+    "averaged, in stochastic depth": EFFICIENT_RESNET.override(
+        {"train.swa.enabled": True, "model.stochastic_depth": 0.3, "model.activation": "mish"}
+    ),
 }
 
 
@@ -92,6 +99,7 @@ def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has none; what it casts would stay on the device."""
     monkeypatch.setattr(step, "autocast", lambda *_: nullcontext())
     augmentation._affine.cache_clear()
+    augmentation_policy.operation_table.cache_clear()
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

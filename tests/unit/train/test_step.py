@@ -30,6 +30,8 @@ RECIPES = {
     "efficient": EFFICIENT_RESNET,
     "mixed": EFFICIENT_RESNET.override({"data.mixup": 0.4, "data.cutmix": 1.0, "model.dropout": 0.2, "train.ema": 0.5}),
     "fast": FAST,
+    "sharpness": EFFICIENT_RESNET.override({"optim.sam.rho": 0.05, "model.activation": "gelu"}),
+    "depth": EFFICIENT_RESNET.override({"model.stochastic_depth": 0.5, "train.swa.enabled": True}),
     "by step": EFFICIENT_RESNET.override({"schedule.every": "step", "schedule.warmup": 0.3, "optim.name": "adam"}),
 }
 IMAGES = 150  # 120 to train on: seven whole batches and a half one
@@ -226,7 +228,11 @@ def test_nan_in_the_same_place_is_no_difference() -> None:
 
 
 def test_a_training_that_continues_another_replays_none_of_its_draws() -> None:
-    cold = RECIPES["mixed"].override(SMALL | {"data.cutout": 8})
+    every = {
+        "data.cutout": 8, "data.random_erasing.probability": 0.5, "data.policy.name": "augmix",
+        "data.augmentations": ["made.extensions:tint"],
+    }  # fmt: skip
+    cold = RECIPES["mixed"].override(SMALL | every)
     drawn: list[dict[str, Tensor]] = []
     masks: list[Tensor] = []
     for recipe in (cold, cold.override({"init_from": "a" * 64}), cold.override({"init_from": "b" * 64})):
@@ -235,7 +241,7 @@ def test_a_training_that_continues_another_replays_none_of_its_draws() -> None:
         taking.begin_epoch()
         assert taking._draws is not None
         drawn.append(vars(taking._draws))
-        taking._seed_dropout()
+        taking._seed_draws()
         masks.append(torch.rand(8))
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert all(not drawn[one][name].equal(drawn[other][name]) for name in drawn[one])

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cifar_lab.results.stats import group_sequential
-from cifar_lab.results.stats.group_sequential import FEWEST, FIRST, levels, looks, spent
+from cifar_lab.results.stats.group_sequential import (
+    FEWEST,
+    FIRST,
+    levels,
+    looks,
+    moderated_at_looks,
+    moderated_boundaries,
+    spent,
+)
+from cifar_lab.results.stats.moderated import critical_value, moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.paired import student
 
@@ -129,3 +138,89 @@ def _gaussian_boundaries(times: Sequence[float], error: float) -> list[float]:
         found.append(-boundary / math.sqrt(t))
         density, before = np.where(np.abs(grid) < -boundary, density, 0.0), t
     return found
+
+
+# Moderated boundaries of several differences
+
+PLAN = (5, 8, 12)
+CRITICAL = {5: 4.0, 8: 3.5, 12: 3.2}
+FIRST_ONE = dict(enumerate((0.010, 0.014, 0.006, 0.011, 0.009, 0.012, 0.013, 0.004)))
+OTHER = dict(enumerate((0.001, -0.004, 0.003, -0.002, 0.000, 0.005, -0.006, 0.002)))
+
+
+def first(values: dict[int, float], seeds: int) -> dict[int, float]:
+    return {seed: value for seed, value in values.items() if seed < seeds}
+
+
+@pytest.mark.parametrize(("comparisons", "pairs"), [(2, 5), pytest.param(7, 5, marks=pytest.mark.slow)])
+def test_one_look_at_moderated_intervals_has_their_calibrated_value(comparisons: int, pairs: int) -> None:
+    (value,) = moderated_boundaries((pairs,), comparisons, "control", ERROR)
+    assert value == pytest.approx(critical_value(comparisons, pairs), rel=0.02)
+
+
+def test_moderated_boundaries_are_narrower_than_students_of_so_many_comparisons() -> None:
+    nominal = levels(PLAN, 1 - per_comparison(1 - ERROR, 2))
+    students = [float(stats.t.isf((1 - level) / 2, n - 1)) for level, n in zip(nominal, PLAN, strict=True)]
+    moderated = moderated_boundaries(PLAN, 2, "control", ERROR)
+    assert all(mine < theirs for mine, theirs in zip(moderated, students, strict=True))
+    assert moderated[0] < 0.9 * students[0]
+
+
+@pytest.mark.slow
+def test_the_same_rule_has_the_same_boundaries_again() -> None:
+    again = moderated_boundaries.__wrapped__((5, 8), 2, "control", ERROR)
+    assert again == moderated_boundaries((5, 8), 2, "control", ERROR)
+
+
+@pytest.mark.slow
+def test_boundaries_grow_with_the_number_of_comparisons_and_where_there_is_no_common_control() -> None:
+    two, four = (moderated_boundaries(PLAN, k, "control", ERROR) for k in (2, 4))
+    chain = moderated_boundaries(PLAN, 4, "any", ERROR)
+    assert all(a < b <= c for a, b, c in zip(two, four, chain, strict=True))
+
+
+def test_at_the_same_look_the_intervals_are_the_moderated_ones_with_the_value_of_the_look() -> None:
+    values = {"a": FIRST_ONE, "b": OTHER}
+    found = moderated_at_looks(values, {"a": 8, "b": 8}, CRITICAL, "control")
+    assert found == moderated_intervals({name: list(each.values()) for name, each in values.items()}, "control", 3.5)
+
+
+def test_a_difference_that_was_settled_early_keeps_the_interval_of_its_look() -> None:
+    early = moderated_at_looks({"a": first(FIRST_ONE, 5), "b": first(OTHER, 5)}, {"a": 5, "b": 5}, CRITICAL, "control")
+    later = moderated_at_looks({"a": first(FIRST_ONE, 5), "b": OTHER}, {"a": 5, "b": 8}, CRITICAL, "control")
+    assert later["a"] == early["a"]
+    assert later["b"] != early["b"]
+
+
+def test_a_later_look_pools_the_settled_variance_by_its_own_degrees_of_freedom() -> None:
+    found = moderated_at_looks({"a": first(FIRST_ONE, 5), "b": OTHER}, {"a": 5, "b": 8}, CRITICAL, "control")["b"]
+    settled, own = (np.var(list(each.values()), ddof=1) for each in (first(FIRST_ONE, 5), OTHER))
+    mean = (4 * settled + 7 * own) / 11
+    deviation = math.sqrt((7 * own + 4 * mean) / 11)
+    assert found.deviation == pytest.approx(deviation)
+    half = 3.5 * deviation / math.sqrt(8)
+    assert found.interval == pytest.approx((np.mean(list(OTHER.values())) - half, np.mean(list(OTHER.values())) + half))
+
+
+def test_before_its_first_look_a_difference_has_no_interval_and_lends_none_its_variance() -> None:
+    values = {"a": FIRST_ONE, "b": OTHER, "c": first(OTHER, 3)}
+    found = moderated_at_looks(values, {"a": 8, "b": 8, "c": 0}, CRITICAL, "control")
+    assert set(found) == {"a", "b"}
+    assert found["a"] == moderated_at_looks({"a": FIRST_ONE, "b": OTHER}, {"a": 8, "b": 8}, CRITICAL, "control")["a"]
+
+
+def test_a_look_that_lost_seeds_has_wider_intervals_than_its_value_alone_would_give() -> None:
+    lost = {seed: value for seed, value in first(OTHER, 5).items() if seed not in (1, 2)}
+    found = moderated_at_looks({"a": first(FIRST_ONE, 5), "b": lost}, {"a": 5, "b": 5}, CRITICAL, "control")
+    wider = critical_value(2, 3) / critical_value(2, 5)
+    assert wider > 1.2
+    assert [each.critical for each in found.values()] == pytest.approx([4.0 * wider] * 2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{}, {0: 0.01}, dict.fromkeys(range(5), 0.01)],
+    ids=["every seed diverged", "one seed is left", "the same in every seed"],
+)
+def test_where_fewer_than_two_differences_vary_nothing_is_moderated(other: dict[int, float]) -> None:
+    assert moderated_at_looks({"a": first(FIRST_ONE, 5), "b": other}, {"a": 5, "b": 5}, CRITICAL, "control") == {}

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import CLASS, World
 
 from cifar_lab.results.stats.moderated import (
     PRIOR,
@@ -19,6 +18,7 @@ from cifar_lab.results.stats.moderated import (
     moderated_seeds_needed,
     moderated_variances,
 )
+from cifar_lab.results.stats.worlds import CLASS, NullWorld
 
 REFERENCE = {
     2: {2: 7.54, 3: 4.18, 5: 3.00, 10: 2.55},
@@ -94,7 +94,7 @@ def test_one_comparison_or_one_pair_has_no_critical_value(comparisons: int, pair
         critical_value(comparisons, pairs)
 
 
-def covered(world: World, family: str, k: int, n: int, studies: int = 20_000) -> float:
+def covered(world: NullWorld, family: str, k: int, n: int, studies: int = 20_000) -> float:
     """Return the share of studies in which all intervals hold the truth."""
     random = np.random.default_rng([7, k, n])
     found = np.concatenate(list(critical_values.drawn(world, family, k, n, studies, random)))
@@ -104,7 +104,7 @@ def covered(world: World, family: str, k: int, n: int, studies: int = 20_000) ->
 
 @pytest.mark.parametrize("world", CLASS, ids=lambda world: f"{world.deviations}, {world.correlation}")
 @pytest.mark.parametrize(("k", "n"), [(2, 2), (4, 3), (6, 7), (8, 5)])
-def test_all_intervals_hold_together_in_the_class(world: World, k: int, n: int) -> None:
+def test_all_intervals_hold_together_in_the_class(world: NullWorld, k: int, n: int) -> None:
     assert covered(world, "control", k, n) >= 0.945 - 3 * math.sqrt(0.95 * 0.05 / 20_000)
 
 

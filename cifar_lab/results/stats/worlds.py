@@ -17,7 +17,7 @@ FAMILIES: dict[str, tuple[Callable[[int], int], Pick]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class NullWorld:
     """Studies in which nothing differs: normal accuracies whose deviations may differ between arms.
 
     `deviations`: "equal"; "log-normal S": exp(S z) for each arm of each study; "first × F": the first arm, which is the
@@ -50,9 +50,9 @@ class World:
 
 
 CLASS = (
-    *(World(deviations="equal", correlation=each) for each in (0.0, 0.25, 0.5)),
+    *(NullWorld(deviations="equal", correlation=each) for each in (0.0, 0.25, 0.5)),
     *(
-        World(deviations=deviations, correlation=correlation)
+        NullWorld(deviations=deviations, correlation=correlation)
         for deviations in ("log-normal 0.25", "log-normal 0.5", "first × 3", "second × 3")
         for correlation in (0.0, 0.5)
     ),

@@ -1,0 +1,179 @@
+"""Estimate how often stopping rules err, and the coverage of a single comparison with a prior, in simulated studies.
+
+    python benchmarks/simulated_rules.py --studies 100000      # markdown on standard output
+
+Both have moderated intervals. The worlds are those that they are calibrated for (`results.stats.worlds.CLASS`), and
+some outside. Boundaries, critical values, deviations and decisions are the product's own functions; what is computed in
+blocks is first checked against its intervals, study by study and look by look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import time
+from collections.abc import Iterable
+
+import critical_values
+import numpy as np
+import scipy
+from markdown_table import table
+from simulation import averaged, intervals, is_wrong, percent, product_design
+
+from cifar_lab.results.stats.decision import decide_verdict
+from cifar_lab.results.stats.group_sequential import looks, moderated_at_looks
+from cifar_lab.results.stats.history_prior import history_critical_value, history_interval
+from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
+from cifar_lab.results.stats.sequential_power import VERDICTS, decide_at_looks, decide_by_moments, moments_at_looks
+from cifar_lab.results.stats.worlds import CLASS, FAMILIES, NullWorld
+
+_SEED = 20261128  # not one that the product or its calibration draws with
+SCENARIOS: tuple[tuple[str, float], ...] = (
+    ("none", 0.0), ("none", 1.5), ("none", 3.0), ("one by 5", 0.0), ("one by 5", 1.5), ("all by the margin", 1.5),
+    ("all by the margin", 3.0),
+)  # fmt: skip
+"""True differences, and the margin, in deviations of a cell."""
+OUTSIDE = (
+    NullWorld(deviations="first × 5", correlation=0.0),
+    NullWorld(deviations="second × 5", correlation=0.0),
+    NullWorld(deviations="second × 3", correlation=0.9),
+    NullWorld(deviations="log-normal 1", correlation=0.0),
+    NullWorld(deviations="equal", correlation=0.0, shape="t3"),
+    NullWorld(deviations="equal", correlation=0.0, shape="exponential"),
+)
+"""Worlds outside the class that intervals are calibrated for."""
+
+
+def truth_of(scenario: str, margin: float, comparisons: int) -> np.ndarray:
+    """Return the true difference of each comparison."""
+    truth = np.full(comparisons, margin if scenario == "all by the margin" else 0.0)
+    if scenario == "one by 5":
+        truth[-1] = 5.0
+    return truth
+
+
+def rule_errors(kind: str, world: NullWorld, plan: tuple[int, ...], comparisons: int, studies: int) -> dict[str, float]:
+    """Estimate the share of studies with a false verdict under a rule that starts now, by scenario.
+
+    `kind`: of `FAMILIES`; the same studies serve all scenarios.
+    """
+    arms, pick = FAMILIES[kind]
+    design = product_design(plan, comparisons, "control" if kind == "control" else "any")
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        drawn = pick(world.draw(block, arms(comparisons), plan[-1], random)).astype(float)
+        means, variances = moments_at_looks(drawn, plan)
+        shares = []
+        for scenario, margin in SCENARIOS:
+            truth = truth_of(scenario, margin, comparisons)
+            decided, _ = decide_by_moments(means + truth, variances, design, margin)
+            shares.append(is_wrong(decided, truth, margin).any(1).mean())
+        return shares
+
+    worlds = (*CLASS, *OUTSIDE)
+    key = (6, list(FAMILIES).index(kind), worlds.index(world), plan[-1], comparisons)
+    return dict(zip((f"{s}, margin {m:g}" for s, m in SCENARIOS), averaged(measure, studies, *key), strict=True))
+
+
+def check_rule(plan: tuple[int, ...] = (5, 8, 12), comparisons: int = 4, studies: int = 100) -> None:
+    """Check that the product's functions, study by study and look by look, decide as the simulated blocks do.
+
+    Raises:
+        AssertionError: they do not.
+    """
+    world, random = NullWorld(deviations="log-normal 0.5", correlation=0.0), np.random.default_rng(_SEED)
+    truth, margin = np.array([0.0, 1.0, 3.0, 0.0])[:comparisons], 2.0
+    drawn = FAMILIES["control"][1](world.draw(studies, comparisons + 1, plan[-1], random)).astype(float)
+    drawn += truth[:, None]
+    design = product_design(plan, comparisons, "control")
+    decided, pairs = decide_at_looks(drawn, design, margin)
+    critical = dict(zip(design.looks, design.critical, strict=True))
+    for study in range(studies):
+        values = {str(j): dict(enumerate(each.tolist())) for j, each in enumerate(drawn[study])}
+        seen, said = dict.fromkeys(values, 0), dict.fromkeys(values, "undecided")
+        for n in plan:
+            seen |= {name: n for name, verdict in said.items() if verdict == "undecided"}
+            made = moderated_at_looks(values, seen, critical, "control")
+            said = {name: str(decide_verdict(made[name].interval, margin)) for name in values}
+        assert [VERDICTS[i] for i in decided[study]] == list(said.values()), study
+        assert pairs[study].tolist() == list(seen.values()), study
+
+
+def history_coverage(world: NullWorld, pairs: int, cells: int, studies: int) -> tuple[float, float]:
+    """Estimate the coverage of one comparison with a prior of earlier cells, and its width over Student's.
+
+    The coverage is the lower of two: the control's seeds are among the earlier cells, or none of them is.
+    """
+    critical = history_critical_value(pairs, cells)
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        shares = critical_values.history_statistics(world, [cells], [pairs], block, random)[pairs][0]
+        return [(each <= critical).mean() for each in shares]
+
+    worlds = (*CLASS, *OUTSIDE)
+    coverages = averaged(measure, studies, 7, worlds.index(world), pairs, cells)
+    control, variant = world.draw(4000, 2, cells, np.random.default_rng(_SEED)).astype(float).transpose(1, 0, 2)
+    own = (variant - control)[:, :pairs]
+    before = control.var(axis=1, ddof=1)
+    made = [history_interval(d.tolist(), float(v), cells) for d, v in zip(own, before, strict=True)]
+    width = np.mean([each.interval[1] - each.interval[0] for each in made if each is not None])
+    low, high = intervals(own, CONFIDENCE)
+    return float(coverages.min()), float(width / (high - low).mean())
+
+
+def rule_table(studies: int) -> Iterable[str]:
+    def row(kind: str, k: int, most: int) -> list[object]:
+        shares: list[object] = []
+        for worlds in (CLASS, OUTSIDE):
+            found = [
+                (share, scenario, f"{world.deviations}, {world.correlation:g} {world.shape}".removesuffix(" normal"))
+                for world in worlds
+                for scenario, share in rule_errors(kind, world, looks(most), k, studies).items()
+            ]
+            share, scenario, name = max(found)
+            shares += [percent(share), f"{name}; {scenario}"]
+        return [kind, k, most, *shares]
+
+    shapes = [("control", 2), ("control", 4), ("control", 7), ("chain", 4), ("chain", 8), ("disjoint", 4)]
+    cases = (row(kind, k, most) for kind, k in shapes for most in (12, 20))
+    return table(("family", "k", "K", "wrong, worst of the class", "where", "worst outside", "where"), cases)
+
+
+def history_table(studies: int) -> Iterable[str]:
+    def row(world: NullWorld) -> list[object]:
+        shown = []
+        for pairs, cells in itertools.product((2, 3), (5, 10, 20)):
+            share, width = history_coverage(world, pairs, cells, studies)
+            shown.append(f"{percent(share)} ({width:.2f})")
+        shape = "" if world.shape == "normal" else f", {world.shape}"
+        return ["class" if world in CLASS else "outside", f"{world.deviations}{shape}", world.correlation, *shown]
+
+    heading = (f"n = {n}, m = {m}" for n, m in itertools.product((2, 3), (5, 10, 20)))
+    return table(("", "deviations", "correlation", *heading), map(row, (*CLASS, *OUTSIDE)))
+
+
+TABLES = {
+    "Stopping rules with moderated intervals: studies with a false verdict": rule_table,
+    "One comparison with a prior: coverage (mean width over Student's)": history_table,
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=100_000, help="simulated studies behind each number")
+    options = parser.parse_args()
+    begun = time.perf_counter()
+    check_rule()
+    print(f"{options.studies:,} simulated studies a number, all in %")
+    for title, lines in TABLES.items():
+        print(f"\n## {title}\n")
+        for line in lines(options.studies):
+            print(line, flush=True)
+    versions = f"python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
+    print(f"\n{versions}; {time.perf_counter() - begun:,.0f} s on {platform.machine()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""`sweep-importance`: rank the dimensions of a study by importance."""
+
+from __future__ import annotations
+
+from cifar_lab.cli import console
+from cifar_lab.cli import options as o
+from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study
+
+
+def sweep_importance(
+    name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
+) -> int:
+    """Show the importance of each dimension for the accuracy, with bootstrap intervals; few trials can rank none."""
+    from cifar_lab.report.importance_table import EVALUATORS, explain_importances, importance_rows
+    from cifar_lab.search import trials
+    from cifar_lab.search.importance import importances
+    from cifar_lab.search.sweep_page import importance_summary
+
+    with loaded_study(name, storage, runs) as study:
+        found = importances(study)
+        values = [trial.values[0] for trial in trials.sound(study)]
+    if as_json:
+        console.print_json(found.as_dict())
+        return 0
+    summary = importance_summary(found)
+    for evaluator in summary.shares:
+        headings = (EVALUATORS[evaluator], "share", "95 % interval", "leads")
+        rows = importance_rows(summary, evaluator)
+        console.out.print(console.table("", headings, rows, right=headings[1:]))
+        console.out.print()
+    for line in explain_importances(summary, values):
+        console.out.print(line, style="dim" if summary.shares else "", markup=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,176 @@
+"""Callbacks: code of users that acts on a training at fixed points, and whose state is part of the checkpoint.
+
+A callback is a subclass of `Callback` that overrides what it needs. A recipe names it in `train.callbacks`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from cifar_lab import extension
+from cifar_lab.config.built_in_names import CALLBACKS
+from cifar_lab.config.recipe import CallbackConfig
+from cifar_lab.errors import CellError, RecipeError, shortened
+
+if TYPE_CHECKING:
+    from cifar_lab.train.trainer import Trainer
+
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+"""Form of a metric's name."""
+
+
+class Callback:
+    """Base of callbacks, which does nothing at any point.
+
+    `run` is the training: `run.net`, `run.optimizer`, `run.parameters`, `run.split`, `run.recipe`, and its position,
+    `run.epoch` and `run.step`, both from 0. A callback may change weights and gradients; the numbers of a cell must
+    depend on the recipe and the seed alone. So it draws random numbers from `run.random(purpose)`, keeps in
+    `state_dict` what it needs after a resume, and leaves torch's global generator alone.
+
+    One that overrides `after_backward` or `after_step` has all steps taken eagerly: they are neither replayed as a CUDA
+    graph nor compiled.
+    """
+
+    def begin(self, run: Trainer) -> None:
+        """Prepare for training from the present position; called at each attempt, after `load_state_dict`."""
+
+    def after_backward(self, run: Trainer) -> None:
+        """Act on the gradients of the step `run.step`, in `parameter.grad`, before they are clipped."""
+
+    def after_step(self, run: Trainer) -> None:
+        """Act after the optimizer's update of the step `run.step`, and those of the averages."""
+
+    def after_epoch(self, run: Trainer) -> Mapping[str, float] | None:
+        """Act after the epoch `run.epoch` and its evaluation; return metrics for the journal, by name."""
+
+    def end(self, run: Trainer) -> None:
+        """Act after the last epoch, before the test images are evaluated; called once, if the training finishes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs: tensors, numbers, strings, and lists and dicts of these."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned; its tensors are on the CPU and may be kept."""
+
+
+class Callbacks:
+    """The callbacks of a recipe, called in its order.
+
+    Attributes:
+        after_each_backward, after_each_step: those that act in each step; empty for most trainings.
+    """
+
+    def __init__(self, named: Sequence[CallbackConfig]) -> None:
+        """Build them.
+
+        Raises:
+            RecipeError: an option does not fit, or a factory does not return a `Callback`.
+        """
+        self._all = {each.key: _built(each) for each in named}
+        self.after_each_backward = [each for each in self._all.items() if _overrides(each[1], "after_backward")]
+        self.after_each_step = [each for each in self._all.items() if _overrides(each[1], "after_step")]
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    @property
+    def why_eager(self) -> str:
+        """Return the reason why steps are eager: the callbacks that act in each; empty if there are none."""
+        names = dict.fromkeys(name for name, _ in (*self.after_each_backward, *self.after_each_step))
+        return f"train.callbacks: each step calls {', '.join(names)}" if names else ""
+
+    def begin(self, run: Trainer) -> None:
+        """Call `begin` of each."""
+        for callback in self._all.values():
+            callback.begin(run)
+
+    def after_backward(self, run: Trainer) -> None:
+        """Call `after_backward` of those that have one."""
+        for _, callback in self.after_each_backward:
+            callback.after_backward(run)
+
+    def after_step(self, run: Trainer) -> None:
+        """Call `after_step` of those that have one."""
+        for _, callback in self.after_each_step:
+            callback.after_step(run)
+
+    def after_epoch(self, run: Trainer) -> dict[str, float]:
+        """Call `after_epoch` of each, and return the metrics as `key/name`.
+
+        Raises:
+            CellError: a metric is not a finite number, or has a name that MLflow does not take.
+        """
+        values: dict[str, float] = {}
+        for key, callback in self._all.items():
+            for name, value in (callback.after_epoch(run) or {}).items():
+                if not NAME.fullmatch(name):
+                    raise CellError(f"train.callbacks: {key} returns '{name}'; a name has letters, digits, _ - . and /")
+                values[f"{key}/{name}"] = _number(key, name, value)
+        return values
+
+    def end(self, run: Trainer) -> None:
+        """Call `end` of each."""
+        for callback in self._all.values():
+            callback.end(run)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of each by its key.
+
+        Raises:
+            CellError: a state holds something that a checkpoint does not.
+        """
+        states = {key: callback.state_dict() for key, callback in self._all.items()}
+        for key, state in states.items():
+            if (alien := _alien(state)) is not None:
+                raise CellError(
+                    f"train.callbacks: the state of {key} holds {type(alien).__name__}; "
+                    "a checkpoint holds tensors, numbers, strings, and lists and dicts of these"
+                )
+        return states
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        for key, callback in self._all.items():
+            callback.load_state_dict(state[key])
+
+
+def _built(named: CallbackConfig) -> Callback:
+    made = extension.build(CALLBACKS.group, named.name, named.options)
+    if not isinstance(made, Callback):
+        raise RecipeError(
+            f"train.callbacks: {named.name}: its factory returns {type(made).__name__}, "
+            "not a cifar_lab.train.callbacks.Callback"
+        )
+    return made
+
+
+def _number(key: str, name: str, value: object) -> float:
+    """Return a metric as a number; a tensor of one element is one."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError):  # the last of a tensor of several elements
+        number = math.nan
+    if not math.isfinite(number):
+        raise CellError(f"train.callbacks: {key} returns {name}={shortened(repr(value))}, not a finite number")
+    return number
+
+
+def _overrides(callback: Callback, hook: str) -> bool:
+    """Tell whether a callback has a hook of its own, of its class or set on the object."""
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
+
+
+def _alien(state: object) -> object | None:
+    """Return the first part of a state that a checkpoint cannot hold; None if there is none."""
+    if isinstance(state, dict):
+        return next((bad for pair in state.items() for each in pair if (bad := _alien(each)) is not None), None)
+    if isinstance(state, (list, tuple)):
+        return next((bad for each in state if (bad := _alien(each)) is not None), None)
+    return None if state is None or isinstance(state, (Tensor, bool, int, float, str)) else state
