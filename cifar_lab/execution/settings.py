@@ -31,7 +31,7 @@ MOST_CELLS_PER_GPU = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """What a machine of a cluster has for cells."""
+    """Resources of a machine of a cluster."""
 
     cores: int
     gpus: int = 0

@@ -1,4 +1,4 @@
-"""What needs no Ray: the choice of threads and cells on a cluster, addresses, and the advice where Ray is missing."""
+"""Parts that need no Ray: the choice of threads and cells on a cluster, addresses, the advice where Ray is missing."""
 
 from __future__ import annotations
 
