@@ -9,7 +9,7 @@ seeds of `ensemble` have the same three teachers, their scatter does not contain
 Everything trains without MixUp, CutMix and label smoothing: a teacher that was trained with smoothed labels is known to
 teach less (Müller et al., 2019).
 
-Run time: 191 PFLOP a seed, teachers included; `cifar-lab plan distillation` says what that is on your machine.
+Run time: 191 PFLOP a seed; `cifar-lab plan distillation` says what that is on your machine.
 """
 
 from cifar_lab import EFFICIENT_RESNET, Ablation, Variant

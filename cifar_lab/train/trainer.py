@@ -34,7 +34,9 @@ class Trainer:
 
         `teachers`: the networks of `recipe.teachers`, on the device of `net`.
         """
-        assert len(teachers) == len(recipe.teachers), "a recipe that distills is trained with its teachers"
+        distill = recipe.train.distill
+        assert bool(teachers) == bool(distill.weight), "a recipe that distills, and no other, is trained with teachers"
+        assert len(teachers) == len(recipe.teachers), "all teachers of a recipe are there"
         self.recipe, self.seed, self.net, self.split, self.precision = recipe, seed, net, split, precision
         self.seed_of_draws = seed_of_draws(seed, recipe.init_from)
         self.device = split.train.images.device
@@ -50,7 +52,7 @@ class Trainer:
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
         self.ema = ExponentialMovingAverage(net, recipe.train.ema) if recipe.train.ema else None
         self.sam = SharpnessAwareness(net, recipe.optim.sam) if recipe.optim.sam.rho else None
-        self.distillation = Distillation(teachers, recipe.train.distill) if teachers else None
+        self.distillation = Distillation(teachers, distill) if teachers else None
         self.steps_per_epoch = recipe.steps_per_epoch(len(split.train))
         self.swa = AveragedWeights(net, recipe, self.steps_per_epoch) if recipe.train.swa.enabled else None
         self.callbacks = Callbacks(recipe.train.callbacks)
