@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import DRAWS, Recipe
 from cifar_lab.config.scale import Scale
 from cifar_lab.data.dataset import Dataset
-from cifar_lab.errors import DamageError
+from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.execution.resolved_recipes import make_recipes
 from cifar_lab.execution.resolved_recipes import parse_seeds as parse_seeds  # part of the interface of a plan
 from cifar_lab.models.cost import BUDGET, Cost, network_cost
@@ -174,7 +176,9 @@ def _cell(
         lineage=lineage,
         images=dataset.shape,
         needs=tuple(dict.fromkeys(name for each in needed for name in (each.fingerprint, *each.needs))),
-        teacher_macs=sum(each.cost.work for each in teachers) or _macs_of_records(recipe.teachers, runs),
+        teacher_macs=(
+            sum(each.cost.work for each in teachers) if teachers else _typed_teachers_macs(recipe, runs, dataset.hash)
+        ),
     )
 
 
@@ -184,13 +188,25 @@ def _lineage_of(teachers: Sequence[PlannedCell], fixed: tuple[int, ...]) -> str:
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
-def _macs_of_records(fingerprints: tuple[str, ...], runs: Path) -> int:
-    """Return the multiply-accumulates of the networks of cells that are no part of the plan; 0 for unknown ones."""
+def _typed_teachers_macs(recipe: Recipe, runs: Path, data_hash: str) -> int:
+    """Return the multiply-accumulates of teachers that `recipe` names by their fingerprints; 0 for unknown ones.
+
+    Raises:
+        UsageError: there is no such cell, or it cannot be a teacher.
+    """
     macs = 0
-    for fingerprint in fingerprints:
-        with suppress(DamageError):  # the cell that learns from it says so, and is not trained
+    for fingerprint in recipe.teachers:
+        said = f"train.distill.teacher={fingerprint}"
+        try:
             cell = CellRecord(runs / fingerprint).cell()
-            macs += (cell.macs or 0) if cell is not None else 0
+            teacher = cell.recipe.resolve() if cell is not None else None
+        except (DamageError, ValidationError):  # its student is not begun, or fails, and says why
+            continue
+        if cell is None or teacher is None:
+            raise UsageError(f"{said}: no such cell in {runs}")
+        if (why := why_no_teacher(teacher, recipe, same_images=cell.data.hash == data_hash)) is not None:
+            raise UsageError(f"{said} cannot be the teacher: {why}")
+        macs += cell.macs or 0
     return macs
 
 

@@ -13,6 +13,7 @@ from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.ablation.registry import discover
 from cifar_lab.config import scale
 from cifar_lab.config.baselines import EFFICIENT_RESNET
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import AblationError, BudgetError, RecipeError, UsageError
 from cifar_lab.execution.plan import Plan, as_dict, make_plan, parse_seeds
@@ -388,8 +389,20 @@ def test_weights_without_a_teacher_and_two_sources_of_teachers_are_refused(
 
 def test_a_teacher_may_be_any_finished_cell_by_its_fingerprint(runs: Path) -> None:
     records.begin(CellRecord(runs / ("a" * 64)), macs=7_000)
+    records.begin(CellRecord(runs / ("b" * 64)), macs=None)
     typed = {"train.distill.teacher": ["b" * 64, "a" * 64], WEIGHT: 0.5}
     found = plan(runs, classroom(), variants=["none"], seeds=(0,), overrides=typed).cells[0]
     assert found.recipe.teachers == ("a" * 64, "b" * 64)
     assert found.needs == ()
-    assert found.teacher_macs == 7_000, "the other one is not known"
+    assert found.teacher_macs == 7_000, "that of the other one is not known"
+
+
+@pytest.mark.parametrize(
+    ("diff", "said"),
+    [({}, "no such cell in"), ({"data.normalise": False}, "cannot be the teacher: it is trained on images scaled")],
+)
+def test_a_typed_teacher_that_cannot_be_is_refused_by_the_plan(runs: Path, diff: dict[str, Any], said: str) -> None:
+    if diff:
+        records.begin(CellRecord(runs / ("a" * 64)), recipe=Recipe().override(diff))
+    with pytest.raises(UsageError, match=f"train.distill.teacher=aaaa.*{said}"):
+        plan(runs, classroom(), variants=["none"], overrides={"train.distill.teacher": "a" * 64, WEIGHT: 0.5})
