@@ -181,7 +181,8 @@ def test_a_stage_brings_the_one_that_it_continues(written: Path, few_images: Pat
 
 
 def test_students_bring_their_teachers(written: Path, few_images: Path) -> None:
-    words = ["smaller", "--ablations", "mine", *TINY, "--data", str(few_images), "--variants", "by_two,by_seeds"]
+    words = ["smaller", "--ablations", "mine", "--scale", "smoke", "--data", str(few_images)]
+    words += ["--variants", "by_two,by_seeds"]
     plan = _ran(written, "plan", *words, "--seeds", "1")
     named = [f"{cell['variant']}/s{cell['seed']}" for cell in plan["cells"]]
     assert named == ["teacher/s1", "alone/s1", "by_two/s1", "alone/s0", "alone/s2", "by_seeds/s1"]
