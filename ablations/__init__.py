@@ -17,7 +17,7 @@ CHAPTERS = (
      ("layers", "shortcut_kernels", "width", "dropout", "batch_size", "label_smoothing", "optimizers_cosine",
       "se_ratio_x_lookahead", "noise_floor")),
     ("What it does not have", "Methods of other papers, on its network and in its training.",
-     ("activation", "stochastic_depth", "sam", "weight_averaging")),
+     ("activation", "stochastic_depth", "sam", "weight_averaging", "distillation")),
     ("In fewer epochs", "Its network in a recipe of our own, from speed runs on CIFAR-10.",
      ("fewer_epochs", "fast", "stem_pool")),
     ("More augmentation", "Policies that the writeup does not use, alone and beside its mixing of images.",

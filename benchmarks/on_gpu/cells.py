@@ -165,7 +165,7 @@ def _archive(files: Iterable[Path], root: Path) -> bytes:
 
 
 def needed(runs: Path) -> Iterator[Path]:
-    """Yield checkpoints of cells that are not finished, then weights that a cell of a chain still has to start from."""
+    """Yield checkpoints of cells that are not finished, then weights that a cell starts from or learns from."""
     finished, continued = set[str](), set[str]()
     for record in sorted(runs.glob("*/cell.json"), key=lambda path: -path.stat().st_mtime):
         if (record.parent / "result.json").exists():
@@ -175,7 +175,8 @@ def needed(runs: Path) -> Iterator[Path]:
     for path in (runs / "invocations").glob("*.json"):
         note = json.loads(path.read_text())
         try:
-            parents = {variant.continues for variant in registry.discover().find(note["ablation"]).variants}
+            variants = registry.discover().find(note["ablation"]).variants
+            parents = {name for variant in variants for name in (variant.continues, *variant.teachers)}
         except Exception:  # noqa: BLE001 (a note of `train`, or of an ablation that is gone, continues nothing)
             continue
         continued |= {cell["fingerprint"] for cell in note["cells"] if cell["variant"] in parents}

@@ -5,13 +5,14 @@ An ablation is data. It is validated when created, so that a file that imports i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from cifar_lab.config.baselines import EFFICIENT_RESNET, FAST, RESNET18
 from cifar_lab.config.declarative import DeclarativeModel
+from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.recipe import Recipe, paths
 from cifar_lab.errors import AblationError, CifarLabError, RecipeError, UsageError, nearest
@@ -36,6 +37,20 @@ class Variant(_Declaration):
     """Earlier variant that `diff` is relative to; None: the one that it continues, else the baseline."""
     continues: Name | None = None
     """Earlier variant from whose final weights, of the same seed, the training starts; None: from scratch."""
+    distills_from: Name | tuple[Name, ...] = ()
+    """Earlier variant that is the teacher of a distillation, or several that are so together; empty: no teacher."""
+    teacher_seeds: tuple[StrictInt, ...] = ()
+    """Seeds of the teachers, which then teach every seed of this variant together; empty: the student's own seed."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Return the names of the variants in `distills_from`."""
+        return (self.distills_from,) if isinstance(self.distills_from, str) else self.distills_from
+
+    @property
+    def origins(self) -> list[object]:
+        """Return what it continues and learns from, as JSON: other origins make one recipe another training."""
+        return [self.continues, sorted(self.teachers), sorted(self.teacher_seeds)]
 
 
 Points = Annotated[float, Field(gt=0, le=100, strict=True)]
@@ -178,7 +193,8 @@ class Ablation(_Declaration):
     Raises:
         AblationError: unknown path or factor, wrong type or range, a factor without variation, a variant that
             changes a path outside the factors, two variants that resolve to one recipe, a control or claim that names
-            no variant, a stage that is based on a later one or continues a training of another network.
+            no variant, a stage that is based on a later one or continues a training of another network, a
+            teacher without a weight or of other images.
     """
 
     name: str = ""
@@ -229,16 +245,49 @@ class Ablation(_Declaration):
                 if name is not None:
                     _require_known(f"variant '{variant.name}' {word} an earlier variant:", name, earlier)
             self._require_factors(variant)
+            self._require_teachers(variant, earlier)
             try:
                 recipe = self.recipe(variant.name)
             except RecipeError as error:
                 raise AblationError(f"variant '{variant.name}': {error}") from error
             if variant.continues and _weights(recipe) != _weights(self.recipe(variant.continues)):
                 raise AblationError(f"variant '{variant.name}' continues '{variant.continues}' with another network")
-            lineage = tuple(self.recipe(name).digest() for name in (variant.name, *self.ancestors(variant.name)))
+            self._require_teachable(variant, recipe)
+            descent = (variant.name, *self.ancestors(variant.name))
+            lineage = tuple(part for name in descent for part in (self.recipe(name).digest(), self._taught_by(name)))
             if lineage in made:
                 raise AblationError(f"variants '{made[lineage]}' and '{variant.name}' resolve to the same recipe")
             made[lineage] = variant.name
+
+    def _require_teachers(self, variant: Variant, earlier: list[str]) -> None:
+        """Check that the teachers of a variant are earlier ones, named once each, and that their seeds are valid."""
+        what = f"variant '{variant.name}' distills from"
+        for name in variant.teachers:
+            _require_known(f"{what} an earlier variant:", name, earlier)
+        self.require_distinct(f"{what} variant", variant.teachers)
+        self.require_distinct(f"{what} seed", variant.teacher_seeds)
+        if variant.teacher_seeds and not variant.teachers:
+            raise AblationError(f"variant '{variant.name}' has teacher_seeds without a teacher, distills_from=…")
+        if any(seed < 0 for seed in variant.teacher_seeds):
+            raise AblationError(f"{what} seeds {list(variant.teacher_seeds)}; seeds are integers from 0 up")
+
+    def _require_teachable(self, variant: Variant, recipe: Recipe) -> None:
+        """Check that the recipe of a variant with teachers uses them, and that they see the images that it sees."""
+        distill = recipe.train.distill
+        for name in variant.teachers:
+            said = f"variant '{variant.name}' distills from '{name}'"
+            if not distill.weight:
+                raise AblationError(f"{said} with train.distill.weight=0; give it a weight above 0")
+            if distill.teacher:
+                raise AblationError(f"{said} and has train.distill.teacher too; leave one of them out")
+            if (why := why_no_teacher(self.recipe(name), recipe)) is not None:
+                raise AblationError(f"{said}, which cannot be: {why}")
+
+    def _taught_by(self, variant: str) -> str:
+        """Return the recipes of the teachers of a variant, and their seeds: two variants may differ in them alone."""
+        chosen = self.variant(variant)
+        recipes = sorted(f"{self.recipe(name).digest()} {self._taught_by(name)}" for name in chosen.teachers)
+        return f"{recipes} {sorted(chosen.teacher_seeds)}" if recipes else ""
 
     def _require_other_settings(self, claim: Claim) -> None:
         """Check that `under` holds settings that the baseline may have, but has not."""
@@ -295,6 +344,12 @@ class Ablation(_Declaration):
         parent = self.variant(variant).continues
         return (parent, *self.ancestors(parent)) if parent else ()
 
+    def needed(self, variant: str) -> tuple[str, ...]:
+        """Return the variants that must be trained before it, which it continues or learns from, each after its own."""
+        chosen = self.variant(variant)
+        parents = (*((chosen.continues,) if chosen.continues else ()), *chosen.teachers)
+        return tuple(dict.fromkeys(name for parent in parents for name in (*self.needed(parent), parent)))
+
     def compared_with(self, variant: str) -> str | None:
         """Return the variant to compare with: the control, in a chain the stage before; None for the control."""
         names = [other.name for other in self.variants]
@@ -322,6 +377,12 @@ class Ablation(_Declaration):
             return None
         a, b, c, d = (changed[key] for key in order)
         return FactorialDesign(factors=(one, two), variants=(a, b, c, d))
+
+
+def taught_by(teachers: Sequence[str], seeds: Sequence[int]) -> str:
+    """Return `distills from wide`, or `distills from wide of seeds 0, 1, 2` if the teachers have fixed `seeds`."""
+    named = f" of {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}" if seeds else ""
+    return f"distills from {', '.join(teachers)}{named}"
 
 
 def _as_json(diff: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import METRICS, Ablation, Claim, Variant
+from cifar_lab.ablation.ablation import METRICS, Ablation, Claim, Variant, taught_by
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
 from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, print_forecast, rule_forecast, with_looks
@@ -167,6 +167,12 @@ def plan(
     twice = dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == 2)
     if twice:
         console.show(f"{', '.join(twice)}: two passes a step, so twice the time and the FLOPs that the MACs tell")
+    taught = {cell["variant"]: cell["teacher_macs"] for cell in tree if cell["teacher_macs"]}
+    if taught:
+        each = ", ".join(f"{name} {format_macs(macs)}" for name, macs in taught.items())
+        console.show(
+            f"forward passes of teachers, beside a student's own and outside of its budget: {each} MACs an image"
+        )
     for name, earlier in whole["same_as"].items():
         out = f"{name} trains the same as {earlier} here: in so few epochs their learning rates are one"
         console.show(out)
@@ -273,6 +279,8 @@ def _described(ablation: Ablation, variant: Variant) -> dict[str, Any]:
         "diff": variant.diff,
         "base": variant.base,
         "continues": variant.continues,
+        "distills_from": list(variant.teachers),
+        "teacher_seeds": list(variant.teacher_seeds),
         "parameters": counted.parameters,
         "macs": counted.macs or None,
         "within_budget": counted.parameters <= BUDGET,
@@ -287,9 +295,10 @@ def _described_claim(claim: Claim) -> dict[str, Any]:
 def _difference(row: dict[str, Any]) -> str:
     """`continues s1: optim.lr=0.01`: what a variant stands on, where that is not the baseline, and its diff."""
     diff = format_overrides(row["diff"])
-    if row["continues"] or row["base"]:
+    if row["continues"] or row["base"] or row["distills_from"]:
         stands = [f"continues {row['continues']}"] if row["continues"] else []
         stands += [f"on {row['base']}"] if row["base"] else []
+        stands += [taught_by(row["distills_from"], row["teacher_seeds"])] if row["distills_from"] else []
         return f"{', '.join(stands)}: {diff or 'the same recipe'}"
     return diff or "the baseline"
 

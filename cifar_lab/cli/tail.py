@@ -174,6 +174,10 @@ def _words(event: JournalEvent, epochs: int | None) -> str | None:
             return f"failed: {(event.trace.rstrip().splitlines() or [''])[-1]}"
         case kinds.EagerEvent():
             return f"steps were taken one operation at a time, not as a CUDA graph: {event.why}"
+        case kinds.TeachersEvent():
+            named = ", ".join(fingerprint[:12] for fingerprint in event.cells)
+            how = "" if event.compiled else ", whose forward passes are not compiled"
+            return f"learns from {named}{how}"
         case kinds.EndEvent(status="diverged"):
             return f"diverged in epoch {event.epoch} at step {event.step}"
         case kinds.EndEvent():

@@ -91,6 +91,11 @@ NEUTRAL: tuple[Mapping[str, object], ...] = (
         "data.random_erasing.ratio": [0.3, 3.3],
         "data.augmentations": [],
     },
+    {
+        "train.distill.teacher": [],
+        "train.distill.temperature": 4.0,
+        "train.distill.weight": 0.0,
+    },
 )
 """Later fields with their neutral values, one table for each version; an entry is never changed or removed.
 
@@ -129,8 +134,9 @@ def digest(recipe: Recipe) -> str:
 def fingerprint(recipe: Recipe, *, seed: int, data_hash: str) -> str:
     """Return the identity of the cell that trains `recipe` with `seed` on images of `data_hash`: 64 hex digits.
 
-    It includes the parent of a warm start (`init_from`), and then also `DRAWS`: cells of earlier versions, which
-    repeated their parent's random draws, are different cells.
+    It includes the teachers of a distillation (`train.distill.teacher`) and the parent of a warm start (`init_from`),
+    and for the latter also `DRAWS`: cells of earlier versions, which repeated their parent's random draws, are
+    different cells.
     """
     draws = {"draws": DRAWS} if recipe.init_from is not None else {}
     return _sha256({"recipe": active(recipe), "seed": seed, "data": data_hash, "numerics": NUMERICS, **draws})
@@ -161,6 +167,8 @@ def _drop_idle(recipe: Recipe, tree: dict[str, Any]) -> None:
         swa.clear()
     elif recipe.train.swa.schedule == "constant":
         del swa["cycle"], swa["final"]
+    if not recipe.train.distill.weight:
+        tree["train"]["distill"].clear()
     if recipe.optim.name not in WITH_MOMENTUM:
         del optim["momentum"]
     of_others = {name for names in SCHEDULE_FIELDS.values() for name in names}

@@ -28,6 +28,7 @@ from cifar_lab.config.built_in_names import (
     ExtensionOptions,
     require_no_options,
 )
+from cifar_lab.config.distillation_config import DistillationConfig as DistillationConfig
 from cifar_lab.config.identity import DRAWS as DRAWS
 from cifar_lab.config.identity import NUMERICS as NUMERICS
 from cifar_lab.config.identity import SCHEDULE_FIELDS
@@ -294,6 +295,16 @@ class Recipe(RecipePart):
     def passes(self) -> int:
         """Return the forward and backward passes of a step: two with sharpness-aware minimization, else one."""
         return 2 if self.optim.sam.rho else 1
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Return the fingerprints of the cells whose outputs are targets of the training."""
+        return self.train.distill.teacher if self.train.distill.weight else ()
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Return the fingerprints of the cells that must be finished first: the one that is continued, the teachers."""
+        return (*((self.init_from,) if self.init_from is not None else ()), *self.teachers)
 
     def steps_per_epoch(self, images: int) -> int:
         """Return the optimizer steps of an epoch of `images`; the last batch may be smaller."""

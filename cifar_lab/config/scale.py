@@ -78,13 +78,11 @@ def find_scale(name: str) -> Scale:
     return replace(SCALES[base], name=f"{base}/{int(share)}", epochs=SCALES[base].epochs / int(share))
 
 
-def require_distinct(
-    recipes: Mapping[str, Recipe], scale: Scale, parents: Mapping[str, str | None] | None = None
-) -> None:
+def require_distinct(recipes: Mapping[str, Recipe], scale: Scale, parents: Mapping[str, object] | None = None) -> None:
     """Check that no two variants have the same *built* networks and recipes at `scale`.
 
-    `parents` maps a variant that continues another to that one: from different weights the same recipe is another
-    training.
+    `parents` maps a variant to those that it continues or learns from, as JSON values: from different weights, or with
+    different teachers, the same recipe is another training.
 
     Raises:
         UsageError: two variants would train the same thing under two names.
@@ -103,7 +101,7 @@ def require_distinct(
 def trained_alike(
     recipes: Mapping[str, Recipe],
     rates: Callable[[Recipe], Iterable[float]],
-    parents: Mapping[str, str | None] | None = None,
+    parents: Mapping[str, object] | None = None,
 ) -> dict[str, str]:
     """Map variants to an earlier one that trains the same thing although their recipes differ.
 

@@ -16,6 +16,7 @@ from cifar_lab.config.built_in_names import (
     require_distinct_keys,
     require_no_options,
 )
+from cifar_lab.config.distillation_config import DistillationConfig
 from cifar_lab.config.recipe_part import LARGEST_BATCH, LONGEST, RecipePart, with_name
 from cifar_lab.extension import Options
 
@@ -88,6 +89,7 @@ class TrainConfig(RecipePart):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of the moving average of the weights that is evaluated; 0: none."""
     swa: SWAConfig = SWAConfig()
+    distill: DistillationConfig = DistillationConfig()
     tta: Literal["none", "flip", "flip_shift"] = "none"
     """Test-time augmentation: none, mirror, or mirror and shifts.
 

@@ -64,6 +64,9 @@ def _seconds(cell: PlannedCell, plan: Plan, rate: float, floor: float) -> float:
     of_an_image = rate * cell.cost.work
     steps = recipe.steps_per_epoch(images)
     epochs = recipe.train.epochs * recipe.passes * max(steps * floor, images * of_an_image)
+    if recipe.teachers:  # forward passes alone
+        taught = max(len(recipe.teachers) * steps * floor, images * rate * cell.teacher_macs)
+        epochs += recipe.train.epochs * FORWARD_SHARE * taught
     again = images if recipe.train.swa.enabled else 0  # for batch norm's statistics under the mean of the weights
     return epochs + FORWARD_SHARE * (_evaluated(cell, plan) + again) * of_an_image
 

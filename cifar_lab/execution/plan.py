@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import DRAWS, Recipe
 from cifar_lab.config.scale import Scale
 from cifar_lab.data.dataset import Dataset
+from cifar_lab.errors import DamageError, UsageError
 from cifar_lab.execution.resolved_recipes import make_recipes
 from cifar_lab.execution.resolved_recipes import parse_seeds as parse_seeds  # part of the interface of a plan
 from cifar_lab.models.cost import BUDGET, Cost, network_cost
@@ -35,7 +40,9 @@ class PlannedCell:
     """Digest of the recipe and its ancestors: the same for every seed of a variant."""
     images: ImageShape = CIFAR10_SHAPE
     needs: tuple[str, ...] = ()
-    """Fingerprints of the ancestors whose weights it starts from, the nearest first."""
+    """Fingerprints of the cells that it needs: that whose weights it starts from, its teachers, and what these need."""
+    teacher_macs: int = 0
+    """Multiply-accumulates of the teachers' forward passes of one image; 0 without teachers, or if unknown."""
 
     @property
     def name(self) -> str:
@@ -120,24 +127,45 @@ def make_plan(
     names = list(declared)
     as_held = declared[names[0]].flat()
     overrides = {path: as_held[path] for path in overrides}  # 1 and 1.0 are the same value if the field is a float
-    cells: list[PlannedCell] = []
+    made: dict[tuple[str, int], PlannedCell] = {}
+
+    def place(name: str, seed: int) -> PlannedCell:
+        """Return the cell of a variant and a seed, after making those that it needs."""
+        if (name, seed) not in made:
+            variant, taught = ablation.variant(name), recipes[name].train.distill.weight > 0
+            parent = place(variant.continues, seed) if variant.continues else None
+            teachers = [
+                place(teacher, its)
+                for teacher in variant.teachers
+                if taught
+                for its in variant.teacher_seeds or (seed,)
+            ]
+            made[name, seed] = _cell(
+                name, seed, declared[name], recipes[name], dataset, runs, parent, teachers, variant.teacher_seeds
+            )
+        return made[name, seed]
+
     for seed in seeds if seeds is not None else ablation.seeds:
-        made: dict[str, PlannedCell] = {}
         for name in names:
-            parent = made.get(ablation.variant(name).continues or "")
-            made[name] = _cell(name, seed, declared[name], recipes[name], dataset, runs, parent)
-        cells += made.values()
-    return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=tuple(cells))
+            place(name, seed)
+    cells = tuple(made.values())
+    return Plan(ablation=ablation, scale=scale, source=source, dataset=dataset, overrides=overrides, cells=cells)
 
 
 def _cell(
-    name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path, parent: PlannedCell | None
-) -> PlannedCell:
+    name: str, seed: int, declared: Recipe, recipe: Recipe, dataset: Dataset, runs: Path,
+    parent: PlannedCell | None, teachers: Sequence[PlannedCell], fixed: tuple[int, ...],
+) -> PlannedCell:  # fmt: skip
+    """Return a cell; `fixed`: seeds of the teachers if they teach every seed."""
     lineage = recipe.digest()
+    if teachers:
+        recipe = recipe.override({"train.distill.teacher": [teacher.fingerprint for teacher in teachers]})
+        lineage = f"{lineage} taught by {_lineage_of(teachers, fixed)}"
     if parent is not None:
         recipe = recipe.override({"init_from": parent.fingerprint})
         lineage = f"{lineage} with draws {DRAWS} after {parent.lineage}"
     fingerprint = recipe.fingerprint(seed=seed, data_hash=dataset.hash)
+    needed = [*([parent] if parent is not None else []), *teachers]
     return PlannedCell(
         variant=name,
         seed=seed,
@@ -147,8 +175,39 @@ def _cell(
         state=CellRecord(runs / fingerprint).state(),
         lineage=lineage,
         images=dataset.shape,
-        needs=(parent.fingerprint, *parent.needs) if parent is not None else (),
+        needs=tuple(dict.fromkeys(name for each in needed for name in (each.fingerprint, *each.needs))),
+        teacher_macs=(
+            sum(each.cost.work for each in teachers) if teachers else _typed_teachers_macs(recipe, runs, dataset.hash)
+        ),
     )
+
+
+def _lineage_of(teachers: Sequence[PlannedCell], fixed: tuple[int, ...]) -> str:
+    """Return a digest of the teachers' recipes and of their seeds if these are fixed, one for all seeds of students."""
+    words = [*sorted({each.lineage for each in teachers}), *map(str, sorted(fixed))]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def _typed_teachers_macs(recipe: Recipe, runs: Path, data_hash: str) -> int:
+    """Return the multiply-accumulates of teachers that `recipe` names by their fingerprints; 0 for unknown ones.
+
+    Raises:
+        UsageError: there is no such cell, or it cannot be a teacher.
+    """
+    macs = 0
+    for fingerprint in recipe.teachers:
+        said = f"train.distill.teacher={fingerprint}"
+        try:
+            cell = CellRecord(runs / fingerprint).cell()
+            teacher = cell.recipe.resolve() if cell is not None else None
+        except (DamageError, ValidationError):  # its student is not begun, or fails, and says why
+            continue
+        if cell is None or teacher is None:
+            raise UsageError(f"{said}: no such cell in {runs}")
+        if (why := why_no_teacher(teacher, recipe, same_images=cell.data.hash == data_hash)) is not None:
+            raise UsageError(f"{said} cannot be the teacher: {why}")
+        macs += cell.macs or 0
+    return macs
 
 
 def as_dict(cell: PlannedCell, estimates: Mapping[str, float]) -> dict[str, Any]:
@@ -163,4 +222,5 @@ def as_dict(cell: PlannedCell, estimates: Mapping[str, float]) -> dict[str, Any]
         "parameters_trained": cell.cost.parameters,
         "macs": cell.cost.macs or None,
         "passes": cell.recipe.passes,
+        "teacher_macs": cell.teacher_macs,
     }

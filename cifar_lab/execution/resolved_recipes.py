@@ -7,6 +7,7 @@ from typing import Any
 
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.built_in_names import MODELS
+from cifar_lab.config.distillation_config import why_no_teacher
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.overrides import parse_number
 from cifar_lab.config.recipe import Recipe
@@ -28,7 +29,7 @@ def make_recipes(
     max_params: int,
     images: ImageShape | None = None,
 ) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
-    """Return the recipes of the variants as declared, and as trained at `scale`; stages come after those they need.
+    """Return the recipes of the variants as declared, and as trained at `scale`; variants come after those they need.
 
     Recipes are checked before any images are fetched, without `images`: the built-in network is then counted for
     CIFAR-10. They are checked again when the classes and the side of the images are known.
@@ -38,19 +39,48 @@ def make_recipes(
         BudgetError: a declared network exceeds `max_params` and is not marked as over budget.
     """
     chosen = variants or [variant.name for variant in ablation.variants]
-    names = _with_ancestors(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
+    names = _with_needed(ablation, [ablation.variant(name).name for name in dict.fromkeys(chosen)])
     declared = {name: ablation.recipe(name).override(overrides) for name in names}
     for name, recipe in declared.items():
         _require_budget(ablation, name, recipe, max_params, images)
     recipes = {name: scale.apply(ablation.recipe(name)).override(overrides) for name in names}
-    require_distinct(recipes, scale, {name: ablation.variant(name).continues for name in names})
+    for name, recipe in recipes.items():
+        _require_teachers(ablation, name, recipe, recipes)
+    require_distinct(recipes, scale, origins(ablation, recipes))
     return declared, recipes
 
 
-def _with_ancestors(ablation: Ablation, names: list[str]) -> list[str]:
-    """Return `names`, each after the stages that it needs; missing stages are added to the plan."""
-    lines = ([*reversed(ablation.ancestors(name)), name] for name in names)
-    return list(dict.fromkeys(name for line in lines for name in line))
+def origins(ablation: Ablation, recipes: Mapping[str, Recipe]) -> dict[str, object]:
+    """Return what each variant continues and learns from, for `require_distinct`; a teacher without weight is none."""
+    return {
+        name: ablation.variant(name).origins if recipe.train.distill.weight else ablation.variant(name).continues
+        for name, recipe in recipes.items()
+    }
+
+
+def _with_needed(ablation: Ablation, names: list[str]) -> list[str]:
+    """Return `names`, each after the variants that it needs; missing ones are added to the plan."""
+    return list(dict.fromkeys(name for each in names for name in (*ablation.needed(each), each)))
+
+
+def _require_teachers(ablation: Ablation, name: str, recipe: Recipe, recipes: Mapping[str, Recipe]) -> None:
+    """Check that a recipe that distills has a teacher, from one source, that sees the images of its student."""
+    distill, variant = recipe.train.distill, ablation.variant(name)
+    if not distill.weight:
+        return
+    said = f"{'recipe' if ablation.name == BY_HAND else 'variant'} '{name}': train.distill.weight={distill.weight:g}"
+    if not variant.teachers and not distill.teacher:
+        raise UsageError(
+            f"{said} without a teacher; train.distill.teacher=FINGERPRINT names a finished cell, and distills_from of "
+            "a variant another variant"
+        )
+    if variant.teachers and distill.teacher:
+        raise UsageError(
+            f"variant '{name}' distills from {', '.join(variant.teachers)}; leave train.distill.teacher out"
+        )
+    for teacher in variant.teachers:
+        if (why := why_no_teacher(recipes[teacher], recipe)) is not None:
+            raise UsageError(f"variant '{name}' cannot distill from '{teacher}': {why}")
 
 
 def _require_budget(ablation: Ablation, name: str, recipe: Recipe, limit: int, images: ImageShape | None) -> None:

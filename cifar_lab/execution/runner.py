@@ -217,4 +217,6 @@ def asked_of(cell: PlannedCell) -> CellRef:
         parameters_trained=cell.cost.parameters,
         macs=cell.cost.macs,
         passes=cell.recipe.passes,
+        teachers=cell.recipe.teachers,
+        teacher_macs=cell.teacher_macs,
     )

@@ -8,7 +8,7 @@ from cifar_lab.store.cell_record import ENDED, CellRecord, advice_on_damage
 
 
 class Scheduler:
-    """Jobs in order, held back while another runner trains them or their parent cell is not finished.
+    """Jobs in order, held back while another runner trains them, or while a cell that they need is not finished.
 
     Runners share one ablation only through its records: cells that one of them trains are awaited by the others, and
     the first to come takes over the cells of a runner that died.
@@ -50,16 +50,16 @@ class Scheduler:
         failure = record.failure()
         if failure is not None and failure.time != self._failed_before[job.fingerprint]:
             return SettledCell(job, f"failed in another runner: {failure.error}")
-        if job.recipe.init_from is None:
-            return job
-        return _look_at_parent(job, CellRecord(job.runs / job.recipe.init_from), ours)
+        looks = [_look_at_parent(job, CellRecord(job.runs / parent), ours) for parent in job.recipe.parents]
+        never = next((look for look in looks if isinstance(look, SettledCell)), None)
+        return never or (None if None in looks else job)
 
 
 class TaskShare(Scheduler):
     """Scheduler of one task among several that share the jobs: it begins a limited number of them, and never waits.
 
-    Jobs that continue another cell of the jobs do not count. It is empty once nothing can begin and nothing runs here:
-    what other tasks train is theirs, together with what continues it.
+    Jobs that continue another cell of the jobs, or learn from one, do not count. It is empty once nothing can begin and
+    nothing runs here: what other tasks train is theirs, together with what needs it.
     """
 
     def __init__(self, jobs: list[CellJob], limit: int) -> None:
@@ -84,7 +84,7 @@ class TaskShare(Scheduler):
         return taken
 
     def _continues(self, job: CellJob) -> bool:
-        return job.recipe.init_from in self._here
+        return not self._here.isdisjoint(job.recipe.parents)
 
     def _look(self, job: CellJob, ours: set[str]) -> CellJob | SettledCell | None:
         found = super()._look(job, ours)
@@ -97,8 +97,9 @@ def _look_at_parent(job: CellJob, parent: CellRecord, ours: set[str]) -> CellJob
         return job
     if state == "running" or (parent.fingerprint in ours and state != "diverged"):
         return None
+    verb = "continues" if parent.fingerprint == job.recipe.init_from else "learns from"
     words = {"missing": "is not trained", "damaged": "is damaged"}.get(state, state)
-    return SettledCell(job, f"not begun: cell {parent.fingerprint[:12]}, which it continues, {words}")
+    return SettledCell(job, f"not begun: cell {parent.fingerprint[:12]}, which it {verb}, {words}")
 
 
 def _failure_time(record: CellRecord) -> int | None:

@@ -134,7 +134,10 @@ def require_slurm() -> None:
 
 
 def families(cells: Sequence[PlannedCell]) -> list[list[PlannedCell]]:
-    """Group cells by the first ancestor among them, which one task begins; the others continue it in turn."""
+    """Group cells by an ancestor among them, which one task begins; the others continue it or learn from it in turn.
+
+    A cell with several teachers is counted with one of them: the task that finishes the last of them trains it.
+    """
     roots: dict[str, str] = {}
     groups: dict[str, list[PlannedCell]] = {}
     here = {cell.fingerprint for cell in cells}

@@ -169,7 +169,7 @@ def real_step(
 
 def _trainer(recipe: Recipe, execution: Execution, steps: int, images: ImageShape) -> Trainer:
     device = torch.device(execution.device)
-    recipe = recipe.override({"optim.lr": 1e-6})
+    recipe = recipe.override({"optim.lr": 1e-6, "train.distill.weight": 0.0})  # without teachers, which need a record
     net = build_network(recipe.model, seed=0, images=images, device=device)
     precision = resolved(execution, recipe).precision
     noise = _noise(recipe.train.batch_size * steps, images, device)

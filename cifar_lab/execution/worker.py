@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
 from cifar_lab.config.execution import THEN, Execution
 from cifar_lab.config.recipe import NUMERICS, Recipe
@@ -26,6 +23,7 @@ from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
 from cifar_lab.execution.system_metrics import system_metrics
+from cifar_lab.execution.trained_weights import load_teachers, warm_start
 from cifar_lab.models.cost import network_cost
 from cifar_lab.models.registry import build_network
 from cifar_lab.out_of_space import is_out_of_space
@@ -166,8 +164,9 @@ def _train_locked(
     parts = split(dataset, job.recipe.data, job.recipe.train.protocol, device)
     whiten(net, parts.train, job.recipe.data)
     if job.recipe.init_from is not None:
-        _warm_start(net, CellRecord(job.runs / job.recipe.init_from))
-    trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision)  # type: ignore[arg-type]
+        warm_start(net, CellRecord(job.runs / job.recipe.init_from))
+    teachers = load_teachers(job.recipe, job.runs, dataset, device)
+    trainer = Trainer(job.recipe, job.seed, net, parts, execution.precision, teachers)  # type: ignore[arg-type]
     trainer.graph = execution.graph
     why_eager = trainer.callbacks.why_eager if execution.compile or execution.graph else ""
     if execution.compile and not why_eager:
@@ -189,6 +188,8 @@ def _train_locked(
         written = {"execution": execution.as_dict(), "provenance": job.provenance.as_json()}
         journal.write("resume", epoch=trainer.epoch, step=trainer.step, **written)
 
+    if teachers:
+        journal.write("teachers", cells=list(job.recipe.teachers), compiled=False)
     system_metrics(str(device))  # the load is measured from here
     outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
     if why := outcome.eager or why_eager:
@@ -265,51 +266,6 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
         )
     )
     return execution
-
-
-def _warm_start(net: nn.Module, parent: CellRecord) -> None:
-    """Load the final weights of `parent`, after verifying their checksum against its result."""
-    said = f"init_from {parent.fingerprint[:12]}"
-    try:
-        result = parent.result()
-        is_finished = result is not None and result.is_finished
-        if is_finished:
-            load_weights(net, parent)
-    except DamageError as error:
-        raise CellError(f"{said}: {error}; {advice_on_damage(parent.fingerprint)}") from error
-    except CellError as error:
-        raise CellError(f"{said}: {error}") from error
-    if not is_finished:
-        raise CellError(f"{said}: that cell is not finished")
-
-
-def load_weights(net: nn.Module, record: CellRecord) -> None:
-    """Load the final weights of a finished cell into `net`, after verifying their checksum against its result.
-
-    Raises:
-        DamageError: the weights are not those of the result, or cannot be read.
-        CellError: they are of another network.
-    """
-    record.require_sound(record.weights)
-    try:
-        weights = load_file(record.weights)
-    except (SafetensorError, OSError) as error:
-        raise DamageError(f"{record.weights}: cannot be read ({error})") from error
-    if (misfit := _misfit(net.state_dict(), weights)) is not None:
-        raise CellError(f"its weights do not fit this network: {misfit}")
-    net.load_state_dict(weights)
-
-
-def _misfit(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the first difference between the names and shapes of two networks' tensors; None if all are equal."""
-    for name in [*own, *(name for name in given if name not in own)]:
-        shapes = [tuple(side[name].shape) if name in side else None for side in (given, own)]
-        if shapes[0] != shapes[1]:
-            there, here = (
-                "missing" if shape is None else "×".join(map(str, shape)) or "one number" for shape in shapes
-            )
-            return f"{name} is {there} there, {here} here"
-    return None
 
 
 def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: TrainingOutcome, dataset: Dataset) -> None:

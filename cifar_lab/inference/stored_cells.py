@@ -91,7 +91,7 @@ class StoredCell(Tabular):
             UsageError: the cell has not finished.
             DamageError: the weights are damaged, or are not those of the result.
         """
-        from cifar_lab.execution.worker import load_weights
+        from cifar_lab.execution.trained_weights import load_weights
         from cifar_lab.models.registry import build_network
 
         recipe = self._require_finished("weights")

@@ -83,10 +83,17 @@ def _with_waits(cells: list[CellProgress], setting: Selection, runs: Path) -> It
     """Yield the cells, each with the cell that it waits for. Parents come before children in every plan."""
     known = {cell.asked.fingerprint: cell for cell in cells}
     for cell in cells:
-        parent = _parent(cell, setting, runs) if cell.state == "missing" else None
-        if parent is not None:
-            known[cell.asked.fingerprint] = _waiting(cell, parent, known, runs)
+        parents = _parents(cell, setting, runs) if cell.state == "missing" else []
+        waits = [each for parent in parents if (each := _waiting(cell, parent, known, runs)).waits_for is not None]
+        if waits:
+            known[cell.asked.fingerprint] = next((each for each in waits if each.stuck), waits[0])
         yield known[cell.asked.fingerprint]
+
+
+def _parents(cell: CellProgress, setting: Selection, runs: Path) -> list[str]:
+    """Return the fingerprints of the cells that must be finished before `cell`: that it continues, and its teachers."""
+    continued = _parent(cell, setting, runs)
+    return [*([continued] if continued is not None else []), *cell.asked.teachers]
 
 
 def _parent(cell: CellProgress, setting: Selection, runs: Path) -> str | None:
@@ -125,5 +132,5 @@ def _seconds_per_mac(cell: CellProgress) -> float:
 
 
 def _macs(cell: CellProgress) -> int:
-    """Return the multiply-accumulates of an image in a training step's forward passes."""
-    return cell.asked.macs * cell.asked.passes
+    """Return the multiply-accumulates of an image in a training step, in units of a forward and a backward pass."""
+    return cell.asked.macs * cell.asked.passes + cell.asked.teacher_macs // 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import Ablation, Metric
+from cifar_lab.ablation.ablation import Ablation, Metric, taught_by
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.inspect.progress import CellProgress
@@ -40,6 +40,8 @@ class VariantSummary:
     """Earlier variant that `diff` is relative to."""
     continues: bool = False
     """True if it starts from the final weights of `base`."""
+    taught_by: str | None = None
+    """Teachers of a distillation in words; None without teachers."""
     over_budget: bool = False
     """True if declared as over the budget, and trained for reference."""
     parameters: int | None = None
@@ -239,6 +241,7 @@ def _described(ablation: Ablation, comparison: Comparison) -> Iterator[VariantSu
             diff=variant.diff,
             base=variant.continues or variant.base,
             continues=variant.continues is not None,
+            taught_by=taught_by(variant.teachers, variant.teacher_seeds) if variant.teachers else None,
             over_budget=variant.over_budget,
             parameters=row.parameters if row is not None else None,
         )

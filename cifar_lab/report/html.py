@@ -222,7 +222,8 @@ def describe_variant(variant: VariantSummary) -> list[str]:
     """Return the variant's base, if not the baseline, and its overrides, one per line."""
     base = [f"{'continues' if variant.continues else 'on'} {variant.base}"] if variant.base is not None else []
     overrides = [format_overrides({path: value}) for path, value in variant.diff.items()]
-    return [*base, *overrides] or ["the baseline"]
+    taught = [variant.taught_by] if variant.taught_by is not None else []
+    return [*base, *taught, *overrides] or ["the baseline"]
 
 
 def paragraphs(text: str) -> list[Markup]:

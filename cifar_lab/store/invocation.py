@@ -74,6 +74,10 @@ class CellRef:
     """Multiply-accumulates of one forward pass of the trained network."""
     passes: int = 1
     """Forward and backward passes of a training step: two with sharpness-aware minimization."""
+    teachers: tuple[Annotated[str, AfterValidator(_require_fingerprint)], ...] = ()
+    """Fingerprints of the cells that it learns from."""
+    teacher_macs: int = 0
+    """Multiply-accumulates of the teachers' forward passes of one image; 0 if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)

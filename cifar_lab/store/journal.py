@@ -6,6 +6,7 @@
     {"event": "resume",     "time": ms, "epoch": 3, "step": 0}
     {"event": "failed",     "time": ms, "trace": "…"}
     {"event": "eager",      "time": ms, "why": "no CUDA graph although one was asked for, because …"}
+    {"event": "teachers",   "time": ms, "cells": ["3f2a…", …], "compiled": false}
     {"event": "torn",       "time": ms}             the line before was torn by a kill
     {"event": "damaged",    "time": ms, "file": "checkpoint.pt", "kept": "checkpoint.pt.damaged", "why": "…"}
     {"event": "end",        "time": ms, "status": "finished"}

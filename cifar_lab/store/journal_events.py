@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 
 from cifar_lab.store.record_files import Provenance, StoredExecution
-from cifar_lab.store.stored_json import JsonObject, Number, StoredJson, Text, Time, Whole, broken_rule
+from cifar_lab.store.stored_json import Flag, JsonObject, Number, StoredJson, Text, Time, Whole, broken_rule
 
 
 def _no_execution(tree: object) -> object:
@@ -66,6 +66,15 @@ class EagerEvent(JournalEvent):
     why: Text
 
 
+class TeachersEvent(JournalEvent):
+    """Teachers of a distillation, loaded for an attempt."""
+
+    cells: tuple[Text, ...]
+    """Fingerprints."""
+    compiled: Flag = False
+    """True if their forward passes are compiled."""
+
+
 class DamagedEvent(JournalEvent):
     """Damaged file that was set aside."""
 
@@ -90,6 +99,7 @@ KINDS: dict[str, type[JournalEvent]] = {
     "checkpoint": CheckpointEvent,
     "failed": FailedEvent,
     "eager": EagerEvent,
+    "teachers": TeachersEvent,
     "damaged": DamagedEvent,
     "end": EndEvent,
 }

@@ -196,10 +196,12 @@ class Stepper:
         images, labels = run.split.train.take(here.order)
         inputs, targets = augmentation.augment(images, labels, here, recipe.data, run.split.classes)
         run.optimizer.zero_grad(set_to_none=True)
-        loss = self._pass(inputs, targets)
+        taught = run.distillation
+        soft = taught.soft_targets(inputs, run.precision) if taught is not None else None  # one for both passes of SAM
+        loss = self._pass(inputs, targets, soft)
         if run.sam is not None:
             self._seed_draws()  # both passes have one mask
-            run.sam.second_pass(lambda: self._pass(inputs, targets))
+            run.sam.second_pass(lambda: self._pass(inputs, targets, soft))
         if run.scaler is not None:
             run.scaler.unscale_(run.optimizer)
         if run.callbacks.after_each_backward:
@@ -220,12 +222,17 @@ class Stepper:
         run.norms.index_copy_(0, self._at, norm.detach().to(run.norms.dtype).reshape(1))
         self._at.add_(1)
 
-    def _pass(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Take a forward and a backward pass, and return the loss, (); gradients are scaled in fp16."""
+    def _pass(self, inputs: Tensor, targets: Tensor, soft_targets: Tensor | None) -> Tensor:
+        """Take a forward and a backward pass, and return the loss, (); gradients are scaled in fp16.
+
+        `soft_targets`: log-probabilities of the teachers, (B, classes); None without teachers.
+        """
         run = self.run
         with autocast(run.precision, run.device):
             logits = run.forward(inputs)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=run.recipe.train.label_smoothing)
+        if run.distillation is not None and soft_targets is not None:
+            loss = run.distillation.loss(logits.float(), soft_targets, loss)
         (loss if run.scaler is None else run.scaler.scale(loss)).backward()
         return loss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from cifar_lab.config.seeding import seed_of_draws, stream
 from cifar_lab.data.splits import Split
 from cifar_lab.train import optimizer
 from cifar_lab.train.callbacks import Callbacks
+from cifar_lab.train.distillation import Distillation
 from cifar_lab.train.ema import ExponentialMovingAverage
 from cifar_lab.train.lookahead import Lookahead
 from cifar_lab.train.lr_schedule import rate_at
@@ -24,8 +26,17 @@ from cifar_lab.train.swa import AveragedWeights
 class Trainer:
     """Network, optimizer, averages and counters of one training; they can be saved and loaded at any step."""
 
-    def __init__(self, recipe: Recipe, seed: int, net: nn.Module, split: Split, precision: Precision) -> None:
-        """Build the optimizer and the averages around `net`; load a warm start into `net` before."""
+    def __init__(
+        self, recipe: Recipe, seed: int, net: nn.Module, split: Split, precision: Precision,
+        teachers: Sequence[nn.Module] = (),
+    ) -> None:  # fmt: skip
+        """Build the optimizer and the averages around `net`; load a warm start into `net` before.
+
+        `teachers`: the networks of `recipe.teachers`, on the device of `net`.
+        """
+        distill = recipe.train.distill
+        assert bool(teachers) == bool(distill.weight), "a recipe that distills, and no other, is trained with teachers"
+        assert len(teachers) == len(recipe.teachers), "all teachers of a recipe are there"
         self.recipe, self.seed, self.net, self.split, self.precision = recipe, seed, net, split, precision
         self.seed_of_draws = seed_of_draws(seed, recipe.init_from)
         self.device = split.train.images.device
@@ -41,6 +52,7 @@ class Trainer:
         self.lookahead = Lookahead(self.parameters, recipe.optim.lookahead) if recipe.optim.lookahead.enabled else None
         self.ema = ExponentialMovingAverage(net, recipe.train.ema) if recipe.train.ema else None
         self.sam = SharpnessAwareness(net, recipe.optim.sam) if recipe.optim.sam.rho else None
+        self.distillation = Distillation(teachers, distill) if teachers else None
         self.steps_per_epoch = recipe.steps_per_epoch(len(split.train))
         self.swa = AveragedWeights(net, recipe, self.steps_per_epoch) if recipe.train.swa.enabled else None
         self.callbacks = Callbacks(recipe.train.callbacks)

@@ -14,6 +14,7 @@ from cifar_lab.config.scale import SCALES, Scale, require_distinct
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
+from cifar_lab.execution.resolved_recipes import origins
 from cifar_lab.models.cost import BUDGET, network_cost
 from cifar_lab.models.resnet import build_network
 from cifar_lab.train.loop import fit
@@ -33,8 +34,8 @@ NAMES = {
 }  # fmt: skip
 
 OURS = {
-    "activation", "fast", "fewer_epochs", "policies", "policies_x_mixing", "precision", "sam", "stem_pool",
-    "stochastic_depth", "weight_averaging",
+    "activation", "distillation", "fast", "fewer_epochs", "policies", "policies_x_mixing", "precision", "sam",
+    "stem_pool", "stochastic_depth", "weight_averaging",
 }  # fmt: skip
 """About our own recipe for few epochs, methods of other papers, and how the lab computes, not of the writeup."""
 
@@ -143,7 +144,12 @@ def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_imag
     )
     torch.set_num_threads(1)
     parts = split(few_images, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    trainer = Trainer(recipe, 0, build_network(recipe.model, seed=0, images=few_images.shape), parts, "fp32")
+    teachers = []
+    if recipe.train.distill.weight:
+        recipe = recipe.override({"train.distill.teacher": "a" * 64})
+        teachers = [build_network(recipe.model, seed=1, images=few_images.shape)]
+    net = build_network(recipe.model, seed=0, images=few_images.shape)
+    trainer = Trainer(recipe, 0, net, parts, "fp32", teachers)
     before = [parameter.clone() for parameter in trainer.parameters]
     observer = Nobody()
     outcome = fit(trainer, observer)
@@ -157,7 +163,7 @@ def test_a_variant_trains_two_batches(ablation: Ablation, variant: str, few_imag
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES.keys())
 def test_no_two_variants_build_the_same_thing_at_any_scale(ablation: Ablation, scale: Scale) -> None:
     recipes = {variant.name: scale.apply(ablation.recipe(variant.name)) for variant in ablation.variants}
-    require_distinct(recipes, scale, {variant.name: variant.continues for variant in ablation.variants})
+    require_distinct(recipes, scale, origins(ablation, recipes))
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
@@ -175,10 +181,13 @@ def test_the_question_the_source_and_the_run_time_are_said(ablation: Ablation) -
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
 def test_the_run_time_is_that_of_the_recipes(ablation: Ablation) -> None:
     """`N PFLOP a cell, M cells`, or `N to M PFLOP a cell`, by 45,000 images, 6 FLOPs a MAC and pass of a step; a chain
-    says it a seed.
+    says it a seed, as does a study with teachers, whose forward passes take 2 FLOPs a MAC.
     """
     recipes = [ablation.recipe(variant.name) for variant in ablation.variants]
     macs = [recipe.passes * network_cost(recipe.model).macs for recipe in recipes]
+    for i, variant in enumerate(ablation.variants):
+        taught = sum(network_cost(ablation.recipe(name).model).macs for name in variant.teachers)
+        macs[i] += taught * max(1, len(variant.teacher_seeds)) // 3
     petaflops = [recipe.train.epochs * 45_000 * 6 * each / 1e15 for recipe, each in zip(recipes, macs, strict=True)]
     docstring = " ".join(FILES[ablation.name].read_text().split('"""')[1].split())
     said = re.search(r"Run time: (?:(\d+) to )?(\d+) PFLOP a (?:cell, (\w+) cells|seed);", docstring)

@@ -55,6 +55,9 @@ RECIPES = {
     "adaptive": EFFICIENT_RESNET.override({"optim.sam.rho": 0.5, "optim.sam.adaptive": True}),
     "averaged": EFFICIENT_RESNET.override({"train.swa.enabled": True, "train.swa.start": 0.25}),
     "depth": EFFICIENT_RESNET.override({"model.stochastic_depth": 0.5, "model.activation": "gelu"}),
+    "distilled": EFFICIENT_RESNET.override(
+        {"train.distill.teacher": ["a" * 64, "b" * 64], "train.distill.weight": 0.7, "data.mixup": 0.4}
+    ),
     "by step": EFFICIENT_RESNET.override({"schedule.every": "step", "schedule.warmup": 0.3}),
 }
 NAMES = tuple(RECIPES)
@@ -88,7 +91,8 @@ def trainer(recipe: Recipe, precision: str = "bf16", device: torch.device = DEVI
         test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(20) % 10,
     )  # fmt: skip
     parts = split(data, recipe.data, recipe.train.protocol, device)
-    made = Trainer(recipe, 0, build_network(recipe.model, seed=0, device=device), parts, precision)  # type: ignore[arg-type]
+    net, *teachers = (build_network(recipe.model, seed=i, device=device) for i in range(1 + len(recipe.teachers)))
+    made = Trainer(recipe, 0, net, parts, precision, teachers)  # type: ignore[arg-type]
     made.graph = graph
     return made
 

@@ -65,6 +65,7 @@ def test_the_page_has_the_files_it_speaks_of() -> None:
     assert set(FILES) == {
         "mine/smoothing.py",
         "mine/cool_down.py",
+        "mine/smaller.py",
         "mylab/pyproject.toml",
         "mylab/mylab/baselines.py",
         "mylab/mylab/ablations/peak_rate.py",
@@ -177,6 +178,18 @@ def test_a_stage_brings_the_one_that_it_continues(written: Path, few_images: Pat
     words = ["cool_down", "--ablations", "mine", *TINY, "--data", str(few_images), "--variants", "cooled"]
     plan = _ran(written, "plan", *words)
     assert [cell["variant"] for cell in plan["cells"]] == ["flat", "cooled"]
+
+
+def test_students_bring_their_teachers(written: Path, few_images: Path) -> None:
+    words = ["smaller", "--ablations", "mine", "--scale", "smoke", "--data", str(few_images)]
+    words += ["--variants", "by_two,by_seeds"]
+    plan = _ran(written, "plan", *words, "--seeds", "1")
+    named = [f"{cell['variant']}/s{cell['seed']}" for cell in plan["cells"]]
+    assert named == ["teacher/s1", "alone/s1", "by_two/s1", "alone/s0", "alone/s2", "by_seeds/s1"]
+    macs = {name: cell["macs"] for name, cell in zip(named, plan["cells"], strict=True)}
+    taught = {name: cell["teacher_macs"] for name, cell in zip(named, plan["cells"], strict=True)}
+    assert taught["by_two/s1"] == macs["teacher/s1"] + macs["alone/s1"]
+    assert taught["by_seeds/s1"] == 3 * macs["alone/s1"]
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("cifar-lab")])

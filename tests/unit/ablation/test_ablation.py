@@ -481,3 +481,59 @@ def test_two_stages_from_scratch_with_one_recipe_are_refused_whatever_they_are_b
 def test_a_diff_on_a_stage_touches_declared_factors_only() -> None:
     third = Variant(name="third", continues="second", diff={EPOCHS: 30})
     assert "'train.epochs', which is not a declared factor" in refusal(**stages(third, factors=(LR,)))
+
+
+# Teachers
+
+
+WEIGHT, TEACHER = "train.distill.weight", "train.distill.teacher"
+
+
+def taught(*students: Variant, **changed: Any) -> Ablation:
+    """A small network, a wide one, and `students`."""
+    named = (Variant(name="none"), Variant(name="wide", diff={WIDTH: 32}), *students)
+    used = {path for variant in named for path in variant.diff}
+    return study(**{"factors": tuple(sorted(used)), "variants": named, "control": "none", **changed})
+
+
+def test_a_student_needs_its_teachers_and_what_they_need() -> None:
+    made = taught(
+        Variant(name="one", distills_from="wide", diff={WEIGHT: 0.5}),
+        Variant(name="two", distills_from=("one", "none"), diff={WEIGHT: 0.5}),
+        Variant(name="on", continues="two", distills_from="one", diff={WEIGHT: 0.25}),
+    )
+    assert made.needed("one") == ("wide",)
+    assert made.needed("two") == ("wide", "one", "none")
+    assert made.needed("on") == ("wide", "one", "none", "two")
+    assert made.recipe("two").train.distill.teacher == (), "a plan names the cells"
+
+
+def test_students_that_differ_in_their_teachers_alone_are_two_variants() -> None:
+    taught(*(Variant(name=f"of-{name}", distills_from=name, diff={WEIGHT: 0.5}) for name in ("none", "wide")))
+    taught(
+        Variant(name="own", distills_from="wide", diff={WEIGHT: 0.5}),
+        Variant(name="all", distills_from="wide", teacher_seeds=(0, 1), diff={WEIGHT: 0.5}),
+    )
+    with pytest.raises(AblationError, match="'a' and 'b' resolve to the same recipe"):
+        taught(*(Variant(name=name, distills_from="wide", diff={WEIGHT: 0.5}) for name in "ab"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"distills_from": "wider"}, "distills from an earlier variant: 'wider' is not there; did you mean 'wide'"),
+        ({"distills_from": "s"}, "distills from an earlier variant: 's' is not there"),
+        ({"distills_from": ("wide", "wide")}, "'wide' is named twice"),
+        ({"distills_from": "wide", "diff": {WEIGHT: 0.0}}, "with train.distill.weight=0; give it a weight above 0"),
+        ({"distills_from": "wide", "diff": {WEIGHT: 0.5, TEACHER: "a" * 64}}, "train.distill.teacher too"),
+        ({"distills_from": "wide", "diff": {WEIGHT: 0.5, "data.normalise": False}}, "data.normalise"),
+        ({"distills_from": "wide", "diff": {WEIGHT: 0.5, "data.split_seed": 1}}, "images that the student holds out"),
+        ({"teacher_seeds": (0,), "diff": {WIDTH: 8}}, "teacher_seeds without a teacher"),
+        ({"distills_from": "wide", "teacher_seeds": (0, 0), "diff": {WEIGHT: 0.5}}, "'0' is named twice"),
+        ({"distills_from": "wide", "teacher_seeds": (-1,), "diff": {WEIGHT: 0.5}}, "integers from 0 up"),
+    ],
+)
+def test_a_teacher_that_cannot_be_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(AblationError, match=said) as caught:
+        taught(Variant(name="s", **fields))
+    assert "\n" not in str(caught.value)

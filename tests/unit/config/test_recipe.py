@@ -343,6 +343,7 @@ def test_a_tuple_is_shown_as_the_list_that_is_typed() -> None:
 # Every field, once changed: what must hold in the base for it to matter, and its new value
 
 SWA: dict[str, Any] = {"train.swa.enabled": True}
+DISTILL: dict[str, Any] = {"train.distill.teacher": "a" * 64, "train.distill.weight": 0.5}
 CHANGED: dict[str, tuple[dict[str, Any], Any]] = {
     "model.blocks": ({}, [4, 3, 4]), "model.width": ({}, 32), "model.kernel": ({}, [3, 3, 5]),
     "model.shortcut_kernel": ({}, [1, 1, 3]), "model.batch_norm": ({}, False), "model.extra_fc": ({}, 48),
@@ -385,6 +386,8 @@ CHANGED: dict[str, tuple[dict[str, Any], Any]] = {
     "data.random_erasing.area": ({"data.random_erasing.probability": 0.5}, [0.02, 0.4]),
     "data.random_erasing.ratio": ({"data.random_erasing.probability": 0.5}, [0.5, 2.0]),
     "data.augmentations": ({}, ["made.extensions:grey"]),
+    "train.distill.teacher": (DISTILL, "b" * 64), "train.distill.temperature": (DISTILL, 2.0),
+    "train.distill.weight": (DISTILL, 0.9),
 }  # fmt: skip
 
 
@@ -556,3 +559,30 @@ def test_a_recipe_cannot_be_changed_in_place() -> None:
 def test_equal_recipes_hash_alike() -> None:
     assert len({Recipe(), EFFICIENT_RESNET, Recipe().override({})}) == 1
     assert len({ModelConfig(), ModelConfig(width=32)}) == 2
+
+
+# Teachers
+
+
+def test_teachers_are_one_ensemble_in_any_order_and_without_weight_none() -> None:
+    orders = (["a" * 64, "b" * 64], ["b" * 64, "a" * 64])
+    one, other = (Recipe().override(DISTILL | {"train.distill.teacher": each}) for each in orders)
+    assert fingerprint(one) == fingerprint(other)
+    assert one.teachers == one.parents == ("a" * 64, "b" * 64)
+    idle = one.override({"train.distill.weight": 0.0})
+    assert (idle.teachers, fingerprint(idle)) == ((), fingerprint(Recipe()))
+    assert one.override({"init_from": "c" * 64}).parents == ("c" * 64, "a" * 64, "b" * 64)
+
+
+@pytest.mark.parametrize(
+    ("diff", "said"),
+    [
+        ({"train.distill.teacher": "abc"}, "train.distill.teacher"),
+        ({"train.distill.teacher": ["a" * 64, "a" * 64]}, "names aaaaaaaaaaaa twice"),
+        ({"train.distill.temperature": 0.0}, "train.distill.temperature=0.0"),
+        ({"train.distill.weight": 1.5}, "train.distill.weight=1.5"),
+        ({"train.distil.weight": 0.5}, "did you mean 'train.distill.weight'"),
+    ],
+)
+def test_a_distillation_that_cannot_be_is_refused_in_one_line(diff: dict[str, Any], said: str) -> None:
+    assert said in refusal(diff)

@@ -17,7 +17,15 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.execution import estimate as module
 from cifar_lab.execution import step_timing
-from cifar_lab.execution.estimate import ASSUMED_FLOOR, START_SECONDS, TrainingSpeed, estimate, measure, share
+from cifar_lab.execution.estimate import (
+    ASSUMED_FLOOR,
+    START_SECONDS,
+    TrainingSpeed,
+    estimate,
+    measure,
+    share,
+    trained_images,
+)
 from cifar_lab.execution.plan import Plan, make_plan
 from cifar_lab.execution.step_timing import StepTiming, TimingFailed, TimingRequest
 from cifar_lab.models.cost import network_cost
@@ -217,3 +225,16 @@ def test_steps_are_timed_on_the_gpu_that_cells_will_have(tmp_path: Path, monkeyp
     questions = answering(monkeypatch, step_of)
     measure(plan("width", tmp_path), CUDA, place="cuda:1")
     assert {question.place for question in questions} == {"cuda:1"}
+
+
+def test_a_students_estimate_has_the_forward_passes_of_its_teacher(tmp_path: Path) -> None:
+    asked = plan("distillation", tmp_path)
+    found = {cell.name: cell for cell in asked.cells}
+    seconds = estimate(asked, TrainingSpeed(rates={"auto": 1e-12}))
+    none, student, wide = (found[name] for name in ("none/s0", "t4-w0.9/s0", "teacher/s0"))
+    more = seconds[student.fingerprint] - seconds[none.fingerprint]
+    images = trained_images(student, asked) * student.recipe.train.epochs
+    assert more == pytest.approx(images * wide.cost.macs * 1e-12 / 3)
+    floored = estimate(asked, TrainingSpeed(rates={"auto": 1e-18}, floor=0.003))
+    steps = student.recipe.steps_per_epoch(trained_images(student, asked)) * student.recipe.train.epochs
+    assert floored[student.fingerprint] - floored[none.fingerprint] == pytest.approx(steps * 0.001, rel=1e-4)

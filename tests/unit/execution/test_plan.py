@@ -13,6 +13,7 @@ from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.ablation.registry import discover
 from cifar_lab.config import scale
 from cifar_lab.config.baselines import EFFICIENT_RESNET
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.errors import AblationError, BudgetError, RecipeError, UsageError
 from cifar_lab.execution.plan import Plan, as_dict, make_plan, parse_seeds
@@ -179,6 +180,7 @@ def test_the_json_of_a_cell(runs: Path) -> None:
         "parameters_trained": network_cost(todo.recipe.model).parameters,
         "macs": network_cost(todo.recipe.model).macs,
         "passes": 1,
+        "teacher_macs": 0,
     }
     assert as_dict(todo, {})["estimate_seconds"] is None
     assert (as_dict(done, estimates)["state"], as_dict(done, estimates)["estimate_seconds"]) == ("finished", None)
@@ -310,3 +312,97 @@ def test_what_is_no_list_of_seeds_is_refused_as_it_was_typed(text: str) -> None:
 def test_a_seed_that_is_named_twice_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="twice"):
         parse_seeds(text)
+
+
+# Teachers
+
+
+WEIGHT = "train.distill.weight"
+
+
+def classroom(*more: Variant, **changed: Any) -> Ablation:
+    """A student alone, a wide teacher over a small budget, a student of it, and one of three students."""
+    variants = (
+        Variant(name="none"),
+        Variant(name="wide", diff={"model.width": 96}, over_budget=True),
+        Variant(name="taught", distills_from="wide", diff={WEIGHT: 0.5}),
+        Variant(name="both", distills_from=("none", "wide"), diff={WEIGHT: 0.5}),
+        Variant(name="seeds", distills_from="none", teacher_seeds=(0, 1, 2), diff={WEIGHT: 0.5}),
+        *more,
+    )
+    return study(factors=("model.width", WEIGHT), variants=variants, control="none", **changed)
+
+
+def test_a_teacher_is_in_the_fingerprint_of_its_student_and_comes_before_it(runs: Path) -> None:
+    found = {cell.name: cell for cell in plan(runs, classroom(), seeds=(0, 1), max_params=W64).cells}
+    wide, taught = found["wide/s1"], found["taught/s1"]
+    assert taught.recipe.teachers == taught.needs == (wide.fingerprint,)
+    assert found["taught/s0"].recipe.teachers == (found["wide/s0"].fingerprint,)
+    assert set(found["both/s0"].recipe.teachers) == {found["none/s0"].fingerprint, found["wide/s0"].fingerprint}
+    order = list(found)
+    assert order.index("wide/s1") < order.index("taught/s1")
+    assert found["none/s0"].needs == ()
+    assert taught.cost == found["none/s1"].cost, "parameters are the student's alone"
+    assert (taught.teacher_macs, found["none/s1"].teacher_macs) == (wide.cost.macs, 0)
+    assert as_dict(taught, {})["teacher_macs"] == wide.cost.macs
+
+
+def test_an_ensemble_of_seeds_is_the_same_for_every_seed_and_joins_the_plan(runs: Path) -> None:
+    found = {cell.name: cell for cell in plan(runs, classroom(), variants=["seeds"], seeds=(5, 6)).cells}
+    assert list(found) == ["none/s5", "none/s0", "none/s1", "none/s2", "seeds/s5", "none/s6", "seeds/s6"]
+    teachers = tuple(sorted(found[f"none/s{seed}"].fingerprint for seed in range(3)))
+    assert found["seeds/s5"].recipe.teachers == found["seeds/s6"].recipe.teachers == teachers
+    assert found["seeds/s5"].lineage == found["seeds/s6"].lineage
+    lineages = {cell.lineage for cell in plan(runs, classroom(), seeds=(0,), max_params=W64).cells}
+    assert len(lineages) == 5, "each variant has one of its own"
+
+
+def test_teachers_of_teachers_join_the_plan(runs: Path) -> None:
+    made = classroom(Variant(name="third", distills_from="taught", diff={WEIGHT: 0.9}))
+    found = {cell.name: cell for cell in plan(runs, made, variants=["third"], seeds=(0,)).cells}
+    assert list(found) == ["wide/s0", "taught/s0", "third/s0"]
+    assert found["third/s0"].needs == (found["taught/s0"].fingerprint, found["wide/s0"].fingerprint)
+
+
+def test_a_student_of_another_teacher_is_another_variant_and_one_without_weight_is_none(runs: Path) -> None:
+    made = classroom(Variant(name="narrow", distills_from="none", diff={WEIGHT: 0.5}))
+    assert len(plan(runs, made, seeds=(0,), max_params=W64).cells) == 8, "six of seed 0, and two more teachers"
+    with pytest.raises(UsageError, match="'none' and 'taught' build the same network"):
+        plan(runs, classroom(), variants=["none", "taught"], overrides={WEIGHT: 0.0})
+
+
+@pytest.mark.parametrize(
+    ("variants", "overrides", "said"),
+    [
+        (["none"], {WEIGHT: 0.5}, "'none': train.distill.weight=0.5 without a teacher"),
+        (["taught"], {"train.distill.teacher": ["a" * 64]}, "'taught' distills from wide; leave train.distill.teacher"),
+    ],
+)
+def test_weights_without_a_teacher_and_two_sources_of_teachers_are_refused(
+    runs: Path, variants: list[str], overrides: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        plan(runs, classroom(), variants=variants, overrides=overrides)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_a_teacher_may_be_any_finished_cell_by_its_fingerprint(runs: Path) -> None:
+    records.begin(CellRecord(runs / ("a" * 64)), macs=7_000)
+    records.begin(CellRecord(runs / ("b" * 64)), macs=None)
+    typed = {"train.distill.teacher": ["b" * 64, "a" * 64], WEIGHT: 0.5}
+    found = plan(runs, classroom(), variants=["none"], seeds=(0,), overrides=typed).cells[0]
+    assert found.recipe.teachers == ("a" * 64, "b" * 64)
+    assert found.needs == ()
+    assert found.teacher_macs == 7_000, "that of the other one is not known"
+
+
+@pytest.mark.parametrize(
+    ("diff", "said"),
+    [({}, "no such cell in"), ({"data.normalise": False}, "cannot be the teacher: it is trained on images scaled")],
+)
+def test_a_typed_teacher_that_cannot_be_is_refused_by_the_plan(runs: Path, diff: dict[str, Any], said: str) -> None:
+    if diff:
+        records.begin(CellRecord(runs / ("a" * 64)), recipe=Recipe().override(diff))
+    with pytest.raises(UsageError, match=f"train.distill.teacher=aaaa.*{said}"):
+        plan(runs, classroom(), variants=["none"], overrides={"train.distill.teacher": "a" * 64, WEIGHT: 0.5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,40 @@ def test_jobs_that_other_tasks_train_are_left_to_them(runs: Path) -> None:
     with begun(a).lock():
         assert share.take(set()) is None
     assert len(share) == 0
+
+
+def student(runs: Path, letter: str, *teachers: str) -> CellJob:
+    diff = {"train.distill.teacher": [each * 64 for each in teachers], "train.distill.weight": 0.5}
+    return replace(job(runs, letter), recipe=Recipe().override(diff))
+
+
+def test_a_student_waits_for_all_of_its_teachers(runs: Path) -> None:
+    a, b, c = job(runs, "a"), job(runs, "b"), student(runs, "c", "a", "b")
+    queue = Scheduler([c, a, b])
+    assert [queue.take(set()), queue.take({a.fingerprint})] == [a, b]
+    records.end(begun(a))
+    assert queue.take({b.fingerprint}) is None
+    records.end(begun(b))
+    assert queue.take(set()) == c
+
+
+def test_a_student_whose_teacher_will_not_come_is_not_begun_although_another_may(runs: Path) -> None:
+    a, c = job(runs, "a"), student(runs, "c", "a", "b")
+    queue = Scheduler([a, c])
+    assert queue.take(set()) == a
+    said = "not begun: cell bbbbbbbbbbbb, which it learns from, is not trained"
+    assert queue.take({a.fingerprint}) == SettledCell(c, said)
+
+
+def test_the_task_that_finishes_the_last_teacher_trains_the_student_beyond_its_number(runs: Path) -> None:
+    a, b, c = job(runs, "a"), job(runs, "b"), student(runs, "c", "a", "b")
+    one, other = TaskShare([a, b, c], limit=1), TaskShare([a, b, c], limit=1)
+    assert one.take(set()) == a
+    with begun(a).lock():
+        assert other.take(set()) == b
+    with begun(b).lock():
+        records.end(a.record)
+        assert one.take(set()) is None, "the first task ends, as the other trains the second teacher"
+        assert not one
+    records.end(b.record)
+    assert [other.take(set()), other.take(set())] == [SettledCell(a, None), c]

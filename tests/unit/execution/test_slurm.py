@@ -53,6 +53,11 @@ def test_stages_that_continue_another_belong_to_its_task() -> None:
     assert [[each.fingerprint for each in group] for group in families(cells)] == [["a", "b", "c"], ["x"], ["y"]]
 
 
+def test_a_student_of_several_teachers_is_counted_with_one_of_them() -> None:
+    cells = [cell("a"), cell("b"), cell("c", "a", "b"), cell("d", "c", "a", "b")]
+    assert [[each.fingerprint for each in group] for group in families(cells)] == [["a", "c", "d"], ["b"]]
+
+
 def test_a_task_has_about_an_hour_of_cells_and_half_as_much_time_again() -> None:
     cells = [cell(letter) for letter in "abcdefgh"]
     plan = divide(cells, dict.fromkeys("abcdefgh", 1200.0), SlurmOptions())

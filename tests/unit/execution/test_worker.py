@@ -24,7 +24,7 @@ from cifar_lab.execution.runner import goes_on_elsewhere
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.models.resnet import build_network
 from cifar_lab.store.journal import read_events, read_points
-from cifar_lab.store.journal_events import AttemptEvent
+from cifar_lab.store.journal_events import AttemptEvent, TeachersEvent
 from cifar_lab.store.record_files import Hardware, Provenance
 from cifar_lab.train import loop
 from cifar_lab.train.cell_artifacts import read_logits, read_predictions
@@ -320,3 +320,60 @@ def test_points_stand_though_the_kill_fell_between_a_checkpoint_in_an_epoch_and_
     (job.record.folder / "journal.jsonl").write_text("".join(f"{line}\n" for line in lines[:-1]))
     train_cell(job)
     assert [point.epoch for point in read_points(job.record.folder)] == [1, 2, 3, 4]
+
+
+# Teachers
+
+
+def student(job: CellJob, **diff: object) -> CellJob:
+    """The job of a student of the cell of `job`."""
+    fields = {"train.distill.teacher": job.fingerprint, "train.distill.weight": 0.5, "model.width": 4}
+    recipe = TINY.override({**fields, **{path.replace("__", "."): value for path, value in diff.items()}})
+    return replace(job, recipe=recipe, fingerprint=recipe.fingerprint(seed=0, data_hash=job.data_hash))
+
+
+def test_a_student_learns_from_a_finished_cell_and_resumes_bit_by_bit(job: CellJob, tmp_path: Path) -> None:
+    train_cell(job)
+    whole = student(job)
+    train_cell(whole)
+    stopped = replace(whole, runs=tmp_path / "other")
+    shutil.copytree(job.record.folder, stopped.runs / job.fingerprint)
+    looks = itertools.count()
+    with pytest.raises(Interrupted):
+        train_cell(stopped, stop=lambda: next(looks) == 5)
+    train_cell(stopped)
+    first, second = (load_file(each.record.weights) for each in (whole, stopped))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    events = [event for event in read_events(stopped.record.folder) if isinstance(event, TeachersEvent)]
+    assert [event.cells for event in events] == [(job.fingerprint,)] * 2
+
+
+def test_a_teacher_changes_the_weights_of_its_student(job: CellJob) -> None:
+    train_cell(job)
+    taught, alone = student(job), student(job, train__distill__weight=0.0)
+    for each in (taught, alone):
+        train_cell(each)
+    first, second = (load_file(each.record.weights) for each in (taught, alone))
+    assert not all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("diff", "said"),
+    [
+        ({"train__distill__teacher": "0" * 64}, "train.distill.teacher 000000000000: that cell is not finished"),
+        ({"data__normalise": False}, "data.normalise"),
+        ({"data__split_seed": 1}, "trained on images that the student holds out"),
+        ({"data__val_fraction": 0.1}, "trained on images that the student holds out"),
+    ],
+)
+def test_a_teacher_that_cannot_be_is_said(job: CellJob, diff: dict[str, object], said: str) -> None:
+    train_cell(job)
+    with pytest.raises(CellError, match=said):
+        train_cell(student(job, **diff))
+
+
+def test_a_damaged_teacher_teaches_nobody(job: CellJob) -> None:
+    train_cell(job)
+    job.record.weights.write_bytes(b"other weights")
+    with pytest.raises(CellError, match=rf"train\.distill\.teacher {job.fingerprint[:12]}: .*weights"):
+        train_cell(student(job))

@@ -169,6 +169,19 @@ def test_a_stage_waits_for_the_one_that_it_continues_and_is_stuck_when_that_fail
     assert [cell.waits_for for cell in status(runs).cells] == [None, None, "b/s0"]
 
 
+def test_a_student_waits_for_each_of_its_teachers_and_is_stuck_when_one_fails(runs: Any) -> None:
+    first, second, student = (runs.cell(name, 0) for name in ("a", "b", "c"))
+    student = CellRef(**{**vars(student), "teachers": (first.fingerprint, second.fingerprint)})
+    runs.ask([first, second, student])
+    assert cells(runs)["c/s0"].waits_for == "a/s0"
+    runs.end(first, 0.9)
+    assert cells(runs)["c/s0"].waits_for == "b/s0"
+    fail(runs.record(second))
+    assert (cells(runs)["c/s0"].waits_for, cells(runs)["c/s0"].stuck) == ("b/s0", True)
+    runs.end(second, 0.9)
+    assert cells(runs)["c/s0"].waits_for is None
+
+
 def test_a_cell_that_was_begun_names_its_parent_itself(runs: Any) -> None:
     parent, child = runs.cell("a", 0), runs.cell("b", 0)
     begin(runs, child, init_from=parent.fingerprint)

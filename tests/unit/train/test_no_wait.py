@@ -24,7 +24,7 @@ from cifar_lab.data import augmentation, augmentation_policy
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import Split, split
 from cifar_lab.models.resnet import ResNet
-from cifar_lab.train import checkpoint, loop, step
+from cifar_lab.train import checkpoint, distillation, loop, step
 from cifar_lab.train.loop import LOOK_EVERY, fit
 from cifar_lab.train.step import Stepper
 from cifar_lab.train.trainer import Trainer
@@ -47,6 +47,9 @@ RECIPES = {
     "clipped by norm": EFFICIENT_RESNET.override({"optim.clip.by": "norm"}),
     "fast": FAST,
     "sharpness-aware": EFFICIENT_RESNET.override({"optim.sam.rho": 0.5, "optim.sam.adaptive": True}),
+    "distilled": EFFICIENT_RESNET.override(
+        {"train.distill.teacher": ["a" * 64, "b" * 64], "train.distill.weight": 0.7}
+    ),
     "averaged, in stochastic depth": EFFICIENT_RESNET.override(
         {"train.swa.enabled": True, "model.stochastic_depth": 0.3, "model.activation": "mish"}
     ),
@@ -87,8 +90,8 @@ def parts_of(recipe: Recipe, images: int, device: torch.device = DEVICE) -> Spli
 def trainer(recipe: Recipe, images: int) -> tuple[Trainer, Stepper]:
     parts = parts_of(recipe, images)
     with DEVICE:
-        net = ResNet(recipe.model)
-    made = Trainer(recipe, 0, net, parts, "bf16")
+        net, *teachers = (ResNet(recipe.model) for _ in range(1 + len(recipe.teachers)))
+    made = Trainer(recipe, 0, net, parts, "bf16", teachers)
     stepper = Stepper(made)
     stepper.begin_epoch()
     return made, stepper
@@ -97,7 +100,8 @@ def trainer(recipe: Recipe, images: int) -> tuple[Trainer, Stepper]:
 @pytest.fixture(autouse=True)
 def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has none; what it casts would stay on the device."""
-    monkeypatch.setattr(step, "autocast", lambda *_: nullcontext())
+    for module in (step, distillation):
+        monkeypatch.setattr(module, "autocast", lambda *_: nullcontext())
     augmentation._affine.cache_clear()
     augmentation_policy.operation_table.cache_clear()
 

@@ -32,6 +32,9 @@ RECIPES = {
     "fast": FAST,
     "sharpness": EFFICIENT_RESNET.override({"optim.sam.rho": 0.05, "model.activation": "gelu"}),
     "depth": EFFICIENT_RESNET.override({"model.stochastic_depth": 0.5, "train.swa.enabled": True}),
+    "distilled": EFFICIENT_RESNET.override(
+        {"train.distill.teacher": ["a" * 64, "b" * 64], "train.distill.weight": 0.7, "data.mixup": 0.4}
+    ),
     "by step": EFFICIENT_RESNET.override({"schedule.every": "step", "schedule.warmup": 0.3, "optim.name": "adam"}),
 }
 IMAGES = 150  # 120 to train on: seven whole batches and a half one
@@ -57,7 +60,8 @@ def trainer(recipe: Recipe) -> Trainer:
         test_images=rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), test_labels=np.arange(20) % 10,
     )  # fmt: skip
     parts = split(data, recipe.data, recipe.train.protocol, torch.device("cpu"))
-    return Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32")
+    teachers = [build_network(recipe.model, seed=1 + i) for i in range(len(recipe.teachers))]
+    return Trainer(recipe, 0, build_network(recipe.model, seed=0), parts, "fp32", teachers)
 
 
 def stepper(run: Trainer, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Trainer], None] | None = None) -> Stepper:
