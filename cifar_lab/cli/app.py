@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cifar_lab import __version__
+from cifar_lab.cli.notify import notifying
 
 GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Ablations": {
@@ -76,13 +77,16 @@ CONTEXT: ContextVar[Any] = ContextVar("context", default=None)
 
 
 class Command(TyperCommand):
-    """Command whose context is known while it runs."""
+    """Command whose context is known while it runs, and whose end is told where `--notify` asks for it."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; `ctx`: its context with the parsed parameters."""
         token = CONTEXT.set(ctx)
         try:
-            return super().invoke(ctx)
+            with notifying() as codes:
+                code = super().invoke(ctx)
+                codes += [code] if isinstance(code, int) else []
+                return code
         finally:
             CONTEXT.reset(token)
 

@@ -19,6 +19,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.confirm import confirm, confirm_long
+from cifar_lab.cli.notify import Notify, add_line, add_outcome, request_notification
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.cli.until_decided import (
     DropRule,
@@ -75,6 +76,8 @@ class CommandOutcome(NamedTuple):
     tree: dict[str, Any] | None
     interrupted: str = ""
     """Reason for an early end, by the user or by a full disk; empty otherwise."""
+    sentence: str = ""
+    """Verdicts, or accuracies where nothing is compared, in one sentence."""
 
 
 def run_ablation(
@@ -89,10 +92,15 @@ def run_ablation(
     cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None, sbatch: slurm.Sbatch = None,
     offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
     tag: run_options.Tag = None, note: run_options.Note = None,
-    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
+    ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
+    if engine == slurm.LOCAL:
+        request_notification(notify, f"run-ablation {name}")
+    else:
+        slurm.require_no_notification(notify)
     run_options.set_experiment_prefix(experiment_prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     cluster = slurm.slurm_options(
@@ -189,6 +197,13 @@ def option_words(
 
 def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     """Train the missing cells of one ablation, and print the comparison."""
+    outcome = _run_looks_or_all(ablation, options)
+    add_outcome(ablation.name, outcome)
+    return outcome
+
+
+def _run_looks_or_all(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+    """Train the cells of each look of a stopping rule, or all cells at once where their number is fixed."""
     runs, yes = options.runs, options.yes
     resolved = _resolve_writable(ablation, options)
     if options.drop_rule:
@@ -236,6 +251,7 @@ def _said(ablation: Ablation, run_each: Callable[[Ablation], CommandOutcome]) ->
         return run_each(ablation)
     except UsageError as error:
         console.say(f"cifar-lab: {ablation.name}: {one_line(str(error))}")
+        add_line(f"{ablation.name}: {one_line(str(error))}")
         return CommandOutcome(error.exit_code, None)
 
 
@@ -281,10 +297,11 @@ def train(
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, hours: o.Hours = None,
     offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
     tag: run_options.Tag = None, note: run_options.Note = None,
-    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS,
+    experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
+    request_notification(notify, "train")
     run_options.set_experiment_prefix(experiment_prefix)
     begun: WarmStart | None = None
     if parent is not None:
@@ -389,6 +406,7 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
     from cifar_lab.mlflow_sync.upload import open_ablation_upload
+    from cifar_lab.report.summary import comparison_headline
 
     runs, retry_failed = options.runs, options.retry_failed
 
@@ -415,7 +433,8 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     if options.print_table is not None:
         options.print_table(comparison)
     interrupted = str(report.interrupted) if report.interrupted is not None else ""
-    return CommandOutcome(_conclude(done.plan, report, done.by_another_runner, runs), tree, interrupted)
+    code = _conclude(done.plan, report, done.by_another_runner, runs)
+    return CommandOutcome(code, tree, interrupted, comparison_headline(comparison))
 
 
 def _conclude(plan: Plan, report: RunReport, others: int, runs: Path) -> int:
