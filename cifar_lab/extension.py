@@ -168,7 +168,10 @@ def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str,
     return {"name": target, "version": describe_version(group, target), "options": chosen}
 
 
-@cache
+_versions: dict[tuple[Group, str], str] = {}
+"""Version of each extension when this process first asked for it."""
+
+
 def describe_version(group: Group, target: str) -> str:
     """Return the version of an extension, else the SHA-256 of the source of its factory's module.
 
@@ -177,6 +180,23 @@ def describe_version(group: Group, target: str) -> str:
     Raises:
         RecipeError: it has neither a version nor a source.
     """
+    if (group, target) not in _versions:
+        _versions[group, target] = _version(group, target)
+    return _versions[group, target]
+
+
+def require_unchanged() -> None:
+    """Check that no extension's source was changed since this process imported it, as between two cells of a notebook.
+
+    Raises:
+        RecipeError: one was; this process still has the old code, and would name cells after it.
+    """
+    for (group, target), version in _versions.items():
+        if _version(group, target) != version:
+            raise RecipeError(f"{group} {target}: its source has changed since it was imported here; restart the kernel")
+
+
+def _version(group: Group, target: str) -> str:
     extension = load_extension(group, target)
     if extension.version is not None:
         return extension.version

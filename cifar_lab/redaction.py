@@ -54,8 +54,8 @@ def redacted(text: str) -> str:
     """Return `text` without passwords and tokens.
 
     Hidden are `user:password@` and `token@` in addresses, values of `password=`, `token=`, `api_key=` and the like,
-    addresses after `--notify`, and the passwords in the environment. `http://user:secret@host` keeps everything but the secret; if a password
-    contains `/`, `@` or blanks, more than the password may be hidden.
+    addresses after `--notify`, and the passwords in the environment. `http://user:secret@host` keeps everything but the
+    secret; if a password contains `/`, `@` or blanks, more than the password may be hidden.
     """
     for secret in _of_environment():
         text = text.replace(secret, HIDDEN)

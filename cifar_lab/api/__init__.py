@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cifar_lab import extension
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale as scales
@@ -398,7 +399,8 @@ def _typed(
     scale: str, seeds: Iterable[int] | None, overrides: Mapping[str, Any] | None, variants: Iterable[str] | None,
     workers: int | str, device: str, max_params: int,
 ) -> RequestArguments:  # fmt: skip
-    """Check the form of the arguments that a command line has as words."""
+    """Check the form of the arguments that a command line has as words, and that the user's own code is as imported."""
+    extension.require_unchanged()
     from cifar_lab.execution.request import RequestArguments
 
     taken = tuple(seeds) if seeds is not None else None
