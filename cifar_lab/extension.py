@@ -168,10 +168,7 @@ def identity(group: Group, target: str, options: Mapping[str, Any]) -> dict[str,
     return {"name": target, "version": describe_version(group, target), "options": chosen}
 
 
-_versions: dict[tuple[Group, str], str] = {}
-"""Version of each extension when this process first asked for it."""
-
-
+@cache
 def describe_version(group: Group, target: str) -> str:
     """Return the version of an extension, else the SHA-256 of the source of its factory's module.
 
@@ -180,20 +177,17 @@ def describe_version(group: Group, target: str) -> str:
     Raises:
         RecipeError: it has neither a version nor a source.
     """
-    if (group, target) not in _versions:
-        _versions[group, target] = _version(group, target)
-    return _versions[group, target]
+    return _version(group, target)
 
 
-def require_unchanged() -> None:
-    """Check that no extension's source was changed since this process imported it, as between two cells of a notebook.
+def require_unchanged(group: Group, target: str) -> None:
+    """Check that an extension's source is as it was when this process imported it, as in an earlier cell of a notebook.
 
     Raises:
-        RecipeError: one was; this process still has the old code, and would name cells after it.
+        RecipeError: it was changed; this process still has the old code, and would name cells after it.
     """
-    for (group, target), version in _versions.items():
-        if _version(group, target) != version:
-            raise RecipeError(f"{group} {target}: its source has changed since it was imported here; restart the kernel")
+    if _version(group, target) != describe_version(group, target):
+        raise RecipeError(f"{group} {target}: its source has changed since it was imported here; restart the kernel")
 
 
 def _version(group: Group, target: str) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
-    from cifar_lab.execution.request import RequestArguments
+    from cifar_lab.execution.request import Request, RequestArguments
     from cifar_lab.inference.evaluation import EvaluationResult
     from cifar_lab.inference.export import ExportedNetwork
     from cifar_lab.inference.input_images import InputImages
@@ -71,6 +71,7 @@ def plan(
 
     typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
     found = request.resolve_request(_find(ablation, folder), typed, data=data, runs=_runs(runs), say=say or _silent)
+    _require_imported_code(found)
     return PlanResult(found)
 
 
@@ -128,6 +129,7 @@ def run(
     found = request.resolve_request(
         chosen, typed, data=data, runs=place, say=tell, compile=compile, graph=graph, trains=True, prepare=prepare
     )
+    _require_imported_code(found)
     from cifar_lab.api.results import RunResult, call_in_words
     from cifar_lab.execution.complete import complete
     from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
@@ -395,12 +397,17 @@ def _require_setting(
         raise UsageError("invocation names a whole setting; leave scale, data and overrides out")
 
 
+def _require_imported_code(found: Request) -> None:
+    """Check that the user's own code in the recipes of a plan was not changed since this process imported it."""
+    for group, target in sorted({each[1:3] for cell in found.plan.cells for each in cell.recipe.extensions()}):
+        extension.require_unchanged(group, target)
+
+
 def _typed(
     scale: str, seeds: Iterable[int] | None, overrides: Mapping[str, Any] | None, variants: Iterable[str] | None,
     workers: int | str, device: str, max_params: int,
 ) -> RequestArguments:  # fmt: skip
-    """Check the form of the arguments that a command line has as words, and that the user's own code is as imported."""
-    extension.require_unchanged()
+    """Check the form of the arguments that a command line has as words."""
     from cifar_lab.execution.request import RequestArguments
 
     taken = tuple(seeds) if seeds is not None else None

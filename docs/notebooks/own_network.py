@@ -78,8 +78,8 @@ def stripes(*, classes: int = 4, side: int = 16, count: int = 100) -> tuple[tupl
     rng = np.random.default_rng(0)
     labels = np.tile(np.arange(classes), count)
     rows = np.arange(side)[None, :, None, None] % (labels + 2)[:, None, None, None] == 0
-    noise = rng.integers(0, 140, (2, len(labels), side, side, 3))
-    train, test = (noise + 110 * rows).astype(np.uint8)
+    noise = rng.integers(0, 175, (2, len(labels), side, side, 3))
+    train, test = (noise + 80 * rows).astype(np.uint8)
     return tuple(f"period {c + 2}" for c in range(classes)), ImageArrays(train, labels, test, labels)
 '''
 Path("own_parts.py").write_text(PARTS)
@@ -119,7 +119,7 @@ own = Ablation(
     control="resnet",
     seeds=(0, 1, 2),
 )
-asked = {"scale": "smoke", "data": "own_parts:stripes?count=200", "overrides": {"train.epochs": 5}, "runs": "runs"}
+asked = {"scale": "smoke", "data": "own_parts:stripes?count=200", "overrides": {"train.epochs": 3}, "runs": "runs"}
 result = cifar_lab.run(own, **asked, offline=True)
 result
 
