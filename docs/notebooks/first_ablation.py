@@ -14,7 +14,7 @@
 # # A first ablation
 #
 # One baseline, one factor, two variants, three seeds, on images that the program draws itself: it shows how the
-# API works and says nothing about CIFAR-10. It takes about a minute on two cores, and five with the installation on
+# API works and says nothing about CIFAR-10. It takes a minute or two on two cores, and the installation a few more on
 # Colab or Kaggle, with or without a GPU. [How to open it there, and in Jupyter](../notebook-services.md).
 
 # %% [markdown]

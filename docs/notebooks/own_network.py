@@ -14,8 +14,8 @@
 # # Your own network, optimizer and data set
 #
 # A network of your own against a baseline of the project, with your own optimizer as a second factor, on images of
-# your own. Nothing is registered and no package is needed: a file beside the notebook is enough. It takes about a
-# minute on two cores, and says nothing about CIFAR-10: the images are noise with stripes.
+# your own. Nothing is registered and no package is needed: a file beside the notebook is enough. It takes a
+# minute or two on two cores, and says nothing about CIFAR-10: the images are noise with stripes.
 
 # %%
 import subprocess

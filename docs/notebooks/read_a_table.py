@@ -14,7 +14,7 @@
 # # Read a table
 #
 # What interval, verdict, margin and seeds say, by a study that is trained here on images that the program draws
-# itself. It takes about two minutes on two cores, and says nothing about CIFAR-10.
+# itself. It takes a few minutes on two cores, and says nothing about CIFAR-10.
 # [All of it in words](../statistics.md).
 
 # %%
