@@ -11,7 +11,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cifar_lab import __version__
-from cifar_lab.cli.notify import notifying
 
 GROUPS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Ablations": {
@@ -81,6 +80,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; `ctx`: its context with the parsed parameters."""
+        from cifar_lab.cli.notify import notifying  # `--help` loads no module of a command
+
         token = CONTEXT.set(ctx)
         try:
             with notifying() as codes:
