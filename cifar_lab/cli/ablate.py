@@ -11,6 +11,7 @@ from cifar_lab.ablation.ablation import BASELINES
 from cifar_lab.cli import arguments, completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.compare import print_comparison
+from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, require_engine
 from cifar_lab.cli.notify import Notify, request_notification
 from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
 from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, with_looks
@@ -41,8 +42,9 @@ def ablate(
     workers: o.Workers = "auto", compile: o.Compile = None, graph: o.Graph = None,
     cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", until_decided: UntilDecided = False,
     max_seeds: MaxSeeds = None, retry_failed: o.RetryFailed = False, stall_after: o.StallAfter = None,
-    hours: o.Hours = None, offline: o.Offline = False, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
-    yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
+    hours: o.Hours = None, engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
+    offline: o.Offline = False, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
+    everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train a baseline with each value of one setting, and compare. The ablation is kept in runs/ablations."""
     request_notification(notify, f"ablate {setting}")
@@ -50,6 +52,7 @@ def ablate(
     from cifar_lab.execution.request import check_request
     from cifar_lab.store.ablation_file import folder_of, keep
 
+    require_engine(engine, ray_address)
     factor = parse_factor(setting)
     if factor.path in parse_overrides(overrides or []):
         raise UsageError(f"{factor.path} is ablated: it cannot be overridden as well")
@@ -67,6 +70,7 @@ def ablate(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most,
         retry_failed=retry_failed, patience=stall_after, until=arguments.end_of_time(hours), offline=offline, yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
-        words=option_words(None, seeds, device, workers, cells_per_gpu, runs, [folder]),
+        words=option_words(None, seeds, device, workers, cells_per_gpu, runs, [folder]), engine=engine,
+        ray_address=ray_address,
     )  # fmt: skip
     return print_outcome(run_one(ablation, options), as_json)

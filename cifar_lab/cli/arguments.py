@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from cifar_lab.execution import request
 from cifar_lab.execution.request import Request as Request
 from cifar_lab.execution.request import RequestArguments
 from cifar_lab.execution.request import remaining_seconds as remaining_seconds
+
+if TYPE_CHECKING:
+    from cifar_lab.execution.settings import Node
 
 SAVING = 60.0
 """Seconds before the end of `--hours` at which running cells are asked to save."""
@@ -73,13 +76,13 @@ def resolve_arguments(
     ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
     variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
     graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False, is_sweep: bool = False,
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[], None] = lambda: None, nodes: tuple[Node, ...] | None = None,
 ) -> Request:  # fmt: skip
     """Parse the words of a command line, and resolve them (`cifar_lab.execution.request.resolve_request`)."""
     typed = parse(
         scale_name=scale_name, overrides=overrides, variants=variants, seeds=seeds, max_params=max_params,
         device=device, workers=workers, cells_per_gpu=cells_per_gpu,
-    )  # fmt: skip
+    )._replace(nodes=nodes)  # fmt: skip
     return request.resolve_request(
         ablation, typed, data=data, runs=runs, say=say, compile=compile, graph=graph, trains=trains,
         is_sweep=is_sweep, prepare=prepare,

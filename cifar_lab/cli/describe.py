@@ -217,7 +217,7 @@ def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
     if not retry_failed and (failed := states.count("failed")):
         words.append(f"{failed} failed before (--retry-failed trains them again)")
     words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
-    if cells:
+    if cells and plan.estimates:
         words.append(f"about {console.duration(arguments.remaining_seconds(plan, workers, retry_failed=retry_failed))}")
     return ", ".join(words)
 

@@ -19,6 +19,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.confirm import confirm, confirm_long
+from cifar_lab.cli.engine import LOCAL, SLURM, EngineName, RayAddress, StayingEngineName, engine_nodes, require_engine
 from cifar_lab.cli.notify import Notify, add_line, add_outcome, request_notification
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.cli.until_decided import (
@@ -87,22 +88,23 @@ def run_ablation(
     max_params: o.MaxParams = "5M",
     until_decided: UntilDecided = False, max_seeds: MaxSeeds = None, drop_rule: DropRule = False,
     retry_failed: o.RetryFailed = False, redo: Redo = None, stall_after: o.StallAfter = None,
-    hours: o.Hours = None, engine: slurm.EngineName = slurm.LOCAL, partition: slurm.Partition = None,
-    account: slurm.Account = None, gres: slurm.Gres = None, time: slurm.TimeLimit = None,
-    cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None, sbatch: slurm.Sbatch = None,
-    offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
-    tag: run_options.Tag = None, note: run_options.Note = None,
+    hours: o.Hours = None, engine: EngineName = LOCAL, ray_address: RayAddress = None,
+    partition: slurm.Partition = None, account: slurm.Account = None, gres: slurm.Gres = None,
+    time: slurm.TimeLimit = None, cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None,
+    sbatch: slurm.Sbatch = None, offline: o.Offline = False, log_model: run_options.LogModel = None,
+    register: run_options.Register = None, tag: run_options.Tag = None, note: run_options.Note = None,
     experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
     ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
-    if engine == slurm.LOCAL:
-        request_notification(notify, f"run-ablation {name}")
-    else:
+    if engine == SLURM:
         slurm.require_no_notification(notify)
+    else:
+        request_notification(notify, f"run-ablation {name}")
     run_options.set_experiment_prefix(experiment_prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
+    require_engine(engine, ray_address, can_submit=True)
     cluster = slurm.slurm_options(
         engine, partition=partition, account=account, gres=gres, time=time, cells_per_task=cells_per_task,
         max_parallel=max_parallel, sbatch=sbatch,
@@ -123,7 +125,8 @@ def run_ablation(
         offline=offline, yes=yes, labels=run_options.parse_labels(tag or ()), note=note or "",
         models=run_options.model_logging(log_model, register, offline=offline),
         print_table=None if as_json else partial(print_comparison, everything=everything),
-        words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations),
+        words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations), engine=engine,
+        ray_address=ray_address,
     )  # fmt: skip
 
     def run_each(ablation: Ablation) -> CommandOutcome:
@@ -137,10 +140,11 @@ def run_ablation(
         console.say(f"warning: {broken.reason}")
     _require_for_some(chosen, typed)
     outcomes: list[CommandOutcome] = []
-    for each in chosen:
-        outcomes.append(_said(each, run_each))
-        if outcomes[-1].interrupted:
-            break
+    with engine_nodes(engine, ray_address):  # one for all of them
+        for each in chosen:
+            outcomes.append(_said(each, run_each))
+            if outcomes[-1].interrupted:
+                break
     return _print_every(outcomes, as_json) if cluster is None else _print_submitted(outcomes, as_json)
 
 
@@ -181,6 +185,9 @@ class RunOptions:
     """Function that returns further artifacts of the run in MLflow, by name; called when its cells have ended."""
     words: tuple[str, ...] = ()
     """Options as typed, for the suggestion of a quicker command."""
+    engine: str = LOCAL
+    ray_address: str | None = None
+    """Address of a Ray cluster; None: `cifar_lab.execution.ray_cluster.connected` looks for one."""
 
 
 def option_words(
@@ -197,13 +204,21 @@ def option_words(
 
 def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     """Train the missing cells of one ablation, and print the comparison."""
-    outcome = _run_looks_or_all(ablation, options)
+    outcome = _run_on_engine(ablation, options)
     add_outcome(ablation.name, outcome)
     return outcome
 
 
-def _run_looks_or_all(ablation: Ablation, options: RunOptions) -> CommandOutcome:
-    """Train the cells of each look of a stopping rule, or all cells at once where their number is fixed."""
+def _run_on_engine(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+    """Train the missing cells on the engine of the options, whose cluster is open meanwhile."""
+    if options.engine == LOCAL:
+        return _run_one(ablation, options)
+    request.check_request(ablation, options.typed)  # before a cluster is started
+    with engine_nodes(options.engine, options.ray_address) as nodes:
+        return _run_one(ablation, replace(options, typed=options.typed._replace(nodes=nodes)))
+
+
+def _run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     runs, yes = options.runs, options.yes
     resolved = _resolve_writable(ablation, options)
     if options.drop_rule:
@@ -295,6 +310,7 @@ def train(
     data: o.Data = None, seeds: o.Seeds = None, device: o.Device = "auto", compile: o.Compile = None,
     graph: o.Graph = None,
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, hours: o.Hours = None,
+    engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
     offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
     tag: run_options.Tag = None, note: run_options.Note = None,
     experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
@@ -302,6 +318,7 @@ def train(
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     request_notification(notify, "train")
+    require_engine(engine, ray_address)
     run_options.set_experiment_prefix(experiment_prefix)
     begun: WarmStart | None = None
     if parent is not None:
@@ -326,6 +343,7 @@ def train(
         runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after,
         until=arguments.end_of_time(hours), offline=offline, labels=run_options.parse_labels(tag or ()),
         note=note or "", models=run_options.model_logging(log_model, register, offline=offline), yes=yes,
+        engine=engine, ray_address=ray_address,
         print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
     return print_outcome(run_one(_single(name, recipe), options), as_json)
@@ -422,6 +440,7 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     done = complete(
         resolved, runs, command=command, watch=watch, upload=upload, say=console.say,
         retry_failed=retry_failed, stopping=stopping, patience=options.patience, until=options.until,
+        engine=options.engine,
     )  # fmt: skip
     report, comparison = done.report, done.comparison
     counts = {"trained": report.trained, "by_another_runner": done.by_another_runner, "reused": report.reused}

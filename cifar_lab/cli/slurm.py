@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cifar_lab.ablation.ablation import Ablation
-from cifar_lab.cli import arguments, completion, console
+from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.app import CONTEXT
+from cifar_lab.cli.engine import SLURM
 from cifar_lab.cli.typed_command import recorded_command
-from cifar_lab.errors import UsageError, nearest
+from cifar_lab.errors import UsageError
 from cifar_lab.redaction import NOTIFY_URLS
 from cifar_lab.text import many
 
@@ -28,17 +29,6 @@ if TYPE_CHECKING:
     from cifar_lab.execution.slurm import SlurmOptions
     from cifar_lab.store.submission import SubmittedRequest
 
-LOCAL, SLURM = "local", "slurm"
-ENGINES = (LOCAL, SLURM)
-EngineName = Annotated[
-    str,
-    typer.Option(
-        "--engine",
-        metavar="local|slurm",
-        help="Where cells are trained: local, on this machine; slurm, by an array job, which is submitted.",
-        autocompletion=completion.one_of(*ENGINES),
-    ),
-]
 Partition = Annotated[str | None, typer.Option(help="Slurm: partition of the job.")]
 Account = Annotated[str | None, typer.Option(help="Slurm: account that is charged.")]
 Gres = Annotated[str | None, typer.Option(help="Slurm: generic resources of a task, gpu:1.")]
@@ -68,16 +58,14 @@ def slurm_options(
     engine: str, *, partition: str | None, account: str | None, gres: str | None, time: str | None,
     cells_per_task: int | None, max_parallel: int | None, sbatch: list[str] | None,
 ) -> SlurmOptions | None:  # fmt: skip
-    """Return the options of a submission; None for the local engine.
+    """Return the options of a submission; None for another engine.
 
     Raises:
-        UsageError: there is no such engine, an option goes with another, or has no valid form.
+        UsageError: an option goes with Slurm only, or has no valid form.
     """
-    if engine not in ENGINES:
-        raise UsageError(f"--engine: no engine named '{engine}'{nearest(engine, ENGINES)}")
     given = {"partition": partition, "account": account, "gres": gres, "time": time, "cells-per-task": cells_per_task,
              "max-parallel": max_parallel, "sbatch": sbatch}  # fmt: skip
-    if engine == LOCAL:
+    if engine != SLURM:
         if lone := [name for name, value in given.items() if value is not None]:
             raise UsageError(CLUSTER_ONLY.format(name=lone[0]))
         return None

@@ -13,6 +13,7 @@ from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
+from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, engine_nodes, require_engine
 from cifar_lab.cli.notify import Notify, add_line, request_notification
 from cifar_lab.cli.sweep_confirm import (
     ConfirmOptions,
@@ -59,11 +60,13 @@ def sweep(
     objective: Objective = "accuracy", seed: Seed = 0, scale: o.ScaleName = "writeup", data: o.Data = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", confirm_top: ConfirmTop = None,
-    confirm_seeds: ConfirmSeeds = None, hours: o.Hours = None, offline: o.Offline = False, notify: Notify = None,
+    confirm_seeds: ConfirmSeeds = None, hours: o.Hours = None, engine: StayingEngineName = LOCAL,
+    ray_address: RayAddress = None, offline: o.Offline = False, notify: Notify = None,
     runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
     request_notification(notify, f"sweep {study or space}")
+    require_engine(engine, ray_address)
     until = arguments.end_of_time(hours)
     from cifar_lab.search import samplers
     from cifar_lab.search.study_name import require_storage, require_study_name
@@ -79,7 +82,7 @@ def sweep(
         require_study_name(study)
 
     from cifar_lab.cli.display import Display
-    from cifar_lab.execution.settings import choose_execution
+    from cifar_lab.execution.settings import choose_execution, choose_on_cluster
     from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.search import storage as stores
     from cifar_lab.search import trials as results
@@ -89,12 +92,12 @@ def sweep(
     from cifar_lab.search.trial_jobs import TrialJobs, trial_name
 
     stores.quiet()
-    with stores.reaching(storage):
+    with stores.reaching(storage), engine_nodes(engine, ray_address) as nodes:
         place = stores.open_storage(storage, runs.resolve(), console.say)  # damage is reported before data are read
         found = arguments.resolve_arguments(
             _baseline(study, asks.space), scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides,
             variants=None, seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile,
-            graph=graph, cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True,
+            graph=graph, cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True, nodes=nodes,
         )  # fmt: skip
         dataset = found.plan.dataset
         named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
@@ -111,7 +114,8 @@ def sweep(
         opened = open_study(place, setting, made, pruning)
         require_all_trials(opened, runs.resolve())
         left = trials - results.count_trials(results.all_trials(opened)).counted
-        execution, count = choose_execution(
+        choose = choose_execution if nodes is None else partial(choose_on_cluster, nodes)
+        execution, count = choose(
             device, workers, trials, compile=compile, graph=graph, cells_per_gpu=found.cells_per_gpu
         )
         found = found._replace(execution=execution, workers=count)
@@ -130,6 +134,7 @@ def sweep(
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
                 named=called, upload=upload, places=found.places, until=until,
+                engine=engine,
             )  # fmt: skip
         tree: dict[str, Any] = {**study_tree(opened), "trained": report.trained}
         if not as_json:
@@ -144,7 +149,8 @@ def sweep(
             options = ConfirmOptions(
                 top=confirm_top, seeds=confirm_seeds, option="--confirm-seeds", data=data, storage=storage,
                 device=device, workers=workers, compile=compile or None, graph=graph, cells_per_gpu=cells_per_gpu,
-                retry_failed=False, until=until, offline=offline, runs=runs, yes=yes,
+                retry_failed=False, until=until, offline=offline, runs=runs, yes=yes, engine=engine,
+                ray_address=ray_address,
             )  # fmt: skip
             code, confirmation = confirm_study(opened, options)
             from cifar_lab.report.confirmation_table import confirmation_sentences
@@ -277,10 +283,12 @@ def ablate_best(
     name: Name, overrides: o.Overrides = None, seeds: o.Seeds = "1-3", variants: o.Variants = None,
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
     cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False, hours: o.Hours = None,
+    engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
     offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
+    require_engine(engine, ray_address)
     from cifar_lab.cli.compare import print_comparison
     from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
     from cifar_lab.search import ablate_best
@@ -308,7 +316,8 @@ def ablate_best(
         data=data or setting.data["source"], runs=runs.resolve(), retry_failed=retry_failed,
         until=arguments.end_of_time(hours), offline=offline, yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
-        words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, [folder]),
+        words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, [folder]), engine=engine,
+        ray_address=ray_address,
     )  # fmt: skip
     return print_outcome(run_one(ablation, options), as_json)
 

@@ -12,6 +12,7 @@ import typer
 
 from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, require_engine
 from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study, write_text
 from cifar_lab.errors import UsageError
 
@@ -52,19 +53,21 @@ def sweep_confirm(
     name: Name, top: Top = 3, seeds: FreshSeeds = None, data: o.Data = None, output: WinnerFile = None,
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.Compile = None,
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False,
-    hours: o.Hours = None, offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
-    as_json: o.Json = False,
+    hours: o.Hours = None, engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the best trials of a study and its baseline with fresh seeds: ranks, verdicts, and the winner's curse.
 
     Finished cells are not trained again. Ranks are by val, verdicts by test.
     """
+    require_engine(engine, ray_address)
     if output is not None:
         o.require_place(output, "confirmed.json")
     options = ConfirmOptions(
         top=top, seeds=seeds, option="--seeds", data=data, storage=storage, device=device, workers=workers,
         compile=compile, graph=graph, cells_per_gpu=cells_per_gpu, retry_failed=retry_failed,
-        until=arguments.end_of_time(hours), offline=offline, runs=runs, yes=yes,
+        until=arguments.end_of_time(hours), offline=offline, runs=runs, yes=yes, engine=engine,
+        ray_address=ray_address,
     )  # fmt: skip
     with loaded_study(name, storage, runs) as study:
         code, confirmation = confirm_study(study, options)
@@ -98,6 +101,8 @@ class ConfirmOptions:
     offline: bool
     runs: Path
     yes: bool
+    engine: str
+    ray_address: str | None
 
 
 def parse_fresh_seeds(text: str | None, setting_seed: int, option: str) -> tuple[int, ...]:
@@ -150,7 +155,7 @@ def confirm_study(study: Optuna, options: ConfirmOptions) -> tuple[int, Confirma
         typed=typed._replace(overrides=setting.overrides), data=options.data or setting.data["source"],
         data_hash=setting.data["hash"], runs=runs, compile=options.compile, graph=options.graph,
         retry_failed=options.retry_failed, until=options.until, offline=options.offline, yes=options.yes,
-        files=partial(_artifacts, study, runs),
+        files=partial(_artifacts, study, runs), engine=options.engine, ray_address=options.ray_address,
         words=option_words(None, None, options.device, options.workers, options.cells_per_gpu, options.runs,
                            [folder_of(options.runs)]),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_lab.execution.autocompile import decide_compile
-from cifar_lab.execution.engine import Listener
+from cifar_lab.execution.engine import LOCAL, Listener
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.request import Request
 from cifar_lab.execution.runner import RunReport, carry_out
@@ -57,7 +57,7 @@ def with_compiling(found: Request, runs: Path, say: Callable[[str], None]) -> tu
 def complete(
     found: Request, runs: Path, *, command: RecordedCommand, watch: OpenListener, upload: Upload,
     say: Callable[[str], None], retry_failed: bool = False, stopping: StoppingRule | None = None,
-    patience: float | None = None, until: float = math.inf,
+    patience: float | None = None, until: float = math.inf, engine: str = LOCAL,
 ) -> CompletedRun:  # fmt: skip
     """Train the missing cells of a request, and compare the variants; failures of cells are in the result.
 
@@ -69,7 +69,7 @@ def complete(
         report = carry_out(
             plan, runs=runs, execution=found.execution, workers=found.workers, command=command, places=found.places,
             listener=listener, upload=upload, retry_failed=retry_failed, say=say, stopping=stopping,
-            compiling=compiling, patience=patience, until=until,
+            compiling=compiling, patience=patience, until=until, engine=engine,
         )  # fmt: skip
     after = replace(plan, cells=tuple(replace(cell, state=cell.now(runs)) for cell in plan.cells))
     ended = sum(cell.now(runs) in ENDED for cell in plan.to_train(retry_failed=True))

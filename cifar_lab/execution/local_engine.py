@@ -16,15 +16,22 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
-from cifar_lab.errors import Interrupted, OutOfSpace, TimeOver
+from cifar_lab.errors import Interrupted
 from cifar_lab.execution import fork_server, nvml
-from cifar_lab.execution.engine import NOT_SAVED, STOPPED, STOPPED_AT_ONCE, JobSource, Listener, SettledCell
+from cifar_lab.execution.engine import (
+    NOT_SAVED,
+    STOPPED,
+    STOPPED_AT_ONCE,
+    JobSource,
+    Listener,
+    SettledCell,
+    raise_if_ended_early,
+    record_failure,
+)
 from cifar_lab.execution.stop_signals import stop_signals
 from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_after
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN, work
-from cifar_lab.out_of_space import is_out_of_space, where
-from cifar_lab.store.record_files import FailureFile
 
 TO_DIE = 5.0
 """Seconds after which a killed worker is given up, for example one blocked on a dead disk."""
@@ -126,12 +133,9 @@ class LocalEngine:
         while self._alone:  # not begun again, because all was stopped
             listener.ended(self._alone.pop(), STOPPED)
             self._cut = True
-        if self._full:
-            raise OutOfSpace(f"{self._full}{_not_begun(len(self._queue))}")
-        if signalled():
-            raise Interrupted(_stopped(len(self._queue), at_once=signalled() > 1))
-        if time.monotonic() >= self._until and (self._cut or len(self._queue)):
-            raise TimeOver(f"the time is over: {_stopped(len(self._queue))}")
+        left = len(self._queue)
+        is_over = time.monotonic() >= self._until and (self._cut or left > 0)
+        raise_if_ended_early(left, full=self._full, signals=signalled(), is_over=is_over)
 
     def stop(self, fingerprint: str) -> None:
         """Ask a running cell to save and stop; it ends as if interrupted."""
@@ -255,14 +259,9 @@ class LocalEngine:
 
     def _failed(self, worker: _Worker, line: str) -> str:
         """Record that a cell failed; on a full disk, stop beginning cells instead."""
-        try:
-            worker.job.record.write_failure(FailureFile(error=line, trace=line, time=time.time_ns() // 1_000_000))
-        except OSError as error:
-            if not is_out_of_space(error):
-                raise
-            self._full = self._full or where(error, worker.job.record.folder)
-            return NOT_SAVED
-        return line
+        full = record_failure(worker.job.record, line)
+        self._full = self._full or full
+        return NOT_SAVED if full else line
 
     def _is_to_be_tried_alone(self, job: CellJob) -> bool:
         """Tell whether a cell ran out of memory beside others and has not been retried alone yet."""
@@ -309,15 +308,6 @@ def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, f
 def _memory_used(places: Sequence[str]) -> dict[str, float]:
     known = nvml.cards() or []
     return {f"cuda:{number}": card.used for number, card in enumerate(known) if f"cuda:{number}" in places}
-
-
-def _stopped(left: int, *, at_once: bool = False) -> str:
-    return ("stopped at once" if at_once else "stopped after saving") + _not_begun(left)
-
-
-def _not_begun(left: int) -> str:
-    many = {0: "", 1: "; 1 cell was not begun"}
-    return many.get(left, f"; {left} cells were not begun")
 
 
 def _free_slot(running: list[_Worker]) -> int:

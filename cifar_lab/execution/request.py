@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale
 from cifar_lab.execution import engine
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.config.execution import Execution
     from cifar_lab.data.dataset import Dataset
     from cifar_lab.execution.estimate import TrainingSpeed
     from cifar_lab.execution.plan import Plan
+    from cifar_lab.execution.settings import Node
+
+
+NOT_TIMED = "no estimates: this machine has no {device} device to time steps on; {count} a GPU (--cells-per-gpu)"
 
 
 class RequestArguments(NamedTuple):
@@ -41,6 +46,8 @@ class RequestArguments(NamedTuple):
     """`auto` or a number of processes from 1 up."""
     cells_per_gpu: int | None = None
     """None: measured on CUDA."""
+    nodes: tuple[Node, ...] | None = None
+    """Machines of the cluster that cells are trained on; None: this machine."""
 
 
 class Request(NamedTuple):
@@ -86,14 +93,15 @@ def resolve_request(
     prepare()
     each = typed.cells_per_gpu
     with engine.warm_up(trains=trains) as settle:
-        from cifar_lab.execution.device import find_device, places
-        from cifar_lab.execution.estimate import estimate, measure, share
+        from cifar_lab.execution.device import find_device, is_there, places
+        from cifar_lab.execution.estimate import TrainingSpeed, estimate, measure, share
         from cifar_lab.execution.plan import make_plan
-        from cifar_lab.execution.settings import choose_execution, usable_cores
+        from cifar_lab.execution.settings import choose_execution, choose_on_cluster, usable_cores
 
-        usable = places(find_device(typed.device))
+        usable = places(find_device(typed.device)) if typed.nodes is None else ()
         _spare_what_is_loaded()
-        chosen_how = partial(choose_execution, typed.device, typed.workers, compile=bool(compile), graph=graph)
+        choose = choose_execution if typed.nodes is None else partial(choose_on_cluster, typed.nodes)
+        chosen_how = partial(choose, typed.device, typed.workers, compile=bool(compile), graph=graph)
         chosen_how(1)  # rejects what no device here supports
         source, dataset = read_data(data if data is not None else typed.scale.data or "cifar10", say)
         plan = make_plan(
@@ -101,7 +109,11 @@ def resolve_request(
             variants=typed.variants, seeds=typed.seeds, max_params=typed.max_params,
         )  # fmt: skip
         execution, count = chosen_how(len(plan.cells), cells_per_gpu=each or 1)
-        settle(is_sweep or bool(plan.to_train(retry_failed=True)))
+        is_timed = typed.nodes is None or is_there(execution.device)
+        settle(is_timed and (is_sweep or bool(plan.to_train(retry_failed=True))))
+        if not is_timed:
+            say(NOT_TIMED.format(device=execution.device, count=many(each or 1, "cell")))
+            return Request(plan, execution, count, TrainingSpeed(), compile, usable, each or 1)
         pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
         if each is None and typed.workers == "auto" and pace.rates and execution.device == "cuda":
             images = dataset.train_images.nbytes + dataset.test_images.nbytes

@@ -110,6 +110,7 @@ def carry_out(
     plan: Plan, *, runs: Path, execution: Execution, workers: int, command: RecordedCommand, listener: Listener,
     upload: Upload, say: Callable[[str], None], places: Sequence[str] = (), retry_failed: bool = False,
     stopping: StoppingRule | None = None, compiling: str = "", patience: float | None = None, until: float = math.inf,
+    engine: str = LOCAL,
 ) -> RunReport:  # fmt: skip
     """Train the missing cells of `plan` (and with `retry_failed` the failed ones); `upload` has them meanwhile.
 
@@ -118,6 +119,7 @@ def carry_out(
     `compiling`: reason for compiling the networks or not, if that was decided here.
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
     `until`: time on the monotonic clock at which running cells save and stop.
+    `engine`: one of `engine.ENGINES`.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):
@@ -133,7 +135,7 @@ def carry_out(
     upload.update(invocation, trains=bool(jobs))
     trained, interrupted = train_jobs(
         Scheduler(jobs), _Uploading(listener, upload), execution=execution, workers=workers, places=places,
-        patience=patience, until=until, say=say,
+        patience=patience, until=until, say=say, engine=engine,
     )  # fmt: skip
     upload.finish()
     return RunReport(
@@ -146,21 +148,21 @@ def carry_out(
 
 def train_jobs(
     source: JobSource, listener: Listener, *, execution: Execution, workers: int, places: Sequence[str],
-    patience: float | None, until: float, say: Callable[[str], None],
+    patience: float | None, until: float, say: Callable[[str], None], engine: str = LOCAL,
 ) -> tuple[int, Interrupted | None]:  # fmt: skip
-    """Train the cells of `source` on this machine; return how many were, and the interruption that ended it, if any.
+    """Train the cells of `source`; return how many were, and the interruption that ended it, if any.
 
     The arguments are those of `carry_out`.
     """
     if not len(source):
         return 0, None
     on = places if execution.device == "cuda" else ()
-    engine = make_engine(LOCAL, min(workers, len(source)), on, patience=patience, until=until, say=say)
+    trainer = make_engine(engine, min(workers, len(source)), on, patience=patience, until=until, say=say)
     try:
-        engine.run(source, listener)
+        trainer.run(source, listener)
     except Interrupted as error:
-        return engine.trained, error
-    return engine.trained, None
+        return trainer.trained, error
+    return trainer.trained, None
 
 
 class _Uploading:

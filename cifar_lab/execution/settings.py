@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -26,6 +27,16 @@ CONTEXT = 2**29
 MEMORY_SHARE = 0.9
 """Share of a GPU's memory that cells may use together."""
 MOST_CELLS_PER_GPU = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Resources of a machine of a cluster."""
+
+    cores: int
+    gpus: int = 0
+    memory: int = 0
+    """Bytes."""
 
 
 def resolved(execution: Execution, recipe: Recipe, place: str = "") -> Execution:
@@ -69,6 +80,48 @@ def choose_execution(
         raise UsageError(f"--graph: only CUDA has graphs, and this trains on {found.kind}")
     graph = found.kind == "cuda" and graph is not False
     return Execution(device=found.kind, threads=threads, precision="auto", compile=compile, graph=graph), count
+
+
+def choose_on_cluster(
+    nodes: Sequence[Node], device: str, workers: str, cells: int, *, compile: bool = False, graph: bool | None = None,
+    cells_per_gpu: int = 1,
+) -> tuple[Execution, int]:  # fmt: skip
+    """Choose the execution for an invocation of `cells` cells on a cluster, and how many are trained at a time.
+
+    Like `choose_execution`, from the cores, memory and GPUs of `nodes`: on the CPU each cell gets the most threads with
+    which that many cells find room at once. More cells than find room wait, or have the cluster grow.
+
+    Raises:
+        UsageError: the cluster does not have the device, or the number of workers is below 1.
+    """
+    gpus = sum(node.gpus for node in nodes)
+    kind = _kind_on_cluster(device, gpus)
+    if graph and kind != "cuda":
+        raise UsageError(f"--graph: only CUDA has graphs, and this trains on {kind}")
+    room = gpus * cells_per_gpu if kind == "cuda" else sum(_cells_on(node) for node in nodes)
+    count = max(1, parse_workers(workers) or min(cells, room))
+    if kind == "cuda":
+        threads = min(node.cores // (node.gpus * MOST_CELLS_PER_GPU) for node in nodes if node.gpus)
+    else:
+        most = max((node.cores for node in nodes), default=1)
+        fits = (each for each in range(most, 0, -1) if sum(node.cores // each for node in nodes) >= count)
+        threads = next(fits, 1)
+    graph = kind == "cuda" and graph is not False
+    return Execution(device=kind, threads=max(1, threads), precision="auto", compile=compile, graph=graph), count
+
+
+def _kind_on_cluster(device: str, gpus: int) -> str:
+    if device == "auto":
+        return "cuda" if gpus else "cpu"
+    if device == "cuda" and not gpus:
+        raise UsageError("--device cuda: no node of the Ray cluster has a GPU; --device auto uses what it has")
+    if device not in {"cpu", "cuda"}:
+        raise UsageError(f"--device {device} does not go with --engine ray, which chooses the GPU: auto, cpu or cuda")
+    return device
+
+
+def _cells_on(node: Node) -> int:
+    return min(node.cores, max(1, node.memory // MEMORY_PER_WORKER)) if node.memory else node.cores
 
 
 def parse_workers(text: str) -> int:

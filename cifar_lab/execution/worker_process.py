@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from types import FrameType
 
 from filelock import Timeout
@@ -54,17 +55,26 @@ def work(job: CellJob, channel: Connection, stop: Event) -> None:
     try:
         trained = train_cell(job, progress, lambda: orphaned or terminated or stop.is_set())
     except Exception as error:  # noqa: BLE001 (its trace is in the journal, and the runner reports it)
-        raise SystemExit(_code(error, job, channel)) from None
+        code, line = exit_code(error, job.record.folder), last_words(error, job.record.folder)
+        if code == NO_SPACE:
+            with suppress(BrokenPipeError):
+                channel.send(line)
+        raise SystemExit(code) from None
     if not trained:
         raise SystemExit(FOUND_FINISHED)
 
 
-def _code(error: Exception, job: CellJob, channel: Connection) -> int:
-    """Return the exit code for an error."""
-    if is_out_of_space(error, job.record.folder):
-        with suppress(BrokenPipeError):
-            channel.send(where(error, job.record.folder))
+def exit_code(error: Exception, folder: Path) -> int:
+    """Return the exit code of a process whose training raised `error`; `folder`: that of the record."""
+    if is_out_of_space(error, folder):
         return NO_SPACE
     if isinstance(error, CifarLabError):
         return TAKEN if isinstance(error.__context__, Timeout) else error.exit_code
     return 1
+
+
+def last_words(error: Exception, folder: Path) -> str:
+    """Return one line about `error`; for a full disk, it names the file."""
+    if is_out_of_space(error, folder):
+        return where(error, folder)
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

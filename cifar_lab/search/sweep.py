@@ -60,18 +60,19 @@ class _Both:
 def run_sweep(
     study: optuna.Study, setting: StudySettings, cells: TrialJobs, *, wanted: int, workers: int, watcher: Listener,
     say: Callable[[str], None], named: Callable[[CellJob, int], None], upload: Upload, places: Sequence[str] = (),
-    until: float = math.inf,
+    until: float = math.inf, engine: str = LOCAL,
 ) -> SweepReport:  # fmt: skip
     """Run `study` until `wanted` trials are trained, answered from a finished cell, or pruned.
 
     `named(job, number)`: called before a cell begins, with the number of its trial. `upload` has the cells meanwhile.
     `places`: the GPUs that cells are trained on, `cuda:0`.
     `until`: time on the monotonic clock at which running cells save and stop.
+    `engine`: one of `cifar_lab.execution.engine.ENGINES`.
 
     Raises:
         UsageError: candidates are over the budget, or trials fail, without end.
     """
-    engine = make_engine(LOCAL, workers, places, until=until)
+    trainer = make_engine(engine, workers, places, until=until, say=say)
 
     def grown(note: Invocation) -> None:
         upload.update(note, trains=True)
@@ -88,19 +89,19 @@ def run_sweep(
 
     cells.changed = grown
     asking = TrialQueue(
-        study=study, setting=setting, wanted=wanted, make_job=cells.job, stop=engine.stop, begun=begun, told=told
+        study=study, setting=setting, wanted=wanted, make_job=cells.job, stop=trainer.stop, begun=begun, told=told
     )  # fmt: skip
     interrupted = None
     try:
         try:
-            engine.run(asking, _Both(asking, watcher))
+            trainer.run(asking, _Both(asking, watcher))
         except Interrupted as error:
             interrupted = error
         if (note := add_remarks(study, cells.runs, _remarks(study))) is not None:
             upload.update(note, trains=False)
     finally:
         upload.finish()
-    return SweepReport(engine.trained, interrupted)
+    return SweepReport(trainer.trained, interrupted)
 
 
 def _remarks(study: optuna.Study) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Contract of engines (`cifar_lab.execution.engine.Engine`), for the local one and for the smallest possible.
+"""Contract of engines (`cifar_lab.execution.engine.Engine`), for those of `ENGINES` and for the smallest possible.
 
-A new engine is added to `NAMES`, once it is in `ENGINES`.
+The Ray engine runs on a cluster of this machine that the tests start: `slow`, and skipped where Ray is not installed.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,11 @@ from made.in_process_engine import InProcessEngine
 from made.tiny_cells import TINY, tiny_job
 
 from cifar_lab.errors import Interrupted, TimeOver, UsageError
-from cifar_lab.execution.engine import ENGINES, UNFINISHED, Engine, SettledCell, make_engine
+from cifar_lab.execution.engine import ENGINES, RAY, UNFINISHED, Engine, SettledCell, make_engine
 from cifar_lab.execution.scheduler import Scheduler
 from cifar_lab.execution.worker import CellJob, train_cell
 
-NAMES = (*ENGINES, "in process")
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name == RAY else name for name in (*ENGINES, "in process")]
 
 
 class Jobs:
@@ -83,10 +83,31 @@ class Events:
         self.ticks += 1
 
 
+@pytest.fixture(scope="session")
+def _ray_cluster() -> Iterator[None]:
+    """A small Ray cluster of this machine that this process is connected to."""
+    pytest.importorskip("ray", reason="Ray is not installed (pip install 'cifar-lab[ray]')")
+    import ray
+
+    from cifar_lab.execution.ray_cluster import OBJECT_STORE
+
+    ray.init("local", num_cpus=1, object_store_memory=OBJECT_STORE, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(params=NAMES)
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an engine that can be made here."""
     monkeypatch.setitem(ENGINES, "in process", InProcessEngine)
-    return make_engine(request.param, workers=1)
+    if request.param == RAY:
+        request.getfixturevalue("_ray_cluster")
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(name: str) -> Engine:
+    return make_engine(name, workers=1)
 
 
 @pytest.fixture
@@ -186,13 +207,12 @@ def test_an_interrupted_engine_saves_what_it_trains_and_begins_no_more(engine: E
     assert signal.getsignal(signal.SIGINT) == before
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_when_its_time_is_over_an_engine_saves_what_it_trains_and_begins_no_more(
-    name: str, jobs: list[CellJob], monkeypatch: pytest.MonkeyPatch
+    name: str, jobs: list[CellJob]
 ) -> None:
-    monkeypatch.setitem(ENGINES, "in process", InProcessEngine)
-    job, events = longer(jobs[0]), Events()
-    engine = make_engine(name, workers=1, until=time.monotonic() + 3)
+    job, events = longer(jobs[0], epochs=5000), Events()
+    seconds = 20 if name == RAY else 3  # Ray starts processes that load torch
+    engine = make_engine(name, workers=1, until=time.monotonic() + seconds)
     with pytest.raises(TimeOver) as over:
         engine.run(Jobs(job, jobs[1]), events)
     assert over.value.exit_code == 0

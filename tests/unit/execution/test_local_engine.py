@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import Interrupted
 from cifar_lab.execution import local_engine
-from cifar_lab.execution.engine import STOPPED
+from cifar_lab.execution.engine import STOPPED, raise_if_ended_early
 from cifar_lab.execution.local_engine import LocalEngine
 from cifar_lab.execution.out_of_memory import advice
 from cifar_lab.execution.worker import CellJob
@@ -87,6 +88,7 @@ def conclude(folder: Path, code: int, *, finished: bool) -> tuple[list[tuple[str
     local = LocalEngine.__new__(LocalEngine)
     local._listener, local._queue, local.trained = heard, heard, 0
     local._shared, local._tried_alone = set(), set()
+    local._until, local._cut = math.inf, False
     unused: Any = None
     process: Any = _Process(code)
     local._conclude(local_engine._Worker(job, process, unused, 0, unused))
@@ -141,7 +143,8 @@ def test_between_two_cells_nobody_is_said_to_be_waited_for(tmp_path: Path, monke
     ],
 )
 def test_only_cells_that_were_not_begun_are_said_to_be(left: int, said: str) -> None:
-    assert local_engine._stopped(left) == said
+    with pytest.raises(Interrupted, match=f"^{said}$"):
+        raise_if_ended_early(left, full="", signals=1, is_over=False)
 
 
 class _Unstarted:
