@@ -177,6 +177,20 @@ def describe_version(group: Group, target: str) -> str:
     Raises:
         RecipeError: it has neither a version nor a source.
     """
+    return _version(group, target)
+
+
+def require_unchanged(group: Group, target: str) -> None:
+    """Check that an extension's source is as it was when this process imported it, as in an earlier cell of a notebook.
+
+    Raises:
+        RecipeError: it was changed; this process still has the old code, and would name cells after it.
+    """
+    if _version(group, target) != describe_version(group, target):
+        raise RecipeError(f"{group} {target}: its source has changed since it was imported here; restart the kernel")
+
+
+def _version(group: Group, target: str) -> str:
     extension = load_extension(group, target)
     if extension.version is not None:
         return extension.version

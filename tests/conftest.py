@@ -30,6 +30,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("CIFAR_LAB_CACHE", str(home / "cache"))
     monkeypatch.delenv("CIFAR_LAB_RUNS", raising=False)
     monkeypatch.delenv("CIFAR_LAB_ABLATIONS", raising=False)
+    monkeypatch.delenv("CIFAR_LAB_NOTIFY", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 

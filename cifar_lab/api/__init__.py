@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cifar_lab import extension
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale as scales
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
-    from cifar_lab.execution.request import RequestArguments
+    from cifar_lab.execution.request import Request, RequestArguments
     from cifar_lab.inference.evaluation import EvaluationResult
     from cifar_lab.inference.export import ExportedNetwork
     from cifar_lab.inference.input_images import InputImages
@@ -70,6 +71,7 @@ def plan(
 
     typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
     found = request.resolve_request(_find(ablation, folder), typed, data=data, runs=_runs(runs), say=say or _silent)
+    _require_imported_code(found)
     return PlanResult(found)
 
 
@@ -127,6 +129,7 @@ def run(
     found = request.resolve_request(
         chosen, typed, data=data, runs=place, say=tell, compile=compile, graph=graph, trains=True, prepare=prepare
     )
+    _require_imported_code(found)
     from cifar_lab.api.results import RunResult, call_in_words
     from cifar_lab.execution.complete import complete
     from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
@@ -392,6 +395,12 @@ def _require_setting(
         scales.find_scale(scale)
     if invocation is not None and (scale is not None or data is not None or overrides):
         raise UsageError("invocation names a whole setting; leave scale, data and overrides out")
+
+
+def _require_imported_code(found: Request) -> None:
+    """Check that the user's own code in the recipes of a plan was not changed since this process imported it."""
+    for group, target in sorted({each[1:3] for cell in found.plan.cells for each in cell.recipe.extensions()}):
+        extension.require_unchanged(group, target)
 
 
 def _typed(

@@ -12,6 +12,7 @@ from cifar_lab.cli import arguments, completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, require_engine
+from cifar_lab.cli.notify import Notify, request_notification
 from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
 from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, with_looks
 from cifar_lab.config.overrides import parse_overrides
@@ -42,10 +43,11 @@ def ablate(
     cells_per_gpu: o.CellsPerGpu = "auto", max_params: o.MaxParams = "5M", until_decided: UntilDecided = False,
     max_seeds: MaxSeeds = None, retry_failed: o.RetryFailed = False, stall_after: o.StallAfter = None,
     hours: o.Hours = None, engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
+    offline: o.Offline = False, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
     everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train a baseline with each value of one setting, and compare. The ablation is kept in runs/ablations."""
+    request_notification(notify, f"ablate {setting}")
     from cifar_lab.ablation.one_factor import ablate_factor, parse_factor
     from cifar_lab.execution.request import check_request
     from cifar_lab.store.ablation_file import folder_of, keep

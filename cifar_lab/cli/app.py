@@ -76,13 +76,18 @@ CONTEXT: ContextVar[Any] = ContextVar("context", default=None)
 
 
 class Command(TyperCommand):
-    """Command whose context is known while it runs."""
+    """Command whose context is known while it runs, and whose end is told where `--notify` asks for it."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; `ctx`: its context with the parsed parameters."""
+        from cifar_lab.cli.notify import notifying  # `--help` loads no module of a command
+
         token = CONTEXT.set(ctx)
         try:
-            return super().invoke(ctx)
+            with notifying() as codes:
+                code = super().invoke(ctx)
+                codes += [code] if isinstance(code, int) else []
+                return code
         finally:
             CONTEXT.reset(token)
 

@@ -19,7 +19,8 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.confirm import confirm, confirm_long
-from cifar_lab.cli.engine import LOCAL, EngineName, RayAddress, StayingEngineName, engine_nodes, require_engine
+from cifar_lab.cli.engine import LOCAL, SLURM, EngineName, RayAddress, StayingEngineName, engine_nodes, require_engine
+from cifar_lab.cli.notify import Notify, add_line, add_outcome, request_notification
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.cli.until_decided import (
     DropRule,
@@ -76,6 +77,8 @@ class CommandOutcome(NamedTuple):
     tree: dict[str, Any] | None
     interrupted: str = ""
     """Reason for an early end, by the user or by a full disk; empty otherwise."""
+    sentence: str = ""
+    """Verdicts, or accuracies where nothing is compared, in one sentence."""
 
 
 def run_ablation(
@@ -90,10 +93,15 @@ def run_ablation(
     time: slurm.TimeLimit = None, cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None,
     sbatch: slurm.Sbatch = None, offline: o.Offline = False, log_model: run_options.LogModel = None,
     register: run_options.Register = None, tag: run_options.Tag = None, note: run_options.Note = None,
-    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
+    ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the missing cells of an ablation (`all`: of every one), log them to MLflow, and print the comparison."""
+    if engine == SLURM:
+        slurm.require_no_notification(notify)
+    else:
+        request_notification(notify, f"run-ablation {name}")
     run_options.set_experiment_prefix(experiment_prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     require_engine(engine, ray_address, can_submit=True)
@@ -196,6 +204,13 @@ def option_words(
 
 def run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     """Train the missing cells of one ablation, and print the comparison."""
+    outcome = _run_on_engine(ablation, options)
+    add_outcome(ablation.name, outcome)
+    return outcome
+
+
+def _run_on_engine(ablation: Ablation, options: RunOptions) -> CommandOutcome:
+    """Train the missing cells on the engine of the options, whose cluster is open meanwhile."""
     if options.engine == LOCAL:
         return _run_one(ablation, options)
     request.check_request(ablation, options.typed)  # before a cluster is started
@@ -251,6 +266,7 @@ def _said(ablation: Ablation, run_each: Callable[[Ablation], CommandOutcome]) ->
         return run_each(ablation)
     except UsageError as error:
         console.say(f"cifar-lab: {ablation.name}: {one_line(str(error))}")
+        add_line(f"{ablation.name}: {one_line(str(error))}")
         return CommandOutcome(error.exit_code, None)
 
 
@@ -297,10 +313,11 @@ def train(
     engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
     offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
     tag: run_options.Tag = None, note: run_options.Note = None,
-    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS,
+    experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
+    request_notification(notify, "train")
     require_engine(engine, ray_address)
     run_options.set_experiment_prefix(experiment_prefix)
     begun: WarmStart | None = None
@@ -407,6 +424,7 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
     from cifar_lab.mlflow_sync.upload import open_ablation_upload
+    from cifar_lab.report.summary import comparison_headline
 
     runs, retry_failed = options.runs, options.retry_failed
 
@@ -434,7 +452,8 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
     if options.print_table is not None:
         options.print_table(comparison)
     interrupted = str(report.interrupted) if report.interrupted is not None else ""
-    return CommandOutcome(_conclude(done.plan, report, done.by_another_runner, runs), tree, interrupted)
+    code = _conclude(done.plan, report, done.by_another_runner, runs)
+    return CommandOutcome(code, tree, interrupted, comparison_headline(comparison))
 
 
 def _conclude(plan: Plan, report: RunReport, others: int, runs: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,11 @@ import typer
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
+from cifar_lab.cli.app import CONTEXT
 from cifar_lab.cli.engine import SLURM
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.errors import UsageError
+from cifar_lab.redaction import NOTIFY_URLS
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
@@ -90,6 +92,23 @@ def require_submittable(given: Mapping[str, object]) -> None:
     """
     if lone := [name for name, value in given.items() if value]:
         raise UsageError(f"{lone[0]} does not go with --engine slurm, which submits and returns")
+
+
+def require_no_notification(urls: Sequence[str] | None) -> None:
+    """Check that no `--notify` was typed; addresses in the environment are left out, and a line says so.
+
+    Raises:
+        UsageError: one was: its secrets would have to be written into the job's script.
+    """
+    if not urls:
+        return
+    hint = "Slurm sends mail itself: --sbatch=--mail-type=END,FAIL"
+    context = CONTEXT.get()
+    source = context.get_parameter_source("notify") if context is not None else None
+    if source is not None and source.name == "ENVIRONMENT":
+        console.say(f"{NOTIFY_URLS} is not used with --engine slurm, which submits and returns. {hint}")
+        return
+    raise UsageError(f"--notify does not go with --engine slurm, which submits and returns. {hint}")
 
 
 def submit_ablation(

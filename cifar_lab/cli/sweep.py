@@ -14,6 +14,7 @@ from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, engine_nodes, require_engine
+from cifar_lab.cli.notify import Notify, add_line, request_notification
 from cifar_lab.cli.sweep_confirm import (
     ConfirmOptions,
     ConfirmSeeds,
@@ -22,7 +23,7 @@ from cifar_lab.cli.sweep_confirm import (
     print_confirmation,
     require_confirmation,
 )
-from cifar_lab.cli.sweep_output import print_counts, print_study, study_tree, tree_or_problem
+from cifar_lab.cli.sweep_output import print_counts, print_study, study_sentence, study_tree, tree_or_problem
 from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study, opened_storage, write_text
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
@@ -60,10 +61,11 @@ def sweep(
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.CompileEach = False,
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", confirm_top: ConfirmTop = None,
     confirm_seeds: ConfirmSeeds = None, hours: o.Hours = None, engine: StayingEngineName = LOCAL,
-    ray_address: RayAddress = None, offline: o.Offline = False,
+    ray_address: RayAddress = None, offline: o.Offline = False, notify: Notify = None,
     runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
+    request_notification(notify, f"sweep {study or space}")
     require_engine(engine, ray_address)
     until = arguments.end_of_time(hours)
     from cifar_lab.search import samplers
@@ -137,6 +139,8 @@ def sweep(
         tree: dict[str, Any] = {**study_tree(opened), "trained": report.trained}
         if not as_json:
             print_study(opened)
+        interrupted = str(report.interrupted) if report.interrupted is not None else ""
+        add_line(f"{study}: {report.trained} trained. {study_sentence(tree)}", interruption=interrupted)
         code = 0 if tree["total"] >= trials else 1  # a failed trial that was replaced is no failure
         if report.interrupted is not None:
             console.say(f"{report.interrupted}; the same command goes on from there")
@@ -149,6 +153,10 @@ def sweep(
                 ray_address=ray_address,
             )  # fmt: skip
             code, confirmation = confirm_study(opened, options)
+            from cifar_lab.report.confirmation_table import confirmation_sentences
+
+            for sentence in confirmation_sentences(confirmation) if confirmation is not None else ():
+                add_line(sentence)
             tree["confirmation"] = confirmation.as_dict() if confirmation is not None else None
             if confirmation is not None and not as_json:
                 print_confirmation(confirmation)

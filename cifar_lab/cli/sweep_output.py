@@ -83,9 +83,7 @@ def print_study(study: Optuna) -> None:
     tree, setting, out = study_tree(study), setting_of(study), console.out
     parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
     console.show(" · ".join((printable(tree["study"]), *parts)))
-    counted = [f"{tree['with_value']} trials with a value"]
-    counted += [f"{tree[word]} {word}" for word in ("pruned", "running", "infeasible", "failed") if tree[word]]
-    console.show(", ".join(counted))
+    console.show(_counts(tree))
     if tree["best"] is None:
         return
     rows = [
@@ -98,6 +96,19 @@ def print_study(study: Optuna) -> None:
                             right=("val %", "parameters")))  # fmt: skip
     out.print("one seed a trial, chosen on val: the best is flattered by its luck; fresh seeds tell, "
               "`cifar-lab sweep-confirm`", style="dim", soft_wrap=True)  # fmt: skip
+
+
+def _counts(tree: dict[str, Any]) -> str:
+    counted = [f"{tree['with_value']} trials with a value"]
+    counted += [f"{tree[word]} {word}" for word in ("pruned", "running", "infeasible", "failed") if tree[word]]
+    return ", ".join(counted)
+
+
+def study_sentence(tree: dict[str, Any]) -> str:
+    """Return the counts of a study and the value of its best trial in one sentence, from the study as JSON."""
+    best = tree["best"]
+    leader = f"; the best is t{best['trial']:03}, {100 * best['value']:.2f} % on val" if best is not None else ""
+    return f"{_counts(tree)}{leader}."
 
 
 def _words(setting: StudySettings, diff: dict[str, Any]) -> str:

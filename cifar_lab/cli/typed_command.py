@@ -11,8 +11,8 @@ from cifar_lab.cli.app import CONTEXT
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store.invocation import RecordedCommand
 
-ONCE = ("redo", "as_json")
-"""Parameters that a command to go on with leaves out: records are not set aside a second time."""
+LEFT_OUT = ("redo", "as_json", "notify")
+"""Parameters that a command to go on with leaves out: records are not set aside twice, and addresses hold secrets."""
 RETRY = "retry_failed"
 """Parameter with which failed cells are trained, too."""
 
@@ -23,8 +23,8 @@ def recorded_command() -> RecordedCommand:
     context = CONTEXT.get()
     if context is None:
         return RecordedCommand(typed=typed)
-    again = list(_words(context, without=ONCE))
-    retry = list(_words(context, without=(*ONCE, RETRY)))
+    again = list(_words(context, without=LEFT_OUT))
+    retry = list(_words(context, without=(*LEFT_OUT, RETRY)))
     can_retry = any(parameter.name == RETRY for parameter in context.command.params)
     return RecordedCommand(
         typed=typed, again=shlex.join(again), retry=shlex.join([*retry, "--retry-failed"] if can_retry else again)

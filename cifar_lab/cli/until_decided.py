@@ -84,6 +84,7 @@ def run_looks(
     A new rule is confirmed if there is a terminal, unless `yes`.
     """
     from cifar_lab.execution import stopping_rule
+    from cifar_lab.report.summary import comparison_headline
     from cifar_lab.results.compare import tabulate
 
     plan = found.plan
@@ -113,7 +114,8 @@ def run_looks(
             break
     if print_table is not None:
         print_table(comparison)
-    return outcomes[-1]._replace(tree=_tree(found, stopping_rule.union(parts, runs), outcomes, comparison))
+    tree = _tree(found, stopping_rule.union(parts, runs), outcomes, comparison)
+    return outcomes[-1]._replace(tree=tree, sentence=comparison_headline(comparison))
 
 
 def rule_forecast(plan: Plan, most: int, runs: Path) -> RuleForecast:

@@ -58,6 +58,7 @@ DOORS = {
     "matplotlib": {"cifar_lab/report"},
     "pandas": {"cifar_lab/report", "cifar_lab/api"},
     "optuna": {"cifar_lab/search"},
+    "apprise": {"cifar_lab/cli/notify.py"},
     "onnx": {"cifar_lab/inference/onnx_model.py"},
     "onnx_ir": {"cifar_lab/inference/onnx_model.py"},
     "onnxscript": set(),
@@ -178,7 +179,8 @@ def test_spaces_know_neither_torch_nor_optuna(name: str) -> None:
 def test_instant_commands_load_nothing_heavy(command: str) -> None:
     program = (
         "import sys; from cifar_lab.cli import run; run(sys.argv[1:]);"
-        "heavy = {'torch', 'torchvision', 'mlflow', 'optuna', 'numpy', 'matplotlib', 'pandas'} & set(sys.modules);"
+        "heavy = {'torch', 'torchvision', 'mlflow', 'optuna', 'numpy', 'matplotlib', 'pandas', 'apprise'};"
+        "heavy &= set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     line = [sys.executable, "-c", program, *command.split()]

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-USERS_EXTRAS = ("postgres", "onnx")
+USERS_EXTRAS = ("postgres", "onnx", "notify")
 """The extras that a user installs; `dev` and `bench` stay with developers."""
 PERMISSIVE = re.compile(
     r"MIT|BSD|Apache|ISC\b|Python Software Foundation|\bPSF|Zlib|CC0|BSL-1\.0|Unlicense", flags=re.IGNORECASE

@@ -7,18 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
 
+from cifar_lab.store import cell_owner
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_events, read_points
+from cifar_lab.store.stored_json import write_stored
 
 EPOCHS = 12
+MEMORY = Path("/dev/shm")
 PATIENCE = 300.0
 TIMED = {
     "seconds", "epoch_seconds", "images_per_second", "memory/peak_mib", "memory/reserved_mib",
@@ -117,6 +121,40 @@ def test_killed_with_everything_it_goes_on_and_ends_with_the_same_numbers(
     assert any(event.kind == "resume" and event.epoch for event in events), (
         "nothing was resumed: the kill came too late to test anything"
     )
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder on another file system than `tmp_path`."""
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK) or MEMORY.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.slow
+def test_killed_with_its_machine_and_its_records_on_a_mounted_drive_it_goes_on_elsewhere(
+    lab: Lab, undisturbed: dict[str, dict[str, Any]], drive: Path
+) -> None:
+    lab.runs = drive / "my drive/runs"
+    words = ["--seeds", "0", "--runs", str(lab.runs)]
+    process = lab.start(*words)
+    _wait(lambda: _epochs(lab) >= 3, "three epochs")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
+    _wait(lambda: all(record.state() != "running" for record in lab.records()), "the workers to be gone")
+    left = [(record, record.owner()) for record in lab.records()]
+    for record, owner in left:
+        if owner is not None:  # a hosted notebook begins on another machine, where the lock was never held
+            ago = owner.model_copy(update={"machine": "gone", "time": owner.time - 600_000})
+            write_stored(record.folder / cell_owner.FILE, ago)
+    assert any(owner is not None for _, owner in left), "killed too late"
+    assert all((record.folder / "lock").exists() for record, owner in left if owner is not None)
+
+    assert lab.run(*words) == 0, lab.said()
+    assert {record.fingerprint: _numbers(record) for record in lab.records()} == undisturbed
+    events = [event for record in lab.records() for event in read_events(record.folder)]
+    assert any(event.kind == "resume" and event.epoch for event in events), "nothing was resumed: killed too late"
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ class Server:
     """Sends the headers and nothing more."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(path, Range header) of each request."""
+    posted: list[tuple[str, bytes]] = field(default_factory=list)
+    """(path, body) of each POST, also of those that `status` refuses."""
 
 
 @contextmanager
@@ -63,6 +65,18 @@ def serving(files: dict[str, bytes]) -> Iterator[Server]:
                 server.drops -= 1
                 end = min(end, start + server.drop_after)
             self.send(body[start:end])
+
+        def do_POST(self) -> None:
+            server.posted.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            if server.hangs:
+                ended.wait(30)
+                return
+            if server.status != 200:
+                self.send_error(server.status)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def send(self, data: bytes) -> None:
             step = max(1, int(server.rate / 50)) if server.rate else len(data) or 1

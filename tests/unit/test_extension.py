@@ -298,3 +298,17 @@ def test_a_users_training_resumes_bit_for_bit(few_images: Path, tmp_path: Path) 
         assert cell.parameters == sum(p.numel() for p in Tiny(classes=10).parameters())
         weights.append(own.record.weights.read_bytes())
     assert weights[0] == weights[1]
+
+
+def test_code_that_changed_since_it_was_imported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "def once(*, classes: int):\n    return None\n"
+    (tmp_path / "changed_parts.py").write_text(source)
+    before = extension.describe_version("models", "changed_parts:once")
+    extension.require_unchanged("models", "changed_parts:once")
+    (tmp_path / "changed_parts.py").write_text(source.replace("None", "True"))
+    assert extension.describe_version("models", "changed_parts:once") == before, "that of the imported code"
+    with pytest.raises(RecipeError, match="changed_parts:once: its source has changed since it was imported"):
+        extension.require_unchanged("models", "changed_parts:once")
+    (tmp_path / "changed_parts.py").write_text(source)
+    extension.require_unchanged("models", "changed_parts:once")

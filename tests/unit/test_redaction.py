@@ -13,7 +13,13 @@ from cifar_lab.redaction import redacted, redacted_command
 
 @pytest.fixture(autouse=True)
 def _no_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "CIFAR_LAB_STORAGE", "PGPASSWORD", "MLFLOW_TRACKING_PASSWORD"):
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "CIFAR_LAB_STORAGE",
+        "CIFAR_LAB_NOTIFY",
+        "PGPASSWORD",
+        "MLFLOW_TRACKING_PASSWORD",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -42,6 +48,10 @@ def _no_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("host=h password = 'it\\'s two' user=me", "host=h password = *** user=me"),
         ('{"password": "se\\"cret", "user": "me"}', '{"password": "***", "user": "me"}'),
         ("Authorization: Basic bWU6c2VjcmV0", "Authorization: Basic ***"),
+        ("--notify slack://T1/T2/T3 -y", "--notify slack://*** -y"),
+        ("--notify='json://u:p@h/a b' -y", "--notify=json://*** -y"),
+        ("CIFAR_LAB_NOTIFY=json://h/T1 cifar-lab train", "CIFAR_LAB_NOTIFY=json://*** cifar-lab train"),
+        ("--notify does not go with json://host", "--notify does not go with json://host"),
         ("2 tokens = 3 words; the password is not shown", "2 tokens = 3 words; the password is not shown"),
         ("mail joe@host.org about runs/a@b", "mail joe@host.org about runs/a@b"),
     ],
@@ -49,6 +59,21 @@ def _no_secret_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_secret_is_hidden_and_the_rest_stays(text: str, shown: str) -> None:
     assert redacted(text) == shown
     assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize("address", ["slack://T0kenA/T0kenB", "mailto://joe:T0kenA@host", "T0kenA", "json://h/T0 kenA"])
+def test_an_address_to_notify_is_hidden_in_a_command_line(address: str) -> None:
+    shown = address.partition("://")[0] + "://***" if "://" in address else "***"
+    for words in (["cifar-lab", "train", "--notify", address, "-y"], ["cifar-lab", "train", f"--notify={address}"]):
+        for command in (redacted_command(words), redacted_command(shlex.join(words))):
+            assert "ken" not in command
+            assert shown in command
+            assert redacted_command(command) == command
+
+
+def test_addresses_in_the_environment_are_hidden_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR_LAB_NOTIFY", "json://joe:hunter2Hunter2@host/x slack://T0kenT0ken/A1")
+    assert redacted("refused: hunter2Hunter2, T0kenT0ken/A1") == "refused: ***, ***"
 
 
 SECRET = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, blacklist_categories=["Cc", "Zs"]), min_size=6)

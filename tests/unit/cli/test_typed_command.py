@@ -40,6 +40,13 @@ def test_what_acts_once_is_left_out_and_everything_else_is_kept(monkeypatch: pyt
     assert command.retry == f"{kept} --runs 'my runs' --no-compile --yes --workers 2 --retry-failed"
 
 
+def test_addresses_to_notify_are_hidden_as_typed_and_left_out_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "--notify", "json://joe:hunter2@host/T0ken", "--notify=slack://T0ken/T0ken", "--hours", "1"]
+    command = recorded(words, monkeypatch)
+    assert command.typed == "cifar-lab train --notify 'json://***' '--notify=slack://***' --hours 1"
+    assert command.again == command.retry == "cifar-lab train --hours 1.0"
+
+
 def test_a_default_and_what_the_environment_says_are_not_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR_LAB_STORAGE", "studies.journal")
     assert recorded(["sweep", "--trials", "3"], monkeypatch).again == "cifar-lab sweep --trials 3"
