@@ -38,6 +38,7 @@ def pack(folder: Path, **changed: Any) -> Pack:
     return Pack(Namespace(**(options | changed)))
 
 
+@pytest.mark.slow
 def test_the_checks_pass_on_the_cpu_and_parts_of_an_epoch_are_timed(tmp_path: Path) -> None:
     results = tiny(tmp_path, "--only", "machine,correctness,beside", reached=1)  # no step waits
     rows = results["correctness"]["rows"]
@@ -48,6 +49,7 @@ def test_the_checks_pass_on_the_cpu_and_parts_of_an_epoch_are_timed(tmp_path: Pa
     assert results["beside"]["journal_ms"] > 0
 
 
+@pytest.mark.slow
 def test_ways_are_timed_and_profiled_on_the_cpu(tmp_path: Path) -> None:
     results = tiny(tmp_path, "--only", "speed,profile")
     ways = {row["way"] for row in results["speed"]["rows"]}
@@ -56,6 +58,7 @@ def test_ways_are_timed_and_profiled_on_the_cpu(tmp_path: Path) -> None:
     assert len(results["profile"]["rows"]) == 3
 
 
+@pytest.mark.slow
 def test_cells_that_an_archive_holds_are_not_trained_again(tmp_path: Path) -> None:
     first = tiny(tmp_path, "--only", "cells")
     assert [row["trained"] for row in first["cells"]["rows"]] == [2, 2]
