@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -145,7 +146,7 @@ def train_task(
         raise CellError(
             f"{submission.request.ablation} changed since it was submitted: {min(gone)[:12]} is no cell of it any more"
         )
-    cells = [cell for cell in plan.cells if cell.fingerprint in wanted and _is_to_train(cell, submission, runs)]
+    cells = [cell for cell in _own_first(plan.cells, submission) if _is_to_train(cell, submission, runs)]
     request = submission.request
     execution, count = choose_execution(
         request.device, request.workers, min(len(wanted), submission.cells_per_task),
@@ -162,6 +163,16 @@ def train_task(
         )  # fmt: skip
     failed = sum(CellRecord(runs / job.fingerprint).state() == "failed" for job in jobs)
     return TaskOutcome(trained, failed, interrupted)
+
+
+def _own_first(cells: Sequence[PlannedCell], submission: Submission) -> list[PlannedCell]:
+    """Return the cells of a submission, those of this task's share first, so that one queued again takes up its own."""
+    wanted = set(submission.fingerprints)
+    once = {cell.fingerprint: cell for cell in cells if cell.fingerprint in wanted}
+    groups = slurm.families(list(once.values()))
+    task, each = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")), submission.cells_per_task
+    share = {cell.fingerprint for group in groups[task * each : (task + 1) * each] for cell in group}
+    return sorted(once.values(), key=lambda cell: cell.fingerprint not in share)
 
 
 def _is_to_train(cell: PlannedCell, submission: Submission, runs: Path) -> bool:
