@@ -6,6 +6,7 @@ Needs Slurm's commands and a cluster that answers; without them the tests are sk
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,9 +29,11 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not _answers(), reason="no Slurm cluster answers here (Debian: slurm-wlm)"),
 ]
-STUDY = ("optimizers_cosine", "--scale", "smoke", "model.width=4", "model.blocks=[1,1]", "--workers", "1")
+STUDY = ("optimizers_cosine", "--scale", "smoke", "model.width=4", "model.blocks=[1,1]")
 LONG = (*STUDY, "train.epochs=60", "--variants", "sgd_nesterov,adam", "--seeds", "0")
 SHORT = (*STUDY, "--variants", "sgd_nesterov,adam", "--seeds", "0-1")
+ONE_THREAD = ("--workers", str(os.cpu_count() or 1), "--offline", "-y")
+"""Options of a local run whose cells have one thread, as a task with one processor has."""
 PATIENCE = 400.0
 """Seconds: Slurm begins a task that was queued again after two minutes."""
 
@@ -44,7 +47,9 @@ def lab(folder: Path, *words: str) -> str:
 
 
 def submit(folder: Path, *words: str) -> dict[str, Any]:
-    return dict(json.loads(lab(folder, "run-ablation", *words, "--engine", "slurm", "--time", "10", "--json")))
+    return dict(
+        json.loads(lab(folder, "run-ablation", *words, "--engine", "slurm", "--time", "10", "--workers", "1", "--json"))
+    )
 
 
 def status(folder: Path) -> list[dict[str, Any]]:
@@ -76,7 +81,7 @@ def test_a_submitted_study_has_the_numbers_of_a_local_one_and_its_report(tmp_pat
     here.mkdir(), there.mkdir()
     done = submit(there, *SHORT, "--max-parallel", "2")
     assert len(done["cells"]) == done["tasks"] == 4
-    lab(here, "run-ablation", *SHORT, "--offline", "-y")
+    lab(here, "run-ablation", *SHORT, *ONE_THREAD)
     folder = Path(done["folder"])
     until(lambda: has_ended(done["following_job"]), "the job that follows ends")
     assert values(there) == values(here)
@@ -99,7 +104,7 @@ def test_a_task_queued_again_and_one_cancelled_lose_no_epoch(tmp_path: Path) -> 
     until(lambda: all(cell["state"] == "missing" for cell in status(there)), "both stop")
     stopped = {cell["fingerprint"]: cell["epoch"] for cell in status(there)}
     assert min(stopped.values()) >= 2, "their last epochs are kept"
-    lab(here, "run-ablation", *LONG, "--offline", "-y")
+    lab(here, "run-ablation", *LONG, *ONE_THREAD)
     until(lambda: has_ended(first["following_job"]), "the task that was queued again, and the job after it, end")
     states = {cell["fingerprint"]: cell["state"] for cell in status(there)}
     assert states[tasks[again]] == "finished"
