@@ -50,8 +50,8 @@ RayAddress = Annotated[
 ]
 
 
-def require_engine(name: str, ray_address: str | None, *, can_submit: bool = False) -> str:
-    """Check the options of `--engine`, and return the name.
+def require_engine(name: str, ray_address: str | None, *, can_submit: bool = False) -> None:
+    """Check the options of `--engine`.
 
     `can_submit`: the command takes `slurm`.
 
@@ -66,12 +66,11 @@ def require_engine(name: str, ray_address: str | None, *, can_submit: bool = Fal
     if name != RAY:
         if ray_address is not None:
             raise UsageError("--ray-address goes with --engine ray only")
-        return name
+        return
     from cifar_lab.execution.ray_cluster import require_address, require_ray
 
     require_address(ray_address)
     require_ray()
-    return name
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -200,7 +199,7 @@ def slurm_task(
         return Display({cell.fingerprint: cell.name for cell in plan.cells}, estimates=plan.estimates,
                        workers=resolved.workers)  # fmt: skip
 
-    outcome = train_task(submission, resolved, open_listener=open_display, say=console.say, until=math.inf)
+    outcome = train_task(submission, resolved, open_listener=open_display, say=console.say)
     console.say(f"{outcome.trained} trained here")
     if outcome.interrupted is not None:
         console.say(str(outcome.interrupted))

@@ -148,7 +148,7 @@ def carry_out(
 
 def train_jobs(
     source: JobSource, listener: Listener, *, execution: Execution, workers: int, places: Sequence[str],
-    patience: float | None, until: float, say: Callable[[str], None], engine: str = LOCAL,
+    patience: float | None, until: float = math.inf, say: Callable[[str], None], engine: str = LOCAL,
 ) -> tuple[int, Interrupted | None]:  # fmt: skip
     """Train the cells of `source`; return how many were, and the interruption that ended it, if any.
 

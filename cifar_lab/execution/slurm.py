@@ -204,8 +204,8 @@ def submit(script: Path, *, after: str = "") -> str:
     return answer.stdout.strip().partition(";")[0]  # a cluster's name follows where there are several
 
 
-def withdraw(job: str) -> None:
-    """Cancel a job, of which nothing has begun."""
+def cancel(job: str) -> None:
+    """Cancel a job; one that has ended is ignored."""
     _ask(["scancel", job])
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from cifar_lab.config.scale import find_scale
-from cifar_lab.errors import CellError, Interrupted, TrackingError, UsageError
+from cifar_lab.errors import CellError, Interrupted, TrackingError
 from cifar_lab.execution import slurm
 from cifar_lab.execution.complete import with_compiling
 from cifar_lab.execution.engine import Listener
@@ -69,8 +70,8 @@ def submit_plan(
     """Record the invocation of `plan`, and submit `cells`, at least one, as an array job with a job that follows it.
 
     Raises:
-        UsageError: Slurm refuses it; nothing is left behind.
-        TrackingError: the runs folder cannot be written, or Slurm does not answer.
+        UsageError: Slurm refuses one of the jobs; neither is submitted, and nothing is left behind.
+        TrackingError: the runs folder cannot be written, or Slurm does not answer; likewise.
     """
     invocation = invocation_of(plan, None, command, prior=find_prior(plan, runs)).after_all(runs)
     divided = slurm.divide(cells, plan.estimates, options)
@@ -82,21 +83,20 @@ def submit_plan(
     name = f"cifar-lab-{plan.ablation.name}"
     array, following = folder / "cells.sbatch", folder / "summary.sbatch"
     afterwards = _afterwards(plan.ablation.name, invocation.id, request, runs, folder, offline=offline)
-    try:
+    with _writing(runs), ExitStack() as undo:
         folder.mkdir(parents=True)
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         array.write_text(slurm.array_script([*PROGRAM, TASK_COMMAND, str(folder)], folder, name, divided, options))
         following.write_text(slurm.following_script(afterwards, folder, f"{name}-summary", options))
         write_stored(folder / FILE, submission)
-    except OSError as error:
-        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
-    try:
         job = slurm.submit(array)
-    except (UsageError, TrackingError):
-        _remove(folder)
-        raise
-    write_stored(folder / FILE, submission.model_copy(update={"job": job}))
-    invocation.write(runs)
-    return SubmittedJob(job, divided, folder, len(cells), slurm.submit(following, after=job))
+        undo.callback(slurm.cancel, job)
+        write_stored(folder / FILE, submission.model_copy(update={"job": job}))
+        after = slurm.submit(following, after=job)
+        undo.callback(slurm.cancel, after)
+        invocation.write(runs)
+        undo.pop_all()
+    return SubmittedJob(job, divided, folder, len(cells), after)
 
 
 def _afterwards(
@@ -111,10 +111,12 @@ def _afterwards(
     return [*commands, [*PROGRAM, "compare", *one], [*PROGRAM, "report", *one, "-o", page]]
 
 
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+@contextmanager
+def _writing(runs: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror or error})") from error
 
 
 def arguments_of(request: SubmittedRequest) -> RequestArguments:
@@ -133,7 +135,7 @@ def arguments_of(request: SubmittedRequest) -> RequestArguments:
 
 def train_task(
     submission: Submission, resolved: Request, *, open_listener: Callable[[Request], AbstractContextManager[Listener]],
-    say: Callable[[str], None], until: float,
+    say: Callable[[str], None],
 ) -> TaskOutcome:  # fmt: skip
     """Train this task's share of a submission, from the request as resolved on this node.
 
@@ -159,7 +161,7 @@ def train_task(
     with open_listener(resolved) as listener:
         trained, interrupted = train_jobs(
             TaskShare(jobs, submission.cells_per_task), listener, execution=resolved.execution, workers=count,
-            places=resolved.places, patience=request.patience, until=until, say=say,
+            places=resolved.places, patience=request.patience, say=say,
         )  # fmt: skip
     failed = sum(CellRecord(runs / job.fingerprint).state() == "failed" for job in jobs)
     return TaskOutcome(trained, failed, interrupted)

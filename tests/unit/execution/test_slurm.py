@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cifar_lab.cli import run
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.plan import PlannedCell
@@ -161,3 +162,26 @@ def test_the_states_of_a_jobs_tasks_are_one_line() -> None:
     assert describe_queue("17", tasks) == "17: 1 running, 2 pending (Resources)"
     assert describe_queue("18", tasks) == "18: 1 pending (Dependency)"
     assert describe_queue("19", tasks) == ""
+
+
+@pytest.mark.parametrize("refuses", [1, 2], ids=["the array", "the job after it"])
+def test_what_slurm_refuses_leaves_no_job_no_note_and_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], refuses: int
+) -> None:
+    counted, asked_for = tmp_path / "counted", tmp_path / "cancelled"
+    scripts = {
+        "sbatch": f'echo x >> {counted}; n=$(wc -l < {counted}); [ "$n" -eq {refuses} ] && '
+        '{ echo "sbatch: error: Invalid account" >&2; exit 1; }; echo $((16 + n))',
+        "squeue": "true",
+        "scancel": f'echo "$1" >> {asked_for}',
+    }
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/local/bin:/usr/bin:/bin")
+    runs = tmp_path / "runs"
+    words = ["run-ablation", "se_ratio", "--scale", "smoke", "--seeds", "0", "--engine", "slurm", "--time", "5"]
+    assert run([*words, "--runs", str(runs)]) == 2
+    assert "Invalid account" in capfd.readouterr().err
+    assert [path for path in runs.rglob("*") if path.is_file()] == []
+    assert (asked_for.read_text() if asked_for.exists() else "") == ("17\n" if refuses == 2 else "")
