@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli import completion, console, run_options
+from cifar_lab.cli import completion, console, tracking_options
 from cifar_lab.cli import options as o
 from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.redaction import redacted
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 
 def sync(
-    log_model: run_options.LogModel = None, register: run_options.Register = None,
-    experiment_prefix: run_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS, ablations: o.Folders = None,
+    log_model: tracking_options.LogModel = None, register: tracking_options.Register = None,
+    experiment_prefix: tracking_options.ExperimentPrefix = None, runs: o.Runs = o.DEFAULT_RUNS,
+    ablations: o.Folders = None,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Upload to MLflow what it does not have yet; safe to repeat."""
-    run_options.set_experiment_prefix(experiment_prefix)
-    models = run_options.model_logging(log_model, register)
+    tracking_options.set_experiment_prefix(experiment_prefix)
+    models = tracking_options.model_logging(log_model, register)
     from cifar_lab.mlflow_sync.upload import sync_all
 
     shipped, left = sync_all(runs.resolve(), console.say, registry.discover(*(ablations or [])), models=models)
@@ -64,14 +65,14 @@ def ui(
             help="Folder of records: open the ablation that was run last there, and count what MLflow lacks of it.",
         ),
     ] = None,
-    experiment_prefix: run_options.ExperimentPrefix = None,
+    experiment_prefix: tracking_options.ExperimentPrefix = None,
     as_json: o.Json = False,
 ) -> int:
     """Serve the MLflow UI of this folder's runs on 127.0.0.1, and open the table of an ablation; Ctrl-C ends it.
 
     If MLFLOW_TRACKING_URI names a server, that one is opened and none is started.
     """
-    run_options.set_experiment_prefix(experiment_prefix)
+    tracking_options.set_experiment_prefix(experiment_prefix)
     from cifar_lab.mlflow_sync import client, server
 
     if runs is not None and not runs.is_dir():

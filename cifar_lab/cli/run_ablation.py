@@ -14,7 +14,7 @@ import typer
 
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
-from cifar_lab.cli import arguments, completion, console, describe, run_options, slurm
+from cifar_lab.cli import arguments, completion, console, describe, slurm, tracking_options
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
 from cifar_lab.cli.compare import print_comparison
@@ -91,9 +91,9 @@ def run_ablation(
     hours: o.Hours = None, engine: EngineName = LOCAL, ray_address: RayAddress = None,
     partition: slurm.Partition = None, account: slurm.Account = None, gres: slurm.Gres = None,
     time: slurm.TimeLimit = None, cells_per_task: slurm.CellsPerTask = None, max_parallel: slurm.MaxParallel = None,
-    sbatch: slurm.Sbatch = None, offline: o.Offline = False, log_model: run_options.LogModel = None,
-    register: run_options.Register = None, tag: run_options.Tag = None, note: run_options.Note = None,
-    experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
+    sbatch: slurm.Sbatch = None, offline: o.Offline = False, log_model: tracking_options.LogModel = None,
+    register: tracking_options.Register = None, tag: tracking_options.Tag = None, note: tracking_options.Note = None,
+    experiment_prefix: tracking_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
     ablations: o.Folders = None,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
@@ -102,7 +102,7 @@ def run_ablation(
         slurm.require_no_notification(notify)
     else:
         request_notification(notify, f"run-ablation {name}")
-    run_options.set_experiment_prefix(experiment_prefix)
+    tracking_options.set_experiment_prefix(experiment_prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     require_engine(engine, ray_address, can_submit=True)
     cluster = slurm.slurm_options(
@@ -122,8 +122,8 @@ def run_ablation(
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
         retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, until=arguments.end_of_time(hours),
-        offline=offline, yes=yes, labels=run_options.parse_labels(tag or ()), note=note or "",
-        models=run_options.model_logging(log_model, register, offline=offline),
+        offline=offline, yes=yes, labels=tracking_options.parse_labels(tag or ()), note=note or "",
+        models=tracking_options.model_logging(log_model, register, offline=offline),
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, ablations), engine=engine,
         ray_address=ray_address,
@@ -311,15 +311,15 @@ def train(
     graph: o.Graph = None,
     max_params: o.MaxParams = "5M", stall_after: o.StallAfter = None, hours: o.Hours = None,
     engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
-    offline: o.Offline = False, log_model: run_options.LogModel = None, register: run_options.Register = None,
-    tag: run_options.Tag = None, note: run_options.Note = None,
-    experiment_prefix: run_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
+    offline: o.Offline = False, log_model: tracking_options.LogModel = None, register: tracking_options.Register = None,
+    tag: tracking_options.Tag = None, note: tracking_options.Note = None,
+    experiment_prefix: tracking_options.ExperimentPrefix = None, notify: Notify = None, runs: o.Runs = o.DEFAULT_RUNS,
     yes: o.Yes = False, everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     request_notification(notify, "train")
     require_engine(engine, ray_address)
-    run_options.set_experiment_prefix(experiment_prefix)
+    tracking_options.set_experiment_prefix(experiment_prefix)
     begun: WarmStart | None = None
     if parent is not None:
         taken = {"--baseline": baseline, "--recipe": file, "--scale": scale}
@@ -341,8 +341,8 @@ def train(
     options = RunOptions(
         typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
         runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after,
-        until=arguments.end_of_time(hours), offline=offline, labels=run_options.parse_labels(tag or ()),
-        note=note or "", models=run_options.model_logging(log_model, register, offline=offline), yes=yes,
+        until=arguments.end_of_time(hours), offline=offline, labels=tracking_options.parse_labels(tag or ()),
+        note=note or "", models=tracking_options.model_logging(log_model, register, offline=offline), yes=yes,
         engine=engine, ray_address=ray_address,
         print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.cli.run_options import parse_labels, set_experiment_prefix
+from cifar_lab.cli.tracking_options import parse_labels, set_experiment_prefix
 from cifar_lab.errors import UsageError
 from cifar_lab.mlflow_sync.client import MLflowStore, experiment_name
 from cifar_lab.mlflow_sync.uploader import has_all, sync_invocations
