@@ -13,7 +13,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, require_engine
 from cifar_lab.cli.notify import Notify, request_notification
-from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
+from cifar_lab.cli.training import RunOptions, option_words, print_outcome, run_one
 from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, with_looks
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError

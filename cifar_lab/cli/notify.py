@@ -19,7 +19,7 @@ from cifar_lab.errors import CifarLabError, Interrupted, UsageError, nearest
 from cifar_lab.redaction import NOTIFY_URLS, hidden_target, redacted
 
 if TYPE_CHECKING:
-    from cifar_lab.cli.run_ablation import CommandOutcome
+    from cifar_lab.cli.training import CommandOutcome
 
 Notify = Annotated[
     list[str] | None,

@@ -15,13 +15,13 @@ from cifar_lab.cli import arguments, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.app import CONTEXT
 from cifar_lab.cli.engine import SLURM
+from cifar_lab.cli.training import CommandOutcome, RunOptions
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.errors import UsageError
 from cifar_lab.redaction import NOTIFY_URLS
 from cifar_lab.text import many
 
 if TYPE_CHECKING:
-    from cifar_lab.cli.run_ablation import CommandOutcome, RunOptions
     from cifar_lab.execution.engine import Listener
     from cifar_lab.execution.plan import Plan
     from cifar_lab.execution.request import Request
@@ -114,7 +114,6 @@ def submit_ablation(
     ablation: Ablation, options: RunOptions, cluster: SlurmOptions, folders: list[Path] | None
 ) -> CommandOutcome:
     """Submit the missing cells of an ablation that no earlier submission has, and return at once."""
-    from cifar_lab.cli.run_ablation import CommandOutcome
     from cifar_lab.execution.slurm_task import awaited, submit_plan
 
     plan = _resolve(ablation, options, cluster)

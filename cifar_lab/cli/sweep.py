@@ -290,7 +290,7 @@ def ablate_best(
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
     require_engine(engine, ray_address)
     from cifar_lab.cli.compare import print_comparison
-    from cifar_lab.cli.run_ablation import RunOptions, option_words, print_outcome, run_one
+    from cifar_lab.cli.training import RunOptions, option_words, print_outcome, run_one
     from cifar_lab.search import ablate_best
     from cifar_lab.search import trials as results
     from cifar_lab.search.study import setting_of

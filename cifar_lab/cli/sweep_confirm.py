@@ -135,7 +135,7 @@ def confirm_study(study: Optuna, options: ConfirmOptions) -> tuple[int, Confirma
     Raises:
         UsageError: no trial differs from the baseline, a seed is not fresh, or the images are others.
     """
-    from cifar_lab.cli.run_ablation import RunOptions, option_words, run_one
+    from cifar_lab.cli.training import RunOptions, option_words, run_one
     from cifar_lab.search import confirmation as confirming
     from cifar_lab.search.study import setting_of
     from cifar_lab.store.ablation_file import folder_of, keep

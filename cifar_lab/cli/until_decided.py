@@ -15,7 +15,7 @@ from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
     from cifar_lab.cli.arguments import Request
-    from cifar_lab.cli.run_ablation import CommandOutcome
+    from cifar_lab.cli.training import CommandOutcome
     from cifar_lab.execution.plan import Plan
     from cifar_lab.execution.request import RequestArguments
     from cifar_lab.results.comparison import Comparison

@@ -9,8 +9,8 @@ from made.spaces import Told
 
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry, discover
-from cifar_lab.cli import ablate, run, run_ablation
-from cifar_lab.cli.run_ablation import CommandOutcome, RunOptions
+from cifar_lab.cli import ablate, run, training
+from cifar_lab.cli.training import CommandOutcome, RunOptions
 from cifar_lab.search.storage import open_storage
 
 Handed = list[tuple[Ablation, RunOptions]]
@@ -29,7 +29,7 @@ def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handed:
         raise AssertionError("the ablation is known, and was looked for")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_ablation, "run_one", run_one)
+    monkeypatch.setattr(training, "run_one", run_one)
     monkeypatch.setattr(ablate, "run_one", run_one)
     monkeypatch.setattr(Registry, "find", find)
     return asked

@@ -11,7 +11,7 @@ import pytest
 from made import records
 
 from cifar_lab.ablation import registry
-from cifar_lab.cli.run_ablation import _set_aside
+from cifar_lab.cli.training import _set_aside
 from cifar_lab.config import scale
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
