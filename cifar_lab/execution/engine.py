@@ -9,19 +9,15 @@ result or its failure, so that an engine only starts, stops and watches.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cifar_lab.errors import Interrupted, OutOfSpace, TimeOver, UsageError, nearest
-from cifar_lab.out_of_space import is_out_of_space, where
-from cifar_lab.store.record_files import FailureFile
+from cifar_lab.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from cifar_lab.execution.worker import CellJob
-    from cifar_lab.store.cell_record import CellRecord
 
 LOCAL = "local"
 """Name of the engine that trains cells in processes of this machine."""
@@ -165,42 +161,6 @@ def make_engine(
     if name not in ENGINES:
         raise UsageError(f"no engine named '{name}'{nearest(name, ENGINES)}")
     return ENGINES[name](workers, places, patience=patience, until=until, say=say)
-
-
-def record_failure(record: CellRecord, line: str) -> str:
-    """Record that a cell failed, for a reason that its own process could not write; `line`: the reason.
-
-    Returns one line about a full disk, on which nothing was written; empty otherwise.
-    """
-    try:
-        record.folder.mkdir(parents=True, exist_ok=True)
-        record.write_failure(FailureFile(error=line, trace=line, time=time.time_ns() // 1_000_000))
-    except OSError as error:
-        if not is_out_of_space(error):
-            raise
-        return where(error, record.folder)
-    return ""
-
-
-def raise_if_ended_early(left: int, *, full: str, signals: int, is_over: bool) -> None:
-    """Raise the exception by which an engine's `run` tells why it ended early, if it did.
-
-    Args:
-        left: number of cells that were not begun.
-        full: one line about a full disk; empty if there is room.
-        signals: number of stop signals received.
-        is_over: the time limit came before all was done.
-
-    Raises:
-        Interrupted: one of these is the case; `OutOfSpace` or `TimeOver` for a full disk or the time limit.
-    """
-    left_out = {0: "", 1: "; 1 cell was not begun"}.get(left, f"; {left} cells were not begun")
-    if full:
-        raise OutOfSpace(f"{full}{left_out}")
-    if signals:
-        raise Interrupted(f"{'stopped at once' if signals > 1 else 'stopped after saving'}{left_out}")
-    if is_over:
-        raise TimeOver(f"the time is over: stopped after saving{left_out}")
 
 
 @contextmanager

@@ -16,22 +16,13 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
-from cifar_lab.errors import Interrupted
 from cifar_lab.execution import fork_server, nvml
-from cifar_lab.execution.engine import (
-    NOT_SAVED,
-    STOPPED,
-    STOPPED_AT_ONCE,
-    JobSource,
-    Listener,
-    SettledCell,
-    raise_if_ended_early,
-    record_failure,
-)
+from cifar_lab.execution.cell_engine import CellEngine
+from cifar_lab.execution.engine import STOPPED_AT_ONCE, JobSource, Listener, SettledCell
 from cifar_lab.execution.stop_signals import stop_signals
 from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_after
 from cifar_lab.execution.worker import CellJob
-from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN, work
+from cifar_lab.execution.worker_process import NO_SPACE, work
 
 TO_DIE = 5.0
 """Seconds after which a killed worker is given up, for example one blocked on a dead disk."""
@@ -63,14 +54,11 @@ class _Worker:
         self.process.kill()
 
 
-class LocalEngine:
+class LocalEngine(CellEngine):
     """Train cells on this machine, `workers` at a time, each on the GPU of `places` with the fewest cells.
 
     A cell that runs out of GPU memory beside others is retried once with that GPU to itself.
     """
-
-    _full = ""
-    """One line about the full disk; no more cells are begun."""
 
     def __init__(
         self,
@@ -90,13 +78,8 @@ class LocalEngine:
             until: time on the monotonic clock at which running cells save and stop.
             say: called with one line at a time to inform the user.
         """
-        self._until, self._cut = until, False
-        """End of the time, and whether a cell was stopped by it."""
-        self._patience, self._say = stall_after() if patience is None else patience, say
-        self._workers, self._places, self._running = workers, tuple(places), list[_Worker]()
-        self._shared, self._alone, self._tried_alone = set[str](), list[CellJob](), set[str]()
-        self.trained = 0
-        """Number of cells that ended here."""
+        super().__init__(workers, patience=patience, until=until, say=say)
+        self._places, self._running, self._shared = tuple(places), list[_Worker](), set[str]()
         self._context = fork_server.start_fork_server()
 
     def run(self, source: JobSource, listener: Listener) -> None:
@@ -107,13 +90,13 @@ class LocalEngine:
             OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
             TimeOver: the time limit came first; running cells were asked to save.
         """
-        self._queue, self._running, self._listener, self._full = source, list[_Worker](), listener, ""
-        self._cut = False
+        self._begin_run(source, listener)
+        self._running = []
         self._looked, looks, hinted = -LOOK_EVERY, SuspendWatch(), False
         with stop_signals(self._stop_all, self._kill_all) as signalled:
 
             def stopped() -> bool:
-                return bool(signalled() or self._full or time.monotonic() >= self._until)
+                return self._is_to_end(signalled())
 
             while self._running or ((len(self._queue) or self._alone) and not stopped()):
                 while not stopped() and self._begin_one():
@@ -130,12 +113,7 @@ class LocalEngine:
                 # Report waiting cells only after refilling free worker slots; after a stop, none are waiting.
                 if len(self._running) == busy and (busy or not stopped()):
                     listener.tick(len(self._queue))
-        while self._alone:  # not begun again, because all was stopped
-            listener.ended(self._alone.pop(), STOPPED)
-            self._cut = True
-        left = len(self._queue)
-        is_over = time.monotonic() >= self._until and (self._cut or left > 0)
-        raise_if_ended_early(left, full=self._full, signals=signalled(), is_over=is_over)
+        self._end_run(signalled())
 
     def stop(self, fingerprint: str) -> None:
         """Ask a running cell to save and stop; it ends as if interrupted."""
@@ -166,7 +144,13 @@ class LocalEngine:
         worker.channel.close()
         self._running.remove(worker)
         self._looked = -LOOK_EVERY
-        self._conclude(worker)
+        job, code = worker.job, worker.process.exitcode
+        line = f"its process ended with code {code}"
+        if code == NO_SPACE:
+            line = worker.last_words or "no space left on device"
+        elif code is not None and code < 0:
+            line = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
+        self._conclude(job, code, line, verdict=worker.verdict, is_shared=job.fingerprint in self._shared)
 
     def _begin_one(self) -> bool:
         """Start a cell, or report one that has already ended; False without a free worker or a cell that can begin."""
@@ -213,62 +197,6 @@ class LocalEngine:
             return
         worker.watch.progress(*message)
         self._listener.progress(worker.job, *message)
-
-    def _conclude(self, worker: _Worker) -> None:
-        job, code = worker.job, worker.process.exitcode
-        if worker.verdict is not None and job.record.result() is None:
-            self._listener.ended(job, self._judged(worker, worker.verdict))
-            return
-        if code == NO_SPACE:
-            self._full = self._full or worker.last_words or "no space left on device"
-            self._listener.ended(job, NOT_SAVED)
-            return
-        if code == TAKEN or (code != Interrupted.exit_code and job.record.state() == "running"):
-            self._listener.put_off(job)
-            self._queue.put_back(job)
-            return
-        if code == FOUND_FINISHED:
-            self._listener.put_off(job)
-        error = self._how_it_ended(worker)
-        if self._is_to_be_tried_alone(job):
-            job.record.forget_failure()
-            self._alone.append(job)
-            self._listener.put_off(job)
-            return
-        self.trained += error is None and code != FOUND_FINISHED
-        self._listener.ended(job, error)
-
-    def _how_it_ended(self, worker: _Worker) -> str | None:
-        """Return a one-line error for a cell without a result, and record it unless the worker did; else None."""
-        record, code = worker.job.record, worker.process.exitcode
-        if record.result() is not None:
-            return None
-        if code == Interrupted.exit_code:
-            self._cut = self._cut or time.monotonic() >= self._until
-            return STOPPED
-        if (failure := record.failure()) is not None:
-            return failure.error
-        line = f"its process ended with code {code}"
-        if code is not None and code < 0:
-            line = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
-        return self._failed(worker, line)
-
-    def _judged(self, worker: _Worker, verdict: str) -> str:
-        """Return a one-line error for a worker that this runner killed: a failure, unless all were asked to stop."""
-        return verdict if verdict == STOPPED_AT_ONCE else self._failed(worker, verdict)
-
-    def _failed(self, worker: _Worker, line: str) -> str:
-        """Record that a cell failed; on a full disk, stop beginning cells instead."""
-        full = record_failure(worker.job.record, line)
-        self._full = self._full or full
-        return NOT_SAVED if full else line
-
-    def _is_to_be_tried_alone(self, job: CellJob) -> bool:
-        """Tell whether a cell ran out of memory beside others and has not been retried alone yet."""
-        if job.fingerprint not in self._shared or job.fingerprint in self._tried_alone:
-            return False
-        failure = job.record.failure()
-        return failure is not None and failure.out_of_memory
 
     def _start(self, job: CellJob, slot: int) -> _Worker:
         if self._places:

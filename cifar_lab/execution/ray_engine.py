@@ -30,22 +30,14 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cifar_lab.errors import CellError, Interrupted, UsageError
-from cifar_lab.execution.engine import (
-    NOT_SAVED,
-    STOPPED,
-    STOPPED_AT_ONCE,
-    JobSource,
-    Listener,
-    SettledCell,
-    raise_if_ended_early,
-    record_failure,
-)
+from cifar_lab.execution.cell_engine import CellEngine
+from cifar_lab.execution.engine import STOPPED_AT_ONCE, JobSource, Listener, SettledCell
 from cifar_lab.execution.provenance import provenance
 from cifar_lab.execution.ray_cluster import cluster_nodes
 from cifar_lab.execution.stop_signals import stop_signals
-from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_after
+from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch
 from cifar_lab.execution.worker import CellJob, train_cell
-from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, REPORT_EVERY, TAKEN, exit_code, last_words
+from cifar_lab.execution.worker_process import FOUND_FINISHED, REPORT_EVERY, exit_code, last_words
 from cifar_lab.text import many, printable
 
 LOOK_EVERY = 1.0
@@ -182,7 +174,7 @@ class _Task:
             ray.cancel(self.result, force=True)
 
 
-class RayEngine:
+class RayEngine(CellEngine):
     """Train cells as tasks of a Ray cluster, `workers` at a time, each with its threads and a share of a GPU.
 
     A cell whose node died is queued again, and goes on from its checkpoint. A cell that runs out of GPU memory beside
@@ -203,13 +195,8 @@ class RayEngine:
             say: called with one line at a time to inform the user.
         """
         del places
-        self._workers, self._until, self._say = workers, until, say
-        self._patience = stall_after() if patience is None else patience
-        self._tasks, self._alone, self._tried_alone = list[_Task](), list[CellJob](), set[str]()
-        self._deaths, self._count = Counter[str](), 0
-        self._full, self._was_cut = "", False
-        self.trained = 0
-        """Number of cells that ended here."""
+        super().__init__(workers, patience=patience, until=until, say=say)
+        self._tasks, self._deaths, self._count = list[_Task](), Counter[str](), 0
 
     def run(self, source: JobSource, listener: Listener) -> None:
         """Train the cells of `source` in its order; a failed cell does not stop the others.
@@ -236,7 +223,7 @@ class RayEngine:
             ray.kill(self._switchboard)
 
     def _run(self, source: JobSource, listener: Listener) -> None:
-        self._queue, self._listener, self._full, self._was_cut = source, listener, "", False
+        self._begin_run(source, listener)
         self._tasks, self._news = [], self._switchboard.news.remote()
         self._surroundings = ray.put(_Surroundings())
         self._looked, self._is_told, looks, hinted = -LOOK_EVERY, False, SuspendWatch(), False
@@ -244,7 +231,7 @@ class RayEngine:
         with stop_signals(lambda: None, lambda: None) as signalled:
 
             def stopped() -> bool:
-                return bool(signalled() or self._full or time.monotonic() >= self._until)
+                return self._is_to_end(signalled())
 
             while self._tasks or ((len(source) or self._alone) and not stopped()):
                 while not stopped() and self._begin_one():
@@ -259,11 +246,7 @@ class RayEngine:
                 self._look_after(looks.missed())
                 if len(self._tasks) == busy and (busy or not stopped()):
                     listener.tick(len(source))
-        while self._alone:  # not begun again, because all was stopped
-            listener.ended(self._alone.pop(), STOPPED)
-            self._was_cut = True
-        is_over = time.monotonic() >= self._until and (self._was_cut or len(source) > 0)
-        raise_if_ended_early(len(source), full=self._full, signals=signalled(), is_over=is_over)
+        self._end_run(signalled())
 
     def stop(self, fingerprint: str) -> None:
         """Ask a running cell to save and stop; it ends as if interrupted."""
@@ -300,6 +283,8 @@ class RayEngine:
 
     def _submit(self, job: CellJob, *, is_alone: bool = False) -> None:
         on_gpu, sharing = job.execution.device == "cuda", self._workers
+        if is_alone:
+            self._tried_alone.add(job.fingerprint)
         if on_gpu:  # Ray shows a task its GPU as the only one
             sharing = 1 if is_alone else math.ceil(self._workers / max(1, self._gpus))
         job = replace(job, place="", sharing=sharing)
@@ -361,72 +346,33 @@ class RayEngine:
             self._handle_dead_node(task)
         except (WorkerCrashedError, OutOfMemoryError) as error:
             why = "the node is out of memory" if isinstance(error, OutOfMemoryError) else "out of memory?"
-            self._conclude(task, 1, f"its process was killed ({why})")
+            self._end(task, 1, f"its process was killed ({why})")
         except (TaskCancelledError, TimeoutError):
-            self._conclude(task, Interrupted.exit_code, "")
+            self._end(task, Interrupted.exit_code, "")
         except RayError as error:
             cause = error.as_instanceof_cause() if hasattr(error, "as_instanceof_cause") else error
             lines = [line for line in str(cause).splitlines() if line.strip()]
-            self._conclude(task, 1, printable(f"{type(error).__name__}: {(lines or [''])[-1].strip()}"))
+            self._end(task, 1, printable(f"{type(error).__name__}: {(lines or [''])[-1].strip()}"))
         else:
-            self._conclude(task, code, line)
+            if code in {0, FOUND_FINISHED}:  # said only if there is no result
+                line = f"its node wrote no result to {task.job.runs}: --runs is a folder that all nodes share"
+            self._end(task, code, line or f"its task ended with code {code}")
 
     def _handle_dead_node(self, task: _Task) -> None:
         """Queue a cell again whose node died; its processes there may live on for a moment, and hold its lock."""
         job = task.job
         self._deaths[job.fingerprint] += 1
         if task.verdict is not None or self._deaths[job.fingerprint] > NODES_TO_LOSE:
-            self._conclude(task, 1, f"its node died, {self._deaths[job.fingerprint]} times")
+            self._end(task, 1, f"its node died, {self._deaths[job.fingerprint]} times")
             return
         if job.record.result() is not None:
-            self._conclude(task, 0, "")
+            self._end(task, 0, "")
             return
         self._say(f"{job.fingerprint[:12]}: its node died; it goes on from its last checkpoint on another")
         self._listener.put_off(job)
         self._queue.put_back(job)
 
-    def _conclude(self, task: _Task, code: int, line: str) -> None:
+    def _end(self, task: _Task, code: int, line: str) -> None:
         job = task.job
-        if task.verdict is not None and job.record.result() is None:
-            is_failure = task.verdict != STOPPED_AT_ONCE
-            self._listener.ended(job, self._failed(job, task.verdict) if is_failure else task.verdict)
-            return
-        if code == NO_SPACE:
-            self._full = self._full or line
-            self._listener.ended(job, NOT_SAVED)
-            return
-        if code == TAKEN or (code != Interrupted.exit_code and job.record.state() == "running"):
-            self._listener.put_off(job)
-            self._queue.put_back(job)
-            return
-        if code == FOUND_FINISHED:
-            self._listener.put_off(job)
-        error = self._how_it_ended(job, code, line)
-        failure = job.record.failure() if job.sharing > 1 and job.execution.device == "cuda" else None
-        if failure is not None and failure.out_of_memory and job.fingerprint not in self._tried_alone:
-            self._tried_alone.add(job.fingerprint)
-            job.record.forget_failure()
-            self._alone.append(job)
-            self._listener.put_off(job)
-            return
-        self.trained += error is None and code != FOUND_FINISHED
-        self._listener.ended(job, error)
-
-    def _how_it_ended(self, job: CellJob, code: int, line: str) -> str | None:
-        """Return a one-line error for a cell without a result, and record it unless the task did; else None."""
-        if job.record.result() is not None:
-            return None
-        if code == Interrupted.exit_code:
-            self._was_cut = self._was_cut or time.monotonic() >= self._until
-            return STOPPED
-        if (failure := job.record.failure()) is not None:
-            return failure.error
-        if code in {0, FOUND_FINISHED}:
-            line = f"its node wrote no result to {job.runs}: --runs is a folder that all nodes share"
-        return self._failed(job, line or f"its task ended with code {code}")
-
-    def _failed(self, job: CellJob, line: str) -> str:
-        """Record that a cell failed; on a full disk, stop beginning cells instead."""
-        full = record_failure(job.record, line)
-        self._full = self._full or full
-        return NOT_SAVED if full else line
+        is_shared = job.sharing > 1 and job.execution.device == "cuda"
+        self._conclude(job, code, line, verdict=task.verdict, is_shared=is_shared)

@@ -14,9 +14,10 @@ from made import records
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.recipe import Recipe
-from cifar_lab.errors import Interrupted
+from cifar_lab.errors import Interrupted, OutOfSpace, TimeOver
 from cifar_lab.execution import local_engine
-from cifar_lab.execution.engine import STOPPED, raise_if_ended_early
+from cifar_lab.execution.cell_engine import CellEngine
+from cifar_lab.execution.engine import STOPPED
 from cifar_lab.execution.local_engine import LocalEngine
 from cifar_lab.execution.out_of_memory import advice
 from cifar_lab.execution.worker import CellJob
@@ -83,16 +84,11 @@ def _job(folder: Path, letter: str = "a", *, finished: bool) -> CellJob:
 
 def conclude(folder: Path, code: int, *, finished: bool) -> tuple[list[tuple[str, ...]], int]:
     """Return the events reported when a worker ends with `code`, and the number of cells trained here."""
-    job = _job(folder, finished=finished)
     heard: Any = _Heard()
-    local = LocalEngine.__new__(LocalEngine)
-    local._listener, local._queue, local.trained = heard, heard, 0
-    local._shared, local._tried_alone = set(), set()
-    local._until, local._cut = math.inf, False
-    unused: Any = None
-    process: Any = _Process(code)
-    local._conclude(local_engine._Worker(job, process, unused, 0, unused))
-    return heard.events, local.trained
+    engine = CellEngine(1, patience=None, until=math.inf, say=print)
+    engine._begin_run(heard, heard)
+    engine._conclude(_job(folder, finished=finished), code, "it broke", verdict=None, is_shared=False)
+    return heard.events, engine.trained
 
 
 def test_a_worker_that_ends_well_has_trained_its_cell(tmp_path: Path) -> None:
@@ -144,7 +140,25 @@ def test_between_two_cells_nobody_is_said_to_be_waited_for(tmp_path: Path, monke
 )
 def test_only_cells_that_were_not_begun_are_said_to_be(left: int, said: str) -> None:
     with pytest.raises(Interrupted, match=f"^{said}$"):
-        raise_if_ended_early(left, full="", signals=1, is_over=False)
+        _ending_engine(left)._end_run(signals=1)
+
+
+def test_a_run_ends_early_by_a_full_disk_or_the_time_only_if_something_is_left() -> None:
+    _ending_engine(0, until=0.0)._end_run(signals=0)
+    with pytest.raises(TimeOver, match="the time is over: stopped after saving; 1 cell was not begun"):
+        _ending_engine(1, until=0.0)._end_run(signals=0)
+    full = _ending_engine(0)
+    full._full = "no room for x"
+    with pytest.raises(OutOfSpace, match=r"^no room for x$"):
+        full._end_run(signals=0)
+
+
+def _ending_engine(left: int, until: float = math.inf) -> CellEngine:
+    """Return an engine whose queue holds `left` cells."""
+    anything: Any = [None] * left
+    engine = CellEngine(1, patience=None, until=until, say=print)
+    engine._begin_run(anything, anything)
+    return engine
 
 
 class _Unstarted:
@@ -255,8 +269,7 @@ def _run_on_gpus(gpus: _Gpus, monkeypatch: pytest.MonkeyPatch, *, workers: int, 
 
 def _end_the_first(self: LocalEngine, worker: local_engine._Worker) -> None:
     worker.process.join()
-    self._running.remove(worker)
-    self._conclude(worker)
+    self._over(worker)
 
 
 class _Context:
