@@ -15,33 +15,37 @@ your own; None means those of `CIFAR_LAB_ABLATIONS`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cifar_lab import extension
-from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
-from cifar_lab.config import scale as scales
+from cifar_lab.api.argument_checks import (
+    Folder,
+    Say,
+    check_arguments,
+    known_ablations,
+    open_images,
+    require_imported_code,
+    require_names,
+    require_setting,
+    resolve_ablation,
+    run_words,
+    runs_folder,
+    say_nothing,
+)
 from cifar_lab.errors import TrackingError, UsageError
-from cifar_lab.execution.resolved_recipes import MOST_SEEDS
 from cifar_lab.models.cost import BUDGET
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
-    from cifar_lab.execution.request import Request, RequestArguments
     from cifar_lab.inference.evaluation import EvaluationResult
     from cifar_lab.inference.export import ExportedNetwork
-    from cifar_lab.inference.input_images import InputImages
     from cifar_lab.inference.predictions import Predictions
     from cifar_lab.inference.shift import ShiftEstimate
     from cifar_lab.inference.stored_cells import StoredCell, StoredCells
-
-Folder = str | os.PathLike[str]
-Say = Callable[[str], None]
 
 
 def find_ablation(name: str, folder: Folder | None = None) -> Ablation:
@@ -50,7 +54,7 @@ def find_ablation(name: str, folder: Folder | None = None) -> Ablation:
     Raises:
         RegistryError: there is none, its file is broken, or there is no such folder.
     """
-    return _registry(folder).find(name)
+    return known_ablations(folder).find(name)
 
 
 def plan(
@@ -69,9 +73,11 @@ def plan(
     from cifar_lab.api.results import PlanResult
     from cifar_lab.execution import request
 
-    typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
-    found = request.resolve_request(_find(ablation, folder), typed, data=data, runs=_runs(runs), say=say or _silent)
-    _require_imported_code(found)
+    typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
+    found = request.resolve_request(
+        resolve_ablation(ablation, folder), typed, data=data, runs=runs_folder(runs), say=say or say_nothing
+    )
+    require_imported_code(found)
     return PlanResult(found)
 
 
@@ -114,9 +120,9 @@ def run(
     from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
     from cifar_lab.store.invocation import RecordedCommand
 
-    place, tell = _runs(runs), say or _silent
-    typed = _typed(scale, seeds, overrides, variants, workers, device, max_params)
-    chosen = _find(ablation, folder)
+    place, tell = runs_folder(runs), say or say_nothing
+    typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
+    chosen = resolve_ablation(ablation, folder)
     require_ablation_name(chosen.name)
     given |= {"ablation": chosen.name, "seeds": typed.seeds, "variants": typed.variants, "say": print}
 
@@ -129,7 +135,7 @@ def run(
     found = request.resolve_request(
         chosen, typed, data=data, runs=place, say=tell, compile=compile, graph=graph, trains=True, prepare=prepare
     )
-    _require_imported_code(found)
+    require_imported_code(found)
     from cifar_lab.api.results import RunResult, call_in_words
     from cifar_lab.execution.complete import complete
     from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
@@ -168,12 +174,12 @@ def compare(
     from cifar_lab.api.results import ComparisonResult
     from cifar_lab.results.compare import compare as compare_cells
 
-    _require_setting(scale, data, overrides, invocation)
+    require_setting(scale, data, overrides, invocation)
     name = ablation if isinstance(ablation, str) else ablation.name
     found = compare_cells(
-        _runs(runs), name, scale=scale, data=data, overrides=dict(overrides or {}), invocation=invocation
+        runs_folder(runs), name, scale=scale, data=data, overrides=dict(overrides or {}), invocation=invocation
     )
-    return ComparisonResult.of(found if variants is None else found.only(_names(variants)))
+    return ComparisonResult.of(found if variants is None else found.only(require_names(variants)))
 
 
 def verify(
@@ -193,12 +199,16 @@ def verify(
     from cifar_lab.api.results import JudgedClaims
     from cifar_lab.results import verify
 
-    _require_setting(scale, data, overrides, invocation)
+    require_setting(scale, data, overrides, invocation)
     if ablation is None and invocation is not None:
         raise UsageError(f"invocation={invocation!r} is of one ablation: name it")
-    chosen = [each for each in _registry(folder) if each.claims] if ablation is None else [_find(ablation, folder)]
+    chosen = (
+        [each for each in known_ablations(folder) if each.claims]
+        if ablation is None
+        else [resolve_ablation(ablation, folder)]
+    )
     asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
-    return JudgedClaims([found for each in chosen for found in verify.judge_claims(_runs(runs), each, **asked)])
+    return JudgedClaims([found for each in chosen for found in verify.judge_claims(runs_folder(runs), each, **asked)])
 
 
 def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
@@ -209,7 +219,7 @@ def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
     """
     from cifar_lab.inference import stored_cells
 
-    return stored_cells.load_cell(_runs(runs), fingerprint)
+    return stored_cells.load_cell(runs_folder(runs), fingerprint)
 
 
 def load_runs(*, runs: Folder | None = None) -> StoredCells:
@@ -220,7 +230,7 @@ def load_runs(*, runs: Folder | None = None) -> StoredCells:
     """
     from cifar_lab.inference import stored_cells
 
-    place = _runs(runs)
+    place = runs_folder(runs)
     if not place.is_dir():
         raise TrackingError(f"no such folder: {place}")
     return stored_cells.load_cells(place)
@@ -250,10 +260,10 @@ def predict(
     from cifar_lab.inference.predictions import predict_images
     from cifar_lab.inference.run_names import choose_runs, require_one
 
-    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
+    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
     if not ensemble:
         require_one(chosen)
-    return predict_images(chosen, _input_images(images), device=device, tta=tta)
+    return predict_images(chosen, open_images(images), device=device, tta=tta)
 
 
 def evaluate(
@@ -284,11 +294,12 @@ def evaluate(
     from cifar_lab.inference.network_outputs import load_members
     from cifar_lab.inference.run_names import choose_runs
 
-    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
-    labelled = labelled_images(chosen, data, count=images, say=say or _silent)
+    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
+    labelled = labelled_images(chosen, data, count=images, say=say or say_nothing)
     return evaluate_members(
-        chosen, load_members(chosen.runs, device, tta), labelled, control=control, margin=margin, say=say or _silent,
-        corruptions=_names(corruptions, "corruptions", "['fog', 'jpeg']") if corruptions is not None else None,
+        chosen, load_members(chosen.runs, device, tta), labelled, control=control, margin=margin,
+        say=say or say_nothing,
+        corruptions=require_names(corruptions, "corruptions", "['fog', 'jpeg']") if corruptions is not None else None,
     )  # fmt: skip
 
 
@@ -323,10 +334,10 @@ def export(
 
     if input_type not in PIXELS:
         raise UsageError(f"input_type is one of {', '.join(PIXELS)}, got {input_type!r}")
-    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
+    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
     require_one(chosen, "one file holds one network; name one")
     return export_network(
-        chosen, Path(path), int8=int8, pixels=input_type, tta=tta, data=data, count=images, say=say or _silent
+        chosen, Path(path), int8=int8, pixels=input_type, tta=tta, data=data, count=images, say=say or say_nothing
     )
 
 
@@ -351,74 +362,5 @@ def shift(
     from cifar_lab.inference.run_names import choose_runs
     from cifar_lab.inference.shift import estimate_shift
 
-    chosen = choose_runs(_runs(runs), _words(run), scale=scale, invocation=invocation)
-    return estimate_shift(chosen, _input_images(images), device=device, control=control, margin=margin)
-
-
-def _words(run: str | Sequence[str]) -> list[str]:
-    return [run] if isinstance(run, str) else list(run)
-
-
-def _input_images(images: Folder | np.ndarray) -> InputImages:
-    from cifar_lab.inference.input_images import images_of_array, read_images
-
-    return read_images(Path(images)) if isinstance(images, str | os.PathLike) else images_of_array(images)
-
-
-def _silent(_: str) -> None:
-    """Say nothing."""
-
-
-def _runs(runs: Folder | None) -> Path:
-    return Path(runs if runs is not None else os.environ.get("CIFAR_LAB_RUNS") or "runs").expanduser().resolve()
-
-
-def _registry(folder: Folder | None) -> registry.Registry:
-    return registry.discover(*([Path(folder)] if folder is not None else registry.folders_of_environment()))
-
-
-def _find(ablation: str | Ablation, folder: Folder | None) -> Ablation:
-    return ablation if isinstance(ablation, Ablation) else find_ablation(ablation, folder)
-
-
-def _names(names: Iterable[str], argument: str = "variants", example: str = "['r4', 'r16']") -> list[str]:
-    if isinstance(names, str):
-        raise UsageError(f"{argument} is a list of names, as in {example}, got {names!r}")
-    return list(names)
-
-
-def _require_setting(
-    scale: str | None, data: str | None, overrides: Mapping[str, Any] | None, invocation: str | None
-) -> None:
-    """Check that a scale exists, and that an invocation is asked for alone."""
-    if scale is not None:
-        scales.find_scale(scale)
-    if invocation is not None and (scale is not None or data is not None or overrides):
-        raise UsageError("invocation names a whole setting; leave scale, data and overrides out")
-
-
-def _require_imported_code(found: Request) -> None:
-    """Check that the user's own code in the recipes of a plan was not changed since this process imported it."""
-    for group, target in sorted({each[1:3] for cell in found.plan.cells for each in cell.recipe.extensions()}):
-        extension.require_unchanged(group, target)
-
-
-def _typed(
-    scale: str, seeds: Iterable[int] | None, overrides: Mapping[str, Any] | None, variants: Iterable[str] | None,
-    workers: int | str, device: str, max_params: int,
-) -> RequestArguments:  # fmt: skip
-    """Check the form of the arguments that a command line has as words."""
-    from cifar_lab.execution.request import RequestArguments
-
-    taken = tuple(seeds) if seeds is not None else None
-    if taken is not None and (not taken or len(set(taken)) != len(taken) or len(taken) > MOST_SEEDS):
-        raise UsageError(f"seeds are 1 to {MOST_SEEDS} different integers, got {len(taken)}: {list(taken[:5])}")
-    if not all(type(seed) is int and seed >= 0 for seed in taken or ()):
-        raise UsageError(f"seeds are integers from 0 up, got {list(taken or ())[:5]}")
-    if type(max_params) is not int or max_params < 1:
-        raise UsageError(f"max_params is an integer from 1 up, got {max_params!r}")
-    return RequestArguments(
-        scale=scales.find_scale(scale), overrides=dict(overrides or {}), seeds=taken, max_params=max_params,
-        device=device,
-        variants=_names(variants) if variants is not None else None, workers=str(workers),
-    )  # fmt: skip
+    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
+    return estimate_shift(chosen, open_images(images), device=device, control=control, margin=margin)

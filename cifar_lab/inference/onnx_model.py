@@ -69,11 +69,11 @@ def export_model(member: Member, side: int, pixels: Pixels = "uint8") -> bytes:
         name = member.recipe.model.name
         raise ExportError(f"{member.run.name}: torch.onnx.export cannot trace its network '{name}': {why}") from error
     model.producer_name, model.producer_version = "cifar-lab", version("cifar-lab")
-    onnx.helper.set_model_props(model, metadata(member, side, pixels))
+    onnx.helper.set_model_props(model, onnx_metadata(member, side, pixels))
     return bytes(model.SerializeToString())
 
 
-def metadata(member: Member, side: int, pixels: Pixels) -> dict[str, str]:
+def onnx_metadata(member: Member, side: int, pixels: Pixels) -> dict[str, str]:
     """Return the metadata of a network's ONNX model; `classes`, `recipe` and `versions` are JSON."""
     cell, recipe = member.run.cell, member.recipe
     normalised = f"(x - {MEAN}) / {STD} for x from 0 to 1" if recipe.data.normalise else "x from 0 to 1"

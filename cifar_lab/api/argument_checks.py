@@ -1,0 +1,111 @@
+"""Arguments of the public API: their types, defaults and checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_lab import extension
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.config import scale as scales
+from cifar_lab.errors import UsageError
+from cifar_lab.execution.resolved_recipes import MOST_SEEDS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cifar_lab.execution.request import Request, RequestArguments
+    from cifar_lab.inference.input_images import InputImages
+
+Folder = str | os.PathLike[str]
+Say = Callable[[str], None]
+
+
+def run_words(run: str | Sequence[str]) -> list[str]:
+    """Return the names of one run or several as a list."""
+    return [run] if isinstance(run, str) else list(run)
+
+
+def open_images(images: Folder | np.ndarray) -> InputImages:
+    """Return images without labels, from a path or an array, (N, side, side, 3) uint8."""
+    from cifar_lab.inference.input_images import images_of_array, read_images
+
+    return read_images(Path(images)) if isinstance(images, str | os.PathLike) else images_of_array(images)
+
+
+def say_nothing(_: str) -> None:
+    """Say nothing."""
+
+
+def runs_folder(runs: Folder | None) -> Path:
+    """Return the absolute path of a runs folder; by default `CIFAR_LAB_RUNS`, else `./runs`."""
+    return Path(runs if runs is not None else os.environ.get("CIFAR_LAB_RUNS") or "runs").expanduser().resolve()
+
+
+def known_ablations(folder: Folder | None) -> registry.Registry:
+    """Return the registry with the ablations of `folder`; by default of those in `CIFAR_LAB_ABLATIONS`."""
+    return registry.discover(*([Path(folder)] if folder is not None else registry.folders_of_environment()))
+
+
+def resolve_ablation(ablation: str | Ablation, folder: Folder | None) -> Ablation:
+    """Return an ablation that is given itself, or by its name."""
+    return ablation if isinstance(ablation, Ablation) else known_ablations(folder).find(ablation)
+
+
+def require_names(names: Iterable[str], argument: str = "variants", example: str = "['r4', 'r16']") -> list[str]:
+    """Return names as a list.
+
+    Raises:
+        UsageError: they are one string, whose characters would be taken for names.
+    """
+    if isinstance(names, str):
+        raise UsageError(f"{argument} is a list of names, as in {example}, got {names!r}")
+    return list(names)
+
+
+def require_setting(
+    scale: str | None, data: str | None, overrides: Mapping[str, Any] | None, invocation: str | None
+) -> None:
+    """Check that a scale exists, and that an invocation is asked for alone.
+
+    Raises:
+        UsageError: not so.
+    """
+    if scale is not None:
+        scales.find_scale(scale)
+    if invocation is not None and (scale is not None or data is not None or overrides):
+        raise UsageError("invocation names a whole setting; leave scale, data and overrides out")
+
+
+def require_imported_code(found: Request) -> None:
+    """Check that the user's own code in the recipes of a plan was not changed since this process imported it."""
+    for group, target in sorted({each[1:3] for cell in found.plan.cells for each in cell.recipe.extensions()}):
+        extension.require_unchanged(group, target)
+
+
+def check_arguments(
+    scale: str, seeds: Iterable[int] | None, overrides: Mapping[str, Any] | None, variants: Iterable[str] | None,
+    workers: int | str, device: str, max_params: int,
+) -> RequestArguments:  # fmt: skip
+    """Check the form of the arguments that a command line has as words, and return them together.
+
+    Raises:
+        UsageError: one has another form.
+    """
+    from cifar_lab.execution.request import RequestArguments
+
+    taken = tuple(seeds) if seeds is not None else None
+    if taken is not None and (not taken or len(set(taken)) != len(taken) or len(taken) > MOST_SEEDS):
+        raise UsageError(f"seeds are 1 to {MOST_SEEDS} different integers, got {len(taken)}: {list(taken[:5])}")
+    if not all(type(seed) is int and seed >= 0 for seed in taken or ()):
+        raise UsageError(f"seeds are integers from 0 up, got {list(taken or ())[:5]}")
+    if type(max_params) is not int or max_params < 1:
+        raise UsageError(f"max_params is an integer from 1 up, got {max_params!r}")
+    return RequestArguments(
+        scale=scales.find_scale(scale), overrides=dict(overrides or {}), seeds=taken, max_params=max_params,
+        device=device,
+        variants=require_names(variants) if variants is not None else None, workers=str(workers),
+    )  # fmt: skip
