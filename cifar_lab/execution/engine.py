@@ -2,8 +2,8 @@
 
 A further engine implements `Engine`, best as a `cell_engine.CellEngine`, and gets an entry in `ENGINES`;
 `tests/contracts/test_engines.py` states what it must do. It trains a cell wherever `CellJob.runs` is the same folder,
-by `cifar_lab.execution.worker.train_cell`: the function takes the cell's lock, resumes from its checkpoint, and writes its
-result or its failure, so that an engine only starts, stops and watches.
+by `cifar_lab.execution.worker.train_cell`: the function takes the cell's lock, resumes from its checkpoint, and writes
+its result or its failure, so that an engine only starts, stops and watches.
 """
 
 from __future__ import annotations
