@@ -67,18 +67,18 @@ class ModelLogging:
     """Alias that is set to the registered version."""
 
 
-def parse_registration(text: str) -> tuple[str, str | None]:
-    """Return name and alias of `NAME[@ALIAS]`, as MLflow's registry takes them.
+def parse_registration(text: str, option: str = "--register") -> tuple[str, str | None]:
+    """Return name and alias of `NAME[@ALIAS]`, as MLflow's registry takes them; `option`: what it was given as.
 
     Raises:
         UsageError: it would not.
     """
     name, at, alias = text.partition("@")
     if not name.strip() or re.search(r"[/:]", name) or not name.isprintable() or name in {".", ".."}:
-        raise UsageError(f"--register {text}: a name has at least one character, and neither '/' nor ':'")
+        raise UsageError(f"{option} {text}: a name has at least one character, and neither '/' nor ':'")
     if at and (not re.fullmatch(r"[\w-]{1,255}", alias, re.ASCII) or re.fullmatch(r"(?i)v\d+|latest", alias)):
         raise UsageError(
-            f"--register {text}: an alias has letters, digits, '_' and '-', and is neither 'latest' nor like 'v1'"
+            f"{option} {text}: an alias has letters, digits, '_' and '-', and is neither 'latest' nor like 'v1'"
         )
     return name, alias if at else None
 
