@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cifar_lab.errors import UsageError
+from cifar_lab.mlflow_sync.tag_names import FORMER, FORMER_DATASET, FORMER_SHIPPED, PREFIX, SETTING
 
 EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 """Variable of MLflow that precedes the names of experiments."""
@@ -16,13 +17,13 @@ KEYS = "a key has letters, digits, '_', '-', '.', '/' and spaces"
 LONGEST_VALUE, LONGEST_PREFIX = 5000, 100
 """Characters that every MLflow store takes: of a tag's value, and before the name of an experiment."""
 OWN_TAGS = frozenset({
-    "ablation", "began", "below", "cells", "command", "compared_with", "control", "data", "dataset", "delta_to",
-    "factors", "fingerprint", "git_commit", "git_dirty", "invocation", "last_error", "macs", "noted", "overrides",
-    "parameters", "parameters_trained", "protocol", "pruned", "reused_from", "role", "scale", "seed", "settled",
-    "shipped", "shipped_to", "status", "variant",
+    "ablation", "cells", "command", "compared_with", "control", "data", "factors", "fingerprint", "git_commit",
+    "git_dirty", "invocation", "last_error", "macs", "overrides", "parameters", "parameters_trained", "protocol",
+    "pruned", "reused_from", "role", "scale", "seed", "status", "variant",
+    *FORMER, FORMER_SHIPPED, FORMER_DATASET,
 })  # fmt: skip
-"""Tags that the upload sets; a user's tag of the same name would change what it finds."""
-OWN_PREFIXES = ("mlflow.", "setting.", "execution.", "version.", "hardware.", "trial")
+"""Tags that the upload sets, or once set; a user's tag of the same name would change what it finds."""
+OWN_PREFIXES = (PREFIX, "mlflow.", SETTING, "execution.", "version.", "hardware.", "trial")
 
 
 def require_label(key: object, value: object, shown: str) -> str:

@@ -20,6 +20,7 @@ from cifar_lab import api, errors
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.api.results import call_in_words
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.store import selection
 from cifar_lab.store.ablation_file import as_file
 from cifar_lab.store.cell_record import CellRecord
@@ -129,13 +130,13 @@ def test_the_record_has_the_call_in_place_of_a_command_line(made: Any, few_image
 
 
 def test_a_call_has_what_mlflow_gets_and_names_no_address(
-    made: Any, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Any, few_images: Path, store: MLflowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from made.http_server import serving
     from mlflow.tracking import MlflowClient
 
     pytest.importorskip("apprise")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
     call = {**CALL, "offline": False}
     with serving({}) as server:
@@ -147,7 +148,7 @@ def test_a_call_has_what_mlflow_gets_and_names_no_address(
         message = json.loads(server.posted[0][1])
     assert message["title"] == "cifar-lab run made: finished"
     assert message["message"].startswith("made: 0 trained, 4 reused. ")
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(store.uri)
     experiment = client.get_experiment_by_name("mine/made")
     runs = client.search_runs([experiment.experiment_id], "tags.team = 'vision'")
     assert len(runs) == 5, "four cells and their parent"
@@ -161,6 +162,7 @@ def test_a_call_has_what_mlflow_gets_and_names_no_address(
     assert "S3cretPath" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_one_recipe_is_trained_and_gone_on_with(
     few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
