@@ -139,7 +139,8 @@ def load_runs(*, runs: Folder | None = None) -> StoredCells:
 
 
 def predict(
-    run: str | Sequence[str], *, images: Folder | np.ndarray, ensemble: bool = False, tta: str | None = None,
+    run: str | Sequence[str], *, images: Folder | np.ndarray, ensemble: bool = False, resize: bool = False,
+    tta: str | None = None,
     runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
 ) -> Predictions:  # fmt: skip
     """Predict the class of images without labels by a trained cell, or by several averaged.
@@ -148,7 +149,9 @@ def predict(
         run: fingerprint (first digits), `ABLATION/VARIANT/sN`, `ABLATION/VARIANT`, `ABLATION` or `best:ABLATION`; or
             several of these.
         images: (N, 32, 32, 3) uint8, or a path: a pickle or npz with `data`, a folder or archive of images, one image.
+            Networks that were trained on another side take that one.
         ensemble: average the probabilities of all runs.
+        resize: fit images of other sizes: the centre, scaled with antialiasing; False: refuse them.
         tta: test-time augmentation, `none`, `mirror` or `mirror_shift`; None: that of the recipe.
         scale: scale of the setting that names refer to; None for any.
         invocation: id of an invocation of that setting; None for the latest.
@@ -165,7 +168,7 @@ def predict(
     chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
     if not ensemble:
         require_one(chosen)
-    return predict_images(chosen, open_images(images), device=device, tta=tta)
+    return predict_images(chosen, open_images(images, chosen, resize=resize), device=device, tta=tta)
 
 
 def evaluate(
@@ -244,14 +247,15 @@ def export(
 
 
 def shift(
-    run: str | Sequence[str], *, images: Folder | np.ndarray, control: str | None = None, margin: float | None = None,
-    runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
+    run: str | Sequence[str], *, images: Folder | np.ndarray, resize: bool = False, control: str | None = None,
+    margin: float | None = None, runs: Folder | None = None, scale: str | None = None, invocation: str | None = None,
+    device: str = "auto",
 ) -> ShiftEstimate:  # fmt: skip
     """Estimate the accuracy of trained cells on images without labels, and rank their variants.
 
     Args:
         run: as in `predict`.
-        images: as in `predict`.
+        images, resize: as in `predict`.
         control: variant that the others are compared with; None: that of the ablation.
         margin: difference that does not matter, as a fraction; None: that of the ablation.
         runs, scale, invocation, device: as in `predict`.
@@ -265,4 +269,6 @@ def shift(
     from cifar_lab.inference.shift import estimate_shift
 
     chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
-    return estimate_shift(chosen, open_images(images), device=device, control=control, margin=margin)
+    return estimate_shift(
+        chosen, open_images(images, chosen, resize=resize), device=device, control=control, margin=margin
+    )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cifar_lab.execution.request import Request, RequestArguments
     from cifar_lab.inference.input_images import InputImages
+    from cifar_lab.inference.run_names import ChosenRuns
     from cifar_lab.mlflow_sync.logged_model import ModelLogging
 
 Folder = str | os.PathLike[str]
@@ -31,11 +32,16 @@ def run_words(run: str | Sequence[str]) -> list[str]:
     return [run] if isinstance(run, str) else list(run)
 
 
-def open_images(images: Folder | np.ndarray) -> InputImages:
-    """Return images without labels, from a path or an array, (N, side, side, 3) uint8."""
-    from cifar_lab.inference.input_images import images_of_array, read_images
+def open_images(images: Folder | np.ndarray, chosen: ChosenRuns, *, resize: bool) -> InputImages:
+    """Return images without labels, of the side that the runs take, from a path or an array, (N, side, side, 3) uint8.
 
-    return read_images(Path(images)) if isinstance(images, str | os.PathLike) else images_of_array(images)
+    `resize`: fit images of other sizes, instead of refusing them.
+    """
+    from cifar_lab.inference.input_images import Fit, images_of_array, read_images
+    from cifar_lab.inference.run_names import require_same_side
+
+    fit = Fit(require_same_side(chosen), resize)
+    return read_images(Path(images), fit) if isinstance(images, str | os.PathLike) else images_of_array(images, fit=fit)
 
 
 def say_nothing(_: str) -> None:

@@ -208,3 +208,16 @@ def require_same_classes(chosen: ChosenRuns) -> tuple[str, ...]:
         if run.cell.classes != first.cell.classes:
             raise UsageError(f"{run.name} and {first.name} know other classes")
     return first.cell.classes
+
+
+def require_same_side(chosen: ChosenRuns) -> int:
+    """Return the side in pixels of the images that all runs take.
+
+    Raises:
+        UsageError: two runs were trained on images of other sizes.
+    """
+    first = chosen.runs[0]
+    for run in chosen.runs:
+        if (side := run.cell.side) != (own := first.cell.side):
+            raise UsageError(f"{run.name} takes images of {side}×{side} and {first.name} of {own}×{own}")
+    return first.cell.side

@@ -262,7 +262,8 @@ def _register(
         known = [each for each in client.search_model_versions(f"name={json.dumps(name)}") if each.source == source]
         if known:
             return known[0]
-        why = f"{cell.name} of {cell.asked.fingerprint[:12]}, best by {metric}: {cell.result.metrics.get(metric, math.nan):.4f}"
+        value = cell.result.metrics.get(metric, math.nan)
+        why = f"{cell.name} of {cell.asked.fingerprint[:12]}, best by {metric}: {value:.4f}"
         made = client.create_model_version(name, source=source, run_id=run.id, model_id=model, description=why)
         if VERSIONS not in client.get_logged_model(model).tags:  # a server sets it, a database does not
             client.set_logged_model_tags(model, {VERSIONS: json.dumps([{"name": name, "version": int(made.version)}])})
