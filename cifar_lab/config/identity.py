@@ -96,6 +96,9 @@ NEUTRAL: tuple[Mapping[str, object], ...] = (
         "train.distill.temperature": 4.0,
         "train.distill.weight": 0.0,
     },
+    {
+        "data.policy.consistency": 0.0,
+    },
 )
 """Later fields with their neutral values, one table for each version; an entry is never changed or removed.
 
