@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-faults check docs audit sbom image-digests lowest lock bench gpu gpu-check gpu-pack clean
+.PHONY: demo test test-all test-faults check docs audit sbom image-digests lowest lock results bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -57,6 +57,10 @@ lowest: .venv/.installed-audit  ## The quick tests with the lowest versions that
 lock: .venv/.installed-audit  ## Write requirements.lock: the newest versions of everything, for all platforms
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-find-links --python-version 3.11 --upgrade \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+STUDY ?= docs/results/registry.zip
+results: .venv/.installed  ## Write the pages of docs/results/registry from a study's records: STUDY=FOLDER|ZIP
+	PYTHONPATH=benchmarks:. $(BIN)/python benchmarks/study_pages.py $(STUDY) -o docs/results/registry
 
 bench: .venv/.installed-bench  ## Measure beside a plain loop and Lightning: docs/benchmarks.md; make bench ARGS=--quick
 	$(BIN)/python benchmarks/bench.py $(ARGS)
