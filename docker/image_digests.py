@@ -51,8 +51,8 @@ def registry_digest(image: str) -> str:
         raise ValueError(f"{image}: docker cannot be started ({error.strerror})") from error
     digest = done.stdout.strip()
     if done.returncode or not DIGEST.fullmatch(digest):
-        said = (done.stderr or done.stdout).strip().splitlines() or ["no answer"]
-        raise ValueError(f"{image}: {said[-1]}")
+        said = (done.stderr.strip() or done.stdout.strip() or "no answer").splitlines()
+        raise ValueError(f"{image}: {said[0]} (docker with buildx and a network are needed)")
     return digest
 
 
