@@ -166,7 +166,8 @@ def plan(
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
     for passes in sorted({cell["passes"] for cell in tree} - {1}):
         names = ", ".join(dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == passes))
-        console.show(f"{names}: {passes} passes a step, so {passes} times the time and the FLOPs that the MACs tell")
+        count, times = ("two", "twice") if passes == 2 else (str(passes), f"{passes} times")
+        console.show(f"{names}: {count} passes a step, so {times} the time and the FLOPs that the MACs tell")
     taught = {cell["variant"]: cell["teacher_macs"] for cell in tree if cell["teacher_macs"]}
     if taught:
         each = ", ".join(f"{name} {format_macs(macs)}" for name, macs in taught.items())
