@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def start(tmp_path: Path, *, if_asked: int, after: float = 60, by_itself: int = 
         program.write_text(f'#!/bin/bash\necho "{name} $@" >> {tmp_path}/asked\n')
         program.chmod(0o755)
     script = tmp_path / "task.sbatch"
-    command = ["python3", "-c", CHILD % (if_asked, after, by_itself)]
+    command = [sys.executable, "-c", CHILD % (if_asked, after, by_itself)]
     script.write_text(array_script(command, tmp_path, "study", TaskPlan(1, 1, 5), SlurmOptions()))
     environment = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "17",
                    "SLURM_ARRAY_TASK_ID": "3"}  # fmt: skip

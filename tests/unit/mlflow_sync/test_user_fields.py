@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,10 @@ def sync(study: Any, store: MLflowStore) -> Callable[[], None]:
     return sync
 
 
-def test_tags_and_the_note_are_on_the_runs_and_in_the_record(study: Any, sync: Any, runs_of: Any) -> None:
+def test_tags_and_the_note_are_on_the_runs_and_in_the_record(
+    study: Any, sync: Any, runs_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ada")
     invocation = study.invocation(seeds=1, labels={"team": "vision", "paper": "draft 2"}, note="**Why**\nas above")
     study.whole("r4", 0)
     sync()
@@ -35,7 +37,7 @@ def test_tags_and_the_note_are_on_the_runs_and_in_the_record(study: Any, sync: A
     cell = runs_of("se_ratio")["r4/s0"]
     for each in (parent, cell):
         assert (each.data.tags["team"], each.data.tags["paper"]) == ("vision", "draft 2")
-        assert each.data.tags["mlflow.user"] == getpass.getuser()
+        assert each.data.tags["mlflow.user"] == "ada"
     assert parent.data.tags["mlflow.note.content"].startswith("**Why**\nas above\n\n")
     assert read_invocation(study.runs / "invocations" / f"{invocation.id}.json") == invocation
 
