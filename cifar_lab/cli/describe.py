@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,11 +258,12 @@ def _alike(plan: Plan) -> dict[str, str]:
     from cifar_lab.train.lr_schedule import rate_at
 
     dataset = plan.dataset
+    kept = cache(lambda fraction, seed: len(dataset.split(fraction, seed)[0]))
 
     def rates(recipe: Recipe) -> Iterator[float]:
         rest = len(dataset.train_labels)
         if recipe.train.protocol == "holdout":
-            rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
+            rest = kept(recipe.data.val_fraction, recipe.data.split_seed)
         per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
         for step in range(per_epoch * epochs):
             yield rate_at(recipe, step, per_epoch)
