@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,9 +164,10 @@ def plan(
     parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, format_overrides(found.plan.overrides))
     title = " · ".join(filter(None, parts))
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
-    twice = dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == 2)
-    if twice:
-        console.show(f"{', '.join(twice)}: two passes a step, so twice the time and the FLOPs that the MACs tell")
+    for passes in sorted({cell["passes"] for cell in tree} - {1}):
+        names = ", ".join(dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == passes))
+        count, times = ("two", "twice") if passes == 2 else (str(passes), f"{passes} times")
+        console.show(f"{names}: {count} passes a step, so {times} the time and the FLOPs that the MACs tell")
     taught = {cell["variant"]: cell["teacher_macs"] for cell in tree if cell["teacher_macs"]}
     if taught:
         each = ", ".join(f"{name} {format_macs(macs)}" for name, macs in taught.items())
@@ -255,16 +255,21 @@ def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
 
 def _alike(plan: Plan) -> dict[str, str]:
     """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
+    from cifar_lab.data.splits import training_index
     from cifar_lab.train.lr_schedule import rate_at
 
     dataset = plan.dataset
-    kept = cache(lambda fraction, seed: len(dataset.split(fraction, seed)[0]))
+    sizes: dict[str, int] = {}
+
+    def size(recipe: Recipe) -> int:
+        """Return the number of training images; splitting them takes longer than all else here."""
+        key = f"{recipe.train.protocol} {recipe.data.model_dump_json()}"
+        if key not in sizes:
+            sizes[key] = len(training_index(dataset, recipe.data, recipe.train.protocol))
+        return sizes[key]
 
     def rates(recipe: Recipe) -> Iterator[float]:
-        rest = len(dataset.train_labels)
-        if recipe.train.protocol == "holdout":
-            rest = kept(recipe.data.val_fraction, recipe.data.split_seed)
-        per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
+        per_epoch, epochs = recipe.steps_per_epoch(size(recipe)), recipe.train.epochs
         for step in range(per_epoch * epochs):
             yield rate_at(recipe, step, per_epoch)
 

@@ -16,6 +16,7 @@ from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore, StoreRefuses,
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate, no_table
+from cifar_lab.mlflow_sync.tag_names import SETTLED
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
@@ -298,11 +299,14 @@ def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:
     if not before or not invocation.asks_for_the_same(before[-1]):
         return False
     found = store.find_all(invocation.ablation, role="invocation", invocation=before[-1].id)
-    return bool(found) and found[0].tags.get(parent_run.SETTLED) == parent_run.state_of(runs, invocation)
+    return bool(found) and found[0].tags.get(SETTLED) == parent_run.state_of(runs, invocation)
 
 
 class StoredCells:
-    """Runs of cells in the store by fingerprint; each experiment is read once, and again after cells were shipped."""
+    """Runs of cells in the store by fingerprint; each experiment is read once, and again after cells were shipped.
+
+    Runs of a former version get the present names of their tags, by which views select them.
+    """
 
     def __init__(self, store: MLflowStore) -> None:
         self._store, self._known = store, dict[str, dict[str, ExistingRun]]()
@@ -311,6 +315,9 @@ class StoredCells:
         """Return the runs of an ablation's cells."""
         if ablation not in self._known:
             found = self._store.find_all(ablation, role="cell")
+            for run in found:
+                if run.outdated:
+                    self._store.tag(run.id, run.outdated)
             self._known[ablation] = {run.tags["fingerprint"]: run for run in found}
         return self._known[ablation]
 

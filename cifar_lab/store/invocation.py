@@ -73,7 +73,7 @@ class CellRef:
     macs: int
     """Multiply-accumulates of one forward pass of the trained network."""
     passes: int = 1
-    """Forward and backward passes of a training step: two with sharpness-aware minimization."""
+    """Forward and backward passes of a training step for each image (`Recipe.passes`)."""
     teachers: tuple[Annotated[str, AfterValidator(_require_fingerprint)], ...] = ()
     """Fingerprints of the cells that it learns from."""
     teacher_macs: int = 0
@@ -208,6 +208,9 @@ class Invocation:
 
     design: str | None = None
     """The method of the intervals, fixed before the first cell: `MODERATED`; of a note from before it, `STUDENT`."""
+
+    effects_design: str | None = None
+    """The same for the effects of a 2 × 2 study, which had `STUDENT` longer."""
 
     prior: Annotated[VariancePrior | None, AfterValidator(_require_prior)] = None
     """Variance of earlier cells of the control, for a setting with a single comparison; None without enough of them."""
