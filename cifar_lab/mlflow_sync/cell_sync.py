@@ -89,7 +89,7 @@ def locked(path: Path, store: MLflowStore) -> Iterator[None]:
 
 
 class _Dues(NamedTuple):
-    """What the run of a cell has from other cells."""
+    """Tags and differences that the run of a cell has from other cells."""
 
     tags: dict[str, str]
     differences: list[MetricPoint]
