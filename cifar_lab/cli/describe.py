@@ -259,10 +259,17 @@ def _alike(plan: Plan) -> dict[str, str]:
     from cifar_lab.train.lr_schedule import rate_at
 
     dataset = plan.dataset
+    sizes: dict[str, int] = {}
+
+    def size(recipe: Recipe) -> int:
+        """Return the number of training images; splitting them takes longer than all else here."""
+        key = f"{recipe.train.protocol} {recipe.data.model_dump_json()}"
+        if key not in sizes:
+            sizes[key] = len(training_index(dataset, recipe.data, recipe.train.protocol))
+        return sizes[key]
 
     def rates(recipe: Recipe) -> Iterator[float]:
-        rest = len(training_index(dataset, recipe.data, recipe.train.protocol))
-        per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
+        per_epoch, epochs = recipe.steps_per_epoch(size(recipe)), recipe.train.epochs
         for step in range(per_epoch * epochs):
             yield rate_at(recipe, step, per_epoch)
 

@@ -116,11 +116,12 @@ def trained_alike(
         groups.setdefault(json.dumps([tree, (parents or {}).get(name)], sort_keys=True), []).append(name)
     found: dict[str, str] = {}
     for names in groups.values():
-        distinct: list[str] = []
+        distinct: dict[float | None, list[str]] = {}  # by the first rate, as hundreds of variants may differ in it
         for name in names if len(names) > 1 else ():
-            earlier = next((other for other in distinct if _is_same(rates(recipes[other]), rates(recipes[name]))), None)
+            others = distinct.setdefault(next(iter(rates(recipes[name])), None), [])
+            earlier = next((other for other in others if _is_same(rates(recipes[other]), rates(recipes[name]))), None)
             if earlier is None:
-                distinct.append(name)
+                others.append(name)
             else:
                 found[name] = earlier
     return found

@@ -16,6 +16,8 @@ class Scheduler:
 
     def __init__(self, jobs: list[CellJob]) -> None:
         self._waiting = list(jobs)
+        self._names = {job.fingerprint for job in jobs}
+        """Fingerprints of the waiting jobs."""
         self._failed_before = {job.fingerprint: _failure_time(job.record) for job in jobs}
 
     def __len__(self) -> int:
@@ -24,21 +26,22 @@ class Scheduler:
     def put_back(self, job: CellJob) -> None:
         """Return `job` to the queue, because another runner took it first."""
         self._waiting.insert(0, job)
+        self._names.add(job.fingerprint)
 
     def take(self, running: set[str]) -> CellJob | SettledCell | None:
         """Return the first job that can begin, or that will not begin here any more; None while all must wait.
 
         `running`: fingerprints of the cells that this engine trains now.
         """
-        ours = running | {job.fingerprint for job in self._waiting}
         for i, job in enumerate(self._waiting):
-            found = self._look(job, ours)
+            found = self._look(job, running)
             if found is not None:
                 del self._waiting[i]
+                self._names.discard(job.fingerprint)
                 return found
         return None
 
-    def _look(self, job: CellJob, ours: set[str]) -> CellJob | SettledCell | None:
+    def _look(self, job: CellJob, running: set[str]) -> CellJob | SettledCell | None:
         record = job.record
         state = record.state()
         if state in ENDED:
@@ -50,7 +53,10 @@ class Scheduler:
         failure = record.failure()
         if failure is not None and failure.time != self._failed_before[job.fingerprint]:
             return SettledCell(job, f"failed in another runner: {failure.error}")
-        looks = [_look_at_parent(job, CellRecord(job.runs / parent), ours) for parent in job.recipe.parents]
+        looks = [
+            _look_at_parent(job, CellRecord(job.runs / parent), is_ours=parent in running or parent in self._names)
+            for parent in job.recipe.parents
+        ]
         never = next((look for look in looks if isinstance(look, SettledCell)), None)
         return never or (None if None in looks else job)
 
@@ -86,16 +92,16 @@ class TaskShare(Scheduler):
     def _continues(self, job: CellJob) -> bool:
         return not self._here.isdisjoint(job.recipe.parents)
 
-    def _look(self, job: CellJob, ours: set[str]) -> CellJob | SettledCell | None:
-        found = super()._look(job, ours)
+    def _look(self, job: CellJob, running: set[str]) -> CellJob | SettledCell | None:
+        found = super()._look(job, running)
         return None if isinstance(found, CellJob) and not self._left and not self._continues(job) else found
 
 
-def _look_at_parent(job: CellJob, parent: CellRecord, ours: set[str]) -> CellJob | SettledCell | None:
+def _look_at_parent(job: CellJob, parent: CellRecord, *, is_ours: bool) -> CellJob | SettledCell | None:
     state = parent.state()
     if state == "finished":
         return job
-    if state == "running" or (parent.fingerprint in ours and state != "diverged"):
+    if state == "running" or (is_ours and state != "diverged"):
         return None
     verb = "continues" if parent.fingerprint == job.recipe.init_from else "learns from"
     words = {"missing": "is not trained", "damaged": "is damaged"}.get(state, state)

@@ -68,11 +68,12 @@ def read_failures(settings: Iterable[Selection], runs: Path) -> list[FailedCell 
 
 
 def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | DamagedCell]:
+    latest = {cell.fingerprint: asked for asked in setting.invocations for cell in asked.cells}
     for asked in setting.cells:
         name = CellName(setting.latest.ablation, asked.variant, asked.seed)
         content = CellRecord(runs / asked.fingerprint).read()
         if content.state == "failed" and content.failure is not None:
-            again = _retry_command(setting.invocations, asked.fingerprint)
+            again = _retry_command(latest[asked.fingerprint])
             yield FailedCell(name=name, fingerprint=asked.fingerprint, failure=content.failure, again=again)
         elif content.state == "diverged" and content.result is not None:
             yield DivergedCell(name=name, fingerprint=asked.fingerprint, result=content.result)
@@ -81,9 +82,8 @@ def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | 
             yield DamagedCell(name=name, fingerprint=asked.fingerprint, damage=content.damage, remedy=remedy)
 
 
-def _retry_command(invocations: tuple[Invocation, ...], fingerprint: str) -> str:
+def _retry_command(latest: Invocation) -> str:
     """Return the command of the latest invocation with a cell that trains it again, if it failed."""
-    latest = next(i for i in reversed(invocations) if any(cell.fingerprint == fingerprint for cell in i.cells))
     if latest.retry:
         return latest.retry
     flag = " --retry-failed" if latest.command.startswith("cifar-lab run-ablation ") else ""

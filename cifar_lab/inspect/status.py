@@ -15,6 +15,8 @@ from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.search_data import is_search
 from cifar_lab.store.selection import Selection, typed
 
+Family = Mapping[tuple[str, int], str]
+"""Fingerprints of the cells of a setting by lineage and seed."""
 STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "pruned", "missing", "damaged")
 
 
@@ -82,28 +84,29 @@ def _of_search(cell: CellProgress, setting: Selection) -> CellProgress:
 def _with_waits(cells: list[CellProgress], setting: Selection, runs: Path) -> Iterator[CellProgress]:
     """Yield the cells, each with the cell that it waits for. Parents come before children in every plan."""
     known = {cell.asked.fingerprint: cell for cell in cells}
+    family = {(cell.asked.recipe, cell.asked.seed): cell.asked.fingerprint for cell in reversed(cells)}
+    typed_parent = setting.latest.overrides.get("init_from")
     for cell in cells:
-        parents = _parents(cell, setting, runs) if cell.state == "missing" else []
+        parents = _parents(cell, family, typed_parent, runs) if cell.state == "missing" else []
         waits = [each for parent in parents if (each := _waiting(cell, parent, known, runs)).waits_for is not None]
         if waits:
             known[cell.asked.fingerprint] = next((each for each in waits if each.stuck), waits[0])
         yield known[cell.asked.fingerprint]
 
 
-def _parents(cell: CellProgress, setting: Selection, runs: Path) -> list[str]:
+def _parents(cell: CellProgress, family: Family, typed_parent: str | None, runs: Path) -> list[str]:
     """Return the fingerprints of the cells that must be finished before `cell`: that it continues, and its teachers."""
-    continued = _parent(cell, setting, runs)
+    continued = _parent(cell, family, typed_parent, runs)
     return [*([continued] if continued is not None else []), *cell.asked.teachers]
 
 
-def _parent(cell: CellProgress, setting: Selection, runs: Path) -> str | None:
+def _parent(cell: CellProgress, family: Family, typed_parent: str | None, runs: Path) -> str | None:
     """Return the fingerprint of the cell whose final weights `cell` starts from; None if it starts from scratch."""
     begun = CellRecord(runs / cell.asked.fingerprint).cell()
     if begun is not None:
         return begun.recipe.init_from
     lineage = cell.asked.recipe.partition(" after ")[2]  # format of the plan: own digest, then the parent's lineage
-    family = [other for other in setting.cells if other.recipe == lineage and other.seed == cell.asked.seed]
-    return family[0].fingerprint if family else setting.latest.overrides.get("init_from")
+    return family.get((lineage, cell.asked.seed), typed_parent)
 
 
 def _waiting(cell: CellProgress, parent: str, known: Mapping[str, CellProgress], runs: Path) -> CellProgress:
@@ -117,14 +120,19 @@ def _waiting(cell: CellProgress, parent: str, known: Mapping[str, CellProgress],
 
 def _with_estimates(cells: list[CellProgress]) -> Iterator[CellProgress]:
     """Yield the cells; one without a pace of its own gets that of its variant, else that of all variants."""
-    paced = [cell for cell in cells if cell.seconds is not None]
+    paces: dict[str, list[float]] = {}
     for cell in cells:
-        alike = [other for other in paced if other.asked.variant == cell.asked.variant] or paced
-        if cell.is_settled or cell.left is not None or not alike:
+        if cell.seconds is not None:
+            paces.setdefault(cell.asked.variant, []).append(_seconds_per_mac(cell))
+    of_variant = {variant: fmean(values) for variant, values in paces.items()}
+    of_all = fmean(pace for values in paces.values() for pace in values) if paces else None
+    for cell in cells:
+        pace = of_variant.get(cell.asked.variant, of_all)
+        if cell.is_settled or cell.left is not None or pace is None:
             yield cell
         else:
             share = 1 - cell.epoch / cell.epochs if cell.epochs else 1.0
-            yield replace(cell, left=fmean(map(_seconds_per_mac, alike)) * _macs(cell) * share)
+            yield replace(cell, left=pace * _macs(cell) * share)
 
 
 def _seconds_per_mac(cell: CellProgress) -> float:

@@ -93,8 +93,12 @@ class InvocationHistory:
 def _references(same: list[Invocation]) -> dict[str, tuple[CellRef, int]]:
     """Return the reference of each cell of a setting by fingerprint, and the time since when it has been that."""
     found: dict[str, tuple[CellRef, int]] = {}
-    for i, past in enumerate(same, start=1):
-        for cell, reference in _pairs(unite(same[:i]), past):
+    every: dict[tuple[str, int, str], CellRef] = {}
+    recipes: dict[str, str] = {}
+    for past in same:  # as `unite` for each beginning of the list, without reading it again each time
+        every |= {(cell.variant, cell.seed, cell.recipe): cell for cell in past.cells}
+        recipes |= {cell.variant: cell.recipe for cell in past.cells}
+        for cell, reference in _pairs([cell for cell in every.values() if cell.recipe == recipes[cell.variant]], past):
             known = found.get(cell.fingerprint)
             if known is None or known[0].fingerprint != reference.fingerprint:
                 found[cell.fingerprint] = (reference, past.time)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -25,6 +26,12 @@ Draw = Callable[[CellRecord], dict[str, bytes]]
 """Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
 Say = Callable[[str], None]
 
+MOST_DRAWN = 500
+"""Most cells of an invocation whose cells get figures: drawing them takes longer than all else that is shipped."""
+UNDRAWN = (
+    "{ablation}: no figures for each of {cells:,} cells in MLflow, as drawing them takes long; their numbers, curves "
+    "and confusion.csv are there"
+)
 UNBEGUN = "none"
 """Placeholder for the time at which training began, for a cell that failed before."""
 
@@ -81,6 +88,15 @@ def locked(path: Path, store: MLflowStore) -> Iterator[None]:
         lock.release()
 
 
+class _Dues(NamedTuple):
+    """Tags and differences that the run of a cell has from other cells."""
+
+    tags: dict[str, str]
+    differences: list[MetricPoint]
+    awaits: bool
+    """True if the cell or the one that it is compared with has not ended."""
+
+
 @dataclass
 class CellUpload:
     """One cell of an invocation, and how much of it the store has. `ship` may be repeated at any time."""
@@ -96,6 +112,9 @@ class CellUpload:
     """True if the store has everything that was on disk at the last check."""
     is_damaged: bool = False
     """True if a file of its record, or of its reference's, cannot be read; nothing of it is shipped."""
+    is_final: bool = False
+    """True if the cell has ended, and the store has all of it: nothing more comes unless its record is set aside, or
+    another cell becomes its reference."""
     lacks_files: bool = False
     """True if the store took everything but the artifacts."""
     run: str | None = None
@@ -137,7 +156,7 @@ class CellUpload:
         unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
         is_whole = found is not None and found.status not in unended and found.tags.get(SHIPPED_TO) == mark
         result = self.record.result()
-        lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
+        lacking = self._dues(result).tags.items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
         self.is_settled = self.is_empty or (mark is not None and is_whole and not lacking)
         if found is not None and result is not None and is_whole:  # nothing of the record is left to send
@@ -150,7 +169,7 @@ class CellUpload:
             StoreUnavailable: resume later from the same point.
         """
         result, failure = self.record.result(), self.record.failure()
-        dues, differences = self._dues(result)
+        dues, differences, awaits = self._dues(result)
         is_sent = result is not None and self._sent == str(result.time) and self.run is not None
         if not is_sent:
             self.is_settled = False
@@ -163,10 +182,10 @@ class CellUpload:
         place_of_run = self._place_below_the_latest(store, place, closing=closing)
         if lacking or place_of_run:
             assert self.run is not None
-            store.log(self.run, differences if DIFFERENCE in lacking else [])
-            store.tag(self.run, {**lacking, **place_of_run})
+            store.log(self.run, differences if DIFFERENCE in lacking else [], {**lacking, **place_of_run})
             self._tags |= {**lacking, **place_of_run}
         self.is_settled = not self.lacks_files
+        self.is_final = self.is_settled and result is not None and not awaits
         return is_new or bool(lacking)
 
     def _place_below_the_latest(self, store: MLflowStore, place: UploadTarget, *, closing: bool) -> dict[str, str]:
@@ -193,18 +212,19 @@ class CellUpload:
         if self._unsent:
             store.log(self.run, run_fields.metrics_of(self._unsent))
             self._unsent.clear()
-        status = self._status_now(result, failure, closing=closing)
+        status, last = self._status_now(result, failure, closing=closing), {}
         lacked_files = is_new and self._tags.get(SHIPPED_TO) == WITHOUT_FILES
         if status != self._status or lacked_files or (is_new and status in {"failed", "stopped", "pruned"}):
             self._turn_to(status, store, result, failure)
-            is_new = True
+            is_new, last = True, {"status": status}
         if is_new and mark is not None:
-            store.tag(self.run, {SHIPPED_TO: WITHOUT_FILES if self.lacks_files else mark})
-        self._sent = mark
+            last |= {SHIPPED_TO: WITHOUT_FILES if self.lacks_files else mark}
+        store.tag(self.run, last)
+        self._status, self._sent = status, mark
         return is_new
 
-    def _dues(self, result: ResultFile | None) -> tuple[dict[str, str], list[MetricPoint]]:
-        """Return the tags and difference metrics of this cell that depend on other cells.
+    def _dues(self, result: ResultFile | None) -> _Dues:
+        """Return what this cell's run has from other cells.
 
         The tag `DIFFERENCE` identifies the differences in the store; it changes with either of the two results.
         """
@@ -217,12 +237,12 @@ class CellUpload:
         reference = standing.reference
         other = CellRecord(self.runs / reference.fingerprint).result() if reference is not None else None
         if result is None or reference is None or other is None:
-            return tags, []
+            return _Dues(tags, [], awaits=reference is not None)
         differences = self._seen(run_fields.metrics_of_difference(result, other, since=standing.since))
         if differences:
             tags["compared_with"] = f"{reference.variant}/s{reference.seed}"
             tags[DIFFERENCE] = f"{reference.fingerprint[:12]} {differences[0].time}"
-        return tags, differences
+        return _Dues(tags, differences, awaits=False)
 
     def _seen(self, metrics: list[MetricPoint]) -> list[MetricPoint]:
         """Return the metrics without those that a search must not select by."""
@@ -304,8 +324,6 @@ class CellUpload:
             store.log(self.run, self._seen(run_fields.metrics_of_result(result, self._curves)))
             self._upload(store, {**self._recipe(), **self._pictures(result)})
             store.end(self.run, "FINISHED", result.time)
-        store.tag(self.run, {"status": status})
-        self._status = status
 
     def _upload(self, store: MLflowStore, made: Mapping[str, bytes]) -> None:
         """Upload the files of the record, and `made`; on refusal report it, and continue with the rest."""
@@ -332,11 +350,14 @@ class CellUpload:
 
     def _pictures(self, result: ResultFile | None) -> dict[str, bytes]:
         """Return the figures of a cell; for a search those without test, with the val metrics of its result."""
+        drawn: dict[str, bytes] = {}
         try:
-            drawn = self.draw(self.record)
+            if len(self.invocation.cells) <= MOST_DRAWN:
+                drawn = self.draw(self.record)
+            else:
+                self.say(UNDRAWN.format(ablation=self.invocation.ablation, cells=len(self.invocation.cells)))
         except Exception as error:  # noqa: BLE001 (a picture is not worth a result; it is said)
             self.say(f"{self.asked.variant}/s{self.asked.seed}: no figures: {type(error).__name__}: {error}")
-            drawn = {}
         if search_data.is_search(self.invocation):
             return search_data.shown_pictures(drawn) | search_data.shown_result(result)
         return drawn

@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -42,8 +43,8 @@ __all__ = [
     "resolve_uri",
 ]
 
-METRICS, ENTITIES = 1000, 100
-"""Maximum number of metrics, and of params or tags, per call."""
+METRICS, ENTITIES = 900, 100
+"""Maximum number of metrics, and of params or tags, per call; MLflow takes 1,000 of all kinds together."""
 KEY, TAG, PARAM, EXPERIMENT_TAG, EXPERIMENT = 250, 8000, 6000, 5000, 250
 """Maximum length in characters of a key, tag, param, experiment tag and experiment name."""
 CHATTER = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
@@ -258,10 +259,12 @@ class MLflowStore:
             found = ExistingRun(run.info.run_id, run.info.status, {}, {}, has_data=False)
         if sheet.data and not found.has_data:
             self._log_datasets(found.id, sheet.data)
+        tags = {key: value for key, value in sheet.tags.items() if key not in found.tags}
         params = {key: value for key, value in sheet.params.items() if key not in found.params}
-        for some in _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES):
+        *full, last = _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES)
+        for some in full:
             self._call(lambda some=some: self._client.log_batch(found.id, params=some))  # type: ignore[misc]
-        self.tag(found.id, {key: value for key, value in sheet.tags.items() if key not in found.tags})
+        self._log_batch(found.id, tags, params=last)
         return found.id
 
     def _log_datasets(self, run: str, parts: Sequence[DatasetPart]) -> None:
@@ -277,19 +280,29 @@ class MLflowStore:
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Set tags, each truncated to MLflow's maximum length."""
-        from mlflow.entities import RunTag
+        self._log_batch(run, tags)
 
-        entities = [RunTag(_cut(key, KEY), _cut(value, TAG)) for key, value in tags.items()]
-        for some in _chunks(entities, ENTITIES):
-            self._call(lambda some=some: self._client.log_batch(run, tags=some))  # type: ignore[misc]
-
-    def log(self, run: str, metrics: Iterable[MetricPoint]) -> None:
-        """Log metrics. A value that is sent again with the same time is stored once."""
+    def log(self, run: str, metrics: Iterable[MetricPoint], tags: Mapping[str, str] | None = None) -> None:
+        """Log metrics, and then `tags`. A value that is sent again with the same time is stored once."""
         from mlflow.entities import Metric as Entity
 
         entities = [Entity(_cut(m.name, KEY), float(m.value), m.time, m.step) for m in metrics]
-        for some in _chunks(entities, METRICS):
+        *full, last = _chunks(entities, METRICS)
+        for some in full:
             self._call(lambda some=some: self._client.log_batch(run, metrics=some))  # type: ignore[misc]
+        self._log_batch(run, tags or {}, metrics=last)
+
+    def _log_batch(
+        self, run: str, tags: Mapping[str, str], *, metrics: Sequence[Any] = (), params: Sequence[Any] = ()
+    ) -> None:
+        """Send metrics or params with the first tags in one call, and further tags after it."""
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(_cut(key, KEY), _cut(value, TAG)) for key, value in tags.items()]
+        for i, some in enumerate(_chunks(entities, ENTITIES)):
+            these = {"metrics": metrics, "params": params} if i == 0 else {}
+            if some or any(these.values()):
+                self._call(lambda some=some, these=these: self._client.log_batch(run, tags=some, **these))  # type: ignore[misc]
 
     def upload(self, run: str, files: Iterable[Path], made: Mapping[str, bytes]) -> None:
         """Upload files as artifacts under their own names, and `made` under its keys, such as `figures/loss.png`.
@@ -298,13 +311,13 @@ class MLflowStore:
             ArtifactsRefused: the store answers, but files cannot be written to its artifact location.
         """
         with tempfile.TemporaryDirectory(prefix="cifar-lab-") as folder:
+            for path in files:
+                _link(path, Path(folder) / path.name)
             for name, content in made.items():
                 (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                 (Path(folder) / name).write_bytes(content)
-            if made:
+            if any(Path(folder).iterdir()):  # one call for all: each looks its run up several times
                 self._call(lambda: self._client.log_artifacts(run, folder), of_files=True)
-            for path in files:
-                self._call(lambda path=path: self._client.log_artifact(run, str(path)), of_files=True)  # type: ignore[misc]
 
     def resume(self, run: str) -> None:
         """Mark an ended run as running again."""
@@ -339,8 +352,17 @@ def _folder(name: str) -> str:
     return plain if plain == name else f"{plain[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def _link(path: Path, link: Path) -> None:
+    """Make the file `path` available as `link`: by a symbolic link, or as a copy where there are none."""
+    try:
+        link.symlink_to(path.resolve())
+    except OSError:
+        shutil.copyfile(path, link)
+
+
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+    """Yield `items` in parts of at most `size`; one empty part without any."""
+    return (items[start : start + size] for start in range(0, max(1, len(items)), size))
 
 
 def _cut(text: str, longest: int) -> str:

@@ -34,15 +34,21 @@ class UploadLease:
         self._held[fingerprint] = lock
         return True
 
-    def release(self) -> None:
-        """Release every cell.
+    def give_back(self, fingerprint: str) -> None:
+        """Release one cell, if it is held: each held one keeps a file open, of which a process may have few.
 
         Another runner may take a lock file at this moment and hold it alone. That is harmless: two runners that ship
         one cell send the same data, which is stored once."""
-        while self._held:
-            _, lock = self._held.popitem()
-            with suppress(OSError):
-                Path(lock.lock_file).unlink()
-            lock.release()
+        lock = self._held.pop(fingerprint, None)
+        if lock is None:
+            return
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+    def release(self) -> None:
+        """Release every cell."""
+        for fingerprint in list(self._held):
+            self.give_back(fingerprint)
         with suppress(OSError):
             self._folder.rmdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,14 +12,15 @@ from cifar_lab.errors import CifarLabError, TrackingError
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
-from cifar_lab.mlflow_sync.client import MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore, StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
-from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
+from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate, no_table
 from cifar_lab.mlflow_sync.tag_names import SETTLED
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
+from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.text import printable
@@ -155,7 +156,9 @@ class Uploader(threading.Thread):
             self._store.outside = self._gate.outside
             self._store.reach()
             self._is_away = False
-            _look(self._invocation, self._shipments, self._store, self._say)  # one search finds the complete ones
+            _look(
+                self._invocation, self._shipments, StoredCells(self._store), self._say
+            )  # one search finds the complete ones
         if self._place is None:
             self._place = UploadTarget.of(self._invocation, self._store, self._runs, self._history)
         own = [each for each in self._shipments if each.asked.fingerprint in self._ours or not self._is_shared]
@@ -169,14 +172,14 @@ class Uploader(threading.Thread):
     def _ship_others(self, store: MLflowStore, place: UploadTarget) -> None:
         """Ship the cells that other runners trained and that nobody ships now."""
         others = [each for each in self._shipments if each.asked.fingerprint not in self._ours]
-        _look(self._invocation, others, store, self._say)
+        _look(self._invocation, others, StoredCells(store), self._say)
         for shipment in others:
             if not shipment.is_settled:
                 self._ship(shipment, store, place, closing=True)
 
     def _ship(self, shipment: CellUpload, store: MLflowStore, place: UploadTarget, *, closing: bool) -> None:
         name = shipment.asked.fingerprint
-        if shipment.is_damaged or (name in self._broken and not closing):
+        if shipment.is_damaged or (not closing and (name in self._broken or shipment.is_final)):
             return
         if not shipment.is_settled and shipment.run is None and not self._is_ours(shipment):
             return
@@ -188,6 +191,8 @@ class Uploader(threading.Thread):
             if name not in self._broken:
                 self._say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
             self._broken.add(name)
+        if shipment.is_final or closing:
+            self._claims.give_back(name)
 
     def _is_ours(self, shipment: CellUpload) -> bool:
         """Take the cell, unless another runner ships it."""
@@ -211,7 +216,7 @@ class Uploader(threading.Thread):
             if old is None:
                 self._shipments.append(shipment)
             else:
-                old.invocation, old.history = self._invocation, self._history
+                old.invocation, old.history, old.is_final = self._invocation, self._history, False
 
     def _close(self, store: MLflowStore, place: UploadTarget) -> None:
         """Record how the invocation ended, and update the runs of its setting's earlier invocations."""
@@ -222,10 +227,11 @@ class Uploader(threading.Thread):
             same = self._history.same_setting(self._invocation)
             lacking = log_models(store, place.experiment, self._runs, same, self._models, self._say)
             self.lacks_models = lacking > 0
+        tabulate, runs_of = kept_by_setting(self._tabulate), StoredCells(store)
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id:
                 shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
-                _sync_one(self._runs, past, shipments, store, self._tabulate, self._say, self._is_free)
+                _sync_one(self._runs, past, shipments, store, runs_of, tabulate, self._say, self._claims)
 
 
 def sync_invocations(
@@ -249,14 +255,14 @@ def sync_invocations(
     Raises:
         StoreRefuses: the store takes nothing now or later.
     """
-    say = once(say)
+    say, tabulate, runs_of = once(say), kept_by_setting(tabulate), StoredCells(store)
     history = InvocationHistory(read_index(runs))
     batches = [(entry, _shipments(runs, entry, history, draw, say)) for entry in invocations]
     shipped = 0
     try:
         for invocation, shipments in batches:
             try:
-                shipped += _sync_one(runs, invocation, shipments, store, tabulate, say)
+                shipped += _sync_one(runs, invocation, shipments, store, runs_of, tabulate, say)
                 if models is not None and history.same_setting(invocation)[-1].id == invocation.id:
                     _sync_models(runs, invocation, history, store, models, say)
             except (StoreUnavailable, StoreRefuses):
@@ -296,29 +302,75 @@ def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:
     return bool(found) and found[0].tags.get(SETTLED) == parent_run.state_of(runs, invocation)
 
 
+class StoredCells:
+    """Runs of cells in the store by fingerprint; each experiment is read once, and again after cells were shipped.
+
+    Runs of a former version get the present names of their tags, by which views select them.
+    """
+
+    def __init__(self, store: MLflowStore) -> None:
+        self._store, self._known = store, dict[str, dict[str, ExistingRun]]()
+
+    def of(self, ablation: str) -> Mapping[str, ExistingRun]:
+        """Return the runs of an ablation's cells."""
+        if ablation not in self._known:
+            found = self._store.find_all(ablation, role="cell")
+            for run in found:
+                if run.outdated:
+                    self._store.tag(run.id, run.outdated)
+            self._known[ablation] = {run.tags["fingerprint"]: run for run in found}
+        return self._known[ablation]
+
+    def forget(self, ablation: str) -> None:
+        """Read the runs of an ablation anew when they are next needed."""
+        self._known.pop(ablation, None)
+
+
+def kept_by_setting(tabulate: Tabulate) -> Tabulate:
+    """Return `tabulate` with its last answer kept: it is the same for all invocations of a setting."""
+    kept: dict[ComparisonKey, ComparisonFiles | None] = {}
+
+    def tabulate_once(invocation: Invocation) -> ComparisonFiles | None:
+        if invocation.key not in kept:
+            kept.clear()
+            kept[invocation.key] = tabulate(invocation)
+        return kept[invocation.key]
+
+    return tabulate_once
+
+
 def _sync_one(
     runs: Path,
     invocation: Invocation,
     shipments: list[CellUpload],
     store: MLflowStore,
+    runs_of: StoredCells,
     tabulate: Tabulate,
     say: Say,
-    is_ours: Callable[[CellUpload], bool] = lambda _: True,
+    lease: UploadLease | None = None,
 ) -> int:
-    _look(invocation, shipments, store, say)
+    """Ship what the store lacks of one invocation; with `lease`, without the cells that another runner ships."""
+    _look(invocation, shipments, runs_of, say)
     sound = [shipment for shipment in shipments if not shipment.is_damaged]
     if all(shipment.is_empty for shipment in sound):
         return 0
-    place, shipped = UploadTarget.of(invocation, store, runs, shipments[0].history), 0
-    lacking = [shipment for shipment in sound if not shipment.is_settled and is_ours(shipment)]
-    for shipment in lacking:
+    place, shipped, is_open = UploadTarget.of(invocation, store, runs, shipments[0].history), 0, False
+    for shipment in sound:
+        name = shipment.asked.fingerprint
+        if shipment.is_settled or (lease is not None and not shipment.is_empty and not lease.take(name)):
+            continue
+        is_open = True
         try:
             shipped += shipment.ship(store, place, closing=True)
         except (StoreUnavailable, StoreRefuses):
             raise
         except Exception as error:  # noqa: BLE001 (said; the other cells go on)
             say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
-    is_open = lacking or place.found is None or place.found.status == "RUNNING"
+        if lease is not None:
+            lease.give_back(name)
+    if is_open:
+        runs_of.forget(invocation.ablation)
+    is_open = is_open or place.found is None or place.found.status == "RUNNING"
     if is_open and len(sound) == len(shipments):  # the outcome is unknown while a record cannot be read
         parent_run.end(store, place, invocation, shipments)
     parent_run.add_note(store, place, invocation, shipments, tabulate, say)
@@ -326,15 +378,9 @@ def _sync_one(
     return shipped
 
 
-def _look(invocation: Invocation, shipments: list[CellUpload], store: MLflowStore, say: Say) -> None:
-    """Mark the shipments that the store already has; a damaged record is reported and left alone.
-
-    Runs of a former version get the present names of their tags, by which views select them.
-    """
-    cells = {run.tags["fingerprint"]: run for run in store.find_all(invocation.ablation, role="cell")}
-    for run in cells.values():
-        if run.outdated:
-            store.tag(run.id, run.outdated)
+def _look(invocation: Invocation, shipments: list[CellUpload], runs_of: StoredCells, say: Say) -> None:
+    """Mark the shipments that the store already has; a damaged record is reported and left alone."""
+    cells = runs_of.of(invocation.ablation)
     for shipment in shipments:
         try:
             shipment.look(cells.get(shipment.asked.fingerprint))

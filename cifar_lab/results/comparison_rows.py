@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,12 +35,19 @@ def make_rows(same: Sequence[Invocation], replicates: list[CellResult], metric: 
 def _alike(of: Mapping[str, list[CellResult]]) -> dict[str, str]:
     """Map each variant to an earlier one with bit-identical numbers in every seed that both have."""
     numbers = {name: {each.asked.seed: _numbers(each) for each in own if each.metrics} for name, own in of.items()}
+    places = {name: i for i, name in enumerate(numbers)}
+    with_them: dict[tuple[int, frozenset[tuple[str, float]]], list[str]] = {}
     found: dict[str, str] = {}
-    for earlier, name in itertools.combinations(numbers, 2):
-        own, theirs = numbers[name], numbers[earlier]
-        shared = own.keys() & theirs.keys()
-        if shared and all(own[seed] and own[seed] == theirs[seed] for seed in shared):
-            found.setdefault(name, earlier)
+    for name, own in numbers.items():
+        keys = [(seed, frozenset(values.items())) for seed, values in own.items() if values]
+        candidates = {earlier for key in keys for earlier in with_them.get(key, ())}
+        for earlier in sorted(candidates, key=places.__getitem__):
+            theirs = numbers[earlier]
+            if all(own[seed] and own[seed] == theirs[seed] for seed in own.keys() & theirs.keys()):
+                found[name] = earlier
+                break
+        for key in keys:
+            with_them.setdefault(key, []).append(name)
     return found
 
 

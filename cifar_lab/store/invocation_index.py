@@ -103,8 +103,12 @@ def read_index(runs: Path) -> InvocationIndex:
 
 
 def _index(runs: Path) -> InvocationIndex:
-    paths = invocation_paths(runs)
-    notes = {path: note for path in paths if (note := _note(path)) is not None}
+    paths, before = invocation_paths(runs), None
+    notes: dict[Path, _Note] = {}
+    for path in paths:
+        if (note := _note(path, before)) is not None:
+            notes[path] = note
+            before = note.content if isinstance(note.content, Invocation) else before
     earlier = _indexes.get(runs)
     if earlier is not None and len(earlier[0]) == len(notes) and all(map(operator.is_, earlier[0], notes.values())):
         return earlier[1]
@@ -117,8 +121,11 @@ def _index(runs: Path) -> InvocationIndex:
     return index
 
 
-def _note(path: Path) -> _Note | None:
-    """Return a note as it was read before, if its file has not changed since; None if it is gone."""
+def _note(path: Path, before: Invocation | None = None) -> _Note | None:
+    """Return a note as it was read before, if its file has not changed since; None if it is gone.
+
+    `before`: the note before it. Runners of one study ask for the same cells, which are kept in memory once.
+    """
     version = _version(path)
     kept = _notes.get(path)
     if kept is not None and kept.version == version:
@@ -129,6 +136,8 @@ def _note(path: Path) -> _Note | None:
         content = error
     if content is None:
         return None
+    if isinstance(content, Invocation) and before is not None and content.cells == before.cells:
+        object.__setattr__(content, "cells", before.cells)  # nobody else has it yet
     note = _Note(version, content) if version is not None else _Note((0, 0, 0, 0), content)
     if version is not None and isinstance(content, Invocation) and _is_settled(version):
         _notes[path] = note

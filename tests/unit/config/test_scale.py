@@ -193,3 +193,10 @@ def test_what_differs_in_more_than_its_rates_is_not_asked_for_them() -> None:
     assert asked == []
     of = {"a": SCHEDULES["constant"], "b": SCHEDULES["cosine"]}
     assert trained_alike(of, rates_of([]), {"a": None, "b": "a"}) == {}, "from other weights it is another training"
+
+
+def test_only_schedules_that_begin_at_one_rate_are_compared() -> None:
+    asked: list[str] = []
+    many = {f"lr{i}": EFFICIENT_RESNET.override({"optim.lr": 0.01 * (i + 1)}) for i in range(20)}
+    assert trained_alike(many, rates_of(asked)) == {}
+    assert len(asked) == 20, "the first rate of each"

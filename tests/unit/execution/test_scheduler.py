@@ -188,3 +188,17 @@ def test_the_task_that_finishes_the_last_teacher_trains_the_student_beyond_its_n
         assert not one
     records.end(b.record)
     assert [other.take(set()), other.take(set())] == [SettledCell(a, None), c]
+
+
+def test_a_job_that_is_put_back_is_waited_for_again(runs: Path) -> None:
+    a, b = job(runs, "a"), job(runs, "b", after="a")
+    queue = Scheduler([a, b])
+    assert queue.take(set()) == a
+    queue.put_back(a)
+    with begun(a).lock():
+        assert queue.take(set()) is None, "its parent is trained elsewhere, and may come back here"
+    assert queue.take(set()) == a
+    assert queue.take({a.fingerprint}) is None
+    settled = queue.take(set())
+    assert isinstance(settled, SettledCell)
+    assert "is not trained" in str(settled.error)

@@ -60,3 +60,15 @@ def test_the_writeups_protocol_is_ordered_by_its_peak(study: Any) -> None:
 
 def _changed(cell: CellRef) -> CellRef:
     return replace(cell, fingerprint=f"{cell.seed}" * 64, recipe="another")
+
+
+def test_a_recipe_that_a_variant_has_again_brings_its_cells_back(study: Any) -> None:
+    first = study.invocation()
+    changed = tuple(_changed(cell) if cell.variant == "r16" else cell for cell in first.cells)
+    second = replace(first, id="20260102T000000.000-se_ratio", cells=changed)
+    third = replace(first, id="20260103T000000.000-se_ratio", cells=first.cells[:2])
+    history = InvocationHistory(InvocationIndex((first, second, third)))
+    for seed in (0, 1):
+        standing = history.standing("se_ratio", study.asked("r4", seed).fingerprint)
+        assert standing.reference == study.asked("r16", seed)
+        assert standing.since == third.time, "it was another one meanwhile"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from made import records
 
-from cifar_lab.mlflow_sync import parent_run
+from cifar_lab.mlflow_sync import cell_sync, parent_run
 from cifar_lab.mlflow_sync import uploader as module
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
@@ -613,3 +613,90 @@ def test_cells_that_the_store_has_are_not_looked_up_one_by_one(
     again = study.invocation(time="20260101T000001.000")
     assert ship(again).drain(60) == 0
     assert {tags["role"] for tags in asked} == {"invocation"}, "no cell"
+
+
+def _many(study: Any, seeds: int) -> Any:
+    """An invocation of two variants whose cells have all ended."""
+    for seed in range(seeds):
+        for variant in study.recipes:
+            study.whole(variant, seed)
+    return study.invocation(seeds=seeds)
+
+
+def test_a_cell_takes_a_fixed_number_of_calls(
+    study: Any, sync_all: Any, store: MLflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    really = store._call
+    monkeypatch.setattr(store, "_call", lambda *given, **named: calls.append(1) or really(*given, **named))
+    counts = []
+    for seeds in (1, 2, 4):
+        _many(study, seeds)
+        calls.clear()
+        assert sync_all()[1] == 0
+        counts.append(len(calls))
+    first, second, third = counts
+    assert third - second <= 4 * 11 + 8, "two more variants of two seeds: 11 calls each, and those of an invocation"
+    assert second - first <= 2 * 11 + 8
+
+
+def test_the_runs_of_an_experiment_are_read_once_for_all_invocations(
+    study: Any, store: MLflowStore, sync_all: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.all()
+    for second in range(4):
+        study.invocation(time=f"20260101T00000{second}.000")
+    assert sync_all() == (4, 0)
+    lists, tables = [], []
+    really = store.find_all
+    monkeypatch.setattr(store, "find_all", lambda name, **tags: lists.append(name) or really(name, **tags))
+    notes = read_index(study.runs).invocations
+    sync_invocations(study.runs, notes, store, draw=draw, say=print, tabulate=lambda note: tables.append(note.id))
+    assert lists == ["se_ratio"]
+    assert tables == [notes[0].id], "one table for one setting"
+
+
+def test_a_shipped_cell_is_read_no_more_and_its_lock_file_is_closed(
+    study: Any, ship: Any, runs_of: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invocation = _many(study, 3)
+    shipper = ship(invocation, is_shared=True)
+    for cell in invocation.cells:
+        shipper.train(cell.fingerprint)
+    _until(lambda: all(shipment.is_final for shipment in shipper._shipments))
+    _until(lambda: not shipper._claims._held)
+    reads: list[str] = []
+    really = CellRecord.result
+    monkeypatch.setattr(CellRecord, "result", lambda record: reads.append(record.fingerprint) or really(record))
+    time.sleep(0.3)  # several looks at the journals
+    assert reads == []
+    monkeypatch.setattr(CellRecord, "result", really)
+    assert shipper.drain(60) == 0
+    assert len(runs_of("se_ratio")) == 6
+
+
+def test_a_cell_whose_reference_has_not_ended_is_looked_at_again(study: Any, ship: Any, runs_of: Runs) -> None:
+    study.whole("r4", 0)
+    invocation = study.invocation(seeds=1)
+    shipper = ship(invocation, is_shared=True)
+    for cell in invocation.cells:
+        shipper.train(cell.fingerprint)
+    own = next(each for each in shipper._shipments if each.asked.variant == "r4")
+    _until(lambda: own.is_settled and own.run is not None)
+    assert not own.is_final
+    study.whole("r16", 0)
+    _until(lambda: own.is_final)
+    assert _deltas(runs_of("se_ratio")["r4/s0"]), "while the shipper is at work"
+    assert shipper.drain(60) == 0
+
+
+def test_cells_of_many_get_no_figures_and_that_is_said_once(
+    study: Any, sync_all: Any, runs_of: Runs, client: Any, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cell_sync, "MOST_DRAWN", 3)
+    _many(study, 2)
+    assert sync_all() == (4, 0)
+    assert [line for line in said if "figures" in line] == [cell_sync.UNDRAWN.format(ablation="se_ratio", cells=4)]
+    names = _artifacts(client, runs_of("se_ratio")["r4/s0"])
+    assert "confusion.csv" in names
+    assert not {"figures", "confusion.png"} & names

@@ -96,3 +96,13 @@ def test_notes_are_found_by_id_key_ablation_and_cell(tmp_path: Path) -> None:
     assert index.with_key(LATE.key) == [LATE]
     assert index.requests(CELL.fingerprint) == [(EARLY, CELL), (LATE, CELL), (other, CELL)]
     assert read_index(tmp_path / "nowhere").invocations == ()
+
+
+@pytest.mark.usefixtures("settled")
+def test_notes_of_the_same_cells_keep_them_once(tmp_path: Path) -> None:
+    other = records.cell_ref("b" * 64, "r16", seed=1)
+    written(tmp_path, EARLY, LATE, replace(LATE, id="20260103T000000.000-se_ratio", cells=(CELL, other)))
+    early, late, more = read_index(tmp_path).invocations
+    assert early.cells is late.cells
+    assert more.cells == (CELL, other)
+    assert (early.as_json(), late.as_json()) == (EARLY.as_json(), LATE.as_json())
