@@ -5,6 +5,7 @@ from __future__ import annotations
 from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import ENDED, CellRecord, advice_on_damage
+from cifar_lab.store.mirror import REFRESH, refresh_runs
 
 
 class Scheduler:
@@ -30,6 +31,8 @@ class Scheduler:
 
         `running`: fingerprints of the cells that this engine trains now.
         """
+        for runs in {job.runs for job in self._waiting}:
+            refresh_runs(runs, every=REFRESH)
         ours = running | {job.fingerprint for job in self._waiting}
         for i, job in enumerate(self._waiting):
             found = self._look(job, ours)

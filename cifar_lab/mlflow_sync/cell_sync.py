@@ -330,7 +330,7 @@ class CellUpload:
             return search_data.files(record)
         written = [record.folder / name for name in ("cell.json", "result.json", journal.FILE)]
         made = [record.weights, record.predictions, record.confusion, record.code_diff]
-        return [path for path in [*written, *made] if path.exists()]
+        return [path for path in [*written, *made] if record.fetch(path)]
 
     def _recipe(self) -> dict[str, bytes]:
         """Return the recipe of the cell as an artifact; empty if its record was set aside meanwhile."""

@@ -94,13 +94,13 @@ def is_alive(path: Path, owner: OwnerFile) -> bool:
     """Tell whether the owner in the file `path` is alive, by its heartbeats."""
     if owner.beat is None:  # an earlier version, with only the time
         return time.time() - owner.time / 1000 < SILENCE
-    content, now = owner.sign, time.monotonic()
+    content, now, silence = owner.sign, time.monotonic(), SILENCE if owner.seconds is None else owner.seconds
     last = _signs.get(path)
     if last is None or last.content != content:
         last = _signs[path] = _Sign(content, now, is_new=last is not None)
-    if last.is_new or now - last.since >= SILENCE:
-        return now - last.since < SILENCE
-    return time.time() - owner.time / 1000 < SILENCE
+    if last.is_new or now - last.since >= silence:
+        return now - last.since < silence
+    return time.time() - owner.time / 1000 < silence
 
 
 def lives_by_watching(path: Path, owner: OwnerFile, look: Callable[[], OwnerFile | None]) -> bool:
