@@ -119,7 +119,7 @@ class ObjectStore:
         try:
             import fsspec
 
-            return fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=TIMES)
+            return fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False, config_kwargs=TIMES)
         except ImportError as error:
             raise UsageError(f"{self.address} needs s3fs: `pip install 'cifar-lab[s3]'` installs it") from error
 
@@ -272,6 +272,7 @@ class ObjectStore:
             raise ObjectStoreError(f"{self.address}: there is no bucket '{self._bucket}'") from error
         if isinstance(error, FileNotFoundError | UsageError):
             return
+        self.__dict__.pop("_files", None)  # the next request looks for endpoint and credentials again
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if type(error).__name__ in {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}:
             raise ObjectStoreError(f"{self.address}: no credentials: {CREDENTIALS}") from error

@@ -17,6 +17,7 @@ from cifar_lab.store import journal, search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import JournalPoint, JournalReader
+from cifar_lab.store.lock_on_store import locked_on_store
 from cifar_lab.store.record_files import FailureFile, ResultFile
 from cifar_lab.text import printable
 
@@ -81,7 +82,8 @@ def locked(path: Path, store: MLflowStore) -> Iterator[None]:
     with store.outside():
         lock.acquire()
     try:
-        yield
+        with locked_on_store(path):
+            yield
     finally:
         lock.release()
 
