@@ -96,10 +96,14 @@ def _local_or_zip(ctx: typer.Context, runs: Path | str) -> Path:
     return runs if isinstance(runs, Path) else _local_folder(ctx, runs)
 
 
-def _option(records: str, callback: Callable[[typer.Context, Path | str], Path | None]) -> Any:
+def _if_given(ctx: typer.Context, runs: Path | str | None) -> Path | None:
+    return None if runs is None else _folder_of_records(ctx, runs)
+
+
+def _option(records: str, callback: Callable[[typer.Context, Any], Path | None], default: str | bool = "./runs") -> Any:
     return typer.Option(
         "--runs", envvar=RUNS, metavar="PATH", help=f"Folder of the records of cells{records}.", parser=parse_runs,
-        show_default="./runs", callback=callback,
+        show_default=default, callback=callback,
     )  # fmt: skip
 
 
@@ -140,6 +144,14 @@ Data = Annotated[
     ),
 ]
 Runs = Annotated[Path, _option(", or s3://BUCKET/PATH", _folder_of_records)]
+MaybeRuns = Annotated[
+    Path | None,
+    _option(
+        ", or s3://BUCKET/PATH: open the ablation that was run last there, and count what MLflow lacks of it",
+        _if_given,
+        default=False,
+    ),
+]
 RunsFolder = Annotated[Path, _option("", _local_folder)]
 RunsOrZip = Annotated[Path, _option(", s3://BUCKET/PATH, or a zip made by `cifar-lab pack`", _records)]
 RunsUnopened = Annotated[Path, _option(", s3://BUCKET/PATH, or a zip made by `cifar-lab pack`", _opened)]

@@ -372,7 +372,8 @@ def require_writable(runs: Path) -> None:
     """Create the runs folder if necessary, and check that it is writable.
 
     Raises:
-        TrackingError: it cannot be created or written to; for a copy of an object store, that cannot.
+        TrackingError: it cannot be created or written to, or its file system has no locks; for a copy of an object
+            store, that cannot be written to.
     """
     probe = runs / f".probe-{os.getpid()}"
     if (mirror := mirror_of(runs)) is not None:
@@ -383,6 +384,7 @@ def require_writable(runs: Path) -> None:
             file.write(bytes(PROBE))
             file.flush()
             os.fsync(file.fileno())
+        cell_owner.require_locks(probe)
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
     finally:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from cifar_lab.errors import ObjectStoreError
+from cifar_lab.errors import ObjectStoreError, TrackingError
 from cifar_lab.object_store import ObjectEntry, ObjectStore, StoredObject, WriteConflict, copies
 from cifar_lab.store import cell_owner, lease
 from cifar_lab.store.record_files import OwnerFile
@@ -323,17 +323,22 @@ def open_mirror(address: str, folders: Iterable[str] | None = None) -> Path:
     Raises:
         ObjectStoreError: the store does not answer, or refuses.
         UsageError: the package for it is not installed.
-        OSError: the cache cannot be written.
+        TrackingError: the cache cannot be written.
     """
-    from cifar_lab.data.cache import root  # loads numpy
+    from cifar_lab.data.cache import VARIABLE, root  # loads numpy
 
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
     folder = (root() / FOLDER / socket.gethostname() / digest).resolve()
-    if mirror_of(folder) is None:
-        _make(folder, address)
-    mirror = mirror_of(folder)
-    assert mirror is not None, "it was made just now"
-    mirror.refresh(folders)
+    try:
+        if mirror_of(folder) is None:
+            _make(folder, address)
+        mirror = mirror_of(folder)
+        if mirror is None:
+            raise TrackingError(f"{folder / MARK}: damaged; delete this folder, a copy of {address}")
+        mirror.refresh(folders)
+    except OSError as error:
+        line = error.strerror or error
+        raise TrackingError(f"{folder}: cannot be written ({line}); {VARIABLE} names another cache") from error
     return folder
 
 
@@ -377,15 +382,10 @@ def version_of(path: Path) -> LocalVersion | None:
 
 def _make(folder: Path, address: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"address": address, "folder": str(folder), "name": uuid.uuid4().hex})
-    partial = folder / f"{MARK}.{os.getpid()}.partial"
-    partial.write_text(text)
-    try:
-        os.link(partial, folder / MARK)  # of two processes one names the copy
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
+    with FileLock(folder / f"{MARK}.lock"):  # of two processes one names the copy
+        if not (folder / MARK).exists():
+            tree = {"address": address, "folder": str(folder), "name": uuid.uuid4().hex}
+            _put(folder / MARK, json.dumps(tree).encode())
 
 
 def _put_journal(path: Path, content: bytes) -> LocalVersion:
