@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--baseline", default="fast")
+    parser.add_argument("--width", type=int, default=16)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, serve_s3(Path(folder)) as server:
         os.environ |= {
@@ -32,10 +33,10 @@ def main() -> None:
             "AWS_DEFAULT_REGION": "us-east-1", "CIFAR_LAB_CACHE": f"{folder}/a", "CIFAR_LAB_LEASE": "86400",
         }  # fmt: skip
         server.make_bucket()
-        _count(server, options.baseline, options.epochs, folder)
+        _count(server, options.baseline, {"train.epochs": options.epochs, "model.width": options.width}, folder)
 
 
-def _count(server: S3Server, baseline: str, epochs: int, folder: str) -> None:
+def _count(server: S3Server, baseline: str, fields: Mapping[str, int], folder: str) -> None:
     from cifar_lab.ablation.ablation import find_baseline
     from cifar_lab.config.execution import Execution
     from cifar_lab.data import load
@@ -46,7 +47,7 @@ def _count(server: S3Server, baseline: str, epochs: int, folder: str) -> None:
     from cifar_lab.store.mirror import open_mirror
 
     address = f"s3://{BUCKET}/traffic"
-    recipe, dataset = find_baseline(baseline).override({"train.epochs": epochs}), load("synthetic")
+    recipe, dataset = find_baseline(baseline).override(fields), load("synthetic")
     runs = open_mirror(address)
     server.counts()
     job = CellJob(
@@ -57,7 +58,7 @@ def _count(server: S3Server, baseline: str, epochs: int, folder: str) -> None:
     train_cell(job)
     saved = sum(event.kind == "checkpoint" for event in read_events(job.record.folder))
     size = job.record.weights.stat().st_size
-    print(f"{baseline}, {epochs} epochs, {saved} checkpoints, weights of {size:,} bytes")
+    print(f"{baseline}, {fields}, {saved} checkpoints, weights of {size:,} bytes")
     _print("trained", server.counts())
     os.environ["CIFAR_LAB_CACHE"] = f"{folder}/b"
     other = open_mirror(address)

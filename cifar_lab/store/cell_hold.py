@@ -26,7 +26,7 @@ from cifar_lab.errors import ObjectStoreError
 from cifar_lab.object_store import WriteConflict
 from cifar_lab.store import cell_owner, checksum, journal
 from cifar_lab.store.lease import FILE as LEASE
-from cifar_lab.store.lease import LOST, CellLease, LeaseLost, LeaseTaken
+from cifar_lab.store.lease import LOST, CellLease, LeaseFile, LeaseLost, LeaseTaken
 from cifar_lab.store.mirror import LOCAL, SMALL, Kept, KeptObject, Mirror, version_of
 from cifar_lab.store.record_files import ResultFile
 
@@ -171,24 +171,37 @@ def hold_mirrored(mirror: Mirror, folder: Path) -> Iterator[CellHold]:
     except LeaseTaken as taken:
         mirror.note_owner(name, taken.found, taken.age)
         raise Timeout(str(folder / "lock")) from None
-    kept = mirror.pull(name)
     if ended is not None:
-        if RESULT not in kept and ended.result is not None:  # its holder died before it had written the result
-            mirror.store.write(f"{name}/{RESULT}", result_content(ended.result))
-            mirror.pull(name)
+        _bring_ended(mirror, name, ended)
         yield CellHold()
         return
-    hold = MirroredHold(mirror, folder, lease, kept)
-    lease.keep(hold.send_journal)
+    after_renewal: list[Callable[[], None]] = []
+
+    def act_after_renewal() -> None:
+        for act in after_renewal:
+            act()
+
+    lease.keep(act_after_renewal)  # from now on, since a checkpoint may take long to come
+    hold: MirroredHold | None = None
     try:
+        hold = MirroredHold(mirror, folder, lease, mirror.pull(name))
+        after_renewal.append(hold.send_journal)
         yield hold
     finally:
         try:
-            if not lease.is_lost:
+            if hold is not None and not lease.is_lost:
                 hold.save()
             lease.release()
         except (ObjectStoreError, LeaseLost) as error:
             _log.warning("warning: %s", error)
+
+
+def _bring_ended(mirror: Mirror, name: str, ended: LeaseFile) -> None:
+    """Bring the record of a cell that has ended; write its result if its holder died before it had done so."""
+    kept = mirror.pull(name)
+    if RESULT not in kept and ended.result is not None:
+        mirror.store.write(f"{name}/{RESULT}", result_content(ended.result))
+        mirror.pull(name)
 
 
 def result_content(tree: Mapping[str, object]) -> bytes:

@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -111,6 +112,7 @@ class Mirror:
         """
         entries = self._list([folder])[0][folder]
         wanted, kept = self._plan(folder, entries, further=RESUMED) or ([], self.kept(folder))
+        wanted = [file for file in wanted if file != lease.FILE]  # it is the caller's
         place = self.folder / folder
         place.mkdir(parents=True, exist_ok=True)
         contents = self.store.read_many([f"{folder}/{file}" for file in wanted])
@@ -402,7 +404,7 @@ def _put_journal(path: Path, content: bytes) -> LocalVersion:
 
 def _put(path: Path, content: bytes) -> LocalVersion:
     """Replace a file of the copy, and return its version. It is not forced to the disk: the store has it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(content)
