@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all test-faults check docs audit lowest lock bench gpu gpu-check gpu-pack clean
+.PHONY: demo test test-all test-faults check docs audit sbom image-digests lowest lock results bench gpu gpu-check gpu-pack clean
 
 demo: .venv/.installed  ## Train a small ablation on embedded data, print its table, say where to look
 	$(BIN)/cifar-lab run-ablation se_ratio --scale smoke --seeds 0-1 -y
@@ -28,7 +28,7 @@ check: .venv/.installed-dev  ## Lint, format, types, the direction of imports, l
 	$(BIN)/python -m pytest tests/contracts/test_imports.py tests/contracts/test_supply_chain.py
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build
 	$(BIN)/hadolint docker/Dockerfile
-	$(BIN)/shellcheck docker/entrypoint.sh
+	$(BIN)/shellcheck docker/*.sh
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
@@ -38,6 +38,14 @@ docs: .venv/.installed-dev  ## Build the site in docs/_build, with executed note
 
 audit: .venv/.installed-audit  ## Ask for known vulnerabilities of what is installed; what cannot be asked about fails too
 	$(BIN)/pip-audit --strict --skip-editable --local
+
+SBOM_OF ?= $(BIN)/python
+sbom: .venv/.installed-dev  ## Write sbom.json, CycloneDX's bill of materials of what is installed; SBOM_OF=PYTHON names another environment
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate -o sbom.json $(SBOM_OF)
+	@echo sbom.json
+
+image-digests:  ## Ask registries for the digests of the images that docker/ builds on, and write them there (needs docker)
+	$(PYTHON) docker/image_digests.py
 
 lowest: .venv/.installed-audit  ## The quick tests with the lowest versions that pyproject.toml admits, in .venv-lowest (8 GB)
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml -o .venv/lowest.txt
@@ -49,6 +57,10 @@ lowest: .venv/.installed-audit  ## The quick tests with the lowest versions that
 lock: .venv/.installed-audit  ## Write requirements.lock: the newest versions of everything, for all platforms
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-find-links --python-version 3.11 --upgrade \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+STUDY ?= docs/results/registry.zip
+results: .venv/.installed  ## Write the pages of docs/results/registry from a study's records: STUDY=FOLDER|ZIP
+	PYTHONPATH=benchmarks:. $(BIN)/python benchmarks/study_pages.py $(STUDY) -o docs/results/registry
 
 bench: .venv/.installed-bench  ## Measure beside a plain loop and Lightning: docs/benchmarks.md; make bench ARGS=--quick
 	$(BIN)/python benchmarks/bench.py $(ARGS)

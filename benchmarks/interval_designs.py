@@ -1,6 +1,6 @@
 """Compare designs of simultaneous intervals by simulated coverage and width: which one should decide?
 
-    python benchmarks/interval_designs.py [--studies 100000] [--variants 4]
+    python benchmarks/interval_designs.py [--studies 100000] [--variants 4 | --effects]
 
 Designs, for k variants, one control and n seeds:
 
@@ -34,6 +34,8 @@ OUTSIDE = (
 """Worlds outside the class: five times the deviation, outliers, a skew, accuracies on 1,000 images that go in steps."""
 Half = Callable[[np.ndarray, float], np.ndarray]
 """Half widths (studies, k) of arms (studies, k + 1, n), given a critical value where the design is calibrated."""
+Draw = Callable[[NullWorld, int, int, int], np.ndarray]
+"""Arms of studies in a world, given k, n and the number of studies."""
 
 
 def student(arms: np.ndarray, _: float) -> np.ndarray:
@@ -82,13 +84,24 @@ def arms_of(world: NullWorld, k: int, n: int, studies: int) -> np.ndarray:
     return world.draw(studies, k + 1, n, random)
 
 
-def rows(k: int, studies: int) -> Iterator[list[object]]:
+def effects_of(world: NullWorld, k: int, n: int, studies: int) -> np.ndarray:
+    """Draw the main effects and half of the interaction of a 2 × 2 study: (studies, 4, n), after a control of zeros.
+
+    The first of the four variants, which is the "control" of a world, has neither factor changed.
+    """
+    neither, first, second, both = np.moveaxis(arms_of(world, k, n, studies), 1, 0)
+    alone, beside = first - neither, both - second
+    main = [(alone + beside) / 2, ((second - neither) + (both - first)) / 2]
+    return np.stack([np.zeros_like(neither), *main, (beside - alone) / 2], axis=1)
+
+
+def rows(k: int, studies: int, drawn: Draw = arms_of) -> Iterator[list[object]]:
     """Yield the rows of the table: width and coverage of each design with each number of seeds."""
     for n in SEEDS:
-        worlds = {world: arms_of(world, k, n, studies) for world in (*CLASS, *OUTSIDE)}
+        worlds = {world: drawn(world, k, n, studies) for world in (*CLASS, *OUTSIDE)}
         widths: dict[str, float] = {}
-        for name, half in DESIGNS.items():
-            critical = critical_value(k, n) if name == "moderated" else 1.0
+        for name in DESIGNS if drawn is arms_of else ("Student", "moderated"):
+            half, critical = DESIGNS[name], critical_value(k, n) if name == "moderated" else 1.0
             if name == "Dunnett":
                 critical = max(float(np.quantile(ratios(worlds[world], half, 1.0), CONFIDENCE)) for world in CLASS)
             holds = {world: float((ratios(arms, half, critical) <= 1).mean()) for world, arms in worlds.items()}
@@ -103,12 +116,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=100_000)
     parser.add_argument("--variants", type=int, default=4)
+    parser.add_argument("--effects", action="store_true", help="the effects of a 2 × 2 study instead")
     options = parser.parse_args()
-    print(f"{options.studies:,} simulated studies a number, {options.variants} variants and a control; all in %\n")
+    what = "a 2 × 2 study" if options.effects else f"{options.variants} variants and a control"
+    print(f"{options.studies:,} simulated studies a number, {what}; coverage in %\n")
     names = [world.deviations.replace("first", "control").replace("second", "variant") for world in OUTSIDE]
     names = [f"{a}, {world.shape}".removesuffix(", normal") for a, world in zip(names, OUTSIDE, strict=True)]
     heading = ("design", "n", "width", "× Student", "coverage, worst of the class", *names)
-    for line in table(heading, rows(options.variants, options.studies)):
+    lines = rows(3, options.studies, effects_of) if options.effects else rows(options.variants, options.studies)
+    for line in table(heading, lines):
         print(line, flush=True)
 
 

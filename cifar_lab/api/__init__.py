@@ -9,8 +9,9 @@ never `SystemExit`, and ask for no confirmation::
     result = cifar_lab.run("se_ratio", scale="smoke")
     result.comparison.to_frame()
 
-`runs` is the folder of records, or its address, `s3://BUCKET/PATH`; None means `CIFAR_LAB_RUNS`, else `./runs`.
-`folder` has ablations of your own; None means those of `CIFAR_LAB_ABLATIONS`.
+`runs` is the folder of records, its address, `s3://BUCKET/PATH`, or to read them a zip made by `cifar-lab pack`; None
+means the environment's `CIFAR_LAB_RUNS`, else `./runs`. `folder` has ablations of your own; None means those of
+`CIFAR_LAB_ABLATIONS`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cifar_lab.api.argument_checks import (
     check_arguments,
     known_ablations,
     open_images,
+    records_folder,
     require_imported_code,
     require_names,
     require_setting,
@@ -177,7 +179,7 @@ def compare(
     require_setting(scale, data, overrides, invocation)
     name = ablation if isinstance(ablation, str) else ablation.name
     found = compare_cells(
-        runs_folder(runs), name, scale=scale, data=data, overrides=dict(overrides or {}), invocation=invocation
+        records_folder(runs), name, scale=scale, data=data, overrides=dict(overrides or {}), invocation=invocation
     )
     return ComparisonResult.of(found if variants is None else found.only(require_names(variants)))
 
@@ -208,7 +210,9 @@ def verify(
         else [resolve_ablation(ablation, folder)]
     )
     asked: dict[str, Any] = {"scale": scale, "data": data, "overrides": dict(overrides or {}), "invocation": invocation}
-    return JudgedClaims([found for each in chosen for found in verify.judge_claims(runs_folder(runs), each, **asked)])
+    return JudgedClaims(
+        [found for each in chosen for found in verify.judge_claims(records_folder(runs), each, **asked)]
+    )
 
 
 def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
@@ -219,7 +223,7 @@ def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
     """
     from cifar_lab.inference import stored_cells
 
-    return stored_cells.load_cell(runs_folder(runs), fingerprint)
+    return stored_cells.load_cell(records_folder(runs), fingerprint)
 
 
 def load_runs(runs: Folder | None = None) -> StoredCells:
@@ -230,7 +234,7 @@ def load_runs(runs: Folder | None = None) -> StoredCells:
     """
     from cifar_lab.inference import stored_cells
 
-    place = runs_folder(runs)
+    place = records_folder(runs)
     if not place.is_dir():
         raise TrackingError(f"no such folder: {place}")
     return stored_cells.load_cells(place)
@@ -260,7 +264,7 @@ def predict(
     from cifar_lab.inference.predictions import predict_images
     from cifar_lab.inference.run_names import choose_runs, require_one
 
-    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
+    chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
     if not ensemble:
         require_one(chosen)
     return predict_images(chosen, open_images(images), device=device, tta=tta)
@@ -294,7 +298,7 @@ def evaluate(
     from cifar_lab.inference.network_outputs import load_members
     from cifar_lab.inference.run_names import choose_runs
 
-    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
+    chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
     labelled = labelled_images(chosen, data, count=images, say=say or say_nothing)
     return evaluate_members(
         chosen, load_members(chosen.runs, device, tta), labelled, control=control, margin=margin,
@@ -334,7 +338,7 @@ def export(
 
     if input_type not in PIXELS:
         raise UsageError(f"input_type is one of {', '.join(PIXELS)}, got {input_type!r}")
-    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
+    chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
     require_one(chosen, "one file holds one network; name one")
     return export_network(
         chosen, Path(path), int8=int8, pixels=input_type, tta=tta, data=data, count=images, say=say or say_nothing
@@ -362,5 +366,5 @@ def shift(
     from cifar_lab.inference.run_names import choose_runs
     from cifar_lab.inference.shift import estimate_shift
 
-    chosen = choose_runs(runs_folder(runs), run_words(run), scale=scale, invocation=invocation)
+    chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
     return estimate_shift(chosen, open_images(images), device=device, control=control, margin=margin)

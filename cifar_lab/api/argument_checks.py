@@ -59,6 +59,17 @@ def runs_folder(runs: Folder | None) -> Path:
     return Path(given).expanduser().resolve()
 
 
+def records_folder(runs: Folder | None) -> Path:
+    """Return the absolute path of records that are only read: a runs folder, or that of a study by `cifar-lab pack`.
+
+    Raises:
+        TrackingError: the file is no packed study, or is damaged.
+    """
+    from cifar_lab.store.packed_study import study_folder
+
+    return study_folder(runs_folder(runs))
+
+
 def known_ablations(folder: Folder | None) -> registry.Registry:
     """Return the registry with the ablations of `folder`; by default of those in `CIFAR_LAB_ABLATIONS`."""
     return registry.discover(*([Path(folder)] if folder is not None else registry.folders_of_environment()))

@@ -254,14 +254,13 @@ def result_tree(plan: Plan, comparison: Comparison) -> dict[str, Any]:
 
 def _alike(plan: Plan) -> dict[str, str]:
     """Map variants to an earlier one with the same training, because their schedules coincide in so few epochs."""
+    from cifar_lab.data.splits import training_index
     from cifar_lab.train.lr_schedule import rate_at
 
     dataset = plan.dataset
 
     def rates(recipe: Recipe) -> Iterator[float]:
-        rest = len(dataset.train_labels)
-        if recipe.train.protocol == "holdout":
-            rest = len(dataset.split(recipe.data.val_fraction, recipe.data.split_seed)[0])
+        rest = len(training_index(dataset, recipe.data, recipe.train.protocol))
         per_epoch, epochs = recipe.steps_per_epoch(rest), recipe.train.epochs
         for step in range(per_epoch * epochs):
             yield rate_at(recipe, step, per_epoch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,21 +15,32 @@ import typer
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.text import printable
+from cifar_lab.text import many, printable
 
 if TYPE_CHECKING:
+    from cifar_lab.results.measurements import Measurements
     from cifar_lab.results.stats.referee import JudgedVariant
+
+MLFLOW = "mlflow:"
+"""Prefix of a source that is an experiment instead of a file."""
 
 
 def judge(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Table with a header; one line per training.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.csv|mlflow:EXPERIMENT",
+            help="Table with a header, one line per training; or the runs of an MLflow experiment, logged by any "
+            "program, in the store that MLFLOW_TRACKING_URI names.",
+        ),
+    ],
     control: Annotated[str, typer.Option(help="Variant that the others are compared with.")],
     margin: Annotated[
         float, typer.Option(help="Difference that does not matter, in the unit of the values; state it beforehand.")
     ],
-    variant: Annotated[str, typer.Option(help="Column of the variant.")] = "variant",
+    variant: Annotated[str, typer.Option(help="Column of the variant; of MLflow params.NAME.")] = "variant",
     seed: Annotated[str, typer.Option(help="Column of the seed.")] = "seed",
-    value: Annotated[str, typer.Option(help="Column of the value.")] = "value",
+    value: Annotated[str, typer.Option(help="Column of the value; of MLflow metrics.NAME.")] = "value",
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="Judge losses or errors.")] = False,
     ledger: Annotated[
         Path | None,
@@ -39,23 +51,20 @@ def judge(
     """Judge numbers made elsewhere: paired by seed where seeds match, else Welch; all intervals hold together."""
     if not (math.isfinite(margin) and margin > 0):
         raise UsageError(f"--margin {margin:g}: a difference that does not matter is above 0")
-    from cifar_lab.results.measurements import parse_measurements, read_table
-
-    text = read_table(file)
-    values = parse_measurements(text, str(file), (variant, seed, value))
+    values, digest, left_out = _read(source, (variant, seed, value))
     if control not in values:
-        raise UsageError(f"--control {control}: {file} has no such variant{nearest(control, values)}")
+        raise UsageError(f"--control {control}: {source} has no such variant{nearest(control, values)}")
     if len(values) < 2:
-        raise UsageError(f"{file}: '{control}' is the only variant; there is nothing to compare it with")
+        raise UsageError(f"{source}: '{control}' is the only variant; there is nothing to compare it with")
     from cifar_lab.results.ledger import enter_look
     from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
     from cifar_lab.results.stats.referee import judge_measurements, share_of_look
 
     look, confidence = 0, None
     if ledger is not None:
-        digest, columns = hashlib.sha256(text.encode()).hexdigest(), {"variant": variant, "seed": seed, "value": value}
+        columns = {"variant": variant, "seed": seed, "value": value}
         asked = {"control": control, "margin": margin, **columns, "lower_is_better": lower_is_better}
-        look = enter_look(ledger, {"file": str(file), "sha256": digest, **asked})
+        look = enter_look(ledger, {"file": source, "sha256": digest, **asked})
         confidence = 1 - (1 - CONFIDENCE) * share_of_look(look)
     found = judge_measurements(values, control, margin, confidence=confidence, lower_is_better=lower_is_better)
     if as_json:
@@ -63,10 +72,27 @@ def judge(
         console.print_json({
             "control": control, "margin": margin, "confidence": confidence or CONFIDENCE, "look": look or None,
             "comparisons": len(found) - 1, "rows": rows,
+            "left_out": left_out,
         })  # fmt: skip
     else:
         print_judged(found, control, margin, look, confidence)
+        if left_out:
+            console.show(f"{many(left_out, 'run')} without a variant and a seed left out", "dim")
     return 0
+
+
+def _read(source: str, columns: tuple[str, str, str]) -> tuple[Measurements, str, int]:
+    """Return the values of a source, their SHA-256, and how many of its rows are no trainings."""
+    from cifar_lab.results.measurements import parse_csv, read_measurements, read_table
+
+    if not source.startswith(MLFLOW):
+        text = read_table(Path(source))
+        return read_measurements(parse_csv(text, source), columns), hashlib.sha256(text.encode()).hexdigest(), 0
+    from cifar_lab.mlflow_sync.experiment_table import only_trainings, read_experiment
+
+    table, columns, left_out = only_trainings(read_experiment(source.removeprefix(MLFLOW)), columns)
+    values = read_measurements(table, columns)
+    return values, hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest(), left_out
 
 
 def print_judged(
@@ -118,8 +144,8 @@ def _footer(
     from cifar_lab.results.stats.referee import METHODS
 
     methods = [METHODS[method] for method in dict.fromkeys(each.method for each in found if each.method is not None)]
-    many = len(found) - 1
-    together = f" together ({many} differences)" if many > 1 else ""
+    count = len(found) - 1
+    together = f" together ({count} differences)" if count > 1 else ""
     yield f"interval: {100 * CONFIDENCE:.0f} %{together}; {' or '.join(methods)}"
     yield f"margin: {margin:.{digits}f}; {RULE}"
     if confidence is not None:

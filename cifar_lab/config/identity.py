@@ -96,6 +96,9 @@ NEUTRAL: tuple[Mapping[str, object], ...] = (
         "train.distill.temperature": 4.0,
         "train.distill.weight": 0.0,
     },
+    {
+        "data.train_fraction": 1.0,
+    },
 )
 """Later fields with their neutral values, one table for each version; an entry is never changed or removed.
 
@@ -177,7 +180,9 @@ def _drop_idle(recipe: Recipe, tree: dict[str, Any]) -> None:
     if recipe.schedule.name == "constant":
         del schedule["every"]
     if recipe.train.protocol == "writeup":
-        del data["val_fraction"], data["split_seed"]
+        del data["val_fraction"]
+        if recipe.data.train_fraction == 1:
+            del data["split_seed"]
 
 
 def _name_extensions(recipe: Recipe, tree: dict[str, Any]) -> None:

@@ -97,6 +97,11 @@ class DataConfig(RecipePart):
 
     Independent of the training seed, so that all seeds share their val set.
     """
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of the images that are not held out which is trained on; 1: all.
+
+    Stratified, at least one image of each class; a smaller fraction is part of a larger one, and `split_seed` chooses.
+    """
 
 
 class ScheduleConfig(RecipePart):

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from cifar_lab.config import recipe
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
-from cifar_lab.data.dataset import Dataset
+from cifar_lab.data.dataset import Dataset, Labels
+
+SHARE = 1
+"""Stream of the draw of `data.train_fraction`, apart from the one of the held-out images."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +60,39 @@ class Split:
 
 def split(dataset: Dataset, data: recipe.DataConfig, protocol: str, device: torch.device) -> Split:
     """Return the parts of `dataset` under `protocol`, with pixels moved to `device` once (not copied on the CPU)."""
-    rest, held_out = dataset.split(data.val_fraction, data.split_seed)
+    _, held_out = dataset.split(data.val_fraction, data.split_seed)
+    seen = training_index(dataset, data, "holdout")
     images, labels = _tensor(dataset.train_images, device), _tensor(dataset.train_labels, device)
     test_index = np.arange(len(dataset.test_labels))
     test = ImageSubset(
         _tensor(dataset.test_images, device), _tensor(dataset.test_labels, device), _tensor(test_index, device)
     )
     rng = np.random.default_rng(data.split_seed)
-    clean = np.sort(rng.choice(rest, size=min(len(held_out), len(rest)), replace=False))
-    if protocol == "writeup":
-        rest = np.arange(len(dataset.train_labels))
+    clean = np.sort(rng.choice(seen, size=min(len(held_out), len(seen)), replace=False))
     return Split(
-        train=ImageSubset(images, labels, _tensor(rest, device)),
+        train=ImageSubset(images, labels, _tensor(training_index(dataset, data, protocol), device)),
         clean_train=ImageSubset(images, labels, _tensor(clean, device)),
         watched=test if protocol == "writeup" else ImageSubset(images, labels, _tensor(held_out, device)),
         watched_name="test" if protocol == "writeup" else "val",
         test=test,
         classes=len(dataset.classes),
     )
+
+
+def training_index(dataset: Dataset, data: recipe.DataConfig, protocol: str) -> Labels:
+    """Return the sorted indices of the images that a training under `protocol` uses: `train_fraction` of each class.
+
+    They are drawn from all training images under `writeup`, else from those that are not held out as val.
+    """
+    rest = np.arange(len(dataset.train_labels))
+    if protocol != "writeup":
+        rest, _ = dataset.split(data.val_fraction, data.split_seed)
+    if data.train_fraction == 1:
+        return rest
+    rng = np.random.default_rng([data.split_seed, SHARE])
+    labels = dataset.train_labels[rest]
+    members = (rng.permutation(rest[labels == c]) for c in range(len(dataset.classes)))
+    return np.sort(np.concatenate([each[: max(1, round(len(each) * data.train_fraction))] for each in members]))
 
 
 def _tensor(array: NDArray[np.uint8] | NDArray[np.int64], device: torch.device) -> Tensor:

@@ -187,12 +187,14 @@ def _work(recipe: Recipe, images: ImageShape) -> int:
 def trained_images(cell: PlannedCell, plan: Plan) -> int:
     """Estimate the number of images in an epoch of `cell`; a split takes whole images of each class."""
     recipe, images = cell.recipe, len(plan.dataset.train_labels)
-    return round(images * (1 - recipe.data.val_fraction)) if recipe.train.protocol == "holdout" else images
+    held_out = recipe.data.val_fraction if recipe.train.protocol == "holdout" else 0.0
+    return max(1, round(images * (1 - held_out) * recipe.data.train_fraction))
 
 
 def _evaluated(cell: PlannedCell, plan: Plan) -> float:
     """Return how many images a cell evaluates, in all epochs and at its end."""
     recipe, images, tested = cell.recipe, len(plan.dataset.train_labels), len(plan.dataset.test_labels)
     held_out = images * recipe.data.val_fraction
-    each = held_out + (held_out if recipe.train.protocol == "holdout" else tested)
+    clean = min(held_out, (images - held_out) * recipe.data.train_fraction)
+    each = clean + (held_out if recipe.train.protocol == "holdout" else tested)
     return recipe.train.epochs * each + tested

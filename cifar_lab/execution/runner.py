@@ -74,6 +74,7 @@ def invocation_of(
         crossing=_crossed(ablation),
         stopping=stopping,
         design=MODERATED if stopping is None or stopping.critical else STUDENT,
+        effects_design=MODERATED if ablation.crossing() is not None and stopping is None else None,
         prior=prior,
         against={v.name: other for v in ablation.variants if (other := ablation.compared_with(v.name))},
         labels=dict(command.labels),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cifar_lab.data import load
 from cifar_lab.data.dataset import Images
 from cifar_lab.data.progress import silent
+from cifar_lab.data.splits import training_index
 from cifar_lab.errors import DamageError, ExportError, TrackingError
 from cifar_lab.execution.settings import usable_cores
 from cifar_lab.inference.labelled_images import LabelledImages, labelled_images
@@ -179,7 +180,7 @@ def calibration_images(member: Member, labelled: LabelledImages, data: str | Non
     """Return training images, (N, side, side, 3) uint8, drawn by a fixed seed; none is held out as val."""
     dataset = labelled.own if labelled.own is not None else load(data if data is not None else member.run.source)
     recipe = member.recipe
-    index, _ = dataset.split(recipe.data.val_fraction, recipe.data.split_seed)
+    index = training_index(dataset, recipe.data, "holdout")
     drawn = np.random.default_rng(CALIBRATION_SEED).choice(index, size=min(CALIBRATION, len(index)), replace=False)
     return np.asarray(dataset.train_images[np.sort(drawn)])
 

@@ -161,8 +161,10 @@ def datasets_of(cell: CellFile) -> tuple[DatasetPart, ...]:
     """Return the parts of a cell's data: train and test, and val where its protocol holds images out."""
     recipe = cell.recipe.resolve()
     holds_out = recipe.train.protocol != "writeup"
-    rule = {"val_fraction": str(recipe.data.val_fraction), "split_seed": str(recipe.data.split_seed)}
-    rules = {"train": rule if holds_out else {}, **({"val": rule} if holds_out else {}), "test": dict[str, str]()}
+    held_out = {"val_fraction": str(recipe.data.val_fraction), "split_seed": str(recipe.data.split_seed)}
+    rules = {"train": dict(held_out), "val": held_out, "test": {}} if holds_out else {"train": {}, "test": {}}
+    if recipe.data.train_fraction != 1:
+        rules["train"] |= {"train_fraction": str(recipe.data.train_fraction), "split_seed": str(recipe.data.split_seed)}
     contexts = {"train": "training", "val": "validation", "test": "test"}
     parts = []
     for part, how in rules.items():

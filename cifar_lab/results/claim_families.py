@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cifar_lab.ablation.ablation import Ablation, Claim, Metric
+from cifar_lab.results.stats.history_prior import history_interval
 from cifar_lab.results.stats.moderated import Family, moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
 from cifar_lab.results.stats.paired import Interval, Values
 from cifar_lab.results.stats.replicates import differences_by_seed
+from cifar_lab.store.invocation import VariancePrior
 
 Pair = tuple[str, str]
 """Two variants in alphabetical order: their difference is the first less the second."""
@@ -40,20 +42,25 @@ class ClaimFamily:
         """Return how the differences hang together: `control` if one variant is in all of them."""
         return "control" if set.intersection(*(set(pair) for pair in self.pairs)) else "any"
 
-    def moderated(self, values: Mapping[str, Values]) -> dict[Pair, Interval]:
+    def moderated(self, values: Mapping[str, Values], prior: VariancePrior | None = None) -> dict[Pair, Interval]:
         """Return the simultaneous intervals of the differences that have two seeds or more.
 
         Args:
             values: the metric by variant and seed.
+            prior: that of a study with a single comparison, for which alone it is used.
 
         Returns:
-            An entry for each difference; empty where fewer than two of them vary: Student's intervals serve then.
+            An entry for each difference; empty where Student's intervals serve: fewer than two vary, without a prior.
         """
         names = {f"{first}/{second}": (first, second) for first, second in self.pairs}
         differences = {
             name: list(differences_by_seed(values.get(first, {}), values.get(second, {})).values())
             for name, (first, second) in names.items()
         }
+        if len(differences) == 1 and prior is not None:
+            made = {name: history_interval(own, prior.variance, len(prior.fingerprints))
+                    for name, own in differences.items()}  # fmt: skip
+            return {names[name]: each.interval for name, each in made.items() if each is not None}
         return {names[name]: each.interval for name, each in moderated_intervals(differences, self.kind).items()}
 
 

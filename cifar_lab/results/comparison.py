@@ -127,7 +127,8 @@ class Effect:
     pairs: int
     difference: float | None
     interval: tuple[float, float] | None
-    level: float
+    level: float | None
+    """Confidence of Student's interval; None for a moderated one."""
     verdict: str | None
     """better, worse, equivalent or undecided for a main effect; present, absent or undecided for the interaction."""
     reason: str | None

@@ -11,7 +11,7 @@ from cifar_lab.results.cell_results import CellResult, by_seed, differences_at_c
 from cifar_lab.results.comparison import Effect, StoppingSummary
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.decision import decide_with_diverged
-from cifar_lab.results.stats.factorial import CONTRASTS, Effects, estimate_effects
+from cifar_lab.results.stats.factorial import CONTRASTS, Effects, estimate_effects, moderate_effects
 from cifar_lab.results.stats.history_prior import history_interval
 from cifar_lab.results.stats.moderated import (
     Family,
@@ -176,16 +176,23 @@ def make_effects(
         return ()
     found, guessed = _effects(same, [of[variant] for variant in crossing.variants], metric)
     one, two = crossing.factors
+    has_level = not _moderates_effects(same)
     return (
-        _effect(one, found.first, guessed.first, margin),
-        _effect(two, found.second, guessed.second, margin),
-        _effect(f"{one} × {two}", found.interaction, guessed.interaction, margin, PRESENCE),
+        _effect(one, found.first, guessed.first, margin, has_level=has_level),
+        _effect(two, found.second, guessed.second, margin, has_level=has_level),
+        _effect(f"{one} × {two}", found.interaction, guessed.interaction, margin, has_level=has_level, words=PRESENCE),
     )
 
 
+def _moderates_effects(same: Sequence[Invocation]) -> bool:
+    """Tell whether effects have moderated intervals: without a rule, as the setting's first invocation stored it."""
+    return rule_of(same) is None and same[0].effects_design == MODERATED
+
+
 def _effect(
-    name: str, found: PairedDifference, guessed: PairedDifference, margin: float, words: Mapping[str, str] | None = None
-) -> Effect:
+    name: str, found: PairedDifference, guessed: PairedDifference, margin: float, *, has_level: bool,
+    words: Mapping[str, str] | None = None,
+) -> Effect:  # fmt: skip
     """Judge one contrast; `guessed` has the seeds in which some of the four diverged, too."""
     at_chance = [value for seed, value in guessed.differences.items() if seed not in found.differences]
     verdict, why = decide_with_diverged(found.interval, at_chance, margin, words)
@@ -194,7 +201,7 @@ def _effect(
         pairs=found.pairs,
         difference=found.mean,
         interval=found.interval,
-        level=found.level,
+        level=found.level if has_level else None,
         verdict=verdict,
         reason=why or found.reason,
     )
@@ -214,7 +221,10 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], met
     finished, guessed = ([of(own, metric) for own in groups] for of in (by_seed, with_guesses))
     told = set().union(*finished)  # a seed in which all four diverged says nothing
     guessed = [{seed: value for seed, value in own.items() if seed in told} for own in guessed]
-    return estimate_effects(finished, level), estimate_effects(guessed, level)
+    effects = estimate_effects(finished, level)
+    if _moderates_effects(same):
+        effects = moderate_effects(effects)
+    return effects, estimate_effects(guessed, level)
 
 
 def margin_of(same: Sequence[Invocation]) -> float:

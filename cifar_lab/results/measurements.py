@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_lab.errors import UsageError, nearest
@@ -35,42 +37,69 @@ def read_table(file: Path) -> str:
         raise UsageError(f"{file} is not UTF-8 text (byte {error.start})") from error
 
 
-def parse_measurements(text: str, name: str, columns: tuple[str, str, str]) -> Measurements:
-    """Return the values by variant and seed, in the order of the file.
+@dataclass(frozen=True)
+class MeasurementTable:
+    """Table with one row per training, whatever its columns are called."""
+
+    name: str
+    """Name of the file or store, for errors."""
+    columns: Sequence[str]
+    rows: Iterable[tuple[str, Mapping[str, str | None]]]
+    """Where a row stands, for errors, and its text by column."""
+
+
+def parse_csv(text: str, name: str) -> MeasurementTable:
+    """Return the table of a CSV text with a header; separated by commas, semicolons or tabs. Rows are read when used.
+
+    Raises:
+        UsageError: the header is no CSV; the rows raise it too.
+    """
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+
+    def rows() -> Iterator[tuple[str, Mapping[str, str | None]]]:
+        try:
+            for row in lines:
+                yield f"{name}, line {lines.line_num}", row
+        except csv.Error as error:
+            raise UsageError(f"{name}, line {lines.line_num}: {error}") from error
+
+    try:
+        lines.fieldnames = [column.strip() for column in lines.fieldnames or []]
+    except csv.Error as error:
+        raise UsageError(f"{name}, line {lines.line_num}: {error}") from error
+    return MeasurementTable(name, lines.fieldnames, rows())
+
+
+def read_measurements(table: MeasurementTable, columns: tuple[str, str, str]) -> Measurements:
+    """Return the values by variant and seed, in the order of the table.
 
     Args:
-        text: a CSV table with a header; separated by commas, semicolons or tabs.
-        name: of the file, for errors.
+        table: one row per training.
         columns: names of the columns of variant, seed and value.
 
     Raises:
         UsageError: a column is missing, a value is no number, or a variant has a seed twice.
     """
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [column.strip() for column in rows.fieldnames or []]
-        rows.fieldnames = header
-        for column, option in zip(columns, ("--variant", "--seed", "--value"), strict=True):
-            if column not in header:
-                raise UsageError(f"{name} has no column '{column}'{nearest(column, header)}; {option} names another")
-            if header.count(column) > 1:
-                raise UsageError(f"{name} has column '{column}' {header.count(column)} times; which one is meant?")
-        values: Measurements = {}
-        for row in rows:
-            variant, seed, said = ((row[column] or "").strip() for column in columns)
-            where = f"{name}, line {rows.line_num}"
-            if not variant or not seed:
-                raise UsageError(f"{where}: a variant and a seed are needed, got '{variant}' and '{seed}'")
-            own = values.setdefault(variant, {})
-            if seed in own:
-                raise UsageError(f"{where}: variant '{variant}' has seed {seed} twice")
-            own[seed] = _number(said, f"{where}, column '{columns[2]}'")
-    except csv.Error as error:
-        raise UsageError(f"{name}, line {rows.line_num}: {error}") from error
+    for column, option in zip(columns, ("--variant", "--seed", "--value"), strict=True):
+        count = list(table.columns).count(column)
+        if not count:
+            close = nearest(column, table.columns)
+            raise UsageError(f"{table.name} has no column '{column}'{close}; {option} names another")
+        if count > 1:
+            raise UsageError(f"{table.name} has column '{column}' {count} times; which one is meant?")
+    values: Measurements = {}
+    for where, row in table.rows:
+        variant, seed, said = ((row[column] or "").strip() for column in columns)
+        if not variant or not seed:
+            raise UsageError(f"{where}: a variant and a seed are needed, got '{variant}' and '{seed}'")
+        own = values.setdefault(variant, {})
+        if seed in own:
+            raise UsageError(f"{where}: variant '{variant}' has seed {seed} twice")
+        own[seed] = _number(said, f"{where}, column '{columns[2]}'")
     if not values:
-        raise UsageError(f"{name} has no rows")
+        raise UsageError(f"{table.name} has no rows")
     return values
 
 

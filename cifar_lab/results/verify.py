@@ -24,7 +24,7 @@ from cifar_lab.results.claim_families import ClaimFamily, FamilyKey, Pair, claim
 from cifar_lab.results.claim_power import ClaimPower, claim_powers
 from cifar_lab.results.claim_setting import FROM_CURVES, MADE_WITH, NO_SUBJECT, OTHER_BASELINE, Conditions, metric_keys
 from cifar_lab.results.compare import common_protocol
-from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, rule_of, was_dropped
+from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, prior_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
@@ -269,7 +269,9 @@ def _moderated(measured: _Measured) -> dict[FamilyKey, dict[Pair, Interval]]:
     for key, family in measured.families.items():
         keys = metric_keys(family.metric, measured.protocol)
         names = {name for pair in family.pairs for name in pair}
-        intervals[key] = family.moderated({name: by_seed(measured.cells.get(name, []), *keys) for name in names})
+        values = {name: by_seed(measured.cells.get(name, []), *keys) for name in names}
+        prior = prior_of(measured.setting.invocations, keys[0])
+        intervals[key] = family.moderated(values, prior)
     return intervals
 
 

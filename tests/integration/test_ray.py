@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from made.real_images import ON_BOTH
 from made.tiny_cells import tiny_job
 
 from cifar_lab.execution.engine import make_engine
@@ -149,10 +150,13 @@ def test_interrupted_with_its_whole_process_group_it_saves_and_the_same_command_
     assert rows(tree) == rows(local)
 
 
-def test_a_cell_whose_node_is_killed_goes_on_from_its_checkpoint_on_another(tmp_path: Path, cluster: str) -> None:
+@ON_BOTH
+def test_a_cell_whose_node_is_killed_goes_on_from_its_checkpoint_on_another(
+    data: tuple[str, ...], tmp_path: Path, cluster: str
+) -> None:
     here, there = tmp_path / "local", tmp_path / "ray"
     here.mkdir(), there.mkdir()
-    command = begin(there, "run-ablation", *TWO, "--engine", "ray", "--ray-address", cluster)
+    command = begin(there, "run-ablation", *TWO, *data, "--engine", "ray", "--ray-address", cluster)
     record = until(command, lambda: begun(there, epoch=3), "a cell has ended its third epoch")
     owner = record.owner()
     assert owner is not None
@@ -165,7 +169,7 @@ def test_a_cell_whose_node_is_killed_goes_on_from_its_checkpoint_on_another(tmp_
     resumed = [event for event in read_events(record.folder) if isinstance(event, ResumeEvent) and event.epoch]
     assert resumed, "it did not begin anew"
     assert f"{record.fingerprint[:12]}: its node died" in (there / "stderr").read_text()
-    local = lab(here, "run-ablation", *TWO, "--workers", "2")
+    local = lab(here, "run-ablation", *TWO, *data, "--workers", "2")
     assert rows(tree) == rows(local)
     assert outcomes(tree, there) == outcomes(local, here)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made.real_images import ON_BOTH
 
 
 def _answers() -> bool:
@@ -90,11 +91,12 @@ def test_a_submitted_study_has_the_numbers_of_a_local_one_and_its_report(tmp_pat
     assert submit(there, *SHORT)["job"] is None, "nothing is left to submit"
 
 
-def test_a_task_queued_again_and_one_cancelled_lose_no_epoch(tmp_path: Path) -> None:
-    here, there = tmp_path / "local", tmp_path / "slurm"
+@ON_BOTH
+def test_a_task_queued_again_and_one_cancelled_lose_no_epoch(data: tuple[str, ...], tmp_path: Path) -> None:
+    here, there, study = tmp_path / "local", tmp_path / "slurm", (*LONG, *data)
     here.mkdir(), there.mkdir()
-    first = submit(there, *LONG)
-    assert submit(there, *LONG)["job"] is None, "its cells are in the queue"
+    first = submit(there, *study)
+    assert submit(there, *study)["job"] is None, "its cells are in the queue"
     until(lambda: all(cell["epoch"] >= 2 for cell in status(there)), "both cells train")
     tasks = {cell["queue"]: cell["fingerprint"] for cell in status(there)}
     again, cancelled = f"{first['job']}_0", f"{first['job']}_1"
@@ -104,12 +106,12 @@ def test_a_task_queued_again_and_one_cancelled_lose_no_epoch(tmp_path: Path) -> 
     until(lambda: all(cell["state"] == "missing" for cell in status(there)), "both stop")
     stopped = {cell["fingerprint"]: cell["epoch"] for cell in status(there)}
     assert min(stopped.values()) >= 2, "their last epochs are kept"
-    lab(here, "run-ablation", *LONG, *ONE_THREAD)
+    lab(here, "run-ablation", *study, *ONE_THREAD)
     until(lambda: has_ended(first["following_job"]), "the task that was queued again, and the job after it, end")
     states = {cell["fingerprint"]: cell["state"] for cell in status(there)}
     assert states[tasks[again]] == "finished"
     assert states[tasks[cancelled]] == "missing", "what was cancelled is left alone"
-    second = submit(there, *LONG)
+    second = submit(there, *study)
     assert second["cells"] == [tasks[cancelled]]
     until(lambda: has_ended(second["following_job"]), "the second submission ends")
     assert values(there) == values(here)

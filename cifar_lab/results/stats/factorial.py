@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from cifar_lab.results.stats.moderated import moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.paired import PairedDifference, Values, of_differences
 
@@ -41,3 +42,21 @@ def estimate_effects(cells: Sequence[Values], level: float = per_comparison(0.95
         second=contrast([((s - n) + (c - b)) / 2 for n, b, s, c in quads]),
         interaction=contrast([(c - s) - (b - n) for n, b, s, c in quads]),
     )
+
+
+def moderate_effects(effects: Effects) -> Effects:
+    """Return the effects with moderated simultaneous 95 % intervals, where two of them vary and have two seeds or more.
+
+    Each main effect and half of the interaction are sums of the same four cells with weights of a half, so that their
+    variances are equal whatever those of the four variants are: what is shrunk is alike. The critical value is that of
+    three differences to one control (`cifar_lab.results.stats.moderated`).
+    """
+    halves = {"first": 1.0, "second": 1.0, "interaction": 0.5}
+    values = {
+        name: [half * value for value in getattr(effects, name).differences.values()] for name, half in halves.items()
+    }
+    made = {
+        name: replace(getattr(effects, name), interval=tuple(end / halves[name] for end in each.interval), reason=None)
+        for name, each in moderated_intervals(values).items()
+    }
+    return replace(effects, **made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,84 @@ def test_a_ledger_that_another_process_holds_is_given_up_in_one_line(
         code, out, err = judged(capsys, table, "--control", "base", "--margin", 0.3, "--ledger", book)
     assert (code, out, len(err.strip().splitlines())) == (2, "", 1)
     assert not book.exists()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Database of MLflow with the runs of `ROWS` in an experiment, and one run that is no training."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "made.db"
+    client = MlflowClient(f"sqlite:///{path}")
+    made = client.create_experiment("elsewhere")
+    for name, seed, value in ROWS:
+        run_id = client.create_run(made, tags={"model": name}).info.run_id
+        client.log_param(run_id, "seed", seed)
+        client.log_metric(run_id, "test/acc", value - 5, step=0)
+        client.log_metric(run_id, "test/acc", value, step=1)
+        client.set_terminated(run_id)
+    client.set_terminated(client.create_run(made, run_name="summary").info.run_id)
+    return path
+
+
+@pytest.fixture
+def experiment(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """MLflow's own client on a copy of the store, and the id of the experiment."""
+    from mlflow.tracking import MlflowClient
+
+    shutil.copy(store, tmp_path / "made.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := f"sqlite:///{tmp_path}/made.db")
+    client = MlflowClient(uri)
+    return client, client.get_experiment_by_name("elsewhere").experiment_id
+
+
+MLFLOW = ("mlflow:elsewhere", "--variant", "tags.model", "--seed", "seed", "--value", "metrics.test/acc",
+          "--control", "base", "--margin", 0.2)  # fmt: skip
+
+
+def test_an_experiment_of_mlflow_is_judged_like_a_table(experiment: Any, table: Path, capsys: Any) -> None:
+    _, out, _ = judged(capsys, *MLFLOW, "--json")
+    _, of_table, _ = judged(capsys, table, "--control", "base", "--margin", 0.2, "--json")
+    assert json.loads(out) == json.loads(of_table) | {"left_out": 1}
+    code, out, err = judged(capsys, *MLFLOW)
+    assert (code, err) == (0, "")
+    assert "1 run without a variant and a seed left out" in out
+
+
+def test_a_run_that_failed_in_mlflow_came_to_no_number(experiment: Any, capsys: Any) -> None:
+    client, made = experiment
+    for name, status in (("base", "FINISHED"), ("new", "FAILED")):
+        run_id = client.create_run(made, tags={"model": name}).info.run_id
+        client.log_param(run_id, "seed", 3)
+        client.log_metric(run_id, "test/acc", 95.1)
+        client.set_terminated(run_id, status)
+    _, out, _ = judged(capsys, *MLFLOW)
+    assert "better without 1 that came to no number" in " ".join(out.split())
+
+
+def test_the_same_numbers_of_mlflow_are_one_look(experiment: Any, tmp_path: Path, capsys: Any) -> None:
+    looks = [json.loads(judged(capsys, *MLFLOW, "--ledger", tmp_path / "l", "--json")[1])["look"] for _ in range(2)]
+    assert looks == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mlflow:elsewere", *MLFLOW[1:]], "no experiment named 'elsewere'"),
+        ([*MLFLOW, "--value", "metrics.test/ac"], "no column 'metrics.test/ac'; did you mean 'metrics.test/acc'?"),
+        ([*MLFLOW, "--variant", "params.model"], "has no column 'params.model'"),
+        ([*MLFLOW, "--seed", "tags.model"], "variant 'base' has seed base twice"),
+    ],
+)
+def test_what_mlflow_does_not_have_is_named(experiment: Any, words: list[object], said: str, capsys: Any) -> None:
+    code, out, err = judged(capsys, *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    code, _, err = judged(capsys, *MLFLOW)
+    assert code == 2
+    assert "no MLflow store at" in err
+    assert not list(tmp_path.iterdir())

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made.real_images import REAL
 from PIL import Image, ImageOps
 
 from cifar_lab.data import load, sources
 
 Zipped = Callable[..., Path]
-REAL = Path(os.environ.get("CIFAR_LAB_TEST_ZIP") or Path(__file__).parents[4] / "shared" / "data" / "cifar10-jpeg.zip")
 
 
 def encoded(image: Image.Image, **how: Any) -> bytes:

@@ -17,6 +17,7 @@ from cifar_lab.results.comparison import Comparison, ComparisonRow
 from cifar_lab.results.contrasts import NO_LOOK
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.decision import decide_verdict
+from cifar_lab.results.stats.factorial import estimate_effects, moderate_effects
 from cifar_lab.results.stats.history_prior import history_critical_value, history_interval
 from cifar_lab.results.stats.moderated import critical_value, moderated_intervals, moderated_seeds_needed
 from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
@@ -512,6 +513,29 @@ def test_under_a_rule_effects_are_those_of_the_last_look_at_its_level(runs: Any)
 def test_before_the_first_look_there_is_no_effect(runs: Any) -> None:
     found = ended(runs, crossed(2), crossing=CROSSED, stopping=RULE).effects
     assert [(each.interval, each.pairs) for each in found] == [(None, 0)] * 3
+
+
+def test_effects_are_moderated_in_a_study_that_began_so(runs: Any) -> None:
+    plain = estimate_effects([dict(enumerate(values)) for values in crossed(3).values()])
+    now = ended(runs, crossed(3), crossing=CROSSED, design="moderated", effects_design="moderated").effects
+    assert [each.level for each in now] == [None] * 3
+    moderated = moderate_effects(plain)
+    for each, name in zip(now, ("first", "second", "interaction"), strict=True):
+        assert each.interval == pytest.approx(getattr(moderated, name).interval)
+        assert each.interval != pytest.approx(getattr(plain, name).interval)
+
+
+@pytest.mark.parametrize("later", [{"effects_design": "moderated"}, {}])
+def test_a_study_that_began_with_students_effects_keeps_them(runs: Any, later: dict[str, str]) -> None:
+    before = ended(runs, crossed(3), crossing=CROSSED, design="moderated").effects
+    now = ended(runs, crossed(3), crossing=CROSSED, design="moderated", **later).effects
+    assert now == before
+    assert [each.level for each in now] == pytest.approx([0.95 ** (1 / 3)] * 3)
+
+
+def test_under_a_rule_effects_are_students(runs: Any) -> None:
+    found = ended(runs, crossed(3), crossing=CROSSED, effects_design="moderated", stopping=RULE).effects
+    assert None not in [each.level for each in found]
 
 
 # The margin

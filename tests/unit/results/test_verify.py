@@ -21,7 +21,7 @@ from cifar_lab.results.stats.moderated import moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.verify import JudgedClaim, judge_claims
 from cifar_lab.store.cell_record import CellRecord
-from cifar_lab.store.invocation import StoppingRule
+from cifar_lab.store.invocation import StoppingRule, VariancePrior
 from cifar_lab.store.journal import Journal
 from cifar_lab.store.record_files import DataSource
 
@@ -118,6 +118,18 @@ def test_claims_of_a_moderated_design_are_judged_by_moderated_intervals_of_one_m
     assert numbers(found[1])["interval"] == pytest.approx(expected["r8"].interval)
     assert numbers(found[2])["interval"] == numbers(found[0])["interval"], "one difference, however many speak of it"
     assert {numbers(each)["level"] for each in found} == {None}
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 4])
+def test_the_claim_of_a_study_with_a_prior_has_the_interval_that_compare_shows(seeds: int, runs: Any) -> None:
+    prior = VariancePrior(variance=4e-6, metric="test/peak_acc", fingerprints=tuple(f"{i:064x}" for i in range(10)),
+                          ablations=("noise_floor",))  # fmt: skip
+    runs.study(r16=AHEAD[:seeds], r4=BEHIND[:seeds], **AS_CLAIMED, design="moderated", prior=prior)
+    shown = {row.variant: row for row in compare(runs.folder, "se_ratio").rows}["r4"]
+    found = numbers(one(runs))
+    assert shown.interval is not None
+    assert found["interval"] == pytest.approx([-shown.interval[1], -shown.interval[0]])
+    assert (found["level"] is None) == (seeds < 4)
 
 
 def test_the_margin_is_the_invocations_and_of_older_notes_the_scales(runs: Any) -> None:

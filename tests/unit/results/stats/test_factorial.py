@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from cifar_lab.results.stats import group_sequential
-from cifar_lab.results.stats.factorial import CONTRASTS, estimate_effects
+from cifar_lab.results.stats.factorial import CONTRASTS, estimate_effects, moderate_effects
+from cifar_lab.results.stats.moderated import PRIOR, critical_value
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.paired import NO_PAIR, NO_VARIANCE, ONE_PAIR, Values
 
@@ -101,3 +102,37 @@ def test_at_every_look_of_a_rule_the_three_hold_together() -> None:
         fooled_at_95 |= (t > stats.t.isf((1 - per_comparison(0.95, 3)) / 2, n - 1)).any(axis=0)
     assert 0.035 < fooled.mean() < 0.061  # 0.05 ± 3.2 standard errors; a little less for their correlation
     assert fooled_at_95.mean() > 0.08
+
+
+def test_moderated_intervals_share_one_variance_with_the_interaction_in_halves() -> None:
+    found = estimate_effects(_cells(_study(3)))
+    shared = moderate_effects(found)
+    units = {"first": 1.0, "second": 1.0, "interaction": 0.5}
+    own = {name: unit**2 * np.var(list(getattr(found, name).differences.values()), ddof=1)
+           for name, unit in units.items()}  # fmt: skip
+    for name, unit in units.items():
+        variance = (2 * own[name] + PRIOR * np.mean(list(own.values()))) / (2 + PRIOR)
+        half = critical_value(3, 3) * np.sqrt(variance / 3) / unit
+        mean = getattr(found, name).mean
+        assert getattr(shared, name).interval == pytest.approx((mean - half, mean + half))
+        assert getattr(shared, name).mean == mean
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_does_not_vary_or_has_one_seed_is_not_moderated(seeds: int) -> None:
+    same = [dict.fromkeys(range(seeds), value) for value in (0.5, 0.6, 0.7, 0.9)]
+    found = estimate_effects(same)
+    assert moderate_effects(found) == found
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+@pytest.mark.parametrize("deviations", [(1, 1, 1, 1), (3, 1, 1, 1)])
+def test_moderated_intervals_of_effects_hold_together(seeds: int, deviations: tuple[int, ...]) -> None:
+    random = np.random.default_rng([seeds, *deviations])
+    studies = random.normal(0, 0.01, (400, 4, seeds)) * np.array(deviations)[:, None]
+    held = 0
+    for study in studies:
+        found = moderate_effects(estimate_effects(_cells(study)))
+        each = (found.first.interval, found.second.interval, found.interaction.interval)
+        held += all(interval is not None and interval[0] <= 0 <= interval[1] for interval in each)
+    assert held / len(studies) >= 0.95 - 2.5 * np.sqrt(0.95 * 0.05 / len(studies))

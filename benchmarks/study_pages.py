@@ -1,0 +1,136 @@
+"""Write the pages of a study: an index, a page for each ablation, and the report of all of them as HTML.
+
+    python benchmarks/study_pages.py docs/results/registry.zip -o docs/results/registry
+
+The study is a folder of records or what `cifar-lab pack` made of one. All numbers are read from its records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markdown_table import table
+
+import cifar_lab
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.api.results import ComparisonResult, JudgedClaims
+from cifar_lab.cli import run as run_command
+from cifar_lab.config.overrides import format_overrides
+from cifar_lab.report.summary import comparison_sentence
+from cifar_lab.report.table_formats import as_markdown
+from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.packed_study import study_folder
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One ablation as the study has it."""
+
+    ablation: Ablation
+    compared: ComparisonResult
+    judged: JudgedClaims
+
+
+def read_study(runs: Path) -> list[Measured]:
+    """Return each ablation of the registry that has a finished cell in `runs`, in the order of their names."""
+    index = read_index(runs)
+    found = []
+    for ablation in registry.discover():
+        if index.of_ablation(ablation.name):
+            compared = cifar_lab.compare(ablation, runs=runs)
+            judged = cifar_lab.verify(ablation, runs=runs, invocation=compared.invocation)
+            found.append(Measured(ablation, compared, judged))
+    return [each for each in found if any(row.n for row in each.compared.rows)]
+
+
+def index_page(measured: Sequence[Measured], runs: str) -> Iterator[str]:
+    """Yield the lines of the index: the setting, a row for each ablation, and what was counted over all of them."""
+    settings = Counter(" ".join([f"--scale {c.scale}", f"data {c.data}", format_overrides(c.overrides)]).strip()
+                       for c in (each.compared for each in measured))  # fmt: skip
+    yield "# The registry, measured"
+    yield ""
+    yield f"Made by `python benchmarks/study_pages.py {runs}` from the records in it."
+    yield "Each page names its commands, hardware, versions and dates."
+    yield f"The same as one page with figures: [report.html](report.html). Settings: {_counted(settings)}."
+    yield ""
+    rows = []
+    for each in measured:
+        compared, name = each.compared, each.ablation.name
+        seeds = sorted({row.n for row in compared.rows})
+        verdicts = Counter(row.verdict or "not compared" for row in compared.rows if row.against is not None)
+        claims = Counter(claim.status for claim in each.judged)
+        rows.append([
+            f"[{name}]({name}.md)", len(compared.rows),
+            f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}",
+            _best(compared), _counted(verdicts) or "—", _counted(claims) or "—",
+        ])  # fmt: skip
+    heading = ["ablation", "variants", "seeds", "highest accuracy %", "differences", "claims"]
+    yield from table(heading, rows)
+    yield ""
+    verdicts = Counter(row.verdict for each in measured for row in each.compared.rows if row.verdict)
+    claims = Counter(claim.status for each in measured for claim in each.judged)
+    yield f"All differences: {_counted(verdicts) or 'none'}. All claims: {_counted(claims) or 'none'}."
+
+
+def ablation_page(measured: Measured) -> Iterator[str]:
+    """Yield the lines of one ablation's page: question, sentence, tables, claims and provenance."""
+    ablation, compared, judged = measured.ablation, measured.compared, measured.judged
+    yield f"# {ablation.name}: {ablation.question}"
+    yield ""
+    if sentence := comparison_sentence(compared):
+        yield sentence
+        yield ""
+    yield as_markdown(compared).rstrip()
+    if judged:
+        yield ""
+        yield "## Claims"
+        yield ""
+        rows = ([c.claim.quote, c.claim.compares, c.status, c.judgement.why] for c in judged)
+        yield from table(["claim", "compares", "status", "why"], rows, left=4)
+
+
+def write_pages(measured: Sequence[Measured], folder: Path, runs: str) -> None:
+    """Write the index and the pages into `folder`, which is emptied of earlier ones."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    pages = {"README": index_page(measured, runs)}
+    pages |= {each.ablation.name: ablation_page(each) for each in measured}
+    for name, lines in pages.items():
+        (folder / f"{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def _best(compared: ComparisonResult) -> str:
+    """Return the variant with the highest mean, as `r8 71.23 ± 0.40`."""
+    rows = [row for row in compared.rows if row.mean is not None]
+    best = max(rows, key=lambda row: row.mean or 0.0)
+    spread = f" ± {100 * best.std:.2f}" if best.std is not None else ""
+    return f"{best.variant} {100 * (best.mean or 0):.2f}{spread}"
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{n} {word}" for word, n in counts.most_common())
+
+
+def main() -> None:
+    """Parse the command line and write the pages."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("runs", help="folder of records, or a zip made by `cifar-lab pack`")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the pages, which is replaced")
+    asked = parser.parse_args()
+    measured = read_study(study_folder(Path(asked.runs).resolve()))
+    if not measured:
+        parser.error(f"{asked.runs}: no finished cell of an ablation of the registry")
+    write_pages(measured, asked.output, asked.runs)
+    names = [each.ablation.name for each in measured]
+    run_command(["report", *names, "--runs", asked.runs, "-o", str(asked.output / "report.html")])
+    print(f"{len(measured)} ablations: {asked.output / 'README.md'}")
+
+
+if __name__ == "__main__":
+    main()

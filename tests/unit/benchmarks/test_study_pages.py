@@ -1,0 +1,67 @@
+"""Pages of a study: every number is that of `compare` and `verify` on its records."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cifar_lab
+from cifar_lab.report.table_formats import as_markdown
+
+HOUSE = Path(__file__).parents[3]
+STUDY = HOUSE / "docs" / "results" / "study.zip"
+
+
+def _write(study: Path, folder: Path) -> str:
+    command = [sys.executable, str(HOUSE / "benchmarks" / "study_pages.py"), str(study), "-o", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=HOUSE)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "pages"
+    folder.mkdir()
+    (folder / "of_before.md").write_text("gone\n")
+    _write(STUDY, folder)
+    return folder
+
+
+def test_each_measured_ablation_has_a_page_with_its_comparison(pages: Path) -> None:
+    names = {page.stem for page in pages.glob("*.md")} - {"README"}
+    assert {"batch_norm", "optimizers", "se_ratio"} <= names
+    assert "of_before" not in names
+    for name in names:
+        compared = cifar_lab.compare(name, runs=STUDY)
+        assert as_markdown(compared) in (pages / f"{name}.md").read_text() + "\n"
+
+
+def test_the_index_has_a_row_for_each_page_and_counts_what_they_say(pages: Path) -> None:
+    index = (pages / "README.md").read_text()
+    names = {page.stem for page in pages.glob("*.md")} - {"README"}
+    rows = [line for line in index.splitlines() if line.startswith("| [")]
+    assert {line.split("](")[1].split(".md)")[0] for line in rows} == names
+    row = next(line for line in rows if "[batch_norm]" in line)
+    compared = cifar_lab.compare("batch_norm", runs=STUDY)
+    best = max(compared.rows, key=lambda each: each.mean or 0)
+    assert f"{best.variant} {100 * (best.mean or 0):.2f}" in row
+    assert f"{sum(each.verdict == 'worse' for each in compared.rows)} worse" in row
+    assert "--scale small/5 data cifar10-jpeg" in index
+
+
+def test_the_report_is_written_beside_them(pages: Path) -> None:
+    assert "<html" in (pages / "report.html").read_text()[:500]
+
+
+def test_a_folder_without_records_leaves_the_pages_as_they_are(tmp_path: Path, pages: Path) -> None:
+    kept = tmp_path / "pages"
+    shutil.copytree(pages, kept)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        _write(tmp_path / "runs", kept)
+    assert "no finished cell" in failed.value.stderr
+    assert (kept / "README.md").is_file()
