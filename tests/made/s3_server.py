@@ -40,9 +40,8 @@ class S3Server:
 
 def find_server() -> str | None:
     """Return the path of the server's program; None if it is not installed."""
-    return shutil.which(
-        "weed", path=os.pathsep.join([*(f"{each}/../../../bin" for each in sys.path), os.environ["PATH"]])
-    )
+    beside = Path(sys.executable).parent  # an environment that is used without being activated
+    return shutil.which("weed", path=os.pathsep.join([str(beside), os.environ["PATH"]]))
 
 
 @contextmanager
@@ -77,7 +76,8 @@ def _await_bucket(server: S3Server, process: subprocess.Popen[bytes], log: Path)
                 ObjectStore(f"s3://{BUCKET}").list_objects()
                 return
             except ObjectStoreError:
-                assert process.poll() is None and time.monotonic() < end, log.read_text()[-2000:]
+                assert process.poll() is None, log.read_text()[-2000:]
+                assert time.monotonic() < end, log.read_text()[-2000:]
                 time.sleep(0.1)
     finally:
         for name, value in before.items():
