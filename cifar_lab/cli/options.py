@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,10 +40,20 @@ def parse_runs(typed: str | Path) -> Path | str:
 
     Raises:
         UsageError: another address.
+        BadParameter: the folder cannot be read.
     """
-    if isinstance(typed, Path) or not is_address(typed):
-        return Path(typed)
-    return parse_address(typed, "--runs")
+    place = parse_address(typed, "--runs") if isinstance(typed, str) and is_address(typed) else Path(typed)
+    if isinstance(place, Path) and _is_there(place) and not os.access(place, os.R_OK):
+        raise typer.BadParameter(f"Path '{place}' is not readable.")
+    return place
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a path exists; one that cannot be looked at is left to the command."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _opened(ctx: typer.Context, runs: Path | str) -> Path:
