@@ -21,7 +21,7 @@ CHAPTERS = (
     ("In fewer epochs", "Its network in a recipe of our own, from speed runs on CIFAR-10.",
      ("fewer_epochs", "fast", "stem_pool")),
     ("More augmentation", "Policies that the writeup does not use, alone and beside its mixing of images.",
-     ("policies", "policies_x_mixing")),
+     ("policies", "policies_x_mixing", "augmix")),
     ("How it computes", "Whether the precision that the lab chooses for its speed has a price.", ("precision",)),
 )  # fmt: skip
 """Chapters of the full report: title, introduction, and the ablations in their order."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cifar_lab.ablation.ablation import Variant as Variant
     from cifar_lab.api import compare as compare
     from cifar_lab.api import evaluate as evaluate
+    from cifar_lab.api import export as export
     from cifar_lab.api import find_ablation as find_ablation
     from cifar_lab.api import load_cell as load_cell
     from cifar_lab.api import load_runs as load_runs
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cifar_lab.api import predict as predict
     from cifar_lab.api import run as run
     from cifar_lab.api import shift as shift
+    from cifar_lab.api import train_recipe as train_recipe
     from cifar_lab.api import verify as verify
     from cifar_lab.config.baselines import EFFICIENT_RESNET as EFFICIENT_RESNET
     from cifar_lab.config.baselines import FAST as FAST
@@ -35,7 +37,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             *("compare", "evaluate", "export", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run"),
-            *("shift", "verify"),
+            *("shift", "train_recipe", "verify"),
         ),
         "cifar_lab.api",
     ),

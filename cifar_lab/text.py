@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from cifar_lab.errors import shortened
+
 HIDDEN = {"Cc", "Zl", "Zp"}
 """Unicode categories that move the cursor, begin an escape sequence or break a line."""
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that change the display order of others in a terminal or a browser."""
 NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 MARKDOWN = re.compile(r"([\\`*_\[\]#|~$])")
+LONGEST_WORD, LONGEST_LINE = 200, 1500
+"""Maximum characters of a word and of a line; the middle of longer ones is left out."""
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -21,6 +25,21 @@ def printable(text: str) -> str:
     `\x1b`, `\u202e`). Every other character, combining marks and emoji included, stays as it is.
     """
     return "".join(_escaped(character) if _is_hidden(character) else character for character in text)
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line that is safe on a terminal, with the middle left out if it is too long."""
+    words = [shortened(printable(word), LONGEST_WORD) for word in text.split()]
+    return shortened(" ".join(words), LONGEST_LINE)
+
+
+def duration(seconds: float) -> str:
+    """Format a duration: `45 s`, `12 min`, `3.5 h` or `2.1 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def many(count: int, noun: str) -> str:

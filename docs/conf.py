@@ -25,14 +25,20 @@ copyright = "2026, cifar-lab developers"
 html_title = f"cifar-lab {release}"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 default_role = "code"
-exclude_patterns = ["_build", "conf.py", "jupyter_execute", "results/ablations"]
+exclude_patterns = ["_build", "conf.py", "jupyter_execute", "results/ablations", "notebooks/runs"]
 html_extra_path = ["results/writeup-small.html"]
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
 html_theme = "furo"
 html_theme_options = {"navigation_with_keys": True}
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = os.environ.get("CIFAR_LAB_DOCS_EXECUTE", "off")
 """`off`: notebooks are shown without output. `make docs` executes them; `make check` does not."""
 nb_execution_timeout = 600
+nb_merge_streams = True
+nb_execution_in_temp = True
+nb_execution_cache_path = str(DOCS / "_build" / ".jupyter_cache")
+"""Notebooks leave their files in temporary folders, and their outputs beside the pages."""
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 suppress_warnings = ["mystnb.unknown_mime_type"]

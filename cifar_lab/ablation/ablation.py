@@ -294,3 +294,16 @@ def _require_known(what: str, name: str, valid: Iterable[str]) -> None:
     valid = list(valid)
     if name not in valid:
         raise AblationError(f"{what} '{name}' is not there{nearest(name, valid)}")
+
+
+def single_recipe(name: str, recipe: Recipe, source: str) -> Ablation:
+    """Return the ablation of one variant, `name`, under which a recipe is trained alone; `source`: who asked for it."""
+    return Ablation(
+        name="train",
+        question="single recipes, trained by hand",
+        source=source,
+        baseline=recipe,
+        factors=(),
+        variants=(Variant(name=name),),
+        control=name,
+    )

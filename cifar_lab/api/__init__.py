@@ -24,25 +24,24 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.api.argument_checks import (
     Folder,
     Say,
-    check_arguments,
     known_ablations,
     open_images,
     records_folder,
-    require_imported_code,
     require_names,
     require_setting,
     resolve_ablation,
     run_words,
-    runs_folder,
     say_nothing,
 )
+from cifar_lab.api.training import plan as plan
+from cifar_lab.api.training import run as run
+from cifar_lab.api.training import train_recipe as train_recipe
 from cifar_lab.errors import TrackingError, UsageError
-from cifar_lab.models.cost import BUDGET
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cifar_lab.api.results import ComparisonResult, JudgedClaims, PlanResult, RunResult
+    from cifar_lab.api.results import ComparisonResult, JudgedClaims
     from cifar_lab.inference.evaluation import EvaluationResult
     from cifar_lab.inference.export import ExportedNetwork
     from cifar_lab.inference.predictions import Predictions
@@ -57,104 +56,6 @@ def find_ablation(name: str, folder: Folder | None = None) -> Ablation:
         RegistryError: there is none, its file is broken, or there is no such folder.
     """
     return known_ablations(folder).find(name)
-
-
-def plan(
-    ablation: str | Ablation, *, scale: str = "writeup", seeds: Iterable[int] | None = None, data: str | None = None,
-    runs: Folder | None = None, overrides: Mapping[str, Any] | None = None, variants: Iterable[str] | None = None,
-    workers: int | Literal["auto"] = "auto", device: str = "auto", max_params: int = BUDGET,
-    folder: Folder | None = None, say: Say | None = print,
-) -> PlanResult:  # fmt: skip
-    """Return the cells of an ablation with their states, and an estimate of the remaining time. Nothing is trained.
-
-    The arguments are those of `run`.
-
-    Raises:
-        UsageError: an argument, a recipe or the data are not valid; `BudgetError` for a network over the budget.
-    """
-    from cifar_lab.api.results import PlanResult
-    from cifar_lab.execution import request
-
-    typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
-    found = request.resolve_request(
-        resolve_ablation(ablation, folder), typed, data=data, runs=runs_folder(runs), say=say or say_nothing
-    )
-    require_imported_code(found)
-    return PlanResult(found)
-
-
-def run(
-    ablation: str | Ablation, *, scale: str = "writeup", seeds: Iterable[int] | None = None, data: str | None = None,
-    runs: Folder | None = None, overrides: Mapping[str, Any] | None = None, variants: Iterable[str] | None = None,
-    workers: int | Literal["auto"] = "auto", device: str = "auto", max_params: int = BUDGET, offline: bool = False,
-    retry_failed: bool = False, compile: bool | None = None, graph: bool | None = None,
-    folder: Folder | None = None, say: Say | None = print,
-) -> RunResult:  # fmt: skip
-    """Train the missing cells of an ablation, log them to MLflow, and return the comparison.
-
-    An `Ablation` made here needs a name; it is kept as a file in `runs/ablations`, so that the command line knows it:
-    `cifar-lab report NAME --ablations runs/ablations`. Cells that fail are in the result, and raise nothing.
-
-    Args:
-        ablation: its name, or an `Ablation`.
-        scale: `smoke`, `small` or `writeup`, or a share of its epochs, `small/5`.
-        seeds: seeds from 0 up, 1,000 at most; None: those of the ablation.
-        data: `cifar10`, `synthetic` or a path; None: `synthetic` at scale `smoke`, else `cifar10`.
-        overrides: recipe fields by dotted path, `{"train.epochs": 30}`; applied after the scale.
-        variants: names of variants; None: all.
-        workers: worker processes, from 1 up.
-        device: `auto`, `cpu`, `cuda`, `mps`, or one GPU, `cuda:1`.
-        max_params: budget of trainable parameters, from 1 up.
-        offline: upload nothing to MLflow now; `cifar-lab sync` does it later.
-        retry_failed: also train the cells that failed before.
-        compile: use torch.compile; None: where that was measured to pay.
-        graph: replay steps as a CUDA graph; None: on CUDA.
-        say: called with one line at a time on progress; None: silence.
-
-    Raises:
-        UsageError: an argument, a recipe or the data are not valid; nothing has been trained.
-        TrackingError: the runs folder or the MLflow store cannot be used.
-        Interrupted: the training was stopped; the same call goes on from there.
-    """
-    given = dict(locals())
-    from cifar_lab.execution import request
-    from cifar_lab.mlflow_sync.uri import require_places
-    from cifar_lab.store.ablation_file import folder_of, keep, require_ablation_name
-    from cifar_lab.store.invocation import RecordedCommand
-
-    place, tell = runs_folder(runs), say or say_nothing
-    typed = check_arguments(scale, seeds, overrides, variants, workers, device, max_params)
-    chosen = resolve_ablation(ablation, folder)
-    require_ablation_name(chosen.name)
-    given |= {"ablation": chosen.name, "seeds": typed.seeds, "variants": typed.variants, "say": print}
-
-    def prepare() -> None:
-        require_places(place, offline=offline)
-        if isinstance(ablation, Ablation):
-            keep(ablation, place, by="`cifar_lab.run`")
-            given["folder"] = folder_of(Path(runs if runs is not None else place))
-
-    found = request.resolve_request(
-        chosen, typed, data=data, runs=place, say=tell, compile=compile, graph=graph, trains=True, prepare=prepare
-    )
-    require_imported_code(found)
-    from cifar_lab.api.results import RunResult, call_in_words
-    from cifar_lab.execution.complete import complete
-    from cifar_lab.execution.progress_lines import ProgressLines  # loads torch, as the workers' server has begun to do
-    from cifar_lab.mlflow_sync.upload import open_ablation_upload
-
-    command = RecordedCommand(
-        typed=call_in_words(run, given), again=call_in_words(run, given),
-        retry=call_in_words(run, {**given, "retry_failed": True}),
-    )  # fmt: skip
-    done = complete(
-        found, place, command=command,
-        watch=lambda _, cells: ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell),
-        upload=open_ablation_upload(place, chosen, tell, offline=offline), say=tell, retry_failed=retry_failed,
-    )  # fmt: skip
-    if done.report.interrupted is not None:
-        raise done.report.interrupted
-    return RunResult(done, place)
 
 
 def compare(
@@ -241,7 +142,8 @@ def load_runs(runs: Folder | None = None) -> StoredCells:
 
 
 def predict(
-    run: str | Sequence[str], *, images: Folder | np.ndarray, ensemble: bool = False, tta: str | None = None,
+    run: str | Sequence[str], *, images: Folder | np.ndarray, ensemble: bool = False, resize: bool = False,
+    tta: str | None = None,
     runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
 ) -> Predictions:  # fmt: skip
     """Predict the class of images without labels by a trained cell, or by several averaged.
@@ -250,7 +152,9 @@ def predict(
         run: fingerprint (first digits), `ABLATION/VARIANT/sN`, `ABLATION/VARIANT`, `ABLATION` or `best:ABLATION`; or
             several of these.
         images: (N, 32, 32, 3) uint8, or a path: a pickle or npz with `data`, a folder or archive of images, one image.
+            Networks that were trained on another side take that one.
         ensemble: average the probabilities of all runs.
+        resize: fit images of other sizes: the centre, scaled with antialiasing; False: refuse them.
         tta: test-time augmentation, `none`, `mirror` or `mirror_shift`; None: that of the recipe.
         scale: scale of the setting that names refer to; None for any.
         invocation: id of an invocation of that setting; None for the latest.
@@ -267,7 +171,7 @@ def predict(
     chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
     if not ensemble:
         require_one(chosen)
-    return predict_images(chosen, open_images(images), device=device, tta=tta)
+    return predict_images(chosen, open_images(images, chosen, resize=resize), device=device, tta=tta)
 
 
 def evaluate(
@@ -346,14 +250,15 @@ def export(
 
 
 def shift(
-    run: str | Sequence[str], *, images: Folder | np.ndarray, control: str | None = None, margin: float | None = None,
-    runs: Folder | None = None, scale: str | None = None, invocation: str | None = None, device: str = "auto",
+    run: str | Sequence[str], *, images: Folder | np.ndarray, resize: bool = False, control: str | None = None,
+    margin: float | None = None, runs: Folder | None = None, scale: str | None = None, invocation: str | None = None,
+    device: str = "auto",
 ) -> ShiftEstimate:  # fmt: skip
     """Estimate the accuracy of trained cells on images without labels, and rank their variants.
 
     Args:
         run: as in `predict`.
-        images: as in `predict`.
+        images, resize: as in `predict`.
         control: variant that the others are compared with; None: that of the ablation.
         margin: difference that does not matter, as a fraction; None: that of the ablation.
         runs, scale, invocation, device: as in `predict`.
@@ -367,4 +272,6 @@ def shift(
     from cifar_lab.inference.shift import estimate_shift
 
     chosen = choose_runs(records_folder(runs), run_words(run), scale=scale, invocation=invocation)
-    return estimate_shift(chosen, open_images(images), device=device, control=control, margin=margin)
+    return estimate_shift(
+        chosen, open_images(images, chosen, resize=resize), device=device, control=control, margin=margin
+    )

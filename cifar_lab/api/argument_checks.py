@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cifar_lab import extension
 from cifar_lab.ablation import registry
@@ -14,12 +14,15 @@ from cifar_lab.config import scale as scales
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.resolved_recipes import MOST_SEEDS
 from cifar_lab.object_store import is_address, parse_address
+from cifar_lab.redaction import NOTIFY_URLS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cifar_lab.execution.request import Request, RequestArguments
     from cifar_lab.inference.input_images import InputImages
+    from cifar_lab.inference.run_names import ChosenRuns
+    from cifar_lab.mlflow_sync.logged_model import ModelLogging
 
 Folder = str | os.PathLike[str]
 Say = Callable[[str], None]
@@ -30,11 +33,16 @@ def run_words(run: str | Sequence[str]) -> list[str]:
     return [run] if isinstance(run, str) else list(run)
 
 
-def open_images(images: Folder | np.ndarray) -> InputImages:
-    """Return images without labels, from a path or an array, (N, side, side, 3) uint8."""
-    from cifar_lab.inference.input_images import images_of_array, read_images
+def open_images(images: Folder | np.ndarray, chosen: ChosenRuns, *, resize: bool) -> InputImages:
+    """Return images without labels, of the side that the runs take, from a path or an array, (N, side, side, 3) uint8.
 
-    return read_images(Path(images)) if isinstance(images, str | os.PathLike) else images_of_array(images)
+    `resize`: fit images of other sizes, instead of refusing them.
+    """
+    from cifar_lab.inference.input_images import Fit, images_of_array, read_images
+    from cifar_lab.inference.run_names import require_same_side
+
+    fit = Fit(require_same_side(chosen), resize)
+    return read_images(Path(images), fit) if isinstance(images, str | os.PathLike) else images_of_array(images, fit=fit)
 
 
 def say_nothing(_: str) -> None:
@@ -109,6 +117,66 @@ def require_imported_code(found: Request) -> None:
     """Check that the user's own code in the recipes of a plan was not changed since this process imported it."""
     for group, target in sorted({each[1:3] for cell in found.plan.cells for each in cell.recipe.extensions()}):
         extension.require_unchanged(group, target)
+
+
+class Tracking(NamedTuple):
+    """Additions of a run to MLflow, and the end of its time."""
+
+    models: ModelLogging | None
+    """Networks to log as models; None for none."""
+    labels: Mapping[str, str]
+    """Tags of the user."""
+    note: str
+    until: float
+    """Time on the monotonic clock at which running cells save and stop."""
+
+
+def check_tracking(
+    log_model: str | None, register: str | None, tags: Mapping[str, str] | None, note: str, hours: float | None, *,
+    offline: bool,
+) -> Tracking:  # fmt: skip
+    """Check what MLflow is to get beside the results, and the hours, which begin now.
+
+    Raises:
+        UsageError: a value has another form, or some contradict each other.
+    """
+    from cifar_lab.execution.stop_signals import LONGEST_HOURS, SHORTEST_HOURS, end_of_time
+    from cifar_lab.mlflow_sync.user_fields import require_label
+
+    labels = tags if tags is not None else {}
+    if not isinstance(labels, Mapping):
+        raise UsageError(f"tags are a dictionary, as in {{'team': 'vision'}}, got {tags!r}")
+    if not isinstance(note, str):
+        raise UsageError(f"note is text, got {note!r}")
+    if hours is not None and (
+        isinstance(hours, bool) or not isinstance(hours, int | float) or not SHORTEST_HOURS <= hours <= LONGEST_HOURS
+    ):
+        raise UsageError(f"hours is a number from {SHORTEST_HOURS} to {LONGEST_HOURS:,}, got {hours!r}")
+    models = None
+    if log_model is not None or register is not None:
+        from cifar_lab.inference.model_logging import choose_models  # loads numpy
+
+        models = choose_models(log_model, register, offline=offline, option=str)
+    return Tracking(
+        models=models,
+        labels={key: require_label(key, value, f"tags[{key!r}]") for key, value in labels.items()},
+        note=note,
+        until=end_of_time(hours),
+    )
+
+
+def notification_urls(notify: str | Sequence[str] | None) -> list[str]:
+    """Return the addresses that get a message; None: those of `CIFAR_LAB_NOTIFY`, separated by blanks.
+
+    Raises:
+        UsageError: one is no text.
+    """
+    if notify is None:
+        return os.environ.get(NOTIFY_URLS, "").split()
+    urls = [notify] if isinstance(notify, str) else list(notify)
+    if not all(isinstance(url, str) for url in urls):
+        raise UsageError("notify takes an address, or a list of them")
+    return urls
 
 
 def check_arguments(

@@ -9,6 +9,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_lab.config.recipe import Recipe
 from cifar_lab.execution.complete import CompletedRun
 from cifar_lab.execution.plan import as_dict
 from cifar_lab.execution.request import Request
@@ -22,6 +23,8 @@ from cifar_lab.report.notebook import (
 )
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim
+from cifar_lab.store.ablation_file import set_fields
+from cifar_lab.store.invocation import RecordedCommand
 
 if TYPE_CHECKING:
     from cifar_lab.report.notebook import DataFrame, Figure
@@ -30,17 +33,30 @@ if TYPE_CHECKING:
 def call_in_words(function: Callable[..., object], given: Mapping[str, object]) -> str:
     """Return a call of a public function as Python: `cifar_lab.run('se_ratio', scale='smoke')`.
 
-    `given`: its arguments by name. Keywords at their default, or empty, are left out; paths are written as text.
+    `given`: its arguments by name. Arguments at their default, and empty ones, are left out; paths are written as text.
     """
     words = []
     for name, parameter in signature(function).parameters.items():
         value = given[name]
         value = os.fspath(value) if isinstance(value, os.PathLike) else list(value) if type(value) is tuple else value
-        if parameter.kind is not Parameter.KEYWORD_ONLY:
+        if isinstance(value, Recipe):
+            words.append(f"cifar_lab.Recipe().override({set_fields(value)!r})")
+        elif parameter.kind is not Parameter.KEYWORD_ONLY and value is not parameter.default:
             words.append(repr(value))
         elif value != parameter.default and value not in ({}, []):
             words.append(f"{name}={value!r}")
     return f"cifar_lab.{function.__name__}({', '.join(words)})"
+
+
+def recorded_call(
+    function: Callable[..., object], given: Mapping[str, object], *, labels: Mapping[str, str], note: str
+) -> RecordedCommand:
+    """Return a call of a public function for the record of what it trains, without addresses, which hold secrets."""
+    shown = {**given, "notify": None, "say": print}
+    typed = call_in_words(function, shown)
+    can_retry = "retry_failed" in signature(function).parameters
+    retry = call_in_words(function, {**shown, "retry_failed": True}) if can_retry else typed
+    return RecordedCommand(typed=typed, again=typed, retry=retry, labels=dict(labels), note=note)
 
 
 class PlanResult(Tabular):
@@ -97,7 +113,7 @@ class ComparisonResult(Comparison):
 
 
 class RunResult:
-    """Outcome of `cifar_lab.run`: the comparison, and what was trained for it."""
+    """Outcome of `cifar_lab.run` and `train_recipe`: the comparison, and what was trained for it."""
 
     def __init__(self, done: CompletedRun, runs: Path) -> None:
         self.comparison = ComparisonResult.of(done.comparison)
@@ -105,8 +121,12 @@ class RunResult:
         """Id of the invocation, for `cifar_lab.compare(…, invocation=…)`."""
         self.trained: int = done.report.trained
         """Cells trained by this call."""
+        self.by_another_runner: int = done.by_another_runner
+        """Cells trained meanwhile by another process."""
         self.reused: int = done.report.reused
         """Cells that were there before."""
+        self.interrupted: str = str(done.report.interrupted or "")
+        """Reason for an early end, the hours that were given; the same call goes on from there. Empty for none."""
         self.fingerprints: dict[str, str] = {cell.name: cell.fingerprint for cell in done.plan.cells}
         """Fingerprint of each cell by variant and seed, `r16/s0`, for `cifar_lab.load_cell`."""
         self.undone: dict[str, str] = {cell.name: cell.state for cell in done.undone}
@@ -121,9 +141,16 @@ class RunResult:
         """Draw the comparison (`ComparisonResult.plot`)."""
         return self.comparison.plot()
 
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of cells by what was done, by their names in the JSON of `run-ablation`."""
+        failed = sum(state == "failed" for state in self.undone.values())
+        others = self.by_another_runner
+        return {"trained": self.trained, "by_another_runner": others, "reused": self.reused, "failed": failed}
+
     def _counts(self) -> str:
         undone = "".join(f", {name} {state}" for name, state in self.undone.items())
-        return f"{self.trained} trained, {self.reused} reused{undone}"
+        early = f"; {self.interrupted}" if self.interrupted else ""
+        return f"{self.trained} trained, {self.reused} reused{undone}{early}"
 
     def __repr__(self) -> str:
         return f"<RunResult {self.invocation}: {self._counts()}>"

@@ -101,7 +101,7 @@ def _refused(error: OSError, verbose: bool) -> int:
 
 
 def _say(message: str, verbose: bool) -> None:
-    from cifar_lab.cli.wording import one_line
+    from cifar_lab.text import one_line
 
     if verbose:
         std_streams.warn(redacted(traceback.format_exc()).rstrip())

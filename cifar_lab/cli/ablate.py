@@ -17,6 +17,7 @@ from cifar_lab.cli.training import RunOptions, option_words, print_outcome, run_
 from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, with_looks
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
+from cifar_lab.execution.stop_signals import end_of_time
 
 Setting = Annotated[
     str,
@@ -68,7 +69,7 @@ def ablate(
     console.say(f"{ablation.name} is kept in {folder}: name it with --ablations {folder}")
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most,
-        retry_failed=retry_failed, patience=stall_after, until=arguments.end_of_time(hours), offline=offline, yes=yes,
+        retry_failed=retry_failed, patience=stall_after, until=end_of_time(hours), offline=offline, yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(None, seeds, device, workers, cells_per_gpu, runs, [folder]), engine=engine,
         ray_address=ray_address,

@@ -80,13 +80,13 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; `ctx`: its context with the parsed parameters."""
-        from cifar_lab.cli.notify import notifying  # `--help` loads no module of a command
+        from cifar_lab.cli.notify import notifying_of_command  # `--help` loads no module of a command
 
         token = CONTEXT.set(ctx)
         try:
-            with notifying() as codes:
+            with notifying_of_command() as notification:
                 code = super().invoke(ctx)
-                codes += [code] if isinstance(code, int) else []
+                notification.code = code if isinstance(code, int) else 0
                 return code
         finally:
             CONTEXT.reset(token)

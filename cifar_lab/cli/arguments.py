@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,8 +24,6 @@ from cifar_lab.execution.request import remaining_seconds as remaining_seconds
 if TYPE_CHECKING:
     from cifar_lab.execution.settings import Node
 
-SAVING = 60.0
-"""Seconds before the end of `--hours` at which running cells are asked to save."""
 LARGEST_RECIPE = 2**20
 """Maximum bytes of a file: a recipe takes about two thousand."""
 RecipeFile = Annotated[
@@ -123,16 +119,6 @@ def _parse_cells_per_gpu(text: str) -> int | None:
     if (count := parse_number(text, least=1)) is None:
         raise UsageError(f"--cells-per-gpu takes 'auto' or a number from 1 up, got '{text}'")
     return count
-
-
-def end_of_time(hours: float | None) -> float:
-    """Return the time on the monotonic clock at which cells are to save and stop, `SAVING` before the hours are over.
-
-    The margin is a tenth of the time if that is shorter. Infinity for None.
-    """
-    if hours is None:
-        return math.inf
-    return time.monotonic() + 3600 * hours - min(SAVING, 360 * hours)
 
 
 def parse_count(text: str) -> int:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from cifar_lab.cli.std_streams import steady
 from cifar_lab.object_store import with_addresses
+from cifar_lab.text import duration as duration
 from cifar_lab.text import printable
 
 out = Console(highlight=False)
@@ -81,12 +82,3 @@ def _widths(columns: list[str], rows: list[list[Text]]) -> list[int | None]:
 
 def _width(cell: Text) -> int:
     return max(map(cell_len, cell.plain.split("\n")))
-
-
-def duration(seconds: float) -> str:
-    """Format a duration: `45 s`, `12 min`, `3.5 h` or `2.1 days`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -164,9 +164,10 @@ def plan(
     parts = (ablation.name, f"scale {scale}", found.plan.dataset.name, format_overrides(found.plan.overrides))
     title = " · ".join(filter(None, parts))
     console.out.print(console.table(title, columns, rows, right=("parameters", "trained", "MACs", "estimate")))
-    twice = dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == 2)
-    if twice:
-        console.show(f"{', '.join(twice)}: two passes a step, so twice the time and the FLOPs that the MACs tell")
+    for passes in sorted({cell["passes"] for cell in tree} - {1}):
+        names = ", ".join(dict.fromkeys(cell["variant"] for cell in tree if cell["passes"] == passes))
+        count, times = ("two", "twice") if passes == 2 else (str(passes), f"{passes} times")
+        console.show(f"{names}: {count} passes a step, so {times} the time and the FLOPs that the MACs tell")
     taught = {cell["variant"]: cell["teacher_macs"] for cell in tree if cell["teacher_macs"]}
     if taught:
         each = ", ".join(f"{name} {format_macs(macs)}" for name, macs in taught.items())

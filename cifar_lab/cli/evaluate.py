@@ -12,6 +12,7 @@ import typer
 
 from cifar_lab.cli import console, run_options
 from cifar_lab.cli import options as o
+from cifar_lab.cli.confusion_table import confusion_table
 from cifar_lab.cli.run_options import percent, percent_interval
 from cifar_lab.errors import UsageError
 from cifar_lab.out_of_space import is_out_of_space
@@ -213,10 +214,9 @@ def _print_details(run: RunEvaluation) -> None:
     ]
     console.out.print(console.table("", columns, rows, right=columns[1:]))
     _gap()
-    short = [name[:6] for name in run.classes]
-    confusion = [[name, *counts] for name, counts in zip(run.classes, run.confusion, strict=True)]
-    _heading("confusion: rows are labels, columns predictions")
-    console.out.print(console.table("", ["", *short], confusion, right=short))
+    heading, confusion = confusion_table(run.classes, run.confusion, console.out.width)
+    _heading(heading)
+    console.out.print(confusion)
     _gap()
     columns = ["confidence %", "images", "mean confidence %", "accuracy %"]
     bins = [

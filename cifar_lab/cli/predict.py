@@ -41,9 +41,10 @@ Names = Annotated[bool, typer.Option("--names", help="Write names of classes in 
 
 def predict(
     names: run_options.RunNames, images: run_options.Input, output: Output, ensemble: Ensemble = False,
-    tta: run_options.Tta = None, like: Like = None, against: Against = None, format_name: FormatName = None,
-    class_names: Names = False, scale: o.MaybeScale = None, invocation: o.MaybeInvocation = None,
-    device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
+    resize: run_options.Resize = False, tta: run_options.Tta = None, like: Like = None, against: Against = None,
+    format_name: FormatName = None, class_names: Names = False, scale: o.MaybeScale = None,
+    invocation: o.MaybeInvocation = None, device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS,
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Predict the class of images without labels, and write one line for each: ID,Labels."""
     o.require_place(output, "answers.csv")
@@ -52,14 +53,14 @@ def predict(
     if class_names and chosen_format == "npz":
         raise UsageError("--names is for csv; an npz has both numbers and names")
     from cifar_lab.inference import answer_file, run_names
-    from cifar_lab.inference.input_images import read_images
+    from cifar_lab.inference.input_images import Fit, read_images
 
     sample = answer_file.read_answers(like, "--like") if like is not None else None
     earlier = answer_file.read_answers(against, "--against") if against is not None else None
     chosen = run_names.choose_runs(runs.resolve(), names, scale=scale, invocation=invocation)
     if not ensemble:
         run_names.require_one(chosen)
-    given = read_images(images)
+    given = read_images(images, Fit(run_names.require_same_side(chosen), resize))
     if sample is not None and like is not None:
         answer_file.in_order_of(given, sample, like)
     from cifar_lab.inference.predictions import predict_images

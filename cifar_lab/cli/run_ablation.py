@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cifar_lab.ablation import registry
-from cifar_lab.ablation.ablation import BASELINES, Ablation, Variant, find_baseline
+from cifar_lab.ablation.ablation import BASELINES, Ablation, find_baseline, single_recipe
 from cifar_lab.cli import arguments, completion, console, slurm, tracking_options
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import RecipeFile, read_recipe
@@ -25,13 +25,12 @@ from cifar_lab.cli.until_decided import (
     most_seeds,
     with_looks,
 )
-from cifar_lab.cli.wording import one_line
 from cifar_lab.config.overrides import parse_overrides
-from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments
-from cifar_lab.text import many
+from cifar_lab.execution.stop_signals import end_of_time
+from cifar_lab.text import many, one_line
 
 if TYPE_CHECKING:
     from cifar_lab.execution.warm_start import WarmStart
@@ -98,7 +97,7 @@ def run_ablation(
     typed = with_looks(typed, most)
     options = RunOptions(
         typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, most=most, drop_rule=drop_rule,
-        retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, until=arguments.end_of_time(hours),
+        retry_failed=retry_failed, redo=tuple(redo or []), patience=stall_after, until=end_of_time(hours),
         offline=offline, yes=yes, labels=tracking_options.parse_labels(tag or ()), note=note or "",
         models=tracking_options.model_logging(log_model, register, offline=offline),
         print_table=None if as_json else partial(print_comparison, everything=everything),
@@ -203,7 +202,7 @@ def train(
         if clash := [flag for flag, value in taken.items() if value is not None]:
             raise UsageError(f"{clash[0]} does not go with --from, which goes on with the cell's own recipe and size")
         begun = _further(parent, runs.resolve(), overrides or [])
-        name, recipe, data = f"from-{begun.parent[:12]}", begun.recipe, data or begun.source
+        name, recipe, data = begun.name, begun.recipe, data or begun.source
     elif file is not None:
         if baseline is not None:
             raise UsageError("--baseline does not go with --recipe: the file has the whole recipe")
@@ -218,24 +217,12 @@ def train(
     options = RunOptions(
         typed=typed._replace(seeds=typed.seeds or (begun.seed if begun is not None else 0,)), data=data,
         runs=runs.resolve(), compile=compile, graph=graph, retry_failed=True, patience=stall_after,
-        until=arguments.end_of_time(hours), offline=offline, labels=tracking_options.parse_labels(tag or ()),
+        until=end_of_time(hours), offline=offline, labels=tracking_options.parse_labels(tag or ()),
         note=note or "", models=tracking_options.model_logging(log_model, register, offline=offline), yes=yes,
         engine=engine, ray_address=ray_address,
         print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
-    return print_outcome(run_one(_single(name, recipe), options), as_json)
-
-
-def _single(name: str, recipe: Recipe) -> Ablation:
-    return Ablation(
-        name="train",
-        question="single recipes, trained by hand",
-        source="the command line",
-        baseline=recipe,
-        factors=(),
-        variants=(Variant(name=name),),
-        control=name,
-    )
+    return print_outcome(run_one(single_recipe(name, recipe, "the command line"), options), as_json)
 
 
 def _further(prefix: str, runs: Path, overrides: list[str]) -> WarmStart:

@@ -40,6 +40,13 @@ Input = Annotated[
         help="Images: a pickle or npz with 'data', a folder, zip or tar of images, or one image.",
     ),
 ]  # fmt: skip
+Resize = Annotated[
+    bool,
+    typer.Option(
+        "--resize",
+        help="Fit images of other sizes to the networks' size: the centre, scaled with antialiasing.",
+    ),
+]
 Tta = Annotated[
     str | None,
     typer.Option(

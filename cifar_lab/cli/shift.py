@@ -23,17 +23,18 @@ WARNING = (
 
 
 def shift(
-    names: run_options.RunNames, images: run_options.Input, control: run_options.Control = None,
+    names: run_options.RunNames, images: run_options.Input, resize: run_options.Resize = False,
+    control: run_options.Control = None,
     margin: run_options.Margin = None, scale: o.MaybeScale = None, invocation: o.MaybeInvocation = None,
     device: run_options.UseDevice = "auto", runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Estimate the accuracy on images without labels from confidence and from agreement between seeds."""
     limit = run_options.margin_fraction(margin)
     from cifar_lab.inference import run_names
-    from cifar_lab.inference.input_images import read_images
+    from cifar_lab.inference.input_images import Fit, read_images
 
     chosen = run_names.choose_runs(runs.resolve(), names, scale=scale, invocation=invocation)
-    given = read_images(images)
+    given = read_images(images, Fit(run_names.require_same_side(chosen), resize))
     from cifar_lab.inference.shift import estimate_shift
 
     estimate = estimate_shift(chosen, given, device=device, control=control, margin=limit)

@@ -29,6 +29,7 @@ from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
+from cifar_lab.execution.stop_signals import end_of_time
 
 if TYPE_CHECKING:
     from cifar_lab.execution.worker import CellJob
@@ -67,7 +68,7 @@ def sweep(
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
     request_notification(notify, f"sweep {study or space}")
     require_engine(engine, ray_address)
-    until = arguments.end_of_time(hours)
+    until = end_of_time(hours)
     from cifar_lab.search import samplers
     from cifar_lab.search.study_name import require_storage, require_study_name
 
@@ -314,7 +315,7 @@ def ablate_best(
     options = RunOptions(
         typed=typed._replace(overrides={**setting.overrides, **typed.overrides}),
         data=data or setting.data["source"], runs=runs.resolve(), retry_failed=retry_failed,
-        until=arguments.end_of_time(hours), offline=offline, yes=yes,
+        until=end_of_time(hours), offline=offline, yes=yes,
         print_table=None if as_json else partial(print_comparison, everything=everything),
         words=option_words(variants, seeds, device, workers, cells_per_gpu, runs, [folder]), engine=engine,
         ray_address=ray_address,

@@ -15,6 +15,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, require_engine
 from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study, write_text
 from cifar_lab.errors import UsageError
+from cifar_lab.execution.stop_signals import end_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,7 @@ def sweep_confirm(
     options = ConfirmOptions(
         top=top, seeds=seeds, option="--seeds", data=data, storage=storage, device=device, workers=workers,
         compile=compile, graph=graph, cells_per_gpu=cells_per_gpu, retry_failed=retry_failed,
-        until=arguments.end_of_time(hours), offline=offline, runs=runs, yes=yes, engine=engine,
+        until=end_of_time(hours), offline=offline, runs=runs, yes=yes, engine=engine,
         ray_address=ray_address,
     )  # fmt: skip
     with loaded_study(name, storage, runs) as study:

@@ -1,22 +1,19 @@
-"""Options on what MLflow gets: models, tags, notes and names of experiments; and their checks."""
+"""Options on what MLflow gets: models, tags, notes and names of experiments."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cifar_lab.cli import completion
-from cifar_lab.cli.run_options import require_word
 from cifar_lab.errors import UsageError
+from cifar_lab.mlflow_sync.user_fields import EXPERIMENT, KEYS, require_label, require_prefix
 
 if TYPE_CHECKING:
-    from cifar_lab.inference.servable import ServableNetwork
     from cifar_lab.mlflow_sync.logged_model import ModelLogging
-    from cifar_lab.store.cell_record import CellRecord
 
 LogModel = Annotated[
     str | None,
@@ -41,9 +38,6 @@ Tag = Annotated[
 Note = Annotated[
     str | None, typer.Option("--note", metavar="TEXT", help="Text above the table in the invocation's run in MLflow.")
 ]
-
-
-EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 ExperimentPrefix = Annotated[
     str | None,
     typer.Option(
@@ -51,17 +45,6 @@ ExperimentPrefix = Annotated[
         help="Name the experiments in MLflow NAME/ABLATION.",
     ),
 ]  # fmt: skip
-KEY = re.compile(r"[\w][\w./ -]{0,248}", re.ASCII)
-LONGEST_VALUE, LONGEST_PREFIX = 5000, 100
-"""Characters that every MLflow store takes: of a tag's value, and before the name of an experiment."""
-OWN_TAGS = frozenset({
-    "ablation", "began", "below", "cells", "command", "compared_with", "control", "data", "dataset", "delta_to",
-    "factors", "fingerprint", "git_commit", "git_dirty", "invocation", "last_error", "macs", "noted", "overrides",
-    "parameters", "parameters_trained", "protocol", "pruned", "reused_from", "role", "scale", "seed", "settled",
-    "shipped", "shipped_to", "status", "variant",
-})  # fmt: skip
-"""Tags that the upload sets; a user's tag of the same name would change what it finds."""
-OWN_PREFIXES = ("mlflow.", "setting.", "execution.", "version.", "hardware.", "trial")
 
 
 def set_experiment_prefix(prefix: str | None) -> None:
@@ -70,11 +53,8 @@ def set_experiment_prefix(prefix: str | None) -> None:
     Raises:
         UsageError: it is no name.
     """
-    if prefix is None:
-        return
-    if not prefix.isprintable() or len(prefix) > LONGEST_PREFIX:
-        raise UsageError(f"--experiment-prefix takes one line of at most {LONGEST_PREFIX} characters")
-    os.environ[EXPERIMENT] = prefix
+    if prefix is not None:
+        os.environ[EXPERIMENT] = require_prefix(prefix, "--experiment-prefix")
 
 
 def parse_labels(words: Iterable[str]) -> dict[str, str]:
@@ -86,13 +66,9 @@ def parse_labels(words: Iterable[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or not KEY.fullmatch(key):
-            raise UsageError(f"--tag {word}: takes KEY=VALUE; a key has letters, digits, '_', '-', '.', '/' and spaces")
-        if key.startswith(OWN_PREFIXES) or key in OWN_TAGS:
-            raise UsageError(f"--tag {word}: '{key}' is a tag that MLflow or cifar-lab sets; choose another key")
-        if len(value) > LONGEST_VALUE or not value.isprintable():
-            raise UsageError(f"--tag {key}=…: a value is one line of at most {LONGEST_VALUE:,} characters")
-        labels[key] = value
+        if not equals:
+            raise UsageError(f"--tag {word}: takes KEY=VALUE; {KEYS}")
+        labels[key] = require_label(key, value, f"--tag {word}")
     return labels
 
 
@@ -102,22 +78,13 @@ def model_logging(log_model: str | None, register: str | None, *, offline: bool 
     Raises:
         UsageError: a value is not valid, or the two contradict each other or --offline.
     """
-    word = log_model or ("best" if register is not None else "none")
-    require_word("--log-model", word, ("all", "best", "none"))
-    if word == "none":
-        if register is not None:
-            raise UsageError("--register registers a logged model; --log-model none logs none")
+    if log_model is None and register is None:
         return None
-    if offline:
-        flag = "--log-model" if log_model is not None else "--register"
-        raise UsageError(f"{flag} does not go with --offline; `cifar-lab sync {flag} …` does it later")
-    from cifar_lab.mlflow_sync.logged_model import ModelLogging, parse_registration
+    from cifar_lab.inference.model_logging import choose_models  # loads numpy
 
-    name, alias = parse_registration(register) if register is not None else (None, None)
+    return choose_models(log_model, register, offline=offline, option=option_of)
 
-    def package(record: CellRecord) -> ServableNetwork:
-        from cifar_lab.inference.servable import servable_network  # loads torch
 
-        return servable_network(record)
-
-    return ModelLogging(choice="all" if word == "all" else "best", package=package, register=name, alias=alias)
+def option_of(parameter: str) -> str:
+    """Return the option of a parameter: `--log-model` of `log_model`."""
+    return f"--{parameter.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""Format errors as one line: the rule, the shortened value, and the nearest valid name."""
+"""Describe what is wrong with the words of a command line: the rule, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ from collections.abc import Sequence
 from typer.exceptions import TyperException
 
 from cifar_lab.config.recipe import paths
-from cifar_lab.errors import nearest, shortened
-from cifar_lab.text import printable
+from cifar_lab.errors import nearest
 
-LONGEST_WORD, LONGEST_LINE = 200, 1500
-"""Maximum characters of a word and of a line; the middle of longer ones is left out."""
 OVERRIDES = ("plan", "run-ablation", "train", "sweep", "compare", "report", "verify", "ablate-best", "ablate")
 """Commands that take recipe overrides."""
-
-
-def one_line(text: str) -> str:
-    """Return `text` on one line that is safe on a terminal, with the middle left out if it is too long."""
-    words = [shortened(printable(word), LONGEST_WORD) for word in text.split()]
-    return shortened(" ".join(words), LONGEST_LINE)
 
 
 def typed_wrongly(error: TyperException, arguments: list[str], commands: list[str]) -> str:

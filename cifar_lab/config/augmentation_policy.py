@@ -15,7 +15,7 @@ POLICY_FIELDS: dict[str, tuple[str, ...]] = {
     "autoaugment": (),
     "randaugment": ("num_ops", "magnitude"),
     "trivialaugment": (),
-    "augmix": ("severity", "all_ops"),
+    "augmix": ("severity", "all_ops", "consistency"),
 }
 """Fields that each augmentation policy uses."""
 
@@ -26,8 +26,8 @@ class PolicyConfig(RecipePart):
     name: Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"] = "none"
     """Augmentation policy: none, AutoAugment (for CIFAR-10), RandAugment, TrivialAugment (wide) or AugMix.
 
-    Cubuk et al. (2019), Cubuk et al. (2020), Müller and Hutter (2021), Hendrycks et al. (2020, without the consistency
-    loss).
+    Cubuk et al. (2019), Cubuk et al. (2020), Müller and Hutter (2021), Hendrycks et al. (2020; its consistency loss is
+    `consistency`).
     """
     num_ops: Annotated[int, Field(ge=1, le=14)] = 2
     """randaugment: operations on each image, one after the other."""
@@ -40,6 +40,16 @@ class PolicyConfig(RecipePart):
 
     The paper leaves them out, as they are among the corruptions that it tests.
     """
+    consistency: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """augmix: weight of the Jensen-Shannon divergence between an image and two views of it; 0: off.
+
+    The paper has 12. Each training step then computes three images for one, and takes three times as long.
+    """
+
+    @property
+    def views(self) -> int:
+        """Return the images that a step computes for each training image: itself and two views for consistency."""
+        return 3 if self.name == "augmix" and self.consistency else 1
 
 
 class RandomErasingConfig(RecipePart):

@@ -99,6 +99,9 @@ NEUTRAL: tuple[Mapping[str, object], ...] = (
     {
         "data.train_fraction": 1.0,
     },
+    {
+        "data.policy.consistency": 0.0,
+    },
 )
 """Later fields with their neutral values, one table for each version; an entry is never changed or removed.
 

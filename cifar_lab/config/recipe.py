@@ -103,6 +103,16 @@ class DataConfig(RecipePart):
     Stratified, at least one image of each class; a smaller fraction is part of a larger one, and `split_seed` chooses.
     """
 
+    @model_validator(mode="after")
+    def _views_are_of_one_image(self) -> Self:
+        if self.policy.views > 1 and (self.mixup or self.cutmix):
+            mixing = "mixup" if self.mixup else "cutmix"
+            raise ValueError(
+                f"data.policy.consistency={self.policy.consistency:g} compares views of one image: "
+                f"data.{mixing}={getattr(self, mixing):g} mixes two"
+            )
+        return self
+
 
 class ScheduleConfig(RecipePart):
     """Learning rate schedule. Positions and lengths are fractions of the whole training."""
@@ -204,8 +214,11 @@ class Recipe(RecipePart):
 
     @property
     def passes(self) -> int:
-        """Return the forward and backward passes of a step: two with sharpness-aware minimization, else one."""
-        return 2 if self.optim.sam.rho else 1
+        """Return the forward and backward passes of a step for each image.
+
+        One; twice as many with sharpness-aware minimization, three times with AugMix's consistency.
+        """
+        return (2 if self.optim.sam.rho else 1) * self.data.policy.views
 
     @property
     def teachers(self) -> tuple[str, ...]:

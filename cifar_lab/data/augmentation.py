@@ -19,7 +19,7 @@ from torch import Tensor
 from cifar_lab.config import recipe
 from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.config.seeding import stream
-from cifar_lab.data.augmentation_policy import apply_policy, draw_policy
+from cifar_lab.data.augmentation_policy import draw_policy, policy_views
 from cifar_lab.data.augmentation_registry import apply_own, draw_own, has_stage
 from cifar_lab.data.random_erasing import draw_erased_boxes
 
@@ -121,16 +121,17 @@ def augment(
         draws: rows for these N images.
 
     Returns:
-        Images (N, 3, side, side) float32, channels_last; `labels`, or (N, classes) probabilities if images mix.
+        Images (N, 3, side, side) float32, channels_last; `labels`, or (N, classes) probabilities if images mix. With
+        AugMix's consistency 3 · N images: N as they are without the policy, then two views of them.
     """
     if data.crop or data.flip:
         images = crop_and_flip(images, draws.crop, draws.flip, padding=data.crop)
     images = normalise_only(_change_pixels(images, draws, data), data)
-    images = apply_own(images, draws.own, data.augmentations, "normalised")
+    images = apply_own(images, _for_views(draws.own, data), data.augmentations, "normalised")
     if data.cutout:
-        images = cutout(images, draws.cutout)
+        images = cutout(images, _for_views(draws.cutout, data))
     if data.random_erasing.probability:
-        images = cutout(images, draws.erased)
+        images = cutout(images, _for_views(draws.erased, data))
     if not (data.mixup or data.cutmix):
         return images, labels
     batch = images, F.one_hot(labels, classes).float()
@@ -149,9 +150,14 @@ def _change_pixels(images: Tensor, draws: AugmentationDraws, data: recipe.DataCo
         return images
     planes = images.permute(0, 3, 1, 2).contiguous()
     if has_policy:
-        planes = apply_policy(planes, draws.policy, draws.policy_weights, data.policy)
-    planes = apply_own(planes, draws.own, data.augmentations, "pixels")
+        planes = policy_views(planes, draws.policy, draws.policy_weights, data.policy)
+    planes = apply_own(planes, _for_views(draws.own, data), data.augmentations, "pixels")
     return planes.permute(0, 2, 3, 1).contiguous()
+
+
+def _for_views(drawn: Tensor, data: recipe.DataConfig) -> Tensor:
+    """Return the draws of N images, (N, …), for all their views, one after the other."""
+    return drawn.repeat(data.policy.views, 1) if data.policy.views > 1 else drawn
 
 
 def crop_and_flip(images: Tensor, corner: Tensor, flip: Tensor, *, padding: int) -> Tensor:

@@ -129,7 +129,10 @@ class PolicyDraws(NamedTuple):
     """Draws of a policy for n images."""
 
     rows: Rows
-    """(n, operations): rows of the policy's table, applied from left to right; AugMix: its chains side by side."""
+    """(n, operations): rows of the policy's table, applied from left to right; AugMix: its chains side by side.
+
+    With consistency the chains of the second view follow those of the first, and so do the weights.
+    """
     weights: NDArray[np.float32]
     """(n, 1 + chains): AugMix's weights of the image itself and of each chain; (n, 0) for other policies."""
 
@@ -147,12 +150,29 @@ def draw_policy(policy: PolicyConfig, n: int, random: np.random.Generator) -> Po
         return PolicyDraws(_draw_rows(space, levels, random), weights)
     if policy.name == "trivialaugment":
         return PolicyDraws(_draw_rows(space, random.integers(0, space.levels, (n, 1)), random), weights)
-    rows = _draw_rows(space, random.integers(0, policy.severity, (n, CHAINS * DEPTH)), random)
+    views = [_draw_chains(space, policy.severity, n, random) for _ in range(max(1, policy.views - 1))]
+    return PolicyDraws(*(np.hstack(parts) for parts in zip(*views, strict=True)))
+
+
+def _draw_chains(space: MagnitudeSpace, severity: int, n: int, random: np.random.Generator) -> PolicyDraws:
+    """Draw one view by AugMix for each of n images."""
+    rows = _draw_rows(space, random.integers(0, severity, (n, CHAINS * DEPTH)), random)
     depth = random.integers(1, DEPTH, (n, CHAINS, 1), endpoint=True)
     rows = np.where(np.arange(DEPTH) < depth, rows.reshape(n, CHAINS, DEPTH), 0).reshape(n, -1)
     own = random.beta(MIX_ALPHA, MIX_ALPHA, (n, 1))
     chains = (1 - own) * random.dirichlet([MIX_ALPHA] * CHAINS, n)
     return PolicyDraws(rows, np.hstack([own, chains]).astype(np.float32))
+
+
+def policy_views(images: Tensor, rows: Tensor, weights: Tensor, policy: PolicyConfig) -> Tensor:
+    """Return the images after the policy or, for AugMix's consistency, the images and then two views of each.
+
+    The arguments are those of `apply_policy`; the result is (N, 3, side, side), or (3 · N, 3, side, side), uint8.
+    """
+    if policy.views == 1:
+        return apply_policy(images, rows, weights, policy)
+    drawn = zip(rows.chunk(policy.views - 1, dim=1), weights.chunk(policy.views - 1, dim=1), strict=True)
+    return torch.cat([images, *(apply_policy(images, *view, policy) for view in drawn)])
 
 
 def apply_policy(images: Tensor, rows: Tensor, weights: Tensor, policy: PolicyConfig) -> Tensor:

@@ -28,7 +28,7 @@ class ImageArrays(NamedTuple):
     test_labels: Labels
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Dataset:
     """Training and test images of one source. The arrays may be memory-mapped and are never written to."""
 
@@ -42,6 +42,11 @@ class Dataset:
     test_labels: Labels
     hash: str
     """`content_hash` of the five fields above: 64 hex digits."""
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train_images):,} training and {len(self.test_images):,} test images"
+        side = self.shape.side
+        return f"<Dataset {self.name!r}: {counts} of {side}×{side}, {len(self.classes)} classes, hash {self.hash[:12]}>"
 
     @property
     def shape(self) -> ImageShape:

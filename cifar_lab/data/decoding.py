@@ -24,6 +24,8 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 FORMATS = ("PNG", "JPEG", "WEBP")
 LARGEST = 1 << 20
 """Maximum bytes of an image file: 192 KiB of pixels at most, and room for an editor's metadata."""
+LARGEST_PHOTO = 32 << 20
+"""Maximum bytes of an image file that is resized."""
 
 _ORIENTATION = 0x0112
 _BROKEN = (  # exceptions of Pillow on invalid bytes
@@ -33,32 +35,47 @@ _BROKEN = (  # exceptions of Pillow on invalid bytes
 )
 
 
-def decode_image(name: str, data: bytes, side: int | None = None) -> Images:
+def decode_image(
+    name: str, data: bytes, side: int | None = None, *, resize: bool = False, advice: str = ""
+) -> Images:  # fmt: skip
     """Return the (side, side, 3) pixels of an image file; its size is read from the header before pixels are decoded.
 
-    `side`: expected side in pixels; None for that of the first image of a source, which may have any supported one.
+    Args:
+        name: name of the file, for errors.
+        data: its bytes.
+        side: expected side in pixels; None for that of the first image of a source, which may have any supported one.
+        resize: fit an image of another size to `side` (see `fitted`).
+        advice: end of the error for an image of another size.
 
     Raises:
         DataError: not an image of a known format, of another size, or not plain 8-bit pixels.
     """
-    if len(data) > LARGEST:
-        raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes, which no image of a supported size needs")
+    if resize and len(data) > LARGEST_PHOTO:
+        raise DataError(f"{shown(name)} is larger than {LARGEST_PHOTO:,} bytes")
+    if not resize and len(data) > LARGEST:
+        why = f"larger than {LARGEST:,} bytes, which no image of a supported size needs"
+        raise DataError(f"{shown(name)} is {why}{advice}")
     if side is not None and _is_plain_jpeg(data, side):  # same pixels as below in half the time of Image.open
         with suppress(ValueError):  # damaged: Image.open gives the reason
             return np.asarray(Image.frombytes("RGB", (side, side), data, "jpeg", "RGB", ""))
     try:
-        return _decoded(name, data, side)
+        return _decoded(name, data, side, resize=resize, advice=advice)
     except _BROKEN as error:
         reason = f"it starts with {data[:8]!r}" if isinstance(error, UnidentifiedImageError) else short_line(error)
         raise DataError(f"{shown(name)} is not a whole PNG, JPEG or WebP image: {reason}") from error
 
 
-def _decoded(name: str, data: bytes, side: int | None) -> Images:
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """Return an image of `side` × `side`: the centre, scaled by its shorter side (bicubic, with antialiasing)."""
+    return image if image.size == (side, side) else ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
+
+
+def _decoded(name: str, data: bytes, side: int | None, *, resize: bool, advice: str) -> Images:
     image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     if side is None:
         validation.check_side(name, image.width, image.height)
-    elif image.size != (side, side):
-        raise DataError(f"{shown(name)} is {image.width}×{image.height}; expected {side}×{side}")
+    elif not resize and image.size != (side, side):
+        raise DataError(f"{shown(name)} is {image.width}×{image.height}; expected {side}×{side}{advice}")
     if image.mode.startswith(("I", "F")):
         raise DataError(f"{shown(name)} has pixels of mode {image.mode}; expected 8 bits a channel")
     if image.format == "PNG" and data[24] > 8:  # the header's bit depth, which Pillow would reduce to 8
@@ -69,7 +86,8 @@ def _decoded(name: str, data: bytes, side: int | None) -> Images:
         raise DataError(f"{shown(name)} has transparent pixels; put it on a background and save it without them")
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    pixels = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(fitted(pixels, side) if resize and side is not None else pixels)
 
 
 def _is_plain_jpeg(data: bytes, side: int) -> bool:

@@ -92,7 +92,7 @@ def _steps(cell: PlannedCell, plan: Plan) -> int:
 
 
 def _work(cell: PlannedCell) -> int:
-    """Return the multiply-accumulates of one step's forward passes, two with sharpness-aware minimization."""
+    """Return the multiply-accumulates of all forward passes of one step (`Recipe.passes`)."""
     return cell.cost.work * cell.recipe.train.batch_size * cell.recipe.passes
 
 

@@ -180,7 +180,7 @@ def seconds_per_image(recipe: Recipe, execution: Execution, images: ImageShape =
 
 
 def _work(recipe: Recipe, images: ImageShape) -> int:
-    """Return the multiply-accumulates of one step's forward passes, two with sharpness-aware minimization."""
+    """Return the multiply-accumulates of all forward passes of one step (`Recipe.passes`)."""
     return network_cost(recipe.model, images).work * recipe.train.batch_size * recipe.passes
 
 

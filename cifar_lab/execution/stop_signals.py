@@ -1,7 +1,8 @@
-"""Stop signals of a runner: the first saves and stops, the second stops at once."""
+"""Early ends of a runner: by a signal (the first saves and stops, the second stops at once), and after some hours."""
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,20 @@ from cifar_lab.execution.fork_server import SIGNALS
 
 APART = 0.5
 """Minimum seconds between distinct signals: `timeout` and some schedulers signal a process and its group at once."""
+
+SHORTEST_HOURS, LONGEST_HOURS = 0.01, 100_000
+SAVING = 60.0
+"""Seconds before the end of the hours at which running cells are asked to save."""
+
+
+def end_of_time(hours: float | None) -> float:
+    """Return the time on the monotonic clock at which cells are to save and stop, `SAVING` before the hours are over.
+
+    The margin is a tenth of the time if that is shorter. Infinity for None.
+    """
+    if hours is None:
+        return math.inf
+    return time.monotonic() + 3600 * hours - min(SAVING, 360 * hours)
 
 
 @contextmanager

@@ -25,9 +25,16 @@ class WarmStart:
     """Data source of the parent cell, as typed then."""
     seed: int
 
+    @property
+    def name(self) -> str:
+        """Return the name of the variant that is trained."""
+        return f"from-{self.parent[:12]}"
 
-def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> WarmStart:
+
+def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any], *, option: str = "--from") -> WarmStart:
     """Return the starting point for continuing the cell `prefix` in `runs`; `overrides` may not change the network.
+
+    `option`: what `prefix` was given as, for errors.
 
     Raises:
         TrackingError: there is no such cell.
@@ -37,13 +44,13 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any]) -> W
     found = cell_record.find_record(runs, prefix)
     cell, result = found.cell(), found.result()
     if cell is None or result is None or not result.is_finished:
-        raise UsageError(f"--from {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
+        raise UsageError(f"{option} {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")
     found.require_sound(found.weights)
     recipe = cell.recipe.resolve().override({"init_from": found.fingerprint})
     changed = recipe.override(overrides)
     if changed.model.model_copy(update={"dropout": 0.0}) != recipe.model.model_copy(update={"dropout": 0.0}):
         paths = ", ".join(path for path in overrides if path.startswith("model."))
-        raise UsageError(f"--from {prefix}: its weights fit its own network only, and {paths} asks for another")
+        raise UsageError(f"{option} {prefix}: its weights fit its own network only, and {paths} asks for another")
     return WarmStart(parent=found.fingerprint, recipe=recipe, source=_source(runs, found.fingerprint), seed=cell.seed)
 
 

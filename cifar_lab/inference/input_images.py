@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cifar_lab.config.images import CIFAR10_SHAPE
 from cifar_lab.data import array_files, decoding, file_tree
@@ -30,8 +31,8 @@ LARGEST_PICKLE = 1 << 30
 MOST_IMAGES = 1_000_000
 IMAGES, IDS = ("data", "images", "x", "x_test", "test_images", "img", "imgs"), ("ids", "id", "index")
 """Names of arrays, in order of preference."""
-SIDE = CIFAR10_SHAPE.side
-"""Side of the images in pixels; other sizes are refused."""
+ADVICE = "; --resize (in Python resize=True) fits it"
+"""End of the error for images of another size."""
 PICKLE_STARTS = (b"\x80", b"(", b"}", b"c")
 """First bytes of a pickle: of protocol 2 and later, of a text protocol, of a dictionary, and of a global name."""
 
@@ -41,19 +42,36 @@ class InputImages:
     """Images in the order of their answers."""
 
     images: Images
-    """(N, 32, 32, 3) uint8."""
+    """(N, side, side, 3) uint8."""
     ids: tuple[str, ...]
     """One for each image: as the file has them, else numbers from 0 up, or names of files."""
     has_own_ids: bool
     """False for numbers that were assigned here."""
     source: str
     """Name of the file or folder."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was done to the images."""
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def read_images(path: str | Path) -> InputImages:
+class Fit(NamedTuple):
+    """Size of the images that networks take, and whether others are resized to it."""
+
+    side: int = CIFAR10_SHAPE.side
+    """Side in pixels."""
+    resize: bool = False
+    """True to fit images of other sizes, whose centre is taken; False to refuse them."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return the sentence on resized images, if some may be."""
+        how = f"images of other sizes are fitted to {self.side}×{self.side}: the centre, bicubic with antialiasing"
+        return (how,) if self.resize else ()
+
+
+def read_images(path: str | Path, fit: Fit = Fit()) -> InputImages:  # noqa: B008 (immutable)
     """Return the images at `path`; files of a folder or archive in natural order: 2.png before 10.png.
 
     Raises:
@@ -63,21 +81,23 @@ def read_images(path: str | Path) -> InputImages:
     try:
         if not place.exists():
             raise DataError("no such file or folder")
-        return _read(place)
+        with warnings.catch_warnings(action="ignore"):  # Pillow's, on palettes and large photos, which are handled
+            return replace(_read(place, fit), notes=fit.notes)
     except DataError as error:
         raise DataError(f"input {shown(path)}: {error}") from error
     except OSError as error:
         raise DataError(f"input {shown(path)}: {short_line(error.strerror or error)}") from error
 
 
-def images_of_array(array: NDArray[Any], source: str = "array") -> InputImages:
-    """Return images of an array, (N, 32, 32, 3), (N, 3, 32, 32) or (N, 3072) uint8, planes first.
+def images_of_array(array: NDArray[Any], source: str = "array", fit: Fit = Fit()) -> InputImages:  # noqa: B008
+    """Return images of an array, (N, side, side, 3), (N, 3, side, side) or (N, 3 · side²) uint8, planes first.
 
     Raises:
         DataError: it has another shape or type.
     """
-    images = _as_images(source, array)
-    return InputImages(images=images, ids=tuple(map(str, range(len(images)))), has_own_ids=False, source=source)
+    images = _as_images(source, array, fit)
+    ids = tuple(map(str, range(len(images))))
+    return InputImages(images=images, ids=ids, has_own_ids=False, source=source, notes=fit.notes)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -86,29 +106,34 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _read(path: Path) -> InputImages:
+def _read(path: Path, fit: Fit) -> InputImages:
     if path.is_dir():
         with file_tree.opened(path) as tree:
-            return _of_tree(tree, path)
+            return _of_tree(tree, path, fit)
     start = file_tree.read_start(path)
     if start.startswith(b"PK") or file_tree.is_tar(start):
         with file_tree.opened(path) as tree:
-            return _of_npz(tree, path) if _is_npz(tree) else _of_tree(tree, path)
+            return _of_npz(tree, path, fit) if _is_npz(tree) else _of_tree(tree, path, fit)
     if path.suffix.lower() in decoding.EXTENSIONS:
-        image = decoding.decode_image(path.name, path.read_bytes()[: decoding.LARGEST + 1], SIDE)
+        with path.open("rb") as file:
+            image = _decode(path.name, file.read(decoding.LARGEST_PHOTO + 1), fit)
         return InputImages(images=image[None], ids=(path.stem,), has_own_ids=True, source=path.name)
     if start.startswith(PICKLE_STARTS):
-        return _of_pickle(path)
+        return _of_pickle(path, fit)
     raise DataError(f"it starts with {start[:4]!r}; expected {ACCEPTED}")
 
 
-def _of_pickle(path: Path) -> InputImages:
+def _decode(name: str, content: bytes, fit: Fit) -> Images:
+    return decoding.decode_image(name, content, fit.side, resize=fit.resize, advice=ADVICE)
+
+
+def _of_pickle(path: Path, fit: Fit) -> InputImages:
     if path.stat().st_size > LARGEST_PICKLE:
         raise DataError(f"larger than {LARGEST_PICKLE:,} bytes")
     content = unpickle(path.read_bytes())
     if not isinstance(content, dict):
         raise DataError(f"the pickle holds a {type(content).__name__}; expected a dictionary with 'data'")
-    return _of_arrays({str(name): value for name, value in content.items()}, path)
+    return _of_arrays({str(name): value for name, value in content.items()}, path, fit)
 
 
 def _is_npz(tree: FileTree) -> bool:
@@ -116,54 +141,64 @@ def _is_npz(tree: FileTree) -> bool:
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
-def _of_npz(tree: FileTree, path: Path) -> InputImages:
+def _of_npz(tree: FileTree, path: Path, fit: Fit) -> InputImages:
     names = [name for name in tree.listing("").files if name.removesuffix(".npy").lower() in (*IMAGES, *IDS)]
     if not names and len(tree.listing("").files) == 1:
         (alone,) = tree.listing("").files
-        return _of_arrays({"data": array_files.read_array(tree, alone)}, path)
-    return _of_arrays({name.removesuffix(".npy"): array_files.read_array(tree, name) for name in names}, path)
+        return _of_arrays({"data": array_files.read_array(tree, alone)}, path, fit)
+    arrays = {name.removesuffix(".npy"): array_files.read_array(tree, name) for name in names}
+    return _of_arrays(arrays, path, fit)
 
 
-def _of_arrays(arrays: Mapping[str, Any], path: Path) -> InputImages:
+def _of_arrays(arrays: Mapping[str, Any], path: Path, fit: Fit) -> InputImages:
     """Return the images and ids of arrays by name."""
     by_name = {name.lower(): value for name, value in arrays.items()}
     key = next((name for name in IMAGES if name in by_name), None)
     if key is None:
         holds = ", ".join(map(shown, list(arrays)[:6])) or "nothing"
         raise DataError(f"no array named 'data'; it holds {holds}")
-    images = _as_images(key, by_name[key])
+    images = _as_images(key, by_name[key], fit)
     ids = next((by_name[name] for name in IDS if name in by_name), None)
     if ids is None:
-        return images_of_array(images, path.name)
+        return images_of_array(images, path.name, fit)
     words = tuple(str(each) for each in (ids.ravel().tolist() if isinstance(ids, np.ndarray) else ids))
     if len(words) != len(images) or len(set(words)) != len(words):
         raise DataError(f"{len(images):,} images and {len(words):,} ids, {len(set(words)):,} of them different")
     return InputImages(images=images, ids=words, has_own_ids=True, source=path.name)
 
 
-def _as_images(name: str, array: Any) -> Images:
-    """Convert (N, 32, 32, 3), (N, 3, 32, 32) or (N, 3072), planes first, to (N, 32, 32, 3) uint8."""
-    side = SIDE
+def _as_images(name: str, array: Any, fit: Fit) -> Images:
+    """Convert (N, side, side, 3), (N, 3, side, side) or (N, 3 · side²), planes first, to (N, side, side, 3) uint8.
+
+    Heights and widths of four-dimensional arrays may be others if they are to be resized.
+    """
+    side = fit.side
     if isinstance(array, np.ndarray) and array.dtype == np.uint8 and len(array):
         if array.ndim == 4 and array.shape[1:] == (side, side, 3):
             return np.ascontiguousarray(array)
         if array.shape[1:] in ((3, side, side), (3 * side * side,)):
             return images_of_planes(np.ascontiguousarray(array))
+        channels_last = array.ndim == 4 and array.shape[3] == 3
+        if array.ndim == 4 and (channels_last or array.shape[1] == 3) and min(array.shape) > 0 and fit.resize:
+            pixels = array if channels_last else array.transpose(0, 2, 3, 1)
+            return np.stack([np.asarray(decoding.fitted(Image.fromarray(each), side)) for each in pixels])
+    advice = ADVICE if isinstance(array, np.ndarray) and array.ndim == 4 and not fit.resize else ""
     form = f"{array.shape} of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-    raise DataError(f"{shown(name)} is {form}; expected (N, {side}, {side}, 3) or (N, {3 * side * side}) of uint8")
+    raise DataError(
+        f"{shown(name)} is {form}; expected (N, {side}, {side}, 3) or (N, {3 * side * side}) of uint8{advice}"
+    )
 
 
-def _of_tree(tree: FileTree, path: Path) -> InputImages:
+def _of_tree(tree: FileTree, path: Path, fit: Fit) -> InputImages:
     names = sorted(_files(tree, ""), key=natural_key)
     if not names:
         raise DataError(f"no images in it; expected {ACCEPTED}")
     for name in names:
         if not name.lower().endswith(decoding.EXTENSIONS):
             raise DataError(f"{shown(name)} is not an image by its name; expected {', '.join(decoding.EXTENSIONS)}")
-    images = np.empty((len(names), SIDE, SIDE, 3), np.uint8)
-    with warnings.catch_warnings(action="ignore"):  # Pillow's, on palettes, which the decoder handles
-        for at, name in enumerate(names):
-            images[at] = decoding.decode_image(name, tree.read(name, decoding.LARGEST), SIDE)
+    images = np.empty((len(names), fit.side, fit.side, 3), np.uint8)
+    for at, name in enumerate(names):
+        images[at] = _decode(name, tree.read(name, decoding.LARGEST_PHOTO), fit)
     return InputImages(images=images, ids=_ids(names), has_own_ids=True, source=path.name)
 
 

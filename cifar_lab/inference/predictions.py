@@ -104,7 +104,7 @@ def predict_images(
         ids=given.ids, classes=classes, labels=probabilities.argmax(axis=1).astype(np.int64),
         probabilities=probabilities, members=tuple(run.name for run in chosen.runs), source=given.source,
         how="; ".join(dict.fromkeys(member.how() for member in members)), has_own_ids=given.has_own_ids,
-        unanimous=unanimous_share(answers), pairwise=pairwise_agreement(answers), notes=chosen.notes,
+        unanimous=unanimous_share(answers), pairwise=pairwise_agreement(answers), notes=(*chosen.notes, *given.notes),
     )  # fmt: skip
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_lab.errors import TrackingError, UsageError, nearest
 from cifar_lab.inference.stored_cells import SHORT, StoredCell, load_cell
+from cifar_lab.results.best_cell import VAL, best_cell, selection_metric
 from cifar_lab.results.contrasts import margin_of
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.invocation_index import read_index
@@ -157,10 +158,9 @@ class _Finder:
     def _best(self, ablation: str) -> ChosenRun:
         """Return the finished cell with the highest validation accuracy; by test accuracy where none has one."""
         candidates = self._finished(f"{BEST}{ablation}", ablation, self._cells(ablation))
-        has_val = all("val/acc" in run.cell.metrics for run in candidates)
-        metric = "val/acc" if has_val else "test/acc"
-        best = max(candidates, key=lambda run: run.cell.metrics.get(metric, 0.0))
-        how = "by val" if has_val else "by test, as no images were held out: selected on test"
+        metric = selection_metric(candidates, _metrics)
+        best = best_cell(candidates, _metrics, metric)
+        how = "by val" if metric == VAL else "by test, as no images were held out: selected on test"
         value = 100 * best.cell.metrics.get(metric, 0.0)
         self.notes.append(f"best of {len(candidates)} finished cells {how}: {best.name}, {value:.2f} %")
         return best
@@ -176,6 +176,10 @@ class _Finder:
             return ChosenRun(cell=cell, ablation="", variant=short, seed=cell.seed or 0, source="")
         note, ref = requests[-1]
         return ChosenRun(cell=cell, ablation=note.ablation, variant=ref.variant, seed=ref.seed, source=note.data.source)
+
+
+def _metrics(run: ChosenRun) -> Mapping[str, float]:
+    return run.cell.metrics
 
 
 def require_one(chosen: ChosenRuns, advice: str = "add --ensemble to average them, or name one") -> None:
@@ -204,3 +208,16 @@ def require_same_classes(chosen: ChosenRuns) -> tuple[str, ...]:
         if run.cell.classes != first.cell.classes:
             raise UsageError(f"{run.name} and {first.name} know other classes")
     return first.cell.classes
+
+
+def require_same_side(chosen: ChosenRuns) -> int:
+    """Return the side in pixels of the images that all runs take.
+
+    Raises:
+        UsageError: two runs were trained on images of other sizes.
+    """
+    first = chosen.runs[0]
+    for run in chosen.runs:
+        if (side := run.cell.side) != (own := first.cell.side):
+            raise UsageError(f"{run.name} takes images of {side}×{side} and {first.name} of {own}×{own}")
+    return first.cell.side

@@ -182,7 +182,13 @@ def estimate_shift(
     base = control or chosen.control or names[0]
     limit = chosen.margin if margin is None else margin
     return estimate_of_outputs(
-        outputs, control=base, margin=limit, images=len(given), source=given.source, how=how, notes=chosen.notes
+        outputs,
+        control=base,
+        margin=limit,
+        images=len(given),
+        source=given.source,
+        how=how,
+        notes=(*chosen.notes, *given.notes),
     )
 
 

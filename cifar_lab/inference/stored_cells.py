@@ -46,6 +46,8 @@ class StoredCell(Tabular):
     """Hash of its images, 64 hex digits; empty where unknown."""
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of the logits; empty where unknown."""
+    side: int = CIFAR10_SHAPE.side
+    """Side in pixels of the images that it was trained on."""
     damage: str | None = None
     """File and rule that a damaged record breaks, in one line; None for a sound one."""
     folder: Path = field(repr=False)
@@ -212,6 +214,7 @@ def _stored(found: CellRecord, known: Mapping[str, list[CellName]]) -> StoredCel
         data=cell.data.name if cell is not None else "",
         data_hash=cell.data.hash if cell is not None else "",
         classes=tuple(cell.classes) if cell is not None else (),
+        side=cell.shape.side if cell is not None else CIFAR10_SHAPE.side,
         damage=content.damage,
         folder=found.folder,
     )

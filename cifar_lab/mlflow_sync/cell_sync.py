@@ -13,6 +13,7 @@ from cifar_lab.mlflow_sync import run_fields, ui_view
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.client import ArtifactsRefused, ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
+from cifar_lab.mlflow_sync.tag_names import BEGAN, BELOW, DIFFERENCE, SHIPPED_TO, WITHOUT_FILES, setting_tag
 from cifar_lab.store import journal, search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
@@ -25,12 +26,6 @@ Draw = Callable[[CellRecord], dict[str, bytes]]
 """Pictures of a cell that has ended, by artifact path: `{"figures/loss.png": …, "confusion.png": …}`."""
 Say = Callable[[str], None]
 
-WITHOUT_FILES = "without files"
-"""Value of the tag `shipped` if the store took everything but the artifacts."""
-BELOW = "below"
-"""Tag with the id of the invocation whose run is the parent of the cell's run."""
-DIFFERENCE = "delta_to"
-"""Tag that identifies the differences stored in the run of a cell."""
 UNBEGUN = "none"
 """Placeholder for the time at which training began, for a cell that failed before."""
 
@@ -131,7 +126,7 @@ class CellUpload:
         return not any(event.kind == "start" for event in journal.read_events(record.folder))
 
     def mark(self) -> str | None:
-        """Time in ms of the latest content on disk; stored as `shipped_to` once the store has everything."""
+        """Time in ms of the latest content on disk; the tag `SHIPPED_TO` once the store has everything."""
         record, reader = self.record, JournalReader(self.record.folder)
         result = record.result()
         if result is None:
@@ -142,7 +137,7 @@ class CellUpload:
         """Take over from the store what it has of the cell."""
         mark = self.mark()
         unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
-        is_whole = found is not None and found.status not in unended and found.tags.get("shipped_to") == mark
+        is_whole = found is not None and found.status not in unended and found.tags.get(SHIPPED_TO) == mark
         result = self.record.result()
         lacking = self._dues(result)[0].items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
@@ -201,25 +196,23 @@ class CellUpload:
             store.log(self.run, run_fields.metrics_of(self._unsent))
             self._unsent.clear()
         status = self._status_now(result, failure, closing=closing)
-        lacked_files = is_new and self._tags.get("shipped") == WITHOUT_FILES
+        lacked_files = is_new and self._tags.get(SHIPPED_TO) == WITHOUT_FILES
         if status != self._status or lacked_files or (is_new and status in {"failed", "stopped", "pruned"}):
             self._turn_to(status, store, result, failure)
             is_new = True
         if is_new and mark is not None:
-            shipped = "complete" if result is not None else "partial"
-            everything = {"shipped": shipped, "shipped_to": mark}
-            store.tag(self.run, {"shipped": WITHOUT_FILES} if self.lacks_files else everything)
+            store.tag(self.run, {SHIPPED_TO: WITHOUT_FILES if self.lacks_files else mark})
         self._sent = mark
         return is_new
 
     def _dues(self, result: ResultFile | None) -> tuple[dict[str, str], list[MetricPoint]]:
         """Return the tags and difference metrics of this cell that depend on other cells.
 
-        The tag `delta_to` identifies the differences in the store; it changes with either of the two results.
+        The tag `DIFFERENCE` identifies the differences in the store; it changes with either of the two results.
         """
         standing = self.history.standing(self.invocation.ablation, self.asked.fingerprint)
         values = {True: ui_view.CURRENT, False: ui_view.REPLACED}
-        tags = {ui_view.setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
+        tags = {setting_tag(setting): values[stands] for setting, stands in standing.settings.items()}
         tags |= self.invocation.tags.get(self.asked.fingerprint, {})
         if self.history.latest(self.invocation.ablation, self.asked.fingerprint) == self.invocation.id:
             tags[BELOW] = self.invocation.id
@@ -258,18 +251,18 @@ class CellUpload:
         began, cell = self._began, self.record.cell()
         with locked(self.record.folder / "shipping.lock", store):
             found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
-            if found is not None and found.tags["began"] not in {UNBEGUN, str(began)}:
+            if found is not None and found.tags[BEGAN] not in {UNBEGUN, str(began)}:
                 store.tag(found.id, {"role": "superseded"})
                 found = None
             self._tags = dict(found.tags) if found is not None else {}
-            if found is not None and found.tags.get("shipped_to") == mark:
+            if found is not None and found.tags.get(SHIPPED_TO) == mark:
                 self._unsent.clear()
                 self._sent, self._status, self.run = mark, found.tags.get("status"), found.id
                 return
             time = failure.time if failure is not None else self.invocation.time
             told = run_fields.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
             run = store.start(place.experiment, told, found)
-            changed = {"began": told.identity["began"]} if found is not None else self._origin(store)
+            changed = {BEGAN: told.identity[BEGAN]} if found is not None else self._origin(store)
             if changed:
                 store.tag(run, changed)
         self.run, self._status = run, _status_of(found)

@@ -18,13 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cifar_lab.mlflow_sync import connection, server_errors, ui_view
 from cifar_lab.mlflow_sync.run_fields import DatasetPart, MetricPoint, RunFields
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, CallRefused, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.tag_names import outdated_tags
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path, without_credentials
 from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
@@ -64,7 +65,12 @@ class ExistingRun:
     id: str
     status: str
     tags: Mapping[str, str]
+    """Tags, those of a former version by their present names, too."""
     params: Mapping[str, str]
+    has_data: bool
+    """True if it has the parts of the data that it uses."""
+    outdated: Mapping[str, str] = field(default_factory=dict)
+    """Tags that it has under former names only, by their present names."""
 
 
 class ExperimentView(NamedTuple):
@@ -230,7 +236,11 @@ class MLflowStore:
             )
             for run in runs:
                 if others <= run.data.tags.items():
-                    yield ExistingRun(run.info.run_id, run.info.status, run.data.tags, run.data.params)
+                    outdated = outdated_tags(run.data.tags)
+                    yield ExistingRun(
+                        run.info.run_id, run.info.status, {**run.data.tags, **outdated}, run.data.params,
+                        has_data=bool(run.inputs.dataset_inputs), outdated=outdated,
+                    )  # fmt: skip
             token = runs.token
             if not token:
                 return
@@ -245,8 +255,8 @@ class MLflowStore:
             run = self._call(
                 lambda: self._client.create_run(experiment, start_time=sheet.time, tags=tags, run_name=sheet.name)
             )
-            found = ExistingRun(run.info.run_id, run.info.status, {}, {})
-        if sheet.data and "dataset" not in found.tags:
+            found = ExistingRun(run.info.run_id, run.info.status, {}, {}, has_data=False)
+        if sheet.data and not found.has_data:
             self._log_datasets(found.id, sheet.data)
         params = {key: value for key, value in sheet.params.items() if key not in found.params}
         for some in _chunks([Param(_cut(k, KEY), _cut(v, PARAM)) for k, v in params.items()], ENTITIES):
@@ -264,7 +274,6 @@ class MLflowStore:
             dataset = MetaDataset(CodeDatasetSource(dict(part.source)), name=_cut(part.name, KEY), digest=part.digest)
             inputs.append(DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", part.context)]))
         self._call(lambda: self._client.log_inputs(run, inputs))
-        self._call(lambda: self._client.set_tag(run, "dataset", parts[0].source["sha256"]))
 
     def tag(self, run: str, tags: Mapping[str, str]) -> None:
         """Set tags, each truncated to MLflow's maximum length."""

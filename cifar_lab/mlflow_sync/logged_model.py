@@ -7,6 +7,7 @@ made from a record, after its cell has ended; processes that train know nothing 
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
 import warnings
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from cifar_lab.errors import CifarLabError, UsageError, shortened
 from cifar_lab.mlflow_sync import run_fields
 from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.results.best_cell import best_cell, selection_metric
 from cifar_lab.store import search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation, unite
@@ -32,7 +34,6 @@ from cifar_lab.text import printable
 
 Choice = Literal["all", "best"]
 CHOICES: tuple[Choice, ...] = ("all", "best")
-VAL, TEST = "val/acc", "test/acc"
 VERSIONS = "mlflow.modelVersions"
 """Tag by which MLflow's UI shows the versions that a model is registered as."""
 
@@ -67,18 +68,18 @@ class ModelLogging:
     """Alias that is set to the registered version."""
 
 
-def parse_registration(text: str) -> tuple[str, str | None]:
-    """Return name and alias of `NAME[@ALIAS]`, as MLflow's registry takes them.
+def parse_registration(text: str, option: str = "--register") -> tuple[str, str | None]:
+    """Return name and alias of `NAME[@ALIAS]`, as MLflow's registry takes them; `option`: what it was given as.
 
     Raises:
         UsageError: it would not.
     """
     name, at, alias = text.partition("@")
     if not name.strip() or re.search(r"[/:]", name) or not name.isprintable() or name in {".", ".."}:
-        raise UsageError(f"--register {text}: a name has at least one character, and neither '/' nor ':'")
+        raise UsageError(f"{option} {text}: a name has at least one character, and neither '/' nor ':'")
     if at and (not re.fullmatch(r"[\w-]{1,255}", alias, re.ASCII) or re.fullmatch(r"(?i)v\d+|latest", alias)):
         raise UsageError(
-            f"--register {text}: an alias has letters, digits, '_' and '-', and is neither 'latest' nor like 'v1'"
+            f"{option} {text}: an alias has letters, digits, '_' and '-', and is neither 'latest' nor like 'v1'"
         )
     return name, alias if at else None
 
@@ -118,7 +119,7 @@ def log_models(
     finished = list(_finished_cells(runs, unite(list(same))))
     known = {run.tags.get("fingerprint"): run for run in store.find_all(same[-1].ablation, role="cell")}
     there = [each for each in finished if each.asked.fingerprint in known]
-    metric = _selected_by(there)
+    metric = selection_metric(there, _final_metrics)
     chosen = there if wanted.choice == "all" else _best_seeds(there, metric)
     models, lacking = {}, 0
     for each in chosen:
@@ -131,7 +132,7 @@ def log_models(
             text = str(error) if isinstance(error, CifarLabError) else f"{type(error).__name__}: {error}"
             say(printable(f"{each.name}: no model in MLflow: {shortened(text.strip().splitlines()[0])}"))
     if wanted.register is not None and models:
-        best = max((each for each in chosen if each.asked.fingerprint in models), key=lambda it: _value(it, metric))
+        best = best_cell([each for each in chosen if each.asked.fingerprint in models], _final_metrics, metric)
         _register(store, models[best.asked.fingerprint], known[best.asked.fingerprint], best, wanted, metric, say)
     return lacking
 
@@ -145,22 +146,15 @@ def _finished_cells(runs: Path, asked: Iterable[CellRef]) -> Iterable[_Finished]
                 yield _Finished(asked=each, record=record, cell=cell, result=result)
 
 
-def _selected_by(cells: Sequence[_Finished]) -> str:
-    """Return the metric that the best is selected by: val, or test where nothing is held out."""
-    return VAL if all(VAL in each.result.metrics for each in cells) else TEST
-
-
-def _value(cell: _Finished, metric: str) -> float:
-    return cell.result.metrics.get(metric, float("-inf"))
+def _final_metrics(cell: _Finished) -> Mapping[str, float]:
+    return cell.result.metrics
 
 
 def _best_seeds(cells: Sequence[_Finished], metric: str) -> list[_Finished]:
-    best: dict[str, _Finished] = {}
+    variants: dict[str, list[_Finished]] = {}
     for each in cells:
-        now = best.get(each.asked.variant)
-        if now is None or _value(each, metric) > _value(now, metric):
-            best[each.asked.variant] = each
-    return list(best.values())
+        variants.setdefault(each.asked.variant, []).append(each)
+    return [best_cell(seeds, _final_metrics, metric) for seeds in variants.values()]
 
 
 def _logged(store: MLflowStore, experiment: str, run: ExistingRun, cell: _Finished, wanted: ModelLogging) -> str:
@@ -268,7 +262,8 @@ def _register(
         known = [each for each in client.search_model_versions(f"name={json.dumps(name)}") if each.source == source]
         if known:
             return known[0]
-        why = f"{cell.name} of {cell.asked.fingerprint[:12]}, best by {metric}: {_value(cell, metric):.4f}"
+        value = cell.result.metrics.get(metric, math.nan)
+        why = f"{cell.name} of {cell.asked.fingerprint[:12]}, best by {metric}: {value:.4f}"
         made = client.create_model_version(name, source=source, run_id=run.id, model_id=model, description=why)
         if VERSIONS not in client.get_logged_model(model).tags:  # a server sets it, a database does not
             client.set_logged_model_tags(model, {VERSIONS: json.dumps([{"name": name, "version": int(made.version)}])})

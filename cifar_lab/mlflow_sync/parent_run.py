@@ -14,16 +14,13 @@ from cifar_lab.mlflow_sync import run_fields, ui_view
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Say, UploadTarget
 from cifar_lab.mlflow_sync.client import TAG, ArtifactsRefused, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
+from cifar_lab.mlflow_sync.tag_names import NOTED, SETTLED
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.store import search_data
 from cifar_lab.store.cell_record import ENDED, CellRecord, State
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.text import markdown, printable
 
-NOTED = "noted"
-"""Tag that identifies the table stored in the run."""
-SETTLED = "settled"
-"""Tag holding a digest of the cells' states at the last complete upload."""
 ROOM = 200
 """Characters reserved for the line that says what was left out."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cifar_lab.mlflow_sync.tag_names import BEGAN
 from cifar_lab.redaction import redacted
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import JournalPoint
@@ -139,7 +140,7 @@ def of_cell(
         identity={
             "role": "cell",
             "fingerprint": asked.fingerprint,
-            "began": _text(began),
+            BEGAN: _text(began),
         },
         tags={**invocation.labels, **_texts(tags)},
         params=params_of(cell, asked),

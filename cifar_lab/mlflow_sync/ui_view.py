@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_lab.mlflow_sync.run_fields import DELTA
+from cifar_lab.mlflow_sync.tag_names import setting_tag
 from cifar_lab.results.final_metrics import THRESHOLDS
 
 PREFIX = "mlflow.sharedViewState."
@@ -90,11 +91,6 @@ class UIView:
             "isAccordionReordered": True,  # otherwise the UI sorts the sections by name
             **_charts(self.metric),
         }
-
-
-def setting_tag(setting: str) -> str:
-    """Return the tag of the cells that belong to a setting."""
-    return f"setting.{setting}"
 
 
 def latest(tags: Mapping[str, str]) -> tuple[str, int] | None:

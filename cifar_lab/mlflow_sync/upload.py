@@ -12,6 +12,7 @@ from cifar_lab.execution.upload import NoUpload, Upload
 from cifar_lab.mlflow_sync import client, uploader
 from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
+from cifar_lab.mlflow_sync.tag_names import SHIPPED_TO
 from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.report import table_formats
@@ -188,7 +189,7 @@ def lacking(runs: Path) -> dict[str, int]:
         asked.setdefault(invocation.ablation, set()).update(cell.fingerprint for cell in invocation.cells)
     for ablation, fingerprints in asked.items():
         found = store.find_all(ablation, role="cell") if store is not None else []
-        shipped = {run.tags.get("fingerprint"): run.tags.get("shipped_to") for run in found}
+        shipped = {run.tags.get("fingerprint"): run.tags.get(SHIPPED_TO) for run in found}
         records = [CellRecord(runs / name) for name in fingerprints]
         ended = [record for record in records if record.state() in ENDED]
         results = [(record, result) for record in ended if (result := record.result()) is not None]

@@ -16,6 +16,7 @@ from cifar_lab.mlflow_sync.client import MLflowStore, StoreRefuses, StoreUnavail
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
+from cifar_lab.mlflow_sync.tag_names import SETTLED
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
@@ -292,7 +293,7 @@ def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:
     if not before or not invocation.asks_for_the_same(before[-1]):
         return False
     found = store.find_all(invocation.ablation, role="invocation", invocation=before[-1].id)
-    return bool(found) and found[0].tags.get(parent_run.SETTLED) == parent_run.state_of(runs, invocation)
+    return bool(found) and found[0].tags.get(SETTLED) == parent_run.state_of(runs, invocation)
 
 
 def _sync_one(
@@ -326,8 +327,14 @@ def _sync_one(
 
 
 def _look(invocation: Invocation, shipments: list[CellUpload], store: MLflowStore, say: Say) -> None:
-    """Mark the shipments that the store already has; a damaged record is reported and left alone."""
+    """Mark the shipments that the store already has; a damaged record is reported and left alone.
+
+    Runs of a former version get the present names of their tags, by which views select them.
+    """
     cells = {run.tags["fingerprint"]: run for run in store.find_all(invocation.ablation, role="cell")}
+    for run in cells.values():
+        if run.outdated:
+            store.tag(run.id, run.outdated)
     for shipment in shipments:
         try:
             shipment.look(cells.get(shipment.asked.fingerprint))

@@ -74,7 +74,7 @@ class CellRef:
     macs: int
     """Multiply-accumulates of one forward pass of the trained network."""
     passes: int = 1
-    """Forward and backward passes of a training step: two with sharpness-aware minimization."""
+    """Forward and backward passes of a training step for each image (`Recipe.passes`)."""
     teachers: tuple[Annotated[str, AfterValidator(_require_fingerprint)], ...] = ()
     """Fingerprints of the cells that it learns from."""
     teacher_macs: int = 0

@@ -23,6 +23,7 @@ from cifar_lab.config.recipe import ModelConfig
 from cifar_lab.config.seeding import stream
 from cifar_lab.data import augmentation
 from cifar_lab.data.augmentation import AugmentationDraws
+from cifar_lab.train.consistency import consistency_loss
 from cifar_lab.train.grad_clip import clip
 from cifar_lab.train.precision import autocast
 from cifar_lab.train.trainer import Trainer
@@ -197,7 +198,8 @@ class Stepper:
         inputs, targets = augmentation.augment(images, labels, here, recipe.data, run.split.classes)
         run.optimizer.zero_grad(set_to_none=True)
         taught = run.distillation
-        soft = taught.soft_targets(inputs, run.precision) if taught is not None else None  # one for both passes of SAM
+        seen = inputs[: len(labels)]  # without the views of AugMix's consistency
+        soft = taught.soft_targets(seen, run.precision) if taught is not None else None  # one for both passes of SAM
         loss = self._pass(inputs, targets, soft)
         if run.sam is not None:
             self._seed_draws()  # both passes have one mask
@@ -227,12 +229,15 @@ class Stepper:
 
         `soft_targets`: log-probabilities of the teachers, (B, classes); None without teachers.
         """
-        run = self.run
+        run, policy = self.run, self.run.recipe.data.policy
         with autocast(run.precision, run.device):
             logits = run.forward(inputs)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=run.recipe.train.label_smoothing)
+        views = logits.float().chunk(policy.views)
+        loss = F.cross_entropy(views[0], targets, label_smoothing=run.recipe.train.label_smoothing)
         if run.distillation is not None and soft_targets is not None:
-            loss = run.distillation.loss(logits.float(), soft_targets, loss)
+            loss = run.distillation.loss(views[0], soft_targets, loss)
+        if policy.views > 1:
+            loss = loss + policy.consistency * consistency_loss(views)
         (loss if run.scaler is None else run.scaler.scale(loss)).backward()
         return loss
 

@@ -82,7 +82,7 @@ def stripes(*, classes: int = 4, side: int = 16, count: int = 100) -> tuple[tupl
     train, test = (noise + 80 * rows).astype(np.uint8)
     return tuple(f"period {c + 2}" for c in range(classes)), ImageArrays(train, labels, test, labels)
 '''
-Path("own_parts.py").write_text(PARTS)
+_ = Path("own_parts.py").write_text(PARTS)
 
 # %% [markdown]
 # ## Check the parts
@@ -145,5 +145,5 @@ try:
     refused = ""
 except UsageError as error:
     refused = str(error)
-Path("own_parts.py").write_text(PARTS)
+_ = Path("own_parts.py").write_text(PARTS)
 print(refused)

@@ -34,7 +34,7 @@ NAMES = {
 }  # fmt: skip
 
 OURS = {
-    "activation", "distillation", "fast", "fewer_epochs", "policies", "policies_x_mixing", "precision", "sam",
+    "activation", "augmix", "distillation", "fast", "fewer_epochs", "policies", "policies_x_mixing", "precision", "sam",
     "stem_pool", "stochastic_depth", "weight_averaging",
 }  # fmt: skip
 """About our own recipe for few epochs, methods of other papers, and how the lab computes, not of the writeup."""

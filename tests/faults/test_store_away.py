@@ -109,7 +109,9 @@ def test_a_server_that_is_down_is_given_up_in_time_and_sync_ships_everything_lat
     assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (2, 0)
     assert sync_invocations(runs, [invocation], store, draw=lambda record: {}, say=said.append) == (0, 0)
     found = store.find_all("se_ratio", role="cell")
-    assert {run.tags["shipped"] for run in found} == {"complete"}
+    shipped = {run.tags["fingerprint"]: run.tags["cifar_lab.shipped_to"] for run in found}
+    results = {name: CellRecord(runs / name).result() for name in shipped}
+    assert shipped == {name: str(result.time) for name, result in results.items() if result is not None}
     assert len(found) == 2
 
 

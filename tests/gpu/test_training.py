@@ -47,6 +47,7 @@ RECIPES = {
     **{name: EFFICIENT_RESNET.override({"optim.name": name, "optim.lr": 0.01}) for name in OPTIMIZERS},
     "mixed": MIXED,
     "augmix": MIXED.override({"data.policy.name": "augmix", "data.random_erasing.probability": 0.5}),
+    "consistency": EFFICIENT_RESNET.override({"data.policy.name": "augmix", "data.policy.consistency": 12.0}),
     "randaugment": EFFICIENT_RESNET.override({"data.policy.name": "randaugment"}),
     "fast": FAST,
     "pooled": FAST.override({"model.stem_pool": True}),

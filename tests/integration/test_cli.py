@@ -163,7 +163,9 @@ def test_a_plan_says_which_variants_train_the_same(tmp_path: Path, capsys: pytes
     assert _json([*line, "train.epochs=10"], capsys)["same_as"] == {}
 
 
-def test_a_plan_says_which_variants_take_two_passes_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_says_which_variants_take_several_passes_a_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = ["plan", "sam", "--scale", "smoke", "--seeds", "0", "--runs", str(tmp_path)]
     cells = {cell["variant"]: cell for cell in _json(line, capsys)["cells"]}
     assert {name: cell["passes"] for name, cell in cells.items()} == {
@@ -175,8 +177,11 @@ def test_a_plan_says_which_variants_take_two_passes_a_step(tmp_path: Path, capsy
     assert (
         "rho0.05, rho0.1, adaptive0.5: two passes a step, so twice the time and the FLOPs that the MACs tell" in shown
     )
+    assert run(["plan", "augmix", *line[2:]]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "consistency12: 3 passes a step, so 3 times the time and the FLOPs that the MACs tell" in shown
     assert run(["plan", "dropout", *line[2:]]) == 0
-    assert "two passes" not in capsys.readouterr().out
+    assert "passes a step" not in capsys.readouterr().out
 
 
 def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:

@@ -106,6 +106,29 @@ def test_an_ensemble_averages_probabilities(ran: Ran, pickled: Path, as_json: Js
     assert tree["unanimous"] == tree["pairwise_agreement"] == pytest.approx(agree)
 
 
+def test_photos_are_refused_with_the_option_that_takes_them(
+    ran: Ran, folder: Path, as_json: Json, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = folder / "photos"
+    photos.mkdir()
+    for side in (96, 224):
+        pixels = np.random.default_rng(side).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        (photos / f"{side}.png").write_bytes(png(pixels))
+    line = ["predict", "tiny/off/s0", "--input", str(photos), "-o", "out.csv", "--runs", str(ran.runs)]
+    assert run(line) == 2
+    error = capsys.readouterr().err
+    assert "is 96×96; expected 32×32; --resize" in error
+    assert error.count("\n") == 1
+    assert not Path("out.csv").exists()
+    tree = as_json("predict", "tiny/off/s0", "--input", photos, "--resize", "-o", "out.csv")
+    assert [row[0] for row in _rows(Path("out.csv"))[1:]] == ["96", "224"]
+    assert "images of other sizes are fitted to 32×32: the centre, bicubic with antialiasing" in tree["notes"]
+    shifted = as_json("shift", "tiny/off", "--input", photos, "--resize")
+    assert shifted["images"] == 2
+    found = cifar_lab.predict("tiny/off/s0", images=photos, resize=True, runs=ran.runs)
+    assert [int(row[1]) for row in _rows(Path("out.csv"))[1:]] == found.labels.tolist()
+
+
 def test_a_sample_file_gives_header_ids_and_order(pickled: Path, as_json: Json) -> None:
     as_json("predict", "tiny/off/s0", "-i", pickled, "-o", "plain.csv")
     ids = list(range(69, 49, -1))

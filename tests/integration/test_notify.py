@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from made.http_server import Server, serving
 
-from cifar_lab.cli import notify, run
+from cifar_lab.cli import run
+from cifar_lab.report import notification
 
 pytest.importorskip("apprise")
 
@@ -86,7 +87,7 @@ def test_a_message_that_cannot_be_sent_is_one_warning_and_changes_nothing(
 ) -> None:  # fmt: skip
     assert run(tiny(asked, tiny_ablation, "--json")) == 0
     quiet = json.loads(capsys.readouterr().out)["rows"]
-    monkeypatch.setattr(notify, "PATIENCE", 2.0)
+    monkeypatch.setattr(notification, "PATIENCE", 2.0)
     for fault in ("refused", "silent", "away"):
         server.status, server.hangs = (500 if fault == "refused" else 200), fault == "silent"
         target = url if fault != "away" else f"json://{TOKEN}:1/{SECRET}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import re
 import subprocess
 import sys
@@ -18,19 +20,22 @@ from cifar_lab import api, errors
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.api.results import call_in_words
 from cifar_lab.config.recipe import Recipe
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.store import selection
 from cifar_lab.store.ablation_file import as_file
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.invocation import read_invocation
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.train import cell_artifacts
 
 NAMES = [
     "Ablation", "Claim", "EFFICIENT_RESNET", "FAST", "RESNET18", "Recipe", "Variant", "compare", "evaluate",
-    "export", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift", "verify",
+    "export", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift", "train_recipe",
+    "verify",
 ]  # fmt: skip
 FUNCTIONS = (
     *("compare", "evaluate", "export", "find_ablation", "load_cell", "load_runs", "plan", "predict", "run", "shift"),
-    "verify",
+    *("train_recipe", "verify"),
 )  # fmt: skip
 HOSTILE = '<b>"quoted"</b> \\ """ & co'
 MADE = Ablation(
@@ -122,6 +127,74 @@ def test_the_record_has_the_call_in_place_of_a_command_line(made: Any, few_image
     assert note.retry == shown.replace("offline=True,", "offline=True, retry_failed=True,")
     found = cifar_lab.find_ablation("made", "records/ablations")
     assert found.model_copy(update={"doc": ""}) == MADE
+
+
+def test_a_call_has_what_mlflow_gets_and_names_no_address(
+    made: Any, few_images: Path, store: MLflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from made.http_server import serving
+    from mlflow.tracking import MlflowClient
+
+    pytest.importorskip("apprise")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    call = {**CALL, "offline": False}
+    with serving({}) as server:
+        address = f"json://{server.url.removeprefix('http://')}/S3cretPath"
+        result = cifar_lab.run(
+            MADE, data=str(few_images), tags={"team": "vision"}, note="**why**", experiment_prefix="mine",
+            notify=address, hours=2, **call,
+        )  # fmt: skip
+        message = json.loads(server.posted[0][1])
+    assert message["title"] == "cifar-lab run made: finished"
+    assert message["message"].startswith("made: 0 trained, 4 reused. ")
+    client = MlflowClient(store.uri)
+    experiment = client.get_experiment_by_name("mine/made")
+    runs = client.search_runs([experiment.experiment_id], "tags.team = 'vision'")
+    assert len(runs) == 5, "four cells and their parent"
+    notes = [run.data.tags["mlflow.note.content"] for run in runs if "mlflow.note.content" in run.data.tags]
+    assert [note.startswith("**why**") for note in notes] == [True]
+    assert "MLFLOW_EXPERIMENT_NAME" not in os.environ
+    path = Path("records/invocations").resolve() / f"{result.invocation}.json"
+    command = read_invocation(path).command
+    assert "experiment_prefix='mine', hours=2, folder=" in command
+    assert "notify" not in command
+    assert "S3cretPath" not in path.read_text()
+
+
+@pytest.mark.slow
+def test_one_recipe_is_trained_and_gone_on_with(
+    few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+    first = cifar_lab.train_recipe(MADE.baseline, data=str(few_images), overrides={"train.epochs": 1}, **CALL)
+    assert (first.trained, list(first.fingerprints)) == (1, ["recipe/s0"])
+    fingerprint = first.fingerprints["recipe/s0"]
+    second = cifar_lab.train_recipe(parent=fingerprint[:10], overrides={"train.epochs": 1}, **CALL)
+    assert list(second.fingerprints) == [f"from-{fingerprint[:12]}/s0"]
+    cell = cifar_lab.load_cell(second.fingerprints[f"from-{fingerprint[:12]}/s0"], runs="records")
+    assert cell.recipe is not None
+    assert cell.recipe.init_from == fingerprint
+    notes = read_index(Path("records").resolve()).invocations
+    assert eval(notes[0].command.partition("(")[2].partition(", data=")[0]) == MADE.baseline
+    assert notes[1].command.startswith(
+        f"cifar_lab.train_recipe(parent='{fingerprint[:10]}', runs='records', overrides="
+    )
+    assert notes[1].retry == notes[1].again == notes[1].command
+
+
+def test_a_call_whose_hours_are_over_returns_and_says_so(
+    few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("cifar_lab.execution.stop_signals.SHORTEST_HOURS", 0.0)
+    result = cifar_lab.train_recipe(MADE.baseline, data=str(few_images), hours=1e-9, **CALL)
+    assert result.trained == 0
+    assert result.interrupted.startswith("the time is over")
+    assert result.undone == {"recipe/s0": "missing"}
+    assert result.interrupted in repr(result)
 
 
 def test_frames_have_the_numbers_of_the_records(made: Any) -> None:
@@ -226,6 +299,22 @@ def test_damaged_weights_and_cells_without_results_are_errors_of_the_package(
         (lambda: cifar_lab.run(MADE.model_copy(update={"name": ""})), "has a name of a-z, 0-9 .*, got ''"),
         (lambda: cifar_lab.run(MADE.model_copy(update={"name": "../x"})), "has a name of a-z, 0-9 .*, got '../x'"),
         (lambda: cifar_lab.run(MADE.model_copy(update={"name": "train"})), "no ablation can be named 'train'"),
+        (lambda: cifar_lab.run("se_ratio", log_model="bst"), "log_model bst: no such value; did you mean 'best'?"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run("se_ratio", log_model="none", register="x"), "register registers a logged model; log_m"),
+        (lambda: cifar_lab.run("se_ratio", register="a/b"), "register a/b: a name has at least one character"),
+        (lambda: cifar_lab.run("se_ratio", register="x", offline=True), "register does not go with offline; `cifar-l"),
+        (lambda: cifar_lab.run("se_ratio", tags={"role": "x"}), r"tags\['role'\]: 'role' is a tag that MLflow or"),
+        (lambda: cifar_lab.run("se_ratio", tags={"seeds": 3}), r"tags\['seeds'\]: a value is one line of text"),  # type: ignore[dict-item]
+        (lambda: cifar_lab.run("se_ratio", tags=["a=b"]), "tags are a dictionary, as in "),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run("se_ratio", note=3), "note is text, got 3"),  # type: ignore[arg-type]
+        (lambda: cifar_lab.run("se_ratio", experiment_prefix="a\nb"), "experiment_prefix takes one line of at most"),
+        (lambda: cifar_lab.run("se_ratio", notify=[3]), "notify takes an address, or a list of them"),  # type: ignore[list-item]
+        (lambda: cifar_lab.run("se_ratio", hours=0), "hours is a number from 0.01 to 100,000, got 0"),
+        (lambda: cifar_lab.run("se_ratio", hours=float("nan")), "hours is a number from 0.01 to 100,000, got nan"),
+        (lambda: cifar_lab.train_recipe("fastt"), "no baseline named 'fastt'; did you mean 'fast'?"),
+        (lambda: cifar_lab.train_recipe("fast", parent="abc"), "recipe does not go with parent, which goes on with"),
+        (lambda: cifar_lab.train_recipe(parent="abc"), "no such cell"),
+        (lambda: cifar_lab.train_recipe(hours="1"), "hours is a number from 0.01 to 100,000, got '1'"),  # type: ignore[arg-type]
         (lambda: cifar_lab.compare("se_ratio"), "'se_ratio' has not been run"),
         (lambda: cifar_lab.compare("se_ratio", scale="small", invocation="x"), "invocation names a whole setting"),
         (lambda: cifar_lab.verify(invocation="x"), "is of one ablation"),

@@ -116,6 +116,7 @@ REFUSED: dict[str, list[Any]] = {
     "data.policy.num_ops": [0, 15, 2.0],
     "data.policy.magnitude": [-1, 31, 9.5],
     "data.policy.severity": [0, 11],
+    "data.policy.consistency": [-1, 1001, True],
     "data.random_erasing.probability": [-0.1, 1.1, True],
     "data.random_erasing.area": [0.3, [0.02], [0.4, 0.02], [0, 0.3], [0.1, 1.1]],
     "data.random_erasing.ratio": [[3.3, 0.3], [0, 1], [0.5, 101]],
@@ -383,6 +384,7 @@ CHANGED: dict[str, tuple[dict[str, Any], Any]] = {
     "data.policy.magnitude": ({"data.policy.name": "randaugment"}, 14),
     "data.policy.severity": ({"data.policy.name": "augmix"}, 1),
     "data.policy.all_ops": ({"data.policy.name": "augmix"}, True),
+    "data.policy.consistency": ({"data.policy.name": "augmix"}, 12.0),
     "data.random_erasing.probability": ({}, 0.5),
     "data.random_erasing.area": ({"data.random_erasing.probability": 0.5}, [0.02, 0.4]),
     "data.random_erasing.ratio": ({"data.random_erasing.probability": 0.5}, [0.5, 2.0]),
@@ -390,6 +392,15 @@ CHANGED: dict[str, tuple[dict[str, Any], Any]] = {
     "train.distill.teacher": (DISTILL, "b" * 64), "train.distill.temperature": (DISTILL, 2.0),
     "train.distill.weight": (DISTILL, 0.9),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("mixing", ["data.mixup", "data.cutmix"])
+def test_consistency_and_mixing_exclude_each_other(mixing: str) -> None:
+    views = {"data.policy.name": "augmix", "data.policy.consistency": 12.0}
+    with pytest.raises(RecipeError, match=rf"consistency=12 compares views of one image: {mixing}=0\.2 mixes two"):
+        Recipe().override({**views, mixing: 0.2})
+    assert Recipe().override({**views, mixing: 0.2, "data.policy.name": "none"}).passes == 1
+    assert Recipe().override(views).passes == 3
 
 
 def test_the_paths_are_the_fields_of_the_recipe_and_each_is_tried_below() -> None:

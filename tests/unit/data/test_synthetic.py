@@ -25,6 +25,12 @@ def test_it_says_what_it_is(data: Dataset) -> None:
     assert data.kind == "synthetic"
 
 
+def test_it_is_shown_in_one_line_without_pixels(data: Dataset) -> None:
+    counts = f"{10 * TRAIN_PER_CLASS:,} training and {10 * TEST_PER_CLASS:,} test images"
+    shown = f"<Dataset 'synthetic, not CIFAR-10': {counts} of 32×32, 10 classes, hash {data.hash[:12]}>"
+    assert repr(data) == shown
+
+
 def test_ten_classes_have_names_of_their_own(data: Dataset) -> None:
     assert len(data.classes) == len(set(data.classes)) == 10
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made.cifar_files import png
+from PIL import Image
 
 from cifar_lab.errors import DataError
-from cifar_lab.inference.input_images import images_of_array, natural_key, read_images
+from cifar_lab.inference.input_images import Fit, images_of_array, natural_key, read_images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
 PLANES = np.ascontiguousarray(PIXELS.transpose(0, 3, 1, 2)).reshape(12, 3072)
@@ -127,3 +129,62 @@ def test_arrays_are_taken_as_they_are() -> None:
 def test_natural_order_compares_numbers_as_numbers() -> None:
     names = ["x10", "x9", "x", "10", "9", "x9y"]
     assert sorted(names, key=natural_key) == ["9", "10", "x", "x9", "x9y", "x10"]
+
+
+PHOTO = np.random.default_rng(1).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+
+
+def test_an_image_of_another_size_is_refused_in_one_line_that_names_the_option(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png(PHOTO))
+    line = r"photo\.png' is 96×96; expected 32×32; --resize \(in Python resize=True\) fits it"
+    with pytest.raises(DataError, match=line):
+        read_images(tmp_path / "photo.png")
+    with pytest.raises(DataError, match=r"is \(2, 96, 96, 3\) of uint8; expected \(N, 32, 32, 3\).*--resize"):
+        images_of_array(np.stack([PHOTO, PHOTO]))
+    noise = np.random.default_rng(2).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+    (tmp_path / "large.png").write_bytes(png(noise))
+    with pytest.raises(DataError, match=r"large\.png' is larger than 1,048,576 bytes.*--resize"):
+        read_images(tmp_path / "large.png")
+    assert read_images(tmp_path / "large.png", Fit(resize=True)).images.shape == (1, 32, 32, 3)
+
+
+def test_networks_of_another_side_take_images_of_that_side_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png(PHOTO))
+    assert np.array_equal(read_images(tmp_path / "photo.png", Fit(96)).images, PHOTO[None])
+    assert np.array_equal(images_of_array(PHOTO.transpose(2, 0, 1)[None], fit=Fit(96)).images, PHOTO[None])
+    (tmp_path / "small.png").write_bytes(png(PIXELS[0]))
+    with pytest.raises(DataError, match="expected 96×96"):
+        read_images(tmp_path / "small.png", Fit(96))
+
+
+@pytest.mark.parametrize("side", [33, 48, 96, 224])
+def test_resizing_is_bicubic_with_antialiasing_as_torch_does_it(side: int) -> None:
+    pixels = np.random.default_rng(side).integers(60, 196, (2, side, side, 3), dtype=np.uint8)
+    found = images_of_array(pixels, fit=Fit(resize=True))
+    planes = torch.tensor(pixels).permute(0, 3, 1, 2)
+    wanted = torch.nn.functional.interpolate(planes, size=(32, 32), mode="bicubic", antialias=True)
+    assert np.abs(found.images.astype(int) - wanted.permute(0, 2, 3, 1).numpy().astype(int)).max() <= 1
+    assert found.notes == ("images of other sizes are fitted to 32×32: the centre, bicubic with antialiasing",)
+    assert np.array_equal(images_of_array(pixels.transpose(0, 3, 1, 2), fit=Fit(resize=True)).images, found.images)
+
+
+def test_the_centre_is_taken_and_images_of_the_right_size_stay(tmp_path: Path) -> None:
+    wide = np.zeros((64, 128, 3), np.uint8)
+    wide[:, 32:96] = 200
+    (tmp_path / "1.png").write_bytes(png(wide))
+    (tmp_path / "2.png").write_bytes(png(np.ascontiguousarray(wide.transpose(1, 0, 2))))
+    (tmp_path / "3.png").write_bytes(png(PIXELS[0]))
+    given = read_images(tmp_path, Fit(resize=True))
+    assert (given.images[:2, 3:-3, 3:-3] == 200).all(), "only the edges see what lies beside the centre"
+    assert np.array_equal(given.images[2], PIXELS[0])
+
+
+def test_a_photo_is_turned_upright_before_it_is_cropped(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right
+    half = np.zeros((64, 64, 3), np.uint8)
+    half[:32] = 255
+    Image.fromarray(half).save(tmp_path / "turned.png", exif=exif)
+    image = read_images(tmp_path / "turned.png", Fit(resize=True)).images[0]
+    assert (image[:, :12] == 0).all()
+    assert (image[:, 20:] == 255).all()

@@ -23,7 +23,7 @@ def _state(view: UIView) -> Any:
 
 def test_it_shows_the_cells_of_its_setting_by_variant_the_best_first() -> None:
     state = _state(_view())
-    assert state["searchFilter"] == "tags.role = 'cell' and tags.`setting.1a2b` = 'current'"
+    assert state["searchFilter"] == "tags.role = 'cell' and tags.`cifar_lab.setting.1a2b` = 'current'"
     assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "variant"}]
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`test/acc`", False)
     assert state["groupsExpanded"] == {"tag.variant.r4": False, "tag.variant.r16": False}

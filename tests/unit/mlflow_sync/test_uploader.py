@@ -18,6 +18,7 @@ from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
 from cifar_lab.mlflow_sync.uploader import Uploader, has_all, sync_invocations
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.record_files import ResultFile
 
 Runs = Callable[..., dict[str, Any]]
 
@@ -48,6 +49,12 @@ def ship(study: Any, store: MLflowStore, said: list[str]) -> Callable[..., Uploa
 def sync_all(study: Any, store: MLflowStore, said: list[str]) -> Callable[[], tuple[int, int]]:
 
     return lambda: sync_invocations(study.runs, read_index(study.runs).invocations, store, draw=draw, say=said.append)
+
+
+def result_of(study: Any, variant: str, seed: int) -> ResultFile:
+    result = study.record(variant, seed).result()
+    assert result is not None
+    return result
 
 
 def _artifacts(client: Any, run: Any, folder: str | None = None) -> set[str]:
@@ -108,7 +115,7 @@ def test_a_cell_tells_its_recipe_where_it_ran_and_how_it_ended(
         "git_commit": "c0ffee",
         "git_dirty": "false",
         "status": "finished",
-        "shipped": "complete",
+        "cifar_lab.shipped_to": str(result_of(study, "r4", 1).time),
         "version.torch": "2.9",
         "hardware.cores": "2",
         "execution.device": "cpu",
@@ -161,15 +168,16 @@ def test_a_journal_is_shipped_as_it_grows(study: Any, ship: Any, runs_of: Runs, 
     journal = study.begin()
     study.train(journal, range(1, 2))
     _until(lambda: client.get_experiment_by_name("se_ratio") is not None and "r4/s0" in runs_of("se_ratio"))
-    _until(lambda: "shipped" in runs_of("se_ratio")["r4/s0"].data.tags)
+    _until(lambda: "cifar_lab.shipped_to" in runs_of("se_ratio")["r4/s0"].data.tags)
     run = runs_of("se_ratio")["r4/s0"]
-    assert (run.info.status, run.data.tags["shipped"]) == ("RUNNING", "partial")
+    assert run.info.status == "RUNNING"
     study.train(journal, range(2, 4))
     study.finish()
     assert shipper.drain(60) == 0
     run = runs_of("se_ratio")["r4/s0"]
     assert [epoch for epoch, _ in _history(client, run, "val/acc")] == [1, 2, 3]
-    assert (run.info.status, run.data.tags["shipped"]) == ("FINISHED", "complete")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["cifar_lab.shipped_to"] == str(result_of(study, "r4", 0).time)
 
 
 def test_what_was_shipped_is_not_shipped_again(
@@ -191,7 +199,7 @@ def test_a_shipment_that_broke_off_is_sent_again_and_stored_once(
     study.whole()
     assert sync_all() == (1, 0)
     run = runs_of("se_ratio")["r4/s0"]
-    client.set_tag(run.info.run_id, "shipped_to", "1")
+    client.set_tag(run.info.run_id, "cifar_lab.shipped_to", "1")
     assert sync_all() == (1, 0)
     assert len(_history(client, runs_of("se_ratio")["r4/s0"], "val/acc")) == 3
     assert len(_history(client, run, "test/acc")) == 1
@@ -290,7 +298,7 @@ def test_a_figure_that_cannot_be_drawn_is_said_and_stops_nothing(
     study.whole()
     assert ship(study.invocation(), draw=fail).drain(60) == 0
     assert said == ["r4/s0: no figures: ValueError: no points"]
-    assert runs_of("se_ratio")["r4/s0"].data.tags["shipped"] == "complete"
+    assert runs_of("se_ratio")["r4/s0"].data.tags["cifar_lab.shipped_to"] == str(result_of(study, "r4", 0).time)
 
 
 def test_one_cell_that_cannot_be_shipped_is_said_once_and_stops_no_other(
@@ -363,7 +371,7 @@ def test_a_cell_tells_how_it_differs_from_the_control_whichever_ends_last(
     study.whole("r4", 0, accuracy=0.75)
     study.whole("r16", 1, accuracy=0.5)
     _until(lambda: client.get_experiment_by_name("se_ratio") is not None and len(runs_of("se_ratio")) == 2)
-    _until(lambda: runs_of("se_ratio")["r4/s0"].data.tags.get("shipped") == "complete")
+    _until(lambda: runs_of("se_ratio")["r4/s0"].info.status == "FINISHED")
     assert not _deltas(runs_of("se_ratio")["r4/s0"])
     study.whole("r16", 0, accuracy=0.5)
     study.whole("r4", 1, accuracy=0.25)
@@ -384,7 +392,7 @@ def test_a_difference_is_sent_once(study: Any, ship: Any, sync_all: Any, runs_of
     ship(study.invocation()).drain(60)
     run = runs_of("se_ratio")["r4/s0"]
     assert sync_all() == (0, 0)
-    client.set_tag(run.info.run_id, "delta_to", "lost")
+    client.set_tag(run.info.run_id, "cifar_lab.delta_to", "lost")
     assert sync_all() == (1, 0)
     assert sync_all() == (0, 0)
     assert len(_history(client, run, "delta/test/acc")) == 1
@@ -438,7 +446,7 @@ def test_a_cell_that_two_settings_share_is_in_the_view_of_both(study: Any, sync_
     study.invocation(overrides={"optim.lr": 0.1}, time="20260102T000000.000")
     assert sync_all() == (4, 0)
     tags = runs_of("se_ratio")["r4/s0"].data.tags
-    assert [value for tag, value in tags.items() if tag.startswith("setting.")] == ["current", "current"]
+    assert [value for tag, value in tags.items() if tag.startswith("cifar_lab.setting.")] == ["current", "current"]
     assert sync_all() == (0, 0)
 
 

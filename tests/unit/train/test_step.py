@@ -35,6 +35,7 @@ RECIPES = {
     "distilled": EFFICIENT_RESNET.override(
         {"train.distill.teacher": ["a" * 64, "b" * 64], "train.distill.weight": 0.7, "data.mixup": 0.4}
     ),
+    "consistency": EFFICIENT_RESNET.override({"data.policy.name": "augmix", "data.policy.consistency": 12.0}),
     "by step": EFFICIENT_RESNET.override({"schedule.every": "step", "schedule.warmup": 0.3, "optim.name": "adam"}),
 }
 IMAGES = 150  # 120 to train on: seven whole batches and a half one
