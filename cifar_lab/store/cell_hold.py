@@ -25,9 +25,10 @@ from filelock import Timeout
 from cifar_lab.errors import ObjectStoreError
 from cifar_lab.object_store import WriteConflict
 from cifar_lab.store import cell_owner, checksum, journal
+from cifar_lab.store.kept_objects import Kept, KeptObject, version_of
 from cifar_lab.store.lease import FILE as LEASE
 from cifar_lab.store.lease import LOST, CellLease, LeaseFile, LeaseLost, LeaseTaken
-from cifar_lab.store.mirror import LOCAL, SMALL, Kept, KeptObject, Mirror, version_of
+from cifar_lab.store.mirror import LOCAL, SMALL, Mirror
 from cifar_lab.store.record_files import ResultFile
 
 RESULT = "result.json"

@@ -15,22 +15,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
 from cifar_lab.errors import ObjectStoreError, TrackingError
 from cifar_lab.object_store import ObjectEntry, ObjectStore, StoredObject, WriteConflict, copies
 from cifar_lab.store import cell_owner, lease
+from cifar_lab.store.kept_objects import Kept, KeptObject, grow_file, read_kept, replace_file, version_of, write_kept
 from cifar_lab.store.record_files import OwnerFile
 from cifar_lab.store.stored_json import write_stored
 
@@ -50,19 +48,6 @@ SUPERSEDED = "superseded"
 REFRESH = 10.0
 """Seconds between two looks at the store while something is awaited."""
 _log = logging.getLogger(__name__)
-LocalVersion = tuple[int, int, int]
-"""Size, time of the last change in ns, and inode of a local file."""
-
-
-class KeptObject(NamedTuple):
-    """Object as it was last seen: its etag, and the local file with its content; None without one."""
-
-    etag: str
-    version: LocalVersion | None = None
-
-
-Kept = dict[str, KeptObject]
-"""Objects of one folder by the name of their file."""
 
 
 class Mirror:
@@ -134,7 +119,7 @@ class Mirror:
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = path.parent.name
-        self.keep(folder, {**self.kept(folder), path.name: KeptObject(found.etag, _put(path, found.content))})
+        self.keep(folder, {**self.kept(folder), path.name: KeptObject(found.etag, replace_file(path, found.content))})
         return True
 
     def knows(self, path: Path) -> bool:
@@ -208,22 +193,12 @@ class Mirror:
         write_stored(path, owner)
 
     def kept(self, folder: str) -> Kept:
-        """Return the objects of a folder as they were last seen; without the file for it, as if never."""
-        try:
-            tree = json.loads(self._manifest(folder).read_bytes())
-            return {
-                str(file): KeptObject(str(etag), (int(rest[0]), int(rest[1]), int(rest[2])) if rest else None)
-                for file, (etag, *rest) in tree.items()
-            }
-        except (OSError, ValueError, TypeError, AttributeError, IndexError):
-            return {}
+        """Return the objects of a folder as they were last seen."""
+        return read_kept(self._manifest(folder))
 
-    def keep(self, folder: str, kept: Mapping[str, KeptObject]) -> None:
+    def keep(self, folder: str, kept: Kept) -> None:
         """Record how the objects of a folder were seen."""
-        path = self._manifest(folder)
-        path.parent.mkdir(exist_ok=True)
-        tree = {file: [each.etag, *(each.version or ())] for file, each in kept.items()}
-        _put(path, json.dumps(tree).encode())
+        write_kept(self._manifest(folder), kept)
 
     def _manifest(self, folder: str) -> Path:
         return self.folder / OBJECTS / f"{folder}.json"
@@ -282,7 +257,7 @@ class Mirror:
                 self.note_owner(folder, lease.parse_lease(content), content.age)
                 kept[file] = KeptObject(content.etag)
             else:
-                put = _put_journal if file == "journal.jsonl" else _put
+                put = grow_file if file == "journal.jsonl" else replace_file
                 kept[file] = KeptObject(content.etag, put(place / file, content.content))
         for file, entry in entries.items():
             if file not in found and not self._is_kept(folder, file, entry, kept):
@@ -373,44 +348,9 @@ def refresh_runs(runs: Path, folders: Iterable[str] | None = None, *, every: flo
         _log.warning("warning: %s", error)
 
 
-def version_of(path: Path) -> LocalVersion | None:
-    """Return the version of a local file; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ino
-
-
 def _make(folder: Path, address: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{MARK}.lock"):  # of two processes one names the copy
         if not (folder / MARK).exists():
             tree = {"address": address, "folder": str(folder), "name": uuid.uuid4().hex}
-            _put(folder / MARK, json.dumps(tree).encode())
-
-
-def _put_journal(path: Path, content: bytes) -> LocalVersion:
-    """Replace a journal, or append what is new to it, so that its readers go on where they are."""
-    before = path.read_bytes() if path.is_file() else b""
-    if not before or not content.startswith(before):
-        return _put(path, content)
-    with path.open("ab") as file:
-        file.write(content[len(before) :])
-    version = version_of(path)
-    assert version is not None, "it was written just now"
-    return version
-
-
-def _put(path: Path, content: bytes) -> LocalVersion:
-    """Replace a file of the copy, and return its version. It is not forced to the disk: the store has it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-        version = version_of(partial)
-        assert version is not None, "it was written just now"
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return version
+            replace_file(folder / MARK, json.dumps(tree).encode())
