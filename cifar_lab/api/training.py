@@ -22,6 +22,7 @@ from cifar_lab.api.argument_checks import (
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TimeOver, UsageError
 from cifar_lab.models.cost import BUDGET
+from cifar_lab.object_store import is_address
 
 if TYPE_CHECKING:
     from cifar_lab.api.results import PlanResult, RunResult
@@ -116,7 +117,7 @@ def run(
         def keep_ablation() -> None:
             if isinstance(ablation, Ablation):
                 keep(ablation, place, by="`cifar_lab.run`")
-                given["folder"] = folder_of(Path(runs if runs is not None else place))
+                given["folder"] = folder_of(place if runs is None or is_address(str(runs)) else Path(runs))
 
         return _train(
             chosen, typed, tracking, message, call=(run, given), data=data, place=place, tell=tell, offline=offline,

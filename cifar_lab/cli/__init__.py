@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 
 from cifar_lab.cli import std_streams
 from cifar_lab.errors import CifarLabError, OutOfSpace
+from cifar_lab.object_store import with_addresses
 from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.redaction import redacted
 
@@ -105,4 +106,4 @@ def _say(message: str, verbose: bool) -> None:
     if verbose:
         std_streams.warn(redacted(traceback.format_exc()).rstrip())
     if message:
-        std_streams.warn(f"cifar-lab: {one_line(redacted(message))}")
+        std_streams.warn(f"cifar-lab: {one_line(redacted(with_addresses(message)))}")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cifar_lab.cli.std_streams import steady
+from cifar_lab.object_store import with_addresses
 from cifar_lab.text import duration as duration
 from cifar_lab.text import printable
 
@@ -25,7 +26,7 @@ GAP = 2
 
 def say(line: str) -> None:
     """Print one line of progress or warning on standard error; control characters in it are escaped."""
-    err.print(printable(line), markup=False, soft_wrap=True)
+    err.print(printable(with_addresses(line)), markup=False, soft_wrap=True)
 
 
 def show(line: str, style: str = "") -> None:

@@ -53,7 +53,7 @@ def diff(
 
 
 def clean(
-    older_than: OlderThan = "7d", dry_run: DryRun = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
+    older_than: OlderThan = "7d", dry_run: DryRun = False, runs: o.RunsFolder = o.DEFAULT_RUNS, yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Delete files that are no longer needed: abandoned checkpoints, partial files, records set aside by a redo.

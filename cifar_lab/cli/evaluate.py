@@ -74,8 +74,13 @@ def evaluate(
     limit = run_options.margin_fraction(margin)
     if output is not None:
         o.require_place(output, "evaluation.json", ENDINGS)
-    if train_logits and (data is not None or runs.is_file()):
-        raise UsageError("--train-logits stores logits of a cell's own images in its record; leave --data out")
+    from cifar_lab.store.mirror import mirror_of
+
+    is_only_read = runs.is_file() or mirror_of(runs) is not None  # a packed study, and what is on an object store
+    if train_logits and (data is not None or is_only_read):
+        raise UsageError(
+            "--train-logits stores logits of a cell's own images in its record: it needs a folder, and no --data"
+        )
     from cifar_lab.inference import run_names
 
     chosen = run_names.choose_runs(o.open_records(runs).resolve(), names, scale=scale, invocation=invocation)
@@ -90,7 +95,7 @@ def evaluate(
         chosen, members, labelled, corruptions=kinds, control=control, margin=limit, say=console.say
     )
     _require_drawable(evaluation, output)
-    if labelled.own is not None and not runs.is_file():  # a packed study is only read
+    if labelled.own is not None and not is_only_read:
         _store_logits(members, labelled, train_logits)
     if output is not None:
         _write(output, evaluation)

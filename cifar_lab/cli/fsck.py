@@ -24,7 +24,7 @@ NoMlflow = Annotated[bool, typer.Option("--no-mlflow", help="Do not check what M
 
 
 def fsck(
-    repair: Repair = False, no_mlflow: NoMlflow = False, runs: o.RunsUnopened = o.DEFAULT_RUNS,
+    repair: Repair = False, no_mlflow: NoMlflow = False, runs: o.RunsFolderUnopened = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Check every record, note and study in a runs folder; exit code 1 when something is damaged and not repaired.

@@ -57,14 +57,7 @@ def ui(
         str, typer.Option(help="Address to listen on; 0.0.0.0 opens the runs to everybody who reaches this machine.")
     ] = "127.0.0.1",
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the links, open no browser.")] = False,
-    runs: Annotated[
-        Path | None,
-        typer.Option(
-            "--runs",
-            envvar="CIFAR_LAB_RUNS",
-            help="Folder of records: open the ablation that was run last there, and count what MLflow lacks of it.",
-        ),
-    ] = None,
+    runs: o.MaybeRuns = None,
     experiment_prefix: tracking_options.ExperimentPrefix = None,
     as_json: o.Json = False,
 ) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cifar_lab.ablation.registry import FOLDERS, folders_of_environment
 from cifar_lab.cli import completion
 from cifar_lab.errors import UsageError
+from cifar_lab.object_store import is_address, parse_address
 
 RUNS = "CIFAR_LAB_RUNS"
 
@@ -33,10 +35,54 @@ def require_folder(runs: Path) -> None:
         raise UsageError(f"--runs {runs}: a file; this command needs a folder of records (a packed study is only read)")
 
 
-def _folder_of_records(ctx: typer.Context, runs: Path) -> Path:
+def parse_runs(typed: str | Path) -> Path | str:
+    """Return the path of a runs folder, or an address of S3.
+
+    Raises:
+        UsageError: another address.
+        BadParameter: the folder cannot be read.
+    """
+    place = parse_address(typed, "--runs") if isinstance(typed, str) and is_address(typed) else Path(typed)
+    if isinstance(place, Path) and _is_there(place) and not os.access(place, os.R_OK):
+        raise typer.BadParameter(f"Path '{place}' is not readable.")
+    return place
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a path exists; one that cannot be looked at is left to the command."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _opened(ctx: typer.Context, runs: Path | str) -> Path:
+    """Return a runs folder as it is, and of an address this machine's copy, which is refreshed."""
+    if isinstance(runs, Path):
+        return runs
+    if ctx.resilient_parsing:
+        return DEFAULT_RUNS
+    from cifar_lab.store.mirror import open_mirror
+
+    return open_mirror(runs)
+
+
+def _folder_of_records(ctx: typer.Context, runs: Path | str) -> Path:
+    folder = _opened(ctx, runs)
     if not ctx.resilient_parsing:
-        require_folder(runs)
-    return runs
+        require_folder(folder)
+    return folder
+
+
+def _local_folder(ctx: typer.Context, runs: Path | str) -> Path:
+    """Return a runs folder of this machine.
+
+    Raises:
+        UsageError: an address.
+    """
+    if isinstance(runs, str) and not ctx.resilient_parsing:
+        raise UsageError(f"--runs {runs}: `{ctx.info_name}` needs a folder; copy the records to one first")
+    return _folder_of_records(ctx, runs)
 
 
 def open_records(runs: Path) -> Path:
@@ -52,8 +98,24 @@ def open_records(runs: Path) -> Path:
     return study_folder(runs)
 
 
-def _records(ctx: typer.Context, runs: Path) -> Path:
-    return runs if ctx.resilient_parsing else open_records(runs)
+def _records(ctx: typer.Context, runs: Path | str) -> Path:
+    folder = _opened(ctx, runs)
+    return folder if ctx.resilient_parsing else open_records(folder)
+
+
+def _local_or_zip(ctx: typer.Context, runs: Path | str) -> Path:
+    return runs if isinstance(runs, Path) else _local_folder(ctx, runs)
+
+
+def _if_given(ctx: typer.Context, runs: Path | str | None) -> Path | None:
+    return None if runs is None else _folder_of_records(ctx, runs)
+
+
+def _option(records: str, callback: Callable[[typer.Context, Any], Path | None], default: str | bool = "./runs") -> Any:
+    return typer.Option(
+        "--runs", envvar=RUNS, metavar="PATH", help=f"Folder of the records of cells{records}.", parser=parse_runs,
+        show_default=default, callback=callback,
+    )  # fmt: skip
 
 
 AblationName = Annotated[
@@ -92,35 +154,19 @@ Data = Annotated[
         autocompletion=completion.data,
     ),
 ]
-Runs = Annotated[
-    Path,
-    typer.Option(
-        "--runs",
-        envvar=RUNS,
-        help="Folder of the records of cells.",
-        show_default="./runs",
-        callback=_folder_of_records,
+Runs = Annotated[Path, _option(", or s3://BUCKET/PATH", _folder_of_records)]
+MaybeRuns = Annotated[
+    Path | None,
+    _option(
+        ", or s3://BUCKET/PATH: open the ablation that was run last there, and count what MLflow lacks of it",
+        _if_given,
+        default=False,
     ),
 ]
-RunsOrZip = Annotated[
-    Path,
-    typer.Option(
-        "--runs",
-        envvar=RUNS,
-        help="Folder of the records of cells, or a zip made by `cifar-lab pack`.",
-        show_default="./runs",
-        callback=_records,
-    ),
-]
-RunsUnopened = Annotated[
-    Path,
-    typer.Option(
-        "--runs",
-        envvar=RUNS,
-        help="Folder of the records of cells, or a zip made by `cifar-lab pack`.",
-        show_default="./runs",
-    ),
-]
+RunsFolder = Annotated[Path, _option("", _local_folder)]
+RunsOrZip = Annotated[Path, _option(", s3://BUCKET/PATH, or a zip made by `cifar-lab pack`", _records)]
+RunsUnopened = Annotated[Path, _option(", s3://BUCKET/PATH, or a zip made by `cifar-lab pack`", _opened)]
+RunsFolderUnopened = Annotated[Path, _option(", or a zip made by `cifar-lab pack`", _local_or_zip)]
 Folders = Annotated[
     list[Path] | None,
     typer.Option(

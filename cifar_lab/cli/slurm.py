@@ -115,7 +115,10 @@ def submit_ablation(
 ) -> CommandOutcome:
     """Submit the missing cells of an ablation that no earlier submission has, and return at once."""
     from cifar_lab.execution.slurm_task import awaited, submit_plan
+    from cifar_lab.store.mirror import mirror_of
 
+    if (mirror := mirror_of(options.runs)) is not None:
+        raise UsageError(f"--runs {mirror.address}: --engine slurm needs a folder that all nodes share")
     plan = _resolve(ablation, options, cluster)
     taken = awaited(options.runs)
     cells = plan.to_train(retry_failed=options.retry_failed)

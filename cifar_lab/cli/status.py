@@ -18,6 +18,7 @@ from cifar_lab.cli import options as o
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import TrackingError
+from cifar_lab.object_store import with_addresses
 
 if TYPE_CHECKING:
     from cifar_lab.inspect.failures import DamagedCell, DivergedCell, FailedCell
@@ -45,8 +46,10 @@ def status(
 ) -> int:  # fmt: skip
     """Show the progress of cells: a summary of every ablation that was run, or the cells of one."""
     from cifar_lab.inspect.status import look
+    from cifar_lab.store.mirror import REFRESH, refresh_runs
 
     def look_again() -> list[AblationStatus]:
+        refresh_runs(runs, every=REFRESH)
         settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
         return [look(setting, runs.resolve()) for setting in settings]
 
@@ -116,7 +119,7 @@ def _settings(
 
 def _all(found: list[AblationStatus], runs: Path) -> RenderableType:
     if not found:
-        return Text(f"nothing has been run in {runs}")
+        return Text(f"nothing has been run in {with_addresses(str(runs))}")
     rows = []
     for entry in found:
         latest, counts = entry.setting.latest, watch.counts(entry)

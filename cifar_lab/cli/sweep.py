@@ -63,7 +63,7 @@ def sweep(
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", confirm_top: ConfirmTop = None,
     confirm_seeds: ConfirmSeeds = None, hours: o.Hours = None, engine: StayingEngineName = LOCAL,
     ray_address: RayAddress = None, offline: o.Offline = False, notify: Notify = None,
-    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    runs: o.RunsFolder = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
     request_notification(notify, f"sweep {study or space}")
@@ -231,7 +231,7 @@ def _confirm(found: arguments.Request, left: int, yes: bool) -> None:
 
 
 def sweep_status(
-    name: MaybeName = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
+    name: MaybeName = None, storage: Storage = None, runs: o.RunsFolder = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
     """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, study_names
@@ -262,7 +262,7 @@ def sweep_status(
 
 
 def sweep_best(
-    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
+    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.RunsFolder = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""
@@ -285,8 +285,8 @@ def ablate_best(
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
     cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False, hours: o.Hours = None,
     engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
-    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, everything: o.Everything = False,
-    as_json: o.Json = False,
+    offline: o.Offline = False, runs: o.RunsFolder = o.DEFAULT_RUNS, yes: o.Yes = False,
+    everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""
     require_engine(engine, ray_address)

@@ -128,7 +128,10 @@ def _last(events: list[JournalEvent], epochs: int) -> list[JournalEvent]:
 def _follow(record: CellRecord, reader: JournalReader, as_json: bool) -> None:
     """Print new events until the cell has ended, or its runner is gone."""
     was_trained, told = False, False
+    from cifar_lab.store.mirror import REFRESH, refresh_runs
+
     while True:
+        refresh_runs(record.folder.parent, every=REFRESH)
         state = record.state()
         owner = record.owner() if state == "running" else None
         _print(_shown(reader.events()), record, as_json)

@@ -23,6 +23,7 @@ from cifar_lab.cli.until_decided import (
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments
+from cifar_lab.object_store import with_addresses
 
 if TYPE_CHECKING:
     from cifar_lab.execution.plan import Plan, PlannedCell
@@ -95,7 +96,8 @@ def option_words(
     typed = {"--variants": variants, "--seeds": seeds, "--device": device, "--workers": workers,
              "--cells-per-gpu": cells_per_gpu, "--runs": runs}  # fmt: skip
     usual = (None, "auto", o.DEFAULT_RUNS)
-    words = [word for flag, value in typed.items() if value not in usual for word in (flag, str(value))]
+    shown = {flag: with_addresses(str(value)) for flag, value in typed.items() if value not in usual}
+    words = [word for pair in shown.items() for word in pair]
     return (*words, *(word for path in ablations or [] for word in ("--ablations", str(path))))
 
 

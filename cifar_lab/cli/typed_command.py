@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cifar_lab.cli.app import CONTEXT
+from cifar_lab.object_store import with_addresses
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store.invocation import RecordedCommand
 
@@ -53,7 +54,7 @@ def _words_of(parameter: Any, value: Any) -> Iterator[str]:
         if isinstance(each, bool):
             yield _flag(parameter.opts if each else parameter.secondary_opts)
         else:
-            yield from (_flag(parameter.opts), str(each))
+            yield from (_flag(parameter.opts), with_addresses(str(each)))
 
 
 def _flag(names: list[str]) -> str:

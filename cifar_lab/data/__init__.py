@@ -15,6 +15,7 @@ from cifar_lab import extension
 from cifar_lab.data.messages import shown
 from cifar_lab.data.progress import silent
 from cifar_lab.errors import DataError, nearest
+from cifar_lab.object_store import is_address, parse_address
 
 if TYPE_CHECKING:
     from cifar_lab.data.dataset import Dataset
@@ -28,7 +29,7 @@ ENDINGS = (".zip", ".npz", ".tar", ".tgz", ".gz", ".bz2")
 
 
 def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
-    """Return the images of `source`, one of `NAMES` or the path of a folder or file, decoded once and kept.
+    """Return the images of `source`, one of `NAMES`, a path or the address of an archive, decoded once and kept.
 
     `say` is called with one line at a time before operations that take more than a moment.
 
@@ -50,7 +51,12 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
         from cifar_lab.data.registry import load_registered
 
         return load_registered(source, target)
-    path = _existing(source)
+    if is_address(source):
+        from cifar_lab.data.fetched_file import fetch_file
+
+        path = fetch_file(_absolute(source), say)
+    else:
+        path = _existing(source)
 
     def decode() -> Dataset:
         return sources.read_source(path, say, reference=cache.kept("cifar10"))
@@ -59,13 +65,22 @@ def load(source: str, *, say: Callable[[str], None] = silent) -> Dataset:
 
 
 def absolute(source: str) -> str:
-    """Return `source` in a form that is valid in any folder: one of `NAMES`, or an absolute path without `~`.
+    """Return `source` in a form that is valid in any folder: one of `NAMES`, an absolute path without `~`, an address.
 
     Raises:
         DataError: it is empty.
+        UsageError: an address that is not used.
     """
     _refuse_empty(source)
-    return source if source in NAMES or _target(source) is not None else str(Path(source).expanduser().resolve())
+    return source if source in NAMES or _target(source) is not None else _absolute(source)
+
+
+def _absolute(source: str) -> str:
+    """Return the absolute path of a path or of a `file://` address; another address, as it is known."""
+    if is_address(source):
+        place = parse_address(source, "data")
+        return place if isinstance(place, str) else str(place)
+    return str(Path(source).expanduser().resolve())
 
 
 def _target(source: str) -> str | None:

@@ -12,6 +12,7 @@ from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN
 from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.mirror import refresh_runs
 from cifar_lab.store.record_files import FailureFile
 
 
@@ -66,6 +67,7 @@ class CellEngine:
             verdict: reason why this runner ended it; None if it did not.
             is_shared: the cell had its GPU beside others.
         """
+        refresh_runs(job.runs, [job.fingerprint, *job.recipe.parents])  # another machine may have trained it
         if verdict is not None and job.record.result() is None:
             self._listener.ended(job, verdict if verdict == STOPPED_AT_ONCE else self._failed(job.record, verdict))
             return
@@ -82,7 +84,8 @@ class CellEngine:
         error = self._how_it_ended(job.record, code, line)
         failure = job.record.failure() if is_shared else None
         if failure is not None and failure.out_of_memory and job.fingerprint not in self._tried_alone:
-            job.record.forget_failure()
+            with job.record.changed_by_runner():
+                job.record.forget_failure()
             self._alone.append(job)
             self._listener.put_off(job)
             return
@@ -104,7 +107,8 @@ class CellEngine:
         """Record that a cell failed, and return the error; on a full disk, begin no more cells instead."""
         try:
             record.folder.mkdir(parents=True, exist_ok=True)
-            record.write_failure(FailureFile(error=line, trace=line, time=time.time_ns() // 1_000_000))
+            with record.changed_by_runner():
+                record.write_failure(FailureFile(error=line, trace=line, time=time.time_ns() // 1_000_000))
         except OSError as error:
             if not is_out_of_space(error):
                 raise

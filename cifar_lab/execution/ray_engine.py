@@ -38,6 +38,7 @@ from cifar_lab.execution.stop_signals import stop_signals
 from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.execution.worker_process import FOUND_FINISHED, REPORT_EVERY, exit_code, last_words
+from cifar_lab.store.mirror import open_mirror
 from cifar_lab.text import many, printable
 
 LOOK_EVERY = 1.0
@@ -138,6 +139,8 @@ def train_as_task(job: CellJob, number: int, switchboard: Any, surroundings: _Su
     surroundings.enter()
     reporter = _Reporter(switchboard, number)
     try:
+        if job.store:
+            job = replace(job, runs=open_mirror(job.store, [job.fingerprint, *job.recipe.parents]))
         if not job.runs.is_dir():
             raise CellError(f"node {os.uname().nodename} has no {job.runs}: --runs is a folder that all nodes share")
         node = provenance()

@@ -30,6 +30,7 @@ from cifar_lab.store.invocation import (
     VariancePrior,
 )
 from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.mirror import mirror_of, refresh_runs
 from cifar_lab.store.record_files import CrossedVariants, DataSource, StoredExecution
 
 
@@ -139,6 +140,7 @@ def carry_out(
         patience=patience, until=until, say=say, engine=engine,
     )  # fmt: skip
     upload.finish()
+    refresh_runs(runs)
     return RunReport(
         trained=trained,
         reused=sum(cell.is_done for cell in plan.cells),
@@ -182,7 +184,7 @@ class _Uploading:
 def goes_on_elsewhere(job: CellJob) -> str | None:
     """Return one line for a cell that would resume on another GPU model than before; None for others."""
     here = job.provenance.hardware.gpus
-    cell = job.record.cell() if job.record.checkpoint.exists() else None
+    cell = job.record.cell() if job.record.has_checkpoint else None
     before = cell.execution.gpu if cell is not None else None
     if before is None or not here or before.split(THEN)[-1] in here:
         return None
@@ -204,6 +206,7 @@ def job_of(cell: PlannedCell, plan: Plan, runs: Path, execution: Execution) -> C
         execution=execution,
         provenance=provenance(),
         code_diff=code_diff(),
+        store=mirror.address if (mirror := mirror_of(runs)) is not None else "",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cifar_lab.execution.engine import SettledCell
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.store.cell_record import ENDED, CellRecord, advice_on_damage
+from cifar_lab.store.mirror import REFRESH, refresh_runs
 
 
 class Scheduler:
@@ -18,6 +19,7 @@ class Scheduler:
         self._waiting = list(jobs)
         self._names = {job.fingerprint for job in jobs}
         """Fingerprints of the waiting jobs."""
+        self._runs = {job.runs for job in jobs}
         self._failed_before = {job.fingerprint: _failure_time(job.record) for job in jobs}
 
     def __len__(self) -> int:
@@ -33,6 +35,8 @@ class Scheduler:
 
         `running`: fingerprints of the cells that this engine trains now.
         """
+        for runs in self._runs if self._waiting else ():
+            refresh_runs(runs, every=REFRESH)
         for i, job in enumerate(self._waiting):
             found = self._look(job, running)
             if found is not None:

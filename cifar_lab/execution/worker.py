@@ -28,8 +28,10 @@ from cifar_lab.models.cost import network_cost
 from cifar_lab.models.registry import build_network
 from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.results.final_metrics import PEAK, final_metrics
+from cifar_lab.store.cell_hold import CellHold
 from cifar_lab.store.cell_record import CellRecord, advice_on_damage
 from cifar_lab.store.journal import Journal, read_points
+from cifar_lab.store.lease import LeaseLost
 from cifar_lab.store.record_files import (
     CellFile,
     DataIdentity,
@@ -69,6 +71,8 @@ class CellJob:
     """Device index if there are several of a kind, such as `cuda:1`. It is no part of the execution settings."""
     sharing: int = 1
     """Number of cells that this runner trains on that device at the same time, including this one."""
+    store: str = ""
+    """Address of the object store that `runs` is a copy of; empty for any other folder."""
 
     @property
     def record(self) -> CellRecord:
@@ -84,6 +88,7 @@ class _Scribe:
     progress: Callable[[int, int, int], None]
     stop: Callable[[], bool]
     device: str
+    hold: CellHold
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         self.progress(epoch, step, steps)
@@ -93,10 +98,12 @@ class _Scribe:
 
     def saved(self, epoch: int, step: int, state: dict[str, Any]) -> None:
         checkpoint.save(self.record.checkpoint, state, self.record.fingerprint)
+        self.hold.save()  # as here: the points, then the checkpoint, then the line that confirms them
         self.journal.write("checkpoint", epoch=epoch, step=step)
+        self.hold.save()
 
     def wants_to_stop(self) -> bool:
-        return self.stop()
+        return self.stop() or self.hold.is_lost
 
 
 def train_cell(
@@ -107,17 +114,18 @@ def train_cell(
     Raises:
         Interrupted: `stop` returned True; the state is saved.
         CellError: the cell cannot be trained; `failure.json` holds the traceback, as for any other error.
+        LeaseLost: another process took the cell, whose lease on an object store had expired.
         OSError: the disk is full; this does not count as a failure of the cell, and `failure.json` is not written.
     """
     record = job.record
     _require_room(record)
     try:
-        with record.owned(patience=LOCK_PATIENCE):
+        with record.owned(patience=LOCK_PATIENCE) as hold:
             if record.result() is not None:
                 return False
             try:
-                _train_locked(job, record, progress, stop)
-            except (Interrupted, KeyboardInterrupt):
+                _train_locked(job, record, hold, progress, stop)
+            except (Interrupted, KeyboardInterrupt, LeaseLost):
                 raise
             except BaseException as error:
                 if is_out_of_space(error, record.folder):
@@ -145,8 +153,9 @@ def _require_room(record: CellRecord) -> None:
 
 
 def _train_locked(
-    job: CellJob, record: CellRecord, progress: Callable[[int, int, int], None], stop: Callable[[], bool]
-) -> None:
+    job: CellJob, record: CellRecord, hold: CellHold, progress: Callable[[int, int, int], None],
+    stop: Callable[[], bool],
+) -> None:  # fmt: skip
     kept = _kept(job, record)
     state = resume.state_to_go_on_from(record)
     kept = kept if state is not None else None
@@ -182,7 +191,7 @@ def _train_locked(
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             # A checkpoint of an earlier version does not name its cell: this one belongs to another network.
             resume.begin_anew(record, **{record.checkpoint.name: f"does not fit this cell: {type(error).__name__}"})
-            return _train_locked(job, record, progress, stop)
+            return _train_locked(job, record, hold, progress, stop)
         if trainer.epoch:  # the checkpoint may have come without its line
             journal.write("checkpoint", epoch=trainer.epoch, step=trainer.step)
         written = {"execution": execution.as_dict(), "provenance": job.provenance.as_json()}
@@ -190,11 +199,12 @@ def _train_locked(
 
     if teachers:
         journal.write("teachers", cells=list(job.recipe.teachers), compiled=False)
+    hold.save()
     system_metrics(str(device))  # the load is measured from here
-    outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device)))
+    outcome = fit(trainer, _Scribe(record, journal, progress, stop, str(device), hold))
     if why := outcome.eager or why_eager:
         journal.write("eager", why=why)
-    return _finish(record, journal, trainer, outcome, dataset)
+    return _finish(record, hold, journal, trainer, outcome, dataset)
 
 
 def _require_same_extensions(job: CellJob) -> None:
@@ -268,7 +278,9 @@ def _begin(job: CellJob, record: CellRecord, dataset: Dataset, kept: Execution |
     return execution
 
 
-def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: TrainingOutcome, dataset: Dataset) -> None:
+def _finish(
+    record: CellRecord, hold: CellHold, journal: Journal, trainer: Trainer, outcome: TrainingOutcome, dataset: Dataset
+) -> None:
     """Evaluate the test images, for the first and only time, then write the artifacts and, last, the result."""
     judged = None
     recipe, test = trainer.recipe, trainer.split.test
@@ -302,7 +314,9 @@ def _finish(record: CellRecord, journal: Journal, trainer: Trainer, outcome: Tra
         if trainer.split.watched_name == "val":
             val = evaluate(trainer.evaluated, trainer.split.watched, recipe.data, trainer.precision, recipe.train.tta)
         cell_artifacts.write_artifacts(record, trainer.evaluated, judged, dataset.classes, result, val)
-    record.write_result(result.model_copy(update={"files": record.digests()}))
+    result = result.model_copy(update={"files": record.digests()})
+    hold.commit(result)
+    record.write_result(result)
 
 
 def _whole_curve(record: CellRecord, epochs: int) -> list[tuple[int, dict[str, float]]]:

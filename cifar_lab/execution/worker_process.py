@@ -15,6 +15,7 @@ from filelock import Timeout
 from cifar_lab.errors import CifarLabError
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.out_of_space import is_out_of_space, where
+from cifar_lab.store.lease import LeaseLost
 
 REPORT_EVERY = 0.5
 """Seconds between two messages of a worker about its progress."""
@@ -68,6 +69,8 @@ def exit_code(error: Exception, folder: Path) -> int:
     """Return the exit code of a process whose training raised `error`; `folder`: that of the record."""
     if is_out_of_space(error, folder):
         return NO_SPACE
+    if isinstance(error, LeaseLost):
+        return TAKEN
     if isinstance(error, CifarLabError):
         return TAKEN if isinstance(error.__context__, Timeout) else error.exit_code
     return 1

@@ -84,7 +84,8 @@ def load_member(run: ChosenRun, device: torch.device, tta: TTA | None = None) ->
     """
     recipe = run.cell.recipe
     assert recipe is not None, "a finished cell has a recipe"
-    if not CellRecord(run.cell.folder).weights.exists():
+    record = CellRecord(run.cell.folder)
+    if not record.fetch(record.weights):
         raise TrackingError(f"{run.name}: its weights are not there; `cifar-lab pack --weights` takes them along")
     net = run.cell.network(str(device))
     precision = resolve_precision(recipe.train.precision, device)

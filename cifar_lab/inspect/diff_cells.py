@@ -109,7 +109,7 @@ def _not_by_image(records: tuple[CellRecord, CellRecord], data: list[DataIdentit
 
     Equal labels do not imply equal images: two data sets may have the same classes in the same order.
     """
-    without = [letter for letter, record in zip("ab", records, strict=True) if not record.predictions.exists()]
+    without = [letter for letter, record in zip("ab", records, strict=True) if not record.fetch(record.predictions)]
     if without:
         whose = f" of {without[0]}" if len(without) == 1 else ""
         return f"no predictions stored{whose}: {NOT_BY_IMAGE}"

@@ -92,7 +92,7 @@ def read_progress(asked: CellRef, record: CellRecord, now: float) -> CellProgres
     known = CellProgress(asked=asked, state=state, epochs=epochs)
     if content.result is not None:
         return _ended(known, content.result)
-    resumes = record.checkpoint.exists()
+    resumes = record.has_checkpoint
     reader = JournalReader(record.folder)
     points = reader.poll()
     if points and (resumes or state == "running"):  # ignore points of an attempt that has no checkpoint to resume from

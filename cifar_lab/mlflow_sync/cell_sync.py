@@ -19,6 +19,7 @@ from cifar_lab.store import journal, search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import JournalPoint, JournalReader
+from cifar_lab.store.lock_on_store import locked_on_store
 from cifar_lab.store.record_files import FailureFile, ResultFile
 from cifar_lab.text import printable
 
@@ -83,7 +84,8 @@ def locked(path: Path, store: MLflowStore) -> Iterator[None]:
     with store.outside():
         lock.acquire()
     try:
-        yield
+        with locked_on_store(path):
+            yield
     finally:
         lock.release()
 
@@ -341,7 +343,7 @@ class CellUpload:
             return search_data.files(record)
         written = [record.folder / name for name in ("cell.json", "result.json", journal.FILE)]
         made = [record.weights, record.predictions, record.confusion, record.code_diff]
-        return [path for path in [*written, *made] if path.exists()]
+        return [path for path in [*written, *made] if record.fetch(path)]
 
     def _recipe(self) -> dict[str, bytes]:
         """Return the recipe of the cell as an artifact; empty if its record was set aside meanwhile."""

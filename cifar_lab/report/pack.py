@@ -161,7 +161,7 @@ def _of_record(record: CellRecord, weights: bool) -> dict[str, Path]:
     """Return the existing files of a record that are packed, by their name in the zip."""
     names = [name for name in packed_study.FILES if weights or name != WEIGHTS]
     files = {f"{packed_study.RUNS}{record.fingerprint}/{name}": record.folder / name for name in names}
-    return {name: path for name, path in files.items() if path.is_file()}
+    return {name: path for name, path in files.items() if record.fetch(path) and path.is_file()}
 
 
 def _require_packable(members: dict[str, Path], runs: Path) -> None:

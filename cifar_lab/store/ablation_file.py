@@ -13,6 +13,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import AblationError, TrackingError
 from cifar_lab.store import atomic_file
+from cifar_lab.store.mirror import mirror_of
 
 FOLDER = "ablations"
 """Folder of generated ablations in a runs folder."""
@@ -58,6 +59,8 @@ def keep(ablation: Ablation, runs: Path, *, by: str) -> Ablation:
         atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}") from error
+    if (mirror := mirror_of(runs)) is not None:
+        mirror.push(path)
     return ablation.model_copy(update={"doc": _doc(ablation, by)})
 
 

@@ -7,6 +7,7 @@ saw, whatever the clocks of the two machines; its time is used only at the first
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cifar_lab.errors import TrackingError
 from cifar_lab.store.record_files import OwnerFile
 from cifar_lab.store.stored_json import write_stored
 
@@ -83,6 +85,29 @@ def is_locked(path: Path) -> bool | None:
     return False
 
 
+def require_locks(path: Path) -> None:
+    """Check that the file `path` can be locked.
+
+    Where the kernel does not know such locks (ENOSYS: Lustre without the option `flock`), lock files are used instead.
+
+    Raises:
+        TrackingError: the file system does not lock it.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise TrackingError(
+                    f"--runs {path.parent}: its file system has no locks ({error.strerror}), so two processes would "
+                    "train one cell; mount it with them (NFS 4), or use another folder"
+                ) from error
+
+
 def is_elsewhere(owner: OwnerFile) -> bool:
     """Tell whether `owner` runs on another machine than this process, even one with the same name."""
     if owner.machine and machine():
@@ -94,13 +119,13 @@ def is_alive(path: Path, owner: OwnerFile) -> bool:
     """Tell whether the owner in the file `path` is alive, by its heartbeats."""
     if owner.beat is None:  # an earlier version, with only the time
         return time.time() - owner.time / 1000 < SILENCE
-    content, now = owner.sign, time.monotonic()
+    content, now, silence = owner.sign, time.monotonic(), SILENCE if owner.seconds is None else owner.seconds
     last = _signs.get(path)
     if last is None or last.content != content:
         last = _signs[path] = _Sign(content, now, is_new=last is not None)
-    if last.is_new or now - last.since >= SILENCE:
-        return now - last.since < SILENCE
-    return time.time() - owner.time / 1000 < SILENCE
+    if last.is_new or now - last.since >= silence:
+        return now - last.since < silence
+    return time.time() - owner.time / 1000 < silence
 
 
 def lives_by_watching(path: Path, owner: OwnerFile, look: Callable[[], OwnerFile | None]) -> bool:

@@ -22,15 +22,18 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from cifar_lab.errors import DamageError, TrackingError
+from cifar_lab.errors import DamageError, ObjectStoreError, TrackingError
 from cifar_lab.store import cell_owner, checksum, journal
+from cifar_lab.store.cell_hold import CellHold, hold_mirrored
+from cifar_lab.store.lease import CellLease, LeaseTaken
+from cifar_lab.store.mirror import mirror_of
 from cifar_lab.store.record_files import CellFile, FailureFile, OwnerFile, ResultFile
 from cifar_lab.store.stored_json import read_stored, write_stored
 
@@ -174,6 +177,25 @@ class CellRecord:
         files = (self.folder / "lock", self.weights, self.predictions, self.confusion, self.code_diff)
         return [path for path in files if path.exists() and not path.is_file()]
 
+    def fetch(self, path: Path) -> bool:
+        """Tell whether a file of the record is there, after bringing it from the object store of a copy.
+
+        Raises:
+            ObjectStoreError: the store does not answer, or refuses.
+        """
+        if path.exists():
+            return True
+        mirror = mirror_of(self.folder.parent)
+        return mirror is not None and mirror.knows(path) and mirror.fetch(path)
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """True if there is a checkpoint to go on from, here or on the object store of a copy."""
+        if self.checkpoint.exists():
+            return True
+        mirror = mirror_of(self.folder.parent)
+        return mirror is not None and mirror.knows(self.checkpoint)
+
     def require_sound(self, *files: Path) -> None:
         """Check files against the checksums in `result.json`; results of an earlier version have none.
 
@@ -183,6 +205,7 @@ class CellRecord:
         result = self.result()
         vouched = result.files if result is not None else {}
         for path in files:
+            self.fetch(path)
             if path.exists() and not path.is_file():
                 raise DamageError(f"{path}: cannot be read (not a regular file)")
             if path.name not in vouched:
@@ -230,6 +253,7 @@ class CellRecord:
         can_be_held = self.folder.is_dir() and not (self.folder / "lock").is_dir()
         try:
             with self.lock().acquire(timeout=0) if can_be_held else nullcontext():
+                self._set_aside_on_store(place.name)
                 place.parent.mkdir(exist_ok=True)
                 self.folder.rename(place)
         except FileExistsError as error:
@@ -240,8 +264,37 @@ class CellRecord:
             raise TrackingError(f"{self.folder}: cannot be moved to {place} ({error.strerror or error})") from error
         return place
 
+    def _set_aside_on_store(self, name: str) -> None:
+        """Move the record on the object store of a copy; the caller holds the lock of the cell."""
+        mirror = mirror_of(self.folder.parent)
+        if mirror is None:
+            return
+        lease = CellLease(mirror.store, self.fingerprint, mirror.name)
+        try:
+            lease.take(again=True)
+        except LeaseTaken:
+            raise Timeout(str(self.folder / "lock")) from None
+        try:
+            mirror.move_aside(self.fingerprint, name)
+        finally:
+            lease.release()
+
     def write_failure(self, failure: FailureFile) -> None:
         write_stored(self.folder / "failure.json", failure)
+
+    @contextmanager
+    def changed_by_runner(self) -> Iterator[None]:
+        """Change the record of a cell whose process has ended; in a copy of an object store the change is sent.
+
+        If another process has the cell by now, the change stays here.
+        """
+        if mirror_of(self.folder.parent) is None:
+            yield
+            return
+        with ExitStack() as stack:
+            with suppress(Timeout, ObjectStoreError):
+                stack.enter_context(self.owned(patience=0.0))
+            yield
 
     def forget_failure(self) -> None:
         """Delete the failure, so that the cell can be resumed."""
@@ -253,20 +306,27 @@ class CellRecord:
         return FileLock(self.folder / "lock")
 
     @contextmanager
-    def owned(self, *, patience: float) -> Iterator[None]:
+    def owned(self, *, patience: float) -> Iterator[CellHold]:
         """Hold the cell: its lock, and heartbeats for hosts that cannot see the lock (on some network disks).
+
+        In a copy of an object store its lease is held, too, and the record is first made equal to the store's.
 
         Raises:
             Timeout: another process still holds it after `patience` seconds.
+            ObjectStoreError: the store of a copy does not answer, or refuses.
         """
         with self.lock().acquire(timeout=patience):
+            if (mirror := mirror_of(self.folder.parent)) is not None:
+                with hold_mirrored(mirror, self.folder) as hold, cell_owner.beating(self.folder):
+                    yield hold
+                return
             now = self.owner()
             if now is not None and cell_owner.is_elsewhere(now):
                 path = self.folder / cell_owner.FILE
                 if cell_owner.lives_by_watching(path, now, self.owner):
                     raise Timeout(str(self.folder / "lock"))
             with cell_owner.beating(self.folder):
-                yield
+                yield CellHold()
 
     def read(self) -> CellContent:
         """Return the JSON files of the record with the state of the cell, each file read once.
@@ -312,15 +372,19 @@ def require_writable(runs: Path) -> None:
     """Create the runs folder if necessary, and check that it is writable.
 
     Raises:
-        TrackingError: it cannot be created or written to.
+        TrackingError: it cannot be created or written to, or its file system has no locks; for a copy of an object
+            store, that cannot be written to.
     """
     probe = runs / f".probe-{os.getpid()}"
+    if (mirror := mirror_of(runs)) is not None:
+        mirror.require_conditions()
     try:
         runs.mkdir(parents=True, exist_ok=True)
         with probe.open("wb") as file:  # an empty file would fit on a full disk
             file.write(bytes(PROBE))
             file.flush()
             os.fsync(file.fileno())
+        cell_owner.require_locks(probe)
     except OSError as error:
         raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
     finally:

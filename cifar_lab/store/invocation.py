@@ -22,6 +22,7 @@ from cifar_lab.errors import DamageError
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store import checksum
 from cifar_lab.store.comparison_key import ComparisonKey
+from cifar_lab.store.mirror import mirror_of
 from cifar_lab.store.record_files import CrossedVariants, DataSource, Provenance, StoredExecution
 from cifar_lab.store.stored_json import JsonObject
 
@@ -289,11 +290,14 @@ class Invocation:
 
         Raises:
             DamageError: a damaged note exists; its content would be lost.
+            ObjectStoreError: the store of a copy does not answer, or refuses.
         """
         path = runs / FOLDER / f"{self.id}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         read_invocation(path)
         checksum.write_sealed(path, self.as_json())
+        if (mirror := mirror_of(runs)) is not None:
+            mirror.push(path)
 
     def as_json(self) -> JsonObject:
         """Return the note as JSON; provenance and execution with the fields that their version wrote."""

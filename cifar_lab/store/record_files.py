@@ -199,6 +199,8 @@ class OwnerFile(StoredJson):
     time: Time
     task: Text = ""
     """Task of a cluster's queue that it runs in, `17_3`; empty outside of one."""
+    seconds: Number | None = None
+    """Seconds of silence after which it counts as dead, if its lease on an object store says so."""
 
     @property
     def sign(self) -> tuple[str, str, int, int | None, int]:

@@ -30,7 +30,7 @@ def files(record: CellRecord) -> list[Path]:
     """
     log = record.folder / journal.FILE
     every = [record.folder / "cell.json", log, record.weights, record.code_diff]
-    return [path for path in every if path.exists() and not (path == log and b'"test/' in checksum.content(path))]
+    return [path for path in every if record.fetch(path) and not (path == log and b'"test/' in checksum.content(path))]
 
 
 def shown_result(result: ResultFile | None) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import pytest
 from packaging.version import Version
 
 HOUSE = Path(__file__).parents[2]
-EVERYWHERE = {"errors", "extension", "out_of_space", "redaction", "text"}
+EVERYWHERE = {"errors", "extension", "object_store", "out_of_space", "redaction", "text"}
 """Modules that every package may import."""
 ORDER = (
     "config", "ablation", "models", "data", "store", "train", "results", "execution", "inspect", "report",
@@ -54,6 +54,8 @@ DOORS = {
     "requests": {"cifar_lab/data/http_client.py", "cifar_lab/data/download.py"},
     "pyarrow": {"cifar_lab/data/array_files.py"},
     "torchvision": set(),
+    "fsspec": {"cifar_lab/object_store.py"},
+    "s3fs": set(),
     "ray": {"cifar_lab/execution/ray_cluster.py", "cifar_lab/execution/ray_engine.py"},
     "submitit": set(),
     "matplotlib": {"cifar_lab/report"},

@@ -230,3 +230,24 @@ def test_cells_share_a_gpu_and_one_that_runs_out_of_memory_is_tried_again_alone(
     assert engine.trained == 3, lines
     seen = (tmp_path / "runs" / "seen").read_text().split("\n")[:-1]
     assert sorted(seen) == ["0 0 1", "0 0 2", "1 0 2", "2 0 2"]
+
+
+def test_nodes_with_caches_of_their_own_share_an_object_store(tmp_path: Path, address: str) -> None:
+    """Neither node sees a file of the other or of the runner."""
+    from ray.cluster_utils import Cluster
+
+    from cifar_lab.execution.ray_cluster import OBJECT_STORE
+
+    small = {"object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    caches = [str(tmp_path / name) for name in ("one", "two", "runner")]
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    try:
+        for cache in caches[:2]:
+            nodes.add_node(num_cpus=1, env_vars={"CIFAR_LAB_CACHE": cache}, **small)
+        words = ("run-ablation", *STUDY, "--variants", "sgd_nesterov,adam", "--runs", address)
+        ours = {"CIFAR_LAB_CACHE": caches[2]}
+        tree = lab(tmp_path, *words, "--engine", "ray", "--ray-address", nodes.address, **ours)
+    finally:
+        nodes.shutdown()
+    assert [cell["state"] for cell in tree["cells"]] == ["finished", "finished"]
+    assert [len(list(Path(cache).glob("stores/*/*/*/weights.safetensors"))) for cache in caches] == [1, 1, 0]
