@@ -11,7 +11,7 @@ demo: .venv/.installed  ## Train a small ablation on embedded data, print its ta
 	@echo "The runs, in a browser:    $(BIN)/cifar-lab ui"
 
 test: .venv/.installed-dev  ## The quick tier: minutes on two cores
-	$(BIN)/python -m pytest -n 2 --durations 10 -m "not slow and not browser and not gpu"
+	$(BIN)/python -m pytest -n 2 --durations 25 -m "not slow and not browser and not gpu"
 
 test-all: .venv/.installed-dev  ## Everything that this machine can run
 	$(BIN)/python -m pytest

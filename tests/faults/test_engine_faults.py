@@ -110,6 +110,7 @@ def test_a_disk_that_is_full_before_the_start_is_refused_in_one_line(
     assert lab.records() == []
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_the_run_fails_no_cell_and_leaves_the_others_unbegun(
     small_disk: Callable[[str], Path], tmp_path: Path, few_images: Path, tiny_ablation: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_disk_that_fills_up_stops_the_run_fails_no_cell_and_leaves_the_others_
     assert lab.states().count("finished") >= 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_named_and_ended_and_the_others_go_on(lab: Lab) -> None:
     process = lab.start("--seeds", "0", "--workers", "1", "--stall-after", "4", "train.batch_size=12")
     wait(lambda: lab.epochs() >= 2, "two epochs")
@@ -179,6 +181,7 @@ def test_ctrl_c_twice_ends_all_at_once_even_a_worker_that_hangs(lab: Lab) -> Non
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no terminals that hang up")
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_is_a_stop_that_saves(lab: Lab) -> None:
     process = lab.start("--seeds", "0")
     wait(lambda: lab.epochs() >= 2, "two epochs")

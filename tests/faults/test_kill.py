@@ -220,6 +220,7 @@ def test_a_worker_that_is_killed_is_a_failed_cell_and_stops_no_other(
     assert {record.fingerprint for record in lab.records()} == set(undisturbed)
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(lab: Lab) -> None:
     assert lab.run("--seeds", "0", "train.epochs=1") == 2, "an override that is given twice is refused"
     assert lab.run("--seeds", "0") == 0
@@ -231,6 +232,7 @@ def test_what_is_finished_is_not_trained_again(lab: Lab) -> None:
     assert all((folder / "result.json").stat().st_mtime_ns == time for folder, time in before.items())
 
 
+@pytest.mark.slow
 def test_two_runners_share_the_cells_and_train_none_twice(lab: Lab) -> None:
     runners = {name: lab.start("--workers", "1", "--json", runner=name) for name in ("a", "b")}
     assert [process.wait(PATIENCE) for process in runners.values()] == [0, 0], lab.said("a") + lab.said("b")

@@ -101,5 +101,6 @@ def test_secrets(tally: Tally) -> None:
     _run(tally, "faults/test_secrets.py", "unit/mlflow_sync/test_uri.py")
 
 
+@pytest.mark.slow
 def test_supply_chain(tally: Tally) -> None:
     _run(tally, "contracts/test_supply_chain.py")
