@@ -26,6 +26,7 @@ from cifar_lab.report.summary import comparison_sentence
 from cifar_lab.report.table_formats import as_markdown
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.packed_study import study_folder
+from cifar_lab.text import many
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def index_page(measured: Sequence[Measured], runs: str) -> Iterator[str]:
     yield ""
     yield f"Made by `python benchmarks/study_pages.py {runs}` from the records in it."
     yield "Each page names its commands, hardware, versions and dates."
-    yield f"The same as one page with figures: [report.html](report.html). Settings: {_counted(settings)}."
+    yield "The same as one page with figures: [report.html](report.html)."
+    yield ""
+    yield "Setting of " + ", ".join(f"{many(n, 'ablation')}: `{words}`" for words, n in settings.most_common()) + "."
     yield ""
     rows = []
     for each in measured:

@@ -33,11 +33,12 @@ def fsck(
     of killed processes. Without --repair nothing is changed. With it nothing is deleted: damaged files move to
     `damaged/<time>/` in the runs folder, a result that its predictions and journal prove is written again, and a cell
     that lost its result is trained anew by the next command that asks for it. A packed study is checked, not repaired:
-    weights that were not packed are no damage of it.
+    weights and predictions that were not packed are no damage of it.
     """
     from cifar_lab.errors import UsageError
     from cifar_lab.inspect import fsck as checks
     from cifar_lab.inspect import repair as repairs
+    from cifar_lab.store.packed_study import has_predictions
 
     is_packed = runs.is_file()
     if is_packed and repair:
@@ -49,7 +50,7 @@ def fsck(
         raise UsageError(f"--runs {runs}: cannot be read (Permission denied)")
     found = checks.check_runs(folder, _damage_of_study)
     if is_packed:
-        found = found.without_weights()
+        found = found.of_packed_study(has_predictions=has_predictions(runs))
     place = repairs.new_place(folder) if repair else None
     done = repairs.repair(found.problems, folder, place) if place is not None else []
     lacks = {} if no_mlflow or is_packed else _lacks(folder)

@@ -24,9 +24,17 @@ Names = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Path of the zip.")]
 Weights = Annotated[bool, typer.Option("--weights", help="Include the weights of the networks.")]
 
+Predictions = Annotated[
+    bool,
+    typer.Option(
+        "--predictions/--no-predictions",
+        help="Include each network's outputs on val and test, most of a record without weights; `diff` needs them.",
+    ),
+]
+
 
 def pack(
-    names: Names = None, output: Output = Path("study.zip"), weights: Weights = False,
+    names: Names = None, output: Output = Path("study.zip"), weights: Weights = False, predictions: Predictions = True,
     runs: o.RunsOrZip = o.DEFAULT_RUNS, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Write records, notes, comparisons and a description (RO-Crate) into one zip; exit code 1 when one is damaged.
@@ -38,7 +46,7 @@ def pack(
     from cifar_lab.report import pack as packing
     from cifar_lab.store import checksum
 
-    parcel = packing.gather(runs.resolve(), list(dict.fromkeys(names or [])), weights=weights)
+    parcel = packing.gather(runs.resolve(), list(dict.fromkeys(names or [])), weights=weights, predictions=predictions)
     try:
         count, unpacked = packing.write_zip(parcel, output)
     except OSError as error:
@@ -49,12 +57,19 @@ def pack(
     ablations = parcel.contents.ablations
     if as_json:
         told = {"path": str(output.resolve()), "ablations": ablations, "settings": parcel.settings}
-        told |= {"records": parcel.records, "invocations": parcel.notes, "files": count, "weights": weights}
+        told |= {
+            "records": parcel.records,
+            "invocations": parcel.notes,
+            "files": count,
+            "weights": weights,
+            "predictions": predictions,
+        }
         console.print_json({**told, "bytes": size, "bytes_unpacked": unpacked, "sha256": digest})
     else:
         held = [many(parcel.records, "record"), many(parcel.notes, "invocation")]
         held += [f"{many(parcel.settings, 'comparison')} of {', '.join(ablations) or 'no ablation'}"]
         sizes = f"{size / 1e6:.2f} MB ({unpacked / 1e6:.2f} MB unpacked), {many(count, 'file')}"
-        for line in (f"{output}: {', '.join(held)}", f"{sizes}, {'with' if weights else 'without'} weights"):
+        holds = f"{'with' if weights else 'without'} weights" + ("" if predictions else ", without predictions")
+        for line in (f"{output}: {', '.join(held)}", f"{sizes}, {holds}"):
             console.show(line)
     return console.say_damage(parcel.damage)

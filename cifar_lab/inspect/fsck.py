@@ -27,7 +27,7 @@ Mend = Literal["rebuild", "set aside", "move", "none"]
 DamageOfStudy = Callable[[Path], str | None]
 """Function that returns the damage of a study's file; None if it is sound. Raises OSError if it cannot be read."""
 REBUILT = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
-WEIGHTS = "weights.safetensors"
+WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
 DENIED = os.strerror(errno.EACCES)
 SET_ASIDE = "the record is set aside, and the cell is trained anew when it is asked for again"
 
@@ -78,9 +78,10 @@ class FsckReport:
     def damage(self) -> tuple[FsckProblem, ...]:
         return tuple(problem for problem in self.problems if problem.is_damage)
 
-    def without_weights(self) -> FsckReport:
-        """Return the findings of a packed study, in which weights that are not there were not packed."""
-        left = [each for each in self.problems if each.path.name != WEIGHTS or os.path.lexists(each.path)]
+    def of_packed_study(self, *, has_predictions: bool) -> FsckReport:
+        """Return the findings of a packed study: weights that are not there were left out, predictions may be."""
+        left_out = {WEIGHTS} if has_predictions else {WEIGHTS, PREDICTIONS}
+        left = [each for each in self.problems if each.path.name not in left_out or os.path.lexists(each.path)]
         return replace(self, problems=tuple(left))
 
     def as_dict(self) -> dict[str, Any]:

@@ -94,13 +94,14 @@ def requirements(contents: PackContents) -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool) -> str:
+def readme(contents: PackContents, tables: Mapping[str, str], *, weights: bool, predictions: bool = True) -> str:
     """Return `README.md`: what is here, and how to read it again. `tables`: title of each comparison by its path."""
     cells = Counter(note.ablation for note in contents.notes for _ in note.cells)
     first = max(sorted(cells), key=lambda name: cells[name], default="ABLATION")
     listed = [f"- [{title}]({quote(path)})" for path, title in tables.items()]
     commits = ", ".join(commit[:12] for commit in contents.commits()) or "not recorded"
-    without = "" if weights else " Weights are not here, and nothing below needs them."
+    left_out = [name for name, is_here in (("weights", weights), ("predictions", predictions)) if not is_here]
+    without = f" {' and '.join(left_out).capitalize()} are not here, and nothing below needs them." if left_out else ""
     return "\n".join(
         [
             "# Records of ablation studies",

@@ -25,8 +25,8 @@ from cifar_lab.store.record_files import CellFile
 from cifar_lab.store.selection import Selection, read_settings
 
 CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
-WEIGHTS = "weights.safetensors"
-COMPRESSED = {"predictions.npz", WEIGHTS}
+WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
+COMPRESSED = {PREDICTIONS, WEIGHTS}
 """Files that do not shrink, and are stored as they are."""
 SPOKEN = (".json", ".diff")
 """Ends of the names of files in which a command line, an address or code may stand."""
@@ -47,6 +47,8 @@ class StudyPack:
     """Texts of the other members by name, but for the metadata."""
     contents: PackContents
     settings: int
+    predictions: bool
+    """False: the predictions of all records are left out, which the comment of the zip says."""
     damage: tuple[str, ...]
     """Damage of packed records and notes, one per line."""
 
@@ -59,7 +61,7 @@ class StudyPack:
         return sum(name.startswith(f"{packed_study.RUNS}{FOLDER}/") for name in self.members)
 
 
-def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) -> StudyPack:
+def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False, predictions: bool = True) -> StudyPack:
     """Collect the records and notes of `ablations` in `runs`, or of all, then also records that no note asks for.
 
     Checkpoints, locks, owners, partial files and what was set aside are left out.
@@ -68,6 +70,7 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) 
         runs: the runs folder.
         ablations: names; none for all.
         weights: include `weights.safetensors`.
+        predictions: include `predictions.npz`, most of a record without its weights.
 
     Raises:
         TrackingError: an ablation has not been run in `runs`, or nothing has; or a file holds what looks like a
@@ -84,8 +87,9 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) 
     if not ablations and runs.is_dir():
         asked |= {path.name for path in runs.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name)}
     members = {f"{packed_study.RUNS}{FOLDER}/{path.name}": path for path, _ in chosen}
+    left_out = {name for name, is_packed in ((WEIGHTS, weights), (PREDICTIONS, predictions)) if not is_packed}
     for fingerprint in asked:
-        members |= _of_record(CellRecord(runs / fingerprint), weights)
+        members |= _of_record(CellRecord(runs / fingerprint), left_out)
     if not members:
         raise TrackingError(f"nothing to pack: nothing has been run in {runs}")
     _require_packable(members, runs)
@@ -94,12 +98,12 @@ def gather(runs: Path, ablations: Sequence[str] = (), *, weights: bool = False) 
     damage += [str(note) for _, note in chosen if isinstance(note, DamageError)]
     contents = PackContents(notes=notes, cells=cells, last=last)
     beside, titles = _tables(settings, runs)
-    beside |= {"README.md": crate.readme(contents, titles, weights=weights)}
+    beside |= {"README.md": crate.readme(contents, titles, weights=weights, predictions=predictions)}
     beside |= {"requirements.txt": crate.requirements(contents)}
     if CITATION.is_file():
         beside |= {CITATION.name: CITATION.read_text()}
     return StudyPack(members=dict(sorted(members.items())), beside=dict(sorted(beside.items())), contents=contents,
-                  settings=len(settings), damage=tuple(damage))  # fmt: skip
+                  settings=len(settings), predictions=predictions, damage=tuple(damage))  # fmt: skip
 
 
 def write_zip(parcel: StudyPack, output: Path) -> tuple[int, int]:
@@ -113,6 +117,7 @@ def write_zip(parcel: StudyPack, output: Path) -> tuple[int, int]:
 
     def fill(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
+            archive.comment = b"" if parcel.predictions else packed_study.WITHOUT_PREDICTIONS
             for name, path in parcel.members.items():
                 files.append(_add(archive, name, _content(path)))
             for name, text in parcel.beside.items():
@@ -157,9 +162,9 @@ def _notes(runs: Path) -> list[tuple[Path, str, Invocation | DamageError | None]
     return found
 
 
-def _of_record(record: CellRecord, weights: bool) -> dict[str, Path]:
+def _of_record(record: CellRecord, left_out: set[str]) -> dict[str, Path]:
     """Return the existing files of a record that are packed, by their name in the zip."""
-    names = [name for name in packed_study.FILES if weights or name != WEIGHTS]
+    names = [name for name in packed_study.FILES if name not in left_out]
     files = {f"{packed_study.RUNS}{record.fingerprint}/{name}": record.folder / name for name in names}
     return {name: path for name, path in files.items() if record.fetch(path) and path.is_file()}
 

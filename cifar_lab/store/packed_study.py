@@ -59,6 +59,8 @@ TOTAL = 1 << 38
 """Most bytes unpacked in all: 256 GiB."""
 END, TAIL = b"PK\x05\x06", 22 + 0xFFFF
 """Signature of the record at the end of a zip, and the most bytes from there to the end of the file."""
+WITHOUT_PREDICTIONS = b"without predictions"
+"""Comment of a zip whose records were packed without predictions."""
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, UnicodeError,
           ValueError)  # fmt: skip
 """Exceptions of `zipfile` on invalid bytes."""
@@ -71,6 +73,12 @@ def study_folder(runs: Path) -> Path:
         TrackingError: the file is no packed study, or is damaged.
     """
     return unpack(runs) if runs.is_file() else runs
+
+
+def has_predictions(path: Path) -> bool:
+    """Tell whether a packed study was made with the predictions of its records; `unpack` has checked the file."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment != WITHOUT_PREDICTIONS
 
 
 def unpack(path: Path) -> Path:

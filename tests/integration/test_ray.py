@@ -65,14 +65,14 @@ PATIENCE = 300.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of three node processes: a head that trains nothing, and two with one processor."""
+    """The address of a cluster: a head that trains nothing, and three nodes with one processor; two tests kill one."""
     from ray.cluster_utils import Cluster
 
     from cifar_lab.execution.ray_cluster import OBJECT_STORE
 
     small = {"object_store_memory": OBJECT_STORE, "include_dashboard": False}
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    for _ in range(2):
+    for _ in range(3):
         nodes.add_node(num_cpus=1, **small)
     yield nodes.address
     nodes.shutdown()

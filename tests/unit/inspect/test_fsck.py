@@ -276,6 +276,19 @@ def test_what_is_no_folder_or_no_regular_file_is_named(finished: CellRecord) -> 
     assert paths == {"b" * 64, "c" * 64, "d" * 64, "result.json", "invocations"}
 
 
+def test_predictions_that_were_not_packed_are_no_damage_of_a_packed_study(
+    finished: CellRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CIFAR_LAB_CACHE", str(tmp_path / "cache"))
+    output = tmp_path / "study.zip"
+    assert run(["pack", "--no-predictions", "--runs", str(finished.folder.parent), "-o", str(output)]) == 0
+    assert "without weights, without predictions" in capsys.readouterr().out
+    with zipfile.ZipFile(output) as archive:
+        assert not [name for name in archive.namelist() if name.endswith("predictions.npz")]
+        assert "Weights and predictions are not here" in archive.read("README.md").decode()
+    assert run(["fsck", "--runs", str(output)]) == 0
+
+
 def test_a_packed_study_without_weights_is_not_damaged_and_a_folder_without_them_is(
     finished: CellRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
