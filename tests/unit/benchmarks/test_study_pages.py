@@ -68,7 +68,7 @@ def test_a_folder_without_records_leaves_the_pages_as_they_are(tmp_path: Path, p
 
 
 def test_the_pages_of_the_registry_are_those_of_its_records(tmp_path: Path) -> None:
-    """Each number in docs/results/registry is read from docs/results/registry.zip: `make results` changes nothing."""
+    """Check that `make results` changes nothing: all numbers in docs/results/registry are read from the records."""
     kept = HOUSE / "docs" / "results" / "registry"
     _write(Path("docs/results/registry.zip"), tmp_path / "pages")
     made = {page.name: page.read_text() for page in (tmp_path / "pages").glob("*.md")}
