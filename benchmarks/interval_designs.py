@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from markdown_table import table
@@ -95,12 +95,14 @@ def effects_of(world: NullWorld, k: int, n: int, studies: int) -> np.ndarray:
     return np.stack([np.zeros_like(neither), *main, (beside - alone) / 2], axis=1)
 
 
-def rows(k: int, studies: int, drawn: Draw = arms_of) -> Iterator[list[object]]:
+def rows(
+    k: int, studies: int, drawn: Draw = arms_of, designs: Sequence[str] = tuple(DESIGNS)
+) -> Iterator[list[object]]:
     """Yield the rows of the table: width and coverage of each design with each number of seeds."""
     for n in SEEDS:
         worlds = {world: drawn(world, k, n, studies) for world in (*CLASS, *OUTSIDE)}
         widths: dict[str, float] = {}
-        for name in DESIGNS if drawn is arms_of else ("Student", "moderated"):
+        for name in designs:
             half, critical = DESIGNS[name], critical_value(k, n) if name == "moderated" else 1.0
             if name == "Dunnett":
                 critical = max(float(np.quantile(ratios(worlds[world], half, 1.0), CONFIDENCE)) for world in CLASS)
@@ -123,7 +125,11 @@ def main() -> None:
     names = [world.deviations.replace("first", "control").replace("second", "variant") for world in OUTSIDE]
     names = [f"{a}, {world.shape}".removesuffix(", normal") for a, world in zip(names, OUTSIDE, strict=True)]
     heading = ("design", "n", "width", "× Student", "coverage, worst of the class", *names)
-    lines = rows(3, options.studies, effects_of) if options.effects else rows(options.variants, options.studies)
+    lines = (
+        rows(3, options.studies, effects_of, ("Student", "moderated"))
+        if options.effects
+        else rows(options.variants, options.studies)
+    )
     for line in table(heading, lines):
         print(line, flush=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,9 @@ def main() -> None:
         parser.error(f"{asked.runs}: no finished cell of an ablation of the registry")
     write_pages(measured, asked.output, asked.runs)
     names = [each.ablation.name for each in measured]
-    run_command(["report", *names, "--runs", asked.runs, "-o", str(asked.output / "report.html")])
+    report = asked.output / "report.html"
+    if code := run_command(["report", *names, "--runs", asked.runs, "-o", str(report)]):
+        sys.exit(code)
     print(f"{len(measured)} ablations: {asked.output / 'README.md'}")
 
 

@@ -48,7 +48,7 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[DoctorChec
     from cifar_lab.execution.device import find_device
     from cifar_lab.execution.provenance import provenance
     from cifar_lab.object_store import with_addresses
-    from cifar_lab.store import cell_record
+    from cifar_lab.store.runs_folder import require_writable
 
     chosen = find_device(device)  # an invalid name is rejected before any output
     versions, hardware = provenance().versions, provenance().hardware
@@ -61,9 +61,9 @@ def _checks(device: str, runs: Path, folders: list[Path]) -> Iterator[DoctorChec
     broken = "; ".join(entry.reason for entry in ablations.broken())
     yield DoctorCheck("ablations", not broken, broken or f"{len(ablations.names())} from {places} and packages")
     yield from _extensions()
-    yield DoctorCheck("runs folder", *_usable(lambda: cell_record.require_writable(runs), with_addresses(str(runs))))
+    yield DoctorCheck("runs folder", *_usable(lambda: require_writable(runs), with_addresses(str(runs))))
     yield _store()
-    yield DoctorCheck("data cache", *_usable(lambda: cell_record.require_writable(root()), str(root())))
+    yield DoctorCheck("data cache", *_usable(lambda: require_writable(root()), str(root())))
 
 
 def _extensions() -> Iterator[DoctorCheck]:

@@ -78,7 +78,7 @@ def find_cell(runs: Path, prefix: str) -> CellRecord:
         UsageError: the prefix is not the beginning of a fingerprint.
         TrackingError: no cell matches, or more than one.
     """
-    from cifar_lab.store.cell_record import find_record
+    from cifar_lab.store.runs_folder import find_record
 
     if not re.fullmatch("[0-9a-fA-F]{1,64}", prefix):
         raise UsageError(f"a fingerprint has up to 64 of the digits 0-9 and a-f, got '{prefix}'")

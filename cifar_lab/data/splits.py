@@ -62,6 +62,7 @@ def split(dataset: Dataset, data: recipe.DataConfig, protocol: str, device: torc
     """Return the parts of `dataset` under `protocol`, with pixels moved to `device` once (not copied on the CPU)."""
     _, held_out = dataset.split(data.val_fraction, data.split_seed)
     seen = training_index(dataset, data, "holdout")
+    trained = training_index(dataset, data, protocol) if protocol == "writeup" else seen
     images, labels = _tensor(dataset.train_images, device), _tensor(dataset.train_labels, device)
     test_index = np.arange(len(dataset.test_labels))
     test = ImageSubset(
@@ -70,7 +71,7 @@ def split(dataset: Dataset, data: recipe.DataConfig, protocol: str, device: torc
     rng = np.random.default_rng(data.split_seed)
     clean = np.sort(rng.choice(seen, size=min(len(held_out), len(seen)), replace=False))
     return Split(
-        train=ImageSubset(images, labels, _tensor(training_index(dataset, data, protocol), device)),
+        train=ImageSubset(images, labels, _tensor(trained, device)),
         clean_train=ImageSubset(images, labels, _tensor(clean, device)),
         watched=test if protocol == "writeup" else ImageSubset(images, labels, _tensor(held_out, device)),
         watched_name="test" if protocol == "writeup" else "val",

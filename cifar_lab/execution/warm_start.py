@@ -9,8 +9,8 @@ from typing import Any
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError, UsageError
-from cifar_lab.store import cell_record
 from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.runs_folder import find_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def further_training(runs: Path, prefix: str, overrides: Mapping[str, Any], *, o
         DamageError: its record is damaged.
         UsageError: it is not finished, or `overrides` ask for another network.
     """
-    found = cell_record.find_record(runs, prefix)
+    found = find_record(runs, prefix)
     cell, result = found.cell(), found.result()
     if cell is None or result is None or not result.is_finished:
         raise UsageError(f"{option} {prefix}: the cell {found.fingerprint[:12]} is {found.state()}, not finished")

@@ -12,9 +12,9 @@ from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import CellError, TrackingError, UsageError
 from cifar_lab.report.notebook import Tabular
-from cifar_lab.store import cell_record
 from cifar_lab.store.cell_record import CellRecord, State
 from cifar_lab.store.journal import read_points
+from cifar_lab.store.runs_folder import find_record
 from cifar_lab.store.selection import CellName, cell_names
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def load_cell(runs: Path, prefix: str) -> StoredCell:
     Raises:
         TrackingError: there is none, or more than one.
     """
-    return _stored(cell_record.find_record(runs, prefix), cell_names(runs))
+    return _stored(find_record(runs, prefix), cell_names(runs))
 
 
 def load_cells(runs: Path) -> StoredCells:

@@ -9,11 +9,12 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.execution.upload import NoUpload, Upload
-from cifar_lab.mlflow_sync import client, uploader
+from cifar_lab.mlflow_sync import client
+from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
 from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
 from cifar_lab.mlflow_sync.tag_names import SHIPPED_TO
-from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
+from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.report import table_formats
 from cifar_lab.report.ablation_page import load_ablation_page
@@ -127,7 +128,7 @@ def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> boo
         client.require_usable(uri)
         store = client.MLflowStore.open(uri)
         store.reach()
-        return not uploader.has_all(runs, invocation, store)
+        return not has_all(runs, invocation, store)
     except CifarLabError as error:
         say(f"{error}; `cifar-lab sync` ships this run later")
         return False

@@ -1,29 +1,36 @@
-"""Ship journals to MLflow: by a thread during training, and by `sync_invocations` for the rest."""
+"""Ship the journals of an invocation to MLflow while its cells are trained, by a thread of its own."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from cifar_lab.errors import CifarLabError, TrackingError
+from cifar_lab.errors import CifarLabError
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
-from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.client import MLflowStore, StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
+from cifar_lab.mlflow_sync.invocation_sync import (
+    CellRuns,
+    cell_uploads,
+    error_line,
+    is_left,
+    kept_by_setting,
+    mark_stored,
+    say_once,
+    sync_invocation,
+    upload_name,
+)
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
-from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate, no_table
-from cifar_lab.mlflow_sync.tag_names import SETTLED
+from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
-from cifar_lab.redaction import redacted
-from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
-from cifar_lab.text import printable
 
 PATIENCE = (1.0, 30.0)
 """Seconds to wait for an unavailable store: initially, and at most; doubled in between."""
@@ -61,10 +68,10 @@ class Uploader(threading.Thread):
         """
         super().__init__(name="shipper", daemon=True)
         self._runs, self._invocation, self._open_store = runs, invocation, open_store
-        self._draw, self._say, self._tabulate, self._interval = draw, once(say), tabulate, interval
+        self._draw, self._say, self._tabulate, self._interval = draw, say_once(say), tabulate, interval
         self._models, self.lacks_models = models, models is not None
         self._history = InvocationHistory(read_index(runs))
-        self._shipments = _shipments(runs, invocation, self._history, draw, self._say)
+        self._shipments = cell_uploads(runs, invocation, self._history, draw, self._say)
         self._broken: set[str] = set()
         self._elsewhere: set[str] = set()
         self._is_shared, self._ours = is_shared, set[str]()
@@ -82,7 +89,7 @@ class Uploader(threading.Thread):
                 try:
                     self._ship_until_drained()
                 except Exception as error:  # noqa: BLE001 (said; the training goes on, and `sync_invocations` can ship later)
-                    self._say(f"MLflow gets nothing from this run: {_one_line(error)}")
+                    self._say(f"MLflow gets nothing from this run: {error_line(error)}")
                 finally:
                     self._claims.release()
                     if self._store is not None:
@@ -114,7 +121,7 @@ class Uploader(threading.Thread):
             elif not self._is_away:
                 moved = max(moved, time.monotonic() - self._gate.waits())
         self._gate.shut()
-        return _left([each for each in self._shipments if each.asked.fingerprint not in self._elsewhere])
+        return sum(is_left(each) for each in self._shipments if each.asked.fingerprint not in self._elsewhere)
 
     def _ship_until_drained(self) -> None:
         delay, longest = PATIENCE
@@ -156,9 +163,8 @@ class Uploader(threading.Thread):
             self._store.outside = self._gate.outside
             self._store.reach()
             self._is_away = False
-            _look(
-                self._invocation, self._shipments, StoredCells(self._store), self._say
-            )  # one search finds the complete ones
+            cells = CellRuns(self._store)  # one search finds the complete ones
+            mark_stored(self._invocation, self._shipments, cells, self._say)
         if self._place is None:
             self._place = UploadTarget.of(self._invocation, self._store, self._runs, self._history)
         own = [each for each in self._shipments if each.asked.fingerprint in self._ours or not self._is_shared]
@@ -172,7 +178,7 @@ class Uploader(threading.Thread):
     def _ship_others(self, store: MLflowStore, place: UploadTarget) -> None:
         """Ship the cells that other runners trained and that nobody ships now."""
         others = [each for each in self._shipments if each.asked.fingerprint not in self._ours]
-        _look(self._invocation, others, StoredCells(store), self._say)
+        mark_stored(self._invocation, others, CellRuns(store), self._say)
         for shipment in others:
             if not shipment.is_settled:
                 self._ship(shipment, store, place, closing=True)
@@ -189,7 +195,7 @@ class Uploader(threading.Thread):
             raise
         except Exception as error:  # noqa: BLE001 (said once; the other cells go on)
             if name not in self._broken:
-                self._say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
+                self._say(f"MLflow does not get {upload_name(shipment)}: {error_line(error)}")
             self._broken.add(name)
         if shipment.is_final or closing:
             self._claims.give_back(name)
@@ -211,7 +217,7 @@ class Uploader(threading.Thread):
             self._invocation, self._grown = self._grown, None
         self._history = InvocationHistory(read_index(self._runs))
         known = {shipment.asked.fingerprint: shipment for shipment in self._shipments}
-        for shipment in _shipments(self._runs, self._invocation, self._history, self._draw, self._say):
+        for shipment in cell_uploads(self._runs, self._invocation, self._history, self._draw, self._say):
             old = known.get(shipment.asked.fingerprint)
             if old is None:
                 self._shipments.append(shipment)
@@ -227,204 +233,8 @@ class Uploader(threading.Thread):
             same = self._history.same_setting(self._invocation)
             lacking = log_models(store, place.experiment, self._runs, same, self._models, self._say)
             self.lacks_models = lacking > 0
-        tabulate, runs_of = kept_by_setting(self._tabulate), StoredCells(store)
+        tabulate, runs_of = kept_by_setting(self._tabulate), CellRuns(store)
         for past in self._history.same_setting(self._invocation):
             if past.id < self._invocation.id:
-                shipments = _shipments(self._runs, past, self._history, self._draw, self._say)
-                _sync_one(self._runs, past, shipments, store, runs_of, tabulate, self._say, self._claims)
-
-
-def sync_invocations(
-    runs: Path,
-    invocations: Sequence[Invocation],
-    store: MLflowStore,
-    *,
-    draw: Draw,
-    say: Say,
-    tabulate: Tabulate = no_table,
-    models: ModelLogging | None = None,
-) -> tuple[int, int]:
-    """Ship everything that the store lacks of the cells of `invocations`, and update the runs of these.
-
-    The store is queried for what it has: a lost one is filled again, and a complete one is left alone. An invocation
-    that it refuses, for example because of its name, is reported, and the others continue.
-
-    Returns:
-        The numbers of cells shipped now, and of cells still not completely shipped.
-
-    Raises:
-        StoreRefuses: the store takes nothing now or later.
-    """
-    say, tabulate, runs_of = once(say), kept_by_setting(tabulate), StoredCells(store)
-    history = InvocationHistory(read_index(runs))
-    batches = [(entry, _shipments(runs, entry, history, draw, say)) for entry in invocations]
-    shipped = 0
-    try:
-        for invocation, shipments in batches:
-            try:
-                shipped += _sync_one(runs, invocation, shipments, store, runs_of, tabulate, say)
-                if models is not None and history.same_setting(invocation)[-1].id == invocation.id:
-                    _sync_models(runs, invocation, history, store, models, say)
-            except (StoreUnavailable, StoreRefuses):
-                raise
-            except Exception as error:  # noqa: BLE001 (said; the other invocations go on)
-                say(f"MLflow does not get {invocation.id}: {_one_line(error)}")
-    except StoreUnavailable as error:
-        say(str(error))
-    left = {
-        (shipment.invocation.ablation, shipment.asked.fingerprint)
-        for _, shipments in batches
-        for shipment in shipments
-        if _is_left(shipment)
-    }
-    return shipped, len(left)
-
-
-def _sync_models(
-    runs: Path, invocation: Invocation, history: InvocationHistory, store: MLflowStore, models: ModelLogging, say: Say
-) -> None:
-    """Log the models of an invocation's setting, if its runs are in the store."""
-    if store.find_all(invocation.ablation, role="invocation", invocation=printable(invocation.id)):
-        place = UploadTarget.of(invocation, store, runs, history)
-        log_models(store, place.experiment, runs, history.same_setting(invocation), models, say)
-
-
-def has_all(runs: Path, invocation: Invocation, store: MLflowStore) -> bool:
-    """Tell whether `store` has all of `invocation`, which asks for nothing new compared with the one before it.
-
-    Only one run is looked up, not one per cell: that of the invocation before it in its setting, which must have had
-    the same cells and been completely shipped in their present states.
-    """
-    before = [past for past in read_index(runs).with_key(invocation.key) if past.id < invocation.id]
-    if not before or not invocation.asks_for_the_same(before[-1]):
-        return False
-    found = store.find_all(invocation.ablation, role="invocation", invocation=before[-1].id)
-    return bool(found) and found[0].tags.get(SETTLED) == parent_run.state_of(runs, invocation)
-
-
-class StoredCells:
-    """Runs of cells in the store by fingerprint; each experiment is read once, and again after cells were shipped.
-
-    Runs of a former version get the present names of their tags, by which views select them.
-    """
-
-    def __init__(self, store: MLflowStore) -> None:
-        self._store, self._known = store, dict[str, dict[str, ExistingRun]]()
-
-    def of(self, ablation: str) -> Mapping[str, ExistingRun]:
-        """Return the runs of an ablation's cells."""
-        if ablation not in self._known:
-            found = self._store.find_all(ablation, role="cell")
-            for run in found:
-                if run.outdated:
-                    self._store.tag(run.id, run.outdated)
-            self._known[ablation] = {run.tags["fingerprint"]: run for run in found}
-        return self._known[ablation]
-
-    def forget(self, ablation: str) -> None:
-        """Read the runs of an ablation anew when they are next needed."""
-        self._known.pop(ablation, None)
-
-
-def kept_by_setting(tabulate: Tabulate) -> Tabulate:
-    """Return `tabulate` with its last answer kept: it is the same for all invocations of a setting."""
-    kept: dict[ComparisonKey, ComparisonFiles | None] = {}
-
-    def tabulate_once(invocation: Invocation) -> ComparisonFiles | None:
-        if invocation.key not in kept:
-            kept.clear()
-            kept[invocation.key] = tabulate(invocation)
-        return kept[invocation.key]
-
-    return tabulate_once
-
-
-def _sync_one(
-    runs: Path,
-    invocation: Invocation,
-    shipments: list[CellUpload],
-    store: MLflowStore,
-    runs_of: StoredCells,
-    tabulate: Tabulate,
-    say: Say,
-    lease: UploadLease | None = None,
-) -> int:
-    """Ship what the store lacks of one invocation; with `lease`, without the cells that another runner ships."""
-    _look(invocation, shipments, runs_of, say)
-    sound = [shipment for shipment in shipments if not shipment.is_damaged]
-    if all(shipment.is_empty for shipment in sound):
-        return 0
-    place, shipped, is_open = UploadTarget.of(invocation, store, runs, shipments[0].history), 0, False
-    for shipment in sound:
-        name = shipment.asked.fingerprint
-        if shipment.is_settled or (lease is not None and not shipment.is_empty and not lease.take(name)):
-            continue
-        is_open = True
-        try:
-            shipped += shipment.ship(store, place, closing=True)
-        except (StoreUnavailable, StoreRefuses):
-            raise
-        except Exception as error:  # noqa: BLE001 (said; the other cells go on)
-            say(f"MLflow does not get {_name(shipment)}: {_one_line(error)}")
-        if lease is not None:
-            lease.give_back(name)
-    if is_open:
-        runs_of.forget(invocation.ablation)
-    is_open = is_open or place.found is None or place.found.status == "RUNNING"
-    if is_open and len(sound) == len(shipments):  # the outcome is unknown while a record cannot be read
-        parent_run.end(store, place, invocation, shipments)
-    parent_run.add_note(store, place, invocation, shipments, tabulate, say)
-    parent_run.settle(store, place, invocation, shipments)
-    return shipped
-
-
-def _look(invocation: Invocation, shipments: list[CellUpload], runs_of: StoredCells, say: Say) -> None:
-    """Mark the shipments that the store already has; a damaged record is reported and left alone."""
-    cells = runs_of.of(invocation.ablation)
-    for shipment in shipments:
-        try:
-            shipment.look(cells.get(shipment.asked.fingerprint))
-        except (StoreUnavailable, StoreRefuses):
-            raise
-        except TrackingError as error:
-            shipment.is_damaged = True
-            say(f"MLflow does not get {_name(shipment)}: {error}")
-
-
-def _shipments(
-    runs: Path, invocation: Invocation, history: InvocationHistory, draw: Draw, say: Say
-) -> list[CellUpload]:
-    """Return one shipment per cell; variants that coincide share a cell, and so its run."""
-    cells = {asked.fingerprint: asked for asked in reversed(invocation.cells)}
-    return [CellUpload(runs, invocation, asked, history, draw, say) for asked in reversed(cells.values())]
-
-
-def _left(shipments: list[CellUpload]) -> int:
-    return sum(_is_left(shipment) for shipment in shipments)
-
-
-def _is_left(shipment: CellUpload) -> bool:
-    return shipment.is_damaged or (not shipment.is_settled and not shipment.is_empty)
-
-
-def once(say: Say) -> Say:
-    """Return a `say` that repeats no line."""
-    told: set[str] = set()
-
-    def say_once(line: str) -> None:
-        if line not in told:
-            told.add(line)
-            say(line)
-
-    return say_once
-
-
-def _name(shipment: CellUpload) -> str:
-    return printable(f"{shipment.asked.variant}/s{shipment.asked.seed}")
-
-
-def _one_line(error: BaseException) -> str:
-    """Return an error as one line, with its type unless it is one of this package."""
-    first = next(iter(str(error).splitlines()), "")
-    text = first if isinstance(error, CifarLabError) else f"{type(error).__name__}: {first}"
-    return printable(redacted(text))
+                shipments = cell_uploads(self._runs, past, self._history, self._draw, self._say)
+                sync_invocation(self._runs, past, shipments, store, runs_of, tabulate, self._say, self._claims)

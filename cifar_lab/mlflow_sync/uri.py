@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from cifar_lab.errors import TrackingError, nearest
 from cifar_lab.redaction import redacted
-from cifar_lab.store.cell_record import require_writable
+from cifar_lab.store.runs_folder import require_writable
 from cifar_lab.text import printable
 
 __all__ = [

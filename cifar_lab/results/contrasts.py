@@ -176,17 +176,12 @@ def make_effects(
         return ()
     found, guessed = _effects(same, [of[variant] for variant in crossing.variants], metric)
     one, two = crossing.factors
-    has_level = not _moderates_effects(same)
+    has_level = not found.is_moderated
     return (
         _effect(one, found.first, guessed.first, margin, has_level=has_level),
         _effect(two, found.second, guessed.second, margin, has_level=has_level),
         _effect(f"{one} × {two}", found.interaction, guessed.interaction, margin, has_level=has_level, words=PRESENCE),
     )
-
-
-def _moderates_effects(same: Sequence[Invocation]) -> bool:
-    """Tell whether effects have moderated intervals: without a rule, as the setting's first invocation stored it."""
-    return rule_of(same) is None and same[0].effects_design == MODERATED
 
 
 def _effect(
@@ -222,7 +217,7 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], met
     told = set().union(*finished)  # a seed in which all four diverged says nothing
     guessed = [{seed: value for seed, value in own.items() if seed in told} for own in guessed]
     effects = estimate_effects(finished, level)
-    if _moderates_effects(same):
+    if rule is None and same[0].effects_design == MODERATED:  # as it was fixed before the first cell
         effects = moderate_effects(effects)
     return effects, estimate_effects(guessed, level)
 

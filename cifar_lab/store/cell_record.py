@@ -43,8 +43,6 @@ ENDED: frozenset[State] = frozenset({"finished", "diverged"})
 """States of a cell that has ended with a result."""
 DAMAGED_SUFFIX = ".damaged"
 """Suffix of a damaged file that was set aside when its cell was started again."""
-PROBE = 64 * 1024
-"""Bytes that must be free on a runs folder's disk before anything is begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,40 +364,3 @@ class CellRecord:
 def advice_on_damage(fingerprint: str) -> str:
     """Return the advice in a message about a damaged record."""
     return f"`cifar-lab fsck` shows what can be mended, `run-ablation … --redo {fingerprint[:12]}` trains it anew"
-
-
-def require_writable(runs: Path) -> None:
-    """Create the runs folder if necessary, and check that it is writable.
-
-    Raises:
-        TrackingError: it cannot be created or written to, or its file system has no locks; for a copy of an object
-            store, that cannot be written to.
-    """
-    probe = runs / f".probe-{os.getpid()}"
-    if (mirror := mirror_of(runs)) is not None:
-        mirror.require_conditions()
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        with probe.open("wb") as file:  # an empty file would fit on a full disk
-            file.write(bytes(PROBE))
-            file.flush()
-            os.fsync(file.fileno())
-        cell_owner.require_locks(probe)
-    except OSError as error:
-        raise TrackingError(f"--runs {runs}: cannot be written ({error.strerror})") from error
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
-
-
-def find_record(runs: Path, prefix: str) -> CellRecord:
-    """Return the one cell in `runs` whose fingerprint starts with `prefix`.
-
-    Raises:
-        TrackingError: there is none, or more than one.
-    """
-    found = sorted(path for path in runs.glob(f"{prefix}*") if len(path.name) == 64 and path.is_dir())
-    if len(found) != 1:
-        many = f"{len(found)} cells start so: " + ", ".join(path.name[:12] for path in found[:5])
-        raise TrackingError(f"fingerprint '{prefix}': {many if found else f'no such cell in {runs}'}")
-    return CellRecord(found[0])

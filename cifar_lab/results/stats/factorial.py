@@ -22,6 +22,8 @@ class Effects:
     second: PairedDifference
     interaction: PairedDifference
     """Interaction: effect of the first factor with the second changed, minus its effect with the second unchanged."""
+    is_moderated: bool = False
+    """True if the intervals are moderated ones; Student's otherwise."""
 
 
 def estimate_effects(cells: Sequence[Values], level: float = per_comparison(0.95, CONTRASTS)) -> Effects:
@@ -59,4 +61,4 @@ def moderate_effects(effects: Effects) -> Effects:
         name: replace(getattr(effects, name), interval=tuple(end / halves[name] for end in each.interval), reason=None)
         for name, each in moderated_intervals(values).items()
     }
-    return replace(effects, **made)
+    return replace(effects, **made, is_moderated=bool(made))

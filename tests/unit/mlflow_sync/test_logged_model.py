@@ -15,8 +15,9 @@ from torch import nn
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError, UsageError
 from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.mlflow_sync.invocation_sync import sync_invocations
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, parse_registration
-from cifar_lab.mlflow_sync.uploader import Uploader, sync_invocations
+from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.store import search_data
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation_index import read_index

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
 from cifar_lab.mlflow_sync.tag_names import outdated_tags
-from cifar_lab.mlflow_sync.uploader import has_all, sync_invocations
 from cifar_lab.store.invocation_index import read_index
 
 FORMER_NAMES = ("began", "below", "delta_to", "noted", "settled", "shipped_to")

@@ -17,7 +17,7 @@ from cifar_lab.cli import mlflow, run
 from cifar_lab.errors import TrackingError
 from cifar_lab.mlflow_sync import server
 from cifar_lab.mlflow_sync.client import MLflowStore
-from cifar_lab.mlflow_sync.uploader import sync_invocations
+from cifar_lab.mlflow_sync.invocation_sync import sync_invocations
 
 
 @pytest.fixture

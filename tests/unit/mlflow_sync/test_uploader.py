@@ -14,8 +14,9 @@ from made import records
 from cifar_lab.mlflow_sync import cell_sync, parent_run
 from cifar_lab.mlflow_sync import uploader as module
 from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.mlflow_sync.invocation_sync import cell_uploads, has_all, sync_invocations
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
-from cifar_lab.mlflow_sync.uploader import Uploader, has_all, sync_invocations
+from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.record_files import ResultFile
@@ -521,7 +522,7 @@ def test_a_note_keeps_within_the_limit_and_says_what_it_leaves_out(
 ) -> None:
     study.recipes = {f"r{n}": study.recipes["r4"].override({"model.se.reduction": n}) for n in range(1, 41)}
     invocation = study.invocation(seeds=3)
-    shipments = module._shipments(study.runs, invocation, module.InvocationHistory(read_index(study.runs)), draw, print)
+    shipments = cell_uploads(study.runs, invocation, module.InvocationHistory(read_index(study.runs)), draw, print)
     for shipment in shipments:
         shipment.run = "f" * 32
     note = parent_run.parent_note(invocation, ComparisonFiles("| table |", ""), "1", shipments)

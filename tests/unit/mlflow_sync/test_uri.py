@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from cifar_lab.mlflow_sync import server, uploader
+from cifar_lab.mlflow_sync import server
 from cifar_lab.mlflow_sync.client import MLflowStore, StoreUnavailable
+from cifar_lab.mlflow_sync.invocation_sync import error_line
 from cifar_lab.mlflow_sync.uri import redacted, without_credentials
 from cifar_lab.store.invocation_index import read_index
 
@@ -120,7 +121,7 @@ def test_not_even_a_traceback_shows_it() -> None:
 
 
 def test_a_shipment_that_breaks_does_not_tell() -> None:
-    said = uploader._one_line(ValueError("no such thing at http://me:secret@host/x\nmore"))
+    said = error_line(ValueError("no such thing at http://me:secret@host/x\nmore"))
     assert said == "ValueError: no such thing at http://me:***@host/x"
 
 

@@ -12,7 +12,7 @@ from cifar_lab.cli import run
 from cifar_lab.cli.tracking_options import parse_labels, set_experiment_prefix
 from cifar_lab.errors import UsageError
 from cifar_lab.mlflow_sync.client import MLflowStore, experiment_name
-from cifar_lab.mlflow_sync.uploader import has_all, sync_invocations
+from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
 from cifar_lab.store.invocation import read_invocation
 from cifar_lab.store.invocation_index import read_index
 

@@ -533,6 +533,13 @@ def test_a_study_that_began_with_students_effects_keeps_them(runs: Any, later: d
     assert [each.level for each in now] == pytest.approx([0.95 ** (1 / 3)] * 3)
 
 
+def test_where_too_little_varies_to_be_moderated_the_level_is_that_of_students_interval(runs: Any) -> None:
+    of = dict(zip(CROSSED["variants"], ([0.9, 0.9], [0.91, 0.91], [0.92, 0.92], [0.95, 0.95]), strict=True))
+    found = ended(runs, of, crossing=CROSSED, design="moderated", effects_design="moderated").effects
+    assert [each.interval for each in found] == [None] * 3
+    assert [each.level for each in found] == pytest.approx([0.95 ** (1 / 3)] * 3)
+
+
 def test_under_a_rule_effects_are_students(runs: Any) -> None:
     found = ended(runs, crossed(3), crossing=CROSSED, effects_design="moderated", stopping=RULE).effects
     assert None not in [each.level for each in found]

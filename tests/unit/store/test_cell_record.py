@@ -20,7 +20,8 @@ from made import records
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.store import atomic_file, cell_owner
 from cifar_lab.store.cell_owner import SILENCE
-from cifar_lab.store.cell_record import CellRecord, find_record, require_writable
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.runs_folder import find_record, require_writable
 
 HOLD = """
 import sys

@@ -15,10 +15,11 @@ from cifar_lab.errors import ObjectStoreError
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.object_store import ObjectEntry, ObjectStore
 from cifar_lab.store import cell_hold, mirror
-from cifar_lab.store.cell_record import CellRecord, require_writable
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.lease import CellLease, LeaseLost
 from cifar_lab.store.mirror import mirror_of, open_mirror
+from cifar_lab.store.runs_folder import require_writable
 
 OpenCopy = Callable[[str], Path]
 

@@ -13,7 +13,7 @@ from made.misplaced import put_pipe
 
 from cifar_lab.inspect.status import look
 from cifar_lab.mlflow_sync.client import MLflowStore
-from cifar_lab.mlflow_sync.uploader import sync_invocations
+from cifar_lab.mlflow_sync.invocation_sync import sync_invocations
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.search_data import files

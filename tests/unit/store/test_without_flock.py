@@ -15,7 +15,8 @@ from filelock import Timeout
 
 from cifar_lab.errors import TrackingError
 from cifar_lab.execution.worker import CellJob, train_cell
-from cifar_lab.store.cell_record import CellRecord, require_writable
+from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.runs_folder import require_writable
 
 HOLD = """
 import errno, fcntl, sys, time
