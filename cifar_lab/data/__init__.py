@@ -78,8 +78,7 @@ def absolute(source: str) -> str:
 def _absolute(source: str) -> str:
     """Return the absolute path of a path or of a `file://` address; another address, as it is known."""
     if is_address(source):
-        place = parse_address(source, "data")
-        return place if isinstance(place, str) else str(place)
+        return str(parse_address(source, "data"))
     return str(Path(source).expanduser().resolve())
 
 
