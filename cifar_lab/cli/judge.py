@@ -86,6 +86,8 @@ def _read(source: str, columns: tuple[str, str, str]) -> tuple[Measurements, str
     from cifar_lab.results.measurements import parse_csv, read_measurements, read_table
 
     if not source.startswith(MLFLOW):
+        if ":" in source and not Path(source).exists():
+            raise UsageError(f"{source}: no such file; an experiment is {MLFLOW}NAME")
         text = read_table(Path(source))
         return read_measurements(parse_csv(text, source), columns), hashlib.sha256(text.encode()).hexdigest(), 0
     from cifar_lab.mlflow_sync.experiment_table import only_trainings, read_experiment

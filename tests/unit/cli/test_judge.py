@@ -277,6 +277,12 @@ def test_what_mlflow_does_not_have_is_named(experiment: Any, words: list[object]
     assert said in err
 
 
+def test_a_mistake_in_the_kind_of_source_names_the_right_one(capsys: Any) -> None:
+    code, out, err = judged(capsys, "mlflw:elsewhere", *MLFLOW[1:])
+    assert (code, out) == (2, "")
+    assert err == "cifar-lab: mlflw:elsewhere: no such file; an experiment is mlflow:NAME\n"
+
+
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
     code, _, err = judged(capsys, *MLFLOW)
