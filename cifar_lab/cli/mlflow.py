@@ -66,19 +66,21 @@ def ui(
     If MLFLOW_TRACKING_URI names a server, that one is opened and none is started.
     """
     tracking_options.set_experiment_prefix(experiment_prefix)
-    from cifar_lab.mlflow_sync import client, server
+    from cifar_lab.mlflow_sync import server
+    from cifar_lab.mlflow_sync.client import MLflowStore
+    from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri
 
     if runs is not None and not runs.is_dir():
         raise UsageError(f"--runs {runs}: no such folder")
-    uri = client.resolve_uri()
-    client.require_usable(uri)
+    uri = resolve_uri()
+    require_usable(uri)
     address = server.address_of(uri)
     if address is not None:
-        shown = _chosen(client.MLflowStore.open(uri).shown(), ablation, runs)
+        shown = _chosen(MLflowStore.open(uri).shown(), ablation, runs)
         _point_to(address, shown, as_json=as_json, no_open=no_open)
         return 0
     server.require_free(port)
-    shown = _chosen(client.MLflowStore.open(uri).shown(), ablation, runs)
+    shown = _chosen(MLflowStore.open(uri).shown(), ablation, runs)
     if warning := server.warning_of(host):
         console.say(warning)
     console.say(f"MLflow on {redacted(uri)}: starting, some seconds")

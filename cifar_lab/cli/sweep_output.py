@@ -114,6 +114,5 @@ def study_sentence(tree: dict[str, Any]) -> str:
 def _words(setting: StudySettings, diff: dict[str, Any]) -> str:
     from cifar_lab.report.sweep_page import differs
 
-    plain = setting.space.baseline.flat()
-    now = setting.space.baseline.override(diff).flat()
-    return differs({path: value for path, value in now.items() if value != plain[path]})
+    baseline = setting.space.baseline
+    return differs(baseline.changes_to(baseline.override(diff)))

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -25,7 +24,8 @@ from cifar_lab.search.confirmation import load_confirmation
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
 from cifar_lab.search.importance import RESAMPLES, Importances, importances
-from cifar_lab.search.study import SETTING, StudySettings, setting_of
+from cifar_lab.search.study import StudySettings, setting_of
+from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.trial_jobs import note_of
 from cifar_lab.store.invocation import Invocation
 
@@ -119,7 +119,7 @@ def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSumma
         pruned_at=trial.user_attrs.get(outcomes.PRUNED_AT, trial.last_step) if is_pruned else None,
         last=float(reported[-1]) if is_pruned and reported else None,
         params=dict(trial.params),
-        diff=None if diff is None else _differs(setting.space.baseline, setting.space.baseline.override(diff)),
+        diff=None if diff is None else setting.space.baseline.changes_to(setting.space.baseline.override(diff)),
         note=_first_line(trial.user_attrs.get(outcomes.ERROR)) if state == "failed" else "",
     )
 
@@ -127,12 +127,6 @@ def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSumma
 def _first_line(text: object) -> str:
     """Return the first line without passwords: an error may repeat the address of a storage."""
     return redacted(next(iter(str(text or "").strip().splitlines()), ""))
-
-
-def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
-    """Return the values of `other` that differ from `one`, by path."""
-    plain = one.flat()
-    return {path: value for path, value in other.flat().items() if value != plain[path]}
 
 
 def importance_summary(found: Importances) -> ImportanceSummary:
@@ -150,7 +144,7 @@ def importance_summary(found: Importances) -> ImportanceSummary:
 def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:
     owners = {path: dimension.name for dimension in setting.space.dimensions for path in dimension.paths()}
     plain = setting.space.baseline.flat()
-    for path, value in _differs(setting.space.baseline, recipe).items():
+    for path, value in setting.space.baseline.changes_to(recipe).items():
         yield ChangedSetting(path=path, baseline=plain[path], best=value, by=owners.get(path, "set"))
 
 
