@@ -82,7 +82,7 @@ def print_study(study: Optuna) -> None:
 
     tree, setting, out = study_tree(study), setting_of(study), console.out
     parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
-    console.show(" · ".join((printable(tree["study"]), *parts)))
+    console.show(" · ".join((tree["study"], *parts)))
     console.show(_counts(tree))
     if tree["best"] is None:
         return

@@ -16,14 +16,13 @@ from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.report.html import render_sweep
-from cifar_lab.report.importance_table import ImportanceSummary
 from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.results.confirmation import Confirmation
 from cifar_lab.search import trials as outcomes
 from cifar_lab.search.confirmation import load_confirmation
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
-from cifar_lab.search.importance import RESAMPLES, Importances, importances
+from cifar_lab.search.importance import importances
 from cifar_lab.search.study import StudySettings, setting_of
 from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.trial_jobs import note_of
@@ -53,7 +52,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         objectives=setting.objectives,
         dimensions=tuple(map(_dimension, setting.space.dimensions)),
         trials=tuple(_trials(study, setting)),
-        importance=importance_summary(importances(study)),
+        importance=importances(study),
         confirmation=confirmation,
         changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
         recipe=recipe.model_dump(mode="json") if recipe is not None else None,
@@ -71,7 +70,8 @@ def sweep_files(study: optuna.Study, runs: Path, storage: str | None = None) -> 
     page = load_sweep_page(study, runs=runs, storage=storage)
     best = {"best.json": _text(page.recipe)} if page.recipe is not None else {}
     confirmed = {"confirmation.json": _text(page.confirmation.as_dict())} if page.confirmation is not None else {}
-    importances_file = {"importances.json": _text(asdict(page.importance))} if page.importances else {}
+    shares = {name: value for name, value in asdict(page.importance).items() if name != "trials"}
+    importances_file = {"importances.json": _text(shares)} if page.importances else {}
     return {"report.html": render_sweep(page), **best, **confirmed, **importances_file}
 
 
@@ -127,18 +127,6 @@ def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSumma
 def _first_line(text: object) -> str:
     """Return the first line without passwords: an error may repeat the address of a storage."""
     return redacted(next(iter(str(text or "").strip().splitlines()), ""))
-
-
-def importance_summary(found: Importances) -> ImportanceSummary:
-    """Return importances as pages show them."""
-    return ImportanceSummary(
-        shares=found.shares,
-        intervals=found.intervals,
-        leads=found.leads,
-        needed=found.needed,
-        resamples=RESAMPLES,
-        sampler=found.sampler,
-    )
 
 
 def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:

@@ -56,7 +56,7 @@ def keep(ablation: Ablation, runs: Path, *, by: str) -> Ablation:
     text = as_file(ablation, by=by)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
+        atomic_file.write_text(path, text)
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}") from error
     if (mirror := mirror_of(runs)) is not None:
