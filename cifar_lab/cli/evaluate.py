@@ -82,6 +82,7 @@ def evaluate(
     from cifar_lab.inference import run_names
 
     chosen = run_names.choose_runs(o.open_records(runs).resolve(), names, scale=scale, invocation=invocation)
+    _require_drawable(len(chosen.runs), output)
     kinds = _corruption_names(corruptions)
     from cifar_lab.inference.evaluation import evaluate_members
     from cifar_lab.inference.labelled_images import labelled_images
@@ -92,7 +93,6 @@ def evaluate(
     evaluation = evaluate_members(
         chosen, members, labelled, corruptions=kinds, control=control, margin=limit, say=console.say
     )
-    _require_drawable(evaluation, output)
     if labelled.own is not None and not is_only_read:
         _store_logits(members, labelled, train_logits)
     if output is not None:
@@ -115,12 +115,14 @@ def _corruption_names(text: str | None) -> list[str] | None:
     return names
 
 
-def _require_drawable(evaluation: EvaluationResult, output: Path | None) -> None:
-    """Check that a diagram can tell the runs apart."""
+def _require_drawable(runs: int, output: Path | None) -> None:
+    """Check that a diagram can tell the runs apart, before anything is computed."""
     from cifar_lab.report.charts.reliability_png import MOST
 
-    if output is not None and output.suffix.lower() == ".png" and len(evaluation.runs) > MOST:
-        raise UsageError(f"-o {output}: a diagram shows at most {MOST} runs, not {len(evaluation.runs)}")
+    if output is not None and output.suffix.lower() == ".png" and runs > MOST:
+        raise UsageError(
+            f"-o {output}: a diagram shows at most {MOST} runs, not {runs}; name fewer: best:ABLATION, ABLATION/VARIANT"
+        )
 
 
 def _store_logits(members: list[Member], labelled: LabelledImages, train_logits: bool) -> None:
