@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from made.documented_commands import COMMANDS, HOUSE, shrink
+from made.documented_commands import COMMANDS, HOUSE, SEARCHED, shrink
 from PIL import Image
 
 from cifar_lab.cli import run
@@ -114,7 +114,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for asked in ("se_ratio", "optimizers --variants sgd_nesterov,muon", "noise_floor",
                   "optimizers_cosine --variants sgd_nesterov,sgd,adam,muon"):  # fmt: skip
         _cifar_lab(f"run-ablation {asked} --seeds 1-2 {common}", folder)
-    _cifar_lab(f"sweep --study wide --trials 4 {common} train.epochs=16 data.val_fraction=0.3", folder)
+    _cifar_lab(f"sweep --study wide --trials 4 {common} {' '.join(SEARCHED)}", folder)
     _cifar_lab("sweep-best wide -o best.json", folder)
     _cifar_lab("pack se_ratio -o study.zip", folder)
     return folder

@@ -44,10 +44,12 @@ PLACEHOLDERS = {
     "NAME": "se_ratio", "FILE.csv": "results.csv", "POINTS": "0.2", "DIR": "runs", "K": "12", "STUDY": "se_ratio",
 }  # fmt: skip
 SMALLER = {
-    "--scale": "smoke", "--data": "images.zip", "--seeds": "1-2", "--trials": "2", "--max-seeds": "12",
-    "--images": "20", "--runs": "",
+    "--scale": "smoke", "--data": "images.zip", "--seeds": "1-2", "--trials": "5", "--max-seeds": "12",
+    "--images": "20",
 }  # fmt: skip
-"""Values that make a command a matter of seconds; an empty one stays as the page has it."""
+"""Values that make a command a matter of seconds."""
+SEARCHED = ["train.epochs=16", "data.val_fraction=0.3"]
+"""Setting of every search: enough steps for a candidate to be better than the baseline."""
 OWN_DATA = ("stripes", "mylab.")
 
 
@@ -61,6 +63,8 @@ def shrink(line: str, names: dict[str, str]) -> list[str]:
         if (value := SMALLER.get(words[at - 1])) and not word.startswith(OWN_DATA):
             words[at] = value
     words = ["train.epochs=1" if word.startswith("train.epochs=") else word for word in words]
+    if command == "sweep":
+        words += SEARCHED
     if command == "ablate-best":
         words += ["--seeds", "1"]
     if command in TRAINS:
