@@ -28,7 +28,16 @@ from markdown_table import table
 from cifar_lab.mlflow_sync import server
 
 RUN = "import sys; from cifar_lab.cli import run; run(sys.argv[1:])"
-HEADING = ("runs", "wall s", "CPU s of sync", "of PostgreSQL", "of the server", "CPU ms for a cell", "MiB of sync", "MB")
+HEADING = (
+    "runs",
+    "wall s",
+    "CPU s of sync",
+    "of PostgreSQL",
+    "of the server",
+    "CPU ms for a cell",
+    "MiB of sync",
+    "MB",
+)
 PORT = 54380
 PAUSE = 0.5
 """Seconds between two looks."""

@@ -225,7 +225,10 @@ class MLflowStore:
     def _search(
         self, experiment: str, tags: Mapping[str, str], page: int, name: str | None = None
     ) -> Iterator[ExistingRun]:
-        """Yield the runs that have `tags`; a value that a filter cannot express is compared here, such a name is not."""
+        """Yield the runs that have `tags`; a value that a filter cannot express is compared here.
+
+        `name`: also this name, if a filter can express it.
+        """
         plain = {key: value for key, value in tags.items() if PLAIN.fullmatch(value)}
         others = tags.items() - plain.items()
         named = [f"attributes.run_name = '{name}'"] if name is not None and PLAIN.fullmatch(name) else []

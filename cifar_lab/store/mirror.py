@@ -141,18 +141,20 @@ class Mirror:
             raise
         self.keep(folder, {**self.kept(folder), path.name: KeptObject(etag, version)})
 
-    def move_aside(self, folder: str, to: str) -> None:
-        """Move the record of a cell, whose lease the caller holds, to `superseded/` on the store, without its lease.
+    def move_aside(self, folder: str, to: str, held: lease.CellLease) -> None:
+        """Move the record of a cell, whose lease is `held`, to `superseded/` on the store, without its lease.
 
         Raises:
+            LeaseLost: copying took longer than the lease, and another process has the cell; nothing is deleted.
             ObjectStoreError: the store does not answer, or refuses.
         """
-        files = sorted(self._list([folder])[0][folder], key=lambda file: file == "result.json")
-        files.remove(lease.FILE)
+        entries = self._list([folder])[0][folder]
+        files = sorted(entries.keys() - {lease.FILE}, key=lambda file: (file == "result.json", file))
         for file in files:
             self.store.copy(f"{folder}/{file}", f"{SUPERSEDED}/{to}/{file}")
+        held.renew()
         for file in reversed(files):  # without its result, the rest of a record is no finished cell
-            self.store.delete(f"{folder}/{file}")
+            self.store.delete(f"{folder}/{file}", entries[file].etag)
         self._manifest(folder).unlink(missing_ok=True)
 
     def require_conditions(self) -> None:

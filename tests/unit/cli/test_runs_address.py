@@ -63,7 +63,7 @@ def test_a_file_address_is_the_folder(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
-    "line", ["clean", "fsck", "sweep --study s", "sweep-status", "sweep-best s", "ablate-best s", "sweep-confirm s"]
+    "line", ["fsck", "sweep --study s", "sweep-status", "sweep-best s", "ablate-best s", "sweep-confirm s"]
 )
 def test_commands_that_need_a_folder_say_so(line: str, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     error = _refused([*line.split(), "--runs", "s3://bucket/runs"], capsys)
