@@ -82,6 +82,7 @@ def run_sweep(
         if line := goes_on_elsewhere(job):
             say(line)
         cells.begin(study, trial.number, job)
+        upload.started(job.fingerprint)
 
     def told(number: int) -> None:
         trial = next(each for each in found.all_trials(study) if each.number == number)
