@@ -102,7 +102,7 @@ class UIView:
             "useGroupedValuesInCharts": self._is_grouped,
             "hideEmptyCharts": True,
             "isAccordionReordered": True,  # otherwise the UI sorts the sections by name
-            **_charts(self.metric),
+            **_charts(self.metric, "Which variant is best" if self._is_grouped else "The best single cells"),
         }
 
 
@@ -138,11 +138,11 @@ def _columns(metric: str) -> list[str]:
     return [*first, "params.`parameters`", *last, "tags.`status`"]
 
 
-def _charts(metric: str) -> dict[str, Any]:
-    """Return sections of charts, by title; the UI adds its other charts below them."""
+def _charts(metric: str, first: str) -> dict[str, Any]:
+    """Return sections of charts, by title, the first named `first`; the UI adds its other charts below them."""
     watched = "val" if metric == "test/acc" else "test"
     sections = {
-        "Which variant is best": [_bar(DELTA + metric), _bar(metric), _scatter("seconds", metric)],
+        first: [_bar(DELTA + metric), _bar(metric), _scatter("seconds", metric)],
         "How it got there": [_line(f"{watched}/acc"), _line("train/loss"), _line("lr")],
         "At what cost": [_bar("seconds"), _bar("gap"), _bar(f"{watched}/auc")],
     }
