@@ -30,7 +30,6 @@ PATIENCE = 180_000.0
 """Milliseconds after which a page counts as broken."""
 ROW = ".ag-center-cols-container .ag-row"
 NAMES = ".ag-pinned-left-cols-container .ag-row [col-id*='Run Name']"
-FIRST = NAMES.replace(".ag-row", ".ag-row[row-index='0']")
 CHART, CURVE = ".js-plotly-plot .point path", ".js-plotly-plot .trace"
 TYPE = "workflowType=machine_learning"
 
@@ -44,7 +43,7 @@ class Pages:
         every = store.find_all(ablation, role="cell")
         self.cells = len(every)
         some = every[len(every) // 2]
-        self.variant = some.tags["variant"]
+        self.variant, self.seed = some.tags["variant"], some.tags["seed"]
         self._run = f"{address}/#/experiments/{shown.experiment}/runs/{some.id}"
         self._list = f"{address}/#/experiments/{shown.experiment}/runs?{TYPE}"
         self._view = ui_view.link(address, shown.experiment, shown.key)
@@ -58,8 +57,8 @@ class Pages:
             "MLflow's own list of the experiment": lambda: self._open("list", self._list, ROW),
             "the cells below their invocation, in that list": self._children,
             "the next 100 runs in the table": self._more,
-            "a search there, ``params.variant = '…'``": lambda: self._search("param", "params.variant"),
-            "a search there, ``tags.variant = '…'``": lambda: self._search("tag", "tags.variant"),
+            "one cell by `params.variant` and `params.seed`": lambda: self._search("param", "params"),
+            "one cell by `tags.variant` and `tags.seed`": lambda: self._search("tag", "tags"),
             "one run": lambda: self._open("run", f"{self._run}?{TYPE}", "text=Duration"),
             "the charts of one run": lambda: self._open("run-charts", f"{self._run}/model-metrics?{TYPE}", CURVE),
         }
@@ -86,25 +85,26 @@ class Pages:
         return took
 
     def _more(self) -> float:
+        """Return the seconds for the next page of runs; not a number if all are there."""
         self._open("view", self._view, ROW)
-        before = self._tab.get_by_text("matching runs").inner_text()
-        button = self._tab.get_by_role("button", name="Load more")
-        if not button.count():
-            self._tab.locator(".ag-body-viewport").first.evaluate("it => it.scrollTo(0, it.scrollHeight)")
-        began = time.perf_counter()
-        if not button.count():
+        if self.cells <= ui_view.PAGE:
             return float("nan")
+        self._tab.locator(".ag-body-viewport").first.evaluate("it => it.scrollTo(0, it.scrollHeight)")
+        button = self._tab.get_by_role("button", name="Load more")
+        button.wait_for()
+        began = time.perf_counter()
         button.click()
-        self._tab.wait_for_function(f"!document.body.innerText.includes({before!r})")
+        self._tab.locator("text=200 matching runs").wait_for()
         return time.perf_counter() - began
 
-    def _search(self, name: str, field: str) -> float:
+    def _search(self, name: str, kind: str) -> float:
+        """Return the seconds until the one run of a variant and a seed, and the invocation above it, are there."""
         self._open("list", self._list, ROW)
-        box = self._tab.get_by_role("textbox").first
-        box.fill(f"{field} = '{self.variant}'")
+        box = self._tab.get_by_placeholder("metrics.rmse")
+        box.fill(f"{kind}.variant = '{self.variant}' and {kind}.seed = '{self.seed}'")
         began = time.perf_counter()
         box.press("Enter")
-        self._tab.locator(FIRST, has_text=f"{self.variant}/s").wait_for()  # it was the invocation's
+        self._tab.locator("text=/^2 matching runs/").wait_for()
         took = time.perf_counter() - began
         self._keep(f"search-{name}")
         return took

@@ -213,12 +213,12 @@ class MLflowStore:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another runner created it first
                 raise
 
-    def find(self, experiment: str, *, name: str | None = None, **tags: str) -> ExistingRun | None:
-        """Return the oldest run of `experiment` that has all `tags`, and the name `name` unless it is None.
+    def find(self, experiment: str, *, start_time: int | None = None, **tags: str) -> ExistingRun | None:
+        """Return the oldest run of `experiment` that has all `tags`, and this time in ms unless it is None.
 
-        With a name, a database need not look at the tags of every run, which takes ten times as long.
+        With a time, a database need not look at the tags of every run. A name would not do: MLflow keeps it as a tag.
         """
-        return next(self._search(experiment, tags, page=1, name=name), None)
+        return next(self._search(experiment, tags, page=1, start_time=start_time), None)
 
     def find_all(self, name: str, **tags: str) -> list[ExistingRun]:
         """Return every run of the experiment `name`, if it exists, that has all `tags`; the oldest first."""
@@ -226,16 +226,13 @@ class MLflowStore:
         return list(self._search(experiment.experiment_id, tags, page=PAGE)) if experiment else []
 
     def _search(
-        self, experiment: str, tags: Mapping[str, str], page: int, name: str | None = None
+        self, experiment: str, tags: Mapping[str, str], page: int, start_time: int | None = None
     ) -> Iterator[ExistingRun]:
-        """Yield the runs that have `tags`; a value that a filter cannot express is compared here.
-
-        `name`: also this name, if a filter can express it.
-        """
+        """Yield the runs that have `tags`; a value that a filter cannot express is compared here."""
         plain = {key: value for key, value in tags.items() if PLAIN.fullmatch(value)}
         others = tags.items() - plain.items()
-        named = [f"attributes.run_name = '{name}'"] if name is not None and PLAIN.fullmatch(name) else []
-        wanted = " and ".join([*named, *(f"tags.`{key}` = '{value}'" for key, value in plain.items())])
+        timed = [f"attributes.start_time = {start_time}"] if start_time is not None else []
+        wanted = " and ".join([*timed, *(f"tags.`{key}` = '{value}'" for key, value in plain.items())])
         token = None
         while True:
             runs = self._call(

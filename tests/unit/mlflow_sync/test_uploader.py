@@ -18,7 +18,6 @@ from cifar_lab.mlflow_sync.cell_sync import UploadTarget
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import cell_uploads, has_all, sync_invocations
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
-from cifar_lab.mlflow_sync.tag_names import SHIPPED_TO
 from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation_index import read_index
@@ -706,7 +705,7 @@ def test_cells_of_many_get_no_figures_and_that_is_said_once(
     assert not {"figures", "confusion.png"} & names
 
 
-def test_the_run_of_a_new_cell_is_searched_by_its_name_and_that_of_another_runner_is_found(
+def test_the_run_of_a_new_cell_is_searched_by_its_time_and_that_of_another_runner_is_found(
     study: Any, sync_all: Any, store: MLflowStore, runs_of: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invocation = _many(study, 2)
@@ -716,21 +715,11 @@ def test_the_run_of_a_new_cell_is_searched_by_its_name_and_that_of_another_runne
         upload.look(None)  # before the other runner has begun
     assert sync_all() == (4, 0)
     place = UploadTarget.of(invocation, store, study.runs, history)
-    names, really = [], store.find
-    monkeypatch.setattr(store, "find", lambda *given, **tags: names.append(tags["name"]) or really(*given, **tags))
+    times, really = list[int](), store.find
+    monkeypatch.setattr(
+        store, "find", lambda *given, **tags: times.append(tags["start_time"]) or really(*given, **tags)
+    )
     for upload in late:
         upload.ship(store, place, closing=True)
     assert len(runs_of("se_ratio")) == 4, "each cell has one run"
-    assert sorted(names) == ["r16/s0", "r16/s1", "r4/s0", "r4/s1"]
-
-
-def test_a_run_that_a_user_has_named_anew_is_still_that_of_its_cell(
-    study: Any, sync_all: Any, runs_of: Runs, client: Any
-) -> None:
-    _many(study, 1)
-    assert sync_all() == (2, 0)
-    run = runs_of("se_ratio")["r4/s0"]
-    client.update_run(run.info.run_id, name="my favourite")
-    client.set_tag(run.info.run_id, SHIPPED_TO, "1")  # something was not sent
-    assert sync_all() == (1, 0)
-    assert len(runs_of("se_ratio")) == 2
+    assert sorted(times) == sorted(run.info.start_time for run in runs_of("se_ratio").values())
