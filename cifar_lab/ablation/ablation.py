@@ -211,11 +211,7 @@ class Ablation(Declaration):
     @property
     def based_on(self) -> tuple[str, dict[str, Any]]:
         """Return the known baseline that its own is nearest to, and the differences from it."""
-        flat = self.baseline.flat()
-        diffs = {
-            title: {path: flat[path] for path, value in published.flat().items() if flat[path] != value}
-            for title, published in BASELINES.values()
-        }
+        diffs = {title: published.changes_to(self.baseline) for title, published in BASELINES.values()}
         return min(diffs.items(), key=lambda named: len(named[1]))
 
     @property

@@ -23,7 +23,6 @@ from cifar_lab.report.notebook import (
 )
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim
-from cifar_lab.store.ablation_file import set_fields
 from cifar_lab.store.invocation import RecordedCommand
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def call_in_words(function: Callable[..., object], given: Mapping[str, object]) 
         value = given[name]
         value = os.fspath(value) if isinstance(value, os.PathLike) else list(value) if type(value) is tuple else value
         if isinstance(value, Recipe):
-            words.append(f"cifar_lab.Recipe().override({set_fields(value)!r})")
+            words.append(f"cifar_lab.Recipe().override({Recipe().changes_to(value)!r})")
         elif parameter.kind is not Parameter.KEYWORD_ONLY and value is not parameter.default:
             words.append(repr(value))
         elif value != parameter.default and value not in ({}, []):

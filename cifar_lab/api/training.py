@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -236,7 +237,7 @@ def _train(
 
     done = complete(
         found, place, command=recorded_call(*call, labels=tracking.labels, note=tracking.note),
-        watch=lambda _, cells: ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell),
+        watch=lambda _, cells: nullcontext(ProgressLines({cell.fingerprint: cell.name for cell in cells}, tell)),
         upload=open_ablation_upload(place, ablation, tell, offline=offline, models=tracking.models), say=tell,
         retry_failed=retry_failed, until=tracking.until,
     )  # fmt: skip

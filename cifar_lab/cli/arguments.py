@@ -1,11 +1,10 @@
-"""Parse typed arguments to a request: the steps shared by `plan`, `run-ablation`, `train` and `sweep`."""
+"""Parse typed arguments: the steps shared by `plan`, `run-ablation`, `train` and `sweep`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,13 +15,7 @@ from cifar_lab.config import scale
 from cifar_lab.config.overrides import parse_number, parse_overrides
 from cifar_lab.config.recipe import Recipe, leaves
 from cifar_lab.errors import RegistryError, UsageError
-from cifar_lab.execution import request
-from cifar_lab.execution.request import Request as Request
 from cifar_lab.execution.request import RequestArguments
-from cifar_lab.execution.request import remaining_seconds as remaining_seconds
-
-if TYPE_CHECKING:
-    from cifar_lab.execution.settings import Node
 
 LARGEST_RECIPE = 2**20
 """Maximum bytes of a file: a recipe takes about two thousand."""
@@ -66,23 +59,6 @@ def kept_as(name: str, runs: Path) -> Path | None:
 
     path = folder_of(runs) / f"{name}.py"
     return path if NAME.fullmatch(name) and path.is_file() else None
-
-
-def resolve_arguments(
-    ablation: Ablation, *, scale_name: str, data: str | None, runs: Path, overrides: list[str] | None,
-    variants: str | None, seeds: str | None, max_params: str, device: str, workers: str, compile: bool | None = None,
-    graph: bool | None = None, cells_per_gpu: str = "auto", trains: bool = False, is_sweep: bool = False,
-    prepare: Callable[[], None] = lambda: None, nodes: tuple[Node, ...] | None = None,
-) -> Request:  # fmt: skip
-    """Parse the words of a command line, and resolve them (`cifar_lab.execution.request.resolve_request`)."""
-    typed = parse(
-        scale_name=scale_name, overrides=overrides, variants=variants, seeds=seeds, max_params=max_params,
-        device=device, workers=workers, cells_per_gpu=cells_per_gpu,
-    )._replace(nodes=nodes)  # fmt: skip
-    return request.resolve_request(
-        ablation, typed, data=data, runs=runs, say=say, compile=compile, graph=graph, trains=trains,
-        is_sweep=is_sweep, prepare=prepare,
-    )  # fmt: skip
 
 
 def parse(

@@ -14,7 +14,6 @@ from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import kept_as
-from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.text import printable
@@ -43,10 +42,8 @@ def compare(
     """Compare the variants of an ablation, from its latest invocation; exit code 1 when a record is damaged."""
     if format not in FORMATS:
         raise UsageError(f"no format named '{format}'{nearest(format, FORMATS)}")
-    if scale is not None:
-        scales.find_scale(scale)
+    o.require_setting(invocation, [name], scale, data, overrides or [])
     diff = parse_overrides(overrides or [])
-    o.require_whole(invocation, [name], scale, data, diff)
     if name != "train" and not name.startswith("sweep."):
         known = registry.discover(*(ablations or []))
         if name in known.known() or kept_as(name, runs) is None:
@@ -79,17 +76,17 @@ def print_comparison(comparison: Comparison, *, everything: bool = False) -> Non
     from cifar_lab.report.table_content import comparison_tables, result_table
 
     for line in comparison.header():
-        _print(line)
+        console.show_wrapped(line)
     for sheet in comparison_tables(comparison) if everything else [result_table(comparison)]:
         if sheet.caption:
-            _print(f"\n{sheet.caption}", "dim")
+            console.show_wrapped(f"\n{sheet.caption}", "dim")
         for part in sheet.folded(console.out.width):
             console.out.print(_table(part))
     console.out.print()
     if sentence := comparison_sentence(comparison):
-        _print(sentence, "bold")
+        console.show_wrapped(sentence, "bold")
     for line in comparison.footer() if everything else _notes(comparison):
-        _print(line, "dim")
+        console.show_wrapped(line, "dim")
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -109,8 +106,3 @@ def _table(sheet: TextTable) -> Table:
         for row in sheet.rows
     ]
     return console.table("", sheet.headings, rows, right=sheet.numbers)
-
-
-def _print(line: str, style: str = "") -> None:
-    """Print a line, wrapped at words where a terminal shows it; whole elsewhere."""
-    console.out.print(line, style=style, markup=False, soft_wrap=not console.out.is_terminal)

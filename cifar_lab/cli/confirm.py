@@ -10,9 +10,10 @@ from pathlib import Path
 
 import typer
 
-from cifar_lab.cli import arguments, console
+from cifar_lab.cli import console
 from cifar_lab.config.overrides import as_words
 from cifar_lab.errors import UsageError
+from cifar_lab.execution.request import Request, remaining_seconds
 from cifar_lab.text import many
 
 ASK_ABOVE = 3600.0
@@ -35,7 +36,7 @@ def confirm(question: str, what: str, yes: bool, hint: str = "") -> None:
         raise typer.Exit(1)
 
 
-def confirm_long(found: arguments.Request, runs: Path, yes: bool, typed: Sequence[str]) -> None:
+def confirm_long(found: Request, runs: Path, yes: bool, typed: Sequence[str]) -> None:
     """Ask to confirm more than an hour on a CPU; without a terminal, raise an error that suggests a quick command."""
     if yes or found.execution.device != "cpu" or found.seconds <= ASK_ABOVE:
         return
@@ -45,7 +46,7 @@ def confirm_long(found: arguments.Request, runs: Path, yes: bool, typed: Sequenc
     confirm("Go on?", f"{long}: more than an hour on a CPU", yes, hint)
 
 
-def _small_line(found: arguments.Request, runs: Path, typed: Sequence[str]) -> str:
+def _small_line(found: Request, runs: Path, typed: Sequence[str]) -> str:
     """Return the same command at `--scale small`, ready to copy, with its estimate; empty if it is impossible."""
     from cifar_lab.config import scale as scales
     from cifar_lab.execution.estimate import estimate
@@ -63,7 +64,7 @@ def _small_line(found: arguments.Request, runs: Path, typed: Sequence[str]) -> s
         )  # fmt: skip
     except UsageError:  # its variants coincide at that scale
         return ""
-    seconds = arguments.remaining_seconds(replace(small, estimates=estimate(small, found.pace)), found.workers)
+    seconds = remaining_seconds(replace(small, estimates=estimate(small, found.pace)), found.workers)
     words = ["cifar-lab", "run-ablation", plan.ablation.name, *as_words(overrides)]
     line = [*words, "--scale", "small", "--data", plan.source, *typed]
     return f"Smaller, about {console.duration(seconds)}: {shlex.join([*line, '-y'])}"

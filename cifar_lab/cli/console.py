@@ -30,8 +30,13 @@ def say(line: str) -> None:
 
 
 def show(line: str, style: str = "") -> None:
-    """Print one line of results on standard output, whole and without markup."""
-    out.print(line, style=style, markup=False, soft_wrap=True)
+    """Print one line of results on standard output, whole and without markup; control characters are escaped."""
+    out.print(printable(line), style=style, markup=False, soft_wrap=True)
+
+
+def show_wrapped(line: str, style: str = "") -> None:
+    """Print one line of results, wrapped at words where a terminal shows it; whole elsewhere."""
+    out.print(line, style=style, markup=False, soft_wrap=not out.is_terminal)
 
 
 def print_json(tree: object) -> None:

@@ -12,7 +12,15 @@ from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import METRICS, Ablation, Claim, Variant, taught_by
 from cifar_lab.cli import arguments, console, recipe_fields
 from cifar_lab.cli import options as o
-from cifar_lab.cli.until_decided import MaxSeeds, UntilDecided, most_seeds, print_forecast, rule_forecast, with_looks
+from cifar_lab.cli.until_decided import (
+    MaxSeeds,
+    UntilDecided,
+    most_seeds,
+    planned_conditions,
+    print_forecast,
+    rule_forecast,
+    with_looks,
+)
 from cifar_lab.cli.verify import chances
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.config.scale import trained_alike
@@ -93,10 +101,10 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
         return 0
     out = console.out
     out.print(Text.assemble((printable(ablation.name), "bold"), f": {printable(ablation.question)}"), soft_wrap=True)
-    console.show(f"source: {printable(ablation.source)}")
+    console.show(f"source: {ablation.source}")
     console.show(f"baseline: {ablation.baseline_in_words}")
     factors = ", ".join(ablation.factors) or "none"
-    console.show(f"factors: {factors}; seeds: {_seeds(ablation)}")
+    console.show(f"factors: {factors}; seeds: {', '.join(map(str, ablation.seeds))}")
     if ablation.chain:
         out.print("a chain: each stage is compared with the one before it")
     for paragraph in ablation.doc.split("\n\n") if ablation.doc else ():
@@ -117,7 +125,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
     for claim in ablation.claims:
         under = f"; made with {format_overrides(claim.under)}" if claim.under else ""
         said = f'claim: "{claim.quote}": {claim.compares} ({claim.source}{under})'
-        console.show(printable(said))
+        console.show(said)
     for metric in dict.fromkeys(claim.metric for claim in ablation.claims if claim.metric != "accuracy"):
         console.show(f"{metric}: {METRICS[metric]}", style="dim")
     return 0
@@ -200,17 +208,12 @@ def plan(
 def plan_powers(plan: Plan, runs: Path, *, stopping: bool = False) -> list[ClaimPower]:
     """Return how likely each claim of a plan is to be settled by its seeds, without those about absent variants."""
     from cifar_lab.results.claim_power import claim_powers
-    from cifar_lab.results.claim_setting import Conditions
 
     names = {cell.variant for cell in plan.cells}
     powers = claim_powers(
-        plan.ablation,
-        Conditions(
-            scale=plan.scale.name, protocol=plan.protocol, data=plan.dataset.name,
-            is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
-        ),
-        seeds=len({cell.seed for cell in plan.cells}), margin=plan.ablation.margin(plan.scale.name),
-        runs=runs, data_hash=plan.dataset.hash, variants=names, stopping=stopping,
+        plan.ablation, planned_conditions(plan), seeds=len({cell.seed for cell in plan.cells}),
+        margin=plan.ablation.margin(plan.scale.name), runs=runs, data_hash=plan.dataset.hash, variants=names,
+        stopping=stopping,
     )  # fmt: skip
     return [power for power in powers if names.issuperset(power.claim.variants)]
 
@@ -225,11 +228,11 @@ def plan_in_words(plan: Plan, workers: int, *, retry_failed: bool) -> str:
         words.append(f"{failed} failed before (--retry-failed trains them again)")
     words += [f"{damaged} damaged"] if (damaged := states.count("damaged")) else []
     if cells and plan.estimates:
-        words.append(f"about {console.duration(arguments.remaining_seconds(plan, workers, retry_failed=retry_failed))}")
+        words.append(f"about {console.duration(request.remaining_seconds(plan, workers, retry_failed=retry_failed))}")
     return ", ".join(words)
 
 
-def plan_tree(found: arguments.Request) -> dict[str, Any]:
+def plan_tree(found: request.Request) -> dict[str, Any]:
     """Return the plan as JSON."""
     from cifar_lab.execution.plan import as_dict
 
@@ -308,7 +311,3 @@ def _difference(row: dict[str, Any]) -> str:
         stands += [taught_by(row["distills_from"], row["teacher_seeds"])] if row["distills_from"] else []
         return f"{', '.join(stands)}: {diff or 'the same recipe'}"
     return diff or "the baseline"
-
-
-def _seeds(ablation: Ablation) -> str:
-    return ", ".join(str(seed) for seed in ablation.seeds)

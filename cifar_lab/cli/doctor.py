@@ -146,20 +146,20 @@ def _speed(device: torch.device, precision: str) -> DoctorCheck:
 
 def _store() -> DoctorCheck:
     """Check that the tracking store answers, and accepts runs. A missing SQLite store is not created."""
-    from cifar_lab.mlflow_sync import client
-    from cifar_lab.mlflow_sync.uri import sqlite_path
+    from cifar_lab.mlflow_sync.client import MLflowStore
+    from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path
 
     if find_spec("mlflow") is None:
         return DoctorCheck(
             "MLflow store", False, "mlflow is not installed: `pip install mlflow`, or work with --offline"
         )
-    uri = client.resolve_uri()
+    uri = resolve_uri()
     path = sqlite_path(uri)
 
     def check() -> None:
-        client.require_usable(uri)
+        require_usable(uri)
         if path is None or path.exists():
-            client.MLflowStore.open(uri).shown()
+            MLflowStore.open(uri).shown()
 
     new = " (made by the first run)" if path is not None and not path.exists() else ""
     return DoctorCheck("MLflow store", *_usable(check, printable(redacted(uri)) + new))

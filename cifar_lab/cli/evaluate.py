@@ -15,8 +15,6 @@ from cifar_lab.cli import options as o
 from cifar_lab.cli.confusion_table import confusion_table
 from cifar_lab.cli.run_options import percent, percent_interval
 from cifar_lab.errors import UsageError
-from cifar_lab.out_of_space import is_out_of_space
-from cifar_lab.text import printable
 
 if TYPE_CHECKING:
     from cifar_lab.inference.evaluation import EvaluationResult, RunEvaluation
@@ -84,6 +82,7 @@ def evaluate(
     from cifar_lab.inference import run_names
 
     chosen = run_names.choose_runs(o.open_records(runs).resolve(), names, scale=scale, invocation=invocation)
+    _require_drawable(len(chosen.runs), output)
     kinds = _corruption_names(corruptions)
     from cifar_lab.inference.evaluation import evaluate_members
     from cifar_lab.inference.labelled_images import labelled_images
@@ -94,7 +93,6 @@ def evaluate(
     evaluation = evaluate_members(
         chosen, members, labelled, corruptions=kinds, control=control, margin=limit, say=console.say
     )
-    _require_drawable(evaluation, output)
     if labelled.own is not None and not is_only_read:
         _store_logits(members, labelled, train_logits)
     if output is not None:
@@ -117,12 +115,14 @@ def _corruption_names(text: str | None) -> list[str] | None:
     return names
 
 
-def _require_drawable(evaluation: EvaluationResult, output: Path | None) -> None:
-    """Check that a diagram can tell the runs apart."""
+def _require_drawable(runs: int, output: Path | None) -> None:
+    """Check that a diagram can tell the runs apart, before anything is computed."""
     from cifar_lab.report.charts.reliability_png import MOST
 
-    if output is not None and output.suffix.lower() == ".png" and len(evaluation.runs) > MOST:
-        raise UsageError(f"-o {output}: a diagram shows at most {MOST} runs, not {len(evaluation.runs)}")
+    if output is not None and output.suffix.lower() == ".png" and runs > MOST:
+        raise UsageError(
+            f"-o {output}: a diagram shows at most {MOST} runs, not {runs}; name fewer: best:ABLATION, ABLATION/VARIANT"
+        )
 
 
 def _store_logits(members: list[Member], labelled: LabelledImages, train_logits: bool) -> None:
@@ -143,12 +143,8 @@ def _write(output: Path, evaluation: EvaluationResult) -> None:
     from cifar_lab.store.atomic_file import write_atomically
 
     content = _content(output.suffix.lower(), evaluation)
-    try:
+    with o.writing(output):
         write_atomically(output, lambda file: file.write(content))
-    except OSError as error:
-        if is_out_of_space(error):
-            raise
-        raise UsageError(f"-o {output}: {error.strerror or error}") from error
 
 
 def _content(ending: str, evaluation: EvaluationResult) -> bytes:
@@ -168,30 +164,32 @@ def _content(ending: str, evaluation: EvaluationResult) -> bytes:
 
 
 def _print(evaluation: EvaluationResult, output: Path | None) -> None:
-    _line(f"{evaluation.images}")
-    _line(f"computed on {evaluation.how}")
+    console.show(evaluation.images)
+    console.show(f"computed on {evaluation.how}")
     for note in evaluation.notes:
-        _line(note)
+        console.show(note)
     console.out.print(_runs_table(evaluation))
-    _line("interval: 95 %, Wilson, over images; ECE: expected calibration error, 15 bins", dim=True)
+    console.show("interval: 95 %, Wilson, over images; ECE: expected calibration error, 15 bins", "dim")
     for run in evaluation.runs:
         if run.recorded is not None and abs(run.recorded - run.accuracy) > 1e-6:
-            _line(f"{run.name}: the record has {percent(run.recorded)} %, computed here {percent(run.accuracy)} %")
+            console.show(
+                f"{run.name}: the record has {percent(run.recorded)} %, computed here {percent(run.accuracy)} %"
+            )
     if len(evaluation.runs) == 1:
         _print_details(evaluation.runs[0])
     else:
-        _gap()
-        _heading("recall in %, mean over seeds")
+        console.out.print()
+        console.show("recall in %, mean over seeds", "bold")
         console.out.print(_classes_by_variant(evaluation))
     if evaluation.judged and evaluation.control is not None:
-        _gap()
+        console.out.print()
         run_options.print_judged_points(
             evaluation.judged, evaluation.control, evaluation.margin, "accuracy by variant, in %"
         )
     if any(run.corruptions for run in evaluation.runs):
         _print_corruptions(evaluation)
     if output is not None:
-        _line(f"written: {output}")
+        console.show(f"written: {output}")
 
 
 def _runs_table(evaluation: EvaluationResult) -> Any:
@@ -206,25 +204,25 @@ def _runs_table(evaluation: EvaluationResult) -> Any:
 
 def _print_details(run: RunEvaluation) -> None:
     """Print classes, confusion and calibration of one run."""
-    _gap()
+    console.out.print()
     columns = ["class", "images", "correct", "recall %", "precision %"]
     rows = [
         [each.name, each.images, each.correct, percent(each.recall, 1), percent(each.precision, 1)]
         for each in run.by_class()
     ]
     console.out.print(console.table("", columns, rows, right=columns[1:]))
-    _gap()
+    console.out.print()
     heading, confusion = confusion_table(run.classes, run.confusion, console.out.width)
-    _heading(heading)
+    console.show(heading, "bold")
     console.out.print(confusion)
-    _gap()
+    console.out.print()
     columns = ["confidence %", "images", "mean confidence %", "accuracy %"]
     bins = [
         [f"{100 * each.low:.1f} to {100 * each.high:.1f}", each.images, percent(each.confidence, 1),
          percent(each.accuracy, 1)]
         for each in run.calibration.bins if each.images
     ]  # fmt: skip
-    _heading("calibration")
+    console.show("calibration", "bold")
     console.out.print(console.table("", columns, bins, right=columns[1:]))
 
 
@@ -251,18 +249,18 @@ def _print_corruptions(evaluation: EvaluationResult) -> None:
             values = [value for run in groups[name] for value in (run.corruptions or {})[kind]]
             row.append(percent(_mean(values), 1))
         rows.append(row)
-    _gap()
-    _heading("accuracy on corrupted images in %, mean over five strengths and over seeds")
+    console.out.print()
+    console.show("accuracy on corrupted images in %, mean over five strengths and over seeds", "bold")
     console.out.print(console.table("", ["corruption", *names], rows, right=names))
-    _gap()
+    console.out.print()
     columns = ["variant", "n", "mean %", "interval"]
     summary = [
         [each.variant, each.n, percent(each.mean), percent_interval(each.interval)] for each in evaluation.corrupted
     ]
-    _heading("mean corruption accuracy; interval: 95 %, Student, over seeds")
+    console.show("mean corruption accuracy; interval: 95 %, Student, over seeds", "bold")
     console.out.print(console.table("", columns, summary, right=columns[1:]))
     if evaluation.judged_corrupted and evaluation.control is not None:
-        _gap()
+        console.out.print()
         run_options.print_judged_points(
             evaluation.judged_corrupted, evaluation.control, evaluation.margin,
             "mean corruption accuracy by variant, in %",
@@ -279,15 +277,3 @@ def _groups(evaluation: EvaluationResult) -> dict[str, list[RunEvaluation]]:
 def _mean(values: list[float | None] | list[float]) -> float | None:
     numbers = [value for value in values if value is not None]
     return sum(numbers) / len(numbers) if numbers else None
-
-
-def _line(text: str, *, dim: bool = False) -> None:
-    console.show(printable(text), "dim" if dim else "")
-
-
-def _heading(text: str) -> None:
-    console.show(text, "bold")
-
-
-def _gap() -> None:
-    console.out.print()

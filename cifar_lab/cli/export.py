@@ -11,9 +11,7 @@ import typer
 from cifar_lab.cli import console, run_options
 from cifar_lab.cli import options as o
 from cifar_lab.cli.run_options import percent, percent_interval
-from cifar_lab.errors import UsageError
-from cifar_lab.out_of_space import is_out_of_space
-from cifar_lab.text import many, printable
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.inference.export import ExportedNetwork
@@ -60,15 +58,11 @@ def export(
     run_names.require_one(chosen, "one file holds one network; name one")
     from cifar_lab.inference.export import export_network
 
-    try:
+    with o.writing(output):
         exported = export_network(
             chosen, output, int8=int8, pixels=cast("Pixels", input_type), tta=tta, data=data, count=images,
             say=console.say,
         )  # fmt: skip
-    except OSError as error:
-        if is_out_of_space(error):
-            raise
-        raise UsageError(f"-o {output}: {error.strerror or error}") from error
     if as_json:
         console.print_json(exported.as_dict())
         return 0
@@ -77,9 +71,9 @@ def export(
 
 
 def _print(exported: ExportedNetwork) -> None:
-    console.show(printable(f"{exported.run}, {exported.images}; PyTorch and onnxruntime on {exported.how}"))
+    console.show(f"{exported.run}, {exported.images}; PyTorch and onnxruntime on {exported.how}")
     for note in exported.notes:
-        console.show(printable(note))
+        console.show(note)
     answers = ["", "MB", "accuracy %", "largest difference", "other answers"]
     rows = [
         [each.name, f"{each.bytes / 1e6:.2f}", percent(each.accuracy),

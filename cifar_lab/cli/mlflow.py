@@ -31,7 +31,7 @@ def sync(
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Upload to MLflow what it does not have yet; safe to repeat."""
-    tracking_options.set_experiment_prefix(experiment_prefix)
+    tracking_options.name_experiments(experiment_prefix)
     models = tracking_options.model_logging(log_model, register)
     from cifar_lab.mlflow_sync.upload import sync_all
 
@@ -65,20 +65,22 @@ def ui(
 
     If MLFLOW_TRACKING_URI names a server, that one is opened and none is started.
     """
-    tracking_options.set_experiment_prefix(experiment_prefix)
-    from cifar_lab.mlflow_sync import client, server
+    tracking_options.name_experiments(experiment_prefix)
+    from cifar_lab.mlflow_sync import server
+    from cifar_lab.mlflow_sync.client import MLflowStore
+    from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri
 
     if runs is not None and not runs.is_dir():
         raise UsageError(f"--runs {runs}: no such folder")
-    uri = client.resolve_uri()
-    client.require_usable(uri)
+    uri = resolve_uri()
+    require_usable(uri)
     address = server.address_of(uri)
     if address is not None:
-        shown = _chosen(client.MLflowStore.open(uri).shown(), ablation, runs)
+        shown = _chosen(MLflowStore.open(uri).shown(), ablation, runs)
         _point_to(address, shown, as_json=as_json, no_open=no_open)
         return 0
     server.require_free(port)
-    shown = _chosen(client.MLflowStore.open(uri).shown(), ablation, runs)
+    shown = _chosen(MLflowStore.open(uri).shown(), ablation, runs)
     if warning := server.warning_of(host):
         console.say(warning)
     console.say(f"MLflow on {redacted(uri)}: starting, some seconds")
@@ -139,8 +141,8 @@ def _point_to(address: str, shown: list[ExperimentView], *, as_json: bool, no_op
     if as_json:
         console.print_json({"server": address, "ablations": links})
     for link in links if not as_json else ():
-        lines = f"{printable(link['ablation'])}\n  table   {link['table']}\n  charts  {link['charts']}"
-        console.show(lines)
+        for line in (link["ablation"], f"  table   {link['table']}", f"  charts  {link['charts']}"):
+            console.show(line)
     if not links:
         console.say(f"{address}: no ablation here yet; `run-ablation` brings one, `sync` those that were not shipped")
     sys.stdout.flush()

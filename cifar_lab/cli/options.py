@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,10 @@ import typer
 
 from cifar_lab.ablation.registry import FOLDERS, folders_of_environment
 from cifar_lab.cli import completion
+from cifar_lab.config.scale import find_scale
 from cifar_lab.errors import UsageError
 from cifar_lab.object_store import is_address, parse_address
+from cifar_lab.out_of_space import is_out_of_space
 
 RUNS = "CIFAR_LAB_RUNS"
 
@@ -263,6 +266,21 @@ MaybeInvocation = Annotated[
 ]
 
 
+@contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Convert an error of writing `-o` to one line; a full disk is left to the command line as a whole.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_out_of_space(error):
+            raise
+        raise UsageError(f"-o {output}: {error.strerror or error}") from error
+
+
 def require_place(output: Path, name: str, endings: Collection[str] = ()) -> None:
     """Check that a file can be written, before anything is read; `name`: suggested where a folder was given.
 
@@ -277,14 +295,16 @@ def require_place(output: Path, name: str, endings: Collection[str] = ()) -> Non
         raise UsageError(f"-o {output}: the extension is one of {', '.join(endings)}")
 
 
-def require_whole(
+def require_setting(
     invocation: str | None, names: Collection[str], scale: str | None, data: str | None, overrides: Collection[str]
 ) -> None:
-    """Check that an invocation id is given for one ablation and without other selectors.
+    """Check that a scale exists, and that an invocation id is given for one ablation and without other selectors.
 
     Raises:
-        UsageError: there is an id together with other selectors, or with none or several ablations.
+        UsageError: no such scale, or an id together with other selectors, or with none or several ablations.
     """
+    if scale is not None:
+        find_scale(scale)
     if invocation is None:
         return
     if len(names) != 1:

@@ -9,8 +9,6 @@ import typer
 
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.errors import UsageError
-from cifar_lab.out_of_space import is_out_of_space
 from cifar_lab.text import many
 
 Names = Annotated[
@@ -47,12 +45,8 @@ def pack(
     from cifar_lab.store import checksum
 
     parcel = packing.gather(runs.resolve(), list(dict.fromkeys(names or [])), weights=weights, predictions=predictions)
-    try:
+    with o.writing(output):
         count, unpacked = packing.write_zip(parcel, output)
-    except OSError as error:
-        if is_out_of_space(error):
-            raise
-        raise UsageError(f"-o {output}: {error.strerror or error}") from error
     size, digest = output.stat().st_size, checksum.hash_file(output)
     ablations = parcel.contents.ablations
     if as_json:

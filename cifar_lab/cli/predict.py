@@ -12,8 +12,7 @@ import typer
 from cifar_lab.cli import console, run_options
 from cifar_lab.cli import options as o
 from cifar_lab.errors import UsageError
-from cifar_lab.out_of_space import is_out_of_space
-from cifar_lab.text import many, printable
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.inference.answer_file import ChangedAnswers, Format
@@ -70,14 +69,10 @@ def predict(
     if earlier is not None and against is not None:
         renamed = tuple(sample.answers) if sample is not None and not given.has_own_ids else None
         changes = answer_file.count_changes(predictions, earlier, against, renamed)
-    try:
+    with o.writing(output):
         answer_file.write_answers(
             output, predictions, format=cast("Format", chosen_format), like=like, names=class_names
         )
-    except OSError as error:
-        if is_out_of_space(error):
-            raise
-        raise UsageError(f"-o {output}: {error.strerror or error}") from error
     if as_json:
         changed = asdict(changes) if changes is not None else None
         console.print_json({**predictions.as_dict(), "output": str(output.resolve()), "against": changed})
@@ -101,9 +96,9 @@ def _print(predictions: Predictions, changes: ChangedAnswers | None, output: Pat
 
 def _head(predictions: Predictions) -> Iterator[str]:
     names = ", ".join(predictions.members)
-    yield printable(f"{many(len(predictions.ids), 'image')} of {predictions.source}, predicted by {names}")
+    yield f"{many(len(predictions.ids), 'image')} of {predictions.source}, predicted by {names}"
     yield f"computed on {predictions.how}"
-    yield from map(printable, predictions.notes)
+    yield from predictions.notes
 
 
 def _foot(predictions: Predictions, changes: ChangedAnswers | None, output: Path) -> Iterator[str]:

@@ -13,8 +13,7 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
-from cifar_lab.cli.sweep_storage import Name, Storage
-from cifar_lab.config import scale as scales
+from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
 
@@ -47,9 +46,7 @@ def report(
     if everything == bool(chosen):
         raise UsageError("name one ablation or more, or say --all")
     o.require_place(output, "report.html")
-    if scale is not None:
-        scales.find_scale(scale)
-    o.require_whole(invocation, set(chosen), scale, data, overrides)
+    o.require_setting(invocation, set(chosen), scale, data, overrides)
     asked = {"scale": scale, "data": data, "overrides": parse_overrides(overrides)}
     ablation_registry = registry.discover(*(ablations or []))
     entries: Sequence[AblationPage | UnmeasuredAblation]
@@ -69,13 +66,9 @@ def sweep_report(
     """Write a page of one search: history, accuracy against parameters, importances, best recipe, all trials."""
     o.require_place(output, "sweep.html")
     from cifar_lab.report.html import render_sweep
-    from cifar_lab.search import storage as stores
-    from cifar_lab.search.study import load_study
     from cifar_lab.search.sweep_page import load_sweep_page
 
-    stores.quiet()
-    with stores.reaching(storage):
-        study = load_study(stores.open_existing(storage, runs.resolve()), name, runs.resolve())
+    with loaded_study(name, storage, runs) as study:
         page = load_sweep_page(study, runs=runs.resolve(), storage=storage)
     _write(output, render_sweep(page), {"study": page.study}, as_json=as_json)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,13 +17,7 @@ from cifar_lab.cli.compare import print_comparison
 from cifar_lab.cli.engine import LOCAL, SLURM, EngineName, RayAddress, StayingEngineName, engine_nodes, require_engine
 from cifar_lab.cli.notify import Notify, add_line, request_notification
 from cifar_lab.cli.training import CommandOutcome, RunOptions, option_words, print_outcome, run_one
-from cifar_lab.cli.until_decided import (
-    DropRule,
-    MaxSeeds,
-    UntilDecided,
-    most_seeds,
-    with_looks,
-)
+from cifar_lab.cli.until_decided import DropRule, MaxSeeds, UntilDecided, most_seeds, with_looks
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
@@ -78,7 +71,7 @@ def run_ablation(
         slurm.require_no_notification(notify)
     else:
         request_notification(notify, f"run-ablation {name}")
-    tracking_options.set_experiment_prefix(experiment_prefix)
+    tracking_options.name_experiments(experiment_prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     require_engine(engine, ray_address, can_submit=True)
     cluster = slurm.slurm_options(
@@ -121,7 +114,7 @@ def run_ablation(
             outcomes.append(_said(each, run_each))
             if outcomes[-1].interrupted:
                 break
-    return _print_every(outcomes, as_json) if cluster is None else _print_submitted(outcomes, as_json)
+    return _print_every(outcomes, as_json, submitted=cluster is not None)
 
 
 def _require_for_some(ablations: list[Ablation], typed: RequestArguments) -> None:
@@ -153,23 +146,20 @@ def _said(ablation: Ablation, run_each: Callable[[Ablation], CommandOutcome]) ->
         return CommandOutcome(error.exit_code, None)
 
 
-def _print_every(outcomes: list[CommandOutcome], as_json: bool) -> int:
+def _print_every(outcomes: list[CommandOutcome], as_json: bool, *, submitted: bool) -> int:
+    """Print the outcomes together, and return the largest exit code; `submitted`: they are submissions."""
     trees = [outcome.tree for outcome in outcomes if outcome.tree is not None]
     if as_json:
         console.print_json(trees)
+    code = max((outcome.code for outcome in outcomes), default=0)
+    if submitted:
+        console.say(f"{many(sum(len(tree['cells']) for tree in trees), 'cell')} submitted")
+        return code
     words = {"trained": "cells trained", "by_another_runner": "by another runner", "reused": "reused"}
     counts = {word: sum(tree[word] for tree in trees) for word in words}
     said = [f"{count} {words[word]}" for word, count in counts.items() if count or word != "by_another_runner"]
     console.say(f"{len(trees)} of {len(outcomes)} ablations: {', '.join(said)}")
-    return max((outcome.code for outcome in outcomes), default=0)
-
-
-def _print_submitted(outcomes: list[CommandOutcome], as_json: bool) -> int:
-    trees = [outcome.tree for outcome in outcomes if outcome.tree is not None]
-    if as_json:
-        console.print_json(trees)
-    console.say(f"{many(sum(len(tree['cells']) for tree in trees), 'cell')} submitted")
-    return max((outcome.code for outcome in outcomes), default=0)
+    return code
 
 
 def train(
@@ -195,13 +185,15 @@ def train(
     """Train one recipe: a baseline, a file's, or a finished cell's recipe and weights, with overrides."""
     request_notification(notify, "train")
     require_engine(engine, ray_address)
-    tracking_options.set_experiment_prefix(experiment_prefix)
+    tracking_options.name_experiments(experiment_prefix)
     begun: WarmStart | None = None
     if parent is not None:
         taken = {"--baseline": baseline, "--recipe": file, "--scale": scale}
         if clash := [flag for flag, value in taken.items() if value is not None]:
             raise UsageError(f"{clash[0]} does not go with --from, which goes on with the cell's own recipe and size")
-        begun = _further(parent, runs.resolve(), overrides or [])
+        from cifar_lab.execution.warm_start import further_training
+
+        begun = further_training(runs.resolve(), parent, parse_overrides(overrides or []))
         name, recipe, data = begun.name, begun.recipe, data or begun.source
     elif file is not None:
         if baseline is not None:
@@ -223,10 +215,3 @@ def train(
         print_table=None if as_json else partial(print_comparison, everything=everything),
     )  # fmt: skip
     return print_outcome(run_one(single_recipe(name, recipe, "the command line"), options), as_json)
-
-
-def _further(prefix: str, runs: Path, overrides: list[str]) -> WarmStart:
-    """Return recipe (with the cell's weights), data source and seed for continuing the training of a cell."""
-    from cifar_lab.execution.warm_start import further_training
-
-    return further_training(runs, prefix, parse_overrides(overrides))

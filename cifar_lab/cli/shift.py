@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_lab.cli import console, run_options
 from cifar_lab.cli import options as o
 from cifar_lab.cli.run_options import percent, percent_interval
-from cifar_lab.text import many, printable
+from cifar_lab.text import many
 
 if TYPE_CHECKING:
     from cifar_lab.inference.shift import ShiftEstimate
@@ -46,21 +46,21 @@ def shift(
 
 
 def _print(estimate: ShiftEstimate) -> None:
-    _line(f"accuracy on {many(estimate.images, 'image')} of {estimate.source}, estimated without labels")
-    _line(f"computed on {estimate.how}")
+    console.show(f"accuracy on {many(estimate.images, 'image')} of {estimate.source}, estimated without labels")
+    console.show(f"computed on {estimate.how}")
     for note in estimate.notes:
-        _line(note)
+        console.show(note)
     console.out.print(_runs_table(estimate))
     console.out.print()
     console.out.print(_variants_table(estimate))
     for line in LEGEND:
-        _line(line, dim=True)
-    _line(WARNING, dim=True)
+        console.show(line, "dim")
+    console.show(WARNING, "dim")
     if any(each.agreement is not None for each in estimate.variants):
         console.out.print()
         console.out.print(_agreement_table(estimate))
         for line in _agreement_legend(estimate):
-            _line(line, dim=True)
+            console.show(line, "dim")
     if estimate.judged and estimate.control is not None:
         console.out.print()
         run_options.print_judged_points(
@@ -119,7 +119,3 @@ def _agreement_legend(estimate: ShiftEstimate) -> list[str]:
     is_line = correlation >= ON_A_LINE
     rule = "" if is_line else f"; below {ON_A_LINE} they lie on no line, and none is used"
     return [*lines, f"line: agreement on the line (Baek et al. 2022); {words}{rule}"]
-
-
-def _line(text: str, *, dim: bool = False) -> None:
-    console.show(printable(text), "dim" if dim else "")

@@ -15,7 +15,6 @@ from rich.text import Text
 from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console, watch
 from cifar_lab.cli import options as o
-from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import TrackingError
 from cifar_lab.object_store import with_addresses
@@ -107,9 +106,7 @@ def _settings(
     """Return the requested setting of one ablation, or all settings of all ablations."""
     from cifar_lab.store.selection import read_settings, select
 
-    if scale is not None:
-        scales.find_scale(scale)
-    o.require_whole(invocation, [name] if name is not None else [], scale, data, overrides or [])
+    o.require_setting(invocation, [name] if name is not None else [], scale, data, overrides or [])
     if name is None:
         return read_settings(runs.resolve(), scale=scale, data=data)
     diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).known()

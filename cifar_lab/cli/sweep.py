@@ -16,9 +16,9 @@ from cifar_lab.cli.confirm import ASK_ABOVE, confirm
 from cifar_lab.cli.engine import LOCAL, RayAddress, StayingEngineName, engine_nodes, require_engine
 from cifar_lab.cli.notify import Notify, add_line, request_notification
 from cifar_lab.cli.sweep_confirm import (
-    ConfirmOptions,
     ConfirmSeeds,
     ConfirmTop,
+    confirm_options,
     confirm_study,
     print_confirmation,
     require_confirmation,
@@ -36,6 +36,7 @@ from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
+from cifar_lab.execution.request import Request, resolve_request
 from cifar_lab.execution.stop_signals import end_of_time
 
 if TYPE_CHECKING:
@@ -104,10 +105,13 @@ def sweep(
     stores.quiet()
     with stores.reaching(storage), engine_nodes(engine, ray_address) as nodes:
         place = stores.open_storage(storage, runs.resolve(), console.say)  # damage is reported before data are read
-        found = arguments.resolve_arguments(
-            _baseline(study, asks.space), scale_name=scale, data=data, runs=runs.resolve(), overrides=overrides,
-            variants=None, seeds=str(seed), max_params=str(2**62), device=device, workers=workers, compile=compile,
-            graph=graph, cells_per_gpu=cells_per_gpu, trains=True, is_sweep=True, nodes=nodes,
+        typed = arguments.parse(
+            scale_name=scale, overrides=overrides, variants=None, seeds=str(seed), max_params=str(2**62),
+            device=device, workers=workers, cells_per_gpu=cells_per_gpu,
+        )  # fmt: skip
+        found = resolve_request(
+            _baseline(study, asks.space), typed._replace(nodes=nodes), data=data, runs=runs.resolve(), say=console.say,
+            compile=compile, graph=graph, trains=True, is_sweep=True,
         )  # fmt: skip
         dataset = found.plan.dataset
         named = {"name": dataset.name, "kind": dataset.kind, "hash": dataset.hash, "source": found.plan.source}
@@ -157,13 +161,12 @@ def sweep(
             console.say(f"{report.interrupted}; the same command goes on from there")
             code = report.interrupted.exit_code
         elif confirm_top is not None and code == 0:
-            options = ConfirmOptions(
-                top=confirm_top, seeds=confirm_seeds, option="--confirm-seeds", data=data, storage=storage,
-                device=device, workers=workers, compile=compile or None, graph=graph, cells_per_gpu=cells_per_gpu,
-                retry_failed=False, until=until, offline=offline, runs=runs, yes=yes, engine=engine,
-                ray_address=ray_address,
+            options = confirm_options(
+                data=data, device=device, workers=workers, compile=compile or None, graph=graph,
+                cells_per_gpu=cells_per_gpu, retry_failed=False, until=until, offline=offline, runs=runs, yes=yes,
+                engine=engine, ray_address=ray_address,
             )  # fmt: skip
-            code, confirmation = confirm_study(opened, options)
+            code, confirmation = confirm_study(opened, options, confirm_top, confirm_seeds, "--confirm-seeds", storage)
             from cifar_lab.report.confirmation_table import confirmation_sentences
 
             for sentence in confirmation_sentences(confirmation) if confirmation is not None else ():
@@ -230,7 +233,7 @@ def _baseline(study: str, space: Space) -> Ablation:
     )  # fmt: skip
 
 
-def _confirm(found: arguments.Request, left: int, yes: bool) -> None:
+def _confirm(found: Request, left: int, yes: bool) -> None:
     """Ask to confirm more than an hour on a CPU, estimating each trial by the baseline."""
     plan = found.plan
     one = next(iter(plan.estimates.values()), 0.0)

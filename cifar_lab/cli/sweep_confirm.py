@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from cifar_lab.execution.stop_signals import end_of_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cifar_lab.cli.training import RunOptions
     from cifar_lab.results.confirmation import Confirmation
     from cifar_lab.search.study import Optuna
 
@@ -64,14 +65,13 @@ def sweep_confirm(
     require_engine(engine, ray_address)
     if output is not None:
         o.require_place(output, "confirmed.json")
-    options = ConfirmOptions(
-        top=top, seeds=seeds, option="--seeds", data=data, storage=storage, device=device, workers=workers,
-        compile=compile, graph=graph, cells_per_gpu=cells_per_gpu, retry_failed=retry_failed,
-        until=end_of_time(hours), offline=offline, runs=runs, yes=yes, engine=engine,
+    options = confirm_options(
+        data=data, device=device, workers=workers, compile=compile, graph=graph, cells_per_gpu=cells_per_gpu,
+        retry_failed=retry_failed, until=end_of_time(hours), offline=offline, runs=runs, yes=yes, engine=engine,
         ray_address=ray_address,
     )  # fmt: skip
     with loaded_study(name, storage, runs) as study:
-        code, confirmation = confirm_study(study, options)
+        code, confirmation = confirm_study(study, options, top, seeds, "--seeds", storage)
         if confirmation is not None and output is not None:
             _write_winner(study, confirmation, output)
     if as_json:
@@ -81,29 +81,23 @@ def sweep_confirm(
     return code
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConfirmOptions:
-    """Options of a confirmation, as typed."""
+def confirm_options(
+    *, data: str | None, device: str, workers: str, compile: bool | None, graph: bool | None, cells_per_gpu: str,
+    retry_failed: bool, until: float, offline: bool, runs: Path, yes: bool, engine: str, ray_address: str | None,
+) -> RunOptions:  # fmt: skip
+    """Return the options of a confirmation, to which `confirm_study` adds the settings of the study."""
+    from cifar_lab.cli.training import RunOptions, option_words
+    from cifar_lab.store.ablation_file import folder_of
 
-    top: int
-    seeds: str | None
-    option: str
-    """Name of the option that has the seeds."""
-    data: str | None
-    storage: str | None
-    device: str
-    workers: str
-    compile: bool | None
-    graph: bool | None
-    cells_per_gpu: str
-    retry_failed: bool
-    until: float
-    """Time on the monotonic clock at which running cells save and stop."""
-    offline: bool
-    runs: Path
-    yes: bool
-    engine: str
-    ray_address: str | None
+    typed = arguments.parse(
+        scale_name="writeup", overrides=None, variants=None, seeds=None, max_params=str(2**62), device=device,
+        workers=workers, cells_per_gpu=cells_per_gpu,
+    )  # fmt: skip
+    return RunOptions(
+        typed=typed, data=data, runs=runs.resolve(), compile=compile, graph=graph, retry_failed=retry_failed,
+        until=until, offline=offline, yes=yes, engine=engine, ray_address=ray_address,
+        words=option_words(None, None, device, workers, cells_per_gpu, runs, [folder_of(runs)]),
+    )  # fmt: skip
 
 
 def parse_fresh_seeds(text: str | None, setting_seed: int, option: str) -> tuple[int, ...]:
@@ -130,40 +124,36 @@ def require_confirmation(top: int | None, seeds: str | None, setting_seed: int) 
         parse_fresh_seeds(seeds, setting_seed, "--confirm-seeds")
 
 
-def confirm_study(study: Optuna, options: ConfirmOptions) -> tuple[int, Confirmation | None]:
-    """Train the missing cells of a confirmation; return the exit code, and what was found.
+def confirm_study(
+    study: Optuna, options: RunOptions, top: int, seeds: str | None, option: str, storage: str | None
+) -> tuple[int, Confirmation | None]:
+    """Train the missing cells of a confirmation of `top` trials; return the exit code, and what was found.
+
+    `option`: name of the one that has the seeds. `storage`: as typed.
 
     Raises:
         UsageError: no trial differs from the baseline, a seed is not fresh, or the images are others.
     """
-    from cifar_lab.cli.training import RunOptions, option_words, run_one
+    from cifar_lab.cli.training import run_one
     from cifar_lab.search import confirmation as confirming
     from cifar_lab.search.study import setting_of
-    from cifar_lab.store.ablation_file import folder_of, keep
+    from cifar_lab.store.ablation_file import keep
 
-    runs = options.runs.resolve()
-    setting = setting_of(study)
-    seeds = parse_fresh_seeds(options.seeds, setting.seed, options.option)
-    finalists = confirming.find_finalists(study, setting, options.top)
-    if len(finalists) < options.top:
-        console.say(f"{options.top} trials were to be confirmed: {len(finalists)} differ from the baseline")
-    ablation = keep(confirming.confirm_finalists(setting, finalists, seeds), runs, by="`cifar-lab sweep-confirm`")
-    typed = arguments.parse(
-        scale_name=setting.scale.name, overrides=None, variants=None, seeds=None, max_params=str(2**62),
-        device=options.device, workers=options.workers, cells_per_gpu=options.cells_per_gpu,
+    runs, setting = options.runs, setting_of(study)
+    fresh = parse_fresh_seeds(seeds, setting.seed, option)
+    finalists = confirming.find_finalists(study, setting, top)
+    if len(finalists) < top:
+        console.say(f"{top} trials were to be confirmed: {len(finalists)} differ from the baseline")
+    ablation = keep(confirming.confirm_finalists(setting, finalists, fresh), runs, by="`cifar-lab sweep-confirm`")
+    options = replace(
+        options, typed=options.typed._replace(scale=setting.scale, overrides=setting.overrides),
+        data=options.data or setting.data["source"], data_hash=setting.data["hash"],
+        files=partial(_artifacts, study, runs),
     )  # fmt: skip
-    run_options = RunOptions(
-        typed=typed._replace(overrides=setting.overrides), data=options.data or setting.data["source"],
-        data_hash=setting.data["hash"], runs=runs, compile=options.compile, graph=options.graph,
-        retry_failed=options.retry_failed, until=options.until, offline=options.offline, yes=options.yes,
-        files=partial(_artifacts, study, runs), engine=options.engine, ray_address=options.ray_address,
-        words=option_words(None, None, options.device, options.workers, options.cells_per_gpu, options.runs,
-                           [folder_of(options.runs)]),
-    )  # fmt: skip
-    outcome = run_one(ablation, run_options)
+    outcome = run_one(ablation, options)
     confirmation = confirming.load_confirmation(study, runs)
     if confirmation is not None:
-        _remark(study, confirmation, options)
+        _remark(study, confirmation, options, storage)
     return outcome.code, confirmation
 
 
@@ -172,17 +162,14 @@ def print_confirmation(confirmation: Confirmation) -> None:
     from cifar_lab.report.confirmation_table import confirmation_sentences, confirmation_tables
 
     for sheet in confirmation_tables(confirmation):
-        _print(f"\n{sheet.caption}", "dim")
+        console.show_wrapped(f"\n{sheet.caption}", "dim")
         for part in sheet.folded(console.out.width):
             console.out.print(console.table("", part.headings, part.rows, right=part.numbers))
     console.out.print()
     for line in confirmation_sentences(confirmation):
-        _print(line, "bold")
-    _print(f"all of the comparison on test: cifar-lab compare {confirmation.comparison.ablation} --all", "dim")
-
-
-def _print(line: str, style: str) -> None:
-    console.out.print(line, style=style, markup=False, soft_wrap=not console.out.is_terminal)
+        console.show_wrapped(line, "bold")
+    name = confirmation.comparison.ablation
+    console.show_wrapped(f"all of the comparison on test: cifar-lab compare {name} --all", "dim")
 
 
 def _artifacts(study: Optuna, runs: Path) -> Mapping[str, str]:
@@ -197,20 +184,18 @@ def _artifacts(study: Optuna, runs: Path) -> Mapping[str, str]:
     return {"confirmation.md": confirmation_markdown(found), "confirmation.json": tree}
 
 
-def _remark(study: Optuna, confirmation: Confirmation, options: ConfirmOptions) -> None:
+def _remark(study: Optuna, confirmation: Confirmation, options: RunOptions, storage: str | None) -> None:
     """Add the outcome to the study's run in MLflow, with its page."""
     from cifar_lab.mlflow_sync.upload import open_upload
     from cifar_lab.report.confirmation_table import confirmation_sentences
     from cifar_lab.search.sweep_page import sweep_files
     from cifar_lab.search.trial_jobs import add_remarks
 
-    runs = options.runs.resolve()
+    runs = options.runs
     sentences = " ".join(confirmation_sentences(confirmation))
     note = add_remarks(study, runs, {"confirmed": sentences}) if sentences else None
     if note is not None:
-        upload = open_upload(
-            runs, lambda _: sweep_files(study, runs, options.storage), console.say, offline=options.offline
-        )
+        upload = open_upload(runs, lambda _: sweep_files(study, runs, storage), console.say, offline=options.offline)
         upload.update(note, trains=False)
         upload.finish()
 

@@ -14,7 +14,6 @@ def sweep_importance(
     from cifar_lab.report.importance_table import EVALUATORS, explain_importances, importance_rows
     from cifar_lab.search import trials
     from cifar_lab.search.importance import importances
-    from cifar_lab.search.sweep_page import importance_summary
 
     with loaded_study(name, storage, runs) as study:
         found = importances(study)
@@ -22,12 +21,11 @@ def sweep_importance(
     if as_json:
         console.print_json(found.as_dict())
         return 0
-    summary = importance_summary(found)
-    for evaluator in summary.shares:
+    for evaluator in found.shares:
         headings = (EVALUATORS[evaluator], "share", "95 % interval", "leads")
-        rows = importance_rows(summary, evaluator)
+        rows = importance_rows(found, evaluator)
         console.out.print(console.table("", headings, rows, right=headings[1:]))
         console.out.print()
-    for line in explain_importances(summary, values):
-        console.out.print(line, style="dim" if summary.shares else "", markup=False, soft_wrap=True)
+    for line in explain_importances(found, values):
+        console.out.print(line, style="dim" if found.shares else "", markup=False, soft_wrap=True)
     return 0

@@ -82,7 +82,7 @@ def print_study(study: Optuna) -> None:
 
     tree, setting, out = study_tree(study), setting_of(study), console.out
     parts = (f"space {setting.space.name}", f"scale {setting.scale.name}", setting.data["name"])
-    console.show(" · ".join((printable(tree["study"]), *parts)))
+    console.show(" · ".join((tree["study"], *parts)))
     console.show(_counts(tree))
     if tree["best"] is None:
         return
@@ -114,6 +114,5 @@ def study_sentence(tree: dict[str, Any]) -> str:
 def _words(setting: StudySettings, diff: dict[str, Any]) -> str:
     from cifar_lab.report.sweep_page import differs
 
-    plain = setting.space.baseline.flat()
-    now = setting.space.baseline.override(diff).flat()
-    return differs({path: value for path, value in now.items() if value != plain[path]})
+    baseline = setting.space.baseline
+    return differs(baseline.changes_to(baseline.override(diff)))

@@ -68,6 +68,6 @@ def write_text(path: Path, text: str) -> None:
     from cifar_lab.store import atomic_file
 
     try:
-        atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
+        atomic_file.write_text(path, text)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error

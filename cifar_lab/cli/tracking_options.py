@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cifar_lab.cli import completion
+from cifar_lab.cli.app import CONTEXT
 from cifar_lab.errors import UsageError
-from cifar_lab.mlflow_sync.user_fields import EXPERIMENT, KEYS, require_label, require_prefix
+from cifar_lab.mlflow_sync.user_fields import EXPERIMENT, KEYS, naming_experiments, require_label
 
 if TYPE_CHECKING:
     from cifar_lab.mlflow_sync.logged_model import ModelLogging
@@ -47,14 +47,13 @@ ExperimentPrefix = Annotated[
 ]  # fmt: skip
 
 
-def set_experiment_prefix(prefix: str | None) -> None:
-    """Set the variable of MLflow that names experiments, for this process, as `--experiment-prefix` asks for.
+def name_experiments(prefix: str | None) -> None:
+    """Have experiments named as `--experiment-prefix` asks for until the command that runs is over.
 
     Raises:
         UsageError: it is no name.
     """
-    if prefix is not None:
-        os.environ[EXPERIMENT] = require_prefix(prefix, "--experiment-prefix")
+    CONTEXT.get().with_resource(naming_experiments(prefix, "--experiment-prefix"))
 
 
 def parse_labels(words: Iterable[str]) -> dict[str, str]:

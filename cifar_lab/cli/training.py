@@ -6,20 +6,18 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cifar_lab.ablation.ablation import Ablation
-from cifar_lab.cli import arguments, console, describe
+from cifar_lab.cli import console, describe
 from cifar_lab.cli import options as o
 from cifar_lab.cli.confirm import confirm, confirm_long
 from cifar_lab.cli.engine import LOCAL, engine_nodes
 from cifar_lab.cli.notify import add_outcome
 from cifar_lab.cli.typed_command import recorded_command
-from cifar_lab.cli.until_decided import (
-    confirm_drop,
-    run_looks,
-)
+from cifar_lab.cli.until_decided import confirm_drop, run_looks
 from cifar_lab.errors import UsageError
 from cifar_lab.execution import request
 from cifar_lab.execution.request import RequestArguments
@@ -125,12 +123,10 @@ def _run_one(ablation: Ablation, options: RunOptions) -> CommandOutcome:
     resolved = _set_aside(resolved, runs, options.redo, yes, as_before=_is_executed_as_before(options))
     confirm_long(resolved, runs, yes, options.words)
     if options.most is None:
-        return _run(resolved, options, stopping=_dropped() if options.drop_rule else None)
-    looked = replace(options, print_table=None)
+        from cifar_lab.store.invocation import DROPPED
 
-    def run_part(part: arguments.Request, rule: StoppingRule) -> CommandOutcome:
-        return _run(part, looked, stopping=rule)
-
+        return _run(resolved, options, DROPPED if options.drop_rule else None)
+    run_part = partial(_run, options=replace(options, print_table=None))
     return run_looks(resolved, runs, options.most, run_part, options.print_table, yes)
 
 
@@ -147,15 +143,9 @@ def print_outcome(outcome: CommandOutcome, as_json: bool) -> int:
     return outcome.code
 
 
-def _dropped() -> StoppingRule:
-    from cifar_lab.store.invocation import DROPPED
-
-    return DROPPED
-
-
 def _set_aside(
-    found: arguments.Request, runs: Path, prefixes: Sequence[str], yes: bool, *, as_before: bool
-) -> arguments.Request:  # fmt: skip
+    found: request.Request, runs: Path, prefixes: Sequence[str], yes: bool, *, as_before: bool
+) -> request.Request:  # fmt: skip
     """Set the records of the cells to be redone aside, and return the request with these cells missing.
 
     `as_before`: execute it as those records were, with as many workers as their threads permit.
@@ -177,7 +167,7 @@ def _set_aside(
     return found._replace(plan=set_aside(found.plan, cells, runs))
 
 
-def _resolve_writable(ablation: Ablation, options: RunOptions) -> arguments.Request:
+def _resolve_writable(ablation: Ablation, options: RunOptions) -> request.Request:
     """Resolve the arguments; the output folders are checked after the words and before images are read."""
 
     def prepare() -> None:
@@ -198,7 +188,7 @@ def _resolve_writable(ablation: Ablation, options: RunOptions) -> arguments.Requ
     return resolved
 
 
-def _run(resolved: arguments.Request, options: RunOptions, *, stopping: StoppingRule | None) -> CommandOutcome:
+def _run(resolved: request.Request, options: RunOptions, stopping: StoppingRule | None) -> CommandOutcome:
     """Train the missing cells of a request, print the comparison, and report the outcome."""
     from cifar_lab.cli.display import Display
     from cifar_lab.execution.complete import complete
@@ -207,7 +197,7 @@ def _run(resolved: arguments.Request, options: RunOptions, *, stopping: Stopping
 
     runs, retry_failed = options.runs, options.retry_failed
 
-    def watch(resolved: arguments.Request, cells: list[PlannedCell]) -> Display:
+    def watch(resolved: request.Request, cells: list[PlannedCell]) -> Display:
         console.say(describe.plan_in_words(resolved.plan, resolved.workers, retry_failed=retry_failed))
         wanted = {cell.fingerprint: cell.name for cell in cells}
         return Display(wanted, estimates=resolved.plan.estimates, workers=resolved.workers)

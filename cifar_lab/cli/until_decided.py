@@ -14,13 +14,12 @@ from cifar_lab.cli.confirm import confirm
 from cifar_lab.errors import UsageError
 
 if TYPE_CHECKING:
-    from cifar_lab.cli.arguments import Request
     from cifar_lab.cli.training import CommandOutcome
     from cifar_lab.execution.plan import Plan
-    from cifar_lab.execution.request import RequestArguments
+    from cifar_lab.execution.request import Request, RequestArguments
+    from cifar_lab.results.claim_setting import Conditions
     from cifar_lab.results.comparison import Comparison
     from cifar_lab.results.rule_forecast import RuleForecast
-    from cifar_lab.store.invocation import StoppingRule
 
 UntilDecided = Annotated[
     bool, typer.Option("--until-decided", help="Add seeds by a rule fixed beforehand, and stop where all is decided.")
@@ -76,12 +75,12 @@ def with_looks(typed: RequestArguments, most: int | None) -> RequestArguments:
 
 
 def run_looks(
-    found: Request, runs: Path, most: int, run: Callable[[Request, StoppingRule], CommandOutcome],
+    found: Request, runs: Path, most: int, run: Callable[..., CommandOutcome],
     print_table: Callable[[Comparison], None] | None, yes: bool,
 ) -> CommandOutcome:  # fmt: skip
     """Run the part of `found` for each look; its plan holds the maximum number of seeds.
 
-    A new rule is confirmed if there is a terminal, unless `yes`.
+    `run(part, stopping=rule)` runs one of them. A new rule is confirmed if there is a terminal, unless `yes`.
     """
     from cifar_lab.execution import stopping_rule
     from cifar_lab.report.summary import comparison_headline
@@ -102,7 +101,7 @@ def run_looks(
         parts.append(stopping_rule.part(plan, seeds, undecided, runs))
         setting = stopping_rule.find_setting(plan, runs)
         if setting is None or not outcomes or stopping_rule.has_new(parts[-1], setting):
-            outcomes.append(run(found._replace(plan=parts[-1]), rule))
+            outcomes.append(run(found._replace(plan=parts[-1]), stopping=rule))
             setting = stopping_rule.find_setting(plan, runs)
         assert setting is not None, "an invocation was written"
         comparison = tabulate(setting, runs)
@@ -118,6 +117,16 @@ def run_looks(
     return outcomes[-1]._replace(tree=tree, sentence=comparison_headline(comparison))
 
 
+def planned_conditions(plan: Plan) -> Conditions:
+    """Return the conditions of claims in the setting of a plan."""
+    from cifar_lab.results.claim_setting import Conditions
+
+    return Conditions(
+        scale=plan.scale.name, protocol=plan.protocol, data=plan.dataset.name,
+        is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
+    )  # fmt: skip
+
+
 def rule_forecast(plan: Plan, most: int, runs: Path) -> RuleForecast:
     """Return the forecast of the rule that is in force for `plan`, or that would begin with it.
 
@@ -125,15 +134,10 @@ def rule_forecast(plan: Plan, most: int, runs: Path) -> RuleForecast:
         UsageError: there can be no such rule.
     """
     from cifar_lab.execution import stopping_rule
-    from cifar_lab.results.claim_setting import Conditions
     from cifar_lab.results.rule_forecast import forecast_rule
 
     rule = stopping_rule.make_rule(plan, most, stopping_rule.find_setting(plan, runs))
-    conditions = Conditions(
-        scale=plan.scale.name, protocol=plan.protocol, data=plan.dataset.name,
-        is_cifar10=plan.dataset.kind == "cifar10", overrides=plan.overrides,
-    )  # fmt: skip
-    names = list(dict.fromkeys(cell.variant for cell in plan.cells))
+    names, conditions = list(dict.fromkeys(cell.variant for cell in plan.cells)), planned_conditions(plan)
     return forecast_rule(rule, plan.ablation, conditions, variants=names, runs=runs, data_hash=plan.dataset.hash)
 
 

@@ -18,7 +18,6 @@ from cifar_lab.ablation.ablation import METRICS, Ablation
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
 from cifar_lab.cli.arguments import find_known
-from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
 
 if TYPE_CHECKING:
@@ -72,11 +71,10 @@ def verify(
 
     By default, the setting of the claims is used; if it has no results, the latest one.
     """
-    if scale is not None:
-        scales.find_scale(scale)
-    overrides = parse_overrides([word for word in asked or [] if "=" in word])
+    words = [word for word in asked or [] if "=" in word]
     names = list(dict.fromkeys(word for word in asked or [] if "=" not in word))
-    o.require_whole(invocation, names, scale, data, overrides)
+    o.require_setting(invocation, names, scale, data, words)
+    overrides = parse_overrides(words)
     chosen = _choose(names, registry.discover(*(ablations or [])), runs)
     from cifar_lab.results import verify
     from cifar_lab.store.invocation_index import read_index
@@ -132,7 +130,7 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
             yield Text(f"all of them: {'; '.join(shared)}", style="dim")
         yield from [_table(own, widths, shared)] if widths is not None else _stacked(own, shared)
         for metric in dict.fromkeys(each.claim.metric for each in own if each.claim.metric != "accuracy"):
-            yield from _wrapped(f"{metric}: {METRICS[metric]}")
+            yield from (Text(part, style="dim") for part in wrap(f"{metric}: {METRICS[metric]}", console.out.width))
         yield from _chances(own)
         yield Text()
     for name in silent:
@@ -166,11 +164,6 @@ def chances(powers: Sequence[ClaimPower], room: int) -> Iterator[str]:
     for metric, is_cell, source, deviation in points:
         what = "of a cell" if is_cell else "of a difference"
         yield from wrap(f"deviation {what} in {metric}: {100 * (deviation or 0):.2f} points, {source}", room)
-
-
-def _wrapped(line: str) -> Iterator[Text]:
-    """Yield a dim note in the width of the terminal."""
-    yield from (Text(part, style="dim") for part in wrap(line, console.out.width))
 
 
 def _header(own: Sequence[JudgedClaim]) -> Iterator[Text]:
@@ -228,18 +221,14 @@ def _table(own: Sequence[JudgedClaim], widths: Sequence[int], shared: Sequence[s
     quote = None
     for finding in own:
         claim = finding.claim
-        said = "" if claim.quote == quote else "\n".join(_quoted(claim.quote, widths[0]))
+        quoted = wrap(f"“{claim.quote}”", widths[0], max_lines=3, placeholder="…”")
+        said = "" if claim.quote == quote else "\n".join(quoted)
         made.add_row(
             Text(said), Text(claim.compares), Text(finding.status, style=STYLES[finding.status]),
             Text("\n").join(_measured(finding, shared)),
         )  # fmt: skip
         quote = claim.quote
     return made
-
-
-def _quoted(quote: str, width: int) -> list[str]:
-    """Return the claim in quotation marks, on at most three lines."""
-    return wrap(f"“{quote}”", width, max_lines=3, placeholder="…”")
 
 
 def _widths(findings: Sequence[JudgedClaim], room: int) -> list[int] | None:

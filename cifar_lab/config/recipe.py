@@ -238,6 +238,11 @@ class Recipe(RecipePart):
         """Return every field by its dotted path, in the order of declaration, as JSON values."""
         return dict(leaves(self.model_dump(mode="json")))
 
+    def changes_to(self, other: Recipe) -> dict[str, Any]:
+        """Return the fields of `other` that differ from this recipe, by dotted path."""
+        own = self.flat()
+        return {path: value for path, value in other.flat().items() if value != own[path]}
+
     def active(self) -> dict[str, Any]:
         """Return the fields that have an effect; see `identity.active`."""
         return identity.active(self)

@@ -19,6 +19,7 @@ from cifar_lab.data import decoding
 from cifar_lab.data.cifar_batches import images_of_planes
 from cifar_lab.data.dataset import ImageArrays, Images, Labels
 from cifar_lab.data.file_tree import BROKEN, FileTree
+from cifar_lab.data.layouts import SPLIT_NAMES
 from cifar_lab.data.messages import short_line, shown
 from cifar_lab.data.validation import MOST_CLASSES, check_side
 from cifar_lab.errors import DataError
@@ -28,7 +29,6 @@ LARGEST = 1 << 30
 MOST_ROWS = 200_000
 """Maximum number of images in one parquet file; it limits the unpacked size of a small file."""
 
-SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 ROLES = {
     **dict.fromkeys(("x", "image", "images", "img", "imgs", "data"), "images"),
     **dict.fromkeys(("y", "label", "labels", "target", "targets"), "labels"),
@@ -89,7 +89,7 @@ def _numbered(*labels: Labels) -> tuple[str, ...]:
 def _role(name: str) -> tuple[str, str] | None:
     """Return (split, images or labels) of an array's name such as `x_train` or `trainLabels`; None for another."""
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    splits = {SPLITS[word] for word in words if word in SPLITS}
+    splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     roles = {ROLES[word] for word in words if word in ROLES}
     if roles == {"images", "labels"}:  # e.g. `image_labels`
         roles = {"labels"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from cifar_lab.data import original_images, unpickle
-from cifar_lab.data.dataset import ImageArrays, Images, Labels
+from cifar_lab.data.dataset import ImageArrays, Images, Kind, Labels
 from cifar_lab.data.file_tree import FileTree
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
@@ -16,16 +18,15 @@ TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = "test_batch"
 TRAIN_100, TEST_100, META_100 = "train", "test", "meta"
 """Files of `cifar-100-python`."""
+Batches = tuple[tuple[str, ...], ImageArrays, Kind | None]
+"""Class names, images and labels, and the data set that they are if every file has the md5 that torchvision enforces.
+"""
 LARGEST, LARGEST_100 = 64 << 20, 320 << 20
 """Maximum bytes of one batch; an original one has 31 million, that of CIFAR-100 155 million."""
 
 
-def read_python(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArrays, bool]:
-    """Read `cifar-10-batches-py`.
-
-    Returns:
-        Class names, images and labels, and whether every file has the md5 that torchvision enforces.
-    """
+def read_python(files: FileTree, folder: str) -> Batches:
+    """Read `cifar-10-batches-py`."""
     sums: dict[str, str] = {}
 
     def batch(name: str) -> tuple[Images, Labels]:
@@ -35,14 +36,15 @@ def read_python(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArr
 
     arrays = _joined([batch(name) for name in TRAIN], batch(TEST))
     names = _class_names(files, folder, "batches.meta")
-    return names, arrays, sums == original_images.PYTHON_MD5 and names == original_images.CLASSES
+    is_original = sums == original_images.PYTHON_MD5 and names == original_images.CLASSES
+    return names, arrays, "cifar10" if is_original else None
 
 
-def read_binary(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArrays]:
-    """Read `cifar-10-batches-bin`: class names, images and labels."""
+def read_binary(files: FileTree, folder: str) -> Batches:
+    """Read `cifar-10-batches-bin`, which has no published md5 for each file."""
     train = [_binary_batch(files, f"{folder}{name}.bin") for name in TRAIN]
     arrays = _joined(train, _binary_batch(files, f"{folder}{TEST}.bin"))
-    return _class_names(files, folder, "batches.meta.txt"), arrays
+    return _class_names(files, folder, "batches.meta.txt"), arrays, None
 
 
 def images_of_planes(planes: np.ndarray) -> Images:
@@ -51,8 +53,8 @@ def images_of_planes(planes: np.ndarray) -> Images:
     return np.ascontiguousarray(planes.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
 
 
-def read_cifar100(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageArrays, bool]:
-    """Read `cifar-100-python` with its fine labels; returns the same as `read_python`."""
+def read_cifar100(files: FileTree, folder: str) -> Batches:
+    """Read `cifar-100-python` with its fine labels."""
     sums: dict[str, str] = {}
 
     def content(name: str) -> bytes:
@@ -62,7 +64,13 @@ def read_cifar100(files: FileTree, folder: str) -> tuple[tuple[str, ...], ImageA
 
     train, test = (_python_batch(folder + name, content(name), "fine_labels") for name in (TRAIN_100, TEST_100))
     names = _text_list(folder + META_100, content(META_100), "fine_label_names")
-    return names, ImageArrays(*train, *test), sums == original_images.CIFAR100_MD5
+    return names, ImageArrays(*train, *test), "cifar100" if sums == original_images.CIFAR100_MD5 else None
+
+
+READERS: Mapping[str, Callable[[FileTree, str], Batches]] = {
+    "python": read_python, "binary": read_binary, "cifar100": read_cifar100,
+}  # fmt: skip
+"""Reader by kind of layout."""
 
 
 def _whole(files: FileTree, name: str, largest: int = LARGEST) -> bytes:
@@ -73,11 +81,8 @@ def _whole(files: FileTree, name: str, largest: int = LARGEST) -> bytes:
 
 
 def _python_batch(name: str, data: bytes, key: str = "labels") -> tuple[Images, Labels]:
-    try:
-        batch = unpickle.unpickle(data)
-    except DataError as error:
-        raise DataError(f"{shown(name)} is {error}") from error
-    pixels, labels = (batch.get("data"), batch.get(key)) if isinstance(batch, dict) else (None, None)
+    batch = _unpickled(name, data)
+    pixels, labels = batch.get("data"), batch.get(key)
     if isinstance(pixels, np.ndarray) and pixels.ndim == 4 and pixels.shape[1:] == (3, 32, 32):
         pixels = pixels.reshape(len(pixels), original_images.RECORD - 1)
     if not (
@@ -116,14 +121,19 @@ def _class_names(files: FileTree, folder: str, meta: str) -> tuple[str, ...]:
 
 def _text_list(path: str, data: bytes, key: str) -> tuple[str, ...]:
     """Return the list of text under `key` in a pickled dict."""
-    try:
-        content = unpickle.unpickle(data)
-    except DataError as error:
-        raise DataError(f"{shown(path)} is {error}") from error
-    names = content.get(key) if isinstance(content, dict) else None
+    names = _unpickled(path, data).get(key)
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise DataError(f"{shown(path)} has no '{key}', a list of text")
     return tuple(names)
+
+
+def _unpickled(name: str, data: bytes) -> dict[Any, Any]:
+    """Return the pickled dict; an empty one if something else was pickled."""
+    try:
+        content = unpickle.unpickle(data)
+    except DataError as error:
+        raise DataError(f"{shown(name)} is {error}") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _joined(train: list[tuple[Images, Labels]], test: tuple[Images, Labels]) -> ImageArrays:

@@ -43,6 +43,11 @@ class Dataset:
     hash: str
     """`content_hash` of the five fields above: 64 hex digits."""
 
+    @classmethod
+    def of(cls, name: str, kind: Kind, classes: tuple[str, ...], arrays: ImageArrays) -> Dataset:
+        """Return the data set of these arrays, with their hash."""
+        return cls(name=name, kind=kind, classes=classes, **arrays._asdict(), hash=content_hash(classes, *arrays))
+
     def __repr__(self) -> str:
         counts = f"{len(self.train_images):,} training and {len(self.test_images):,} test images"
         side = self.shape.side

@@ -18,14 +18,16 @@ import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 from cifar_lab.data import cifar_batches
 from cifar_lab.data.file_tree import FileTree
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
-Kind = Literal["classes", "python", "cifar100", "binary", "parquet", "kaggle", "npz", "archive"]
+Kind = Literal["python", "cifar100", "binary", "parquet", "kaggle", "classes", "npz", "archive"]
+"""Kinds of layouts, in order of precedence."""
 
 DEEPEST = 3
 """Maximum depth of folders that wrap the data."""
@@ -67,7 +69,7 @@ def detect_layout(files: FileTree) -> Layout:
     Raises:
         DataError: there is none, with what was found instead, or there are two ambiguous ones.
     """
-    partial: list[str] = []
+    incomplete: list[str] = []
     depth, candidates = 0, list[Layout]()
     for level, folder in _folders(files):
         if candidates and level > depth:
@@ -76,17 +78,17 @@ def detect_layout(files: FileTree) -> Layout:
         if (layout := _complete(files, folder)) is not None:
             candidates.append(layout)
         elif _splits(files, folder):
-            partial.append(folder)
+            incomplete.append(folder)
     if candidates:
-        first = min(candidates, key=lambda layout: _KINDS.index(layout.kind))
+        first = min(candidates, key=lambda layout: get_args(Kind).index(layout.kind))
         if len(same := [layout.folder for layout in candidates if layout.kind == first.kind]) > 1:
             raise DataError(f"it holds more than one data set: {', '.join(map(shown, same[:4]))}; give one of them")
         return first
-    if "" in partial:
+    if "" in incomplete:
         return _classes(files, "", _splits(files, ""))
-    if partial:
-        alone = " and ".join(f"{name}/" for name in _splits(files, partial[0]).values())
-        raise DataError(f"no train/ with test/ beside it; {EXPECTED}; {shown(partial[0])} has {alone} alone")
+    if incomplete:
+        alone = " and ".join(f"{name}/" for name in _splits(files, incomplete[0]).values())
+        raise DataError(f"no train/ with test/ beside it; {EXPECTED}; {shown(incomplete[0])} has {alone} alone")
     raise DataError(f"no images in train/; {EXPECTED}{_holds(files)}")
 
 
@@ -130,14 +132,6 @@ def _complete(files: FileTree, folder: str) -> Layout | None:
     """Return the layout whose files are in `folder` itself; None if none is complete."""
     layouts = (match(files, folder) for match in _MATCHES)
     return next((layout for layout in layouts if layout is not None), None)
-
-
-def _match_python(files: FileTree, folder: str) -> Layout | None:
-    return _match_batches(files, folder, "python", "")
-
-
-def _match_binary(files: FileTree, folder: str) -> Layout | None:
-    return _match_batches(files, folder, "binary", ".bin")
 
 
 def _match_batches(files: FileTree, folder: str, kind: Kind, ending: str) -> Layout | None:
@@ -217,11 +211,11 @@ def _match_archive(files: FileTree, folder: str) -> Layout | None:
 
 
 _MATCHES: tuple[Callable[[FileTree, str], Layout | None], ...] = (
-    *(_match_python, _match_cifar100, _match_binary, _match_parquet, _match_kaggle, _match_classes, _match_npz),
-    _match_archive,
-)
-_KINDS: tuple[Kind, ...] = (*("python", "cifar100", "binary", "parquet", "kaggle", "classes", "npz", "archive"),)
-"""All kinds, in order of precedence within one folder."""
+    partial(_match_batches, kind="python", ending=""), _match_cifar100,
+    partial(_match_batches, kind="binary", ending=".bin"), _match_parquet,
+    _match_kaggle, _match_classes, _match_npz, _match_archive,
+)  # fmt: skip
+"""Functions that recognise a layout, in order of precedence within one folder."""
 
 
 def _classes(files: FileTree, folder: str, splits: dict[str, str]) -> Layout:

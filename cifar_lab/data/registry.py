@@ -16,7 +16,7 @@ import numpy as np
 
 from cifar_lab import extension
 from cifar_lab.data import cache, validation
-from cifar_lab.data.dataset import Dataset, ImageArrays, content_hash
+from cifar_lab.data.dataset import Dataset, ImageArrays
 from cifar_lab.data.messages import short_line
 from cifar_lab.errors import DataError, RecipeError
 
@@ -57,10 +57,7 @@ def _make(source: str, target: str, options: dict[str, Any]) -> Dataset:
         _check(classes, arrays)
     except DataError as error:
         raise DataError(f"data {source!r}: {error}") from error
-    name = source.rpartition(":")[2]
-    return Dataset(
-        name=name, kind="registered", classes=classes, **arrays._asdict(), hash=content_hash(classes, *arrays)
-    )
+    return Dataset.of(source.rpartition(":")[2], "registered", classes, arrays)
 
 
 def _check(classes: tuple[str, ...], arrays: ImageArrays) -> None:

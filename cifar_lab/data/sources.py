@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cifar_lab.data import array_files as stored
 from cifar_lab.data import cifar_batches, file_tree, image_folder, layouts, original_images, validation
-from cifar_lab.data.dataset import Dataset, ImageArrays, Kind, Labels, content_hash
+from cifar_lab.data.dataset import Dataset, ImageArrays, Kind, Labels
 from cifar_lab.data.messages import short_line, shown, title
 from cifar_lab.errors import DataError
 
@@ -65,7 +65,7 @@ def read_source(
         validation.check_classes(read.classes, read.arrays.train_labels.tolist(), read.arrays.test_labels.tolist())
         validation.check_same_side(read.arrays.train_images.shape[1], read.arrays.test_images.shape[1])
         if read.original == "cifar100":
-            return _dataset(original_images.NAME_100, "cifar100", read.classes, read.arrays)
+            return Dataset.of(original_images.NAME_100, "cifar100", read.classes, read.arrays)
         arrays = (
             read.arrays
             if read.original == "cifar10"
@@ -74,12 +74,8 @@ def read_source(
         if arrays is None and reference is not None and original_images.same_images(read.arrays, reference.arrays):
             arrays = reference.arrays
         if arrays is not None:
-            return _dataset(original_images.NAME, "cifar10", original_images.CLASSES, arrays)
-        return _dataset(name + read.note, "path", read.classes, read.arrays)
-
-
-def _dataset(name: str, kind: Kind, classes: tuple[str, ...], arrays: ImageArrays) -> Dataset:
-    return Dataset(name=name, kind=kind, classes=classes, **arrays._asdict(), hash=content_hash(classes, *arrays))
+            return Dataset.of(original_images.NAME, "cifar10", original_images.CLASSES, arrays)
+        return Dataset.of(name + read.note, "path", read.classes, read.arrays)
 
 
 @contextmanager
@@ -105,17 +101,10 @@ def _read(path: Path, say: Callable[[str, str], None]) -> _Read:
             decoded = reader(tree, layout, lambda what: say(what, layout.folder))
             note = " (test held out of train)" if layout.kind == "kaggle" else " (val as test)" * layout.is_val
             return _Read(*decoded, note=note)
-        if layout.kind == "python":
+        if layout.kind in ("python", "cifar100", "binary"):
             say("the batches", layout.folder)
-            classes, arrays, is_original = cifar_batches.read_python(tree, layout.folder)
-            return _Read(classes, arrays, original="cifar10" if is_original else None)
-        if layout.kind == "cifar100":
-            say("the batches", layout.folder)
-            classes, arrays, is_original = cifar_batches.read_cifar100(tree, layout.folder)
-            return _Read(classes, arrays, original="cifar100" if is_original else None)
-        if layout.kind == "binary":
-            say("the batches", layout.folder)
-            return _Read(*cifar_batches.read_binary(tree, layout.folder))
+            classes, arrays, original = cifar_batches.READERS[layout.kind](tree, layout.folder)
+            return _Read(classes, arrays, original=original)
         if layout.kind == "parquet":
             say("the parquet files", layout.folder)
             held_out = list(layout.test)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_lab.data.dataset import Dataset, Images, Labels, content_hash
+from cifar_lab.data.dataset import Dataset, ImageArrays, Images, Labels
 
 SIDE = 32
 SEED = 10
@@ -111,18 +111,8 @@ def generate() -> Dataset:
     """Return the whole data set, generated in about a second: 2,800 training and 1,000 test images, classes in turn."""
     rng = np.random.Generator(np.random.PCG64(SEED))
     classes = tuple(pattern.__name__ for pattern in PATTERNS)
-    train_images, train_labels = _part(rng, TRAIN_PER_CLASS)
-    test_images, test_labels = _part(rng, TEST_PER_CLASS)
-    return Dataset(
-        name="synthetic, not CIFAR-10",
-        kind="synthetic",
-        classes=classes,
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        hash=content_hash(classes, train_images, train_labels, test_images, test_labels),
-    )
+    arrays = ImageArrays(*_part(rng, TRAIN_PER_CLASS), *_part(rng, TEST_PER_CLASS))
+    return Dataset.of("synthetic, not CIFAR-10", "synthetic", classes, arrays)
 
 
 def _part(rng: np.random.Generator, per_class: int) -> tuple[Images, Labels]:

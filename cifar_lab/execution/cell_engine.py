@@ -1,19 +1,54 @@
-"""Base of the engines: what becomes of a cell whose process or task has ended, and how a run ends."""
+"""Base of the engines: the loop of a run, what becomes of a cell that has ended, and how a run ends."""
 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from cifar_lab.errors import Interrupted, OutOfSpace, TimeOver
-from cifar_lab.execution.engine import NOT_SAVED, STOPPED, STOPPED_AT_ONCE, JobSource, Listener
-from cifar_lab.execution.watchdog import stall_after
+from cifar_lab.execution.engine import NOT_SAVED, STOPPED, STOPPED_AT_ONCE, JobSource, Listener, SettledCell
+from cifar_lab.execution.stop_signals import stop_signals
+from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_after
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, NO_SPACE, TAKEN
 from cifar_lab.out_of_space import is_out_of_space, where
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.mirror import refresh_runs
 from cifar_lab.store.record_files import FailureFile
+
+LOOK_EVERY = 1.0
+"""Seconds between two checks of cells that wait for others."""
+
+
+@dataclass(eq=False, kw_only=True)
+class RunningCell:
+    """Process that trains one cell."""
+
+    job: CellJob
+    watch: ProgressWatch
+    has_begun: bool = True
+    """False while it waits for free processors, which is no stall."""
+    verdict: str | None = None
+    """Reason why this runner ended it; None if it did not."""
+    killed: float | None = None
+    """Time at which it was ended, on the monotonic clock."""
+
+    def kill(self, verdict: str) -> None:
+        """End the process; its checkpoint is kept."""
+        if self.killed is None:
+            self.verdict, self.killed = verdict, time.monotonic()
+            self._kill()
+
+    @abstractmethod
+    def _kill(self) -> None: ...
+
+    @property
+    @abstractmethod
+    def what(self) -> str:
+        """Words for the process in an error."""
 
 
 class CellEngine:
@@ -23,22 +58,98 @@ class CellEngine:
     that GPU to itself: it waits in `_alone`.
     """
 
+    TO_DIE: float
+    """Seconds after which a process that was ended is given up, for example one blocked on a dead disk."""
+
     def __init__(self, workers: int, *, patience: float | None, until: float, say: Callable[[str], None]) -> None:
         """Take the settings, as `engine.make_engine` has them."""
         self._workers, self._until, self._say = workers, until, say
         self._patience = stall_after() if patience is None else patience
+        self._running: list[Any] = []
+        """Cells that are trained now, each a `RunningCell`."""
         self._alone, self._tried_alone = list[CellJob](), set[str]()
         self._full, self._was_cut = "", False
         """One line about the full disk, after which no cell is begun; and whether the time limit stopped a cell."""
         self.trained = 0
         """Number of cells that ended here."""
 
+    @abstractmethod
+    def _is_blocked(self) -> bool:
+        """Tell whether no cell can be begun before one of the running ones has ended."""
+
+    @abstractmethod
+    def _begin(self, job: CellJob) -> None:
+        """Start a cell and report it as started; it gets a GPU to itself if it is one of `_tried_alone`."""
+
+    @abstractmethod
+    def _hear(self) -> None:
+        """Wait for messages or the end of a cell, a moment at most, and handle them."""
+
+    @abstractmethod
+    def _stop_all(self, *, at_once: bool = False) -> None:
+        """Ask all running cells to save and stop; `at_once`: end them."""
+
+    @abstractmethod
+    def _over(self, cell: Any) -> None:
+        """Remove a running cell that has ended, or is given up, and conclude it."""
+
     def _begin_run(self, source: JobSource, listener: Listener) -> None:
         self._queue, self._listener, self._full, self._was_cut = source, listener, "", False
+        self._running, self._looked = [], -LOOK_EVERY
 
-    def _is_to_end(self, signals: int) -> bool:
-        """Tell whether no more cells are begun, after this number of stop signals."""
-        return bool(signals or self._full or time.monotonic() >= self._until)
+    def _train(
+        self, source: JobSource, listener: Listener, on_first: Callable[[], None], on_again: Callable[[], None]
+    ) -> None:
+        """Train the cells of `source` in its order; signals call `on_first` and `on_again` at once."""
+        self._begin_run(source, listener)
+        looks, hinted = SuspendWatch(), False
+        with stop_signals(on_first, on_again) as signalled:
+
+            def stopped() -> bool:
+                return bool(signalled() or self._full or time.monotonic() >= self._until)
+
+            while self._running or ((len(source) or self._alone) and not stopped()):
+                while not stopped() and self._begin_one():
+                    pass
+                if stopped():  # a cell may have been started while the signal arrived
+                    self._stop_all(at_once=signalled() > 1)
+                if signalled() and self._running and not hinted:
+                    hinted = True
+                    self._say("stopping after saving; once more (Ctrl-C) stops at once")
+                busy = len(self._running)
+                self._hear()
+                self._look_after(looks.missed())
+                # Report waiting cells only after refilling free worker slots; after a stop, none are waiting.
+                if len(self._running) == busy and (busy or not stopped()):
+                    listener.tick(len(source))
+        self._end_run(signalled())
+
+    def _begin_one(self) -> bool:
+        """Start a cell, or report one that has already ended; False without room or a cell that can begin."""
+        if len(self._running) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY or self._is_blocked():
+            return False
+        if self._alone:  # starting others would make those that need a GPU of their own wait forever
+            job = self._alone.pop(0)
+            self._tried_alone.add(job.fingerprint)
+            self._begin(job)
+            return True
+        taken = self._queue.take({cell.job.fingerprint for cell in self._running})
+        if taken is None:
+            self._looked = time.monotonic()
+        elif isinstance(taken, SettledCell):
+            self._listener.ended(taken.job, taken.error)
+        else:
+            self._begin(taken)
+        return taken is not None
+
+    def _look_after(self, missed: float) -> None:
+        """End stuck cells, and give up those that do not even end; `missed`: seconds without a check."""
+        for cell in list(self._running):
+            cell.watch.was_away(missed)
+            if cell.has_begun and cell.killed is None and (line := cell.watch.stalled()) is not None:
+                cell.kill(f"{line} ({cell.what} was ended)")
+            if cell.killed is not None and time.monotonic() - cell.killed - missed > self.TO_DIE:
+                self._over(cell)
 
     def _end_run(self, signals: int) -> None:
         """Report the cells that were not begun again, and tell why the run ended early, if it did.

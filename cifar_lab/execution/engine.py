@@ -109,15 +109,6 @@ class Engine(Protocol):
         """
 
 
-class EngineFactory(Protocol):
-    """Function that creates an engine; its arguments are those of `make_engine`."""
-
-    def __call__(
-        self, workers: int, places: Sequence[str], *, patience: float | None, until: float,
-        say: Callable[[str], None],
-    ) -> Engine: ...  # fmt: skip
-
-
 def _make_local(
     workers: int, places: Sequence[str], *, patience: float | None, until: float, say: Callable[[str], None]
 ) -> Engine:
@@ -137,8 +128,8 @@ def _make_ray(
     return RayEngine(workers, places, patience=patience, until=until, say=say)
 
 
-ENGINES: dict[str, EngineFactory] = {LOCAL: _make_local, RAY: _make_ray}
-"""Engines by name, as a command line names them."""
+ENGINES: dict[str, Callable[..., Engine]] = {LOCAL: _make_local, RAY: _make_ray}
+"""Functions that create an engine, by the name of it on a command line; their arguments are those of `make_engine`."""
 
 
 def make_engine(

@@ -13,7 +13,7 @@ from cifar_lab.errors import UsageError
 from cifar_lab.execution import step_timing
 from cifar_lab.execution.plan import Plan, PlannedCell
 from cifar_lab.execution.settings import MOST_CELLS_PER_GPU, cells_per_gpu
-from cifar_lab.execution.step_timing import StepTiming, TimingError, TimingFailed, TimingRequest
+from cifar_lab.execution.step_timing import StepTiming, TimingError, TimingRequest
 from cifar_lab.models.cost import network_cost
 
 FORWARD_SHARE = 1 / 3
@@ -138,7 +138,7 @@ def _on_cuda(
     if least not in most.values():
         questions.append(ask(recipe=least))
     answers = step_timing.measure_steps(questions)
-    for reason in dict.fromkeys(answer.why for answer in answers if isinstance(answer, TimingFailed)):
+    for reason in dict.fromkeys(str(answer) for answer in answers if isinstance(answer, TimingError)):
         say(ROUGH.format(reason=reason))
     known = {q.recipe: answer for q, answer in zip(questions, answers, strict=True) if isinstance(answer, StepTiming)}
     rates = {p: known[recipe].step / work(recipe) for p, recipe in most.items() if recipe in known}

@@ -8,50 +8,37 @@ from __future__ import annotations
 import math
 import multiprocessing.process
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event
 from typing import Any
 
 from cifar_lab.execution import fork_server, nvml
-from cifar_lab.execution.cell_engine import CellEngine
-from cifar_lab.execution.engine import STOPPED_AT_ONCE, JobSource, Listener, SettledCell
-from cifar_lab.execution.stop_signals import stop_signals
-from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch, stall_after
+from cifar_lab.execution.cell_engine import LOOK_EVERY, CellEngine, RunningCell
+from cifar_lab.execution.engine import STOPPED_AT_ONCE, JobSource, Listener
+from cifar_lab.execution.watchdog import ProgressWatch
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import NO_SPACE, work
 
-TO_DIE = 5.0
-"""Seconds after which a killed worker is given up, for example one blocked on a dead disk."""
-LOOK_EVERY = 1.0
-"""Seconds between two checks of cells that wait for others."""
 
+@dataclass(eq=False, kw_only=True)
+class _Worker(RunningCell):
+    """Process of this machine that trains one cell."""
 
-@dataclass(eq=False)
-class _Worker:
-    """Process that trains one cell."""
-
-    job: CellJob
     process: ForkServerProcess
     channel: Connection
-    slot: int
     stop: Event
-    watch: ProgressWatch = field(default_factory=lambda: ProgressWatch(stall_after()))
-    verdict: str | None = None
-    """Reason why this runner killed it; None if it did not."""
-    killed: float | None = None
-    """Time at which it was killed, on the monotonic clock."""
     last_words: str = ""
     """One line about a full disk."""
 
-    def kill(self, verdict: str) -> None:
-        """Kill the process; its checkpoint is kept."""
-        if self.killed is None:
-            self.verdict, self.killed = verdict, time.monotonic()
+    def _kill(self) -> None:
         self.process.kill()
+
+    @property
+    def what(self) -> str:
+        return f"process {self.process.pid}"
 
 
 class LocalEngine(CellEngine):
@@ -60,60 +47,21 @@ class LocalEngine(CellEngine):
     A cell that runs out of GPU memory beside others is retried once with that GPU to itself.
     """
 
-    def __init__(
-        self,
-        workers: int,
-        places: Sequence[str] = (),
-        *,
-        patience: float | None = None,
-        until: float = math.inf,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """Start the server that workers are forked from.
+    TO_DIE = 5.0
+    _running: list[_Worker]
 
-        Args:
-            workers: maximum number of processes at the same time.
-            places: names of GPUs, `cuda:1`.
-            patience: minimum seconds without progress before a worker counts as stuck; None: `watchdog.stall_after`.
-            until: time on the monotonic clock at which running cells save and stop.
-            say: called with one line at a time to inform the user.
-        """
+    def __init__(
+        self, workers: int, places: Sequence[str] = (), *, patience: float | None = None, until: float = math.inf,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """Start the server that workers are forked from; the arguments are those of `engine.make_engine`."""
         super().__init__(workers, patience=patience, until=until, say=say)
-        self._places, self._running, self._shared = tuple(places), list[_Worker](), set[str]()
+        self._places, self._shared = tuple(places), set[str]()
         self._context = fork_server.start_fork_server()
 
     def run(self, source: JobSource, listener: Listener) -> None:
-        """Train the cells of `source` in its order; a failed cell does not stop the others.
-
-        Raises:
-            Interrupted: SIGINT, SIGTERM or SIGHUP was received; every running cell was asked to save first.
-            OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
-            TimeOver: the time limit came first; running cells were asked to save.
-        """
-        self._begin_run(source, listener)
-        self._running = []
-        self._looked, looks, hinted = -LOOK_EVERY, SuspendWatch(), False
-        with stop_signals(self._stop_all, self._kill_all) as signalled:
-
-            def stopped() -> bool:
-                return self._is_to_end(signalled())
-
-            while self._running or ((len(self._queue) or self._alone) and not stopped()):
-                while not stopped() and self._begin_one():
-                    pass
-                if stopped():  # a cell may have been started while the signal arrived
-                    self._stop_all()
-                if signalled() and self._running and not hinted:
-                    hinted = True
-                    self._say("stopping after saving; once more (Ctrl-C) stops at once")
-                busy = len(self._running)
-                for worker in _ready(self._running):
-                    self._listen(worker)
-                self._look_after(looks.missed())
-                # Report waiting cells only after refilling free worker slots; after a stop, none are waiting.
-                if len(self._running) == busy and (busy or not stopped()):
-                    listener.tick(len(self._queue))
-        self._end_run(signalled())
+        """Train the cells of `source`, as `Engine.run` has it."""
+        self._train(source, listener, self._stop_all, self._kill_all)
 
     def stop(self, fingerprint: str) -> None:
         """Ask a running cell to save and stop; it ends as if interrupted."""
@@ -121,7 +69,7 @@ class LocalEngine(CellEngine):
             if worker.job.fingerprint == fingerprint:
                 worker.stop.set()
 
-    def _stop_all(self) -> None:
+    def _stop_all(self, *, at_once: bool = False) -> None:  # noqa: ARG002 (the signal itself ends them)
         for worker in self._running:
             worker.stop.set()
 
@@ -129,19 +77,11 @@ class LocalEngine(CellEngine):
         for worker in self._running:
             worker.kill(STOPPED_AT_ONCE)
 
-    def _look_after(self, missed: float) -> None:
-        """Kill stuck workers, and give up those that do not even die; `missed`: seconds without a check."""
-        for worker in list(self._running):
-            worker.watch.was_away(missed)
-            if worker.killed is None and (line := worker.watch.stalled()) is not None:
-                worker.kill(f"{line} (process {worker.process.pid} was ended)")
-            if worker.killed is not None and time.monotonic() - worker.killed - missed > TO_DIE:
-                children: Any = multiprocessing.process
-                children._children.discard(worker.process)  # otherwise Python waits for it at exit
-                self._over(worker)
-
     def _over(self, worker: _Worker) -> None:
         worker.channel.close()
+        if worker.process.exitcode is None:  # it did not even die when it was killed
+            children: Any = multiprocessing.process
+            children._children.discard(worker.process)  # otherwise Python waits for it at exit
         self._running.remove(worker)
         self._looked = -LOOK_EVERY
         job, code = worker.job, worker.process.exitcode
@@ -152,37 +92,19 @@ class LocalEngine(CellEngine):
             line = f"its process was killed by {signal.Signals(-code).name} (out of memory?)"
         self._conclude(job, code, line, verdict=worker.verdict, is_shared=job.fingerprint in self._shared)
 
-    def _begin_one(self) -> bool:
-        """Start a cell, or report one that has already ended; False without a free worker or a cell that can begin."""
-        if len(self._running) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY:
-            return False
-        if self._alone:  # starting others would make those that need a GPU of their own wait forever
-            return self._begin_alone()
-        if self._places and not self._shareable():
-            return False
-        taken = self._queue.take({worker.job.fingerprint for worker in self._running})
-        if taken is None:
-            self._looked = time.monotonic()
-        elif isinstance(taken, SettledCell):
-            self._listener.ended(taken.job, taken.error)
-        else:
-            self._running.append(self._start(taken, _free_slot(self._running)))
-        return taken is not None
-
-    def _begin_alone(self) -> bool:
-        """Start a cell that ran out of memory beside others, once a GPU is idle; False while none is."""
-        taken = {worker.job.place for worker in self._running}
-        if all(place in taken for place in self._places):
-            return False
-        job = self._alone.pop(0)
-        self._tried_alone.add(job.fingerprint)
-        self._running.append(self._start(job, _free_slot(self._running)))
-        return True
+    def _is_blocked(self) -> bool:
+        if self._alone:  # until a GPU is idle
+            return {worker.job.place for worker in self._running}.issuperset(self._places)
+        return bool(self._places) and not self._shareable()
 
     def _shareable(self) -> list[str]:
         """Return the GPUs without a cell that needs the GPU to itself."""
         held = {worker.job.place for worker in self._running if worker.job.fingerprint in self._tried_alone}
         return [place for place in self._places if place not in held]
+
+    def _hear(self) -> None:
+        for worker in _ready(self._running):
+            self._listen(worker)
 
     def _listen(self, worker: _Worker) -> None:
         """Handle one message, or the end of the worker."""
@@ -198,7 +120,7 @@ class LocalEngine(CellEngine):
         worker.watch.progress(*message)
         self._listener.progress(worker.job, *message)
 
-    def _start(self, job: CellJob, slot: int) -> _Worker:
+    def _begin(self, job: CellJob) -> None:
         if self._places:
             self._shared.discard(job.fingerprint)
             running = {worker.job.fingerprint: worker.job.place for worker in self._running}
@@ -216,7 +138,8 @@ class LocalEngine(CellEngine):
         process.start()
         send.close()
         self._listener.started(job)
-        return _Worker(job, process, receive, slot, stop, ProgressWatch(self._patience))
+        watch = ProgressWatch(self._patience)
+        self._running.append(_Worker(job=job, watch=watch, process=process, channel=receive, stop=stop))
 
 
 def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, float]) -> str:
@@ -236,11 +159,6 @@ def next_place(places: Sequence[str], taken: Sequence[str], load: Mapping[str, f
 def _memory_used(places: Sequence[str]) -> dict[str, float]:
     known = nvml.cards() or []
     return {f"cuda:{number}": card.used for number, card in enumerate(known) if f"cuda:{number}" in places}
-
-
-def _free_slot(running: list[_Worker]) -> int:
-    taken = {worker.slot for worker in running}
-    return next(slot for slot in range(len(running) + 1) if slot not in taken)
 
 
 def _ready(running: list[_Worker]) -> list[_Worker]:

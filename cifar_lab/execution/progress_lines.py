@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 
 from cifar_lab.execution.engine import UNFINISHED
 from cifar_lab.execution.worker import CellJob
 
 
 class ProgressLines:
-    """Listener of the engine that says one line when a cell ends. Use as a context manager."""
+    """Listener of the engine that says one line when a cell ends."""
 
     def __init__(self, names: dict[str, str], say: Callable[[str], None]) -> None:
         """Follow the cells that `names` names by fingerprint."""
         self._names, self._say, self._ended = names, say, 0
-
-    def __enter__(self) -> ProgressLines:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Do nothing: lines are said as cells end."""
 
     def started(self, job: CellJob) -> None:
         """Ignore the start of a cell."""

@@ -30,23 +30,18 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cifar_lab.errors import CellError, Interrupted, UsageError
-from cifar_lab.execution.cell_engine import CellEngine
-from cifar_lab.execution.engine import STOPPED_AT_ONCE, JobSource, Listener, SettledCell
+from cifar_lab.execution.cell_engine import LOOK_EVERY, CellEngine, RunningCell
+from cifar_lab.execution.engine import STOPPED_AT_ONCE, JobSource, Listener
 from cifar_lab.execution.provenance import provenance
 from cifar_lab.execution.ray_cluster import cluster_nodes
-from cifar_lab.execution.stop_signals import stop_signals
-from cifar_lab.execution.watchdog import ProgressWatch, SuspendWatch
+from cifar_lab.execution.watchdog import ProgressWatch
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.execution.worker_process import FOUND_FINISHED, REPORT_EVERY, exit_code, last_words
 from cifar_lab.store.mirror import open_mirror
 from cifar_lab.text import many, printable
 
-LOOK_EVERY = 1.0
-"""Seconds between two checks of cells that wait for others."""
 NEWS_WITHIN = 5.0
 """Seconds after which a request for news is answered without any."""
-TO_DIE = 15.0
-"""Seconds after which a task that was ended is given up, for example one on a node that does not answer."""
 NODES_TO_LOSE = 3
 """Nodes that may die under one cell before it counts as failed: it may be the reason."""
 LONG_WAIT = 30.0
@@ -153,28 +148,19 @@ def train_as_task(job: CellJob, number: int, switchboard: Any, surroundings: _Su
     return 0 if trained else FOUND_FINISHED, ""
 
 
-@dataclass(eq=False)
-class _Task:
+@dataclass(eq=False, kw_only=True)
+class _Task(RunningCell):
     """Task that trains one cell."""
 
-    job: CellJob
     number: int
     result: Any
-    watch: ProgressWatch
-    is_alone: bool = False
-    """True if it has a GPU to itself, after it ran out of memory beside others."""
     has_begun: bool = False
     submitted: float = field(default_factory=time.monotonic)
     is_stopping: bool = False
-    verdict: str | None = None
-    """Reason why this runner ended it; None if it did not."""
-    killed: float | None = None
+    what = "its task"
 
-    def kill(self, verdict: str) -> None:
-        """End its process; its checkpoint is kept."""
-        if self.killed is None:
-            self.verdict, self.killed = verdict, time.monotonic()
-            ray.cancel(self.result, force=True)
+    def _kill(self) -> None:
+        ray.cancel(self.result, force=True)
 
 
 class RayEngine(CellEngine):
@@ -184,30 +170,25 @@ class RayEngine(CellEngine):
     others is retried once with a GPU to itself.
     """
 
+    TO_DIE = 15.0
+    _running: list[_Task]
+
     def __init__(
         self, workers: int, places: Sequence[str] = (), *, patience: float | None = None, until: float = math.inf,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """Take the settings; this process is connected to the cluster (`ray_cluster.connected`) when `run` is called.
 
-        Args:
-            workers: maximum number of cells at the same time.
-            places: not used, Ray chooses the GPU of a cell.
-            patience: minimum seconds without progress before a task counts as stuck; None: `watchdog.stall_after`.
-            until: time on the monotonic clock at which running cells save and stop.
-            say: called with one line at a time to inform the user.
+        The arguments are those of `engine.make_engine`, but Ray chooses the GPU of a cell: `places` are not used.
         """
         del places
         super().__init__(workers, patience=patience, until=until, say=say)
-        self._tasks, self._deaths, self._count = list[_Task](), Counter[str](), 0
+        self._deaths, self._count = Counter[str](), 0
 
     def run(self, source: JobSource, listener: Listener) -> None:
-        """Train the cells of `source` in its order; a failed cell does not stop the others.
+        """Train the cells of `source`, as `Engine.run` has it.
 
         Raises:
-            Interrupted: SIGINT, SIGTERM or SIGHUP was received; every running cell was asked to save first.
-            OutOfSpace: the disk is full; no cell was begun after the first that could not be saved.
-            TimeOver: the time limit came first; running cells were asked to save.
             CellError: the connection to the cluster was lost; cells go on from their checkpoints.
             UsageError: this process is not connected to a cluster.
         """
@@ -217,43 +198,23 @@ class RayEngine(CellEngine):
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._switchboard = ray.remote(num_cpus=0)(Switchboard).options(scheduling_strategy=here).remote()
         try:
-            self._run(source, listener)
+            self._news, self._surroundings = self._switchboard.news.remote(), ray.put(_Surroundings())
+            self._is_told = False
+            # Ray is called from the loop alone, not from a signal handler, which may interrupt Ray.
+            self._train(source, listener, lambda: None, lambda: None)
         except (RayActorError, LocalRayletDiedError) as error:
             raise CellError("the Ray cluster has ended; the same command goes on from the checkpoints") from error
         finally:
-            for task in self._tasks:  # left by an exception
+            for task in self._running:  # left by an exception
                 ray.cancel(task.result, force=True)
             ray.kill(self._switchboard)
 
-    def _run(self, source: JobSource, listener: Listener) -> None:
-        self._begin_run(source, listener)
-        self._tasks, self._news = [], self._switchboard.news.remote()
-        self._surroundings = ray.put(_Surroundings())
-        self._looked, self._is_told, looks, hinted = -LOOK_EVERY, False, SuspendWatch(), False
-        # Ray is called from the loop alone, not from a signal handler, which may interrupt Ray.
-        with stop_signals(lambda: None, lambda: None) as signalled:
-
-            def stopped() -> bool:
-                return self._is_to_end(signalled())
-
-            while self._tasks or ((len(source) or self._alone) and not stopped()):
-                while not stopped() and self._begin_one():
-                    pass
-                if stopped():
-                    self._stop(self._tasks, at_once=signalled() > 1)
-                if signalled() and self._tasks and not hinted:
-                    hinted = True
-                    self._say("stopping after saving; once more (Ctrl-C) stops at once")
-                busy = len(self._tasks)
-                self._listen()
-                self._look_after(looks.missed())
-                if len(self._tasks) == busy and (busy or not stopped()):
-                    listener.tick(len(source))
-        self._end_run(signalled())
-
     def stop(self, fingerprint: str) -> None:
         """Ask a running cell to save and stop; it ends as if interrupted."""
-        self._stop([task for task in self._tasks if task.job.fingerprint == fingerprint])
+        self._stop([task for task in self._running if task.job.fingerprint == fingerprint])
+
+    def _stop_all(self, *, at_once: bool = False) -> None:
+        self._stop(self._running, at_once=at_once)
 
     def _stop(self, tasks: Sequence[_Task], *, at_once: bool = False) -> None:
         asked = [task for task in tasks if not task.is_stopping]
@@ -266,29 +227,14 @@ class RayEngine(CellEngine):
         for task in tasks if at_once else ():
             task.kill(STOPPED_AT_ONCE)
 
-    def _begin_one(self) -> bool:
-        """Start a cell, or report one that has already ended; False without room or a cell that can begin."""
-        if len(self._tasks) >= self._workers or time.monotonic() - self._looked < LOOK_EVERY:
-            return False
-        if any(task.is_alone and not task.has_begun for task in self._tasks):
-            return False  # others would take the GPU that it waits for
-        if self._alone:
-            self._submit(self._alone.pop(0), is_alone=True)
-            return True
-        taken = self._queue.take({task.job.fingerprint for task in self._tasks})
-        if taken is None:
-            self._looked = time.monotonic()
-        elif isinstance(taken, SettledCell):
-            self._listener.ended(taken.job, taken.error)
-        else:
-            self._submit(taken)
-        return taken is not None
+    def _is_blocked(self) -> bool:
+        """Tell whether a cell waits for a GPU to itself, which others would take."""
+        return any(task.job.fingerprint in self._tried_alone and not task.has_begun for task in self._running)
 
-    def _submit(self, job: CellJob, *, is_alone: bool = False) -> None:
+    def _begin(self, job: CellJob) -> None:
         on_gpu, sharing = job.execution.device == "cuda", self._workers
-        if is_alone:
-            self._tried_alone.add(job.fingerprint)
         if on_gpu:  # Ray shows a task its GPU as the only one
+            is_alone = job.fingerprint in self._tried_alone
             sharing = 1 if is_alone else math.ceil(self._workers / max(1, self._gpus))
         job = replace(job, place="", sharing=sharing)
         job.runs.mkdir(parents=True, exist_ok=True)  # nodes look for it, and never make it
@@ -299,23 +245,24 @@ class RayEngine(CellEngine):
         )  # fmt: skip
         self._count += 1
         result = train.remote(job, self._count, self._switchboard, self._surroundings)
-        self._tasks.append(_Task(job, self._count, result, ProgressWatch(self._patience), is_alone))
+        watch = ProgressWatch(self._patience)
+        self._running.append(_Task(job=job, watch=watch, number=self._count, result=result))
         self._listener.started(job)
 
-    def _listen(self) -> None:
-        """Wait for news or the end of a task, a moment at most, and handle them."""
-        ready, _ = ray.wait([self._news, *(task.result for task in self._tasks)], num_returns=1, timeout=0.2)
-        ended = [task for task in self._tasks if task.result in ready]
+    def _hear(self) -> None:
+        ready, _ = ray.wait([self._news, *(task.result for task in self._running)], num_returns=1, timeout=0.2)
+        ended = [task for task in self._running if task.result in ready]
         if ended:
             self._switchboard.wake.remote()
         if ready:  # a task has reported its last step before it ends
             news, self._news = ray.get(self._news), self._switchboard.news.remote()
-            self._hear(news)
+            self._take_in(news)
         for task in ended:
             self._over(task)
+        self._say_waiting()
 
-    def _hear(self, news: Sequence[tuple[int, Progress]]) -> None:
-        tasks = {task.number: task for task in self._tasks}
+    def _take_in(self, news: Sequence[tuple[int, Progress]]) -> None:
+        tasks = {task.number: task for task in self._running}
         for number, progress in news:
             task = tasks.get(number)
             if task is None:
@@ -326,22 +273,16 @@ class RayEngine(CellEngine):
                 task.watch.progress(*progress)
                 self._listener.progress(task.job, *progress)
 
-    def _look_after(self, missed: float) -> None:
-        """End stuck tasks, and give up those that do not even end; `missed`: seconds without a check."""
+    def _say_waiting(self) -> None:
+        """Tell the user once that cells have waited for long."""
         now = time.monotonic()
-        waiting = [task for task in self._tasks if not task.has_begun and now - task.submitted > LONG_WAIT]
+        waiting = [task for task in self._running if not task.has_begun and now - task.submitted > LONG_WAIT]
         if waiting and not self._is_told:
             self._is_told = True
             self._say(f"{many(len(waiting), 'cell')} wait for free processors of the Ray cluster; see `ray status`")
-        for task in list(self._tasks):
-            task.watch.was_away(missed)
-            if task.has_begun and task.killed is None and (line := task.watch.stalled()) is not None:
-                task.kill(f"{line} (its task was ended)")
-            if task.killed is not None and now - task.killed - missed > TO_DIE:
-                self._over(task)
 
     def _over(self, task: _Task) -> None:
-        self._tasks.remove(task)
+        self._running.remove(task)
         self._looked = -LOOK_EVERY
         try:
             code, line = ray.get(task.result, timeout=0 if task.killed is not None else None)

@@ -47,22 +47,12 @@ ANSWER_WITHIN = 600.0
 
 
 class TimingError(CifarLabError):
-    """Error raised if steps could not be timed."""
+    """Failure to time steps, with a reason in one line; a worker process sends it to the runner."""
 
     def __init__(self, why: str, *, out_of_memory: bool = False) -> None:
         super().__init__(why)
         self.out_of_memory = out_of_memory
         """True if the steps ran out of memory, as a training would."""
-
-
-@dataclass(frozen=True)
-class TimingFailed:
-    """Failure to time steps."""
-
-    why: str
-    """Reason in one line."""
-    out_of_memory: bool = False
-    """True if the steps ran out of memory."""
 
 
 class StepTiming(NamedTuple):
@@ -131,8 +121,8 @@ def glance(recipe: Recipe, execution: Execution, batch: int, images: ImageShape 
 
 def _one_answer(question: TimingRequest) -> StepTiming:
     answer = measure_steps([question])[0]
-    if isinstance(answer, TimingFailed):
-        raise TimingError(answer.why, out_of_memory=answer.out_of_memory)
+    if isinstance(answer, TimingError):
+        raise answer
     return answer
 
 
@@ -232,18 +222,18 @@ def low_quantile(times: Sequence[float]) -> float:
 
 def measure_steps(
     questions: Sequence[TimingRequest], patience: float = ANSWER_WITHIN
-) -> list[StepTiming | TimingFailed]:
-    """Return the answer of a worker process to each question, a measurement or a `TimingFailed` with the reason."""
+) -> list[StepTiming | TimingError]:
+    """Return the answer of a worker process to each question, a measurement or a `TimingError` with the reason."""
     context = fork_server.start_fork_server(fork_server.WITHOUT_COMPILER)
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(list(questions), send), daemon=True)
     process.start()
     send.close()
-    answers: list[StepTiming | TimingFailed] = []
+    answers: list[StepTiming | TimingError] = []
     try:
         while len(answers) < len(questions) and receive.poll(patience):
             answers.append(receive.recv())
-        lost = TimingFailed(f"no answer within {patience:.0f} s")
+        lost = TimingError(f"no answer within {patience:.0f} s")
     except EOFError:
         process.join()
         lost = _how_it_ended(process.exitcode)
@@ -255,12 +245,12 @@ def measure_steps(
     return answers + [lost] * (len(questions) - len(answers))
 
 
-def _how_it_ended(code: int | None) -> TimingFailed:
+def _how_it_ended(code: int | None) -> TimingError:
     """Describe a process that ended without an answer; the kernel kills processes that use too much memory."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        return TimingFailed(f"the process that times steps was killed by {name}", out_of_memory=name == "SIGKILL")
-    return TimingFailed(f"the process that times steps ended with code {code}")
+        return TimingError(f"the process that times steps was killed by {name}", out_of_memory=name == "SIGKILL")
+    return TimingError(f"the process that times steps ended with code {code}")
 
 
 def _answer(questions: Sequence[TimingRequest], channel: Connection) -> None:
@@ -275,17 +265,17 @@ def _answer(questions: Sequence[TimingRequest], channel: Connection) -> None:
             torch.cuda.empty_cache()
 
 
-def _in_one_line(error: Exception, question: TimingRequest) -> TimingFailed:
+def _in_one_line(error: Exception, question: TimingRequest) -> TimingError:
     if is_out_of_memory(error):
         if not question.whole:  # so small a batch is not representative of the recipe's own
             few = question.recipe.train.batch_size
-            return TimingFailed(
+            return TimingError(
                 f"out of memory with {few} images; try a smaller network, model.width", out_of_memory=True
             )
         device = torch.device(question.place or question.execution.device)
-        return TimingFailed(advice(error, question.recipe, device, sharing=1), out_of_memory=True)
+        return TimingError(advice(error, question.recipe, device, sharing=1), out_of_memory=True)
     first = (str(error).strip().splitlines() or [""])[0]
-    return TimingFailed(f"{type(error).__name__}: {first}")
+    return TimingError(f"{type(error).__name__}: {first}")
 
 
 def _measured(question: TimingRequest) -> StepTiming:

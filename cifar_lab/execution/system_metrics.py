@@ -1,6 +1,8 @@
-"""Load of the machine while a cell trains: processor, memory, GPU; under the names of MLflow's system metrics."""
+"""Load of the machine while a cell trains, under the names of MLflow's system metrics, and peaks of its memory."""
 
 from __future__ import annotations
+
+import sys
 
 import psutil
 import torch
@@ -9,6 +11,19 @@ from cifar_lab.execution import nvml
 
 PREFIX = "system/"
 MEGABYTE = 1e6
+
+
+def peaks(device: str) -> dict[str, float]:
+    """Return the memory peaks for an epoch's point: MiB allocated and reserved on CUDA, resident elsewhere."""
+    if device.startswith("cuda"):
+        reserved = torch.cuda.max_memory_reserved(device) / 2**20
+        return {"memory/peak_mib": torch.cuda.max_memory_allocated(device) / 2**20, "memory/reserved_mib": reserved}
+    if sys.platform == "win32":
+        return {"memory/peak_mib": psutil.Process().memory_info().peak_wset / 2**20}
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"memory/peak_mib": peak / (2**20 if sys.platform == "darwin" else 2**10)}
 
 
 def system_metrics(device: str) -> dict[str, float]:

@@ -19,10 +19,9 @@ from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.splits import split
 from cifar_lab.errors import CellError, DamageError, Interrupted
 from cifar_lab.execution.device import is_there
-from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.out_of_memory import advice, is_out_of_memory
 from cifar_lab.execution.settings import compiled, prepare_process, resolved
-from cifar_lab.execution.system_metrics import system_metrics
+from cifar_lab.execution.system_metrics import peaks, system_metrics
 from cifar_lab.execution.trained_weights import load_teachers, warm_start
 from cifar_lab.models.cost import network_cost
 from cifar_lab.models.registry import build_network

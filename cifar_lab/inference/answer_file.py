@@ -122,15 +122,14 @@ def write_answers(
     ids = list(sample.answers) if sample is not None else list(found.ids)
     if format == "csv":
         text = csv_text(ids, found, order, sample.header if sample is not None else HEADER, names=names)
-        atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
+        atomic_file.write_text(path, text)
         return
     chosen = np.array(list(order), dtype=np.int64)
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, allow_pickle=False, ids=np.array(ids), labels=found.labels[chosen],
-        probabilities=found.probabilities[chosen], classes=np.array(found.classes),
-    )  # fmt: skip
-    atomic_file.write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    arrays = {
+        "ids": np.array(ids), "labels": found.labels[chosen],
+        "probabilities": found.probabilities[chosen], "classes": np.array(found.classes),
+    }  # fmt: skip
+    atomic_file.write_arrays(path, arrays)
 
 
 def count_changes(

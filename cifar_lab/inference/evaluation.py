@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cifar_lab.data.progress import silent
-from cifar_lab.errors import UsageError, nearest
 from cifar_lab.inference.corruptions import SEED, STRENGTHS, corrupt, find_corruptions
 from cifar_lab.inference.labelled_images import LabelledImages
-from cifar_lab.inference.network_outputs import Floats, Member, batch_logits, batches, compute_logits, softmax
+from cifar_lab.inference.network_outputs import Floats, Member, batch_logits, batches, compute_logits, how_all, softmax
 from cifar_lab.inference.run_names import ChosenRuns
 from cifar_lab.report.notebook import Tabular
 from cifar_lab.results.stats.calibration import Calibration, measure_calibration
@@ -201,10 +200,7 @@ def evaluate_members(
     Raises:
         UsageError: there is no corruption or variant of a name.
     """
-    variants = {run.cell.fingerprint: name for name, runs in chosen.variants().items() for run in runs}
-    names = list(dict.fromkeys(variants.values()))
-    if control is not None and control not in names:
-        raise UsageError(f"--control {control}: no such variant among the runs{nearest(control, names)}")
+    variants, base = chosen.variant_of(), chosen.base(control)
     corrupted = {}
     if corruptions is not None:
         find_corruptions(corruptions)
@@ -217,14 +213,13 @@ def evaluate_members(
         results = [
             RunEvaluation(**{**vars(result), "corruptions": corrupted[result.fingerprint]}) for result in results
         ]  # fmt: skip
-    base = control or chosen.control or names[0]
     limit = chosen.margin if margin is None else margin
     clean = _by_variant(results, lambda run: run.accuracy)
     dirty = _by_variant(results, lambda run: run.corrupted_accuracy) if corrupted else {}
     return EvaluationResult(
         runs=tuple(results), images=data.described(),
-        how="; ".join(dict.fromkeys(member.how() for member in members)),
-        control=base if len(names) > 1 else None, margin=limit, judged=judge_by_variant(clean, base, limit),
+        how=how_all(members), control=base if len(clean) > 1 else None, margin=limit,
+        judged=judge_by_variant(clean, base, limit),
         judged_corrupted=judge_by_variant(dirty, base, limit), notes=chosen.notes,
         corrupted=tuple(summarise_variants(dirty)),
     )  # fmt: skip

@@ -48,6 +48,11 @@ class Member:
         return f"{self.device}, {self.precision}, test-time augmentation {WORDS[self.tta]}"
 
 
+def how_all(members: Sequence[Member]) -> str:
+    """Return `how` of several networks in one line."""
+    return "; ".join(dict.fromkeys(member.how() for member in members))
+
+
 def parse_views(word: str | None) -> TTA | None:
     """Return the test-time augmentation of this name; None for None, which stands for that of the recipe.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_lab.inference.input_images import InputImages
-from cifar_lab.inference.network_outputs import Floats, compute_logits, load_members, softmax
+from cifar_lab.inference.network_outputs import Floats, compute_logits, how_all, load_members, softmax
 from cifar_lab.inference.run_names import ChosenRuns, require_same_classes
 from cifar_lab.report.notebook import Tabular
 
@@ -103,7 +103,7 @@ def predict_images(
     return Predictions(
         ids=given.ids, classes=classes, labels=probabilities.argmax(axis=1).astype(np.int64),
         probabilities=probabilities, members=tuple(run.name for run in chosen.runs), source=given.source,
-        how="; ".join(dict.fromkeys(member.how() for member in members)), has_own_ids=given.has_own_ids,
+        how=how_all(members), has_own_ids=given.has_own_ids,
         unanimous=unanimous_share(answers), pairwise=pairwise_agreement(answers), notes=(*chosen.notes, *given.notes),
     )  # fmt: skip
 

@@ -66,6 +66,21 @@ class ChosenRuns:
             groups.setdefault(name, []).append(run)
         return groups
 
+    def variant_of(self) -> dict[str, str]:
+        """Return the name in `variants` of each run, by fingerprint."""
+        return {run.cell.fingerprint: name for name, runs in self.variants().items() for run in runs}
+
+    def base(self, control: str | None) -> str:
+        """Return the variant that the others are compared with: `control`, else that of the setting, else the first.
+
+        Raises:
+            UsageError: no run is of the variant `control`.
+        """
+        names = list(self.variants())
+        if control is not None and control not in names:
+            raise UsageError(f"--control {control}: no such variant among the runs{nearest(control, names)}")
+        return control or self.control or names[0]
+
 
 def choose_runs(
     runs: Path, words: Sequence[str], *, scale: str | None = None, invocation: str | None = None

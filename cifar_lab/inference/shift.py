@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cifar_lab.errors import TrackingError, UsageError, nearest
+from cifar_lab.errors import TrackingError
 from cifar_lab.inference.evaluation import judge_by_variant
 from cifar_lab.inference.input_images import InputImages
-from cifar_lab.inference.network_outputs import Floats, compute_logits, load_members, softmax
+from cifar_lab.inference.network_outputs import Floats, compute_logits, how_all, load_members, softmax
 from cifar_lab.inference.run_names import ChosenRun, ChosenRuns, require_same_classes
 from cifar_lab.report.notebook import Tabular
 from cifar_lab.results.stats.calibration import fit_temperature
@@ -172,24 +172,14 @@ def estimate_shift(
         TrackingError: a record has no logits of val, or weights are missing or damaged.
     """
     require_same_classes(chosen)
-    names = list(chosen.variants())
-    if control is not None and control not in names:
-        raise UsageError(f"--control {control}: no such variant among the runs{nearest(control, names)}")
+    base = chosen.base(control)
     labelled = {run.cell.fingerprint: _val(run) for run in chosen.runs}  # before anything is computed
     members = load_members(chosen.runs, device, None)
     outputs = run_outputs(chosen, labelled, [compute_logits(member, given.images) for member in members])
-    how = "; ".join(dict.fromkeys(member.how() for member in members))
-    base = control or chosen.control or names[0]
-    limit = chosen.margin if margin is None else margin
     return estimate_of_outputs(
-        outputs,
-        control=base,
-        margin=limit,
-        images=len(given),
-        source=given.source,
-        how=how,
-        notes=(*chosen.notes, *given.notes),
-    )
+        outputs, control=base, margin=chosen.margin if margin is None else margin, images=len(given),
+        source=given.source, how=how_all(members), notes=(*chosen.notes, *given.notes),
+    )  # fmt: skip
 
 
 def run_outputs(
@@ -202,7 +192,7 @@ def run_outputs(
         labelled: logits and labels of the validation images by fingerprint.
         logits: logits of the images without labels, in the order of the runs.
     """
-    variants = {run.cell.fingerprint: name for name, runs in chosen.variants().items() for run in runs}
+    variants = chosen.variant_of()
     outputs = []
     for run, own in zip(chosen.runs, logits, strict=True):
         val_logits, val_labels = labelled[run.cell.fingerprint]

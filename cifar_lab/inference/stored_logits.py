@@ -92,12 +92,11 @@ def write_train_logits(member: Member, dataset: Dataset) -> FillOutcome:
     record = CellRecord(member.run.cell.folder)
     logits = compute_logits(member, dataset.train_images)
     most = float(np.finfo(np.float16).max)
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, allow_pickle=False, logits=logits.clip(-most, most).astype(np.float16),
-        labels=np.asarray(dataset.train_labels).astype(np.uint8), weights=np.array(checksum.hash_file(record.weights)),
-    )  # fmt: skip
-    atomic_file.write_atomically(record.folder / FILE, lambda file: file.write(buffer.getvalue()))
+    arrays: dict[str, np.ndarray] = {
+        "logits": logits.clip(-most, most).astype(np.float16), "labels": dataset.train_labels.astype(np.uint8),
+        "weights": np.array(checksum.hash_file(record.weights)),
+    }  # fmt: skip
+    atomic_file.write_arrays(record.folder / FILE, arrays)
     return FillOutcome(is_written=True, reason=f"{member.run.name}: logits of {len(logits):,} training images stored")
 
 

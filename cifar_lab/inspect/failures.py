@@ -13,61 +13,59 @@ from cifar_lab.store.selection import CellName, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailedCell:
-    """Cell whose last attempt failed."""
+class BadCell:
+    """Cell that has no usable number."""
 
     name: CellName
     fingerprint: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the names of the cell, and what is to be known about its end."""
+        return {**self.name._asdict(), "name": str(self.name), "fingerprint": self.fingerprint}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedCell(BadCell):
+    """Cell whose last attempt failed."""
+
     failure: FailureFile
     again: str
     """The original command with `--retry-failed` added; kept whole so that the cell runs with the same options."""
 
     def as_dict(self) -> dict[str, object]:
         failure = {"error": self.failure.error, "time": self.failure.time, "trace": self.failure.trace}
-        return {**_identity(self.name, self.fingerprint), **failure, "again": self.again}
+        return {**super().as_dict(), **failure, "again": self.again}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DivergedCell:
+class DivergedCell(BadCell):
     """Cell whose loss became non-finite; this counts as a result."""
 
-    name: CellName
-    fingerprint: str
     result: ResultFile
 
     def as_dict(self) -> dict[str, object]:
         end = {"time": self.result.time, "epoch": self.result.epoch, "step": self.result.step}
-        return {**_identity(self.name, self.fingerprint), **end}
+        return {**super().as_dict(), **end}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DamagedCell:
+class DamagedCell(BadCell):
     """Cell whose record is damaged; none of it is used."""
 
-    name: CellName
-    fingerprint: str
     damage: str
     """Damaged file and violated rule, in one line."""
     remedy: str
 
     def as_dict(self) -> dict[str, object]:
-        return {**_identity(self.name, self.fingerprint), "damage": self.damage, "remedy": self.remedy}
+        return {**super().as_dict(), "damage": self.damage, "remedy": self.remedy}
 
 
-def _identity(name: CellName, fingerprint: str) -> dict[str, object]:
-    return {**name._asdict(), "name": str(name), "fingerprint": fingerprint}
-
-
-def read_failures(settings: Iterable[Selection], runs: Path) -> list[FailedCell | DivergedCell | DamagedCell]:
+def read_failures(settings: Iterable[Selection], runs: Path) -> list[BadCell]:
     """Return the failed, diverged and damaged cells of `settings`, each once, under its name in the latest setting."""
-    found: dict[str, FailedCell | DivergedCell | DamagedCell] = {}
-    for setting in settings:
-        for bad in _of(setting, runs):
-            found[bad.fingerprint] = bad
-    return list(found.values())
+    return list({bad.fingerprint: bad for setting in settings for bad in _of(setting, runs)}.values())
 
 
-def _of(setting: Selection, runs: Path) -> Iterator[FailedCell | DivergedCell | DamagedCell]:
+def _of(setting: Selection, runs: Path) -> Iterator[BadCell]:
     latest = {cell.fingerprint: asked for asked in setting.invocations for cell in asked.cells}
     for asked in setting.cells:
         name = CellName(setting.latest.ablation, asked.variant, asked.seed)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from cifar_lab.errors import CellError, DamageError
 from cifar_lab.inspect.cleanup import DAMAGED, IN_USE, SUPERSEDED, loose_leftovers
 from cifar_lab.store import cell_owner, checksum, invocation, journal
-from cifar_lab.store.cell_record import ENDED, CellRecord, State, advice_on_damage
+from cifar_lab.store.cell_record import ENDED, PREDICTIONS, WEIGHTS, CellRecord, State, advice_on_damage
 from cifar_lab.store.record_files import ResultFile
 from cifar_lab.train import cell_artifacts, checkpoint, resume
 
@@ -27,7 +27,6 @@ Mend = Literal["rebuild", "set aside", "move", "none"]
 DamageOfStudy = Callable[[Path], str | None]
 """Function that returns the damage of a study's file; None if it is sound. Raises OSError if it cannot be read."""
 REBUILT = "written again from the copy in predictions.npz, which predictions, journal and files bear out"
-WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
 DENIED = os.strerror(errno.EACCES)
 SET_ASIDE = "the record is set aside, and the cell is trained anew when it is asked for again"
 
@@ -163,17 +162,12 @@ def _damaged(record: CellRecord) -> Iterator[FsckProblem]:
             if (record.folder / name, rule) in whole:
                 continue
             (whole if name in {"result.json", "cell.json"} else alone).append((record.folder / name, rule))
-    for path, rule in whole:
-        if len(whole) == 1 and path.name == "result.json" and provable(record) is not None:
-            yield FsckProblem(
-                kind="record", path=path, what=rule, mend="rebuild", words=REBUILT, files=(path,), cell=record
-            )
-            return
-        yield FsckProblem(
-            kind="record", path=path, what=rule, mend="set aside", words=SET_ASIDE, files=(record.folder,), cell=record
-        )
-        return
-    for path, rule in alone:
+    for path, rule in whole[:1]:
+        is_provable = len(whole) == 1 and path.name == "result.json" and provable(record) is not None
+        mend: Mend = "rebuild" if is_provable else "set aside"
+        words, file = (REBUILT, path) if is_provable else (SET_ASIDE, record.folder)
+        yield FsckProblem(kind="record", path=path, what=rule, mend=mend, words=words, files=(file,), cell=record)
+    for path, rule in alone if not whole else ():
         words = "moved away; nothing of the training depends on it"
         yield FsckProblem(kind="record", path=path, what=rule, mend="move", words=words, files=(path,), cell=record)
 

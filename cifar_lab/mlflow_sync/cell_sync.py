@@ -12,8 +12,9 @@ from filelock import FileLock
 
 from cifar_lab.mlflow_sync import run_fields, ui_view
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
-from cifar_lab.mlflow_sync.client import ArtifactsRefused, ExistingRun, MLflowStore
+from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
+from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused
 from cifar_lab.mlflow_sync.tag_names import BEGAN, BELOW, DIFFERENCE, SHIPPED_TO, WITHOUT_FILES, setting_tag
 from cifar_lab.store import journal, search_data
 from cifar_lab.store.cell_record import CellRecord

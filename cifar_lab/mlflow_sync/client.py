@@ -25,23 +25,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from cifar_lab.mlflow_sync import connection, server_errors, ui_view
 from cifar_lab.mlflow_sync.run_fields import DatasetPart, MetricPoint, RunFields
-from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, CallRefused, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused, StoreUnavailable
 from cifar_lab.mlflow_sync.tag_names import outdated_tags
-from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path, without_credentials
+from cifar_lab.mlflow_sync.uri import sqlite_path, without_credentials
 from cifar_lab.redaction import redacted
 from cifar_lab.text import printable
-
-__all__ = [
-    "ArtifactsRefused",
-    "CallRefused",
-    "ExistingRun",
-    "ExperimentView",
-    "MLflowStore",
-    "StoreRefuses",
-    "StoreUnavailable",
-    "require_usable",
-    "resolve_uri",
-]
 
 METRICS, ENTITIES = 900, 100
 """Maximum number of metrics, and of params or tags, per call; MLflow takes 1,000 of all kinds together."""

@@ -9,9 +9,10 @@ from cifar_lab.errors import CifarLabError, TrackingError
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
-from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate, no_table
+from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.tag_names import SETTLED
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.redaction import redacted

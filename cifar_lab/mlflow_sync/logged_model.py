@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from cifar_lab.errors import CifarLabError, UsageError, shortened
 from cifar_lab.mlflow_sync import run_fields
-from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
+from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
 from cifar_lab.results.best_cell import best_cell, selection_metric
 from cifar_lab.store import search_data
 from cifar_lab.store.cell_record import CellRecord

@@ -9,13 +9,13 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.execution.upload import NoUpload, Upload
-from cifar_lab.mlflow_sync import client
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
 from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
 from cifar_lab.mlflow_sync.tag_names import SHIPPED_TO
 from cifar_lab.mlflow_sync.uploader import Uploader
-from cifar_lab.mlflow_sync.uri import sqlite_path
+from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path
 from cifar_lab.report import table_formats
 from cifar_lab.report.ablation_page import load_ablation_page
 from cifar_lab.report.charts import cell_png
@@ -109,9 +109,9 @@ def start_upload(
 
     `is_shared`: other runners may train, and ship, some of the cells (see `Uploader`).
     """
-    uri = client.resolve_uri()  # resolved here, in the user's working directory, not later in the thread
+    uri = resolve_uri()  # resolved here, in the user's working directory, not later in the thread
     shipper = Uploader(
-        runs, invocation, lambda: client.MLflowStore.open(uri), draw=_artist(read_index(runs).invocations), say=say,
+        runs, invocation, lambda: MLflowStore.open(uri), draw=_artist(read_index(runs).invocations), say=say,
         tabulate=_writer(runs, files), is_shared=is_shared, models=models,
     )  # fmt: skip
     shipper.start()
@@ -124,9 +124,9 @@ def lacks(runs: Path, invocation: Invocation, say: Callable[[str], None]) -> boo
     An unavailable or refusing store is reported in one line, without waiting for it.
     """
     try:
-        uri = client.resolve_uri()
-        client.require_usable(uri)
-        store = client.MLflowStore.open(uri)
+        uri = resolve_uri()
+        require_usable(uri)
+        store = MLflowStore.open(uri)
         store.reach()
         return not has_all(runs, invocation, store)
     except CifarLabError as error:
@@ -163,10 +163,10 @@ def sync_all(
         TrackingError: the store is unusable, or refuses the data.
         StoreUnavailable: another process keeps a SQLite store locked.
     """
-    uri = client.resolve_uri()
-    client.require_usable(uri)
+    uri = resolve_uri()
+    require_usable(uri)
     invocations = read_index(runs).invocations
-    store = client.MLflowStore.open(uri)
+    store = MLflowStore.open(uri)
     tabulate = _writer(runs, reports(runs, _finder(registry)))
     return sync_invocations(
         runs, invocations, store, draw=_artist(invocations), say=say, tabulate=tabulate, models=models
@@ -179,12 +179,12 @@ def lacking(runs: Path) -> dict[str, int]:
     Raises:
         CifarLabError: the store cannot be queried.
     """
-    uri, counts = client.resolve_uri(), dict[str, int]()
+    uri, counts = resolve_uri(), dict[str, int]()
     file = sqlite_path(uri)
     is_there = file is None or file.exists()  # opening a missing database would create it
     if is_there:
-        client.require_usable(uri)
-    store = client.MLflowStore.open(uri) if is_there else None
+        require_usable(uri)
+    store = MLflowStore.open(uri) if is_there else None
     asked: dict[str, set[str]] = {}
     for invocation in read_index(runs).invocations:
         asked.setdefault(invocation.ablation, set()).update(cell.fingerprint for cell in invocation.cells)

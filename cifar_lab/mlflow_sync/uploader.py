@@ -12,7 +12,7 @@ from cifar_lab.errors import CifarLabError
 from cifar_lab.mlflow_sync import parent_run
 from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.cell_sync import CellUpload, Draw, Say, UploadTarget
-from cifar_lab.mlflow_sync.client import MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.exit_gate import ExitGate, ThreadAbandoned
 from cifar_lab.mlflow_sync.invocation_sync import (
     CellRuns,
@@ -27,6 +27,7 @@ from cifar_lab.mlflow_sync.invocation_sync import (
 )
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import Tabulate, no_table
+from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.store.invocation import Invocation

@@ -14,16 +14,6 @@ from cifar_lab.redaction import redacted
 from cifar_lab.store.runs_folder import require_writable
 from cifar_lab.text import printable
 
-__all__ = [
-    "redacted",
-    "require_places",
-    "require_usable",
-    "resolve_uri",
-    "sqlite_path",
-    "sqlite_uri",
-    "without_credentials",
-]
-
 DRIVERS = {
     "postgresql": ("psycopg2", "psycopg2-binary"),
     "postgresql+psycopg2": ("psycopg2", "psycopg2-binary"),

@@ -41,27 +41,20 @@ def require_label(key: object, value: object, shown: str) -> str:
     return value
 
 
-def require_prefix(prefix: object, option: str) -> str:
-    """Return the prefix of experiments' names; `option`: what it was given as.
-
-    Raises:
-        UsageError: it is no name.
-    """
-    if not isinstance(prefix, str) or not prefix.isprintable() or len(prefix) > LONGEST_PREFIX:
-        raise UsageError(f"{option} takes one line of at most {LONGEST_PREFIX} characters")
-    return prefix
-
-
 @contextmanager
 def naming_experiments(prefix: str | None, option: str) -> Iterator[None]:
     """Have experiments named with `prefix` in the body, in all threads of this process; None: as they are.
+
+    `option`: what the prefix was given as.
 
     Raises:
         UsageError: it is no name.
     """
     before = os.environ.get(EXPERIMENT)
     if prefix is not None:
-        os.environ[EXPERIMENT] = require_prefix(prefix, option)
+        if not isinstance(prefix, str) or not prefix.isprintable() or len(prefix) > LONGEST_PREFIX:
+            raise UsageError(f"{option} takes one line of at most {LONGEST_PREFIX} characters")
+        os.environ[EXPERIMENT] = prefix
     try:
         yield
     finally:

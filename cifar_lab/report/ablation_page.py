@@ -18,7 +18,7 @@ from cifar_lab.report.charts.learning_curves import Curve, Curves
 from cifar_lab.results.compare import tabulate
 from cifar_lab.results.comparison import Comparison
 from cifar_lab.results.verify import JudgedClaim, judge_claims, judge_setting, preferred
-from cifar_lab.store.cell_record import ENDED, CellRecord
+from cifar_lab.store.cell_record import ENDED, CellRecord, State
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.selection import Selection, select, typed
@@ -26,7 +26,7 @@ from cifar_lab.store.selection import Selection, select, typed
 OTHERS = ("Others", "Ablations that are not of the writeup.")
 METRICS = ("lr", "val/acc", "test/acc", "train/loss", "val/loss", "test/loss")
 """Metrics that are drawn by epoch."""
-STATES = ("finished", "diverged", "running", "failed", "missing", "damaged")
+STATES: tuple[State, ...] = ("finished", "diverged", "running", "failed", "missing", "damaged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +68,6 @@ class ClaimSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellSummary:
-    """One variant × seed as stored on disk."""
-
-    variant: str
-    seed: int
-    state: str
-    """State, one of `STATES`."""
-    fingerprint: str
-    note: str = ""
-    """Detail of the state: where it diverged, why it failed, which cell it waits for."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class AblationPage:
     """One ablation in one setting."""
 
@@ -94,7 +81,7 @@ class AblationPage:
     """Description of the baseline of all variants."""
     findings: tuple[ClaimSummary, ...] = ()
     curves: Curves = field(default_factory=dict)
-    cells: tuple[CellSummary, ...] = ()
+    cells: tuple[CellProgress, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
     """Provenance of the numbers: pairs of term and text."""
     reproduce: tuple[str, ...] = ()
@@ -160,7 +147,7 @@ def load_ablation_page(
         variants=tuple(_described(ablation, comparison)),
         findings=tuple(map(_finding, judge_setting(ablation, setting, runs))),
         curves=_curves(setting, runs),
-        cells=tuple(_cell(cell) for cell in look(setting, runs).cells),
+        cells=look(setting, runs).cells,
         provenance=tuple(_provenance(comparison, setting)),
         reproduce=tuple(_reproduce(setting, runs)),
     )
@@ -264,7 +251,8 @@ def _curves(setting: Selection, runs: Path) -> dict[str, dict[str, dict[int, Cur
     return curves
 
 
-def _cell(cell: CellProgress) -> CellSummary:
+def describe_state(cell: CellProgress) -> str:
+    """Return details of a cell's state: where it diverged, why it failed, which cell it waits for."""
     notes = []
     if cell.state == "diverged":
         notes.append(f"diverged in epoch {cell.epoch} at step {cell.step}")
@@ -272,13 +260,7 @@ def _cell(cell: CellProgress) -> CellSummary:
         notes.append(f"{cell.state}: {cell.error}")
     if cell.waits_for is not None:
         notes.append(f"waits for {cell.waits_for}" + (", which did not finish" if cell.stuck else ""))
-    return CellSummary(
-        variant=cell.asked.variant,
-        seed=cell.asked.seed,
-        state=cell.state,
-        fingerprint=cell.asked.fingerprint,
-        note=", ".join(notes),
-    )
+    return ", ".join(notes)
 
 
 # Provenance

@@ -14,14 +14,15 @@ from markupsafe import Markup, escape
 
 from cifar_lab.ablation.ablation import METRICS
 from cifar_lab.config.overrides import format_overrides
+from cifar_lab.inspect.progress import CellProgress
 from cifar_lab.report import summary, table_content
 from cifar_lab.report.ablation_page import (
     STATES,
     AblationPage,
-    CellSummary,
     Chapter,
     UnmeasuredAblation,
     VariantSummary,
+    describe_state,
 )
 from cifar_lab.report.charts import comparison as comparison_charts
 from cifar_lab.report.charts import learning_curves
@@ -41,7 +42,7 @@ class CellGrid(NamedTuple):
     """Grid of an ablation's cells: one row per variant, one column per seed."""
 
     seeds: list[int]
-    rows: list[tuple[str, list[CellSummary | None]]]
+    rows: list[tuple[str, list[CellProgress | None]]]
     counts: str
     notes: list[str]
 
@@ -196,17 +197,18 @@ def legend(page: AblationPage) -> list[LegendEntry]:
 
 def cell_grid(page: AblationPage) -> CellGrid:
     """Return the states of the cells by variant and seed."""
-    cells = {(cell.variant, cell.seed): cell for cell in page.cells}
-    seeds = sorted({cell.seed for cell in page.cells})
+    cells = {(cell.asked.variant, cell.asked.seed): cell for cell in page.cells}
+    seeds = sorted({seed for _, seed in cells})
+    notes = [(cell.asked, describe_state(cell)) for cell in page.cells]
     states = Counter(cell.state for cell in page.cells)
     return CellGrid(
         seeds=seeds,
         rows=[
             (variant, [cells.get((variant, seed)) for seed in seeds])
-            for variant in dict.fromkeys(cell.variant for cell in page.cells)
+            for variant in dict.fromkeys(variant for variant, _ in cells)
         ],
         counts=", ".join(f"{states[state]} {state}" for state in STATES if states[state]),
-        notes=[f"{cell.variant}, seed {cell.seed}: {cell.note}" for cell in page.cells if cell.note],
+        notes=[f"{asked.variant}, seed {asked.seed}: {note}" for asked, note in notes if note],
     )
 
 

@@ -19,13 +19,12 @@ from cifar_lab.report import crate, table_formats
 from cifar_lab.report.crate import PackContents, PackFile
 from cifar_lab.results.compare import tabulate
 from cifar_lab.store import atomic_file, checksum, packed_study
-from cifar_lab.store.cell_record import CellRecord
+from cifar_lab.store.cell_record import PREDICTIONS, WEIGHTS, CellRecord
 from cifar_lab.store.invocation import FOLDER, Invocation, invocation_paths, read_invocation
 from cifar_lab.store.record_files import CellFile
 from cifar_lab.store.selection import Selection, read_settings
 
 CITATION = Path(__file__).resolve().parents[2] / "CITATION.cff"
-WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
 COMPRESSED = {PREDICTIONS, WEIGHTS}
 """Files that do not shrink, and are stored as they are."""
 SPOKEN = (".json", ".diff")

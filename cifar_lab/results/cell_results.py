@@ -12,7 +12,7 @@ from cifar_lab.results.final_metrics import curve_metrics
 from cifar_lab.results.stats.convergence import rise
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.replicates import differences_by_seed
-from cifar_lab.store.cell_record import CellContent, CellRecord, State
+from cifar_lab.store.cell_record import CellContent, CellRecord, State, advice_on_damage
 from cifar_lab.store.invocation import CellRef
 from cifar_lab.store.journal import read_points
 from cifar_lab.store.record_files import CellFile, ResultFile, StoredExecution
@@ -45,6 +45,13 @@ class CellResult:
     def metrics(self) -> dict[str, float]:
         """Metrics of a finished cell; empty otherwise, as a diverged cell has none to compare."""
         return self.result.metrics if self.result is not None and self.state == "finished" else {}
+
+    @property
+    def damage(self) -> str | None:
+        """Name and damage of a damaged cell, with what to do about it, in one line; None for others."""
+        asked, damage = self.asked, self.content.damage
+        advice = advice_on_damage(asked.fingerprint)
+        return f"{asked.variant}/s{asked.seed}: {damage}; {advice}" if damage is not None else None
 
 
 def read_cell_results(cells: Iterable[CellRef], runs: Path) -> list[CellResult]:

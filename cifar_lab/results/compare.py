@@ -14,7 +14,6 @@ from cifar_lab.results.comparison_rows import make_rows
 from cifar_lab.results.contrasts import design_of, make_effects, margin_before, margin_of, prior_of, stopped
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
-from cifar_lab.store.cell_record import advice_on_damage
 from cifar_lab.store.invocation import Invocation
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.record_files import Hardware, Provenance
@@ -73,11 +72,7 @@ def tabulate(setting: Selection, runs: Path) -> Comparison:
 
 def _damage(latest: Invocation, replicates: Sequence[CellResult], runs: Path) -> list[str]:
     """Describe the damage of cells, by name, and of this ablation's notes, which may have asked for more cells."""
-    cells = [
-        f"{each.asked.variant}/s{each.asked.seed}: {each.content.damage}; {advice_on_damage(each.asked.fingerprint)}"
-        for each in replicates
-        if each.content.damage is not None
-    ]
+    cells = [each.damage for each in replicates if each.damage is not None]
     lost = "cells that only this note asked for are not here"
     notes = [f"{error}; {lost}" for error in read_index(runs).damage_of(latest.ablation)]
     return [*cells, *notes]

@@ -84,17 +84,23 @@ def make_differences(
     margin, rule = margin_of(same), rule_of(same)
     family = {name: other for name, other in against.items() if other is not None}
     level = per_comparison(CONFIDENCE, len(family))
-    found = {
-        name: _differ(of[name], of.get(other, []), metric, level)
-        if rule is None
-        else _at_look(of[name], of.get(other, []), metric, rule)
-        for name, other in family.items()
+    looked: dict[str, Sequence[list[CellResult]]] = {
+        name: (of[name], of.get(other, [])) for name, other in family.items()
     }
     kind = family_of(family.values())
     if rule is None:
+        found = {name: _differ(groups, metric, level) for name, groups in looked.items()}
         moderated = _moderated(same, found, kind, metric)
     else:
-        seen = {name: _seeds_looked_at(rule, of[name], of.get(other, [])) for name, other in family.items()}
+        looks = {name: at_last_look(rule, groups) for name, groups in looked.items()}
+        looked = {name: groups for name, (_, groups) in looks.items()}
+        found = {
+            name: _differ(groups, metric, rule.levels[taken - 1])
+            if taken
+            else PairedDifference(differences={}, level=rule.levels[0], reason=NO_LOOK)
+            for name, (taken, groups) in looks.items()
+        }
+        seen = {name: rule.looks[taken - 1] if taken else 0 for name, (taken, _) in looks.items()}
         moderated = _moderated_by_rule(rule, found, seen)
     made = {}
     for name, each in found.items():
@@ -107,7 +113,8 @@ def make_differences(
             needed = _moderated_seeds(each, one, len(moderated), kind)
         else:
             needed = _seeds(each, level)
-        at_chance = differences_at_chance(*_looked_at(of[name], of.get(other, []), rule), metric).values()
+        mine, others = looked[name]
+        at_chance = differences_at_chance(mine, others, metric).values()
         verdict, why = _verdict(each, of[name], at_chance, margin)
         each = replace(each, reason=why or each.reason)
         made[name] = Contrast(found=each, moderated=one, verdict=verdict, seeds_needed=needed)
@@ -161,12 +168,6 @@ def _moderated_by_rule(
     return group_sequential.moderated_at_looks(differences, seen, by_look, rule.family)
 
 
-def _seeds_looked_at(rule: StoppingRule, *groups: Sequence[CellResult]) -> int:
-    """Return the number of seeds at the last look that is complete in each of `groups`; 0 before the first."""
-    taken = looks_taken(rule, *groups)
-    return rule.looks[taken - 1] if taken else 0
-
-
 def make_effects(
     same: Sequence[Invocation], of: Mapping[str, list[CellResult]], metric: str, margin: float
 ) -> tuple[Effect, ...]:
@@ -209,10 +210,8 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], met
     """
     rule, level = rule_of(same), per_comparison(CONFIDENCE, CONTRASTS)
     if rule is not None:
-        taken = looks_taken(rule, *groups)
+        taken, groups = at_last_look(rule, groups)
         level = group_sequential.levels(rule.looks, 1 - per_comparison(rule.confidence, CONTRASTS))[max(0, taken - 1)]
-        seeds = range(rule.looks[taken - 1] if taken else 0)
-        groups = [[each for each in own if each.asked.seed in seeds] for own in groups]
     finished, guessed = ([of(own, metric) for own in groups] for of in (by_seed, with_guesses))
     told = set().union(*finished)  # a seed in which all four diverged says nothing
     guessed = [{seed: value for seed, value in own.items() if seed in told} for own in guessed]
@@ -271,32 +270,24 @@ def looks_taken(rule: StoppingRule, *groups: Sequence[CellResult]) -> int:
     return sum(all(set(range(n)) <= seeds for seeds in ended) for n in rule.looks)
 
 
-def _differ(own: list[CellResult], theirs: list[CellResult], metric: str, level: float) -> PairedDifference:
+def at_last_look(rule: StoppingRule, groups: Sequence[list[CellResult]]) -> tuple[int, list[list[CellResult]]]:
+    """Return the number of looks that are complete in each of `groups`, and the cells of the last of them.
+
+    Later seeds are left out; before the first look there are no cells.
+    """
+    taken = looks_taken(rule, *groups)
+    seeds = range(rule.looks[taken - 1] if taken else 0)
+    return taken, [[each for each in own if each.asked.seed in seeds] for own in groups]
+
+
+def _differ(groups: Sequence[list[CellResult]], metric: str, level: float) -> PairedDifference:
+    own, theirs = groups
     found = paired_difference(by_seed(own, metric), by_seed(theirs, metric), level=level)
     if found.reason == NO_PAIR and own and theirs:
         for name, group in (("the variant", own), ("what it is compared with", theirs)):
             if all(each.state == "diverged" for each in group):
                 return replace(found, reason=f"{name} diverged in every seed")
     return found
-
-
-def _at_look(own: list[CellResult], theirs: list[CellResult], metric: str, rule: StoppingRule) -> PairedDifference:
-    """Return the difference on the seeds of the last complete look; later seeds are ignored."""
-    taken = looks_taken(rule, own, theirs)
-    if not taken:
-        return PairedDifference(differences={}, level=rule.levels[0], reason=NO_LOOK)
-    return _differ(*_looked_at(own, theirs, rule), metric, rule.levels[taken - 1])
-
-
-def _looked_at(
-    own: list[CellResult], theirs: list[CellResult], rule: StoppingRule | None
-) -> tuple[list[CellResult], list[CellResult]]:
-    """Return the cells that may be looked at: all; under a stopping rule, those of its last complete look."""
-    if rule is None:
-        return own, theirs
-    seeds = range(_seeds_looked_at(rule, own, theirs))
-    mine, others = ([each for each in group if each.asked.seed in seeds] for group in (own, theirs))
-    return mine, others
 
 
 def _verdict(

@@ -33,7 +33,7 @@ def enter_look(ledger: Path, asked: Mapping[str, Any]) -> int:
             if _question(asked) in questions:
                 return questions.index(_question(asked)) + 1
             whole = (text if text.endswith("\n") or not text else f"{text}\n") + json.dumps(asked) + "\n"
-            atomic_file.write_atomically(ledger, lambda file: file.write(whole.encode()))
+            atomic_file.write_text(ledger, whole)
             return len(questions) + 1
     except (OSError, UnicodeDecodeError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ from cifar_lab.results.claim_families import ClaimFamily, FamilyKey, Pair, claim
 from cifar_lab.results.claim_power import ClaimPower, claim_powers
 from cifar_lab.results.claim_setting import FROM_CURVES, MADE_WITH, NO_SUBJECT, OTHER_BASELINE, Conditions, metric_keys
 from cifar_lab.results.compare import common_protocol
-from cifar_lab.results.contrasts import NO_LOOK, design_of, looks_taken, margin_of, prior_of, rule_of, was_dropped
+from cifar_lab.results.contrasts import NO_LOOK, at_last_look, design_of, margin_of, prior_of, rule_of, was_dropped
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.results.stats.paired import Interval
 from cifar_lab.results.stats.replicates import summarise
-from cifar_lab.store.cell_record import CellRecord, advice_on_damage
+from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import MODERATED
 from cifar_lab.store.invocation_index import read_index
 from cifar_lab.store.selection import Selection, select
@@ -105,11 +105,9 @@ class _Measured:
         rule, level = rule_of(self.setting.invocations), family.level if family is not None else CONFIDENCE
         if rule is None or not all(groups):
             return groups, level
-        taken = looks_taken(rule, *groups)
+        taken, first = at_last_look(rule, groups)
         if not taken:
             return None
-        seeds = range(rule.looks[taken - 1])
-        first = [[each for each in own if each.asked.seed in seeds] for own in groups]
         return first, group_sequential.levels(rule.looks, 1 - level)[taken - 1]
 
 
@@ -126,18 +124,13 @@ def judge_claims(
         TrackingError: notes or records in `runs` cannot be read, or `invocation` is not among them.
     """
     if not read_index(runs).of_ablation(ablation.name):
-        return _with_power(
-            _unmeasured(ablation, NOT_RUN), _powers_before(ablation, runs, scale, overrides, data or "cifar10")
-        )
+        return _judged_before(ablation, NOT_RUN, runs, scale, overrides, data)
     try:
         setting = select(runs, ablation.name, scale=scale, data=data, overrides=overrides, invocation=invocation)
     except TrackingError as error:  # the notes were readable above, so none of them matches
         if invocation is not None:
             raise
-        return _with_power(
-            _unmeasured(ablation, str(error)),
-            _powers_before(ablation, runs, scale, overrides, data or "cifar10"),
-        )
+        return _judged_before(ablation, str(error), runs, scale, overrides, data)
     if (scale, data, invocation) == (None, None, None) and not overrides:
         setting = preferred(ablation, setting, runs)
     return judge_setting(ablation, setting, runs)
@@ -206,24 +199,24 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
     return _with_power(found, _powers_of(measured, runs))
 
 
-def _powers_before(
-    ablation: Ablation, runs: Path, scale: str | None, overrides: Mapping[str, Any] | None, data: str
-) -> list[ClaimPower]:
-    """Return the power of claims before anything is trained: with the seeds of the ablation, as the claims were made.
+def _judged_before(
+    ablation: Ablation, why: str, runs: Path, scale: str | None, overrides: Mapping[str, Any] | None, data: str | None
+) -> list[JudgedClaim]:
+    """Return the claims before anything is trained, with their power for the seeds of the ablation.
 
-    `scale` and `overrides` are those that are asked for; None: those of the claims.
+    `scale`, `overrides` and `data` are those that are asked for; None: those that the claims were made with.
     """
+    judged, images = Judgement(status="not measured", why=why), data or "cifar10"
+    found = [
+        JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged, **_question(ablation, claim))
+        for claim in ablation.claims
+    ]
     conditions = Conditions(
-        scale=scale or "writeup", protocol="writeup", data=data, is_cifar10=data == "cifar10",
+        scale=scale or "writeup", protocol="writeup", data=images, is_cifar10=images == "cifar10",
         overrides={"train.protocol": "writeup", **(overrides or {})},
     )  # fmt: skip
-    return claim_powers(
-        ablation,
-        conditions,
-        seeds=len(ablation.seeds),
-        margin=ablation.margin(conditions.scale),
-        runs=runs,
-    )
+    margin = ablation.margin(conditions.scale)
+    return _with_power(found, claim_powers(ablation, conditions, seeds=len(ablation.seeds), margin=margin, runs=runs))
 
 
 def _powers_of(measured: _Measured, runs: Path) -> list[ClaimPower]:
@@ -275,14 +268,6 @@ def _moderated(measured: _Measured) -> dict[FamilyKey, dict[Pair, Interval]]:
     return intervals
 
 
-def _unmeasured(ablation: Ablation, why: str) -> list[JudgedClaim]:
-    judged = Judgement(status="not measured", why=why)
-    return [
-        JudgedClaim(ablation=ablation.name, claim=claim, judgement=judged, **_question(ablation, claim))
-        for claim in ablation.claims
-    ]
-
-
 def _question(ablation: Ablation, claim: Claim) -> dict[str, Any]:
     """Return the fields of a judged claim that name its question and the size of its family."""
     if claim.worse is None:
@@ -293,6 +278,7 @@ def _question(ablation: Ablation, claim: Claim) -> dict[str, Any]:
 
 def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
     differs = _conditions(measured).differs(claim)
+    cells = [each for name in claim.variants for each in measured.cells.get(name, [])]
     looked, numbers = measured.look(claim), None
     judged = Judgement(status="not measured", why=NO_LOOK)
     if looked is not None:
@@ -317,15 +303,8 @@ def _find(ablation: str, claim: Claim, measured: _Measured) -> JudgedClaim:
         protocol=measured.protocol,
         differs=differs,
         measured=numbers,
-        damage=tuple(_damage(claim, measured)),
+        damage=tuple(each.damage for each in cells if each.damage is not None),
     )
-
-
-def _damage(claim: Claim, measured: _Measured) -> Iterator[str]:
-    for each in (each for name in claim.variants for each in measured.cells.get(name, [])):
-        if each.content.damage is not None:
-            advice = advice_on_damage(each.asked.fingerprint)
-            yield f"{each.asked.variant}/s{each.asked.seed}: {each.content.damage}; {advice}"
 
 
 def _conditions(measured: _Measured) -> Conditions:

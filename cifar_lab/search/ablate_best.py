@@ -32,12 +32,11 @@ def ablate_best(setting: StudySettings, params: Mapping[str, Any]) -> Ablation:
     space = setting.space
     best = space.baseline.override(space.diff_of(dict(params)))
     diffs = {
-        dimension.name: _changes(best, _reverted(space, dimension, params, best)) for dimension in space.dimensions
+        dimension.name: best.changes_to(_reverted(space, dimension, params, best)) for dimension in space.dimensions
     }
     variants = [Variant(name=CONTROL)]
     lineages = {best.digest()}
-    everything = {path: _plain(space, path) for path in _tuned(space, best)}
-    for name, diff in {**diffs, ALL: everything}.items():
+    for name, diff in {**diffs, ALL: best.changes_to(space.baseline)}.items():
         made = _variant(name, diff, best, setting.budget.max_params)
         if made is not None and (digest := best.override(diff).digest()) not in lineages:
             lineages.add(digest)
@@ -67,24 +66,9 @@ def _reverted(space: Space, back: Dimension, params: Mapping[str, Any], best: Re
         if dimension.is_on(taken):
             source = plain if dimension == back or dimension.name not in params else params
             if dimension.name not in source:
-                return best.override({path: _plain(space, path) for path in back.paths()})
+                return best.override({path: space.baseline.flat()[path] for path in back.paths()})
             taken[dimension.name] = source[dimension.name]
     return space.baseline.override(space.diff_of(taken))
-
-
-def _changes(best: Recipe, other: Recipe) -> dict[str, Any]:
-    """Return the values of `other` that differ from `best`, by path."""
-    tuned = best.flat()
-    return {path: value for path, value in other.flat().items() if value != tuned[path]}
-
-
-def _tuned(space: Space, best: Recipe) -> list[str]:
-    """Return the paths in which the best recipe differs from the baseline."""
-    return list(_changes(best, space.baseline))
-
-
-def _plain(space: Space, path: str) -> Any:
-    return space.baseline.flat()[path]
 
 
 def _variant(name: str, diff: dict[str, Any], best: Recipe, limit: int) -> Variant | None:

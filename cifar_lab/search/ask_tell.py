@@ -240,9 +240,6 @@ class TrialQueue:
 
     # Methods of a listener
 
-    def started(self, job: CellJob) -> None:
-        """Handle the start of a cell; values that an earlier attempt reported may be reported again."""
-
     def progress(self, job: CellJob) -> None:
         """Report the validation accuracy of each epoch, and stop the cell if its trial is to be pruned."""
         cell = self._open[job.fingerprint]

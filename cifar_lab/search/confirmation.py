@@ -16,7 +16,6 @@ from cifar_lab.results.cell_results import read_cell_results
 from cifar_lab.results.compare import tabulate
 from cifar_lab.results.confirmation import Confirmation, make_confirmation
 from cifar_lab.search import trials as outcomes
-from cifar_lab.search.space import Space
 from cifar_lab.search.study import StudySettings, setting_of
 from cifar_lab.search.study_name import ablation_name
 from cifar_lab.search.trial_jobs import trial_name
@@ -74,15 +73,16 @@ def find_finalists(study: optuna.Study, setting: StudySettings, top: int) -> lis
 
 def confirm_finalists(setting: StudySettings, finalists: Sequence[FrozenTrial], seeds: Sequence[int]) -> Ablation:
     """Return an ablation of the finalists, named as their trials, with the space's baseline as control."""
+    plain = setting.space.baseline
     variants = [
-        Variant(name=trial_name(trial.number), diff=_changes(setting.space, outcomes.diff_of(trial)))
+        Variant(name=trial_name(trial.number), diff=plain.changes_to(plain.override(outcomes.diff_of(trial))))
         for trial in finalists
     ]
     return Ablation(
         name=ablation_name("confirm", setting.study),
         question=f"Are the best trials of the search {setting.study} better than its baseline with fresh seeds?",
         source=f"the {len(finalists)} best trials of the study {setting.study} in the space {setting.space.name}",
-        baseline=setting.space.baseline,
+        baseline=plain,
         factors=tuple(dict.fromkeys(path for variant in variants for path in variant.diff)),
         variants=(Variant(name=BASELINE), *variants),
         control=BASELINE,
@@ -124,9 +124,3 @@ def load_confirmation(study: optuna.Study, runs: Path) -> Confirmation | None:
         values[BASELINE] = values[plain]
     cells = read_cell_results(same.cells, runs)
     return make_confirmation(study.study_name, tabulate(same, runs), cells, values, trials=len(searched))
-
-
-def _changes(space: Space, diff: dict[str, object]) -> dict[str, object]:
-    """Return the values of a candidate that differ from the baseline, by path."""
-    plain, taken = space.baseline.flat(), space.baseline.override(diff).flat()
-    return {path: value for path, value in taken.items() if value != plain[path]}

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
+from cifar_lab.report.importance_table import RANDOM, ImportanceSummary
 from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.trials import sound
 
@@ -24,7 +25,6 @@ FEWEST = {"fanova": 50, "ped_anova": 50}
 """Minimum number of trials with a value, by evaluator, from which the true leader is mostly among the first three."""
 UNBIASED = {"ped_anova"}
 """Evaluators that rank trials of the sampler `random` alone: with an adaptive one no number of trials was enough."""
-RANDOM = "random"
 RESAMPLES = 50
 TREES, RESAMPLE_TREES = 64, 8
 """Trees of the random forest of fANOVA, and of one that is fitted to a resample."""
@@ -36,23 +36,11 @@ Shares = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Importances:
-    """Importances by evaluator (`fanova`, `ped_anova`) and dimension; an evaluator without enough trials is missing."""
+class Importances(ImportanceSummary):
+    """Importances of the dimensions of a study, with the number of trials that they rest on."""
 
     trials: int
     """Number of trials with a value."""
-    shares: Mapping[str, Shares] = field(default_factory=dict)
-    intervals: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
-    """Bootstrap interval of each share."""
-    leads: Mapping[str, Shares] = field(default_factory=dict)
-    """Share of the resamples in which the dimension is the most important one."""
-    sampler: str = ""
-    """Sampler of the search; empty if unknown, which counts as adaptive."""
-
-    @property
-    def needed(self) -> dict[str, int]:
-        """Minimum number of trials by evaluator, for those that can rank this sampler's trials."""
-        return {name: count for name, count in FEWEST.items() if self.sampler == RANDOM or name not in UNBIASED}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the shares by evaluator, and beside them what they rest on."""
@@ -61,7 +49,7 @@ class Importances:
             "intervals": {name: {k: list(v) for k, v in own.items()} for name, own in self.intervals.items()},
             "leads": self.leads,
             "trials": self.trials,
-            "resamples": RESAMPLES if self.shares else 0,
+            "resamples": self.resamples if self.shares else 0,
             "needed": self.needed,
         }
 
@@ -77,10 +65,11 @@ def importances(study: optuna.Study) -> Importances:
     differently. Only trials that were trained to an accuracy count, and only parameters that all of them have.
     """
     trials, sampler = [_first_objective(trial) for trial in sound(study)], _sampler_of(study)
-    none = Importances(trials=len(trials), sampler=sampler)
+    needed = {name: count for name, count in FEWEST.items() if sampler == RANDOM or name not in UNBIASED}
+    none = Importances(trials=len(trials), needed=needed, resamples=RESAMPLES, sampler=sampler)
     if len({trial.values[0] for trial in trials}) < 2 or not set.intersection(*(set(t.params) for t in trials)):
         return none
-    names = [name for name, fewest in none.needed.items() if len(trials) >= fewest]
+    names = [name for name, fewest in needed.items() if len(trials) >= fewest]
     shares = {name: importance_shares(trials, name) for name in names}
     drawn = {name: bootstrap_shares(trials, name, resamples=RESAMPLES) for name in names}
     return replace(

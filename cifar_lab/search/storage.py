@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import BaseStorage as BaseStorage
+from optuna.storages import JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from sqlalchemy.exc import SQLAlchemyError
 
 from cifar_lab.errors import CifarLabError, TrackingError, UsageError
@@ -20,8 +21,6 @@ from cifar_lab.mlflow_sync.uri import sqlite_path
 from cifar_lab.redaction import redacted
 from cifar_lab.search.journal_file import JournalFile, Say
 from cifar_lab.search.study_name import require_storage
-
-__all__ = ["BaseStorage", "beat", "has_heartbeat", "open_existing", "open_storage", "quiet", "reaching", "retry_lost"]
 
 _log = logging.getLogger(__name__)
 HEARTBEAT, GRACE = 20, 90

@@ -23,20 +23,6 @@ from cifar_lab.search.spaces import find_space
 from cifar_lab.search.study_schema import SETTING, require_sound
 from cifar_lab.store.invocation_index import read_index
 
-__all__ = [
-    "NOTE",
-    "OBJECTIVES",
-    "SETTING",
-    "Optuna",
-    "StudySettings",
-    "experiment",
-    "load_study",
-    "open_study",
-    "require_all_trials",
-    "setting_of",
-    "study_names",
-]  # fmt: skip
-
 _log = logging.getLogger(__name__)
 Optuna = optuna.Study
 """Optuna's type of a study."""

@@ -36,10 +36,7 @@ class _Both:
 
     def __init__(self, asking: TrialQueue, watcher: Listener) -> None:
         self._asking, self._watcher = asking, watcher
-
-    def started(self, job: CellJob) -> None:
-        self._asking.started(job)
-        self._watcher.started(job)
+        self.started, self.put_off = watcher.started, watcher.put_off
 
     def progress(self, job: CellJob, epoch: int, step: int, steps: int) -> None:
         self._watcher.progress(job, epoch, step, steps)
@@ -49,9 +46,6 @@ class _Both:
         pruned = self._asking.pruned_at(job)
         self._asking.ended(job, error)
         self._watcher.ended(job, error if pruned is None else f"pruned after epoch {pruned}")
-
-    def put_off(self, job: CellJob) -> None:
-        self._watcher.put_off(job)
 
     def tick(self, waiting: int) -> None:  # noqa: ARG002
         """Report the trials of other runners that are awaited, instead of the cells that are not begun."""

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -17,15 +16,15 @@ from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.redaction import redacted
 from cifar_lab.report.html import render_sweep
-from cifar_lab.report.importance_table import ImportanceSummary
 from cifar_lab.report.sweep_page import STATES, ChangedSetting, DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.results.confirmation import Confirmation
 from cifar_lab.search import trials as outcomes
 from cifar_lab.search.confirmation import load_confirmation
 from cifar_lab.search.dimension import Dimension as Searched
 from cifar_lab.search.dimension import Integer, Real
-from cifar_lab.search.importance import RESAMPLES, Importances, importances
-from cifar_lab.search.study import SETTING, StudySettings, setting_of
+from cifar_lab.search.importance import importances
+from cifar_lab.search.study import StudySettings, setting_of
+from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.trial_jobs import note_of
 from cifar_lab.store.invocation import Invocation
 
@@ -53,7 +52,7 @@ def load_sweep_page(study: optuna.Study, *, runs: Path, storage: str | None = No
         objectives=setting.objectives,
         dimensions=tuple(map(_dimension, setting.space.dimensions)),
         trials=tuple(_trials(study, setting)),
-        importance=importance_summary(importances(study)),
+        importance=importances(study),
         confirmation=confirmation,
         changes=tuple(_changes(setting, recipe)) if recipe is not None else (),
         recipe=recipe.model_dump(mode="json") if recipe is not None else None,
@@ -71,7 +70,8 @@ def sweep_files(study: optuna.Study, runs: Path, storage: str | None = None) -> 
     page = load_sweep_page(study, runs=runs, storage=storage)
     best = {"best.json": _text(page.recipe)} if page.recipe is not None else {}
     confirmed = {"confirmation.json": _text(page.confirmation.as_dict())} if page.confirmation is not None else {}
-    importances_file = {"importances.json": _text(asdict(page.importance))} if page.importances else {}
+    shares = {name: value for name, value in asdict(page.importance).items() if name != "trials"}
+    importances_file = {"importances.json": _text(shares)} if page.importances else {}
     return {"report.html": render_sweep(page), **best, **confirmed, **importances_file}
 
 
@@ -119,7 +119,7 @@ def _trial(trial: FrozenTrial, state: str, setting: StudySettings) -> TrialSumma
         pruned_at=trial.user_attrs.get(outcomes.PRUNED_AT, trial.last_step) if is_pruned else None,
         last=float(reported[-1]) if is_pruned and reported else None,
         params=dict(trial.params),
-        diff=None if diff is None else _differs(setting.space.baseline, setting.space.baseline.override(diff)),
+        diff=None if diff is None else setting.space.baseline.changes_to(setting.space.baseline.override(diff)),
         note=_first_line(trial.user_attrs.get(outcomes.ERROR)) if state == "failed" else "",
     )
 
@@ -129,28 +129,10 @@ def _first_line(text: object) -> str:
     return redacted(next(iter(str(text or "").strip().splitlines()), ""))
 
 
-def _differs(one: Recipe, other: Recipe) -> dict[str, Any]:
-    """Return the values of `other` that differ from `one`, by path."""
-    plain = one.flat()
-    return {path: value for path, value in other.flat().items() if value != plain[path]}
-
-
-def importance_summary(found: Importances) -> ImportanceSummary:
-    """Return importances as pages show them."""
-    return ImportanceSummary(
-        shares=found.shares,
-        intervals=found.intervals,
-        leads=found.leads,
-        needed=found.needed,
-        resamples=RESAMPLES,
-        sampler=found.sampler,
-    )
-
-
 def _changes(setting: StudySettings, recipe: Recipe) -> Iterator[ChangedSetting]:
     owners = {path: dimension.name for dimension in setting.space.dimensions for path in dimension.paths()}
     plain = setting.space.baseline.flat()
-    for path, value in _differs(setting.space.baseline, recipe).items():
+    for path, value in setting.space.baseline.changes_to(recipe).items():
         yield ChangedSetting(path=path, baseline=plain[path], best=value, by=owners.get(path, "set"))
 
 

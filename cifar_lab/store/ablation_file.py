@@ -56,7 +56,7 @@ def keep(ablation: Ablation, runs: Path, *, by: str) -> Ablation:
     text = as_file(ablation, by=by)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_file.write_atomically(path, lambda file: file.write(text.encode()))
+        atomic_file.write_text(path, text)
     except OSError as error:
         raise TrackingError(f"{path}: {error.strerror or error}") from error
     if (mirror := mirror_of(runs)) is not None:
@@ -68,19 +68,14 @@ def as_file(ablation: Ablation, *, by: str) -> str:
     """Return the ablation as the source of a file that the registry reads; `by`: what generated it."""
     fields = {name: value for name, value in _fields(ablation).items() if name not in {"name", "doc", "baseline"}}
     lines = [f"    {name}={_literal(value)},\n" for name, value in fields.items()]
-    lines.insert(2, f"    baseline=Recipe().override({pformat(set_fields(ablation.baseline), sort_dicts=False)}),\n")
+    diff = pformat(Recipe().changes_to(ablation.baseline), sort_dicts=False)
+    lines.insert(2, f"    baseline=Recipe().override({diff}),\n")
     used = ["Ablation", *(["Claim"] if ablation.claims else []), "Variant"]
     docstring = _docstring(f"{_doc(ablation, by)}\n")
     return (
         f"{docstring}\n\nfrom cifar_lab.ablation.ablation import {', '.join(used)}\n"
         f"from cifar_lab.config.recipe import Recipe\n\nABLATION = Ablation(\n{''.join(lines)})\n"
     )
-
-
-def set_fields(recipe: Recipe) -> dict[str, Any]:
-    """Return the fields of a recipe by dotted path that are not at their default."""
-    plain = Recipe().flat()
-    return {path: value for path, value in recipe.flat().items() if value != plain[path]}
 
 
 def _doc(ablation: Ablation, by: str) -> str:

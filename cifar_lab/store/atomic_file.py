@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
@@ -47,10 +51,23 @@ def _naming(path: Path, error: OSError) -> OSError:
     return OSError(error.errno, error.strerror, str(path)) if error.errno is not None else error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically, as UTF-8."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def write_json(path: Path, tree: object) -> None:
     """Write a JSON tree atomically; NaN and infinity raise ValueError."""
-    text = json.dumps(tree, indent=1, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, json.dumps(tree, indent=1, allow_nan=False) + "\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed `.npz` atomically."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))
 
 
 def _sync_folder(folder: Path) -> None:

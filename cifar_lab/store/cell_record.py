@@ -41,6 +41,7 @@ State = Literal["missing", "running", "finished", "failed", "diverged", "pruned"
 """State of a cell. A record itself is never "pruned": a search assigns that to a cell that it stopped early."""
 ENDED: frozenset[State] = frozenset({"finished", "diverged"})
 """States of a cell that has ended with a result."""
+WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.npz"
 DAMAGED_SUFFIX = ".damaged"
 """Suffix of a damaged file that was set aside when its cell was started again."""
 
@@ -76,11 +77,11 @@ class CellRecord:
 
     @property
     def weights(self) -> Path:
-        return self.folder / "weights.safetensors"
+        return self.folder / WEIGHTS
 
     @property
     def predictions(self) -> Path:
-        return self.folder / "predictions.npz"
+        return self.folder / PREDICTIONS
 
     @property
     def confusion(self) -> Path:

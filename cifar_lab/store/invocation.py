@@ -16,14 +16,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from cifar_lab.errors import DamageError
 from cifar_lab.redaction import redacted_command
 from cifar_lab.store import checksum
 from cifar_lab.store.comparison_key import ComparisonKey
 from cifar_lab.store.mirror import mirror_of
-from cifar_lab.store.record_files import CrossedVariants, DataSource, Provenance, StoredExecution
+from cifar_lab.store.record_files import CrossedVariants, DataSource, MaybeExecution, Provenance
 from cifar_lab.store.stored_json import JsonObject
 
 FOLDER = "invocations"
@@ -51,11 +51,6 @@ def _require_fingerprint(fingerprint: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", fingerprint):
         raise ValueError("a fingerprint has 64 of the digits 0-9 and a-f")
     return fingerprint
-
-
-def _no_execution(tree: object) -> object:
-    """Return None for the empty object that a note without an execution has in its place."""
-    return None if tree == {} else tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +175,7 @@ class Invocation:
     overrides: dict[str, Any]
     cells: tuple[CellRef, ...]
     command: str
-    execution: Annotated[StoredExecution | None, BeforeValidator(_no_execution)]
+    execution: MaybeExecution
     """Execution that new cells are trained with; None in a note that trains none."""
     compiling: str = ""
     """Reason for compiling the networks or not, if decided from measured step times."""

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field, ValidationError
 
-from pydantic import BeforeValidator, Field, ValidationError
-
-from cifar_lab.store.record_files import Provenance, StoredExecution
+from cifar_lab.store.record_files import MaybeExecution, Provenance
 from cifar_lab.store.stored_json import Flag, JsonObject, Number, StoredJson, Text, Time, Whole, broken_rule
-
-
-def _no_execution(tree: object) -> object:
-    """Return None for an empty object, which some versions wrote in place of an execution."""
-    return None if tree == {} else tree
 
 
 class JournalEvent(StoredJson):
@@ -25,7 +18,7 @@ class JournalEvent(StoredJson):
 class AttemptEvent(JournalEvent):
     """Start of an attempt to train a cell; records of earlier versions name no execution."""
 
-    execution: Annotated[StoredExecution | None, BeforeValidator(_no_execution)] = None
+    execution: MaybeExecution = None
     provenance: Provenance = Provenance()
 
 

@@ -6,9 +6,9 @@ Every field that some version did not write has a default; records of all versio
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_serializer, model_validator
 
 from cifar_lab.config.execution import Execution
 from cifar_lab.config.images import CIFAR10_SHAPE, ImageShape
@@ -96,6 +96,10 @@ class StoredExecution(StoredJson):
     def with_defaults(self) -> JsonObject:
         """Return the settings as JSON, with the defaults of the fields that their version did not write."""
         return self.model_dump(mode="json")
+
+
+MaybeExecution = Annotated[StoredExecution | None, BeforeValidator(lambda tree: None if tree == {} else tree)]
+"""Execution of what may have none; an empty object is one that some versions wrote in its place."""
 
 
 class Hardware(StoredJson):

@@ -47,8 +47,7 @@ def write_artifacts(
     """
     weights = {name: tensor.contiguous().cpu() for name, tensor in net.state_dict().items()}
     atomic_file.write_atomically(record.weights, lambda file: file.write(save(weights)))
-    text = format_confusion(classes, confusion(judged, len(classes)).tolist())
-    atomic_file.write_atomically(record.confusion, lambda file: file.write(text.encode()))
+    atomic_file.write_text(record.confusion, format_confusion(classes, confusion(judged, len(classes)).tolist()))
     record.predictions.unlink(missing_ok=True)  # left by an attempt that was killed here
     small = np.min_scalar_type(len(classes) - 1)  # uint8 up to 256 classes, else uint16
     copy = json.dumps(checksum.seal({**result.as_json(), "files": record.digests()})).encode()
@@ -61,9 +60,7 @@ def write_artifacts(
     }
     if val is not None:
         arrays |= {"val_logits": _half(val.logits), "val_labels": val.labels.numpy().astype(small)}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    atomic_file.write_atomically(record.predictions, lambda file: file.write(buffer.getvalue()))
+    atomic_file.write_arrays(record.predictions, arrays)
 
 
 def _half(logits: Tensor) -> np.ndarray:

@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from cifar_lab.cli.app import app
-from cifar_lab.mlflow_sync.uri import redacted
+from cifar_lab.redaction import redacted
 
 HOUSE = Path(__file__).parents[2]
 DOCKER = HOUSE / "docker"

@@ -1,4 +1,7 @@
-"""Commands in README and docs/ exist, and so do their options; pages that are linked exist."""
+"""Commands, scripts, targets and files that README and docs/ name are there, and so are the options of commands.
+
+`tests/integration/test_documented_commands.py` executes the commands.
+"""
 
 from __future__ import annotations
 
@@ -9,36 +12,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from made.documented_commands import BLOCK, HISTORY, HOUSE, PAGES, SPAN
+from made.documented_commands import COMMANDS as DOCUMENTED
 from typer.exceptions import TyperException
 
 from cifar_lab.cli.app import COMMANDS, app
 
-HOUSE = Path(__file__).parents[2]
-PAGES = [HOUSE / "README.md", HOUSE / "CONTRIBUTING.md", HOUSE / "docker/README.md", *sorted(HOUSE.glob("docs/*.md")),
-         *sorted(HOUSE.glob("docs/results/*.md"))]  # fmt: skip
-HISTORY = {"log.md"}
-"""Pages about the past, whose commands may be gone."""
-BLOCK, SPAN = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL), re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
-PROGRAM = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*cifar-lab (.*)$")
-
-
-def _commands(text: str) -> Iterator[str]:
-    """Command lines of a page without the program's name: lines of blocks, and code spans."""
-    blocks = BLOCK.findall(text)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    spans = SPAN.findall(BLOCK.sub("", text))
-    for line in [*lines, *spans]:
-        if match := PROGRAM.match(line.strip()):
-            yield re.split(r"\s#|\s&&|\s\||;|\s>|\s2>", match[1])[0].strip()
-
-
-CASES = [
-    pytest.param(page, line, id=f"{page.name}: {line}")
-    for page in PAGES
-    if page.name not in HISTORY
-    for line in dict.fromkeys(_commands(page.read_text()))
-]
+CASES = [pytest.param(each.page, each.line, id=f"{each.page.name}: {each.line}") for each in DOCUMENTED]
 
 
 @pytest.mark.parametrize(("page", "line"), CASES)
@@ -62,3 +43,40 @@ def test_a_command_of_the_docs_exists_with_its_options(page: Path, line: str) ->
 def test_linked_files_exist(page: Path) -> None:
     missing = [link for link in LINK.findall(BLOCK.sub("", page.read_text())) if not (page.parent / link).exists()]
     assert not missing
+
+
+def _lines(page: Path, start: str) -> Iterator[str]:
+    """Lines of blocks and code spans of a page that begin with a word."""
+    text = page.read_text()
+    lines = [line for block in BLOCK.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *SPAN.findall(BLOCK.sub("", text))]:
+        if line.strip().startswith(start):
+            yield re.split(r"\s#|\s&&|\s\||;|\s>", line.strip())[0].strip()
+
+
+SCRIPTS = sorted({line for page in PAGES if page.name not in HISTORY for line in _lines(page, "python ")})
+TARGETS = sorted({line for page in PAGES if page.name not in HISTORY for line in _lines(page, "make ")})
+
+
+@pytest.mark.parametrize("line", SCRIPTS)
+def test_a_script_of_the_docs_exists_with_its_options(line: str) -> None:
+    path, *words = shlex.split(line)[1:]
+    if path == "-m":
+        return
+    source = (HOUSE / path).read_text()
+    if path == "benchmarks/gpu.py":
+        source += "".join(each.read_text() for each in (HOUSE / "benchmarks/on_gpu").glob("*.py"))
+    assert not [word for word in words if word.startswith("--") and f'"{word}"' not in source]
+
+
+@pytest.mark.parametrize("line", TARGETS)
+def test_a_target_of_the_docs_is_in_the_makefile(line: str) -> None:
+    target = line.split()[1]
+    assert re.search(rf"^{re.escape(target)}\b.*:", (HOUSE / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_test_files_of_the_docs_exist(page: Path) -> None:
+    if page.name not in HISTORY:
+        named = set(re.findall(r"\b(?:tests|benchmarks|cifar_lab)/[\w/]+\.py\b", page.read_text()))
+        assert not sorted(path for path in named if not (HOUSE / path).exists())

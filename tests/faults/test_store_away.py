@@ -12,9 +12,10 @@ from made import records
 
 from cifar_lab.config.recipe import Recipe
 from cifar_lab.errors import TrackingError
-from cifar_lab.mlflow_sync.client import MLflowStore, require_usable, resolve_uri
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import sync_invocations
 from cifar_lab.mlflow_sync.uploader import Uploader
+from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.invocation import CellRef, Invocation
 from cifar_lab.store.journal import Journal

@@ -17,9 +17,10 @@ from made.mlflow_study import Study
 from cifar_lab.cli import run
 from cifar_lab.errors import TrackingError
 from cifar_lab.mlflow_sync import upload
-from cifar_lab.mlflow_sync.client import CallRefused, MLflowStore, StoreRefuses, StoreUnavailable
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import sync_invocations
 from cifar_lab.mlflow_sync.run_fields import RunFields
+from cifar_lab.mlflow_sync.server_errors import CallRefused, StoreRefuses, StoreUnavailable
 from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri
 

@@ -21,8 +21,10 @@ from made.cifar_files import png
 import cifar_lab
 from cifar_lab.cli import run
 from cifar_lab.data import load
+from cifar_lab.inference import network_outputs
 from cifar_lab.inference.onnx_model import PACKAGES
 from cifar_lab.inference.stored_cells import load_cells
+from cifar_lab.report.charts import reliability_png
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.train import cell_artifacts
 
@@ -294,6 +296,16 @@ def test_a_table_and_a_diagram_are_written(ran: Ran, folder: Path, as_json: Json
     assert json.loads(Path("all.json").read_text()) == tree
     as_json("evaluate", "tiny", "-o", "reliability.png")
     assert Path("reliability.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_more_runs_than_a_diagram_can_tell_apart_are_refused_before_anything_is_computed(
+    ran: Ran, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reliability_png, "MOST", 3)
+    monkeypatch.setattr(network_outputs, "load_members", lambda *_: pytest.fail("networks were read"))
+    assert run(["evaluate", "tiny", "-o", "reliability.png", "--runs", str(ran.runs)]) == 2
+    assert "-o reliability.png: a diagram shows at most 3 runs, not 4; name fewer" in capsys.readouterr().err
+    assert not list(folder.iterdir())
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ from typing import Any
 
 from made.comparisons import CONTROL, comparison, row
 
-from cifar_lab.report.ablation_page import AblationPage, CellSummary, ClaimSummary, VariantSummary
+from cifar_lab.inspect.progress import CellProgress
+from cifar_lab.report.ablation_page import AblationPage, ClaimSummary, VariantSummary
 from cifar_lab.report.importance_table import ImportanceSummary
 from cifar_lab.report.sweep_page import DimensionSummary, SweepPage, TrialSummary
 from cifar_lab.results.comparison import ComparisonRow
+from cifar_lab.store.invocation import CellRef
 
 EPOCHS = 20
 DIFFERENCES = {0: -0.0061, 1: -0.0038, 2: -0.0052, 3: -0.0021, 4: -0.0056}
@@ -46,17 +48,22 @@ def curves(
     return {"lr": rates, f"{split}/acc": ends, "train/loss": losses, f"{split}/loss": losses}
 
 
-def cells(of: ComparisonRow) -> list[CellSummary]:
+def cell(variant: str, seed: int, state: Any, fingerprint: str = "f" * 64, error: str | None = None) -> CellProgress:
+    """A cell of a page."""
+    asked = CellRef(
+        variant=variant, seed=seed, fingerprint=fingerprint, recipe="", parameters=0, parameters_trained=0, macs=0
+    )  # fmt: skip
+    return CellProgress(asked=asked, state=state, error=error)
+
+
+def cells(of: ComparisonRow) -> list[CellProgress]:
     """The finished ones by their seeds, the others behind them."""
     seeds = sorted(of.values)
     states = ["finished"] * len(seeds)
     for state in ("diverged", "failed", "running", "missing"):
         states += [state] * getattr(of, state)
     more = range(max(seeds, default=-1) + 1, 100)
-    return [
-        CellSummary(variant=of.variant, seed=seed, state=state, fingerprint="f" * 64)
-        for seed, state in zip([*seeds, *more], states, strict=False)
-    ]
+    return [cell(of.variant, seed, state) for seed, state in zip([*seeds, *more], states, strict=False)]
 
 
 def study(*rows: ComparisonRow, epochs: int = EPOCHS, split: str = "val", **changed: Any) -> AblationPage:

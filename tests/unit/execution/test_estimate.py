@@ -27,7 +27,7 @@ from cifar_lab.execution.estimate import (
     trained_images,
 )
 from cifar_lab.execution.plan import Plan, make_plan
-from cifar_lab.execution.step_timing import StepTiming, TimingFailed, TimingRequest
+from cifar_lab.execution.step_timing import StepTiming, TimingError, TimingRequest
 from cifar_lab.models.cost import network_cost
 
 CPU = Execution(device="cpu", threads=1, precision="auto")
@@ -182,7 +182,7 @@ def test_on_cuda_each_precision_is_timed_and_the_largest_says_how_many_share_a_g
 def test_a_worker_that_fails_leaves_rough_estimates_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, lambda _: TimingFailed("OutOfMemoryError: CUDA out of memory"))
+    answering(monkeypatch, lambda _: TimingError("OutOfMemoryError: CUDA out of memory"))
     said: list[str] = []
     asked = plan("width", tmp_path)
     pace = measure(asked, CUDA, said.append)
@@ -197,7 +197,7 @@ def test_a_worker_that_fails_leaves_rough_estimates_and_says_so(
 def test_the_small_network_serves_where_the_large_one_could_not_be_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, lambda question: TimingFailed("no room") if question.share else step_of(question))
+    answering(monkeypatch, lambda question: TimingError("no room") if question.share else step_of(question))
     pace = measure(plan("width", tmp_path), CUDA)
     assert pace.floor == 3e-3
     assert set(pace.rates) == {"auto"}

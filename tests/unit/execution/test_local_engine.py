@@ -20,6 +20,7 @@ from cifar_lab.execution.cell_engine import CellEngine
 from cifar_lab.execution.engine import STOPPED
 from cifar_lab.execution.local_engine import LocalEngine
 from cifar_lab.execution.out_of_memory import advice
+from cifar_lab.execution.watchdog import ProgressWatch
 from cifar_lab.execution.worker import CellJob
 from cifar_lab.execution.worker_process import FOUND_FINISHED, TAKEN
 
@@ -116,15 +117,17 @@ def test_between_two_cells_nobody_is_said_to_be_waited_for(tmp_path: Path, monke
     monkeypatch.setattr(local_engine.fork_server, "start_fork_server", lambda: None)
     local = LocalEngine(workers=1)
 
-    def start(job: CellJob, slot: int) -> local_engine._Worker:
+    def begin(job: CellJob) -> None:
         line.running += 1
         receive, send = Pipe(duplex=False)
         send.close()  # so the worker is at its end as soon as it is listened to
         process: Any = _Process(0)
         unused: Any = None
-        return local_engine._Worker(job, process, receive, slot, unused)
+        watch = ProgressWatch(60.0)
+        worker = local_engine._Worker(job=job, watch=watch, process=process, channel=receive, stop=unused)
+        local._running.append(worker)
 
-    monkeypatch.setattr(local, "_start", start)
+    monkeypatch.setattr(local, "_begin", begin)
     local.run(line, line)
     assert line.ended_ones == local.trained == 3
     assert not any(line.waiting)
@@ -200,8 +203,8 @@ def test_a_job_is_told_its_gpu_and_how_many_share_it(
     local._listener = listener
     job = _job(tmp_path, finished=False)
     monkeypatch.setattr(local_engine.nvml, "cards", lambda: None)
-    for slot in range(workers):
-        local._running.append(local._start(job, slot))
+    for _ in range(workers):
+        local._begin(job)
     assert [(each.place, each.sharing) for each in context.jobs] == expected
 
 

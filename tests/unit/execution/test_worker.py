@@ -18,9 +18,9 @@ from cifar_lab.config.recipe import Recipe
 from cifar_lab.data import load
 from cifar_lab.errors import CellError, Interrupted, TrackingError
 from cifar_lab.execution import worker
-from cifar_lab.execution.memory import peaks
 from cifar_lab.execution.provenance import provenance
 from cifar_lab.execution.runner import goes_on_elsewhere
+from cifar_lab.execution.system_metrics import peaks
 from cifar_lab.execution.worker import CellJob, train_cell
 from cifar_lab.models.resnet import build_network
 from cifar_lab.store.journal import read_events, read_points

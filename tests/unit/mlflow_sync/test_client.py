@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from cifar_lab.errors import TrackingError
-from cifar_lab.mlflow_sync.client import MLflowStore, require_usable, resolve_uri
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.run_fields import DatasetPart, MetricPoint, RunFields
 from cifar_lab.mlflow_sync.ui_view import UIView
+from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri
 
 
 def test_the_environment_names_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_a_folder_of_runs_is_refused_as_mlflow_refuses_it(tmp_path: Path, monkey
 
 def test_asking_does_not_import_mlflow() -> None:
     code = (
-        "import sys; from cifar_lab.mlflow_sync import client, uploader; client.require_usable('sqlite:///x.db');"
+        "import sys; from cifar_lab.mlflow_sync import client, uploader, uri; uri.require_usable('sqlite:///x.db');"
         "sys.exit('mlflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from cifar_lab.mlflow_sync import server
-from cifar_lab.mlflow_sync.client import MLflowStore, StoreUnavailable
+from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import error_line
-from cifar_lab.mlflow_sync.uri import redacted, without_credentials
+from cifar_lab.mlflow_sync.server_errors import StoreUnavailable
+from cifar_lab.mlflow_sync.uri import without_credentials
+from cifar_lab.redaction import redacted
 from cifar_lab.store.invocation_index import read_index
 
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"

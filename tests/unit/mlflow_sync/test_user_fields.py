@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from cifar_lab.cli import run
-from cifar_lab.cli.tracking_options import parse_labels, set_experiment_prefix
+from cifar_lab.cli.tracking_options import parse_labels
 from cifar_lab.errors import UsageError
 from cifar_lab.mlflow_sync.client import MLflowStore, experiment_name
 from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
+from cifar_lab.mlflow_sync.user_fields import naming_experiments
 from cifar_lab.store.invocation import read_invocation
 from cifar_lab.store.invocation_index import read_index
 
@@ -67,12 +68,13 @@ def test_an_experiment_is_named_with_the_prefix_and_found_again(
 
 def test_the_option_sets_the_variable_of_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "before")
-    set_experiment_prefix(None)
+    with naming_experiments(None, "--experiment-prefix"):
+        assert experiment_name("a") == "before/a"
+    with naming_experiments("after", "--experiment-prefix"):
+        assert experiment_name("a") == "after/a"
     assert experiment_name("a") == "before/a"
-    set_experiment_prefix("after")
-    assert experiment_name("a") == "after/a"
-    with pytest.raises(UsageError, match="--experiment-prefix takes one line"):
-        set_experiment_prefix("x\ny")
+    with pytest.raises(UsageError, match="--x takes one line"), naming_experiments("x\ny", "--x"):
+        pass
 
 
 def test_tags_are_words_with_an_equals_sign() -> None:

@@ -14,6 +14,7 @@ from cifar_lab.report.ablation_page import (
     AblationPage,
     Chapter,
     UnmeasuredAblation,
+    describe_state,
     load_ablation_page,
     load_chapters,
 )
@@ -98,11 +99,16 @@ def test_every_cell_is_listed_with_what_became_of_it(runs: Any) -> None:
     records.fail(runs.record(cells[2]), "out of memory")
     runs.ask(cells)
     listed = found(runs).cells
-    assert [(cell.seed, cell.state) for cell in listed] == [
+    assert [(cell.asked.seed, cell.state) for cell in listed] == [
         (0, "finished"), (1, "diverged"), (2, "failed"), (3, "missing"),
     ]  # fmt: skip
-    assert [cell.note for cell in listed] == ["", "diverged in epoch 3 at step 0", "failed: out of memory", ""]
-    assert listed[0].fingerprint == cells[0].fingerprint
+    assert [describe_state(cell) for cell in listed] == [
+        "",
+        "diverged in epoch 3 at step 0",
+        "failed: out of memory",
+        "",
+    ]
+    assert listed[0].asked.fingerprint == cells[0].fingerprint
 
 
 def test_provenance_has_commit_command_data_hash_hardware_versions_and_time(runs: Any) -> None:
@@ -215,7 +221,7 @@ def test_a_damaged_cell_is_a_cell_of_the_page_and_its_damage_is_said(runs: Any) 
     record = CellRecord(runs.folder / runs.cell("r4", 0).fingerprint)
     (record.folder / "result.json").write_text("{}")
     found = load_ablation_page(runs.folder, BUILT_IN.find("se_ratio"))
-    assert [cell.state for cell in found.cells if cell.variant == "r4"] == ["damaged", "finished", "finished"]
+    assert [cell.state for cell in found.cells if cell.asked.variant == "r4"] == ["damaged", "finished", "finished"]
     assert "result.json: damaged: 'epoch' is missing" in found.comparison.damage[0]
     assert {row.variant: (row.n, row.damaged) for row in found.comparison.rows} == {"r16": (3, 0), "r4": (2, 1)}
 

@@ -8,13 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 from made.comparisons import CONTROL, NOTHING, comparison, row
-from made.studies import DIFFERENCES, LOST, ONE_SEED, WORSE, cells, study
+from made.studies import DIFFERENCES, LOST, ONE_SEED, WORSE, cell, cells, study
 
 from cifar_lab.ablation.ablation import METRICS
 from cifar_lab.report import html, table_content
 from cifar_lab.report.ablation_page import (
     AblationPage,
-    CellSummary,
     Chapter,
     ClaimSummary,
     UnmeasuredAblation,
@@ -174,7 +173,7 @@ def test_the_cells_of_the_main_table_know_their_headings_for_a_narrow_screen() -
 
 def test_cells_that_did_not_finish_are_counted_at_the_top_and_named_below() -> None:
     partial = replace(WORSE, missing=2, failed=1)
-    failed = CellSummary(variant="r4", seed=9, state="failed", fingerprint="a" * 64, note="failed: out of memory")
+    failed = cell("r4", 9, "failed", "a" * 64, "out of memory")
     of = study(CONTROL, partial, cells=(*cells(CONTROL), *cells(WORSE), failed))
     text = read(of).text
     assert "Of 13 cells, 2 missing, 1 failed." in text
@@ -280,7 +279,7 @@ def test_whatever_comes_from_outside_is_escaped() -> None:
         question=NASTY, source=NASTY, provenance=((NASTY, NASTY),), reproduce=(NASTY,),
         variants=(VariantSummary(name=NASTY, diff={NASTY: NASTY}, base=NASTY),),
         findings=(ClaimSummary(quote=NASTY, source=NASTY, status=NASTY, compares=NASTY, measured=NASTY),),
-        cells=(CellSummary(variant=NASTY, seed=0, state="failed", fingerprint=NASTY, note=NASTY),),
+        cells=(cell(NASTY, 0, "failed", NASTY, NASTY),),
         comparison=comparison(
             CONTROL, bad, ablation=NASTY, scale=NASTY, data=NASTY, overrides={NASTY: NASTY}, invocation=NASTY,
             others=(NASTY,),

@@ -85,7 +85,6 @@ class Search:
     def take(self) -> CellJob:
         found = self.asking.take(set())
         assert isinstance(found, CellJob)
-        self.asking.started(found)
         return found
 
     def finish(self, job: CellJob, accuracy: float = 0.5, status: str = "finished") -> None:
@@ -120,7 +119,6 @@ def run(search: Search, accuracy: Callable[[int], float] = lambda n: 0.3 + 0.01 
         if isinstance(found, SettledCell):
             search.asking.ended(found.job, found.error)
         elif found is not None:
-            search.asking.started(found)
             search.finish(found, accuracy(trained))
             trained += 1
     return trained

@@ -20,7 +20,8 @@ from cifar_lab.report.html import render_sweep
 from cifar_lab.report.sweep_page import SweepPage
 from cifar_lab.search import importance, trials
 from cifar_lab.search.budget import SearchBudget
-from cifar_lab.search.study import NOTE, SETTING, setting_of
+from cifar_lab.search.study import NOTE, setting_of
+from cifar_lab.search.study_schema import SETTING
 from cifar_lab.search.sweep_page import load_sweep_page
 from cifar_lab.store.cell_record import CellRecord
 from cifar_lab.store.record_files import DataSource, Provenance
