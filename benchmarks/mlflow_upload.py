@@ -44,7 +44,7 @@ PAUSE = 0.5
 
 
 class Look(NamedTuple):
-    """What was seen at one moment."""
+    """Measurements of one moment, in seconds, MiB and MB."""
 
     runs: int
     wall: float

@@ -276,7 +276,7 @@ class CellUpload:
         told = run_fields.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
         start_time = told.time if self._was_absent else None  # another runner has the same from the journal
         with locked(self.record.folder / "shipping.lock", store):
-            found = store.find(place.experiment, start_time=start_time, role="cell", fingerprint=self.asked.fingerprint)
+            found = store.find(place.experiment, start_time, role="cell", fingerprint=self.asked.fingerprint)
             self._was_absent = False
             if found is not None and found.tags[BEGAN] not in {UNBEGUN, str(began)}:
                 store.tag(found.id, {"role": "superseded"})

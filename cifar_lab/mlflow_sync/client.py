@@ -201,7 +201,7 @@ class MLflowStore:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another runner created it first
                 raise
 
-    def find(self, experiment: str, *, start_time: int | None = None, **tags: str) -> ExistingRun | None:
+    def find(self, experiment: str, start_time: int | None = None, /, **tags: str) -> ExistingRun | None:
         """Return the oldest run of `experiment` that has all `tags`, and this time in ms unless it is None.
 
         With a time, a database need not look at the tags of every run. A name would not do: MLflow keeps it as a tag.

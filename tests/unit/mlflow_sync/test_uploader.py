@@ -716,9 +716,7 @@ def test_the_run_of_a_new_cell_is_searched_by_its_time_and_that_of_another_runne
     assert sync_all() == (4, 0)
     place = UploadTarget.of(invocation, store, study.runs, history)
     times, really = list[int](), store.find
-    monkeypatch.setattr(
-        store, "find", lambda *given, **tags: times.append(tags["start_time"]) or really(*given, **tags)
-    )
+    monkeypatch.setattr(store, "find", lambda *given, **tags: times.append(given[1]) or really(*given, **tags))
     for upload in late:
         upload.ship(store, place, closing=True)
     assert len(runs_of("se_ratio")) == 4, "each cell has one run"
