@@ -2,6 +2,7 @@
 
     python benchmarks/simulated_study.py FOLDER --variants 100 --seeds 100        # 10,000 finished cells
     python benchmarks/simulated_study.py FOLDER --variants 100 --seeds 100 --workers 100
+    python benchmarks/simulated_study.py FOLDER --variants 100 --seeds 101 --grow         # 100 cells more
 
 The ablation `many` varies the learning rate. Its cells are planned by `execution.plan`, asked for in a note of
 `execution.runner`, and have what a worker leaves: description, journal with points and checkpoints, weights,
@@ -237,6 +238,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=0, help="Processes that take the cells by the scheduler.")
     parser.add_argument("--notes", type=int, default=1, help="Notes of runners that asked for all cells.")
     parser.add_argument("--done", type=float, default=1.0, help="Share of the cells that are finished.")
+    parser.add_argument("--grow", action="store_true", help="Add what a study that is there lacks, and a note.")
     parser.add_argument("--empty", action="store_true", help="Write the ablation and the notes only.")
     parser.add_argument("--sync", action="store_true", help="Force every file to the disk, as a worker does.")
     given = parser.parse_args(words)
@@ -244,9 +246,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if not given.sync:
         os.fsync = lambda _: None  # type: ignore[assignment]
     runs, study = given.runs.resolve(), ablation(given.variants, given.seeds)
-    if runs.exists():
-        parser.error(f"{runs} is there already; name a new folder")
-    runs.mkdir(parents=True)
+    if runs.exists() != given.grow:
+        parser.error(f"{runs} is {'not there' if given.grow else 'there already; name a new folder'}")
+    runs.mkdir(parents=True, exist_ok=True)
     ablation_file.keep(study, runs, by="benchmarks/simulated_study.py")
     plan, dataset = plan_study(runs, study, given.epochs), load(DATA)
     numbers: dict[str, float] = {"cells": len(plan.cells)}
@@ -258,8 +260,9 @@ def main(words: Sequence[str] | None = None) -> None:
             ask(runs, plan)
         for cell in [] if given.empty else plan.cells[: round(given.done * len(plan.cells))]:
             job = job_of(cell, plan, runs, EXECUTION)
-            job.record.folder.mkdir()
-            write_cell(job, dataset)
+            if not cell.is_done:
+                job.record.folder.mkdir()
+                write_cell(job, dataset)
         numbers["wall_seconds"] = time.perf_counter() - began
     json.dump({name: round(value, 3) for name, value in numbers.items()}, sys.stdout)
     print()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cifar_lab.inspect.cleanup import CleanupItem
     from cifar_lab.inspect.diff_cells import CellDiff, DiffRow
     from cifar_lab.results.stats.mcnemar import Disagreement
+    from cifar_lab.store.mirror import Mirror
 
 LOSES = {"leftover": "nothing", "superseded": "what a redo set aside", "damaged": "what was damaged, and kept aside"}
 ACCURACY = re.compile(r"(?:^|/)(?:gap|rise|auc|\w*acc(?:_\w+)?)$")
@@ -53,24 +54,27 @@ def diff(
 
 
 def clean(
-    older_than: OlderThan = "7d", dry_run: DryRun = False, runs: o.RunsFolder = o.DEFAULT_RUNS, yes: o.Yes = False,
+    older_than: OlderThan = "7d", dry_run: DryRun = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Delete files that are no longer needed: abandoned checkpoints, partial files, records set aside by a redo.
 
     Results, journals and weights are kept, and everything of cells being trained. A record that a redo set aside is
-    kept until its cell is finished again.
+    kept until its cell is finished again. On an object store, these records are all that is deleted.
     """
     from cifar_lab.inspect.cleanup import find_items, parse_age
+    from cifar_lab.inspect.store_cleanup import find_stored_items
+    from cifar_lab.store.mirror import mirror_of
 
-    items = find_items(runs.resolve(), parse_age(older_than))
+    age, mirror = parse_age(older_than), mirror_of(runs.resolve())
+    items = find_stored_items(mirror, age) if mirror is not None else find_items(runs.resolve(), age)
     said = f"{len(items)} to free, {_size(sum(item.size for item in items))}"
     if not as_json:
-        nothing = Text(f"nothing to free in {runs.resolve()}")
+        nothing = Text(f"nothing to free in {mirror.address if mirror is not None else runs.resolve()}")
         console.out.print(_items_table(items, runs.resolve()) if items else nothing, soft_wrap=not items)
     if items and not dry_run:
         confirm("Delete them?", f"{said}: deleting", yes)
-    freed, kept = _free([] if dry_run else items)
+    freed, kept = _free([] if dry_run else items, mirror)
     if as_json:
         trees = [{**item.as_dict(), "freed": item in freed} for item in items]
         console.print_json({"dry_run": dry_run, "freed_bytes": sum(item.size for item in freed), "items": trees})
@@ -153,21 +157,22 @@ def _items_table(items: list[CleanupItem], runs: Path) -> RenderableType:
     return console.table("", ("what", "cell", "size", "untouched", "what is lost"), rows, right=("size", "untouched"))
 
 
-def _free(items: list[CleanupItem]) -> tuple[list[CleanupItem], list[CleanupItem]]:
-    """Delete the items; return those that were deleted, and those that could not be."""
+def _free(items: list[CleanupItem], mirror: Mirror | None) -> tuple[list[CleanupItem], list[CleanupItem]]:
+    """Delete the items, in a copy those of its store; return those that were deleted, and those that could not be."""
     from cifar_lab.inspect.cleanup import free
+    from cifar_lab.inspect.store_cleanup import free_stored
 
     freed, kept = [], []
     for item in items:
         try:
-            reason = free(item)
+            reason = free_stored(mirror, item) if mirror is not None else free(item)
         except OSError as error:
             kept.append(item)
             reason = f"it cannot be deleted ({error.strerror})"
         if reason is None:
             freed.append(item)
         else:
-            console.say(f"{item.path} stays: {reason}")
+            console.say(f"{item.place} stays: {reason}")
     return freed, kept
 
 

@@ -166,7 +166,6 @@ MaybeRuns = Annotated[
         default=False,
     ),
 ]
-RunsFolder = Annotated[Path, _option("", _local_folder)]
 RunsOrZip = Annotated[Path, _option(", s3://BUCKET/PATH, or a zip made by `cifar-lab pack`", _records)]
 RunsUnopened = Annotated[Path, _option(", s3://BUCKET/PATH, or a zip made by `cifar-lab pack`", _opened)]
 RunsFolderUnopened = Annotated[Path, _option(", or a zip made by `cifar-lab pack`", _local_or_zip)]

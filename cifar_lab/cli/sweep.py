@@ -24,7 +24,14 @@ from cifar_lab.cli.sweep_confirm import (
     require_confirmation,
 )
 from cifar_lab.cli.sweep_output import print_counts, print_study, study_sentence, study_tree, tree_or_problem
-from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study, opened_storage, write_text
+from cifar_lab.cli.sweep_storage import (
+    Name,
+    Storage,
+    loaded_study,
+    opened_storage,
+    require_shared_storage,
+    write_text,
+)
 from cifar_lab.cli.typed_command import recorded_command
 from cifar_lab.config import scale as scales
 from cifar_lab.config.overrides import parse_overrides
@@ -64,7 +71,7 @@ def sweep(
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", confirm_top: ConfirmTop = None,
     confirm_seeds: ConfirmSeeds = None, hours: o.Hours = None, engine: StayingEngineName = LOCAL,
     ray_address: RayAddress = None, offline: o.Offline = False, notify: Notify = None,
-    runs: o.RunsFolder = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Search hyperparameters under the parameter budget; run again, it adds only what is missing."""
     request_notification(notify, f"sweep {study or space}")
@@ -76,6 +83,7 @@ def sweep(
     if study is not None:
         require_study_name(study)
     require_storage(storage)
+    require_shared_storage(storage, runs)
     samplers.require_names(sampler, pruner, seed=seed)
     require_confirmation(confirm_top, confirm_seeds, seed)
     asks = _asked_for(overrides, space, max_params, max_macs, objective, scale)
@@ -92,6 +100,7 @@ def sweep(
     from cifar_lab.search.sweep import run_sweep
     from cifar_lab.search.sweep_page import sweep_files
     from cifar_lab.search.trial_jobs import TrialJobs, trial_name
+    from cifar_lab.store.mirror import mirror_of
 
     stores.quiet()
     with stores.reaching(storage), engine_nodes(engine, ray_address) as nodes:
@@ -133,8 +142,9 @@ def sweep(
         cells = TrialJobs(setting=setting, dataset=found.plan.dataset, source=found.plan.source, runs=runs.resolve(),
                       execution=found.execution, command=recorded_command())  # fmt: skip
         upload = open_upload(
-            runs.resolve(), lambda _: sweep_files(opened, runs.resolve(), storage), console.say, offline=offline
-        )
+            runs.resolve(), lambda _: sweep_files(opened, runs.resolve(), storage), console.say, offline=offline,
+            is_shared=mirror_of(runs.resolve()) is not None,
+        )  # fmt: skip
         with Display(names, is_search=True) as display:
             report = run_sweep(
                 opened, setting, cells, wanted=trials, workers=found.workers, watcher=display, say=console.say,
@@ -234,7 +244,7 @@ def _confirm(found: Request, left: int, yes: bool) -> None:
 
 
 def sweep_status(
-    name: MaybeName = None, storage: Storage = None, runs: o.RunsFolder = o.DEFAULT_RUNS, as_json: o.Json = False
+    name: MaybeName = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
     """Show the progress of a study; without a name, of all. A study that cannot be read hides no other."""
     from cifar_lab.search.study import load_study, study_names
@@ -265,7 +275,7 @@ def sweep_status(
 
 
 def sweep_best(
-    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.RunsFolder = o.DEFAULT_RUNS,
+    name: Name, output: RecipeFile = None, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS,
     as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the best recipe of a study, and the front of accuracy and parameters; `-o` saves it for `train --recipe`."""
@@ -288,7 +298,7 @@ def ablate_best(
     data: o.Data = None, storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto",
     cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False, hours: o.Hours = None,
     engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
-    offline: o.Offline = False, runs: o.RunsFolder = o.DEFAULT_RUNS, yes: o.Yes = False,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False,
     everything: o.Everything = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Ablate the tuned settings of a study: revert each to the baseline's value, one at a time and all at once."""

@@ -56,7 +56,7 @@ def sweep_confirm(
     storage: Storage = None, device: o.Device = "auto", workers: o.Workers = "auto", compile: o.Compile = None,
     graph: o.Graph = None, cells_per_gpu: o.CellsPerGpu = "auto", retry_failed: o.RetryFailed = False,
     hours: o.Hours = None, engine: StayingEngineName = LOCAL, ray_address: RayAddress = None,
-    offline: o.Offline = False, runs: o.RunsFolder = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
+    offline: o.Offline = False, runs: o.Runs = o.DEFAULT_RUNS, yes: o.Yes = False, as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Train the best trials of a study and its baseline with fresh seeds: ranks, verdicts, and the winner's curse.
 

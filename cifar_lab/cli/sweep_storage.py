@@ -24,9 +24,25 @@ Storage = Annotated[
 ]  # fmt: skip
 
 
+def require_shared_storage(storage: str | None, runs: Path) -> None:
+    """Check that a study whose records are on an object store has a storage of its own.
+
+    Raises:
+        UsageError: it has none; a journal file is appended to, which an object store has no way to do.
+    """
+    from cifar_lab.store.mirror import mirror_of
+
+    if storage is None and (mirror := mirror_of(runs.resolve())) is not None:
+        raise UsageError(
+            f"--runs {mirror.address}: a study beside it needs --storage (or {STORAGE}), a database that all machines "
+            "reach: postgresql+psycopg://user@host/name; for one machine sqlite:///FILE is enough"
+        )
+
+
 @contextmanager
 def opened_storage(storage: str | None, runs: Path) -> Iterator[BaseStorage]:
     """Open the storage of studies for reading; errors of a database are converted to one line."""
+    require_shared_storage(storage, runs)
     from cifar_lab.search import storage as stores
 
     stores.quiet()

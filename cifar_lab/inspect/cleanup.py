@@ -45,10 +45,17 @@ class CleanupItem:
     """Epochs of progress that are lost with a checkpoint."""
     cell: CellRecord | None = None
     """Cell whose lock is held during the deletion; None if the file belongs to no cell."""
+    stored: str = ""
+    """Address on an object store (`s3://…/superseded/…`), of which `path` is the copy; empty in a plain folder."""
+
+    @property
+    def place(self) -> str:
+        """Address or path at which it is."""
+        return self.stored or str(self.path)
 
     def as_dict(self) -> dict[str, Any]:
         fingerprint = self.cell.fingerprint if self.cell is not None else None
-        named = {"kind": self.kind, "path": str(self.path), "bytes": self.size, "fingerprint": fingerprint}
+        named = {"kind": self.kind, "path": self.place, "bytes": self.size, "fingerprint": fingerprint}
         return {**named, "epoch": self.epoch, "touched": round(self.touched * 1000)}
 
 
@@ -150,10 +157,16 @@ def _items(kind: Kind, paths: Iterable[Path], cell: CellRecord | None = None) ->
 
 def _touched(path: Path) -> float:
     """Return when `path`, or the journal beside a checkpoint, was written, or a record set aside; in Unix seconds."""
-    if path.parent.name == SUPERSEDED and (when := re.fullmatch(r"[0-9a-f]{64}\.([0-9]{10,15})", path.name)):
-        return int(when[1]) / 1000  # moving a folder does not change its modification time
+    if path.parent.name == SUPERSEDED and (when := set_aside_at(path)) is not None:
+        return when  # moving a folder does not change its modification time
     journal = path.parent / FILE
     return (journal if path.name == "checkpoint.pt" and journal.exists() else path).lstat().st_mtime
+
+
+def set_aside_at(path: Path) -> float | None:
+    """Return when a superseded record was set aside, in seconds since 1970, from its name; None for another name."""
+    when = re.fullmatch(r"[0-9a-f]{64}\.([0-9]{10,15})", path.name)
+    return int(when[1]) / 1000 if when is not None else None
 
 
 def _size(path: Path) -> int:

@@ -55,11 +55,12 @@ class InvocationHistory:
     def view(self, invocation: Invocation) -> UIView:
         """Return the setting of an invocation as shown in MLflow's UI; the same for every invocation of the setting."""
         same = self.same_setting(invocation)
-        last = same[-1]
+        last, cells = same[-1], unite(same)
         return UIView(
             setting=last.key.digest,
             name=" · ".join(filter(None, [last.scale, last.data.name, format_overrides(last.overrides)])),
-            variants=tuple(dict.fromkeys(cell.variant for cell in unite(same))),
+            variants=tuple(dict.fromkeys(cell.variant for cell in cells)),
+            cells=len(cells),
             metric=last.metric or headline_metric(last.protocol),
             began=same[0].time,
             time=last.time,

@@ -122,6 +122,8 @@ class CellUpload:
     """True if the store took everything but the artifacts."""
     run: str | None = None
     """Id of the cell's run, once known."""
+    _was_absent: bool = False
+    """True if the store had no run of the cell at the last check: only another runner can have created one since."""
     _status: str | None = None
     _sent: str | None = None
     _began: int | None = None
@@ -155,7 +157,7 @@ class CellUpload:
 
     def look(self, found: ExistingRun | None) -> None:
         """Take over from the store what it has of the cell."""
-        mark = self.mark()
+        mark, self._was_absent = self.mark(), found is None
         unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
         is_whole = found is not None and found.status not in unended and found.tags.get(SHIPPED_TO) == mark
         result = self.record.result()
@@ -270,8 +272,12 @@ class CellUpload:
         self, store: MLflowStore, place: UploadTarget, mark: str | None, failure: FailureFile | None
     ) -> None:
         began, cell = self._began, self.record.cell()
+        time = failure.time if failure is not None else self.invocation.time
+        told = run_fields.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
+        start_time = told.time if self._was_absent else None  # another runner has the same from the journal
         with locked(self.record.folder / "shipping.lock", store):
-            found = store.find(place.experiment, role="cell", fingerprint=self.asked.fingerprint)
+            found = store.find(place.experiment, start_time, role="cell", fingerprint=self.asked.fingerprint)
+            self._was_absent = False
             if found is not None and found.tags[BEGAN] not in {UNBEGUN, str(began)}:
                 store.tag(found.id, {"role": "superseded"})
                 found = None
@@ -280,8 +286,6 @@ class CellUpload:
                 self._unsent.clear()
                 self._sent, self._status, self.run = mark, found.tags.get("status"), found.id
                 return
-            time = failure.time if failure is not None else self.invocation.time
-            told = run_fields.of_cell(self.invocation, self.asked, cell, began=began, time=time, parent=place.parent)
             run = store.start(place.experiment, told, found)
             changed = {BEGAN: told.identity[BEGAN]} if found is not None else self._origin(store)
             if changed:

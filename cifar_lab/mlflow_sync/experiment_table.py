@@ -7,15 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from cifar_lab.errors import UsageError, nearest
-from cifar_lab.mlflow_sync.client import MLflowStore
+from cifar_lab.mlflow_sync.client import PAGE, MLflowStore
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path
 from cifar_lab.redaction import redacted
 from cifar_lab.results.measurements import MeasurementTable
 
 KINDS = ("params", "tags", "metrics")
 """Kinds of fields of a run, as `mlflow.search_runs` names its columns: `params.seed`."""
-PAGE = 1000
-"""Runs per request."""
 FINISHED = "FINISHED"
 
 

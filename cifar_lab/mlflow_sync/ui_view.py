@@ -33,6 +33,12 @@ LONGEST = 5000
 """Maximum length of an experiment's tag. Views of many variants do not fit, and are shown unfolded."""
 SHOWN = 20
 """Maximum number of variants in one chart."""
+PAGE = 100
+"""Runs that the UI loads at a time, the first by the order. Its means of a group are those of the loaded ones: of more
+cells than these it would show the means of each variant's best, and no other variants."""
+GROUPS = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "variant"}]}
+SINGLE = "the best single cells, no means"
+"""Remark beside the name of a view of more than `PAGE` cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,8 @@ class UIView:
     name: str
     """Readable name: `small · CIFAR-10`."""
     variants: tuple[str, ...]
+    cells: int
+    """Number of the setting's cells; if they are more than `PAGE`, they are not grouped by variant."""
     metric: str
     """Metric that variants are ordered by: `test/acc`."""
     began: int
@@ -65,9 +73,14 @@ class UIView:
         value = self._packed(state)
         return value if len(value) <= LONGEST else self._packed({**state, "groupsExpanded": {}})
 
+    @property
+    def _is_grouped(self) -> bool:
+        return self.cells <= PAGE
+
     def _packed(self, state: Mapping[str, Any]) -> str:
         packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
-        names = {"name": self.name, "createdAt": self.began, "updatedAt": self.time}
+        name = self.name if self._is_grouped else f"{self.name} · {SINGLE}"
+        names = {"name": name, "createdAt": self.began, "updatedAt": self.time}
         return json.dumps({**names, "state": f"deflate;{packed}"}, ensure_ascii=False)
 
     def _state(self) -> dict[str, Any]:
@@ -83,13 +96,13 @@ class UIView:
             "selectedColumns": columns,
             "columnOrder": [RUN, CREATED, *columns, DURATION],  # widths apply only to columns listed here
             "columnWidths": {**dict.fromkeys(columns, WIDTH), **WIDTHS},
-            "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "variant"}]},
-            "groupsExpanded": {f"tag.variant.{variant}": False for variant in self.variants},
+            "groupBy": GROUPS if self._is_grouped else None,
+            "groupsExpanded": {f"tag.variant.{each}": False for each in self.variants} if self._is_grouped else {},
             "runsHiddenMode": "SHOW_ALL",
-            "useGroupedValuesInCharts": True,
+            "useGroupedValuesInCharts": self._is_grouped,
             "hideEmptyCharts": True,
             "isAccordionReordered": True,  # otherwise the UI sorts the sections by name
-            **_charts(self.metric),
+            **_charts(self.metric, "Which variant is best" if self._is_grouped else "The best single cells"),
         }
 
 
@@ -125,11 +138,11 @@ def _columns(metric: str) -> list[str]:
     return [*first, "params.`parameters`", *last, "tags.`status`"]
 
 
-def _charts(metric: str) -> dict[str, Any]:
-    """Return sections of charts, by title; the UI adds its other charts below them."""
+def _charts(metric: str, first: str) -> dict[str, Any]:
+    """Return sections of charts, by title, the first named `first`; the UI adds its other charts below them."""
     watched = "val" if metric == "test/acc" else "test"
     sections = {
-        "Which variant is best": [_bar(DELTA + metric), _bar(metric), _scatter("seconds", metric)],
+        first: [_bar(DELTA + metric), _bar(metric), _scatter("seconds", metric)],
         "How it got there": [_line(f"{watched}/acc"), _line("train/loss"), _line("lr")],
         "At what cost": [_bar("seconds"), _bar("gap"), _bar(f"{watched}/auc")],
     }

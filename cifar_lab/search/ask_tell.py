@@ -19,6 +19,7 @@ from cifar_lab.search import trials as outcomes
 from cifar_lab.search.study import StudySettings
 from cifar_lab.store.cell_record import ENDED
 from cifar_lab.store.journal import JournalReader
+from cifar_lab.store.mirror import REFRESH, refresh_runs
 from cifar_lab.store.record_files import ResultFile
 
 OVER_IN_A_ROW = 1000
@@ -87,6 +88,8 @@ class TrialQueue:
     def take(self, running: set[str]) -> CellJob | SettledCell | None:
         """Return the cell of the next trial; candidates over the budget are recorded as infeasible and skipped."""
         self._look()
+        for runs in {held.runs for held in self._waiting}:
+            refresh_runs(runs, every=REFRESH)
         for held in self._waiting:
             state = held.record.state()
             if held.fingerprint not in running and state != "running":
@@ -117,6 +120,7 @@ class TrialQueue:
             known.trials.append(trial)
             return None
         self._open[job.fingerprint] = _Open(job, [trial], JournalReader(job.record.folder))
+        refresh_runs(job.runs, [job.fingerprint])
         if job.record.state() in ENDED:
             trial.set_user_attr(outcomes.REUSED, True)
             return SettledCell(job, None)

@@ -20,6 +20,7 @@ from cifar_lab.search.ask_tell import TrialQueue
 from cifar_lab.search.study import StudySettings
 from cifar_lab.search.trial_jobs import TrialJobs, add_remarks, dumps
 from cifar_lab.store.invocation import Invocation
+from cifar_lab.store.mirror import refresh_runs
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def run_sweep(
         if line := goes_on_elsewhere(job):
             say(line)
         cells.begin(study, trial.number, job)
+        upload.started(job.fingerprint)
 
     def told(number: int) -> None:
         trial = next(each for each in found.all_trials(study) if each.number == number)
@@ -91,6 +93,7 @@ def run_sweep(
             trainer.run(asking, _Both(asking, watcher))
         except Interrupted as error:
             interrupted = error
+        refresh_runs(cells.runs)  # the cells that other machines trained, for the run of the study
         if (note := add_remarks(study, cells.runs, _remarks(study))) is not None:
             upload.update(note, trains=False)
     finally:

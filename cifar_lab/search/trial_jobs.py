@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 
 from cifar_lab.ablation.ablation import Ablation, Variant
 from cifar_lab.config.execution import Execution
@@ -22,6 +21,8 @@ from cifar_lab.search import trials as found
 from cifar_lab.search.study import NOTE, StudySettings, experiment
 from cifar_lab.store.invocation import CellRef, Invocation, RecordedCommand
 from cifar_lab.store.invocation_index import read_index
+from cifar_lab.store.lock_on_store import locked_on_store
+from cifar_lab.store.shared_note import LOCK, change_note
 
 UNBOUNDED = 2**62
 """No limit, as the budget is checked before a cell is planned."""
@@ -58,12 +59,16 @@ class TrialJobs:
     def begin(self, study: optuna.Study, number: int, job: CellJob) -> None:
         """Record the cell of a trial, replacing lost trials that it retries."""
         plan, lost = self._planned.pop(number), set(map(trial_name, self._lost(study, number)))
-        with self._lock():
+
+        def grown() -> Invocation:
             note = self._note(study, plan)
             asked = asked_of(plan.cells[0])
             cells = {cell.variant: cell for cell in (*note.cells, asked) if cell.variant not in lost}
-            grown = replace(note, cells=_ordered(cells), control=self._control(cells))
-            self._write(_tagged(grown, job.fingerprint, {"trial": str(number)}))
+            note = replace(note, cells=_ordered(cells), control=self._control(cells))
+            return _tagged(note, job.fingerprint, {"trial": str(number)})
+
+        self._change(grown)
+        self._is_renewed = True
 
     def _lost(self, study: optuna.Study, number: int) -> list[int]:
         return next((found.retried_trials(trial) for trial in found.all_trials(study) if trial.number == number), [])
@@ -75,17 +80,20 @@ class TrialJobs:
 
     def tag(self, fingerprint: str, tags: dict[str, str]) -> None:
         """Record the outcome of a cell's trial as tags."""
-        with self._lock():
+
+        def tagged() -> Invocation:
             note = read_index(self.runs).find(self._id)
             if note is None:
                 raise TrackingError(
                     f"{self.runs / 'invocations'}: the note {self._id} is gone or damaged; see cifar-lab fsck"
                 )
-            self._write(_tagged(note, fingerprint, tags))
+            return _tagged(note, fingerprint, tags)
 
-    def _write(self, note: Invocation) -> None:
-        _write(note, self.runs)
-        self.changed(note)
+        self._change(tagged)
+
+    def _change(self, make: Callable[[], Invocation]) -> None:
+        if (note := change_note(self.runs, make)) is not None:
+            self.changed(note)
 
     def _plan(self, number: int, diff: Mapping[str, Any]) -> Plan:
         setting = self.setting
@@ -112,7 +120,6 @@ class TrialJobs:
         note = read_index(self.runs).find(self._id) if self._id else None
         if note is not None and self._is_renewed:
             return note
-        self._is_renewed = True
         made = replace(
             invocation_of(plan, self.execution, self.command), cells=(), metric="val/acc", margin=None,
             factors=tuple(sorted(set(self.setting.space.paths()))),
@@ -122,14 +129,12 @@ class TrialJobs:
                 note, command=made.command, again=made.again, retry=made.retry, execution=made.execution,
                 provenance=made.provenance,
             )  # fmt: skip
-        if self._id:  # begun by another host: both share one run in MLflow
-            return replace(made, id=self._id)
-        study.set_user_attr(NOTE, made.id)
-        self._id = made.id
-        return made
-
-    def _lock(self) -> FileLock:
-        return _lock(self.runs)
+        if not self._id:
+            with locked_on_store(self.runs / LOCK):  # of two machines on one store, one names the note
+                if NOTE not in study.user_attrs:
+                    study.set_user_attr(NOTE, made.id)
+                self._id = study.user_attrs[NOTE]
+        return replace(made, id=self._id)  # if another host has begun it, both share one run in MLflow
 
 
 def add_remarks(study: optuna.Study, runs: Path, remarks: Mapping[str, str]) -> Invocation | None:
@@ -138,26 +143,14 @@ def add_remarks(study: optuna.Study, runs: Path, remarks: Mapping[str, str]) -> 
     Raises:
         TrackingError: the note cannot be written.
     """
-    with _lock(runs):
+
+    def remarked() -> Invocation | None:
         note = note_of(study, runs)
         if note is None or remarks.items() <= note.remarks.items():
             return None
-        changed = replace(note, remarks={**note.remarks, **remarks})
-        _write(changed, runs)
-        return changed
+        return replace(note, remarks={**note.remarks, **remarks})
 
-
-def _lock(runs: Path) -> FileLock:
-    runs.mkdir(parents=True, exist_ok=True)
-    return FileLock(runs / "studies.lock")
-
-
-def _write(note: Invocation, runs: Path) -> None:
-    try:
-        note.write(runs)
-    except OSError as error:
-        place = runs / "invocations"
-        raise TrackingError(f"{place}: cannot be written ({error.strerror or error})") from error
+    return change_note(runs, remarked)
 
 
 def note_of(study: optuna.Study, runs: Path) -> Invocation | None:

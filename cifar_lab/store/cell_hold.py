@@ -102,10 +102,10 @@ class MirroredHold(CellHold):
             ObjectStoreError: the store did not answer for `END_PATIENCE` seconds.
         """
         tree = checksum.seal(result.as_json())
-        _patiently(self._send)
-        _patiently(lambda: self._lease.end(tree))
+        wait_for_store(self._send)
+        wait_for_store(lambda: self._lease.end(tree))
         content = result_content(tree)
-        etag = _patiently(lambda: self._mirror.store.write(f"{self._folder.name}/{RESULT}", content))
+        etag = wait_for_store(lambda: self._mirror.store.write(f"{self._folder.name}/{RESULT}", content))
         self._kept[RESULT] = KeptObject(etag, UNSURE)
 
     def _send(self) -> None:
@@ -210,7 +210,7 @@ def result_content(tree: Mapping[str, object]) -> bytes:
     return (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _patiently(act: Callable[[], Answer]) -> Answer:
+def wait_for_store(act: Callable[[], Answer]) -> Answer:
     """Call `act` until the store answers, for `END_PATIENCE` seconds at most."""
     end = time.monotonic() + END_PATIENCE
     while True:

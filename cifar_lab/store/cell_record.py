@@ -274,7 +274,7 @@ class CellRecord:
         except LeaseTaken:
             raise Timeout(str(self.folder / "lock")) from None
         try:
-            mirror.move_aside(self.fingerprint, name)
+            mirror.move_aside(self.fingerprint, name, lease)
         finally:
             lease.release()
 

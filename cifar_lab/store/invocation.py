@@ -280,11 +280,14 @@ class Invocation:
         stamp = f"{moment:%Y%m%dT%H%M%S}.{moment.microsecond // 1000:03}"
         return replace(self, id=f"{stamp}-{self.id.partition('-')[2]}")
 
-    def write(self, runs: Path) -> None:
+    def write(self, runs: Path, *, unless_changed: bool = False) -> None:
         """Write the note atomically, with its checksum.
+
+        `unless_changed`: in a copy of an object store, only if the note there is as it was last seen here.
 
         Raises:
             DamageError: a damaged note exists; its content would be lost.
+            WriteConflict: with `unless_changed`, another machine has written the note.
             ObjectStoreError: the store of a copy does not answer, or refuses.
         """
         path = runs / FOLDER / f"{self.id}.json"
@@ -292,7 +295,7 @@ class Invocation:
         read_invocation(path)
         checksum.write_sealed(path, self.as_json())
         if (mirror := mirror_of(runs)) is not None:
-            mirror.push(path)
+            mirror.push(path, unless_changed=unless_changed)
 
     def as_json(self) -> JsonObject:
         """Return the note as JSON; provenance and execution with the fields that their version wrote."""

@@ -126,33 +126,41 @@ class Mirror:
         """Tell whether the store had a file at the last refresh."""
         return path.name in self.kept(path.parent.name)
 
-    def push(self, path: Path) -> None:
-        """Write a note or an ablation, which only this process writes, to the store; without the store it is deleted.
+    def push(self, path: Path, *, unless_changed: bool = False) -> None:
+        """Write a note or an ablation to the store; if it cannot be written there, it is deleted here, too.
+
+        `unless_changed`: other machines may write it, and it is written only if it is there as it was last seen here.
 
         Raises:
+            WriteConflict: with `unless_changed`, it is not; the next refresh brings what is there.
             ObjectStoreError: the store does not answer, or refuses.
         """
         folder = path.parent.name
-        version = version_of(path)
+        version, name, known = version_of(path), f"{folder}/{path.name}", self.kept(folder).get(path.name)
         try:
-            etag = self.store.write(f"{folder}/{path.name}", path.read_bytes())
-        except ObjectStoreError:
+            if unless_changed:
+                etag = self.store.write_if(name, path.read_bytes(), known.etag if known is not None else None)
+            else:
+                etag = self.store.write(name, path.read_bytes())
+        except (ObjectStoreError, WriteConflict):
             path.unlink()
             raise
         self.keep(folder, {**self.kept(folder), path.name: KeptObject(etag, version)})
 
-    def move_aside(self, folder: str, to: str) -> None:
-        """Move the record of a cell, whose lease the caller holds, to `superseded/` on the store, without its lease.
+    def move_aside(self, folder: str, to: str, held: lease.CellLease) -> None:
+        """Move the record of a cell, whose lease is `held`, to `superseded/` on the store, without its lease.
 
         Raises:
+            LeaseLost: copying took longer than the lease, and another process has the cell; nothing is deleted.
             ObjectStoreError: the store does not answer, or refuses.
         """
-        files = sorted(self._list([folder])[0][folder], key=lambda file: file == "result.json")
-        files.remove(lease.FILE)
+        entries = self._list([folder])[0][folder]
+        files = sorted(entries.keys() - {lease.FILE}, key=lambda file: (file == "result.json", file))
         for file in files:
             self.store.copy(f"{folder}/{file}", f"{SUPERSEDED}/{to}/{file}")
+        held.renew()
         for file in reversed(files):  # without its result, the rest of a record is no finished cell
-            self.store.delete(f"{folder}/{file}")
+            self.store.delete(f"{folder}/{file}", entries[file].etag)
         self._manifest(folder).unlink(missing_ok=True)
 
     def require_conditions(self) -> None:

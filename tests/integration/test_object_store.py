@@ -24,6 +24,18 @@ from cifar_lab.store.lease import parse_lease
 pytestmark = pytest.mark.slow  # each trains for seconds, and waits for leases to expire
 LEASE = 5
 WITHIN = 240.0
+SPACE = '''
+"""Which tiny network?"""
+from cifar_lab import RESNET18
+from cifar_lab.search.dimension import Choice, Real
+from cifar_lab.search.space import Space
+
+SPACE = Space(
+    question="Which tiny network?",
+    baseline=RESNET18.override({"model.width": 8, "model.blocks": (1,), "train.batch_size": 10}),
+    dimensions=(Real(path="optim.lr", low=0.001, high=1.0, log=True), Choice(path="model.dropout", values=(0.0, 0.3))),
+)
+'''
 RUN = ["run-ablation", "tiny", "--seeds", "0", "--variants", "off", "train.epochs=40", "--offline", "-y"]
 
 
@@ -37,8 +49,9 @@ class Machine:
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def begin(self, runs: str, *words: str) -> subprocess.Popen[str]:
-        line = [*(words or RUN), "--runs", runs, "--ablations", str(self.ablations)]
-        line += ["--workers", "1", "--data", str(self.images)] if line[0] == "run-ablation" else []
+        line = [*(words or RUN), "--runs", runs]
+        line += ["--ablations", str(self.ablations)] if not line[0].startswith("sweep") else []
+        line += ["--workers", "1", "--data", str(self.images)] if line[0] in {"run-ablation", "sweep"} else []
         self.folder.mkdir(exist_ok=True)
         environment = {**os.environ, "CIFAR_LAB_CACHE": str(self.folder / "cache"), "CIFAR_LAB_LEASE": str(LEASE)}
         process = subprocess.Popen(
@@ -157,3 +170,29 @@ def test_two_machines_share_an_ablation(address: str, machines: tuple[Machine, M
     assert len(ended) == 4
     tables = [machine.run(address, "compare", "tiny") for machine in machines]
     assert tables[0] == tables[1]
+
+
+def test_two_machines_share_a_search(address: str, machines: tuple[Machine, Machine], tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(SPACE)
+    storage = ["--storage", f"sqlite:///{tmp_path / 'studies.db'}"]
+    line = ["sweep", "--space", str(tmp_path / "tiny.py"), "--scale", "smoke", "--sampler", "random"]
+    line += ["--pruner", "none", "--trials", "6", "--offline", "-y", *storage]
+    processes = [machine.begin(address, *line) for machine in machines]
+    outputs = [process.communicate(timeout=WITHIN)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    store = ObjectStore(address)
+    (note,) = (name for name in store.list_objects("invocations/")[0])
+    tree = json.loads(store.read(note).content)
+    assert [cell["variant"] for cell in tree["cells"]] == [f"t{number:03}" for number in range(6)]
+    assert {tags["trial_state"] for tags in tree["tags"].values()} == {"complete"}
+    ended = {name.partition("/")[0] for name in store.list_objects()[0] if name.endswith("/result.json")}
+    assert ended == {cell["fingerprint"] for cell in tree["cells"]}
+    trained = {machine.folder.name: _trained_by(machine) for machine in machines}
+    assert all(trained.values()), "each machine trained some"
+    status = json.loads(machines[0].run(address, "sweep-status", "tiny", "--json", *storage))
+    assert (status["total"], status["failed"]) == (6, 0)
+
+
+def _trained_by(machine: Machine) -> set[str]:
+    """The cells that a machine trained: only who trains one writes a large file."""
+    return {path.parent.name for path in (machine.folder / "cache/stores").glob("*/*/*/weights.safetensors")}

@@ -62,12 +62,17 @@ def test_a_file_address_is_the_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"nothing has been run in {tmp_path}/runs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "line", ["clean", "fsck", "sweep --study s", "sweep-status", "sweep-best s", "ablate-best s", "sweep-confirm s"]
-)
-def test_commands_that_need_a_folder_say_so(line: str, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    error = _refused([*line.split(), "--runs", "s3://bucket/runs"], capsys)
-    assert f"--runs s3://bucket/runs: `{line.split()[0]}` needs a folder" in error
+def test_a_command_that_needs_a_folder_says_so(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    error = _refused(["fsck", "--runs", "s3://bucket/runs"], capsys)
+    assert "--runs s3://bucket/runs: `fsck` needs a folder" in error
+
+
+@pytest.mark.parametrize("line", ["sweep", "sweep-status", "sweep-best s", "ablate-best s", "sweep-confirm s"])
+def test_a_study_beside_a_store_needs_a_storage(
+    line: str, address: str, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    error = _refused([*line.split(), "--runs", address], capsys)
+    assert f"--runs {address}: a study beside it needs --storage" in error
 
 
 def test_without_the_package_one_line_names_the_extra(

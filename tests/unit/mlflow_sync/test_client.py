@@ -119,7 +119,7 @@ def test_a_start_that_broke_off_is_made_whole(store: MLflowStore, client: Any) -
 
 def test_the_experiment_that_was_asked_for_last_is_shown_first(store: MLflowStore) -> None:
     for name, time in {"early": 1, "late": 3, "middle": 2}.items():
-        seen = UIView(setting="s", name="small", variants=("a",), metric="test/acc", began=0, time=time)
+        seen = UIView(setting="s", name="small", variants=("a",), cells=1, metric="test/acc", began=0, time=time)
         store.experiment(name, {seen.tag: seen.value()})
     store.experiment("of somebody else", {"mlflow.sharedViewState.theirs": "{}"})
     assert [(shown.name, shown.key) for shown in store.shown()] == [

@@ -12,7 +12,7 @@ from cifar_lab.mlflow_sync.ui_view import LONGEST, UIView, latest, link
 
 def _view(**fields: Any) -> UIView:
     told = {"setting": "1a2b", "name": "small · CIFAR-10", "variants": ("r4", "r16"), "metric": "test/acc"}
-    return UIView(**{**told, "began": 1, "time": 2, **fields})
+    return UIView(**{**told, "cells": 4, "began": 1, "time": 2, **fields})
 
 
 def _state(view: UIView) -> Any:
@@ -27,6 +27,16 @@ def test_it_shows_the_cells_of_its_setting_by_variant_the_best_first() -> None:
     assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "variant"}]
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`test/acc`", False)
     assert state["groupsExpanded"] == {"tag.variant.r4": False, "tag.variant.r16": False}
+
+
+def test_cells_that_the_ui_does_not_load_at_once_are_not_averaged() -> None:
+    """The UI averages what it has loaded: the best hundred."""
+    assert _state(_view(cells=100))["useGroupedValuesInCharts"]
+    more = _view(cells=101)
+    state = _state(more)
+    assert state["groupBy"] is None
+    assert not state["useGroupedValuesInCharts"]
+    assert json.loads(more.value())["name"] == "small · CIFAR-10 · the best single cells, no means"
 
 
 def test_every_width_is_of_a_column_that_has_a_place() -> None:

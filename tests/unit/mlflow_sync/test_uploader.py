@@ -13,6 +13,8 @@ from made import records
 
 from cifar_lab.mlflow_sync import cell_sync, parent_run
 from cifar_lab.mlflow_sync import uploader as module
+from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
+from cifar_lab.mlflow_sync.cell_sync import UploadTarget
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import cell_uploads, has_all, sync_invocations
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles
@@ -701,3 +703,21 @@ def test_cells_of_many_get_no_figures_and_that_is_said_once(
     names = _artifacts(client, runs_of("se_ratio")["r4/s0"])
     assert "confusion.csv" in names
     assert not {"figures", "confusion.png"} & names
+
+
+def test_the_run_of_a_new_cell_is_searched_by_its_time_and_that_of_another_runner_is_found(
+    study: Any, sync_all: Any, store: MLflowStore, runs_of: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invocation = _many(study, 2)
+    history = InvocationHistory(read_index(study.runs))
+    late = cell_uploads(study.runs, invocation, history, draw, print)
+    for upload in late:
+        upload.look(None)  # before the other runner has begun
+    assert sync_all() == (4, 0)
+    place = UploadTarget.of(invocation, store, study.runs, history)
+    times, really = list[int](), store.find
+    monkeypatch.setattr(store, "find", lambda *given, **tags: times.append(given[1]) or really(*given, **tags))
+    for upload in late:
+        upload.ship(store, place, closing=True)
+    assert len(runs_of("se_ratio")) == 4, "each cell has one run"
+    assert sorted(times) == sorted(run.info.start_time for run in runs_of("se_ratio").values())
