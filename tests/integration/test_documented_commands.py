@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
@@ -110,7 +111,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a user has trained and searched."""
     folder = tmp_path_factory.mktemp("lab")
     _write_files(folder)
-    common = "--scale smoke --data images.zip -y"
+    common = "--scale smoke --data images.zip -y --offline"
     for asked in ("se_ratio", "optimizers --variants sgd_nesterov,muon", "noise_floor",
                   "optimizers_cosine --variants sgd_nesterov,sgd,adam,muon"):  # fmt: skip
         _cifar_lab(f"run-ablation {asked} --seeds 1-2 {common}", folder)
@@ -120,21 +121,27 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", EXECUTED, ids=lambda line: f"{EXECUTED[line].page.name}: {line}")
-def test_a_command_of_the_docs_does_what_it_says(
-    line: str, lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def copy(lab: Path, _fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of that folder with an empty MLflow store, which is the current one and deleted after the test."""
     folder = tmp_path / "lab"
     shutil.copytree(lab, folder)
+    shutil.copy(_fresh, folder / "mlflow.db")
     monkeypatch.chdir(folder)
-    cells = read_index(folder / "runs").of_ablation("se_ratio")[0].cells
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", EXECUTED, ids=lambda line: f"{EXECUTED[line].page.name}: {line}")
+def test_a_command_of_the_docs_does_what_it_says(line: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = read_index(copy / "runs").of_ablation("se_ratio")[0].cells
     finished = [cell.fingerprint for cell in cells]
     words = shrink(line, {"FINGERPRINT": finished[0], "FP1": finished[0], "FP2": finished[1]})
     for at, word in enumerate(words[:-1]):
         if word in {"-o", "--output"}:
-            (folder / words[at + 1]).unlink(missing_ok=True)
+            (copy / words[at + 1]).unlink(missing_ok=True)
     assert run(words) == 0, capsys.readouterr().err
     for at, word in enumerate(words[:-1]):
         if word in {"-o", "--output"}:
-            assert (folder / words[at + 1]).stat().st_size
+            assert (copy / words[at + 1]).stat().st_size
