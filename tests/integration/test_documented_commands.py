@@ -32,6 +32,7 @@ ELSEWHERE = {
     r"mlflow:my_experiment": "reads a store of MLflow: tests/unit/cli/test_judge.py",
     r"mylab|stripes|peak_rate|--ablations runs/ablations": "needs the page's code: tests/integration/test_extending.py",
     r"--drop-rule": "needs a study with a rule: tests/integration/test_until.py",
+    r"^(compare --format md|train --recipe)$": "names an option within a sentence",
     r"^--install-completion": "changes the user's shell",
     r"^ablate_wide|--ablations docs/results/ablations": "made records of the past",
 }
