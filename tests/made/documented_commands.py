@@ -64,7 +64,7 @@ def shrink(line: str, names: dict[str, str]) -> list[str]:
             words[at] = value
     words = ["train.epochs=1" if word.startswith("train.epochs=") else word for word in words]
     if command == "sweep":
-        words += SEARCHED
+        words = [word for word in words if not word.startswith(("schedule.", "train.", "data."))] + SEARCHED
     if command == "ablate-best":
         words += ["--seeds", "1"]
     if command in TRAINS:
