@@ -1,4 +1,4 @@
-"""Write the pages of a study: an index, a page for each ablation, and the report of all of them as HTML.
+"""Write the pages of a study: an index, and a page for each ablation.
 
     python benchmarks/study_pages.py docs/results/registry.zip -o docs/results/registry
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ import cifar_lab
 from cifar_lab.ablation import registry
 from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.api.results import ComparisonResult, JudgedClaims
-from cifar_lab.cli import run as run_command
 from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report.summary import comparison_sentence
 from cifar_lab.report.table_formats import as_markdown
@@ -59,7 +57,7 @@ def index_page(measured: Sequence[Measured], runs: str) -> Iterator[str]:
     yield ""
     yield f"Made by `python benchmarks/study_pages.py {runs}` from the records in it."
     yield "Each page names its commands, hardware, versions and dates."
-    yield "The same as one page with figures: [report.html](report.html)."
+    yield f"The same as one page with figures: `cifar-lab report --all --runs {runs} -o report.html`."
     yield ""
     yield "Setting of " + ", ".join(f"{many(n, 'ablation')}: `{words}`" for words, n in settings.most_common()) + "."
     yield ""
@@ -131,10 +129,6 @@ def main() -> None:
     if not measured:
         parser.error(f"{asked.runs}: no finished cell of an ablation of the registry")
     write_pages(measured, asked.output, asked.runs)
-    names = [each.ablation.name for each in measured]
-    report = asked.output / "report.html"
-    if code := run_command(["report", *names, "--runs", asked.runs, "-o", str(report)]):
-        sys.exit(code)
     print(f"{len(measured)} ablations: {asked.output / 'README.md'}")
 
 

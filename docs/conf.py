@@ -1,7 +1,8 @@
 """Configuration of the documentation site: `make docs` builds docs/ with Sphinx, where each warning is an error.
 
-Pages are the Markdown files of docs/, which read well without the site too. Two pages are generated before each build,
-from the program itself: the commands, from their `--help`, and the fields of a recipe.
+Pages are the Markdown files of docs/, which read well without the site too. Before each build three are generated: the
+commands, from their `--help`, the fields of a recipe, and the report of the registry's measured ablations, from their
+records.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 os.environ.setdefault("TERMINAL_WIDTH", "100")  # typer's help texts
 
+from sphinx.errors import ExtensionError
+
 from cifar_lab import __version__
 from cifar_lab.cli import run
 from cifar_lab.cli.app import GROUPS
@@ -26,7 +29,7 @@ html_title = f"cifar-lab {release}"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 default_role = "code"
 exclude_patterns = ["_build", "conf.py", "jupyter_execute", "results/ablations", "notebooks/runs"]
-html_extra_path = ["results/registry/report.html"]
+html_extra_path = ["site/registry-report.html"]
 html_static_path = ["static"]
 html_css_files = ["tables.css"]
 html_theme = "furo"
@@ -76,6 +79,14 @@ def _write_recipe_fields() -> None:
     _write("recipe-reference.md", ["# Recipe fields", "", intro, "", "```text", printed.getvalue().rstrip(), "```"])
 
 
+def _write_report() -> None:
+    report = DOCS / "site" / "registry-report.html"
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = run(["report", "--all", "--runs", str(DOCS / "results" / "registry.zip"), "-o", str(report)])
+    if code:
+        raise ExtensionError(f"the registry's report was not written: exit code {code}")
+
+
 def _write_outside() -> None:
     for path, name in OUTSIDE.items():
         file = DOCS.parent / path
@@ -89,10 +100,11 @@ def _write(name: str, lines: list[str]) -> None:
         path.write_text(text)
 
 
-def _generate(app: Any) -> None:  # noqa: ARG001
+def _generate(app: Any, config: Any) -> None:  # noqa: ARG001
     os.environ["COLUMNS"] = "100"
     _write_commands()
     _write_recipe_fields()
+    _write_report()
     _write_outside()
 
 
@@ -123,5 +135,5 @@ def _follow_links(app: Any, page: str, source: list[str]) -> None:  # noqa: ARG0
 
 def setup(app: Any) -> None:
     """Register what runs before the pages are read."""
-    app.connect("builder-inited", _generate)
+    app.connect("config-inited", _generate)
     app.connect("source-read", _follow_links)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from made.documented_commands import BLOCK, HISTORY, HOUSE, PAGES, SPAN
+from made.documented_commands import BLOCK, HOUSE, PAGES, PRESENT, SPAN
 from made.documented_commands import COMMANDS as DOCUMENTED
 from typer.exceptions import TyperException
 
@@ -54,15 +54,13 @@ def _lines(page: Path, start: str) -> Iterator[str]:
             yield re.split(r"\s#|\s&&|\s\||;|\s>", line.strip())[0].strip()
 
 
-SCRIPTS = sorted({line for page in PAGES if page.name not in HISTORY for line in _lines(page, "python ")})
-TARGETS = sorted({line for page in PAGES if page.name not in HISTORY for line in _lines(page, "make ")})
+SCRIPTS = sorted({line for page in PRESENT for line in _lines(page, "python ") if " -m " not in line})
+TARGETS = sorted({line for page in PRESENT for line in _lines(page, "make ")})
 
 
 @pytest.mark.parametrize("line", SCRIPTS)
 def test_a_script_of_the_docs_exists_with_its_options(line: str) -> None:
     path, *words = shlex.split(line)[1:]
-    if path == "-m":
-        return
     source = (HOUSE / path).read_text()
     if path == "benchmarks/gpu.py":
         source += "".join(each.read_text() for each in (HOUSE / "benchmarks/on_gpu").glob("*.py"))
@@ -75,8 +73,7 @@ def test_a_target_of_the_docs_is_in_the_makefile(line: str) -> None:
     assert re.search(rf"^{re.escape(target)}\b.*:", (HOUSE / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_test_files_of_the_docs_exist(page: Path) -> None:
-    if page.name not in HISTORY:
-        named = set(re.findall(r"\b(?:tests|benchmarks|cifar_lab)/[\w/]+\.py\b", page.read_text()))
-        assert not sorted(path for path in named if not (HOUSE / path).exists())
+@pytest.mark.parametrize("page", PRESENT, ids=lambda page: page.name)
+def test_source_files_of_the_docs_exist(page: Path) -> None:
+    named = set(re.findall(r"\b(?:tests|benchmarks|cifar_lab)/[\w/]+\.py\b", page.read_text()))
+    assert not sorted(path for path in named if not (HOUSE / path).exists())

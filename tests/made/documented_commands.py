@@ -11,8 +11,8 @@ from typing import NamedTuple
 HOUSE = Path(__file__).parents[2]
 PAGES = [HOUSE / "README.md", HOUSE / "CONTRIBUTING.md", HOUSE / "docker/README.md", *sorted(HOUSE.glob("docs/*.md")),
          *sorted(HOUSE.glob("docs/results/*.md"))]  # fmt: skip
-HISTORY = {"log.md"}
-"""Pages about the past, whose commands may be gone."""
+PRESENT = [page for page in PAGES if page.name != "log.md"]
+"""Pages but the log, whose commands and files may be gone."""
 BLOCK, SPAN = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL), re.compile(r"`([^`\n]+)`")
 PROGRAM = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*cifar-lab (.*)$")
 
@@ -36,13 +36,11 @@ def _commands(page: Path) -> Iterator[Command]:
             yield Command(page, words, in_sentence and " " not in words)
 
 
-COMMANDS = [each for page in PAGES if page.name not in HISTORY for each in dict.fromkeys(_commands(page))]
+COMMANDS = [each for page in PRESENT for each in dict.fromkeys(_commands(page))]
 
 TRAINS = {"run-ablation", "train", "ablate", "sweep", "sweep-confirm", "ablate-best", "plan"}
 """Commands that take a scale and images."""
-PLACEHOLDERS = {
-    "NAME": "se_ratio", "FILE.csv": "results.csv", "POINTS": "0.2", "DIR": "runs", "K": "12", "STUDY": "se_ratio",
-}  # fmt: skip
+PLACEHOLDERS = {"NAME": "se_ratio", "FILE.csv": "results.csv", "POINTS": "0.2", "K": "12"}
 SMALLER = {
     "--scale": "smoke", "--data": "images.zip", "--seeds": "1-2", "--trials": "5", "--max-seeds": "12",
     "--images": "20",
