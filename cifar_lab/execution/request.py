@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 
 NOT_TIMED = "no estimates: this machine has no {device} device to time steps on; {count} a GPU (--cells-per-gpu)"
+EMULATED = (
+    "warning: {device} has no units for {precision} and is slower in it than in fp32; train.precision=auto avoids it"
+)
 
 
 class RequestArguments(NamedTuple):
@@ -114,6 +117,12 @@ def resolve_request(
         if not is_timed:
             say(NOT_TIMED.format(device=execution.device, count=many(each or 1, "cell")))
             return Request(plan, execution, count, TrainingSpeed(), compile, usable, each or 1)
+        for precision in _emulated(plan, usable[0] if usable else execution.device):
+            say(
+                EMULATED.format(
+                    device="this processor" if execution.device == "cpu" else "this GPU", precision=precision
+                )
+            )
         pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
         if each is None and typed.workers == "auto" and pace.rates and execution.device == "cuda":
             images = dataset.train_images.nbytes + dataset.test_images.nbytes
@@ -157,6 +166,16 @@ def check_request(ablation: Ablation, typed: RequestArguments) -> None:
     make_recipes(
         ablation, scale=typed.scale, overrides=typed.overrides, variants=typed.variants, max_params=typed.max_params
     )
+
+
+def _emulated(plan: Plan, device: str) -> list[str]:
+    """Return the precisions of unfinished cells that `device` only emulates."""
+    import torch
+
+    from cifar_lab.train.precision import is_emulated
+
+    wanted = dict.fromkeys(cell.recipe.train.precision for cell in plan.to_train(retry_failed=True))
+    return [each for each in wanted if each != "auto" and is_emulated(each, torch.device(device))]
 
 
 @cache

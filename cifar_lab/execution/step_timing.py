@@ -258,11 +258,15 @@ def _answer(questions: Sequence[TimingRequest], channel: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the runner ends this process
     for question in questions:
         try:
-            channel.send(_measured(question))
+            answer: StepTiming | TimingError = _measured(question)
         except Exception as error:  # noqa: BLE001 (a full or broken device, no compiler: the runner says it)
-            channel.send(_in_one_line(error, question))
+            answer = _in_one_line(error, question)
         finally:
             torch.cuda.empty_cache()
+        try:
+            channel.send(answer)
+        except BrokenPipeError:  # the runner was killed, and nobody waits for the answers
+            return
 
 
 def _in_one_line(error: Exception, question: TimingRequest) -> TimingError:

@@ -34,6 +34,15 @@ def resolve_precision(requested: Requested, device: torch.device) -> Precision:
     return "fp32"
 
 
+def is_emulated(precision: Precision, device: torch.device) -> bool:
+    """Tell whether `device` has no units for products in `precision`, so that they are slower than in fp32."""
+    if precision == "fp32" or device.type not in ("cpu", "cuda"):
+        return False
+    if device.type == "cpu":
+        return not (cpu_has_bf16() if precision == "bf16" else _cpu_has("avx512_fp16", "amx_fp16"))
+    return not (has_bf16(device) if precision == "bf16" else has_tensor_cores(device))
+
+
 def has_bf16(device: torch.device) -> bool:
     """Tell whether this GPU multiplies bf16 matrices in hardware.
 
@@ -51,8 +60,13 @@ def has_tensor_cores(device: torch.device) -> bool:
 
 def cpu_has_bf16() -> bool:
     """Tell whether this CPU multiplies bf16 matrices in hardware (AVX512-BF16 or AMX)."""
+    return _cpu_has("avx512_bf16", "amx_bf16")
+
+
+def _cpu_has(*units: str) -> bool:
+    """Tell whether this CPU has one of `units`, as torch names them; False for a torch that does not tell."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return any(capabilities.get(unit) for unit in units)
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

@@ -184,6 +184,17 @@ def test_a_plan_says_which_variants_take_several_passes_a_step(
     assert "passes a step" not in capsys.readouterr().out
 
 
+def test_a_plan_warns_of_a_precision_that_the_processor_emulates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_lab.train.precision.cpu_has_bf16", lambda: False)
+    line = ["plan", "se_ratio", "--scale", "smoke", "--seeds", "0", "--device", "cpu", "--runs", str(tmp_path)]
+    assert run([*line, "train.precision=bf16"]) == 0
+    assert "warning: this processor has no units for bf16 and is slower in it than in fp32" in capsys.readouterr().err
+    assert run(line) == 0
+    assert "no units" not in capsys.readouterr().err
+
+
 def test_what_is_loaded_is_spared_by_collections_once(tmp_path: Path) -> None:
     line = ["plan", "se_ratio", "--scale", "smoke", "--seeds", "0", "--runs", str(tmp_path)]
     assert run(line) == 0

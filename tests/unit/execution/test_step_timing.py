@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 
 import pytest
@@ -91,6 +92,17 @@ def test_a_worker_that_dies_or_never_answers_is_given_up(monkeypatch: pytest.Mon
     assert timed == StepTiming(1.0, 0.1)
     assert isinstance(lost, TimingError)
     assert str(lost) == "no answer within 2 s"
+
+
+def test_a_worker_whose_runner_was_killed_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive, send = multiprocessing.Pipe(duplex=False)
+    receive.close()
+    measured = []
+    monkeypatch.setattr(step_timing, "_measured", lambda question: measured.append(question) or StepTiming(1.0, 0.1))
+    monkeypatch.setattr(step_timing.signal, "signal", lambda *_: None)
+    question = TimingRequest(recipe=Recipe(), execution=CPU)
+    step_timing._answer([question, question], send)
+    assert measured == [question]
 
 
 def test_one_slow_step_decides_nothing() -> None:

@@ -50,6 +50,25 @@ def test_auto_follows_the_gpu_that_the_cell_is_on(monkeypatch: pytest.MonkeyPatc
     assert precision.resolve_precision("auto", GPU) == expected
 
 
+@pytest.mark.parametrize("name", CARDS)
+def test_a_gpu_emulates_what_it_has_no_units_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    capability, fastest = CARDS[name]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", {GPU: capability}.__getitem__)
+    monkeypatch.setattr(torch.cuda, "get_device_name", {GPU: name}.__getitem__)
+    emulated = {each for each in ("fp32", "bf16", "fp16") if precision.is_emulated(each, GPU)}
+    assert emulated == {"bf16": set(), "fp16": {"bf16"}, "fp32": {"bf16", "fp16"}}[fastest]
+
+
+@pytest.mark.parametrize(
+    ("unit", "emulated"), [("avx512_bf16", {"fp16"}), ("amx_fp16", {"bf16"}), ("avx2", {"bf16", "fp16"})]
+)
+def test_a_processor_emulates_what_it_has_no_units_for(
+    monkeypatch: pytest.MonkeyPatch, unit: str, emulated: set[str]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True}, raising=False)
+    assert {each for each in ("fp32", "bf16", "fp16") if precision.is_emulated(each, CPU)} == emulated
+
+
 def test_an_amd_gpu_computes_in_bf16_whatever_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
     assert precision.resolve_precision("auto", GPU) == "bf16"
