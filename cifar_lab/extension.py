@@ -80,7 +80,11 @@ class Registered:
         return core_schema.no_info_after_validator_function(self.canonical, handler(source))
 
     def canonical(self, name: str) -> str:
-        """Return a built-in name as it is, and `module:function` for all others."""
+        """Return a built-in name as it is, and `module:function` for all others.
+
+        Raises:
+            PydanticKnownError: nothing of that name is registered; pydantic adds the field.
+        """
         if name in self.built_in or TARGET.fullmatch(name):
             return name
         targets = registered(self.group)

@@ -169,7 +169,11 @@ def check_augmentation(
 
 
 def check_dataset(source: str) -> Dataset:
-    """Check a data set: valid images and labels, the same each time it is made; `source` as `--data` takes it."""
+    """Check a data set: valid images and labels, the same each time it is made; `source` as `--data` takes it.
+
+    Raises:
+        AssertionError: it is not registered, makes other images each time, or takes any option.
+    """
     name = source.partition("?")[0]
     target = name if ":" in name else extension.registered("datasets").get(name)
     assert target is not None, f"no data set is registered as '{name}'"

@@ -43,7 +43,7 @@ def parse_runs(typed: str | Path) -> Path | str:
 
     Raises:
         UsageError: another address.
-        BadParameter: the folder cannot be read.
+        typer.BadParameter: the folder cannot be read.
     """
     place = parse_address(typed, "--runs") if isinstance(typed, str) and is_address(typed) else Path(typed)
     if isinstance(place, Path) and _is_there(place) and not os.access(place, os.R_OK):

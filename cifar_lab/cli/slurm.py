@@ -113,7 +113,11 @@ def require_no_notification(urls: Sequence[str] | None) -> None:
 def submit_ablation(
     ablation: Ablation, options: RunOptions, cluster: SlurmOptions, folders: list[Path] | None
 ) -> CommandOutcome:
-    """Submit the missing cells of an ablation that no earlier submission has, and return at once."""
+    """Submit the missing cells of an ablation that no earlier submission has, and return at once.
+
+    Raises:
+        UsageError: the runs are on an object store, which --engine slurm cannot use, or an argument is invalid.
+    """
     from cifar_lab.execution.slurm_task import awaited, submit_plan
     from cifar_lab.store.mirror import mirror_of
 

@@ -157,7 +157,7 @@ def apart(read: Callable[[], Any], within: float) -> Any:
 
     Raises:
         ReadingError: it ended without an answer, or was killed.
-        NotPortable: `read` or its answer cannot be pickled.
+        NotPicklable: `read` or its answer cannot be pickled.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -42,6 +42,9 @@ def read_npz(files: FileTree) -> tuple[tuple[str, ...], ImageArrays, bool]:
 
     Returns:
         Class names (of the array `classes`, or the labels' numbers), arrays, and whether val is used as test.
+
+    Raises:
+        DataError: an array is missing, damaged, there twice, or does not hold images or labels.
     """
     names = {name.removesuffix(".npy"): name for name in files.listing("").files if name.endswith(".npy")}
     roles: dict[tuple[str, str], str] = {}
@@ -97,7 +100,11 @@ def _role(name: str) -> tuple[str, str] | None:
 
 
 def read_array(files: FileTree, name: str) -> NDArray[Any]:
-    """Read one npy file, whose header is checked before memory is allocated; pickled objects are rejected."""
+    """Read one npy file, whose header is checked before memory is allocated; pickled objects are rejected.
+
+    Raises:
+        DataError: the file is too large, damaged, or holds values of another type.
+    """
     data = files.read(name, LARGEST)
     if len(data) > LARGEST:
         raise DataError(f"{shown(name)} is larger than {LARGEST:,} bytes")
@@ -155,6 +162,9 @@ def read_parquet(files: FileTree, train: list[str], test: list[str]) -> tuple[tu
     """Read parquet files with columns `img` or `image` (bytes of an image file) and `label` (a number).
 
     Class names are those in the hub's metadata of the files, else the labels' numbers.
+
+    Raises:
+        DataError: a file is damaged, has other columns, or names other classes than the rest.
     """
     parts = [_parquet_split(files, names) for names in (train, test)]
     if parts[0][0] != parts[1][0]:

@@ -90,8 +90,8 @@ def download(remote: RemoteFile, folder: Path, say: Callable[[str], None], *, is
         is_patient: accept a slow mirror, as there is no other.
 
     Raises:
-        Slow: less than the slowest rate over `SLOW_AFTER` seconds; the partial file is kept.
-        Failed: the mirror is unreachable, answers with an error, or sends another file.
+        MirrorSlow: less than the slowest rate over `SLOW_AFTER` seconds; the partial file is kept.
+        MirrorFailed: the mirror is unreachable, answers with an error, or sends another file.
         DataError: the folder cannot be written.
     """
     partial = _partial(remote, folder)
@@ -139,7 +139,8 @@ def _transfer(remote: RemoteFile, partial: Path, say: Callable[[str], None], *, 
     """Append to `partial` until the server has sent everything.
 
     Raises:
-        Slow, or TransferError for any error of the network or the server.
+        MirrorSlow: as `download` raises it.
+        TransferError: an error of the network or of the server.
     """
     start = _size(partial)
     headers = {"Accept-Encoding": "identity", "User-Agent": "cifar-lab"}

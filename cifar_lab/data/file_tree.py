@@ -76,7 +76,11 @@ def opened(path: Path) -> Iterator[FileTree]:
 
 
 def read_start(path: Path) -> bytes:
-    """Return the first 512 bytes of the regular file `path`."""
+    """Return the first 512 bytes of the regular file `path`.
+
+    Raises:
+        DataError: `path` is neither a folder nor a file.
+    """
     if not path.is_file():
         raise DataError("neither a folder nor a file")
     with path.open("rb") as file:
@@ -149,7 +153,11 @@ def zip_files(archive: ZipFile) -> FileTree:
 
 
 def tar_files(path: Path) -> FileTree:
-    """Return the files of a tar archive, unpacked into memory in one pass."""
+    """Return the files of a tar archive, unpacked into memory in one pass.
+
+    Raises:
+        DataError: the archive is damaged, too large, or holds links or devices.
+    """
     contents: dict[str, bytes] = {}
     try:
         with _unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:

@@ -56,6 +56,9 @@ def read_kaggle(files: FileTree, layout: Layout, say: Callable[[str], None]) -> 
     """Read Kaggle's train/<id>.png with trainLabels.csv; its test images have no labels and are ignored.
 
     The last fifth of each class by id is held out as test.
+
+    Raises:
+        DataError: an image has no label, a label has no image, or an image cannot be decoded.
     """
     labels = _csv_labels(files, layout.train[0])
     names = {_stem(name): name for name in layout.train[1:]}

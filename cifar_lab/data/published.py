@@ -118,7 +118,8 @@ def _from_mirror(published: Published, mirror: Mirror, folder: Path, say: Say, *
     """Return the images that one mirror serves.
 
     Raises:
-        Slow, Failed: see `download.download`; Failed too if the images are others.
+        MirrorSlow: as `download.download` raises it.
+        MirrorFailed: as `download.download` raises it, and if the images are others.
     """
     paths = [download.download(remote, folder, say, is_patient=is_patient) for remote in mirror.files]
     try:

@@ -122,6 +122,9 @@ def carry_out(
     `patience`: minimum seconds without progress before a worker counts as stuck; None: from the environment.
     `until`: time on the monotonic clock at which running cells save and stop.
     `engine`: one of `engine.ENGINES`.
+
+    Raises:
+        TrackingError: the note of the invocation cannot be written.
     """
     jobs = [job_of(cell, plan, runs, execution) for cell in plan.to_train(retry_failed=retry_failed)]
     for line in filter(None, map(goes_on_elsewhere, jobs)):

@@ -124,7 +124,11 @@ class _Finder:
         self.notes: list[str] = []
 
     def find(self, word: str) -> list[ChosenRun]:
-        """Return the runs that one word names."""
+        """Return the runs that one word names.
+
+        Raises:
+            UsageError: nothing has that name, or it has not finished.
+        """
         if word.startswith(BEST):
             return [self._best(word.removeprefix(BEST))]
         if _DIGITS.fullmatch(word.lower()) and any(self.runs.glob(f"{word.lower()}*")):

@@ -92,6 +92,7 @@ class StoredCell(Tabular):
         Raises:
             UsageError: the cell has not finished.
             DamageError: the weights are damaged, or are not those of the result.
+            TrackingError: they are of another network.
         """
         from cifar_lab.execution.trained_weights import load_weights
         from cifar_lab.models.registry import build_network

@@ -27,7 +27,11 @@ class ExitGate:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Hold the permission to work; the thread wraps everything that it does in this context."""
+        """Hold the permission to work; the thread wraps everything that it does in this context.
+
+        Raises:
+            ThreadAbandoned: the gate is shut.
+        """
         with self._own:
             if self._is_shut:
                 raise ThreadAbandoned
@@ -38,7 +42,7 @@ class ExitGate:
         """Release the permission while the thread waits.
 
         Raises:
-            Abandoned: the gate was shut meanwhile.
+            ThreadAbandoned: the gate was shut meanwhile.
         """
         self._waits_since = time.monotonic()
         self._own.release()

@@ -86,7 +86,11 @@ class TrialQueue:
         return self._left + len(self._waiting) + self.elsewhere
 
     def take(self, running: set[str]) -> CellJob | SettledCell | None:
-        """Return the cell of the next trial; candidates over the budget are recorded as infeasible and skipped."""
+        """Return the cell of the next trial; candidates over the budget are recorded as infeasible and skipped.
+
+        Raises:
+            UsageError: too many candidates in a row were over the budget.
+        """
         self._look()
         for runs in {held.runs for held in self._waiting}:
             refresh_runs(runs, every=REFRESH)

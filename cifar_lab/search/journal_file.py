@@ -73,6 +73,7 @@ class JournalFile(BaseJournalBackend):
 
         Raises:
             UsageError: a line is damaged, or the file is shorter than before.
+            TrackingError: the file cannot be read.
         """
         number = log_number_from if log_number_from in self._offsets else 0
         offset = self._offsets[number]

@@ -132,7 +132,11 @@ class JournalReader:
         return [self._pending[epoch] for epoch in sorted(self._pending)]
 
     def events(self) -> list[JournalEvent]:
-        """Return the valid lines written since the last call."""
+        """Return the valid lines written since the last call.
+
+        Raises:
+            DamageError: the journal cannot be read.
+        """
         path = self.folder / FILE
         try:
             with checksum.open_regular(path) as file:
