@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from cifar_lab.data import layouts, original_images, progress, published
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.download import ExpectedFile, RemoteFile
 from cifar_lab.data.messages import shown
-from cifar_lab.data.published import Mirror, Published, Say, archive_mirror
+from cifar_lab.data.published import MIRRORS_VARIABLE, Mirror, Published, Say, archive_mirror, user_mirrors
 from cifar_lab.errors import DataError
 
 ROOT_VARIABLE = "CIFAR10_ROOT"
-MIRRORS_VARIABLE = "CIFAR_LAB_MIRRORS"
 
 PYTHON = ExpectedFile("cifar-10-python.tar.gz", 170_498_071, "md5", "c58f30108f718f92721af3b95e74349a")
 BINARY = ExpectedFile("cifar-10-binary.tar.gz", 170_052_171, "md5", "c32a1d4ab5d03f1284b67883e8d87530")
@@ -49,12 +47,11 @@ MIRRORS: tuple[Mirror, ...] = (
 
 
 def mirrors() -> tuple[Mirror, ...]:
-    """Return the mirrors of `$CIFAR_LAB_MIRRORS`, separated by commas or blanks, then the built-in ones."""
-    own = [_own(url) for url in re.split(r"[,\s]+", os.environ.get(MIRRORS_VARIABLE, "")) if url]
-    return (*own, *MIRRORS)
+    """Return the mirrors of `$CIFAR_LAB_MIRRORS`, without archives of CIFAR-100, then the built-in ones."""
+    return (*user_mirrors(_own), *MIRRORS)
 
 
-def _own(url: str) -> Mirror:
+def _own(url: str) -> Mirror | None:
     """Return the mirror at an address: of an archive, of a training parquet file, or of a folder with the archive."""
     if url.endswith(".parquet"):
         if "train" not in (name := url.rpartition("/")[2]):
@@ -63,7 +60,9 @@ def _own(url: str) -> Mirror:
         files = (ExpectedFile(TRAIN.name, 0, "", ""), ExpectedFile(TEST.name, 0, "", ""))  # checked by their content
         return Mirror(files=tuple(RemoteFile(url=u, expected=e) for u, e in zip((url, test), files, strict=True)))
     if url.endswith((".gz", ".tgz")):
-        return Mirror(files=(RemoteFile(url=url, expected=BINARY if "bin" in url.rpartition("/")[2] else PYTHON),))
+        name = url.rpartition("/")[2]
+        expected = BINARY if "bin" in name else PYTHON
+        return None if "cifar-100" in name else Mirror(files=(RemoteFile(url=url, expected=expected),))
     return archive_mirror(url.rstrip("/"), PYTHON)
 
 

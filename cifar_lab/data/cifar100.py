@@ -5,17 +5,14 @@ The labels are the hundred fine ones.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_lab.data import progress, published
-from cifar_lab.data.cifar10 import MIRRORS_VARIABLE
 from cifar_lab.data.dataset import Dataset
 from cifar_lab.data.download import ExpectedFile, RemoteFile
 from cifar_lab.data.original_images import NAME_100
-from cifar_lab.data.published import Mirror, Published, Say, archive_mirror
+from cifar_lab.data.published import Mirror, Published, Say, archive_mirror, user_mirrors
 
 ROOT_VARIABLE = "CIFAR100_ROOT"
 FOLDER = "cifar-100-python"
@@ -32,12 +29,12 @@ def mirrors() -> tuple[Mirror, ...]:
 
     These are the addresses of folders, and of archives with "100" in their names.
     """
-    urls = [url for url in re.split(r"[,\s]+", os.environ.get(MIRRORS_VARIABLE, "")) if url]
-    own = [_own(url) for url in urls if not url.endswith(".parquet")]
-    return (*(mirror for mirror in own if mirror is not None), *MIRRORS)
+    return (*user_mirrors(_own), *MIRRORS)
 
 
 def _own(url: str) -> Mirror | None:
+    if url.endswith(".parquet"):
+        return None
     if not url.endswith((".gz", ".tgz")):
         return archive_mirror(url.rstrip("/"), PYTHON)
     is_100 = "100" in url.rpartition("/")[2]

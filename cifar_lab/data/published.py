@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from cifar_lab.data.download import ExpectedFile, MirrorFailed, MirrorSlow, Remo
 from cifar_lab.data.messages import shown
 from cifar_lab.errors import DataError
 
+MIRRORS_VARIABLE = "CIFAR_LAB_MIRRORS"
+"""Addresses of the user's own mirrors, separated by commas or blanks."""
 Say = Callable[[str], None]
 """Function that shows one line to the user."""
 
@@ -43,6 +46,12 @@ class Published:
 def archive_mirror(base: str, expected: ExpectedFile) -> Mirror:
     """Return the mirror whose only file is the archive in the folder at the address `base`."""
     return Mirror(files=(RemoteFile(url=f"{base}/{expected.name}", expected=expected),))
+
+
+def user_mirrors(mirror_at: Callable[[str], Mirror | None]) -> list[Mirror]:
+    """Return the mirrors at the addresses of `$CIFAR_LAB_MIRRORS`; `mirror_at` returns None for another data set's."""
+    urls = [url for url in re.split(r"[,\s]+", os.environ.get(MIRRORS_VARIABLE, "")) if url]
+    return [mirror for mirror in map(mirror_at, urls) if mirror is not None]
 
 
 def find_or_download(published: Published, places: Iterable[Path], folder: Path, say: Say) -> Dataset:

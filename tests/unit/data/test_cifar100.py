@@ -11,7 +11,7 @@ import pytest
 from made import cifar_files as made
 from made.http_server import serving
 
-from cifar_lab.data import absolute, cifar100, download, load
+from cifar_lab.data import absolute, cifar10, cifar100, download, load
 from cifar_lab.data.download import ExpectedFile
 from cifar_lab.data.published import archive_mirror
 from cifar_lab.errors import DataError
@@ -104,3 +104,12 @@ def test_a_batch_without_fine_labels_is_refused(folder: Path) -> None:
     shutil.copy(batch, folder / "train")
     with pytest.raises(DataError, match="has no 'fine_labels'"):
         load(str(folder))
+
+
+def test_an_archive_of_the_other_data_set_is_no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["cifar-10-python.tar.gz", "cifar-100-python.tar.gz"]
+    monkeypatch.setenv("CIFAR_LAB_MIRRORS", ", ".join(f"https://example.org/{name}" for name in names))
+    for module in (cifar10, cifar100):
+        monkeypatch.setattr(module, "MIRRORS", ())
+    own = [[mirror.url for mirror in module.mirrors()] for module in (cifar10, cifar100)]
+    assert own == [[f"https://example.org/{name}"] for name in names]
