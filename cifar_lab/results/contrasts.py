@@ -168,6 +168,16 @@ def _moderated_by_rule(
     return group_sequential.moderated_at_looks(differences, seen, by_look, rule.family)
 
 
+def critical_of_others(rule: StoppingRule, comparisons: int, family: Family) -> dict[int, float]:
+    """Return the critical value of each look, by its seeds, for effects or claims; empty: they have Student's."""
+    if not rule.moderates_all or rule.family is None:
+        return {}
+    return group_sequential.other_critical(
+        tuple(zip(rule.looks, rule.critical, strict=True)), (rule.comparisons, rule.family), (comparisons, family),
+        1 - rule.confidence,
+    )  # fmt: skip
+
+
 def make_effects(
     same: Sequence[Invocation], of: Mapping[str, list[CellResult]], metric: str, margin: float
 ) -> tuple[Effect, ...]:
@@ -206,9 +216,10 @@ def _effect(
 def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], metric: str) -> tuple[Effects, Effects]:
     """Return the contrasts of finished seeds, and those with guesses for the cells that diverged.
 
-    Under a stopping rule they are on the seeds of the last look that all four have, at the level of that look.
+    Under a stopping rule they are on the seeds of the last look that all four have, with the critical value or at the
+    level of that look.
     """
-    rule, level = rule_of(same), per_comparison(CONFIDENCE, CONTRASTS)
+    rule, level, taken = rule_of(same), per_comparison(CONFIDENCE, CONTRASTS), 0
     if rule is not None:
         taken, groups = at_last_look(rule, groups)
         level = group_sequential.levels(rule.looks, 1 - per_comparison(rule.confidence, CONTRASTS))[max(0, taken - 1)]
@@ -218,6 +229,12 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], met
     effects = estimate_effects(finished, level)
     if rule is None and same[0].effects_design == MODERATED:  # as it was fixed before the first cell
         effects = moderate_effects(effects)
+    elif rule is not None and taken and (critical := critical_of_others(rule, CONTRASTS, "control")):
+        seen = rule.looks[taken - 1]
+        effects = moderate_effects(
+            effects,
+            lambda of: group_sequential.moderated_at_looks(of, dict.fromkeys(of, seen), critical, "control"),
+        )
     return effects, estimate_effects(guessed, level)
 
 

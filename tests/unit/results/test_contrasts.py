@@ -545,6 +545,31 @@ def test_under_a_rule_effects_are_students(runs: Any) -> None:
     assert None not in [each.level for each in found]
 
 
+ALL_RULE = StoppingRule(
+    looks=(3, 5), levels=(0.98, 0.97), comparisons=3, family="control", critical=(6.0, 4.0), moderates_all=True
+)
+
+
+def test_a_new_rule_moderates_effects_at_the_last_look_of_all_four(runs: Any) -> None:
+    found = ended(runs, crossed(4), crossing=CROSSED, stopping=ALL_RULE).effects
+    plain = estimate_effects([dict(enumerate(values)) for values in crossed(3).values()])
+    halves = {"first": 1.0, "second": 1.0, "interaction": 0.5}
+    values = {name: [half * x for x in getattr(plain, name).differences.values()] for name, half in halves.items()}
+    expected = moderated_intervals(values, "control", 6.0)
+    assert [(each.level, each.pairs) for each in found] == [(None, 3)] * 3
+    for each, (name, half) in zip(found, halves.items(), strict=True):
+        assert each.interval == pytest.approx([end / half for end in expected[name].interval])
+
+
+@pytest.mark.parametrize("changed", [{"moderates_all": False}, {"critical": (6.0, 40.0)}])
+def test_effects_stay_students_under_an_older_rule_and_where_that_is_narrower(
+    changed: dict[str, Any], runs: Any
+) -> None:
+    found = ended(runs, crossed(3), crossing=CROSSED, stopping=replace(ALL_RULE, **changed)).effects
+    levels = group_sequential.levels((3, 5), 1 - 0.95 ** (1 / 3))
+    assert [each.level for each in found] == [levels[0]] * 3
+
+
 # The margin
 
 
