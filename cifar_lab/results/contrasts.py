@@ -102,7 +102,11 @@ def make_differences(
         }
         seen = {name: rule.looks[taken - 1] if taken else 0 for name, (taken, _) in looks.items()}
         moderated = _moderated_by_rule(rule, found, seen)
-    made = {}
+    made, wider = {}, 1.0
+    if rule is not None:
+        level = rule.levels[-1]
+        if len(moderated) > 1:
+            wider = group_sequential.last_look_widening(rule.looks, rule.critical, len(moderated), kind)
     for name, each in found.items():
         one, other = moderated.get(name), family[name]
         if of[name] and not of.get(other):
@@ -110,7 +114,7 @@ def make_differences(
             each = replace(each, reason=f"{what} {other} was not run")
         if one is not None:
             each = replace(each, interval=one.interval, reason=None)
-            needed = _moderated_seeds(each, one, len(moderated), kind)
+            needed = _moderated_seeds(each, one, len(moderated), kind, wider)
         else:
             needed = _seeds(each, level)
         mine, others = looked[name]
@@ -318,14 +322,14 @@ def _verdict(
 
 
 def _moderated_seeds(
-    found: PairedDifference, one: ModeratedInterval, comparisons: int, family: Family
+    found: PairedDifference, one: ModeratedInterval, comparisons: int, family: Family, wider: float
 ) -> dict[str, int | None]:
     if found.pairs < 3:
         return {}
     if comparisons == 1:  # from four pairs on its interval is Student's
         return {points: seeds_needed(float(points) / 100, one.deviation, CONFIDENCE) for points in WORTH_SEEING}
     return {
-        points: moderated_seeds_needed(float(points) / 100, one.deviation, comparisons, family)
+        points: moderated_seeds_needed(float(points) / 100, one.deviation, comparisons, family, wider=wider)
         for points in WORTH_SEEING
     }
 

@@ -145,6 +145,11 @@ def moderated_paths(
     return np.stack(rows)
 
 
+def last_look_widening(looks: Sequence[int], critical: Sequence[float], comparisons: int, family: Family) -> float:
+    """Return how much wider the moderated intervals of a rule's last look are than those of so many seeds at once."""
+    return critical[-1] / critical_value(comparisons, looks[-1], family)
+
+
 def other_critical(
     rule: Sequence[tuple[int, float]], own: tuple[int, Family], other: tuple[int, Family], error: float
 ) -> dict[int, float]:

@@ -21,6 +21,7 @@ from cifar_lab.results.stats.factorial import estimate_effects, moderate_effects
 from cifar_lab.results.stats.history_prior import history_critical_value, history_interval
 from cifar_lab.results.stats.moderated import critical_value, moderated_intervals, moderated_seeds_needed
 from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
+from cifar_lab.results.stats.power import seeds_needed
 from cifar_lab.store.invocation import StoppingRule, VariancePrior
 
 CONTROL = (0.900, 0.905, 0.895, 0.902, 0.898)
@@ -298,6 +299,20 @@ def test_a_variant_that_was_settled_early_keeps_its_verdict_while_others_go_on(r
     before = end_rule(runs, {"r16": CONTROL[:3], "r4": shifted(-0.02)[:3], "r8": shifted(0.0)[:3]})["r4"]
     after = end_rule(runs, {"r16": CONTROL, "r4": shifted(-0.02)[:3], "r8": shifted(0.0)})["r4"]
     assert (after.interval, after.verdict) == (before.interval, before.verdict)
+
+
+def test_the_seeds_that_are_needed_follow_the_last_look_of_a_rule(runs: Any) -> None:
+    found = end_rule(runs, {"r16": CONTROL, "r4": shifted(-0.02), "r8": shifted(0.0)})["r4"]
+    assert found.deviation is not None
+    wider = 4.5 / critical_value(2, 5)
+    assert wider > 1
+    assert found.seeds_needed["0.2"] == moderated_seeds_needed(0.002, found.deviation, 2, wider=wider)
+
+
+def test_the_seeds_that_are_needed_follow_the_level_of_the_last_look(runs: Any) -> None:
+    alone = rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02, (0.0, 0.003, 0.001, 0, 0))}, stopping=RULE))["r4"]
+    assert alone.difference_std is not None
+    assert alone.seeds_needed["0.2"] == seeds_needed(0.002, alone.difference_std, RULE.levels[-1])
 
 
 @pytest.mark.parametrize("lost", ["failed", "missing", "NaN"])
