@@ -13,18 +13,24 @@ import argparse
 import itertools
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import critical_values
 import numpy as np
 import scipy
 from markdown_table import table
-from simulation import averaged, intervals, is_wrong, percent, product_design
+from simulation import averaged, error_of, intervals, is_wrong, percent, product_design
 
+from cifar_lab.ablation import registry
+from cifar_lab.ablation.ablation import Ablation
+from cifar_lab.results.claim_families import ClaimFamily, claim_families
 from cifar_lab.results.stats.decision import decide_verdict
-from cifar_lab.results.stats.group_sequential import looks, moderated_at_looks
+from cifar_lab.results.stats.factorial import CONTRASTS
+from cifar_lab.results.stats.group_sequential import levels, looks, moderated_at_looks, other_critical
 from cifar_lab.results.stats.history_prior import history_critical_value, history_interval
+from cifar_lab.results.stats.moderated import Family, family_of, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
+from cifar_lab.results.stats.paired import student
 from cifar_lab.results.stats.sequential_power import VERDICTS, decide_at_looks, decide_by_moments, moments_at_looks
 from cifar_lab.results.stats.worlds import CLASS, FAMILIES, NullWorld
 
@@ -100,6 +106,160 @@ def check_rule(plan: tuple[int, ...] = (5, 8, 12), comparisons: int = 4, studies
         assert pairs[study].tolist() == list(seen.values()), study
 
 
+def outside_looks(
+    differences: np.ndarray, truth: np.ndarray, seeds: np.ndarray, plan: tuple[int, ...], critical: Sequence[float]
+) -> np.ndarray:
+    """Tell for each study whether the interval of any difference excludes the truth at any look that it takes.
+
+    Args:
+        differences: of seeds (studies, k, seeds).
+        truth: true differences, (k,).
+        seeds: number of seeds that each difference has in the end, (studies, k).
+        plan: number of seeds at each look.
+        critical: critical value of each look.
+    """
+    means, variances = moments_at_looks(differences, plan)
+    frozen, wrong = variances[0].copy(), np.zeros(len(differences), dtype=bool)
+    for n, mean, own, value in zip(plan, means, variances, critical, strict=True):
+        takes = seeds >= n
+        frozen[takes] = own[takes]
+        half = value * np.sqrt(moderated_variances(frozen, np.minimum(n, seeds) - 1.0) / n)
+        wrong |= (takes & (np.abs(mean - truth) > half)).any(axis=1)
+    return wrong
+
+
+def effects_of(arms: np.ndarray) -> np.ndarray:
+    """Return the main effects and half of the interaction of a 2 × 2 study, (studies, 3, seeds), of its four arms."""
+    neither, first, second, both = np.moveaxis(arms, 1, 0)
+    alone, beside = first - neither, both - second
+    return np.stack([(alone + beside) / 2, ((second - neither) + (both - first)) / 2, (beside - alone) / 2], axis=1)
+
+
+def effect_error(world: NullWorld, plan: tuple[int, ...], studies: int) -> float:
+    """Estimate the share of 2 × 2 studies in which the interval of any effect excludes the truth at any look."""
+    critical = product_design(plan, CONTRASTS, "control").critical
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        effects = effects_of(world.draw(block, 4, plan[-1], random)).astype(float)
+        seeds = np.full(effects.shape[:2], plan[-1])
+        return [outside_looks(effects, np.zeros(3), seeds, plan, critical).mean()]
+
+    return float(averaged(measure, studies, 8, (*CLASS, *OUTSIDE).index(world), plan[-1])[0])
+
+
+def claim_error(
+    ablation: Ablation, family: ClaimFamily, world: NullWorld, plan: tuple[int, ...], studies: int
+) -> dict[str, float]:
+    """Estimate the share of studies in which the interval of any claim of a question excludes the truth at any look.
+
+    The rule decides the rows of the table, and so the seeds of each arm; a claim takes the looks that both of its
+    variants take. By scenario; in `one by 5` it is the last variant that differs.
+    """
+    names, rows = [variant.name for variant in ablation.variants], compared_rows(ablation)
+    names.sort(key=lambda name: name != ablation.control)
+    kind = family_of(other for _, other in rows)
+    design = product_design(plan, len(rows), kind)
+    mine, others, first, second = (
+        [names.index(pair[side]) for pair in pairs] for pairs in (rows, family.pairs) for side in (0, 1)
+    )
+    cases = [case for case in SCENARIOS if case[0] != "all by the margin"]
+
+    def measure(block: int, random: np.random.Generator) -> list[float]:
+        null, shares = world.draw(block, len(names), plan[-1], random).astype(float), []
+        for scenario, margin in cases:
+            shift = truth_of(scenario, margin, len(names))
+            arms = null + shift[:, None]
+            _, taken = decide_at_looks(arms[:, mine] - arms[:, others], design, margin)
+            of_arms = np.zeros(arms.shape[:2], dtype=int)
+            for row, ends in enumerate(zip(mine, others, strict=True)):
+                for arm in ends:
+                    of_arms[:, arm] = np.maximum(of_arms[:, arm], taken[:, row])
+            seeds = np.minimum(of_arms[:, first], of_arms[:, second])
+            claims = arms[:, first] - arms[:, second]
+            shares.append(outside_looks(claims, shift[first] - shift[second], seeds, plan, design.critical).mean())
+        return shares
+
+    key = (9, len(rows), len(family.pairs), (*CLASS, *OUTSIDE).index(world), plan[-1])
+    return dict(zip((f"{s}, margin {m:g}" for s, m in cases), averaged(measure, studies, *key), strict=True))
+
+
+def compared_rows(ablation: Ablation) -> list[tuple[str, str]]:
+    """Return each variant of an ablation with the one that it is compared with."""
+    against = {variant.name: ablation.compared_with(variant.name) for variant in ablation.variants}
+    return [(name, other) for name, other in against.items() if other is not None]
+
+
+def served_families(plan: tuple[int, ...]) -> Iterable[tuple[Ablation, ClaimFamily]]:
+    """Yield the questions of the built-in claims that a rule's critical values serve; each shape once."""
+    shapes = set()
+    for ablation in registry.discover():
+        rows = compared_rows(ablation)
+        for family in claim_families(ablation).values():
+            own, other = (len(rows), family_of(b for _, b in rows)), (len(family.pairs), family.kind)
+            if own[0] < 2 or (own, other) in shapes:
+                continue
+            shapes.add((own, other))
+            critical = product_design(plan, *own).critical
+            if other_critical(tuple(zip(plan, critical, strict=True)), own, other, 1 - CONFIDENCE):
+                yield ablation, family
+
+
+def half_widths(plan: tuple[int, ...], own: tuple[int, Family], k: int) -> str:
+    """Return how wide the moderated intervals of k differences are at each look, over Student's: equal deviations."""
+    random, critical = np.random.default_rng(_SEED), product_design(plan, *own).critical
+    drawn = FAMILIES["control"][1](CLASS[0].draw(20_000, k + 1, plan[-1], random)).astype(float)
+    shown = []
+    for n, value, level in zip(plan, critical, levels(plan, error_of(k)), strict=True):
+        own_variances = drawn[..., :n].var(axis=-1, ddof=1)
+        moderated = value * np.sqrt(moderated_variances(own_variances, n - 1.0) / n).mean()
+        shown.append(f"{moderated / (student(0.0, 1.0, n, level)[1] * np.sqrt(own_variances).mean()):.2f}")
+    return ", ".join(shown)
+
+
+def others_table(studies: int) -> Iterable[str]:
+    def worst(found: Iterable[tuple[float, str]]) -> list[str]:
+        share, where = max(found)
+        return [percent(share), where]
+
+    def effects(plan: tuple[int, ...]) -> list[object]:
+        shown = [
+            worst((effect_error(world, plan, studies), title(world)) for world in some) for some in (CLASS, OUTSIDE)
+        ]
+        return ["effects of a 2 × 2 study", 3, plan[-1], *shown[0], *shown[1], half_widths(plan, (3, "control"), 3)]
+
+    def claims(plan: tuple[int, ...], ablation: Ablation, family: ClaimFamily) -> list[object]:
+        shown = [
+            worst(
+                (share, f"{title(world)}; {scenario}")
+                for world in some
+                for scenario, share in claim_error(ablation, family, world, plan, studies).items()
+            )
+            for some in (CLASS, OUTSIDE)
+        ]
+        rows = compared_rows(ablation)
+        own, k = (len(rows), family_of(other for _, other in rows)), len(family.pairs)
+        name = f"{k} claims of {len(rows)} differences ({ablation.name})"
+        return [name, k, plan[-1], *shown[0], *shown[1], half_widths(plan, own, k)]
+
+    plan = looks(12)
+    cases = itertools.chain([effects(plan)], (claims(plan, *each) for each in served_families(plan)))
+    heading = (
+        "intervals",
+        "k",
+        "K",
+        "wrong, worst of the class",
+        "where",
+        "worst outside",
+        "where",
+        "width over Student's",
+    )
+    return table(heading, cases)
+
+
+def title(world: NullWorld) -> str:
+    return f"{world.deviations}, {world.correlation:g} {world.shape}".removesuffix(" normal")
+
+
 def history_coverage(world: NullWorld, pairs: int, cells: int, studies: int) -> tuple[float, float]:
     """Estimate the coverage of one comparison with a prior of earlier cells, and its width over Student's.
 
@@ -127,7 +287,7 @@ def rule_table(studies: int) -> Iterable[str]:
         shares: list[object] = []
         for worlds in (CLASS, OUTSIDE):
             found = [
-                (share, scenario, f"{world.deviations}, {world.correlation:g} {world.shape}".removesuffix(" normal"))
+                (share, scenario, title(world))
                 for world in worlds
                 for scenario, share in rule_errors(kind, world, looks(most), k, studies).items()
             ]
@@ -154,6 +314,7 @@ def history_table(studies: int) -> Iterable[str]:
 
 
 TABLES = {
+    "Effects and claims under a rule: studies in which any interval excludes the truth at any look": others_table,
     "Stopping rules with moderated intervals: studies with a false verdict": rule_table,
     "One comparison with a prior: coverage (mean width over Student's)": history_table,
 }
@@ -163,12 +324,15 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=100_000, help="simulated studies behind each number")
+    parser.add_argument("--only", default="", help="only tables with these words in their title")
     options = parser.parse_args()
     begun = time.perf_counter()
     check_rule()
     print(f"{options.studies:,} simulated studies a number, all in %")
-    for title, lines in TABLES.items():
-        print(f"\n## {title}\n")
+    for heading, lines in TABLES.items():
+        if options.only.lower() not in heading.lower():
+            continue
+        print(f"\n## {heading}\n")
         for line in lines(options.studies):
             print(line, flush=True)
     versions = f"python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"

@@ -10,8 +10,8 @@ from cifar_lab.cli.sweep_storage import Name, Storage, loaded_study
 def sweep_importance(
     name: Name, storage: Storage = None, runs: o.Runs = o.DEFAULT_RUNS, as_json: o.Json = False
 ) -> int:
-    """Show the importance of each dimension for the accuracy, with bootstrap intervals; few trials can rank none."""
-    from cifar_lab.report.importance_table import EVALUATORS, explain_importances, importance_rows
+    """Show the importance of each dimension for the accuracy, and how far resampled trials move it; few rank none."""
+    from cifar_lab.report.importance_table import EVALUATORS, RESAMPLED, explain_importances, importance_rows
     from cifar_lab.search import trials
     from cifar_lab.search.importance import importances
 
@@ -22,7 +22,7 @@ def sweep_importance(
         console.print_json(found.as_dict())
         return 0
     for evaluator in found.shares:
-        headings = (EVALUATORS[evaluator], "share", "95 % interval", "leads")
+        headings = (EVALUATORS[evaluator], "share", RESAMPLED, "leads")
         rows = importance_rows(found, evaluator)
         console.out.print(console.table("", headings, rows, right=headings[1:]))
         console.out.print()

@@ -29,7 +29,8 @@ def make_rule(plan: Plan, most: int, setting: Selection | None) -> StoppingRule:
             seen under another rule, or its rule was dropped.
 
     Several differences have moderated intervals, with critical values that are simulated here and stored in the rule.
-    A single one has Student's, and so does a setting that began under Student's.
+    They serve its claims and the effects of a 2 × 2 study, too. A single difference has Student's interval, and so does
+    a setting that began under Student's.
     """
     if most < group_sequential.FEWEST:
         raise UsageError(f"--max-seeds {most}: a rule that may stop early needs {group_sequential.FEWEST} at least")
@@ -56,6 +57,7 @@ def make_rule(plan: Plan, most: int, setting: Selection | None) -> StoppingRule:
         looks=looks,
         family=family if is_moderated else None,
         critical=critical,
+        moderates_all=is_moderated,
         levels=group_sequential.levels(looks, 1 - per_comparison(CONFIDENCE, comparisons)),
         comparisons=comparisons,
         confidence=CONFIDENCE,

@@ -10,6 +10,7 @@ from cifar_lab.config.overrides import format_overrides
 from cifar_lab.report.table_content import count_requested, is_interaction, points, span, without_metric
 from cifar_lab.results.comparison import UNFINISHED, Comparison, ComparisonRow
 from cifar_lab.results.stats.claims import STATUSES
+from cifar_lab.results.stats.group_sequential import last_look_widening
 from cifar_lab.results.stats.moderated import family_of, moderated_seeds_needed
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.power import MOST, seeds_needed
@@ -121,11 +122,14 @@ def _more_seeds(comparison: Comparison, pairs: int) -> str:
 def _needed(comparison: Comparison, deviation: float) -> int | None:
     """Return the pairs that would show the margin with the intervals that the comparison has."""
     moderated = [row for row in comparison.rows if row.critical is not None]
+    rule = comparison.stopping if comparison.stopping is not None and not comparison.stopping.dropped else None
     if len(moderated) < 2:  # one difference has Student's interval from four pairs on
-        level = per_comparison(comparison.confidence, comparison.comparisons)
+        fixed = per_comparison(comparison.confidence, comparison.comparisons)
+        level = rule.levels[-1] if rule is not None else fixed
         return seeds_needed(comparison.margin, deviation, level)
     family = family_of(row.against for row in moderated)
-    return moderated_seeds_needed(comparison.margin, deviation, len(moderated), family)
+    wider = last_look_widening(rule.looks, rule.critical, len(moderated), family) if rule is not None else 1.0
+    return moderated_seeds_needed(comparison.margin, deviation, len(moderated), family, wider=wider)
 
 
 def pooled_deviation(comparison: Comparison) -> float | None:

@@ -11,7 +11,13 @@ from typing import Any
 
 from cifar_lab.config.overrides import as_typed, format_overrides
 from cifar_lab.report.confirmation_table import confirmation_sentences, confirmation_tables
-from cifar_lab.report.importance_table import EVALUATORS, ImportanceSummary, explain_importances, importance_rows
+from cifar_lab.report.importance_table import (
+    EVALUATORS,
+    RESAMPLED,
+    ImportanceSummary,
+    explain_importances,
+    importance_rows,
+)
 from cifar_lab.report.table_content import TextTable, points
 from cifar_lab.results.confirmation import Confirmation
 from cifar_lab.text import many
@@ -238,12 +244,12 @@ class SweepPage:
 
     @property
     def importance_table(self) -> TextTable:
-        """Table of the importances with their intervals; a row per dimension, a group of columns per evaluator."""
+        """Table of the importances with their ranges; a row per dimension, a group of columns per evaluator."""
         headings = ["dimension"]
         columns: dict[str, list[str]] = {each.name: [each.name] for each in self.ordered}
         for evaluator in self.importances:
             name = EVALUATORS.get(evaluator, evaluator)
-            headings += [name, f"{name} 95 %", f"{name} leads"]
+            headings += [name, f"{name} {RESAMPLED}", f"{name} leads"]
             rows = {row[0]: row[1:] for row in importance_rows(self.importance, evaluator)}
             for dimension, cells in columns.items():
                 cells += rows.get(dimension, ("", "", ""))

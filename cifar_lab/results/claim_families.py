@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cifar_lab.ablation.ablation import Ablation, Claim, Metric
+from cifar_lab.results.stats.group_sequential import moderated_at_looks
 from cifar_lab.results.stats.history_prior import history_interval
 from cifar_lab.results.stats.moderated import Family, moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE, per_comparison
@@ -52,16 +53,37 @@ class ClaimFamily:
         Returns:
             An entry for each difference; empty where Student's intervals serve: fewer than two vary, without a prior.
         """
-        names = {f"{first}/{second}": (first, second) for first, second in self.pairs}
-        differences = {
-            name: list(differences_by_seed(values.get(first, {}), values.get(second, {})).values())
-            for name, (first, second) in names.items()
-        }
+        names = {_name(pair): pair for pair in self.pairs}
+        differences = {name: list(own.values()) for name, own in self._differences(values).items()}
         if len(differences) == 1 and prior is not None:
             made = {name: history_interval(own, prior.variance, len(prior.fingerprints))
                     for name, own in differences.items()}  # fmt: skip
             return {names[name]: each.interval for name, each in made.items() if each is not None}
         return {names[name]: each.interval for name, each in moderated_intervals(differences, self.kind).items()}
+
+    def moderated_at_looks(
+        self, values: Mapping[str, Values], seen: Mapping[Pair, int], critical: Mapping[int, float]
+    ) -> dict[Pair, Interval]:
+        """Return the intervals of the differences under a stopping rule, each at its own last look.
+
+        Args:
+            values: the metric by variant and seed.
+            seen: number of seeds at the last complete look of each pair; 0 for none.
+            critical: the critical value of each look, by its number of seeds.
+        """
+        names, looks = {_name(pair): pair for pair in self.pairs}, {_name(pair): n for pair, n in seen.items()}
+        made = moderated_at_looks(self._differences(values), looks, critical, self.kind)
+        return {names[name]: each.interval for name, each in made.items()}
+
+    def _differences(self, values: Mapping[str, Values]) -> dict[str, Values]:
+        return {
+            _name((first, second)): differences_by_seed(values.get(first, {}), values.get(second, {}))
+            for first, second in self.pairs
+        }
+
+
+def _name(pair: Pair) -> str:
+    return "/".join(pair)
 
 
 def pair_of(claim: Claim) -> Pair:

@@ -163,8 +163,8 @@ class StoppingSummary:
         lines = [
             f"seeds are added by a rule, {until}: looks after {looks} seeds, {self.seen} taken; the intervals hold at "
             f"every look (alpha spending: {self.spending}), {self._method()}",
-            "p, and the seeds needed: as if there had been one look; Δ of a variant that was decided early is biased "
-            "away from 0",
+            "the seeds needed: by the intervals of the last look; p: as if there had been one look; "
+            "Δ of a variant that was decided early is biased away from 0",
         ]
         if self.before:
             many = "1 seed was" if self.before == 1 else f"{self.before} seeds were"

@@ -102,7 +102,11 @@ def make_differences(
         }
         seen = {name: rule.looks[taken - 1] if taken else 0 for name, (taken, _) in looks.items()}
         moderated = _moderated_by_rule(rule, found, seen)
-    made = {}
+    made, wider = {}, 1.0
+    if rule is not None:
+        level = rule.levels[-1]
+        if len(moderated) > 1:
+            wider = group_sequential.last_look_widening(rule.looks, rule.critical, len(moderated), kind)
     for name, each in found.items():
         one, other = moderated.get(name), family[name]
         if of[name] and not of.get(other):
@@ -110,7 +114,7 @@ def make_differences(
             each = replace(each, reason=f"{what} {other} was not run")
         if one is not None:
             each = replace(each, interval=one.interval, reason=None)
-            needed = _moderated_seeds(each, one, len(moderated), kind)
+            needed = _moderated_seeds(each, one, len(moderated), kind, wider)
         else:
             needed = _seeds(each, level)
         mine, others = looked[name]
@@ -168,6 +172,16 @@ def _moderated_by_rule(
     return group_sequential.moderated_at_looks(differences, seen, by_look, rule.family)
 
 
+def critical_of_others(rule: StoppingRule, comparisons: int, family: Family) -> dict[int, float]:
+    """Return the critical value of each look, by its seeds, for effects or claims; empty: they have Student's."""
+    if not rule.moderates_all or rule.family is None:
+        return {}
+    return group_sequential.other_critical(
+        tuple(zip(rule.looks, rule.critical, strict=True)), (rule.comparisons, rule.family), (comparisons, family),
+        1 - rule.confidence,
+    )  # fmt: skip
+
+
 def make_effects(
     same: Sequence[Invocation], of: Mapping[str, list[CellResult]], metric: str, margin: float
 ) -> tuple[Effect, ...]:
@@ -206,9 +220,10 @@ def _effect(
 def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], metric: str) -> tuple[Effects, Effects]:
     """Return the contrasts of finished seeds, and those with guesses for the cells that diverged.
 
-    Under a stopping rule they are on the seeds of the last look that all four have, at the level of that look.
+    Under a stopping rule they are on the seeds of the last look that all four have, with the critical value or at the
+    level of that look.
     """
-    rule, level = rule_of(same), per_comparison(CONFIDENCE, CONTRASTS)
+    rule, level, taken = rule_of(same), per_comparison(CONFIDENCE, CONTRASTS), 0
     if rule is not None:
         taken, groups = at_last_look(rule, groups)
         level = group_sequential.levels(rule.looks, 1 - per_comparison(rule.confidence, CONTRASTS))[max(0, taken - 1)]
@@ -218,6 +233,12 @@ def _effects(same: Sequence[Invocation], groups: Sequence[list[CellResult]], met
     effects = estimate_effects(finished, level)
     if rule is None and same[0].effects_design == MODERATED:  # as it was fixed before the first cell
         effects = moderate_effects(effects)
+    elif rule is not None and taken and (critical := critical_of_others(rule, CONTRASTS, "control")):
+        seen = rule.looks[taken - 1]
+        effects = moderate_effects(
+            effects,
+            lambda of: group_sequential.moderated_at_looks(of, dict.fromkeys(of, seen), critical, "control"),
+        )
     return effects, estimate_effects(guessed, level)
 
 
@@ -301,14 +322,14 @@ def _verdict(
 
 
 def _moderated_seeds(
-    found: PairedDifference, one: ModeratedInterval, comparisons: int, family: Family
+    found: PairedDifference, one: ModeratedInterval, comparisons: int, family: Family, wider: float
 ) -> dict[str, int | None]:
     if found.pairs < 3:
         return {}
     if comparisons == 1:  # from four pairs on its interval is Student's
         return {points: seeds_needed(float(points) / 100, one.deviation, CONFIDENCE) for points in WORTH_SEEING}
     return {
-        points: moderated_seeds_needed(float(points) / 100, one.deviation, comparisons, family)
+        points: moderated_seeds_needed(float(points) / 100, one.deviation, comparisons, family, wider=wider)
         for points in WORTH_SEEING
     }
 

@@ -24,7 +24,16 @@ from cifar_lab.results.claim_families import ClaimFamily, FamilyKey, Pair, claim
 from cifar_lab.results.claim_power import ClaimPower, claim_powers
 from cifar_lab.results.claim_setting import FROM_CURVES, MADE_WITH, NO_SUBJECT, OTHER_BASELINE, Conditions, metric_keys
 from cifar_lab.results.compare import common_protocol
-from cifar_lab.results.contrasts import NO_LOOK, at_last_look, design_of, margin_of, prior_of, rule_of, was_dropped
+from cifar_lab.results.contrasts import (
+    NO_LOOK,
+    at_last_look,
+    critical_of_others,
+    design_of,
+    margin_of,
+    prior_of,
+    rule_of,
+    was_dropped,
+)
 from cifar_lab.results.stats import group_sequential
 from cifar_lab.results.stats.claims import ClaimSide, Judgement, Status, joined, judge_accuracy, judge_difference
 from cifar_lab.results.stats.decision import CHANCE
@@ -193,7 +202,7 @@ def judge_setting(ablation: Ablation, setting: Selection, runs: Path) -> list[Ju
         ablation=ablation,
         families=claim_families(ablation),
     )
-    if _is_moderated(setting):
+    if design_of(setting.invocations) == MODERATED:
         measured = replace(measured, intervals=_moderated(measured))
     found = [_find(ablation.name, claim, measured) for claim in ablation.claims]
     return _with_power(found, _powers_of(measured, runs))
@@ -252,19 +261,26 @@ def _simultaneous(claim: Claim, measured: _Measured) -> Interval | None:
 
 
 def _is_moderated(setting: Selection) -> bool:
-    """Tell whether claims have moderated intervals; under a stopping rule they have Student's, at each look's level."""
+    """Tell whether claims have the moderated intervals of a fixed number of seeds."""
     return rule_of(setting.invocations) is None and design_of(setting.invocations) == MODERATED
 
 
 def _moderated(measured: _Measured) -> dict[FamilyKey, dict[Pair, Interval]]:
-    """Return the moderated intervals of each family of claims."""
-    intervals = {}
+    """Return the moderated intervals of each family of claims; none of a family that has Student's under a rule."""
+    intervals: dict[FamilyKey, dict[Pair, Interval]] = {}
+    rule = rule_of(measured.setting.invocations)
     for key, family in measured.families.items():
         keys = metric_keys(family.metric, measured.protocol)
         names = {name for pair in family.pairs for name in pair}
         values = {name: by_seed(measured.cells.get(name, []), *keys) for name in names}
-        prior = prior_of(measured.setting.invocations, keys[0])
-        intervals[key] = family.moderated(values, prior)
+        if rule is None:
+            intervals[key] = family.moderated(values, prior_of(measured.setting.invocations, keys[0]))
+        elif critical := critical_of_others(rule, len(family.pairs), family.kind):
+            taken = {
+                pair: at_last_look(rule, [measured.cells.get(name, []) for name in pair])[0] for pair in family.pairs
+            }
+            seen = {pair: rule.looks[count - 1] if count else 0 for pair, count in taken.items()}
+            intervals[key] = family.moderated_at_looks(values, seen, critical)
     return intervals
 
 

@@ -1,4 +1,4 @@
-"""Importance of the dimensions of a search, with bootstrap intervals over its trials.
+"""Importance of the dimensions of a search, and how far it moves over resamples of the trials.
 
 A share that comes from a few dozen trials depends on which trials happened to be drawn. The trials are therefore drawn
 again with replacement, and the importances are computed anew from each resample. Below `FEWEST` trials the leading
@@ -29,7 +29,7 @@ RESAMPLES = 50
 TREES, RESAMPLE_TREES = 64, 8
 """Trees of the random forest of fANOVA, and of one that is fitted to a resample."""
 LEVEL = 0.95
-"""Confidence of a bootstrap interval, by percentiles."""
+"""Share of the resamples within a bootstrap interval, by percentiles (coverage: docs/benchmarks/importance.md)."""
 
 Shares = dict[str, float]
 """Importance by dimension, as a share; the largest first."""
@@ -75,7 +75,7 @@ def importances(study: optuna.Study) -> Importances:
     return replace(
         none,
         shares=shares,
-        intervals={name: _intervals(shares[name], each) for name, each in drawn.items()},
+        intervals={name: bootstrap_intervals(shares[name], each) for name, each in drawn.items()},
         leads={name: _leads(shares[name], each) for name, each in drawn.items()},
     )
 
@@ -104,16 +104,16 @@ def bootstrap_shares(trials: Sequence[FrozenTrial], evaluator: str, *, resamples
     return made
 
 
-def _sampler_of(study: optuna.Study) -> str:
-    setting = study.user_attrs.get(SETTING, {})
-    return str(setting.get("sampler", "")) if isinstance(setting, Mapping) else ""
-
-
-def _intervals(shares: Shares, drawn: Sequence[Shares]) -> dict[str, tuple[float, float]]:
+def bootstrap_intervals(shares: Shares, drawn: Sequence[Shares]) -> dict[str, tuple[float, float]]:
     """Return the percentiles of each share; a resample may lack a dimension that few trials were asked for."""
     tail = 100 * (1 - LEVEL) / 2
     ends = {name: np.percentile([each.get(name, 0.0) for each in drawn], [tail, 100 - tail]) for name in shares}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def _sampler_of(study: optuna.Study) -> str:
+    setting = study.user_attrs.get(SETTING, {})
+    return str(setting.get("sampler", "")) if isinstance(setting, Mapping) else ""
 
 
 def _leads(shares: Shares, drawn: Sequence[Shares]) -> Shares:

@@ -97,6 +97,8 @@ class StoppingRule:
     """How the differences hang together, for `critical`; None for Student's intervals."""
     critical: tuple[float, ...] = ()
     """Critical value of the moderated intervals at each look; empty for Student's intervals, as in older rules."""
+    moderates_all: bool = False
+    """True if the effects of a 2 × 2 study and the claims have moderated intervals too; Student's in older rules."""
 
 
 DROPPED = StoppingRule(looks=(), levels=(), comparisons=0)
@@ -117,6 +119,8 @@ def _require_rule(rule: StoppingRule | None) -> StoppingRule | None:
         len(rule.critical) != len(rule.looks) or not all(0 < value < math.inf for value in rule.critical)
     ):
         raise ValueError("'critical' has a positive number for each look")
+    if rule.moderates_all and not rule.critical:
+        raise ValueError("'moderates_all' needs 'critical'")
     return rule
 
 

@@ -312,7 +312,7 @@ def _explain_importances(page: SweepPage, names: Sequence[str]) -> str:
         "answer two questions, and may rank differently."
     )
     if page.importance.intervals:
-        caption += " Lines: 95 % intervals from resampled trials."
+        caption += " Lines: 95 % of resamples of the trials."
     if any(name not in shares for shares in page.importances.values() if shares for name in names):
         caption += " –: not every trial was asked for it."
     missing = [each.name for each in page.ordered if each.name not in names]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cifar_lab.results.stats.moderated import moderated_intervals
+from cifar_lab.results.stats.moderated import ModeratedInterval, moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.paired import PairedDifference, Values, of_differences
 
 CONTRASTS = 3
 """Two main effects and an interaction."""
+Moderate = Callable[[Mapping[str, Values]], Mapping[str, ModeratedInterval]]
+"""Function from differences by name and seed to their moderated intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,14 @@ def estimate_effects(cells: Sequence[Values], level: float = per_comparison(0.95
     )
 
 
-def moderate_effects(effects: Effects) -> Effects:
+def _moderate(differences: Mapping[str, Values]) -> Mapping[str, ModeratedInterval]:
+    return moderated_intervals({name: list(values.values()) for name, values in differences.items()})
+
+
+def moderate_effects(effects: Effects, moderate: Moderate = _moderate) -> Effects:
     """Return the effects with moderated simultaneous 95 % intervals, where two of them vary and have two seeds or more.
+
+    `moderate`: makes the intervals; by default those of a fixed number of seeds.
 
     Each main effect and half of the interaction are sums of the same four cells with weights of a half, so that their
     variances are equal whatever those of the four variants are: what is shrunk is alike. The critical value is that of
@@ -55,10 +63,11 @@ def moderate_effects(effects: Effects) -> Effects:
     """
     halves = {"first": 1.0, "second": 1.0, "interaction": 0.5}
     values = {
-        name: [half * value for value in getattr(effects, name).differences.values()] for name, half in halves.items()
+        name: {seed: half * value for seed, value in getattr(effects, name).differences.items()}
+        for name, half in halves.items()
     }
     made = {
         name: replace(getattr(effects, name), interval=tuple(end / halves[name] for end in each.interval), reason=None)
-        for name, each in moderated_intervals(values).items()
+        for name, each in moderate(values).items()
     }
     return replace(effects, **made, is_moderated=bool(made))

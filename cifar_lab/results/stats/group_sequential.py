@@ -18,7 +18,7 @@ was settled early keeps the seeds of its look, in its own interval and in the me
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -143,6 +143,36 @@ def moderated_paths(
         moderated = moderated_variances(now.var(axis=-1, ddof=1), n - 1)
         rows.append(np.sqrt(n * now.mean(axis=-1) ** 2 / moderated).max(axis=1))
     return np.stack(rows)
+
+
+def last_look_widening(looks: Sequence[int], critical: Sequence[float], comparisons: int, family: Family) -> float:
+    """Return how much wider the moderated intervals of a rule's last look are than those of so many seeds at once."""
+    return critical[-1] / critical_value(comparisons, looks[-1], family)
+
+
+def other_critical(
+    rule: Sequence[tuple[int, float]], own: tuple[int, Family], other: tuple[int, Family], error: float
+) -> dict[int, float]:
+    """Return the critical values of a rule's looks for other differences of its study, by the number of seeds.
+
+    Args:
+        rule: number of seeds and critical value of each look.
+        own: number of the rule's differences, and how they hang together.
+        other: the same of the other differences: claims of one question, or the effects of a 2 × 2 study.
+        error: probability of any wrong verdict over all looks and differences.
+
+    Returns:
+        The rule's own values, which hold for no more differences that hang together no worse. Empty where they do not,
+        or where Student's interval at Šidák's level would have a smaller critical value at any look.
+    """
+    (count, family), (k, kind) = own, other
+    if not 2 <= k <= count or family not in ("any", kind):
+        return {}
+    nominal = levels(tuple(n for n, _ in rule), 1 - (1 - error) ** (1 / k))
+    is_narrower = all(
+        value <= float(stats.t.isf((1 - level) / 2, n - 1)) for (n, value), level in zip(rule, nominal, strict=True)
+    )
+    return dict(rule) if is_narrower else {}
 
 
 def moderated_at_looks(

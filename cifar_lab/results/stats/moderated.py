@@ -151,7 +151,7 @@ def moderated_scales(pairs: int, comparisons: int) -> np.ndarray:
 
 
 def moderated_power(
-    pairs: int, difference: float, deviation: float, comparisons: int, family: Family = "control"
+    pairs: int, difference: float, deviation: float, comparisons: int, family: Family = "control", wider: float = 1.0
 ) -> float:
     """Return the probability that the moderated interval of one difference excludes 0, on either side.
 
@@ -161,29 +161,32 @@ def moderated_power(
         deviation: true deviation of the paired differences, > 0, the same for all k differences.
         comparisons: k ≥ 2.
         family: how the differences hang together.
+        wider: critical value over c(k, n): that of a look of a stopping rule is larger.
 
     The variances of the k differences are taken as independent, which they are not where all have one control:
     simulated power agrees within 4.5 percentage points (`tests/unit/results/stats/test_moderated.py`).
     """
     shift = abs(difference) / deviation * math.sqrt(pairs)
-    reach = critical_value(comparisons, pairs, family) * moderated_scales(pairs, comparisons)
+    reach = wider * critical_value(comparisons, pairs, family) * moderated_scales(pairs, comparisons)
     return float((stats.norm.sf(reach - shift) + stats.norm.sf(reach + shift)).mean())
 
 
 def moderated_seeds_needed(
-    difference: float, deviation: float, comparisons: int, family: Family = "control", wanted: float = POWER
-) -> int | None:
+    difference: float, deviation: float, comparisons: int, family: Family = "control", wanted: float = POWER,
+    wider: float = 1.0,
+) -> int | None:  # fmt: skip
     """Return the fewest pairs that show `difference` with probability `wanted`; None if `MOST` pairs do not.
 
-    `deviation` is taken as if it were known; the pairs that are needed go with its square.
+    `deviation` is taken as if it were known; the pairs that are needed go with its square. `wider`: critical value over
+    c(k, n).
     """
     if deviation <= 0:
         return 2
-    if moderated_power(MOST, difference, deviation, comparisons, family) < wanted:
+    if moderated_power(MOST, difference, deviation, comparisons, family, wider) < wanted:
         return None
     low, high = 1, MOST
     while high - low > 1:
         middle = (low + high) // 2
-        enough = moderated_power(middle, difference, deviation, comparisons, family) >= wanted
+        enough = moderated_power(middle, difference, deviation, comparisons, family, wider) >= wanted
         low, high = (low, middle) if enough else (middle, high)
     return high

@@ -19,7 +19,7 @@ from cifar_lab.report.summary import (
     pooled_deviation,
     verdict_names,
 )
-from cifar_lab.results.comparison import ComparisonRow, Effect
+from cifar_lab.results.comparison import ComparisonRow, Effect, StoppingSummary
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.power import seeds_needed
 
@@ -39,6 +39,13 @@ def test_where_nothing_is_decided_it_says_how_many_seeds_would_show_the_margin()
     assert (
         comparison_sentence(of) == f"With 2 seeds nothing can be told apart here; about {needed} would show 2 points."
     )
+
+
+@pytest.mark.parametrize(("dropped", "level"), [(False, 0.98), (True, 0.95)])
+def test_under_a_rule_the_seeds_are_those_that_its_last_look_takes(dropped: bool, level: float) -> None:
+    rule = StoppingSummary(looks=(5, 12), seen=1, levels=(0.97, 0.98), spending="pocock", dropped=dropped)
+    of = comparison(CONTROL, open_row(pairs=5), margin=0.01, comparisons=1, stopping=rule)
+    assert f"about {seeds_needed(0.01, 0.02, level)} would show" in comparison_sentence(of)
 
 
 def test_a_difference_is_named_with_its_size_and_interval() -> None:

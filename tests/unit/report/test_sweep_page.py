@@ -13,7 +13,7 @@ from made.studies import NAME, RATE, WIDTH, search, trial
 
 from cifar_lab.config.baselines import EFFICIENT_RESNET
 from cifar_lab.report.html import FOLDED, render_sweep
-from cifar_lab.report.importance_table import ImportanceSummary
+from cifar_lab.report.importance_table import LEADER, ImportanceSummary, explain_importances
 from cifar_lab.report.sweep_page import ChangedSetting, DimensionSummary, SweepPage, TrialSummary, differs
 
 NASTY = "<script>alert('x')</script>\"&"
@@ -184,6 +184,20 @@ def test_a_leader_that_half_of_the_resamples_deny_is_open() -> None:
         assert said in found
         assert {"[0.200,", "0.700]"} <= set(found.split())
         assert "PED-ANOVA takes 20 trials; there are 2." in found
+
+
+def test_what_a_range_holds_is_said_and_ped_anova_names_no_leader() -> None:
+    one = {"rate": 1.0}
+    for shares, together in (
+        ({"fanova": one}, ""),
+        ({"fanova": one, "ped_anova": one}, "Read PED-ANOVA's first three"),
+    ):
+        lines = explain_importances(ImportanceSummary(shares=shares, sampler="random", resamples=50), [0.5] * LEADER)
+        assert any("no confidence intervals" in line for line in lines)
+        assert [line for line in lines if line.startswith("Read")] == [
+            line for line in lines if together and line.startswith(together)
+        ]
+        assert any(line.startswith("Read") for line in lines) == bool(together)
 
 
 # The best recipe

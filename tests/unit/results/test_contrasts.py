@@ -21,6 +21,7 @@ from cifar_lab.results.stats.factorial import estimate_effects, moderate_effects
 from cifar_lab.results.stats.history_prior import history_critical_value, history_interval
 from cifar_lab.results.stats.moderated import critical_value, moderated_intervals, moderated_seeds_needed
 from cifar_lab.results.stats.paired import NO_VARIANCE, ONE_PAIR
+from cifar_lab.results.stats.power import seeds_needed
 from cifar_lab.store.invocation import StoppingRule, VariancePrior
 
 CONTROL = (0.900, 0.905, 0.895, 0.902, 0.898)
@@ -300,6 +301,20 @@ def test_a_variant_that_was_settled_early_keeps_its_verdict_while_others_go_on(r
     assert (after.interval, after.verdict) == (before.interval, before.verdict)
 
 
+def test_the_seeds_that_are_needed_follow_the_last_look_of_a_rule(runs: Any) -> None:
+    found = end_rule(runs, {"r16": CONTROL, "r4": shifted(-0.02), "r8": shifted(0.0)})["r4"]
+    assert found.deviation is not None
+    wider = 4.5 / critical_value(2, 5)
+    assert wider > 1
+    assert found.seeds_needed["0.2"] == moderated_seeds_needed(0.002, found.deviation, 2, wider=wider)
+
+
+def test_the_seeds_that_are_needed_follow_the_level_of_the_last_look(runs: Any) -> None:
+    alone = rows(ended(runs, {"r16": CONTROL, "r4": shifted(-0.02, (0.0, 0.003, 0.001, 0, 0))}, stopping=RULE))["r4"]
+    assert alone.difference_std is not None
+    assert alone.seeds_needed["0.2"] == seeds_needed(0.002, alone.difference_std, RULE.levels[-1])
+
+
 @pytest.mark.parametrize("lost", ["failed", "missing", "NaN"])
 def test_before_a_look_is_complete_its_cells_decide_nothing_and_moderate_nothing(lost: str, runs: Any) -> None:
     found = end_rule(
@@ -543,6 +558,31 @@ def test_where_too_little_varies_to_be_moderated_the_level_is_that_of_students_i
 def test_under_a_rule_effects_are_students(runs: Any) -> None:
     found = ended(runs, crossed(3), crossing=CROSSED, effects_design="moderated", stopping=RULE).effects
     assert None not in [each.level for each in found]
+
+
+ALL_RULE = StoppingRule(
+    looks=(3, 5), levels=(0.98, 0.97), comparisons=3, family="control", critical=(6.0, 4.0), moderates_all=True
+)
+
+
+def test_a_new_rule_moderates_effects_at_the_last_look_of_all_four(runs: Any) -> None:
+    found = ended(runs, crossed(4), crossing=CROSSED, stopping=ALL_RULE).effects
+    plain = estimate_effects([dict(enumerate(values)) for values in crossed(3).values()])
+    halves = {"first": 1.0, "second": 1.0, "interaction": 0.5}
+    values = {name: [half * x for x in getattr(plain, name).differences.values()] for name, half in halves.items()}
+    expected = moderated_intervals(values, "control", 6.0)
+    assert [(each.level, each.pairs) for each in found] == [(None, 3)] * 3
+    for each, (name, half) in zip(found, halves.items(), strict=True):
+        assert each.interval == pytest.approx([end / half for end in expected[name].interval])
+
+
+@pytest.mark.parametrize("changed", [{"moderates_all": False}, {"critical": (6.0, 40.0)}])
+def test_effects_stay_students_under_an_older_rule_and_where_that_is_narrower(
+    changed: dict[str, Any], runs: Any
+) -> None:
+    found = ended(runs, crossed(3), crossing=CROSSED, stopping=replace(ALL_RULE, **changed)).effects
+    levels = group_sequential.levels((3, 5), 1 - 0.95 ** (1 / 3))
+    assert [each.level for each in found] == [levels[0]] * 3
 
 
 # The margin

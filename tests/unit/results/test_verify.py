@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -462,6 +463,44 @@ def test_while_seeds_are_added_the_intervals_of_all_claims_hold_together_at_ever
     runs.study(r16=AHEAD, r4=BEHIND, stopping=rule, **AS_CLAIMED)
     first, _ = judge_claims(runs.folder, ablation(claim(size=1), claim("r4", "r16")))
     assert numbers(first)["level"] == group_sequential.levels((3, 6), 1 - 0.95 ** (1 / 2))[0]
+
+
+THIRD = tuple(value - 0.01 - 0.001 * seed for seed, value in enumerate(BEHIND))
+MODERATING = StoppingRule(
+    looks=(3, 4), levels=(0.99, 0.97), comparisons=2, family="control", critical=(6.0, 3.9), moderates_all=True
+)
+
+
+def under_rule(runs: Any, rule: StoppingRule, *claims: Claim) -> list[dict[str, Any]]:
+    """Return the numbers of claims on three variants; `r8` was settled after three seeds."""
+    cells = []
+    for name, values in (("r16", AHEAD), ("r4", BEHIND), ("r8", THIRD[:3])):
+        for seed, value in enumerate(values):
+            cells.append(runs.cell(name, seed))
+            runs.end(cells[-1], value, protocol="writeup")
+    runs.ask(cells, stopping=rule, design="moderated", **AS_CLAIMED)
+    return [numbers(each) for each in judge_claims(runs.folder, ablation(*claims))]
+
+
+def test_a_new_rule_moderates_claims_each_at_its_own_last_look(runs: Any) -> None:
+    four, three = under_rule(runs, MODERATING, claim(), claim(worse="r8"))
+    of = {"r4": [a - b for a, b in zip(AHEAD, BEHIND, strict=True)],
+          "r8": [a - b for a, b in zip(AHEAD[:3], THIRD[:3], strict=True)]}  # fmt: skip
+    assert four["interval"] == pytest.approx(moderated_intervals(of, "control", 3.9)["r4"].interval)
+    of["r4"] = of["r4"][:3]
+    assert three["interval"] == pytest.approx(moderated_intervals(of, "control", 6.0)["r8"].interval)
+    assert [(each["pairs"], each["level"]) for each in (four, three)] == [(4, None), (3, None)]
+
+
+@pytest.mark.parametrize("rule", [replace(MODERATING, moderates_all=False), replace(MODERATING, critical=(6.0, 40.0))])
+def test_claims_stay_students_under_an_older_rule_and_where_that_is_narrower(rule: StoppingRule, runs: Any) -> None:
+    levels = group_sequential.levels((3, 4), 1 - 0.95 ** (1 / 2))
+    assert [each["level"] for each in under_rule(runs, rule, claim(), claim(worse="r8"))] == [levels[1], levels[0]]
+
+
+def test_a_rule_moderates_no_claims_that_hang_together_worse_than_its_differences(runs: Any) -> None:
+    first, *_ = under_rule(runs, MODERATING, claim(), claim(worse="r8"), claim("r8", "r4"))
+    assert first["level"] == group_sequential.levels((3, 4), 1 - 0.95 ** (1 / 3))[1]
 
 
 def test_a_rule_that_was_dropped_is_said_with_each_claim(runs: Any) -> None:

@@ -112,7 +112,9 @@ def test_a_rule_without_the_fields_of_today_is_read_with_their_defaults(tmp_path
     assert [note.stopping for note in read_index(tmp_path).invocations] == [rule]
 
 
-MODERATED_RULE = StoppingRule(looks=(5, 8), levels=(0.97, 0.96), comparisons=3, family="any", critical=(4.2, 3.9))
+MODERATED_RULE = StoppingRule(
+    looks=(5, 8), levels=(0.97, 0.96), comparisons=3, family="any", critical=(4.2, 3.9), moderates_all=True
+)
 PRIOR = VariancePrior(variance=1e-6, metric="test/acc", fingerprints=("1" * 64, "2" * 64), ablations=("noise_floor",))
 
 
@@ -130,6 +132,7 @@ def test_critical_values_and_a_prior_are_read_as_they_were_written(tmp_path: Pat
         ("stopping", {"critical": []}, "'critical' and 'family' are both there or both not"),
         ("stopping", {"family": None}, "'critical' and 'family' are both there or both not"),
         ("stopping", {"family": "chain"}, "'stopping.family'"),
+        ("stopping", {"family": None, "critical": []}, "'moderates_all' needs 'critical'"),
         ("prior", {"variance": 0.0}, "'variance' is a positive number"),
         ("prior", {"fingerprints": ["1" * 64]}, "'fingerprints' are two different cells at least"),
         ("prior", {"fingerprints": ["1" * 64] * 2}, "'fingerprints' are two different cells at least"),

@@ -20,9 +20,10 @@ from cifar_lab.results.stats.group_sequential import (
     looks,
     moderated_at_looks,
     moderated_boundaries,
+    other_critical,
     spent,
 )
-from cifar_lab.results.stats.moderated import critical_value, moderated_intervals
+from cifar_lab.results.stats.moderated import Family, critical_value, moderated_intervals
 from cifar_lab.results.stats.multiple_comparisons import per_comparison
 from cifar_lab.results.stats.paired import student
 
@@ -224,3 +225,31 @@ def test_a_look_that_lost_seeds_has_wider_intervals_than_its_value_alone_would_g
 )
 def test_where_fewer_than_two_differences_vary_nothing_is_moderated(other: dict[int, float]) -> None:
     assert moderated_at_looks({"a": first(FIRST_ONE, 5), "b": other}, {"a": 5, "b": 5}, CRITICAL, "control") == {}
+
+
+# Claims and effects
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "served"),
+    [
+        ((4, "control"), (4, "control"), True),
+        ((4, "control"), (3, "control"), True),
+        ((4, "any"), (4, "control"), True),
+        ((4, "control"), (4, "any"), False),
+        ((4, "control"), (5, "control"), False),
+        ((4, "control"), (1, "control"), False),
+    ],
+)
+def test_the_values_of_a_rule_serve_no_more_differences_that_hang_together_no_worse(
+    own: tuple[int, Family], other: tuple[int, Family], served: bool
+) -> None:
+    rule = ((5, 3.76), (8, 3.5), (12, 3.27))  # four differences to one control
+    assert other_critical(rule, own, other, ERROR) == (dict(rule) if served else {})
+
+
+def test_the_values_of_a_rule_do_not_serve_where_students_are_smaller_at_any_look() -> None:
+    rule = ((5, 3.76), (8, 3.5), (12, 3.27))
+    nominal = levels((5, 8, 12), 1 - per_comparison(0.95, 2))
+    assert student(0.0, 1.0, 12, nominal[-1])[1] * math.sqrt(12) < 3.27
+    assert other_critical(rule, (4, "control"), (2, "control"), ERROR) == {}
