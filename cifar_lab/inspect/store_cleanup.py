@@ -38,9 +38,9 @@ def find_stored_items(mirror: Mirror, older_than: float) -> list[CleanupItem]:
         ObjectStoreError: the store does not answer, or refuses.
     """
     objects, _ = mirror.store.list_objects()
-    latest = time.time() - older_than
+    now = time.time()
     checkpoints = [match["cell"] for name in sorted(objects) if (match := CHECKPOINT.fullmatch(name)) is not None]
-    items = [item for cell in checkpoints for item in _checkpoint(mirror, cell, objects, latest)]
+    items = [item for cell in checkpoints for item in _checkpoint(mirror, cell, objects, now, older_than)]
     sizes: dict[str, int] = {}
     for name, entry in objects.items():
         match = NAME.fullmatch(name)
@@ -49,13 +49,13 @@ def find_stored_items(mirror: Mirror, older_than: float) -> list[CleanupItem]:
     for record, size in sorted(sizes.items()):
         path, address = mirror.folder / SUPERSEDED / record, f"{mirror.address}/{SUPERSEDED}/{record}"
         touched = set_aside_at(path)
-        if touched is not None and touched <= latest:
+        if touched is not None and touched <= now - older_than:
             items.append(CleanupItem(kind="superseded", path=path, size=size, touched=touched, stored=address))
     return items
 
 
 def _checkpoint(
-    mirror: Mirror, fingerprint: str, objects: Mapping[str, ObjectEntry], latest: float
+    mirror: Mirror, fingerprint: str, objects: Mapping[str, ObjectEntry], now: float, older_than: float
 ) -> Iterator[CleanupItem]:
     """Yield the checkpoint of a cell if it can be deleted, at any age if its cell has ended, as in a plain folder."""
     record = CellRecord(mirror.folder / fingerprint)
@@ -68,11 +68,11 @@ def _checkpoint(
         return
     names = (f"{fingerprint}/{record.checkpoint.name}", f"{fingerprint}/{FILE}")
     entries = [objects[name] for name in names if name in objects]
-    touched, has_ended = time.time() - min(entry.age for entry in entries), state in ENDED
-    if has_ended or touched <= latest:
+    age, has_ended = min(entry.age for entry in entries), state in ENDED
+    if has_ended or age >= older_than:
         yield CleanupItem(
             kind="leftover" if has_ended else "checkpoint", path=record.checkpoint, size=entries[0].size,
-            touched=touched, epoch=points[-1].epoch if points and not has_ended else 0, cell=record,
+            touched=now - age, epoch=points[-1].epoch if points and not has_ended else 0, cell=record,
             stored=f"{mirror.address}/{names[0]}", etags=tuple(entry.etag for entry in entries),
         )  # fmt: skip
 
