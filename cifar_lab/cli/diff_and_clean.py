@@ -60,7 +60,8 @@ def clean(
     """Delete files that are no longer needed: abandoned checkpoints, partial files, records set aside by a redo.
 
     Results, journals and weights are kept, and everything of cells being trained. A record that a redo set aside is
-    kept until its cell is finished again. On an object store, these records are all that is deleted.
+    kept until its cell is finished again. On an object store, such records and checkpoints are all that is deleted,
+    nothing of a cell whose lease somebody holds.
     """
     from cifar_lab.inspect.cleanup import find_items, parse_age
     from cifar_lab.inspect.store_cleanup import find_stored_items

@@ -47,6 +47,8 @@ class CleanupItem:
     """Cell whose lock is held during the deletion; None if the file belongs to no cell."""
     stored: str = ""
     """Address on an object store (`s3://…/superseded/…`), of which `path` is the copy; empty in a plain folder."""
+    etags: tuple[str, ...] = ()
+    """Versions of a checkpoint on a store and of the journal beside it."""
 
     @property
     def place(self) -> str:

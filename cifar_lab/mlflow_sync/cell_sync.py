@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +36,8 @@ UNDRAWN = (
     "{ablation}: no figures for each of {cells:,} cells in MLflow, as drawing them takes long; their numbers, curves "
     "and confusion.csv are there"
 )
+REWRITTEN_MS = 60_000
+"""Time in ms after the end of a cell from which a write of its result counts as a later one."""
 UNBEGUN = "none"
 """Placeholder for the time at which training began, for a cell that failed before."""
 
@@ -148,7 +152,7 @@ class CellUpload:
         return not any(event.kind == "start" for event in journal.read_events(record.folder))
 
     def mark(self) -> str | None:
-        """Time in ms of the latest content on disk; the tag `SHIPPED_TO` once the store has everything."""
+        """Identity of the latest content on disk; the tag `SHIPPED_TO` once the store has everything."""
         record, reader = self.record, JournalReader(self.record.folder)
         result = record.result()
         if result is None:
@@ -159,7 +163,7 @@ class CellUpload:
         """Take over from the store what it has of the cell."""
         mark, self._was_absent = self.mark(), found is None
         unended = {"RUNNING", "KILLED"} if self._is_pruned else {"RUNNING"}
-        is_whole = found is not None and found.status not in unended and found.tags.get(SHIPPED_TO) == mark
+        is_whole = found is not None and found.status not in unended and is_shipped(self.record, found, mark)
         result = self.record.result()
         lacking = self._dues(result).tags.items() - (found.tags.items() if found is not None else set())
         self.run = found.id if found is not None and is_whole else None
@@ -175,7 +179,7 @@ class CellUpload:
         """
         result, failure = self.record.result(), self.record.failure()
         dues, differences, awaits = self._dues(result)
-        is_sent = result is not None and self._sent == str(result.time) and self.run is not None
+        is_sent = result is not None and self._sent == result_mark(result) and self.run is not None
         if not is_sent:
             self.is_settled = False
             self._read()
@@ -218,8 +222,7 @@ class CellUpload:
             store.log(self.run, run_fields.metrics_of(self._unsent))
             self._unsent.clear()
         status, last = self._status_now(result, failure, closing=closing), {}
-        lacked_files = is_new and self._tags.get(SHIPPED_TO) == WITHOUT_FILES
-        if status != self._status or lacked_files or (is_new and status in {"failed", "stopped", "pruned"}):
+        if status != self._status or (is_new and status != "running"):
             self._turn_to(status, store, result, failure)
             is_new, last = True, {"status": status}
         if is_new and mark is not None:
@@ -282,7 +285,7 @@ class CellUpload:
                 store.tag(found.id, {"role": "superseded"})
                 found = None
             self._tags = dict(found.tags) if found is not None else {}
-            if found is not None and found.tags.get(SHIPPED_TO) == mark:
+            if found is not None and is_shipped(self.record, found, mark):
                 self._unsent.clear()
                 self._sent, self._status, self.run = mark, found.tags.get("status"), found.id
                 return
@@ -370,9 +373,27 @@ class CellUpload:
         return drawn
 
 
+def is_shipped(record: CellRecord, found: ExistingRun, mark: str | None) -> bool:
+    """Tell whether a run has all of a record whose content is `mark`.
+
+    Runs of an earlier version have the time of a result alone. If `result.json` was written later, files may have been
+    replaced together with it, such as predictions that got their logits, and they count as not shipped.
+    """
+    tag, time = found.tags.get(SHIPPED_TO), mark.partition(" ")[0] if mark is not None else None
+    if tag == mark or tag is None or tag != time:
+        return tag == mark
+    return 1000 * (record.folder / "result.json").stat().st_mtime < int(tag) + REWRITTEN_MS
+
+
+def result_mark(result: ResultFile) -> str:
+    """Return the time of a result, with a digest of the files that it names, if it names any."""
+    digest = hashlib.sha256(json.dumps(sorted(result.files.items())).encode()).hexdigest()[:12]
+    return f"{result.time} {digest}" if result.files else str(result.time)
+
+
 def _mark(result: ResultFile | None, failure: FailureFile | None, reader: JournalReader) -> str | None:
     if result is not None:
-        return str(result.time)
+        return result_mark(result)
     times = [time for time in (reader.latest, failure.time if failure is not None else None) if time is not None]
     return str(max(times)) if times else None
 

@@ -65,6 +65,14 @@ class ExistingRun:
     """Tags that it has under former names only, by their present names."""
 
 
+class RunListing(NamedTuple):
+    """Runs of an experiment in the order of their start, and the token of the page that the last of them is on."""
+
+    runs: list[ExistingRun]
+    last_page: str | None
+    """None if there is one page only."""
+
+
 class ExperimentView(NamedTuple):
     """Experiment with a view: its id and the view's key."""
 
@@ -213,6 +221,12 @@ class MLflowStore:
         experiment = self._call(lambda: self._client.get_experiment_by_name(experiment_name(name)))
         return list(self._search(experiment.experiment_id, tags, page=PAGE)) if experiment else []
 
+    def list_runs(self, name: str, page: str | None = None) -> RunListing:
+        """Return the runs of the experiment `name`, if it exists, that are not deleted; from `page` on, if given."""
+        experiment = self._call(lambda: self._client.get_experiment_by_name(experiment_name(name)))
+        pages = list(self._pages(experiment.experiment_id, "", PAGE, page)) if experiment is not None else []
+        return RunListing([_existing(run) for _, runs in pages for run in runs], pages[-1][0] if pages else None)
+
     def _search(
         self, experiment: str, tags: Mapping[str, str], page: int, start_time: int | None = None
     ) -> Iterator[ExistingRun]:
@@ -221,27 +235,27 @@ class MLflowStore:
         others = tags.items() - plain.items()
         timed = [f"attributes.start_time = {start_time}"] if start_time is not None else []
         wanted = " and ".join([*timed, *(f"tags.`{key}` = '{value}'" for key, value in plain.items())])
-        token = None
+        for _, runs in self._pages(experiment, wanted, page if not others else PAGE):
+            yield from (_existing(run) for run in runs if others <= run.data.tags.items())
+
+    def _pages(
+        self, experiment: str, wanted: str, size: int, token: str | None = None
+    ) -> Iterator[tuple[str | None, Sequence[Any]]]:
+        """Yield the pages of a search from `token` on, oldest runs first, each with its token: None for the first."""
         while True:
             runs = self._call(
                 lambda token=token: self._client.search_runs(  # type: ignore[misc]
                     [experiment],
                     wanted,
-                    max_results=page if not others else PAGE,
+                    max_results=size,
                     order_by=["attributes.start_time ASC"],
                     page_token=token,
                 )
             )
-            for run in runs:
-                if others <= run.data.tags.items():
-                    outdated = outdated_tags(run.data.tags)
-                    yield ExistingRun(
-                        run.info.run_id, run.info.status, {**run.data.tags, **outdated}, run.data.params,
-                        has_data=bool(run.inputs.dataset_inputs), outdated=outdated,
-                    )  # fmt: skip
-            token = runs.token
-            if not token:
+            yield token, runs
+            if not runs.token:
                 return
+            token = runs.token.decode() if isinstance(runs.token, bytes) else runs.token  # a database gives bytes
 
     def start(self, experiment: str, sheet: RunFields, found: ExistingRun | None = None) -> str:
         """Return the id of the run of `sheet`: a new one, or `found`, completed after an interrupted start."""
@@ -323,6 +337,14 @@ class MLflowStore:
     def end(self, run: str, status: str, time: int) -> None:
         """Set the final status of a run (FINISHED, FAILED or KILLED), and its end time in ms."""
         self._call(lambda: self._client.set_terminated(run, status=status, end_time=time))
+
+
+def _existing(run: Any) -> ExistingRun:
+    outdated = outdated_tags(run.data.tags)
+    return ExistingRun(
+        run.info.run_id, run.info.status, {**run.data.tags, **outdated}, run.data.params,
+        has_data=bool(run.inputs.dataset_inputs), outdated=outdated,
+    )  # fmt: skip
 
 
 def experiment_name(ablation: str) -> str:

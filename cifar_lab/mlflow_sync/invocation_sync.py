@@ -13,7 +13,8 @@ from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.logged_model import ModelLogging, log_models
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate, no_table
 from cifar_lab.mlflow_sync.server_errors import StoreRefuses, StoreUnavailable
-from cifar_lab.mlflow_sync.tag_names import SETTLED
+from cifar_lab.mlflow_sync.sync_mark import SyncMarks
+from cifar_lab.mlflow_sync.tag_names import NOTED, SETTLED, WITHOUT_FILES
 from cifar_lab.mlflow_sync.upload_lease import UploadLease
 from cifar_lab.redaction import redacted
 from cifar_lab.store.comparison_key import ComparisonKey
@@ -34,8 +35,9 @@ def sync_invocations(
 ) -> tuple[int, int]:
     """Ship everything that the store lacks of the cells of `invocations`, and update the runs of these.
 
-    The store is queried for what it has: a lost one is filled again, and a complete one is left alone. An invocation
-    that it refuses, for example because of its name, is reported, and the others continue.
+    The store is queried for what it has: a lost one is filled again, and a complete one is left alone. Ablations that
+    the mark of their experiment names complete are not read (see `sync_mark`). An invocation that the store refuses,
+    for example because of its name, is reported, and the others continue.
 
     Returns:
         The numbers of cells shipped now, and of cells still not completely shipped.
@@ -43,9 +45,13 @@ def sync_invocations(
     Raises:
         StoreRefuses: the store takes nothing now or later.
     """
-    say, tabulate, runs_of = say_once(say), kept_by_setting(tabulate), CellRuns(store)
-    history = InvocationHistory(read_index(runs))
-    batches = [(entry, cell_uploads(runs, entry, history, draw, say)) for entry in invocations]
+    index = read_index(runs)
+    marks, incomplete = SyncMarks(runs, index, store), set[str]()
+    complete = {name for name in marks.ablations if models is None and marks.holds(name)}
+    say, tabulate, runs_of = say_once(say), kept_by_setting(_noting(tabulate, incomplete)), CellRuns(store)
+    history = InvocationHistory(index)
+    asked = [entry for entry in invocations if entry.ablation not in complete]
+    batches = [(entry, cell_uploads(runs, entry, history, draw, say)) for entry in asked]
     shipped = 0
     try:
         for invocation, shipments in batches:
@@ -56,7 +62,12 @@ def sync_invocations(
             except (StoreUnavailable, StoreRefuses):
                 raise
             except Exception as error:  # noqa: BLE001 (said; the other invocations go on)
+                incomplete.add(invocation.ablation)
                 say(f"MLflow does not get {invocation.id}: {error_line(error)}")
+        for ablation in dict.fromkeys(entry.ablation for entry in asked):
+            own = [shipments for entry, shipments in batches if entry.ablation == ablation]
+            if ablation not in incomplete and len(own) == len(index.of_ablation(ablation)):
+                _mark_if_complete(ablation, own, store, runs_of, marks)
     except StoreUnavailable as error:
         say(str(error))
     left = {
@@ -66,6 +77,35 @@ def sync_invocations(
         if is_left(shipment)
     }
     return shipped, len(left)
+
+
+def _noting(tabulate: Tabulate, failed: set[str]) -> Tabulate:
+    """Return `tabulate`, which adds an ablation whose table cannot be made to `failed`."""
+
+    def tabulate_noting(invocation: Invocation) -> ComparisonFiles | None:
+        try:
+            return tabulate(invocation)
+        except Exception:
+            failed.add(invocation.ablation)
+            raise
+
+    return tabulate_noting
+
+
+def _mark_if_complete(
+    ablation: str, batches: Sequence[Sequence[CellUpload]], store: MLflowStore, runs_of: CellRuns, marks: SyncMarks
+) -> None:
+    """Mark the experiment of an ablation if the store has all of its invocations, and nothing in it still runs."""
+    shipments = [shipment for batch in batches for shipment in batch]
+    cells = runs_of.of(ablation)
+    parents = store.find_all(ablation, role="invocation")
+    noted = {run.tags["invocation"] for run in parents if run.tags.get(NOTED) not in {None, WITHOUT_FILES}}
+    ended = {run.id for run in [*cells.values(), *parents] if run.status != "RUNNING"}
+    begun = [shipment for shipment in shipments if shipment.run is not None]
+    has_cells = not any(map(is_left, shipments)) and ended >= {shipment.run for shipment in begun}
+    wanted = {printable(shipment.invocation.id) for shipment in begun}
+    if has_cells and wanted <= noted and ended >= {run.id for run in parents if run.tags["invocation"] in wanted}:
+        marks.write(ablation, runs_of.last_page(ablation))
 
 
 def _sync_models(
@@ -97,17 +137,22 @@ class CellRuns:
     """
 
     def __init__(self, store: MLflowStore) -> None:
-        self._store, self._known = store, dict[str, dict[str, ExistingRun]]()
+        self._store, self._known, self._pages = store, dict[str, dict[str, ExistingRun]](), dict[str, str | None]()
 
     def of(self, ablation: str) -> Mapping[str, ExistingRun]:
         """Return the runs of an ablation's cells."""
         if ablation not in self._known:
-            found = self._store.find_all(ablation, role="cell")
+            every, self._pages[ablation] = self._store.list_runs(ablation)
+            found = [run for run in every if run.tags.get("role") == "cell"]
             for run in found:
                 if run.outdated:
                     self._store.tag(run.id, run.outdated)
             self._known[ablation] = {run.tags["fingerprint"]: run for run in found}
         return self._known[ablation]
+
+    def last_page(self, ablation: str) -> str | None:
+        """Return the token of the last page of an ablation's runs, as they were read last."""
+        return self._pages[ablation]
 
     def forget(self, ablation: str) -> None:
         """Read the runs of an ablation anew when they are next needed."""

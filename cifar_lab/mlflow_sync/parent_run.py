@@ -15,7 +15,7 @@ from cifar_lab.mlflow_sync.cell_sync import CellUpload, Say, UploadTarget
 from cifar_lab.mlflow_sync.client import TAG, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused
-from cifar_lab.mlflow_sync.tag_names import NOTED, SETTLED
+from cifar_lab.mlflow_sync.tag_names import NOTED, SETTLED, WITHOUT_FILES
 from cifar_lab.results.final_metrics import headline_metric
 from cifar_lab.store import search_data
 from cifar_lab.store.cell_record import ENDED, CellRecord, State
@@ -59,7 +59,7 @@ def end(store: MLflowStore, place: UploadTarget, invocation: Invocation, shipmen
         store.tag(place.parent, {name: run_fields.of_invocation(invocation).tags[name] for name in search_data.LATEST})
     ended = all(state in ENDED | {"pruned"} for state in states)
     status = "FINISHED" if ended else "FAILED" if "failed" in states else "KILLED"
-    times = [int(mark) for shipment in shipments if (mark := shipment.mark()) is not None]
+    times = [int(mark.partition(" ")[0]) for shipment in shipments if (mark := shipment.mark()) is not None]
     store.end(place.parent, status, max([invocation.time, *times]))
 
 
@@ -110,7 +110,7 @@ def add_note(
         try:
             store.upload(place.parent, [], {name: text.encode() for name, text in made.items()})
         except ArtifactsRefused:  # reported for the cells already; the note is useful by itself
-            store.tag(place.parent, {**remarks, run_fields.NOTE: written})
+            store.tag(place.parent, {**remarks, run_fields.NOTE: written, NOTED: WITHOUT_FILES})
             return
     store.tag(place.parent, {**remarks, run_fields.NOTE: written, NOTED: digest})
 

@@ -20,6 +20,8 @@ from cifar_lab.results.final_metrics import THRESHOLDS
 
 PREFIX = "mlflow.sharedViewState."
 NAME = "cifar-lab"
+TAGS = PREFIX + NAME
+"""Beginning of the tags that hold views of this package."""
 CURRENT, REPLACED = "current", "replaced"
 """Values of a cell's tag for a setting: a current replicate, or one of an outdated recipe of its variant."""
 LEFT_OUT = frozenset({0.6, 0.85})
@@ -108,7 +110,7 @@ class UIView:
 
 def latest(tags: Mapping[str, str]) -> tuple[str, int] | None:
     """Return key and time of the latest requested view of this package, among the tags of an experiment."""
-    ours = {key.removeprefix(PREFIX): value for key, value in tags.items() if key.startswith(PREFIX + NAME)}
+    ours = {key.removeprefix(PREFIX): value for key, value in tags.items() if key.startswith(TAGS)}
     return max(((key, _asked(value)) for key, value in ours.items()), key=lambda item: item[1], default=None)
 
 

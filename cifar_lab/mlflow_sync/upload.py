@@ -9,11 +9,12 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.execution.upload import NoUpload, Upload
+from cifar_lab.mlflow_sync.cell_sync import is_shipped, result_mark
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
 from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
-from cifar_lab.mlflow_sync.tag_names import SHIPPED_TO
+from cifar_lab.mlflow_sync.sync_mark import SyncMarks
 from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path
 from cifar_lab.report import table_formats
@@ -186,15 +187,22 @@ def lacking(runs: Path) -> dict[str, int]:
         require_usable(uri)
     store = MLflowStore.open(uri) if is_there else None
     asked: dict[str, set[str]] = {}
-    for invocation in read_index(runs).invocations:
+    index = read_index(runs)
+    for invocation in index.invocations:
         asked.setdefault(invocation.ablation, set()).update(cell.fingerprint for cell in invocation.cells)
+    marks = SyncMarks(runs, index, store) if store is not None else None
     for ablation, fingerprints in asked.items():
+        if marks is not None and marks.holds(ablation):
+            continue
         found = store.find_all(ablation, role="cell") if store is not None else []
-        shipped = {run.tags.get("fingerprint"): run.tags.get(SHIPPED_TO) for run in found}
+        shipped = {run.tags.get("fingerprint"): run for run in found}
         records = [CellRecord(runs / name) for name in fingerprints]
         ended = [record for record in records if record.state() in ENDED]
         results = [(record, result) for record in ended if (result := record.result()) is not None]
-        lacks = sum(shipped.get(record.fingerprint) != str(result.time) for record, result in results)
+        lacks = sum(
+            (run := shipped.get(record.fingerprint)) is None or not is_shipped(record, run, result_mark(result))
+            for record, result in results
+        )
         if lacks:
             counts[ablation] = lacks
     return counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -480,7 +481,9 @@ def test_the_run_of_an_invocation_has_the_table_and_a_link_to_each_cell(
 def test_sync_brings_a_note_up_to_date_and_leaves_one_that_is(study: Any, store: MLflowStore, runs_of: Runs) -> None:
     study.all()
     invocation = study.invocation()
+    record = study.record("r4", 0)
     for name in ("one", "two", "two"):
+        record.write_result(record.result().model_copy(update={"metrics": {"test/acc": len(name) / 10}}))
         sync_invocations(
             study.runs,
             [invocation],
@@ -651,11 +654,12 @@ def test_the_runs_of_an_experiment_are_read_once_for_all_invocations(
         study.invocation(time=f"20260101T00000{second}.000")
     assert sync_all() == (4, 0)
     lists, tables = [], []
-    really = store.find_all
-    monkeypatch.setattr(store, "find_all", lambda name, **tags: lists.append(name) or really(name, **tags))
+    really = store.list_runs
+    monkeypatch.setattr(store, "list_runs", lambda *given: lists.append(given) or really(*given))
+    os.utime(study.record("r4", 0).folder / "cell.json")
     notes = read_index(study.runs).invocations
     sync_invocations(study.runs, notes, store, draw=draw, say=print, tabulate=lambda note: tables.append(note.id))
-    assert lists == ["se_ratio"]
+    assert lists == [("se_ratio",), ("se_ratio", None)], "at the beginning, and its last page at the end"
     assert tables == [notes[0].id], "one table for one setting"
 
 
