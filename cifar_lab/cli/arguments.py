@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -45,9 +46,23 @@ def find_known(known: registry.Registry, name: str, runs: Path | None) -> Ablati
     try:
         return known.find(name)
     except RegistryError as error:
-        if runs is not None and name not in known.known() and (kept := kept_as(name, runs)) is not None:
+        if runs is None or name in known.known():
+            raise
+        if (kept := kept_as(name, runs)) is not None:
             raise RegistryError(f"'{name}' was generated: add --ablations {kept.parent}") from error
+        if has_run(name, runs):
+            raise RegistryError(
+                f"'{name}' has been run there, but no folder of ablations has its file: add --ablations DIR"
+            ) from error
         raise
+
+
+def has_run(name: str, runs: Path) -> bool:
+    """Tell whether a runs folder has a note, perhaps a damaged one, of an ablation of this name."""
+    from cifar_lab.store.invocation_index import read_index
+
+    index = read_index(runs.resolve())
+    return bool(index.of_ablation(name) or index.damage_of(name))
 
 
 def kept_as(name: str, runs: Path) -> Path | None:
@@ -114,6 +129,16 @@ def parse_count(text: str) -> int:
     return count
 
 
+def require_fingerprint(prefix: str) -> None:
+    """Check that a text can be the beginning of a fingerprint.
+
+    Raises:
+        UsageError: it has other characters, none, or more than 64.
+    """
+    if not re.fullmatch("[0-9a-fA-F]{1,64}", prefix):
+        raise UsageError(f"a fingerprint has up to 64 of the digits 0-9 and a-f, got '{prefix}'")
+
+
 # Recipe files
 
 
@@ -137,6 +162,8 @@ def read_recipe(file: Path) -> Recipe:
         fields = dict(leaves(tree))
     except RecursionError:
         raise UsageError(f"--recipe {file}: brackets nested too deep for a recipe") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--recipe {file}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise UsageError(f"--recipe {file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"--recipe {file}: not JSON, as `sweep-best -o` writes it ({error})") from error
     return Recipe().override(fields)

@@ -13,7 +13,7 @@ from rich.text import Text
 from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console
 from cifar_lab.cli import options as o
-from cifar_lab.cli.arguments import kept_as
+from cifar_lab.cli.arguments import has_run, kept_as
 from cifar_lab.config.overrides import parse_overrides
 from cifar_lab.errors import UsageError, nearest
 from cifar_lab.text import printable
@@ -46,7 +46,7 @@ def compare(
     diff = parse_overrides(overrides or [])
     if name != "train" and not name.startswith("sweep."):
         known = registry.discover(*(ablations or []))
-        if name in known.known() or kept_as(name, runs) is None:
+        if name in known.known() or not (has_run(name, runs) or kept_as(name, runs)):
             known.find(name)
     from cifar_lab.report import table_formats
     from cifar_lab.results.compare import compare as compare_cells

@@ -80,7 +80,7 @@ def describe(name: o.AblationName, ablations: o.Folders = None, as_json: o.Json 
         return 0
     if name not in known and "'recipe'" in (hint := nearest(name, [*known, recipe_fields.NAME])):
         raise RegistryError(f"no ablation named '{name}'{hint}")
-    ablation = arguments.find_ablation(name, ablations)
+    ablation = arguments.find_ablation(name, ablations, o.DEFAULT_RUNS)
     rows = [_described(ablation, variant) for variant in ablation.variants]
     if as_json:
         console.print_json(

@@ -40,7 +40,7 @@ def pack(
     `compare`, `report`, `verify`, `status`, `failures`, `diff`, `tail` and `fsck` read it: `--runs study.zip`. The same
     records give the same bytes. Checkpoints and passwords are never packed.
     """
-    o.require_place(output, "study.zip")
+    o.require_place(output, "study.zip", (".zip",))
     from cifar_lab.report import pack as packing
     from cifar_lab.store import checksum
 

@@ -72,6 +72,8 @@ def run_ablation(
     else:
         request_notification(notify, f"run-ablation {name}")
     tracking_options.name_experiments(experiment_prefix)
+    for prefix in redo or []:
+        arguments.require_fingerprint(prefix)
     most = most_seeds(until_decided, max_seeds, seeds, drop_rule)
     require_engine(engine, ray_address, can_submit=True)
     cluster = slurm.slurm_options(

@@ -12,7 +12,6 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from cifar_lab.ablation import registry
 from cifar_lab.cli import completion, console, watch
 from cifar_lab.cli import options as o
 from cifar_lab.config.overrides import parse_overrides
@@ -41,7 +40,8 @@ def status(
     name: MaybeName = None, overrides: o.Overrides = None,
     watched: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s until all cells are done.")] = False,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
-    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None,  # noqa: ARG001 (completion reads it)
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the progress of cells: a summary of every ablation that was run, or the cells of one."""
     from cifar_lab.inspect.status import look
@@ -49,7 +49,7 @@ def status(
 
     def look_again() -> list[AblationStatus]:
         refresh_runs(runs, every=REFRESH)
-        settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
+        settings = _settings(name, overrides, scale, data, invocation, runs)
         return [look(setting, runs.resolve()) for setting in settings]
 
     def tree(found: list[AblationStatus]) -> object:
@@ -80,12 +80,13 @@ def failures(
     name: MaybeName = None, overrides: o.Overrides = None,
     full: Annotated[bool, typer.Option("--full", help="Show whole traces instead of their last lines.")] = False,
     scale: o.MaybeScale = None, data: o.MaybeData = None, invocation: o.MaybeInvocation = None,
-    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None, as_json: o.Json = False,
+    runs: o.RunsOrZip = o.DEFAULT_RUNS, ablations: o.Folders = None,  # noqa: ARG001 (completion reads it)
+    as_json: o.Json = False,
 ) -> int:  # fmt: skip
     """Show the cells that failed, diverged or are damaged, and why; exit code 1 when a cell failed or is damaged."""
     from cifar_lab.inspect.failures import DamagedCell, DivergedCell, FailedCell, read_failures
 
-    settings = _settings(name, overrides, scale, data, invocation, runs, ablations)
+    settings = _settings(name, overrides, scale, data, invocation, runs)
     found = read_failures(settings, runs.resolve())
     failed = [entry for entry in found if isinstance(entry, FailedCell)]
     diverged = [entry for entry in found if isinstance(entry, DivergedCell)]
@@ -101,7 +102,7 @@ def failures(
 
 def _settings(
     name: str | None, overrides: list[str] | None, scale: str | None, data: str | None, invocation: str | None,
-    runs: Path, ablations: list[Path] | None,
+    runs: Path,
 ) -> list[Selection]:  # fmt: skip
     """Return the requested setting of one ablation, or all settings of all ablations."""
     from cifar_lab.store.selection import read_settings, select
@@ -109,9 +110,8 @@ def _settings(
     o.require_setting(invocation, [name] if name is not None else [], scale, data, overrides or [])
     if name is None:
         return read_settings(runs.resolve(), scale=scale, data=data)
-    diff, known = parse_overrides(overrides or []), registry.discover(*(ablations or [])).known()
     selected = {"scale": scale, "data": data, "invocation": invocation}
-    return [select(runs.resolve(), name, overrides=diff, known=known, **selected)]
+    return [select(runs.resolve(), name, overrides=parse_overrides(overrides or []), **selected)]
 
 
 def _all(found: list[AblationStatus], runs: Path) -> RenderableType:

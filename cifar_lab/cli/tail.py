@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -14,7 +13,8 @@ import typer
 
 from cifar_lab.cli import console
 from cifar_lab.cli import options as o
-from cifar_lab.errors import DamageError, UsageError
+from cifar_lab.cli.arguments import require_fingerprint
+from cifar_lab.errors import DamageError
 from cifar_lab.store.cell_record import ENDED
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ def find_cell(runs: Path, prefix: str) -> CellRecord:
     """
     from cifar_lab.store.runs_folder import find_record
 
-    if not re.fullmatch("[0-9a-fA-F]{1,64}", prefix):
-        raise UsageError(f"a fingerprint has up to 64 of the digits 0-9 and a-f, got '{prefix}'")
+    require_fingerprint(prefix)
     return find_record(runs, prefix.lower())
 
 

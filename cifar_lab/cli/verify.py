@@ -134,7 +134,7 @@ def _lines(findings: list[JudgedClaim], silent: list[str], *, everything: bool) 
         yield from _chances(own)
         yield Text()
     for name in silent:
-        yield Text(f"{name} claims nothing: see `cifar-lab describe {name}`\n")
+        yield Text(f"{name} claims nothing\n")
     left = {name: own for name, own in groups.items() if name not in shown}
     for words, was_run in ((NOT_RUN, False), ("run, and not as asked for", True)):
         named = [f"{name} ({len(own)})" for name, own in left.items() if (own[0].judgement.why != NOT_RUN) == was_run]

@@ -109,13 +109,17 @@ A neutral value stays when the default of its field changes later: what is left 
 """
 
 
-def active(recipe: Recipe) -> dict[str, Any]:
-    """Return the fields without those that have no effect (no SE, no reduction), each value in canonical form."""
+def active(recipe: Recipe, *, neutral: bool = False) -> dict[str, Any]:
+    """Return the fields without those that have no effect (no SE, no reduction), each value in canonical form.
+
+    `neutral`: include later fields that have their neutral values (`NEUTRAL`), which fingerprints leave out.
+    """
     tree = recipe.model_dump(mode="json")
     tree["model"]["kernel"] = list(recipe.model.kernels)
     tree["model"]["shortcut_kernel"] = list(recipe.model.shortcut_kernels[1:])
     _drop_idle(recipe, tree)
-    _drop_neutral(tree, _neutral(type(recipe)))
+    if not neutral:
+        _drop_neutral(tree, _neutral(type(recipe)))
     _name_extensions(recipe, tree)
     return tree
 

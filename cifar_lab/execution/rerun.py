@@ -26,7 +26,8 @@ def find_planned_cell(plan: Plan, prefix: str) -> PlannedCell:
     if len(found) == 1:
         return next(iter(found.values()))
     which = "; ".join(f"{cell.name} is {cell.fingerprint[:12]}" for cell in list((found or _all(plan)).values())[:5])
-    raise UsageError(f"--redo {prefix}: {len(found)} cells of {plan.ablation.name} start so; {which}")
+    many = f"{len(found)} cells" if found else "no cell"
+    raise UsageError(f"--redo {prefix}: {many} of {plan.ablation.name} with a fingerprint that begins so; {which}")
 
 
 def known_as(cell: PlannedCell, plan: Plan, runs: Path) -> str:

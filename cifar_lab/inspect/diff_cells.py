@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from cifar_lab.config.identity import active
 from cifar_lab.config.recipe import leaves
 from cifar_lab.errors import DamageError, TrackingError
 from cifar_lab.results.stats.mcnemar import Disagreement, compare_networks
@@ -165,7 +166,7 @@ def _read_recipe(stored: StoredRecipe) -> tuple[dict[str, Any], dict[str, Any]]:
         ValidationError: this version cannot read the recipe.
     """
     recipe = stored.resolve()
-    return dict(leaves(recipe.active())), recipe.flat()
+    return dict(leaves(active(recipe, neutral=True))), recipe.flat()
 
 
 def _code(cell: CellFile, record: CellRecord) -> dict[str, object]:

@@ -25,12 +25,14 @@ def read_table(file: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        UsageError: it is no file, too large, or not UTF-8.
+        UsageError: it is no file, empty, too large, or not UTF-8.
     """
     if not file.is_file():
-        raise UsageError(f"{file}: no such file")
+        raise UsageError(f"{file}: {'a folder; a file is wanted' if file.is_dir() else 'no such file'}")
     if file.stat().st_size > LARGEST:
         raise UsageError(f"{file} has {file.stat().st_size:,} bytes; at most {LARGEST:,} are read")
+    if not file.stat().st_size:
+        raise UsageError(f"{file} is empty; a header and rows are wanted")
     try:
         return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

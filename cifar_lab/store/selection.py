@@ -58,12 +58,11 @@ class Selection:
 
 def select(
     runs: Path, ablation: str, *, scale: str | None = None, data: str | None = None,
-    overrides: Mapping[str, Any] | None = None, invocation: str | None = None, known: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None, invocation: str | None = None,
 ) -> Selection:  # fmt: skip
     """Return the setting of the latest matching invocation of `ablation`, or of the one with the id `invocation`.
 
     Without `overrides`, any match; if `scale` or `data` is given, a setting without overrides is preferred.
-    `known`: names of available ablations, for the hint in the error.
 
     Raises:
         TrackingError: nothing in `runs` matches.
@@ -74,9 +73,8 @@ def select(
     if not own:
         if lost := index.damage_of(ablation):
             raise DamageError(f"'{ablation}': no note of it can be read: {lost[0]}; `cifar-lab fsck` checks the folder")
-        run, known = {entry.ablation for entry in index.invocations}, set(known)
-        hints = run if ablation in known else run | known
-        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, sorted(hints))}")
+        run = sorted({entry.ablation for entry in index.invocations})
+        raise TrackingError(f"'{ablation}' has not been run in {runs}{nearest(ablation, run)}")
     if invocation is not None:
         return _selection(index, _named(invocation, own, index).key)
     matching = _matching(own, scale, data, overrides)

@@ -77,7 +77,7 @@ def test_a_training_without_a_number_decides_nothing(word: str, tmp_path: Path, 
         (TABLE + "new,9,ninety\n", [], "line 8, column 'value': 'ninety' is no number"),
         (TABLE + ",9,95\n", [], "line 8: a variant and a seed are needed"),
         ("variant,seed,value\n", [], "has no rows"),
-        ("", [], "no column 'variant'"),
+        ("", [], "is empty"),
         ("variant,seed,value\nbase,0,1\n", [], "'base' is the only variant"),
         ("variant,seed,value\nbase,0\nnew,0,1\n", [], ""),
         ("variant,seed,value,value\nbase,0,1,2\n", [], "has column 'value' 2 times"),
@@ -97,7 +97,11 @@ def test_bad_input_is_one_line(text: str, words: list[str], said: str, tmp_path:
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path, capsys: Any) -> None:
     (binary := tmp_path / "b.csv").write_bytes(b"variant,seed,value\n\xff\xfe,0,1\n")
-    for path, said in ((tmp_path / "none.csv", "no such file"), (tmp_path, "no such file"), (binary, "is not UTF-8")):
+    for path, said in (
+        (tmp_path / "none.csv", "no such file"),
+        (tmp_path, "a folder; a file is wanted"),
+        (binary, "is not UTF-8"),
+    ):
         code, _, err = judged(capsys, path, "--control", "a", "--margin", 1)
         assert (code, len(err.strip().splitlines())) == (2, 1)
         assert said in err

@@ -69,6 +69,14 @@ def test_a_recipe_differs_by_path_and_what_has_no_effect_is_left_out(cells: tupl
     }
 
 
+def test_a_value_that_a_fingerprint_leaves_out_is_shown(cells: tuple[CellRecord, CellRecord]) -> None:
+    assert recipes(cells, {}, {"model.activation": "gelu"}) == {"model.activation": ("relu", "gelu")}
+    assert recipes(cells, {"optim.sam.rho": 0.05}, {}) == {
+        "optim.sam.rho": (0.05, 0.0),
+        "optim.sam.adaptive": (False, ABSENT),
+    }
+
+
 def test_one_value_written_in_two_ways_is_the_same(cells: tuple[CellRecord, CellRecord]) -> None:
     assert recipes(cells, {"model.kernel": 3}, {"model.kernel": (3, 3, 3)}) == {}
     assert set(recipes(cells, {}, {"model.blocks": (2, 2, 2, 2)})) == {"model.blocks"}

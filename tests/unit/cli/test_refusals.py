@@ -1,0 +1,94 @@
+"""Refusals and hints of commands: one line that names what is wrong and what would be right, exit code 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made.run_records import Runs
+
+from cifar_lab.ablation.registry import discover
+from cifar_lab.cli import run
+
+GENERATED = "ablate.model.activation"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return the one line that a command is refused with."""
+    capsys.readouterr()
+    assert run(list(words)) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    return err.removeprefix("cifar-lab: ").rstrip("\n")
+
+
+def test_a_generated_ablation_that_was_packed_is_compared_without_its_file(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Runs(lab / "runs").study(ablation=GENERATED)
+    assert run(["pack", GENERATED, "-o", "study.zip"]) == 0
+    capsys.readouterr()
+    assert run(["compare", GENERATED, "--runs", "study.zip", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ablation"] == GENERATED
+    for command in ("report", "verify"):
+        assert refused(capsys, command, GENERATED, "--runs", "study.zip") == (
+            f"'{GENERATED}' has been run there, but no folder of ablations has its file: add --ablations DIR"
+        )
+    assert "no ablation named" in refused(capsys, "compare", f"{GENERATED}s", "--runs", "study.zip")
+
+
+def test_describe_says_where_the_file_of_a_generated_ablation_is(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lab / "runs/ablations").mkdir()
+    (lab / f"runs/ablations/{GENERATED}.py").write_text("")
+    assert refused(capsys, "describe", GENERATED) == f"'{GENERATED}' was generated: add --ablations runs/ablations"
+
+
+def test_only_what_was_run_is_suggested(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = str(lab / "runs")
+    assert refused(capsys, "status", "se_ratios", "--runs", runs) == f"'se_ratios' has not been run in {runs}"
+    Runs(lab / "runs").study(ablation="se_ratio")
+    assert "se_ratio" in discover().known()
+    for command in ("status", "failures"):
+        said = refused(capsys, command, "batch_norm", "--runs", runs)
+        assert said.startswith(f"'batch_norm' has not been run in {runs}")
+        assert "optimizers" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pack", "-o", "study.tar"], "-o study.tar: the extension is one of .zip"),
+        (["judge", "empty.csv", "--control", "a", "--margin", "1"], "empty.csv is empty; a header and rows are wanted"),
+        (["judge", "runs", "--control", "a", "--margin", "1"], "runs: a folder; a file is wanted"),
+        (["train", "--recipe", "empty.csv"], "--recipe empty.csv: not JSON, as `sweep-best -o` writes it"),
+        (
+            ["run-ablation", "se_ratio", "--redo", "zz"],
+            "a fingerprint has up to 64 of the digits 0-9 and a-f, got 'zz'",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_or_word_of_another_kind_is_named(
+    lab: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    (lab / "empty.csv").touch()
+    assert refused(capsys, *words).startswith(said)
+
+
+def test_ctrl_c_before_a_command_handles_it_has_a_line(
+    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cifar_lab.cli.describe.registry.discover", interrupt)
+    assert run(["list"]) == 130
+    assert capsys.readouterr().err == "cifar-lab: stopped\n"
