@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -55,7 +55,8 @@ def say_damage(lines: Iterable[str]) -> int:
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: Iterable[str] = ()) -> Table:
     """Create a plain table, without markup; columns named in `right` are numbers.
 
-    If it fits, column widths are set explicitly: rich would lay out each cell twice more to find them.
+    Words that are longer than their column go on in the next line, so that nothing is cut. If the table fits, column
+    widths are set explicitly: rich would lay out each cell twice more to find them.
     """
     made = Table(
         title=escape(title), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0)
@@ -64,7 +65,8 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]], *, 
     shown = [[_shown(value) for value in row] for row in rows]
     for column, width in zip(columns, _widths(columns, shown), strict=True):
         is_number = column in numbers
-        made.add_column(Text(column), justify="right" if is_number else "left", no_wrap=is_number, width=width)
+        justify: Literal["right", "left"] = "right" if is_number else "left"
+        made.add_column(Text(column), justify=justify, no_wrap=is_number, width=width, overflow="fold")
     for row in shown:
         made.add_row(*row)
     return made

@@ -29,7 +29,8 @@ def by_rich() -> Table:
     """The same table, whose widths are left to rich."""
     made = Table(title="t", title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in COLUMNS:
-        made.add_column(column, justify="right" if column == COLUMNS[1] else "left", no_wrap=column == COLUMNS[1])
+        is_number = column == COLUMNS[1]
+        made.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for row in ROWS:
         made.add_row(*("" if value is None else str(value) for value in row))
     return made
@@ -60,3 +61,12 @@ def test_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
     assert shown(table, 120).startswith("[red] t")
     assert "[bold]   [0.1, 0.2] :boom:" in shown(table, 120)
     assert "95 % [low, high]" in shown(table, 120)
+
+
+def test_a_word_that_is_longer_than_its_column_is_not_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    narrow = Console(width=16)
+    monkeypatch.setattr(console, "out", narrow)
+    narrow.print(console.table("", ["setting"], [["data.train_fraction=0.2"]]))
+    assert "".join(capsys.readouterr().out.split()) == "settingdata.train_fraction=0.2"
