@@ -26,12 +26,27 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.results.claim_families import ClaimFamily, claim_families
 from cifar_lab.results.stats.decision import decide_verdict
 from cifar_lab.results.stats.factorial import CONTRASTS
-from cifar_lab.results.stats.group_sequential import levels, looks, moderated_at_looks, other_critical
+from cifar_lab.results.stats.group_sequential import (
+    last_look_widening,
+    levels,
+    looks,
+    moderated_at_looks,
+    moderated_boundaries,
+    other_critical,
+)  # fmt: skip
 from cifar_lab.results.stats.history_prior import history_critical_value, history_interval
-from cifar_lab.results.stats.moderated import Family, family_of, moderated_variances
+from cifar_lab.results.stats.moderated import Family, family_of, moderated_seeds_needed, moderated_variances
 from cifar_lab.results.stats.multiple_comparisons import CONFIDENCE
 from cifar_lab.results.stats.paired import student
-from cifar_lab.results.stats.sequential_power import VERDICTS, decide_at_looks, decide_by_moments, moments_at_looks
+from cifar_lab.results.stats.power import seeds_needed
+from cifar_lab.results.stats.sequential_power import (
+    BETTER,
+    VERDICTS,
+    LookDesign,
+    decide_at_looks,
+    decide_by_moments,
+    moments_at_looks,
+)  # fmt: skip
 from cifar_lab.results.stats.worlds import CLASS, FAMILIES, NullWorld
 
 _SEED = 20261128  # not one that the product or its calibration draws with
@@ -313,7 +328,36 @@ def history_table(studies: int) -> Iterable[str]:
     return table(("", "deviations", "correlation", *heading), map(row, (*CLASS, *OUTSIDE)))
 
 
+def seeds_table(studies: int) -> Iterable[str]:
+    """Yield how often a rule shows a difference whose K is what the column `seeds` says, for one look and for the last.
+
+    A single difference has deviations of 1 and Student's interval; of four against one control, with a deviation of 1
+    for each cell, the first differs.
+    """
+    rng, plan = np.random.default_rng(_SEED), looks(20)
+
+    def row(k: int, effect: float, seeds: str, most: int | None) -> list[object]:
+        assert most is not None, "these differences are large enough for some number of seeds"
+        own = looks(most)
+        cells = rng.standard_normal((studies, k + 1, most))
+        differences = cells[:, 1:] if k == 1 else cells[:, 1:] - cells[:, :1]
+        differences[:, 0] += effect
+        design = (LookDesign(looks=own, levels=levels(own, 1 - CONFIDENCE)) if k == 1 else
+                  LookDesign(looks=own, critical=moderated_boundaries(own, k, "control", 1 - CONFIDENCE)))  # fmt: skip
+        verdicts, _ = decide_at_looks(differences, design, 0.0)
+        return [k, effect, seeds, most, percent((verdicts[:, 0] == BETTER).mean())]
+
+    wider = last_look_widening(plan, moderated_boundaries(plan, 4, "control", 1 - CONFIDENCE), 4, "control")
+    last = levels(plan, 1 - CONFIDENCE)[-1]
+    one = [row(1, effect, said, seeds_needed(effect, 1.0, level))
+           for effect in (0.5, 0.8) for said, level in (("one look", CONFIDENCE), ("last look", last))]  # fmt: skip
+    four = [row(4, effect, said, moderated_seeds_needed(effect, 2**0.5, 4, wider=factor))
+            for effect in (0.8, 1.2) for said, factor in (("one look", 1.0), ("last look", wider))]  # fmt: skip
+    return table(("k", "difference", "seeds of", "K", "shown"), [*one, *four])
+
+
 TABLES = {
+    "Seeds that a rule needs: studies that show a difference": seeds_table,
     "Effects and claims under a rule: studies in which any interval excludes the truth at any look": others_table,
     "Stopping rules with moderated intervals: studies with a false verdict": rule_table,
     "One comparison with a prior: coverage (mean width over Student's)": history_table,

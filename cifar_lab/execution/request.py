@@ -117,12 +117,8 @@ def resolve_request(
         if not is_timed:
             say(NOT_TIMED.format(device=execution.device, count=many(each or 1, "cell")))
             return Request(plan, execution, count, TrainingSpeed(), compile, usable, each or 1)
-        for precision in _emulated(plan, usable[0] if usable else execution.device):
-            say(
-                EMULATED.format(
-                    device="this processor" if execution.device == "cpu" else "this GPU", precision=precision
-                )
-            )
+        for line in _warn_of_emulation(plan, usable[0] if usable else execution.device):
+            say(line)
         pace = measure(plan, execution, say, place=usable[0] if usable else "", done=is_sweep)
         if each is None and typed.workers == "auto" and pace.rates and execution.device == "cuda":
             images = dataset.train_images.nbytes + dataset.test_images.nbytes
@@ -168,14 +164,16 @@ def check_request(ablation: Ablation, typed: RequestArguments) -> None:
     )
 
 
-def _emulated(plan: Plan, device: str) -> list[str]:
-    """Return the precisions of unfinished cells that `device` only emulates."""
+def _warn_of_emulation(plan: Plan, device: str) -> list[str]:
+    """Return one line for each precision of unfinished cells that `device` only emulates."""
     import torch
 
     from cifar_lab.train.precision import is_emulated
 
     wanted = dict.fromkeys(cell.recipe.train.precision for cell in plan.to_train(retry_failed=True))
-    return [each for each in wanted if each != "auto" and is_emulated(each, torch.device(device))]
+    emulated = [each for each in wanted if each != "auto" and is_emulated(each, torch.device(device))]
+    named = "this processor" if device == "cpu" else "this GPU"
+    return [EMULATED.format(device=named, precision=each) for each in emulated]
 
 
 @cache

@@ -17,12 +17,12 @@ from cifar_lab.store.selection import CellName, cell_names
 
 
 def find_planned_cell(plan: Plan, prefix: str) -> PlannedCell:
-    """Return the one cell of `plan` whose fingerprint starts with `prefix`.
+    """Return the one cell of `plan` whose fingerprint starts with `prefix`, ignoring case.
 
     Raises:
         UsageError: there is none, or more than one.
     """
-    found = {cell.fingerprint: cell for cell in plan.cells if cell.fingerprint.startswith(prefix)}
+    found = {cell.fingerprint: cell for cell in plan.cells if cell.fingerprint.startswith(prefix.lower())}
     if len(found) == 1:
         return next(iter(found.values()))
     which = "; ".join(f"{cell.name} is {cell.fingerprint[:12]}" for cell in list((found or _all(plan)).values())[:5])

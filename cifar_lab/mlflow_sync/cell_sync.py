@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from cifar_lab.mlflow_sync.cell_relations import InvocationHistory
 from cifar_lab.mlflow_sync.client import ExistingRun, MLflowStore
 from cifar_lab.mlflow_sync.run_fields import MetricPoint
 from cifar_lab.mlflow_sync.server_errors import ArtifactsRefused
+from cifar_lab.mlflow_sync.shipped_mark import is_shipped, record_mark, result_mark
 from cifar_lab.mlflow_sync.tag_names import BEGAN, BELOW, DIFFERENCE, SHIPPED_TO, WITHOUT_FILES, setting_tag
 from cifar_lab.store import journal, search_data
 from cifar_lab.store.cell_record import CellRecord
@@ -36,8 +35,6 @@ UNDRAWN = (
     "{ablation}: no figures for each of {cells:,} cells in MLflow, as drawing them takes long; their numbers, curves "
     "and confusion.csv are there"
 )
-REWRITTEN_MS = 60_000
-"""Time in ms after the end of a cell from which a write of its result counts as a later one."""
 UNBEGUN = "none"
 """Placeholder for the time at which training began, for a cell that failed before."""
 
@@ -157,7 +154,7 @@ class CellUpload:
         result = record.result()
         if result is None:
             reader.poll()
-        return _mark(result, record.failure(), reader)
+        return record_mark(result, record.failure(), reader)
 
     def look(self, found: ExistingRun | None) -> None:
         """Take over from the store what it has of the cell."""
@@ -213,7 +210,7 @@ class CellUpload:
         *, closing: bool,
     ) -> bool:  # fmt: skip
         """Send what is on disk of the cell itself; return True if there was anything."""
-        mark = _mark(result, failure, self._reader)
+        mark = record_mark(result, failure, self._reader)
         if self.run is None:
             self._find_or_start(store, place, mark, failure)
         assert self.run is not None
@@ -371,31 +368,6 @@ class CellUpload:
         if search_data.is_search(self.invocation):
             return search_data.shown_pictures(drawn) | search_data.shown_result(result)
         return drawn
-
-
-def is_shipped(record: CellRecord, found: ExistingRun, mark: str | None) -> bool:
-    """Tell whether a run has all of a record whose content is `mark`.
-
-    Runs of an earlier version have the time of a result alone. If `result.json` was written later, files may have been
-    replaced together with it, such as predictions that got their logits, and they count as not shipped.
-    """
-    tag, time = found.tags.get(SHIPPED_TO), mark.partition(" ")[0] if mark is not None else None
-    if tag == mark or tag is None or tag != time:
-        return tag == mark
-    return 1000 * (record.folder / "result.json").stat().st_mtime < int(tag) + REWRITTEN_MS
-
-
-def result_mark(result: ResultFile) -> str:
-    """Return the time of a result, with a digest of the files that it names, if it names any."""
-    digest = hashlib.sha256(json.dumps(sorted(result.files.items())).encode()).hexdigest()[:12]
-    return f"{result.time} {digest}" if result.files else str(result.time)
-
-
-def _mark(result: ResultFile | None, failure: FailureFile | None, reader: JournalReader) -> str | None:
-    if result is not None:
-        return result_mark(result)
-    times = [time for time in (reader.latest, failure.time if failure is not None else None) if time is not None]
-    return str(max(times)) if times else None
 
 
 def _status_of(found: ExistingRun | None) -> str | None:

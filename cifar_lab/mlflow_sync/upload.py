@@ -9,11 +9,11 @@ from cifar_lab.ablation.ablation import Ablation
 from cifar_lab.ablation.registry import Registry
 from cifar_lab.errors import CifarLabError, RegistryError
 from cifar_lab.execution.upload import NoUpload, Upload
-from cifar_lab.mlflow_sync.cell_sync import is_shipped, result_mark
 from cifar_lab.mlflow_sync.client import MLflowStore
 from cifar_lab.mlflow_sync.invocation_sync import has_all, sync_invocations
 from cifar_lab.mlflow_sync.logged_model import ModelLogging
 from cifar_lab.mlflow_sync.parent_run import ComparisonFiles, Tabulate
+from cifar_lab.mlflow_sync.shipped_mark import is_shipped, result_mark
 from cifar_lab.mlflow_sync.sync_mark import SyncMarks
 from cifar_lab.mlflow_sync.uploader import Uploader
 from cifar_lab.mlflow_sync.uri import require_usable, resolve_uri, sqlite_path

@@ -9,7 +9,7 @@ import pytest
 from cifar_lab.config.execution import Execution
 from cifar_lab.errors import UsageError
 from cifar_lab.execution.plan import PlannedCell
-from cifar_lab.execution.rerun import executed_as, known_as
+from cifar_lab.execution.rerun import executed_as, find_planned_cell, known_as
 from cifar_lab.store.invocation import CellRef
 
 CHOSEN = Execution(device="cpu", threads=1, precision="auto")
@@ -76,3 +76,12 @@ def test_a_damaged_record_does_not_say_how_it_was_executed_and_is_set_aside(runs
     place = record.set_aside()
     assert (place / "cell.json").read_text() == "{"
     assert record.state() == "missing"
+
+
+def test_a_cell_is_found_by_the_beginning_of_its_fingerprint_in_either_case(runs: Any) -> None:
+    plan: Any = _Named()
+    plan.cells = [cell(runs.cell("r16", seed)) for seed in range(3)]
+    wanted = next(each for each in plan.cells if any(letter in "abcdef" for letter in each.fingerprint[:12]))
+    assert find_planned_cell(plan, wanted.fingerprint[:12].upper()) == wanted
+    with pytest.raises(UsageError, match="--redo 0{12}: no cell of se_ratio with a fingerprint that begins so; r16/s0"):
+        find_planned_cell(plan, "0" * 12)

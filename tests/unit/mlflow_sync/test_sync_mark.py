@@ -43,6 +43,24 @@ def synced(study: Any, sync: Sync, monkeypatch: pytest.MonkeyPatch) -> Any:
     return study
 
 
+@pytest.fixture
+def finished(study: Any, sync: Sync) -> CellRecord:
+    """Record of a cell whose result names its files, and that the store has."""
+    study.whole()
+    record: CellRecord = study.record("r4", 0)
+    _write_digests(record)
+    study.invocation(seeds=1, variants=("r4",))
+    assert sync() == (1, 0)
+    return record
+
+
+def _write_digests(record: CellRecord) -> None:
+    """Write the result anew, with the digests of the record's files as they are now."""
+    result = record.result()
+    assert result is not None
+    record.write_result(result.model_copy(update={"files": record.digests()}))
+
+
 def _unread(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(record: CellRecord) -> None:
         raise AssertionError(f"{record.fingerprint} is read")
@@ -62,16 +80,10 @@ def test_a_second_sync_reads_no_record_and_one_page_of_runs(
 
 
 def test_files_that_were_replaced_in_a_finished_record_are_uploaded(
-    study: Any, sync: Sync, client: Any, runs_of: Any
+    finished: CellRecord, sync: Sync, client: Any, runs_of: Any
 ) -> None:
-    study.whole()
-    record = study.record("r4", 0)
-    result = record.result()
-    record.write_result(result.model_copy(update={"files": record.digests()}))
-    study.invocation(seeds=1, variants=("r4",))
-    assert sync() == (1, 0)
-    record.predictions.write_bytes(b"predictions with logits")
-    record.write_result(result.model_copy(update={"files": record.digests()}))  # as `evaluate` does
+    finished.predictions.write_bytes(b"predictions with logits")
+    _write_digests(finished)  # as `evaluate` does
     assert sync() == (1, 0)
     run = runs_of("se_ratio")["r4/s0"]
     assert Path(client.download_artifacts(run.info.run_id, "predictions.npz")).read_bytes() == (
@@ -82,17 +94,13 @@ def test_files_that_were_replaced_in_a_finished_record_are_uploaded(
 
 @pytest.mark.parametrize(("seconds", "shipped"), [(1, 0), (3600, 1)])
 def test_a_run_of_an_earlier_version_lacks_what_was_written_after_the_end_of_its_cell(
-    seconds: int, shipped: int, study: Any, sync: Sync, client: Any, runs_of: Any
+    seconds: int, shipped: int, finished: CellRecord, sync: Sync, client: Any, runs_of: Any
 ) -> None:
-    study.whole()
-    record = study.record("r4", 0)
-    result = record.result()
-    record.write_result(result.model_copy(update={"files": record.digests()}))
-    study.invocation(seeds=1, variants=("r4",))
-    assert sync() == (1, 0)
+    result = finished.result()
+    assert result is not None
     client.set_tag(runs_of("se_ratio")["r4/s0"].info.run_id, "cifar_lab.shipped_to", str(result.time))
     written = result.time / 1000 + seconds
-    os.utime(record.folder / "result.json", (written, written))
+    os.utime(finished.folder / "result.json", (written, written))
     assert sync() == (shipped, 0)
     assert sync() == (0, 0)
 
