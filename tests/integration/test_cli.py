@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cifar_lab.ablation import registry
 from cifar_lab.cli import console, run
+from cifar_lab.execution.estimate import TrainingSpeed
 from cifar_lab.store.cell_record import CellRecord
 
 
@@ -188,6 +189,7 @@ def test_a_plan_warns_of_a_precision_that_the_processor_emulates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar_lab.train.precision.cpu_has_bf16", lambda: False)
+    monkeypatch.setattr("cifar_lab.execution.estimate.measure", lambda *_, **__: TrainingSpeed(rates={"auto": 1e-10}))
     line = ["plan", "se_ratio", "--scale", "smoke", "--seeds", "0", "--device", "cpu", "--runs", str(tmp_path)]
     assert run([*line, "train.precision=bf16"]) == 0
     assert "warning: this processor has no units for bf16 and is slower in it than in fp32" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -394,6 +395,25 @@ CHANGED: dict[str, tuple[dict[str, Any], Any]] = {
 }  # fmt: skip
 
 
+EXCLUSIVE = [
+    ("data.policy.consistency", "data.mixup"), ("data.policy.consistency", "data.cutmix"),
+    ("train.ema", "train.swa.enabled"),
+]  # fmt: skip
+"""Fields whose values in `CHANGED` no recipe has together."""
+
+
+def test_of_all_pairs_of_fields_only_those_that_exclude_each_other_are_refused() -> None:
+    refused = set()
+    for one, other in itertools.combinations(sorted(path for path in CHANGED if not path.endswith(".options")), 2):
+        diff = {**CHANGED[one][0], **CHANGED[other][0], one: CHANGED[one][1], other: CHANGED[other][1]}
+        try:
+            EFFICIENT_RESNET.override(diff)
+        except RecipeError:
+            if not any(set(pair) <= diff.keys() for pair in EXCLUSIVE):
+                refused.add((one, other))
+    assert not refused
+
+
 @pytest.mark.parametrize("mixing", ["data.mixup", "data.cutmix"])
 def test_consistency_and_mixing_exclude_each_other(mixing: str) -> None:
     views = {"data.policy.name": "augmix", "data.policy.consistency": 12.0}
@@ -417,9 +437,9 @@ def test_every_field_that_acts_is_in_the_fingerprint(path: str) -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.sets(st.sampled_from([path for path in sorted(CHANGED) if not path.endswith(".options")]), max_size=6))
 def test_a_recipe_survives_json_with_its_identity(changed: set[str]) -> None:
-    assume("train.ema" not in changed or not any(path.startswith("train.swa") for path in changed))
-    diff = {path: CHANGED[path][1] for path in changed}
-    recipe = EFFICIENT_RESNET.override({path: v for p in changed for path, v in CHANGED[p][0].items()} | diff)
+    diff = {path: v for p in changed for path, v in CHANGED[p][0].items()} | {p: CHANGED[p][1] for p in changed}
+    assume(not any({one, other} <= diff.keys() for one, other in EXCLUSIVE))
+    recipe = EFFICIENT_RESNET.override(diff)
     read = Recipe.model_validate_json(json.dumps(recipe.model_dump(mode="json")))
     assert read == recipe == Recipe().override(recipe.flat())
     assert fingerprint(read) == fingerprint(recipe)
